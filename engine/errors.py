@@ -1,0 +1,76 @@
+"""Everything this package raises on purpose.
+
+EngineError
+├── ParameterError (ValueError)     an argument: its name, what came, what would be valid
+│   ├── IntervalError               not an interval, or one that cannot be had from the base
+│   └── CalendarError               unknown code, dates out of a calendar's bounds, bad calendar file
+├── DataError (ValueError)          data that is not what its door promises
+│   ├── SourceError                 a file that cannot be read: path and reason
+│   ├── SchemaError                 a frame whose columns do not fit
+│   └── SortednessError             rows out of order where order is required
+├── StoreError
+│   ├── UnknownSymbolError (KeyError)
+│   └── CursorExpiredError          changes(since) reaches behind the log: read everything anew
+├── ExportError                     a target that cannot be written or read
+└── QueryError                      SQL that was refused or failed
+"""
+
+
+class EngineError(Exception):
+    """Root of every error of this package."""
+
+
+class ParameterError(EngineError, ValueError):
+    """An argument is not valid; the message names it, what was received and what would be valid."""
+
+
+class IntervalError(ParameterError):
+    """Text that is no interval, or an interval that cannot be derived from its base."""
+
+
+class CalendarError(ParameterError):
+    """Unknown calendar, dates outside its bounds, or a calendar file with a mistake in it."""
+
+
+class DataError(EngineError, ValueError):
+    """Data that is not what its door promises."""
+
+
+class SourceError(DataError):
+    """A file that cannot be read."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class SchemaError(DataError):
+    """A frame lacks columns, or has columns of types that do not fit."""
+
+
+class SortednessError(DataError):
+    """Rows are out of order where a kernel needs order."""
+
+
+class StoreError(EngineError):
+    """The store refused an operation."""
+
+
+class UnknownSymbolError(StoreError, KeyError):
+    """No such symbol in the store."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class CursorExpiredError(StoreError):
+    """A revision older than the change log reaches; read everything anew."""
+
+
+class ExportError(EngineError):
+    """A dataset that cannot be written or read."""
+
+
+class QueryError(EngineError):
+    """A statement that was refused or failed."""

@@ -1,0 +1,429 @@
+"""The session grid: the one axis that places, gaps, windows and completeness are all read from.
+
+1. A calendar gives segments, half-open spans `[open, close)` in UTC (`SessionCalendar.segments`).
+2. Each segment is cut into slots of one step from its open, or from the clock (`lead`); the last one ends
+   at the close (`SessionGrid.build`). Days, weeks and months are segments of one slot (`_periods`).
+3. A row's place is the pair (segment ordinal, slot in segment): `SessionGrid.place`.
+4. A coarser interval is a coarser cut of the same segments: `SessionGrid.at`, `SessionGrid.windows`.
+
+An ordinal is a function of the trade date alone (days since 1970 times 16, plus the segment's position in
+its session), so more history or another range never renumbers a row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.errors import ParameterError
+from engine.interval import Interval
+from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, ordered
+
+Align = Literal["session", "clock", "date"]
+Stamp = Literal["start", "end", "end-inclusive"]
+Ints = NDArray[np.int64]
+
+PLACE = {"session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
+DAY_US = 86_400_000_000
+END_INCLUSIVE_SLACK_US = 1_000_000  # vendors write the last second, millisecond or microsecond of a bar
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """Which axis a symbol lives on.
+
+    Attributes
+    ----------
+    calendar : str
+        Code of the calendar.
+    segments : tuple of str
+        Labels whose slots are expected; empty means the calendar's regular ones.
+    align : {"session", "clock", "date"}
+        Where slots begin: at each segment's open, on a zone's wall clock, or once per trade date.
+    zone : str
+        The wall clock of `clock` and the dates of `date`.
+    """
+
+    calendar: str
+    segments: tuple[str, ...] = ()
+    align: Align = "session"
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if self.align not in get_args(Align):
+            raise ParameterError(f"align: received {self.align!r}; valid: {', '.join(get_args(Align))}")
+
+
+@dataclass(frozen=True)
+class SessionGrid:
+    """Slots of one interval over the segments of one calendar.
+
+    Attributes
+    ----------
+    spec : GridSpec
+        The axis.
+    interval : Interval
+        The step.
+    segments : DataFrame
+        Every segment of the calendar in range, as the calendar gave them (`schema.SEGMENTS`).
+    table : DataFrame
+        The cut: `session, ordinal, segment, open, close, regular, chosen, lead, slots, first_session`,
+        sorted by `open`. `lead` (microseconds) is how far the open lies behind the clock's boundary,
+        `slots` (Int32) how many slots the segment has. For 1d, 1w and 1mo a row is a period of one slot.
+    """
+
+    spec: GridSpec
+    interval: Interval
+    segments: pl.DataFrame
+    table: pl.DataFrame
+    _others: dict[Interval, SessionGrid] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
+        """Cut segments into slots.
+
+        Parameters
+        ----------
+        segments : DataFrame
+            `schema.SEGMENTS`, sorted by open, not overlapping.
+        interval : Interval or str
+            The step.
+        spec : GridSpec
+            Which segments are expected, and how slots are aligned.
+
+        Raises
+        ------
+        ParameterError
+            A chosen label is none of the calendar's, or the step does not divide a day (clock alignment).
+        """
+        interval = Interval.parse(interval)
+        segments = ordered(segments, SEGMENTS, "segments")
+        _check_segments(segments)
+        cut = _cut(_chosen(segments, spec), interval, spec)
+        return cls(spec, interval, segments, cut if interval.is_intraday else _periods(cut, interval))
+
+    def at(self, interval: Interval) -> SessionGrid:
+        """The same axis cut at another step."""
+        if interval == self.interval:
+            return self
+        if interval not in self._others:
+            self._others[interval] = SessionGrid.build(self.segments, interval, self.spec)
+        return self._others[interval]
+
+    def place(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
+        """Where each stamp lies.
+
+        Parameters
+        ----------
+        ts : Series of Datetime[us, UTC]
+            Bar starts (`exact`), or instants of ticks and quotes (not `exact`). In any order.
+        exact : bool
+            A stamp inside a slot, not at its start, has no slot.
+
+        Returns
+        -------
+        DataFrame of `session` (Date), `ordinal` (Int32), `slot` (Int32)
+            One row per stamp. Outside every segment: `ordinal` and `slot` null, `session` the nearest
+            trade date. In a segment that is not chosen, or off the grid: `slot` null.
+        """
+        at = _micros(ts)
+        index = np.searchsorted(self._opens, at, side="right") - 1
+        safe = np.maximum(index, 0)
+        inside = (index >= 0) & (at < self._closes[safe])
+        past = at - self._opens[safe] + self._leads[safe]
+        slot = past // self._step
+        in_slot = inside & self._chosen[safe]
+        if exact:
+            in_slot &= (past - slot * self._step == 0) | (at == self._opens[safe])
+        session = np.where(inside, self._days[safe], self._nearest_days(at, safe)) if not inside.all() else self._days[safe]
+        return pl.DataFrame(
+            {
+                "session": pl.Series(session.astype(np.int32)).cast(pl.Date),
+                "ordinal": _masked(self._ordinals[safe], inside),
+                "slot": _masked(slot, in_slot),
+            }
+        )
+
+    def starts(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
+        """Inclusive start of each slot, Datetime[us, UTC]."""
+        row = self._rows(ordinal)
+        begin = self._opens[row] - self._leads[row] + slot.to_numpy().astype(np.int64) * self._step
+        return _instants(np.maximum(begin, self._opens[row]), "ts")
+
+    def ends(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
+        """Exclusive end of each slot, cut at the segment's close, Datetime[us, UTC]."""
+        row = self._rows(ordinal)
+        end = self._opens[row] - self._leads[row] + (slot.to_numpy().astype(np.int64) + 1) * self._step
+        return _instants(np.minimum(end, self._closes[row]), "ts_end")
+
+    def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
+        """Bar starts from a vendor's stamps.
+
+        A stamp at a bar's end is looked up as the slot that ends there (the last slot of a segment may be
+        short, so subtracting the step would be wrong). `clock` stamps before a late open, and the date stamps
+        of `date`, move to the open they stand for. A stamp that is no slot's stays off the grid.
+
+        Parameters
+        ----------
+        ts : Series of Datetime[us, UTC]
+        stamp : {"start", "end", "end-inclusive"}
+            What the vendor stamps: the first instant, the first instant after, or the last one within.
+        """
+        if stamp not in get_args(Stamp):
+            raise ParameterError(f"stamp: received {stamp!r}; valid: {', '.join(get_args(Stamp))}")
+        if not self.interval.is_intraday:
+            return self._from_dates(ts, stamp)
+        at = _micros(ts)
+        if stamp == "start":
+            return _instants(self._clock_starts(at), ts.name)
+        return _instants(self._ended(at, stamp), ts.name)
+
+    def windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
+        """The place in `coarser` of each place here.
+
+        Parameters
+        ----------
+        places : DataFrame with `ordinal` and `slot` (Int32, no nulls)
+        coarser : SessionGrid
+            The same axis at a step made of whole steps of this one, or a day, week or month.
+
+        Returns
+        -------
+        DataFrame of `ordinal` and `slot` (Int32)
+            Both null where the row belongs to no window (1d folds regular segments only).
+        """
+        if coarser.interval.is_intraday:
+            return self._intraday_windows(places, coarser)
+        ordinal = places["ordinal"].to_numpy()
+        period = np.searchsorted(coarser._first_days, ordinal // SEGMENTS_PER_SESSION, side="right") - 1  # noqa: SLF001
+        folded = np.ones(len(ordinal), bool)
+        if self.interval.is_intraday and not self._folded_daily.all():
+            folded = self._folded_daily[self._rows(places["ordinal"])]
+        return pl.DataFrame(
+            {"ordinal": _masked(coarser._ordinals[period], folded), "slot": _masked(np.zeros(len(period)), folded)}  # noqa: SLF001
+        )
+
+    def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
+        """How many slots of `finer` each place of this grid holds, Int32."""
+        row = self._rows(places["ordinal"])
+        if not self.interval.is_intraday:
+            return pl.Series("n_expected", self._held(finer)[row].astype(np.int32))
+        ratio = self._step // finer._step  # noqa: SLF001
+        ahead = (self._leads - finer._leads)[row] // finer._step  # noqa: SLF001
+        slot = places["slot"].to_numpy().astype(np.int64)
+        first = np.maximum(slot * ratio - ahead, 0)
+        last = np.minimum((slot + 1) * ratio - ahead, finer._slots[row])  # noqa: SLF001
+        return pl.Series("n_expected", (last - first).astype(np.int32))
+
+    def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
+        """Chosen segments and how many of their slots are over at `as_of` (all of them, when None).
+
+        Returns
+        -------
+        DataFrame of `ordinal, session, first_session, segment, slots` (Int32), sorted by `ordinal`
+        """
+        slots = self._slots
+        if as_of is not None:
+            now = int(_micros(pl.Series([as_of]).cast(TS))[0])
+            full = now >= self._closes
+            over = (now - self._opens + self._leads) // self._step
+            slots = np.where(full, slots, np.clip(over, 0, np.maximum(slots - 1, 0)))
+        return (
+            self.table.select("ordinal", "session", "first_session", "segment", "chosen")
+            .with_columns(pl.Series("slots", slots.astype(np.int32)))
+            .filter("chosen")
+            .drop("chosen")
+        )
+
+    @cached_property
+    def _opens(self) -> Ints:
+        return _micros(self.table["open"])
+
+    @cached_property
+    def _closes(self) -> Ints:
+        return _micros(self.table["close"])
+
+    @cached_property
+    def _leads(self) -> Ints:
+        return self.table["lead"].to_numpy()
+
+    @cached_property
+    def _slots(self) -> Ints:
+        return self.table["slots"].to_numpy().astype(np.int64)
+
+    @cached_property
+    def _ordinals(self) -> Ints:
+        return self.table["ordinal"].to_numpy().astype(np.int64)
+
+    @cached_property
+    def _days(self) -> Ints:
+        return self.table["session"].cast(pl.Int32).to_numpy().astype(np.int64)
+
+    @cached_property
+    def _first_days(self) -> Ints:
+        return self.table["first_session"].cast(pl.Int32).to_numpy().astype(np.int64)
+
+    @cached_property
+    def _chosen(self) -> NDArray[np.bool_]:
+        return self.table["chosen"].to_numpy()
+
+    @cached_property
+    def _folded_daily(self) -> NDArray[np.bool_]:
+        return self.table.select(_daily_members())["member"].to_numpy()
+
+    @cached_property
+    def _step(self) -> int:
+        # A period is one slot however long, so any step beyond the longest one will do.
+        return self.interval.step_us if self.interval.is_intraday else 400 * DAY_US
+
+    def _rows(self, ordinal: pl.Series) -> Ints:
+        return np.searchsorted(self._ordinals, ordinal.to_numpy())
+
+    def _nearest_days(self, at: Ints, before: Ints) -> Ints:
+        after = np.minimum(before + 1, len(self._opens) - 1)
+        to_next = np.abs(self._opens[after] - at)
+        to_last = np.abs(at - self._closes[before])
+        # `before` is 0 for stamps ahead of the first open: that session is the nearest one.
+        return np.where((to_next <= to_last) & (at >= self._opens[before]), self._days[after], self._days[before])
+
+    def _clock_starts(self, at: Ints) -> Ints:
+        if not self._leads.any():
+            return at
+        following = np.minimum(np.searchsorted(self._opens, at, side="right"), len(self._opens) - 1)
+        boundary = self._opens[following] - self._leads[following]
+        return np.where((at == boundary) & (self._leads[following] > 0), self._opens[following], at)
+
+    def _ended(self, at: Ints, stamp: Stamp) -> Ints:
+        within = at - 1 if stamp == "end" else at
+        index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
+        last_slot = self._slots[index] - 1
+        slot = np.minimum((within - self._opens[index] + self._leads[index]) // self._step, last_slot)
+        origin = self._opens[index] - self._leads[index] + slot * self._step
+        cut_end = np.minimum(origin + self._step, self._closes[index])
+        if stamp == "end":
+            fits = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
+        else:
+            fits = (cut_end > at) & (cut_end - at <= END_INCLUSIVE_SLACK_US)
+        inside = (within >= self._opens[index]) & (slot >= 0)
+        unplaced = at - self._step if stamp == "end" else at - self._step + 1
+        return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
+
+    def _from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:
+        shown = ts if stamp == "start" else ts - pl.duration(microseconds=1)
+        shown = pl.select(pl.lit(shown).dt.convert_time_zone(self.spec.zone).dt.date()).to_series()
+        day = shown.cast(pl.Int32).to_numpy().astype(np.int64)
+        period = np.maximum(np.searchsorted(self._first_days, day, side="right") - 1, 0)
+        fits = (day >= self._first_days[period]) & (day <= self._days[period])
+        return _instants(np.where(fits, self._opens[period], _micros(ts)), ts.name)
+
+    def _intraday_windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
+        ratio = coarser._step // self._step  # noqa: SLF001
+        slot = pl.col("slot")
+        if self._leads.any() or coarser._leads.any():  # noqa: SLF001
+            ahead = (coarser._leads - self._leads) // self._step  # noqa: SLF001
+            slot = slot + pl.Series(ahead[self._rows(places["ordinal"])].astype(np.int32))
+        return places.select("ordinal", (slot // ratio).cast(pl.Int32).alias("slot"))
+
+    def _held(self, finer: SessionGrid) -> Ints:
+        """Slots of `finer` in each period of this grid."""
+        member = finer._folded_daily  # noqa: SLF001
+        period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1  # noqa: SLF001
+        return np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)  # noqa: SLF001
+
+
+def session_ordinal(session: pl.Expr, position: pl.Expr) -> pl.Expr:
+    """Ordinal of a segment: from its trade date and its position in the session, Int32."""
+    return (session.cast(pl.Int32) * SEGMENTS_PER_SESSION + position).cast(pl.Int32)
+
+
+def session_of(ordinal: pl.Expr) -> pl.Expr:
+    """Trade date of a segment's ordinal."""
+    return (ordinal // SEGMENTS_PER_SESSION).cast(pl.Int32).cast(pl.Date)
+
+
+def _check_segments(segments: pl.DataFrame) -> None:
+    opens, closes = segments["segment_open"], segments["segment_close"]
+    if (closes <= opens).any():
+        raise ParameterError("segments: one closes before it opens; valid: segment_open < segment_close")
+    if (opens.slice(1) < closes.slice(0, max(len(closes) - 1, 0))).any():
+        raise ParameterError("segments: two overlap or are out of order; valid: sorted, disjoint spans")
+
+
+def _chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
+    known = segments["segment"].unique().to_list()
+    strange = [label for label in spec.segments if label not in known]
+    if strange and segments.height:
+        raise ParameterError(
+            f"segments: received {', '.join(strange)}; calendar {spec.calendar} has {', '.join(sorted(known))}"
+        )
+    is_chosen = pl.col("segment").is_in(list(spec.segments)) if spec.segments else pl.col("regular")
+    return segments.with_columns(is_chosen.alias("chosen")).rename({"segment_open": "open", "segment_close": "close"})
+
+
+def _cut(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
+    if not interval.is_intraday:
+        return segments.with_columns(pl.lit(0, pl.Int64).alias("lead"), pl.lit(1, pl.Int32).alias("slots"),
+                                     pl.col("session").alias("first_session"))  # fmt: skip
+    step = interval.step_us
+    lead = pl.lit(0, pl.Int64)
+    if spec.align == "clock":
+        if DAY_US % step:
+            raise ParameterError(f"align: clock needs a step that divides a day; received {interval}")
+        local = pl.col("open").dt.convert_time_zone(spec.zone).dt.replace_time_zone(None)
+        lead = local.cast(pl.Int64) % step
+    length = (pl.col("close") - pl.col("open")).dt.total_microseconds() + pl.col("lead")
+    return segments.with_columns(lead.alias("lead")).with_columns(
+        ((length + step - 1) // step).cast(pl.Int32).alias("slots"), pl.col("session").alias("first_session")
+    )
+
+
+def _daily_members() -> pl.Expr:
+    """Which segments a day is folded from: the chosen regular ones, or the chosen ones where none is regular."""
+    regular = pl.col("regular") & pl.col("chosen")
+    return pl.when(regular.any()).then(regular).otherwise(pl.col("chosen")).alias("member")
+
+
+def _periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+    session = pl.col("session")
+    key = {"d": session, "w": session.dt.truncate("1w"), "mo": session.dt.truncate("1mo")}[interval.unit]
+    return (
+        segments.filter(_daily_members())
+        .group_by(key.alias("period"), maintain_order=True)
+        .agg(
+            session.last(),
+            pl.col("open").first(),
+            pl.col("close").last(),
+            session.first().alias("first_session"),
+        )
+        .select(
+            "session",
+            session_ordinal(session, pl.lit(0)).alias("ordinal"),
+            pl.lit(None, pl.String).alias("segment"),
+            "open",
+            "close",
+            pl.lit(value=True).alias("regular"),
+            pl.lit(value=True).alias("chosen"),
+            pl.lit(0, pl.Int64).alias("lead"),
+            pl.lit(1, pl.Int32).alias("slots"),
+            "first_session",
+        )
+    )
+
+
+def _micros(ts: pl.Series) -> Ints:
+    return ts.cast(TS).to_physical().to_numpy()
+
+
+def _instants(micros: Ints, name: str) -> pl.Series:
+    return pl.Series(name, micros.astype(np.int64)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def _masked(values: Ints, keep: NDArray[np.bool_]) -> pl.Series:
+    series = pl.Series(values.astype(np.int32))
+    return series if keep.all() else pl.select(pl.when(pl.lit(pl.Series(keep))).then(pl.lit(series))).to_series()

@@ -1,0 +1,173 @@
+"""Intervals of bars: the one parser, how they nest, and which parent each is folded from.
+
+An `Interval` is a count of seconds, minutes or hours below one day, or exactly one day, week or
+month. Days, weeks and months are periods of trade dates, not of hours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import total_ordering
+
+from engine.errors import IntervalError
+
+US_PER_SECOND = 1_000_000
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 31 * 86_400}
+PERIOD_UNITS = ("d", "w", "mo")
+VALID = "a whole number and s, m or h below one day (30s, 1m, 7m, 4h), or 1d, 1w, 1mo"
+
+_TEXT = re.compile(r"([0-9]{1,6})(s|m|h|d|w|mo)")
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Interval:
+    """A bar's length, in its shortest spelling (`Interval.parse("60m")` is `1h`).
+
+    Attributes
+    ----------
+    count : int
+        How many units.
+    unit : str
+        `s`, `m`, `h`, `d`, `w` or `mo`.
+    """
+
+    count: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str | Interval) -> Interval:
+        """Read an interval, whatever the way it is spelled.
+
+        Raises
+        ------
+        IntervalError
+            The text is none; the message says what is valid.
+        """
+        if isinstance(text, Interval):
+            return text
+        match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
+        if match is None:
+            raise IntervalError(f"interval: received {text!r}; valid: {VALID}{_hint(text)}")
+        count, unit = int(match[1]), match[2]
+        if unit in PERIOD_UNITS:
+            return cls._period(count, unit, text)
+        return cls.of_seconds(count * SECONDS[unit], text)
+
+    @classmethod
+    def of_seconds(cls, seconds: int, text: object = None) -> Interval:
+        """The intraday interval of so many seconds."""
+        shown = text if text is not None else f"{seconds}s"
+        if not 0 < seconds < SECONDS["d"]:
+            raise IntervalError(
+                f"interval: received {shown!r}, which is not between 1s and one day; valid: {VALID}"
+            )
+        unit = next(u for u in ("h", "m", "s") if seconds % SECONDS[u] == 0)
+        return cls(seconds // SECONDS[unit], unit)
+
+    @classmethod
+    def _period(cls, count: int, unit: str, text: object) -> Interval:
+        if count != 1:
+            raise IntervalError(
+                f"interval: received {text!r}; days, weeks and months come one at a time "
+                "(a multiple has no fixed origin); valid: 1d, 1w, 1mo"
+            )
+        return cls(1, unit)
+
+    def __str__(self) -> str:
+        return f"{self.count}{self.unit}"
+
+    def __lt__(self, other: Interval) -> bool:
+        return self.seconds < other.seconds
+
+    @property
+    def is_intraday(self) -> bool:
+        """Below one day, so cut from segments by time."""
+        return self.unit not in PERIOD_UNITS
+
+    @property
+    def seconds(self) -> int:
+        """Nominal length in seconds: the order of intervals, not the length of a period."""
+        return self.count * SECONDS[self.unit]
+
+    @property
+    def step_us(self) -> int:
+        """Length in microseconds.
+
+        Raises
+        ------
+        IntervalError
+            The interval is a day, week or month, which has no fixed length.
+        """
+        if not self.is_intraday:
+            raise IntervalError(f"interval: {self} is a period of trade dates, it has no fixed step")
+        return self.seconds * US_PER_SECOND
+
+    def nests_in(self, coarser: Interval) -> bool:
+        """Whether every bar of `coarser` is made of whole bars of this interval."""
+        if self == coarser:
+            return True
+        if coarser.is_intraday:
+            return self.is_intraday and coarser.seconds % self.seconds == 0
+        if self.is_intraday:
+            return True
+        return self.unit == "d"
+
+
+LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m", "1h", "1d", "1w"))
+
+
+def parent(base: Interval, target: Interval) -> Interval:
+    """What `target` is folded from when the source has `base`: the coarsest ladder step that nests.
+
+    A pure function of the two, so that no result depends on what else was asked for.
+
+    Raises
+    ------
+    IntervalError
+        `target` is not coarser than `base`, or not made of whole bars of it.
+    """
+    check_derivable(base, target)
+    steps = [s for s in LADDER if s < target and base.nests_in(s) and s.nests_in(target)]
+    return max([base, *(s for s in steps if base < s)])
+
+
+def plan(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interval, Interval]]:
+    """The folds that yield all `targets`: (parent, child) pairs, parents first, each child once."""
+    folds: dict[Interval, Interval] = {}
+    pending = sorted(set(targets), reverse=True)
+    while pending:
+        child = pending.pop()
+        if child == base or child in folds:
+            continue
+        folds[child] = parent(base, child)
+        pending.append(folds[child])
+    return [(above, child) for child, above in sorted(folds.items())]
+
+
+def check_derivable(base: Interval, target: Interval) -> None:
+    """Refuse a target that cannot be folded from `base`, with the reason."""
+    if target <= base:
+        raise IntervalError(f"derive: {target} is not coarser than the base interval {base}")
+    if not base.nests_in(target):
+        raise IntervalError(
+            f"derive: {target} is not a whole number of {base} bars; valid: multiples of {base}, 1d, 1w, 1mo"
+        )
+
+
+def _hint(text: object) -> str:
+    if not isinstance(text, str):
+        return ""
+    word = re.fullmatch(r"\s*([0-9]*)\s*([A-Za-z]+)\s*", text)
+    if word is None:
+        return ""
+    spelled = {"min": "m", "minute": "m", "t": "m", "sec": "s", "second": "s", "hour": "h", "hr": "h",
+               "day": "d", "daily": "d", "week": "w", "month": "mo", "mon": "mo"}  # fmt: skip
+    name = word[2]
+    unit = "mo" if name == "M" else spelled.get(name.lower().removesuffix("s") or "s", name.lower())
+    if unit not in SECONDS:
+        return ""
+    either = " (or 1m for a minute)" if name == "M" else ""
+    return f"; did you mean {word[1] or '1'}{unit}{either}?"
