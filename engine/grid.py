@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ParameterError
 from engine.interval import Interval
-from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, ordered
+from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, ordered, session_ordinal
 
 Align = Literal["session", "clock", "date"]
 Stamp = Literal["start", "end", "end-inclusive"]
@@ -184,6 +184,20 @@ class SessionGrid:
             return _instants(self._clock_starts(at), ts.name)
         return _instants(self._ended(at, stamp), ts.name)
 
+    def sessions(self, ordinal: pl.Series) -> pl.Series:
+        """Trade date of each segment or period (of a week or month: its last scheduled session), Date."""
+        return pl.Series("session", self._days[self._rows(ordinal)].astype(np.int32)).cast(pl.Date)
+
+    def labels(self, sessions: pl.Series) -> pl.Series:
+        """The session that each trade date counts for at this interval: itself, or its week's or month's last, Date."""
+        day = sessions.cast(pl.Int32).to_numpy().astype(np.int64)
+        row = np.maximum(np.searchsorted(self._first_days, day, side="right") - 1, 0)
+        return pl.Series("label", self._days[row].astype(np.int32)).cast(pl.Date)
+
+    def daily_ordinals(self) -> pl.Series:
+        """Ordinals of the segments that a day is folded from, Int32."""
+        return self.table.filter(pl.Series(self._folded_daily))["ordinal"]
+
     def windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
         """The place in `coarser` of each place here.
 
@@ -206,7 +220,7 @@ class SessionGrid:
         if self.interval.is_intraday and not self._folded_daily.all():
             folded = self._folded_daily[self._rows(places["ordinal"])]
         return pl.DataFrame(
-            {"ordinal": _masked(coarser._ordinals[period], folded), "slot": _masked(np.zeros(len(period)), folded)}  # noqa: SLF001
+            {"ordinal": _masked(coarser._ordinals[period], folded), "slot": _masked(np.zeros(len(period), np.int64), folded)}  # noqa: SLF001
         )
 
     def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
@@ -335,11 +349,6 @@ class SessionGrid:
         member = finer._folded_daily  # noqa: SLF001
         period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1  # noqa: SLF001
         return np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)  # noqa: SLF001
-
-
-def session_ordinal(session: pl.Expr, position: pl.Expr) -> pl.Expr:
-    """Ordinal of a segment: from its trade date and its position in the session, Int32."""
-    return (session.cast(pl.Int32) * SEGMENTS_PER_SESSION + position).cast(pl.Int32)
 
 
 def session_of(ordinal: pl.Expr) -> pl.Expr:

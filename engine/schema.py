@@ -79,6 +79,11 @@ SEGMENTS: Schema = {
 SEGMENTS_PER_SESSION = 16  # ordinal = days since 1970 of the trade date * 16 + position in the session
 
 
+def session_ordinal(session: pl.Expr, position: pl.Expr) -> pl.Expr:
+    """Ordinal of a segment: from its trade date and its position in the session, Int32."""
+    return (session.cast(pl.Int32) * SEGMENTS_PER_SESSION + position).cast(pl.Int32)
+
+
 def empty(schema: Schema) -> pl.DataFrame:
     """A frame of these columns without a row."""
     return pl.DataFrame(schema=dict(schema))

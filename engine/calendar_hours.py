@@ -1,0 +1,276 @@
+"""Hours of a venue as values, and the segments they make: weekly hours, and overrides of any segments.
+
+1. `weekly_spans` turns weekly hours into segments, one Polars expression per span of the week.
+2. `amend` applies holidays and overrides to the segments of any calendar.
+
+Local times become instants in `instant`: a time that occurs twice (clocks set back) is its first occurrence,
+one that is skipped (clocks set forward) is taken an hour later. A close and the next open at the same local
+time are therefore always the same instant.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+import polars as pl
+
+from engine.schema import TS
+
+SPANS: Mapping[str, pl.DataType] = {
+    "session": pl.Date(),
+    "segment": pl.String(),
+    "segment_open": TS,
+    "segment_close": TS,
+}
+
+
+@dataclass(frozen=True)
+class WallTime:
+    """A time of day, `day` days after the trade date (-1: the day before); in the calendar's zone when `zone` is empty."""
+
+    seconds: int
+    day: int
+    zone: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """A segment of one label, in wall times."""
+
+    label: str
+    open: WallTime
+    close: WallTime
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The trade dates that a rule is about: weekdays (0 is Monday) in a range, or listed dates."""
+
+    days: tuple[int, ...] = tuple(range(7))
+    valid_from: dt.date | None = None
+    valid_to: dt.date | None = None
+    dates: tuple[dt.date, ...] = ()
+
+    def holds(self) -> pl.Expr:
+        """Whether the frame's `session` is one of these dates."""
+        session = pl.col("session")
+        if self.dates:
+            return session.is_in(list(self.dates))
+        tests = [(session.dt.weekday() - 1).is_in(list(self.days))]
+        tests += [session >= self.valid_from] if self.valid_from else []
+        tests += [session <= self.valid_to] if self.valid_to else []
+        return pl.all_horizontal(tests)
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Weekly hours of the trade dates in scope."""
+
+    scope: Scope
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Override:
+    """What is different on the trade dates in scope."""
+
+    scope: Scope
+    closed: bool = False
+    spans: tuple[Span, ...] = ()
+    open: WallTime | None = None
+    close: WallTime | None = None
+    pause: Span | None = None
+    move: tuple[tuple[WallTime, WallTime], ...] = ()
+
+
+@dataclass(frozen=True)
+class Amendments:
+    """Holidays and overrides, and the hash (first 16 digits of SHA-256) of the file they came from."""
+
+    holidays: tuple[dt.date, ...]
+    overrides: tuple[Override, ...]
+    digest: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that overrides bring in."""
+        return labels_of(override.spans for override in self.overrides)
+
+
+def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.date) -> pl.DataFrame:
+    """Segments of the trade dates `first` to `last` (both included) by weekly hours, columns `SPANS`, unsorted."""
+    days = pl.DataFrame({"session": pl.date_range(first, last, "1d", eager=True)})
+    return pl.concat([empty_spans(), *(_spread(days.filter(rule.scope.holds()), rule.spans, zone) for rule in hours)])
+
+
+def amend(
+    spans: pl.DataFrame, amendments: Amendments, zone: str, regular: frozenset[str], first: dt.date, last: dt.date
+) -> pl.DataFrame:
+    """Segments with holidays taken out and overrides applied, in the order of the file, so later ones win.
+
+    Parameters
+    ----------
+    spans : DataFrame
+        Columns `SPANS`, of the trade dates `first` to `last`.
+    regular : frozenset of str
+        Labels whose first open and last close `open` and `close` speak of.
+    """
+    open_days = spans.filter(~pl.col("session").is_in(list(amendments.holidays)))
+    days = pl.DataFrame({"session": pl.date_range(first, last, "1d", eager=True)})
+
+    def apply(frame: pl.DataFrame, override: Override) -> pl.DataFrame:
+        return _overridden(frame, override, days, zone, regular)
+
+    return reduce(apply, amendments.overrides, open_days)
+
+
+def instant(day: pl.Expr, time: WallTime, zone: str) -> pl.Expr:
+    """When a wall time (of `zone`, unless it names its own) of the trade date `day` (Date) is: Datetime[us, UTC]."""
+    return _utc(day.cast(pl.Datetime("us")) + pl.duration(days=time.day, seconds=time.seconds), time.zone or zone)
+
+
+def empty_spans() -> pl.DataFrame:
+    """No segment."""
+    return pl.DataFrame(schema=dict(SPANS))
+
+
+def spans_between(frame: pl.DataFrame, label: str, begin: str | pl.Expr, end: str | pl.Expr) -> pl.DataFrame:
+    """Segments of a frame with `session` and the columns (or expressions) that they open and close at."""
+    opens, closes = (pl.col(at) if isinstance(at, str) else at for at in (begin, end))
+    made = frame.select(
+        "session",
+        pl.lit(label).alias("segment"),
+        opens.cast(TS).alias("segment_open"),
+        closes.cast(TS).alias("segment_close"),
+    )
+    return made.filter(pl.col("segment_open") < pl.col("segment_close"))
+
+
+def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.DataFrame:
+    """Segments of a library's schedule, split where it has `break_start` and `break_end`."""
+    if "break_start" not in frame.columns:
+        return spans_between(frame, label, begin, end)
+    # Libraries write "no break" as null, as one of no length, and as one that begins at the close.
+    has_break = (pl.col("break_start") < pl.col("break_end")) & (pl.col("break_start") < pl.col(end))
+    whole = frame.filter(has_break.not_().fill_null(value=True))
+    split = frame.filter(has_break)
+    parts = [spans_between(whole, label, begin, end), spans_between(split, label, begin, "break_start")]
+    return pl.concat([*parts, spans_between(split, label, "break_end", end)])
+
+
+def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
+    """Extended hours of US equities around the regular sessions of `regular` (columns `SPANS`, one row per session).
+
+    PRE is 04:00 to the open, POST the close to 20:00 (to 17:00 after a close at or before 13:00), OVERNIGHT 20:00 of
+    the evening before to 04:00, in the trade date that follows: Sunday evening belongs to Monday.
+    """
+    zone = "America/New_York"
+
+    def at(text: str) -> pl.Expr:
+        return instant(pl.col("session"), wall(text), zone)
+
+    early = pl.col("segment_close") <= at("13:00")
+    post_close = pl.when(early).then(at("17:00")).otherwise(at("20:00"))
+    return pl.concat(
+        [
+            spans_between(regular, "PRE", at("04:00"), "segment_open"),
+            spans_between(regular, "POST", "segment_close", post_close),
+            spans_between(regular, "OVERNIGHT", at("20:00-1d"), at("04:00")),
+        ]
+    )
+
+
+def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
+    """Labels of the spans, each once, in order."""
+    return tuple(dict.fromkeys(span.label for spans in groups for span in spans))
+
+
+def _spread(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
+    session = pl.col("session")
+    return pl.concat(
+        [empty_spans()]
+        + [
+            days.select(
+                session,
+                pl.lit(span.label).alias("segment"),
+                instant(session, span.open, zone).alias("segment_open"),
+                instant(session, span.close, zone).alias("segment_close"),
+            )
+            for span in spans
+        ]
+    )
+
+
+def _overridden(
+    frame: pl.DataFrame, override: Override, days: pl.DataFrame, zone: str, regular: frozenset[str]
+) -> pl.DataFrame:
+    touched = override.scope.holds()
+    rest, changed = frame.filter(~touched), frame.filter(touched)
+    if override.closed:
+        return rest
+    if override.spans:
+        # Listed dates become sessions even if they were none; a range only changes sessions that there are.
+        known = days.filter(touched) if override.scope.dates else changed.select("session").unique()
+        return pl.concat([rest, _spread(known, override.spans, zone)])
+    return pl.concat([rest, _changed(changed, override, zone, regular)])
+
+
+def _changed(frame: pl.DataFrame, override: Override, zone: str, regular: frozenset[str]) -> pl.DataFrame:
+    if override.move:
+        frame = frame.with_columns(_moved(name, override.move, zone) for name in ("segment_open", "segment_close"))
+    if override.open:
+        frame = _opened(frame, instant(pl.col("session"), override.open, zone), pl.col("segment").is_in(list(regular)))
+    if override.close:
+        frame = _closed(frame, instant(pl.col("session"), override.close, zone), pl.col("segment").is_in(list(regular)))
+    return _paused(frame, override.pause, zone) if override.pause else frame
+
+
+def _opened(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
+    opens, closes = pl.col("segment_open"), pl.col("segment_close")
+    old = opens.filter(is_regular).min().over("session")
+    moved = frame.with_columns(
+        pl.when(is_regular & ((opens == old) | (opens < new))).then(new).otherwise(opens).alias("segment_open"),
+        # What ran up to the open (PRE) runs up to the new one.
+        pl.when(~is_regular & (closes == old)).then(new).otherwise(closes).alias("segment_close"),
+    )
+    return moved.filter(~is_regular | (opens < closes))
+
+
+def _closed(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
+    opens, closes = pl.col("segment_open"), pl.col("segment_close")
+    old = closes.filter(is_regular).max().over("session")
+    moved = frame.with_columns(
+        pl.when(is_regular & ((closes == old) | (closes > new))).then(new).otherwise(closes).alias("segment_close"),
+        # What began at the close (POST) begins at the new one.
+        pl.when(~is_regular & (opens == old)).then(new).otherwise(opens).alias("segment_open"),
+    )
+    return moved.filter(~is_regular | (opens < closes))
+
+
+def _paused(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
+    begin, end = (instant(pl.col("session"), time, zone) for time in (pause.open, pause.close))
+    before = frame.with_columns(pl.min_horizontal("segment_close", begin).alias("segment_close"))
+    after = frame.with_columns(pl.max_horizontal("segment_open", end).alias("segment_open"))
+    return pl.concat([before, after]).filter(pl.col("segment_open") < pl.col("segment_close"))
+
+
+def _moved(name: str, move: tuple[tuple[WallTime, WallTime], ...], zone: str) -> pl.Expr:
+    local = pl.col(name).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    midnight = local.dt.truncate("1d")
+    since = (local - midnight).dt.total_seconds()
+    moved = pl.col(name)
+    for old, new in move:
+        at = _utc(midnight + pl.duration(seconds=new.seconds), zone)
+        moved = pl.when(since == old.seconds).then(at).otherwise(moved)
+    return moved.alias(name)
+
+
+def _utc(local: pl.Expr, zone: str) -> pl.Expr:
+    def at(wall_clock: pl.Expr) -> pl.Expr:
+        known = wall_clock.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        return known.dt.convert_time_zone("UTC")
+
+    return at(local).fill_null(at(local + pl.duration(hours=1)))

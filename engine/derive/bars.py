@@ -1,0 +1,228 @@
+"""Coarser bars from finer ones, for a whole panel of series in one pass. Pure: frame in, frame out.
+
+1. `derive` asks `interval.plan` which folds yield all targets: each child from its ladder parent.
+2. `_carried` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
+3. `fold` maps every row to its window (`SessionGrid.windows`), numbers the runs of (series, window) and
+   aggregates each run: `group_by_dynamic` on the run number for prices and counts, one fixed-order pass
+   over the run starts for float sums, so that a slice, a panel and a rebuild agree to the last bit.
+4. `finished` adds stamps, vwap and completeness, and drops what was only carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.errors import SortednessError
+from engine.grid import SessionGrid
+from engine.interval import Interval, plan
+from engine.schema import PROVENANCE, TS, ordered
+
+PRESENCE = Interval(1, "m")
+STREAMING_UP_TO_ROWS_PER_WINDOW = 64  # beyond it the in-memory engine is faster; see benchmarks/derive.py
+
+# What a kernel needs of a base bar; `series` numbers (symbol, price_type), `slot` is null off the grid.
+BASE: Mapping[str, pl.DataType] = {
+    "series": pl.Int32(),
+    "ordinal": pl.Int32(),
+    "slot": pl.Int32(),
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+}
+AMOUNTS: Mapping[str, pl.DataType] = {
+    "volume": pl.Float64(),
+    "size": pl.Float64(),
+    "vwap": pl.Float64(),
+    "trades": pl.Int64(),
+}
+DERIVED: Mapping[str, pl.DataType] = {
+    "series": pl.Int32(),
+    "session": pl.Date(),
+    "ordinal": pl.Int32(),
+    "slot": pl.Int32(),
+    "ts": TS,
+    "ts_end": TS,
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+    **AMOUNTS,
+    "n_base": pl.Int32(),
+    "n_expected": pl.Int32(),
+    "complete": pl.Boolean(),
+    "provenance": PROVENANCE,
+}
+
+
+def derive(
+    rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
+) -> dict[Interval, pl.DataFrame]:
+    """Bars of each target interval, with completeness.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Base bars: `series, ordinal, slot` (Int32), `open, high, low, close` (Float64) and any of `volume,
+        size, vwap` (Float64), `trades` (Int64), `provenance`; sorted by (series, ordinal, slot), no two rows
+        with one key. Rows with a null `slot` lie off the grid or outside the chosen segments; they are skipped.
+    grid : SessionGrid
+        The axis at the base interval.
+    targets : iterable of Interval
+        Coarser intervals.
+    presence : Interval
+        Where the base is finer than this, completeness counts slots of this length.
+
+    Returns
+    -------
+    dict of Interval to DataFrame
+        `DERIVED`, sorted by (series, ordinal, slot), one row per window that holds a base bar. `ts` is the
+        window's inclusive start, `ts_end` its exclusive end, cut at the close; `n_base` counts present slots
+        and `n_expected` the window's slots; `vwap` is null where any volume has none.
+
+    Raises
+    ------
+    IntervalError
+        A target is not made of whole base bars.
+    SortednessError
+        The rows are not strictly increasing by (series, ordinal, slot).
+    """
+    targets = sorted(set(targets))
+    folds = plan(grid.interval, targets)
+    rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
+    check_sorted(rows)
+    levels = {grid.interval: _carried(rows)}
+    for above, child in folds:
+        counts_rows = child <= judged_at(grid.interval, child, presence)
+        levels[child] = fold(levels[above], grid.at(above), grid.at(child), counts_rows=counts_rows)
+    return {t: finished(levels[t], grid.at(t), grid.at(judged_at(grid.interval, t, presence))) for t in targets}
+
+
+def judged_at(base: Interval, target: Interval, presence: Interval = PRESENCE) -> Interval:
+    """The slots that completeness of `target` counts: `presence` where the base is finer, else the base's.
+
+    Where `presence` does not fit between the two, one row makes a window present.
+    """
+    if base >= presence:
+        return base
+    return presence if base.nests_in(presence) and presence.nests_in(target) else target
+
+
+def check_sorted(rows: pl.DataFrame) -> None:
+    """Refuse rows that are not strictly increasing by (series, ordinal, slot)."""
+    series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
+    ahead = slot[1:] > slot[:-1]
+    ahead = np.where(ordinal[1:] == ordinal[:-1], ahead, ordinal[1:] > ordinal[:-1])
+    ahead = np.where(series[1:] == series[:-1], ahead, series[1:] > series[:-1])
+    if ahead.all():
+        return
+    at = int(np.argmin(ahead)) + 1
+    where = rows.row(at, named=True)
+    raise SortednessError(
+        f"rows: row {at} (series {where['series']}, ordinal {where['ordinal']}, slot {where['slot']}) does not "
+        "come after the row before it; valid: sorted by (series, ordinal, slot), each key once"
+    )
+
+
+def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts_rows: bool) -> pl.DataFrame:
+    """One level of the ladder: carried rows of `finer` folded into windows of `coarser`."""
+    windows = finer.windows(rows, coarser)
+    keyed = rows.with_columns(windows)
+    if windows["ordinal"].null_count():
+        keyed = keyed.filter(pl.col("ordinal").is_not_null())
+    folded = fold_runs(keyed, coarser.interval.seconds / finer.interval.seconds)
+    return folded.with_columns(pl.col("n_base").clip(upper_bound=1)) if counts_rows else folded
+
+
+def fold_runs(keyed: pl.DataFrame, rows_per_window: float) -> pl.DataFrame:
+    """One row per run of (series, ordinal, slot): rows that carry the place of their window, in order.
+
+    Parameters
+    ----------
+    keyed : DataFrame
+        `series, ordinal, slot, open, high, low, close, n_base` and any of `volume, notional` (Float64),
+        `size, trades, uncovered, provenance`.
+    rows_per_window : float
+        How many rows a window nominally has; picks the engine, never the result.
+    """
+    run = keyed.select(pl.struct("series", "ordinal", "slot").rle_id().cast(pl.Int64))["series"]
+    folded = _aggregated(keyed.with_columns(run.alias("run")), rows_per_window)
+    starts = np.concatenate([[0], np.cumsum(folded["rows"].to_numpy())[:-1]]).astype(np.int64)[: folded.height]
+    keys = keyed.select("series", "ordinal", "slot")[starts]
+    sums = {name: _fixed_order_sum(keyed[name], starts) for name in ("volume", "notional") if name in keyed.columns}
+    return folded.hstack(keys).with_columns(**sums).drop("run", "rows")
+
+
+def _carried(rows: pl.DataFrame) -> pl.DataFrame:
+    known = [name for name in AMOUNTS if name in rows.columns and rows[name].null_count() < rows.height]
+    carried = rows.select(*BASE, *(name for name in known if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
+    if "vwap" in known and "volume" in known:
+        notional = (rows["vwap"] * rows["volume"]).fill_null(0.0).alias("notional")
+        uncovered = (rows["vwap"].is_null() & (rows["volume"] != 0)).fill_null(value=True)
+        carried = carried.with_columns(notional)
+        if uncovered.any():
+            carried = carried.with_columns(uncovered.cast(pl.Int32).alias("uncovered"))
+    if "provenance" in rows.columns and rows["provenance"].n_unique() > 1:
+        real = (rows["provenance"] != "synthetic").cast(pl.Int32)
+        carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
+    return carried
+
+
+def _aggregated(keyed: pl.DataFrame, rows_per_window: float) -> pl.DataFrame:
+    have = keyed.columns
+    last = [pl.col(name).last() for name in ("close", "size") if name in have]
+    sums = [pl.col(name).sum() for name in ("uncovered", "n_base") if name in have]
+    if "trades" in have:
+        counted = pl.col("trades").sum()
+        none = pl.col("trades").count() == 0
+        sums.append(counted if not keyed["trades"].null_count() else pl.when(~none).then(counted))
+    origin = [pl.col("provenance").max()] if "provenance" in have else []
+    return (
+        keyed.lazy()
+        .group_by_dynamic("run", every="1i")
+        .agg(
+            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(),
+            *last, *sums, *origin, pl.len().alias("rows"),
+        )
+        .collect(engine="streaming" if rows_per_window <= STREAMING_UP_TO_ROWS_PER_WINDOW else "in-memory")
+    )  # fmt: skip
+
+
+def _fixed_order_sum(values: pl.Series, starts: NDArray[np.int64]) -> pl.Series:
+    """Sum of each run, left to right whatever surrounds it; null where all of a run is null."""
+    if not len(starts):
+        return values.clear()
+    summed = pl.Series(values.name, np.add.reduceat(values.fill_null(0.0).to_numpy(), starts))
+    if not values.null_count():
+        return summed
+    known = np.add.reduceat(values.is_not_null().to_numpy().astype(np.int64), starts)
+    return pl.select(pl.when(pl.lit(pl.Series(known)) > 0).then(pl.lit(summed)).alias(values.name)).to_series()
+
+
+def finished(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
+    """Folded rows as `DERIVED`: stamps, vwap and completeness added, what was only carried dropped."""
+    session = grid.sessions(carried["ordinal"])
+    stamps = [grid.starts(carried["ordinal"], carried["slot"]), grid.ends(carried["ordinal"], carried["slot"])]
+    expected = grid.slots_in(carried, judge) if judge.interval < grid.interval else pl.lit(1, pl.Int32).alias("n_expected")
+    frame = carried.with_columns(session, *stamps, expected, _vwap(carried)).with_columns(
+        (pl.col("n_base") >= pl.col("n_expected")).alias("complete"), _provenance(carried)
+    )
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in AMOUNTS.items() if name not in frame.columns]
+    return ordered(frame.with_columns(absent), DERIVED, "derived bars")
+
+
+def _vwap(carried: pl.DataFrame) -> pl.Expr:
+    if "notional" not in carried.columns:
+        return pl.lit(None, pl.Float64).alias("vwap")
+    covered = (pl.col("uncovered") == 0) if "uncovered" in carried.columns else pl.lit(value=True)
+    return pl.when(covered & (pl.col("volume") > 0)).then(pl.col("notional") / pl.col("volume")).alias("vwap")
+
+
+def _provenance(carried: pl.DataFrame) -> pl.Expr:
+    if "provenance" not in carried.columns:
+        return pl.lit("source", PROVENANCE).alias("provenance")
+    return pl.col("provenance").cast(pl.UInt8).cast(PROVENANCE)

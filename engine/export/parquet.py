@@ -1,0 +1,115 @@
+"""Rows to Parquet files: cut by folder, sorted, named by what is in them, with statistics for every column.
+
+The same rows always give the same bytes, so the same name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from engine.export.lake import LakeFile
+from engine.export.tables import PARTITION, SORT, in_order
+from engine.publish import write_new
+
+ROWS_PER_FILE = 1 << 22
+ROW_GROUPS_PER_FILE = 64
+ROW_GROUP_ROWS = (1 << 12, 1 << 17)
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A Parquet file that is written and durable, but not yet where its table looks.
+
+    Attributes
+    ----------
+    staged : Path
+        Where it lies.
+    folder : str
+        Its place below the table, empty for the table's own folder.
+    sha256 : str
+        Of its bytes.
+    size : int
+        In bytes.
+    stats : str
+        Delta's statistics, JSON.
+    """
+
+    staged: Path
+    folder: str
+    sha256: str
+    size: int
+    stats: str
+
+    def at(self, revision: int) -> LakeFile:
+        """The file under the name that a revision gives it."""
+        name = f"{revision}-{self.sha256}.parquet"
+        return LakeFile(f"{self.folder}/{name}" if self.folder else name, self.size, self.stats)
+
+
+def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
+    """Write a table's rows (as `tables.shaped` gives them) to files in `staging`, one after the other."""
+    for folder, part in partitions(name, rows):
+        ordered = in_order(part, SORT[name])
+        for offset in range(0, ordered.height, ROWS_PER_FILE):
+            yield _stage_one(ordered.slice(offset, ROWS_PER_FILE), folder, staging)
+
+
+def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """The rows by folder (`interval=1m/month=2013-10`), folders sorted."""
+    by = PARTITION.get(name, ())
+    if rows.is_empty() or not by:
+        return [("", rows)]
+    keys = rows.select(by).unique().sort(by).rows()
+    if len(keys) == 1:
+        return [(_folder(by, keys[0]), rows)]
+    return [
+        (_folder(by, key), rows.filter(*(pl.col(column) == value for column, value in zip(by, key, strict=True))))
+        for key in keys
+    ]
+
+
+def row_group_rows(height: int) -> int:
+    """Rows in a row group: about 1/64 of the file, so that one symbol costs little, within bounds that pay."""
+    low, high = ROW_GROUP_ROWS
+    return min(max(-(-height // ROW_GROUPS_PER_FILE), low), high)
+
+
+def _folder(by: tuple[str, ...], key: tuple[str, ...]) -> str:
+    return "/".join(f"{column}={value}" for column, value in zip(by, key, strict=True))
+
+
+def _stage_one(rows: pl.DataFrame, folder: str, staging: Path) -> StagedFile:
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=row_group_rows(rows.height))
+    content = buffer.getbuffer()
+    sha256 = hashlib.sha256(content).hexdigest()
+    # Two folders may hold the same bytes only if they hold the same rows, which their own columns rule out.
+    staged = staging / sha256
+    write_new(staged, content)
+    return StagedFile(staged, folder, sha256, len(content), _stats(rows))
+
+
+def _stats(rows: pl.DataFrame) -> str:
+    # Every column, also booleans and columns of nulls: PyArrow drops rows where a bound is merely left out.
+    bounded = [name for name, dtype in rows.schema.items() if not dtype.is_nested()]
+    low = rows.select(pl.col(bounded).min()).row(0, named=True)
+    high = rows.select(pl.col(bounded).max()).row(0, named=True)
+    nulls = rows.select(pl.all().null_count()).row(0, named=True)
+    values = {"numRecords": rows.height, "minValues": low, "maxValues": high, "nullCount": nulls}
+    return json.dumps(values, default=_iso, ensure_ascii=False)
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no form in statistics")

@@ -1,0 +1,271 @@
+"""The tables of an export: columns, types, order of rows, folders. A public contract.
+
+`shaped` is the door: a frame that does not fit is refused before a byte is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from engine.errors import IntervalError, SchemaError
+from engine.interval import Interval
+from engine.schema import TS, TS_NS, Schema, empty
+
+STRING, DATE, FLOAT, FLAG = pl.String(), pl.Date(), pl.Float64(), pl.Boolean()
+INT, LONG = pl.Int32(), pl.Int64()
+
+BARS: Schema = {
+    **dict.fromkeys(("symbol", "price_type", "interval", "origin"), STRING),
+    "ts": TS,
+    "ts_end": TS,
+    "session": DATE,
+    "segment": STRING,
+    **dict.fromkeys(("open", "high", "low", "close", "volume", "size", "vwap"), FLOAT),
+    "trades": LONG,
+    "n_base": INT,
+    "n_expected": INT,
+    "complete": FLAG,
+    "final": FLAG,
+    "provenance": STRING,
+    "month": STRING,
+}
+QUOTES: Schema = {
+    "symbol": STRING,
+    "ts": TS,
+    "ts_ns": LONG,
+    "seq": LONG,
+    "session": DATE,
+    **dict.fromkeys(("bid", "ask", "bid_size", "ask_size"), FLOAT),
+    "month": STRING,
+}
+TICKS: Schema = {
+    "symbol": STRING,
+    "ts": TS,
+    "ts_ns": LONG,
+    "seq": LONG,
+    "session": DATE,
+    "price": FLOAT,
+    "size": FLOAT,
+    "exchange": STRING,
+    "conditions": STRING,
+    "suspicious": FLAG,
+    "month": STRING,
+}
+OPEN_INTEREST: Schema = {"symbol": STRING, "ts": TS, "session": DATE, "value": FLOAT}
+GAPS: Schema = {
+    **dict.fromkeys(("symbol", "price_type", "interval"), STRING),
+    "session": DATE,
+    "segment": STRING,
+    "gap_start": TS,
+    "gap_end": TS,
+    "bar_count": LONG,
+    **dict.fromkeys(("position", "cause", "state"), STRING),
+    "retry_count": INT,
+    "last_retry": TS,
+    "next_retry": TS,
+}
+QUALITY: Schema = {
+    **dict.fromkeys(("symbol", "price_type", "interval"), STRING),
+    "session": DATE,
+    **dict.fromkeys(("expected", "present", "missing", "duplicates", "corrections"), LONG),
+    **dict.fromkeys(("off_grid", "out_of_session", "backfilled", "zero_volume"), LONG),
+    "quality": FLOAT,
+    "slot_coverage": FLOAT,
+}
+SESSIONS: Schema = {
+    "calendar": STRING,
+    "session": DATE,
+    "ordinal": INT,
+    "segment": STRING,
+    "segment_open": TS,
+    "segment_close": TS,
+}
+CALENDARS: Schema = dict.fromkeys(("calendar", "provider", "version", "time_zone", "overrides_hash"), STRING)
+SYMBOLS: Schema = {
+    **dict.fromkeys(("symbol", "source_symbol", "calendar", "base_interval"), STRING),
+    "derived_intervals": pl.List(pl.String()),
+    "is_loaded": FLAG,
+    "adjustment": STRING,
+    "source": STRING,
+    "rows": LONG,
+    "first_ts": TS,
+    "last_ts": TS,
+}
+REJECTS: Schema = {"source": STRING, "row": LONG, "reason": STRING, "cells": STRING}
+EXPORTS: Schema = {
+    "revision": LONG,
+    "since_revision": LONG,
+    "store_id": STRING,
+    "store_revision": LONG,
+    "written_at": TS,
+    "engine_version": STRING,
+    "table_names": pl.List(pl.String()),
+    "table_versions": pl.List(pl.Int64()),
+}
+
+# `exports` comes last: its commit is what makes an export real.
+TABLES: Mapping[str, Schema] = {
+    "bars": BARS,
+    "quotes": QUOTES,
+    "ticks": TICKS,
+    "open_interest": OPEN_INTEREST,
+    "gaps": GAPS,
+    "quality": QUALITY,
+    "sessions": SESSIONS,
+    "calendars": CALENDARS,
+    "symbols": SYMBOLS,
+    "rejects": REJECTS,
+    "exports": EXPORTS,
+}
+DATA_TABLES = tuple(name for name in TABLES if name != "exports")
+
+# Order of the rows in each file; all of these columns together are the key of a row (`rejects` apart).
+SORT: Mapping[str, tuple[str, ...]] = {
+    "bars": ("symbol", "ts", "price_type", "origin"),
+    "quotes": ("symbol", "ts_ns", "seq"),
+    "ticks": ("symbol", "ts_ns", "seq"),
+    "open_interest": ("symbol", "ts"),
+    "gaps": ("symbol", "price_type", "interval", "gap_start"),
+    "quality": ("symbol", "price_type", "interval", "session"),
+    "sessions": ("calendar", "ordinal"),
+    "calendars": ("calendar",),
+    "symbols": ("symbol",),
+    "rejects": ("source", "row", "reason"),
+    "exports": ("revision",),
+}
+# Folders below the table, `interval=1m/month=2013-10`; the columns are in the files as well.
+PARTITION: Mapping[str, tuple[str, ...]] = {
+    "bars": ("interval", "month"),
+    "quotes": ("month",),
+    "ticks": ("month",),
+}
+COMPUTED = ("month", "ts_ns")
+
+
+def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows of a table with exactly its columns and types.
+
+    Parameters
+    ----------
+    name : str
+        One of `TABLES`.
+    frame : DataFrame or None
+        The table's columns in any order; None means no row. `month` (from `session`) and `ts_ns` (from `ts`)
+        may be left out. Types may differ where nothing can be lost: enum for String, an integer of another
+        width, an all-null column, nanoseconds in `ts` where `ts_ns` keeps them.
+
+    Raises
+    ------
+    SchemaError
+        Unknown table; columns missing, unknown or of another type; a float that is not finite; a partition
+        column that is null or no interval.
+    """
+    if name not in TABLES:
+        raise SchemaError(f"tables: received {name!r}; valid: {', '.join(DATA_TABLES)}")
+    if frame is None:
+        return empty(TABLES[name])
+    _check_columns(name, frame)
+    rows = _cast(name, _completed(name, frame))
+    _check_values(name, rows)
+    return rows
+
+
+def in_order(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
+    """The frame sorted by these columns, nulls first; the same frame when it is already."""
+    if frame.height < 2 or not _out_of_order(frame, by):  # noqa: PLR2004
+        return frame
+    return frame.sort(by, maintain_order=True)
+
+
+def _out_of_order(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
+    # One shifted comparison per column, most significant last: a twentieth of the price of a sort by strings.
+    later = pl.lit(value=False)
+    for name in reversed(by):
+        here, before = pl.col(name), pl.col(name).shift()
+        is_less = (here < before).fill_null(here.is_null() & before.is_not_null())
+        later = is_less | (here.eq_missing(before) & later)
+    return bool(frame.select(later.slice(1).any()).item())
+
+
+def _check_columns(name: str, frame: pl.DataFrame) -> None:
+    schema = TABLES[name]
+    strange = [column for column in frame.columns if column not in schema]
+    missing = [column for column in schema if column not in frame.columns and column not in COMPUTED]
+    wrong = [
+        f"{column} is {given}, valid {schema[column]}"
+        for column, given in frame.schema.items()
+        if column in schema and not _fits(given, schema[column], has_ns=column == "ts" and "ts_ns" in schema)
+    ]
+    faults = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has no column {', '.join(strange)}"] * bool(strange)
+    if faults or wrong:
+        raise SchemaError(f"{name}: {'; '.join(faults + wrong)}; its columns: {', '.join(schema)}")
+
+
+def _completed(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    for column in COMPUTED:
+        if column in TABLES[name]:
+            frame = _with_computed(name, frame, column)
+    return frame
+
+
+def _with_computed(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    computed = _months(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
+    if column not in frame.columns:
+        return frame.with_columns(computed.alias(column))
+    told = frame[column]
+    # `ts` in microseconds cannot say more than the whole ones of `ts_ns`.
+    shown = told // 1000 * 1000 if column == "ts_ns" and frame.schema["ts"] == TS else told
+    if not shown.equals(computed, check_names=False, null_equal=True):
+        raise SchemaError(f"{name}: {column} differs from what session and ts say; leave it out")
+    return frame
+
+
+def _months(session: pl.Series) -> pl.Series:
+    day = session.cast(pl.Date).to_physical()
+    first, last = day.min(), day.max()
+    if not isinstance(first, int) or not isinstance(last, int):
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(day))
+    # Each date is formatted once, not once per row.
+    names = pl.int_range(first, last + 1, dtype=pl.Int32, eager=True).cast(pl.Date).dt.strftime("%Y-%m")
+    return names.gather(day - first)
+
+
+def _cast(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    try:
+        return frame.select(pl.col(column).cast(dtype) for column, dtype in TABLES[name].items())
+    except pl.exceptions.PolarsError as error:
+        raise SchemaError(f"{name}: {error}") from error
+
+
+def _fits(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
+    same = given in (wanted, pl.Null()) or (given.is_integer() and wanted.is_integer())
+    text = wanted == pl.String() and isinstance(given, pl.Enum | pl.Categorical)
+    instants = wanted == TS and isinstance(given, pl.Datetime) and given.time_zone == "UTC"
+    return same or text or given == pl.List(pl.Null()) or (instants and (has_ns or given.time_unit == "ms"))
+
+
+def _check_values(name: str, rows: pl.DataFrame) -> None:
+    floats = [column for column, dtype in TABLES[name].items() if dtype == pl.Float64()]
+    infinite = rows.select((~pl.col(floats).is_finite()).any())
+    bad = [column for column in floats if infinite[column].item()]
+    if bad:
+        raise SchemaError(f"{name}: {', '.join(bad)} holds NaN or an infinity; valid: finite numbers and null")
+    for column in PARTITION.get(name, ()):
+        if rows[column].null_count():
+            source = "session" if column == "month" else column
+            raise SchemaError(f"{name}: {source} is null in {rows[column].null_count()} rows; every row needs one")
+        if column == "interval":
+            _check_intervals(name, rows[column].unique().to_list())
+
+
+def _check_intervals(name: str, texts: list[str]) -> None:
+    for text in texts:
+        # It becomes a folder's name, so only the one spelling will do.
+        try:
+            shortest = str(Interval.parse(text))
+        except IntervalError as error:
+            raise SchemaError(f"{name}: {error}") from error
+        if shortest != text:
+            raise SchemaError(f"{name}: interval is {text!r}, valid {shortest!r}")

@@ -1,0 +1,225 @@
+"""A sorted panel of many series that grows by batches: how the store keeps rows of one kind and interval.
+
+A panel is a tuple of parts, each a frame sorted by (series, ts, seq). The first is the largest; appended parts
+are merged by size tiers, so a row is copied O(log n) times however often rows arrive. Parts and panels never
+change: `upsert` gives a new panel that shares what it can, and a frame sliced from an old one stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from operator import or_
+
+import polars as pl
+
+TIER_RATIO = 3  # a part is merged into the one before it when it has grown to a third of its size
+
+KEY = ("series", "ts")
+TICK_KEY = ("series", "ts", "seq")
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """What came of rows that were offered to a panel.
+
+    Attributes
+    ----------
+    panel : Panel
+        With the rows in it.
+    written : DataFrame
+        The rows that are new or changed something, sorted by key.
+    counts : DataFrame of `series, session, duplicates, corrections` (Int64)
+        Rows that repeated what was there, and rows that replaced it.
+    conflicts : DataFrame
+        Rows of one batch that lost against a later row of the same batch with other values.
+    """
+
+    panel: Panel
+    written: pl.DataFrame
+    counts: pl.DataFrame
+    conflicts: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Rows of one kind and interval, unique by `key`, as sorted parts.
+
+    Attributes
+    ----------
+    parts : tuple of DataFrame
+        Each sorted by `key`; columns `series` (Int32), `session` (Date), `ts`, values, `revision` (Int64).
+    key : tuple of str
+        What identifies a row.
+    values : tuple of str
+        The columns that make two rows of one key the same or different.
+    overlapping : bool
+        Whether a later part replaces rows of an earlier one.
+    """
+
+    parts: tuple[pl.DataFrame, ...]
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+    overlapping: bool = False
+    _spans: tuple[tuple[object, object], ...] = field(default=(), repr=False)
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """All rows in one frame, sorted by key."""
+        return self.parts[0] if len(self.parts) == 1 else _merged(self.parts, self.key, overlapping=self.overlapping)
+
+    @property
+    def height(self) -> int:
+        """How many rows the parts hold, replaced ones included until they are merged away."""
+        return sum(part.height for part in self.parts)
+
+    def of_series(self, series: Sequence[int]) -> pl.DataFrame:
+        """Rows of a few series, sorted by key: slices, copied only where several parts hold some."""
+        pieces = [piece for part in self.parts for one in sorted(series) if (piece := _slice(part, one)).height]
+        if not pieces:
+            return self.parts[0].clear()
+        return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
+
+    def without(self, series: Sequence[int]) -> Panel:
+        """The panel without these series."""
+        kept = tuple(part.filter(~pl.col("series").is_in(list(series))) for part in self.parts)
+        return _panel(kept, self)
+
+    def upsert(self, rows: pl.DataFrame) -> Upsert:
+        """Take rows in.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            The panel's columns and `batch` (Int32): in order of arrival, later rows win. Any order of keys.
+
+        Returns
+        -------
+        Upsert
+        """
+        rows = rows if _is_sorted(rows, self.key) else rows.sort(self.key, maintain_order=True)
+        rows, within, conflicts = _settle(rows, self.key, self.values)
+        written, against, replaces = self._compare(rows.drop("batch"))
+        counts = _sum_counts([within, against])
+        if written.is_empty():
+            return Upsert(self, written, counts, conflicts)
+        parts = tuple(part for part in self.parts if part.height) + (written.select(self.parts[0].columns),)
+        grown = Panel(parts, self.key, self.values, self.overlapping or replaces)
+        return Upsert(grown._tiered(), written, counts, conflicts)
+
+    def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
+        """Rows that are new or differ, counts of those that repeat or replace, whether any replaces."""
+        known = self._known(rows)
+        if known.is_empty():
+            return rows, _no_counts(), False
+        old = {name: f"{name}:old" for name in self.values}
+        known = known.select(*self.key, pl.col(self.values).name.suffix(":old"), pl.lit(value=True).alias("held"))
+        beside = rows.join(known, on=self.key, how="left", maintain_order="left")
+        differs = _differs(old)
+        held = pl.col("held").fill_null(value=False)
+        judged = beside.with_columns((held & ~differs).alias("repeats"), (held & differs).alias("replaces"))
+        counts = _count(judged.filter("held"), pl.col("repeats"), pl.col("replaces"))
+        written = judged.filter(~pl.col("repeats"))
+        return written.select(rows.columns), counts, bool(written["replaces"].any())
+
+    def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of this panel whose keys are among `rows`, the latest of each key."""
+        if rows.is_empty():
+            return rows
+        low, high = rows["ts"].min(), rows["ts"].max()
+        found = []
+        for part in self.parts:
+            if part.is_empty() or part["ts"].max() < low or part["ts"].min() > high:  # type: ignore[operator]
+                continue
+            near = part.lazy().filter(pl.col("ts").is_between(low, high)).collect()
+            found.append(near.join(rows.select(self.key), on=self.key, how="semi"))
+        if not found:
+            return rows.clear()
+        return pl.concat(found).unique(self.key, keep="last", maintain_order=True) if len(found) > 1 else found[0]
+
+    def _tiered(self) -> Panel:
+        parts = list(self.parts)
+        while len(parts) > 1 and parts[-1].height * TIER_RATIO >= parts[-2].height:
+            last = parts.pop()
+            parts[-1] = _merged((parts[-1], last), self.key, overlapping=self.overlapping)
+        return _panel(tuple(parts), self)
+
+
+def panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
+    """A panel without rows."""
+    return Panel((pl.DataFrame(schema=schema),), key, values)
+
+
+def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
+    return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1)
+
+
+def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool) -> pl.DataFrame:
+    whole = pl.concat(parts)
+    if not _is_sorted(whole, key):
+        whole = whole.sort(key, maintain_order=True)
+    if overlapping:
+        whole = whole.filter(reduce(or_, (pl.col(name) != pl.col(name).shift(-1) for name in key)).fill_null(value=True))
+    return whole.rechunk()
+
+
+def _slice(part: pl.DataFrame, series: int) -> pl.DataFrame:
+    low = part["series"].search_sorted(series, side="left")
+    return part.slice(low, part["series"].search_sorted(series, side="right") - low)
+
+
+def _is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
+    ahead = pl.lit(value=True)
+    for name in reversed(key):
+        now, before = pl.col(name), pl.col(name).shift(1)
+        ahead = pl.when(now == before).then(ahead).otherwise(now > before)
+    return bool(rows.select(ahead.slice(1).all()).item())
+
+
+def _settle(rows: pl.DataFrame, key: tuple[str, ...], values: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Sorted rows with one left per key; counts of repeats and replacements between batches; losers within one."""
+    same_key = reduce(lambda a, b: a & b, (pl.col(name) == pl.col(name).shift(-1) for name in key)).fill_null(value=False)
+    flagged = rows.select(same_key.alias("again"))["again"]
+    if not flagged.any():
+        return rows, _no_counts(), rows.clear()
+    involved = flagged | flagged.shift(1, fill_value=False)
+    group = rows.with_row_index("at").filter(involved)
+    last = [pl.col(name).last().over(*key, "batch").alias(f"{name}:old") for name in values]
+    old = {name: f"{name}:old" for name in values}
+    ends = pl.col("at") == pl.col("at").max().over(*key, "batch")
+    judged = group.with_columns(*last).with_columns(ends.alias("wins"), _differs(old).alias("differs"))
+    conflicts = judged.filter(~pl.col("wins") & pl.col("differs"))
+    repeats = judged.filter(~pl.col("wins") & ~pl.col("differs"))
+    finals = judged.filter("wins")
+    before = [pl.col(name).shift(1).over(*key).alias(f"{name}:old") for name in values]
+    first = pl.col("at") == pl.col("at").min().over(*key)
+    finals = finals.with_columns(*before, first.alias("first")).with_columns(_differs(old).alias("differs"))
+    later = finals.filter(~pl.col("first"))
+    counts = _sum_counts([
+        _count(repeats, pl.lit(value=True), pl.lit(value=False)),
+        _count(later, ~pl.col("differs"), pl.col("differs")),
+    ])  # fmt: skip
+    kept = finals.filter(pl.col("at") == pl.col("at").max().over(*key))["at"]
+    keep = ~involved | pl.int_range(rows.height, eager=True).is_in(kept.cast(pl.Int64).implode())
+    return rows.filter(keep), counts, conflicts.select(rows.columns)
+
+
+def _differs(old: dict[str, str]) -> pl.Expr:
+    return pl.any_horizontal([pl.col(name).ne_missing(pl.col(was)) for name, was in old.items()])
+
+
+def _count(rows: pl.DataFrame, repeats: pl.Expr, replaces: pl.Expr) -> pl.DataFrame:
+    marked = rows.select("series", "session", repeats.alias("duplicates"), replaces.alias("corrections"))
+    return marked.group_by("series", "session").agg(pl.col("duplicates", "corrections").sum().cast(pl.Int64))
+
+
+def _no_counts() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
+    )
+
+
+def _sum_counts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    summed = pl.concat([_no_counts(), *frames]).group_by("series", "session").sum()
+    return summed.filter((pl.col("duplicates") > 0) | (pl.col("corrections") > 0)).sort("series", "session")

@@ -1,0 +1,173 @@
+"""A read-only file system that knows a given set of files and nothing else.
+
+DuckDB reaches it as `pinned://NAME`. Names are keys of a mapping, never paths: `..`, globs, links and
+siblings lead nowhere, and whatever would write, remove or rename is refused.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fsspec.spec import AbstractFileSystem
+
+PROTOCOL = "pinned"
+SCHEME = f"{PROTOCOL}://"
+
+
+class PinnedFile:
+    """An open file whose read position belongs to the thread that set it.
+
+    DuckDB shares one handle between its threads, and each of them seeks before it reads.
+
+    Parameters
+    ----------
+    path : Path
+        The file on disk.
+    name : str
+        What messages call it.
+    """
+
+    mode = "rb"
+
+    def __init__(self, path: Path, name: str) -> None:
+        try:
+            self._fd = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            # The path stays on this machine: the message goes to whoever asked the question.
+            raise FileNotFoundError(f"{name}: {error.strerror}") from None
+        self._name = name
+        self._at = threading.local()
+        self.size = os.fstat(self._fd).st_size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move this thread's position."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
+        self._at.position = origin + offset
+        return self.tell()
+
+    def tell(self) -> int:
+        """This thread's position, in bytes."""
+        return int(getattr(self._at, "position", 0))
+
+    def read(self, count: int = -1) -> bytes:
+        """Up to `count` bytes (to the end, when negative) from this thread's position on."""
+        begin = self.tell()
+        wanted = max(self.size - begin, 0) if count < 0 else count
+        found = self._read_at(begin, wanted)
+        self._at.position = begin + len(found)
+        return found
+
+    def _read_at(self, begin: int, wanted: int) -> bytes:
+        first = os.pread(self._fd, wanted, begin)
+        if len(first) == wanted or not first:
+            return first
+        # One system call gives at most 2 GiB, and fewer bytes when a signal arrives.
+        return first + self._read_at(begin + len(first), wanted - len(first))
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def writable(self) -> bool:
+        """No."""
+        return False
+
+    def write(self, data: bytes) -> NoReturn:
+        """Refuse."""
+        _refuse(self._name, f"{len(data)} bytes to write")
+
+    def flush(self) -> None:
+        """Nothing is ever buffered."""
+
+    def close(self) -> None:
+        """Give the file back; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+
+class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The file system `pinned://`.
+
+    Parameters
+    ----------
+    files : mapping of name to path
+        All there is. A name holds no glob characters.
+    """
+
+    protocol = PROTOCOL
+    cachable = False  # fsspec would hand the files of one export to the reader of another
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        super().__init__()
+        self._files = dict(files)
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> PinnedFile:  # noqa: ANN401 - fsspec's signature
+        """Open a pinned file for reading; any other mode is refused."""
+        if mode not in ("rb", "r"):
+            _refuse(path, f"opening it with mode {mode!r}")
+        return PinnedFile(self._path(path), path)
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Name, size and type, as fsspec has them."""
+        return {"name": path, "size": self._path(path).stat().st_size, "type": "file"}
+
+    def glob(self, path: str, **_: Any) -> list[str]:  # noqa: ANN401
+        """The file of exactly this name, or nothing: patterns match no file."""
+        return [path.removeprefix(SCHEME)] if self.isfile(path) else []
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401, FBT001, FBT002 - fsspec's signature
+        """The file of exactly this name: there are no folders."""
+        return [self.info(path) if detail else path]
+
+    def isfile(self, path: str) -> bool:
+        """Whether a file of exactly this name is pinned."""
+        return path.removeprefix(SCHEME) in self._files
+
+    def exists(self, path: str, **_: Any) -> bool:  # noqa: ANN401
+        """Whether a file of exactly this name is pinned."""
+        return self.isfile(path)
+
+    def isdir(self, path: str) -> bool:
+        """No: there are no folders."""
+        del path
+        return False
+
+    def created(self, path: str) -> dt.datetime:
+        """When the file was last changed, UTC."""
+        return self.modified(path)
+
+    def modified(self, path: str) -> dt.datetime:
+        """When the file was last changed, UTC."""
+        return dt.datetime.fromtimestamp(self._path(path).stat().st_mtime, dt.UTC)
+
+    def _path(self, path: str) -> Path:
+        try:
+            return self._files[path.removeprefix(SCHEME)]
+        except KeyError:
+            raise FileNotFoundError(f"{path}: no such file") from None
+
+    def _no(self, *paths: Any, **_: Any) -> NoReturn:  # noqa: ANN401
+        _refuse(", ".join(map(str, paths)), "changing it")
+
+    # Everything by which fsspec changes files, or copies them to or from the machine's own file system.
+    rm = rm_file = _rm = rmdir = mv = rename = move = copy = cp = cp_file = touch = mkdir = makedirs = mkdirs = _no
+    makedir = delete = put = put_file = upload = get = get_file = download = pipe = pipe_file = _no
+    write_bytes = write_text = start_transaction = _no
+
+
+def _refuse(name: str, what: str) -> NoReturn:
+    raise PermissionError(f"{name}: {what} is refused, the tables are read only")

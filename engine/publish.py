@@ -1,0 +1,87 @@
+"""One way to put a file or a folder in place: write it beside, make it durable, rename it once.
+
+Whoever reads the output sees the former one or the new one whole, also after the machine lost power: the
+bytes are flushed before the rename, the folder entry after it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def publishing(output: Path) -> Iterator[Path]:
+    """Give a path beside `output` to write to; what stands there at the end is renamed to `output`.
+
+    Parameters
+    ----------
+    output : Path
+        A file (replaced when it exists) or a folder (which must be new or empty). Its parents are created.
+
+    Yields
+    ------
+    Path
+        A name that does not exist yet: create a file or a folder there. It is removed when the body fails.
+
+    Raises
+    ------
+    OSError
+        The disk is full, the place is not writable, or `output` is a folder with something in it.
+    """
+    make_folders(output.parent)
+    staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        yield staged
+        sync_tree(staged)
+        staged.replace(output)
+        sync(output.parent)
+    except BaseException:
+        discard(staged)
+        raise
+
+
+def write_new(path: Path, content: bytes | memoryview) -> None:
+    """Create a file that did not exist, with its bytes on the disk when this returns."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or the entries of a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(path: Path) -> None:
+    """`sync` a file, or a folder with all that is in it, the inner ones first."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync_tree(inner)
+    sync(path)
+
+
+def make_folders(path: Path) -> None:
+    """Create a folder and the parents it lacks, durably."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

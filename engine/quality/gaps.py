@@ -1,0 +1,150 @@
+"""Missing slots, from one scan over a sorted panel; stored as rows, one per run. Pure: frame in, frame out.
+
+1. `expected` lists the segments each series should have: its lifetime, cut at what is due by now.
+2. `runs` cuts the present rows wherever the slot does not follow the one before: the only full pass.
+3. `find_gaps` reads leading, inner and trailing gaps from the ends of those runs, and whole segments from
+   what was expected and has no run.
+
+Law: the sum of `bar_count` over the gaps of a series and session is its number of missing slots.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+
+from engine.grid import SessionGrid
+from engine.schema import TS
+
+POSITIONS = ("leading", "inner", "trailing", "session")
+STATES = ("open", "retrying", "filled", "abandoned")
+
+GAPS = {
+    "series": pl.Int32(),
+    "session": pl.Date(),
+    "ordinal": pl.Int32(),
+    "segment": pl.String(),
+    "slot": pl.Int32(),
+    "gap_start": TS,
+    "gap_end": TS,
+    "bar_count": pl.Int32(),
+    "position": pl.String(),
+    "cause": pl.String(),
+    "state": pl.String(),
+    "retry_count": pl.Int32(),
+    "last_retry": TS,
+    "next_retry": TS,
+}
+_UNTRIED = {"cause": None, "state": "open", "retry_count": 0, "last_retry": None, "next_retry": None}
+
+
+def expected(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
+    """The segments each series should have.
+
+    Parameters
+    ----------
+    lifetimes : DataFrame
+        `series` (Int32), `first`, `last` (Date): trade dates, both included; sorted by series.
+    grid : SessionGrid
+        The axis.
+    as_of : datetime, optional
+        Slots that end later are not due yet.
+
+    Returns
+    -------
+    DataFrame of `series, ordinal` (Int32), `session` (Date), `segment` (String), `slots` (Int32)
+        Sorted by (series, ordinal); segments without a due slot are left out.
+    """
+    due = grid.due(as_of).filter(pl.col("slots") > 0)
+    low = due["session"].search_sorted(lifetimes["first"], side="left").cast(pl.Int64)
+    high = due["first_session"].search_sorted(lifetimes["last"], side="right").cast(pl.Int64)
+    count = np.maximum((high - low).to_numpy(), 0)
+    owner = np.repeat(lifetimes["series"].to_numpy(), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    picked: pl.DataFrame = due[(within + np.repeat(low.to_numpy(), count)).astype(np.int64)]
+    return picked.select(pl.Series("series", owner, pl.Int32), "ordinal", "session", "segment", "slots")
+
+
+def runs(rows: pl.DataFrame) -> pl.DataFrame:
+    """Runs of consecutive slots.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, ordinal, slot` (Int32, no nulls), strictly increasing in that order.
+
+    Returns
+    -------
+    DataFrame of `series, ordinal, first, last` (Int32)
+        First and last slot of each run, in order.
+    """
+    if rows.is_empty():
+        return rows.select("series", "ordinal", pl.col("slot").alias("first"), pl.col("slot").alias("last"))
+    series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
+    follows = (slot[1:] - slot[:-1] == 1) & (ordinal[1:] == ordinal[:-1]) & (series[1:] == series[:-1])
+    starts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
+    ends = np.concatenate([starts[1:] - 1, [len(slot) - 1]])
+    return pl.DataFrame(
+        {"series": series[starts], "ordinal": ordinal[starts], "first": slot[starts], "last": slot[ends]}
+    )
+
+
+def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """Runs of missing slots, never across a segment.
+
+    Parameters
+    ----------
+    wanted : DataFrame
+        From `expected`.
+    present : DataFrame
+        From `runs`; rows of segments or slots that are not wanted are ignored.
+    grid : SessionGrid
+        The axis.
+
+    Returns
+    -------
+    DataFrame
+        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is `session` where the
+        series has no present slot in the whole session; a segment absent from a session that has others is
+        leading, inner or trailing by where it lies among them.
+    """
+    key = ["series", "ordinal"]
+    held = present.join(wanted, on=key, how="inner", maintain_order="left").filter(pl.col("first") < pl.col("slots"))
+    held = held.with_columns(pl.min_horizontal("last", pl.col("slots") - 1).alias("last"))
+    follows = pl.col("last").shift(1).over(key)
+    before = held.select(*key, "session", "segment", follows.fill_null(-1).alias("from"), pl.col("first").alias("to"),
+                         pl.when(follows.is_null()).then(pl.lit("leading")).otherwise(pl.lit("inner")).alias("position"))  # fmt: skip
+    after = held.group_by(key, maintain_order=True).last().select(
+        *key, "session", "segment", pl.col("last").alias("from"), pl.col("slots").alias("to"),
+        pl.lit("trailing").alias("position"),
+    )  # fmt: skip
+    gone = _absent(wanted, held)
+    gaps = (
+        pl.concat([before, after, gone])
+        .with_columns((pl.col("to") - pl.col("from") - 1).cast(pl.Int32).alias("bar_count"), (pl.col("from") + 1).cast(pl.Int32).alias("slot"))
+        .filter(pl.col("bar_count") > 0)
+        .sort(*key, "slot")
+    )
+    start = grid.starts(gaps["ordinal"], gaps["slot"]).alias("gap_start")
+    end = grid.ends(gaps["ordinal"], gaps["slot"] + gaps["bar_count"] - 1).alias("gap_end")
+    untried = [pl.lit(value, GAPS[name]).alias(name) for name, value in _UNTRIED.items()]
+    return gaps.with_columns(start, end, *untried).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items())
+
+
+def _absent(wanted: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
+    gone = wanted.join(held.select("series", "ordinal").unique(), on=["series", "ordinal"], how="anti", maintain_order="left")
+    alive = held.group_by("series", "session").agg(
+        pl.col("ordinal").min().alias("first_alive"), pl.col("ordinal").max().alias("last_alive")
+    )
+    position = (
+        pl.when(pl.col("first_alive").is_null()).then(pl.lit("session"))
+        .when(pl.col("ordinal") < pl.col("first_alive")).then(pl.lit("leading"))
+        .when(pl.col("ordinal") > pl.col("last_alive")).then(pl.lit("trailing"))
+        .otherwise(pl.lit("inner"))
+    )  # fmt: skip
+    return gone.join(alive, on=["series", "session"], how="left", maintain_order="left").select(
+        "series", "ordinal", "session", "segment", pl.lit(-1, pl.Int32).alias("from"), pl.col("slots").alias("to"),
+        position.alias("position"),
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""How much of what was expected is there: one row per series and session. Pure: frame in, frame out."""
+
+from __future__ import annotations
+
+import polars as pl
+
+QUALITY = {
+    "series": pl.Int32(),
+    "session": pl.Date(),
+    "expected": pl.Int64(),
+    "present": pl.Int64(),
+    "missing": pl.Int64(),
+    "duplicates": pl.Int64(),
+    "corrections": pl.Int64(),
+    "off_grid": pl.Int64(),
+    "out_of_session": pl.Int64(),
+    "backfilled": pl.Int64(),
+    "zero_volume": pl.Int64(),
+    "quality": pl.Float64(),
+    "slot_coverage": pl.Float64(),
+}
+COUNTED = ("duplicates", "corrections", "off_grid", "out_of_session", "backfilled", "zero_volume")
+KEY = ["series", "session"]
+
+
+def score(wanted: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Quality per series and session.
+
+    Parameters
+    ----------
+    wanted : DataFrame
+        From `gaps.expected`.
+    gaps : DataFrame
+        From `gaps.find_gaps` on the same expectation.
+    counts : DataFrame
+        `series, session` and any of `COUNTED` (Int64): what was counted at the door or by `tally`. Sessions
+        in which nothing was expected are listed with null quality.
+    coverage : DataFrame, optional
+        `series, session, slot_coverage` (0-1) of a derived interval.
+
+    Returns
+    -------
+    DataFrame
+        `QUALITY`, sorted by (series, session). `quality` is 100 * present / expected, null where nothing was
+        expected.
+    """
+    due = wanted.group_by(KEY).agg(pl.col("slots").cast(pl.Int64).sum().alias("expected"))
+    lost = gaps.group_by(KEY).agg(pl.col("bar_count").cast(pl.Int64).sum().alias("missing"))
+    frame = due.join(counts, on=KEY, how="full", coalesce=True).join(lost, on=KEY, how="left")
+    if coverage is not None:
+        frame = frame.join(coverage, on=KEY, how="left")
+    absent = [pl.lit(0, pl.Int64).alias(name) for name in COUNTED if name not in frame.columns]
+    known = ["expected", "missing", *(name for name in COUNTED if name in frame.columns)]
+    frame = frame.with_columns(*absent, pl.col(known).fill_null(0)).with_columns(
+        (pl.col("expected") - pl.col("missing")).alias("present")
+    )
+    if coverage is None:
+        frame = frame.with_columns(pl.lit(None, pl.Float64).alias("slot_coverage"))
+    rate = pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")
+    return frame.with_columns(rate).select(pl.col(n).cast(t) for n, t in QUALITY.items()).sort(KEY)
+
+
+def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
+    """What stands out in the rows themselves, per series and session.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, session, ordinal, slot, volume, provenance` of stored base bars.
+    chosen : Series of Int32
+        Ordinals of the chosen segments.
+
+    Returns
+    -------
+    DataFrame of `series, session, off_grid, out_of_session, backfilled, zero_volume` (Int64)
+        Off-grid and out-of-session rows; backfilled and zero-volume ones among those in their slot.
+    """
+    placed = pl.col("slot").is_not_null()
+    in_segment = pl.col("ordinal").is_in(chosen.implode()).fill_null(value=False)
+    odd = {
+        "off_grid": ~placed & in_segment,
+        "out_of_session": ~placed & ~in_segment,
+        "backfilled": placed & (pl.col("provenance") == "backfill"),
+        "zero_volume": placed & (pl.col("volume") == 0).fill_null(value=False),
+    }
+    noted = rows.lazy().filter(pl.any_horizontal(list(odd.values())))
+    return noted.group_by(KEY).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(KEY).collect()
+
+
+def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Share of base slots present over all windows of a session, also those that got no bar.
+
+    Parameters
+    ----------
+    wanted, gaps : DataFrame
+        Expectation and gaps of the interval that completeness counts.
+    sessions : DataFrame of `session`, `label` (Date)
+        Which session of the derived interval each trade date belongs to (itself, below a week).
+
+    Returns
+    -------
+    DataFrame of `series, session, slot_coverage` (Float64, 0-1)
+    """
+    due = wanted.group_by(KEY).agg(pl.col("slots").cast(pl.Int64).sum().alias("due"))
+    lost = gaps.group_by(KEY).agg(pl.col("bar_count").cast(pl.Int64).sum().alias("lost"))
+    return (
+        due.join(lost, on=KEY, how="left")
+        .join(sessions, on="session", how="left")
+        .group_by("series", pl.col("label").alias("session"))
+        .agg((1 - pl.col("lost").fill_null(0).sum() / pl.col("due").sum()).alias("slot_coverage"))
+    )

@@ -1,0 +1,359 @@
+"""What a reader holds: the whole store at one revision, and one symbol of it. Immutable.
+
+Rows of all symbols of one kind, interval and axis share one sorted `Panel`; the frames of a `SymbolSessionData` are
+views on it, so they agree with one another and never change.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import polars as pl
+
+from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
+from engine.grid import Align, GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.panel import Panel
+from engine.schema import PROVENANCE, ROWS, TS, TS_NS, Kind, empty
+from engine.views import bars_view, named
+
+AXIS = Interval(1, "m")  # any step serves to hold an axis; it is cut to the wanted one by `SessionGrid.at`
+QUOTE_SERIES = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
+
+BAR_VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
+PLACED = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
+MARKS = {"provenance": PROVENANCE, "revision": pl.Int64()}
+_AMOUNTS = {name: ROWS["bars"][name] for name in BAR_VALUES}
+PANELS: Mapping[str, dict[str, pl.DataType]] = {
+    "bars": {**PLACED, "ts": TS, **_AMOUNTS, **MARKS},
+    "derived": {**PLACED, "ts": TS, "ts_end": TS, **_AMOUNTS, "n_base": pl.Int32(), "n_expected": pl.Int32(),
+                "complete": pl.Boolean(), **MARKS},
+    "quotes": {**PLACED, "ts": TS_NS, "seq": pl.Int64(), "bid": pl.Float64(), "ask": pl.Float64(),
+               "bid_size": pl.Float64(), "ask_size": pl.Float64(), **MARKS},
+    "ticks": {**PLACED, "ts": TS_NS, "seq": pl.Int64(), "price": pl.Float64(), "size": pl.Float64(),
+              "exchange": pl.String(), "conditions": pl.String(), "suspicious": pl.Boolean(), **MARKS},
+    "open_interest": {**PLACED, "ts": TS, "value": pl.Float64(), **MARKS},
+}  # fmt: skip
+CHANGES = {
+    "symbol": pl.String(),
+    "price_type": pl.String(),
+    "kind": pl.String(),
+    "interval": pl.String(),
+    "session": pl.Date(),
+    "first_ts": TS,
+    "last_ts": TS,
+    "revision": pl.Int64(),
+    "removed": pl.Boolean(),
+}
+LOGGED = {"series": pl.Int32(), "kind": pl.String(), "interval": pl.String(), "session": pl.Date(),
+           "first_ts": TS, "last_ts": TS, "revision": pl.Int64()}  # fmt: skip
+
+
+class PanelKey(NamedTuple):
+    """Which panel: rows of one kind, interval and origin on one axis."""
+
+    kind: Kind
+    interval: Interval | None
+    origin: str
+    spec: GridSpec
+
+
+@dataclass(frozen=True)
+class SymbolSessionData:
+    """One symbol: what is known about it, and views on its rows.
+
+    The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
+    one another and never change.
+    """
+
+    symbol: str
+    calendar: str = "XNYS"
+    base_interval: str = "1m"
+    derived_intervals: tuple[str, ...] = ()
+    is_loaded: bool = False
+    price_type: str = "last"
+    base_from: Kind = "bars"
+    segments: tuple[str, ...] = ()
+    align: Align = "session"
+    zone: str = "UTC"
+    source_symbol: str = ""
+    source: str = ""
+    adjustment: str = "raw"
+    first_session: dt.date | None = None
+    last_session: dt.date | None = None
+    _snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        base = Interval.parse(self.base_interval)
+        derived = sorted({Interval.parse(i) for i in self.derived_intervals})
+        object.__setattr__(self, "base_interval", str(base))
+        object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
+
+    @property
+    def base(self) -> Interval:
+        """The base interval."""
+        return Interval.parse(self.base_interval)
+
+    @property
+    def spec(self) -> GridSpec:
+        """The axis it lives on."""
+        return GridSpec(self.calendar, self.segments, self.align, self.zone)
+
+    @property
+    def base_key(self) -> PanelKey:
+        """The panel its base bars are in."""
+        return PanelKey("bars", self.base, "source" if self.base_from == "bars" else "derived", self.spec)
+
+    def bars(self, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
+        """Bars of one interval (default: the base) and price type (default: the symbol's), as the `bars` table."""
+        wanted = Interval.parse(interval or self.base_interval)
+        key = self.base_key if wanted == self.base else PanelKey("bars", wanted, "derived", self.spec)
+        return self._bound.bars_of(key, [self.symbol], [price_type or self.price_type])
+
+    @property
+    def bars_base(self) -> pl.DataFrame:
+        """Base bars of the symbol's price type."""
+        return self.bars()
+
+    @property
+    def bars_derived(self) -> dict[str, pl.DataFrame]:
+        """Derived bars of the symbol's price type, keyed by interval."""
+        return {interval: self.bars(interval) for interval in self.derived_intervals}
+
+    @property
+    def latest_bar(self) -> dict[str, object] | None:
+        """The last base bar, None when there is none."""
+        bars = self.bars_base
+        return bars.row(-1, named=True) if bars.height else None
+
+    @property
+    def bar_quality(self) -> dict[str, pl.DataFrame]:
+        """Quality per session, keyed by interval."""
+        return self._per_interval("quality")
+
+    @property
+    def bar_gaps(self) -> dict[str, pl.DataFrame]:
+        """Stored gaps, keyed by interval; an interval without a gap has an empty frame."""
+        return self._per_interval("gaps")
+
+    @property
+    def quotes(self) -> pl.DataFrame:
+        """Quotes, sorted by (ts, seq)."""
+        return self._raw("quotes")
+
+    @property
+    def ticks(self) -> pl.DataFrame:
+        """Trades, sorted by (ts, seq)."""
+        return self._raw("ticks")
+
+    @property
+    def open_interest(self) -> pl.DataFrame:
+        """Open interest, sorted by ts."""
+        return self._raw("open_interest")
+
+    @cached_property
+    def session_bars(self) -> pl.DataFrame:
+        """Base bars of the current session (the last one with a bar, when none is set), inside its segments."""
+        bars = self.bars_base.filter(pl.col("segment").is_not_null())
+        current = self._bound.session_date or bars["session"].max()
+        return bars.filter(pl.col("session") == current)
+
+    @property
+    def session_volume(self) -> float:
+        """Volume of the current session."""
+        return float(self.session_bars["volume"].sum())
+
+    @property
+    def session_high(self) -> float | None:
+        """Highest price of the current session."""
+        return self.session_bars["high"].max()  # type: ignore[return-value]
+
+    @property
+    def session_low(self) -> float | None:
+        """Lowest price of the current session."""
+        return self.session_bars["low"].min()  # type: ignore[return-value]
+
+    @property
+    def historical_bars(self) -> dict[str, dict[dt.date, pl.DataFrame]]:
+        """Bars of sessions before the current one: interval -> trade date -> frame."""
+        current = self._bound.session_date
+        return {i: _by_session(self.bars(i), current) for i in (self.base_interval, *self.derived_intervals)}
+
+    @property
+    def last_update(self) -> dt.datetime | None:
+        """Start of the last base bar."""
+        return self.bars_base["ts"].max()  # type: ignore[return-value]
+
+    @property
+    def bars_updated(self) -> bool:
+        """Whether bars were written since the last export."""
+        return self._updated("bars")
+
+    @property
+    def quotes_updated(self) -> bool:
+        """Whether quotes were written since the last export."""
+        return self._updated("quotes")
+
+    @property
+    def ticks_updated(self) -> bool:
+        """Whether ticks were written since the last export."""
+        return self._updated("ticks")
+
+    @property
+    def _bound(self) -> Snapshot:
+        if self._snapshot is None:
+            raise UnknownSymbolError(f"symbol: {self.symbol} is not in a store; take it from get_symbol_data()")
+        return self._snapshot
+
+    def _per_interval(self, table: str) -> dict[str, pl.DataFrame]:
+        frame = self._bound.gaps([self.symbol]) if table == "gaps" else self._bound.quality([self.symbol])
+        return {i: frame.filter(pl.col("interval") == i) for i in (self.base_interval, *self.derived_intervals)}
+
+    def _raw(self, kind: Kind) -> pl.DataFrame:
+        return self._bound.raw_of(PanelKey(kind, None, "source", self.spec), [self.symbol])
+
+    def _updated(self, kind: str) -> bool:
+        touched = self._bound.changes(self._bound.exported_revision).filter(pl.col("symbol") == self.symbol)
+        return bool((touched["kind"] == kind).any())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The store at one revision. Immutable: hold it as long as you like.
+
+    Attributes
+    ----------
+    store_id : str
+        Which store.
+    revision : int
+        How many writes it had seen.
+    as_of : datetime or None
+        Until when slots are due; None for a batch whose sessions are all over.
+    """
+
+    store_id: str
+    revision: int = 0
+    symbols: Mapping[str, SymbolSessionData] = field(default_factory=dict)
+    series: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema={"series": pl.Int32, "symbol": pl.String, "price_type": pl.String})
+    )
+    panels: Mapping[PanelKey, Panel] = field(default_factory=dict)
+    counts: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    axes: Mapping[GridSpec, SessionGrid] = field(default_factory=dict)
+    gap_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    quality_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    rejects: tuple[pl.DataFrame, ...] = ()
+    log: tuple[pl.DataFrame, ...] = ()
+    removals: tuple[tuple[str, int], ...] = ()
+    horizon: int = 0
+    exported_revision: int = 0
+    session_active: bool = False
+    session_date: dt.date | None = None
+    active_streams: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    as_of: dt.datetime | None = None
+    files: frozenset[str] = frozenset()
+
+    def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
+        """The axis `spec` cut at `interval`, over the dates of the data."""
+        if spec not in self.axes:
+            raise ParameterError(f"spec: no row lives on {spec} in this store")
+        return self.axes[spec].at(interval)
+
+    def series_of(self, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None) -> list[int]:
+        """Numbers of the series of these symbols and price types, ascending."""
+        wanted = self.series
+        if symbols is not None:
+            wanted = wanted.filter(pl.col("symbol").is_in(list(symbols)))
+        if price_types is not None:
+            wanted = wanted.filter(pl.col("price_type").is_in(list(price_types)))
+        return wanted["series"].sort().to_list()
+
+    def rows_of(self, key: PanelKey, series: Sequence[int] | None = None) -> pl.DataFrame:
+        """Rows of a panel as stored, sorted by (series, ts); empty when there is no such panel."""
+        if key not in self.panels:
+            return pl.DataFrame(schema=PANELS[layout(key)])
+        held = self.panels[key]
+        return held.frame if series is None else held.of_series(series)
+
+    def bars_of(
+        self, key: PanelKey, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None
+    ) -> pl.DataFrame:
+        """Bars of one panel with names, labels and ends, as the `bars` table has them."""
+        everything = symbols is None and price_types is None
+        rows = self.rows_of(key, None if everything else self.series_of(symbols, price_types))
+        if key not in self.panels:
+            return bars_view(rows, None, key.interval, key.origin, self.series, self.as_of)
+        return bars_view(rows, self.grid(key.spec, key.interval or AXIS), key.interval, key.origin, self.series, self.as_of)
+
+    def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """Quotes, ticks or open interest with names."""
+        rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [QUOTE_SERIES[key.kind]]))
+        return named(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance", "revision")
+
+    def bars(self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
+        """The `bars` table: every series, or those of one symbol, interval or price type."""
+        wanted = None if interval is None else Interval.parse(interval)
+        keys = [k for k in self.panels if k.kind == "bars" and wanted in (None, k.interval)]
+        frames = [self.bars_of(k, symbol and [symbol], price_type and [price_type]) for k in sorted(keys, key=_key_order)]
+        return pl.concat(frames) if frames else bars_view(empty(PANELS["bars"]), None, None, "source", self.series, None)
+
+    def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The `gaps` table, of all symbols or of some."""
+        return self._stored(self.gap_rows, symbols)
+
+    def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The `quality` table, of all symbols or of some."""
+        return self._stored(self.quality_rows, symbols)
+
+    def changes(self, since: int) -> pl.DataFrame:
+        """What was touched after revision `since`: one coalesced row per series, kind, interval and session.
+
+        Returns
+        -------
+        DataFrame
+            `CHANGES`; a removed symbol is one row with `removed` true and the rest null.
+
+        Raises
+        ------
+        CursorExpiredError
+            `since` lies behind the log: read everything anew.
+        """
+        if since < self.horizon:
+            raise CursorExpiredError(
+                f"since: revision {since} is older than the change log, which begins at {self.horizon}; full read required"
+            )
+        rows = [frame for frame in self.log if frame["revision"][0] > since]
+        touched = pl.concat([empty(LOGGED), *rows]).group_by("series", "kind", "interval", "session").agg(
+            pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max()
+        )  # fmt: skip
+        alive = named(touched, self.series).with_columns(pl.lit(value=False).alias("removed"))
+        gone = [{"symbol": s, "revision": r, "removed": True} for s, r in self.removals if r > since]
+        whole = pl.concat([alive.select(CHANGES), pl.DataFrame(gone, schema=CHANGES)])
+        return whole.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
+
+    def _stored(self, frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None) -> pl.DataFrame:
+        series = None if symbols is None else self.series_of(symbols)
+        parts = [
+            named(f if series is None else f.filter(pl.col("series").is_in(series)), self.series)
+            .with_columns(pl.lit(str(k.interval)).alias("interval"))
+            for k, f in sorted(frames.items(), key=lambda item: _key_order(item[0]))
+        ]  # fmt: skip
+        return pl.concat(parts).drop("series") if parts else pl.DataFrame(schema={"symbol": pl.String, "interval": pl.String})
+
+
+def layout(key: PanelKey) -> str:
+    """Which columns the rows of a panel have: a key of `PANELS`."""
+    return "derived" if key.origin == "derived" else key.kind
+
+
+def _key_order(key: PanelKey) -> tuple[str, int, str, str]:
+    return (key.kind, key.interval.seconds if key.interval else 0, key.origin, repr(key.spec))
+
+
+def _by_session(bars: pl.DataFrame, before: dt.date | None) -> dict[dt.date, pl.DataFrame]:
+    past = bars if before is None else bars.filter(pl.col("session") < before)
+    return {key[0]: frame for key, frame in past.partition_by("session", as_dict=True, maintain_order=True).items()}  # type: ignore[misc]

@@ -1,0 +1,102 @@
+"""What a source hands over: batches of conformed rows, files found, and files that could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from engine.grid import Align, Stamp
+from engine.interval import Interval
+from engine.schema import Kind
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one kind and one interval from one file.
+
+    Attributes
+    ----------
+    kind : {"bars", "quotes", "ticks", "open_interest"}
+        Which schema of `engine.schema`.
+    interval : Interval or None
+        Bars only; None for the other kinds, and for bars too few to tell it from.
+    frame : DataFrame
+        `schema.ROWS[kind]` and `row` (Int64, number of the line in the file, or in the archive's member, from
+        1, headers counted). File order within each series. `ts` holds the vendor's stamps in UTC, not yet
+        moved to bar starts.
+    rejects : DataFrame
+        `schema.REJECTS`: the rows that did not hold, with their cells and the reason.
+    source : str
+        The file; `archive!member` when all rows come from one member.
+    sha256 : str
+        Of the file's bytes.
+    stamp, align, zone : str
+        How `SessionGrid.from_stamps` must read `ts`.
+    source_symbols : mapping of str to str
+        The vendor's own name of each symbol.
+    notes : tuple of str
+        What was assumed, inferred or left out.
+    """
+
+    kind: Kind
+    interval: Interval | None
+    frame: pl.DataFrame
+    rejects: pl.DataFrame
+    source: str
+    sha256: str
+    stamp: Stamp = "start"
+    align: Align = "session"
+    zone: str = "UTC"
+    source_symbols: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A data file, and what its name, place and first bytes say about it.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    format : {"csv", "parquet", "lean", "dbn"}
+        Who reads it.
+    kind, interval, symbol, price_type : optional
+        None where only the rows tell. `symbol` is canonical; of a file of contracts it is their root.
+    market, security : str or None
+        Venue (`oanda`, `GLBX.MDP3`) and kind of instrument (`equity`, `future`), where the vendor tells.
+    qualifier : str
+        Appended to every symbol of the file (`@OANDA`), because another market has the same ones.
+    """
+
+    path: Path
+    format: str
+    kind: Kind | None = None
+    interval: Interval | None = None
+    symbol: str | None = None
+    price_type: str | None = None
+    market: str | None = None
+    security: str | None = None
+    qualifier: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that gives no data.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    reason : str
+        Why.
+    ignored : bool
+        The file is no market data (a readme, a ticker map): passed over, nothing is wrong.
+    """
+
+    path: str
+    reason: str
+    ignored: bool = False

@@ -1,0 +1,164 @@
+"""What a caller may tell a reader; every one is optional, and wins over what is inferred."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from engine.errors import ParameterError, SourceError
+from engine.grid import Align, Stamp
+from engine.interval import Interval
+from engine.schema import PRICE_TYPES, Rules
+
+FORMATS = ("csv", "parquet", "lean", "dbn")
+UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+GIB = 1024**3
+
+_FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?00)?")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read files.
+
+    Attributes
+    ----------
+    format : str
+        `csv`, `parquet`, `lean` or `dbn`, whatever the content looks like.
+    timezone : str
+        Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
+    stamp, align : str
+        What a bar's stamp marks (`start`, `end`, `end-inclusive`) and where bars begin (`session`, `clock`, `date`).
+    unit : str
+        Of stamps written as numbers since 1970: `s`, `ms`, `us` or `ns`.
+    time_format : str
+        Of stamps written as text, as `strftime` has it.
+    delimiter, header
+        Of delimited text; found out by default.
+    columns : mapping of str to str or int
+        Our name of a column to the file's name of it, or to its place, counted from 1.
+    symbol, price_type, interval
+        Of files that do not tell.
+    symbols, price_types : tuple of str
+        Keep only these; a root (`ES`) keeps all its contracts.
+    allow_non_positive : bool
+        Prices of zero and below are real.
+    scale : int
+        Decimal digits of integers in fixed-size binary cells (default: 18 in 16 bytes, 9 in 8 bytes).
+    max_bytes, max_ratio, max_members : int
+        Refuse archives that hold more uncompressed bytes, shrink by more, or have more members.
+    """
+
+    format: str | None = None
+    timezone: str | None = None
+    stamp: Stamp | None = None
+    align: Align | None = None
+    unit: str | None = None
+    time_format: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    columns: Mapping[str, str | int] = field(default_factory=dict)
+    symbol: str | None = None
+    price_type: str | None = None
+    interval: Interval | None = None
+    symbols: tuple[str, ...] = ()
+    price_types: tuple[str, ...] = ()
+    allow_non_positive: bool = False
+    scale: int | None = None
+    max_bytes: int = 4 * GIB
+    max_ratio: int = 200
+    max_members: int = 50_000
+
+    def __post_init__(self) -> None:
+        _check("format", self.format, FORMATS)
+        _check("stamp", self.stamp, get_args(Stamp))
+        _check("align", self.align, get_args(Align))
+        _check("unit", self.unit, tuple(UNIT_NS))
+        for price_type in (self.price_type, *_words("price_types", self.price_types)):
+            _check("price_type", price_type, PRICE_TYPES)
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise ParameterError(f"delimiter: received {self.delimiter!r}; valid: one character")
+        if self.timezone is not None:
+            _set(self, timezone=zone_name(self.timezone))
+        if self.interval is not None:
+            _set(self, interval=Interval.parse(self.interval))
+        _set(self, symbols=_words("symbols", self.symbols), price_types=_words("price_types", self.price_types))
+        for name in ("max_bytes", "max_ratio", "max_members"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name}: received {getattr(self, name)}; valid: 1 or more")
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> ReadOptions:
+        """Read options from a TOML file whose keys are the names above.
+
+        Raises
+        ------
+        SourceError
+            The file cannot be read, or is not TOML.
+        ParameterError
+            A key is unknown, or a value is not valid.
+        """
+        try:
+            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SourceError(path, f"no options could be read: {error}") from error
+        known = [option.name for option in fields(cls)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ParameterError(f"{path}: unknown option {', '.join(unknown)}; valid: {', '.join(known)}")
+        return cls(**given)
+
+    @property
+    def rules(self) -> Rules:
+        """What a row may look like."""
+        return Rules(allow_non_positive=self.allow_non_positive)
+
+    def wants(self, symbol: str) -> bool:
+        """Whether rows of a symbol are kept: it, its root or its name without a market was asked for."""
+        if not self.symbols:
+            return True
+        plain = symbol.split("@")[0]
+        return any(plain == s or symbol == s or plain.startswith(f"{s}.") for s in self.symbols)
+
+
+def zone_name(text: str) -> str:
+    """The IANA name of a time zone; fixed offsets (`UTC-05`, `+05`) become `Etc/GMT+5` and the like.
+
+    Raises
+    ------
+    ParameterError
+        There is no such zone.
+    """
+    fixed = _FIXED_OFFSET.fullmatch(text.strip())
+    if fixed is not None:
+        hours = int(fixed[2])
+        # The names of this family have their signs the other way round.
+        text = f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{hours}" if hours else "UTC"
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ParameterError(
+            f"timezone: received {text!r}; valid: an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
+        ) from error
+    return text
+
+
+def _check(name: str, value: str | None, valid: Sequence[str]) -> None:
+    if value is not None and value not in valid:
+        raise ParameterError(f"{name}: received {value!r}; valid: {', '.join(valid)}")
+
+
+def _words(name: str, value: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ParameterError(f"{name}: received the text {value!r}; valid: a list of names")
+    return tuple(value)
+
+
+def _set(options: ReadOptions, **values: Any) -> None:  # noqa: ANN401
+    for name, value in values.items():
+        object.__setattr__(options, name, value)

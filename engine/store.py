@@ -1,0 +1,417 @@
+"""The single source of truth: every symbol's frames, keyed by symbol and interval, and nothing derivable from them.
+
+The whole state is one immutable `Snapshot`. A writer builds the next one under the one lock and swaps a reference;
+readers take no lock, and what they hold never changes. Rows of all symbols of one kind, interval and axis share one
+sorted `Panel`; `SymbolSessionData` and its frames are views on it.
+
+1. `register_symbol_data` makes a symbol known, `remove_symbol` forgets it with everything it had.
+2. `append` is the one way in for raw rows: placed on the grid, deduplicated, counted, logged (`_place_and_insert`).
+3. `write_derived`, `set_gaps` and `set_quality` store what the runtime computed from them.
+4. `changes` says what was touched since a revision; consumers pull, the store calls nobody.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import polars as pl
+
+from engine.calendars import SessionCalendar, calendar
+from engine.errors import ParameterError, SchemaError, UnknownSymbolError
+from engine.grid import GridSpec, SessionGrid, Stamp
+from engine.interval import Interval
+from engine.panel import KEY, TICK_KEY, Upsert, panel
+from engine.schema import PROVENANCE, REJECTS, ROWS, TS, Kind, empty, ordered, rejects
+from engine.snapshot import AXIS, BAR_VALUES, LOGGED, MARKS, PANELS, PLACED, QUOTE_SERIES, PanelKey, Snapshot, SymbolSessionData, layout
+from engine.views import named
+
+PADDING = dt.timedelta(days=40)  # a whole month around the data, so that weeks and months at its edges are whole
+LOG_ROWS = 2_000_000  # changes older than this many (series, session) rows are forgotten
+
+
+DateRange = tuple[dt.date | None, dt.date | None]
+
+
+class Appended(NamedTuple):
+    """What came of an `append`: the revision it made, and what became of the rows that were offered.
+
+    `offered = written + duplicates + corrections` does not hold where a batch corrects another one of the same call;
+    `written` counts the rows that are in the store now and were not before.
+    """
+
+    revision: int
+    offered: int
+    written: int
+    duplicates: int
+    corrections: int
+    rejects: pl.DataFrame
+
+
+class SessionData:
+    """Per-symbol session data in one place: the dict of symbols, their rows, and what was computed from them."""
+
+    def __init__(self, *, as_of: dt.datetime | None = None, calendars: Mapping[str, SessionCalendar] | None = None) -> None:
+        self._lock = threading.RLock()
+        self._state = Snapshot(store_id=uuid.uuid4().hex, as_of=as_of)
+        self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
+        self._next_series = 1
+
+    @property
+    def _symbols(self) -> Mapping[str, SymbolSessionData]:
+        return self._state.symbols
+
+    def snapshot(self) -> Snapshot:
+        """The state as it is now; it never changes."""
+        return self._state
+
+    @property
+    def revision(self) -> int:
+        """How many writes there were."""
+        return self._state.revision
+
+    def calendar(self, code: str) -> SessionCalendar:
+        """The calendar of a code, built once."""
+        with self._lock:
+            if code not in self._calendars:
+                self._calendars[code] = calendar(code)
+            return self._calendars[code]
+
+    def register_symbol_data(self, *symbols: SymbolSessionData) -> None:
+        """Make symbols known; one that is known already takes the new fields and keeps its rows.
+
+        Raises
+        ------
+        ParameterError
+            A known symbol would move to another calendar or base interval: remove it first.
+        """
+        with self._lock:
+            known = dict(self._state.symbols)
+            for one in symbols:
+                _check_reregistration(known.get(one.symbol), one)
+                known[one.symbol] = replace(one, _snapshot=None)
+            self._swap(symbols=known)
+
+    def remove_symbol(self, symbol: str) -> bool:
+        """Forget a symbol and everything it had; False when it was not known."""
+        with self._lock:
+            state = self._state
+            if symbol not in state.symbols:
+                return False
+            gone = state.series_of([symbol])
+            revision = state.revision + 1
+            keep = ~pl.col("series").is_in(gone)
+            self._swap(
+                revision=revision,
+                symbols={name: data for name, data in state.symbols.items() if name != symbol},
+                series=state.series.filter(keep),
+                panels={key: held.without(gone) for key, held in state.panels.items()},
+                counts={key: frame.filter(keep) for key, frame in state.counts.items()},
+                gap_rows={key: frame.filter(keep) for key, frame in state.gap_rows.items()},
+                quality_rows={key: frame.filter(keep) for key, frame in state.quality_rows.items()},
+                removals=(*state.removals, (symbol, revision)),
+            )
+            return True
+
+    def get_symbol_data(self, symbol: str) -> SymbolSessionData | None:
+        """A symbol with views on its rows as they are now; None when it is not there (any more)."""
+        state = self._state
+        found = state.symbols.get(symbol)
+        return None if found is None else replace(found, _snapshot=state)
+
+    def get_active_symbols(self) -> set[str]:
+        """All symbols."""
+        return set(self._state.symbols)
+
+    def get_loaded_symbols(self) -> set[str]:
+        """Symbols that are fully loaded."""
+        return {name for name, data in self._state.symbols.items() if data.is_loaded}
+
+    def get_symbols_with_derived(self) -> dict[str, list[str]]:
+        """Derived intervals of each symbol that has any."""
+        return {name: list(d.derived_intervals) for name, d in self._state.symbols.items() if d.derived_intervals}
+
+    def append(
+        self,
+        rows: pl.DataFrame | Sequence[pl.DataFrame],
+        kind: Kind = "bars",
+        interval: Interval | str | None = None,
+        *,
+        stamp: Stamp = "start",
+        spec: GridSpec | None = None,
+        provenance: str = "source",
+        dates: DateRange = (None, None),
+    ) -> Appended:
+        """Take raw rows in: the one way.
+
+        Parameters
+        ----------
+        rows : DataFrame or sequence of DataFrame
+            Conformed rows (`schema.ROWS[kind]`) of any symbols in any order, and, when there are any, `source` and
+            `row` for the rejects. Each frame is a batch: inside one, the last row of a key wins and those with
+            other values are refused as conflicts; a later batch corrects an earlier one.
+        kind : {"bars", "quotes", "ticks", "open_interest"}
+        interval : Interval or str
+            Of bars.
+        stamp : {"start", "end", "end-inclusive"}
+            What `ts` of bars stands for; stored is the start of the slot it belongs to.
+        spec : GridSpec, optional
+            The axis, where it is not the symbol's own (a series kept beside the base).
+        provenance : {"source", "backfill", "synthetic"}
+        dates : (date or None, date or None)
+            First and last trade date to keep, both included; rows of others are left out and counted.
+
+        Returns
+        -------
+        Appended
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered; nothing was written.
+        SchemaError
+            A frame does not fit; nothing was written.
+        """
+        frames = [rows] if isinstance(rows, pl.DataFrame) else list(rows)
+        step = Interval.parse(interval) if interval is not None else None
+        if kind == "bars" and step is None:
+            raise ParameterError("interval: bars need one; valid: 1s, 1m, 5m, 1d ...")
+        whole = _stack(frames, kind, provenance)
+        with self._lock:
+            groups = self._by_axis(whole, spec) if whole.height else []
+            done = [self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates) for axis, part in groups]
+            refused = pl.concat([empty(REJECTS), *(_conflicts(one.conflicts, self._state.series) for one in done)])
+            self.add_rejects(refused)
+            counts = pl.concat([one.counts for one in done]).sum() if done else None
+            return Appended(
+                self.revision,
+                whole.height,
+                sum(one.written.height for one in done),
+                int(counts["duplicates"][0] or 0) if counts is not None else 0,
+                int(counts["corrections"][0] or 0) if counts is not None else 0,
+                refused,
+            )
+
+    def series_for(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """Numbers of series, given to new ones here.
+
+        Parameters
+        ----------
+        pairs : DataFrame of `symbol, price_type`
+            Distinct.
+
+        Returns
+        -------
+        DataFrame of `symbol, price_type, series`
+            In the same order.
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered.
+        """
+        with self._lock:
+            strange = set(pairs["symbol"].to_list()) - set(self._state.symbols)
+            if strange:
+                shown = ", ".join(sorted(map(str, strange))[:5])
+                raise UnknownSymbolError(f"symbol: {shown} not registered; call register_symbol_data first")
+            new = pairs.join(self._state.series, on=["symbol", "price_type"], how="anti", maintain_order="left")
+            numbers = pl.int_range(self._next_series, self._next_series + new.height, dtype=pl.Int32, eager=True)
+            self._next_series += new.height
+            self._swap(series=pl.concat([self._state.series, new.select(numbers.alias("series"), "symbol", "price_type")]))
+            return pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
+
+    def write_derived(self, interval: Interval, spec: GridSpec, rows: pl.DataFrame) -> int:
+        """Store derived bars (`derive.bars.DERIVED`): the one way. Bars that did not change keep their revision.
+
+        Returns
+        -------
+        int
+            How many bars are new or changed.
+        """
+        key = PanelKey("bars", interval, "derived", spec)
+        with self._lock:
+            whole = rows.with_columns(pl.lit(0, pl.Int32).alias("batch"), pl.lit(self.revision + 1, pl.Int64).alias("revision"))
+            return self._insert(key, ordered(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")).written.height
+
+    def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, scope: pl.DataFrame | None = None) -> None:
+        """Store the gaps of one interval: all of them, or those of the sessions in `scope` (`series, session`)."""
+        self._store_outcome("gaps", key, gaps, scope)
+
+    def set_quality(self, key: PanelKey, quality: pl.DataFrame, scope: pl.DataFrame | None = None) -> None:
+        """Store the quality of one interval: all of it, or that of the sessions in `scope` (`series, session`)."""
+        self._store_outcome("quality", key, quality, scope)
+
+    def changes(self, since: int) -> pl.DataFrame:
+        """What was touched after revision `since`; see `Snapshot.changes`."""
+        return self._state.changes(since)
+
+    def add_rejects(self, refused: pl.DataFrame) -> None:
+        """Keep rows that a reader refused, for the `rejects` table."""
+        if refused.height:
+            with self._lock:
+                self._swap(rejects=(*self._state.rejects, ordered(refused, REJECTS, "rejects")))
+
+    def add_file(self, sha256: str) -> bool:
+        """Note a file by its hash; False when it was loaded before."""
+        with self._lock:
+            if sha256 in self._state.files:
+                return False
+            self._swap(files=self._state.files | {sha256})
+            return True
+
+    def mark_exported(self, revision: int) -> None:
+        """Note that everything up to `revision` is in an export."""
+        with self._lock:
+            self._swap(exported_revision=max(revision, self._state.exported_revision))
+
+    def set_as_of(self, as_of: dt.datetime | None) -> None:
+        """Set until when slots are due."""
+        with self._lock:
+            self._swap(as_of=as_of)
+
+    def set_session(self, session_date: dt.date | None, *, active: bool) -> None:
+        """Set the current trade date and whether its session runs."""
+        with self._lock:
+            self._swap(session_date=session_date, session_active=active)
+
+    def _swap(self, **fields: object) -> None:
+        old = self._state
+        self._state = replace(old, **fields)  # type: ignore[arg-type]
+
+    def _by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
+        """Rows with numbers for names, parted by the axis they live on."""
+        names = ["symbol", "price_type"]
+        lookup = self.series_for(rows.select(names).unique(maintain_order=True))
+        axes = [spec or self._state.symbols[symbol].spec for symbol in lookup["symbol"]]
+        distinct = list(dict.fromkeys(axes))
+        lookup = lookup.with_columns(pl.Series("axis", [distinct.index(one) for one in axes], pl.Int32))
+        numbered = rows.join(lookup, on=names, how="left", maintain_order="left").drop(names)
+        if len(distinct) == 1:
+            return [(distinct[0], numbered.drop("axis"))]
+        return [(one, numbered.filter(pl.col("axis") == at).drop("axis")) for at, one in enumerate(distinct)]
+
+    def _place_and_insert(self, rows: pl.DataFrame, key: PanelKey, stamp: Stamp, dates: DateRange) -> Upsert:
+        self._cover(key.spec, rows["ts"].cast(TS))
+        grid = self._state.grid(key.spec, key.interval or AXIS)
+        if key.kind == "bars":
+            rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
+        place = grid.place(rows["ts"].cast(TS), exact=key.kind == "bars")
+        placed = rows.with_columns(place, pl.lit(self.revision + 1, pl.Int64).alias("revision"))
+        return self._insert(key, _within(placed, dates))
+
+    def _cover(self, spec: GridSpec, stamps: pl.Series) -> None:
+        """Make the axis reach well beyond the stamps; ordinals do not depend on how far it reaches."""
+        first, last = stamps.min().date(), stamps.max().date()  # type: ignore[union-attr]
+        held = self._state.axes.get(spec)
+        if held is not None:
+            low, high = held.segments["session"][0], held.segments["session"][-1]
+            if low + PADDING / 2 <= first and last + PADDING / 2 <= high:
+                return
+            first, last = min(first, low + PADDING), max(last, high - PADDING)
+        segments = self.calendar(spec.calendar).covering(first - PADDING, last + PADDING)
+        self._swap(axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS, spec)})
+
+    def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
+        state = self._state
+        shape = layout(key)
+        held = state.panels.get(key) or panel(PANELS[shape], TICK_KEY if "seq" in PANELS[shape] else KEY, _values(shape))
+        done = held.upsert(rows)
+        changed = {"panels": {**state.panels, key: done.panel}}
+        if done.counts.height:
+            total = pl.concat([state.counts[key], done.counts]) if key in state.counts else done.counts
+            changed["counts"] = {**state.counts, key: total.group_by("series", "session", maintain_order=True).sum()}  # type: ignore[dict-item]
+        if done.written.height:
+            self._swap(revision=state.revision + 1, **self._logged(key, key.kind, done.written.with_columns(pl.col("ts").alias("first_ts"), pl.col("ts").alias("last_ts"))), **changed)
+        else:
+            self._swap(**changed)
+        return done
+
+    def _logged(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> dict[str, object]:
+        """The log with an entry for rows that hold `series, session, first_ts, last_ts`."""
+        entry = touched.group_by("series", "session", maintain_order=True).agg(
+            pl.col("first_ts").cast(TS).min(), pl.col("last_ts").cast(TS).max()
+        )  # fmt: skip
+        entry = entry.with_columns(
+            pl.lit(kind).alias("kind"),
+            pl.lit(None if key.interval is None else str(key.interval), pl.String).alias("interval"),
+            pl.lit(self.revision + 1, pl.Int64).alias("revision"),
+        )
+        log = [*self._state.log, ordered(entry, LOGGED, "log")]
+        horizon = self._state.horizon
+        while len(log) > 1 and sum(frame.height for frame in log) > LOG_ROWS:
+            horizon = int(log.pop(0)["revision"][0])
+        return {"log": tuple(log), "horizon": horizon}
+
+    def _store_outcome(self, kind: str, key: PanelKey, rows: pl.DataFrame, scope: pl.DataFrame | None) -> None:
+        table = {"gaps": "gap_rows", "quality": "quality_rows"}[kind]
+        with self._lock:
+            tables: Mapping[PanelKey, pl.DataFrame] = getattr(self._state, table)
+            held = tables.get(key, rows.clear())
+            if scope is not None:
+                rest = held.join(scope, on=["series", "session"], how="anti", maintain_order="left")
+                rows = pl.concat([rest, rows]).sort("series", "session", maintain_order=True)
+            touched = _changed_sessions(held, rows)
+            changed: dict[str, object] = {table: {**tables, key: rows}}
+            if touched.height:
+                changed |= {"revision": self.revision + 1, **self._logged(key, kind, touched)}
+            self._swap(**changed)
+
+
+def _values(shape: str) -> tuple[str, ...]:
+    skipped = {*PLACED, *MARKS, "ts", "seq"}
+    return tuple(name for name in PANELS[shape] if name not in skipped)
+
+
+def _stack(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.DataFrame:
+    """All batches in one frame, numbered in order, with what every row needs beside its values."""
+    origin = {"source": pl.String(), "row": pl.Int64()}
+    stacked = []
+    for number, frame in enumerate(frames):
+        extra = [pl.lit(None, dtype).alias(name) for name, dtype in origin.items() if name not in frame.columns]
+        fitted = ordered(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
+        stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
+    whole = pl.concat(stacked) if stacked else empty({**ROWS[kind], **origin, "batch": pl.Int32()})
+    if whole["ts"].null_count() or whole["symbol"].null_count():
+        raise SchemaError(f"{kind}: a row lacks its symbol or ts; pass rows through schema.conform first")
+    if kind != "bars":
+        whole = whole.with_columns(pl.lit(QUOTE_SERIES[kind]).alias("price_type"))
+    return whole.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
+
+
+def _conflicts(losers: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    if losers.is_empty():
+        return empty(REJECTS)
+    shown = named(losers, series)
+    cells = shown.select("symbol", "price_type", "ts", *(n for n in BAR_VALUES if n in shown.columns), "row")
+    source = shown["source"].fill_null("")
+    why = "conflict: a later row of the same batch has other values for this key"
+    return rejects(cells, why, "").with_columns(source)
+
+
+def _within(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
+    first, last = dates
+    if first is not None:
+        rows = rows.filter(pl.col("session") >= first)
+    return rows if last is None else rows.filter(pl.col("session") <= last)
+
+
+def _changed_sessions(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """`series, session, first_ts, last_ts` of the rows that only one of the two frames has."""
+    gone = old.join(new, on=new.columns, how="anti", nulls_equal=True)
+    come = new.join(old, on=new.columns, how="anti", nulls_equal=True)
+    span = [name if name in new.columns else None for name in ("gap_start", "gap_end")]
+    first, last = (pl.lit(None, TS) if name is None else pl.col(name) for name in span)
+    return pl.concat([gone, come]).select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
+
+
+def _check_reregistration(known: SymbolSessionData | None, new: SymbolSessionData) -> None:
+    if known is not None and (known.spec, known.base) != (new.spec, new.base):
+        raise ParameterError(
+            f"symbol: {new.symbol} is registered with calendar {known.calendar} and base {known.base_interval}; "
+            f"received {new.calendar} and {new.base_interval}; remove_symbol first"
+        )

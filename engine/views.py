@@ -1,0 +1,92 @@
+"""From panels to what people read: names for numbers, labels for ordinals, ends for starts."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+
+from engine.grid import SessionGrid
+from engine.interval import Interval
+from engine.schema import TS
+
+BARS_VIEW = {
+    "symbol": pl.String(),
+    "price_type": pl.String(),
+    "interval": pl.String(),
+    "origin": pl.String(),
+    "ts": TS,
+    "ts_end": TS,
+    "session": pl.Date(),
+    "segment": pl.String(),
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+    "size": pl.Float64(),
+    "vwap": pl.Float64(),
+    "trades": pl.Int64(),
+    "n_base": pl.Int32(),
+    "n_expected": pl.Int32(),
+    "complete": pl.Boolean(),
+    "final": pl.Boolean(),
+    "provenance": pl.String(),
+}
+
+
+def named(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `symbol` and `price_type` of their `series` in front, in the same order."""
+    return rows.join(series, on="series", how="left", maintain_order="left").select("symbol", "price_type", *rows.columns)
+
+
+def bars_view(
+    rows: pl.DataFrame,
+    grid: SessionGrid | None,
+    interval: Interval | None,
+    origin: str,
+    series: pl.DataFrame,
+    as_of: dt.datetime | None,
+) -> pl.DataFrame:
+    """Stored bars as the `bars` table has them.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of a bar panel.
+    grid : SessionGrid or None
+        The axis at their interval; None when there are no rows.
+    interval : Interval or None
+        Theirs.
+    origin : {"source", "derived"}
+    series : DataFrame
+        `series, symbol, price_type`.
+    as_of : datetime or None
+        A bar whose end lies later is not final.
+
+    Returns
+    -------
+    DataFrame
+        `BARS_VIEW`, in the order of `rows`. A bar off the grid or out of session ends one step after its start.
+    """
+    if grid is None or interval is None:
+        return pl.DataFrame(schema=BARS_VIEW)
+    shown = named(_with_ends(rows, grid), series)
+    labels = grid.table.select("ordinal", "segment")
+    shown = shown.join(labels, on="ordinal", how="left", maintain_order="left")
+    final = pl.lit(value=True) if as_of is None else pl.col("ts_end") <= as_of
+    return shown.with_columns(
+        pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"),
+        *(pl.lit(None, BARS_VIEW[name]).alias(name) for name in ("n_base", "n_expected", "complete") if name not in shown.columns),
+    ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
+
+
+def _with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    if "ts_end" in rows.columns:
+        return rows
+    step = pl.duration(seconds=grid.interval.seconds)
+    if not rows["slot"].null_count():
+        return rows.with_columns(grid.ends(rows["ordinal"], rows["slot"]))
+    placed = rows["slot"].is_not_null()
+    ends = grid.ends(rows["ordinal"].fill_null(0), rows["slot"].fill_null(0))
+    return rows.with_columns(pl.when(placed).then(ends).otherwise(pl.col("ts") + step).alias("ts_end"))

@@ -1,0 +1,159 @@
+"""Derived bars against an oracle in plain Python, over venues and holes of every kind."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.derive.bars import derive
+from engine.errors import IntervalError, SortednessError
+from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from tests import axis, oracle
+from tests.oracle import MINUTE, Segment
+
+SPEC = GridSpec("TEST")
+STEPS = {"5m": 5 * MINUTE, "7m": 7 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE,
+         "90m": 90 * MINUTE, "4h": 240 * MINUTE, "1d": "1d", "1w": "1w", "1mo": "1mo"}  # fmt: skip
+EXACT = ("ts", "ts_end", "open", "high", "low", "close", "volume", "trades", "n_base", "n_expected", "complete")
+
+
+def grid(segments: list[Segment], interval: str = "1m") -> SessionGrid:
+    return SessionGrid.build(axis.frame(segments), interval, SPEC)
+
+
+def panel(series_rows: dict[int, list[dict]], on: SessionGrid) -> pl.DataFrame:
+    schema = {"series": pl.Int32, "ts": pl.Int64, "open": pl.Float64, "high": pl.Float64, "low": pl.Float64,
+              "close": pl.Float64, "volume": pl.Float64, "vwap": pl.Float64, "trades": pl.Int64}  # fmt: skip
+    flat = [{"series": s, **r} for s, rows in series_rows.items() for r in sorted(rows, key=lambda r: r["ts"])]
+    frame = pl.DataFrame(flat, schema=schema)
+    stamps = frame["ts"].cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return frame.drop("ts").with_columns(on.place(stamps))
+
+
+@st.composite
+def rows_on(draw: st.DrawFn, segments: list[Segment], *, priced: bool = True) -> list[dict]:
+    everywhere = [a for s in segments for a, _ in oracle.slots(s, MINUTE)]
+    chosen = draw(st.sets(st.sampled_from(everywhere), min_size=1))
+    odd = draw(st.sets(st.integers(segments[0].open - 10 * MINUTE, segments[-1].close + 10 * MINUTE), max_size=5))
+    rows = []
+    for at, ts in enumerate(sorted(chosen | odd)):
+        low = draw(st.integers(1, 1000))
+        high = low + draw(st.integers(0, 50))
+        inside = st.integers(low, high)
+        volume = draw(st.one_of(st.none(), st.integers(0, 10**6)))
+        rows.append({
+            "ts": ts, "open": draw(inside) / 4, "high": high / 4, "low": low / 4, "close": draw(inside) / 4,
+            "volume": volume if volume is None else float(volume),
+            "vwap": draw(st.one_of(st.none(), inside.map(float))) if priced else None,
+            "trades": draw(st.one_of(st.none(), st.integers(0, 99))) if at % 2 else at,
+        })  # fmt: skip
+    return rows
+
+
+def micros(frame: pl.DataFrame) -> list[dict]:
+    return frame.with_columns(pl.col("ts", "ts_end").dt.timestamp("us")).to_dicts()
+
+
+@given(st.data())
+def test_derive_any_holes_equals_the_oracle(data: st.DataObject) -> None:
+    segments = data.draw(axis.venues())
+    series = {n: data.draw(rows_on(segments)) for n in range(1, data.draw(st.integers(1, 3)) + 1)}
+    steps = data.draw(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4, unique=True))
+    on = grid(segments)
+    got = derive(panel(series, on), on, [Interval.parse(s) for s in steps])
+    for step in steps:
+        bars = micros(got[Interval.parse(step)])
+        for number, rows in series.items():
+            want = oracle.fold(rows, segments, MINUTE, STEPS[step])
+            have = [b for b in bars if b["series"] == number]
+            assert [{k: b[k] for k in EXACT} for b in have] == [{k: w[k] for k in EXACT} for w in want]
+            for b, w in zip(have, want, strict=True):
+                assert (b["vwap"] is None) == (w["vwap"] is None)
+                assert w["vwap"] is None or b["vwap"] == pytest.approx(w["vwap"], rel=1e-12)
+
+
+@given(st.data())
+def test_derive_with_other_intervals_gives_the_same_bars(data: st.DataObject) -> None:
+    segments = data.draw(axis.venues())
+    on = grid(segments)
+    rows = panel({1: data.draw(rows_on(segments)), 2: data.draw(rows_on(segments))}, on)
+    alone = derive(rows, on, [Interval.parse("1h")])[Interval.parse("1h")]
+    many = derive(rows, on, [Interval.parse(s) for s in STEPS])[Interval.parse("1h")]
+    assert alone.equals(many)
+
+
+@given(st.data())
+def test_derive_a_slice_equals_the_slice_of_the_panel(data: st.DataObject) -> None:
+    segments = data.draw(axis.venues())
+    on = grid(segments)
+    rows = panel({n: data.draw(rows_on(segments)) for n in (1, 2, 3)}, on)
+    whole = derive(rows, on, [Interval.parse("15m")])[Interval.parse("15m")]
+    one = derive(rows.filter(pl.col("series") == 2), on, [Interval.parse("15m")])[Interval.parse("15m")]
+    assert one.equals(whole.filter(pl.col("series") == 2))
+
+
+def test_derive_day_with_a_break_keeps_windows_inside_their_segment() -> None:
+    segments = axis.days(dt.date(2024, 1, 2), 1, [(90, 240), (300, 480)])
+    on = grid(segments)
+    rows = [{"ts": a, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0, "vwap": 1.0, "trades": 1}
+            for s in segments for a, _ in oracle.slots(s, MINUTE)]  # fmt: skip
+    bars = derive(panel({1: rows}, on), on, [Interval.parse("1h")])[Interval.parse("1h")]
+    assert bars["ts"].dt.strftime("%H:%M").to_list() == ["01:30", "02:30", "03:30", "05:00", "06:00", "07:00"]
+    assert bars["n_expected"].to_list() == [60, 60, 30, 60, 60, 60]
+    assert bars["ts_end"].dt.strftime("%H:%M").to_list() == ["02:30", "03:30", "04:00", "06:00", "07:00", "08:00"]
+
+
+def test_derive_on_seconds_judges_presence_by_the_minute() -> None:
+    segments = axis.days(dt.date(2024, 1, 2), 1, [(570, 580)])
+    on = grid(segments, "1s")
+    stamps = [segments[0].open + s * 1_000_000 for s in (0, 59, 61, 300)]
+    rows = [{"ts": t, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0, "vwap": None, "trades": None}
+            for t in stamps]  # fmt: skip
+    made = derive(panel({1: rows}, on), on, [Interval.parse(i) for i in ("30s", "1m", "5m", "1d")])
+    assert made[Interval.parse("30s")].select("n_base", "n_expected").rows() == [(1, 1)] * 4
+    assert made[Interval.parse("1m")]["complete"].all()
+    assert made[Interval.parse("5m")].select("n_base", "n_expected").rows() == [(2, 5), (1, 5)]
+    assert made[Interval.parse("1d")].select("n_base", "n_expected", "volume").rows() == [(3, 10, 4.0)]
+    strict = derive(panel({1: rows}, on), on, [Interval.parse("5m")], presence=Interval.parse("1s"))
+    assert strict[Interval.parse("5m")].select("n_base", "n_expected").rows() == [(3, 300), (1, 300)]
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2], [0, 0, 1], [0, 2, 1]])
+def test_derive_unsorted_rows_raises(order: list[int]) -> None:
+    on = grid(axis.days(dt.date(2024, 1, 2), 1, [(570, 580)]))
+    rows = pl.DataFrame({"series": [1, 1, 1], "ordinal": [on.table["ordinal"][0]] * 3, "slot": order,
+                         "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0}).cast(
+        {"series": pl.Int32, "ordinal": pl.Int32, "slot": pl.Int32})  # fmt: skip
+    with pytest.raises(SortednessError, match="row [12]"):
+        derive(rows, on, [Interval.parse("5m")])
+
+
+@pytest.mark.parametrize(("base", "target"), [("5m", "1m"), ("5m", "7m"), ("1m", "90s"), ("1d", "1h")])
+def test_derive_what_does_not_nest_raises(base: str, target: str) -> None:
+    on = grid(axis.days(dt.date(2024, 1, 2), 1, [(570, 600)]), base)
+    rows = panel({1: []}, on)
+    with pytest.raises(IntervalError, match=target):
+        derive(rows, on, [Interval.parse(target)])
+
+
+def test_derive_no_rows_gives_empty_frames_of_the_same_schema() -> None:
+    on = grid(axis.days(dt.date(2024, 1, 2), 1, [(570, 600)]))
+    made = derive(panel({}, on), on, [Interval.parse("5m")])[Interval.parse("5m")]
+    assert made.height == 0
+    assert "complete" in made.columns
+
+
+def test_derive_clock_aligned_covers_the_late_open_with_a_short_window() -> None:
+    segments = axis.days(dt.date(2024, 1, 2), 1, [(870, 960)])  # 09:30 New York
+    on = SessionGrid.build(axis.frame(segments), "1m", GridSpec("TEST", align="clock", zone="America/New_York"))
+    rows = [{"ts": a, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0, "vwap": 1.0, "trades": 1}
+            for s in segments for a, _ in oracle.slots(s, MINUTE)]  # fmt: skip
+    bars = derive(panel({1: rows}, on), on, [Interval.parse("1h")])[Interval.parse("1h")]
+    assert bars["ts"].dt.strftime("%H:%M").to_list() == ["14:30", "15:00"]
+    assert bars["n_expected"].to_list() == [30, 60]
+    assert bars["complete"].all()
