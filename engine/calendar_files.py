@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-
 from engine.calendar_hours import Amendments, Hours, Override, Scope, Span, WallTime, labels_of
 from engine.errors import CalendarError
 
@@ -269,8 +268,15 @@ def _moves(table: _Table) -> tuple[tuple[WallTime, WallTime], ...]:
     given = table.cells.get("move", {})
     if not isinstance(given, dict):
         raise table.error("move", given, 'old and new times, such as { "16:00" = "16:15" }')
-    pairs = [(table.time("move", old), table.time("move", new)) for old, new in given.items()]
-    return tuple((old, new) for old, new in pairs if old is not None and new is not None)
+    moves = [(_plain_time(table, "move", old), _plain_time(table, "move", new)) for old, new in given.items()]
+    return tuple(moves)
+
+
+def _plain_time(table: _Table, key: str, text: object) -> WallTime:
+    time = table.time(key, text)
+    if time is None or time.day or time.zone:
+        raise table.error(key, text, "times of day in the calendar's zone, without a day or zone of their own")
+    return time
 
 
 def _flag(table: _Table, key: str) -> bool:
@@ -285,5 +291,3 @@ def _known_zone(name: str) -> str:
         return ZoneInfo(name).key
     except (KeyError, ValueError, OSError) as error:
         raise CalendarError(f"zone: received {name!r}; valid: an IANA zone such as America/New_York") from error
-
-

@@ -102,24 +102,27 @@ class Amendments:
 
 def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.date) -> pl.DataFrame:
     """Segments of the trade dates `first` to `last` (both included) by weekly hours, columns `SPANS`, unsorted."""
-    days = pl.DataFrame({"session": pl.date_range(first, last, "1d", eager=True)})
+    days = dates(first, last)
     return pl.concat([empty_spans(), *(_spread(days.filter(rule.scope.holds()), rule.spans, zone) for rule in hours)])
 
 
 def amend(
-    spans: pl.DataFrame, amendments: Amendments, zone: str, regular: frozenset[str], first: dt.date, last: dt.date
+    spans: pl.DataFrame, amendments: Amendments, zone: str, regular: frozenset[str], days: pl.DataFrame
 ) -> pl.DataFrame:
     """Segments with holidays taken out and overrides applied, in the order of the file, so later ones win.
 
     Parameters
     ----------
     spans : DataFrame
-        Columns `SPANS`, of the trade dates `first` to `last`.
+        Columns `SPANS`.
+    zone : str
+        Zone of the wall times that name none.
     regular : frozenset of str
         Labels whose first open and last close `open` and `close` speak of.
+    days : DataFrame
+        Column `session`: every date in question, also those without a segment.
     """
     open_days = spans.filter(~pl.col("session").is_in(list(amendments.holidays)))
-    days = pl.DataFrame({"session": pl.date_range(first, last, "1d", eager=True)})
 
     def apply(frame: pl.DataFrame, override: Override) -> pl.DataFrame:
         return _overridden(frame, override, days, zone, regular)
@@ -130,6 +133,11 @@ def amend(
 def instant(day: pl.Expr, time: WallTime, zone: str) -> pl.Expr:
     """When a wall time (of `zone`, unless it names its own) of the trade date `day` (Date) is: Datetime[us, UTC]."""
     return _utc(day.cast(pl.Datetime("us")) + pl.duration(days=time.day, seconds=time.seconds), time.zone or zone)
+
+
+def dates(first: dt.date, last: dt.date) -> pl.DataFrame:
+    """Every date from `first` to `last`, both included, column `session`."""
+    return pl.DataFrame({"session": pl.date_range(first, last, "1d", eager=True)})
 
 
 def empty_spans() -> pl.DataFrame:
@@ -162,23 +170,23 @@ def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.Da
 
 
 def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
-    """Extended hours of US equities around the regular sessions of `regular` (columns `SPANS`, one row per session).
+    """Add the extended hours of US equities around the regular sessions of `regular` (columns `SPANS`, one row per session).
 
     PRE is 04:00 to the open, POST the close to 20:00 (to 17:00 after a close at or before 13:00), OVERNIGHT 20:00 of
     the evening before to 04:00, in the trade date that follows: Sunday evening belongs to Monday.
     """
     zone = "America/New_York"
 
-    def at(text: str) -> pl.Expr:
-        return instant(pl.col("session"), wall(text), zone)
+    def at(hour: int, day: int = 0) -> pl.Expr:
+        return instant(pl.col("session"), WallTime(hour * 3600, day, ""), zone)
 
-    early = pl.col("segment_close") <= at("13:00")
-    post_close = pl.when(early).then(at("17:00")).otherwise(at("20:00"))
+    early = pl.col("segment_close") <= at(13)
+    post_close = pl.when(early).then(at(17)).otherwise(at(20))
     return pl.concat(
         [
-            spans_between(regular, "PRE", at("04:00"), "segment_open"),
+            spans_between(regular, "PRE", at(4), "segment_open"),
             spans_between(regular, "POST", "segment_close", post_close),
-            spans_between(regular, "OVERNIGHT", at("20:00-1d"), at("04:00")),
+            spans_between(regular, "OVERNIGHT", at(20, -1), at(4)),
         ]
     )
 
@@ -190,18 +198,11 @@ def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
 
 def _spread(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
     session = pl.col("session")
-    return pl.concat(
-        [empty_spans()]
-        + [
-            days.select(
-                session,
-                pl.lit(span.label).alias("segment"),
-                instant(session, span.open, zone).alias("segment_open"),
-                instant(session, span.close, zone).alias("segment_close"),
-            )
-            for span in spans
-        ]
-    )
+    parts = [
+        spans_between(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
+        for span in spans
+    ]
+    return pl.concat([empty_spans(), *parts])
 
 
 def _overridden(

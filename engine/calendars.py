@@ -33,17 +33,26 @@ from engine.calendar_hours import (
     Amendments,
     amend,
     around_break,
+    dates,
     empty_spans,
     spans_between,
     us_extended,
     weekly_spans,
 )
 from engine.errors import CalendarError
-from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, ordered, session_ordinal
+from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, ordered, session_ordinal
 
 FIRST, LAST = dt.date(1970, 1, 1), dt.date(2049, 12, 31)
 LABELS = ("OVERNIGHT", "PRE", "RTH", "ETH", "POST")  # in the order of a session
 DATA = Path(__file__).parent / "calendar_data"
+
+CODES: Schema = {
+    "code": pl.String(),
+    "provider": pl.String(),
+    "zone": pl.String(),
+    "labels": pl.List(pl.String()),
+    "description": pl.String(),
+}
 
 Dates = tuple[dt.date, dt.date]
 SpansOf = Callable[[dt.date, dt.date], pl.DataFrame]
@@ -57,6 +66,8 @@ _SHIPPED: Mapping[str, str] = {
 }
 _ROUND_THE_CLOCK = ("24/5", "IEPA", "us_futures")
 _US_EQUITIES = "XNYS"
+# Built on both sides of a decade: a year's last session may belong to the next year's first trade date.
+_MARGIN = dt.timedelta(days=40)
 _NO_PAUSE = (
     "{} of exchange_calendars trades through CME's daily pause; use CME_INDEX (equity index futures), COMEX_METALS, "
     "CMEGlobex_FX, CMEGlobex_Energy, CMEGlobex_Grains, CME_Bond or 'CME Globex Crypto'"
@@ -99,6 +110,8 @@ class SessionCalendar:
         First 16 digits of the SHA-256 of the overrides file, empty without one.
     labels : tuple of str
         Segments it has, in the order of a session.
+    source : callable
+        What gives the spans of a range of trade dates; `segments` checks, sorts and numbers them.
     """
 
     code: str
@@ -107,8 +120,8 @@ class SessionCalendar:
     zone: str
     overrides_hash: str
     labels: tuple[str, ...]
+    source: SpansOf = field(repr=False, compare=False)
     _bounds: Dates = field(repr=False)
-    _spans: SpansOf = field(repr=False, compare=False)
 
     def bounds(self) -> Dates:
         """First and last trade date that can be asked for, both included."""
@@ -136,13 +149,13 @@ class SessionCalendar:
                 raise CalendarError(f"`{name}` was {day}, later than the last date of {self._named} ({latest})")
         if first > last:
             raise CalendarError(f"`first` was {first}, later than `last` ({last})")
-        return self._finished(self._spans(first, last))
+        return self._finished(self.source(first, last))
 
     def covering(self, first: dt.date, last: dt.date) -> pl.DataFrame:
         """As `segments`, of those trade dates of the range that lie within `bounds`; maybe none."""
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
-        return self._finished(self._spans(first, last) if first <= last else empty_spans())
+        return self._finished(self.source(first, last) if first <= last else empty_spans())
 
     @property
     def _named(self) -> str:
@@ -161,6 +174,7 @@ class SessionCalendar:
     def _check(self, segments: pl.DataFrame) -> None:
         opens, closes = pl.col("segment_open"), pl.col("segment_close")
         faults = {
+            "begins or ends at a local time that the zone skips": opens.is_null() | closes.is_null(),
             "closes before it opens": closes <= opens,
             "overlaps the one before": opens < closes.shift(1),
             "belongs to an earlier trade date than the one before": pl.col("session") < pl.col("session").shift(1),
@@ -200,31 +214,19 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
 
 
 def calendar_codes() -> pl.DataFrame:
-    """Every code that `calendar` takes.
+    """List every code that `calendar` takes.
 
     Returns
     -------
     DataFrame of `code, provider, zone` (String), `labels` (List of String), `description` (String), sorted by `code`
-        No calendar is built for it.
+        No calendar is built for it; a few of exchange_calendars cannot be (asking for segments tells).
     """
     shipped = [_row(_shipped(code), _file(code).description) for code in _SHIPPED]
     exchange = [_row(_exchange(code), _exchange_description(code)) for code in _exchange_codes()]
-    market = [
-        _row(_market(code), f"pandas_market_calendars: {_market_instance(code).full_name}") for code in _market_codes()
-    ]
-    rows: dict[str, tuple[Any, ...]] = {}
-    for row in shipped + exchange + market:
-        rows.setdefault(row[0], row)
-    schema = {
-        "code": pl.String,
-        "provider": pl.String,
-        "zone": pl.String,
-        "labels": pl.List(pl.String),
-        "description": pl.String,
-    }
-    return pl.DataFrame([row for code, row in rows.items() if code not in _REFUSED], schema=schema, orient="row").sort(
-        "code"
-    )
+    market = [_row(_market(code), _market_instance(code).full_name) for code in _market_codes()]
+    listed = pl.DataFrame(shipped + exchange + market, schema=dict(CODES), orient="row")
+    accepted = listed.filter(~pl.col("code").is_in(list(_REFUSED)))
+    return accepted.unique("code", keep="first", maintain_order=True).sort("code")
 
 
 def _row(found: SessionCalendar, description: str) -> tuple[str, str, str, list[str], str]:
@@ -276,7 +278,7 @@ def _from_file(file: CalendarFile) -> SessionCalendar:
     zone = file.zone or base.zone
     made = replace(base, code=file.code, provider="file", zone=zone, version=_file_version(file, base))
     if file.holidays_from:
-        made = replace(made, _spans=partial(_without_holidays, made._spans, _by_code(file.holidays_from)))
+        made = replace(made, source=partial(_without_holidays, made.source, _by_code(file.holidays_from)))
     return _amended(made, file.amendments)
 
 
@@ -289,19 +291,19 @@ def _weekly(file: CalendarFile) -> SessionCalendar:
     scopes = [rule.scope for rule in file.hours]
     bounds = min(scope.valid_from or FIRST for scope in scopes), max(scope.valid_to or LAST for scope in scopes)
     spans = partial(weekly_spans, file.hours, file.zone)
-    return SessionCalendar(file.code, "file", "", file.zone, "", _in_order(file.labels), bounds, spans)
+    return SessionCalendar(file.code, "file", "", file.zone, "", _in_order(file.labels), spans, bounds)
 
 
 def _amended(base: SessionCalendar, amendments: Amendments) -> SessionCalendar:
     labels = _in_order(tuple(dict.fromkeys(base.labels + amendments.labels)))
-    spans = partial(_amended_spans, base._spans, amendments, base.zone, _regular(labels))
-    return replace(base, labels=labels, _spans=spans)
+    spans = partial(_amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=_regular(labels))
+    return replace(base, labels=labels, source=spans)
 
 
 def _amended_spans(
-    base: SpansOf, amendments: Amendments, zone: str, regular: frozenset[str], first: dt.date, last: dt.date
+    first: dt.date, last: dt.date, *, base: SpansOf, amendments: Amendments, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
-    return amend(base(first, last), amendments, zone, regular, first, last)
+    return amend(base(first, last), amendments, zone, regular, dates(first, last))
 
 
 def _without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
@@ -378,10 +380,9 @@ def _exchange(code: str) -> SessionCalendar:
     factory = _exchange_factories()[name]
     zone = str(object.__new__(factory).tz)
     labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (_exchange_label(name),)
-    return SessionCalendar(
-        code, "exchange_calendars", version("exchange-calendars"), zone, "", labels,
-        _exchange_bounds(name), partial(_exchange_spans, name),
-    )  # fmt: skip
+    spans = partial(_decades, _exchange_block, name)
+    provided = "exchange_calendars", version("exchange-calendars")
+    return SessionCalendar(code, *provided, zone, "", labels, spans, _exchange_bounds(name))
 
 
 def _exchange_label(name: str) -> str:
@@ -394,14 +395,16 @@ def _exchange_bounds(name: str) -> Dates:
     return max(FIRST, low.date()) if low else FIRST, min(LAST, high.date()) if high else LAST
 
 
-def _exchange_spans(name: str, first: dt.date, last: dt.date) -> pl.DataFrame:
-    return _decades(_exchange_block, name, first, last)
+def _exchange_range(name: str, decade: int) -> Dates:
+    # Rules such as "the first session of the year opens late" (XKRX) go wrong at the last session that is built.
+    first, last = dt.date(decade * 10, 1, 1) - _MARGIN, dt.date(decade * 10 + 9, 12, 31) + _MARGIN
+    low, high = _exchange_factories()[name].bound_min(), _exchange_factories()[name].bound_max()
+    return max(first, low.date()) if low else first, min(last, high.date()) if high else last
 
 
 @lru_cache(maxsize=512)
 def _exchange_block(name: str, decade: int) -> pl.DataFrame:
-    low, high = _exchange_bounds(name)
-    first, last = max(low, dt.date(decade * 10, 1, 1)), min(high, dt.date(decade * 10 + 9, 12, 31))
+    first, last = _exchange_range(name, decade)
     try:
         with _quiet():
             schedule = _exchange_factories()[name](start=first.isoformat(), end=last.isoformat()).schedule
@@ -410,7 +413,8 @@ def _exchange_block(name: str, decade: int) -> pl.DataFrame:
             f"calendar {name}: exchange_calendars {version('exchange-calendars')} cannot build {first} to {last} "
             f"({type(error).__name__}: {error}); write its hours in a TOML file instead"
         ) from error
-    sessions = around_break(_frame(schedule), _exchange_label(name), "open", "close")
+    frame = _frame(schedule).filter(pl.col("session").dt.year() // 10 == decade)
+    sessions = around_break(frame, _exchange_label(name), "open", "close")
     return pl.concat([sessions, us_extended(sessions)]) if name == _US_EQUITIES else sessions
 
 
@@ -440,10 +444,9 @@ def _market(code: str) -> SessionCalendar:
     instance = _market_instance(code)
     extended = [label for label, time in (("PRE", "pre"), ("POST", "post")) if time in instance.market_times]
     labels = _in_order((_market_label(instance), *extended))
-    return SessionCalendar(
-        code, "pandas_market_calendars", version("pandas-market-calendars"), str(instance.tz), "", labels,
-        (FIRST, LAST), partial(_decades, _market_block, code),
-    )  # fmt: skip
+    spans = partial(_decades, _market_block, code)
+    provided = "pandas_market_calendars", version("pandas-market-calendars")
+    return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST))
 
 
 def _market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
@@ -456,9 +459,10 @@ def _market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
 def _market_block(code: str, decade: int) -> pl.DataFrame:
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     instance = _market_instance(code)
-    margin = dt.timedelta(days=14)  # a session of the year's last days may belong to the next year's first trade date
     with _quiet():
-        schedule = instance.schedule(first - margin, last + margin, market_times="all")
+        schedule = instance.schedule(first - _MARGIN, last + _MARGIN, market_times="all")
+    if schedule.empty:
+        return empty_spans()
     frame = _frame(schedule)
     sessions = around_break(frame, _market_label(instance), "market_open", "market_close")
     extended = [

@@ -51,7 +51,7 @@ class PinnedFile:
         return self.tell()
 
     def tell(self) -> int:
-        """This thread's position, in bytes."""
+        """Position of the calling thread, in bytes."""
         return int(getattr(self._at, "position", 0))
 
     def read(self, count: int = -1) -> bytes:
@@ -126,11 +126,11 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         return {"name": path, "size": self._path(path).stat().st_size, "type": "file"}
 
     def glob(self, path: str, **_: Any) -> list[str]:  # noqa: ANN401
-        """The file of exactly this name, or nothing: patterns match no file."""
+        """Find the file of exactly this name, or nothing: patterns match no file."""
         return [path.removeprefix(SCHEME)] if self.isfile(path) else []
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401, FBT001, FBT002 - fsspec's signature
-        """The file of exactly this name: there are no folders."""
+        """List the file of exactly this name: there are no folders."""
         return [self.info(path) if detail else path]
 
     def isfile(self, path: str) -> bool:

@@ -20,7 +20,7 @@ _UNKNOWN = {
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, without the stack that DuckDB copies into a message when a file system refuses."""
+    """Say what went wrong, without the stack that DuckDB copies into a message when a file system refuses."""
     text = str(error).strip()
     if text.startswith("Traceback"):
         return text.splitlines()[-1].partition(": ")[2]
@@ -28,7 +28,7 @@ def reason(error: BaseException) -> str:
 
 
 def explain(error: BaseException, query: str, columns: Callable[[], Columns]) -> str:
-    """The message for whoever wrote the query.
+    """Tell whoever wrote the query what is wrong with it.
 
     Parameters
     ----------

@@ -10,16 +10,17 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 
+from engine.calendars import SessionCalendar
 from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.panel import Panel
-from engine.schema import PROVENANCE, ROWS, TS, TS_NS, Kind, empty
-from engine.views import bars_view, named
+from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, empty
+from engine.views import CALENDARS_VIEW, GAPS_VIEW, QUALITY_VIEW, SESSIONS_VIEW, SYMBOLS_VIEW, bars_view, named
 
 AXIS = Interval(1, "m")  # any step serves to hold an axis; it is cut to the wanted one by `SessionGrid.at`
 QUOTE_SERIES = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
@@ -51,6 +52,9 @@ CHANGES = {
 }
 LOGGED = {"series": pl.Int32(), "kind": pl.String(), "interval": pl.String(), "session": pl.Date(),
            "first_ts": TS, "last_ts": TS, "revision": pl.Int64()}  # fmt: skip
+
+
+Incomplete = Literal["flag", "drop"]
 
 
 class PanelKey(NamedTuple):
@@ -233,6 +237,8 @@ class Snapshot:
         How many writes it had seen.
     as_of : datetime or None
         Until when slots are due; None for a batch whose sessions are all over.
+    incomplete : {"flag", "drop"}
+        Whether derived bars of windows that lack slots are shown (and flagged) or left out of views and exports.
     """
 
     store_id: str
@@ -244,6 +250,7 @@ class Snapshot:
     panels: Mapping[PanelKey, Panel] = field(default_factory=dict)
     counts: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     axes: Mapping[GridSpec, SessionGrid] = field(default_factory=dict)
+    calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
     gap_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     quality_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     rejects: tuple[pl.DataFrame, ...] = ()
@@ -255,6 +262,7 @@ class Snapshot:
     session_date: dt.date | None = None
     active_streams: Mapping[tuple[str, str], bool] = field(default_factory=dict)
     as_of: dt.datetime | None = None
+    incomplete: Incomplete = "flag"
     files: frozenset[str] = frozenset()
 
     def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
@@ -287,6 +295,8 @@ class Snapshot:
         rows = self.rows_of(key, None if everything else self.series_of(symbols, price_types))
         if key not in self.panels:
             return bars_view(rows, None, key.interval, key.origin, self.series, self.as_of)
+        if key.origin == "derived" and self.incomplete == "drop":
+            rows = rows.filter("complete")
         return bars_view(rows, self.grid(key.spec, key.interval or AXIS), key.interval, key.origin, self.series, self.as_of)
 
     def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
@@ -303,11 +313,11 @@ class Snapshot:
 
     def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """The `gaps` table, of all symbols or of some."""
-        return self._stored(self.gap_rows, symbols)
+        return self._stored(GAPS_VIEW, self.gap_rows, symbols)
 
     def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """The `quality` table, of all symbols or of some."""
-        return self._stored(self.quality_rows, symbols)
+        return self._stored(QUALITY_VIEW, self.quality_rows, symbols)
 
     def changes(self, since: int) -> pl.DataFrame:
         """What was touched after revision `since`: one coalesced row per series, kind, interval and session.
@@ -332,17 +342,78 @@ class Snapshot:
         )  # fmt: skip
         alive = named(touched, self.series).with_columns(pl.lit(value=False).alias("removed"))
         gone = [{"symbol": s, "revision": r, "removed": True} for s, r in self.removals if r > since]
-        whole = pl.concat([alive.select(CHANGES), pl.DataFrame(gone, schema=CHANGES)])
+        whole = pl.concat([alive.select(*CHANGES), pl.DataFrame(gone, schema=CHANGES)])
         return whole.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
 
-    def _stored(self, frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None) -> pl.DataFrame:
+    def sessions(self) -> pl.DataFrame:
+        """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
+        spans: dict[str, list[dt.date]] = {}
+        for key, held in self.panels.items():
+            for part in held.parts:
+                if part.height:
+                    spans.setdefault(key.spec.calendar, []).extend([part["session"].min(), part["session"].max()])  # type: ignore[list-item]
+        axes = {spec.calendar: axis for spec, axis in self.axes.items() if spec.calendar in spans}
+        frames = [
+            axis.segments.filter(pl.col("session").is_between(min(spans[code]), max(spans[code])))
+            .select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
+            for code, axis in sorted(axes.items())
+        ]  # fmt: skip
+        return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
+
+    def symbol_table(self) -> pl.DataFrame:
+        """The `symbols` table."""
+        spans = [
+            named(held.frame.select("series", pl.col("ts").cast(TS)), self.series)
+            for key, held in self.panels.items() if key.origin == "source"
+        ]  # fmt: skip
+        none = pl.DataFrame(schema={"symbol": pl.String, "price_type": pl.String, "series": pl.Int32, "ts": TS})
+        extent = pl.concat([none, *spans]).group_by("symbol").agg(
+            pl.len().cast(pl.Int64).alias("rows"), pl.col("ts").min().alias("first_ts"), pl.col("ts").max().alias("last_ts")
+        )  # fmt: skip
+        about = [
+            {"symbol": d.symbol, "source_symbol": d.source_symbol or d.symbol, "calendar": d.calendar,
+             "base_interval": d.base_interval, "derived_intervals": list(d.derived_intervals), "is_loaded": d.is_loaded,
+             "adjustment": d.adjustment, "source": d.source}
+            for d in self.symbols.values()
+        ]  # fmt: skip
+        frame = pl.DataFrame(about, schema={**SYMBOLS_VIEW})
+        return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Every table of an export, as it stands at this revision; bars whose window is not over are left out."""
+        calendars = [(c.code, c.provider, c.version, c.zone, c.overrides_hash) for c in self.calendars.values()]
+        raw: dict[str, pl.DataFrame] = {}
+        for kind in ("quotes", "ticks", "open_interest"):
+            keys = [key for key in self.panels if key.kind == kind]
+            if keys:
+                raw[kind] = pl.concat([self.raw_of(key) for key in sorted(keys, key=_key_order)])
+        return {
+            "bars": _dated(self.bars().filter("final")),
+            **{kind: _dated(_both_clocks(rows)) if kind != "open_interest" else rows for kind, rows in raw.items()},
+            "gaps": self.gaps(),
+            "quality": self.quality(),
+            "sessions": self.sessions(),
+            "calendars": pl.DataFrame(calendars, schema=dict.fromkeys(CALENDARS_VIEW, pl.String), orient="row"),
+            "symbols": self.symbol_table(),
+            "rejects": pl.concat([empty(REJECTS), *self.rejects]),
+        }
+
+    def _stored(self, columns: Sequence[str], frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None) -> pl.DataFrame:
         series = None if symbols is None else self.series_of(symbols)
         parts = [
             named(f if series is None else f.filter(pl.col("series").is_in(series)), self.series)
-            .with_columns(pl.lit(str(k.interval)).alias("interval"))
+            .with_columns(pl.lit(str(k.interval)).alias("interval")).select(columns)
             for k, f in sorted(frames.items(), key=lambda item: _key_order(item[0]))
         ]  # fmt: skip
-        return pl.concat(parts).drop("series") if parts else pl.DataFrame(schema={"symbol": pl.String, "interval": pl.String})
+        return pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+
+
+def _dated(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col("session").dt.strftime("%Y-%m").alias("month"))
+
+
+def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col("ts").cast(TS), pl.col("ts").dt.timestamp("ns").alias("ts_ns"))
 
 
 def layout(key: PanelKey) -> str:

@@ -16,11 +16,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import duckdb
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -29,11 +29,11 @@ from engine.export.dataset import open_dataset
 from engine.export.tables import TABLES
 from engine.pinned import SCHEME, PinnedFiles
 from engine.query_errors import explain, reason
+from engine.query_result import DTypes, plain, without_categories
 
-DTypes = pl.DataType | type[pl.DataType]
+Config = dict[str, str | bool | int | float | list[str]]
 
 BATCH_ROWS = 122_880  # DuckDB's own row group
-DAY_US = 86_400_000_000
 BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 _READING = ("SELECT", "EXPLAIN", "MULTI")  # MULTI is PIVOT, which looks its columns up first
@@ -48,7 +48,7 @@ _TYPES: Mapping[DTypes, str] = {
     pl.Date(): "DATE",
     pl.Datetime("us", "UTC"): "TIMESTAMPTZ",
 }
-_CLOSED = {
+_CLOSED: Config = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
@@ -108,11 +108,13 @@ class PinnedTables(Protocol):
         ...
 
     def files(self, table: str) -> Sequence[Path]:
-        """The Parquet files of a table, in order; none when it is empty."""
+        """List the Parquet files of a table, in order; none when it is empty."""
         ...
 
 
 Frames = Mapping[str, pl.DataFrame]
+Pins = Mapping[str, Sequence[Path]]
+Fill = Callable[[duckdb.DuckDBPyConnection], None]
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ class _Limits:
         return int(self.memory[:-2]) * BYTES[self.memory[-2:]]
 
     @property
-    def config(self) -> dict[str, str]:
-        threads = {} if self.threads is None else {"threads": str(self.threads)}
+    def config(self) -> Config:
+        threads: Config = {} if self.threads is None else {"threads": self.threads}
         return {"memory_limit": f"{self.memory_bytes}B"} | threads
 
 
@@ -158,14 +160,12 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
     ExportError
         There is no export, no such revision, or a file of it cannot be read.
     """
-    tables = _opened(target, revision)
+    pins = _pins(target, revision)
     con = duckdb.connect(":memory:")
     con.execute("SET TimeZone='UTC'")
-    if any(_NEVER_NATIVE.search(str(_root(path))) for name in tables.tables for path in tables.files(name)):
-        # DuckDB would read such folder names as patterns or as columns.
-        _add_views(con, tables, _pin(con, tables))
-    else:
-        _add_views(con, tables, lambda _table, _number, path: str(path))
+    # DuckDB would read such folder names as patterns or as columns.
+    strange = any(_NEVER_NATIVE.search(str(_root(path))) for paths in pins.values() for path in paths)
+    _add_views(con, _pinned(con, pins) if strange else {table: map(str, paths) for table, paths in pins.items()})
     return con
 
 
@@ -210,28 +210,26 @@ def sql(
         There is no export, no such revision, or a file of it cannot be read.
     """
     limits = _Limits(timeout_seconds, memory, threads)
-    source: PinnedTables | Frames = target if isinstance(target, Mapping) else _opened(target, revision)
-    with _sandbox(source, limits) as con, _explained(con, query, limits):
+    if isinstance(target, Mapping):
+        fill: Fill = partial(_add_frames, frames=target)
+    else:
+        fill = partial(_add_pinned, pins=_pins(target, revision))
+    with _sandbox(fill, limits) as con, _explained(con, query, limits):
         _check_statement(con, query)
         return _fetch(con, query, limits)
 
 
-def _opened(target: str | Path | PinnedTables, revision: int | None) -> PinnedTables:
-    return open_dataset(Path(target), revision) if isinstance(target, str | Path) else target
+def _pins(target: str | Path | PinnedTables, revision: int | None) -> Pins:
+    tables = open_dataset(Path(target).absolute(), revision) if isinstance(target, str | Path) else target
+    return {table: tables.files(table) for table in tables.tables}
 
 
 @contextmanager
-def _sandbox(source: PinnedTables | Frames, limits: _Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+def _sandbox(fill: Fill, limits: _Limits) -> Iterator[duckdb.DuckDBPyConnection]:
     con = duckdb.connect(":memory:", config=_CLOSED | limits.config)
     try:
         con.execute("SET TimeZone='UTC'")
-        if isinstance(source, Mapping):
-            for name, frame in source.items():
-                con.register(name, frame.cast({column: _text(dtype) for column, dtype in frame.schema.items()}))
-            _add_helpers(con, source)
-        else:
-            _add_views(con, source, _pin(con, source))
-            con.execute(f"SET allowed_directories=['{SCHEME}']")
+        fill(con)
         _seal(con, limits)
         yield con
     finally:
@@ -244,14 +242,26 @@ def _seal(con: duckdb.DuckDBPyConnection, limits: _Limits) -> None:
         con.execute(statement)
 
 
-def _pin(con: duckdb.DuckDBPyConnection, tables: PinnedTables) -> Callable[[str, int, Path], str]:
-    files = {
-        _pinned_name(table, number, path): path
-        for table in tables.tables
-        for number, path in enumerate(tables.files(table))
+def _add_pinned(con: duckdb.DuckDBPyConnection, pins: Pins) -> None:
+    _add_views(con, _pinned(con, pins))
+    # This alone would allow writing too: it is the file system that refuses.
+    con.execute(f"SET allowed_directories=['{SCHEME}']")
+
+
+def _add_frames(con: duckdb.DuckDBPyConnection, frames: Frames) -> None:
+    for name, frame in frames.items():
+        con.register(name, without_categories(frame))
+    _add_helpers(con, frames)
+
+
+def _pinned(con: duckdb.DuckDBPyConnection, pins: Pins) -> Mapping[str, list[str]]:
+    # Names are ours, with the folders that hold partition values: nothing else of a path gets in.
+    named = {
+        table: {_pinned_name(table, number, path): path for number, path in enumerate(paths)}
+        for table, paths in pins.items()
     }
-    con.register_filesystem(PinnedFiles(files))
-    return lambda table, number, path: SCHEME + _pinned_name(table, number, path)
+    con.register_filesystem(PinnedFiles({name: path for files in named.values() for name, path in files.items()}))
+    return {table: [SCHEME + name for name in files] for table, files in named.items()}
 
 
 def _pinned_name(table: str, number: int, path: Path) -> str:
@@ -265,15 +275,14 @@ def _root(path: Path) -> Path:
     return folder
 
 
-def _add_views(con: duckdb.DuckDBPyConnection, tables: PinnedTables, address: Callable[[str, int, Path], str]) -> None:
-    for table in tables.tables:
-        addresses = [address(table, number, path) for number, path in enumerate(tables.files(table))]
+def _add_views(con: duckdb.DuckDBPyConnection, addresses: Mapping[str, Iterable[str]]) -> None:
+    for table, files in addresses.items():
         try:
-            con.execute(_view(table, addresses))
+            con.execute(_view(table, list(files)))
         except (duckdb.Error, OSError) as error:
             con.close()
             raise ExportError(f"table {table} cannot be read: {reason(error)}") from error
-    _add_helpers(con, tables.tables)
+    _add_helpers(con, addresses)
 
 
 def _add_helpers(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
@@ -284,19 +293,15 @@ def _add_helpers(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
 
 
 def _view(table: str, addresses: Sequence[str]) -> str:
-    columns = TABLES[table]
+    columns = {_named(name): _sql_type(dtype) for name, dtype in TABLES[table].items()}
     if not addresses:
-        nothing = ", ".join(f"CAST(NULL AS {_sql_type(dtype)}) AS {_named(name)}" for name, dtype in columns.items())
+        nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
         return f"CREATE VIEW {_named(table)} AS SELECT {nothing} WHERE false"
-    typed = ", ".join(
-        f"CAST({_named(name)} AS {_sql_type(dtype)}) AS {_named(name)}" for name, dtype in columns.items()
-    )
+    typed = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())
     files = ", ".join(map(_quoted, addresses))
     # Partition values are text as they stand in the folder's name: months and symbols are no numbers.
-    partitioned = (
-        "hive_partitioning=true, hive_types_autocast=false" if "=" in addresses[0] else "hive_partitioning=false"
-    )
-    return f"CREATE VIEW {_named(table)} AS SELECT {typed} FROM read_parquet([{files}], {partitioned})"
+    hive = "true, hive_types_autocast=false" if "=" in addresses[0] else "false"
+    return f"CREATE VIEW {_named(table)} AS SELECT {typed} FROM read_parquet([{files}], hive_partitioning={hive})"  # noqa: S608 - quoted
 
 
 def _sql_type(dtype: DTypes) -> str:
@@ -356,7 +361,7 @@ def _fetch(con: duckdb.DuckDBPyConnection, query: str, limits: _Limits) -> pl.Da
     kinds = [str(kind) for kind in relation.types]
     with relation.to_arrow_reader(BATCH_ROWS) as reader:
         table = pa.Table.from_batches(_capped(reader, limits), schema=reader.schema)
-    return _plain(table.rename_columns(_distinct(table.column_names)), kinds)
+    return plain(table, kinds)
 
 
 def _capped(reader: pa.RecordBatchReader, limits: _Limits) -> Iterator[pa.RecordBatch]:
@@ -370,61 +375,3 @@ def _capped(reader: pa.RecordBatchReader, limits: _Limits) -> Iterator[pa.Record
                 "add a LIMIT, aggregate, or raise memory"
             )
         yield batch
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    given: dict[str, None] = {}
-    for name in names:
-        number, free = 0, name
-        while free in given or (number and free in names):
-            number += 1
-            free = f"{name}_{number}"
-        given[free] = None
-    return list(given)
-
-
-def _plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
-    for index, kind in enumerate(kinds):
-        if kind == "INTERVAL":
-            name = table.column_names[index]
-            table = table.set_column(index, name, _durations(table.column(index), name))
-    frame = pl.DataFrame(table)
-    wide = {name for name, kind in zip(frame.columns, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
-    try:
-        return frame.cast({name: pl.Int64() if name in wide else _dtype(dtype) for name, dtype in frame.schema.items()})
-    except pl.exceptions.InvalidOperationError as error:
-        raise QueryError(f"a whole number beyond 64 bits; CAST it to DOUBLE or VARCHAR ({error})") from error
-
-
-def _durations(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    layout = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])
-    chunks = [pa.array([], pa.duration("us"))]
-    for chunk in column.chunks:
-        parts = np.frombuffer(chunk.buffers()[1], layout)[chunk.offset : chunk.offset + len(chunk)]
-        absent = chunk.is_null().to_numpy(zero_copy_only=False)
-        if (parts["months"][~absent] != 0).any():
-            raise QueryError(f"{name}: an INTERVAL of months has no fixed length; CAST it to VARCHAR")
-        micros = parts["days"].astype(np.int64) * DAY_US + parts["ns"] // 1000
-        chunks.append(pa.array(micros, pa.int64(), mask=absent).cast(pa.duration("us")))
-    return pa.chunked_array(chunks)
-
-
-def _text(dtype: DTypes) -> DTypes:
-    return pl.String() if isinstance(dtype, pl.Enum | pl.Categorical) else dtype
-
-
-def _dtype(dtype: DTypes) -> DTypes:
-    match dtype:
-        case pl.Categorical() | pl.Enum():
-            return pl.String()
-        case pl.Datetime(time_zone=zone):
-            return pl.Datetime("us", zone)
-        case pl.Duration():
-            return pl.Duration("us")
-        case pl.List(inner=inner):
-            return pl.List(_dtype(inner))
-        case pl.Array(inner=inner, size=size):
-            return pl.Array(_dtype(inner), size)
-        case pl.Struct(fields=fields):
-            return pl.Struct({field.name: _dtype(field.dtype) for field in fields})
-    return dtype

@@ -17,7 +17,7 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import polars as pl
 
@@ -27,7 +27,7 @@ from engine.grid import GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
 from engine.panel import KEY, TICK_KEY, Upsert, panel
 from engine.schema import PROVENANCE, REJECTS, ROWS, TS, Kind, empty, ordered, rejects
-from engine.snapshot import AXIS, BAR_VALUES, LOGGED, MARKS, PANELS, PLACED, QUOTE_SERIES, PanelKey, Snapshot, SymbolSessionData, layout
+from engine.snapshot import AXIS, BAR_VALUES, LOGGED, MARKS, PANELS, PLACED, QUOTE_SERIES, Incomplete, PanelKey, Snapshot, SymbolSessionData, layout
 from engine.views import named
 
 PADDING = dt.timedelta(days=40)  # a whole month around the data, so that weeks and months at its edges are whole
@@ -55,9 +55,17 @@ class Appended(NamedTuple):
 class SessionData:
     """Per-symbol session data in one place: the dict of symbols, their rows, and what was computed from them."""
 
-    def __init__(self, *, as_of: dt.datetime | None = None, calendars: Mapping[str, SessionCalendar] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        as_of: dt.datetime | None = None,
+        incomplete: Incomplete = "flag",
+        calendars: Mapping[str, SessionCalendar] | None = None,
+    ) -> None:
+        if incomplete not in get_args(Incomplete):
+            raise ParameterError(f"incomplete: received {incomplete!r}; valid: {', '.join(get_args(Incomplete))}")
         self._lock = threading.RLock()
-        self._state = Snapshot(store_id=uuid.uuid4().hex, as_of=as_of)
+        self._state = Snapshot(store_id=uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
         self._next_series = 1
 
@@ -301,7 +309,7 @@ class SessionData:
         if key.kind == "bars":
             rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
         place = grid.place(rows["ts"].cast(TS), exact=key.kind == "bars")
-        placed = rows.with_columns(place, pl.lit(self.revision + 1, pl.Int64).alias("revision"))
+        placed = rows.with_columns(*place.get_columns(), pl.lit(self.revision + 1, pl.Int64).alias("revision"))
         return self._insert(key, _within(placed, dates))
 
     def _cover(self, spec: GridSpec, stamps: pl.Series) -> None:
@@ -314,7 +322,10 @@ class SessionData:
                 return
             first, last = min(first, low + PADDING), max(last, high - PADDING)
         segments = self.calendar(spec.calendar).covering(first - PADDING, last + PADDING)
-        self._swap(axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS, spec)})
+        self._swap(
+            axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS, spec)},
+            calendars={**self._state.calendars, spec.calendar: self.calendar(spec.calendar)},
+        )
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
         state = self._state

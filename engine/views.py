@@ -34,6 +34,23 @@ BARS_VIEW = {
     "provenance": pl.String(),
 }
 
+GAPS_VIEW = ("symbol", "price_type", "interval", "session", "segment", "gap_start", "gap_end", "bar_count", "position",
+             "cause", "state", "retry_count", "last_retry", "next_retry")  # fmt: skip
+QUALITY_VIEW = ("symbol", "price_type", "interval", "session", "expected", "present", "missing", "duplicates",
+                "corrections", "off_grid", "out_of_session", "backfilled", "zero_volume", "quality", "slot_coverage")  # fmt: skip
+SESSIONS_VIEW = ("calendar", "session", "ordinal", "segment", "segment_open", "segment_close")
+CALENDARS_VIEW = ("calendar", "provider", "version", "time_zone", "overrides_hash")
+SYMBOLS_VIEW = {
+    "symbol": pl.String(),
+    "source_symbol": pl.String(),
+    "calendar": pl.String(),
+    "base_interval": pl.String(),
+    "derived_intervals": pl.List(pl.String()),
+    "is_loaded": pl.Boolean(),
+    "adjustment": pl.String(),
+    "source": pl.String(),
+}
+
 
 def named(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     """Rows with `symbol` and `price_type` of their `series` in front, in the same order."""

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
-from deltalake.schema import ArrayType
+from deltalake.schema import ArrayType, PrimitiveType
 from deltalake.schema import Field as DeltaField
 from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
+from polars.datatypes import DataTypeClass
 
 from engine.publish import make_folders, sync
 from engine.schema import TS, Schema
@@ -96,10 +97,11 @@ def commit(
     add: Iterable[LakeFile],
     remove: Iterable[str],
     *,
+    after: int,
     written_at: dt.datetime,
     notes: Mapping[str, str],
 ) -> int:
-    """Make a version that has these files more and those fewer; durable when this returns.
+    """Make version `after + 1`, which has these files more and those fewer; durable when this returns.
 
     Returns
     -------
@@ -109,11 +111,10 @@ def commit(
     Raises
     ------
     deltalake.exceptions.CommitFailedError
-        Somebody else committed since this table was opened.
+        Somebody else has made that version.
     """
     at_ms = int(written_at.timestamp() * 1000)
-    delta = DeltaTable(_uri(table))
-    version = delta.version() + 1
+    delta = DeltaTable(_uri(table), version=after)
     added = [AddAction(file.path, file.size, {}, at_ms, data_change=True, stats=file.stats) for file in add]
     removed = [RemoveAction(path, data_change=True, deletion_timestamp=at_ms) for path in remove]
     delta.create_write_transaction(
@@ -123,8 +124,8 @@ def commit(
         commit_properties=_commit_properties(notes),
         post_commithook_properties=_no_hooks(),
     )
-    _sync_log(table, version)
-    return version
+    _sync_log(table, after + 1)
+    return after + 1
 
 
 def restore(table: Path, version: int) -> None:
@@ -133,7 +134,9 @@ def restore(table: Path, version: int) -> None:
     if delta.version() == version or files(table) == files(table, version):
         return
     delta.restore(
-        version, commit_properties=_commit_properties({"restored": str(version)}), post_commithook_properties=_no_hooks()
+        version,
+        commit_properties=_commit_properties({"restored": str(version)}),
+        post_commithook_properties=_no_hooks(),
     )
     _sync_log(table, head(table))
 
@@ -155,10 +158,14 @@ def _delta(schema: Schema) -> DeltaSchema:
     return DeltaSchema([DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items()])
 
 
-def _delta_type(dtype: pl.DataType) -> str | ArrayType:
+def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType:
     if isinstance(dtype, pl.List):
-        return ArrayType(TYPES[pl.List(dtype.inner).inner()], contains_null=True)  # type: ignore[operator]
-    return TYPES[dtype]
+        return ArrayType(_primitive(dtype.inner), contains_null=True)
+    return _primitive(dtype)
+
+
+def _primitive(dtype: pl.DataType | DataTypeClass) -> PrimitiveType:
+    return PrimitiveType(next(name for known, name in TYPES.items() if known == dtype))
 
 
 def _commit_properties(notes: Mapping[str, str]) -> CommitProperties:

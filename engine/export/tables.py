@@ -174,9 +174,7 @@ def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
 
 def in_order(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
     """The frame sorted by these columns, nulls first; the same frame when it is already."""
-    if frame.height < 2 or not _out_of_order(frame, by):  # noqa: PLR2004
-        return frame
-    return frame.sort(by, maintain_order=True)
+    return frame.sort(by, maintain_order=True) if frame.height and _out_of_order(frame, by) else frame
 
 
 def _out_of_order(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
@@ -242,8 +240,9 @@ def _cast(name: str, frame: pl.DataFrame) -> pl.DataFrame:
 def _fits(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
     same = given in (wanted, pl.Null()) or (given.is_integer() and wanted.is_integer())
     text = wanted == pl.String() and isinstance(given, pl.Enum | pl.Categorical)
-    instants = wanted == TS and isinstance(given, pl.Datetime) and given.time_zone == "UTC"
-    return same or text or given == pl.List(pl.Null()) or (instants and (has_ns or given.time_unit == "ms"))
+    empty_lists = isinstance(wanted, pl.List) and given == pl.List(pl.Null())
+    instants = wanted == TS and (given == pl.Datetime("ms", "UTC") or (has_ns and given == TS_NS))
+    return same or text or empty_lists or instants
 
 
 def _check_values(name: str, rows: pl.DataFrame) -> None:

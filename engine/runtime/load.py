@@ -12,7 +12,7 @@ import fnmatch
 import os
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,12 @@ from pathlib import Path
 import polars as pl
 
 from engine.errors import ParameterError, SourceError
-from engine.grid import Align, GridSpec
+from engine.grid import Align, GridSpec, Stamp
 from engine.interval import Interval
 from engine.schema import Kind
-from engine.snapshot import SymbolSessionData
-from engine.sources.batch import Batch, Problem, ReadOptions, SourceFile
+from engine.snapshot import Incomplete, SymbolSessionData
+from engine.sources.batch import Batch, Problem, SourceFile
+from engine.sources.options import ReadOptions
 from engine.sources.scan import read, scan
 from engine.store import Appended, DateRange, SessionData
 
@@ -84,8 +85,6 @@ class LoadOptions:
         The base; default 1m where there is one, else the finest there is.
     derive : tuple of Interval
         Derived intervals; those not coarser than a symbol's base are left out for it, and said.
-    symbols, price_types : tuple of str
-        Keep only these; empty keeps all.
     dates : (date or None, date or None)
         First and last trade date.
     segments : tuple of str
@@ -96,6 +95,8 @@ class LoadOptions:
         Keep other resolutions as series of their own.
     as_of : datetime, optional
         Slots that end later are not due.
+    incomplete : {"flag", "drop"}
+        Whether bars of windows that lack slots are shown and flagged, or left out.
     read : ReadOptions
         For the readers.
     """
@@ -103,13 +104,12 @@ class LoadOptions:
     calendars: CalendarMap
     interval: Interval | None = None
     derive: tuple[Interval, ...] = ()
-    symbols: tuple[str, ...] = ()
-    price_types: tuple[str, ...] = ()
     dates: DateRange = (None, None)
     segments: tuple[str, ...] = ()
     align: Align | None = None
     keep_source: bool = False
     as_of: dt.datetime | None = None
+    incomplete: Incomplete = "flag"
     read: ReadOptions = field(default_factory=ReadOptions)
 
 
@@ -158,18 +158,17 @@ def load(sources: Sequence[Path], options: LoadOptions, progress: Progress | Non
         Nothing could be read at all.
     """
     _check_sources(sources)
-    files, problems = scan(sources, options.read)
-    told, untold = _partition(files)
-    notes: list[str] = []
-    early = list(_read_all(untold, options.read, problems, notes, _counter(progress, len(files))))
+    found, problems = scan(sources, options.read)
+    reader = _Reader(options.read, len(found), progress)
+    told = [file for file in found if _tells(file)]
+    early = reader.read([file for file in found if not _tells(file)])
     bases = choose_bases(told, early, options.interval)
-    chosen = [f for f in told if options.keep_source or _resolution(f) in (bases[f.symbol or ""], "any")]
-    notes += _left_out(told, chosen, bases)
-    later = _read_all(chosen, options.read, problems, notes, _counter(progress, len(untold) + len(chosen), len(untold)))
-    batches = sorted([*early, *later], key=lambda one: one.source)
-    if not batches and not files:
+    chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
+    batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
+    problems = [*problems, *reader.problems]
+    if not batches:
         raise SourceError(", ".join(map(str, sources)), _nothing(problems))
-    return _fill(batches, bases, options, problems, notes)
+    return _Filling(bases, options).fill(batches, tuple(problems), _left_out(told, chosen, bases))
 
 
 def choose_base(available: Iterable[Resolution], wanted: Interval | None = None) -> Resolution:
@@ -185,13 +184,212 @@ def choose_base(available: Iterable[Resolution], wanted: Interval | None = None)
     return min(bars) if bars else None
 
 
-def choose_bases(files: Sequence[SourceFile], batches: Sequence[Batch], wanted: Interval | None) -> dict[str, Resolution]:
-    """The base of each symbol (or root, where a file holds many contracts)."""
+def choose_bases(
+    files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]], wanted: Interval | None
+) -> dict[str, Resolution]:
+    """The base of each symbol (of each root, where a file holds many contracts)."""
     there: dict[str, set[Resolution]] = defaultdict(set)
     for file in files:
-        if _resolution(file) != "any":
-            there[file.symbol or ""].add(file.interval if file.kind == "bars" else None)
-    for batch in batches:
-        for symbol in _symbols(batch):
-            there[symbol].add(batch.interval)
-    return {symbol: choose_base(found, wanted) for symbol, found in there.items()}
+        if file.kind != "open_interest":
+            there[_group(file)].add(_resolution(file))
+    for file, batch in batches:
+        if batch.kind != "open_interest" and (batch.interval or batch.kind != "bars"):
+            for group in _groups(file, batch):
+                there[group].add(batch.interval)
+    return {group: choose_base(found, wanted) for group, found in there.items()}
+
+
+class _Reader:
+    """Reads files side by side; hands batches over in the order of the files, and keeps what went wrong."""
+
+    def __init__(self, options: ReadOptions, total: int, progress: Progress | None) -> None:
+        self.problems: list[Problem] = []
+        self._options = options
+        self._total = total
+        self._done = 0
+        self._progress = progress
+
+    def read(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, Batch]]:
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return [(file, one) for file, got in zip(files, pool.map(self._one, files), strict=True) for one in self._kept(file, got)]
+
+    def _one(self, file: SourceFile) -> list[Batch] | SourceError:
+        try:
+            return read(file, self._options)
+        except SourceError as error:
+            return error
+
+    def _kept(self, file: SourceFile, got: list[Batch] | SourceError) -> list[Batch]:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total, str(file.path))
+        if isinstance(got, SourceError):
+            self.problems.append(Problem(got.path, got.reason))
+            return []
+        return got
+
+
+class _Filling:
+    """A store in the making: registers the symbols that batches bring, then appends the batches."""
+
+    def __init__(self, bases: Mapping[str, Resolution], options: LoadOptions) -> None:
+        self._bases = bases
+        self._options = options
+        self._notes: list[str] = []
+        self._session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
+
+    def fill(self, batches: Sequence[tuple[SourceFile, Batch]], problems: tuple[Problem, ...], notes: Sequence[str]) -> Loaded:
+        fresh = self._without_repeats(batches)
+        kept = [(file, batch) for file, batch in fresh if batch.frame.height or batch.rejects.height]
+        self._notes += [f"{batch.source}: no rows" for _, batch in fresh if not batch.frame.height + batch.rejects.height]
+        for _, batch in kept:
+            self._notes += [f"{batch.source}: {note}" for note in batch.notes]
+            self._session.add_rejects(batch.rejects)
+        bases, others = self._parted([(file, batch) for file, batch in kept if batch.frame.height])
+        self._register(bases or others)
+        done = self._append(bases) + (self._append(others, kept=True) if self._options.keep_source else [])
+        if not self._options.keep_source:
+            self._notes += [f"{b.source}: {_shown(b.interval)} left out, the base is another" for _, b in others]
+        return Loaded(
+            self._session,
+            files=len({batch.source.split("!")[0] for _, batch in batches}),
+            rows=sum(one.offered for one in done),
+            duplicates=sum(one.duplicates for one in done),
+            corrections=sum(one.corrections for one in done),
+            rejected=sum(frame.height for frame in self._session.snapshot().rejects),
+            problems=problems,
+            notes=(*notes, *self._notes),
+        )
+
+    def _without_repeats(self, batches: Sequence[tuple[SourceFile, Batch]]) -> list[tuple[SourceFile, Batch]]:
+        """The batches whose bytes did not come before under the same symbols: a copy of a file is no correction."""
+        first: dict[str, str] = {}
+        fresh = []
+        for file, batch in batches:
+            # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
+            start = batch.frame["ts"].min() if batch.frame.height else None
+            print_ = f"{batch.sha256} {batch.kind} {','.join(sorted(batch.frame['symbol'].unique()))} {start}"
+            if first.setdefault(print_, batch.source) == batch.source or not batch.frame.height:
+                self._session.add_file(print_)
+                fresh.append((file, batch))
+            else:
+                self._notes.append(f"{batch.source}: same bytes as {first[print_]}, left out")
+        return fresh
+
+    def _parted(self, batches: Sequence[tuple[SourceFile, Batch]]) -> tuple[list[tuple[SourceFile, Batch]], list[tuple[SourceFile, Batch]]]:
+        """Batches of their symbols' base (and open interest, which has none), and the others."""
+        bases, others = [], []
+        for file, batch in batches:
+            is_base = batch.kind == "open_interest" or self._resolution_of(batch) == self._base_of(file, batch)
+            (bases if is_base else others).append((file, batch))
+        return bases, others
+
+    def _resolution_of(self, batch: Batch) -> Resolution:
+        return batch.interval if batch.kind == "bars" else None
+
+    def _base_of(self, file: SourceFile, batch: Batch) -> Resolution:
+        return self._bases.get(next(iter(_groups(file, batch))), DEFAULT_BASE)
+
+    def _register(self, batches: Sequence[tuple[SourceFile, Batch]]) -> None:
+        grouped: dict[str, list[tuple[SourceFile, Batch]]] = defaultdict(list)
+        for file, batch in batches:
+            for symbol in batch.frame["symbol"].unique(maintain_order=True):
+                grouped[symbol].append((file, batch))
+        self._session.register_symbol_data(*(self._symbol(name, of) for name, of in sorted(grouped.items())))
+
+    def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
+        # Open interest alone tells nothing about bars, so any other batch speaks for the symbol first.
+        file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
+        base = self._base_of(file, batch) or self._options.interval or DEFAULT_BASE
+        spec = self._spec(name, batch, base)
+        types = [t for _, b in batches if b.kind == "bars" for t in b.frame["price_type"].unique()]
+        kinds = {b.kind for _, b in batches}
+        has_last = "last" in types or "ticks" in kinds or not types
+        return SymbolSessionData(
+            symbol=name,
+            calendar=spec.calendar,
+            base_interval=str(base),
+            derived_intervals=self._derivable(name, base),
+            is_loaded=True,
+            price_type="last" if has_last and kinds != {"quotes"} else "bid",
+            base_from="bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes",
+            segments=spec.segments,
+            align=spec.align,
+            zone=spec.zone,
+            source_symbol=batch.source_symbols.get(name, name),
+            source=file.market or file.format,
+        )
+
+    def _spec(self, symbol: str, batch: Batch, interval: Interval) -> GridSpec:
+        align = self._options.align or batch.align
+        if not interval.is_intraday:
+            align = "date"
+        code = self._options.calendars.of(symbol)
+        return GridSpec(code, self._options.segments, align, "UTC" if align == "session" else batch.zone)
+
+    def _derivable(self, symbol: str, base: Interval) -> tuple[str, ...]:
+        fits = [one for one in self._options.derive if base < one and base.nests_in(one)]
+        for one in self._options.derive:
+            if one not in fits and one != base:
+                self._notes.append(f"{symbol}: {one} cannot be derived from {base}, left out")
+        return tuple(str(one) for one in fits)
+
+    def _append(self, batches: Sequence[tuple[SourceFile, Batch]], *, kept: bool = False) -> list[Appended]:
+        groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
+        for _, batch in batches:
+            spec = self._spec(batch.frame["symbol"][0], batch, batch.interval or DEFAULT_BASE) if kept else None
+            rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
+            groups[batch.kind, self._resolution_of(batch), batch.stamp, spec].append(rows)
+        return [
+            self._session.append(frames, kind, interval, stamp=stamp, spec=spec, dates=self._options.dates)
+            for (kind, interval, stamp, spec), frames in groups.items()
+        ]
+
+
+def _check_sources(sources: Sequence[Path]) -> None:
+    if not sources:
+        raise ParameterError("source: none given; valid: files or folders")
+    absent = [str(path) for path in sources if not path.exists()]
+    if absent:
+        raise ParameterError(f"source: {', '.join(absent)} does not exist")
+
+
+def _tells(file: SourceFile) -> bool:
+    known = file.kind is not None and (file.kind != "bars" or file.interval is not None)
+    return known and file.symbol is not None
+
+
+def _resolution(file: SourceFile) -> Resolution:
+    return file.interval if file.kind == "bars" else None
+
+
+def _group(file: SourceFile) -> str:
+    return f"{file.symbol}{file.qualifier}"
+
+
+def _groups(file: SourceFile, batch: Batch) -> set[str]:
+    return {_group(file)} if file.symbol else set(batch.frame["symbol"].unique())
+
+
+def _left_out(told: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]) -> list[str]:
+    read_ones = set(chosen)
+    spared: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for file in told:
+        if file not in read_ones:
+            spared[_group(file)][_shown(_resolution(file))] += 1
+    return [
+        f"{group}: base is {_shown(bases[group])}; left out "
+        + ", ".join(f"{name} ({count} files)" for name, count in sorted(found.items()))
+        for group, found in sorted(spared.items())
+    ]
+
+
+def _shown(resolution: Resolution) -> str:
+    return "ticks" if resolution is None else str(resolution)
+
+
+def _nothing(problems: Sequence[Problem]) -> str:
+    bad = [one for one in problems if not one.ignored]
+    if bad:
+        return f"nothing could be read; {bad[0].path}: {bad[0].reason}"
+    return "no data file found; valid: csv, parquet, Lean zip, Databento DBN"

@@ -4,7 +4,7 @@
 2. `plan_spans` picks stretches without bars: at most one per (symbol, session), an outage alone in its session.
 3. `plan_rows` picks single bars to disturb: ones whose neighbours on both sides stay as they are, never two in a row.
 4. `plan_strays` picks places outside every segment.
-5. `deliver` turns clean bars into the feed: rows in the order in which they arrive. `truth` is the list of all faults.
+5. `truth` lists them all.
 
 So no two faults touch, and every span but an outage's lies between two bars that are there (or a segment's
 edge): the gap that it leaves is exactly the span, in thin names too.
@@ -12,7 +12,7 @@ edge): the gap that it leaves is exactly the span, in thin names too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 
@@ -21,8 +21,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.errors import ParameterError
-from engine.grid import SessionGrid
-from engine.schema import BARS, TS, Schema
+from engine.grid import DAY_US, SessionGrid
+from engine.schema import TS, Schema
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -47,12 +47,7 @@ TRUTH: Schema = {
     "rows": pl.Int32(),
     "note": pl.String(),
 }
-FEED: Schema = {**BARS, "arrived": TS, "fault": pl.Int32(), "text": pl.String()}
 
-SECOND_US = 1_000_000
-DAY_US = 86_400 * SECOND_US
-LAG_US = 1_000  # what comes again comes this much after the slot's own delivery
-LONGEST_DELAY_SLOTS = 60
 FARTHEST_STRAY_SLOTS = 30
 LIQUID_SHARE = 0.95
 
@@ -163,6 +158,11 @@ class Slots:
         first, end = np.searchsorted(self.session, [session, session + 1])
         return int(first), int(end)
 
+    def slots_of(self, session: int) -> Run:
+        """First slot of a session, and the one after its last."""
+        first, end = self.segments_of(session)
+        return int(self.bounds[first]), int(self.bounds[end])
+
     def run_of(self, segment: int) -> Run:
         """First slot of a segment, and the one after its last."""
         return int(self.bounds[segment]), int(self.bounds[segment + 1])
@@ -211,8 +211,8 @@ def plan_spans(slots: Slots, traded: Flags, plan: FaultPlan, rng: np.random.Gene
     counts = plan.counts()
     free = np.ones((len(traded), len(slots.dates)), bool)
     spans = _outages(slots, traded, plan, rng, free)
-    for kind, find in _FINDERS.items():
-        found = islice(_fitting(kind, find, slots, traded, plan, rng, free), counts[kind])
+    for kind in _FINDERS:
+        found = islice(_fitting(kind, slots, traded, plan, rng, free), counts[kind])
         spans += _all_of(kind, counts[kind], list(found))
     return spans
 
@@ -255,64 +255,193 @@ def plan_strays(
     Raises
     ------
     ParameterError
-        The calendar has not that many openings and closings beside which there is time without a segment.
+        Too few openings and closings have time without a segment beside them.
     """
     edges = _edges(grid, slots)
-    present = np.logical_or.reduceat(kept, [slots.run_of(slots.segments_of(d)[0])[0] for d in range(len(slots.dates))], axis=1)
-    pairs = np.argwhere(present[:, edges[:, 0]]) if len(edges) else np.empty((0, 2), np.int64)
+    begins = [slots.slots_of(session)[0] for session in range(len(slots.dates))]
+    present = np.logical_or.reduceat(kept, begins, axis=1)
+    pairs = np.argwhere(present[:, edges[:, 0]])
     if len(pairs) < plan.out_of_session:
         raise _no_room("out_of_session", plan.out_of_session, len(pairs))
     strays = []
-    for symbol, number in rng.choice(pairs, plan.out_of_session, replace=False) if plan.out_of_session else ():
-        session, edge, direction, nearest, farthest = (int(value) for value in edges[number])
-        at = edge + direction * grid.interval.step_us * int(rng.integers(nearest, farthest + 1))
-        first, end = slots.segments_of(session)
-        begin = slots.run_of(first)[0]
-        row = kept[symbol, begin : slots.run_of(end - 1)[1]]
-        strays.append(Stray(int(symbol), at, begin + int(np.argmax(row))))
+    for symbol, number in pairs[rng.choice(len(pairs), plan.out_of_session, replace=False)]:
+        session, edge, step, nearest, farthest = (int(value) for value in edges[number])
+        first, end = slots.slots_of(session)
+        at = edge + step * int(rng.integers(nearest, farthest + 1))
+        strays.append(Stray(int(symbol), at, first + int(np.argmax(kept[symbol, first:end]))))
     return strays
 
 
-def deliver(
-    clean: pl.DataFrame, at: Ints, lost: Flags, slots: Slots, rows: Mapping[str, Ints], strays: Sequence[Stray],
-    first_fault: int, tick: Mapping[str, float], rng: np.random.Generator,
+def truth(
+    symbols: Sequence[str], slots: Slots, present: Flags, spans: Sequence[Span], rows: Mapping[str, Ints],
+    strays: Sequence[Stray],
 ) -> pl.DataFrame:  # fmt: skip
-    """Turn clean bars into the feed.
+    """List every planned fault: `TRUTH`, by start, symbol and number.
 
-    Parameters
-    ----------
-    clean : DataFrame of `schema.BARS`
-        The perfect bars, by symbol and time.
-    at : array of int64
-        Their flat numbers, ascending.
-    lost : array of bool
-        Which of them never arrive.
-    slots, rows, strays
-        The axis and the plan.
-    first_fault : int
-        Number of the first row fault; the strays follow the rows.
-    tick : mapping of symbol to float
-        Smallest step of each symbol's price.
-    rng : Generator
-
-    Returns
-    -------
-    DataFrame of `FEED`
-        In order of arrival: bars, `arrived` (the slot's end, or later), `fault` (of the row that is at fault), `text`
-        (what stands in the file where a cell is null because it cannot be read).
+    Spans are numbered first, then single rows in the order of `ROW_KINDS`, then strays; an outage is one fault with a
+    row for each symbol. `present` (symbols by slots) says where the clean bars are.
     """
-    feed = _Feed(clean, at, slots, rng)
-    numbers = _numbers(rows, first_fault)
-    step = pl.col("symbol").replace_strict(dict(tick), return_dtype=pl.Float64)
-    again = {kind: (feed.take(rows[kind]), numbers[kind]) for kind in ROW_KINDS}
-    parts = [feed.untouched(lost, [rows[kind] for kind in ("conflict", "correction", "late", "bad_row")])]
-    parts.append(feed.stamp(*again["duplicate"], rows["duplicate"], delay=(0, 5)))
-    parts.append(feed.stamp(*again["late"], rows["late"], delay=(1, LONGEST_DELAY_SLOTS)))
-    for kind, delay in (("conflict", (0, 0)), ("correction", (1, LONGEST_DELAY_SLOTS))):
-        right, number = again[kind]
-        parts.append(feed.stamp(_mistaken(right, step, rng), number, rows[kind]))
-        parts.append(feed.stamp(right, None, rows[kind], delay=delay))
-    parts.append(feed.stamp(_spoiled(again["bad_row"][0], step), again["bad_row"][1], rows["bad_row"]))
-    parts.append(feed.stamp(feed.between(*again["off_grid"][:1], rows["off_grid"]), numbers["off_grid"], rows["off_grid"], delay=(0, 0)))
-    parts.append(feed.astray(strays, first_fault + sum(len(picked) for picked in rows.values())))
-    return pl.concat(parts).sort("arrived", maintain_order=True)
+    found = []
+    for fault, span in enumerate(spans):
+        note = f"reopens {np.expm1(span.jump):+.1%}" if span.jump else None
+        cut = (slots.session[slots.segment[span.first]], slots.starts[span.first], slots.ends[span.end - 1])
+        lost = present[list(span.symbols), span.first : span.end].sum(axis=1)
+        found += [
+            (fault, span.kind, symbols[s], *cut, span.end - span.first, n, note)
+            for s, n in zip(span.symbols, lost, strict=True)
+        ]
+    for kind, faults in numbered(rows, len(spans)).items():
+        for turn, (fault, at) in enumerate(zip(faults, rows[kind], strict=True)):
+            symbol, slot = divmod(int(at), len(slots.starts))
+            note = BAD_ROWS[turn % len(BAD_ROWS)] if kind == "bad_row" else None
+            cut = (slots.session[slots.segment[slot]], slots.starts[slot], slots.ends[slot])
+            found.append((fault, kind, symbols[symbol], *cut, int(kind != "off_grid"), 1, note))
+    for fault, stray in enumerate(strays, len(spans) + sum(map(len, rows.values()))):
+        session = slots.session[slots.segment[stray.slot]]
+        found.append((fault, "out_of_session", symbols[stray.symbol], session, stray.at, stray.at, 0, 1, None))
+    return _truth_frame(found, slots)
+
+
+def _outages(slots: Slots, traded: Flags, plan: FaultPlan, rng: np.random.Generator, free: Flags) -> list[Span]:
+    everyone = tuple(range(len(traded)))
+    spans: list[Span] = []
+    for session in rng.permutation(free.shape[1]):
+        if len(spans) == plan.outage:
+            break
+        run = _stretch(slots, int(session), plan, rng)
+        first, end = slots.slots_of(int(session))
+        # Everyone keeps a bar of that session, or a thin name's first or last session would move.
+        if run and (traded[:, first : run[0]].any(axis=1) | traded[:, run[1] : end].any(axis=1)).all():
+            free[:, session] = False
+            spans.append(Span("outage", everyone, *run))
+    return _all_of("outage", plan.outage, spans)
+
+
+def _fitting(
+    kind: str, slots: Slots, traded: Flags, plan: FaultPlan, rng: np.random.Generator, free: Flags
+) -> Iterator[Span]:
+    for cell in rng.permutation(np.flatnonzero(free)):
+        symbol, session = divmod(int(cell), free.shape[1])
+        run = _FINDERS[kind](slots, traded[symbol], session, plan, rng)
+        if run is not None:
+            free[symbol, session] = False
+            jump = float(rng.choice((-1, 1)) * rng.uniform(0.03, 0.08)) if kind == "halt" else 0.0
+            yield Span(kind, (symbol,), *run, jump)
+
+
+def _whole(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
+    first, end = slots.slots_of(session)
+    between = traded[:first].any() and traded[end:].any()
+    return (first, end) if between and traded[first:end].any() else None
+
+
+def _halted(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
+    first, end = slots.slots_of(session)
+    return _inside(slots, traded, session, plan, rng) if traded[first:end].mean() >= LIQUID_SHARE else None
+
+
+def _at_start(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
+    first, end = slots.run_of(slots.segments_of(session)[0])
+    length = _edge_length(traded[first:end], plan, rng)
+    return None if length is None else (first, first + length)
+
+
+def _at_end(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
+    first, end = slots.run_of(slots.segments_of(session)[1] - 1)
+    length = _edge_length(traded[first:end][::-1], plan, rng)
+    return None if length is None else (end - length, end)
+
+
+def _edge_length(traded: Flags, plan: FaultPlan, rng: np.random.Generator) -> int | None:
+    lengths = np.arange(plan.shortest_run, min(plan.longest_run, len(traded) - 1) + 1)
+    fits = lengths[traded[lengths] & (lengths > np.argmax(traded))]
+    return int(rng.choice(fits)) if len(fits) else None
+
+
+def _inside(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
+    stretch = _stretch(slots, session, plan, rng)
+    if stretch is None:
+        return None
+    length = stretch[1] - stretch[0]
+    begin, end = slots.run_of(int(slots.segment[stretch[0]]))
+    bars = np.concatenate([[0], np.cumsum(traded[begin:end])])
+    first = np.arange(1, end - begin - length)
+    bounded = traded[begin + first - 1] & traded[begin + first + length]
+    fits = first[bounded & (bars[first + length] > bars[first])]
+    start = begin + int(rng.choice(fits)) if len(fits) else 0
+    return (start, start + length) if len(fits) else None
+
+
+def _stretch(slots: Slots, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
+    """Any run of slots that touches neither end of its segment."""
+    roomy = [s for s in range(*slots.segments_of(session)) if np.diff(slots.run_of(s))[0] >= plan.shortest_run + 2]
+    if not roomy:
+        return None
+    first, end = slots.run_of(int(rng.choice(roomy)))
+    length = int(rng.integers(plan.shortest_run, min(plan.longest_run, end - first - 2) + 1))
+    start = int(rng.integers(first + 1, end - length))
+    return start, start + length
+
+
+_FINDERS: dict[str, Finder] = {
+    "absent_session": _whole,
+    "halt": _halted,
+    "missing_start": _at_start,
+    "missing_middle": _inside,
+    "missing_end": _at_end,
+}
+
+
+def _all_of(kind: str, asked: int, found: list[Span]) -> list[Span]:
+    if len(found) < asked:
+        raise _no_room(kind, asked, len(found))
+    return found
+
+
+def _no_room(kind: str, asked: int, room: int) -> ParameterError:
+    return ParameterError(
+        f"{kind}: received {asked}; valid: up to {room} with these sessions, symbols and other faults "
+        "(more sessions or symbols, or shorter runs, make room)"
+    )
+
+
+def _edges(grid: SessionGrid, slots: Slots) -> Ints:
+    """Where a segment ends or begins beside closed time: session, time, step, fewest and most steps away from it."""
+    table = grid.table.filter(pl.col("session").is_in(slots.dates.implode()))
+    opens, closes = _micros(table["open"]), _micros(table["close"])
+    session = slots.dates.search_sorted(table["session"]).to_numpy().astype(np.int64)
+    # What lies beyond the first and the last session is not known: a day goes round in 24 hours.
+    before = DAY_US - (closes[session == session[0]][-1] - opens[0])
+    beyond = DAY_US - (closes[-1] - opens[session == session[-1]][0])
+    closed = np.concatenate([[before], opens[1:] - closes[:-1], [beyond]])
+    # Less than half of the closed time away, so that the nearest session is this one.
+    most = np.minimum((closed - 1) // (2 * grid.interval.step_us), FARTHEST_STRAY_SLOTS)
+    step = np.full_like(session, grid.interval.step_us)
+    after = np.stack([session, closes, step, np.zeros_like(step), most[1:]], axis=1)
+    ahead = np.stack([session, opens, -step, np.ones_like(step), most[:-1]], axis=1)
+    edges = np.concatenate([after, ahead])
+    return edges[edges[:, 4] >= edges[:, 3]]
+
+
+def numbered(rows: Mapping[str, Ints], first: int) -> dict[str, Ints]:
+    """The fault numbers of picked rows, from `first` on, kind by kind in the order of `ROW_KINDS`."""
+    ends = np.cumsum([first, *(len(rows[kind]) for kind in ROW_KINDS)])
+    return {kind: np.arange(ends[i], ends[i + 1]) for i, kind in enumerate(ROW_KINDS)}
+
+
+def _truth_frame(found: list[tuple[object, ...]], slots: Slots) -> pl.DataFrame:
+    numbers: dict[str, pl.DataType] = {"session": pl.Int64(), "start": pl.Int64(), "end": pl.Int64()}
+    frame = pl.DataFrame(found, schema={**TRUTH, **numbers}, orient="row")
+    return frame.with_columns(
+        slots.dates.gather(frame["session"]).alias("session"), instants(frame["start"]), instants(frame["end"])
+    ).sort("start", "symbol", "fault")
+
+
+def instants(micros: Ints | pl.Series) -> pl.Series:
+    """Microseconds since 1970, UTC, as a Series of `schema.TS`."""
+    series = micros if isinstance(micros, pl.Series) else pl.Series(micros)
+    return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def _micros(ts: pl.Series) -> Ints:
+    return ts.to_physical().to_numpy()

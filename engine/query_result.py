@@ -1,0 +1,97 @@
+"""What a query gave, as plain Polars types: no categories, no wide integers, no month-day-nano intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from polars.datatypes import DataTypeClass
+
+from engine.errors import QueryError
+
+DTypes = pl.DataType | DataTypeClass
+
+DAY_US = 86_400_000_000
+INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])  # Arrow's month_day_nano_interval
+
+
+def plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
+    """Make a frame of the rows.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        As DuckDB gave it.
+    kinds : sequence of str
+        DuckDB's type of each column: a sum of integers is HUGEINT there and a decimal in Arrow.
+
+    Returns
+    -------
+    DataFrame
+        Instants Datetime[us, UTC], local times Datetime[us], INTERVAL Duration[us], HUGEINT Int64, text String.
+        A second column of the same name gets `_1`.
+
+    Raises
+    ------
+    QueryError
+        An INTERVAL of months, or a whole number beyond 64 bits.
+    """
+    names = _distinct(table.column_names)
+    for index, kind in enumerate(kinds):
+        if kind == "INTERVAL":
+            table = table.set_column(index, names[index], _durations(table.column(index), names[index]))
+    frame = pl.DataFrame(table.rename_columns(names))
+    wide = {name for name, kind in zip(names, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
+    try:
+        return frame.cast({name: pl.Int64() if name in wide else _dtype(dtype) for name, dtype in frame.schema.items()})
+    except pl.exceptions.InvalidOperationError as error:
+        raise QueryError(f"a whole number beyond 64 bits; CAST it to DOUBLE or VARCHAR ({error})") from error
+
+
+def without_categories(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace enums and categories, which SQL would compare by their order, with text."""
+    return frame.cast({name: _text(dtype) for name, dtype in frame.schema.items()})
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    given: dict[str, None] = {}
+    for name in names:
+        number, free = 0, name
+        while free in given or (number and free in names):
+            number += 1
+            free = f"{name}_{number}"
+        given[free] = None
+    return list(given)
+
+
+def _durations(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    chunks = [pa.array([], pa.duration("us"))]
+    for chunk in column.chunks:
+        parts = np.frombuffer(chunk.buffers()[1], INTERVAL)[chunk.offset : chunk.offset + len(chunk)]
+        absent = chunk.is_null().to_numpy(zero_copy_only=False)
+        if (parts["months"][~absent] != 0).any():
+            raise QueryError(f"{name}: an INTERVAL of months has no fixed length; CAST it to VARCHAR")
+        micros = parts["days"].astype(np.int64) * DAY_US + parts["ns"] // 1000
+        chunks.append(pa.array(micros, pa.int64(), mask=absent).cast(pa.duration("us")))
+    return pa.chunked_array(chunks)
+
+
+def _text(dtype: DTypes) -> DTypes:
+    return pl.String() if isinstance(dtype, pl.Enum | pl.Categorical) else dtype
+
+
+def _dtype(dtype: DTypes) -> DTypes:
+    match dtype:
+        case pl.Datetime(time_zone=zone):
+            return pl.Datetime("us", zone)
+        case pl.Duration():
+            return pl.Duration("us")
+        case pl.List(inner=inner):
+            return pl.List(_dtype(inner))
+        case pl.Array(inner=inner, size=size):
+            return pl.Array(_dtype(inner), size)
+        case pl.Struct(fields=fields):
+            return pl.Struct({field.name: _dtype(field.dtype) for field in fields})
+    return _text(dtype)

@@ -1,0 +1,88 @@
+"""What a run or an export is summed up in: small frames made from its tables. Frames in, frames out."""
+
+from __future__ import annotations
+
+import polars as pl
+
+SERIES = ["symbol", "price_type"]
+
+
+def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
+    """One row per series at its base interval: sessions, bars, missing, longest gap, quality.
+
+    Parameters
+    ----------
+    quality, gaps, symbols : DataFrame
+        The tables of those names.
+
+    Returns
+    -------
+    DataFrame
+        `symbol, price_type, interval, sessions, present, missing, longest_gap, duplicates, corrections, off_grid,
+        out_of_session, quality`, sorted by symbol and price type. `quality` is 0-100 over all sessions.
+    """
+    counted = ["expected", "present", "missing", "duplicates", "corrections", "off_grid", "out_of_session"]
+    base = _at_base(quality, symbols)
+    longest = _at_base(gaps, symbols).group_by(SERIES).agg(pl.col("bar_count").max().alias("longest_gap"))
+    return (
+        base.group_by(*SERIES, "interval")
+        .agg((pl.col("expected") > 0).sum().alias("sessions"), pl.col(counted).sum())
+        .join(longest, on=SERIES, how="left")
+        .with_columns(pl.col("longest_gap").fill_null(0), _rate())
+        .select(*SERIES, "interval", "sessions", *counted[1:3], "longest_gap", *counted[3:], "quality")
+        .sort(SERIES)
+    )
+
+
+def worst(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10) -> pl.DataFrame:
+    """The worst sessions at the base interval, each with its first missing slot in the venue's time.
+
+    Parameters
+    ----------
+    quality, gaps, symbols : DataFrame
+        The tables of those names.
+    zones : DataFrame
+        The `calendars` table.
+    count : int
+        How many.
+
+    Returns
+    -------
+    DataFrame
+        `symbol, price_type, session, quality, missing, longest_gap, first_missing`, worst first; sessions in which
+        nothing is missing are left out.
+    """
+    first = (
+        _at_base(gaps, symbols).group_by(*SERIES, "session")
+        .agg(pl.col("gap_start").min(), pl.col("bar_count").max().alias("longest_gap"))
+    )  # fmt: skip
+    bad = (
+        _at_base(quality, symbols).filter(pl.col("missing") > 0)
+        .sort(["quality", "missing", *SERIES, "session"], descending=[False, True, False, False, False]).head(count)
+    )  # fmt: skip
+    zone_of = symbols.join(zones, on="calendar", how="left").select("symbol", "time_zone")
+    found = bad.join(first, on=[*SERIES, "session"], how="left", maintain_order="left").join(
+        zone_of, on="symbol", how="left", maintain_order="left"
+    )  # fmt: skip
+    return found.with_columns(venue_time(found, "gap_start").alias("first_missing")).select(
+        *SERIES, "session", "quality", "missing", "longest_gap", "first_missing"
+    )
+
+
+def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:
+    """Instants of a column as text on the wall clock of each row's `time_zone`: date, time, zone's abbreviation."""
+    # A zone belongs to a whole column in Polars, so each zone is converted at once and picked by row.
+    text = pl.lit(None, pl.String)
+    for zone in frame["time_zone"].unique().drop_nulls().sort():
+        shown = pl.col(column).dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z")
+        text = pl.when(pl.col("time_zone") == zone).then(shown).otherwise(text)
+    return frame.select(text.alias("text"))["text"]
+
+
+def _at_base(table: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
+    base = symbols.select("symbol", pl.col("base_interval").alias("interval"))
+    return table.join(base, on=["symbol", "interval"], how="semi", maintain_order="left")
+
+
+def _rate() -> pl.Expr:
+    return pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")

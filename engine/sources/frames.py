@@ -1,0 +1,136 @@
+"""Typed tables: Parquet files, and frames of Polars, pandas, Arrow and whatever speaks the Arrow PyCapsule protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from engine.errors import SchemaError, SourceError
+from engine.interval import Interval
+from engine.sources.archive import sha256
+from engine.sources.batch import Batch
+from engine.sources.columns import layout
+from engine.sources.names import Named, named
+from engine.sources.options import ReadOptions
+from engine.sources.rows import BINARY_DIGITS, Origin, batch, unpacked_integers
+
+PANDAS_INDEX = "__index_level_0__"
+CELL_BYTES = 8
+
+
+def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
+    """A batch from a Parquet file; only columns with a role are read.
+
+    Raises
+    ------
+    SourceError
+        No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
+    """
+    known = named(path)
+    try:
+        _check_size(path, options)
+        names = list(pl.read_parquet_schema(path))
+        found = layout(names, options, str(path))
+        raw = pl.read_parquet(path, columns=[name for name in names if name in set(found.roles.values())])
+        if known.symbol is None:
+            known = replace(known, symbol=_stated_symbol(path))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise SourceError(path, f"no Parquet file that can be read: {error}") from error
+    origin = Origin(str(path), sha256(path), known, options, qualifier)
+    return batch(_numbered(raw, origin), found, origin)
+
+
+def from_frame(
+    frame: Any,  # noqa: ANN401  # anything with __arrow_c_stream__
+    *,
+    symbol: str | None = None,
+    interval: Interval | str | None = None,
+    options: ReadOptions | None = None,
+    source: str = "frame",
+) -> Batch:
+    """A batch from a frame in memory.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame, polars.LazyFrame, pandas.DataFrame, pyarrow.Table or any Arrow stream
+        Bars (a stamp, open, high, low, close), quotes (bid, ask), ticks (price) or open interest, with names as in
+        files. Polars and Arrow columns are not copied. The index of a pandas frame, when it holds stamps, is the stamp.
+    symbol, interval : optional
+        Of frames without such a column; the interval is else the commonest step.
+    options : ReadOptions, optional
+        As for files.
+    source : str
+        Name of the frame in rejects and notes.
+
+    Raises
+    ------
+    SchemaError
+        The object is no frame.
+    SourceError
+        Columns, symbol, zone or unit are not known.
+    """
+    options = options or ReadOptions()
+    if symbol is not None:
+        options = replace(options, symbol=symbol)
+    if interval is not None:
+        options = replace(options, interval=Interval.parse(interval))
+    table = _polars(frame)
+    origin = Origin(source, "", Named(), options)
+    found = layout([name for name in table.columns if name != "row"], options, source)
+    return batch(_numbered(table, origin), found, origin)
+
+
+def _polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect()
+    if isinstance(frame, pl.DataFrame):
+        return frame
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise SchemaError(
+            f"frame: received {type(frame).__name__}; valid: Polars, pandas, PyArrow, or any object with __arrow_c_stream__"
+        )
+    taken = pl.from_arrow(frame)
+    table = taken.to_frame("row").unnest("row") if isinstance(taken, pl.Series) else taken
+    return table.rename({PANDAS_INDEX: "timestamp"}) if _index_is_stamp(table) else table
+
+
+def _index_is_stamp(table: pl.DataFrame) -> bool:
+    return isinstance(table.schema.get(PANDAS_INDEX), pl.Datetime | pl.Date) and "timestamp" not in table.columns
+
+
+def _numbered(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
+    packed = [name for name, dtype in raw.schema.items() if dtype == pl.Binary]
+    numbers = [unpacked_integers(pl.col(name), _width(raw[name], origin), origin.options.scale) for name in packed]
+    return raw.with_columns(*numbers, pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
+
+
+def _width(cells: pl.Series, origin: Origin) -> int:
+    widths = cells.bin.size().drop_nulls().unique().to_list()
+    if not widths:
+        return max(BINARY_DIGITS)
+    if len(widths) > 1 or widths[0] not in BINARY_DIGITS:
+        raise SourceError(origin.source, f"{cells.name}: binary cells of {widths} bytes; valid: integers of 8 or 16 bytes")
+    return int(widths[0])
+
+
+def _stated_symbol(path: Path) -> str | None:
+    stated = pl.read_parquet_metadata(path)
+    return stated.get("symbol") or stated.get("instrument_id")
+
+
+def _check_size(path: Path, options: ReadOptions) -> None:
+    import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer's sizes are wanted
+
+    try:
+        with pq.ParquetFile(path) as file:
+            footer = file.metadata
+    except (ValueError, OSError) as error:
+        raise SourceError(path, f"no Parquet file that can be read: {error}") from error
+    groups = (footer.row_group(at).total_byte_size for at in range(footer.num_row_groups))
+    # Encoded cells can be far smaller than decoded ones, so both are looked at.
+    size = max(sum(groups), footer.num_rows * footer.num_columns * CELL_BYTES)
+    if size > options.max_bytes:
+        raise SourceError(path, f"unpacks to {size:,} bytes, more than max_bytes allows ({options.max_bytes:,})")

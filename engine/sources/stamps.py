@@ -1,0 +1,326 @@
+"""The door for time: stamps as vendors write them become instants in UTC.
+
+1. `utc` tells numbers, text and typed columns apart.
+2. Numbers since 1970 need a unit; it is inferred only from a magnitude that fits one unit (`_unit_of`).
+3. Text is ISO-like, compact (`YYYYMMDD HHMMSSmmm`), a time of day with the date from the file's name, or as
+   `time_format` says (`_written`). One spelling per file is taken from its first stamp; what differs is unreadable.
+4. Local time becomes UTC in `localized`: times that the clock skips are refused, times that it shows twice are
+   the first pass until they step back, then the second.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+
+import polars as pl
+
+from engine.errors import SourceError
+from engine.schema import TS_NS
+from engine.sources.options import UNIT_NS
+
+NAIVE = pl.Datetime("ns")
+EARLIEST_S, LATEST_S = 315_532_800, 4_102_444_800  # 1980 and 2100: years for which a unit is inferred
+MAX_NS = 2**63 - 1
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_OFFSET = rf"{_CLOCK}\s*(Z|z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)$"
+_ISO = re.compile(rf"\d{{4}}[-/]\d{{2}}[-/]\d{{2}}(?:[T ]\s*{_CLOCK}.*)?")
+_COMPACT = {
+    8: "%Y%m%d",
+    12: "%Y%m%d%H%M",
+    14: "%Y%m%d%H%M%S",
+    17: "%Y%m%d%H%M%S%3f",
+}
+_COMPACT_SPACED = (
+    (re.compile(r"\d{8} \d{9}"), "%Y%m%d %H%M%S%3f"),
+    (re.compile(r"\d{8} \d{6}"), "%Y%m%d %H%M%S"),
+    (re.compile(r"\d{8} \d{2}:\d{2}"), "%Y%m%d %H:%M"),
+    (re.compile(r"\d{8} \d{2}:\d{2}:\d{2}(\.\d+)?"), "%Y%m%d %H:%M:%S%.f"),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the stamps of a file are to be read.
+
+    Attributes
+    ----------
+    path : str
+        For errors.
+    column : str
+        Name of the column; `utc` or `gmt` in it says the zone.
+    timezone : str or None
+        Zone of stamps without one.
+    unit, time_format : str or None
+        As `ReadOptions` has them.
+    day : date or None
+        From the file's name, for stamps that are times of day.
+    is_bars : bool
+        Whether one symbol has a stamp at most once, so that a repeated local time is its second pass.
+    """
+
+    path: str
+    column: str
+    timezone: str | None = None
+    unit: str | None = None
+    time_format: str | None = None
+    day: dt.date | None = None
+    is_bars: bool = False
+
+    @property
+    def zone(self) -> str | None:
+        """The zone of stamps without one, as far as it is known."""
+        if self.timezone is not None:
+            return self.timezone
+        return "UTC" if re.search(r"utc|gmt", self.column.lower()) else None
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Instants.
+
+    Attributes
+    ----------
+    ts : Series of Datetime[ns, UTC]
+        Null where there is none, or it could not be read.
+    refused : Series of String
+        Reason for a local time that does not exist, else null.
+    dates_only : bool
+        The stamps are dates, so midnights.
+    notes : tuple of str
+        What was inferred.
+    """
+
+    ts: pl.Series
+    refused: pl.Series
+    dates_only: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
+    """Instants from a column of any type.
+
+    Parameters
+    ----------
+    cells : Series
+        Text, integers or decimals since 1970, Date, Datetime with or without zone.
+    reading : Reading
+        How to read it.
+    symbols : Series, optional
+        Symbol of each row, in file order, for local times that the clock shows twice.
+
+    Raises
+    ------
+    SourceError
+        The spelling is not known, or the zone or unit is missing; the message names the option.
+    """
+    dtype = cells.dtype
+    if dtype == pl.String:
+        return _written(cells.str.strip_chars(), reading, symbols)
+    if dtype.is_numeric():
+        return _numbers(cells, reading)
+    if dtype == pl.Date:
+        return _dates(cells.cast(NAIVE), reading)
+    if dtype == pl.Time and reading.day is not None:
+        return _local(_on_day(cells, reading.day), reading, symbols)
+    if not isinstance(dtype, pl.Datetime):
+        raise SourceError(reading.path, f"{reading.column}: {dtype} is no time; valid: text, number, date, datetime")
+    if dtype.time_zone is not None:
+        return _instants(cells.dt.convert_time_zone("UTC").cast(TS_NS))
+    return _local(cells.cast(NAIVE), reading, symbols)
+
+
+def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
+    """Instants from local times of a zone.
+
+    Parameters
+    ----------
+    naive : Series of Datetime[ns]
+        In file order.
+    zone : str
+        IANA name.
+    symbols : Series, optional
+        Symbol of each row; order is looked at within a symbol.
+    is_bars : bool
+        A local time that comes twice is the second pass, not a repetition.
+    """
+    first = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+    skipped = first.is_null() & naive.is_not_null()
+    refused = pl.select(
+        pl.when(skipped).then(
+            pl.format(f"ts: {{}} does not exist in {zone} (the clock skips it)", naive.dt.to_string("%Y-%m-%d %H:%M:%S"))
+        )
+    ).to_series()
+    second = naive.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
+    twice = (first != second).fill_null(value=False)
+    if not twice.any():
+        return _instants(first, refused)
+    late = twice & _stepped_back(naive, twice, symbols, is_bars=is_bars)
+    ts = pl.select(pl.when(late).then(second).otherwise(first)).to_series()
+    note = (
+        f"{int(twice.sum())} local times that {zone} shows twice: {int(late.sum())} after a step back were read "
+        "as the second pass, the others as the first"
+    )
+    return _instants(ts, refused, note)
+
+
+def _stepped_back(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
+    frame = pl.DataFrame({"at": naive, "twice": twice}).with_columns(
+        pl.lit("") if symbols is None else symbols.alias("literal"), pl.col("at").dt.date().alias("day")
+    )
+    before = pl.col("at").filter("twice").shift(1)
+    steps = pl.col("at").filter("twice") <= before if is_bars else pl.col("at").filter("twice") < before
+    passed = steps.fill_null(value=False).cast(pl.Int32).cum_sum() > 0
+    rows = frame.with_row_index("at_row").filter("twice")
+    marked = rows.with_columns(passed.over("literal", "day").alias("late"))
+    late = frame.with_row_index("at_row").join(marked.select("at_row", "late"), on="at_row", how="left", maintain_order="left")
+    return late["late"].fill_null(value=False)
+
+
+def _instants(ts: pl.Series, refused: pl.Series | None = None, *notes: str, dates_only: bool = False) -> Stamps:
+    none = pl.Series([None], dtype=pl.String).new_from_index(0, len(ts)) if refused is None else refused
+    return Stamps(ts.alias("ts"), none.alias("refused"), dates_only, tuple(notes))
+
+
+def _local(naive: pl.Series, reading: Reading, symbols: pl.Series | None, *notes: str) -> Stamps:
+    if reading.zone is None:
+        raise SourceError(
+            reading.path,
+            f"{reading.column}: stamps carry no zone; give --timezone (America/New_York, UTC, UTC-05)",
+        )
+    found = localized(naive, reading.zone, symbols, is_bars=reading.is_bars)
+    return Stamps(found.ts, found.refused, notes=(*notes, *found.notes))
+
+
+def _dates(midnights: pl.Series, reading: Reading) -> Stamps:
+    # A date names a trade date, whatever the zone: midnight in UTC keeps it.
+    zone = reading.zone or "UTC"
+    ts = localized(midnights, zone).ts
+    return _instants(ts, None, f"{reading.column}: dates without a time", dates_only=True)
+
+
+def _on_day(times: pl.Series, day: dt.date) -> pl.Series:
+    midnight = pl.lit(dt.datetime.combine(day, dt.time()), NAIVE)
+    return pl.select(midnight + pl.lit(times).cast(pl.Duration("ns"))).to_series()
+
+
+def _numbers(cells: pl.Series, reading: Reading) -> Stamps:
+    unit, note = reading.unit, ()
+    if unit is None:
+        unit = _unit_of(cells, reading)
+        note = (f"{reading.column}: read as {unit} since 1970",)
+    return _instants(_since_1970(cells, UNIT_NS[unit], inferred=bool(note)), None, *note)
+
+
+def _unit_of(cells: pl.Series, reading: Reading) -> str:
+    typical = cells.cast(pl.Float64, strict=False).median()
+    if not isinstance(typical, int | float):
+        return "ns"
+    for unit, factor in UNIT_NS.items():
+        if EARLIEST_S <= typical * factor / UNIT_NS["s"] < LATEST_S:
+            return unit
+    excel = 20_000 <= typical < 80_000  # noqa: PLR2004  # days since 1900, of 1954 to 2119
+    mend = "looks like a spreadsheet's day number: write dates as text" if excel else "give --unit s, ms, us or ns"
+    raise SourceError(reading.path, f"{reading.column}: {typical:g} is no time of 1980-2100 in any unit; {mend}")
+
+
+def _since_1970(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
+    value = pl.lit(cells)
+    low, high = (EARLIEST_S, LATEST_S) if inferred else (-(MAX_NS // UNIT_NS["s"]), MAX_NS // UNIT_NS["s"])
+    fits = value.cast(pl.Float64).is_between(low * (UNIT_NS["s"] // factor), high * (UNIT_NS["s"] // factor), closed="left")
+    # Decimals are split off first: nanoseconds since 1970 need more digits than a float has.
+    whole = value.cast(pl.Int64, strict=False)
+    fraction = ((value - whole) * factor).round(0).cast(pl.Int64) if cells.dtype.is_float() else pl.lit(0)
+    return pl.select(pl.when(fits).then(whole * factor + fraction).cast(TS_NS)).to_series()
+
+
+def _written(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    sample = next(iter(cells.filter(cells.is_not_null() & (cells != "")).head(1)), None)
+    if sample is None:
+        return _instants(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
+    if reading.time_format is not None:
+        return _formatted(cells, reading.time_format, reading, symbols)
+    if _NUMBER.fullmatch(sample):
+        return _written_number(cells, sample, reading, symbols)
+    for spelled, time_format in _COMPACT_SPACED:
+        if spelled.fullmatch(sample):
+            return _formatted(cells, time_format, reading, symbols)
+    if re.fullmatch(_CLOCK, sample):
+        return _times_of_day(cells, reading, symbols)
+    if _ISO.fullmatch(sample):
+        return _iso(cells, sample, reading, symbols)
+    raise SourceError(
+        reading.path, f"{reading.column}: received {sample!r}; valid: ISO 8601, numbers since 1970, or --time-format"
+    )
+
+
+def _written_number(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    compact = _COMPACT.get(len(sample)) if sample.startswith(("19", "20")) and "." not in sample else None
+    if compact is not None and reading.unit is None:
+        if len(sample) == 8:  # noqa: PLR2004  # YYYYMMDD
+            return _dates(cells.str.to_datetime(compact, strict=False, time_unit="ns"), reading)
+        return _formatted(cells, compact, reading, symbols)
+    dtype = pl.Float64 if "." in sample else pl.Int64
+    return _numbers(cells.cast(dtype, strict=False), reading)
+
+
+def _formatted(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    try:
+        read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(reading.path, f"time_format: received {time_format!r}: {error}") from error
+    if isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone is not None:
+        return _instants(read.dt.convert_time_zone("UTC"))
+    return _local(read, reading, symbols)
+
+
+def _times_of_day(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    if reading.day is None:
+        raise SourceError(
+            reading.path, f"{reading.column}: times of day, and the file's name has no date (or several); rename the file"
+        )
+    naive = _parsed("1970-01-01 " + cells) + (dt.datetime.combine(reading.day, dt.time()) - dt.datetime(1970, 1, 1))  # noqa: DTZ001
+    return _local(naive, reading, symbols, f"{reading.column}: times of {reading.day}, the date in the file's name")
+
+
+def _iso(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
+        return _dates(cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"), reading)
+    offset = cells.str.extract(_OFFSET)
+    naive = _parsed(_plain(cells, has_offsets=offset.null_count() < len(offset)))
+    if offset.null_count() == len(offset):
+        return _local(naive, reading, symbols)
+    aware = (naive - _offsets(offset)).dt.replace_time_zone("UTC")
+    bare = offset.is_null() & naive.is_not_null()
+    if not bare.any():
+        return _instants(aware)
+    found = _local(naive, reading, symbols, "stamps with and without an offset are mixed")
+    ts = pl.select(pl.when(bare).then(found.ts).otherwise(aware)).to_series()
+    refused = pl.select(pl.when(bare).then(found.refused)).to_series()
+    return Stamps(ts, refused, notes=found.notes)
+
+
+def _plain(cells: pl.Series, *, has_offsets: bool) -> pl.Series:
+    if has_offsets:
+        cells = cells.str.replace(rf"({_CLOCK})\s*(?:Z|z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)$", "$1")
+    return cells.str.replace("T", " ", literal=True).str.replace_all("/", "-", literal=True)
+
+
+def _parsed(plain: pl.Series) -> pl.Series:
+    read = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ns")
+    if read.null_count() == 0:
+        return read
+    minutes = plain.str.to_datetime("%Y-%m-%d %H:%M", strict=False, time_unit="ns")
+    return pl.select(pl.coalesce(read, minutes)).to_series()
+
+
+def _offsets(offset: pl.Series) -> pl.Series:
+    digits = offset.str.extract_all(r"\d{2}")
+    hours = digits.list.get(0, null_on_oob=True).cast(pl.Int64).fill_null(0)
+    minutes = digits.list.get(1, null_on_oob=True).cast(pl.Int64).fill_null(0)
+    sign = pl.select(pl.when(offset.str.starts_with("-")).then(-1).otherwise(1)).to_series()
+    total = sign * (hours * 60 + minutes)
+    return pl.select(pl.duration(minutes=total, time_unit="ns")).to_series()

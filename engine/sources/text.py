@@ -1,0 +1,232 @@
+"""Delimited text: every line of a file is a good row, a rejected one, a header or blank.
+
+A file whose lines all have as many delimiters as its header goes to the CSV parser whole (`_even`). Any other is taken
+line by line, columnar still, and the lines that do not fit are rejected with their text (`_uneven`). A quoted cell
+must end on its line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import polars as pl
+
+from engine.errors import SourceError
+from engine.schema import REJECTS, ROWS, Kind, empty, rejects
+from engine.sources.batch import Batch
+from engine.sources.columns import has_header, headerless, layout
+from engine.sources.options import ReadOptions
+from engine.sources.rows import Origin, batch
+
+DELIMITERS = (",", ";", "\t", "|")
+SAMPLE_BYTES = 65_536
+BOM = b"\xef\xbb\xbf"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_QUOTED = r'"(?:[^"]|"")*"'
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of a file as text.
+
+    Attributes
+    ----------
+    raw : DataFrame
+        The columns, all String (an empty cell is null), and `row` (Int64, number of the line).
+    refused : DataFrame
+        `schema.REJECTS`: lines that have not as many cells as the header.
+    notes : tuple of str
+    """
+
+    raw: pl.DataFrame
+    refused: pl.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def read_text(data: bytes, origin: Origin) -> Batch:
+    """A batch from the bytes of a delimited text file.
+
+    Raises
+    ------
+    SourceError
+        It is no such text, or columns, symbol, zone or unit are not known.
+    """
+    read = table(data, origin.options, origin.source)
+    names = [name for name in read.raw.columns if name != "row"]
+    noted = Origin(
+        source=origin.source,
+        sha256=origin.sha256,
+        named=origin.named,
+        options=origin.options,
+        qualifier=origin.qualifier,
+        notes=(*origin.notes, *read.notes),
+        refused=read.refused,
+    )
+    if read.raw.is_empty() and read.refused.is_empty():
+        return _without_rows(names, noted)
+    return batch(read.raw, layout(names, origin.options, origin.source), noted)
+
+
+def table(data: bytes, options: ReadOptions, source: str) -> Table:
+    """Cells of delimited text.
+
+    Raises
+    ------
+    SourceError
+        Empty, in UTF-16, binary, without a delimiter, or without a header and of no known layout.
+    """
+    data = _normal(data, source)
+    top, data = _preamble(data)
+    sample = [line for line in _sample(data) if line.strip()]
+    if not sample:
+        raise SourceError(source, "is empty")
+    delimiter = options.delimiter or _delimiter(sample, source)
+    first = _split(sample[0], delimiter)
+    headed = has_header(first) if options.header is None else options.header
+    names = _unique(first) if headed else headerless(first, options, source)
+    read = cells(data, names, delimiter, source)
+    raw = read.raw.with_columns(pl.col("row") + top)
+    refused = read.refused.with_columns(pl.col("row") + top)
+    return _without_headers(raw, refused, first, headed=headed)
+
+
+def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
+    """Every line as a row of these columns; lines that have more or fewer cells are refused.
+
+    Parameters
+    ----------
+    data : bytes
+        UTF-8, lines ended by LF or CRLF, the last one perhaps not at all.
+    names : list of str
+        Of all columns, in order.
+    delimiter : str
+        One character.
+    source : str
+        For the refused.
+    """
+    even = _even(data, names, delimiter)
+    return Table(even, empty(REJECTS)) if even is not None else _uneven(data, names, delimiter, source)
+
+
+def _even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | None:
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    if b'"' in data or data.count(delimiter.encode()) != (len(names) - 1) * lines:
+        return None
+    try:
+        read = _parsed(data, names, delimiter, quote=None)
+    except pl.exceptions.PolarsError:
+        return None  # a line is longer: `_uneven` finds which
+    if read.height != lines or b"\n\n" in data or b"\n\r" in data:
+        return None
+    return read.with_columns(pl.int_range(1, lines + 1, dtype=pl.Int64).alias("row"))
+
+
+def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
+    lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")}).with_row_index("row", offset=1)
+    lines = lines.with_columns(pl.col("line").str.strip_suffix("\r"), pl.col("row").cast(pl.Int64))
+    lines = lines.filter(pl.col("line").str.strip_chars() != "")
+    unquoted = pl.col("line").str.replace_all(_QUOTED, "")
+    counted = lines.with_columns(
+        (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"), unquoted.str.contains('"').alias("open")
+    )
+    reason = (
+        pl.when("open").then(pl.lit("a quoted cell does not end on its line"))
+        .when(pl.col("count") != len(names)).then(pl.format(f"{{}} cells, where {len(names)} are due", "count"))
+    )  # fmt: skip
+    judged = counted.with_columns(reason.alias("reason"))
+    good, bad = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
+    text = "\n".join(good["line"]).encode()
+    read = _parsed(text, names, delimiter, quote='"') if good.height else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    return Table(read.with_columns(good["row"]), rejects(bad.select("row", "line"), bad["reason"], source))
+
+
+def _parsed(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:
+    return pl.read_csv(
+        data,
+        has_header=False,
+        schema=dict.fromkeys(names, pl.String()),
+        separator=delimiter,
+        quote_char=quote,
+        encoding="utf8-lossy",
+    )
+
+
+def _without_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, headed: bool) -> Table:
+    if not headed:
+        return Table(raw, refused)
+    names = [name for name in raw.columns if name != "row"]
+    is_header = pl.all_horizontal(
+        pl.col(name).str.strip_chars().fill_null("") == cell for name, cell in zip(names, first, strict=True)
+    )
+    rows = raw.filter(~is_header)
+    repeated = raw.height - rows.height - 1
+    return Table(rows, refused, (f"{repeated} repeated header lines",) if repeated > 0 else ())
+
+
+def _without_rows(names: list[str], origin: Origin) -> Batch:
+    kind: Kind = "bars"
+    try:
+        kind = layout(names, origin.options, origin.source).kind
+        notes = (*origin.notes, "a header and no row")
+    except SourceError as error:
+        notes = (*origin.notes, f"a header and no row; {error.reason}")
+    return Batch(
+        kind=kind,
+        interval=origin.interval if kind == "bars" else None,
+        frame=empty({**ROWS[kind], "row": pl.Int64()}),
+        rejects=empty(REJECTS),
+        source=origin.source,
+        sha256=origin.sha256,
+        notes=notes,
+    )
+
+
+def _normal(data: bytes, source: str) -> bytes:
+    if data.startswith(UTF16):
+        raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
+    if b"\0" in data[:SAMPLE_BYTES]:
+        raise SourceError(source, "is binary, no delimited text")
+    data = data.removeprefix(BOM)
+    return data.replace(b"\r", b"\n") if b"\r" in data and b"\n" not in data else data
+
+
+def _preamble(data: bytes) -> tuple[int, bytes]:
+    """How many lines at the top are comments, and what follows them."""
+    match = re.match(rb"(?:#[^\n]*\n)*", data)
+    top = match[0] if match else b""
+    return top.count(b"\n"), data[len(top) :]
+
+
+def _sample(data: bytes) -> list[str]:
+    lines = data[:SAMPLE_BYTES].decode("utf-8", errors="replace").split("\n")
+    whole = lines if len(data) <= SAMPLE_BYTES or len(lines) == 1 else lines[:-1]
+    return [line.removesuffix("\r") for line in whole]
+
+
+def _delimiter(sample: list[str], source: str) -> str:
+    def fit(delimiter: str) -> tuple[int, int]:
+        widths = [len(_split(line, delimiter)) for line in sample[:50]]
+        return sum(width == widths[0] for width in widths) if widths[0] > 1 else 0, widths[0]
+
+    best = max(DELIMITERS, key=fit)
+    if fit(best)[0] == 0:
+        raise SourceError(
+            source, f"no delimiter found in {sample[0][:80]!r}; looked for comma, semicolon, tab, bar; give --delimiter"
+        )
+    return best
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    bare = re.sub(_QUOTED, lambda quoted: quoted[0].replace(delimiter, "\0"), line)
+    parts = [part.strip().replace("\0", delimiter) for part in bare.split(delimiter)]
+    return [part[1:-1].replace('""', '"') if part[:1] == part[-1:] == '"' and len(part) > 1 else part for part in parts]
+
+
+def _unique(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}:{seen[name]}")
+    return unique
