@@ -146,14 +146,8 @@ def empty_spans() -> pl.DataFrame:
 
 
 def spans_between(frame: pl.DataFrame, label: str, begin: str | pl.Expr, end: str | pl.Expr) -> pl.DataFrame:
-    """Segments of a frame with `session` and the columns (or expressions) that they open and close at."""
-    opens, closes = (pl.col(at) if isinstance(at, str) else at for at in (begin, end))
-    made = frame.select(
-        "session",
-        pl.lit(label).alias("segment"),
-        opens.cast(TS).alias("segment_open"),
-        closes.cast(TS).alias("segment_close"),
-    )
+    """Segments of a frame with `session` and the columns (or expressions) that they open and close at; none is empty."""
+    made = _spans(frame, label, *(pl.col(at) if isinstance(at, str) else at for at in (begin, end)))
     return made.filter(pl.col("segment_open") < pl.col("segment_close"))
 
 
@@ -199,10 +193,21 @@ def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
 def _spread(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
     session = pl.col("session")
     parts = [
-        spans_between(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
+        _spans(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
         for span in spans
     ]
-    return pl.concat([empty_spans(), *parts])
+    # A date that a zone skipped (Samoa, 2011-12-30) has neither; a span that closes first is the calendar's to report.
+    nowhere = pl.col("segment_open").is_null() & pl.col("segment_close").is_null()
+    return pl.concat([empty_spans(), *parts]).filter(~nowhere)
+
+
+def _spans(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Expr) -> pl.DataFrame:
+    return frame.select(
+        "session",
+        pl.lit(label).alias("segment"),
+        opens.cast(TS).alias("segment_open"),
+        closes.cast(TS).alias("segment_close"),
+    )
 
 
 def _overridden(

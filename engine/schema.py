@@ -166,11 +166,10 @@ def conform(
 def rejects(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
     """Rows that were refused, as the `rejects` table has them: the original cells as JSON text."""
     cells = [name for name in raw.columns if name != "row"]
-    why = reason if isinstance(reason, pl.Series) else pl.lit(reason)
     return raw.select(
         pl.lit(source).alias("source"),
         pl.col("row").cast(pl.Int64),
-        pl.lit(why).cast(pl.String).alias("reason"),
+        pl.lit(reason).cast(pl.String).alias("reason"),
         pl.struct(pl.col(cells).cast(pl.String, strict=False)).struct.json_encode().alias("cells"),
     )
 

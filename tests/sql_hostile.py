@@ -243,7 +243,6 @@ SETTINGS = _all(
             "profiling_output": "'{new}'",
             "enable_profiling": "'json'",
             "TimeZone": "'America/New_York'",
-            "search_path": "'temp'",
         }.items()
     ),
     "SET GLOBAL enable_external_access = true",
@@ -288,7 +287,7 @@ STATE = [
         "ATTACH ':memory:' AS other; USE other",
         "ATTACH ':memory:' AS other; CREATE TABLE other.t AS FROM bars",
         "ATTACH '{pinned}' AS other; FROM other.file",
-        "USE temp",
+        "SET search_path = 'temp'",
         "SELECT 1; SELECT 2",
         "SELECT * FROM bars; DROP VIEW bars",
         "LOAD json",

@@ -9,7 +9,6 @@ import exchange_calendars
 import numpy as np
 import polars as pl
 import pytest
-
 from engine.calendars import calendar, calendar_codes
 from engine.errors import CalendarError
 from engine.grid import GridSpec, SessionGrid
@@ -58,7 +57,7 @@ def expect_equal(code: str, years: tuple[dt.date, dt.date], intervals: dict[str,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas on the library's own code
         library = build_library(code, first, last)
-        bounds = first.isoformat(), last.isoformat()
+        bounds = max(first, library.first_session.date()).isoformat(), last.isoformat()
         for interval, period in intervals.items():
             index = library.trading_index(
                 *bounds, period, intervals=True, closed="left", force_close=True, force_break_close=True

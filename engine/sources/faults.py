@@ -1,10 +1,9 @@
-"""Faults planned into simulated bars, and the truth about each of them.
+"""Faults planned into simulated bars: where each of them goes.
 
 1. `Slots.of` lists the expected slots of a grid as arrays.
 2. `plan_spans` picks stretches without bars: at most one per (symbol, session), an outage alone in its session.
 3. `plan_rows` picks single bars to disturb: ones whose neighbours on both sides stay as they are, never two in a row.
 4. `plan_strays` picks places outside every segment.
-5. `truth` lists them all.
 
 So no two faults touch, and every span but an outage's lies between two bars that are there (or a segment's
 edge): the gap that it leaves is exactly the span, in thin names too.
@@ -12,7 +11,7 @@ edge): the gap that it leaves is exactly the span, in thin names too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 
@@ -22,12 +21,11 @@ from numpy.typing import NDArray
 
 from engine.errors import ParameterError
 from engine.grid import DAY_US, SessionGrid
-from engine.schema import TS, Schema
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Run = tuple[int, int]
-Finder = Callable[["Slots", Flags, int, "FaultPlan", np.random.Generator], Run | None]
+Finder = Callable[["Draft", Flags, int], Run | None]
 
 SPAN_KINDS = ("outage", "absent_session", "halt", "missing_start", "missing_middle", "missing_end")
 ROW_KINDS = ("duplicate", "conflict", "correction", "late", "off_grid", "bad_row")
@@ -35,18 +33,6 @@ KINDS = (*SPAN_KINDS, *ROW_KINDS, "out_of_session")
 # The slots of these hold no bar that can be used.
 EMPTY_KINDS = (*SPAN_KINDS, "bad_row")
 BAD_ROWS = ("high below low", "price of zero", "negative volume", "unreadable price", "unreadable time")
-
-TRUTH: Schema = {
-    "fault": pl.Int32(),
-    "kind": pl.String(),
-    "symbol": pl.String(),
-    "session": pl.Date(),
-    "start": TS,
-    "end": TS,
-    "bar_count": pl.Int32(),
-    "rows": pl.Int32(),
-    "note": pl.String(),
-}
 
 FARTHEST_STRAY_SLOTS = 30
 LIQUID_SHARE = 0.95
@@ -142,7 +128,7 @@ class Slots:
 
     @classmethod
     def of(cls, grid: SessionGrid) -> Slots:
-        """The slots of an intraday grid's chosen segments."""
+        """List the slots of an intraday grid's chosen segments."""
         due = grid.due()
         sizes = due["slots"].to_numpy().astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
@@ -168,8 +154,8 @@ class Slots:
         return int(self.bounds[segment]), int(self.bounds[segment + 1])
 
     def later(self, slot: Ints, delay: Ints) -> Ints:
-        """The slot so many slots later, or the last one of its segment."""
-        return np.minimum(slot + delay, self.bounds[self.segment[slot] + 1] - 1)
+        """Go so many slots ahead, or to the last one of the segment."""
+        return np.asarray(np.minimum(slot + delay, self.bounds[self.segment[slot] + 1] - 1))
 
 
 @dataclass(frozen=True)
@@ -185,36 +171,77 @@ class Span:
 
 @dataclass(frozen=True)
 class Stray:
-    """A row outside every segment: whose, when (microseconds), and the slot whose values it carries."""
+    """A row outside every segment: whose, its span (microseconds), and the slot whose values it carries."""
 
     symbol: int
-    at: int
+    start: int
+    end: int
     slot: int
 
 
-def plan_spans(slots: Slots, traded: Flags, plan: FaultPlan, rng: np.random.Generator) -> list[Span]:
+@dataclass(frozen=True)
+class Draft:
+    """What a plan is made with."""
+
+    slots: Slots
+    plan: FaultPlan
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Every fault and its place; they are numbered in this order.
+
+    Attributes
+    ----------
+    slots : Slots
+        The axis.
+    spans : tuple of Span
+        Stretches without bars.
+    rows : mapping of kind to array of int64
+        Disturbed bars, as flat numbers: symbol times slots plus slot.
+    strays : tuple of Stray
+        Rows outside every segment.
+    """
+
+    slots: Slots
+    spans: tuple[Span, ...]
+    rows: Mapping[str, Ints]
+    strays: tuple[Stray, ...]
+
+    @property
+    def row_numbers(self) -> dict[str, Ints]:
+        """Fault numbers of `rows`."""
+        ends = np.cumsum([len(self.spans), *(len(self.rows[kind]) for kind in ROW_KINDS)])
+        return {kind: np.arange(ends[i], ends[i + 1]) for i, kind in enumerate(ROW_KINDS)}
+
+    @property
+    def stray_numbers(self) -> Ints:
+        """Fault numbers of `strays`."""
+        return len(self.spans) + sum(map(len, self.rows.values())) + np.arange(len(self.strays))
+
+
+def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
     """Pick the stretches without bars.
 
     Parameters
     ----------
-    slots : Slots
+    draft : Draft
     traded : array of bool, symbols by slots
         Where a symbol trades.
-    plan : FaultPlan
-    rng : Generator
 
     Raises
     ------
     ParameterError
         The plan asks for more than the sessions have room for.
     """
-    counts = plan.counts()
-    free = np.ones((len(traded), len(slots.dates)), bool)
-    spans = _outages(slots, traded, plan, rng, free)
+    counts = draft.plan.counts()
+    free = np.ones((len(traded), len(draft.slots.dates)), bool)
+    spans = _outages(draft, traded, free)
     for kind in _FINDERS:
-        found = islice(_fitting(kind, slots, traded, plan, rng, free), counts[kind])
+        found = islice(_fitting(kind, draft, traded, free), counts[kind])
         spans += _all_of(kind, counts[kind], list(found))
-    return spans
+    return tuple(spans)
 
 
 def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
@@ -225,7 +252,7 @@ def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
     return covered
 
 
-def plan_rows(slots: Slots, kept: Flags, plan: FaultPlan, rng: np.random.Generator) -> dict[str, Ints]:
+def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
     """Pick the single bars to disturb: for each kind, flat numbers (symbol times slots plus slot).
 
     Raises
@@ -233,7 +260,8 @@ def plan_rows(slots: Slots, kept: Flags, plan: FaultPlan, rng: np.random.Generat
     ParameterError
         Fewer bars than the plan asks for have a neighbour on both sides.
     """
-    counts = [plan.counts()[kind] for kind in ROW_KINDS]
+    slots = draft.slots
+    counts = [draft.plan.counts()[kind] for kind in ROW_KINDS]
     inner = np.zeros_like(kept)
     inner[:, 1:-1] = kept[:, 1:-1] & kept[:, :-2] & kept[:, 2:]
     # Even slots only, so that between two disturbed bars there is always an untouched one.
@@ -243,13 +271,11 @@ def plan_rows(slots: Slots, kept: Flags, plan: FaultPlan, rng: np.random.Generat
     candidates = np.flatnonzero(inner)
     if len(candidates) < sum(counts):
         raise _no_room("+".join(ROW_KINDS), sum(counts), len(candidates))
-    picked = rng.choice(candidates, sum(counts), replace=False)
+    picked = draft.rng.choice(candidates, sum(counts), replace=False)
     return dict(zip(ROW_KINDS, np.split(picked, np.cumsum(counts)[:-1]), strict=True))
 
 
-def plan_strays(
-    grid: SessionGrid, slots: Slots, kept: Flags, plan: FaultPlan, rng: np.random.Generator
-) -> list[Stray]:
+def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ...]:
     """Pick places outside every segment, nearest to a session in which the symbol has bars.
 
     Raises
@@ -257,129 +283,103 @@ def plan_strays(
     ParameterError
         Too few openings and closings have time without a segment beside them.
     """
+    slots, asked = draft.slots, draft.plan.out_of_session
     edges = _edges(grid, slots)
     begins = [slots.slots_of(session)[0] for session in range(len(slots.dates))]
     present = np.logical_or.reduceat(kept, begins, axis=1)
     pairs = np.argwhere(present[:, edges[:, 0]])
-    if len(pairs) < plan.out_of_session:
-        raise _no_room("out_of_session", plan.out_of_session, len(pairs))
+    if len(pairs) < asked:
+        raise _no_room("out_of_session", asked, len(pairs))
     strays = []
-    for symbol, number in pairs[rng.choice(len(pairs), plan.out_of_session, replace=False)]:
+    for symbol, number in pairs[draft.rng.choice(len(pairs), asked, replace=False)]:
         session, edge, step, nearest, farthest = (int(value) for value in edges[number])
         first, end = slots.slots_of(session)
-        at = edge + step * int(rng.integers(nearest, farthest + 1))
-        strays.append(Stray(int(symbol), at, first + int(np.argmax(kept[symbol, first:end]))))
-    return strays
+        at = edge + step * int(draft.rng.integers(nearest, farthest + 1))
+        slot = first + int(np.argmax(kept[symbol, first:end]))
+        strays.append(Stray(int(symbol), at, at + abs(step), slot))
+    return tuple(strays)
 
 
-def truth(
-    symbols: Sequence[str], slots: Slots, present: Flags, spans: Sequence[Span], rows: Mapping[str, Ints],
-    strays: Sequence[Stray],
-) -> pl.DataFrame:  # fmt: skip
-    """List every planned fault: `TRUTH`, by start, symbol and number.
-
-    Spans are numbered first, then single rows in the order of `ROW_KINDS`, then strays; an outage is one fault with a
-    row for each symbol. `present` (symbols by slots) says where the clean bars are.
-    """
-    found = []
-    for fault, span in enumerate(spans):
-        note = f"reopens {np.expm1(span.jump):+.1%}" if span.jump else None
-        cut = (slots.session[slots.segment[span.first]], slots.starts[span.first], slots.ends[span.end - 1])
-        lost = present[list(span.symbols), span.first : span.end].sum(axis=1)
-        found += [
-            (fault, span.kind, symbols[s], *cut, span.end - span.first, n, note)
-            for s, n in zip(span.symbols, lost, strict=True)
-        ]
-    for kind, faults in numbered(rows, len(spans)).items():
-        for turn, (fault, at) in enumerate(zip(faults, rows[kind], strict=True)):
-            symbol, slot = divmod(int(at), len(slots.starts))
-            note = BAD_ROWS[turn % len(BAD_ROWS)] if kind == "bad_row" else None
-            cut = (slots.session[slots.segment[slot]], slots.starts[slot], slots.ends[slot])
-            found.append((fault, kind, symbols[symbol], *cut, int(kind != "off_grid"), 1, note))
-    for fault, stray in enumerate(strays, len(spans) + sum(map(len, rows.values()))):
-        session = slots.session[slots.segment[stray.slot]]
-        found.append((fault, "out_of_session", symbols[stray.symbol], session, stray.at, stray.at, 0, 1, None))
-    return _truth_frame(found, slots)
-
-
-def _outages(slots: Slots, traded: Flags, plan: FaultPlan, rng: np.random.Generator, free: Flags) -> list[Span]:
+def _outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
     everyone = tuple(range(len(traded)))
     spans: list[Span] = []
-    for session in rng.permutation(free.shape[1]):
-        if len(spans) == plan.outage:
+    for session in draft.rng.permutation(free.shape[1]):
+        if len(spans) == draft.plan.outage:
             break
-        run = _stretch(slots, int(session), plan, rng)
-        first, end = slots.slots_of(int(session))
+        run = _stretch(draft, int(session))
+        first, end = draft.slots.slots_of(int(session))
         # Everyone keeps a bar of that session, or a thin name's first or last session would move.
         if run and (traded[:, first : run[0]].any(axis=1) | traded[:, run[1] : end].any(axis=1)).all():
             free[:, session] = False
             spans.append(Span("outage", everyone, *run))
-    return _all_of("outage", plan.outage, spans)
+    return _all_of("outage", draft.plan.outage, spans)
 
 
-def _fitting(
-    kind: str, slots: Slots, traded: Flags, plan: FaultPlan, rng: np.random.Generator, free: Flags
-) -> Iterator[Span]:
-    for cell in rng.permutation(np.flatnonzero(free)):
+def _fitting(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
+    for cell in draft.rng.permutation(np.flatnonzero(free)):
         symbol, session = divmod(int(cell), free.shape[1])
-        run = _FINDERS[kind](slots, traded[symbol], session, plan, rng)
+        run = _FINDERS[kind](draft, traded[symbol], session)
         if run is not None:
             free[symbol, session] = False
-            jump = float(rng.choice((-1, 1)) * rng.uniform(0.03, 0.08)) if kind == "halt" else 0.0
+            jump = float(draft.rng.choice((-1, 1)) * draft.rng.uniform(0.03, 0.08)) if kind == "halt" else 0.0
             yield Span(kind, (symbol,), *run, jump)
 
 
-def _whole(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
-    first, end = slots.slots_of(session)
+def _whole(draft: Draft, traded: Flags, session: int) -> Run | None:
+    first, end = draft.slots.slots_of(session)
     between = traded[:first].any() and traded[end:].any()
     return (first, end) if between and traded[first:end].any() else None
 
 
-def _halted(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
-    first, end = slots.slots_of(session)
-    return _inside(slots, traded, session, plan, rng) if traded[first:end].mean() >= LIQUID_SHARE else None
+def _halted(draft: Draft, traded: Flags, session: int) -> Run | None:
+    first, end = draft.slots.slots_of(session)
+    return _inside(draft, traded, session) if traded[first:end].mean() >= LIQUID_SHARE else None
 
 
-def _at_start(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
-    first, end = slots.run_of(slots.segments_of(session)[0])
-    length = _edge_length(traded[first:end], plan, rng)
+def _at_start(draft: Draft, traded: Flags, session: int) -> Run | None:
+    first, end = draft.slots.run_of(draft.slots.segments_of(session)[0])
+    length = _edge_length(draft, traded[first:end])
     return None if length is None else (first, first + length)
 
 
-def _at_end(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
-    first, end = slots.run_of(slots.segments_of(session)[1] - 1)
-    length = _edge_length(traded[first:end][::-1], plan, rng)
+def _at_end(draft: Draft, traded: Flags, session: int) -> Run | None:
+    first, end = draft.slots.run_of(draft.slots.segments_of(session)[1] - 1)
+    length = _edge_length(draft, traded[first:end][::-1])
     return None if length is None else (end - length, end)
 
 
-def _edge_length(traded: Flags, plan: FaultPlan, rng: np.random.Generator) -> int | None:
-    lengths = np.arange(plan.shortest_run, min(plan.longest_run, len(traded) - 1) + 1)
+def _edge_length(draft: Draft, traded: Flags) -> int | None:
+    lengths = np.arange(draft.plan.shortest_run, min(draft.plan.longest_run, len(traded) - 1) + 1)
     fits = lengths[traded[lengths] & (lengths > np.argmax(traded))]
-    return int(rng.choice(fits)) if len(fits) else None
+    return int(draft.rng.choice(fits)) if len(fits) else None
 
 
-def _inside(slots: Slots, traded: Flags, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
-    stretch = _stretch(slots, session, plan, rng)
+def _inside(draft: Draft, traded: Flags, session: int) -> Run | None:
+    stretch = _stretch(draft, session)
     if stretch is None:
         return None
     length = stretch[1] - stretch[0]
-    begin, end = slots.run_of(int(slots.segment[stretch[0]]))
+    begin, end = draft.slots.run_of(int(draft.slots.segment[stretch[0]]))
     bars = np.concatenate([[0], np.cumsum(traded[begin:end])])
     first = np.arange(1, end - begin - length)
     bounded = traded[begin + first - 1] & traded[begin + first + length]
     fits = first[bounded & (bars[first + length] > bars[first])]
-    start = begin + int(rng.choice(fits)) if len(fits) else 0
+    start = begin + int(draft.rng.choice(fits)) if len(fits) else 0
     return (start, start + length) if len(fits) else None
 
 
-def _stretch(slots: Slots, session: int, plan: FaultPlan, rng: np.random.Generator) -> Run | None:
-    """Any run of slots that touches neither end of its segment."""
-    roomy = [s for s in range(*slots.segments_of(session)) if np.diff(slots.run_of(s))[0] >= plan.shortest_run + 2]
+def _stretch(draft: Draft, session: int) -> Run | None:
+    # Touches neither end of its segment.
+    roomy = [
+        s
+        for s in range(*draft.slots.segments_of(session))
+        if np.diff(draft.slots.run_of(s))[0] >= draft.plan.shortest_run + 2
+    ]
     if not roomy:
         return None
-    first, end = slots.run_of(int(rng.choice(roomy)))
-    length = int(rng.integers(plan.shortest_run, min(plan.longest_run, end - first - 2) + 1))
-    start = int(rng.integers(first + 1, end - length))
+    first, end = draft.slots.run_of(int(draft.rng.choice(roomy)))
+    length = int(draft.rng.integers(draft.plan.shortest_run, min(draft.plan.longest_run, end - first - 2) + 1))
+    start = int(draft.rng.integers(first + 1, end - length))
     return start, start + length
 
 
@@ -406,7 +406,7 @@ def _no_room(kind: str, asked: int, room: int) -> ParameterError:
 
 
 def _edges(grid: SessionGrid, slots: Slots) -> Ints:
-    """Where a segment ends or begins beside closed time: session, time, step, fewest and most steps away from it."""
+    # Where a segment ends or begins beside closed time: session, time, step, fewest and most steps away from it.
     table = grid.table.filter(pl.col("session").is_in(slots.dates.implode()))
     opens, closes = _micros(table["open"]), _micros(table["close"])
     session = slots.dates.search_sorted(table["session"]).to_numpy().astype(np.int64)
@@ -421,20 +421,6 @@ def _edges(grid: SessionGrid, slots: Slots) -> Ints:
     ahead = np.stack([session, opens, -step, np.ones_like(step), most[:-1]], axis=1)
     edges = np.concatenate([after, ahead])
     return edges[edges[:, 4] >= edges[:, 3]]
-
-
-def numbered(rows: Mapping[str, Ints], first: int) -> dict[str, Ints]:
-    """The fault numbers of picked rows, from `first` on, kind by kind in the order of `ROW_KINDS`."""
-    ends = np.cumsum([first, *(len(rows[kind]) for kind in ROW_KINDS)])
-    return {kind: np.arange(ends[i], ends[i + 1]) for i, kind in enumerate(ROW_KINDS)}
-
-
-def _truth_frame(found: list[tuple[object, ...]], slots: Slots) -> pl.DataFrame:
-    numbers: dict[str, pl.DataType] = {"session": pl.Int64(), "start": pl.Int64(), "end": pl.Int64()}
-    frame = pl.DataFrame(found, schema={**TRUTH, **numbers}, orient="row")
-    return frame.with_columns(
-        slots.dates.gather(frame["session"]).alias("session"), instants(frame["start"]), instants(frame["end"])
-    ).sort("start", "symbol", "fault")
 
 
 def instants(micros: Ints | pl.Series) -> pl.Series:

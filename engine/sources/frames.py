@@ -30,15 +30,14 @@ def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
     known = named(path)
+    stated = _stated_symbol(path, options)
     try:
-        _check_size(path, options)
         names = list(pl.read_parquet_schema(path))
         found = layout(names, options, str(path))
         raw = pl.read_parquet(path, columns=[name for name in names if name in set(found.roles.values())])
-        if known.symbol is None:
-            known = replace(known, symbol=_stated_symbol(path))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
+    known = replace(known, symbol=known.symbol or stated)
     origin = Origin(str(path), sha256(path), known, options, qualifier)
     return batch(_numbered(raw, origin), found, origin)
 
@@ -116,17 +115,13 @@ def _width(cells: pl.Series, origin: Origin) -> int:
     return int(widths[0])
 
 
-def _stated_symbol(path: Path) -> str | None:
-    stated = pl.read_parquet_metadata(path)
-    return stated.get("symbol") or stated.get("instrument_id")
-
-
-def _check_size(path: Path, options: ReadOptions) -> None:
-    import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer's sizes are wanted
+def _stated_symbol(path: Path, options: ReadOptions) -> str | None:
+    """The symbol that the file's own metadata states, once its size is found to be within the limits."""
+    import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
 
     try:
         with pq.ParquetFile(path) as file:
-            footer = file.metadata
+            footer, stated = file.metadata, file.schema_arrow.metadata or {}
     except (ValueError, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
     groups = (footer.row_group(at).total_byte_size for at in range(footer.num_row_groups))
@@ -134,3 +129,5 @@ def _check_size(path: Path, options: ReadOptions) -> None:
     size = max(sum(groups), footer.num_rows * footer.num_columns * CELL_BYTES)
     if size > options.max_bytes:
         raise SourceError(path, f"unpacks to {size:,} bytes, more than max_bytes allows ({options.max_bytes:,})")
+    name = stated.get(b"symbol") or stated.get(b"instrument_id")
+    return name.decode() if name else None

@@ -25,9 +25,20 @@ from engine.errors import ParameterError
 from engine.grid import SessionGrid
 from engine.schema import BARS
 from engine.sources.faults import (
-    FaultPlan, Flags, Ints, Slots, Span, instants, plan_rows, plan_spans, plan_strays, silenced, truth,
-)  # fmt: skip
-from engine.sources.feed import deliver
+    Draft,
+    FaultPlan,
+    Flags,
+    Ints,
+    Planned,
+    Slots,
+    Span,
+    instants,
+    plan_rows,
+    plan_spans,
+    plan_strays,
+    silenced,
+)
+from engine.sources.feed import deliver, truth
 
 Floats = NDArray[np.float64]
 
@@ -103,7 +114,7 @@ class Market:
 
     @classmethod
     def of(cls, symbols: int | Iterable[str], seed: int = 0) -> Market:
-        """A market from liquid names to thin ones, each drawn from its own name and the seed.
+        """Make a market from liquid names to thin ones, each drawn from its own name and the seed.
 
         Parameters
         ----------
@@ -132,7 +143,7 @@ class Simulation:
         Without the faulty rows (those of kind `late` apart) it holds `clean`, but for the bars in a span of `truth`.
     clean : DataFrame of `schema.BARS`
         What a perfect feed would bring, by symbol and time. A bar corrected in the feed ends with these values.
-    truth : DataFrame of `faults.TRUTH`
+    truth : DataFrame of `feed.TRUTH`
         Every fault, by start and symbol: `[start, end)`, `bar_count` (slots in it), `rows` (bars that never arrive, or
         1 for a single row), `note`. An outage has a row for each symbol under one number.
     no_trade : DataFrame of `symbol`, `ts`
@@ -164,25 +175,21 @@ def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None)
     ParameterError
         The interval is not intraday, no segment is chosen, or the plan has no room.
     """
-    plan = faults or FaultPlan()
     slots = _slots(grid)
-    rng = stream(market.seed, "faults")
+    draft = Draft(slots, faults or FaultPlan(), stream(market.seed, "faults"))
     trades = np.stack([_trade_counts(slots, instrument, market.seed) for instrument in market.instruments])
-    spans = plan_spans(slots, trades > 0, plan, rng)
+    spans = plan_spans(draft, trades > 0)
     halts = [span for span in spans if span.kind == "halt"]
     halted = silenced(trades.shape, halts)
     present = (trades > 0) & ~halted
     clean = _clean(slots, market, trades, present, halts)
     kept = present & ~silenced(trades.shape, spans)
-    rows = plan_rows(slots, kept, plan, rng)
-    strays = plan_strays(grid, slots, kept, plan, rng)
-    at = np.flatnonzero(present)
+    planned = Planned(slots, spans, plan_rows(draft, kept), plan_strays(draft, grid, kept))
     ticks = {instrument.symbol: instrument.tick for instrument in market.instruments}
-    feed = deliver(clean, at, ~kept.ravel()[at], slots, rows, strays, len(spans), ticks, rng)
     return Simulation(
-        feed,
+        deliver(clean, present, planned, ticks, draft.rng),
         clean,
-        truth(market.symbols, slots, present, spans, rows, strays),
+        truth(market.symbols, present, planned),
         _keys(slots, market, np.flatnonzero((trades == 0) & ~halted)),
     )
 
@@ -214,7 +221,7 @@ def _slots(grid: SessionGrid) -> Slots:
 
 
 def _shape(slots: Slots) -> Floats:
-    """Activity over each segment: high at the open, low at noon, high at the close; about 1 in the mean."""
+    # Activity over each segment: high at the open, low at noon, high at the close; about 1 in the mean.
     first, end = slots.bounds[slots.segment], slots.bounds[slots.segment + 1]
     opens, closes = slots.starts[first], slots.ends[end - 1]
     at = ((slots.starts + slots.ends) / 2 - opens) / (closes - opens)
@@ -244,14 +251,14 @@ def _clean(slots: Slots, market: Market, trades: Ints, present: Flags, halts: li
     at = np.flatnonzero(present)
     frame = _keys(slots, market, at).with_columns(pl.Series(name, np.concatenate(c)) for name, c in columns.items())
     return frame.with_columns(
-        pl.lit("last").alias("price_type"), pl.lit(None, pl.Float64).alias("size"), pl.Series("trades", trades.ravel()[at])
+        pl.lit("last").alias("price_type"),
+        pl.lit(None, pl.Float64).alias("size"),
+        pl.Series("trades", trades.ravel()[at]),
     ).select(list(BARS))
 
 
-def _bars(
-    instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]
-) -> dict[str, Floats]:
-    """One symbol's bar in every slot, traded or not; prices are reckoned in ticks."""
+def _bars(instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]) -> dict[str, Floats]:
+    # One symbol's bar in every slot, traded or not; prices are reckoned in ticks.
     start, end, spread = path
     bounce = stream(seed, instrument.symbol, "bounce").integers(-1, 2, (len(trades), 2))
     open_, close = (_prints(p, b) for p, b in ((start, bounce[:, 0]), (end, bounce[:, 1])))
@@ -263,14 +270,14 @@ def _bars(
     mean = (open_ + high + low + close) / 4
     prices = {"open": open_, "high": high, "low": low, "close": close}
     return {
-        **{name: _priced(ticks, instrument.tick, 0) for name, ticks in prices.items()},
+        **{name: priced(ticks, instrument.tick, 0) for name, ticks in prices.items()},
         "volume": volume.astype(np.float64),
-        "vwap": _priced(mean, instrument.tick, 2),
+        "vwap": priced(mean, instrument.tick, 2),
     }
 
 
 def _path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floats) -> tuple[Floats, Floats, Floats]:
-    """Price in ticks at each slot's start and end, and the deviation of the return within."""
+    # Price in ticks at each slot's start and end, and the deviation of the return within.
     hours = (slots.ends - slots.starts) / HOUR_US
     spread = instrument.volatility * np.sqrt(hours * _shape(slots))
     closed = np.zeros(len(hours))
@@ -300,13 +307,12 @@ def _extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, count
     return high, np.maximum(low, 1.0)
 
 
-def _priced(ticks: Floats, tick: float, more_digits: int) -> Floats:
+def priced(ticks: Floats, tick: float, more_digits: int) -> Floats:
+    """Turn ticks into prices, to the digits of the tick and so many more: the nearest float of each decimal."""
     exponent = Decimal(str(tick)).normalize().as_tuple().exponent
     return np.asarray(np.round(ticks * tick, max(-int(exponent), 0) + more_digits))
 
 
 def _keys(slots: Slots, market: Market, at: Ints) -> pl.DataFrame:
     symbol, slot = np.divmod(at, len(slots.starts))
-    return pl.DataFrame(
-        {"symbol": pl.Series(market.symbols).gather(symbol), "ts": instants(slots.starts[slot])}
-    )
+    return pl.DataFrame({"symbol": pl.Series(market.symbols).gather(symbol), "ts": instants(slots.starts[slot])})

@@ -1,0 +1,235 @@
+"""What Lean's folders and file names say: instrument, resolution, kind, date, contract, data time zone, columns.
+
+    <security>/<market>/<tick|second|minute>/<symbol>/<YYYYMMDD>_<trade|quote|openinterest>[_<style>].zip
+    <security>/<market>/<hour|daily>/<symbol>[_<year>][_<kind>][_<style>].zip
+
+Canonical symbols: the ticker in capitals (`SPY`, `EURUSD`); futures with their contract month (`ES.201312`); options
+with expiry, right and strike (`GOOG.20160115.C.605`); perpetual futures `BTCUSDT.PERP`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import SourceError
+from engine.grid import Align
+from engine.interval import Interval
+from engine.schema import Kind
+from engine.sources.options import zone_name
+
+SECURITIES = {
+    "equity": "Equity",
+    "option": "Option",
+    "forex": "Forex",
+    "cfd": "Cfd",
+    "crypto": "Crypto",
+    "cryptofuture": "CryptoFuture",
+    "future": "Future",
+    "futureoption": "FutureOption",
+    "index": "Index",
+    "indexoption": "IndexOption",
+}
+INTERVALS = {"second": "1s", "minute": "1m", "hour": "1h", "daily": "1d"}
+SCALED = ("equity", "option")  # prices are integers, ten thousandths
+PRICE_SCALE = 10_000.0
+CONTRACTS = ("option", "future", "futureoption", "indexoption")
+
+# Data time zones where no market-hours database is at hand; `*` stands for every market.
+ZONES: Mapping[tuple[str, str], str] = {
+    ("equity", "usa"): "America/New_York",
+    ("option", "usa"): "America/New_York",
+    ("indexoption", "usa"): "America/Chicago",
+    ("equity", "india"): "Asia/Kolkata",
+    ("index", "india"): "Asia/Kolkata",
+    ("future", "india"): "Asia/Kolkata",
+    ("forex", "oanda"): "UTC",
+    ("forex", "fxcm"): "Etc/GMT+5",
+    ("cfd", "oanda"): "UTC",
+    ("cfd", "fxcm"): "Etc/GMT+5",
+    ("crypto", "*"): "UTC",
+    ("cryptofuture", "*"): "UTC",
+    ("future", "cme"): "UTC",
+    ("future", "comex"): "UTC",
+    ("future", "cbot"): "UTC",
+    ("future", "nymex"): "UTC",
+    ("future", "eurex"): "Europe/Berlin",
+    ("index", "eurex"): "Europe/Berlin",
+    ("future", "hkfe"): "Asia/Hong_Kong",
+    ("index", "hkfe"): "Asia/Hong_Kong",
+    ("index", "ose"): "Asia/Tokyo",
+    ("index", "usa"): "America/Chicago",
+}
+
+_QUOTE_BAR = (
+    "time bid_open bid_high bid_low bid_close bid_size ask_open ask_high ask_low ask_close ask_size".split()
+)
+_COLUMNS: Mapping[tuple[str, str], tuple[list[str], ...]] = {
+    ("tick", "trade"): (
+        "time price size exchange conditions suspicious".split(),
+        "time price size".split(),
+        "time price".split(),
+    ),
+    ("tick", "quote"): (
+        "time bid bid_size ask ask_size exchange conditions suspicious".split(),
+        "time bid bid_size ask ask_size".split(),
+        "time bid ask".split(),
+    ),
+    ("bar", "trade"): ("time open high low close volume".split(), "time open high low close".split()),
+    ("bar", "quote"): (_QUOTE_BAR,),
+    ("any", "openinterest"): (["time", "value"],),
+}
+
+_PATH = re.compile(
+    rf"(?:^|/)(?P<root>(?P<security>{'|'.join(SECURITIES)})/(?P<market>[^/]+)/(?:"
+    r"(?P<fine>tick|second|minute)/(?P<folder>[^/]+)/(?:\d{6,8}/)?(?P<day>\d{8})_(?P<kind>trade|quote|openinterest)(?:_[a-z]+)?"
+    r"|(?P<coarse>hour|daily)/(?P<ticker>[^/_]+)(?:_\d{4,8})?(?:_(?P<coarse_kind>trade|quote|openinterest))?(?:_[a-z]+)?"
+    r")\.zip)$"
+)
+_OPTION = re.compile(r"_(?P<right>call|put)_(?P<strike>\d+)_(?P<expiry>\d{8})\.csv$")
+_MONTH = re.compile(r"_(?P<month>\d{6}|\d{8})\.csv$")
+_DAY = re.compile(r"^(?P<day>\d{8})_")
+
+
+@dataclass(frozen=True)
+class LeanFile:
+    """A file of Lean's layout, as its path tells.
+
+    Attributes
+    ----------
+    path : Path
+    security, market, ticker : str
+        In small letters, as the folders have them.
+    resolution : {"tick", "second", "minute", "hour", "daily"}
+    content : {"trade", "quote", "openinterest"}
+    day : date or None
+        Of tick, second and minute files.
+    """
+
+    path: Path
+    security: str
+    market: str
+    ticker: str
+    resolution: str
+    content: str
+    day: dt.date | None
+
+    @property
+    def kind(self) -> Kind:
+        """Which schema its rows have."""
+        if self.content == "openinterest":
+            return "open_interest"
+        if self.resolution != "tick":
+            return "bars"
+        return "ticks" if self.content == "trade" else "quotes"
+
+    @property
+    def interval(self) -> Interval | None:
+        """Of bars."""
+        return Interval.parse(INTERVALS[self.resolution]) if self.kind == "bars" else None
+
+    @property
+    def align(self) -> Align:
+        """Hour bars follow the clock, daily ones the date."""
+        return {"hour": "clock", "daily": "date"}.get(self.resolution, "session")  # type: ignore[return-value]
+
+    @property
+    def symbol(self) -> str:
+        """Canonical symbol; of a file of contracts, their root."""
+        return self.ticker.upper() + (".PERP" if self.security == "cryptofuture" else "")
+
+    @property
+    def holds_contracts(self) -> bool:
+        """Whether members are contracts, each with a symbol of its own."""
+        return self.security in CONTRACTS
+
+    def columns(self, width: int, source: str) -> list[str]:
+        """Names of a member's columns, by how many there are."""
+        grain = "any" if self.content == "openinterest" else "tick" if self.resolution == "tick" else "bar"
+        known = _COLUMNS[grain, self.content]
+        found = next((names for names in known if len(names) == width), None)
+        if found is None:
+            valid = " or ".join(str(len(names)) for names in known)
+            raise SourceError(source, f"{self.resolution} {self.content} rows have {valid} cells, here {width}")
+        return found
+
+    def member_symbol(self, member: str) -> str | None:
+        """Canonical symbol of a member; None when its name lacks the contract."""
+        name = member.rsplit("/", 1)[-1].lower()
+        root = self.ticker.upper()
+        if self.security in ("option", "futureoption", "indexoption"):
+            match = _OPTION.search(name)
+            return match and f"{root}.{match['expiry']}.{match['right'][0].upper()}.{_strike(match['strike'])}"
+        match = _MONTH.search(name)
+        if match is not None and self.security in ("future", "cryptofuture"):
+            return f"{root}.{match['month']}"
+        return None if self.security == "future" else self.symbol
+
+
+def parsed(path: Path) -> LeanFile | None:
+    """What the path says, or None when it is not of Lean's layout."""
+    match = _PATH.search(path.absolute().as_posix().lower())
+    if match is None:
+        return None
+    security, fine = match["security"], match["fine"]
+    return LeanFile(
+        path=path,
+        security=security,
+        market=match["market"],
+        ticker=match["folder"] or match["ticker"],
+        resolution=fine or match["coarse"],
+        content=match["kind"] or match["coarse_kind"] or ("quote" if security in ("forex", "cfd") else "trade"),
+        day=dt.date.fromisoformat(match["day"]) if fine else None,
+    )
+
+
+def member_day(member: str) -> str | None:
+    """Date at the head of a member's name, YYYYMMDD."""
+    match = _DAY.match(member.rsplit("/", 1)[-1])
+    return match["day"] if match else None
+
+
+def vendor_name(member: str, file: LeanFile) -> str:
+    """The vendor's own name of a member's instrument."""
+    if not file.holds_contracts:
+        return file.ticker
+    stem = member.rsplit("/", 1)[-1].removesuffix(".csv")
+    return re.sub(r"^\d{8}_|(?<=_)(?:tick|second|minute|trade|quote|openinterest)_", "", stem)
+
+
+def data_zone(file: LeanFile) -> str | None:
+    """Zone of a file's stamps: the market-hours database of its folder, else the table above, else None."""
+    root = Path(*file.path.absolute().parts[: _root_depth(file)])
+    database = root / "market-hours" / "market-hours-database.json"
+    if database.is_file():
+        zones = _database(database)
+        security = SECURITIES[file.security]
+        keys = (f"{security}-{file.market}-{name}".lower() for name in (file.ticker, "[*]"))
+        found = next((zones[key] for key in keys if key in zones), None)
+        if found is not None:
+            return zone_name(found)
+    return ZONES.get((file.security, file.market)) or ZONES.get((file.security, "*"))
+
+
+def _root_depth(file: LeanFile) -> int:
+    parts = [part.lower() for part in file.path.absolute().parts]
+    return len(parts) - 1 - parts[::-1].index(file.security)
+
+
+@functools.lru_cache(maxsize=4)
+def _database(path: Path) -> dict[str, str]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))["entries"]
+        return {key.lower(): entry["dataTimeZone"] for key, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(path, f"no market-hours database that can be read: {error}") from error
+
+
+def _strike(scaled: str) -> str:
+    whole, part = divmod(int(scaled), int(PRICE_SCALE))
+    return f"{whole}.{part:04d}".rstrip("0").rstrip(".")
