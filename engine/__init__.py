@@ -1,3 +1,64 @@
-"""session-engine: columnar analytics for intraday market sessions."""
+"""session-engine: columnar analytics for intraday market sessions.
+
+Everything a user needs is here by name; each name loads its room when it is first used, so `import engine` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from engine.calendars import SessionCalendar, calendar, calendar_codes
+    from engine.derive.bars import derive
+    from engine.derive.ticks import bars_from_quotes, bars_from_trades
+    from engine.errors import EngineError
+    from engine.export.dataset import Dataset, open_dataset
+    from engine.export.formats import write_csv, write_json
+    from engine.grid import GridSpec, SessionGrid
+    from engine.interval import Interval
+    from engine.quality.gaps import expected, find_gaps, runs
+    from engine.quality.score import score
+    from engine.runtime.load import CalendarMap
+    from engine.runtime.run import export_session, load, run
+    from engine.schema import conform
+    from engine.snapshot import Snapshot, SymbolSessionData
+    from engine.sources.frames import from_frame
+    from engine.sources.synthetic import simulate
+    from engine.sql import connect, sql
+    from engine.store import SessionData
+
+_ROOMS = {
+    "SessionCalendar": "calendars", "calendar": "calendars", "calendar_codes": "calendars",
+    "derive": "derive.bars", "bars_from_quotes": "derive.ticks", "bars_from_trades": "derive.ticks",
+    "EngineError": "errors",
+    "Dataset": "export.dataset", "open_dataset": "export.dataset",
+    "write_csv": "export.formats", "write_json": "export.formats",
+    "GridSpec": "grid", "SessionGrid": "grid",
+    "Interval": "interval",
+    "expected": "quality.gaps", "find_gaps": "quality.gaps", "runs": "quality.gaps", "score": "quality.score",
+    "CalendarMap": "runtime.load",
+    "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run",
+    "conform": "schema",
+    "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
+    "from_frame": "sources.frames", "simulate": "sources.synthetic",
+    "connect": "sql", "sql": "sql",
+    "SessionData": "store",
+}  # fmt: skip
+
+__all__ = [
+    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Interval", "SessionCalendar", "SessionData", "SessionGrid",
+    "Snapshot", "SymbolSessionData", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform",
+    "connect", "derive", "expected", "export_session", "find_gaps", "from_frame", "load", "open_dataset", "run", "runs",
+    "score", "simulate", "sql", "write_csv", "write_json",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    return getattr(import_module(f"engine.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from engine.errors import EngineError
+from engine.errors import EngineError, ParameterError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PARTLY_READ = 3
 INTERRUPTED = 130
 USAGE = 2
+PIPE_WIDTH = 10_000
 
 app = typer.Typer(
     help="Session-true bars, stored gaps, per-bar completeness and SQL for intraday market data.",
@@ -134,14 +135,16 @@ def sql(
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
-    from engine.export.formats import write_result
+    from engine.export.results import to_text, write_result
     from engine.sql import sql as ask
 
     result = ask(out, query, revision=revision)
-    if output is None and form == "table":
+    if output is not None:
+        write_result(result, output.suffix.removeprefix(".") if form == "table" else form, output)
+    elif form == "table":
         _print_frame("", result)
     else:
-        write_result(result, form, output)
+        sys.stdout.write(to_text(result, form))
 
 
 @app.command()
@@ -153,8 +156,6 @@ def gaps(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """List the gaps of an export, longest first, in the venue's time."""
-    import polars as pl
-
     from engine.report.tables import venue_time
 
     found, tables = _table(out, "gaps", symbols, interval)
@@ -167,7 +168,7 @@ def gaps(
         venue_time(found, "gap_end").alias("to"), "bar_count", "position", "state",
     )  # fmt: skip
     _print_rows(f"{found.height} gaps, {found['bar_count'].sum()} bars missing", shown, limit, as_json=as_json)
-    del pl
+
 
 
 @app.command()
@@ -207,7 +208,7 @@ def export_files(
         symbols=_words(symbols) or None,
         start=_date("start", start),
         end=_date("end", end),
-        interval=interval,
+        intervals=_words(interval) or None,
     )
     _print(f"{to} written to {output}")
 
@@ -327,9 +328,9 @@ def _print_frame(title: str, frame: pl.DataFrame) -> None:
         table.add_column(Text(name), justify="right" if dtype.is_numeric() else "left", overflow="fold")
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))
-    console = Console()
     # A pipe has no width to fit: columns are never squeezed there.
-    console.print(table, width=None if console.is_terminal else 400, soft_wrap=not console.is_terminal)
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    console.print(table)
 
 
 def _cell(value: object) -> str:
@@ -386,8 +387,6 @@ class _progress:  # noqa: N801 - used as a function
 
 
 def _usage(text: str) -> EngineError:
-    from engine.errors import ParameterError
-
     return ParameterError(text)
 
 

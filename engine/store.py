@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, get_args
 
@@ -142,6 +142,18 @@ class SessionData:
     def get_symbols_with_derived(self) -> dict[str, list[str]]:
         """Derived intervals of each symbol that has any."""
         return {name: list(d.derived_intervals) for name, d in self._state.symbols.items() if d.derived_intervals}
+
+    def bars(self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
+        """The `bars` table as it is now; see `Snapshot.bars`."""
+        return self._state.bars(symbol, interval, price_type)
+
+    def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The `gaps` table as it is now."""
+        return self._state.gaps(symbols)
+
+    def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The `quality` table as it is now."""
+        return self._state.quality(symbols)
 
     def append(
         self,

@@ -208,20 +208,21 @@ def recover(target: Path) -> None:
 def _write(target: Path, rows: Mapping[str, pl.DataFrame], row: Mapping[str, object]) -> int:
     staging = target / STAGING
     make_folders(staging)
-    exports_head = lake.head(target / "exports")
-    former = _read_exports(target, exports_head)
+    heads = {name: lake.head(target / name) for name in TABLES}
+    former = _read_exports(target, heads["exports"])
     revision = _pins(former)[0] + 1
     staged = {name: list(stage(name, frame, staging)) for name, frame in rows.items()}
-    changes = {name: _Change.of(target / name, files, revision) for name, files in staged.items()}
+    changes = {name: _Change.of(target / name, heads[name], files, revision) for name, files in staged.items()}
     for change in changes.values():
         _place(change)
     notes = {"revision": str(revision), "engine_version": __version__}
     written_at = row["written_at"]
     assert isinstance(written_at, dt.datetime)  # noqa: S101
     versions = {name: _commit(change, TABLES[name], written_at, notes) for name, change in changes.items()}
-    versions["exports"] = exports_head + 1
+    versions["exports"] = heads["exports"] + 1
     entry = _entry(revision, versions, row)
-    whole = _Change.of(target / "exports", list(stage("exports", pl.concat([former, entry]), staging)), revision)
+    entries = list(stage("exports", pl.concat([former, entry]), staging))
+    whole = _Change.of(target / "exports", heads["exports"], entries, revision)
     _place(whole)
     _commit(whole, EXPORTS, written_at, notes)
     discard(staging)
@@ -239,8 +240,7 @@ class _Change:
     gone: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Path, staged: Sequence[StagedFile], revision: int) -> _Change:
-        head = lake.head(table)
+    def of(cls, table: Path, head: int, staged: Sequence[StagedFile], revision: int) -> _Change:
         active = {_content(path): path for path in lake.files(table, head)}
         wanted = {(file.folder, file.sha256) for file in staged}
         fresh = tuple(file for file in staged if (file.folder, file.sha256) not in active)

@@ -26,7 +26,8 @@ from engine.schema import Kind
 from engine.snapshot import Incomplete, SymbolSessionData
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.options import ReadOptions
-from engine.sources.scan import read, scan
+from engine.sources.read import read
+from engine.sources.scan import scan
 from engine.store import Appended, DateRange, SessionData
 
 DEFAULT_BASE = Interval(1, "m")
@@ -139,7 +140,7 @@ class Loaded:
     notes: tuple[str, ...]
 
 
-def load(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Loaded:
+def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Loaded:
     """Read files and folders into a new store; nothing is derived or judged yet.
 
     Parameters
@@ -268,12 +269,12 @@ class _Filling:
         for file, batch in batches:
             # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
             start = batch.frame["ts"].min() if batch.frame.height else None
-            print_ = f"{batch.sha256} {batch.kind} {','.join(sorted(batch.frame['symbol'].unique()))} {start}"
-            if first.setdefault(print_, batch.source) == batch.source or not batch.frame.height:
-                self._session.add_file(print_)
+            mark = f"{batch.sha256} {batch.kind} {','.join(sorted(batch.frame['symbol'].unique()))} {start}"
+            if first.setdefault(mark, batch.source) == batch.source or not batch.frame.height:
+                self._session.add_file(mark)
                 fresh.append((file, batch))
             else:
-                self._notes.append(f"{batch.source}: same bytes as {first[print_]}, left out")
+                self._notes.append(f"{batch.source}: same bytes as {first[mark]}, left out")
         return fresh
 
     def _parted(self, batches: Sequence[tuple[SourceFile, Batch]]) -> tuple[list[tuple[SourceFile, Batch]], list[tuple[SourceFile, Batch]]]:

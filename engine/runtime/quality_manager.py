@@ -11,8 +11,11 @@ from engine.interval import Interval
 from engine.quality.gaps import expected, find_gaps, runs
 from engine.quality.score import score, slot_coverage, tally
 from engine.runtime.processor import Cohort, base_rows, cohorts
+from engine.schema import Kind
 from engine.snapshot import PanelKey, Snapshot
 from engine.store import DateRange, SessionData
+
+RAW_KINDS: tuple[Kind, ...] = ("ticks", "quotes")
 
 
 def assess_session(session: SessionData, dates: DateRange = (None, None), *, presence: Interval = PRESENCE) -> None:
@@ -37,17 +40,21 @@ def assess_session(session: SessionData, dates: DateRange = (None, None), *, pre
 def lifetimes(snapshot: Snapshot, cohort: Cohort, rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
     """First and last session of each series that has base bars: its symbol's, whatever kind its rows are of.
 
+    Rows outside the chosen segments do not stretch a lifetime (a last quote stamped 20:00 lies in the next session's
+    overnight segment), unless a symbol has no others.
+
     Returns
     -------
     DataFrame of `series` (Int32), `first`, `last` (Date), sorted by series
     """
-    seen = [rows.select("series", "session")]
-    for kind in ("ticks", "quotes"):
-        seen.append(snapshot.rows_of(PanelKey(kind, None, "source", cohort.key.spec)).select("series", "session"))  # type: ignore[arg-type]
-    spans = [one.group_by("series").agg(pl.col("session").min().alias("first"), pl.col("session").max().alias("last")) for one in seen]
+    spec = cohort.key.spec
+    seen = [rows, *(snapshot.rows_of(PanelKey(kind, None, "source", spec)) for kind in RAW_KINDS)]
+    chosen = snapshot.grid(spec, PRESENCE).due()["ordinal"].implode()
+    spans = [_span(one.lazy(), chosen) for one in seen]
     by_symbol = (
-        pl.concat(spans).join(snapshot.series, on="series").group_by("symbol")
-        .agg(pl.col("first").min(), pl.col("last").max())
+        pl.concat(spans).collect().join(snapshot.series, on="series").group_by("symbol")
+        .agg(pl.coalesce(pl.col("first").min(), pl.col("any_first").min()).alias("first"),
+             pl.coalesce(pl.col("last").max(), pl.col("any_last").max()).alias("last"))
     )  # fmt: skip
     known = pl.DataFrame(
         [(s, snapshot.symbols[s].first_session, snapshot.symbols[s].last_session) for s in cohort.symbols],
@@ -60,6 +67,14 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, rows: pl.DataFrame, dates: Dat
     return (
         ours.join(by_symbol, on="symbol").join(known, on="symbol")
         .select("series", first.alias("first"), last.alias("last")).sort("series")
+    )  # fmt: skip
+
+
+def _span(rows: pl.LazyFrame, chosen: pl.Series) -> pl.LazyFrame:
+    session, inside = pl.col("session"), pl.col("ordinal").is_in(chosen)
+    return rows.group_by("series").agg(
+        session.filter(inside).min().alias("first"), session.filter(inside).max().alias("last"),
+        session.min().alias("any_first"), session.max().alias("any_last"),
     )  # fmt: skip
 
 

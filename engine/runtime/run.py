@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.clock import Clock, WallClock
+from engine.errors import SourceError
 from engine.export.dataset import write_dataset
-from engine.runtime.load import Loaded, LoadOptions, Progress, load
+from engine.grid import Align
+from engine.interval import Interval
+from engine.runtime.load import CalendarMap, Loaded, LoadOptions, Progress, load_files
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
+from engine.snapshot import Incomplete
+from engine.sources.options import ReadOptions
 from engine.store import SessionData
 
 
@@ -59,11 +66,80 @@ def run(
     clock : Clock, optional
         Stamps the export; default the machine's.
     """
-    loaded = load(sources, options, progress)
+    loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
     revision = None if export is None else export_session(loaded.session, export, clock)
     return Outcome(loaded, derived, revision)
+
+
+def load(
+    sources: str | Path | Sequence[str | Path],
+    calendar: str | Path | CalendarMap,
+    *,
+    derive: Sequence[str | Interval] = (),
+    interval: str | Interval | None = None,
+    start: dt.date | str | None = None,
+    end: dt.date | str | None = None,
+    segments: Sequence[str] = (),
+    align: Align | None = None,
+    incomplete: Incomplete = "flag",
+    keep_source: bool = False,
+    as_of: dt.datetime | None = None,
+    **read: Any,  # noqa: ANN401 - the fields of ReadOptions
+) -> SessionData:
+    """Read files and folders, derive bars, find gaps and judge quality: `engine run` for notebooks.
+
+    Parameters
+    ----------
+    sources : path or sequence of paths
+        Files, or folders that are searched.
+    calendar : str, Path or CalendarMap
+        A calendar code, a calendar file, or calendars by symbol.
+    derive : sequence of str or Interval
+        Derived intervals.
+    interval : str or Interval, optional
+        The base; default 1m where there is one, else the finest.
+    start, end : date or ISO text, optional
+        First and last trade date.
+    segments, align, incomplete, keep_source, as_of
+        As in `LoadOptions`.
+    **read
+        As in `sources.options.ReadOptions`: `symbols`, `timezone`, `stamp`, `columns` ...
+
+    Returns
+    -------
+    SessionData
+        Every symbol loaded. Files that could not be read raise; `run` reports them instead and goes on.
+
+    Raises
+    ------
+    SourceError
+        A file could not be read.
+    """
+    paths = [sources] if isinstance(sources, str | Path) else list(sources)
+    step = None if interval is None else Interval.parse(interval)
+    options = LoadOptions(
+        calendars=calendar if isinstance(calendar, CalendarMap) else CalendarMap(str(calendar)),
+        interval=step,
+        derive=tuple(Interval.parse(one) for one in derive),
+        dates=(_date(start), _date(end)),
+        segments=tuple(segments),
+        align=align,
+        keep_source=keep_source,
+        as_of=as_of,
+        incomplete=incomplete,
+        read=ReadOptions(interval=step, align=align, **read),
+    )
+    outcome = run([Path(path) for path in paths], options)
+    bad = [problem for problem in outcome.loaded.problems if not problem.ignored]
+    if bad:
+        raise SourceError(bad[0].path, bad[0].reason + (f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""))
+    return outcome.session
+
+
+def _date(value: dt.date | str | None) -> dt.date | None:
+    return dt.date.fromisoformat(value) if isinstance(value, str) else value
 
 
 def export_session(session: SessionData, target: Path, clock: Clock | None = None) -> int:

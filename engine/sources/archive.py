@@ -126,9 +126,7 @@ def _allowed(packed_bytes: int, options: ReadOptions) -> int:
 
 
 def _over(seen: str, allowed: int) -> str:
-    return (
-        f"unpacks to {seen} bytes, more than the {allowed:,} that max_bytes and max_ratio allow; raise them if you trust it"
-    )
+    return f"unpacks to {seen} bytes, more than the {allowed:,} that max_bytes and max_ratio allow; raise them if you trust it"
 
 
 def _unpacked(path: Path) -> IO[bytes]:

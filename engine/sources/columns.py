@@ -50,9 +50,20 @@ _SIDED = {f"{side}_{part}": f"{side}{part} {part}{side}" for side in SIDES for p
 _SYNONYMS |= _SIDED
 ROLES = tuple(_SYNONYMS)
 
-BINANCE_KLINES = (
-    "open_time open high low close volume close_time quote_volume trades taker_base taker_quote ignored".split()
-)
+BINANCE_KLINES = [
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "trades",
+    "taker_base",
+    "taker_quote",
+    "ignored",
+]
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
     """
     roles = assigned(names, options, path)
     kind = _kind(roles)
-    if kind is None or not {"ts", "date"} & set(roles) and "time" not in roles:
+    if kind is None or (not {"ts", "date"} & set(roles) and "time" not in roles):
         raise SourceError(
             path,
             f"columns {', '.join(names)} are no bars (time, open, high, low, close), quotes (time, bid, ask), "

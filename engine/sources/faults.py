@@ -1,9 +1,8 @@
 """Faults planned into simulated bars: where each of them goes.
 
-1. `Slots.of` lists the expected slots of a grid as arrays.
-2. `plan_spans` picks stretches without bars: at most one per (symbol, session), an outage alone in its session.
-3. `plan_rows` picks single bars to disturb: ones whose neighbours on both sides stay as they are, never two in a row.
-4. `plan_strays` picks places outside every segment.
+1. `plan_spans` picks stretches without bars: at most one per (symbol, session), an outage alone in its session.
+2. `plan_rows` picks single bars to disturb: ones whose neighbours on both sides stay as they are, never two in a row.
+3. `plan_strays` picks places outside every segment.
 
 So no two faults touch, and every span but an outage's lies between two bars that are there (or a segment's
 edge): the gap that it leaves is exactly the span, in thin names too.
@@ -17,14 +16,11 @@ from itertools import islice
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from engine.errors import ParameterError
 from engine.grid import DAY_US, SessionGrid
+from engine.sources.slots import Flags, Ints, Run, Slots, micros
 
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Run = tuple[int, int]
 Finder = Callable[["Draft", Flags, int], Run | None]
 
 SPAN_KINDS = ("outage", "absent_session", "halt", "missing_start", "missing_middle", "missing_end")
@@ -99,63 +95,6 @@ class FaultPlan:
         """How many of each kind are planned, in the order of `KINDS`."""
         values = asdict(self)
         return {kind: values[kind] for kind in KINDS}
-
-
-@dataclass(frozen=True)
-class Slots:
-    """The expected slots of a grid in order of time, as arrays; times are microseconds since 1970, UTC.
-
-    Attributes
-    ----------
-    starts, ends : array of int64
-        Of each slot; the end is exclusive.
-    segment : array of int64
-        Number of each slot's segment.
-    bounds : array of int64
-        First slot of each segment, and at last the number of slots.
-    session : array of int64
-        Number of each segment's session.
-    dates : Series of Date
-        Trade date of each session.
-    """
-
-    starts: Ints
-    ends: Ints
-    segment: Ints
-    bounds: Ints
-    session: Ints
-    dates: pl.Series
-
-    @classmethod
-    def of(cls, grid: SessionGrid) -> Slots:
-        """List the slots of an intraday grid's chosen segments."""
-        due = grid.due()
-        sizes = due["slots"].to_numpy().astype(np.int64)
-        bounds = np.concatenate([[0], np.cumsum(sizes)])
-        segment = np.repeat(np.arange(len(sizes)), sizes)
-        ordinal = due["ordinal"].gather(segment)
-        slot = pl.Series((np.arange(bounds[-1]) - bounds[segment]).astype(np.int32))
-        session = due["session"].rle_id().to_numpy().astype(np.int64)
-        starts, ends = grid.starts(ordinal, slot), grid.ends(ordinal, slot)
-        return cls(_micros(starts), _micros(ends), segment, bounds, session, due["session"].unique(maintain_order=True))
-
-    def segments_of(self, session: int) -> Run:
-        """First segment of a session, and the one after its last."""
-        first, end = np.searchsorted(self.session, [session, session + 1])
-        return int(first), int(end)
-
-    def slots_of(self, session: int) -> Run:
-        """First slot of a session, and the one after its last."""
-        first, end = self.segments_of(session)
-        return int(self.bounds[first]), int(self.bounds[end])
-
-    def run_of(self, segment: int) -> Run:
-        """First slot of a segment, and the one after its last."""
-        return int(self.bounds[segment]), int(self.bounds[segment + 1])
-
-    def later(self, slot: Ints, delay: Ints) -> Ints:
-        """Go so many slots ahead, or to the last one of the segment."""
-        return np.asarray(np.minimum(slot + delay, self.bounds[self.segment[slot] + 1] - 1))
 
 
 @dataclass(frozen=True)
@@ -308,11 +247,16 @@ def _outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
             break
         run = _stretch(draft, int(session))
         first, end = draft.slots.slots_of(int(session))
-        # Everyone keeps a bar of that session, or a thin name's first or last session would move.
-        if run and (traded[:, first : run[0]].any(axis=1) | traded[:, run[1] : end].any(axis=1)).all():
+        # Whoever trades in that session keeps a bar of it, or a thin name's first or last session would move.
+        if run and _keep_a_bar(traded[:, first:end], run[0] - first, run[1] - first):
             free[:, session] = False
             spans.append(Span("outage", everyone, *run))
     return _all_of("outage", draft.plan.outage, spans)
+
+
+def _keep_a_bar(traded: Flags, first: int, end: int) -> bool:
+    outside = traded[:, :first].any(axis=1) | traded[:, end:].any(axis=1)
+    return bool((outside | ~traded[:, first:end].any(axis=1)).all())
 
 
 def _fitting(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
@@ -364,17 +308,16 @@ def _inside(draft: Draft, traded: Flags, session: int) -> Run | None:
     first = np.arange(1, end - begin - length)
     bounded = traded[begin + first - 1] & traded[begin + first + length]
     fits = first[bounded & (bars[first + length] > bars[first])]
-    start = begin + int(draft.rng.choice(fits)) if len(fits) else 0
-    return (start, start + length) if len(fits) else None
+    if not len(fits):
+        return None
+    start = begin + int(draft.rng.choice(fits))
+    return start, start + length
 
 
 def _stretch(draft: Draft, session: int) -> Run | None:
     # Touches neither end of its segment.
-    roomy = [
-        s
-        for s in range(*draft.slots.segments_of(session))
-        if np.diff(draft.slots.run_of(s))[0] >= draft.plan.shortest_run + 2
-    ]
+    sizes = np.diff(draft.slots.bounds)
+    roomy = [s for s in range(*draft.slots.segments_of(session)) if sizes[s] >= draft.plan.shortest_run + 2]
     if not roomy:
         return None
     first, end = draft.slots.run_of(int(draft.rng.choice(roomy)))
@@ -407,9 +350,8 @@ def _no_room(kind: str, asked: int, room: int) -> ParameterError:
 
 def _edges(grid: SessionGrid, slots: Slots) -> Ints:
     # Where a segment ends or begins beside closed time: session, time, step, fewest and most steps away from it.
-    table = grid.table.filter(pl.col("session").is_in(slots.dates.implode()))
-    opens, closes = _micros(table["open"]), _micros(table["close"])
-    session = slots.dates.search_sorted(table["session"]).to_numpy().astype(np.int64)
+    opens, closes = micros(grid.table["open"]), micros(grid.table["close"])
+    session = slots.dates.search_sorted(grid.table["session"]).to_numpy().astype(np.int64)
     # What lies beyond the first and the last session is not known: a day goes round in 24 hours.
     before = DAY_US - (closes[session == session[0]][-1] - opens[0])
     beyond = DAY_US - (closes[-1] - opens[session == session[-1]][0])
@@ -420,14 +362,5 @@ def _edges(grid: SessionGrid, slots: Slots) -> Ints:
     after = np.stack([session, closes, step, np.zeros_like(step), most[1:]], axis=1)
     ahead = np.stack([session, opens, -step, np.ones_like(step), most[:-1]], axis=1)
     edges = np.concatenate([after, ahead])
-    return edges[edges[:, 4] >= edges[:, 3]]
-
-
-def instants(micros: Ints | pl.Series) -> pl.Series:
-    """Microseconds since 1970, UTC, as a Series of `schema.TS`."""
-    series = micros if isinstance(micros, pl.Series) else pl.Series(micros)
-    return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-
-
-def _micros(ts: pl.Series) -> Ints:
-    return ts.to_physical().to_numpy()
+    simulated = grid.table["session"].is_in(slots.dates.implode()).to_numpy()
+    return edges[np.tile(simulated, 2) & (edges[:, 4] >= edges[:, 3])]

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from engine.schema import BARS, TS, Schema
-from engine.sources.faults import BAD_ROWS, ROW_KINDS, Flags, Ints, Planned, instants, silenced
+from engine.sources.faults import BAD_ROWS, ROW_KINDS, Planned, silenced
+from engine.sources.slots import Flags, Ints, instants
 
 FEED: Schema = {**BARS, "arrived": TS, "fault": pl.Int32(), "text": pl.String()}
 TRUTH: Schema = {

@@ -111,7 +111,9 @@ def _width(cells: pl.Series, origin: Origin) -> int:
     if not widths:
         return max(BINARY_DIGITS)
     if len(widths) > 1 or widths[0] not in BINARY_DIGITS:
-        raise SourceError(origin.source, f"{cells.name}: binary cells of {widths} bytes; valid: integers of 8 or 16 bytes")
+        raise SourceError(
+            origin.source, f"{cells.name}: binary cells of {widths} bytes; valid: integers of 8 or 16 bytes"
+        )
     return int(widths[0])
 
 

@@ -22,13 +22,13 @@ from engine.sources.batch import Batch, SourceFile
 from engine.sources.lean_layout import PRICE_SCALE, SCALED, LeanFile, data_zone, member_day, parsed, vendor_name
 from engine.sources.names import Named
 from engine.sources.options import ReadOptions
-from engine.sources.rows import Origin, sided, wanted
+from engine.sources.rows import Origin, divided, sided, wanted
 from engine.sources.stamps import NAIVE, Reading, Stamps, localized, utc
 from engine.sources.text import cells
 
 DAY_MS = 86_400_000
 NS_PER_MS = 1_000_000
-PRICES = frozenset("open high low close price bid ask".split()) | {
+PRICES = frozenset(["open", "high", "low", "close", "price", "bid", "ask"]) | {
     f"{side}_{part}" for side in ("bid", "ask") for part in ("open", "high", "low", "close")
 }
 ONE_SIDED_WIDTH = 8  # quote ticks with an exchange hold one side; the other is 0
@@ -70,7 +70,8 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
     file = parsed(path)
     if file is None:
         raise SourceError(
-            path, "not in Lean's layout: <security>/<market>/<resolution>/<symbol>/<YYYYMMDD>_<trade|quote|openinterest>.zip"
+            path,
+            "not in Lean's layout: <security>/<market>/<resolution>/<symbol>/<YYYYMMDD>_<trade|quote|openinterest>.zip",
         )
     zone = data_zone(file) or options.timezone
     if zone is None:
@@ -113,13 +114,15 @@ def _chosen(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple
         notes += [f"member {name} left out: {best[0]} holds the symbol" for name in own if name != best[0]]
         own = best[:1]
     if not own:
-        raise SourceError(file.path, f"no member of the file's date {day or ''}; it holds {', '.join(names) or 'nothing'}")
+        raise SourceError(
+            file.path, f"no member of the file's date {day or ''}; it holds {', '.join(names) or 'nothing'}"
+        )
     members = []
     for name in own:
         symbol = file.member_symbol(name)
         if symbol is None:
             raise SourceError(f"{file.path}!{name}", "the member's name lacks its contract")
-        if file.ticker not in name.lower().split("/")[-1].split("_"):
+        if file.ticker not in name.lower().removesuffix(".csv").rsplit("/", 1)[-1].split("_"):
             notes.append(f"member {name} names another symbol; the folder's is taken: {symbol}")
         members.append(Member(name, symbol))
     kept = [member for member in members if options.wants(member.symbol)]
@@ -145,7 +148,7 @@ def _table(file: LeanFile, chosen: Sequence[Member], options: ReadOptions) -> tu
 
 def _schema(names: Sequence[str]) -> dict[str, pl.DataType]:
     text = dict.fromkeys((*names, "symbol", "source"), pl.String())
-    return {**text, "row": pl.Int64()}  # type: ignore[dict-item]
+    return {**text, "row": pl.Int64()}
 
 
 def _widest(file: LeanFile) -> int:
@@ -155,7 +158,11 @@ def _widest(file: LeanFile) -> int:
 def _stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Stamps:
     is_bars = file.kind == "bars"
     if file.day is None:
-        return utc(raw["time"], Reading(origin.source, "time", zone, time_format="%Y%m%d %H:%M", is_bars=is_bars), raw["symbol"])
+        return utc(
+            raw["time"],
+            Reading(origin.source, "time", zone, time_format="%Y%m%d %H:%M", is_bars=is_bars),
+            raw["symbol"],
+        )
     since = pl.col("time").str.strip_chars().cast(pl.Float64, strict=False)
     midnight = pl.lit(dt.datetime.combine(file.day, dt.time()), NAIVE)
     past = (since * NS_PER_MS).round(0).cast(pl.Int64, strict=False).cast(pl.Duration("ns"))
@@ -167,7 +174,9 @@ def _conformed(
     file: LeanFile, raw: pl.DataFrame, width: int, stamps: Stamps, origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     if width == ONE_SIDED_WIDTH and file.kind == "quotes":
-        raw = raw.with_columns(_one_sided("bid"), _one_sided("bid_size", "bid"), _one_sided("ask"), _one_sided("ask_size", "ask"))
+        raw = raw.with_columns(
+            _one_sided("bid"), _one_sided("bid_size", "bid"), _one_sided("ask"), _one_sided("ask_size", "ask")
+        )
     exists = stamps.refused.is_null()
     skipped = rejects(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
     held, ts = raw.filter(exists), stamps.ts.filter(exists)
@@ -189,20 +198,21 @@ def _one_sided(name: str, price: str | None = None) -> pl.Expr:
 
 
 def _columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
-    scale = PRICE_SCALE if file.security in SCALED else 1.0
-    columns = {name: _column(name, scale) for name in raw.columns if name not in ("time", "row", "source")}
+    is_scaled = file.security in SCALED
+    columns = {
+        name: _column(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
+    }
     if "seq" in ROWS[file.kind]:
         columns["seq"] = pl.col("row")
     known = set(ROWS[file.kind]) | (columns.keys() if file.content == "quote" and file.kind == "bars" else set())
     return {name: expr for name, expr in columns.items() if name in known}
 
 
-def _column(name: str, scale: float) -> pl.Expr:
+def _column(name: str, *, is_scaled: bool) -> pl.Expr:
     cell = pl.col(name)
     if name in ("symbol", "exchange", "conditions"):
         return cell
     if name == "suspicious":
         return cell.str.strip_chars().replace_strict({"0": False, "1": True}, default=None, return_dtype=pl.Boolean)
     number = cell.str.strip_chars().cast(pl.Float64, strict=False)
-    return number / scale if name in PRICES and scale != 1.0 else number  # noqa: RUF069  # exact by construction
-
+    return divided(number, PRICE_SCALE) if name in PRICES and is_scaled else number

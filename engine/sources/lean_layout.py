@@ -66,21 +66,31 @@ ZONES: Mapping[tuple[str, str], str] = {
     ("index", "usa"): "America/Chicago",
 }
 
-_QUOTE_BAR = (
-    "time bid_open bid_high bid_low bid_close bid_size ask_open ask_high ask_low ask_close ask_size".split()
-)
+_QUOTE_BAR = [
+    "time",
+    "bid_open",
+    "bid_high",
+    "bid_low",
+    "bid_close",
+    "bid_size",
+    "ask_open",
+    "ask_high",
+    "ask_low",
+    "ask_close",
+    "ask_size",
+]
 _COLUMNS: Mapping[tuple[str, str], tuple[list[str], ...]] = {
     ("tick", "trade"): (
-        "time price size exchange conditions suspicious".split(),
-        "time price size".split(),
-        "time price".split(),
+        ["time", "price", "size", "exchange", "conditions", "suspicious"],
+        ["time", "price", "size"],
+        ["time", "price"],
     ),
     ("tick", "quote"): (
-        "time bid bid_size ask ask_size exchange conditions suspicious".split(),
-        "time bid bid_size ask ask_size".split(),
-        "time bid ask".split(),
+        ["time", "bid", "bid_size", "ask", "ask_size", "exchange", "conditions", "suspicious"],
+        ["time", "bid", "bid_size", "ask", "ask_size"],
+        ["time", "bid", "ask"],
     ),
-    ("bar", "trade"): ("time open high low close volume".split(), "time open high low close".split()),
+    ("bar", "trade"): (["time", "open", "high", "low", "close", "volume"], ["time", "open", "high", "low", "close"]),
     ("bar", "quote"): (_QUOTE_BAR,),
     ("any", "openinterest"): (["time", "value"],),
 }

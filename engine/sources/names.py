@@ -26,8 +26,34 @@ _INTERVAL = re.compile(
 )
 _WORDS = {"second": "1s", "minute": "1m", "hour": "1h", "hourly": "1h", "daily": "1d", "day": "1d"}
 _FILLERS = frozenset(
-    "bar bars candle candles kline klines ohlc ohlcv dump data quote quotes trade trades tick ticks history historical "
-    "hist min mins intraday prices price export sample".split()
+    [
+        "bar",
+        "bars",
+        "candle",
+        "candles",
+        "kline",
+        "klines",
+        "ohlc",
+        "ohlcv",
+        "dump",
+        "data",
+        "quote",
+        "quotes",
+        "trade",
+        "trades",
+        "tick",
+        "ticks",
+        "history",
+        "historical",
+        "hist",
+        "min",
+        "mins",
+        "intraday",
+        "prices",
+        "price",
+        "export",
+        "sample",
+    ]
 )
 
 

@@ -122,8 +122,8 @@ class ReadOptions:
         """Whether rows of a symbol are kept: it, its root or its name without a market was asked for."""
         if not self.symbols:
             return True
-        plain = symbol.split("@")[0]
-        return any(plain == s or symbol == s or plain.startswith(f"{s}.") for s in self.symbols)
+        plain = symbol.split("@", maxsplit=1)[0]
+        return any(s in (plain, symbol) or plain.startswith(f"{s}.") for s in self.symbols)
 
 
 def zone_name(text: str) -> str:

@@ -90,7 +90,7 @@ def batch(raw: pl.DataFrame, layout: Layout, origin: Origin) -> Batch:
         stamp=origin.options.stamp or "start",
         align=origin.options.align or _align(interval, stamps),
         zone=origin.options.timezone or "UTC",
-        source_symbols=_source_symbols(kept, origin),
+        source_symbols=source_symbols(kept, origin.qualifier),
         notes=notes,
     )
 
@@ -107,6 +107,11 @@ def wanted(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tup
     return frame, tuple(notes)
 
 
+def source_symbols(frame: pl.DataFrame, qualifier: str) -> dict[str, str]:
+    """The vendor's own name of each symbol: the one before a market was appended."""
+    return {name: name.removesuffix(qualifier) for name in frame["symbol"].unique(maintain_order=True)}
+
+
 def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
     """Numbers in little-endian fixed-size binary cells, as Float64.
 
@@ -117,8 +122,14 @@ def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
     value = cells.bin.reinterpret(dtype=pl.Int128 if width == 16 else pl.Int64, endianness="little").cast(pl.Int128)  # noqa: PLR2004
     fine = max(digits - 9, 0)
     unit = pl.lit(10**fine, pl.Int128)
-    rest = (value % unit).cast(pl.Float64) / 10.0**digits
-    return (value // unit).cast(pl.Float64) / 10.0 ** (digits - fine) + rest
+    rest = divided((value % unit).cast(pl.Float64), 10.0**digits)
+    return divided((value // unit).cast(pl.Float64), 10.0 ** (digits - fine)) + rest
+
+
+def divided(number: pl.Expr, divisor: float) -> pl.Expr:
+    """A Float64 quotient, correctly rounded: 37_027_500 / 10_000 is the float that the text 3702.75 gives."""
+    # Polars multiplies by the reciprocal of a scalar, which is off in the last digit of every third price.
+    return number / (number * 0 + divisor)
 
 
 def _conformed(
@@ -145,10 +156,8 @@ def sided(
     if not sides:
         return conform(raw, kind, columns, origin.source, rules)
     shared = {name: expr for name, expr in columns.items() if name in ROWS["bars"] and name not in (*OHLC, "size")}
-    there = {side: _given([columns[f"{side}_{part}"] for part in OHLC]) for side in sides}
-    missing = ~pl.any_horizontal(list(there.values()))
-    none = raw.filter(missing)
-    parts = [_side(raw, side, shared, columns, there[side], origin) for side in sides]
+    none = raw.filter(~pl.any_horizontal(_given(raw, side, columns) for side in sides))
+    parts = [_side(raw, side, shared, columns, origin) for side in sides]
     bad = [part[1] for part in parts]
     if none.height:
         bad.append(rejects(none, f"{' and '.join(sides)}: all missing", origin.source))
@@ -156,12 +165,12 @@ def sided(
 
 
 def _side(
-    raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], there: pl.Expr, origin: Origin
+    raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     mine = {part: columns[f"{side}_{part}"] for part in OHLC} | {"price_type": pl.lit(side)}
     if f"{side}_size" in columns:
         mine["size"] = columns[f"{side}_size"]
-    is_there = raw.select(there.alias("there"))["there"]
+    is_there = raw.select(_given(raw, side, columns).alias("there"))["there"]
     if is_there.all():
         return conform(raw, "bars", {**shared, **mine}, origin.source, origin.options.rules)
     # Series that were computed beside the table must lose the same rows as the table.
@@ -176,7 +185,11 @@ def _cut(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
     return pl.lit(value.filter(keep))
 
 
-def _given(cells: Sequence[pl.Expr]) -> pl.Expr:
+def _given(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
+    # The cells themselves, not their values: text that is no number is a bad bar, not an absent one.
+    names = [columns[f"{side}_{part}"].meta.root_names()[0] for part in OHLC]
+    is_text = {name: raw.schema[name] == pl.String for name in names}
+    cells = [pl.col(name).str.strip_chars().replace("", None) if is_text[name] else pl.col(name) for name in names]
     return pl.any_horizontal(cell.is_not_null() for cell in cells)
 
 
@@ -288,11 +301,6 @@ def commonest_step(frame: pl.DataFrame) -> Interval | None:
 
 def _align(interval: Interval | None, stamps: Stamps) -> Align:
     return "date" if stamps.dates_only or (interval is not None and not interval.is_intraday) else "session"
-
-
-def _source_symbols(frame: pl.DataFrame, origin: Origin) -> dict[str, str]:
-    suffix = origin.qualifier
-    return {name: name.removesuffix(suffix) if suffix else name for name in frame["symbol"].unique(maintain_order=True)}
 
 
 def _without(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:

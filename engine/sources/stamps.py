@@ -151,7 +151,9 @@ def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, 
     skipped = first.is_null() & naive.is_not_null()
     refused = pl.select(
         pl.when(skipped).then(
-            pl.format(f"ts: {{}} does not exist in {zone} (the clock skips it)", naive.dt.to_string("%Y-%m-%d %H:%M:%S"))
+            pl.format(
+                f"ts: {{}} does not exist in {zone} (the clock skips it)", naive.dt.to_string("%Y-%m-%d %H:%M:%S")
+            )
         )
     ).to_series()
     second = naive.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
@@ -176,7 +178,9 @@ def _stepped_back(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None,
     passed = steps.fill_null(value=False).cast(pl.Int32).cum_sum() > 0
     rows = frame.with_row_index("at_row").filter("twice")
     marked = rows.with_columns(passed.over("literal", "day").alias("late"))
-    late = frame.with_row_index("at_row").join(marked.select("at_row", "late"), on="at_row", how="left", maintain_order="left")
+    late = frame.with_row_index("at_row").join(
+        marked.select("at_row", "late"), on="at_row", how="left", maintain_order="left"
+    )
     return late["late"].fill_null(value=False)
 
 
@@ -208,11 +212,11 @@ def _on_day(times: pl.Series, day: dt.date) -> pl.Series:
 
 
 def _numbers(cells: pl.Series, reading: Reading) -> Stamps:
-    unit, note = reading.unit, ()
-    if unit is None:
-        unit = _unit_of(cells, reading)
-        note = (f"{reading.column}: read as {unit} since 1970",)
-    return _instants(_since_1970(cells, UNIT_NS[unit], inferred=bool(note)), None, *note)
+    if reading.unit is not None:
+        return _instants(_since_1970(cells, UNIT_NS[reading.unit], inferred=False))
+    unit = _unit_of(cells, reading)
+    ts = _since_1970(cells, UNIT_NS[unit], inferred=True)
+    return _instants(ts, None, f"{reading.column}: read as {unit} since 1970")
 
 
 def _unit_of(cells: pl.Series, reading: Reading) -> str:
@@ -230,7 +234,9 @@ def _unit_of(cells: pl.Series, reading: Reading) -> str:
 def _since_1970(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
     value = pl.lit(cells)
     low, high = (EARLIEST_S, LATEST_S) if inferred else (-(MAX_NS // UNIT_NS["s"]), MAX_NS // UNIT_NS["s"])
-    fits = value.cast(pl.Float64).is_between(low * (UNIT_NS["s"] // factor), high * (UNIT_NS["s"] // factor), closed="left")
+    fits = value.cast(pl.Float64).is_between(
+        low * (UNIT_NS["s"] // factor), high * (UNIT_NS["s"] // factor), closed="left"
+    )
     # Decimals are split off first: nanoseconds since 1970 need more digits than a float has.
     whole = value.cast(pl.Int64, strict=False)
     fraction = ((value - whole) * factor).round(0).cast(pl.Int64) if cells.dtype.is_float() else pl.lit(0)
@@ -280,7 +286,8 @@ def _formatted(cells: pl.Series, time_format: str, reading: Reading, symbols: pl
 def _times_of_day(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
     if reading.day is None:
         raise SourceError(
-            reading.path, f"{reading.column}: times of day, and the file's name has no date (or several); rename the file"
+            reading.path,
+            f"{reading.column}: times of day, and the file's name has no date (or several); rename the file",
         )
     naive = _parsed("1970-01-01 " + cells) + (dt.datetime.combine(reading.day, dt.time()) - dt.datetime(1970, 1, 1))  # noqa: DTZ001
     return _local(naive, reading, symbols, f"{reading.column}: times of {reading.day}, the date in the file's name")
@@ -288,7 +295,10 @@ def _times_of_day(cells: pl.Series, reading: Reading, symbols: pl.Series | None)
 
 def _iso(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
-        return _dates(cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"), reading)
+        return _dates(
+            cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"),
+            reading,
+        )
     offset = cells.str.extract(_OFFSET)
     naive = _parsed(_plain(cells, has_offsets=offset.null_count() < len(offset)))
     if offset.null_count() == len(offset):
@@ -323,4 +333,4 @@ def _offsets(offset: pl.Series) -> pl.Series:
     minutes = digits.list.get(1, null_on_oob=True).cast(pl.Int64).fill_null(0)
     sign = pl.select(pl.when(offset.str.starts_with("-")).then(-1).otherwise(1)).to_series()
     total = sign * (hours * 60 + minutes)
-    return pl.select(pl.duration(minutes=total, time_unit="ns")).to_series()
+    return (total * 60 * UNIT_NS["s"]).cast(pl.Duration("ns"))

@@ -27,18 +27,15 @@ from engine.schema import BARS
 from engine.sources.faults import (
     Draft,
     FaultPlan,
-    Flags,
-    Ints,
     Planned,
-    Slots,
     Span,
-    instants,
     plan_rows,
     plan_spans,
     plan_strays,
     silenced,
 )
 from engine.sources.feed import deliver, truth
+from engine.sources.slots import Flags, Ints, Slots, instants
 
 Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from engine.errors import UnknownSymbolError
 from engine.grid import SessionGrid
-from engine.schema import QUOTES, TICKS, TS_NS, Schema
-from engine.sources.faults import Ints
+from engine.schema import QUOTES, TICKS, TS_NS, Schema, empty
+from engine.sources.slots import Ints
 from engine.sources.synthetic import Floats, Instrument, Market, Simulation, priced, stream
 
 VENUES = ("N", "P", "Q", "Z")
@@ -75,6 +75,8 @@ def _simulate_one(
     clean: pl.DataFrame, grid: SessionGrid, instrument: Instrument, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     bars = clean.filter(pl.col("symbol") == instrument.symbol)
+    if bars.is_empty():
+        return empty(TICKS), empty(QUOTES), bars
     rng = stream(seed, instrument.symbol, "ticks")
     trades = _Trades.of(bars, grid)
     price = _prices(bars, trades, instrument.tick, rng)
@@ -85,7 +87,7 @@ def _simulate_one(
              "exchange": pl.Series(VENUES).gather(rng.integers(0, len(VENUES), len(ts))),
              "conditions": None, "suspicious": False}  # fmt: skip
     quotes = {"symbol": instrument.symbol, "seq": seq, **_sides(price, instrument, rng)}
-    notional = np.add.reduceat(price * size, trades.first) if len(ts) else np.zeros(0)
+    notional = np.add.reduceat(price * size, trades.first)
     vwap = np.clip(notional / bars["volume"].to_numpy() * instrument.tick, bars["low"], bars["high"])
     return (
         _frame(ticks, ts, TICKS),
@@ -117,9 +119,9 @@ class _Trades:
     def split(self, volume: Floats, rng: np.random.Generator) -> Floats:
         """Whole sizes, one at least, that sum to each bar's volume."""
         share = np.cumsum(rng.standard_exponential(len(self.bar)))
-        before = np.concatenate([[0.0], share])[self.first[self.bar]] if len(self.bar) else share
-        last = self.first + self.count[self.first] - 1 if len(self.bar) else self.first
-        part = (share - before) / (share[last] - before[last])[self.bar] if len(self.bar) else share
+        before = np.concatenate([[0.0], share])[self.first[self.bar]]
+        last = self.first + self.count[self.first] - 1
+        part = (share - before) / (share[last] - before[last])[self.bar]
         filled = np.floor((volume[self.bar] - self.count) * part)
         return np.asarray(1 + filled - np.where(self.position == 0, 0.0, np.roll(filled, 1)))
 

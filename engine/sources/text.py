@@ -128,7 +128,8 @@ def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
     unquoted = pl.col("line").str.replace_all(_QUOTED, "")
     counted = lines.with_columns(
-        (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"), unquoted.str.contains('"').alias("open")
+        (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"),
+        unquoted.str.contains('"').alias("open"),
     )
     reason = (
         pl.when("open").then(pl.lit("a quoted cell does not end on its line"))
@@ -137,7 +138,11 @@ def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table
     judged = counted.with_columns(reason.alias("reason"))
     good, bad = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     text = "\n".join(good["line"]).encode()
-    read = _parsed(text, names, delimiter, quote='"') if good.height else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    read = (
+        _parsed(text, names, delimiter, quote='"')
+        if good.height
+        else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    )
     return Table(read.with_columns(good["row"]), rejects(bad.select("row", "line"), bad["reason"], source))
 
 

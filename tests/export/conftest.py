@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from sample import export
+from tests.export.sample import export
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import resource
+import signal
 import sys
 from pathlib import Path
 
 import polars as pl
 
+import engine.publish
+from engine.errors import ExportError
+from engine.export.dataset import write_dataset
 from engine.export.tables import TABLES
 
 WRITTEN_AT = dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -96,11 +102,9 @@ def ns(instant: dt.datetime) -> int:
     return int((instant - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1)) * 1000
 
 
-def export(target: Path, generation: int, **options: object) -> int:
-    from engine.export.dataset import write_dataset  # noqa: PLC0415 - a child may arm its faults first
-
+def export(target: Path, generation: int, symbols: list[str] | None = None, **options: object) -> int:
     return write_dataset(
-        target, tables(generation), store_id="s", store_revision=generation, written_at=WRITTEN_AT, **options
+        target, tables(generation, symbols), store_id="s", store_revision=generation, written_at=WRITTEN_AT, **options
     )
 
 
@@ -117,31 +121,38 @@ def counts(scan: dict[str, pl.LazyFrame]) -> dict[str, int]:
 EXPECTED_COUNTS = {name: frame.height for name, frame in tables(1).items()}
 
 
-if __name__ == "__main__":  # a child of the fault tests: FOLDER GENERATION KILL_AT_FSYNC(0: never) FILE_LIMIT(0: none)
-    import os
-    import resource
-    import signal
+# Text that Parquet makes small and the statistics of a log entry do not.
+LONG = ["a" * 20_000]
 
-    import engine.publish
-    from engine.errors import ExportError
 
-    folder, generation, kill_at, limit = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-    seen = 0
+def counting_fsync(kill_at: int) -> list[int]:
+    seen = [0]
     real = os.fsync
 
     def counted(handle: int) -> None:
-        global seen  # noqa: PLW0603
-        seen += 1
-        if seen == kill_at:
+        seen[0] += 1
+        if seen[0] == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         real(handle)
 
     engine.publish.os.fsync = counted
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    print("ready", flush=True)
+    return seen
+
+
+def main(folder: str, generation: str, kill_at: str, file_limit: str, symbols: str) -> int:
+    """A child of the fault tests: killed at its n-th fsync, or with files limited in size (0: neither)."""
+    seen = counting_fsync(int(kill_at))
+    if int(file_limit):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_limit), int(file_limit)))
+    print("ready", flush=True)  # noqa: T201
     try:
-        print(export(folder, generation), seen, flush=True)
+        revision = export(Path(folder), int(generation), LONG if symbols == "long" else None)
     except ExportError as error:
-        print("ExportError", str(error).splitlines()[0], getattr(error, "__notes__", ""), flush=True)
-        sys.exit(2)
+        print(error, getattr(error.__cause__, "__notes__", ""), flush=True)  # noqa: T201
+        return 2
+    print(revision, *seen, flush=True)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

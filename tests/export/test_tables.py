@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from sample import HOSTILE, framed, tables
+from tests.export.sample import HOSTILE, framed, tables
 
 from engine.errors import SchemaError
 from engine.export.tables import DATA_TABLES, SORT, TABLES, in_order, shaped
@@ -40,7 +40,9 @@ def test_shape_ticks_in_nanoseconds_keeps_them_beside():
 
 
 def test_shape_enum_and_narrow_integers_are_widened():
-    given = tables(1)["bars"].with_columns(pl.col("provenance").cast(pl.Enum(["source"])), pl.col("n_expected").cast(pl.UInt8))
+    given = tables(1)["bars"].with_columns(
+        pl.col("provenance").cast(pl.Enum(["source"])), pl.col("n_expected").cast(pl.UInt8)
+    )
     assert_frame_equal(shaped("bars", given), shaped("bars", tables(1)["bars"]))
 
 

@@ -1,0 +1,168 @@
+"""The main job on simulated sessions whose every fault is known: what was planned against what was found."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from engine.calendars import calendar
+from engine.errors import ParameterError
+from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.runtime.load import CalendarMap, LoadOptions, Progress
+from engine.runtime.run import Outcome, run
+from engine.sources.faults import EMPTY_KINDS, SPAN_KINDS, FaultPlan
+from engine.sources.feed import write_csv
+from engine.sources.synthetic import Instrument, Market, Simulation, simulate
+from engine.sql import sql
+
+CODE = "XNYS"
+FIRST, LAST = dt.date(2024, 11, 18), dt.date(2024, 12, 13)  # holds Thanksgiving and the early close after it
+DERIVED = ("5m", "15m", "30m", "1h", "1d", "1w")
+MARKET = (
+    Instrument("MEGA", price=180.0, trades_per_minute=300.0),
+    Instrument("LIQD", price=95.0, trades_per_minute=120.0),
+    Instrument("BANK", price=41.0, trades_per_minute=60.0),
+    Instrument("MIDC", price=27.5, trades_per_minute=25.0),
+    Instrument("RTLR", price=63.0, trades_per_minute=15.0),
+    Instrument("SMLL", price=12.4, trades_per_minute=6.0),
+    Instrument("THIN", price=8.1, trades_per_minute=2.0),
+    Instrument("RARE", price=33.0, trades_per_minute=0.8),
+)
+PLAN = FaultPlan(
+    missing_start=3, missing_middle=6, missing_end=3, absent_session=1, outage=1, halt=2, duplicate=40, conflict=8,
+    correction=12, late=25, off_grid=9, out_of_session=11, bad_row=10,
+)  # fmt: skip
+QUESTION = (
+    "SELECT symbol, session, position, bar_count AS bars, gap_start FROM gaps "
+    "WHERE interval = '1m' AND bar_count >= 10 ORDER BY bars DESC, symbol LIMIT 8"
+)
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demo did and what it shows.
+
+    Attributes
+    ----------
+    outcome : Outcome
+        Of the main job.
+    files, dataset : Path
+        The simulated vendor files, and the export.
+    comparison : DataFrame of `fault, planned, found, agrees`
+    question : str
+        An SQL question to the export.
+    answer : DataFrame
+        Its answer.
+    """
+
+    outcome: Outcome
+    files: Path
+    dataset: Path
+    comparison: pl.DataFrame
+    question: str
+    answer: pl.DataFrame
+
+    @property
+    def agrees(self) -> bool:
+        """Whether everything planned was found, and nothing else."""
+        return bool(self.comparison["agrees"].all())
+
+    def as_dict(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "files": str(self.files),
+            "dataset": str(self.dataset),
+            "comparison": self.comparison.to_dicts(),
+            "question": self.question,
+            "answer": self.answer.to_dicts(),
+        }
+
+
+def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> Demonstration:
+    """Simulate, write vendor files, run the main job on them, compare.
+
+    Parameters
+    ----------
+    target : Path
+        Folder for `files` and `export`; an earlier demo there is run again beside its files.
+    seed : int
+        Of the simulation.
+    """
+    files, dataset = target / "files", target / "export"
+    if files.exists() and any(files.iterdir()) and not (files / ".demo").exists():
+        raise ParameterError(f"export: {files} holds files that no demo wrote; valid: a new folder")
+    simulation = simulate(_grid(), Market(MARKET, seed), PLAN)
+    _write(simulation, files)
+    options = LoadOptions(CalendarMap(CODE), derive=tuple(map(Interval.parse, DERIVED)), dates=(FIRST, LAST))
+    outcome = run([files], options, dataset, progress)
+    return Demonstration(outcome, files, dataset, compare(simulation, outcome), QUESTION, sql(dataset, QUESTION))
+
+
+def compare(simulation: Simulation, outcome: Outcome) -> pl.DataFrame:
+    """Planned faults against what the store holds.
+
+    Returns
+    -------
+    DataFrame of `fault` (String), `planned, found` (Int64), `agrees` (Boolean)
+    """
+    tables = outcome.session.snapshot().tables()
+    base = {name: tables[name].filter(pl.col("interval") == "1m") for name in ("bars", "gaps", "quality")}
+    planned = simulation.truth.group_by("kind").len()
+    counts = {kind: int(count) for kind, count in planned.iter_rows()}
+    covered = _covered(simulation.truth, base["gaps"])
+    found: dict[str, int] = {kind: covered.get(kind, 0) for kind in SPAN_KINDS}
+    conflict = tables["rejects"]["reason"].str.starts_with("conflict")
+    found |= {name: int(base["quality"][f"{name}s"].sum()) for name in ("duplicate", "correction")}
+    found |= {name: int(base["quality"][name].sum()) for name in ("off_grid", "out_of_session")}
+    found |= {"conflict": int(conflict.sum()), "bad_row": int((~conflict).sum())}
+    found["late"] = _in_place(simulation, base["bars"])
+    rows = [(kind.replace("_", " "), counts.get(kind, 0), found[kind]) for kind in found]
+    rows.append(("slots without a bar", _empty_slots(simulation), int(base["quality"]["missing"].sum())))
+    frame = pl.DataFrame(rows, schema={"fault": pl.String, "planned": pl.Int64, "found": pl.Int64}, orient="row")
+    return frame.with_columns((pl.col("planned") == pl.col("found")).alias("agrees"))
+
+
+def _grid() -> SessionGrid:
+    return SessionGrid.build(calendar(CODE).segments(FIRST, LAST), "1m", GridSpec(CODE))
+
+
+def _write(simulation: Simulation, files: Path) -> None:
+    """The feed as a vendor would deliver it: the session's files, and corrections in a later drop."""
+    numbers = simulation.truth.filter(pl.col("kind") == "correction")["fault"]
+    repaired = simulation.rows["fault"].is_in(numbers.implode()).fill_null(value=False)
+    wrong_first = simulation.rows.with_columns(pl.int_range(pl.len()).alias("at")).filter(repaired).group_by("fault").agg(pl.col("at").min())
+    is_first = pl.int_range(simulation.rows.height, eager=True).is_in(wrong_first["at"].implode())
+    write_csv(simulation.rows.filter(~repaired | is_first), files / "1-session")
+    write_csv(simulation.rows.filter(repaired & ~is_first), files / "2-corrections")
+    (files / ".demo").touch()
+
+
+def _covered(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, int]:
+    """How many planned stretches of each kind lie within a stored gap."""
+    spans = truth.filter(pl.col("kind").is_in(SPAN_KINDS)).with_row_index("at")
+    held = spans.join(gaps.select("symbol", "gap_start", "gap_end"), on="symbol").filter(
+        (pl.col("gap_start") <= pl.col("start")) & (pl.col("gap_end") >= pl.col("end"))
+    )
+    return {kind: int(count) for kind, count in held.unique("at").group_by("kind").len().iter_rows()}
+
+
+def _in_place(simulation: Simulation, bars: pl.DataFrame) -> int:
+    """How many bars that came late stand where they belong, with their values."""
+    late = simulation.truth.filter(pl.col("kind") == "late").select("symbol", pl.col("start").alias("ts"))
+    values = ["symbol", "ts", "open", "high", "low", "close", "volume"]
+    true = simulation.clean.join(late, on=["symbol", "ts"], how="semi").select(values)
+    return true.join(bars.select(values), on=values, how="semi").height
+
+
+def _empty_slots(simulation: Simulation) -> int:
+    """Slots that can hold no bar: those without a trade, and those of a planned stretch or spoiled row."""
+    empty = simulation.truth.filter(pl.col("kind").is_in(EMPTY_KINDS))
+    lost = simulation.clean.join(empty.select("symbol", "start", "end", "kind"), on="symbol").filter(
+        (pl.col("ts") >= pl.col("start")) & (pl.col("ts") < pl.col("end"))
+    )
+    halted = empty.filter(pl.col("kind") == "halt")["bar_count"].sum()
+    return lost.unique(["symbol", "ts"]).height + simulation.no_trade.height + int(halted)

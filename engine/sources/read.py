@@ -1,0 +1,75 @@
+"""One door from a file to its batches, whatever the format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.errors import SourceError
+from engine.sources import archive
+from engine.sources.batch import Batch, SourceFile
+from engine.sources.dbn import read_dbn
+from engine.sources.frames import read_parquet
+from engine.sources.lean import read_lean
+from engine.sources.names import named
+from engine.sources.options import ReadOptions
+from engine.sources.rows import Origin
+from engine.sources.text import read_text
+
+
+def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
+    """Conformed rows of one file.
+
+    Parameters
+    ----------
+    file : SourceFile
+        As `scan` found it.
+    options : ReadOptions, optional
+        How to read it.
+
+    Returns
+    -------
+    list of Batch
+        One per kind of rows; of a zip of text files, one per member.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read; the message names file and reason.
+    """
+    options = options or ReadOptions()
+    try:
+        return _read(file, options)
+    except OSError as error:
+        raise SourceError(file.path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _read(file: SourceFile, options: ReadOptions) -> list[Batch]:
+    if file.format == "lean":
+        return _noted(file, [read_lean(file.path, options, file.qualifier)])
+    if file.format == "dbn":
+        return _noted(file, read_dbn(file.path, options, file.qualifier))
+    if file.format == "parquet":
+        return [read_parquet(file.path, options, file.qualifier)]
+    return _read_text(file, options)
+
+
+def _read_text(file: SourceFile, options: ReadOptions) -> list[Batch]:
+    digest = archive.sha256(file.path)
+    with file.path.open("rb") as opened:
+        is_zip = opened.read(4) in (archive.ZIP, archive.EMPTY_ZIP)
+    if not is_zip:
+        origin = Origin(str(file.path), digest, named(file.path), options, file.qualifier)
+        return [read_text(archive.content(file.path, options), origin)]
+    names = archive.member_names(file.path, options)
+    blocks = archive.members(file.path, names, options)
+    origins = [
+        Origin(f"{file.path}!{name}", digest, named(file.path.parent / name), options, file.qualifier) for name in names
+    ]
+    return [read_text(block, origin) for block, origin in zip(blocks, origins, strict=True)]
+
+
+def _noted(file: SourceFile, batches: list[Batch]) -> list[Batch]:
+    if not file.qualifier:
+        return batches
+    note = f"named {file.symbol}{file.qualifier}: other files hold {file.symbol} of another market"
+    return [replace(batch, notes=(*batch.notes, note)) for batch in batches]

@@ -1,0 +1,177 @@
+"""Which files are data: folders are walked, formats told by content and name, namesakes kept apart.
+
+1. `_walked` lists files in the order of their paths, hidden ones left out.
+2. `_found` tells a file's format by its first bytes, and what it is by its name and place.
+3. `_apart` gives the same symbol of two markets two names (`EURUSD@FXCM`, `EURUSD@OANDA`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engine.errors import SourceError
+from engine.sources import archive, dbn, lean
+from engine.sources.batch import Problem, SourceFile
+from engine.sources.lean_layout import CONTRACTS
+from engine.sources.names import named
+from engine.sources.options import ReadOptions
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".dat")
+DATA_SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".pq", ".zip", ".gz", ".zst", ".zstd", ".dbn")
+OTHER_NAMES = ("readme", "license", "licence", "notice", "changelog")
+OTHER_FOLDERS: Mapping[str, str] = {
+    "map_files": "ticker map",
+    "factor_files": "adjustment factors",
+    "market-hours": "vendor's calendar",
+    "symbol-properties": "symbol properties",
+}
+
+
+def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
+    """Find data files.
+
+    Parameters
+    ----------
+    paths : sequence of Path or str
+        Files, and folders that are walked recursively.
+    options : ReadOptions, optional
+        `format` wins over what files look like; files of `symbols` and `price_types` not asked for are passed over.
+
+    Returns
+    -------
+    files : list of SourceFile
+        Sorted by path, each once.
+    problems : list of Problem
+        What cannot be read, and (`ignored`) what is no data; sorted by path.
+    """
+    options = options or ReadOptions()
+    files: list[SourceFile] = []
+    problems: list[Problem] = []
+    for path, is_given in sorted(_listed(paths).items()):
+        found = _found(path, options, is_given=is_given)
+        if isinstance(found, SourceFile):
+            files.append(found)
+        else:
+            problems.append(found)
+    apart = _apart(files)
+    wanted = [file for file in apart if _may_hold(file, options)]
+    problems += [
+        Problem(str(file.path), "not asked for", ignored=True) for file in apart if not _may_hold(file, options)
+    ]
+    return wanted, sorted(problems, key=lambda problem: problem.path)
+
+
+def _listed(paths: Iterable[Path | str]) -> dict[Path, bool]:
+    # Each path once, and whether it was named itself: then it is meant to be data.
+    listed: dict[Path, bool] = {}
+    for path in map(Path, paths):
+        for found in _walked(path) if path.is_dir() else (path,):
+            listed[found] = listed.get(found, False) or found == path
+    return listed
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            # A link to a folder above would never end.
+            if not entry.is_symlink():
+                yield from _walked(entry)
+        else:
+            yield entry
+
+
+def _found(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
+    other = None if is_given else _other(path)
+    if other is not None:
+        return Problem(str(path), other, ignored=True)
+    if not path.exists():
+        return Problem(str(path), "no such file or folder")
+    try:
+        return _identified(path, options, is_given=is_given)
+    except (SourceError, OSError) as error:
+        reason = error.reason if isinstance(error, SourceError) else f"cannot be read: {error.strerror or error}"
+        return Problem(str(path), reason)
+
+
+def _identified(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
+    head = archive.head(path)
+    name = options.format or _format(path, head)
+    if name == "lean":
+        return lean.source_file(path) or Problem(str(path), "not in Lean's folder layout")
+    if name == "dbn":
+        header = dbn.peeked(head)
+        if header is None:
+            return Problem(str(path), "is no Databento Binary Encoding")
+        reason = dbn.skipped(header)
+        return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, header)
+    if name is None:
+        return Problem(str(path), "no format of ours by its first bytes; give --format", ignored=not is_given)
+    known = named(path)
+    return SourceFile(
+        path=path,
+        format=name,
+        interval=options.interval or known.interval,
+        symbol=options.symbol or known.symbol,
+        price_type=options.price_type or known.price_type,
+    )
+
+
+def _format(path: Path, head: bytes) -> str | None:
+    if head.startswith(archive.PARQUET):
+        return "parquet"
+    if head.startswith(archive.DBN) and dbn.peeked(head) is not None:
+        return "dbn"
+    if head.startswith((archive.ZIP, archive.EMPTY_ZIP)):
+        return "lean" if lean.source_file(path) else "csv"
+    if lean.source_file(path) is not None:
+        return "lean"  # a damaged zip of that layout: its reader says what is wrong
+    is_text = b"\0" not in head
+    return "csv" if is_text and _suffixes(path) & set(DATA_SUFFIXES) else None
+
+
+def _suffixes(path: Path) -> set[str]:
+    return {suffix.lower() for suffix in path.suffixes}
+
+
+def _other(path: Path) -> str | None:
+    """Why a file found in a folder is no market data."""
+    for folder, what in OTHER_FOLDERS.items():
+        if folder in path.parts[:-1]:
+            return what
+    if path.stem.lower().startswith(OTHER_NAMES):
+        return "about the data"
+    return None if _suffixes(path) & set(DATA_SUFFIXES) else f"no data file by its name ({path.suffix or 'no suffix'})"
+
+
+def _apart(files: Sequence[SourceFile]) -> list[SourceFile]:
+    places: dict[tuple[str | None, bool], set[tuple[str | None, str | None]]] = {}
+    for file in files:
+        places.setdefault(_name(file), set()).add((file.market, file.security))
+    return [replace(file, qualifier=_qualifier(file, places[_name(file)])) for file in files]
+
+
+def _name(file: SourceFile) -> tuple[str | None, bool]:
+    return file.symbol, file.security in CONTRACTS
+
+
+def _qualifier(file: SourceFile, places: set[tuple[str | None, str | None]]) -> str:
+    if file.symbol is None or file.market is None or len(places) == 1:
+        return ""
+    markets = {market for market, _ in places}
+    kinds = {security for market, security in places if market == file.market}
+    parts = [file.market] if len(markets) > 1 else []
+    parts += [file.security] if len(kinds) > 1 and file.security else []
+    return "@" + ".".join(part.upper() for part in parts)
+
+
+def _may_hold(file: SourceFile, options: ReadOptions) -> bool:
+    if options.price_types and file.price_type is not None and file.price_type not in options.price_types:
+        return False
+    if not options.symbols or file.symbol is None or file.format in ("csv", "parquet"):
+        return True
+    roots = {symbol.split(".")[0].split("@")[0] for symbol in options.symbols}
+    return options.wants(file.symbol + file.qualifier) or (file.security in CONTRACTS and file.symbol in roots)

@@ -1,0 +1,84 @@
+"""The expected slots of a grid as arrays, for simulations that draw something in each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.grid import SessionGrid
+from engine.schema import TS
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Run = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The expected slots of a grid in order of time, as arrays; times are microseconds since 1970, UTC.
+
+    Attributes
+    ----------
+    starts, ends : array of int64
+        Of each slot; the end is exclusive.
+    segment : array of int64
+        Number of each slot's segment.
+    bounds : array of int64
+        First slot of each segment, and at last the number of slots.
+    session : array of int64
+        Number of each segment's session.
+    dates : Series of Date
+        Trade date of each session.
+    """
+
+    starts: Ints
+    ends: Ints
+    segment: Ints
+    bounds: Ints
+    session: Ints
+    dates: pl.Series
+
+    @classmethod
+    def of(cls, grid: SessionGrid) -> Slots:
+        """List the slots of an intraday grid's chosen segments."""
+        due = grid.due()
+        sizes = due["slots"].to_numpy().astype(np.int64)
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        segment = np.repeat(np.arange(len(sizes)), sizes)
+        ordinal = due["ordinal"].gather(segment)
+        slot = pl.Series((np.arange(bounds[-1]) - bounds[segment]).astype(np.int32))
+        session = due["session"].rle_id().to_numpy().astype(np.int64)
+        starts, ends = grid.starts(ordinal, slot), grid.ends(ordinal, slot)
+        return cls(micros(starts), micros(ends), segment, bounds, session, due["session"].unique(maintain_order=True))
+
+    def segments_of(self, session: int) -> Run:
+        """First segment of a session, and the one after its last."""
+        first, end = np.searchsorted(self.session, [session, session + 1])
+        return int(first), int(end)
+
+    def slots_of(self, session: int) -> Run:
+        """First slot of a session, and the one after its last."""
+        first, end = self.segments_of(session)
+        return int(self.bounds[first]), int(self.bounds[end])
+
+    def run_of(self, segment: int) -> Run:
+        """First slot of a segment, and the one after its last."""
+        return int(self.bounds[segment]), int(self.bounds[segment + 1])
+
+    def later(self, slot: Ints, delay: Ints) -> Ints:
+        """Go so many slots ahead, or to the last one of the segment."""
+        return np.asarray(np.minimum(slot + delay, self.bounds[self.segment[slot] + 1] - 1))
+
+
+def instants(since_1970: Ints | pl.Series) -> pl.Series:
+    """Make a Series of `schema.TS` from microseconds since 1970, UTC."""
+    series = since_1970 if isinstance(since_1970, pl.Series) else pl.Series(since_1970)
+    return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def micros(ts: pl.Series) -> Ints:
+    """Read a Series of `schema.TS` as microseconds since 1970, UTC."""
+    return ts.cast(TS).to_physical().to_numpy()
