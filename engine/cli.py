@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -44,16 +45,24 @@ Export = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that --exp
 @app.command()
 def run(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files, or folders that are searched.")],
-    calendar: Annotated[str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")] = None,
+    calendar: Annotated[
+        str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")
+    ] = None,
     calendar_map: Annotated[Path | None, typer.Option(help="TOML with calendars by symbol pattern.")] = None,
-    interval: Annotated[str | None, typer.Option(help="Base interval; default 1m where there is one, else the finest.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Base interval; default 1m where there is one, else the finest.")
+    ] = None,
     derive: Annotated[str, typer.Option(help="Derived intervals.")] = "5m,15m,1h,1d",
     symbols: Annotated[str | None, typer.Option(help="Keep only these, by comma.")] = None,
     price_type: Annotated[str | None, typer.Option(help="Keep only these series: last,bid,ask,mid.")] = None,
     start: Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")] = None,
-    segments: Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")] = None,
-    source_format: Annotated[str | None, typer.Option("--format", help="csv, parquet, lean or dbn, whatever it looks like.")] = None,
+    segments: Annotated[
+        str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")
+    ] = None,
+    source_format: Annotated[
+        str | None, typer.Option("--format", help="csv, parquet, lean or dbn, whatever it looks like.")
+    ] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")] = None,
     stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
     align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
@@ -117,7 +126,7 @@ def demo(
         return
     _show_run(shown.outcome, shown.dataset, None, as_json=False)
     _print_frame("Planned faults against what was found", shown.comparison)
-    _print(f"\nengine sql {shown.dataset} \"{shown.question}\"")
+    _print(f'\nengine sql {shown.dataset} "{shown.question}"')
     _print_frame("", shown.answer)
     if not shown.agrees:
         raise typer.Exit(1)
@@ -168,7 +177,6 @@ def gaps(
         venue_time(found, "gap_end").alias("to"), "bar_count", "position", "state",
     )  # fmt: skip
     _print_rows(f"{found.height} gaps, {found['bar_count'].sum()} bars missing", shown, limit, as_json=as_json)
-
 
 
 @app.command()
@@ -234,7 +242,9 @@ def calendars(
         segments["segment_open"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("opens"),
         segments["segment_close"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("closes"),
     ).select("session", "segment", "opens", "closes", "segment_open", "segment_close")
-    _print_rows(f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json)
+    _print_rows(
+        f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json
+    )
 
 
 @app.callback(invoke_without_command=True)
@@ -264,7 +274,9 @@ def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None
     from engine.report.tables import by_series, worst
 
     snapshot = outcome.session.snapshot()
-    tables = {name: frame for name, frame in snapshot.tables().items() if name in ("quality", "gaps", "symbols", "calendars")}
+    tables = {
+        name: frame for name, frame in snapshot.tables().items() if name in ("quality", "gaps", "symbols", "calendars")
+    }
     series = by_series(tables["quality"], tables["gaps"], tables["symbols"])
     bad = worst(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
     loaded = outcome.loaded
@@ -287,11 +299,13 @@ def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None
     for row in tables["calendars"].iter_rows(named=True):
         _print(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     _print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
-    _print_list("note", loaded.notes)
+    _print_list("note", _together(loaded.notes))
     _print_list("could not be read", [f"{path}: {why}" for path, why in problems])
 
 
-def _table(out: Path, name: str, symbols: str | None, interval: str | None) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+def _table(
+    out: Path, name: str, symbols: str | None, interval: str | None
+) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     import polars as pl
 
     from engine.export.dataset import open_dataset
@@ -343,6 +357,18 @@ def _cell(value: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
+def _together(notes: Iterable[str]) -> list[str]:
+    """Notes that say the same of several files, once."""
+    places: dict[str, list[str]] = {}
+    for note in notes:
+        place, _, text = note.partition(": ")
+        places.setdefault(text or place, []).append(place)
+    return [
+        f"{where[0]}: {text}" + (f" (and {len(where) - 1} more like it)" if len(where) > 1 else "")
+        for text, where in places.items()
+    ]
+
+
 def _print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text
     for line in lines[:most]:
         _print(f"{what}: {line}")
@@ -374,7 +400,12 @@ class _progress:  # noqa: N801 - used as a function
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+            TextColumn("reading"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
         )
         self._task = self._bar.add_task("reading")
         self._bar.start()
@@ -399,7 +430,9 @@ def _pairs(text: str | None) -> dict[str, str | int]:
     for word in _words(text):
         ours, equals, theirs = word.partition("=")
         if not equals or not theirs:
-            raise _usage(f"--columns: received {word!r}; valid: our name = theirs, as in ts=Date,close=Last or ts=1,close=5")
+            raise _usage(
+                f"--columns: received {word!r}; valid: our name = theirs, as in ts=Date,close=Last or ts=1,close=5"
+            )
         pairs[ours] = int(theirs) if theirs.isdecimal() else theirs
     return pairs
 

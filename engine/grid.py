@@ -141,7 +141,9 @@ class SessionGrid:
         in_slot = inside & self._chosen[safe]
         if exact:
             in_slot &= (past - slot * self._step == 0) | (at == self._opens[safe])
-        session = np.where(inside, self._days[safe], self._nearest_days(at, safe)) if not inside.all() else self._days[safe]
+        session = (
+            np.where(inside, self._days[safe], self._nearest_days(at, safe)) if not inside.all() else self._days[safe]
+        )
         return pl.DataFrame(
             {
                 "session": pl.Series(session.astype(np.int32)).cast(pl.Date),
@@ -153,13 +155,13 @@ class SessionGrid:
     def starts(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
         """Inclusive start of each slot, Datetime[us, UTC]."""
         row = self._rows(ordinal)
-        begin = self._opens[row] - self._leads[row] + slot.to_numpy().astype(np.int64) * self._step
+        begin = self._origins[row] + slot.to_numpy() * np.int64(self._step)
         return _instants(np.maximum(begin, self._opens[row]), "ts")
 
     def ends(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
         """Exclusive end of each slot, cut at the segment's close, Datetime[us, UTC]."""
         row = self._rows(ordinal)
-        end = self._opens[row] - self._leads[row] + (slot.to_numpy().astype(np.int64) + 1) * self._step
+        end = (self._origins + self._step)[row] + slot.to_numpy() * np.int64(self._step)
         return _instants(np.minimum(end, self._closes[row]), "ts_end")
 
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
@@ -186,7 +188,7 @@ class SessionGrid:
 
     def sessions(self, ordinal: pl.Series) -> pl.Series:
         """Trade date of each segment or period (of a week or month: its last scheduled session), Date."""
-        return pl.Series("session", self._days[self._rows(ordinal)].astype(np.int32)).cast(pl.Date)
+        return pl.Series("session", self._days.astype(np.int32)[self._rows(ordinal)]).cast(pl.Date)
 
     def labels(self, sessions: pl.Series) -> pl.Series:
         """The session that each trade date counts for at this interval: itself, or its week's or month's last, Date."""
@@ -215,25 +217,27 @@ class SessionGrid:
         if coarser.interval.is_intraday:
             return self._intraday_windows(places, coarser)
         ordinal = places["ordinal"].to_numpy()
-        period = np.searchsorted(coarser._first_days, ordinal // SEGMENTS_PER_SESSION, side="right") - 1  # noqa: SLF001
+        period = np.searchsorted(coarser._first_days, ordinal // SEGMENTS_PER_SESSION, side="right") - 1
         folded = np.ones(len(ordinal), bool)
         if self.interval.is_intraday and not self._folded_daily.all():
             folded = self._folded_daily[self._rows(places["ordinal"])]
         return pl.DataFrame(
-            {"ordinal": _masked(coarser._ordinals[period], folded), "slot": _masked(np.zeros(len(period), np.int64), folded)}  # noqa: SLF001
+            {
+                "ordinal": _masked(coarser._ordinals[period], folded),
+                "slot": _masked(np.zeros(len(period), np.int64), folded),
+            }
         )
 
     def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
         """How many slots of `finer` each place of this grid holds, Int32."""
         row = self._rows(places["ordinal"])
         if not self.interval.is_intraday:
-            return pl.Series("n_expected", self._held(finer)[row].astype(np.int32))
-        ratio = self._step // finer._step  # noqa: SLF001
-        ahead = (self._leads - finer._leads)[row] // finer._step  # noqa: SLF001
-        slot = places["slot"].to_numpy().astype(np.int64)
-        first = np.maximum(slot * ratio - ahead, 0)
-        last = np.minimum((slot + 1) * ratio - ahead, finer._slots[row])  # noqa: SLF001
-        return pl.Series("n_expected", (last - first).astype(np.int32))
+            return pl.Series("n_expected", self._held(finer).astype(np.int32)[row])
+        ratio = np.int32(self._step // finer._step)
+        ahead = ((self._leads - finer._leads) // finer._step).astype(np.int32)[row]
+        first = places["slot"].to_numpy() * ratio - ahead
+        last = np.minimum(first + ratio, finer._slots.astype(np.int32)[row])
+        return pl.Series("n_expected", last - np.maximum(first, 0))
 
     def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
         """Chosen segments and how many of their slots are over at `as_of` (all of them, when None).
@@ -268,6 +272,10 @@ class SessionGrid:
         return self.table["lead"].to_numpy()
 
     @cached_property
+    def _origins(self) -> Ints:
+        return self._opens - self._leads
+
+    @cached_property
     def _slots(self) -> Ints:
         return self.table["slots"].to_numpy().astype(np.int64)
 
@@ -296,8 +304,15 @@ class SessionGrid:
         # A period is one slot however long, so any step beyond the longest one will do.
         return self.interval.step_us if self.interval.is_intraday else 400 * DAY_US
 
+    @cached_property
+    def _row_of(self) -> Ints:
+        row_of = np.full(self._ordinals[-1] - self._ordinals[0] + 1, len(self._ordinals), np.int64)
+        row_of[self._ordinals - self._ordinals[0]] = np.arange(len(self._ordinals))
+        return row_of
+
     def _rows(self, ordinal: pl.Series) -> Ints:
-        return np.searchsorted(self._ordinals, ordinal.to_numpy())
+        # A table by ordinal, 16 entries a day: a search costs ten times as much.
+        return self._row_of[ordinal.to_numpy() - self._ordinals[0].astype(np.int32)]
 
     def _nearest_days(self, at: Ints, before: Ints) -> Ints:
         after = np.minimum(before + 1, len(self._opens) - 1)
@@ -337,18 +352,18 @@ class SessionGrid:
         return _instants(np.where(fits, self._opens[period], _micros(ts)), ts.name)
 
     def _intraday_windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
-        ratio = coarser._step // self._step  # noqa: SLF001
+        ratio = coarser._step // self._step
         slot = pl.col("slot")
-        if self._leads.any() or coarser._leads.any():  # noqa: SLF001
-            ahead = (coarser._leads - self._leads) // self._step  # noqa: SLF001
+        if self._leads.any() or coarser._leads.any():
+            ahead = (coarser._leads - self._leads) // self._step
             slot = slot + pl.Series(ahead[self._rows(places["ordinal"])].astype(np.int32))
         return places.select("ordinal", (slot // ratio).cast(pl.Int32).alias("slot"))
 
     def _held(self, finer: SessionGrid) -> Ints:
         """Slots of `finer` in each period of this grid."""
-        member = finer._folded_daily  # noqa: SLF001
-        period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1  # noqa: SLF001
-        return np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)  # noqa: SLF001
+        member = finer._folded_daily
+        period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1
+        return np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)
 
 
 def session_of(ordinal: pl.Expr) -> pl.Expr:

@@ -61,9 +61,7 @@ class Interval:
         """The intraday interval of so many seconds."""
         shown = text if text is not None else f"{seconds}s"
         if not 0 < seconds < SECONDS["d"]:
-            raise IntervalError(
-                f"interval: received {shown!r}, which is not between 1s and one day; valid: {VALID}"
-            )
+            raise IntervalError(f"interval: received {shown!r}, which is not between 1s and one day; valid: {VALID}")
         unit = next(u for u in ("h", "m", "s") if seconds % SECONDS[u] == 0)
         return cls(seconds // SECONDS[unit], unit)
 

@@ -104,7 +104,7 @@ class Panel:
         counts = _sum_counts([within, against])
         if written.is_empty():
             return Upsert(self, written, counts, conflicts)
-        parts = tuple(part for part in self.parts if part.height) + (written.select(self.parts[0].columns),)
+        parts = (*tuple(part for part in self.parts if part.height), written.select(self.parts[0].columns))
         grown = Panel(parts, self.key, self.values, self.overlapping or replaces)
         return Upsert(grown._tiered(), written, counts, conflicts)
 
@@ -160,7 +160,9 @@ def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping:
     if not _is_sorted(whole, key):
         whole = whole.sort(key, maintain_order=True)
     if overlapping:
-        whole = whole.filter(reduce(or_, (pl.col(name) != pl.col(name).shift(-1) for name in key)).fill_null(value=True))
+        whole = whole.filter(
+            reduce(or_, (pl.col(name) != pl.col(name).shift(-1) for name in key)).fill_null(value=True)
+        )
     return whole.rechunk()
 
 
@@ -177,9 +179,13 @@ def _is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
     return bool(rows.select(ahead.slice(1).all()).item())
 
 
-def _settle(rows: pl.DataFrame, key: tuple[str, ...], values: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def _settle(
+    rows: pl.DataFrame, key: tuple[str, ...], values: tuple[str, ...]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Sorted rows with one left per key; counts of repeats and replacements between batches; losers within one."""
-    same_key = reduce(lambda a, b: a & b, (pl.col(name) == pl.col(name).shift(-1) for name in key)).fill_null(value=False)
+    same_key = reduce(lambda a, b: a & b, (pl.col(name) == pl.col(name).shift(-1) for name in key)).fill_null(
+        value=False
+    )
     flagged = rows.select(same_key.alias("again"))["again"]
     if not flagged.any():
         return rows, _no_counts(), rows.clear()

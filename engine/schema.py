@@ -207,9 +207,7 @@ def _given(frame: pl.DataFrame) -> list[str]:
     return [name for name in frame.columns if name.startswith("given:")]
 
 
-def _reasons(
-    parsed: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], rules: Rules
-) -> dict[str, pl.Expr]:
+def _reasons(parsed: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], rules: Rules) -> dict[str, pl.Expr]:
     reasons = {f"{name}: missing or unreadable": pl.col(name).is_null() for name in REQUIRED[kind]}
     reasons |= {
         f"{name.removeprefix('given:')}: unreadable": pl.col(name) & pl.col(name.removeprefix("given:")).is_null()

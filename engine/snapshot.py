@@ -297,19 +297,27 @@ class Snapshot:
             return bars_view(rows, None, key.interval, key.origin, self.series, self.as_of)
         if key.origin == "derived" and self.incomplete == "drop":
             rows = rows.filter("complete")
-        return bars_view(rows, self.grid(key.spec, key.interval or AXIS), key.interval, key.origin, self.series, self.as_of)
+        return bars_view(
+            rows, self.grid(key.spec, key.interval or AXIS), key.interval, key.origin, self.series, self.as_of
+        )
 
     def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """Quotes, ticks or open interest with names."""
         rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [QUOTE_SERIES[key.kind]]))
         return named(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance", "revision")
 
-    def bars(self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
+    def bars(
+        self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
+    ) -> pl.DataFrame:
         """The `bars` table: every series, or those of one symbol, interval or price type."""
         wanted = None if interval is None else Interval.parse(interval)
         keys = [k for k in self.panels if k.kind == "bars" and wanted in (None, k.interval)]
-        frames = [self.bars_of(k, symbol and [symbol], price_type and [price_type]) for k in sorted(keys, key=_key_order)]
-        return pl.concat(frames) if frames else bars_view(empty(PANELS["bars"]), None, None, "source", self.series, None)
+        frames = [
+            self.bars_of(k, symbol and [symbol], price_type and [price_type]) for k in sorted(keys, key=_key_order)
+        ]
+        return (
+            pl.concat(frames) if frames else bars_view(empty(PANELS["bars"]), None, None, "source", self.series, None)
+        )
 
     def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """The `gaps` table, of all symbols or of some."""
@@ -398,7 +406,9 @@ class Snapshot:
             "rejects": pl.concat([empty(REJECTS), *self.rejects]),
         }
 
-    def _stored(self, columns: Sequence[str], frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None) -> pl.DataFrame:
+    def _stored(
+        self, columns: Sequence[str], frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
+    ) -> pl.DataFrame:
         series = None if symbols is None else self.series_of(symbols)
         parts = [
             named(f if series is None else f.filter(pl.col("series").is_in(series)), self.series)

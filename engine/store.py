@@ -27,7 +27,20 @@ from engine.grid import GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
 from engine.panel import KEY, TICK_KEY, Upsert, panel
 from engine.schema import PROVENANCE, REJECTS, ROWS, TS, Kind, empty, ordered, rejects
-from engine.snapshot import AXIS, BAR_VALUES, LOGGED, MARKS, PANELS, PLACED, QUOTE_SERIES, Incomplete, PanelKey, Snapshot, SymbolSessionData, layout
+from engine.snapshot import (
+    AXIS,
+    BAR_VALUES,
+    LOGGED,
+    MARKS,
+    PANELS,
+    PLACED,
+    QUOTE_SERIES,
+    Incomplete,
+    PanelKey,
+    Snapshot,
+    SymbolSessionData,
+    layout,
+)
 from engine.views import named
 
 PADDING = dt.timedelta(days=40)  # a whole month around the data, so that weeks and months at its edges are whole
@@ -143,7 +156,9 @@ class SessionData:
         """Derived intervals of each symbol that has any."""
         return {name: list(d.derived_intervals) for name, d in self._state.symbols.items() if d.derived_intervals}
 
-    def bars(self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
+    def bars(
+        self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
+    ) -> pl.DataFrame:
         """The `bars` table as it is now; see `Snapshot.bars`."""
         return self._state.bars(symbol, interval, price_type)
 
@@ -203,7 +218,10 @@ class SessionData:
         whole = _stack(frames, kind, provenance)
         with self._lock:
             groups = self._by_axis(whole, spec) if whole.height else []
-            done = [self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates) for axis, part in groups]
+            done = [
+                self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates)
+                for axis, part in groups
+            ]
             refused = pl.concat([empty(REJECTS), *(_conflicts(one.conflicts, self._state.series) for one in done)])
             self.add_rejects(refused)
             counts = pl.concat([one.counts for one in done]).sum() if done else None
@@ -242,7 +260,9 @@ class SessionData:
             new = pairs.join(self._state.series, on=["symbol", "price_type"], how="anti", maintain_order="left")
             numbers = pl.int_range(self._next_series, self._next_series + new.height, dtype=pl.Int32, eager=True)
             self._next_series += new.height
-            self._swap(series=pl.concat([self._state.series, new.select(numbers.alias("series"), "symbol", "price_type")]))
+            self._swap(
+                series=pl.concat([self._state.series, new.select(numbers.alias("series"), "symbol", "price_type")])
+            )
             return pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
 
     def write_derived(self, interval: Interval, spec: GridSpec, rows: pl.DataFrame) -> int:
@@ -255,8 +275,12 @@ class SessionData:
         """
         key = PanelKey("bars", interval, "derived", spec)
         with self._lock:
-            whole = rows.with_columns(pl.lit(0, pl.Int32).alias("batch"), pl.lit(self.revision + 1, pl.Int64).alias("revision"))
-            return self._insert(key, ordered(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")).written.height
+            whole = rows.with_columns(
+                pl.lit(0, pl.Int32).alias("batch"), pl.lit(self.revision + 1, pl.Int64).alias("revision")
+            )
+            return self._insert(
+                key, ordered(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")
+            ).written.height
 
     def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, scope: pl.DataFrame | None = None) -> None:
         """Store the gaps of one interval: all of them, or those of the sessions in `scope` (`series, session`)."""
@@ -342,14 +366,24 @@ class SessionData:
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
         state = self._state
         shape = layout(key)
-        held = state.panels.get(key) or panel(PANELS[shape], TICK_KEY if "seq" in PANELS[shape] else KEY, _values(shape))
+        held = state.panels.get(key) or panel(
+            PANELS[shape], TICK_KEY if "seq" in PANELS[shape] else KEY, _values(shape)
+        )
         done = held.upsert(rows)
         changed = {"panels": {**state.panels, key: done.panel}}
         if done.counts.height:
             total = pl.concat([state.counts[key], done.counts]) if key in state.counts else done.counts
             changed["counts"] = {**state.counts, key: total.group_by("series", "session", maintain_order=True).sum()}  # type: ignore[dict-item]
         if done.written.height:
-            self._swap(revision=state.revision + 1, **self._logged(key, key.kind, done.written.with_columns(pl.col("ts").alias("first_ts"), pl.col("ts").alias("last_ts"))), **changed)
+            self._swap(
+                revision=state.revision + 1,
+                **self._logged(
+                    key,
+                    key.kind,
+                    done.written.with_columns(pl.col("ts").alias("first_ts"), pl.col("ts").alias("last_ts")),
+                ),
+                **changed,
+            )
         else:
             self._swap(**changed)
         return done

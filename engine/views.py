@@ -54,7 +54,9 @@ SYMBOLS_VIEW = {
 
 def named(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     """Rows with `symbol` and `price_type` of their `series` in front, in the same order."""
-    return rows.join(series, on="series", how="left", maintain_order="left").select("symbol", "price_type", *rows.columns)
+    return rows.join(series, on="series", how="left", maintain_order="left").select(
+        "symbol", "price_type", *rows.columns
+    )
 
 
 def bars_view(
@@ -105,5 +107,6 @@ def _with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     if not rows["slot"].null_count():
         return rows.with_columns(grid.ends(rows["ordinal"], rows["slot"]))
     placed = rows["slot"].is_not_null()
-    ends = grid.ends(rows["ordinal"].fill_null(0), rows["slot"].fill_null(0))
+    any_segment = grid.table["ordinal"][0]  # stands in where there is none; its end is not used
+    ends = grid.ends(rows["ordinal"].fill_null(any_segment), rows["slot"].fill_null(0))
     return rows.with_columns(pl.when(placed).then(ends).otherwise(pl.col("ts") + step).alias("ts_end"))

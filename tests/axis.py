@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 
 import polars as pl
+from engine.schema import SEGMENTS
 from hypothesis import strategies as st
 
-from engine.schema import SEGMENTS
 from tests.oracle import DAY, MINUTE, Segment
 
 EPOCH = dt.date(1970, 1, 1)
@@ -25,7 +25,9 @@ def frame(segments: list[Segment], labels: list[str] | None = None, regular: lis
             "regular": regular[at] if regular else True,
         })  # fmt: skip
     return pl.DataFrame(rows, schema={**dict(SEGMENTS), "segment_open": pl.Int64, "segment_close": pl.Int64}).select(
-        pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC") if name.startswith("segment_") else pl.col(name)
+        pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        if name.startswith("segment_")
+        else pl.col(name)
         for name in SEGMENTS
     )
 

@@ -5,6 +5,7 @@ Times are integers (microseconds since 1970, UTC). A segment is a tuple (trade d
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -39,8 +40,6 @@ def windows(segments: list[Segment], step: int | str) -> list[tuple[int, int, li
 
 
 def period(day: int, step: str) -> object:
-    import datetime as dt
-
     date = dt.date(1970, 1, 1) + dt.timedelta(days=day)
     return {"1d": date, "1w": date.isocalendar()[:2], "1mo": (date.year, date.month)}[step]
 
@@ -70,7 +69,9 @@ def fold(rows: list[dict], segments: list[Segment], base: int, step: int | str) 
     return sorted(out, key=lambda r: r["ts"])
 
 
-def missing(stamps: set[int], segments: list[Segment], step: int, first: int, last: int) -> list[tuple[int, int, int, str]]:
+def missing(
+    stamps: set[int], segments: list[Segment], step: int, first: int, last: int
+) -> list[tuple[int, int, int, str]]:
     """(start, end, slots, position) of each run of missing slots in sessions first..last."""
     alive = {s.day for s in segments for a, _ in slots(s, step) if a in stamps}
     out = []

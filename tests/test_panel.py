@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import polars as pl
+from engine.panel import KEY, Panel, panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from engine.panel import KEY, Panel, panel
 
 SCHEMA = {"series": pl.Int32(), "session": pl.Date(), "ts": pl.Int64(), "close": pl.Float64(), "revision": pl.Int64()}
 

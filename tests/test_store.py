@@ -7,7 +7,6 @@ import threading
 
 import polars as pl
 import pytest
-
 from engine.errors import CursorExpiredError, ParameterError, SchemaError, UnknownSymbolError
 from engine.interval import Interval
 from engine.runtime.processor import derive_session
@@ -25,7 +24,11 @@ def bars(symbol: str, minutes: list[int], close: float = 10.0, **more: object) -
         "open": close, "high": close, "low": close, "close": close, "volume": 100.0, "size": None, "vwap": close,
         "trades": 1, **more,
     }  # fmt: skip
-    return pl.DataFrame(rows).cast({k: v for k, v in BARS.items() if k not in ("symbol", "price_type")}).select(*BARS, *(k for k in more if k not in BARS))
+    return (
+        pl.DataFrame(rows)
+        .cast({k: v for k, v in BARS.items() if k not in ("symbol", "price_type")})
+        .select(*BARS, *(k for k in more if k not in BARS))
+    )
 
 
 def store(*symbols: str, derived: tuple[str, ...] = ("5m", "1h")) -> SessionData:
@@ -84,7 +87,9 @@ def test_append_other_values_corrects_and_rederives_like_a_rebuild() -> None:
 
 def test_append_conflict_in_one_batch_rejects_the_loser_with_its_place() -> None:
     session = store("A")
-    batch = pl.concat([bars("A", [0], close=10.0, row=7, source="x.csv"), bars("A", [0], close=11.0, row=8, source="x.csv")])
+    batch = pl.concat(
+        [bars("A", [0], close=10.0, row=7, source="x.csv"), bars("A", [0], close=11.0, row=8, source="x.csv")]
+    )
     done = session.append(batch, interval="1m")
     assert session.get_symbol_data("A").bars_base["close"].to_list() == [11.0]
     assert done.rejects.select("source", "row").rows() == [("x.csv", 7)]
@@ -118,7 +123,9 @@ def test_append_unsorted_rows_are_stored_in_order() -> None:
     session = store("B", "A")
     session.append(pl.concat([bars("B", [5, 1]), bars("A", [3, 0])]), interval="1m")
     for symbol, minutes in (("A", [0, 3]), ("B", [1, 5])):
-        assert session.get_symbol_data(symbol).bars_base["ts"].to_list() == [OPEN + dt.timedelta(minutes=m) for m in minutes]
+        assert session.get_symbol_data(symbol).bars_base["ts"].to_list() == [
+            OPEN + dt.timedelta(minutes=m) for m in minutes
+        ]
 
 
 def test_append_outside_the_dates_is_left_out() -> None:
@@ -133,7 +140,9 @@ def test_append_any_stamp_stores_the_start(stamp: str, shift: int) -> None:
     session = store("A")
     rows = bars("A", [0, 1, 389]).with_columns(pl.col("ts") + dt.timedelta(seconds=shift))
     session.append(rows, interval="1m", stamp=stamp)
-    assert session.get_symbol_data("A").bars_base["ts"].to_list() == [OPEN + dt.timedelta(minutes=m) for m in (0, 1, 389)]
+    assert session.get_symbol_data("A").bars_base["ts"].to_list() == [
+        OPEN + dt.timedelta(minutes=m) for m in (0, 1, 389)
+    ]
 
 
 def test_append_end_stamps_of_a_short_last_bar_find_their_slot() -> None:
@@ -164,7 +173,10 @@ def test_changes_since_coalesces_per_session_and_tells_removals() -> None:
     session.append(bars("A", [3]), interval="1m")
     session.remove_symbol("B")
     told = session.changes(cursor)
-    assert told.select("symbol", "kind", "interval", "removed").rows() == [("A", "bars", "1m", False), ("B", None, None, True)]
+    assert told.select("symbol", "kind", "interval", "removed").rows() == [
+        ("A", "bars", "1m", False),
+        ("B", None, None, True),
+    ]
     assert (told["first_ts"][0], told["last_ts"][0]) == (OPEN + dt.timedelta(minutes=2), OPEN + dt.timedelta(minutes=5))
     assert session.changes(session.revision).height == 0
 
@@ -249,16 +261,16 @@ def test_append_while_others_read_add_and_remove_keeps_every_snapshot_whole() ->
     session = store(*(f"S{n}" for n in range(8)), derived=())
     stop, broken = threading.Event(), []
 
+    def look() -> None:
+        snapshot = session.snapshot()
+        newest = [part["revision"].max() or 0 for held in snapshot.panels.values() for part in held.parts]
+        broken.extend(f"row of revision {n} in {snapshot.revision}" for n in newest if n > snapshot.revision)
+        views = [session.get_symbol_data(name) for name in snapshot.symbols]
+        broken.extend(v.symbol for v in views if v is not None and not v.bars_base["ts"].is_sorted())
+
     def read() -> None:
         while not stop.is_set():
-            snapshot = session.snapshot()
-            frame = snapshot.rows_of(next(iter(snapshot.panels))) if snapshot.panels else None
-            if frame is not None and (frame["revision"].max() or 0) > snapshot.revision:
-                broken.append("a row is newer than its snapshot")
-            for name in snapshot.symbols:
-                data = session.get_symbol_data(name)
-                if data is not None and not data.bars_base["ts"].is_sorted():
-                    broken.append("bars out of order")
+            look()
 
     def churn() -> None:
         for _ in range(30):

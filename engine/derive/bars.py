@@ -207,7 +207,9 @@ def finished(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl
     """Folded rows as `DERIVED`: stamps, vwap and completeness added, what was only carried dropped."""
     session = grid.sessions(carried["ordinal"])
     stamps = [grid.starts(carried["ordinal"], carried["slot"]), grid.ends(carried["ordinal"], carried["slot"])]
-    expected = grid.slots_in(carried, judge) if judge.interval < grid.interval else pl.lit(1, pl.Int32).alias("n_expected")
+    expected = (
+        grid.slots_in(carried, judge) if judge.interval < grid.interval else pl.lit(1, pl.Int32).alias("n_expected")
+    )
     frame = carried.with_columns(session, *stamps, expected, _vwap(carried)).with_columns(
         (pl.col("n_base") >= pl.col("n_expected")).alias("complete"), _provenance(carried)
     )

@@ -64,7 +64,7 @@ class Dataset:
         return tuple(self._versions)
 
     def files(self, table: str) -> list[Path]:
-        """The Parquet files of a table, by folder and then by the rows' order.
+        """List the Parquet files of a table, by folder and then by the rows' order.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class Dataset:
         return [self.target / table / path for path in self._statistics(table)["path"]]
 
     def scan(self, table: str) -> pl.LazyFrame:
-        """A table's rows, with exactly the columns and types of `tables.TABLES`, also when it has none.
+        """Read a table's rows, with exactly the columns and types of `tables.TABLES`, also when it has none.
 
         Raises
         ------
@@ -84,11 +84,11 @@ class Dataset:
         paths = self.files(table)
         if not paths:
             return empty(TABLES[table]).lazy()
-        # The columns of the folders are in the files, and a folder above may be called `day=5`.
+        # A folder above may be called `day=5`, and a path may hold `[`.
         return pl.scan_parquet(paths, schema=dict(TABLES[table]), hive_partitioning=False, glob=False)
 
     def rows(self, table: str) -> int:
-        """How many rows a table has, from the log alone."""
+        """Count the rows of a table, from the log alone."""
         return int(self._statistics(table)["num_records"].sum())
 
     @property

@@ -72,22 +72,22 @@ def create(table: Path, schema: Schema) -> None:
 
 
 def column_names(table: Path) -> list[str]:
-    """The columns that the log declares."""
+    """Name the columns that the log declares."""
     return [field.name for field in DeltaTable(_uri(table)).schema().fields]
 
 
 def head(table: Path) -> int:
-    """The newest version."""
+    """Tell the newest version."""
     return DeltaTable(_uri(table)).version()
 
 
 def files(table: Path, version: int | None = None) -> list[str]:
-    """Paths of a version's files below the table's folder, sorted; the newest version's when None."""
+    """List paths of a version's files below the table's folder, sorted; the newest version's when None."""
     return sorted(_actions(DeltaTable(_uri(table), version=version))["path"])
 
 
 def statistics(table: Path, version: int) -> pl.DataFrame:
-    """One row per file of a version: `path`, `num_records`, `min.<column>`, `max.<column>`, `null_count.<column>`."""
+    """Give one row per file of a version: `path`, `num_records`, `min.<column>`, `max.<column>`, `null_count.<column>`."""
     return _actions(DeltaTable(_uri(table), version=version))
 
 

@@ -49,7 +49,7 @@ class StagedFile:
     stats: str
 
     def at(self, revision: int) -> LakeFile:
-        """The file under the name that a revision gives it."""
+        """Name the file as a revision does."""
         name = f"{revision}-{self.sha256}.parquet"
         return LakeFile(f"{self.folder}/{name}" if self.folder else name, self.size, self.stats)
 
@@ -63,15 +63,15 @@ def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
 
 
 def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """The rows by folder (`interval=1m/month=2013-10`), folders sorted."""
+    """Cut the rows by folder (`1m/2013-10`), folders sorted."""
     by = PARTITION.get(name, ())
     if rows.is_empty() or not by:
         return [("", rows)]
     keys = _keys(rows, by)
     if len(keys) == 1:
-        return [(_folder(by, keys[0]), rows)]
+        return [("/".join(keys[0]), rows)]
     return [
-        (_folder(by, key), rows.filter(*(pl.col(column) == value for column, value in zip(by, key, strict=True))))
+        ("/".join(key), rows.filter(*(pl.col(column) == value for column, value in zip(by, key, strict=True))))
         for key in keys
     ]
 
@@ -88,10 +88,6 @@ def _keys(rows: pl.DataFrame, by: tuple[str, ...]) -> list[tuple[str, ...]]:
     if low == rows.select(pl.col(by).max()).row(0):
         return [low]
     return rows.select(by).unique().sort(by).rows()
-
-
-def _folder(by: tuple[str, ...], key: tuple[str, ...]) -> str:
-    return "/".join(f"{column}={value}" for column, value in zip(by, key, strict=True))
 
 
 def _stage_one(rows: pl.DataFrame, folder: str, staging: Path) -> StagedFile:

@@ -135,7 +135,9 @@ SORT: Mapping[str, tuple[str, ...]] = {
     "rejects": ("source", "row", "reason"),
     "exports": ("revision",),
 }
-# Folders below the table, `interval=1m/month=2013-10`; the columns are in the files as well.
+# Folders below the table, `bars/1m/2013-10`. The columns are in the files, and neither the folders' names nor
+# the log declare them: pandas and PyArrow refuse files that hold a column of their `name=value` folders, and
+# Polars refuses a log with partitions below any such folder. Statistics prune as well as folders do.
 PARTITION: Mapping[str, tuple[str, ...]] = {
     "bars": ("interval", "month"),
     "quotes": ("month",),
@@ -145,7 +147,7 @@ COMPUTED = ("month", "ts_ns")
 
 
 def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    """The rows of a table with exactly its columns and types.
+    """Give the rows of a table exactly its columns and types.
 
     Parameters
     ----------
@@ -173,7 +175,7 @@ def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def in_order(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
-    """The frame sorted by these columns, nulls first; the same frame when it is already."""
+    """Sort by these columns, nulls first; the same frame comes back when it is sorted already."""
     return frame.sort(by, maintain_order=True) if frame.height and _out_of_order(frame, by) else frame
 
 

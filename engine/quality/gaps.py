@@ -123,7 +123,10 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     gone = _absent(wanted, held)
     gaps = (
         pl.concat([before, after, gone])
-        .with_columns((pl.col("to") - pl.col("from") - 1).cast(pl.Int32).alias("bar_count"), (pl.col("from") + 1).cast(pl.Int32).alias("slot"))
+        .with_columns(
+            (pl.col("to") - pl.col("from") - 1).cast(pl.Int32).alias("bar_count"),
+            (pl.col("from") + 1).cast(pl.Int32).alias("slot"),
+        )
         .filter(pl.col("bar_count") > 0)
         .sort(*key, "slot")
     )
@@ -134,7 +137,9 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
 
 
 def _absent(wanted: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    gone = wanted.join(held.select("series", "ordinal").unique(), on=["series", "ordinal"], how="anti", maintain_order="left")
+    gone = wanted.join(
+        held.select("series", "ordinal").unique(), on=["series", "ordinal"], how="anti", maintain_order="left"
+    )
     alive = held.group_by("series", "session").agg(
         pl.col("ordinal").min().alias("first_alive"), pl.col("ordinal").max().alias("last_alive")
     )

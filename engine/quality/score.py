@@ -23,7 +23,9 @@ COUNTED = ("duplicates", "corrections", "off_grid", "out_of_session", "backfille
 KEY = ["series", "session"]
 
 
-def score(wanted: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None) -> pl.DataFrame:
+def score(
+    wanted: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Quality per series and session.
 
     Parameters
@@ -84,7 +86,9 @@ def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
         "zero_volume": placed & (pl.col("volume") == 0).fill_null(value=False),
     }
     noted = rows.lazy().filter(pl.any_horizontal(list(odd.values())))
-    return noted.group_by(KEY).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(KEY).collect()
+    return (
+        noted.group_by(KEY).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(KEY).collect()
+    )
 
 
 def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:

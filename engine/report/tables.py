@@ -34,7 +34,9 @@ def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) 
     )
 
 
-def worst(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10) -> pl.DataFrame:
+def worst(
+    quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10
+) -> pl.DataFrame:
     """The worst sessions at the base interval, each with its first missing slot in the venue's time.
 
     Parameters
@@ -76,7 +78,7 @@ def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:
     for zone in frame["time_zone"].unique().drop_nulls().sort():
         shown = pl.col(column).dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z")
         text = pl.when(pl.col("time_zone") == zone).then(shown).otherwise(text)
-    return frame.select(text.alias("text"))["text"]
+    return frame.with_columns(text.alias("text"))["text"]
 
 
 def _at_base(table: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:

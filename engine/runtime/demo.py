@@ -132,12 +132,10 @@ def _grid() -> SessionGrid:
 
 def _write(simulation: Simulation, files: Path) -> None:
     """The feed as a vendor would deliver it: the session's files, and corrections in a later drop."""
-    numbers = simulation.truth.filter(pl.col("kind") == "correction")["fault"]
-    repaired = simulation.rows["fault"].is_in(numbers.implode()).fill_null(value=False)
-    wrong_first = simulation.rows.with_columns(pl.int_range(pl.len()).alias("at")).filter(repaired).group_by("fault").agg(pl.col("at").min())
-    is_first = pl.int_range(simulation.rows.height, eager=True).is_in(wrong_first["at"].implode())
-    write_csv(simulation.rows.filter(~repaired | is_first), files / "1-session")
-    write_csv(simulation.rows.filter(repaired & ~is_first), files / "2-corrections")
+    repaired = simulation.truth.filter(pl.col("kind") == "correction").select("symbol", pl.col("start").alias("ts"))
+    second = pl.col("fault").is_null() & pl.struct("symbol", "ts").is_in(repaired.to_struct().implode())
+    write_csv(simulation.rows.filter(~second), files / "1-session")
+    write_csv(simulation.rows.filter(second), files / "2-corrections")
     (files / ".demo").touch()
 
 

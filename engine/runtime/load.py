@@ -14,7 +14,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -31,6 +31,7 @@ from engine.sources.scan import scan
 from engine.store import Appended, DateRange, SessionData
 
 DEFAULT_BASE = Interval(1, "m")
+ENOUGH_BARS = 30  # fewer do not tell their interval when other files of the symbol do
 Resolution = Interval | None  # None: ticks and quotes
 Progress = Callable[[int, int, str], None]
 
@@ -162,11 +163,12 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     found, problems = scan(sources, options.read)
     reader = _Reader(options.read, len(found), progress)
     told = [file for file in found if _tells(file)]
-    early = reader.read([file for file in found if not _tells(file)])
+    read_first = reader.read([file for file in found if not _tells(file)])
+    early, doubtful = _settled(told, read_first, options)
     bases = choose_bases(told, early, options.interval)
     chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
     batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
-    problems = [*problems, *reader.problems]
+    problems = [*problems, *reader.problems, *doubtful]
     if not batches:
         raise SourceError(", ".join(map(str, sources)), _nothing(problems))
     return _Filling(bases, options).fill(batches, tuple(problems), _left_out(told, chosen, bases))
@@ -212,7 +214,11 @@ class _Reader:
 
     def read(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, Batch]]:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            return [(file, one) for file, got in zip(files, pool.map(self._one, files), strict=True) for one in self._kept(file, got)]
+            return [
+                (file, one)
+                for file, got in zip(files, pool.map(self._one, files), strict=True)
+                for one in self._kept(file, got)
+            ]
 
     def _one(self, file: SourceFile) -> list[Batch] | SourceError:
         try:
@@ -239,10 +245,14 @@ class _Filling:
         self._notes: list[str] = []
         self._session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
 
-    def fill(self, batches: Sequence[tuple[SourceFile, Batch]], problems: tuple[Problem, ...], notes: Sequence[str]) -> Loaded:
+    def fill(
+        self, batches: Sequence[tuple[SourceFile, Batch]], problems: tuple[Problem, ...], notes: Sequence[str]
+    ) -> Loaded:
         fresh = self._without_repeats(batches)
         kept = [(file, batch) for file, batch in fresh if batch.frame.height or batch.rejects.height]
-        self._notes += [f"{batch.source}: no rows" for _, batch in fresh if not batch.frame.height + batch.rejects.height]
+        self._notes += [
+            f"{batch.source}: no rows" for _, batch in fresh if not batch.frame.height + batch.rejects.height
+        ]
         for _, batch in kept:
             self._notes += [f"{batch.source}: {note}" for note in batch.notes]
             self._session.add_rejects(batch.rejects)
@@ -269,7 +279,7 @@ class _Filling:
         for file, batch in batches:
             # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
             start = batch.frame["ts"].min() if batch.frame.height else None
-            mark = f"{batch.sha256} {batch.kind} {','.join(sorted(batch.frame['symbol'].unique()))} {start}"
+            mark = f"{batch.sha256!s} {batch.kind} {','.join(sorted(batch.frame['symbol'].unique()))} {start}"
             if first.setdefault(mark, batch.source) == batch.source or not batch.frame.height:
                 self._session.add_file(mark)
                 fresh.append((file, batch))
@@ -277,9 +287,12 @@ class _Filling:
                 self._notes.append(f"{batch.source}: same bytes as {first[mark]}, left out")
         return fresh
 
-    def _parted(self, batches: Sequence[tuple[SourceFile, Batch]]) -> tuple[list[tuple[SourceFile, Batch]], list[tuple[SourceFile, Batch]]]:
+    def _parted(
+        self, batches: Sequence[tuple[SourceFile, Batch]]
+    ) -> tuple[list[tuple[SourceFile, Batch]], list[tuple[SourceFile, Batch]]]:
         """Batches of their symbols' base (and open interest, which has none), and the others."""
-        bases, others = [], []
+        bases: list[tuple[SourceFile, Batch]] = []
+        others: list[tuple[SourceFile, Batch]] = []
         for file, batch in batches:
             is_base = batch.kind == "open_interest" or self._resolution_of(batch) == self._base_of(file, batch)
             (bases if is_base else others).append((file, batch))
@@ -372,6 +385,34 @@ def _groups(file: SourceFile, batch: Batch) -> set[str]:
     return {_group(file)} if file.symbol else set(batch.frame["symbol"].unique())
 
 
+def _settled(
+    told: Sequence[SourceFile], batches: Sequence[tuple[SourceFile, Batch]], options: LoadOptions
+) -> tuple[list[tuple[SourceFile, Batch]], list[Problem]]:
+    """Batches with an interval each: a few bars do not tell theirs, the other files of their symbols do."""
+    sure = [(file, batch) for file, batch in batches if not _is_doubtful(file, batch, options)]
+    known = choose_bases(told, sure, options.interval)
+    settled, problems = [], []
+    for file, batch in batches:
+        interval = batch.interval
+        if _is_doubtful(file, batch, options):
+            others = {known.get(group) for group in _groups(file, batch)} - {None}
+            interval = min((one for one in others if one), default=interval)
+            if interval != batch.interval:
+                batch = replace(batch, notes=tuple(note for note in batch.notes if not note.startswith("interval: ")))  # noqa: PLW2901
+        if interval is None and batch.kind == "bars" and batch.frame.height:
+            problems.append(
+                Problem(batch.source, f"{batch.frame.height} bars do not tell their interval; name it with --interval")
+            )
+        else:
+            settled.append((file, replace(batch, interval=interval)))
+    return settled, problems
+
+
+def _is_doubtful(file: SourceFile, batch: Batch, options: LoadOptions) -> bool:
+    stated = file.interval is not None or options.read.interval is not None
+    return batch.kind == "bars" and not stated and (batch.interval is None or batch.frame.height < ENOUGH_BARS)
+
+
 def _left_out(told: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]) -> list[str]:
     read_ones = set(chosen)
     spared: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -380,7 +421,7 @@ def _left_out(told: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: M
             spared[_group(file)][_shown(_resolution(file))] += 1
     return [
         f"{group}: base is {_shown(bases[group])}; left out "
-        + ", ".join(f"{name} ({count} files)" for name, count in sorted(found.items()))
+        + ", ".join(f"{name} ({count} {'file' if count == 1 else 'files'})" for name, count in sorted(found.items()))
         for group, found in sorted(spared.items())
     ]
 

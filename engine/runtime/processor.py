@@ -105,7 +105,9 @@ def _fold_ticks(session: SessionData, cohort: Cohort, kind: Kind) -> int:
     if kind == "ticks":
         return session.write_derived(grid.interval, cohort.key.spec, bars_from_trades(rows, grid))
     return sum(
-        session.write_derived(grid.interval, cohort.key.spec, _renumbered(session, bars_from_quotes(rows, grid, side), side))
+        session.write_derived(
+            grid.interval, cohort.key.spec, _renumbered(session, bars_from_quotes(rows, grid, side), side)
+        )
         for side in QUOTE_BARS
     )
 
@@ -115,7 +117,9 @@ def _renumbered(session: SessionData, bars: pl.DataFrame, price_type: str) -> pl
     names = session.snapshot().series.filter(pl.col("series").is_in(bars["series"].unique().implode()))
     pairs = names.select(pl.col("series").alias("quote"), "symbol", pl.lit(price_type).alias("price_type"))
     numbers = session.series_for(pairs.drop("quote")).select("series").with_columns(pairs["quote"])
-    swapped = bars.rename({"series": "quote"}).join(numbers, on="quote", how="left", maintain_order="left").drop("quote")
+    swapped = (
+        bars.rename({"series": "quote"}).join(numbers, on="quote", how="left", maintain_order="left").drop("quote")
+    )
     return swapped.sort("series", "ts").select(bars.columns)
 
 

@@ -79,7 +79,12 @@ def _span(rows: pl.LazyFrame, chosen: pl.Series) -> pl.LazyFrame:
 
 
 def _assess(
-    session: SessionData, snapshot: Snapshot, cohort: Cohort, rows: pl.DataFrame, alive: pl.DataFrame, presence: Interval
+    session: SessionData,
+    snapshot: Snapshot,
+    cohort: Cohort,
+    rows: pl.DataFrame,
+    alive: pl.DataFrame,
+    presence: Interval,
 ) -> None:
     base = cohort.key.interval or PRESENCE
     grid = snapshot.grid(cohort.key.spec, base)
@@ -132,7 +137,9 @@ def _gaps_at(
 
 
 def _door_counts(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    none = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64})
+    none = pl.DataFrame(
+        schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
+    )
     return snapshot.counts.get(cohort.key, none).filter(pl.col("series").is_in(snapshot.series_of(cohort.symbols)))
 
 

@@ -70,6 +70,8 @@ class SourceFile:
         Venue (`oanda`, `GLBX.MDP3`) and kind of instrument (`equity`, `future`), where the vendor tells.
     qualifier : str
         Appended to every symbol of the file (`@OANDA`), because another market has the same ones.
+    symbols : tuple of str
+        All symbols of the file, where it lists them.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class SourceFile:
     market: str | None = None
     security: str | None = None
     qualifier: str = ""
+    symbols: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

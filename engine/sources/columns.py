@@ -86,9 +86,9 @@ def layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
     Raises
     ------
     SourceError
-        There is no stamp, or nothing that makes bars, quotes, ticks or open interest.
+        There is no stamp, nothing that makes bars, quotes, ticks or open interest, or not a column of `columns`.
     ParameterError
-        `columns` names a role that does not exist, or a column that the file has not.
+        `columns` names a role that does not exist.
     """
     roles = assigned(names, options, path)
     kind = _kind(roles)
@@ -153,7 +153,7 @@ def _column(role: str, given: str | int, names: Sequence[str], path: str) -> str
     place = int(given) if str(given).isdigit() else 0
     if 1 <= place <= len(names):
         return names[place - 1]
-    raise ParameterError(f"columns: {path} has no column {given!r} for {role}; it has {', '.join(names)}")
+    raise SourceError(path, f"no column {given!r} for {role}; it has {', '.join(names)}")
 
 
 def _kind(roles: Roles) -> Kind | None:

@@ -73,17 +73,28 @@ def peeked(head: bytes) -> Header | None:
     return Header(dataset, SCHEMAS.get(schema, "mixed" if schema == 2**16 - 1 else f"number {schema}"))
 
 
-def source_file(path: Path, header: Header) -> SourceFile:
-    """What the first bytes say."""
-    kinds = KINDS[header.schema]
+def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
+    """What the file's metadata say.
+
+    Raises
+    ------
+    SourceError
+        `databento-dbn` is not installed, or the metadata are damaged.
+    """
     interval = _interval(header)
+    (length,) = struct.unpack_from("<I", head, 4)
+    whole = archive.head(path, 8 + length) if len(head) < 8 + length else head
+    _, metadata, _ = _opened(path, whole)
+    symbols = tuple(sorted({symbol for _, _, _, symbol in _spans(metadata)}))
     return SourceFile(
         path=path,
         format="dbn",
-        kind=kinds[0],
+        kind=KINDS[header.schema][0],
         interval=interval,
+        symbol=symbols[0] if len(symbols) == 1 else None,
         price_type="last" if interval else None,
         market=header.dataset,
+        symbols=symbols,
     )
 
 
@@ -128,7 +139,7 @@ def _opened(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
     (length,) = struct.unpack_from("<I", data, 4)
     try:
         metadata = library.Metadata.decode(data[: 8 + length])
-    except Exception as error:  # the library raises several kinds of its own
+    except Exception as error:  # the library raises kinds of its own, which have no common root
         raise SourceError(path, f"metadata cannot be read: {error}") from error
     return library, metadata, data[8 + length :]
 
@@ -160,7 +171,7 @@ def _runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArray[Any
 
 
 def _alike(records: NDArray[Any]) -> NDArray[np.bool_]:
-    # Layouts differ in size; of those of one size only control records share it, and their type is above 0x14 to 0x1f.
+    # Layouts of data differ in size; records about the stream (types 0x12 to 0x1f) may share one.
     words = records.dtype.itemsize // WORD_BYTES
     rtype = records["rtype"]
     control = (rtype >= 0x12) & (rtype <= 0x1F)  # noqa: PLR2004

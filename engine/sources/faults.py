@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 
 import numpy as np
-import polars as pl
 
 from engine.errors import ParameterError
 from engine.grid import DAY_US, SessionGrid

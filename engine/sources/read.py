@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import polars as pl
+
 from engine.errors import SourceError
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
@@ -41,6 +43,8 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
         return _read(file, options)
     except OSError as error:
         raise SourceError(file.path, f"cannot be read: {error.strerror or error}") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise SourceError(file.path, f"cannot be read: {error}") from error
 
 
 def _read(file: SourceFile, options: ReadOptions) -> list[Batch]:
@@ -71,5 +75,5 @@ def _read_text(file: SourceFile, options: ReadOptions) -> list[Batch]:
 def _noted(file: SourceFile, batches: list[Batch]) -> list[Batch]:
     if not file.qualifier:
         return batches
-    note = f"named {file.symbol}{file.qualifier}: other files hold {file.symbol} of another market"
+    note = f"{file.qualifier} was appended to the symbols: other files have them of another market"
     return [replace(batch, notes=(*batch.notes, note)) for batch in batches]

@@ -21,6 +21,8 @@ from engine.sources.options import ReadOptions
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".dat")
 DATA_SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".pq", ".zip", ".gz", ".zst", ".zstd", ".dbn")
 OTHER_NAMES = ("readme", "license", "licence", "notice", "changelog")
+_Name = tuple[str, bool]  # a symbol, and whether it is a root of contracts
+_Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 OTHER_FOLDERS: Mapping[str, str] = {
     "map_files": "ticker map",
     "factor_files": "adjustment factors",
@@ -107,7 +109,7 @@ def _identified(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFi
         if header is None:
             return Problem(str(path), "is no Databento Binary Encoding")
         reason = dbn.skipped(header)
-        return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, header)
+        return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, head, header)
     if name is None:
         return Problem(str(path), "no format of ours by its first bytes; give --format", ignored=not is_given)
     known = named(path)
@@ -142,36 +144,43 @@ def _other(path: Path) -> str | None:
     for folder, what in OTHER_FOLDERS.items():
         if folder in path.parts[:-1]:
             return what
-    if path.stem.lower().startswith(OTHER_NAMES):
+    if path.stem.lower().startswith(OTHER_NAMES) or path.parent.name.lower().startswith(OTHER_NAMES):
         return "about the data"
     return None if _suffixes(path) & set(DATA_SUFFIXES) else f"no data file by its name ({path.suffix or 'no suffix'})"
 
 
 def _apart(files: Sequence[SourceFile]) -> list[SourceFile]:
-    places: dict[tuple[str | None, bool], set[tuple[str | None, str | None]]] = {}
+    places: dict[_Name, set[_Place]] = {}
     for file in files:
-        places.setdefault(_name(file), set()).add((file.market, file.security))
-    return [replace(file, qualifier=_qualifier(file, places[_name(file)])) for file in files]
+        for name in _names(file):
+            places.setdefault(name, set()).add((file.market, file.security))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    # A file that lists its symbols takes part in its whole market's name, so that none of them is split in two.
+    markets = {file.market for file in files if file.symbols and not shared.keys().isdisjoint(_names(file))}
+    return [replace(file, qualifier=_qualifier(file, shared, markets)) for file in files]
 
 
-def _name(file: SourceFile) -> tuple[str | None, bool]:
-    return file.symbol, file.security in CONTRACTS
+def _names(file: SourceFile) -> list[_Name]:
+    symbols = file.symbols or ((file.symbol,) if file.symbol else ())
+    return [(symbol, file.security in CONTRACTS) for symbol in symbols]
 
 
-def _qualifier(file: SourceFile, places: set[tuple[str | None, str | None]]) -> str:
-    if file.symbol is None or file.market is None or len(places) == 1:
+def _qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
+    if file.market is None:
         return ""
-    markets = {market for market, _ in places}
+    if file.symbols:
+        return f"@{file.market.upper()}" if file.market in markets else ""
+    places = {place for name in _names(file) for place in shared.get(name, ())}
     kinds = {security for market, security in places if market == file.market}
-    parts = [file.market] if len(markets) > 1 else []
+    parts = [file.market] if len({market for market, _ in places}) > 1 else []
     parts += [file.security] if len(kinds) > 1 and file.security else []
-    return "@" + ".".join(part.upper() for part in parts)
+    return "@" + ".".join(part.upper() for part in parts) if parts else ""
 
 
 def _may_hold(file: SourceFile, options: ReadOptions) -> bool:
     if options.price_types and file.price_type is not None and file.price_type not in options.price_types:
         return False
-    if not options.symbols or file.symbol is None or file.format in ("csv", "parquet"):
+    if not options.symbols or file.symbol is None or file.format != "lean":
         return True
     roots = {symbol.split(".")[0].split("@")[0] for symbol in options.symbols}
     return options.wants(file.symbol + file.qualifier) or (file.security in CONTRACTS and file.symbol in roots)

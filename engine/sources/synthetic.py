@@ -211,10 +211,9 @@ def _drawn(symbol: str, seed: int) -> Instrument:
 def _slots(grid: SessionGrid) -> Slots:
     if not grid.interval.is_intraday:
         raise ParameterError(f"grid: received one of {grid.interval}; valid: an interval below one day")
-    slots = Slots.of(grid)
-    if not len(slots.starts):
+    if grid.due().is_empty():
         raise ParameterError("grid: received one without a chosen segment; valid: at least one session")
-    return slots
+    return Slots.of(grid)
 
 
 def _shape(slots: Slots) -> Floats:

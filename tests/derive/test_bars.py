@@ -6,13 +6,13 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from engine.derive.bars import derive
 from engine.errors import IntervalError, SortednessError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests import axis, oracle
 from tests.oracle import MINUTE, Segment
 
@@ -129,7 +129,7 @@ def test_derive_unsorted_rows_raises(order: list[int]) -> None:
     rows = pl.DataFrame({"series": [1, 1, 1], "ordinal": [on.table["ordinal"][0]] * 3, "slot": order,
                          "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0}).cast(
         {"series": pl.Int32, "ordinal": pl.Int32, "slot": pl.Int32})  # fmt: skip
-    with pytest.raises(SortednessError, match="row [12]"):
+    with pytest.raises(SortednessError, match=r"row [12]"):
         derive(rows, on, [Interval.parse("5m")])
 
 

@@ -9,9 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-import polars as pl
-
 import engine.publish
+import polars as pl
 from engine.errors import ExportError
 from engine.export.dataset import write_dataset
 from engine.export.tables import TABLES

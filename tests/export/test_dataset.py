@@ -8,14 +8,14 @@ import time
 import polars as pl
 import pytest
 from deltalake import DeltaTable
-from filelock import FileLock
-from polars.testing import assert_frame_equal
-from tests.export.sample import EXPECTED_COUNTS, HOSTILE, WRITTEN_AT, counts, export, generations, tables
-
 from engine.errors import ExportError, ParameterError, SchemaError
 from engine.export import dataset, lake, parquet
 from engine.export.dataset import open_dataset, write_dataset
 from engine.export.tables import DATA_TABLES, SORT, TABLES, shaped
+from filelock import FileLock
+from polars.testing import assert_frame_equal
+
+from tests.export.sample import EXPECTED_COUNTS, HOSTILE, WRITTEN_AT, counts, export, generations, tables
 
 
 def scans(target, revision=None):
@@ -50,7 +50,7 @@ def test_write_tables_files_are_sorted_and_keep_symbols_out_of_paths(exported):
             revision, sha256 = path.stem.split("-")
             assert (revision, len(sha256)) == ("1", 64)
     folders = {str(path.parent.relative_to(exported)) for path in opened.files("bars")}
-    assert folders == {f"bars/interval={i}/month=2013-{m}" for i in ("1m", "5m") for m in (10, 11)}
+    assert folders == {f"bars/{i}/2013-{m}" for i in ("1m", "5m") for m in (10, 11)}
 
 
 def test_write_nothing_gives_every_table_empty(tmp_path):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from engine.errors import ExportError
 from engine.export import dataset, lake
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
+
 from tests.export.sample import EXPECTED_COUNTS, MARKS, counts, export, generations
 
 ROOT = Path(__file__).parents[2]
@@ -44,14 +44,14 @@ def assert_clean(target, generation):
     assert_whole(target, generation)
     heads = {name: pl.scan_delta(str(target / name)) for name in DATA_TABLES}
     assert counts(heads) == EXPECTED_COUNTS
-    assert generations(heads) == dict.fromkeys(MARKS, {generation})
+    assert generations(heads) == {name: {generation} for name in MARKS}
     exports = open_dataset(target).exports
     assert exports["revision"].to_list() == list(range(1, exports.height + 1))
     pinned = {path for n in exports["revision"] for name in TABLES for path in open_dataset(target, n).files(name)}
     on_disk = {path for path in target.rglob("*.parquet") if lake.LOG not in path.parts}
     assert on_disk == pinned
     assert {path.name for path in target.iterdir()} - {dataset.LOCK} == set(TABLES)
-    assert not [path for path in target.rglob("*#*")]
+    assert not list(target.rglob("*#*"))
 
 
 def revisions(target):
@@ -77,7 +77,7 @@ def assert_survives_kill(target, before, generation, *, kill_at):
 
 
 # The last flushes are those of the commits, where it could matter most.
-CHANCE = random.Random(7)
+CHANCE = random.Random(7)  # noqa: S311
 INSTANTS = [*CHANCE.sample(range(1, 20), 2), *CHANCE.sample(range(20, FSYNCS_OF_A_RE_EXPORT + 1), 6)]
 
 
@@ -92,7 +92,7 @@ def test_kill_at_flushes_of_first_export_leaves_a_target_that_exports(tmp_path, 
 
 
 def test_kill_at_random_times_leaves_whole_revisions(tmp_path):
-    chance = random.Random(11)
+    chance = random.Random(11)  # noqa: S311
     export(tmp_path, 1)
     for generation in range(2, 6):
         process = child(tmp_path, generation)
@@ -132,7 +132,7 @@ def test_full_disk_leaves_former_revision_and_nothing_else(exported, limit, symb
     assert process.returncode == 2, (out, err)
     assert str(exported) in out
     assert "next export will" not in out
-    assert {path for path in exported.rglob("*.parquet")} == {path for path in before if path.suffix == ".parquet"}
+    assert set(exported.rglob("*.parquet")) == {path for path in before if path.suffix == ".parquet"}
     assert_clean(exported, 1)
     assert export(exported, 3) == 2
     assert_clean(exported, 3)

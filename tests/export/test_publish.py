@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-
 from engine.publish import publishing, write_new
 
 
@@ -17,7 +15,7 @@ def test_publish_file_replaces_the_former_one_whole(tmp_path):
             staged.write_bytes(content)
             assert not output.exists() or output.read_bytes() == b"one"
         assert output.read_bytes() == content
-    assert os.listdir(output.parent) == ["file"]
+    assert [path.name for path in output.parent.iterdir()] == ["file"]
 
 
 def test_publish_folder_appears_with_all_its_files(tmp_path):
@@ -32,11 +30,11 @@ def test_publish_folder_appears_with_all_its_files(tmp_path):
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_publish_that_fails_leaves_former_and_nothing_beside(tmp_path, error):
     (tmp_path / "file").write_bytes(b"one")
-    with pytest.raises(error), publishing(tmp_path / "file") as staged:
+    with pytest.raises(error), publishing(tmp_path / "file") as staged:  # noqa: PT012
         staged.write_bytes(b"tw")
         raise error
     assert (tmp_path / "file").read_bytes() == b"one"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_write_new_over_a_file_is_refused(tmp_path):

@@ -4,11 +4,11 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
-from tests.export.sample import HOSTILE, framed, tables
-
 from engine.errors import SchemaError
 from engine.export.tables import DATA_TABLES, SORT, TABLES, in_order, shaped
+from polars.testing import assert_frame_equal
+
+from tests.export.sample import HOSTILE, framed, tables
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)
@@ -66,7 +66,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_shape_frame_that_does_not_fit_is_refused(message):
-    with pytest.raises(SchemaError, match="^bars: .*") as raised:
+    with pytest.raises(SchemaError, match=r"^bars: ") as raised:
         shaped("bars", BAD[message](tables(1)["bars"]))
     assert message in str(raised.value)
 

@@ -6,22 +6,26 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from engine.grid import GridSpec, SessionGrid
 from engine.quality.gaps import expected, find_gaps, runs
 from engine.quality.score import score
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests import axis, oracle
 from tests.oracle import MINUTE
 
 SPEC = GridSpec("TEST")
 
 
-def scan(stamps: dict[int, set[int]], spans: dict[int, tuple[int, int]], grid: SessionGrid, as_of: dt.datetime | None = None):
+def scan(
+    stamps: dict[int, set[int]], spans: dict[int, tuple[int, int]], grid: SessionGrid, as_of: dt.datetime | None = None
+):
     rows = [(n, t) for n, ts in stamps.items() for t in sorted(ts)]
     frame = pl.DataFrame(rows, schema={"series": pl.Int32, "ts": pl.Int64}, orient="row")
-    placed = frame.select("series").with_columns(grid.place(frame["ts"].cast(pl.Datetime("us")).dt.replace_time_zone("UTC")))
+    placed = frame.select("series").with_columns(
+        grid.place(frame["ts"].cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    )
     day = lambda d: axis.EPOCH + dt.timedelta(days=d)  # noqa: E731
     alive = pl.DataFrame([(n, day(a), day(b)) for n, (a, b) in spans.items()],
                          schema={"series": pl.Int32, "first": pl.Date, "last": pl.Date}, orient="row")  # fmt: skip
@@ -44,17 +48,17 @@ def test_find_gaps_any_holes_equals_the_oracle(data: st.DataObject) -> None:
         spans[n] = (ends[0].day, ends[1].day)
     wanted, gaps = scan(stamps, spans, grid)
     table = gaps.with_columns(pl.col("gap_start", "gap_end").dt.timestamp("us"))
-    for n in stamps:
-        want = oracle.missing(stamps[n], segments, step, *spans[n])
+    for n, held in stamps.items():
+        want = oracle.missing(held, segments, step, *spans[n])
         have = table.filter(pl.col("series") == n).select("gap_start", "gap_end", "bar_count", "position").rows()
         assert have == want
     quality = score(wanted, gaps, pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date}))
     assert quality["missing"].sum() == gaps["bar_count"].sum()
-    for n in stamps:
+    for n, held in stamps.items():
         on = [a for s in segments for a, _ in oracle.slots(s, step) if spans[n][0] <= s.day <= spans[n][1]]
         mine = quality.filter(pl.col("series") == n)
         assert mine["expected"].sum() == len(on)
-        assert mine["present"].sum() == len(set(on) & stamps[n])
+        assert mine["present"].sum() == len(set(on) & held)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,8 @@ def test_score_session_without_expectation_has_null_quality() -> None:
     segments = axis.days(dt.date(2024, 1, 2), 1, [(570, 580)])
     grid = SessionGrid.build(axis.frame(segments), "1m", SPEC)
     wanted, gaps = scan({1: {segments[0].open}}, {1: (segments[0].day,) * 2}, grid)
-    strays = pl.DataFrame({"series": [1], "session": [dt.date(2024, 1, 3)], "out_of_session": [4]}).cast({"series": pl.Int32})
+    strays = pl.DataFrame({"series": [1], "session": [dt.date(2024, 1, 3)], "out_of_session": [4]}).cast(
+        {"series": pl.Int32}
+    )
     quality = score(wanted, gaps, strays)
     assert quality.select("expected", "out_of_session", "quality").rows() == [(10, 0, 10.0), (0, 4, None)]

@@ -1,0 +1,191 @@
+"""From files to a store: which resolution is the base, what is left out, and that the order of reading changes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import engine
+from engine.errors import ParameterError, SourceError
+from engine.interval import Interval
+from engine.runtime.load import CalendarMap, LoadOptions, choose_base, load_files
+
+OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
+HEADER = "ts,open,high,low,close,volume\n"
+
+
+def csv(path: Path, stamps: list[dt.datetime], price: float = 10.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(HEADER + "".join(f"{t.isoformat()},{price},{price},{price},{price},100\n" for t in stamps))
+    return path
+
+
+def minutes(count: int, step: int = 1) -> list[dt.datetime]:
+    return [OPEN + dt.timedelta(minutes=step * m) for m in range(count)]
+
+
+def options(**more: object) -> LoadOptions:
+    return LoadOptions(CalendarMap("XNYS"), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("available", "wanted", "base"),
+    [
+        (["1s", "1m", "1h"], None, "1m"),
+        (["5m", "1h"], None, "5m"),
+        (["1s", "5m"], None, "1s"),
+        (["1s", "1m", None], "1s", "1s"),
+        ([None], None, None),
+        ([None, "1m"], None, "1m"),
+        ([None, "1m"], "1s", None),
+        (["1m"], "5m", "1m"),
+    ],
+)
+def test_choose_base_of_several_resolutions(available: list[str | None], wanted: str | None, base: str | None) -> None:
+    parsed = [None if a is None else Interval.parse(a) for a in available]
+    assert choose_base(parsed, wanted and Interval.parse(wanted)) == (base and Interval.parse(base))
+
+
+def test_load_two_resolutions_keeps_the_base_and_names_the_other(tmp_path: Path) -> None:
+    csv(tmp_path / "a" / "ABC.csv", minutes(60))
+    csv(tmp_path / "b" / "ABC.csv", minutes(40, 5))
+    loaded = load_files([tmp_path], options())
+    assert loaded.session.get_symbol_data("ABC").bars_base.height == 60
+    assert any("5m left out" in note for note in loaded.notes)
+    assert loaded.session.bars(interval="5m").height == 0
+
+
+def test_load_with_keep_source_keeps_the_other_as_a_series_beside(tmp_path: Path) -> None:
+    csv(tmp_path / "a" / "ABC.csv", minutes(60))
+    csv(tmp_path / "b" / "ABC.csv", minutes(40, 5), price=77.0)
+    session = engine.load(tmp_path, "XNYS", derive=["5m"], keep_source=True)
+    kept = session.bars("ABC", "5m")
+    assert kept.group_by("origin").len().sort("origin").rows() == [("derived", 12), ("source", 40)]
+    assert kept.filter(pl.col("origin") == "derived")["close"].unique().to_list() == [10.0]
+
+
+def test_load_few_bars_take_the_interval_of_their_symbol(tmp_path: Path) -> None:
+    csv(tmp_path / "1" / "ABC.csv", minutes(60))
+    csv(tmp_path / "2" / "ABC.csv", [OPEN + dt.timedelta(minutes=m) for m in (3, 8)], price=11.0)
+    loaded = load_files([tmp_path], options())
+    assert loaded.corrections == 2
+    assert loaded.session.get_symbol_data("ABC").bars_base["close"].to_list().count(11.0) == 2
+
+
+def test_load_one_bar_alone_is_a_problem_that_names_the_option(tmp_path: Path) -> None:
+    csv(tmp_path / "ABC.csv", minutes(1))
+    with pytest.raises(SourceError, match="--interval"):
+        load_files([tmp_path], options())
+
+
+def test_load_same_file_twice_counts_it_once(tmp_path: Path) -> None:
+    csv(tmp_path / "a" / "ABC.csv", minutes(60))
+    csv(tmp_path / "b" / "ABC.csv", minutes(60))
+    loaded = load_files([tmp_path], options())
+    assert (loaded.rows, loaded.duplicates) == (60, 0)
+    assert any("same bytes as" in note for note in loaded.notes)
+
+
+def test_load_later_path_corrects_earlier_one_whatever_the_order_given(tmp_path: Path) -> None:
+    first = csv(tmp_path / "1" / "ABC.csv", minutes(60), price=10.0)
+    second = csv(tmp_path / "2" / "ABC.csv", minutes(60), price=11.0)
+    for order in ([first, second], [second, first]):
+        session = load_files(order, options()).session
+        assert session.get_symbol_data("ABC").bars_base["close"].unique().to_list() == [11.0]
+
+
+def test_load_broken_file_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    csv(tmp_path / "ABC.csv", minutes(60))
+    (tmp_path / "DEF.parquet").write_bytes(b"PAR1 and then nothing")
+    loaded = load_files([tmp_path], options())
+    assert [Path(p.path).name for p in loaded.problems if not p.ignored] == ["DEF.parquet"]
+    assert loaded.session.get_active_symbols() == {"ABC"}
+
+
+def test_load_rejected_rows_are_kept_with_line_and_reason(tmp_path: Path) -> None:
+    path = csv(tmp_path / "ABC.csv", minutes(60))
+    lines = path.read_text().splitlines()
+    lines[10] = lines[10].replace("10.0,10.0,10.0,10.0", "10.0,9.0,11.0,10.0")
+    path.write_text("\n".join(lines))
+    loaded = load_files([path], options())
+    refused = loaded.session.snapshot().tables()["rejects"]
+    assert refused.select("source", "row").rows() == [(str(path), 11)]
+    assert "high below low" in refused["reason"][0]
+    assert "9.0" in refused["cells"][0]
+
+
+def test_load_symbol_without_calendar_says_how_to_name_one(tmp_path: Path) -> None:
+    csv(tmp_path / "ABC.csv", minutes(60))
+    with pytest.raises(ParameterError, match="--calendar"):
+        load_files([tmp_path], LoadOptions(CalendarMap(None)))
+
+
+def test_load_with_a_calendar_map_puts_each_symbol_on_its_own(tmp_path: Path) -> None:
+    csv(tmp_path / "ABC.csv", minutes(60))
+    csv(tmp_path / "BTCUSD.csv", minutes(60))
+    (tmp_path / "map.toml").write_text('default = "XNYS"\n[symbols]\n"BTC*" = "24/7"\n')
+    chosen = CalendarMap.from_toml(tmp_path / "map.toml")
+    session = engine.load([tmp_path / "ABC.csv", tmp_path / "BTCUSD.csv"], chosen, derive=["1h", "1d"])
+    quality = session.quality().filter(pl.col("interval") == "1m").sort("symbol")
+    assert quality["expected"].to_list() == [390, 1440]
+    assert session.get_symbol_data("BTCUSD").bars("1h")["ts"][0].minute == 0
+    assert session.get_symbol_data("ABC").bars("1h")["ts"][0].minute == 30
+
+
+@pytest.mark.parametrize(("text", "word"), [("defualt = 'XNYS'", "defualt"), ("default = ", "map.toml")])
+def test_read_calendar_map_with_a_mistake_names_it(tmp_path: Path, text: str, word: str) -> None:
+    (tmp_path / "map.toml").write_text(text)
+    with pytest.raises(ParameterError, match=word):
+        CalendarMap.from_toml(tmp_path / "map.toml")
+
+
+def test_load_derived_interval_that_does_not_nest_is_left_out_with_a_note(tmp_path: Path) -> None:
+    csv(tmp_path / "ABC.csv", minutes(40, 5))
+    loaded = load_files([tmp_path], options(derive=(Interval.parse("1m"), Interval.parse("15m"))))
+    assert loaded.session.get_symbols_with_derived() == {"ABC": ["15m"]}
+    assert any("1m cannot be derived from 5m" in note for note in loaded.notes)
+
+
+def test_load_hour_bars_on_the_clock_start_at_the_open(tmp_path: Path) -> None:
+    hours = [dt.datetime(2024, 1, d, h, tzinfo=dt.UTC) for d in (2, 3, 4, 5, 8) for h in range(14, 21)]
+    csv(tmp_path / "ABC.csv", hours)
+    session = engine.load(tmp_path, "XNYS", interval="1h", align="clock", timezone="America/New_York")
+    view = session.get_symbol_data("ABC")
+    assert view.bars_base["ts"][0] == OPEN
+    assert view.bar_quality["1h"]["missing"].to_list() == [0] * 5
+
+
+def test_load_header_only_file_beside_others_is_a_note(tmp_path: Path) -> None:
+    csv(tmp_path / "ABC.csv", minutes(60))
+    csv(tmp_path / "DEF.csv", [])
+    loaded = load_files([tmp_path], options())
+    assert loaded.session.get_active_symbols() == {"ABC"}
+    assert any("DEF.csv: no rows" in note for note in loaded.notes)
+
+
+def test_load_ticks_makes_base_bars_at_the_wanted_interval(tmp_path: Path) -> None:
+    stamps = [OPEN + dt.timedelta(seconds=20 * s) for s in range(90)]
+    body = "".join(f"{t.isoformat()},{10 + i % 7},{i + 1}\n" for i, t in enumerate(stamps))
+    (tmp_path / "ABC.csv").write_text("ts,price,size\n" + body)
+    session = engine.load(tmp_path, "XNYS", derive=["5m", "1d"])
+    view = session.get_symbol_data("ABC")
+    assert (view.base_interval, view.base_from, view.ticks.height) == ("1m", "ticks", 90)
+    assert view.bars_base.height == 30
+    assert view.bars_base["volume"].sum() == sum(range(1, 91))
+    assert view.bars("5m")["trades"].to_list() == [15] * 6
+    assert view.bar_quality["1m"]["missing"].to_list() == [360]
+    seconds = engine.load(tmp_path, "XNYS", interval="1s", derive=["1m"])
+    assert seconds.get_symbol_data("ABC").bars("1m")["close"].equals(view.bars_base["close"])
+
+
+def test_load_quotes_makes_bid_ask_and_mid_bars(tmp_path: Path) -> None:
+    body = "".join(f"{(OPEN + dt.timedelta(seconds=20 * s)).isoformat()},{10 + s % 3},{12 + s % 3}\n" for s in range(90))
+    (tmp_path / "EURUSD.csv").write_text("ts,bid,ask\n" + body)
+    session = engine.load(tmp_path, "24/7", derive=["5m"])
+    view = session.get_symbol_data("EURUSD")
+    assert view.price_type == "bid"
+    assert {t: view.bars("1m", t)["close"][0] for t in ("bid", "ask", "mid")} == {"bid": 12.0, "ask": 14.0, "mid": 13.0}
+    assert view.quotes.height == 90

@@ -1,0 +1,132 @@
+"""The layout as a contract: imports go one way, each heavy library has one door, and a new module must take a place."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engine
+
+ROOT = Path(engine.__file__).parent
+
+# Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
+RANKS = [
+    {"errors", "publish"},
+    {"interval"},
+    {"clock", "schema"},
+    {"calendar_hours"},
+    {"calendar_files"},
+    {"calendars"},
+    {"grid"},
+    {"views", "panel"},
+    {"snapshot"},
+    {"sources", "store", "derive", "quality"},
+    {"export"},
+    {"pinned", "query_errors", "query_result"},
+    {"sql", "audit", "report"},
+    {"runtime"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+DOORS = {
+    "duckdb": {"sql", "query_errors", "query_result", "pinned"},
+    "fsspec": {"pinned", "sql"},
+    "deltalake": {"export"},
+    "pandas": {"calendars"},
+    "exchange_calendars": {"calendars"},
+    "pandas_market_calendars": {"calendars"},
+    "databento_dbn": {"sources"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "threading": {"store", "sql", "pinned"},
+    "filelock": {"export"},
+}
+KERNELS = ("derive", "quality", "grid.py", "interval.py", "schema.py", "panel.py", "views.py")
+WALL_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter"}
+NO_SUBJECT = {"utils", "helpers", "common", "core", "misc", "managers", "models"}
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_of_a_module_go_down_only(path: Path) -> None:
+    mine = room(path)
+    assert mine in RANK, f"{mine} has no place in the order of rooms"
+    inner = {name.split(".")[1] for name in imports(path) if name.startswith("engine.")} - {mine}
+    assert {name for name in inner if RANK[name] >= RANK[mine]} == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_of_a_heavy_library_come_through_its_door(path: Path) -> None:
+    strangers = {lib for lib in (name.split(".")[0] for name in imports(path)) if room(path) not in DOORS.get(lib, {room(path)})}
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_wall_time_is_asked_of_the_clock_alone(path: Path) -> None:
+    if path.name == "clock.py":
+        return
+    calls = {
+        node.func.attr for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name | ast.Attribute)
+        and ast.unparse(node.func.value) in {"dt.datetime", "datetime", "dt.date", "date", "time", "datetime.datetime"}
+    }  # fmt: skip
+    assert calls & WALL_TIME <= ({"monotonic"} if room(path) in {"sql", "export"} else set())
+
+
+@pytest.mark.parametrize("part", KERNELS)
+def test_kernels_touch_no_file_thread_or_database(part: str) -> None:
+    paths = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).glob("*.py"))
+    banned = {"os", "pathlib", "threading", "duckdb", "pandas", "io", "time", "concurrent", "multiprocessing"}
+    assert {str(p): imports(p) & banned for p in paths if imports(p) & banned} == {}
+
+
+def test_modules_are_named_for_what_they_hold() -> None:
+    assert [str(p) for p in ROOT.rglob("*") if p.stem in NO_SUBJECT] == []
+
+
+def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
+    assert len(set(engine.__all__)) == len(engine.__all__)
+    for name in engine.__all__:
+        assert getattr(engine, name) is not None
+    assert set(engine.__dir__()) == {*engine.__all__, "__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = engine.nonsense
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import engine", {"polars", "duckdb", "deltalake", "pandas", "exchange_calendars"}),
+        ("import engine; engine.derive, engine.SessionGrid, engine.SessionData", {"duckdb", "deltalake", "pandas", "exchange_calendars"}),
+        ("import engine; engine.calendar", {"pandas", "exchange_calendars", "pandas_market_calendars"}),
+        ("import sys; sys.argv = ['engine', '--help']\nfrom engine.cli import main\ntry: main()\nexcept SystemExit: pass", {"polars", "duckdb", "pandas"}),
+    ],
+)  # fmt: skip
+def test_import_loads_no_more_than_is_used(code: str, absent: set[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print('LOADED', *sys.modules)"], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+    assert loaded & absent == set()
