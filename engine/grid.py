@@ -136,18 +136,18 @@ class SessionGrid:
         index = np.searchsorted(self._opens, at, side="right") - 1
         safe = np.maximum(index, 0)
         inside = (index >= 0) & (at < self._closes[safe])
-        past = at - self._opens[safe] + self._leads[safe]
+        past = at - self._origins[safe]
         slot = past // self._step
         in_slot = inside & self._chosen[safe]
         if exact:
-            in_slot &= (past - slot * self._step == 0) | (at == self._opens[safe])
-        session = (
-            np.where(inside, self._days[safe], self._nearest_days(at, safe)) if not inside.all() else self._days[safe]
-        )
+            begins = past == slot * self._step
+            in_slot &= begins | (at == self._opens[safe]) if self._leads.any() else begins
+        days = self._days.astype(np.int32)
+        session = days[safe] if inside.all() else np.where(inside, days[safe], self._nearest_days(at, safe))
         return pl.DataFrame(
             {
-                "session": pl.Series(session.astype(np.int32)).cast(pl.Date),
-                "ordinal": _masked(self._ordinals[safe], inside),
+                "session": pl.Series(session.astype(np.int32, copy=False)).cast(pl.Date),
+                "ordinal": _masked(self._ordinals.astype(np.int32)[safe], inside),
                 "slot": _masked(slot, in_slot),
             }
         )
@@ -306,13 +306,15 @@ class SessionGrid:
 
     @cached_property
     def _row_of(self) -> Ints:
-        row_of = np.full(self._ordinals[-1] - self._ordinals[0] + 1, len(self._ordinals), np.int64)
-        row_of[self._ordinals - self._ordinals[0]] = np.arange(len(self._ordinals))
+        days = self._ordinals - self._ordinals[:1]
+        row_of = np.zeros(days.max(initial=-1) + 1, np.int64)
+        row_of[days] = np.arange(len(days))
         return row_of
 
     def _rows(self, ordinal: pl.Series) -> Ints:
-        # A table by ordinal, 16 entries a day: a search costs ten times as much.
-        return self._row_of[ordinal.to_numpy() - self._ordinals[0].astype(np.int32)]
+        # A table by ordinal (16 entries a day): searching costs ten times as much.
+        rows: Ints = self._row_of[ordinal.to_numpy() - self._ordinals[:1].astype(np.int32)]
+        return rows
 
     def _nearest_days(self, at: Ints, before: Ints) -> Ints:
         after = np.minimum(before + 1, len(self._opens) - 1)
@@ -448,6 +450,6 @@ def _instants(micros: Ints, name: str) -> pl.Series:
     return pl.Series(name, micros.astype(np.int64)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
-def _masked(values: Ints, keep: NDArray[np.bool_]) -> pl.Series:
-    series = pl.Series(values.astype(np.int32))
+def _masked(values: NDArray[np.integer], keep: NDArray[np.bool_]) -> pl.Series:
+    series = pl.Series(values.astype(np.int32, copy=False))
     return series if keep.all() else pl.select(pl.when(pl.lit(pl.Series(keep))).then(pl.lit(series))).to_series()

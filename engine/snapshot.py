@@ -437,4 +437,4 @@ def _key_order(key: PanelKey) -> tuple[str, int, str, str]:
 
 def _by_session(bars: pl.DataFrame, before: dt.date | None) -> dict[dt.date, pl.DataFrame]:
     past = bars if before is None else bars.filter(pl.col("session") < before)
-    return {key[0]: frame for key, frame in past.partition_by("session", as_dict=True, maintain_order=True).items()}  # type: ignore[misc]
+    return {key[0]: frame for key, frame in past.partition_by("session", as_dict=True, maintain_order=True).items()}

@@ -30,6 +30,8 @@ from engine.export.tables import TABLES
 from engine.pinned import SCHEME, PinnedFiles
 from engine.query_errors import explain, reason
 from engine.query_result import DTypes, plain, without_categories
+from engine.snapshot import Snapshot
+from engine.store import SessionData
 
 Config = dict[str, str | bool | int | float | list[str]]
 
@@ -170,7 +172,7 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
 
 
 def sql(
-    target: str | Path | PinnedTables | Frames,
+    target: str | Path | PinnedTables | Frames | Snapshot | SessionData,
     query: str,
     *,
     revision: int | None = None,
@@ -182,8 +184,8 @@ def sql(
 
     Parameters
     ----------
-    target : str, Path or mapping of table name to DataFrame
-        The export's folder, or the live store's tables.
+    target : str, Path, SessionData, Snapshot or mapping of table name to DataFrame
+        The export's folder, or a live store (its tables as they are now).
     query : str
         One statement that reads: SELECT, WITH, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN.
     revision : int, optional
@@ -210,6 +212,10 @@ def sql(
         There is no export, no such revision, or a file of it cannot be read.
     """
     limits = _Limits(timeout_seconds, memory, threads)
+    if isinstance(target, SessionData):
+        target = target.snapshot()
+    if isinstance(target, Snapshot):
+        target = target.tables()
     if isinstance(target, Mapping):
         fill: Fill = partial(_add_frames, frames=target)
     else:

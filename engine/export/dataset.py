@@ -148,6 +148,7 @@ def write_dataset(
     unknown = [name for name in tables if name not in DATA_TABLES]
     if unknown:
         raise SchemaError(f"tables: received {', '.join(unknown)}; valid: {', '.join(DATA_TABLES)}")
+    target = Path(target)
     rows = {name: shaped(name, tables.get(name)) for name in DATA_TABLES}
     row = {"store_id": store_id, "store_revision": store_revision, "written_at": written_at.astimezone(dt.UTC)}
     with _told(target), _locked(target, lock_timeout):

@@ -279,7 +279,7 @@ class _Filling:
         for file, batch in batches:
             # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
             start = batch.frame["ts"].min() if batch.frame.height else None
-            mark = f"{batch.sha256!s} {batch.kind} {','.join(sorted(batch.frame['symbol'].unique()))} {start}"
+            mark = " ".join([batch.sha256, batch.kind, *sorted(batch.frame["symbol"].unique()), str(start)])
             if first.setdefault(mark, batch.source) == batch.source or not batch.frame.height:
                 self._session.add_file(mark)
                 fresh.append((file, batch))

@@ -188,6 +188,18 @@ def test_failing_step_that_cannot_be_rolled_back_says_so_and_next_export_is_righ
     assert_clean(exported, 3)
 
 
+def test_rolled_back_tables_keep_their_statistics(exported, monkeypatch):
+    monkeypatch.setattr(lake, "commit", failing(lake.commit, len(TABLES)))
+    with pytest.raises(ExportError):
+        export(exported, 2)
+    monkeypatch.undo()
+    assert lake.head(exported / "bars") > 1
+    found = lake.statistics(exported / "bars", lake.head(exported / "bars")).sort("path")
+    first = lake.statistics(exported / "bars", 1).sort("path")
+    assert found.drop("modification_time").equals(first.drop("modification_time"))
+    assert found["null_count.segment"].sum() > 0
+
+
 def test_interrupt_rolls_back(exported, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
