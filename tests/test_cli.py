@@ -150,10 +150,12 @@ def test_run_with_one_broken_file_goes_on_and_says_so_by_its_code(engine, folder
     assert "AAA" in ran.out
 
 
-def test_run_hostile_symbols_are_printed_as_text(engine, folder: Path, tmp_path: Path) -> None:
-    (folder / "AAA.csv").rename(folder / "[bold]x[i].csv")
-    ran = engine("run", folder, "--calendar", "XNYS")
-    assert "[bold]x[i]" in ran.out
+def test_run_hostile_symbols_are_printed_as_text(engine, tmp_path: Path) -> None:
+    rows = [f"[bold]x[/]\x1b[31m,{(OPEN + dt.timedelta(minutes=m)).isoformat()},1,1,1,1,1\n" for m in range(40)]
+    (tmp_path / "all.csv").write_text("symbol,ts,open,high,low,close,volume\n" + "".join(rows))
+    ran = engine("run", tmp_path / "all.csv", "--calendar", "XNYS")
+    assert "[bold]x[/]\\x1b[31m" in ran.out
+    assert "\x1b" not in ran.out
 
 
 def test_interrupt_ends_quietly(engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,12 +87,15 @@ def _polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
         return frame
-    if not hasattr(frame, "__arrow_c_stream__"):
+    taken = pl.from_arrow(frame) if hasattr(frame, "__arrow_c_stream__") else None
+    # A stream of record batches arrives as one column of structs.
+    if isinstance(taken, pl.Series) and isinstance(taken.dtype, pl.Struct):
+        taken = taken.struct.unnest()
+    if not isinstance(taken, pl.DataFrame):
         raise SchemaError(
-            f"frame: received {type(frame).__name__}; valid: Polars, pandas, PyArrow, or any object with __arrow_c_stream__"
+            f"frame: received {type(frame).__name__}; valid: a frame of Polars, pandas or PyArrow, or any with __arrow_c_stream__"
         )
-    taken = pl.from_arrow(frame)
-    table = taken.to_frame("row").unnest("row") if isinstance(taken, pl.Series) else taken
+    table = taken
     return table.rename({PANDAS_INDEX: "timestamp"}) if _index_is_stamp(table) else table
 
 

@@ -8,7 +8,6 @@ import zipfile
 
 import pyarrow as pa
 import pytest
-
 from engine.errors import SourceError
 from engine.sources import archive
 from engine.sources.options import ReadOptions

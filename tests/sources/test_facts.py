@@ -12,7 +12,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.lean_layout import ZONES, data_zone, parsed
 from engine.sources.options import ReadOptions
@@ -170,7 +169,9 @@ def test_read_bid_and_ask_files_of_one_symbol_give_two_price_types(vendor):
     files = scan([vendor / "nautilus/fxcm"])[0]
     batches = [read(file)[0] for file in files]
     assert [batch.frame["price_type"].unique().to_list() for batch in batches] == [["ask"], ["bid"]]
-    crossed = batches[0].frame.join(batches[1].frame, on="ts", suffix="_bid").filter(pl.col("close_bid") > pl.col("close"))
+    crossed = (
+        batches[0].frame.join(batches[1].frame, on="ts", suffix="_bid").filter(pl.col("close_bid") > pl.col("close"))
+    )
     assert crossed.height == 347
 
 

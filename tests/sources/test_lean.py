@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-
 from engine.errors import SourceError
 from engine.sources.lean import read_lean
 from engine.sources.lean_layout import parsed
 from engine.sources.options import ReadOptions
+
 from tests.sources.lean_zip import lean_zip
 
 ANY = ReadOptions()
@@ -62,9 +62,7 @@ def test_read_lean_options_of_the_caller_win(tmp_path):
 
 def test_read_lean_quote_bars_have_a_row_per_side_that_is_there(tmp_path):
     text = "0,1,2,1,2,7,3,4,3,4,8\r\n60000,,,,,0,3,4,3,4,9\r\n120000,,,,,0,,,,,0\r\n180000,1,x,1,2,7,,,,,0"
-    path = lean_zip(
-        tmp_path, "future/cme/minute/es/20240102_quote.zip", d_20240102_es_minute_quote_202403=text
-    )
+    path = lean_zip(tmp_path, "future/cme/minute/es/20240102_quote.zip", d_20240102_es_minute_quote_202403=text)
     batch = read_lean(path, ANY)
     assert batch.frame.select("symbol", "price_type", "row", "close", "size", "volume").rows() == [
         ("ES.202403", "bid", 1, 2, 7, None), ("ES.202403", "ask", 1, 4, 8, None), ("ES.202403", "ask", 2, 4, 9, None),
@@ -128,14 +126,18 @@ def test_read_lean_bad_value_of_one_of_several_members_is_rejected_with_that_mem
 
 def test_read_lean_perpetual_futures_are_named_so(tmp_path):
     path = lean_zip(
-        tmp_path, "cryptofuture/binance/minute/btcusdt/20240102_trade.zip", d_20240102_btcusdt_minute_trade_perp="0,1,1,1,1,2\n"
+        tmp_path,
+        "cryptofuture/binance/minute/btcusdt/20240102_trade.zip",
+        d_20240102_btcusdt_minute_trade_perp="0,1,1,1,1,2\n",
     )
     assert read_lean(path, ANY).frame["symbol"].to_list() == ["BTCUSDT.PERP"]
 
 
 def test_read_lean_local_time_that_does_not_exist_is_rejected_with_the_reason(tmp_path):
     two_thirty = "9000000,1000000,1000000,1000000,1000000,1\n"
-    path = lean_zip(tmp_path, "equity/usa/minute/spy/20240310_trade.zip", d_20240310_spy_minute_trade=two_thirty + TRADE)
+    path = lean_zip(
+        tmp_path, "equity/usa/minute/spy/20240310_trade.zip", d_20240310_spy_minute_trade=two_thirty + TRADE
+    )
     batch = read_lean(path, ANY)
     assert batch.frame["row"].to_list() == [2]
     assert "does not exist in America/New_York" in batch.rejects["reason"][0]

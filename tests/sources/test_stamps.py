@@ -7,12 +7,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from engine.errors import ParameterError, SourceError
 from engine.sources.options import ReadOptions, zone_name
 from engine.sources.stamps import Reading, localized, utc
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 NEW_YORK = "America/New_York"
 INSTANT = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)

@@ -6,15 +6,14 @@ import gzip
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
 from engine.sources.names import named
 from engine.sources.options import ReadOptions
 from engine.sources.rows import Origin
 from engine.sources.text import read_text, table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 HEADER = "timestamp,open,high,low,close,volume"
 FIRST = "2024-01-02T14:30:00Z,10,11,9,10.5,100"
@@ -70,7 +69,9 @@ def test_read_text_spellings_of_the_same_bars_give_the_same_rows(text):
 def test_read_text_rows_carry_their_line_numbers():
     batch = bars(f"# note\n{HEADER}\n\n{FIRST}\nbroken\n{SECOND}")
     assert batch.frame["row"].to_list() == [4, 6]
-    assert batch.rejects.select("row", "reason", "cells").rows() == [(5, "1 cells, where 6 are due", '{"line":"broken"}')]
+    assert batch.rejects.select("row", "reason", "cells").rows() == [
+        (5, "1 cells, where 6 are due", '{"line":"broken"}')
+    ]
 
 
 def test_read_text_date_and_time_columns_are_joined_and_need_a_zone():
@@ -120,7 +121,9 @@ def test_read_text_without_header_needs_columns():
 
 def test_read_text_bars_of_both_sides_give_two_price_types_and_no_row_for_an_empty_side():
     names = "timestamp,bid_open,bid_high,bid_low,bid_close,ask_open,ask_high,ask_low,ask_close"
-    batch = bars(f"{names}\n2024-01-02T00:00:00Z,1,2,1,2,3,4,3,4\n2024-01-02T00:01:00Z,,,,,3,4,3,4\n2024-01-02T00:02:00Z,,,,,,,,\n")
+    batch = bars(
+        f"{names}\n2024-01-02T00:00:00Z,1,2,1,2,3,4,3,4\n2024-01-02T00:01:00Z,,,,,3,4,3,4\n2024-01-02T00:02:00Z,,,,,,,,\n"
+    )
     assert batch.frame.select("price_type", "row", "close").rows() == [("bid", 2, 2), ("ask", 2, 4), ("ask", 3, 4)]
     assert batch.rejects["row"].to_list() == [4]
 
@@ -133,7 +136,9 @@ def test_read_text_header_alone_is_a_note():
 
 
 def test_read_text_bad_cells_are_rejected_with_reason_and_text():
-    batch = bars(f"{HEADER}\n{FIRST}\nyesterday,1,1,1,1,1\n2024-01-02T14:32:00Z,1,abc,1,1,1\n2024-01-02T14:33:00Z,5,4,6,5,1\n")
+    batch = bars(
+        f"{HEADER}\n{FIRST}\nyesterday,1,1,1,1,1\n2024-01-02T14:32:00Z,1,abc,1,1,1\n2024-01-02T14:33:00Z,5,4,6,5,1\n"
+    )
     assert batch.rejects["row"].to_list() == [3, 4, 5]
     assert batch.rejects["reason"].to_list()[:2] == ["ts: missing or unreadable", "high: missing or unreadable"]
     assert '"high":"abc"' in batch.rejects["cells"][1]

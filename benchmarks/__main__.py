@@ -1,0 +1,135 @@
+"""Benchmarks of the kernels and the store, beside what others take for the same columns.
+
+    python -m benchmarks [--size S|M|L] [--only GROUP] [--repeat N] [--json PATH]
+
+Groups
+------
+derive   1m -> 5m from stored places and from raw timestamps, against DuckDB `time_bucket`, pandas (two ways), Polars on
+         the timestamps (two ways) and NumPy `reduceat`; OHLCV alone, and with all columns of completeness.
+every    5m 15m 30m 1h 1d together against 5m alone.
+seconds  1s -> 1m.
+gaps     gaps with their edges and quality per session, against a DuckDB `lag()` query, and against the warm decode of
+         two columns from Parquet.
+growth   place, derive and scan with ever more symbols; milliseconds per million rows.
+import   `import engine` against `import polars`, whole processes.
+store    append, derive and assess through `SessionData`, rows per second and peak memory; no rival.
+
+Sizes
+-----
+====  ========================  ==================  ==================
+size  minutes                   seconds             growth
+====  ========================  ==================  ==================
+S     20 symbols x 5 sessions   2 x 2               5, 50, 500
+M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000
+L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000
+====  ========================  ==================  ==================
+
+How it is fair
+--------------
+All contenders of a case run in this process and take turns; each result is compared with ours, row by row, in a warm-up
+round. The ratio is the median over the rounds of (contender / first contender of the case). Rivals get what is fastest
+for them (`benchmarks.rivals`): integer keys, stamps without a zone, a constant origin, no order asked of the result,
+data in memory in their own format. The engine checks that its rows are sorted and always makes every column of
+`bars.DERIVED`, so in the case `OHLCV` it makes more than the others. Data is synthetic and seeded (`benchmarks.panel`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks import derive, growth, imports, machine, quality, store
+from benchmarks.panel import Panel, build
+from benchmarks.timing import Measure, table
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much data each group takes: (symbols, sessions)."""
+
+    minutes: tuple[int, int]
+    seconds: tuple[int, int]
+    growth: tuple[int, ...]
+
+
+SIZES = {
+    "S": Size((20, 5), (2, 2), (5, 50, 500)),
+    "M": Size((500, 20), (30, 10), (50, 500, 5000)),
+    "L": Size((2000, 20), (60, 20), (50, 500, 5000)),
+}
+GROWTH_SESSIONS = 4
+
+
+@dataclass
+class Bench:
+    """One run: its size, and the panel that several groups share."""
+
+    size: Size
+    rounds: int
+
+    @cached_property
+    def panel(self) -> Panel:
+        return build(*self.size.minutes)
+
+
+GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
+    "derive": lambda b: derive.one_target(b.panel, b.rounds),
+    "every": lambda b: derive.every_target(b.panel, b.rounds),
+    "gaps": lambda b: quality.scan(b.panel, b.rounds),
+    "seconds": lambda b: derive.seconds(*b.size.seconds, b.rounds),
+    "growth": lambda b: growth.symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),
+    "import": lambda b: imports.start(b.rounds),
+    "store": lambda b: store.whole_run(*b.size.minutes, min(b.rounds, 3)),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run, print, write; 0 when done, whether or not a target was met."""
+    options = _parser().parse_args(arguments)
+    bench = Bench(SIZES[options.size], options.repeat)
+    before, begin = machine.load(), time.perf_counter()
+    lines: list[Measure] = []
+    for name in [options.only] if options.only else GROUPS:
+        made = GROUPS[name](bench)
+        print(table(made), flush=True)
+        lines += made
+    taken = time.perf_counter() - begin
+    print(f"\n{taken:.0f} s; load {before:.1f} at the start, {machine.load():.1f} at the end", _verdict(lines), sep="\n")
+    _write(Path(options.json), {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "size": options.size, "repeat": options.repeat,
+        "sizes": vars(bench.size), "load": [before, machine.load()], "seconds": taken,
+        "about": machine.about(), "results": [line.as_json() for line in lines],
+    })  # fmt: skip
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="See the docstring of benchmarks/__main__.py.")
+    parser.add_argument("--size", choices=SIZES, default="M")
+    parser.add_argument("--only", choices=GROUPS, metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="rounds (default 5)")
+    parser.add_argument("--json", default="out/bench.json", metavar="PATH")
+    return parser
+
+
+def _verdict(lines: list[Measure]) -> str:
+    judged = [line for line in lines if line.met is not None]
+    missed = [f"{line.group}: {line.case}, {line.name} {line.ratio:.2f} (wanted {line.target})" for line in judged if not line.met]
+    return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} targets met", *missed])
+
+
+def _write(path: Path, report: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1, default=str) + "\n")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

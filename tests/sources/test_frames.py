@@ -1,0 +1,140 @@
+"""Typed tables: Parquet and frames in memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from engine.errors import SchemaError, SourceError
+from engine.sources.frames import from_frame, read_parquet
+from engine.sources.options import ReadOptions
+from polars.testing import assert_frame_equal
+
+START = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
+BARS = pl.DataFrame(
+    {
+        "symbol": ["SPY", "SPY"],
+        "timestamp": [START, START + dt.timedelta(minutes=1)],
+        "open": [10.0, 10.5],
+        "high": [11.0, 12.0],
+        "low": [9.0, 10.0],
+        "close": [10.5, 11.0],
+        "volume": [100, 200],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        BARS,
+        BARS.lazy(),
+        BARS.to_arrow(),
+        BARS.to_pandas(),
+        BARS.to_pandas().set_index("timestamp"),
+        BARS.to_pandas().set_index("timestamp").rename_axis(None),
+        pa.RecordBatchReader.from_batches(BARS.to_arrow().schema, BARS.to_arrow().to_batches()),
+        BARS.with_columns(pl.col("open", "close").cast(pl.Decimal(18, 4))),
+        BARS.with_columns(pl.col("timestamp").dt.replace_time_zone(None)).rename({"timestamp": "timestamp_utc"}),
+        BARS.with_columns(pl.col("timestamp").dt.convert_time_zone("Asia/Tokyo").dt.cast_time_unit("ns")),
+        BARS.with_columns(pl.col("timestamp").dt.epoch("ns")),
+        BARS.rename({"timestamp": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}),
+        BARS.with_columns(pl.col("symbol").cast(pl.Categorical)),
+    ],
+)  # fmt: skip
+def test_from_frame_of_any_library_gives_the_same_bars(frame):
+    batch = from_frame(frame)
+    assert batch.rejects.is_empty()
+    assert str(batch.interval) == "1m"
+    assert_frame_equal(batch.frame, from_frame(BARS).frame)
+    assert batch.frame.select("ts", "close", "volume").rows() == [
+        (START, 10.5, 100), (START + dt.timedelta(minutes=1), 11, 200),
+    ]  # fmt: skip
+
+
+def test_from_frame_float_columns_are_not_copied():
+    def address(series):
+        return series.to_arrow().buffers()[1].address
+
+    assert address(from_frame(BARS).frame["close"]) == address(BARS["close"])
+
+
+def test_from_frame_symbol_and_interval_of_the_call_are_taken():
+    batch = from_frame(BARS.drop("symbol"), symbol="QQQ", interval="1m")
+    assert batch.frame["symbol"].unique().to_list() == ["QQQ"]
+    with pytest.raises(SourceError, match="--symbol"):
+        from_frame(BARS.drop("symbol"))
+
+
+def test_from_frame_naive_stamps_need_a_zone():
+    naive = BARS.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
+    with pytest.raises(SourceError, match="--timezone"):
+        from_frame(naive)
+    assert from_frame(naive, options=ReadOptions(timezone="UTC")).frame["ts"][0] == START
+
+
+def test_from_frame_bad_rows_are_rejected_with_their_number():
+    bad = BARS.with_columns(pl.Series("high", [8.0, None]))
+    batch = from_frame(bad)
+    assert batch.frame.is_empty()
+    assert batch.rejects["row"].to_list() == [1, 2]
+    assert "high below low" in batch.rejects["reason"][0]
+
+
+@pytest.mark.parametrize("what", [[1, 2], "SPY", None, pd.Series([1])])
+def test_from_frame_of_no_frame_is_refused(what):
+    with pytest.raises((SchemaError, SourceError)):
+        from_frame(what)
+
+
+def test_read_parquet_booleans_in_text_and_decimals_are_understood(tmp_path):
+    ticks = pl.DataFrame(
+        {
+            "ts": [START],
+            "price": [Decimal("1.25")],
+            "qty": [3],
+            "suspicious": ["True"],
+            "trade_id": [7],
+            "buyer_maker": ["False"],
+        }
+    )
+    ticks.write_parquet(tmp_path / "SPY.parquet")
+    batch = read_parquet(tmp_path / "SPY.parquet", ReadOptions())
+    assert batch.frame.select("symbol", "seq", "price", "size", "suspicious").rows() == [("SPY", 7, 1.25, 3, True)]
+    assert batch.notes == ("columns not used: buyer_maker",)
+
+
+@pytest.mark.parametrize(("width", "scale", "digits"), [(16, None, 18), (8, None, 9), (16, 16, 16), (8, 2, 2)])
+def test_read_parquet_integers_in_binary_cells_are_the_nearest_floats(tmp_path, width, scale, digits):
+    prices = [Decimal("1.14"), Decimal("0.07"), Decimal("150.29"), Decimal("-3.3")]
+    cells = [int(price * 10**digits).to_bytes(width, "little", signed=True) for price in prices]
+    table = pa.table(
+        {"ts_event": pa.array([1_704_205_800_000_000_000 + at for at in range(4)], pa.uint64()),
+         "bid_price": pa.array(cells, pa.binary(width)), "ask_price": pa.array(cells, pa.binary(width))},
+        metadata={"instrument_id": "EUR/USD"},
+    )  # fmt: skip
+    pq.write_table(table, tmp_path / "one_two.parquet")
+    batch = read_parquet(tmp_path / "one_two.parquet", ReadOptions(scale=scale, allow_non_positive=True))
+    assert batch.frame["bid"].to_list() == [float(price) for price in prices]
+    assert batch.frame["symbol"].unique().to_list() == ["EUR/USD"]
+
+
+def test_read_parquet_over_the_limit_is_refused_before_it_is_read(tmp_path):
+    pl.DataFrame({"ts": [START], "price": [1.0]}).select(pl.all().repeat_by(100_000).explode()).write_parquet(
+        tmp_path / "A.parquet"
+    )
+    with pytest.raises(SourceError, match="max_bytes"):
+        read_parquet(tmp_path / "A.parquet", ReadOptions(max_bytes=1_000_000))
+    assert read_parquet(tmp_path / "A.parquet", ReadOptions()).frame.height == 100_000
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1", b"timestamp,price\n"])
+def test_read_parquet_of_no_parquet_is_refused(tmp_path, data):
+    (tmp_path / "A.parquet").write_bytes(data)
+    with pytest.raises(SourceError, match="no Parquet file"):
+        read_parquet(tmp_path / "A.parquet", ReadOptions())
