@@ -126,13 +126,14 @@ def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table
     lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")}).with_row_index("row", offset=1)
     lines = lines.with_columns(pl.col("line").str.strip_suffix("\r"), pl.col("row").cast(pl.Int64))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
+    cell = rf'(?:{_QUOTED}|[^"{re.escape(delimiter)}]*)'
+    wrapped = pl.col("line").str.contains(rf"^{cell}(?:{re.escape(delimiter)}{cell})*$")
     unquoted = pl.col("line").str.replace_all(_QUOTED, "")
     counted = lines.with_columns(
-        (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"),
-        unquoted.str.contains('"').alias("open"),
+        (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"), wrapped.alias("wrapped")
     )
     reason = (
-        pl.when("open").then(pl.lit("a quoted cell does not end on its line"))
+        pl.when(~pl.col("wrapped")).then(pl.lit("quotes that do not wrap a whole cell of the line"))
         .when(pl.col("count") != len(names)).then(pl.format(f"{{}} cells, where {len(names)} are due", "count"))
     )  # fmt: skip
     judged = counted.with_columns(reason.alias("reason"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zipfile
 from pathlib import Path
@@ -170,10 +171,8 @@ def test_read_damaged_files_raise_nothing_but_engine_errors(tmp_path_factory, fl
         data[at % len(data)] ^= value
     path.write_bytes(data[: len(data) - cut % (len(data) // 2)])
     for file in scan([root])[0]:
-        try:
-            read(file)
-        except EngineError as error:
-            assert str(root) in str(error)
+        with contextlib.suppress(EngineError):
+            assert all(isinstance(batch.frame, pl.DataFrame) for batch in read(file))
 
 
 def _csv(root):

@@ -1,0 +1,43 @@
+"""The command line: arguments to the public API, results to text or JSON. No logic of its own.
+
+Exit codes: 0 fine; 1 an unexpected failure; 2 bad input or usage; 3 done, but some files could not be read;
+130 interrupted.
+"""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.show import print_line
+
+PARTLY_READ = 3
+INTERRUPTED = 130
+USAGE = 2
+
+app = typer.Typer(
+    help="Session-true bars, stored gaps, per-bar completeness and SQL for intraday market data.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+Export = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that --export wrote.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,  # noqa: FBT002
+) -> None:
+    if version:
+        from engine import __version__
+
+        print_line(f"engine {__version__}")
+        raise typer.Exit

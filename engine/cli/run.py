@@ -1,0 +1,142 @@
+"""`engine run` and `engine demo`."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.app import PARTLY_READ, AsJson, app
+from engine.cli.show import print_frame, print_json, print_line, print_list, progress, together
+from engine.cli.words import date, instant, interval_of, intervals_of, pairs, with_given, words
+
+if TYPE_CHECKING:
+    from engine.runtime.load import LoadOptions
+    from engine.runtime.run import Outcome
+
+
+@app.command()
+def run(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files, or folders that are searched.")],
+    calendar: Annotated[
+        str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")
+    ] = None,
+    calendar_map: Annotated[Path | None, typer.Option(help="TOML with calendars by symbol pattern.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Base interval; default 1m where there is one, else the finest.")
+    ] = None,
+    derive: Annotated[str, typer.Option(help="Derived intervals.")] = "5m,15m,1h,1d",
+    symbols: Annotated[str | None, typer.Option(help="Keep only these, by comma.")] = None,
+    price_type: Annotated[str | None, typer.Option(help="Keep only these series: last,bid,ask,mid.")] = None,
+    start: Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")] = None,
+    segments: Annotated[
+        str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")
+    ] = None,
+    source_format: Annotated[
+        str | None, typer.Option("--format", help="csv, parquet, lean or dbn, whatever it looks like.")
+    ] = None,
+    timezone: Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")] = None,
+    stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
+    align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")] = None,
+    options: Annotated[Path | None, typer.Option(help="TOML with read options.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")] = None,
+    incomplete: Annotated[str, typer.Option(help="Bars of windows that lack slots: flag or drop.")] = "flag",
+    keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,  # noqa: FBT002
+    allow_non_positive: Annotated[bool, typer.Option(help="Prices of zero and below are real.")] = False,  # noqa: FBT002
+    as_of: Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Read vendor files, derive bars, find gaps, judge quality, export.
+
+    Example: engine run lean/equity/usa/minute --calendar XNYS --export out
+    """
+    from engine.runtime import run as runtime
+    from engine.runtime.load import CalendarMap, LoadOptions
+    from engine.sources.options import ReadOptions
+
+    given: dict[str, Any] = {
+        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "symbol": symbol,
+        "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
+        "allow_non_positive": allow_non_positive,
+    }  # fmt: skip
+    base = ReadOptions.from_toml(options) if options else ReadOptions()
+    chosen = LoadOptions(
+        calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
+        interval=interval_of(interval),
+        derive=tuple(intervals_of(derive)),
+        dates=(date("start", start), date("end", end)),
+        segments=words(segments),
+        align=align,  # type: ignore[arg-type]
+        keep_source=keep_source,
+        as_of=instant(as_of),
+        incomplete=incomplete,  # type: ignore[arg-type]
+        read=with_given(base, given),
+    )
+    with progress(enabled=not as_json) as tell:
+        outcome = runtime.run(sources, chosen, export, tell)
+    _show_run(outcome, export, chosen, as_json=as_json)
+    if any(not problem.ignored for problem in outcome.loaded.problems):
+        raise typer.Exit(PARTLY_READ)
+
+
+@app.command()
+def demo(
+    export: Annotated[Path, typer.Option(help="Where the files and the dataset go.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found."""
+    from engine.runtime.demo import demonstrate
+
+    with progress(enabled=not as_json) as tell:
+        shown = demonstrate(export, seed, tell)
+    if as_json:
+        print_json(shown.as_dict())
+        return
+    _show_run(shown.outcome, shown.dataset, None, as_json=False)
+    print_frame("Planned faults against what was found", shown.comparison)
+    print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
+    print_frame("", shown.answer)
+    if not shown.agrees:
+        raise typer.Exit(1)
+
+
+def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None, *, as_json: bool) -> None:
+    from engine.report.tables import by_series, worst
+
+    snapshot = outcome.session.snapshot()
+    tables = {
+        name: frame for name, frame in snapshot.tables().items() if name in ("quality", "gaps", "symbols", "calendars")
+    }
+    series = by_series(tables["quality"], tables["gaps"], tables["symbols"])
+    bad = worst(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
+    loaded = outcome.loaded
+    counted = {
+        "files": loaded.files, "rows": loaded.rows, "duplicates": loaded.duplicates, "corrections": loaded.corrections,
+        "rejected": loaded.rejected, "derived_bars": outcome.derived, "export": export and str(export),
+        "export_revision": outcome.export_revision,
+    }  # fmt: skip
+    problems = [(p.path, p.reason) for p in loaded.problems if not p.ignored]
+    if as_json:
+        print_json({
+            **counted, "calendars": tables["calendars"].to_dicts(), "series": series.to_dicts(), "worst": bad.to_dicts(),
+            "notes": list(loaded.notes), "problems": [{"path": path, "reason": why} for path, why in problems],
+        })  # fmt: skip
+        return
+    del options
+    print_frame("Series", series)
+    if bad.height:
+        print_frame("Worst sessions", bad)
+    for row in tables["calendars"].iter_rows(named=True):
+        print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
+    print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
+    print_list("note", together(loaded.notes))
+    print_list("could not be read", [f"{path}: {why}" for path, why in problems])

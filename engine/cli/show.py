@@ -1,0 +1,117 @@
+"""What commands print: tables, lines, JSON, a progress bar. Cells are data, never markup."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PIPE_WIDTH = 10_000
+
+
+def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
+    """The first `limit` rows of a frame (0: all) as a table or as JSON, and how many more there are."""
+    shown = frame.head(limit) if limit else frame
+    if as_json:
+        print_json(shown.to_dicts())
+        return
+    print_frame(title, shown)
+    if shown.height < frame.height:
+        print_line(f"{frame.height - shown.height} more; --limit 0 shows all")
+
+
+def print_frame(title: str, frame: pl.DataFrame) -> None:
+    """A frame as a table; a pipe gets it as wide as it is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Cells are data, not markup: a symbol may hold brackets or control characters.
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    for name, dtype in frame.schema.items():
+        table.add_column(Text(name), justify="right" if dtype.is_numeric() else "left", overflow="fold")
+    for row in frame.iter_rows():
+        table.add_row(*(Text(_cell(value)) for value in row))
+    # A pipe has no width to fit: columns are never squeezed there.
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.6g}"
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+def together(notes: Iterable[str]) -> list[str]:
+    """Notes that say the same of several files, once."""
+    places: dict[str, list[str]] = {}
+    for note in notes:
+        place, _, text = note.partition(": ")
+        places.setdefault(text or place, []).append(place)
+    return [
+        f"{where[0]}: {text}" + (f" (and {len(where) - 1} more like it)" if len(where) > 1 else "")
+        for text, where in places.items()
+    ]
+
+
+def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text
+    """The first lines of a list, and how many more there are."""
+    for line in lines[:most]:
+        print_line(f"{what}: {line}")
+    if len(lines) > most:
+        print_line(f"{what}: {len(lines) - most} more; --json lists all")
+
+
+def print_line(text: str) -> None:
+    """A line of text with what is not printable spelled out."""
+    sys.stdout.write("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text) + "\n")
+
+
+def print_json(content: object) -> None:
+    """Any content as indented JSON, instants in ISO 8601."""
+    import orjson
+
+    text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+    sys.stdout.write(text.decode() + "\n")
+
+
+class progress:  # noqa: N801 - used as a function
+    """A bar on standard error while files are read; nothing where nobody watches."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - runtime.load.Progress or None
+        if not self._enabled:
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("reading"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("reading")
+        self._bar.start()
+        return lambda done, total, _: self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        if self._enabled:
+            self._bar.stop()
+        return False

@@ -1,0 +1,76 @@
+"""From the text of an option to a value; a mistake names the option and what would be valid."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from engine.errors import ParameterError
+
+
+def usage(text: str) -> ParameterError:
+    """The error of an option with a wrong value."""
+    return ParameterError(text)
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """The words of a list with commas."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def pairs(text: str | None) -> dict[str, str | int]:
+    """`ours=theirs` pairs; a number is the place of a column, from 1."""
+    pairs: dict[str, str | int] = {}
+    for word in words(text):
+        ours, equals, theirs = word.partition("=")
+        if not equals or not theirs:
+            raise usage(
+                f"--columns: received {word!r}; valid: our name = theirs, as in ts=Date,close=Last or ts=1,close=5"
+            )
+        pairs[ours] = int(theirs) if theirs.isdecimal() else theirs
+    return pairs
+
+
+def date(name: str, text: str | None) -> dt.date | None:
+    """A trade date."""
+    if text is None:
+        return None
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise usage(f"--{name}: received {text!r}; valid: a date as YYYY-MM-DD") from error
+
+
+def instant(text: str | None) -> dt.datetime | None:
+    """An instant, which must say its zone."""
+    if text is None:
+        return None
+    try:
+        instant = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise usage(f"--as-of: received {text!r}; valid: 2024-01-02T15:30:00+00:00") from error
+    if instant.tzinfo is None:
+        raise usage(f"--as-of: received {text!r}, which has no zone; valid: 2024-01-02T15:30:00+00:00")
+    return instant
+
+
+def interval_of(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
+    """An interval, or None."""
+    from engine.interval import Interval
+
+    return None if text is None else Interval.parse(text)
+
+
+def intervals_of(text: str) -> list[Any]:
+    """Intervals of a list with commas."""
+    return [interval_of(word) for word in words(text)]
+
+
+def with_given(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
+    """Read options with those that were given on the command line."""
+    from dataclasses import replace
+
+    return replace(base, **{name: value for name, value in given.items() if value not in (None, (), {}, False)})
