@@ -101,7 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(table(made), flush=True)
         lines += made
     taken = time.perf_counter() - begin
-    print(f"\n{taken:.0f} s; load {before:.1f} at the start, {machine.load():.1f} at the end", _verdict(lines), sep="\n")
+    print(
+        f"\n{taken:.0f} s; load {before:.1f} at the start, {machine.load():.1f} at the end", _verdict(lines), sep="\n"
+    )
     _write(Path(options.json), {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "size": options.size, "repeat": options.repeat,
         "sizes": vars(bench.size), "load": [before, machine.load()], "seconds": taken,
@@ -111,7 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="See the docstring of benchmarks/__main__.py.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="See the docstring of benchmarks/__main__.py."
+    )
     parser.add_argument("--size", choices=SIZES, default="M")
     parser.add_argument("--only", choices=GROUPS, metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="rounds (default 5)")
@@ -121,7 +125,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verdict(lines: list[Measure]) -> str:
     judged = [line for line in lines if line.met is not None]
-    missed = [f"{line.group}: {line.case}, {line.name} {line.ratio:.2f} (wanted {line.target})" for line in judged if not line.met]
+    missed = [
+        f"{line.group}: {line.case}, {line.name} {line.ratio:.2f} (wanted {line.target})"
+        for line in judged
+        if not line.met
+    ]
     return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} targets met", *missed])
 
 

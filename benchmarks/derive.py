@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import polars as pl
+from engine.derive.bars import derive
+from engine.interval import Interval
 from polars.testing import assert_frame_equal
 
 from benchmarks import rivals
 from benchmarks.panel import COMPLETE, OHLCV, Panel, build
 from benchmarks.timing import Contender, Measure, measures, race
-from engine.derive.bars import derive
-from engine.interval import Interval
 
 FIVE = Interval.parse("5m")
 MINUTE = Interval.parse("1m")
 LADDER = tuple(Interval.parse(text) for text in ("5m", "15m", "30m", "1h", "1d"))
-PLACES, STAMPS = "engine, stored places", "engine, raw timestamps"
-TARGETS = {"duckdb time_bucket": ">= 3", "pandas groupby.resample": ">= 10"}
-FROM_STAMPS = {"duckdb time_bucket": ">= 2"}
+PLACES, STAMPS, SYMBOLS = "engine, stored places", "engine, raw timestamps", "engine, text symbols, timestamps"
+DUCKDB, EXPORTED = "duckdb time_bucket, its best form", "duckdb time_bucket, as exported"
+FLOOR, RESAMPLE = "pandas floor + groupby", "pandas groupby.resample"
+TARGETS = {DUCKDB: ">= 3", EXPORTED: ">= 3", FLOOR: ">= 10", RESAMPLE: ">= 10"}
 COLUMN_SETS = {"OHLCV": OHLCV, "with completeness": COMPLETE}
 
 
 def one_target(panel: Panel, rounds: int) -> list[Measure]:
     """1m -> 5m, OHLCV alone and with n_base, n_expected, complete, vwap and trades."""
-    return [line for label, columns in COLUMN_SETS.items() for line in _against_all(panel, FIVE, label, columns, rounds)]
+    return [
+        line for label, columns in COLUMN_SETS.items() for line in _against_all(panel, FIVE, label, columns, rounds)
+    ]
 
 
 def seconds(symbols: int, sessions: int, rounds: int) -> list[Measure]:
@@ -38,8 +42,8 @@ def every_target(panel: Panel, rounds: int) -> list[Measure]:
     out: list[Measure] = []
     for label, columns in COLUMN_SETS.items():
         rows = _input(panel, columns)
-        alone = Contender("5m alone", lambda rows=rows: derive(rows, panel.grid, [FIVE]))
-        every = Contender("5m 15m 30m 1h 1d", lambda rows=rows: derive(rows, panel.grid, LADDER))
+        alone = Contender("5m alone", partial(derive, rows, panel.grid, [FIVE]))
+        every = Contender("5m 15m 30m 1h 1d", partial(derive, rows, panel.grid, LADDER))
         times = race([alone, every], rounds, _no_check)
         out += measures(f"All intervals, {panel.name}", label, rows.height, times, {every.name: "<= 1.7"})
     return out
@@ -51,19 +55,23 @@ def _against_all(
     contenders = [
         Contender(PLACES, _from_places(panel, target, columns)),
         Contender(STAMPS, _from_stamps(panel, target, columns)),
-        Contender("duckdb time_bucket", rivals.duckdb_fold(panel, target, columns)),
-        Contender("pandas floor + groupby", rivals.pandas_floor(panel, target, columns)),
-        *([Contender("pandas groupby.resample", rivals.pandas_resample(panel, target, columns), once=True)] if slow else []),
+        Contender(SYMBOLS, _from_symbols(panel, target, columns)),
+        Contender(DUCKDB, rivals.duckdb_fold(panel, target, columns)),
+        Contender(EXPORTED, rivals.duckdb_fold_exported(panel, target, columns)),
+        Contender(FLOOR, rivals.pandas_floor(panel, target, columns)),
+        *([Contender(RESAMPLE, rivals.pandas_resample(panel, target, columns), once=True)] if slow else []),
         Contender("polars group_by_dynamic on ts", rivals.polars_dynamic(panel, target, columns)),
         Contender("polars truncate + group_by", rivals.polars_truncate(panel, target, columns)),
         Contender("numpy reduceat (floor)", rivals.numpy_reduceat(panel, target, columns)),
-    ]  # fmt: skip
+    ]
     times = race(contenders, rounds, _equals_ours(_from_places(panel, target, columns)(), columns))
     title, height = f"{group}, {panel.name}", panel.raw.height
-    stamped = {name: taken for name, taken in times.items() if name in (STAMPS, *FROM_STAMPS)}
+    stamped = {name: times[name] for name in (STAMPS, DUCKDB, EXPORTED)}
+    named = {name: times[name] for name in (SYMBOLS, EXPORTED)}
     return [
         *measures(title, f"{label}, places", height, times, TARGETS),
-        *measures(title, f"{label}, timestamps", height, stamped, FROM_STAMPS, STAMPS)[1:],
+        *measures(title, f"{label}, timestamps", height, stamped, {DUCKDB: ">= 2", EXPORTED: ">= 2"}),
+        *measures(title, f"{label}, text symbols", height, named, {EXPORTED: ">= 2"}),
     ]
 
 
@@ -82,9 +90,24 @@ def _from_stamps(panel: Panel, target: Interval, columns: tuple[str, ...]) -> Ca
     return run
 
 
+def _from_symbols(panel: Panel, target: Interval, columns: tuple[str, ...]) -> Callable[[], pl.DataFrame]:
+    bars = panel.named.select("symbol", "ts", *_values(columns))
+
+    def run() -> pl.DataFrame:
+        number = bars["symbol"].rle_id().cast(pl.Int32).alias("series")
+        places = panel.grid.place(bars["ts"]).get_columns()[1:]
+        made = derive(bars.drop("symbol", "ts").with_columns(number, *places), panel.grid, [target])[target]
+        return made.with_columns(bars["symbol"].unique(maintain_order=True)[made["series"]])
+
+    return run
+
+
 def _input(panel: Panel, columns: tuple[str, ...]) -> pl.DataFrame:
-    values = OHLCV if columns == OHLCV else (*OHLCV, "vwap", "trades")
-    return panel.placed.select("series", "ordinal", "slot", *values)
+    return panel.placed.select("series", "ordinal", "slot", *_values(columns))
+
+
+def _values(columns: tuple[str, ...]) -> tuple[str, ...]:
+    return OHLCV if columns == OHLCV else (*OHLCV, "vwap", "trades")
 
 
 def _equals_ours(ours: pl.DataFrame, columns: tuple[str, ...]) -> Callable[[str, object], None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+
+from engine.derive.bars import derive
+from engine.interval import Interval
 
 from benchmarks import quality
 from benchmarks.panel import OHLCV, build
 from benchmarks.timing import Contender, Measure, measures, race
-from engine.derive.bars import derive
-from engine.interval import Interval
 
 FIVE = Interval.parse("5m")
 
@@ -20,9 +22,9 @@ def symbols(counts: tuple[int, ...], sessions: int, rounds: int) -> list[Measure
         panel = build(count, sessions)
         rows = panel.placed.select("series", "ordinal", "slot", *OHLCV)
         contenders = [
-            Contender("place", lambda panel=panel: panel.grid.place(panel.raw["ts"])),
-            Contender("derive 5m", lambda rows=rows, panel=panel: derive(rows, panel.grid, [FIVE])),
-            Contender("gaps and quality", lambda panel=panel: quality.ours(panel)),
+            Contender("place", partial(panel.grid.place, panel.raw["ts"])),
+            Contender("derive 5m", partial(derive, rows, panel.grid, [FIVE])),
+            Contender("gaps and quality", partial(quality.ours, panel)),
         ]
         times = race(contenders, rounds, lambda *_: None)
         lines = measures(f"Growth, {sessions} sessions", f"{count} symbols", panel.raw.height, times, {})

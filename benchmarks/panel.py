@@ -11,7 +11,6 @@ from functools import cache, cached_property
 
 import numpy as np
 import polars as pl
-
 from engine.calendars import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -54,6 +53,12 @@ class Panel:
     def placed(self) -> pl.DataFrame:
         """The bars with their places, as the store keeps them."""
         return self.raw.with_columns(self.grid.place(self.raw["ts"]))
+
+    @cached_property
+    def named(self) -> pl.DataFrame:
+        """The bars with a text `symbol` (S00001 ...) for the series number, as a source or an export has them."""
+        number = pl.col("series").cast(pl.String).str.zfill(5)
+        return self.raw.with_columns(pl.format("S{}", number).alias("symbol")).drop("series")
 
     @cached_property
     def plain(self) -> pl.DataFrame:

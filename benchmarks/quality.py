@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+from engine.quality.gaps import expected, find_gaps, runs
+from engine.quality.score import score
 from polars.testing import assert_frame_equal
 
 from benchmarks.panel import Panel
 from benchmarks.rivals import connect
 from benchmarks.timing import Contender, Measure, measures, race
-from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import score
 
 GAPS = ("series", "gap_start", "gap_end", "bar_count")
 SCORES = ("series", "session", "expected", "present", "missing")
@@ -109,6 +109,5 @@ def _equals(want: Answer) -> Callable[[str, object], None]:
 
 
 def _canonical(frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
-    plain = [pl.col(n).dt.replace_time_zone(None).cast(pl.Datetime("us")) if n.startswith("gap_") else pl.col(n) for n in columns]
-    counts = pl.col("bar_count", "expected", "present", "missing") if False else pl.exclude(pl.Datetime, pl.Date)
-    return frame.select(plain).with_columns(counts.cast(pl.Int64)).sort(columns[:2])
+    plain = [pl.col(n).dt.timestamp("us") if n.startswith("gap_") else pl.col(n) for n in columns]
+    return frame.select(plain).with_columns(pl.exclude("session").cast(pl.Int64)).sort(columns[:2])

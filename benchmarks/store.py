@@ -11,18 +11,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import TypedDict
 
 import polars as pl
-
-from benchmarks.panel import FIRST, LAST, build
-from benchmarks.timing import Measure
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import BARS
 from engine.snapshot import SymbolSessionData
 from engine.store import SessionData
 
+from benchmarks.panel import FIRST, LAST, build
+from benchmarks.timing import Measure
+
 DERIVED = ("5m", "15m", "1h", "1d")
+
+
+class Step(TypedDict):
+    """One step of a run."""
+
+    name: str
+    rows: int
+    seconds: float
+    peak_mb: float
 
 
 def whole_run(symbols: int, sessions: int, rounds: int) -> list[Measure]:
@@ -52,7 +62,7 @@ def registered(rows: pl.DataFrame) -> SessionData:
     return session
 
 
-def steps(symbols: int, sessions: int) -> list[dict[str, object]]:
+def steps(symbols: int, sessions: int) -> list[Step]:
     """One run, step by step."""
     rows = bars(symbols, sessions)
     session = registered(rows)
@@ -68,7 +78,7 @@ def steps(symbols: int, sessions: int) -> list[dict[str, object]]:
     return [_step(name, job, rows.height) for name, job in jobs.items()]
 
 
-def _step(name: str, job: Callable[[], object], rows: int) -> dict[str, object]:
+def _step(name: str, job: Callable[[], object], rows: int) -> Step:
     begin = time.perf_counter()
     job()
     seconds = time.perf_counter() - begin
@@ -76,10 +86,11 @@ def _step(name: str, job: Callable[[], object], rows: int) -> dict[str, object]:
     return {"name": name, "rows": rows, "seconds": seconds, "peak_mb": peak}
 
 
-def _child(symbols: int, sessions: int) -> list[dict[str, object]]:
+def _child(symbols: int, sessions: int) -> list[Step]:
     command = [sys.executable, "-m", "benchmarks.store", str(symbols), str(sessions)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    told: list[Step] = json.loads(done.stdout)
+    return told
 
 
 if __name__ == "__main__":

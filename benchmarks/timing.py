@@ -91,7 +91,9 @@ def measures(
 
 def table(lines: Iterable[Measure]) -> str:
     """The report as text."""
-    head = f"{'case':<34} {'contender':<34} {'rows':>11} {'median':>10} {'best':>10} {'Mrows/s':>8} {'ratio':>7}  target"
+    head = (
+        f"{'case':<34} {'contender':<34} {'rows':>11} {'median':>10} {'best':>10} {'Mrows/s':>8} {'ratio':>7}  target"
+    )
     out: list[str] = []
     group = ""
     for line in lines:

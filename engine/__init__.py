@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from engine.calendars import SessionCalendar, calendar, calendar_codes
-    from engine.derive.bars import derive
+    from engine.derive.bars import derive as derive_bars
     from engine.derive.ticks import bars_from_quotes, bars_from_trades
     from engine.errors import EngineError
     from engine.export.dataset import Dataset, open_dataset
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "SessionCalendar": "calendars", "calendar": "calendars", "calendar_codes": "calendars",
-    "derive": "derive.bars", "bars_from_quotes": "derive.ticks", "bars_from_trades": "derive.ticks",
+    "derive_bars": "derive.bars:derive", "bars_from_quotes": "derive.ticks", "bars_from_trades": "derive.ticks",
     "EngineError": "errors",
     "Dataset": "export.dataset", "open_dataset": "export.dataset",
     "write_csv": "export.formats", "write_json": "export.formats",
@@ -49,7 +49,7 @@ _ROOMS = {
 __all__ = [
     "CalendarMap", "Dataset", "EngineError", "GridSpec", "Interval", "SessionCalendar", "SessionData", "SessionGrid",
     "Snapshot", "SymbolSessionData", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform",
-    "connect", "derive", "expected", "export_session", "find_gaps", "from_frame", "load", "open_dataset", "run", "runs",
+    "connect", "derive_bars", "expected", "export_session", "find_gaps", "from_frame", "load", "open_dataset", "run", "runs",
     "score", "simulate", "sql", "write_csv", "write_json",
 ]  # fmt: skip
 
@@ -57,7 +57,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
     if name not in _ROOMS:
         raise AttributeError(f"module 'engine' has no attribute {name!r}")
-    return getattr(import_module(f"engine.{_ROOMS[name]}"), name)
+    room, _, inside = _ROOMS[name].partition(":")
+    return getattr(import_module(f"engine.{room}"), inside or name)
 
 
 def __dir__() -> list[str]:

