@@ -143,7 +143,9 @@ class SessionGrid:
             begins = past == slot * self._step
             in_slot &= begins | (at == self._opens[safe]) if self._leads.any() else begins
         days = self._days.astype(np.int32)
-        session = days[safe] if inside.all() else np.where(inside, days[safe], self._nearest_days(at, safe))
+        session = days[safe]
+        if not inside.all():
+            session[~inside] = self._nearest_days(at[~inside], safe[~inside])
         return pl.DataFrame(
             {
                 "session": pl.Series(session.astype(np.int32, copy=False)).cast(pl.Date),

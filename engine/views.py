@@ -34,10 +34,26 @@ BARS_VIEW = {
     "provenance": pl.String(),
 }
 
-GAPS_VIEW = ("symbol", "price_type", "interval", "session", "segment", "gap_start", "gap_end", "bar_count", "position",
-             "cause", "state", "retry_count", "last_retry", "next_retry")  # fmt: skip
-QUALITY_VIEW = ("symbol", "price_type", "interval", "session", "expected", "present", "missing", "duplicates",
-                "corrections", "off_grid", "out_of_session", "backfilled", "zero_volume", "quality", "slot_coverage")  # fmt: skip
+GAPS_VIEW = {
+    **dict.fromkeys(("symbol", "price_type", "interval"), pl.String()),
+    "session": pl.Date(),
+    "segment": pl.String(),
+    "gap_start": TS,
+    "gap_end": TS,
+    "bar_count": pl.Int32(),
+    **dict.fromkeys(("position", "cause", "state"), pl.String()),
+    "retry_count": pl.Int32(),
+    "last_retry": TS,
+    "next_retry": TS,
+}
+QUALITY_VIEW = {
+    **dict.fromkeys(("symbol", "price_type", "interval"), pl.String()),
+    "session": pl.Date(),
+    **dict.fromkeys(("expected", "present", "missing", "duplicates", "corrections"), pl.Int64()),
+    **dict.fromkeys(("off_grid", "out_of_session", "backfilled", "zero_volume"), pl.Int64()),
+    "quality": pl.Float64(),
+    "slot_coverage": pl.Float64(),
+}
 SESSIONS_VIEW = ("calendar", "session", "ordinal", "segment", "segment_open", "segment_close")
 CALENDARS_VIEW = ("calendar", "provider", "version", "time_zone", "overrides_hash")
 SYMBOLS_VIEW = {

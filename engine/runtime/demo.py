@@ -17,7 +17,7 @@ from engine.runtime.run import Outcome, run
 from engine.sources.faults import EMPTY_KINDS, SPAN_KINDS, FaultPlan
 from engine.sources.feed import write_csv
 from engine.sources.synthetic import Instrument, Market, Simulation, simulate
-from engine.sql import sql
+from engine.query import sql
 
 CODE = "XNYS"
 FIRST, LAST = dt.date(2024, 11, 18), dt.date(2024, 12, 13)  # holds Thanksgiving and the early close after it

@@ -169,8 +169,12 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
     batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
     problems = [*problems, *reader.problems, *doubtful]
+    bad = [one for one in problems if not one.ignored]
+    if not batches and len(bad) == 1:
+        raise SourceError(bad[0].path, bad[0].reason)
     if not batches:
-        raise SourceError(", ".join(map(str, sources)), _nothing(problems))
+        raise SourceError(", ".join(map(str, sources)), _nothing(bad))
+    _check_some_row(batches)
     return _Filling(bases, options).fill(batches, tuple(problems), _left_out(told, chosen, bases))
 
 
@@ -325,7 +329,8 @@ class _Filling:
             base_interval=str(base),
             derived_intervals=self._derivable(name, base),
             is_loaded=True,
-            price_type="last" if has_last and kinds != {"quotes"} else "bid",
+            price_type=_primary("last" if has_last and kinds != {"quotes"} else "bid", self._options.read.price_types),
+            price_types=tuple(sorted(self._options.read.price_types)),
             base_from="bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes",
             segments=spec.segments,
             align=spec.align,
@@ -358,6 +363,10 @@ class _Filling:
             self._session.append(frames, kind, interval, stamp=stamp, spec=spec, dates=self._options.dates)
             for (kind, interval, stamp, spec), frames in groups.items()
         ]
+
+
+def _primary(natural: str, wanted: Sequence[str]) -> str:
+    return natural if not wanted or natural in wanted else wanted[0]
 
 
 def _check_sources(sources: Sequence[Path]) -> None:
@@ -430,8 +439,15 @@ def _shown(resolution: Resolution) -> str:
     return "ticks" if resolution is None else str(resolution)
 
 
-def _nothing(problems: Sequence[Problem]) -> str:
-    bad = [one for one in problems if not one.ignored]
+def _check_some_row(batches: Sequence[tuple[SourceFile, Batch]]) -> None:
+    refused = [batch.rejects for _, batch in batches if batch.rejects.height]
+    if refused and not any(batch.frame.height for _, batch in batches):
+        first = refused[0].row(0, named=True)
+        count = sum(frame.height for frame in refused)
+        raise SourceError(first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}")
+
+
+def _nothing(bad: Sequence[Problem]) -> str:
     if bad:
-        return f"nothing could be read; {bad[0].path}: {bad[0].reason}"
+        return f"nothing could be read; {bad[0].path}: {bad[0].reason} ({len(bad) - 1} more files)"
     return "no data file found; valid: csv, parquet, Lean zip, Databento DBN"

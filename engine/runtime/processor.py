@@ -26,15 +26,20 @@ class Cohort(NamedTuple):
 
     key: PanelKey
     intervals: tuple[Interval, ...]
+    price_types: tuple[str, ...]
     symbols: tuple[str, ...]
+
+    def makes(self, price_type: str) -> bool:
+        """Whether bars of this price type are made of ticks and quotes."""
+        return not self.price_types or price_type in self.price_types
 
 
 def cohorts(snapshot: Snapshot) -> list[Cohort]:
-    """The symbols of a store by base panel and derived intervals."""
-    together: dict[tuple[PanelKey, tuple[Interval, ...]], list[str]] = defaultdict(list)
+    """The symbols of a store by base panel, derived intervals and price types."""
+    together: dict[tuple[PanelKey, tuple[Interval, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for name, data in snapshot.symbols.items():
-        together[data.base_key, tuple(Interval.parse(i) for i in data.derived_intervals)].append(name)
-    return [Cohort(key, intervals, tuple(names)) for (key, intervals), names in together.items()]
+        together[data.base_key, tuple(Interval.parse(i) for i in data.derived_intervals), data.price_types].append(name)
+    return [Cohort(*shared, tuple(names)) for shared, names in together.items()]
 
 
 def derive_session(session: SessionData, *, presence: Interval = PRESENCE) -> int:
@@ -102,6 +107,8 @@ def _fold_ticks(session: SessionData, cohort: Cohort, kind: Kind) -> int:
     if rows.is_empty():
         return 0
     grid = snapshot.grid(cohort.key.spec, _interval(cohort.key))
+    if kind == "ticks" and not cohort.makes("last"):
+        return 0
     if kind == "ticks":
         return session.write_derived(grid.interval, cohort.key.spec, bars_from_trades(rows, grid))
     return sum(
@@ -109,6 +116,7 @@ def _fold_ticks(session: SessionData, cohort: Cohort, kind: Kind) -> int:
             grid.interval, cohort.key.spec, _renumbered(session, bars_from_quotes(rows, grid, side), side)
         )
         for side in QUOTE_BARS
+        if cohort.makes(side)
     )
 
 

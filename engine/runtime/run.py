@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from engine.clock import Clock, WallClock
 from engine.errors import SourceError
-from engine.export.dataset import write_dataset
+from engine.export.session import export_snapshot
 from engine.grid import Align
 from engine.interval import Interval
 from engine.runtime.load import CalendarMap, Loaded, LoadOptions, Progress, load_files
@@ -69,6 +71,7 @@ def run(
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
+    loaded = replace(loaded, notes=(*loaded.notes, *_misplaced(loaded.session)))
     revision = None if export is None else export_session(loaded.session, export, clock)
     return Outcome(loaded, derived, revision)
 
@@ -138,19 +141,40 @@ def load(
     return outcome.session
 
 
+def _misplaced(session: SessionData) -> list[str]:
+    """Series of which no bar lies in its slot: more likely a wrong option than missing data."""
+    counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
+    lost = counted.filter((pl.col("present") == 0) & (pl.col("off_grid") + pl.col("out_of_session") > 0))
+    return [
+        f"{symbol} {price_type} {interval}: no bar lies in a slot of a session; check --timezone, --stamp, --align and --calendar"
+        for symbol, price_type, interval in lost.select("symbol", "price_type", "interval").iter_rows()
+    ]
+
+
 def _date(value: dt.date | str | None) -> dt.date | None:
     return dt.date.fromisoformat(value) if isinstance(value, str) else value
 
 
-def export_session(session: SessionData, target: Path, clock: Clock | None = None) -> int:
-    """Write everything a store holds as the next revision of an export; returns that revision."""
+def export_session(session: SessionData, target: Path, clock: Clock | None = None, *, full: bool = False) -> int:
+    """Write what changed since the last export of this store to the target, or everything where that cannot be told.
+
+    Parameters
+    ----------
+    session : SessionData
+        The store.
+    target : Path
+        A new folder, or an export.
+    clock : Clock, optional
+        Stamps the export; default the machine's.
+    full : bool
+        Write everything anyway.
+
+    Returns
+    -------
+    int
+        The target's next revision.
+    """
     snapshot = session.snapshot()
-    revision = write_dataset(
-        target,
-        snapshot.tables(),
-        store_id=snapshot.store_id,
-        store_revision=snapshot.revision,
-        written_at=(clock or WallClock()).now(),
-    )
+    revision = export_snapshot(snapshot, target, written_at=(clock or WallClock()).now(), full=full)
     session.mark_exported(snapshot.revision)
     return revision

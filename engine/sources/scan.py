@@ -178,7 +178,8 @@ def _qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: s
 
 
 def _may_hold(file: SourceFile, options: ReadOptions) -> bool:
-    if options.price_types and file.price_type is not None and file.price_type not in options.price_types:
+    made = {"ticks": {"last"}, "quotes": {"bid", "ask", "mid"}}.get(file.kind or "", {file.price_type})
+    if options.price_types and None not in made and made.isdisjoint(options.price_types):
         return False
     if not options.symbols or file.symbol is None or file.format != "lean":
         return True

@@ -189,3 +189,6 @@ def test_load_quotes_makes_bid_ask_and_mid_bars(tmp_path: Path) -> None:
     assert view.price_type == "bid"
     assert {t: view.bars("1m", t)["close"][0] for t in ("bid", "ask", "mid")} == {"bid": 12.0, "ask": 14.0, "mid": 13.0}
     assert view.quotes.height == 90
+    only = engine.load(tmp_path, "24/7", derive=["5m"], price_types=("mid",))
+    assert only.bars()["price_type"].unique().to_list() == ["mid"]
+    assert only.get_symbol_data("EURUSD").bars("5m").equals(view.bars("5m", "mid"))

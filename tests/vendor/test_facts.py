@@ -8,7 +8,8 @@ windows through, as the facts do; where no pause is inside a gap both are the sa
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -143,7 +144,7 @@ def test_place_every_vendor_bar_lies_on_a_slot_start(facts, frames) -> None:
         assert grid.place(ts).equals(grid.place(ts, exact=False)), fact["path"]
 
 
-def test_calendars_cover_exactly_the_windows_of_every_vendor_file(facts, frames) -> None:
+def test_segments_of_real_calendars_in_every_data_day_equal_the_windows(facts, frames) -> None:
     differ = []
     for fact in facts:
         spans = windows(fact)
@@ -179,13 +180,37 @@ def qualified(fact: Fact, frames) -> str:
     return frames[fact["path"], fact["contract"]][0]
 
 
-@pytest.mark.parametrize("step", ["1m", "1s"])
-def test_load_on_real_calendars_loses_exactly_the_slots_of_the_facts(step, vendor, facts, frames) -> None:
+@pytest.fixture(scope="session")
+def store_of(vendor, facts) -> Callable[[str], engine.SessionData]:
+    """Every file of the facts of one interval in one store, each symbol on its venue's calendar."""
+
+    @cache
+    def loaded(step: str) -> engine.SessionData:
+        paths = {vendor / fact["path"] for fact in facts if step_of(fact) == Interval.parse(step).seconds}
+        return engine.load(sorted(paths), VENUES, interval=step, derive=["1d"])
+
+    return loaded
+
+
+@pytest.mark.parametrize(("step", "bars"), [("1m", 370), pytest.param("1s", 65, marks=pytest.mark.slow)])
+def test_load_on_real_calendars_counts_in_daily_bars_what_quality_counts(step, bars, store_of) -> None:
+    key = ["symbol", "price_type", "session"]
+    quality = store_of(step).quality().filter((pl.col("interval") == step) & (pl.col("present") > 0)).sort(key)
+    days = store_of(step).snapshot().tables()["bars"].filter(pl.col("interval") == "1d").sort(key)
+    assert days.select(key).equals(quality.select(key))
+    # The presence of seconds is judged at one minute.
+    assert (days["n_expected"] * 60 == quality["expected"] * Interval.parse(step).seconds).all()
+    assert step == "1s" or (days["n_base"] == quality["present"]).all()
+    assert days.height == bars
+
+
+@pytest.mark.parametrize("step", ["1m", pytest.param("1s", marks=pytest.mark.slow)])
+def test_load_on_real_calendars_loses_exactly_the_slots_of_the_facts(step, facts, store_of, frames) -> None:
     asked = [fact for fact in facts if step_of(fact) == Interval.parse(step).seconds]
-    session = engine.load(sorted({vendor / fact["path"] for fact in asked}), VENUES, interval=step)
     gaps, quality = (
-        dict(frame.group_by("symbol", "price_type")) for frame in (session.gaps(), session.quality())
-    )  # fmt: skip
+        dict(frame.filter(pl.col("interval") == step).group_by("symbol", "price_type"))
+        for frame in (store_of(step).gaps(), store_of(step).quality())
+    )
     counted = []
     for fact in asked:
         symbol = qualified(fact, frames)
