@@ -23,7 +23,17 @@ def slots() -> list[str]:
     out = [text(8, 64, "10m slots")]
     for k in range(COUNT):
         lost = k in MISSING
-        out.append(box(LEFT + k * SLOT + 1, 50, SLOT - 2, 20, LOST if lost else HAVE, "#d1242f" if lost else "none", "3 2" if lost else ""))
+        out.append(
+            box(
+                LEFT + k * SLOT + 1,
+                50,
+                SLOT - 2,
+                20,
+                LOST if lost else HAVE,
+                "#d1242f" if lost else "none",
+                "3 2" if lost else "",
+            )
+        )
     return out
 
 
@@ -34,7 +44,16 @@ def windows() -> list[str]:
         have = size - len(MISSING & set(range(first, first + size)))
         fill = HAVE if have == size else PART
         out.append(box(LEFT + first * SLOT + 1, 88, size * SLOT - 2, 24, fill))
-        out.append(text(LEFT + (first + size / 2) * SLOT, 104, f"{have}/{size}", 12, "#ffffff" if have == size else INK, "middle"))
+        out.append(
+            text(
+                LEFT + (first + size / 2) * SLOT,
+                104,
+                f"{have}/{size}",
+                12,
+                "#ffffff" if have == size else INK,
+                "middle",
+            )
+        )
     return out
 
 
