@@ -12,7 +12,8 @@ gaps     gaps with their edges and quality per session, against a DuckDB `lag()`
          two columns from Parquet.
 growth   place, derive and scan with ever more symbols; milliseconds per million rows.
 import   `import engine` against `import polars`, whole processes.
-store    append, derive and assess through `SessionData`, rows per second and peak memory; no rival.
+store    append, derive and assess through `SessionData`, in fresh processes: rows per second, and the peak memory of
+         each step, the input included; no rival.
 
 Sizes
 -----
@@ -29,8 +30,11 @@ How it is fair
 All contenders of a case run in this process and take turns; each result is compared with ours, row by row, in a warm-up
 round. The ratio is the median over the rounds of (contender / first contender of the case). Rivals get what is fastest
 for them (`benchmarks.rivals`): integer keys, stamps without a zone, a constant origin, no order asked of the result,
-data in memory in their own format. The engine checks that its rows are sorted and always makes every column of
+data in memory in their own format. DuckDB also runs `as exported`, on text symbols and UTC stamps. The engine checks that its rows are sorted and always makes every column of
 `bars.DERIVED`, so in the case `OHLCV` it makes more than the others. Data is synthetic and seeded (`benchmarks.panel`).
+
+A target that is missed is printed as such, and changes nothing about the exit code. Size S is a smoke test: fixed costs
+of a few milliseconds outweigh its rows, so it is not held to targets.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -97,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     before, begin = machine.load(), time.perf_counter()
     lines: list[Measure] = []
     for name in [options.only] if options.only else GROUPS:
-        made = GROUPS[name](bench)
+        made = GROUPS[name](bench) if options.size != "S" else [replace(one, target="") for one in GROUPS[name](bench)]
         print(table(made), flush=True)
         lines += made
     taken = time.perf_counter() - begin

@@ -7,6 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+PEAK = Path("/proc/self/clear_refs")
 PACKAGES = ("polars", "duckdb", "pandas", "numpy", "pyarrow")
 
 
@@ -26,6 +27,17 @@ def about() -> dict[str, object]:
 def load() -> float:
     """Processes that ran in the last minute; more than the benchmark's own mean noise."""
     return os.getloadavg()[0]
+
+
+def forget_peak() -> None:
+    """Let `peak_mb` count from here on (Linux)."""
+    if PEAK.exists():
+        PEAK.write_text("5")
+
+
+def peak_mb() -> float:
+    """The most memory this process held since `forget_peak`; 0 where the system does not tell."""
+    return int(_field("/proc/self/status", "VmHWM").removesuffix("kB") or 0) / 1024
 
 
 def _field(file: str, name: str) -> str:

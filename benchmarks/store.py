@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from engine.schema import BARS
 from engine.snapshot import SymbolSessionData
 from engine.store import SessionData
 
+from benchmarks import machine
 from benchmarks.panel import FIRST, LAST, build
 from benchmarks.timing import Measure
 
@@ -69,21 +69,20 @@ def steps(symbols: int, sessions: int) -> list[Step]:
     # The calendar loads its library and its dates once per process: not what is measured here.
     session.calendar("XNYS").covering(FIRST, LAST)
     jobs: dict[str, Callable[[], object]] = {
-        "input (baseline)": lambda: None,
         "append": lambda: session.append(rows, "bars", "1m"),
         "append again (all duplicates)": lambda: session.append(rows, "bars", "1m"),
         "derive_session": lambda: derive_session(session),
         "assess_session": lambda: assess_session(session),
     }
-    return [_step(name, job, rows.height) for name, job in jobs.items()]
+    baseline = _step("input (baseline)", lambda: None, 0)
+    return [baseline, *(_step(name, job, rows.height) for name, job in jobs.items())]
 
 
 def _step(name: str, job: Callable[[], object], rows: int) -> Step:
+    machine.forget_peak()
     begin = time.perf_counter()
     job()
-    seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"name": name, "rows": rows, "seconds": seconds, "peak_mb": peak}
+    return {"name": name, "rows": rows, "seconds": time.perf_counter() - begin, "peak_mb": machine.peak_mb()}
 
 
 def _child(symbols: int, sessions: int) -> list[Step]:

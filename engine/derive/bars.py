@@ -2,15 +2,16 @@
 
 1. `derive` asks `interval.plan` which folds yield all targets: each child from its ladder parent.
 2. `_carried` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
-3. `fold` maps every row to its window (`SessionGrid.windows`), numbers the runs of (series, window) and
-   aggregates each run: `group_by_dynamic` on the run number for prices and counts, one fixed-order pass
-   over the run starts for float sums, so that a slice, a panel and a rebuild agree to the last bit.
+3. `fold` maps every row to its window (`SessionGrid.windows`) and numbers the runs of (series, window);
+   `group_by_dynamic` on the run number makes the windows (`_windowed`), and each run is reduced left to right
+   (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
 4. `finished` adds stamps, vwap and completeness, and drops what was only carried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.interval import Interval, plan
-from engine.schema import PROVENANCE, TS, ordered
+from engine.schema import PROVENANCE, PROVENANCES, TS, ordered
 
 PRESENCE = Interval(1, "m")
-STREAMING_UP_TO_ROWS_PER_WINDOW = 64  # beyond it the in-memory engine is faster; see benchmarks/derive.py
+REDUCERS: Mapping[str, np.ufunc] = {
+    "high": np.maximum, "low": np.minimum, "provenance": np.maximum,
+    **dict.fromkeys(("volume", "notional", "trades", "uncovered", "n_base"), np.add),
+}  # fmt: skip
 
 # What a kernel needs of a base bar; `series` numbers (symbol, price_type), `slot` is null off the grid.
 BASE: Mapping[str, pl.DataType] = {
@@ -134,11 +138,11 @@ def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts
     keyed = rows.with_columns(windows)
     if windows["ordinal"].null_count():
         keyed = keyed.filter(pl.col("ordinal").is_not_null())
-    folded = fold_runs(keyed, coarser.interval.seconds / finer.interval.seconds)
+    folded = fold_runs(keyed)
     return folded.with_columns(pl.col("n_base").clip(upper_bound=1)) if counts_rows else folded
 
 
-def fold_runs(keyed: pl.DataFrame, rows_per_window: float) -> pl.DataFrame:
+def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
     """One row per run of (series, ordinal, slot): rows that carry the place of their window, in order.
 
     Parameters
@@ -146,15 +150,42 @@ def fold_runs(keyed: pl.DataFrame, rows_per_window: float) -> pl.DataFrame:
     keyed : DataFrame
         `series, ordinal, slot, open, high, low, close, n_base` and any of `volume, notional` (Float64),
         `size, trades, uncovered, provenance`.
-    rows_per_window : float
-        How many rows a window nominally has; picks the engine, never the result.
     """
-    run = keyed.select(pl.struct("series", "ordinal", "slot").rle_id().cast(pl.Int64))["series"]
-    folded = _aggregated(keyed.with_columns(run.alias("run")), rows_per_window)
-    starts = np.concatenate([[0], np.cumsum(folded["rows"].to_numpy())[:-1]]).astype(np.int64)[: folded.height]
+    if keyed.is_empty():
+        return keyed
+    windowed = _windowed(keyed)
+    starts = np.concatenate([[0], np.cumsum(windowed["rows"].to_numpy())[:-1]]).astype(np.int64)
+    # Expressions of one select run side by side, and `reduceat` lets go of the interpreter's lock.
+    reduced = keyed.select(
+        pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=keyed.schema[name])
+        for name, by in REDUCERS.items()
+        if name in keyed.columns
+    )
     keys = keyed.select("series", "ordinal", "slot")[starts]
-    sums = {name: _fixed_order_sum(keyed[name], starts) for name in ("volume", "notional") if name in keyed.columns}
-    return folded.hstack(keys).with_columns(**sums).drop("run", "rows")
+    return keys.hstack(windowed.drop("run", "rows")).hstack(reduced)
+
+
+def _windowed(keyed: pl.DataFrame) -> pl.DataFrame:
+    """`run, open, close`, `size` where there is one, and `rows`: how many rows each window has."""
+    run = pl.struct("series", "ordinal", "slot").rle_id().cast(pl.Int64).alias("run")
+    last = [pl.col(name).last() for name in ("close", "size") if name in keyed.columns]
+    return (
+        keyed.select(run, *(name for name in ("open", "close", "size") if name in keyed.columns))
+        .lazy()
+        .group_by_dynamic("run", every="1i")
+        .agg(pl.col("open").first(), *last, pl.len().alias("rows"))
+        .collect(engine="streaming")
+    )
+
+
+def _reduced(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
+    """Each run reduced left to right whatever surrounds it; nulls count for nothing, all of them give null."""
+    known = values.fill_null(0).to_numpy()
+    made = pl.Series(values.name, by.reduceat(known, starts, dtype=known.dtype))
+    if not values.null_count():
+        return made
+    some = np.logical_or.reduceat(values.is_not_null().to_numpy(), starts)
+    return pl.select(pl.when(pl.lit(pl.Series(some))).then(pl.lit(made)).alias(values.name)).to_series()
 
 
 def _carried(rows: pl.DataFrame) -> pl.DataFrame:
@@ -166,41 +197,10 @@ def _carried(rows: pl.DataFrame) -> pl.DataFrame:
         carried = carried.with_columns(notional)
         if uncovered.any():
             carried = carried.with_columns(uncovered.cast(pl.Int32).alias("uncovered"))
-    if "provenance" in rows.columns and rows["provenance"].n_unique() > 1:
+    if "provenance" in rows.columns and (rows["provenance"] != PROVENANCES[0]).any():
         real = (rows["provenance"] != "synthetic").cast(pl.Int32)
         carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
     return carried
-
-
-def _aggregated(keyed: pl.DataFrame, rows_per_window: float) -> pl.DataFrame:
-    have = keyed.columns
-    last = [pl.col(name).last() for name in ("close", "size") if name in have]
-    sums = [pl.col(name).sum() for name in ("uncovered", "n_base") if name in have]
-    if "trades" in have:
-        counted = pl.col("trades").sum()
-        none = pl.col("trades").count() == 0
-        sums.append(counted if not keyed["trades"].null_count() else pl.when(~none).then(counted))
-    origin = [pl.col("provenance").max()] if "provenance" in have else []
-    return (
-        keyed.lazy()
-        .group_by_dynamic("run", every="1i")
-        .agg(
-            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(),
-            *last, *sums, *origin, pl.len().alias("rows"),
-        )
-        .collect(engine="streaming" if rows_per_window <= STREAMING_UP_TO_ROWS_PER_WINDOW else "in-memory")
-    )  # fmt: skip
-
-
-def _fixed_order_sum(values: pl.Series, starts: NDArray[np.int64]) -> pl.Series:
-    """Sum of each run, left to right whatever surrounds it; null where all of a run is null."""
-    if not len(starts):
-        return values.clear()
-    summed = pl.Series(values.name, np.add.reduceat(values.fill_null(0.0).to_numpy(), starts))
-    if not values.null_count():
-        return summed
-    known = np.add.reduceat(values.is_not_null().to_numpy().astype(np.int64), starts)
-    return pl.select(pl.when(pl.lit(pl.Series(known)) > 0).then(pl.lit(summed)).alias(values.name)).to_series()
 
 
 def finished(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
@@ -227,4 +227,4 @@ def _vwap(carried: pl.DataFrame) -> pl.Expr:
 def _provenance(carried: pl.DataFrame) -> pl.Expr:
     if "provenance" not in carried.columns:
         return pl.lit("source", PROVENANCE).alias("provenance")
-    return pl.col("provenance").cast(pl.UInt8).cast(PROVENANCE)
+    return pl.col("provenance").cast(pl.UInt8).cat.to(PROVENANCE)

@@ -13,8 +13,6 @@ from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.schema import TS
 
-ROWS_PER_WINDOW = 60.0  # nominal: liquid names trade about once a second
-
 
 def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     """`last` bars of trade ticks.
@@ -81,7 +79,7 @@ def _bars(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     prices = [price.alias(name) for name in ("open", "high", "low", "close")]
     carried = [name for name in ("size", "volume", "notional", "uncovered", "trades") if name in rows.columns]
     keyed = rows.select("series", "ordinal", "slot", *prices, *carried, pl.lit(1, pl.Int32).alias("n_base"))
-    folded = fold_runs(keyed, ROWS_PER_WINDOW).with_columns(pl.lit(1, pl.Int32).alias("n_base"))
+    folded = fold_runs(keyed).with_columns(pl.lit(1, pl.Int32).alias("n_base"))
     return finished(folded, grid, grid)
 
 
