@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.snapshot import Snapshot, SymbolSessionData
     from engine.sources.frames import from_frame
     from engine.sources.synthetic import simulate
-    from engine.sql import connect, sql
+    from engine.query import connect, sql
     from engine.store import SessionData
 
 _ROOMS = {
@@ -42,7 +42,7 @@ _ROOMS = {
     "conform": "schema",
     "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
     "from_frame": "sources.frames", "simulate": "sources.synthetic",
-    "connect": "sql", "sql": "sql",
+    "connect": "query", "sql": "query",
     "SessionData": "store",
 }  # fmt: skip
 

@@ -192,16 +192,6 @@ class SessionGrid:
         """Trade date of each segment or period (of a week or month: its last scheduled session), Date."""
         return pl.Series("session", self._days.astype(np.int32)[self._rows(ordinal)]).cast(pl.Date)
 
-    def labels(self, sessions: pl.Series) -> pl.Series:
-        """The session that each trade date counts for at this interval: itself, or its week's or month's last, Date."""
-        day = sessions.cast(pl.Int32).to_numpy().astype(np.int64)
-        row = np.maximum(np.searchsorted(self._first_days, day, side="right") - 1, 0)
-        return pl.Series("label", self._days[row].astype(np.int32)).cast(pl.Date)
-
-    def daily_ordinals(self) -> pl.Series:
-        """Ordinals of the segments that a day is folded from, Int32."""
-        return self.table.filter(pl.Series(self._folded_daily))["ordinal"]
-
     def windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
         """The place in `coarser` of each place here.
 
@@ -348,12 +338,16 @@ class SessionGrid:
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
     def _from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:
-        shown = ts if stamp == "start" else ts - pl.duration(microseconds=1)
-        shown = pl.select(pl.lit(shown).dt.convert_time_zone(self.spec.zone).dt.date()).to_series()
+        at = _micros(ts)
+        shown = _instants(at - 1 if stamp == "end" else at, ts.name).dt.convert_time_zone(self.spec.zone).dt.date()
         day = shown.cast(pl.Int32).to_numpy().astype(np.int64)
-        period = np.maximum(np.searchsorted(self._first_days, day, side="right") - 1, 0)
-        fits = (day >= self._first_days[period]) & (day <= self._days[period])
-        return _instants(np.where(fits, self._opens[period], _micros(ts)), ts.name)
+        # By the period's number: a week or month is stamped with its first or last day, session or not.
+        numbers, number = _period_numbers(self._days, self.interval), _period_numbers(day, self.interval)
+        period = np.minimum(np.searchsorted(numbers, number), len(numbers) - 1)
+        fits = numbers[period] == number
+        if stamp == "start":  # a Sunday may begin a vendor's week, then it is not in this one
+            fits &= day <= self._days[period]
+        return _instants(np.where(fits, self._opens[period], at), ts.name)
 
     def _intraday_windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
         ratio = coarser._step // self._step
@@ -442,6 +436,14 @@ def _periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
             "first_session",
         )
     )
+
+
+def _period_numbers(days: Ints, interval: Interval) -> Ints:
+    if interval.unit == "w":
+        return (days + 3) // 7  # 1970 began on a Thursday
+    if interval.unit == "mo":
+        return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return days
 
 
 def _micros(ts: pl.Series) -> Ints:

@@ -76,7 +76,22 @@ class Panel:
 
     def of_series(self, series: Sequence[int]) -> pl.DataFrame:
         """Rows of a few series, sorted by key: slices, copied only where several parts hold some."""
-        pieces = [piece for part in self.parts for one in sorted(series) if (piece := _slice(part, one)).height]
+        wanted = sorted(series)
+        if wanted and wanted[-1] - wanted[0] + 1 == len(wanted):  # neighbours, so one slice of each part
+            pieces = [piece for part in self.parts if (piece := _slice(part, wanted[0], wanted[-1])).height]
+        else:
+            pieces = [piece for part in self.parts for one in wanted if (piece := _slice(part, one, one)).height]
+        if not pieces:
+            return self.parts[0].clear()
+        return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
+
+    def where(self, test: pl.Expr) -> pl.DataFrame:
+        """Rows for which `test` holds, sorted by key.
+
+        The test must hold for the row that replaced another whenever it holds for that one: tests of `series`, `session`
+        or `ts`, or of a lower bound of `revision`.
+        """
+        pieces = [piece for part in self.parts if (piece := part.filter(test)).height]
         if not pieces:
             return self.parts[0].clear()
         return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
@@ -146,6 +161,15 @@ class Panel:
         return _panel(tuple(parts), self)
 
 
+def lengthened(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
+    """Frames with one more at the end, merged by size tiers in the order they came: a million appends are a few frames."""
+    merged = [*parts, newest]
+    while len(merged) > 1 and merged[-1].height * TIER_RATIO >= merged[-2].height:
+        last = merged.pop()
+        merged[-1] = pl.concat([merged[-1], last], rechunk=True)
+    return tuple(merged)
+
+
 def panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
     """A panel without rows."""
     return Panel((pl.DataFrame(schema=schema),), key, values)
@@ -166,9 +190,9 @@ def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping:
     return whole.rechunk()
 
 
-def _slice(part: pl.DataFrame, series: int) -> pl.DataFrame:
-    low = part["series"].search_sorted(series, side="left")
-    return part.slice(low, part["series"].search_sorted(series, side="right") - low)
+def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
+    low = part["series"].search_sorted(first, side="left")
+    return part.slice(low, part["series"].search_sorted(last, side="right") - low)
 
 
 def _is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,9 @@ Kind = Literal["bars", "quotes", "ticks", "open_interest"]
 
 TS = pl.Datetime("us", "UTC")
 TS_NS = pl.Datetime("ns", "UTC")
+
+# No bar or tick is older or later: what lies outside was read in the wrong unit.
+EARLIEST, LATEST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 
 PRICE_TYPES = ("last", "bid", "ask", "mid")
 PROVENANCES = ("source", "backfill", "synthetic")
@@ -213,6 +217,8 @@ def _reasons(parsed: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], r
         f"{name.removeprefix('given:')}: unreadable": pl.col(name) & pl.col(name.removeprefix("given:")).is_null()
         for name in _given(parsed)
     }
+    in_years = pl.col("ts").is_between(EARLIEST, LATEST)
+    reasons[f"ts: not of {EARLIEST:%Y} to {LATEST:%Y}"] = ~in_years.fill_null(value=True)
     floats = [name for name in columns if ROWS[kind][name] == pl.Float64]
     reasons |= {f"{name}: not finite": ~pl.col(name).is_finite().fill_null(value=True) for name in floats}
     prices = [name for name in floats if name in ("open", "high", "low", "close", "price", "bid", "ask")]

@@ -19,11 +19,20 @@ from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.panel import Panel
-from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, empty
-from engine.views import CALENDARS_VIEW, GAPS_VIEW, QUALITY_VIEW, SESSIONS_VIEW, SYMBOLS_VIEW, bars_view, named
+from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, Schema, empty
+from engine.views import (
+    BARS_VIEW,
+    CALENDARS_VIEW,
+    GAPS_VIEW,
+    QUALITY_VIEW,
+    SESSIONS_VIEW,
+    SYMBOLS_VIEW,
+    bars_view,
+    named,
+)
 
 AXIS = Interval(1, "m")  # any step serves to hold an axis; it is cut to the wanted one by `SessionGrid.at`
-QUOTE_SERIES = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
+QUOTE_SERIES: Mapping[Kind, str] = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
 
 BAR_VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
 PLACED = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
@@ -54,6 +63,10 @@ LOGGED = {"series": pl.Int32(), "kind": pl.String(), "interval": pl.String(), "s
            "first_ts": TS, "last_ts": TS, "revision": pl.Int64()}  # fmt: skip
 
 
+EXTENT = {"symbol": pl.String(), "price_type": pl.String(), "series": pl.Int32(), "rows": pl.Int64(),
+          "first_ts": TS, "last_ts": TS}  # fmt: skip
+
+
 Incomplete = Literal["flag", "drop"]
 
 
@@ -71,7 +84,8 @@ class SymbolSessionData:
     """One symbol: what is known about it, and views on its rows.
 
     The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
-    one another and never change.
+    one another and never change. `price_type` is the one that calls mean which name none; `price_types` narrows what is
+    made of ticks and quotes (empty: `last`, `bid`, `ask` and `mid`).
     """
 
     symbol: str
@@ -80,6 +94,7 @@ class SymbolSessionData:
     derived_intervals: tuple[str, ...] = ()
     is_loaded: bool = False
     price_type: str = "last"
+    price_types: tuple[str, ...] = ()
     base_from: Kind = "bars"
     segments: tuple[str, ...] = ()
     align: Align = "session"
@@ -102,7 +117,7 @@ class SymbolSessionData:
         """The base interval."""
         return Interval.parse(self.base_interval)
 
-    @property
+    @cached_property
     def spec(self) -> GridSpec:
         """The axis it lives on."""
         return GridSpec(self.calendar, self.segments, self.align, self.zone)
@@ -161,10 +176,12 @@ class SymbolSessionData:
 
     @cached_property
     def session_bars(self) -> pl.DataFrame:
-        """Base bars of the current session (the last one with a bar, when none is set), inside its segments."""
-        bars = self.bars_base.filter(pl.col("segment").is_not_null())
-        current = self._bound.session_date or bars["session"].max()
-        return bars.filter(pl.col("session") == current)
+        """Base bars of the current session (the last one with a bar, when none is set), those in a slot of it."""
+        bound = self._bound
+        rows = bound.rows_of(self.base_key, bound.series_of([self.symbol], [self.price_type]))
+        rows = rows.filter(pl.col("slot").is_not_null())
+        current = bound.session_date or rows["session"].max()
+        return bound.shown(self.base_key, rows.filter(pl.col("session") == pl.lit(current, pl.Date)))
 
     @property
     def session_volume(self) -> float:
@@ -221,8 +238,11 @@ class SymbolSessionData:
         return self._bound.raw_of(PanelKey(kind, None, "source", self.spec), [self.symbol])
 
     def _updated(self, kind: str) -> bool:
-        touched = self._bound.changes(self._bound.exported_revision).filter(pl.col("symbol") == self.symbol)
-        return bool((touched["kind"] == kind).any())
+        # Asked of the rows and not of the log, which forgets.
+        bound = self._bound
+        ours = bound.series_of([self.symbol])
+        rows = (bound.rows_of(key, ours)["revision"] for key in bound.panels if key.kind == kind)
+        return any(bool((written > bound.exported_revision).any()) for written in rows)
 
 
 @dataclass(frozen=True)
@@ -249,6 +269,7 @@ class Snapshot:
     )
     panels: Mapping[PanelKey, Panel] = field(default_factory=dict)
     counts: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    left_out: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     axes: Mapping[GridSpec, SessionGrid] = field(default_factory=dict)
     calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
     gap_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
@@ -292,7 +313,10 @@ class Snapshot:
     ) -> pl.DataFrame:
         """Bars of one panel with names, labels and ends, as the `bars` table has them."""
         everything = symbols is None and price_types is None
-        rows = self.rows_of(key, None if everything else self.series_of(symbols, price_types))
+        return self.shown(key, self.rows_of(key, None if everything else self.series_of(symbols, price_types)))
+
+    def shown(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of a bar panel with names, labels and ends, as the `bars` table has them."""
         if key not in self.panels:
             return bars_view(rows, None, key.interval, key.origin, self.series, self.as_of)
         if key.origin == "derived" and self.incomplete == "drop":
@@ -304,7 +328,23 @@ class Snapshot:
     def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """Quotes, ticks or open interest with names."""
         rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [QUOTE_SERIES[key.kind]]))
-        return named(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance", "revision")
+        return self.named_raw(rows).drop("revision")
+
+    def named_raw(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of a panel of quotes, ticks or open interest as their table has them, in the same order."""
+        return named(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
+
+    def closed_bars(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of a bar panel as the `bars` table has them, those of windows that are not over left out."""
+        grid = self.grid(key.spec, key.interval or AXIS)
+        if key.origin == "derived" and self.incomplete == "drop":
+            rows = rows.filter("complete")
+        shown = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of)
+        return shown.with_columns(rows["revision"]).filter("final")
+
+    def panels_of(self, kind: Kind) -> list[PanelKey]:
+        """Which panels hold rows of a kind, by interval and origin."""
+        return sorted((key for key in self.panels if key.kind == kind), key=_key_order)
 
     def bars(
         self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
@@ -344,10 +384,12 @@ class Snapshot:
             raise CursorExpiredError(
                 f"since: revision {since} is older than the change log, which begins at {self.horizon}; full read required"
             )
-        rows = [frame for frame in self.log if frame["revision"][0] > since]
+        # Each entry is in the order of revisions, and so are they.
+        rows = [frame.filter(pl.col("revision") > since) for frame in self.log if frame["revision"][-1] > since]
         touched = pl.concat([empty(LOGGED), *rows]).group_by("series", "kind", "interval", "session").agg(
             pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max()
         )  # fmt: skip
+        touched = touched.filter(pl.col("series").is_in(self.series["series"].implode()))  # not of removed symbols
         alive = named(touched, self.series).with_columns(pl.lit(value=False).alias("removed"))
         gone = [{"symbol": s, "revision": r, "removed": True} for s, r in self.removals if r > since]
         whole = pl.concat([alive.select(*CHANGES), pl.DataFrame(gone, schema=CHANGES)])
@@ -360,23 +402,22 @@ class Snapshot:
             for part in held.parts:
                 if part.height:
                     spans.setdefault(key.spec.calendar, []).extend([part["session"].min(), part["session"].max()])  # type: ignore[list-item]
-        axes = {spec.calendar: axis for spec, axis in self.axes.items() if spec.calendar in spans}
+        # Asked of the calendar: each of its axes reaches no further than its own rows.
         frames = [
-            axis.segments.filter(pl.col("session").is_between(min(spans[code]), max(spans[code])))
-            .select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
-            for code, axis in sorted(axes.items())
+            self.calendars[code].covering(min(days), max(days)).select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
+            for code, days in sorted(spans.items())
         ]  # fmt: skip
         return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
 
     def symbol_table(self) -> pl.DataFrame:
         """The `symbols` table."""
         spans = [
-            named(held.frame.select("series", pl.col("ts").cast(TS)), self.series)
+            named(_extent(part), self.series)
             for key, held in self.panels.items() if key.origin == "source"
+            for part in ([held.frame] if held.overlapping else held.parts)
         ]  # fmt: skip
-        none = pl.DataFrame(schema={"symbol": pl.String, "price_type": pl.String, "series": pl.Int32, "ts": TS})
-        extent = pl.concat([none, *spans]).group_by("symbol").agg(
-            pl.len().cast(pl.Int64).alias("rows"), pl.col("ts").min().alias("first_ts"), pl.col("ts").max().alias("last_ts")
+        extent = pl.concat([pl.DataFrame(schema=EXTENT), *spans]).group_by("symbol").agg(
+            pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max()
         )  # fmt: skip
         about = [
             {"symbol": d.symbol, "source_symbol": d.source_symbol or d.symbol, "calendar": d.calendar,
@@ -388,38 +429,61 @@ class Snapshot:
         return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """Every table of an export, as it stands at this revision; bars whose window is not over are left out."""
-        calendars = [(c.code, c.provider, c.version, c.zone, c.overrides_hash) for c in self.calendars.values()]
-        raw: dict[str, pl.DataFrame] = {}
-        for kind in ("quotes", "ticks", "open_interest"):
-            keys = [key for key in self.panels if key.kind == kind]
-            if keys:
-                raw[kind] = pl.concat([self.raw_of(key) for key in sorted(keys, key=_key_order)])
+        """Every table of an export, as it stands at this revision; bars whose window is not over are left out.
+
+        `revision` is the one that wrote the row, null where that is not known.
+        """
+        bars = [self.closed_bars(key, self.rows_of(key)) for key in self.panels_of("bars")]
+        none = pl.DataFrame(schema={**BARS_VIEW, "revision": pl.Int64()})
+        raw = {
+            kind: pl.concat([self.named_raw(self.rows_of(key)) for key in keys])
+            for kind in QUOTE_SERIES if (keys := self.panels_of(kind))
+        }  # fmt: skip
         return {
-            "bars": _dated(self.bars().filter("final")),
-            **{kind: _dated(_both_clocks(rows)) if kind != "open_interest" else rows for kind, rows in raw.items()},
-            "gaps": self.gaps(),
-            "quality": self.quality(),
-            "sessions": self.sessions(),
-            "calendars": pl.DataFrame(calendars, schema=dict.fromkeys(CALENDARS_VIEW, pl.String), orient="row"),
-            "symbols": self.symbol_table(),
+            "bars": _dated(pl.concat([none, *bars])),
+            **{kind: rows if kind == "open_interest" else _dated(_both_clocks(rows)) for kind, rows in raw.items()},
+            "gaps": self.stored("gaps"),
+            "quality": self.stored("quality"),
+            **self.small_tables(),
             "rejects": pl.concat([empty(REJECTS), *self.rejects]),
         }
 
+    def small_tables(self) -> dict[str, pl.DataFrame]:
+        """The tables that do not grow with the rows: `sessions`, `calendars` and `symbols`."""
+        # By the code that symbols and sessions have: a calendar file's own may be another.
+        calendars = [(code, c.provider, c.version, c.zone, c.overrides_hash) for code, c in self.calendars.items()]
+        return {
+            "sessions": self.sessions(),
+            "calendars": pl.DataFrame(calendars, schema=dict.fromkeys(CALENDARS_VIEW, pl.String), orient="row"),
+            "symbols": self.symbol_table(),
+        }
+
+    def stored(self, table: Literal["gaps", "quality"]) -> pl.DataFrame:
+        """The `gaps` or the `quality` table with the `revision` that wrote each row."""
+        if table == "gaps":
+            return self._stored({**GAPS_VIEW, "revision": pl.Int64()}, self.gap_rows, None)
+        return self._stored({**QUALITY_VIEW, "revision": pl.Int64()}, self.quality_rows, None)
+
     def _stored(
-        self, columns: Sequence[str], frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
+        self, columns: Schema, frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
     ) -> pl.DataFrame:
         series = None if symbols is None else self.series_of(symbols)
         parts = [
             named(f if series is None else f.filter(pl.col("series").is_in(series)), self.series)
-            .with_columns(pl.lit(str(k.interval)).alias("interval")).select(columns)
+            .with_columns(pl.lit(str(k.interval)).alias("interval")).select(*columns)
             for k, f in sorted(frames.items(), key=lambda item: _key_order(item[0]))
         ]  # fmt: skip
-        return pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+        return pl.concat(parts) if parts else empty(columns)
 
 
 def _dated(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col("session").dt.strftime("%Y-%m").alias("month"))
+
+
+def _extent(rows: pl.DataFrame) -> pl.DataFrame:
+    ts = pl.col("ts").cast(TS)
+    spans = (pl.len().cast(pl.Int64).alias("rows"), ts.min().alias("first_ts"), ts.max().alias("last_ts"))
+    return rows.lazy().group_by("series").agg(*spans).collect()
 
 
 def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:

@@ -22,11 +22,24 @@ from typing import NamedTuple, get_args
 import polars as pl
 
 from engine.calendars import SessionCalendar, calendar
-from engine.errors import ParameterError, SchemaError, UnknownSymbolError
+from engine.errors import CalendarError, ParameterError, SchemaError, UnknownSymbolError
 from engine.grid import GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
-from engine.panel import KEY, TICK_KEY, Upsert, panel
-from engine.schema import PROVENANCE, REJECTS, ROWS, TS, Kind, empty, ordered, rejects
+from engine.panel import KEY, TICK_KEY, Upsert, lengthened, panel
+from engine.schema import (
+    EARLIEST,
+    LATEST,
+    PRICE_TYPES,
+    PROVENANCE,
+    PROVENANCES,
+    REJECTS,
+    ROWS,
+    TS,
+    Kind,
+    empty,
+    ordered,
+    rejects,
+)
 from engine.snapshot import (
     AXIS,
     BAR_VALUES,
@@ -43,7 +56,10 @@ from engine.snapshot import (
 )
 from engine.views import named
 
-PADDING = dt.timedelta(days=40)  # a whole month around the data, so that weeks and months at its edges are whole
+MONTH = dt.timedelta(
+    days=31
+)  # the least an axis reaches beyond the data, so that weeks and months at its edges are whole
+PADDING = 2 * MONTH  # what it reaches when it is built, so that it is not built anew every day
 LOG_ROWS = 2_000_000  # changes older than this many (series, session) rows are forgotten
 
 
@@ -77,9 +93,11 @@ class SessionData:
     ) -> None:
         if incomplete not in get_args(Incomplete):
             raise ParameterError(f"incomplete: received {incomplete!r}; valid: {', '.join(get_args(Incomplete))}")
+        _check_aware(as_of)
         self._lock = threading.RLock()
         self._state = Snapshot(store_id=uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
+        self._covered: dict[GridSpec, tuple[dt.date, dt.date]] = {}
         self._next_series = 1
 
     @property
@@ -108,7 +126,7 @@ class SessionData:
         Raises
         ------
         ParameterError
-            A known symbol would move to another calendar or base interval: remove it first.
+            A known symbol would move to another calendar or base interval, or lose a derived one: remove it first.
         """
         with self._lock:
             known = dict(self._state.symbols)
@@ -134,6 +152,7 @@ class SessionData:
                 counts={key: frame.filter(keep) for key, frame in state.counts.items()},
                 gap_rows={key: frame.filter(keep) for key, frame in state.gap_rows.items()},
                 quality_rows={key: frame.filter(keep) for key, frame in state.quality_rows.items()},
+                left_out={key: frame.filter(keep) for key, frame in state.left_out.items()},
                 removals=(*state.removals, (symbol, revision)),
             )
             return True
@@ -213,11 +232,14 @@ class SessionData:
         """
         frames = [rows] if isinstance(rows, pl.DataFrame) else list(rows)
         step = Interval.parse(interval) if interval is not None else None
-        if kind == "bars" and step is None:
-            raise ParameterError("interval: bars need one; valid: 1s, 1m, 5m, 1d ...")
+        _check_kind(kind, step, provenance)
         whole = _stack(frames, kind, provenance)
         with self._lock:
             groups = self._by_axis(whole, spec) if whole.height else []
+            # Every axis before the first row, so that one that cannot be had leaves nothing half written.
+            for axis, part in groups:
+                self._cover(axis, part["ts"].cast(TS))
+                self._state.grid(axis, step or AXIS)
             done = [
                 self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates)
                 for axis, part in groups
@@ -275,7 +297,7 @@ class SessionData:
         """
         key = PanelKey("bars", interval, "derived", spec)
         with self._lock:
-            whole = rows.with_columns(
+            whole = self._of_known(rows).with_columns(
                 pl.lit(0, pl.Int32).alias("batch"), pl.lit(self.revision + 1, pl.Int64).alias("revision")
             )
             return self._insert(
@@ -300,13 +322,13 @@ class SessionData:
             with self._lock:
                 self._swap(rejects=(*self._state.rejects, ordered(refused, REJECTS, "rejects")))
 
-    def add_file(self, sha256: str) -> bool:
-        """Note a file by its hash; False when it was loaded before."""
+    def add_files(self, marks: Iterable[str]) -> frozenset[str]:
+        """Note files by their hashes, all at once; returns those that were loaded before."""
         with self._lock:
-            if sha256 in self._state.files:
-                return False
-            self._swap(files=self._state.files | {sha256})
-            return True
+            known = self._state.files
+            offered = frozenset(marks)
+            self._swap(files=known | offered)
+            return offered & known
 
     def mark_exported(self, revision: int) -> None:
         """Note that everything up to `revision` is in an export."""
@@ -315,6 +337,7 @@ class SessionData:
 
     def set_as_of(self, as_of: dt.datetime | None) -> None:
         """Set until when slots are due."""
+        _check_aware(as_of)
         with self._lock:
             self._swap(as_of=as_of)
 
@@ -322,6 +345,12 @@ class SessionData:
         """Set the current trade date and whether its session runs."""
         with self._lock:
             self._swap(session_date=session_date, session_active=active)
+
+    def _of_known(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Computed rows without those of symbols that were removed meanwhile."""
+        if not self._state.removals:
+            return rows
+        return rows.filter(pl.col("series").is_in(self._state.series["series"].implode()))
 
     def _swap(self, **fields: object) -> None:
         old = self._state
@@ -340,28 +369,44 @@ class SessionData:
         return [(one, numbered.filter(pl.col("axis") == at).drop("axis")) for at, one in enumerate(distinct)]
 
     def _place_and_insert(self, rows: pl.DataFrame, key: PanelKey, stamp: Stamp, dates: DateRange) -> Upsert:
-        self._cover(key.spec, rows["ts"].cast(TS))
         grid = self._state.grid(key.spec, key.interval or AXIS)
         if key.kind == "bars":
             rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
         place = grid.place(rows["ts"].cast(TS), exact=key.kind == "bars")
         placed = rows.with_columns(*place.get_columns(), pl.lit(self.revision + 1, pl.Int64).alias("revision"))
-        return self._insert(key, _within(placed, dates))
+        kept = _within(placed, dates)
+        if kept.height < placed.height:
+            self._note_left_out(key, placed, dates)
+        return self._insert(key, kept)
+
+    def _note_left_out(self, key: PanelKey, placed: pl.DataFrame, dates: DateRange) -> None:
+        """Keep which of the dates that were asked for the series lived through, by rows that are left out too."""
+        reach = placed.group_by("series").agg(spans(pl.col("slot").is_not_null()))
+        reach = reach.with_columns(
+            pl.col("first", "any_first").clip(dates[0]), pl.col("last", "any_last").clip(None, dates[1])
+        )
+        held = self._state.left_out.get(key, reach.clear())
+        ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
+        whole = pl.concat([held, reach]).group_by("series", maintain_order=True).agg(ends).select(reach.columns)
+        self._swap(left_out={**self._state.left_out, key: whole})
 
     def _cover(self, spec: GridSpec, stamps: pl.Series) -> None:
         """Make the axis reach well beyond the stamps; ordinals do not depend on how far it reaches."""
-        first, last = stamps.min().date(), stamps.max().date()  # type: ignore[union-attr]
-        held = self._state.axes.get(spec)
-        if held is not None:
-            low, high = held.segments["session"][0], held.segments["session"][-1]
-            if low + PADDING / 2 <= first and last + PADDING / 2 <= high:
-                return
-            first, last = min(first, low + PADDING), max(last, high - PADDING)
-        segments = self.calendar(spec.calendar).covering(first - PADDING, last + PADDING)
+        venue = self.calendar(spec.calendar)
+        earliest, latest = venue.bounds()
+        first, last = (min(max(day.date(), earliest), latest) for day in (stamps.min(), stamps.max()))  # type: ignore[union-attr]
+        low, high = self._covered.get(spec, (latest, earliest))
+        if low <= max(first - MONTH, earliest) and min(last + MONTH, latest) <= high:
+            return
+        low, high = min(low, max(first - PADDING, earliest)), max(high, min(last + PADDING, latest))
+        segments = venue.covering(low, high)
+        if segments.is_empty():
+            raise CalendarError(f"calendar {spec.calendar} has no session from {low} to {high}, where the rows are")
         self._swap(
             axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS, spec)},
-            calendars={**self._state.calendars, spec.calendar: self.calendar(spec.calendar)},
+            calendars={**self._state.calendars, spec.calendar: venue},
         )
+        self._covered[spec] = low, high
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
         state = self._state
@@ -371,7 +416,7 @@ class SessionData:
         )
         done = held.upsert(rows)
         changed = {"panels": {**state.panels, key: done.panel}}
-        if done.counts.height:
+        if done.counts.height and key.origin == "source":  # deriving again repeats bars, the feed did not
             total = pl.concat([state.counts[key], done.counts]) if key in state.counts else done.counts
             changed["counts"] = {**state.counts, key: total.group_by("series", "session", maintain_order=True).sum()}  # type: ignore[dict-item]
         if done.written.height:
@@ -398,25 +443,38 @@ class SessionData:
             pl.lit(None if key.interval is None else str(key.interval), pl.String).alias("interval"),
             pl.lit(self.revision + 1, pl.Int64).alias("revision"),
         )
-        log = [*self._state.log, ordered(entry, LOGGED, "log")]
-        horizon = self._state.horizon
-        while len(log) > 1 and sum(frame.height for frame in log) > LOG_ROWS:
-            horizon = int(log.pop(0)["revision"][0])
-        return {"log": tuple(log), "horizon": horizon}
+        log = lengthened(self._state.log, ordered(entry, LOGGED, "log"))
+        if sum(frame.height for frame in log) <= LOG_ROWS:
+            return {"log": log}
+        # By half, so that not every write trims; the newest revision stays, however long it is.
+        whole = pl.concat(log)
+        horizon = min(int(whole["revision"][-1 - LOG_ROWS // 2]), self.revision)
+        return {"log": (whole.filter(pl.col("revision") > horizon),), "horizon": horizon}
 
     def _store_outcome(self, kind: str, key: PanelKey, rows: pl.DataFrame, scope: pl.DataFrame | None) -> None:
         table = {"gaps": "gap_rows", "quality": "quality_rows"}[kind]
         with self._lock:
             tables: Mapping[PanelKey, pl.DataFrame] = getattr(self._state, table)
-            held = tables.get(key, rows.clear())
+            held = tables.get(key, rows.clear().with_columns(pl.lit(0, pl.Int64).alias("revision")))
+            rows = self._of_known(rows)
             if scope is not None:
                 rest = held.join(scope, on=["series", "session"], how="anti", maintain_order="left")
-                rows = pl.concat([rest, rows]).sort("series", "session", maintain_order=True)
+                rows = pl.concat([rest.drop("revision"), rows]).sort("series", "session", maintain_order=True)
+            rows = _dated(rows, held, self.revision + 1)
             touched = _changed_sessions(held, rows)
             changed: dict[str, object] = {table: {**tables, key: rows}}
             if touched.height:
                 changed |= {"revision": self.revision + 1, **self._logged(key, kind, touched)}
             self._swap(**changed)
+
+
+def spans(inside: pl.Expr) -> list[pl.Expr]:
+    """First and last session of rows: `first, last` of those `inside` the chosen segments, `any_first, any_last` of all."""
+    session = pl.col("session")
+    return [
+        session.filter(inside).min().alias("first"), session.filter(inside).max().alias("last"),
+        session.min().alias("any_first"), session.max().alias("any_last"),
+    ]  # fmt: skip
 
 
 def _values(shape: str) -> tuple[str, ...]:
@@ -433,9 +491,19 @@ def _stack(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.Da
         fitted = ordered(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
         stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
     whole = pl.concat(stacked) if stacked else empty({**ROWS[kind], **origin, "batch": pl.Int32()})
-    if whole["ts"].null_count() or whole["symbol"].null_count():
-        raise SchemaError(f"{kind}: a row lacks its symbol or ts; pass rows through schema.conform first")
-    if kind != "bars":
+    needed = [name for name in ("symbol", "ts", "seq", "price_type") if name in whole.columns]
+    lacking = [name for name in needed if whole[name].null_count()]
+    if lacking:
+        raise SchemaError(f"{kind}: a row lacks its {', '.join(lacking)}; pass rows through schema.conform first")
+    if not whole.select(pl.col("ts").is_between(EARLIEST, LATEST).all()).item():
+        raise SchemaError(
+            f"{kind}: a ts lies outside {EARLIEST:%Y} to {LATEST:%Y}; pass rows through schema.conform first"
+        )
+    if kind == "bars":
+        strange = sorted(set(whole["price_type"].unique()) - set(PRICE_TYPES))
+        if strange:
+            raise SchemaError(f"bars: price_type: received {strange[0]!r}; valid: {', '.join(PRICE_TYPES)}")
+    else:
         whole = whole.with_columns(pl.lit(QUOTE_SERIES[kind]).alias("price_type"))
     return whole.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
 
@@ -457,6 +525,12 @@ def _within(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
     return rows if last is None else rows.filter(pl.col("session") <= last)
 
 
+def _dated(rows: pl.DataFrame, held: pl.DataFrame, revision: int) -> pl.DataFrame:
+    """Rows with the `revision` that wrote them: the one they had when the same row was held before."""
+    known = rows.join(held, on=rows.columns, how="left", nulls_equal=True, maintain_order="left")
+    return known.with_columns(pl.col("revision").fill_null(revision))
+
+
 def _changed_sessions(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     """`series, session, first_ts, last_ts` of the rows that only one of the two frames has."""
     gone = old.join(new, on=new.columns, how="anti", nulls_equal=True)
@@ -466,9 +540,33 @@ def _changed_sessions(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([gone, come]).select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
 
 
+def _check_kind(kind: str, step: Interval | None, provenance: str) -> None:
+    if kind not in ROWS:
+        raise ParameterError(f"kind: received {kind!r}; valid: {', '.join(ROWS)}")
+    if kind == "bars" and step is None:
+        raise ParameterError("interval: bars need one; valid: 1s, 1m, 5m, 1d ...")
+    if kind != "bars" and step is not None:
+        raise ParameterError(f"interval: received {step}; {kind} have none")
+    if provenance not in PROVENANCES:
+        raise ParameterError(f"provenance: received {provenance!r}; valid: {', '.join(PROVENANCES)}")
+
+
+def _check_aware(as_of: dt.datetime | None) -> None:
+    if as_of is not None and as_of.tzinfo is None:
+        raise ParameterError(f"as_of: received {as_of}, which has no zone; valid: an aware datetime")
+
+
 def _check_reregistration(known: SymbolSessionData | None, new: SymbolSessionData) -> None:
-    if known is not None and (known.spec, known.base) != (new.spec, new.base):
+    if known is None:
+        return
+    if known.base_key != new.base_key:
         raise ParameterError(
             f"symbol: {new.symbol} is registered with calendar {known.calendar} and base {known.base_interval}; "
             f"received {new.calendar} and {new.base_interval}; remove_symbol first"
+        )
+    lost = [interval for interval in known.derived_intervals if interval not in new.derived_intervals]
+    if lost:
+        raise ParameterError(
+            f"symbol: {new.symbol} has {', '.join(lost)} derived, which would no longer follow its base; "
+            "remove_symbol first, or keep them among derived_intervals"
         )

@@ -28,15 +28,14 @@ RANKS = [
     {"snapshot"},
     {"sources", "store", "derive", "quality"},
     {"export"},
-    {"pinned", "query_errors", "query_result"},
-    {"sql", "audit", "report"},
+    {"query", "audit", "report"},
     {"runtime"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 DOORS = {
-    "duckdb": {"sql", "query_errors", "query_result", "pinned"},
-    "fsspec": {"pinned", "sql"},
+    "duckdb": {"query"},
+    "fsspec": {"query"},
     "deltalake": {"export"},
     "pandas": {"calendars"},
     "exchange_calendars": {"calendars"},
@@ -44,7 +43,7 @@ DOORS = {
     "databento_dbn": {"sources"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "threading": {"store", "sql", "pinned"},
+    "threading": {"store", "query"},
     "filelock": {"export"},
 }
 KERNELS = ("derive", "quality", "grid.py", "interval.py", "schema.py", "panel.py", "views.py")
@@ -94,7 +93,7 @@ def test_wall_time_is_asked_of_the_clock_alone(path: Path) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name | ast.Attribute)
         and ast.unparse(node.func.value) in {"dt.datetime", "datetime", "dt.date", "date", "time", "datetime.datetime"}
     }  # fmt: skip
-    assert calls & WALL_TIME <= ({"monotonic"} if room(path) in {"sql", "export"} else set())
+    assert calls & WALL_TIME <= ({"monotonic"} if room(path) in {"query", "export"} else set())
 
 
 @pytest.mark.parametrize("part", KERNELS)

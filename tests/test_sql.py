@@ -10,19 +10,20 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
-from engine import sql as door
 from engine.errors import ExportError, ParameterError, QueryError
 from engine.export.dataset import open_dataset, write_dataset
 from engine.export.tables import DATA_TABLES, TABLES
-from engine.pinned import SCHEME, PinnedFile, PinnedFiles
+from engine.query import connect, sql
+from engine.query.door import _pins as _door_pins
+from engine.query.pinned import SCHEME, PinnedFile, PinnedFiles
+from engine.query.sandbox import Limits, opened
+from engine.query.views import frame_scene, pinned_scene, sql_type
 from engine.schema import TS
-from engine.sql import connect, sql
 from polars.testing import assert_frame_equal
 
 from tests.sql_hostile import HOSTILE, READS, REFUSED, SETTINGS, WRITES, Hostile
@@ -132,7 +133,8 @@ class _Folders:
 
 
 def _partitioned(root: Path, dropped: tuple[str, ...]) -> _Folders:
-    rows = _tables()["bars"].with_columns(month=pl.col("session").dt.strftime("%Y-%m")).select(TABLES["bars"].keys())
+    rows = _tables()["bars"].with_columns(month=pl.col("session").dt.strftime("%Y-%m"), revision=pl.lit(1))
+    rows = rows.select(TABLES["bars"].keys())
     files = []
     for (interval, month), part in sorted(rows.group_by("interval", "month", maintain_order=True)):
         file = root / "bars" / f"interval={interval}" / f"month={month}" / "a.parquet"
@@ -480,19 +482,19 @@ def _answers(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[str]:
             yield str(answer.to_arrow_table().to_pydict())
 
 
-LIMITS = door._Limits(timeout_seconds=20, memory="60MB", threads=2)
+LIMITS = Limits(timeout_seconds=20, memory="60MB", threads=2)
 
 
 def test_walls_hostile_statements_get_nothing_in_or_out(
     scene: dict[str, Path | str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pins = door._pins(_pins(scene), None)
+    pins = _door_pins(_pins(scene), None)
     before = _snapshot(Path(scene["root"]))
     wrong = []
     for hostile in HOSTILE:
         query, seen, outcome = _filled(hostile, scene), "", "harmless"
         try:
-            with door._sandbox(lambda con: door._add_pinned(con, pins), LIMITS) as con:
+            with opened(pinned_scene(pins), {}, LIMITS) as con:
                 for text in _answers(con, query):
                     seen += text
         except (duckdb.Error, OSError, ValueError):
@@ -529,11 +531,11 @@ def test_sql_hostile_statements_are_answered_as_the_table_says(scene: dict[str, 
 def test_walls_all_statements_on_one_connection_get_nothing(scene: dict[str, Path | str], source: str) -> None:
     # What an earlier statement left (a table, a macro, a prepared statement) opens no door for a later one.
     before = _snapshot(Path(scene["root"]))
-    pins = door._pins(_pins(scene), None)
+    pins = _door_pins(_pins(scene), None)
     frames = {"bars": pl.read_parquet(scene["pin"]), "quality": pl.DataFrame({"symbol": ["SPY"]})}
-    fills = {"export": partial(door._add_pinned, pins=pins), "frames": partial(door._add_frames, frames=frames)}
+    scenes = {"export": (pinned_scene(pins), {}), "frames": (frame_scene(frames), frames)}
     seen = []
-    with door._sandbox(fills[source], LIMITS) as con:
+    with opened(*scenes[source], LIMITS) as con:
         for hostile in HOSTILE:
             try:
                 seen += list(_answers(con, _filled(hostile, scene)))
@@ -646,11 +648,11 @@ def test_pinned_file_is_closed_when_a_query_ends(export: Path) -> None:
 
 
 def test_sql_in_a_process_of_its_own_ends_quietly(export: Path) -> None:
-    code = "import sys; from engine.sql import sql; print(sql(sys.argv[1], 'SELECT count(*) FROM bars').item())"
+    code = "import sys; from engine.query import sql; print(sql(sys.argv[1], 'SELECT count(*) FROM bars').item())"
     done = subprocess.run([sys.executable, "-c", code, str(export)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(_tables()["bars"].height)
     assert done.stderr == ""
 
 
 def test_every_type_of_the_contract_has_a_name_in_sql() -> None:
-    assert {table: len([door._sql_type(dtype) for dtype in TABLES[table].values()]) for table in DATA_TABLES}
+    assert {table: len([sql_type(dtype) for dtype in TABLES[table].values()]) for table in DATA_TABLES}

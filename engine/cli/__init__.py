@@ -6,11 +6,12 @@ import sys
 
 from engine.cli import ask as _ask
 from engine.cli import run as _run
+from engine.cli import upkeep as _upkeep
 from engine.cli.app import INTERRUPTED, PARTLY_READ, USAGE, app
 from engine.errors import EngineError
 
 __all__ = ["INTERRUPTED", "PARTLY_READ", "USAGE", "app", "main"]
-_COMMANDS = (_run, _ask)  # importing them is what adds their commands
+_COMMANDS = (_run, _ask, _upkeep)  # importing them is what adds their commands
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.cli.app import AsJson, Export, app
-from engine.cli.show import print_frame, print_line, print_rows
-from engine.cli.words import date, interval_of, usage, words
+from engine.cli.show import print_line, print_rows
+from engine.cli.words import date, instant, interval_of, usage, words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,25 +23,41 @@ if TYPE_CHECKING:
 @app.command()
 def sql(
     out: Export,
-    query: Annotated[str, typer.Argument(help="One SQL statement.")],
+    query: Annotated[
+        str | None, typer.Argument(help="One statement; without it, a prompt, or statements on stdin.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
     output: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
     revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="The revision of this instant (ISO 8601 with zone).")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="How many rows; 0 for all. Default: 50 in tables, else all.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that a query may run.")] = 60.0,
+    memory: Annotated[str, typer.Option(help="What a query may take.")] = "2GB",
 ) -> None:
-    """Ask an export in SQL; reads only, and only this export.
+    """Ask an export in SQL; reads only, and only this export, in a process of its own.
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
-    from engine.export.results import to_text, write_result
-    from engine.sql import sql as ask
+    from engine.query.child import Child
 
-    result = ask(out, query, revision=revision)
-    if output is not None:
-        write_result(result, output.suffix.removeprefix(".") if form == "table" else form, output)
-    elif form == "table":
-        print_frame("", result)
-    else:
-        sys.stdout.write(to_text(result, form))
+    # The child starts now: it loads DuckDB while Polars loads here.
+    with Child() as child:
+        from engine.cli.prompt import converse, run_script
+        from engine.cli.reply import Reply
+        from engine.query.door import Asker
+        from engine.query.sandbox import Limits
+
+        reply = Reply.of(form, output, limit)
+        limits = Limits(timeout, memory)
+        with Asker(out, revision=_revision(out, revision, as_of), child=child) as asker:
+            if query is not None:
+                reply.give(asker, query, limits)
+            elif sys.stdin.isatty():
+                converse(asker, reply, limits)
+            else:
+                run_script(asker, reply, limits, sys.stdin.read())
 
 
 @app.command()
@@ -84,29 +100,43 @@ def quality(
 @app.command("export")
 def export_files(
     out: Export,
-    to: Annotated[str, typer.Option(help="json or csv.")],
-    output: Annotated[Path, typer.Option(help="Folder for the files.")],
+    to: Annotated[str, typer.Option(help="json, ndjson, csv, parquet or arrow.")],
+    output: Annotated[Path, typer.Option(help="A folder: new, empty, or written by this command before.")],
     symbols: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
     start: Annotated[str | None, typer.Option(help="First trade date.")] = None,
     end: Annotated[str | None, typer.Option(help="Last trade date, included.")] = None,
     interval: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
+    revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
+    since: Annotated[int | None, typer.Option(help="JSON: what changed after this revision.")] = None,
+    consumer: Annotated[
+        str | None, typer.Option(help="JSON: what changed since this name was last given, and take note.")
+    ] = None,
+    spreadsheet_safe: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
+    ] = False,
 ) -> None:
-    """Write an export as files for people: the session as JSON, or every table as CSV."""
-    from engine.export.dataset import open_dataset
-    from engine.export.formats import write_csv, write_json
+    """Write an export as files for people: the session as JSON, or every table as NDJSON, CSV, Parquet or Arrow.
 
-    writers = {"json": write_json, "csv": write_csv}
-    if to not in writers:
-        raise usage(f"--to: received {to!r}; valid: {', '.join(writers)}")
-    writers[to](
-        open_dataset(out),
-        output,
-        symbols=words(symbols) or None,
-        start=date("start", start),
-        end=date("end", end),
-        intervals=words(interval) or None,
-    )
-    print_line(f"{to} written to {output}")
+    Example: engine export out --to csv --output out-csv --symbols SPY --start 2024-01-02
+    """
+    from engine.export.dataset import open_dataset
+    from engine.export.formats import FORMATS, write_files
+
+    if to not in FORMATS:
+        raise usage(f"--to: received {to!r}; valid: {', '.join(FORMATS)}")
+    chosen: dict[str, Any] = {
+        "symbols": words(symbols) or None,
+        "start": date("start", start),
+        "end": date("end", end),
+        "intervals": words(interval) or None,
+    }
+    if since is not None or consumer is not None:
+        if to != "json" or spreadsheet_safe:
+            raise usage("--since, --consumer: a delta is written as JSON; valid: --to json")
+        _export_delta(out, output, (since, revision), consumer, chosen)
+        return
+    files = write_files(open_dataset(out, revision), to, output, spreadsheet_safe=spreadsheet_safe, **chosen)
+    print_line(f"{len(files)} files written to {output} ({to})")
 
 
 @app.command()
@@ -133,6 +163,38 @@ def calendars(
     print_rows(
         f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json
     )
+
+
+def _export_delta(
+    out: Path, output: Path, span: tuple[int | None, int | None], consumer: str | None, chosen: dict[str, Any]
+) -> None:
+    from engine.export.cursors import advance_cursor, read_cursor
+    from engine.export.delta import read_delta
+    from engine.export.formats import write_delta
+
+    since, until = span
+    if since is not None and consumer is not None:
+        raise usage("--since: received together with --consumer; valid: one of them")
+    begin = read_cursor(out, consumer) if consumer is not None else since
+    delta = read_delta(out, begin or 0, until)
+    write_delta(out, delta, output, **chosen)
+    if consumer is not None:
+        # Only now: a delta that could not be written comes again.
+        advance_cursor(out, consumer, delta.until)
+    why = f", in full: {delta.reason}" if delta.full else ""
+    print_line(f"revision {delta.since} to {delta.until} written to {output}{why}")
+
+
+def _revision(out: Path, revision: int | None, as_of: str | None) -> int | None:
+    if as_of is None:
+        return revision
+    if revision is not None:
+        raise usage("--as-of: received together with --revision; valid: one of them")
+    from engine.export.history import revision_at
+
+    wanted = instant(as_of)
+    assert wanted is not None  # noqa: S101 - text was given
+    return revision_at(out, wanted)
 
 
 def _table(

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import polars as pl
-
-PIPE_WIDTH = 10_000
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
@@ -28,30 +25,10 @@ def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) ->
 
 
 def print_frame(title: str, frame: pl.DataFrame) -> None:
-    """A frame as a table; a pipe gets it as wide as it is."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """A frame as a table, to the width of the terminal; a pipe gets it as wide as it is."""
+    from engine.cli.layout import print_table
 
-    # Cells are data, not markup: a symbol may hold brackets or control characters.
-    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
-    for name, dtype in frame.schema.items():
-        table.add_column(Text(name), justify="right" if dtype.is_numeric() else "left", overflow="fold")
-    for row in frame.iter_rows():
-        table.add_row(*(Text(_cell(value)) for value in row))
-    # A pipe has no width to fit: columns are never squeezed there.
-    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.6g}"
-    if isinstance(value, dt.datetime):
-        return value.isoformat(sep=" ")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    print_table(title, frame)
 
 
 def together(notes: Iterable[str]) -> list[str]:

@@ -4,7 +4,8 @@ An export is written in these steps, under the target's lock:
 
 1. `tables.shaped` refuses frames that do not fit, before anything is touched.
 2. `recover` puts back what an export that did not end left: heads that differ from their pins, stray files.
-3. `parquet.stage` writes every file of every table beside, durably. A full disk shows here.
+3. `parquet.stage` writes every file of every table beside, durably. A full disk shows here. All rows
+   (`write_dataset`), or what changed since the last revision (`session.export_snapshot`): a `Plan` says which.
 4. `_place` renames them to their names, `<revision>-<sha256>.parquet`, which are never used again.
 5. `_commit` makes each table's next version: the files that are new, without those that are gone. A file that
    holds the same rows as before stays as it is.
@@ -18,10 +19,11 @@ the same, as files are flushed before they are named, and log entries before the
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 from deltalake.exceptions import DeltaError
@@ -31,6 +33,7 @@ from engine import __version__
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import lake
 from engine.export.parquet import StagedFile, stage
+from engine.export.stamps import Chain
 from engine.export.tables import DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
@@ -71,7 +74,7 @@ class Dataset:
         ExportError
             There is no such table.
         """
-        return [self.target / table / path for path in self._statistics(table)["path"]]
+        return [self.target / table / path for path in self.statistics(table)["path"]]
 
     def scan(self, table: str) -> pl.LazyFrame:
         """Read a table's rows, with exactly the columns and types of `tables.TABLES`, also when it has none.
@@ -89,13 +92,16 @@ class Dataset:
 
     def rows(self, table: str) -> int:
         """Count the rows of a table, from the log alone."""
-        return int(self._statistics(table)["num_records"].sum())
+        return int(self.statistics(table)["num_records"].sum())
 
-    @property
-    def _versions(self) -> dict[str, int]:
-        return _pins(self.exports)[1]
+    def statistics(self, table: str) -> pl.DataFrame:
+        """List a table's files with `num_records` and the bounds of every column (see `lake.statistics`).
 
-    def _statistics(self, table: str) -> pl.DataFrame:
+        Raises
+        ------
+        ExportError
+            There is no such table.
+        """
         versions = self._versions
         if table not in versions:
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(versions)}")
@@ -105,6 +111,82 @@ class Dataset:
         first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
         return found.sort(folder, *first, "path")
 
+    @property
+    def _versions(self) -> dict[str, int]:
+        return _pins(self.exports)[1]
+
+
+@dataclass(frozen=True)
+class State:
+    """Which state of which store an export holds.
+
+    Attributes
+    ----------
+    store_id : str
+        Which store.
+    store_revision : int
+        How far it was.
+    written_at : datetime
+        Aware.
+    as_of : datetime or None
+        Until when windows were over; None when all were.
+    """
+
+    store_id: str
+    store_revision: int
+    written_at: dt.datetime
+    as_of: dt.datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("written_at", self.written_at), ("as_of", self.as_of)):
+            if value is not None and value.tzinfo is None:
+                raise ParameterError(f"{name}: received {value}, without a zone; valid: an aware datetime")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a planner is given, under the target's lock.
+
+    Attributes
+    ----------
+    target : Path
+    staging : Path
+        Where files are staged.
+    former : Dataset or None
+        The last revision.
+    heads : mapping of table to version
+    revision : int
+        The one being made.
+    chain : Chain
+        Turns revisions of the store into the target's.
+    """
+
+    target: Path
+    staging: Path
+    former: Dataset | None
+    heads: Mapping[str, int]
+    revision: int
+    chain: Chain
+
+    def replaced(self, name: str, staged: Sequence[StagedFile]) -> Change:
+        """The change that leaves a table with exactly these files; one that is there already stays."""
+        return Change.of(self.target / name, self.heads[name], staged, self.revision)
+
+    def edited(self, name: str, staged: Sequence[StagedFile], gone: Sequence[str]) -> Change:
+        """The change that adds some files to a table and takes others away."""
+        return Change(self.target / name, self.heads[name], self.revision, tuple(staged), tuple(gone))
+
+    def rows(self, name: str) -> pl.LazyFrame | None:
+        """A table's rows in the last revision."""
+        return None if self.former is None else self.former.scan(name)
+
+
+class Plan(NamedTuple):
+    """What a revision changes in each table, and the revision it builds on, None when it stands for itself."""
+
+    changes: Mapping[str, Change]
+    since: int | None = None
+
 
 def write_dataset(
     target: Path,
@@ -113,6 +195,7 @@ def write_dataset(
     store_id: str,
     store_revision: int,
     written_at: dt.datetime,
+    as_of: dt.datetime | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
     """Write all tables as the target's next revision.
@@ -122,11 +205,14 @@ def write_dataset(
     target : Path
         A folder that is new, empty, or an export, whose revision is replaced (and stays readable).
     tables : mapping of name to DataFrame
-        As `tables.shaped` takes them; those not given are written empty.
+        As `tables.shaped` takes them; those not given are written empty. `revision` is the store's; rows without
+        keep the revision of an equal row that the last export of the same store wrote.
     store_id, store_revision
         Which state of which store this is.
     written_at : datetime
         Aware; goes into `exports`.
+    as_of : datetime, optional
+        Aware; bars whose window ends later are not among the rows.
     lock_timeout : float
         Seconds to wait for another exporter of this target.
 
@@ -143,18 +229,47 @@ def write_dataset(
         The target is something else, somebody else is writing to it, or it cannot be written; the former
         revision is what it was.
     """
-    if written_at.tzinfo is None:
-        raise ParameterError(f"written_at: received {written_at}, without a zone; valid: an aware datetime")
+    state = State(store_id, store_revision, written_at, as_of)
     unknown = [name for name in tables if name not in DATA_TABLES]
     if unknown:
         raise SchemaError(f"tables: received {', '.join(unknown)}; valid: {', '.join(DATA_TABLES)}")
-    target = Path(target)
     rows = {name: shaped(name, tables.get(name)) for name in DATA_TABLES}
-    row = {"store_id": store_id, "store_revision": store_revision, "written_at": written_at.astimezone(dt.UTC)}
+
+    def all_of_them(work: Work) -> Plan:
+        return Plan({name: work.replaced(name, list(_stamped(work, name, frame))) for name, frame in rows.items()})
+
+    return revise(target, all_of_them, state, lock_timeout)
+
+
+def revise(target: Path, plan: Callable[[Work], Plan], state: State, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> int:
+    """Make the target's next revision by a plan: all of it or, when anything fails, nothing.
+
+    Parameters
+    ----------
+    target : Path
+        A folder that is new, empty, or an export.
+    plan : callable
+        Stages files and says what becomes of each table; a table it does not name stays as it is.
+    state : State
+        For the row of `exports`.
+    lock_timeout : float
+        Seconds to wait for another exporter of this target.
+
+    Returns
+    -------
+    int
+        The revision.
+
+    Raises
+    ------
+    ExportError
+        The target is something else, somebody else is writing to it, or it cannot be written.
+    """
+    target = Path(target)
     with _told(target), _locked(target, lock_timeout):
         recover(target)
         try:
-            return _write(target, rows, row)
+            return _write(target, plan, state)
         except BaseException as error:
             _roll_back(target, error)
             raise
@@ -166,7 +281,7 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
     Raises
     ------
     ExportError
-        `target` is no export, its first export never ended, or it has no such revision.
+        `target` is no export, its first export never ended, or it has no such revision, or not any more.
     """
     target = Path(target)
     if not lake.is_table(target / "exports"):
@@ -177,9 +292,17 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
         raise ExportError(f"{target}: holds no revision, its first export did not end; export to it again")
     last = exports["revision"].item(-1)
     wanted = last if revision is None else revision
+    oldest = pinned_revisions(exports).item(0)
     if wanted not in exports["revision"]:
-        raise ExportError(f"{target}: has no revision {wanted}; it has {exports['revision'].item(0)} to {last}")
+        raise ExportError(f"{target}: has no revision {wanted}; it has {oldest} to {last}")
+    if wanted not in pinned_revisions(exports):
+        raise ExportError(f"{target}: revision {wanted} has expired, its files were removed; it has {oldest} to {last}")
     return Dataset(target, wanted, exports.filter(pl.col("revision") <= wanted))
+
+
+def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
+    """List revisions of `exports` whose files are there; one that has expired names no table any more."""
+    return exports.filter(pl.col("table_names").list.len() > 0)["revision"]
 
 
 def recover(target: Path) -> None:
@@ -206,34 +329,60 @@ def recover(target: Path) -> None:
         discard(staging)
 
 
-def _write(target: Path, rows: Mapping[str, pl.DataFrame], row: Mapping[str, object]) -> int:
+def _stamped(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
+    yield from stage(name, work.chain.stamped(name, rows, work.rows(name)), work.staging)
+
+
+def _write(target: Path, plan: Callable[[Work], Plan], state: State) -> int:
     staging = target / STAGING
     make_folders(staging)
-    heads = {name: lake.head(target / name) for name in TABLES}
-    former = _read_exports(target, heads["exports"])
-    revision = _pins(former)[0] + 1
-    staged = {name: list(stage(name, frame, staging)) for name, frame in rows.items()}
-    changes = {name: _Change.of(target / name, heads[name], files, revision) for name, files in staged.items()}
+    work = _work(target, staging, state)
+    changes, since = plan(work)
     for change in changes.values():
         _place(change)
-    notes = {"revision": str(revision), "engine_version": __version__}
-    written_at = row["written_at"]
-    assert isinstance(written_at, dt.datetime)  # noqa: S101
-    versions = {name: _commit(change, TABLES[name], written_at, notes) for name, change in changes.items()}
-    versions["exports"] = heads["exports"] + 1
-    entry = _entry(revision, versions, row)
-    entries = list(stage("exports", pl.concat([former, entry]), staging))
-    whole = _Change.of(target / "exports", heads["exports"], entries, revision)
+    notes = {"revision": str(work.revision), "engine_version": __version__}
+    versions = {**work.heads}
+    for name, change in changes.items():
+        versions[name] = _commit(change, TABLES[name], state.written_at, notes)
+    versions["exports"] = work.heads["exports"] + 1
+    former = empty(EXPORTS) if work.former is None else work.former.exports
+    entry = _entry(work.revision, since, versions, state)
+    whole = work.replaced("exports", list(stage("exports", pl.concat([former, entry]), staging)))
     _place(whole)
-    _commit(whole, EXPORTS, written_at, notes)
+    _commit(whole, EXPORTS, state.written_at, notes)
     discard(staging)
     for name, version in versions.items():
         lake.checkpoint_when_due(target / name, version)
-    return revision
+    return work.revision
+
+
+def _work(target: Path, staging: Path, state: State) -> Work:
+    heads = {name: lake.head(target / name) for name in TABLES}
+    exports = _read_exports(target, heads["exports"])
+    last = _pins(exports)[0]
+    former = Dataset(target, last, exports) if last else None
+    chain = Chain.of(exports, last + 1, state.store_id, state.store_revision, state.as_of)
+    return Work(target, staging, former, heads, last + 1, chain)
 
 
 @dataclass(frozen=True)
-class _Change:
+class Change:
+    """What a revision does to one table.
+
+    Attributes
+    ----------
+    table : Path
+        Its folder.
+    head : int
+        Its version before.
+    revision : int
+        The one being made.
+    fresh : tuple of StagedFile
+        Files that come.
+    gone : tuple of str
+        Paths of files that go.
+    """
+
     table: Path
     head: int
     revision: int
@@ -241,7 +390,8 @@ class _Change:
     gone: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Path, head: int, staged: Sequence[StagedFile], revision: int) -> _Change:
+    def of(cls, table: Path, head: int, staged: Sequence[StagedFile], revision: int) -> Change:
+        """Leave exactly the staged files; one whose content is in the table already stays."""
         active = {_content(path): path for path in lake.files(table, head)}
         wanted = {(file.folder, file.sha256) for file in staged}
         fresh = tuple(file for file in staged if (file.folder, file.sha256) not in active)
@@ -254,7 +404,7 @@ def _content(path: str) -> tuple[str, str]:
     return folder, name.removesuffix(".parquet").partition("-")[2]
 
 
-def _place(change: _Change) -> None:
+def _place(change: Change) -> None:
     for file in change.fresh:
         place = change.table / file.at(change.revision).path
         make_folders(place.parent)
@@ -264,7 +414,7 @@ def _place(change: _Change) -> None:
 
 
 def _commit(
-    change: _Change, schema: Mapping[str, pl.DataType], written_at: dt.datetime, notes: Mapping[str, str]
+    change: Change, schema: Mapping[str, pl.DataType], written_at: dt.datetime, notes: Mapping[str, str]
 ) -> int:
     if not change.fresh and not change.gone:
         return change.head
@@ -272,16 +422,20 @@ def _commit(
     return lake.commit(change.table, schema, added, change.gone, after=change.head, written_at=written_at, notes=notes)
 
 
-def _entry(revision: int, versions: Mapping[str, int], row: Mapping[str, object]) -> pl.DataFrame:
+def _entry(revision: int, since: int | None, versions: Mapping[str, int], state: State) -> pl.DataFrame:
     whole = {
         "revision": revision,
-        "since_revision": None,
+        "since_revision": since,
+        "store_id": state.store_id,
+        "store_revision": state.store_revision,
+        "as_of": state.as_of,
+        "written_at": state.written_at,
         "engine_version": __version__,
         "table_names": list(versions),
         "table_versions": list(versions.values()),
-        **row,
     }
-    return pl.DataFrame({name: [whole[name]] for name in EXPORTS}, schema=dict(EXPORTS))
+    utc = {name: value.astimezone(dt.UTC) if isinstance(value, dt.datetime) else value for name, value in whole.items()}
+    return pl.DataFrame({name: [utc[name]] for name in EXPORTS}, schema=dict(EXPORTS))
 
 
 def _pins(exports: pl.DataFrame) -> tuple[int, dict[str, int]]:

@@ -7,10 +7,12 @@ holds the lock of the target, so a version that somebody else took is an error.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
+import orjson
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.schema import ArrayType, PrimitiveType
@@ -91,6 +93,70 @@ def statistics(table: Path, version: int) -> pl.DataFrame:
     return _actions(DeltaTable(_uri(table), version=version))
 
 
+def holdings(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[str, LakeFile]]]:
+    """Give the files of several versions by path, reading each log entry once.
+
+    Parameters
+    ----------
+    table : Path
+    versions : sequence of int
+        Ascending.
+    """
+    held: dict[str, LakeFile] = {}
+    at: int | None = None
+    for version in versions:
+        entries = [] if at is None else [entry(table, step) for step in range(at + 1, version + 1)]
+        if at is None or not all(path.is_file() for path in entries):
+            held = _loaded(table, version)
+        else:
+            for path in entries:
+                held = after_entry(held, path)
+        at = version
+        yield version, dict(held)
+
+
+def entry(table: Path, version: int) -> Path:
+    """Name the log entry of a version."""
+    return table / LOG / f"{version:020}.json"
+
+
+def after_entry(held: Mapping[str, LakeFile], path: Path) -> dict[str, LakeFile]:
+    """Apply a log entry to the files before it.
+
+    Raises
+    ------
+    ValueError
+        A line is no JSON, or lacks what an action needs.
+    """
+    after = dict(held)
+    try:
+        actions = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+        for gone in (action["remove"] for action in actions if "remove" in action):
+            after.pop(unquote(gone["path"]), None)
+        for add in (action["add"] for action in actions if "add" in action):
+            name = unquote(add["path"])
+            after[name] = LakeFile(name, int(add["size"]), str(add.get("stats") or "{}"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: is no log entry ({type(error).__name__}: {error})") from error
+    return after
+
+
+def drop_entries(table: Path, before: int) -> list[Path]:
+    """Remove log entries that no version from `before` on needs; version 0, which begins the log, stays.
+
+    Entries are needed back to the last checkpoint that is not after `before`; without one, all of them.
+    """
+    log = table / LOG
+    checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint.parquet") if path.name[:20].isdecimal()]
+    start = max((version for version in checkpoints if version <= before), default=0)
+    old = [path for path in log.iterdir() if path.name[:20].isdecimal() and 0 < int(path.name[:20]) < start]
+    for path in sorted(old):
+        path.unlink()
+    if old:
+        sync(log)
+    return sorted(old)
+
+
 def commit(
     table: Path,
     schema: Schema,
@@ -148,6 +214,21 @@ def checkpoint_when_due(table: Path, version: int) -> None:
         for name in (f"{version:020}.checkpoint.parquet", "_last_checkpoint"):
             sync(table / LOG / name)
         sync(table / LOG)
+
+
+def _loaded(table: Path, version: int) -> dict[str, LakeFile]:
+    rows = statistics(table, version).iter_rows(named=True)
+    return {row["path"]: LakeFile(row["path"], row["size_bytes"], _stats_text(row)) for row in rows}
+
+
+def _stats_text(row: Mapping[str, object]) -> str:
+    parts = {"minValues": "min.", "maxValues": "max.", "nullCount": "null_count."}
+    bounds = {
+        part: {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+        for part, prefix in parts.items()
+    }
+    text = orjson.dumps({"numRecords": row["num_records"], **bounds}, option=orjson.OPT_UTC_Z)
+    return text.decode()
 
 
 def _actions(delta: DeltaTable) -> pl.DataFrame:

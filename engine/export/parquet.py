@@ -9,7 +9,8 @@ import datetime as dt
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +57,29 @@ class StagedFile:
 
 def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
     """Write a table's rows (as `tables.shaped` gives them) to files in `staging`, one after the other."""
+    yield from stage_batches(name, [rows], staging)
+
+
+def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> Iterator[StagedFile]:
+    """As `stage`, of rows that come in batches, none of which is held for longer than it takes to encode it."""
+    pieces = (piece for rows in batches for piece in _pieces(name, rows))
+    # One file is flushed to the disk while the next one is encoded. Whoever stops listening waits for it.
+    with ThreadPoolExecutor(1, "stage") as writer:
+        waiting: Future[StagedFile] | None = None
+        for folder, rows in pieces:
+            content, stats = _encoded(rows), _stats(rows)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = writer.submit(_written, content, folder, stats, staging)
+        if waiting is not None:
+            yield waiting.result()
+
+
+def _pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     for folder, part in partitions(name, rows):
         ordered = in_order(part, SORT[name])
         for offset in range(0, ordered.height, ROWS_PER_FILE):
-            yield _stage_one(ordered.slice(offset, ROWS_PER_FILE), folder, staging)
+            yield folder, ordered.slice(offset, ROWS_PER_FILE)
 
 
 def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -96,15 +116,18 @@ def _keys(rows: pl.DataFrame, by: tuple[str, ...]) -> list[tuple[str, ...]]:
     return rows.select(by).unique().sort(by).rows()
 
 
-def _stage_one(rows: pl.DataFrame, folder: str, staging: Path) -> StagedFile:
+def _encoded(rows: pl.DataFrame) -> memoryview:
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=row_group_rows(rows.height))
-    content = buffer.getbuffer()
+    return buffer.getbuffer()
+
+
+def _written(content: memoryview, folder: str, stats: str, staging: Path) -> StagedFile:
     sha256 = hashlib.sha256(content).hexdigest()
     # Two folders may hold the same bytes only if they hold the same rows, which their own columns rule out.
     staged = staging / sha256
     write_new(staged, content)
-    return StagedFile(staged, folder, sha256, len(content), _stats(rows))
+    return StagedFile(staged, folder, sha256, len(content), stats)
 
 
 def _stats(rows: pl.DataFrame) -> str:

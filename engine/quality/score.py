@@ -91,15 +91,13 @@ def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
     )
 
 
-def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     """Share of base slots present over all windows of a session, also those that got no bar.
 
     Parameters
     ----------
     wanted, gaps : DataFrame
         Expectation and gaps of the interval that completeness counts.
-    sessions : DataFrame of `session`, `label` (Date)
-        Which session of the derived interval each trade date belongs to (itself, below a week).
 
     Returns
     -------
@@ -107,9 +105,25 @@ def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame, sessions: pl.DataFra
     """
     due = wanted.group_by(KEY).agg(pl.col("slots").cast(pl.Int64).sum().alias("due"))
     lost = gaps.group_by(KEY).agg(pl.col("bar_count").cast(pl.Int64).sum().alias("lost"))
-    return (
-        due.join(lost, on=KEY, how="left")
-        .join(sessions, on="session", how="left")
-        .group_by("series", pl.col("label").alias("session"))
-        .agg((1 - pl.col("lost").fill_null(0).sum() / pl.col("due").sum()).alias("slot_coverage"))
-    )
+    covered = (pl.col("due") - pl.col("lost").fill_null(0)) / pl.col("due")
+    return due.join(lost, on=KEY, how="left").select(*KEY, covered.alias("slot_coverage"))
+
+
+def period_coverage(wanted: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
+    """As `slot_coverage`, of a day, week or month: its one window is expected whole, whatever the lifetime.
+
+    Parameters
+    ----------
+    wanted : DataFrame
+        Expectation of the period.
+    slots : Series
+        How many slots each row of `wanted` holds.
+    bars : DataFrame
+        `series, ordinal, n_base` of the derived bars.
+
+    Returns
+    -------
+    DataFrame of `series, session, slot_coverage` (Float64, 0-1)
+    """
+    beside = wanted.with_columns(slots.alias("due")).join(bars, on=["series", "ordinal"], how="left")
+    return beside.select(*KEY, (pl.col("n_base").fill_null(0) / pl.col("due")).alias("slot_coverage"))

@@ -261,7 +261,7 @@ class _Filling:
             self._notes += [f"{batch.source}: {note}" for note in batch.notes]
             self._session.add_rejects(batch.rejects)
         bases, others = self._parted([(file, batch) for file, batch in kept if batch.frame.height])
-        self._register(bases or others)
+        self._register(bases, others)
         done = self._append(bases) + (self._append(others, kept=True) if self._options.keep_source else [])
         if not self._options.keep_source:
             self._notes += [f"{b.source}: {_shown(b.interval)} left out, the base is another" for _, b in others]
@@ -285,10 +285,10 @@ class _Filling:
             start = batch.frame["ts"].min() if batch.frame.height else None
             mark = " ".join([batch.sha256, batch.kind, *sorted(batch.frame["symbol"].unique()), str(start)])
             if first.setdefault(mark, batch.source) == batch.source or not batch.frame.height:
-                self._session.add_file(mark)
                 fresh.append((file, batch))
             else:
                 self._notes.append(f"{batch.source}: same bytes as {first[mark]}, left out")
+        self._session.add_files(first)
         return fresh
 
     def _parted(
@@ -298,38 +298,50 @@ class _Filling:
         bases: list[tuple[SourceFile, Batch]] = []
         others: list[tuple[SourceFile, Batch]] = []
         for file, batch in batches:
-            is_base = batch.kind == "open_interest" or self._resolution_of(batch) == self._base_of(file, batch)
-            (bases if is_base else others).append((file, batch))
+            at_base = self._symbols_at_base(file, batch)
+            for rows, into in ((at_base, bases), (~at_base, others)):
+                if rows.any():
+                    into.append((file, batch if rows.all() else replace(batch, frame=batch.frame.filter(rows))))
         return bases, others
+
+    def _symbols_at_base(self, file: SourceFile, batch: Batch) -> pl.Series:
+        """For each row of a batch, whether it is of its symbol's base: one file may be that of some symbols only."""
+        symbols = batch.frame["symbol"]
+        there = symbols.unique(maintain_order=True)
+        if batch.kind == "open_interest":
+            return symbols.is_in(there.implode())
+        resolution = self._resolution_of(batch)
+        return symbols.is_in([one for one in there if self._base_of(file, one) == resolution])
 
     def _resolution_of(self, batch: Batch) -> Resolution:
         return batch.interval if batch.kind == "bars" else None
 
-    def _base_of(self, file: SourceFile, batch: Batch) -> Resolution:
-        return self._bases.get(next(iter(_groups(file, batch))), DEFAULT_BASE)
+    def _base_of(self, file: SourceFile, symbol: str) -> Resolution:
+        return self._bases.get(_group(file) if _tells(file) else symbol, DEFAULT_BASE)
 
-    def _register(self, batches: Sequence[tuple[SourceFile, Batch]]) -> None:
-        grouped: dict[str, list[tuple[SourceFile, Batch]]] = defaultdict(list)
-        for file, batch in batches:
-            for symbol in batch.frame["symbol"].unique(maintain_order=True):
-                grouped[symbol].append((file, batch))
+    def _register(self, bases: Sequence[tuple[SourceFile, Batch]], others: Sequence[tuple[SourceFile, Batch]]) -> None:
+        grouped = _by_symbol(bases)
+        # What a symbol has no row of at its base says least about it, but more than nothing.
+        grouped = {**_by_symbol(others), **grouped}
         self._session.register_symbol_data(*(self._symbol(name, of) for name, of in sorted(grouped.items())))
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
         # Open interest alone tells nothing about bars, so any other batch speaks for the symbol first.
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
-        base = self._base_of(file, batch) or self._options.interval or DEFAULT_BASE
+        base = self._base_of(file, name) or self._options.interval or DEFAULT_BASE
+        if self._options.interval not in (None, base):
+            self._notes.append(f"{name}: no bars of {self._options.interval}, the base is {base}")
         spec = self._spec(name, batch, base)
         types = [t for _, b in batches if b.kind == "bars" for t in b.frame["price_type"].unique()]
         kinds = {b.kind for _, b in batches}
-        has_last = "last" in types or "ticks" in kinds or not types
+        has_last = "last" in types or "ticks" in kinds or kinds == {"open_interest"}
         return SymbolSessionData(
             symbol=name,
             calendar=spec.calendar,
             base_interval=str(base),
             derived_intervals=self._derivable(name, base),
             is_loaded=True,
-            price_type=_primary("last" if has_last and kinds != {"quotes"} else "bid", self._options.read.price_types),
+            price_type=_primary("last" if has_last else "bid", self._options.read.price_types),
             price_types=tuple(sorted(self._options.read.price_types)),
             base_from="bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes",
             segments=spec.segments,
@@ -356,9 +368,10 @@ class _Filling:
     def _append(self, batches: Sequence[tuple[SourceFile, Batch]], *, kept: bool = False) -> list[Appended]:
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
         for _, batch in batches:
-            spec = self._spec(batch.frame["symbol"][0], batch, batch.interval or DEFAULT_BASE) if kept else None
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
-            groups[batch.kind, self._resolution_of(batch), batch.stamp, spec].append(rows)
+            for part in rows.partition_by("symbol", maintain_order=True) if kept else [rows]:
+                spec = self._spec(part["symbol"][0], batch, batch.interval) if kept and batch.interval else None
+                groups[batch.kind, self._resolution_of(batch), batch.stamp, spec].append(part)
         return [
             self._session.append(frames, kind, interval, stamp=stamp, spec=spec, dates=self._options.dates)
             for (kind, interval, stamp, spec), frames in groups.items()
@@ -391,7 +404,16 @@ def _group(file: SourceFile) -> str:
 
 
 def _groups(file: SourceFile, batch: Batch) -> set[str]:
-    return {_group(file)} if file.symbol else set(batch.frame["symbol"].unique())
+    # Where the name does not tell all, the rows have the word: their symbols may be others than the one it shows.
+    return {_group(file)} if _tells(file) else set(batch.frame["symbol"].unique())
+
+
+def _by_symbol(batches: Sequence[tuple[SourceFile, Batch]]) -> dict[str, list[tuple[SourceFile, Batch]]]:
+    grouped: dict[str, list[tuple[SourceFile, Batch]]] = defaultdict(list)
+    for file, batch in batches:
+        for symbol in batch.frame["symbol"].unique(maintain_order=True):
+            grouped[symbol].append((file, batch))
+    return grouped
 
 
 def _settled(
@@ -444,7 +466,9 @@ def _check_some_row(batches: Sequence[tuple[SourceFile, Batch]]) -> None:
     if refused and not any(batch.frame.height for _, batch in batches):
         first = refused[0].row(0, named=True)
         count = sum(frame.height for frame in refused)
-        raise SourceError(first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}")
+        raise SourceError(
+            first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
+        )
 
 
 def _nothing(bad: Sequence[Problem]) -> str:

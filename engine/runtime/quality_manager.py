@@ -9,11 +9,11 @@ from engine.derive.bars import PRESENCE, judged_at
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import score, slot_coverage, tally
+from engine.quality.score import period_coverage, score, slot_coverage, tally
 from engine.runtime.processor import Cohort, base_rows, cohorts
 from engine.schema import Kind
 from engine.snapshot import PanelKey, Snapshot
-from engine.store import DateRange, SessionData
+from engine.store import DateRange, SessionData, spans
 
 RAW_KINDS: tuple[Kind, ...] = ("ticks", "quotes")
 
@@ -30,29 +30,33 @@ def assess_session(session: SessionData, dates: DateRange = (None, None), *, pre
     presence : Interval
         Where a base is finer than this, the slot coverage of derived intervals counts slots of this length.
     """
-    for cohort in cohorts(session.snapshot()):
-        snapshot = session.snapshot()
+    snapshot = session.snapshot()
+    for cohort in cohorts(snapshot):
+        if cohort.key.spec not in snapshot.axes:
+            continue
         rows = base_rows(snapshot, cohort)
-        if rows.height:
-            _assess(session, snapshot, cohort, rows, lifetimes(snapshot, cohort, rows, dates), presence)
+        alive = lifetimes(snapshot, cohort, rows, dates)
+        if alive.height:
+            _assess(session, snapshot, cohort, rows, alive, presence)
 
 
 def lifetimes(snapshot: Snapshot, cohort: Cohort, rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
     """First and last session of each series that has base bars: its symbol's, whatever kind its rows are of.
 
-    Rows outside the chosen segments do not stretch a lifetime (a last quote stamped 20:00 lies in the next session's
-    overnight segment), unless a symbol has no others.
+    Rows that were left out because of their date count too: a symbol that traded before and after the dates that were
+    asked for lived through them, also where it has no row in them. Rows outside the chosen segments do not stretch a
+    lifetime (a last quote stamped 20:00 lies in the next session's overnight segment), unless a symbol has no others.
 
     Returns
     -------
     DataFrame of `series` (Int32), `first`, `last` (Date), sorted by series
     """
     spec = cohort.key.spec
-    seen = [rows, *(snapshot.rows_of(PanelKey(kind, None, "source", spec)) for kind in RAW_KINDS)]
-    chosen = snapshot.grid(spec, PRESENCE).due()["ordinal"].implode()
-    spans = [_span(one.lazy(), chosen) for one in seen]
+    raw = [PanelKey(kind, None, "source", spec) for kind in RAW_KINDS]
+    reach = [_span(snapshot, cohort.key, rows), *(_span(snapshot, key, snapshot.rows_of(key)) for key in raw)]
+    reach += [snapshot.left_out[key].lazy() for key in (cohort.key, *raw) if key in snapshot.left_out]
     by_symbol = (
-        pl.concat(spans).collect().join(snapshot.series, on="series").group_by("symbol")
+        pl.concat(reach).collect().join(snapshot.series, on="series").group_by("symbol")
         .agg(pl.coalesce(pl.col("first").min(), pl.col("any_first").min()).alias("first"),
              pl.coalesce(pl.col("last").max(), pl.col("any_last").max()).alias("last"))
     )  # fmt: skip
@@ -63,19 +67,27 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, rows: pl.DataFrame, dates: Dat
     )
     first = pl.max_horizontal(pl.coalesce("given_first", "first"), pl.lit(dates[0], pl.Date))
     last = pl.min_horizontal(pl.coalesce("given_last", "last"), pl.lit(dates[1], pl.Date))
-    ours = snapshot.series.filter(pl.col("series").is_in(rows["series"].unique().implode()))
+    theirs = snapshot.series.filter(pl.col("symbol").is_in(cohort.symbols))
+    of_bars = [
+        rows["series"],
+        *(snapshot.left_out[key]["series"] for key in _keys_of_bars(cohort) if key in snapshot.left_out),
+    ]
+    ours = theirs.filter(pl.col("series").is_in(pl.concat(of_bars).unique().implode()))
     return (
         ours.join(by_symbol, on="symbol").join(known, on="symbol")
         .select("series", first.alias("first"), last.alias("last")).sort("series")
     )  # fmt: skip
 
 
-def _span(rows: pl.LazyFrame, chosen: pl.Series) -> pl.LazyFrame:
-    session, inside = pl.col("session"), pl.col("ordinal").is_in(chosen)
-    return rows.group_by("series").agg(
-        session.filter(inside).min().alias("first"), session.filter(inside).max().alias("last"),
-        session.min().alias("any_first"), session.max().alias("any_last"),
-    )  # fmt: skip
+def _keys_of_bars(cohort: Cohort) -> tuple[PanelKey, ...]:
+    # Trades have the number of the bars that are made of them; quotes one of their own.
+    trades = PanelKey("ticks", None, "source", cohort.key.spec)
+    return (cohort.key, trades) if cohort.key.origin == "derived" else (cohort.key,)
+
+
+def _span(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.LazyFrame:
+    chosen = snapshot.grid(key.spec, key.interval or PRESENCE).due()["ordinal"].implode()
+    return rows.lazy().group_by("series").agg(spans(pl.col("ordinal").is_in(chosen)))
 
 
 def _assess(
@@ -88,7 +100,9 @@ def _assess(
 ) -> None:
     base = cohort.key.interval or PRESENCE
     grid = snapshot.grid(cohort.key.spec, base)
-    placed = rows.select("series", "ordinal", "slot")
+    synthetic = rows["provenance"] == "synthetic"
+    placed = rows.filter(~synthetic) if synthetic.any() else rows
+    placed = placed.select("series", "ordinal", "slot")
     placed = placed.filter(pl.col("slot").is_not_null()) if placed["slot"].null_count() else placed
     wanted = expected(alive, grid, snapshot.as_of)
     gaps = find_gaps(wanted, runs(placed), grid)
@@ -102,25 +116,24 @@ def _assess(
         judge = judged_at(base, interval, presence)
         if judge not in judged:
             judged[judge] = _gaps_at(snapshot, placed, grid, grid.at(judge), alive)
-        _assess_derived(session, cohort, interval, grid.at(judge), judged[judge], alive)
+        _assess_derived(session, snapshot, cohort, interval, grid.at(judge), judged[judge], alive)
 
 
 def _assess_derived(
-    session: SessionData, cohort: Cohort, interval: Interval, judge: SessionGrid,
+    session: SessionData, snapshot: Snapshot, cohort: Cohort, interval: Interval, judge: SessionGrid,
     judged: tuple[pl.DataFrame, pl.DataFrame], alive: pl.DataFrame,
 ) -> None:  # fmt: skip
-    snapshot = session.snapshot()
     grid = snapshot.grid(cohort.key.spec, interval)
     key = PanelKey("bars", interval, "derived", cohort.key.spec)
-    bars = snapshot.rows_of(key, None).select("series", "ordinal", "slot")
+    bars = snapshot.rows_of(key, None).select("series", "ordinal", "slot", "n_base")
+    bars = bars if (bars["n_base"] > 0).all() else bars.filter(pl.col("n_base") > 0)  # not of synthetic rows alone
     wanted = expected(alive, grid, snapshot.as_of)
     gaps = find_gaps(wanted, runs(bars), grid)
-    slots, lost = judged
-    if not interval.is_intraday:
-        daily = judge.daily_ordinals().implode()
-        slots, lost = slots.filter(pl.col("ordinal").is_in(daily)), lost.filter(pl.col("ordinal").is_in(daily))
-    sessions = slots.select("session").unique()
-    coverage = slot_coverage(slots, lost, sessions.with_columns(grid.labels(sessions["session"])))
+    if interval.is_intraday:
+        coverage = slot_coverage(*judged)
+    else:
+        slots = grid.slots_in(wanted.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), judge)
+        coverage = period_coverage(wanted, slots, bars.select("series", "ordinal", "n_base"))
     none = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date})
     _store(session, key, gaps, score(wanted, gaps, none, coverage), alive.select("series"))
 

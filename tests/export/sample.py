@@ -24,7 +24,7 @@ HOSTILE = [
 
 def tables(generation: int, symbols: list[str] | None = None, minutes: int = 7) -> dict[str, pl.DataFrame]:
     symbols = symbols or HOSTILE
-    return {
+    whole = {
         "bars": bars(generation, symbols, minutes),
         "quotes": quotes(generation, symbols),
         "ticks": ticks(generation, symbols),
@@ -48,6 +48,7 @@ def tables(generation: int, symbols: list[str] | None = None, minutes: int = 7) 
         "rejects": framed("rejects", [
             {"source": s, "row": generation, "reason": "high below low; x", "cells": '{"a":"1"}'} for s in symbols]),
     }  # fmt: skip
+    return {name: rows.with_columns(pl.lit(generation, pl.Int64).alias("revision")) for name, rows in whole.items()}
 
 
 MARKS = {

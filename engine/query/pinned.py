@@ -111,9 +111,9 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
     protocol = PROTOCOL
     cachable = False  # fsspec would hand the files of one export to the reader of another
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
+    def __init__(self, files: Mapping[str, str | Path]) -> None:
         super().__init__()
-        self._files = dict(files)
+        self._files = {name: Path(path) for name, path in files.items()}
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> PinnedFile:  # noqa: ANN401 - fsspec's signature
         """Open a pinned file for reading; any other mode is refused."""

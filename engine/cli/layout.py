@@ -1,0 +1,169 @@
+"""A frame in a terminal: as a table when it fits, else with fewer columns and a note, else one line per cell.
+
+Cells are data, never markup: a symbol may hold brackets or control characters.
+"""
+
+# Rich is imported inside the functions: `engine --help` answers without loading it.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console, RenderableType
+
+PIPE_WIDTH = 10_000
+TEXT_WIDTH = 16  # text is folded to this width before a column is left out
+COLUMN_FRAME = 3  # a border and two blanks
+TABLE_FRAME = 4  # lines
+FEW_ROWS = 3
+MOST_EXACT = 1e15
+
+
+def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, upright: bool = False) -> None:
+    """Print a frame.
+
+    Parameters
+    ----------
+    title : str
+        Above it; may be empty.
+    frame : DataFrame
+    decimals : int, optional
+        Of numbers beyond one; nine significant digits and whole numbers in full when None.
+    upright : bool
+        One line per cell, however wide the terminal is.
+    """
+    # A pipe has no width to fit: columns are never squeezed there.
+    console = _console()
+    columns = [_Column.of(frame[name], decimals) for name in frame.columns]
+    shown, note = _fitting(columns, console.width)
+    few_fit = len(shown) < len(columns) and (len(shown) < min(len(columns), 2) or frame.height <= FEW_ROWS)
+    if (upright or few_fit) and frame.height:
+        _put(console, _upright(title, columns), len(columns) * frame.height)
+    else:
+        _put(console, _table(title, shown or columns[:1]), frame.height + TABLE_FRAME, note)
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    cells: list[str]
+    is_number: bool
+    least: int
+
+    @classmethod
+    def of(cls, values: pl.Series, decimals: int | None) -> _Column:
+        from rich.cells import cell_len
+
+        name = _printable(values.name)
+        cells = [_cell(value, decimals) for value in values]
+        width = max(map(cell_len, [name, *cells]))
+        folds = str(values.dtype) in ("String", "Null") or values.dtype.is_nested()
+        least = max(min(width, TEXT_WIDTH), cell_len(name)) if folds else width
+        return cls(name, cells, values.dtype.is_numeric(), least)
+
+    @property
+    def is_constant(self) -> bool:
+        return len(self.cells) > FEW_ROWS and len(set(self.cells)) == 1
+
+
+def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], str]:
+    if _how_many(columns, width) == len(columns):
+        return list(columns), ""
+    # What is the same in every row is said once; of the others, those on the right go.
+    constant = [column for column in columns if column.is_constant]
+    varying = [column for column in columns if not column.is_constant]
+    shown = varying[: _how_many(varying, width)]
+    same = ", ".join(f"{column.name} {column.cells[0] or 'null'}" for column in constant)
+    left_out = ", ".join(column.name for column in varying[len(shown) :])
+    notes = [f"the same in every row: {same}"] * bool(constant)
+    notes += [f"columns left out: {left_out} (a wider terminal or --format csv has them)"] * bool(left_out)
+    return shown, "\n".join(notes)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    if hasattr(sys.stdout, "reconfigure"):
+        # What the terminal's encoding lacks is spelled out.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(highlight=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, highlight=False)
+
+
+def _how_many(columns: Sequence[_Column], width: int) -> int:
+    taken = 1
+    for count, column in enumerate(columns):
+        taken += column.least + COLUMN_FRAME
+        if taken > width:
+            return count
+    return len(columns)
+
+
+def _table(title: str, columns: Sequence[_Column]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        table.add_column(Text(column.name), justify=justify, overflow="fold", min_width=column.least)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _upright(title: str, columns: Sequence[_Column]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.title, table.title_justify = (Text(title) if title else None), "left"
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
+    for number in range(len(columns[0].cells)):
+        table.add_row(Text(f"- {number + 1} -"), Text(""))
+        for column in columns:
+            table.add_row(Text(column.name), Text(column.cells[number]))
+    return table
+
+
+def _put(console: Console, content: RenderableType, lines: int, note: str = "") -> None:
+    # A pager is for whoever sits there and chose one; `less` would hide what fits.
+    if os.environ.get("PAGER") and sys.stdin.isatty() and console.is_terminal and lines > console.height:
+        with console.pager(styles=True):
+            console.print(content)
+    else:
+        console.print(content)
+    if note:
+        console.print(note, markup=False, soft_wrap=True)
+
+
+def _cell(value: object, decimals: int | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return _number(value) if decimals is None else _rounded(value, decimals)
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ").replace("+00:00", "Z")
+    return _printable(str(value))
+
+
+def _rounded(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if abs(value) >= 1 or value == 0 else f"{value:.6g}"
+
+
+def _number(value: float) -> str:
+    if value.is_integer() and abs(value) < MOST_EXACT:
+        return f"{value:.0f}"
+    return repr(float(f"{value:.9g}"))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,175 @@
+"""The SQL prompt: statements over several lines, history, completion; and scripts of statements."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine.cli.layout import print_table
+from engine.cli.reply import Reply
+from engine.cli.show import print_line
+from engine.cli.words import usage
+from engine.errors import EngineError
+from engine.query.door import Asker
+from engine.query.sandbox import Limits
+from engine.query.statements import split
+
+try:
+    import readline
+except ImportError:  # a Python that was built without it: lines can be typed, and that is all
+    readline = None  # type: ignore[assignment]
+
+FIRST, NEXT = "engine> ", "   ...> "
+HISTORY_LINES = 2000
+HELP = r"""A statement ends with a semicolon and may take several lines.
+  \d         tables and views
+  \d NAME    columns of one
+  \x         one line per cell, on and off
+  \?         this help
+  \q         end (so does Ctrl-D; Ctrl-C clears the line or stops the query)
+Tab completes names. Up brings back earlier statements."""
+KEYWORDS = """SELECT FROM WHERE GROUP BY ORDER LIMIT JOIN ASOF LEFT USING WITH AS ON AND OR NOT IN BETWEEN LIKE IS NULL
+CASE WHEN THEN ELSE END DISTINCT HAVING QUALIFY OVER PARTITION ROWS UNION ALL DESC ASC DESCRIBE SUMMARIZE EXPLAIN
+PIVOT"""
+MACROS = ("ohlcv(", "venue_time(")
+
+
+def run_script(asker: Asker, reply: Reply, limits: Limits, text: str) -> None:
+    """Run every statement of a text, one after the other; the first mistake ends it."""
+    statements, rest = split(text)
+    statements += [rest] if rest else []
+    if reply.output is not None and len(statements) != 1:
+        raise usage(f"--output: received {len(statements)} statements on standard input; valid: one")
+    for statement in statements:
+        reply.give(asker, statement, limits)
+
+
+def converse(asker: Asker, reply: Reply, limits: Limits) -> None:
+    """Read statements from the terminal and answer them until the input ends."""
+    talk = _Talk(asker, reply, limits, asker.columns())
+    history = _history_file()
+    _prepare(talk.columns, history)
+    print_line(r"SQL over the export. \? for help, \q to end.")
+    while talk.listening:
+        try:
+            line = input(NEXT if talk.pending else FIRST)
+        except KeyboardInterrupt:
+            talk.pending = ""
+            print_line("")
+        except EOFError:
+            print_line("")
+            break
+        else:
+            talk.hear(line)
+    _keep(history)
+
+
+@dataclass
+class _Talk:
+    asker: Asker
+    reply: Reply
+    limits: Limits
+    columns: dict[str, list[str]]
+    pending: str = ""
+    listening: bool = field(default=True)
+
+    def hear(self, line: str) -> None:
+        if not self.pending and line.strip().startswith("\\"):
+            _remember(line.strip())
+            self._command(*line.split(maxsplit=1))
+            return
+        statements, self.pending = split(f"{self.pending}\n{line}" if self.pending else line)
+        for statement in statements:
+            _remember(statement + ";")
+            self._answer(statement)
+
+    def _answer(self, statement: str) -> None:
+        try:
+            self.reply.give(self.asker, statement, self.limits)
+        except EngineError as error:
+            print_line(str(error))
+        except KeyboardInterrupt:
+            print_line("interrupted")
+
+    def _command(self, name: str, argument: str = "") -> None:
+        match name:
+            case "\\q":
+                self.listening = False
+            case "\\x":
+                self.reply = replace(self.reply, upright=not self.reply.upright)
+                print_line(f"one line per cell: {'on' if self.reply.upright else 'off'}")
+            case "\\d" if argument:
+                quoted = argument.strip().rstrip(";").strip('"').replace('"', '""')
+                self._answer(f'DESCRIBE "{quoted}"')
+            case "\\d":
+                self._list()
+            case "\\?":
+                print_line(HELP)
+            case _:
+                print_line(f"unknown command {name}\n{HELP}")
+
+    def _list(self) -> None:
+        import polars as pl  # noqa: PLC0415 - loaded by then; the module itself does not need it
+
+        rows = {"table": list(self.columns), "columns": [", ".join(names) for names in self.columns.values()]}
+        print_table("", pl.DataFrame(rows, schema={"table": pl.String, "columns": pl.String}))
+
+
+def _prepare(columns: dict[str, list[str]], history: Path) -> None:
+    if readline is None:
+        return
+    names = sorted({*columns, *(name for names in columns.values() for name in names), *MACROS, *KEYWORDS.split()})
+    readline.set_completer(_Completer(names).complete)
+    readline.set_completer_delims(" \t\n\"'`@$><=;|&{}(),.+-*/[]")
+    libedit = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+    readline.set_auto_history(False)
+    try:
+        readline.read_history_file(history)
+    except FileNotFoundError:
+        pass  # the first time
+    except OSError as error:
+        sys.stderr.write(f"engine: the history was not read: {error}\n")
+
+
+@dataclass
+class _Completer:
+    names: Iterable[str]
+    found: list[str] = field(default_factory=list)
+
+    def complete(self, word: str, state: int) -> str | None:
+        if state == 0:
+            starts = [name for name in self.names if name.lower().startswith(word.lower())]
+            # Names as they are written; keywords in the case that was begun.
+            self.found = [name.lower() if word.islower() and name.isupper() else name for name in starts]
+        return self.found[state] if state < len(self.found) else None
+
+
+def _remember(statement: str) -> None:
+    if readline is None:
+        return
+    # The history has one entry per line, and a remark ends with its line.
+    lines = statement.splitlines() if "--" in statement else [re.sub(r"\s*\n\s*", " ", statement)]
+    for line in lines:
+        readline.add_history(line)
+
+
+def _history_file() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "session-engine" / "sql_history"
+
+
+def _keep(history: Path) -> None:
+    if readline is None:
+        return
+    try:
+        history.parent.mkdir(parents=True, exist_ok=True)
+        history.touch(mode=0o600)
+        readline.set_history_length(HISTORY_LINES)
+        readline.write_history_file(history)
+    except OSError as error:
+        sys.stderr.write(f"engine: the history was not kept: {error}\n")

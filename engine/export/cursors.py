@@ -1,0 +1,96 @@
+"""How far each consumer of an export is, kept in the export under the consumer's name.
+
+A cursor is a small file of its own in `_cursors`, called after the hash of its name, because a name is anybody's
+text. It is replaced as a whole, so a consumer that is killed has read twice at worst, and never missed anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import polars as pl
+
+from engine.errors import ExportError, ParameterError
+from engine.export.dataset import open_dataset
+from engine.publish import discard, publishing, sync
+
+CURSORS = "_cursors"
+COLUMNS = {"name": pl.String(), "revision": pl.Int64()}
+
+
+def read_cursor(target: Path, name: str) -> int:
+    """Tell the revision that a consumer has; 0 when it has none.
+
+    Raises
+    ------
+    ExportError
+        The cursor's file is damaged.
+    """
+    file = _file(target, name)
+    return _read(file)[1] if file.exists() else 0
+
+
+def advance_cursor(target: Path, name: str, revision: int) -> None:
+    """Note that a consumer has everything up to a revision; durable when this returns.
+
+    Raises
+    ------
+    ParameterError
+        The consumer is further already (`drop_cursor` lets it begin anew).
+    ExportError
+        The target is no export, has no such revision, or cannot be written.
+    """
+    reached = read_cursor(target, name)
+    if revision < reached:
+        raise ParameterError(
+            f"revision: received {revision}, but {name!r} is at {reached}; valid: {reached} or later, or drop_cursor first"
+        )
+    open_dataset(target, revision)
+    file = _file(target, name)
+    try:
+        with publishing(file) as staged:
+            staged.write_text(json.dumps({"name": name, "revision": revision}), encoding="ascii")
+    except OSError as error:
+        raise ExportError(f"{file}: {error}") from error
+
+
+def drop_cursor(target: Path, name: str) -> bool:
+    """Forget a consumer, which then gets everything anew; False when there was none of this name."""
+    file = _file(target, name)
+    if not file.exists():
+        return False
+    try:
+        discard(file)
+        sync(file.parent)
+    except OSError as error:
+        raise ExportError(f"{file}: {error}") from error
+    return True
+
+
+def list_cursors(target: Path) -> pl.DataFrame:
+    """List the consumers of an export: `name` (String), `revision` (Int64), sorted by name."""
+    rows = [_read(file) for file in (Path(target) / CURSORS).glob("*.json")]
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort("name")
+
+
+def _file(target: Path, name: str) -> Path:
+    try:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise ParameterError(f"name: received {name!r}; valid: text that UTF-8 can hold") from error
+    return Path(target) / CURSORS / f"{digest}.json"
+
+
+def _read(file: Path) -> tuple[str, int]:
+    try:
+        held = json.loads(file.read_text(encoding="ascii"))
+        name, revision = held["name"], held["revision"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"{file}: is no cursor ({error}); remove it, its consumer then reads everything anew"
+        ) from error
+    if not isinstance(name, str) or not isinstance(revision, int):
+        raise ExportError(f"{file}: is no cursor; remove it, its consumer then reads everything anew")
+    return name, revision

@@ -1,0 +1,109 @@
+"""Which revision of the target a row carries: the first one that held it as it is now.
+
+A store counts its own revisions, a target counts exports. Along the exports of one store the one follows from the
+other: a row that the store wrote at its revision 7 entered with the first export of revision 7 or later, a bar with
+the first after its window was over. With another store everything is new.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.export.tables import KEYS
+from engine.schema import TS
+
+END_OF_TIME = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The exports of one store to one target, back to the last one of another store; the one being made comes last.
+
+    Attributes
+    ----------
+    revisions : array of int64
+        Of the target.
+    store_revisions : array of int64
+        The lowest that this export or a later one holds, so ascending.
+    as_of : array of int64
+        In microseconds since 1970, likewise; an export without one holds every window.
+    """
+
+    revisions: NDArray[np.int64]
+    store_revisions: NDArray[np.int64]
+    as_of: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, exports: pl.DataFrame, revision: int, store_id: str, store_revision: int, as_of: dt.datetime | None
+    ) -> Chain:
+        """Continue the rows of `exports` with a new one."""
+        ours = exports.filter((pl.col("store_id") != store_id).cum_sum(reverse=True) == 0)
+        now = pl.DataFrame({"revision": [revision], "store_revision": [store_revision], "as_of": [as_of]},
+                           schema={"revision": pl.Int64, "store_revision": pl.Int64, "as_of": TS})  # fmt: skip
+        whole = pl.concat([ours.select(now.columns), now])
+        until = whole["as_of"].to_physical().fill_null(END_OF_TIME)
+        return cls(whole["revision"].to_numpy(), _floor(whole["store_revision"]), _floor(until))
+
+    @property
+    def revision(self) -> int:
+        """The one being made."""
+        return int(self.revisions[-1])
+
+    def stamped(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
+        """Rows with the target's revision for the store's.
+
+        Parameters
+        ----------
+        name : str
+            Of the table.
+        rows : DataFrame
+            As `tables.shaped` gives them. Where one has no `revision`, all are compared with the former ones.
+        former : LazyFrame, optional
+            The table's rows in the last revision; not read when it is not needed.
+        """
+        if len(self.revisions) == 1 or former is None:
+            return rows.with_columns(pl.lit(self.revision, pl.Int64).alias("revision"))
+        if rows["revision"].null_count():
+            return as_before(name, rows, former.collect(), self.revision)
+        index = np.searchsorted(self.store_revisions, rows["revision"].to_numpy())
+        if name == "bars":
+            index = np.maximum(index, np.searchsorted(self.as_of, rows["ts_end"].to_physical().fill_null(0).to_numpy()))
+        entered = self.revisions[np.minimum(index, len(self.revisions) - 1)]
+        return rows.with_columns(pl.Series("revision", entered))
+
+
+def as_before(name: str, rows: pl.DataFrame, former: pl.DataFrame, revision: int) -> pl.DataFrame:
+    """Rows with the revision of the equal row among the former ones, `revision` where there is none."""
+    key = [*KEYS[name], *_TURN]
+    values = [column for column in rows.columns if column not in key and column != "revision"]
+    old = {column: f"{column}:old" for column in (*values, "revision")}
+    known = _with_turns(name, former.sort("revision")).rename(old).with_columns(pl.lit(value=True).alias("held"))
+    beside = _with_turns(name, rows.drop("revision")).join(
+        known, on=key, how="left", nulls_equal=True, maintain_order="left"
+    )
+    is_same = pl.all_horizontal(
+        pl.col("held"), *(pl.col(column).eq_missing(pl.col(f"{column}:old")) for column in values)
+    )
+    kept = pl.when(is_same.fill_null(value=False)).then("revision:old").otherwise(revision)
+    return beside.with_columns(kept.cast(pl.Int64).alias("revision")).select(rows.columns)
+
+
+_TURN = ("turn",)
+
+
+def _with_turns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    # A reject may be there twice, so the second one is another row.
+    key = list(KEYS[name])
+    turn = pl.int_range(pl.len()).over(key) if name == "rejects" else pl.lit(0, pl.Int64)
+    return rows.with_columns(turn.alias(_TURN[0]))
+
+
+def _floor(values: pl.Series) -> NDArray[np.int64]:
+    floor: NDArray[np.int64] = np.minimum.accumulate(values.to_numpy()[::-1])[::-1]
+    return floor

@@ -1,0 +1,163 @@
+"""The child process that runs queries: it reads requests on standard input and answers on standard output.
+
+A request is one line of JSON (`Request.line`). The answer is a sequence of messages: a letter, the length as four bytes,
+the content.
+
+    b  begun: the clock of this query runs
+    h  the columns' types, as JSON
+    d  a piece of the rows as an Arrow IPC stream
+    n  the end: how many rows there are, as JSON
+    e  an error, as JSON
+
+The operating system holds the limits, whatever DuckDB does: memory (RLIMIT_AS), processor time (RLIMIT_CPU), wall time
+(an alarm), no file written (RLIMIT_FSIZE). Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from engine.errors import EngineError
+from engine.query.sandbox import Limits, Scene, answering
+
+HEAD = struct.Struct(">cI")
+PIECE_BYTES = 1 << 20
+GRACE_SECONDS = 1.0  # by which DuckDB's own clock may be late before the process is ended
+SLACK_BYTES = 512 << 20  # of address space: allocators reserve more than they use
+SLACK_BYTES_PER_THREAD = 80 << 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """One query for the child.
+
+    Attributes
+    ----------
+    query : str
+    scene : Scene
+    frames : mapping of table to path
+        Tables as Arrow IPC files.
+    limits : Limits
+    most : int, optional
+        How many rows to keep.
+    """
+
+    query: str
+    scene: Scene
+    frames: Mapping[str, str]
+    limits: Limits
+    most: int | None
+
+    @property
+    def line(self) -> bytes:
+        """The request as a line of JSON."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Request:
+        """Read what `line` wrote."""
+        told = json.loads(line)
+        scene = Scene(told["scene"]["files"], told["scene"]["views"], tuple(told["scene"]["helpers"]))
+        return cls(told["query"], scene, told["frames"], Limits(**told["limits"]), told["most"])
+
+
+class _Messages:
+    # A file for Arrow to write to, whose pieces become messages.
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def send(self, kind: bytes, content: bytes | memoryview) -> None:
+        self._stream.write(HEAD.pack(kind, len(content)))
+        self._stream.write(content)
+        self._stream.flush()
+
+    def write(self, data: pa.Buffer) -> int:
+        whole = memoryview(data).cast("B")
+        for offset in range(0, len(whole), PIECE_BYTES):
+            self.send(b"d", whole[offset : offset + PIECE_BYTES])
+        return len(whole)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        resource.setrlimit(limit, (0, 0))
+    messages = _Messages(sys.stdout.buffer)
+    reserved = _reserved()
+    try:
+        for line in sys.stdin.buffer:
+            request = Request.parse(line)
+            with _limited(request, reserved):
+                _answer(request, messages)
+    except BrokenPipeError:
+        pass  # nobody listens any more
+    # Without clean-up: threads of a query that was stopped may still hold what it would take away.
+    os._exit(0)
+
+
+def _answer(request: Request, messages: _Messages) -> None:
+    messages.send(b"b", b"")
+    try:
+        frames = {name: pa.ipc.open_file(pa.memory_map(path)).read_all() for name, path in request.frames.items()}
+        with answering(request.scene, frames, request.query, request.limits, request.most) as rows:
+            messages.send(b"h", json.dumps(rows.kinds).encode())
+            with pa.ipc.new_stream(pa.PythonFile(messages, "w"), rows.schema) as writer:
+                for batch in rows.taken:
+                    writer.write_batch(batch)
+        end = {"rows": rows.taken.rows, "exact": rows.taken.exact}
+    except EngineError as error:
+        messages.send(b"e", json.dumps({"kind": type(error).__name__, "text": str(error)}).encode())
+    else:
+        messages.send(b"n", json.dumps(end).encode())
+
+
+@contextmanager
+def _limited(request: Request, reserved: int) -> Iterator[None]:
+    limits = request.limits
+    threads = limits.threads or os.cpu_count() or 1
+    if reserved:
+        frames = sum(Path(path).stat().st_size for path in request.frames.values())
+        slack = SLACK_BYTES + SLACK_BYTES_PER_THREAD * threads
+        _soften(resource.RLIMIT_AS, reserved + frames + limits.memory_bytes + slack)
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    allowed = limits.timeout_seconds * threads + GRACE_SECONDS
+    _soften(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime + allowed) + 1)
+    # The kernel ends the process when the alarm rings, also when nobody waits for it and no Python runs.
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_seconds + 2 * GRACE_SECONDS)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _soften(limit: int, value: int) -> None:
+    hard = resource.getrlimit(limit)[1]
+    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def _reserved() -> int:
+    # Only Linux holds a process to its address space; elsewhere the clocks have to do.
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:
+        return 0
+    return pages * resource.getpagesize()

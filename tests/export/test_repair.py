@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import shutil
+
+import polars as pl
+import pytest
+from engine.errors import ExportError
+from engine.export import dataset, lake
+from engine.export.dataset import open_dataset
+from engine.export.findings import faults
+from engine.export.tables import TABLES
+from engine.export.verify import verify
+from engine.runtime.repair import repair
+
+from tests.export import kept
+from tests.export.store_sample import bars
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return kept.written(tmp_path_factory.mktemp("kept") / "out")
+
+
+@pytest.fixture
+def target(source, tmp_path):
+    return shutil.copytree(source, tmp_path / "out")
+
+
+def put_right(target, **options):
+    return repair(target, calendars=kept.CALENDARS, clock=kept.clock(9), **options)
+
+
+def told(done):
+    return dict(done.actions.select("file", "action").iter_rows())
+
+
+def files_of(target, text):
+    return [path for path in kept.pinned(target) if text in str(path.relative_to(target))]
+
+
+def test_repair_whole_export_does_nothing(target):
+    before = {path: path.read_bytes() for path in target.rglob("*.parquet")}
+    done = put_right(target)
+    assert (done.revision, done.actions.height) == (3, 0)
+    assert {path: path.read_bytes() for path in target.rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize("what", ["bars/5m", "bars/1d", "gaps", "calendars"])
+@pytest.mark.parametrize("damage", ["flip", "delete"])
+def test_repair_puts_derived_files_back_byte_for_byte(target, what, damage):
+    whole = {path: path.read_bytes() for path in files_of(target, what)}
+    for path in whole:
+        kept.flip(path, 777) if damage == "flip" else path.unlink()
+    done = put_right(target)
+    restored = {file for file, action in told(done).items() if action == "restored"}
+    for path, content in whole.items():
+        if str(path.relative_to(target)) in restored:
+            assert path.read_bytes() == content
+    assert set(told(done).values()) <= {"restored", "rebuilt"}
+    assert faults(verify(target, done.revision)).is_empty()
+
+
+def test_repair_heals_former_revisions_too_when_the_bytes_are_the_same(tmp_path):
+    target, session = tmp_path / "out", kept.stored()
+    kept.settle(session, target, 0)
+    session.append(bars("A", 2, [0, 1, 2]), interval="1m")
+    kept.settle(session, target, 1)
+    before = kept.contents(target, 1)
+    (path,) = set(kept.pinned(target, 1)) & set(files_of(target, "bars/5m"))
+    path.unlink()
+    assert put_right(target).revision == 2
+    assert faults(verify(target)).is_empty()
+    assert all(rows.equals(before[name]) for name, rows in kept.contents(target, 1).items())
+
+
+def test_repair_of_quality_tells_what_cannot_be_counted_again(target):
+    before = kept.contents(target)["quality"]
+    for path in files_of(target, "quality"):
+        path.write_bytes(b"")
+    done = put_right(target)
+    rebuilt = done.actions.filter(action="rebuilt")
+    assert rebuilt["detail"].str.contains("corrections cannot be computed again").any()
+    after = kept.contents(target)["quality"]
+    lost = ["duplicates", "corrections", "revision"]
+    assert after.drop(lost).equals(before.drop(lost))
+    assert faults(verify(target, done.revision)).is_empty()
+
+
+def test_repair_everything_derived_at_once(target):
+    before = kept.contents(target)
+    for what in ("bars/5m", "bars/1d", "gaps", "quality", "sessions", "calendars"):
+        for path in files_of(target, what):
+            path.unlink()
+    done = put_right(target)
+    assert "lost" not in told(done).values()
+    after = kept.contents(target)
+    lost = ["duplicates", "corrections", "revision"]
+    assert all(
+        rows.drop(lost, strict=False).equals(before[name].drop(lost, strict=False)) for name, rows in after.items()
+    )
+    assert faults(verify(target, done.revision)).is_empty()
+
+
+@pytest.mark.parametrize("what", ["ticks", "quotes"])
+def test_repair_lists_lost_sources_with_what_they_held_and_leaves_them(target, what):
+    (path,) = files_of(target, f"{what}/")
+    rows = pl.read_parquet(path)
+    path.unlink()
+    done = put_right(target)
+    (row,) = done.actions.filter(action="lost").to_dicts()
+    assert (row["file"], row["rows"], row["symbols"]) == (str(path.relative_to(target)), rows.height, rows["symbol"][0])
+    assert (row["first_ts"], row["last_ts"]) == (rows["ts"].min(), rows["ts"].max())
+    assert "load them again" in row["detail"]
+    assert done.revision == 3
+
+
+def test_repair_drop_damaged_leaves_a_revision_that_agrees_with_itself(target):
+    before = kept.contents(target)
+    lost = next(path for path in files_of(target, "bars/1m") if "A" in pl.read_parquet(path)["symbol"])
+    gone = pl.read_parquet(lost).select("symbol", "ts", "interval")
+    kept.flip(lost, 4321)
+    done = put_right(target, drop_damaged=True)
+    assert done.revision == 4
+    assert told(done)[str(lost.relative_to(target))] == "dropped"
+    after = kept.contents(target)
+    sources = {"interval": "1m", "origin": "source"}
+    left = before["bars"].filter(**sources).join(gone, on=["symbol", "ts", "interval"], how="anti")
+    assert after["bars"].filter(**sources).select("symbol", "ts").equals(left.select("symbol", "ts"))
+    # Bars that are made of ticks were in the same file, and the ticks are whole.
+    ticked = {"interval": "1m", "symbol": "T"}
+    assert after["bars"].filter(**ticked).drop("revision").equals(before["bars"].filter(**ticked).drop("revision"))
+    assert (
+        after["quality"].filter(interval="1m", symbol="A")["present"].sum()
+        < before["quality"].filter(interval="1m", symbol="A")["present"].sum()
+    )
+    assert faults(verify(target, 4)).is_empty()
+
+
+def test_repair_lost_symbols_says_why_nothing_can_be_rebuilt(target):
+    for what in ("symbols", "gaps"):
+        files_of(target, what)[0].unlink()
+    done = put_right(target)
+    assert set(told(done).values()) == {"lost"}
+    assert done.actions["detail"].str.contains("`symbols` is damaged").all()
+
+
+def test_repair_unknown_calendar_says_so(target):
+    files_of(target, "gaps")[0].unlink()
+    done = repair(target, clock=kept.clock(9))
+    assert done.actions["action"].to_list() == ["lost"]
+    assert "TINY" in done.actions["detail"].item()
+
+
+def test_repair_removes_leftovers_and_puts_heads_back(target):
+    (target / dataset.STAGING).mkdir()
+    stray = target / "bars" / "1m" / f"2-{'0' * 64}.parquet"
+    stray.write_bytes(b"x")
+    lake.commit(target / "bars", TABLES["bars"], [], [lake.files(target / "bars")[0]], after=lake.head(target / "bars"),
+                written_at=kept.NOON, notes={})  # fmt: skip
+    done = put_right(target)
+    assert told(done) == {
+        "bars/_delta_log": "put back",
+        dataset.STAGING: "removed",
+        str(stray.relative_to(target)): "removed",
+    }
+    assert verify(target).is_empty()
+
+
+def test_repair_what_is_no_export_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="is no export"):
+        repair(tmp_path)
+
+
+def test_repair_then_export_goes_on(target):
+    for path in files_of(target, "quality"):
+        path.unlink()
+    done = put_right(target)
+    assert kept.settle(kept.stored(), target, 10) == done.revision + 1
+    assert faults(verify(target, open_dataset(target).revision)).is_empty()
