@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench slow clean
+.PHONY: demo test check bench soak slow clean
 
 demo: $(VENV)/.done
 	$(BIN)/engine demo --export out/demo
@@ -20,6 +20,9 @@ check: $(VENV)/.done
 
 bench: $(VENV)/.done
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.done
+	$(BIN)/python -m benchmarks.soak
 
 $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -93,7 +93,10 @@ class _Trial:
                 self._read(chosen)
             done += len(chosen)
         readers = [f"{one.name}: {self._spoken(one.name)}" for one in self.readers]
-        seen = (f"verify named {self.times - len(self.missed):,} of {self.times:,} files, and {len(self.false_alarms)} whole ones", *readers)
+        seen = (
+            f"verify named {self.times - len(self.missed):,} of {self.times:,} files, and {len(self.false_alarms)} whole ones",
+            *readers,
+        )
         failures = self.missed + self.false_alarms
         return Line(f"{self.kind} of a pinned file", self.times, len(failures), seen, first(failures))
 

@@ -72,25 +72,27 @@ def fill_disks(folder: Path, sizes: int) -> list[Line]:
         _Job(exporter, source, folder / f"place-{number}" / "out", chronicle.snapshots)
         for number, exporter in enumerate([*DATASETS, *FORMATS])
     ]
-    return [_fill(job, chronicle, sizes) for job in jobs]
+    with _child() as line:
+        return [_fill(line, job, chronicle, sizes) for job in jobs]
 
 
-def _fill(job: _Job, chronicle: Chronicle, sizes: int) -> Line:
+def _fill(line: Connection, job: _Job, chronicle: Chronicle, sizes: int) -> Line:
     job.place.parent.mkdir()
     job.run(FORMER)
     former = _state(job.place)
     largest = _largest(job)
     limits = sorted({1 + (largest - 2) * step // max(sizes - 1, 1) for step in range(sizes)})
     failures: list[str] = []
-    with _child(job) as line:
-        for limit in limits:
-            said = _asked(line, limit)
-            wrong = [] if said.startswith("ExportError") else [said]
-            wrong += _beside(job) + (_changed_dataset(job, chronicle) if job.is_dataset else _changed_files(job, former))
-            failures += [f"{job.exporter} at {limit:,} bytes: {'; '.join(wrong)}"] if wrong else []
+    for limit in limits:
+        said = _asked(line, job, limit)
+        wrong = [] if said.startswith("ExportError") else [said]
+        wrong += _beside(job) + (_changed_dataset(job, chronicle) if job.is_dataset else _changed_files(job, former))
+        failures += [f"{job.exporter} at {limit:,} bytes: {'; '.join(wrong)}"] if wrong else []
     failures += _after(job, chronicle)
     span = f"files of at most {limits[0]:,} to {limits[-1]:,} bytes, the largest needs {largest:,}"
-    seen = "see below" if failures else "each an ExportError, the former output as it was, nothing left beside it or in it"
+    seen = (
+        "see below" if failures else "each an ExportError, the former output as it was, nothing left beside it or in it"
+    )
     return Line(f"disk full, {job.exporter}", len(limits), len(failures), (span, seen), first(failures))
 
 
@@ -122,10 +124,10 @@ def _state(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _child(job: _Job) -> Iterator[Connection]:
+def _child() -> Iterator[Connection]:
     context = get_context("spawn")
     mine, other = context.Pipe()
-    process = context.Process(target=_export_limited, args=(other, job), daemon=True)
+    process = context.Process(target=_export_limited, args=(other,), daemon=True)
     process.start()
     try:
         yield mine
@@ -135,9 +137,9 @@ def _child(job: _Job) -> Iterator[Connection]:
         mine.close()
 
 
-def _export_limited(line: Connection, job: _Job) -> None:
+def _export_limited(line: Connection) -> None:
     while True:
-        limit = line.recv()
+        job, limit = line.recv()
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
@@ -157,14 +159,12 @@ def _told(action: Export) -> str:
     return "no error"
 
 
-def _asked(line: Connection, limit: int) -> str:
-    line.send(limit)
-    if not line.poll(ANSWER_SECONDS):
-        return "no answer"
+def _asked(line: Connection, job: _Job, limit: int) -> str:
     try:
-        return str(line.recv())
-    except EOFError:
-        return "the process died"
+        line.send((job, limit))
+        return str(line.recv()) if line.poll(ANSWER_SECONDS) else "no answer"
+    except (EOFError, BrokenPipeError):
+        return "the exporting process died"
 
 
 def _beside(job: _Job) -> list[str]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -42,11 +42,11 @@ SUMMED = {
     "gaps": "sum(bar_count) AS slots, count(gap_start) AS other",
     "quality": "sum(present) AS slots, sum(missing) AS other",
 }
-FORMER_EVERY, FULL_EVERY, COMPACT_EVERY = 4, 9, 13
-PAUSE_SECONDS = 0.05
+FORMER_EVERY, FULL_EVERY, COMPACT_EVERY = 4, 5, 7
 ANSWER_SECONDS = 120.0
 SEED = 5
 
+Found = TypeVar("Found")
 Sums = dict[str, tuple[int, float]]
 Read = Callable[[Dataset, str], pl.DataFrame]
 
@@ -77,11 +77,14 @@ def read_under_writer(folder: Path, seconds: float) -> list[Line]:
     seconds : float
     """
     target = folder / "out"
-    with closing(_Worker(partial(_write_all, target))) as writer:
+    with ExitStack() as stack:
+        writer = stack.enter_context(closing(_Worker(partial(_write_all, target))))
+        readers = {name: stack.enter_context(closing(_Worker(partial(_read_all, target, name)))) for name in READERS}
         writer.wait_until_ready()
-        readers = {name: _Worker(partial(_read_all, target, name)) for name in READERS}
         for reader in readers.values():
             reader.wait_until_ready()
+        for reader in readers.values():
+            reader.begin()
         time.sleep(seconds)
         seen = {name: reader.stopped() for name, reader in readers.items()}
         written = writer.stopped()
@@ -106,7 +109,9 @@ def _mixed(one: Seen, written: _Written) -> str:
 def _writer_line(target: Path, written: _Written) -> Line:
     found = verify(target)
     failures = [*written.failures, *(f"verify found {row}" for row in found.rows())]
-    seen = (f"{written.full} of them full, {written.compacted} compactions; verify finds nothing in any of them",)
+    seen = (
+        f"{written.full} of them full, {written.compacted} compactions; verify found {found.height} faults at the end",
+    )
     return Line("the writer's revisions", len(written.sums), len(failures), seen, first(failures))
 
 
@@ -144,17 +149,25 @@ def _read_all(target: Path, name: str, line: Connection) -> list[Seen]:
     chance, read = random.Random(f"{SEED} {name}"), READERS[name]  # noqa: S311
     seen: list[Seen] = []
     line.send("ready")
+    line.recv()
     while not line.poll():
-        last = open_dataset(target).revision
-        wanted = chance.randint(1, last) if len(seen) % FORMER_EVERY == FORMER_EVERY - 1 else None
-        found, why = tried(partial(_read_one, target, wanted, read))
-        seen.append(found or Seen(wanted or last, {}, why))
+        share = chance.random() if len(seen) % FORMER_EVERY == FORMER_EVERY - 1 else 1.0
+        start = time.perf_counter()
+        found, why = tried(partial(_read_one, target, share, read))
+        seen.append(found or Seen(0, {}, why))
+        # Else four readers leave the writer nothing, and nothing changes under them.
+        time.sleep(time.perf_counter() - start)
     return seen
 
 
-def _read_one(target: Path, revision: int | None, read: Read) -> Seen:
-    dataset = open_dataset(target, revision)
-    tables = {name: read(dataset, name).select(pl.col(column).cast(dtype) for column, dtype in SHAPE.items()) for name in AMOUNTS}
+def _read_one(target: Path, share: float, read: Read) -> Seen:
+    dataset = open_dataset(target)
+    if share < 1:
+        dataset = open_dataset(target, 1 + int(share * dataset.revision))
+    tables = {
+        name: read(dataset, name).select(pl.col(column).cast(dtype) for column, dtype in SHAPE.items())
+        for name in AMOUNTS
+    }
     return Seen(dataset.revision, _sums(tables), _disagreement(tables))
 
 
@@ -175,7 +188,10 @@ def _disagreement(tables: Mapping[str, pl.DataFrame]) -> str:
 
 def _by_polars(rows: pl.LazyFrame, table: str) -> pl.DataFrame:
     slots, other = AMOUNTS[table]
-    counted = {"bars": (pl.col(slots).count(), pl.col(other).sum()), "gaps": (pl.col(slots).sum(), pl.col(other).count())}
+    counted = {
+        "bars": (pl.col(slots).count(), pl.col(other).sum()),
+        "gaps": (pl.col(slots).sum(), pl.col(other).count()),
+    }
     one, two = counted.get(table, (pl.col(slots).sum(), pl.col(other).sum()))
     return rows.group_by(SCOPE).agg(one.alias("slots"), two.alias("other")).collect()
 
@@ -190,13 +206,13 @@ def _pyarrow(dataset: Dataset, table: str) -> pl.DataFrame:
     rows = delta.to_pyarrow_dataset().to_table(columns=[*SCOPE, slots, other])
     how = {"bars": ("count", "sum"), "gaps": ("sum", "count")}.get(table, ("sum", "sum"))
     sums: pa.Table = rows.group_by(list(SCOPE)).aggregate([(slots, how[0]), (other, how[1])])
-    found = pl.DataFrame(sums)
-    return found.rename({f"{slots}_{how[0]}": "slots", f"{other}_{how[1]}": "other"})
+    return pl.DataFrame(sums).rename({f"{slots}_{how[0]}": "slots", f"{other}_{how[1]}": "other"})
 
 
 def _duckdb(dataset: Dataset, table: str) -> pl.DataFrame:
     with closing(connect(dataset)) as con:
-        return con.execute(_query(table)).pl()
+        rows: pl.DataFrame = con.sql(_query(table)).pl()
+        return rows
 
 
 def _sandbox(dataset: Dataset, table: str) -> pl.DataFrame:
@@ -221,10 +237,10 @@ READERS: Mapping[str, Read] = {
 }
 
 
-class _Worker:
+class _Worker(Generic[Found]):
     """A process that works until it is told to stop, and then says what it found."""
 
-    def __init__(self, work: Callable[[Connection], object]) -> None:
+    def __init__(self, work: Callable[[Connection], Found]) -> None:
         context = get_context("spawn")
         self._line, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, work), daemon=True)
@@ -232,18 +248,22 @@ class _Worker:
         other.close()
 
     def wait_until_ready(self) -> None:
-        self._answer("begin")
+        self._answer("start")
 
-    def stopped(self) -> object:
+    def begin(self) -> None:
+        self._line.send("begin")
+
+    def stopped(self) -> Found:
         self._line.send("stop")
-        return self._answer("stop")
+        found: Found = self._answer("stop")
+        return found
 
     def close(self) -> None:
         self._process.kill()
         self._process.join()
         self._line.close()
 
-    def _answer(self, what: str) -> object:
+    def _answer(self, what: str) -> Any:
         if not self._line.poll(ANSWER_SECONDS):
             raise RuntimeError(f"a process did not {what} within {ANSWER_SECONDS:g} s")
         said = self._line.recv()
@@ -257,3 +277,6 @@ def _work(line: Connection, work: Callable[[Connection], object]) -> None:
         line.send(work(line))
     except Exception as error:  # noqa: BLE001 - raised again by whoever waits
         line.send(RuntimeError(f"{type(error).__name__}: {error}"))
+    # Whoever works on its own account is told to stop all the same.
+    with suppress(EOFError):
+        line.recv()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 # 0 in n: with 95 % confidence the true rate is below 3 / n, as (1 - 3 / n)^n is about 5 % (the rule of three).
@@ -42,7 +42,7 @@ class Line:
         if self.wrong:
             return f"{self.wrong} in {self.times:,}: FAILED"
         if self.times <= RULE_OF_THREE:
-            return f"0 in {self.times}: nothing"
+            return f"0 in {self.times}: no bound"
         return f"0 in {self.times:,}: < {100 * RULE_OF_THREE / self.times:.2g} %"
 
     @property
@@ -55,10 +55,18 @@ class Line:
         return {**asdict(self), "bound": self.bound}
 
 
-def table(lines: Iterable[Line]) -> str:
-    """The lines as text."""
-    rule = "  ".join("-" * width for width in WIDTHS)
-    return "\n".join([_row([[head] for head in HEADS]), rule, *(_shown(line) for line in lines)])
+def heading() -> str:
+    """Head of the table."""
+    return "\n".join([_cells([[head] for head in HEADS]), "  ".join("-" * width for width in WIDTHS)])
+
+
+def row(line: Line) -> str:
+    """One line of the table; what failed stands below it."""
+    fault, seen = (
+        textwrap.wrap(text, width) for text, width in ((line.fault, WIDTHS[0]), ("; ".join(line.seen), WIDTHS[3]))
+    )
+    shown = _cells([fault, [f"{line.times:,}"], [f"{line.wrong:,}"], seen, [line.bound]])
+    return "\n".join([shown, *(f"  WRONG: {failure}" for failure in line.failures)])
 
 
 def first(failures: Sequence[str], most: int = 5) -> tuple[str, ...]:
@@ -66,14 +74,11 @@ def first(failures: Sequence[str], most: int = 5) -> tuple[str, ...]:
     return tuple(failures[:most])
 
 
-def _shown(line: Line) -> str:
-    fault, seen = (textwrap.wrap(text, width) for text, width in ((line.fault, WIDTHS[0]), ("; ".join(line.seen), WIDTHS[3])))
-    row = _row([fault, [f"{line.times:,}"], [f"{line.wrong:,}"], seen, [line.bound]])
-    return "\n".join([row, *(f"  WRONG: {failure}" for failure in line.failures)])
-
-
-def _row(cells: Sequence[Sequence[str]]) -> str:
+def _cells(cells: Sequence[Sequence[str]]) -> str:
     height = max(map(len, cells))
     full = [[*cell, *[""] * (height - len(cell))] for cell in cells]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, WIDTHS, strict=True)) for line in zip(*full, strict=True)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(line, WIDTHS, strict=True))
+        for line in zip(*full, strict=True)
+    ]
     return "\n".join(line.rstrip() for line in lines)

@@ -142,7 +142,10 @@ class Chronicle:
         wrong = {name: rows for name, rows in tables.items() if not self.held[generation][name].equals(rows)}
         if not wrong:
             return Verdict("whole")
-        others = {name: [number for number, held in self.held.items() if held[name].equals(rows)] for name, rows in wrong.items()}
+        others = {
+            name: [number for number, held in self.held.items() if held[name].equals(rows)]
+            for name, rows in wrong.items()
+        }
         torn = sorted(name for name, found in others.items() if not found)
         if torn:
             return Verdict("torn", f"{', '.join(torn)} hold what no generation held")
@@ -152,7 +155,9 @@ class Chronicle:
         now = self.story.snapshot
         tables = now.tables()
         self.snapshots[self.story.generation] = now
-        self.held[self.story.generation] = {name: comparable(name, shaped(name, tables.get(name))) for name in DATA_TABLES}
+        self.held[self.story.generation] = {
+            name: comparable(name, shaped(name, tables.get(name))) for name in DATA_TABLES
+        }
 
 
 class Verdict(NamedTuple):

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from engine.interval import Interval
     from engine.quality.gaps import expected, find_gaps, runs
     from engine.quality.score import score
+    from engine.query import connect, sql
     from engine.runtime.load import CalendarMap
     from engine.runtime.run import export_session, load, run
     from engine.schema import conform
     from engine.snapshot import Snapshot, SymbolSessionData
     from engine.sources.frames import from_frame
     from engine.sources.synthetic import simulate
-    from engine.query import connect, sql
     from engine.store import SessionData
 
 _ROOMS = {

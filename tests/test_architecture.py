@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 import engine
+import pytest
 
 ROOT = Path(engine.__file__).parent
 
@@ -80,7 +79,9 @@ def test_imports_of_a_module_go_down_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_of_a_heavy_library_come_through_its_door(path: Path) -> None:
-    strangers = {lib for lib in (name.split(".")[0] for name in imports(path)) if room(path) not in DOORS.get(lib, {room(path)})}
+    strangers = {
+        lib for lib in (name.split(".")[0] for name in imports(path)) if room(path) not in DOORS.get(lib, {room(path)})
+    }
     assert strangers == set()
 
 
@@ -111,7 +112,9 @@ def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
     assert len(set(engine.__all__)) == len(engine.__all__)
     for path in modules():
         if path.name != "dbn.py":
-            importlib.import_module(".".join(["engine", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__"))
+            importlib.import_module(
+                ".".join(["engine", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+            )
     shadowed = [name for name in engine.__all__ if isinstance(getattr(engine, name), ModuleType)]
     assert shadowed == []
     assert set(engine.__dir__()) == {*engine.__all__, "__version__"}
@@ -130,7 +133,10 @@ def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
 )  # fmt: skip
 def test_import_loads_no_more_than_is_used(code: str, absent: set[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print('LOADED', *sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code}\nimport sys; print('LOADED', *sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
     assert loaded & absent == set()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from engine.cli import INTERRUPTED, PARTLY_READ, USAGE, main
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
@@ -27,9 +26,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
-            raise SystemExit(0)
-        code = stopped.value.code
-        return Ran(code if isinstance(code, int) else 0, *capsys.readouterr())
+        return Ran(int(stopped.value.code or 0), *capsys.readouterr())
 
     return call
 
@@ -38,7 +35,11 @@ def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 def folder(tmp_path: Path) -> Path:
     """Two symbols over one session; B lacks 20 minutes from 10:30 and has one bad row."""
     for name, holes in (("AAA", set()), ("BBB", set(range(60, 80)))):
-        rows = [f"{(OPEN + dt.timedelta(minutes=m)).isoformat()},10,10.5,9.5,10.2,{100 + m}" for m in range(390) if m not in holes]
+        rows = [
+            f"{(OPEN + dt.timedelta(minutes=m)).isoformat()},10,10.5,9.5,10.2,{100 + m}"
+            for m in range(390)
+            if m not in holes
+        ]
         if name == "BBB":
             rows[5] = rows[5].replace("10.5,9.5", "9.5,10.5")
         path = tmp_path / "vendor" / f"{name}.csv"
@@ -103,8 +104,12 @@ def test_calendars_lists_codes_and_shows_one(engine) -> None:
 
 
 def test_run_again_on_an_export_makes_the_next_revision(engine, folder: Path, out: Path) -> None:
-    assert json.loads(engine("run", folder, "--calendar", "XNYS", "--json", "--export", out).out)["export_revision"] == 2
-    assert engine("sql", out, "SELECT count(*) AS n FROM bars WHERE interval = '1m'", "--format", "csv").out.split() == ["n", "759"]
+    assert (
+        json.loads(engine("run", folder, "--calendar", "XNYS", "--json", "--export", out).out)["export_revision"] == 2
+    )
+    assert engine(
+        "sql", out, "SELECT count(*) AS n FROM bars WHERE interval = '1m'", "--format", "csv"
+    ).out.split() == ["n", "759"]
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_compact_merges_a_bounded_number_of_rows_at_a_time(target, monkeypatch):
     assert all(rows.equals(before[name]) for name, rows in kept.contents(target).items())
 
 
-@pytest.mark.parametrize("kill_at", [4, 14])
+@pytest.mark.parametrize("kill_at", [4, 11])
 def test_compact_killed_leaves_the_former_revision_and_works_again(target, kill_at):
     before = kept.contents(target)
     ran = subprocess.run(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from engine.errors import ParameterError
 from engine.runtime.demo import demonstrate
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+import engine
 import polars as pl
 import pytest
-
-import engine
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
 from engine.runtime.load import CalendarMap, LoadOptions, choose_base, load_files
@@ -182,7 +181,9 @@ def test_load_ticks_makes_base_bars_at_the_wanted_interval(tmp_path: Path) -> No
 
 
 def test_load_quotes_makes_bid_ask_and_mid_bars(tmp_path: Path) -> None:
-    body = "".join(f"{(OPEN + dt.timedelta(seconds=20 * s)).isoformat()},{10 + s % 3},{12 + s % 3}\n" for s in range(90))
+    body = "".join(
+        f"{(OPEN + dt.timedelta(seconds=20 * s)).isoformat()},{10 + s % 3},{12 + s % 3}\n" for s in range(90)
+    )
     (tmp_path / "EURUSD.csv").write_text("ts,bid,ask\n" + body)
     session = engine.load(tmp_path, "24/7", derive=["5m"])
     view = session.get_symbol_data("EURUSD")

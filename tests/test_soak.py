@@ -1,0 +1,89 @@
+"""The soak runs, and its judges tell torn, mixed and whole apart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from benchmarks.soak_disk import DATASETS
+from benchmarks.soak_readers import AMOUNTS, READERS, Seen, _disagreement, _held, _mixed, _sums, _Written
+from benchmarks.soak_report import Line, row
+from benchmarks.soak_story import Chronicle
+from engine.export.formats import FORMATS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_soak_with_small_counts_finds_nothing_wrong(tmp_path):
+    counts = {"kills": 2, "sizes": 1, "truncations": 3, "flips": 3, "seconds": 1}
+    options = [part for name, count in counts.items() for part in (f"--{name}", str(count))]
+    command = [sys.executable, "-m", "benchmarks.soak", *options, "--json", str(tmp_path / "soak.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split("\n")[0].split() == ["fault", "times", "wrong", "seen", "bound", "(95", "%)"]
+    lines = json.loads((tmp_path / "soak.json").read_text())["lines"]
+    assert len(lines) == 2 + len(DATASETS) + len(FORMATS) + 2 + len(READERS) + 1
+    assert {line["wrong"] for line in lines} == {0}
+    assert [line["times"] for line in lines[:2]] == [1, 1]
+    assert all(line["fault"][:20] in done.stdout for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("times", "wrong", "bound"),
+    [
+        (200, 0, "0 in 200: < 1.5 %"),
+        (1000, 0, "0 in 1,000: < 0.3 %"),
+        (3, 0, "0 in 3: no bound"),
+        (9, 2, "2 in 9: FAILED"),
+    ],
+)
+def test_bound_of_counts_is_rule_of_three(times, wrong, bound):
+    line = Line("kill", times, wrong, ("seen",), ("why",) * bool(wrong))
+    assert line.bound == bound
+    assert line.failed == bool(wrong)
+    assert bound in row(line)
+    assert ("WRONG: why" in row(line)) == bool(wrong)
+
+
+def test_line_without_a_trial_fails():
+    assert Line("kill", 0, 0, ()).failed
+
+
+@pytest.fixture(scope="module")
+def chronicle():
+    told = Chronicle()
+    told.snapshot(3)
+    return told
+
+
+def test_compare_tables_of_one_generation_is_whole(chronicle):
+    for generation in (1, 2, 3):
+        assert chronicle.compare(generation, chronicle.held[generation]).kind == "whole"
+
+
+@pytest.mark.parametrize("table", ["bars", "quotes", "ticks", "open_interest", "gaps", "quality", "symbols", "rejects"])
+def test_compare_one_table_of_another_generation_is_mixed(chronicle, table):
+    mixed = {**chronicle.held[3], table: chronicle.held[2][table]}
+    assert chronicle.compare(3, mixed).kind == "mixed"
+
+
+@pytest.mark.parametrize("hurt", [lambda rows: rows[:-1], lambda rows: pl.concat([rows, rows[-1:]])])
+def test_compare_table_with_a_row_less_or_twice_is_torn(chronicle, hurt):
+    held = chronicle.held[3]
+    assert chronicle.compare(3, {**held, "bars": hurt(held["bars"])}).kind == "torn"
+
+
+def test_read_of_tables_that_agree_is_told_from_any_mix(chronicle):
+    now, before = (_held(chronicle.snapshots[generation]) for generation in (3, 2))
+    written = _Written({7: _sums(now)})
+    assert _disagreement(now) == ""
+    assert _mixed(Seen(7, _sums(now), ""), written) == ""
+    assert _mixed(Seen(8, _sums(now), ""), written) == "was never written"
+    for table in AMOUNTS:
+        mixed = {**now, table: before[table]}
+        assert "do not agree" in _disagreement(mixed)
+        assert _mixed(Seen(7, _sums(mixed), ""), written)
