@@ -14,7 +14,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -27,8 +27,10 @@ import polars as pl
 from deltalake import DeltaTable
 from engine.errors import EngineError
 from engine.export.dataset import STAGING, Dataset, open_dataset
+from engine.export.findings import tried
 from engine.export.tables import DATA_TABLES
 from engine.export.verify import verify
+from engine.publish import discard
 from engine.snapshot import Snapshot
 
 from benchmarks.soak_report import Line, first
@@ -92,8 +94,8 @@ class _Tally:
     def line(self, kind: str) -> Line:
         seen = (
             f"{self.counts['torn']} torn, {self.counts['mixed']} mixed, {self.counts['next']} wrong next exports",
-            f"{self.inside} kills inside an export, {self.between} of them between the commits of two tables, "
-            f"{self.kept} after a revision existed",
+            f"{self.inside} kills inside an export, {self.between} between the commits of two tables",
+            f"in {self.kept} a new revision was whole already",
         )
         return Line(f"kill -9 at a random instant, {kind}", self.times, self.counts.total(), seen, first(self.failures))
 
@@ -146,26 +148,23 @@ def _kill_one(child: _Child, chronicle: Chronicle, target: Path, seconds: float,
     complaint = child.killed_after(seconds)
     tally.times += 1
     tally.inside += (target / STAGING).exists()
-    if complaint:
-        tally.add("torn", complaint)
-        return
-    after = _last(target)
+    verdict = Verdict("torn", complaint) if complaint else _state_after(chronicle, target, before, wanted, tally)
+    if verdict.kind != "whole":
+        tally.add(verdict.kind, f"{target}: {verdict.why}")
+
+
+def _state_after(chronicle: Chronicle, target: Path, before: Dataset | None, wanted: range, tally: _Tally) -> Verdict:
+    after, former = _last(target), 0 if before is None else before.revision
     if after is None:
-        if before is not None:
-            tally.add("torn", f"{target}: revision {before.revision} is gone")
-        return
-    generation = chronicle.generation(after)
-    tally.kept += before is None or after.revision > before.revision
+        return Verdict("torn", f"revision {former} is gone") if before else Verdict("whole")
+    generation, fresh = chronicle.generation(after), after.revision - former
+    tally.kept += fresh > 0
     tally.between += _is_ahead(after)
-    if generation not in (done, *wanted) or after.revision - (before.revision if before else 0) not in range(
-        len(wanted) + 1
-    ):
-        tally.add(
-            "torn",
-            f"{target}: revision {after.revision} says generation {generation}, neither {done} nor {list(wanted)}",
+    if fresh not in range(len(wanted) + 1) or generation != wanted.start - 1 + fresh:
+        return Verdict(
+            "torn", f"revision {after.revision} after {former} says generation {generation}, of {list(wanted)}"
         )
-        return
-    _judge(chronicle, generation, after, tally)
+    return _verdict(chronicle, generation, partial(contents, after))
 
 
 def _check_next(chronicle: Chronicle, target: Path, tally: _Tally, *, full: bool, skip: bool) -> float:
@@ -174,32 +173,36 @@ def _check_next(chronicle: Chronicle, target: Path, tally: _Tally, *, full: bool
     generation = known + 1 if skip or before is None else chronicle.generation(before) + 1
     snapshot = chronicle.snapshot(generation)
     begin = time.perf_counter()
-    revision = export(snapshot, target, full=full)
-    taken = time.perf_counter() - begin
-    if revision != 1 + (before.revision if before else 0):
-        tally.add("next", f"{target}: the next export made revision {revision}")
-    for read in (partial(contents, open_dataset(target)), partial(_heads, target)):
-        verdict = _verdict(chronicle, generation, read)
-        if verdict.kind != "whole":
-            tally.add("next", f"{target} revision {revision}: {verdict.why}")
-    found = verify(target)
-    if found.height:
-        tally.add("next", f"{target} revision {revision}: verify found {found.row(0)}")
+    try:
+        revision = export(snapshot, target, full=full)
+        taken = time.perf_counter() - begin
+        wrong = list(_wrong(chronicle, generation, target, revision, 1 + (before.revision if before else 0)))
+    except EngineError as error:
+        taken = time.perf_counter() - begin
+        wrong = [f"the next export: {error}"]
+    if wrong:
+        tally.add("next", "; ".join(wrong))
+        # One fault is counted once: the next trial begins anew.
+        discard(target)
     chronicle.forget(generation)
     return taken
 
 
-def _judge(chronicle: Chronicle, generation: int, after: Dataset, tally: _Tally) -> None:
-    verdict = _verdict(chronicle, generation, partial(contents, after))
-    if verdict.kind != "whole":
-        tally.add(verdict.kind, f"{after.target} revision {after.revision}: {verdict.why}")
+def _wrong(chronicle: Chronicle, generation: int, target: Path, revision: int, wanted: int) -> Iterator[str]:
+    if revision != wanted:
+        yield f"{target}: the next export made revision {revision}, not {wanted}"
+    for read in (partial(contents, open_dataset(target)), partial(_heads, target)):
+        verdict = _verdict(chronicle, generation, read)
+        if verdict.kind != "whole":
+            yield f"{target} revision {revision}: {verdict.kind}: {verdict.why}"
+    found = verify(target)
+    if found.height:
+        yield f"{target} revision {revision}: verify found {found.row(0)}"
 
 
 def _verdict(chronicle: Chronicle, generation: int, read: Callable[[], Expected]) -> Verdict:
-    try:
-        return chronicle.compare(generation, read())
-    except (EngineError, pl.exceptions.PolarsError, OSError) as error:
-        return Verdict("torn", f"cannot be read: {error}")
+    tables, why = tried(read)
+    return Verdict("torn", f"cannot be read: {why}") if tables is None else chronicle.compare(generation, tables)
 
 
 def _last(target: Path) -> Dataset | None:
@@ -212,7 +215,12 @@ def _last(target: Path) -> Dataset | None:
 def _is_ahead(dataset: Dataset) -> bool:
     last = dataset.exports.row(-1, named=True)
     pins = dict(zip(last["table_names"], last["table_versions"], strict=True))
-    return any(DeltaTable(dataset.target / name).version() > pins[name] for name in DATA_TABLES)
+    heads = {name: tried(partial(_head, dataset.target / name))[0] for name in DATA_TABLES}
+    return any(head != pins[name] for name, head in heads.items())
+
+
+def _head(table: Path) -> int:
+    return int(DeltaTable(table).version())
 
 
 def _heads(target: Path) -> dict[str, pl.DataFrame]:
