@@ -14,16 +14,24 @@ growth   place, derive and scan with ever more symbols; milliseconds per million
 import   `import engine` against `import polars`, whole processes.
 store    append, derive and assess through `SessionData`, in fresh processes: rows per second, and the peak memory of
          each step, the input included; no rival.
+export   `export_session` to a new folder, against Polars writing the same frames as Parquet with as many flushes.
+delta    one more minute of 1,000 symbols, written into exports of ever more sessions and read from them: seconds, bytes
+         of new files, rows read; against the smallest export.
+pruning  a symbol's year of 5m bars out of an export of many symbols: bytes read / bytes of the table.
+sql      full scans through `engine.sql`, its child process and `engine.connect`, against DuckDB `read_parquet`.
+cold     `engine sql` as a whole process, beside `import duckdb`.
 
 Sizes
 -----
-====  ========================  ==================  ==================
-size  minutes                   seconds             growth
-====  ========================  ==================  ==================
-S     20 symbols x 5 sessions   2 x 2               5, 50, 500
-M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000
-L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000
-====  ========================  ==================  ==================
+====  ========================  ==================  ==================  ==============  =================
+size  minutes                   seconds             growth              delta sessions  pruning
+====  ========================  ==================  ==================  ==============  =================
+S     20 symbols x 5 sessions   2 x 2               5, 50, 500          1, 2            10 (0.2M rows)
+M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10           250 (4.9M rows)
+L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)
+====  ========================  ==================  ==================  ==============  =================
+
+`minutes` is also what export, sql and cold take. Size S has 50 symbols in delta.
 
 How it is fair
 --------------
@@ -43,44 +51,52 @@ import argparse
 import datetime as dt
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import derive, growth, imports, machine, quality, store
+from benchmarks import derive, export, growth, imports, machine, quality, store
 from benchmarks.panel import Panel, build
 from benchmarks.timing import Measure, table
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much data each group takes: (symbols, sessions)."""
+    """How much data each group takes: (symbols, sessions); numbers of symbols; delta: symbols, and numbers of sessions."""
 
     minutes: tuple[int, int]
     seconds: tuple[int, int]
     growth: tuple[int, ...]
+    delta: tuple[int, tuple[int, ...]]
+    pruning: int
 
 
 SIZES = {
-    "S": Size((20, 5), (2, 2), (5, 50, 500)),
-    "M": Size((500, 20), (30, 10), (50, 500, 5000)),
-    "L": Size((2000, 20), (60, 20), (50, 500, 5000)),
+    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10),
+    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10)), 250),
+    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500),
 }
 GROWTH_SESSIONS = 4
 
 
 @dataclass
 class Bench:
-    """One run: its size, and the panel that several groups share."""
+    """One run: its size, where it may write, and the panel and the export that several groups share."""
 
     size: Size
     rounds: int
+    scratch: Path
 
     @cached_property
     def panel(self) -> Panel:
         return build(*self.size.minutes)
+
+    @cached_property
+    def exported(self) -> export.Exported:
+        return export.Exported.of(self.panel, self.scratch)
 
 
 GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
@@ -91,13 +107,22 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "growth": lambda b: growth.symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),
     "import": lambda b: imports.start(b.rounds),
     "store": lambda b: store.whole_run(*b.size.minutes, min(b.rounds, 3)),
+    "export": lambda b: export.written(b.exported, min(b.rounds, 3)),
+    "delta": lambda b: export.delta(*b.size.delta, b.scratch, b.rounds),
+    "pruning": lambda b: export.pruning(b.size.pruning, b.scratch, b.rounds),
+    "sql": lambda b: export.sql(b.exported, b.rounds),
+    "cold": lambda b: export.cold(b.exported),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, print, write; 0 when done, whether or not a target was met."""
     options = _parser().parse_args(arguments)
-    bench = Bench(SIZES[options.size], options.repeat)
+    with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
+        return _run(options, Bench(SIZES[options.size], options.repeat, Path(scratch)))
+
+
+def _run(options: argparse.Namespace, bench: Bench) -> int:
     before, begin = machine.load(), time.perf_counter()
     lines: list[Measure] = []
     for name in [options.only] if options.only else GROUPS:

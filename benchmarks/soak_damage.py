@@ -2,8 +2,8 @@
 
 Files are chosen by chance, and so is where they are hurt: a truncation keeps any length from nothing to all but one byte, a
 flip turns one bit of any byte. Several files are hurt at once, one fault each; `verify` must name every one of them. Then Polars,
-DuckDB and PyArrow read each hurt file by itself, as anybody would who was not told, in processes of their own, because some
-damage ends a process. What they give is compared with what they gave before.
+DuckDB and PyArrow read each hurt file by itself, as anybody would who was not told, in another process, because damage may end
+the one that reads. What they give is compared with what they give of the whole file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -66,10 +66,9 @@ def damage_files(folder: Path, truncations: int, flips: int) -> list[Line]:
     # What plain readers are compared with.
     shutil.copytree(target, folder / WHOLE)
     whole = {path: path.read_bytes() for table in dataset.tables for path in dataset.files(table) if table != "exports"}
-    with ExitStack() as stack:
-        readers = [stack.enter_context(closing(_Reader(name))) for name in READERS]
-        kinds = (("truncation", truncations, truncated), ("bit flip", flips, flipped))
-        return [_Trial(kind, times, damage, dataset, whole, readers).line() for kind, times, damage in kinds if times]
+    kinds = (("truncation", truncations, truncated), ("bit flip", flips, flipped))
+    with closing(_Reader()) as reader:
+        return [_Trial(kind, times, damage, dataset, whole, reader).line() for kind, times, damage in kinds if times]
 
 
 @dataclass
@@ -79,7 +78,7 @@ class _Trial:
     damage: Damage
     dataset: Dataset
     whole: Mapping[Path, bytes]
-    readers: Sequence[_Reader]
+    reader: _Reader
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     missed: list[str] = field(default_factory=list)
     false_alarms: list[str] = field(default_factory=list)
@@ -92,7 +91,7 @@ class _Trial:
                 self._verify(chosen)
                 self._read(chosen)
             done += len(chosen)
-        readers = [f"{one.name}: {self._spoken(one.name)}" for one in self.readers]
+        readers = [f"{name}: {self._spoken(name)}" for name in READERS]
         seen = (
             f"verify named {self.times - len(self.missed):,} of {self.times:,} files, and {len(self.false_alarms)} whole ones",
             *readers,
@@ -110,9 +109,9 @@ class _Trial:
     def _read(self, hurt: Sequence[Path]) -> None:
         target = self.dataset.target
         for path in hurt:
-            for reader in self.readers:
-                twin = target.with_name(WHOLE) / path.relative_to(target)
-                self.counts[reader.name, reader.outcome(path, twin)] += 1
+            twin = target.with_name(WHOLE) / path.relative_to(target)
+            for name in READERS:
+                self.counts[name, self.reader.outcome(name, path, twin)] += 1
 
     def _spoken(self, name: str) -> str:
         told = {outcome: self.counts[name, outcome] for outcome in OUTCOMES}
@@ -154,15 +153,14 @@ OUTCOMES = ("error", "same", "wrong", "crash")
 
 
 class _Reader:
-    """A process that reads with one library; begun anew when a file ends it."""
+    """A process that reads; begun anew when a file ends it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self._begin()
 
-    def outcome(self, path: Path, twin: Path) -> str:
-        """One of `OUTCOMES` for a hurt file; the twin is whole."""
-        self._line.send((str(path), str(twin)))
+    def outcome(self, name: str, path: Path, twin: Path) -> str:
+        """One of `OUTCOMES` for a hurt file and a library; the twin is whole."""
+        self._line.send((name, str(path), str(twin)))
         try:
             if self._line.poll(ANSWER_SECONDS):
                 return str(self._line.recv())
@@ -181,17 +179,20 @@ class _Reader:
     def _begin(self) -> None:
         context = get_context("spawn")
         self._line, other = context.Pipe()
-        self._process = context.Process(target=_read_all, args=(other, self.name), daemon=True)
+        self._process = context.Process(target=_read_all, args=(other,), daemon=True)
         self._process.start()
         other.close()
 
 
-def _read_all(line: Connection, name: str) -> None:
+def _read_all(line: Connection) -> None:
     # Panics and aborts are what is counted here; their traces would bury the table.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    read = READERS[name]
-    whole = lru_cache(maxsize=None)(read)
+    whole = lru_cache(maxsize=None)(_read)
     while True:
-        path, twin = line.recv()
-        rows, _ = tried(partial(read, path))
-        line.send("error" if rows is None else "same" if rows.equals(whole(twin)) else "wrong")
+        name, path, twin = line.recv()
+        rows, _ = tried(partial(_read, name, path))
+        line.send("error" if rows is None else "same" if rows.equals(whole(name, twin)) else "wrong")
+
+
+def _read(name: str, path: str) -> pa.Table:
+    return READERS[name](path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -43,7 +44,8 @@ class Line:
             return f"{self.wrong} in {self.times:,}: FAILED"
         if self.times <= RULE_OF_THREE:
             return f"0 in {self.times}: no bound"
-        return f"0 in {self.times:,}: < {100 * RULE_OF_THREE / self.times:.2g} %"
+        # Rounded up, so that what is printed is true.
+        return f"0 in {self.times:,}: < {math.ceil(1000 * RULE_OF_THREE / self.times) / 10:g} %"
 
     @property
     def failed(self) -> bool:
