@@ -3,7 +3,7 @@
 1. `derive` asks `interval.plan` which folds yield all targets: each child from its ladder parent.
 2. `_carried` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
 3. `fold` maps every row to its window (`SessionGrid.windows`) and numbers the runs of (series, window);
-   `group_by_dynamic` on the run number makes the windows (`_windowed`), and each run is reduced left to right
+   `group_by_dynamic` on the run number makes the windows (`_rows_per_window`), and each is reduced left to right
    (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
 4. `finished` adds stamps, vwap and completeness, and drops what was only carried.
 """
@@ -153,34 +153,28 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
     """
     if keyed.is_empty():
         return keyed
-    windowed = _windowed(keyed)
-    starts = np.concatenate([[0], np.cumsum(windowed["rows"].to_numpy())[:-1]]).astype(np.int64)
+    rows = _rows_per_window(keyed)
+    starts = np.concatenate([[0], np.cumsum(rows)[:-1]])
+    first = keyed.select("series", "ordinal", "slot", "open")[starts]
+    last = keyed.select(name for name in ("close", "size") if name in keyed.columns)[starts + rows - 1]
     # Expressions of one select run side by side, and `reduceat` lets go of the interpreter's lock.
     reduced = keyed.select(
         pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=keyed.schema[name])
         for name, by in REDUCERS.items()
         if name in keyed.columns
     )
-    keys = keyed.select("series", "ordinal", "slot")[starts]
-    return keys.hstack(windowed.drop("run", "rows")).hstack(reduced)
+    return first.hstack(last).hstack(reduced)
 
 
-def _windowed(keyed: pl.DataFrame) -> pl.DataFrame:
-    """`run, open, close`, `size` where there is one, and `rows`: how many rows each window has."""
+def _rows_per_window(keyed: pl.DataFrame) -> NDArray[np.int64]:
     run = pl.struct("series", "ordinal", "slot").rle_id().cast(pl.Int64).alias("run")
-    last = [pl.col(name).last() for name in ("close", "size") if name in keyed.columns]
-    return (
-        keyed.select(run, *(name for name in ("open", "close", "size") if name in keyed.columns))
-        .lazy()
-        .group_by_dynamic("run", every="1i")
-        .agg(pl.col("open").first(), *last, pl.len().alias("rows"))
-        .collect(engine="streaming")
-    )
+    windows = keyed.select(run).lazy().group_by_dynamic("run", every="1i").agg(pl.len().alias("rows"))
+    return windows.collect(engine="in-memory")["rows"].to_numpy().astype(np.int64)
 
 
 def _reduced(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
     """Each run reduced left to right whatever surrounds it; nulls count for nothing, all of them give null."""
-    known = values.fill_null(0).to_numpy()
+    known = (values.fill_null(0) if values.null_count() else values).to_numpy()
     made = pl.Series(values.name, by.reduceat(known, starts, dtype=known.dtype))
     if not values.null_count():
         return made
