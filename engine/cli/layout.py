@@ -84,7 +84,7 @@ def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], str
     same = ", ".join(f"{column.name} {column.cells[0] or 'null'}" for column in constant)
     left_out = ", ".join(column.name for column in varying[len(shown) :])
     notes = [f"the same in every row: {same}"] * bool(constant)
-    notes += [f"columns left out: {left_out} (a wider terminal or --format csv has them)"] * bool(left_out)
+    notes += [f"columns left out: {left_out} (a wider terminal, a pipe or --json has them)"] * bool(left_out)
     return shown, "\n".join(notes)
 
 

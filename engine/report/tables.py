@@ -18,8 +18,8 @@ def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) 
     Returns
     -------
     DataFrame
-        `symbol, price_type, interval, sessions, present, missing, longest_gap, duplicates, corrections, off_grid,
-        out_of_session, quality`, sorted by symbol and price type. `quality` is 0-100 over all sessions.
+        `symbol, price_type, interval, sessions, present, missing, longest_gap, quality, duplicates, corrections, off_grid,
+        out_of_session`, sorted by symbol and price type. `quality` is 0-100 over all sessions.
     """
     counted = ["expected", "present", "missing", "duplicates", "corrections", "off_grid", "out_of_session"]
     base = _at_base(quality, symbols)
@@ -29,7 +29,7 @@ def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) 
         .agg((pl.col("expected") > 0).sum().alias("sessions"), pl.col(counted).sum())
         .join(longest, on=SERIES, how="left")
         .with_columns(pl.col("longest_gap").fill_null(0), _rate())
-        .select(*SERIES, "interval", "sessions", *counted[1:3], "longest_gap", *counted[3:], "quality")
+        .select(*SERIES, "interval", "sessions", *counted[1:3], "longest_gap", "quality", *counted[3:])
         .sort(SERIES)
     )
 
