@@ -11,6 +11,7 @@ EngineError
 ├── StoreError
 │   ├── UnknownSymbolError (KeyError)
 │   └── CursorExpiredError          changes(since) reaches behind the log: read everything anew
+├── StreamError                     a live source that does not answer, or refuses
 ├── ExportError                     a target that cannot be written or read
 └── QueryError                      SQL that was refused or failed
 """
@@ -66,6 +67,10 @@ class UnknownSymbolError(StoreError, KeyError):
 
 class CursorExpiredError(StoreError):
     """A revision older than the change log reaches; read everything anew."""
+
+
+class StreamError(EngineError):
+    """A live source that cannot be reached, refuses, or answers nonsense."""
 
 
 class ExportError(EngineError):

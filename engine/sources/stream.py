@@ -1,0 +1,141 @@
+"""Where rows come from while a session runs: the contract between a session and its source, replayed or live.
+
+A stream is pulled: `take` hands over what has become available and never blocks. A source with threads of its own
+(a socket) keeps them behind this contract, with a bounded queue. `fetch` asks for the past: history, what a symbol
+that is added in mid-session has missed, what a gap lacks. It may block, and is called where that disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import polars as pl
+
+from engine.grid import Stamp
+from engine.interval import Interval
+from engine.schema import REJECTS, Kind, empty
+
+Resolution = tuple[Kind, Interval | None]  # ("bars", 1m), ("ticks", None), ("quotes", None)
+
+
+class Want(NamedTuple):
+    """What of a symbol is streamed."""
+
+    symbol: str
+    kind: Kind
+    interval: Interval | None = None
+
+
+class Request(NamedTuple):
+    """A stretch of the past: rows of slots that begin in `[start, end)`."""
+
+    symbol: str
+    kind: Kind
+    interval: Interval | None
+    start: dt.datetime
+    end: dt.datetime
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Rows of one kind and interval that came together.
+
+    Attributes
+    ----------
+    kind : {"bars", "quotes", "ticks", "open_interest"}
+    frames : tuple of DataFrame
+        As `SessionData.append` takes them: conformed rows (`schema.ROWS[kind]`), and `source` and `row` where there
+        are any. Inside a frame the last row of a key wins, a later frame corrects an earlier one.
+    interval : Interval or None
+        Of bars.
+    stamp : {"start", "end", "end-inclusive"}
+        What `ts` of bars stands for.
+    rejects : DataFrame
+        `schema.REJECTS`: what came and did not hold.
+    """
+
+    kind: Kind
+    frames: tuple[pl.DataFrame, ...]
+    interval: Interval | None = None
+    stamp: Stamp = "start"
+    rejects: pl.DataFrame = field(default_factory=lambda: empty(REJECTS))
+
+    @property
+    def height(self) -> int:
+        """How many rows."""
+        return sum(frame.height for frame in self.frames)
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """How a stream fares.
+
+    Attributes
+    ----------
+    connected : bool
+    exhausted : bool
+        Nothing will ever come any more.
+    delivered : int
+        Rows handed over.
+    waiting : int
+        Rows that came and were not taken yet.
+    dropped : mapping of kind to int
+        Rows that did not fit into the queue; never bars.
+    reconnects : int
+    lag_seconds : float or None
+        How far behind the source's own stamps the last row came; None where that means nothing.
+    error : str
+        The last thing that went wrong, empty when nothing did.
+    """
+
+    connected: bool = True
+    exhausted: bool = False
+    delivered: int = 0
+    waiting: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    reconnects: int = 0
+    lag_seconds: float | None = None
+    error: str = ""
+
+
+class Stream(Protocol):
+    """A source of a running session."""
+
+    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+        """What the source has of each symbol; one it does not know is absent."""
+        ...
+
+    def subscribe(self, wants: Sequence[Want]) -> None:
+        """Stream these, too, from now on; wants that are streamed already change nothing."""
+        ...
+
+    def unsubscribe(self, symbol: str) -> None:
+        """Stream nothing of a symbol any more."""
+        ...
+
+    def next_at(self) -> dt.datetime | None:
+        """When the next row becomes available; None where only waiting tells (live), or when nothing will."""
+        ...
+
+    def take(self, until: dt.datetime) -> list[Delivery]:
+        """Hand over what has become available up to `until`, included, in the order of arrival. Never blocks."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Block until there is something to take, at most so long; whether there is."""
+        ...
+
+    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+        """What the source knows of the past, without what is not available yet. May block, and may raise `StreamError`."""
+        ...
+
+    def status(self) -> StreamStatus:
+        """How the stream fares."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; what was taken stays taken. Closing again changes nothing."""
+        ...
