@@ -192,6 +192,18 @@ class SessionGrid:
         """Trade date of each segment or period (of a week or month: its last scheduled session), Date."""
         return pl.Series("session", self._days.astype(np.int32)[self._rows(ordinal)]).cast(pl.Date)
 
+    def slots_at(self, ordinal: pl.Series, ts: pl.Series) -> pl.Series:
+        """Slot of each segment that holds an instant, Int32: 0 before its open, beyond its last one after its close."""
+        row = self._rows(ordinal)
+        past = ts.cast(TS).to_physical() - pl.Series(self._origins[row])
+        return (past // self._step).clip(0, 2**31 - 1).cast(pl.Int32)
+
+    def periods_of(self, sessions: pl.Series) -> pl.Series:
+        """The day, week or month that each trade date belongs to: its last scheduled session, Date."""
+        days = sessions.cast(pl.Int32).to_numpy()
+        period = np.maximum(np.searchsorted(self._first_days, days, side="right") - 1, 0)
+        return pl.Series(sessions.name, self._days.astype(np.int32)[period]).cast(pl.Date)
+
     def windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
         """The place in `coarser` of each place here.
 

@@ -8,13 +8,17 @@ change: `upsert` gives a new panel that shares what it can, and a frame sliced f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 TIER_RATIO = 3  # a part is merged into the one before it when it has grown to a third of its size
+
+Ints = NDArray[np.int64]
 
 KEY = ("series", "ts")
 TICK_KEY = ("series", "ts", "seq")
@@ -34,12 +38,15 @@ class Upsert:
         Rows that repeated what was there, and rows that replaced it.
     conflicts : DataFrame
         Rows of one batch that lost against a later row of the same batch with other values.
+    replaced : DataFrame
+        The rows of the panel that are there no more, because one of `written` has their key.
     """
 
     panel: Panel
     written: pl.DataFrame
     counts: pl.DataFrame
     conflicts: pl.DataFrame
+    replaced: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,6 @@ class Panel:
     key: tuple[str, ...]
     values: tuple[str, ...]
     overlapping: bool = False
-    _spans: tuple[tuple[object, object], ...] = field(default=(), repr=False)
 
     @cached_property
     def frame(self) -> pl.DataFrame:
@@ -96,6 +102,19 @@ class Panel:
             return self.parts[0].clear()
         return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
 
+    def between(self, spans: pl.DataFrame) -> pl.DataFrame:
+        """Rows of many short spans, sorted by key, at a cost of what they hold and not of what there is.
+
+        Parameters
+        ----------
+        spans : DataFrame of `series` (Int32), `first`, `last` (of the type of `ts`)
+            Inclusive; sorted by (series, first), those of one series disjoint.
+        """
+        pieces = [piece for part in self.parts if (piece := _gathered(part, spans)).height]
+        if not pieces:
+            return self.parts[0].clear()
+        return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
+
     def without(self, series: Sequence[int]) -> Panel:
         """The panel without these series."""
         kept = tuple(part.filter(~pl.col("series").is_in(list(series))) for part in self.parts)
@@ -115,28 +134,29 @@ class Panel:
         """
         rows = rows if _is_sorted(rows, self.key) else rows.sort(self.key, maintain_order=True)
         rows, within, conflicts = _settle(rows, self.key, self.values)
-        written, against, replaces = self._compare(rows.drop("batch"))
+        written, against, replaced = self._compare(rows.drop("batch"))
         counts = _sum_counts([within, against])
         if written.is_empty():
-            return Upsert(self, written, counts, conflicts)
+            return Upsert(self, written, counts, conflicts, replaced)
         parts = (*tuple(part for part in self.parts if part.height), written.select(self.parts[0].columns))
-        grown = Panel(parts, self.key, self.values, self.overlapping or replaces)
-        return Upsert(grown._tiered(), written, counts, conflicts)
+        grown = Panel(parts, self.key, self.values, self.overlapping or replaced.height > 0)
+        return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
-    def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
-        """Rows that are new or differ, counts of those that repeat or replace, whether any replaces."""
+    def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Rows that are new or differ, counts of those that repeat or replace, and the rows that are replaced."""
         known = self._known(rows)
         if known.is_empty():
-            return rows, _no_counts(), False
+            return rows, _no_counts(), known
         old = {name: f"{name}:old" for name in self.values}
-        known = known.select(*self.key, pl.col(self.values).name.suffix(":old"), pl.lit(value=True).alias("held"))
-        beside = rows.join(known, on=self.key, how="left", maintain_order="left")
+        former = known.select(*self.key, pl.col(self.values).name.suffix(":old"), pl.lit(value=True).alias("held"))
+        beside = rows.join(former, on=self.key, how="left", maintain_order="left")
         differs = _differs(old)
         held = pl.col("held").fill_null(value=False)
         judged = beside.with_columns((held & ~differs).alias("repeats"), (held & differs).alias("replaces"))
         counts = _count(judged.filter("held"), pl.col("repeats"), pl.col("replaces"))
         written = judged.filter(~pl.col("repeats"))
-        return written.select(rows.columns), counts, bool(written["replaces"].any())
+        keys = written.filter("replaces").select(self.key)
+        return written.select(rows.columns), counts, known.join(keys, on=self.key, how="semi")
 
     def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of this panel whose keys are among `rows`, the latest of each key."""
@@ -193,6 +213,37 @@ def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping:
 def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
     low = part["series"].search_sorted(first, side="left")
     return part.slice(low, part["series"].search_sorted(last, side="right") - low)
+
+
+def _gathered(part: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a part in these spans: two binary searches a span, all spans at once."""
+    series, ts = part["series"].to_numpy(), part["ts"].to_physical().to_numpy()
+    wanted = spans["series"].to_numpy()
+    begin, end = np.searchsorted(series, wanted, side="left"), np.searchsorted(series, wanted, side="right")
+    low = _bisected(ts, begin, end, spans["first"].to_physical().to_numpy())
+    high = _bisected(ts, low, end, spans["last"].to_physical().to_numpy() + 1)
+    count = high - low
+    total = int(count.sum())
+    if total == 0:
+        return part.clear()
+    held = np.flatnonzero(count)
+    if high[held[-1]] - low[held[0]] == total:
+        return part.slice(int(low[held[0]]), total)
+    ahead = np.repeat(low - (np.cumsum(count) - count), count)
+    return part[ahead + np.arange(total)]
+
+
+def _bisected(values: Ints, low: Ints, high: Ints, wanted: Ints) -> Ints:
+    """Where each wanted value would be inserted, each within its own sorted stretch `[low, high)`."""
+    low, high = low.copy(), high.copy()
+    open_ones = np.flatnonzero(low < high)
+    while len(open_ones):
+        middle = (low[open_ones] + high[open_ones]) >> 1
+        below = values[middle] < wanted[open_ones]
+        low[open_ones[below]] = middle[below] + 1
+        high[open_ones[~below]] = middle[~below]
+        open_ones = open_ones[low[open_ones] < high[open_ones]]
+    return low
 
 
 def _is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:

@@ -18,6 +18,7 @@ from engine.calendars import SessionCalendar
 from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
+from engine.ledger import Ledger
 from engine.panel import Panel
 from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, Schema, empty
 from engine.views import (
@@ -41,7 +42,7 @@ _AMOUNTS = {name: ROWS["bars"][name] for name in BAR_VALUES}
 PANELS: Mapping[str, dict[str, pl.DataType]] = {
     "bars": {**PLACED, "ts": TS, **_AMOUNTS, **MARKS},
     "derived": {**PLACED, "ts": TS, "ts_end": TS, **_AMOUNTS, "n_base": pl.Int32(), "n_expected": pl.Int32(),
-                "complete": pl.Boolean(), **MARKS},
+                "complete": pl.Boolean(), "notional": pl.Float64(), **MARKS},
     "quotes": {**PLACED, "ts": TS_NS, "seq": pl.Int64(), "bid": pl.Float64(), "ask": pl.Float64(),
                "bid_size": pl.Float64(), "ask_size": pl.Float64(), **MARKS},
     "ticks": {**PLACED, "ts": TS_NS, "seq": pl.Int64(), "price": pl.Float64(), "size": pl.Float64(),
@@ -122,7 +123,7 @@ class SymbolSessionData:
         """The axis it lives on."""
         return GridSpec(self.calendar, self.segments, self.align, self.zone)
 
-    @property
+    @cached_property
     def base_key(self) -> PanelKey:
         """The panel its base bars are in."""
         return PanelKey("bars", self.base, "source" if self.base_from == "bars" else "derived", self.spec)
@@ -269,14 +270,16 @@ class Snapshot:
     )
     panels: Mapping[PanelKey, Panel] = field(default_factory=dict)
     counts: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    reach: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     left_out: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     axes: Mapping[GridSpec, SessionGrid] = field(default_factory=dict)
     calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
-    gap_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
-    quality_rows: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    gap_rows: Mapping[PanelKey, Ledger] = field(default_factory=dict)
+    quality_rows: Mapping[PanelKey, Ledger] = field(default_factory=dict)
     rejects: tuple[pl.DataFrame, ...] = ()
     log: tuple[pl.DataFrame, ...] = ()
     removals: tuple[tuple[str, int], ...] = ()
+    registered: Mapping[str, int] = field(default_factory=dict)
     horizon: int = 0
     exported_revision: int = 0
     session_active: bool = False
@@ -380,20 +383,27 @@ class Snapshot:
         CursorExpiredError
             `since` lies behind the log: read everything anew.
         """
+        alive = named(self.touched(since), self.series).with_columns(pl.lit(value=False).alias("removed"))
+        gone = [{"symbol": s, "revision": r, "removed": True} for s, r in self.removals if r > since]
+        whole = pl.concat([alive.select(*CHANGES), pl.DataFrame(gone, schema=CHANGES)])
+        return whole.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
+
+    def touched(self, since: int) -> pl.DataFrame:
+        """As `changes`, by the numbers of series, without what was removed, in no order (`LOGGED`).
+
+        `first_ts` and `last_ts` hold what was touched after `since`; of an old `since` they may reach further.
+        """
         if since < self.horizon:
             raise CursorExpiredError(
                 f"since: revision {since} is older than the change log, which begins at {self.horizon}; full read required"
             )
         # Each entry is in the order of revisions, and so are they.
-        rows = [frame.filter(pl.col("revision") > since) for frame in self.log if frame["revision"][-1] > since]
-        touched = pl.concat([empty(LOGGED), *rows]).group_by("series", "kind", "interval", "session").agg(
-            pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max()
-        )  # fmt: skip
-        touched = touched.filter(pl.col("series").is_in(self.series["series"].implode()))  # not of removed symbols
-        alive = named(touched, self.series).with_columns(pl.lit(value=False).alias("removed"))
-        gone = [{"symbol": s, "revision": r, "removed": True} for s, r in self.removals if r > since]
-        whole = pl.concat([alive.select(*CHANGES), pl.DataFrame(gone, schema=CHANGES)])
-        return whole.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
+        rows = [
+            part.filter(pl.col("revision") > since) for part in self.log if part.height and part["revision"][-1] > since
+        ]
+        return coalesced(pl.concat([empty(LOGGED), *rows])).filter(
+            pl.col("series").is_in(self.series["series"].implode())
+        )
 
     def sessions(self) -> pl.DataFrame:
         """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
@@ -465,13 +475,14 @@ class Snapshot:
         return self._stored({**QUALITY_VIEW, "revision": pl.Int64()}, self.quality_rows, None)
 
     def _stored(
-        self, columns: Schema, frames: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
+        self, columns: Schema, ledgers: Mapping[PanelKey, Ledger], symbols: Iterable[str] | None
     ) -> pl.DataFrame:
         series = None if symbols is None else self.series_of(symbols)
+        frames = [(key.interval, ledgers[key].frame) for key in sorted(ledgers, key=_key_order)]
         parts = [
-            named(f if series is None else f.filter(pl.col("series").is_in(series)), self.series)
-            .with_columns(pl.lit(str(k.interval)).alias("interval")).select(*columns)
-            for k, f in sorted(frames.items(), key=lambda item: _key_order(item[0]))
+            named(rows if series is None else rows.filter(pl.col("series").is_in(series)), self.series)
+            .with_columns(pl.lit(str(interval)).alias("interval")).select(*columns)
+            for interval, rows in frames
         ]  # fmt: skip
         return pl.concat(parts) if parts else empty(columns)
 
@@ -488,6 +499,13 @@ def _extent(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col("ts").cast(TS), pl.col("ts").dt.timestamp("ns").alias("ts_ns"))
+
+
+def coalesced(log: pl.DataFrame) -> pl.DataFrame:
+    """Entries of a log as one row per series, kind, interval and session."""
+    return log.group_by("series", "kind", "interval", "session").agg(
+        pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max()
+    )
 
 
 def layout(key: PanelKey) -> str:

@@ -7,7 +7,9 @@ sorted `Panel`; `SymbolSessionData` and its frames are views on it.
 1. `register_symbol_data` makes a symbol known, `remove_symbol` forgets it with everything it had.
 2. `append` is the one way in for raw rows: placed on the grid, deduplicated, counted, logged (`_place_and_insert`).
 3. `write_derived`, `set_gaps` and `set_quality` store what the runtime computed from them.
-4. `changes` says what was touched since a revision; consumers pull, the store calls nobody.
+4. `changes` says what was touched since a revision; consumers pull (`wait_for` blocks until there is something), the
+   store calls nobody.
+5. `together` makes several writes one: other threads see all of them at once, or none.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, get_args
 
@@ -25,6 +28,7 @@ from engine.calendars import SessionCalendar, calendar
 from engine.errors import CalendarError, ParameterError, SchemaError, UnknownSymbolError
 from engine.grid import GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
+from engine.ledger import Ledger
 from engine.panel import KEY, TICK_KEY, Upsert, lengthened, panel
 from engine.schema import (
     EARLIEST,
@@ -52,8 +56,10 @@ from engine.snapshot import (
     PanelKey,
     Snapshot,
     SymbolSessionData,
+    coalesced,
     layout,
 )
+from engine.tally import tally
 from engine.views import named
 
 MONTH = dt.timedelta(
@@ -61,6 +67,9 @@ MONTH = dt.timedelta(
 )  # the least an axis reaches beyond the data, so that weeks and months at its edges are whole
 PADDING = 2 * MONTH  # what it reaches when it is built, so that it is not built anew every day
 LOG_ROWS = 2_000_000  # changes older than this many (series, session) rows are forgotten
+RECENT_LOG_ROWS = 1 << 16  # at least so many entries tell exactly what was touched when
+LEDGERS = {"gaps": "gap_rows", "quality": "quality_rows"}
+LEDGER_ORDER = {"gaps": ("series", "ordinal", "slot"), "quality": ("series", "session")}
 
 
 DateRange = tuple[dt.date | None, dt.date | None]
@@ -90,15 +99,53 @@ class SessionData:
         as_of: dt.datetime | None = None,
         incomplete: Incomplete = "flag",
         calendars: Mapping[str, SessionCalendar] | None = None,
+        store_id: str | None = None,
     ) -> None:
         if incomplete not in get_args(Incomplete):
             raise ParameterError(f"incomplete: received {incomplete!r}; valid: {', '.join(get_args(Incomplete))}")
         _check_aware(as_of)
         self._lock = threading.RLock()
-        self._state = Snapshot(store_id=uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
+        self._news = threading.Condition()
+        self._shown = Snapshot(store_id=store_id or uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
+        self._draft: Snapshot | None = None
+        self._drafter = 0
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
         self._covered: dict[GridSpec, tuple[dt.date, dt.date]] = {}
+        self._base_keys: set[PanelKey] = set()
         self._next_series = 1
+
+    @property
+    def _state(self) -> Snapshot:
+        # Inside `together` its thread sees what it has written so far, all others what was there before.
+        draft = self._draft
+        return draft if draft is not None and self._drafter == threading.get_ident() else self._shown
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the writes inside one: other threads see all of them at once or, when something is raised, none."""
+        with self._lock:
+            if self._draft is not None:  # already inside one
+                yield
+                return
+            before = dict(self._covered)
+            self._drafter, self._draft = threading.get_ident(), self._shown
+            try:
+                yield
+                done = self._draft
+            except BaseException:
+                self._draft, self._covered = None, before
+                raise
+            self._shown, self._draft = done, None
+        self._tell()
+
+    def wait_for(self, revision: int, seconds: float | None = None) -> bool:
+        """Block until the store is past a revision, at most so long; whether it is."""
+        with self._news:
+            return self._news.wait_for(lambda: self._shown.revision > revision, seconds)
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
 
     @property
     def _symbols(self) -> Mapping[str, SymbolSessionData]:
@@ -130,10 +177,26 @@ class SessionData:
         """
         with self._lock:
             known = dict(self._state.symbols)
+            revision = self._state.revision + 1
+            registered: dict[str, int] = {}
             for one in symbols:
                 _check_reregistration(known.get(one.symbol), one)
+                if _asks_for_more(known.get(one.symbol), one):
+                    registered[one.symbol] = revision
                 known[one.symbol] = replace(one, _snapshot=None)
-            self._swap(symbols=known)
+                self._base_keys.add(one.base_key)
+            self._swap(
+                symbols=known,
+                registered={**self._state.registered, **registered},
+                revision=revision if registered else revision - 1,
+            )
+
+    def mark_loaded(self, symbols: Iterable[str]) -> None:
+        """Note that symbols have all they need; readers see them among `get_loaded_symbols` from now on."""
+        with self._lock:
+            known = self._state.symbols
+            done = {name: replace(known[name], is_loaded=True) for name in symbols if name in known}
+            self._swap(symbols={**known, **done})
 
     def remove_symbol(self, symbol: str) -> bool:
         """Forget a symbol and everything it had; False when it was not known."""
@@ -150,10 +213,12 @@ class SessionData:
                 series=state.series.filter(keep),
                 panels={key: held.without(gone) for key, held in state.panels.items()},
                 counts={key: frame.filter(keep) for key, frame in state.counts.items()},
-                gap_rows={key: frame.filter(keep) for key, frame in state.gap_rows.items()},
-                quality_rows={key: frame.filter(keep) for key, frame in state.quality_rows.items()},
+                gap_rows={key: ledger.without(gone) for key, ledger in state.gap_rows.items()},
+                quality_rows={key: ledger.without(gone) for key, ledger in state.quality_rows.items()},
                 left_out={key: frame.filter(keep) for key, frame in state.left_out.items()},
-                removals=(*state.removals, (symbol, revision)),
+                reach={key: frame.filter(keep) for key, frame in state.reach.items()},
+                registered={name: at for name, at in state.registered.items() if name != symbol},
+                removals=(*(one for one in state.removals if one[0] != symbol), (symbol, revision)),
             )
             return True
 
@@ -234,12 +299,10 @@ class SessionData:
         step = Interval.parse(interval) if interval is not None else None
         _check_kind(kind, step, provenance)
         whole = _stack(frames, kind, provenance)
-        with self._lock:
+        with self.together():
             groups = self._by_axis(whole, spec) if whole.height else []
-            # Every axis before the first row, so that one that cannot be had leaves nothing half written.
             for axis, part in groups:
                 self._cover(axis, part["ts"].cast(TS))
-                self._state.grid(axis, step or AXIS)
             done = [
                 self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates)
                 for axis, part in groups
@@ -304,13 +367,13 @@ class SessionData:
                 key, ordered(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")
             ).written.height
 
-    def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, scope: pl.DataFrame | None = None) -> None:
-        """Store the gaps of one interval: all of them, or those of the sessions in `scope` (`series, session`)."""
-        self._store_outcome("gaps", key, gaps, scope)
+    def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
+        """Store gaps of one interval: all of them, or instead of the stored rows in `replaced`."""
+        self._store_outcome("gaps", key, gaps, replaced)
 
-    def set_quality(self, key: PanelKey, quality: pl.DataFrame, scope: pl.DataFrame | None = None) -> None:
-        """Store the quality of one interval: all of it, or that of the sessions in `scope` (`series, session`)."""
-        self._store_outcome("quality", key, quality, scope)
+    def set_quality(self, key: PanelKey, quality: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
+        """Store quality of one interval: all of it, or instead of the stored rows in `replaced`."""
+        self._store_outcome("quality", key, quality, replaced)
 
     def changes(self, since: int) -> pl.DataFrame:
         """What was touched after revision `since`; see `Snapshot.changes`."""
@@ -353,8 +416,12 @@ class SessionData:
         return rows.filter(pl.col("series").is_in(self._state.series["series"].implode()))
 
     def _swap(self, **fields: object) -> None:
-        old = self._state
-        self._state = replace(old, **fields)  # type: ignore[arg-type]
+        new = replace(self._state, **fields)  # type: ignore[arg-type]
+        if self._draft is not None:
+            self._draft = new
+            return
+        self._shown = new
+        self._tell()
 
     def _by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
         """Rows with numbers for names, parted by the axis they live on."""
@@ -386,9 +453,7 @@ class SessionData:
             pl.col("first", "any_first").clip(dates[0]), pl.col("last", "any_last").clip(None, dates[1])
         )
         held = self._state.left_out.get(key, reach.clear())
-        ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
-        whole = pl.concat([held, reach]).group_by("series", maintain_order=True).agg(ends).select(reach.columns)
-        self._swap(left_out={**self._state.left_out, key: whole})
+        self._swap(left_out={**self._state.left_out, key: widened([held, reach])})
 
     def _cover(self, spec: GridSpec, stamps: pl.Series) -> None:
         """Make the axis reach well beyond the stamps; ordinals do not depend on how far it reaches."""
@@ -415,26 +480,49 @@ class SessionData:
             PANELS[shape], TICK_KEY if "seq" in PANELS[shape] else KEY, _values(shape)
         )
         done = held.upsert(rows)
-        changed = {"panels": {**state.panels, key: done.panel}}
-        if done.counts.height and key.origin == "source":  # deriving again repeats bars, the feed did not
-            total = pl.concat([state.counts[key], done.counts]) if key in state.counts else done.counts
-            changed["counts"] = {**state.counts, key: total.group_by("series", "session", maintain_order=True).sum()}  # type: ignore[dict-item]
-        if done.written.height:
-            self._swap(
-                revision=state.revision + 1,
-                **self._logged(
-                    key,
-                    key.kind,
-                    done.written.with_columns(pl.col("ts").alias("first_ts"), pl.col("ts").alias("last_ts")),
-                ),
-                **changed,
-            )
-        else:
-            self._swap(**changed)
+        changed: dict[str, object] = {"panels": {**state.panels, key: done.panel}}
+        counts = self._counted(key, done)
+        if counts.height:
+            total = pl.concat([state.counts[key], counts], how="diagonal") if key in state.counts else counts
+            changed["counts"] = {**state.counts, key: total.group_by("series", "session", maintain_order=True).sum()}
+        touched = done.written.select(
+            "series", "session", pl.col("ts").alias("first_ts"), pl.col("ts").alias("last_ts")
+        )
+        entries = [self._entry(key, key.kind, touched)] if touched.height else []
+        if key.origin == "source" and done.counts.height:  # also where every row repeats one
+            none = pl.lit(None, TS)
+            entries.append(self._entry(key, "counts", done.counts.with_columns(first_ts=none, last_ts=none)))
+        if touched.height and self._is_raw(key):
+            changed["reach"] = {**state.reach, key: self._reached(key, done.written)}
+        if entries:
+            changed |= {"revision": state.revision + 1, **self._log_with(pl.concat(entries))}
+        self._swap(**changed)
         return done
 
-    def _logged(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> dict[str, object]:
-        """The log with an entry for rows that hold `series, session, first_ts, last_ts`."""
+    def _is_raw(self, key: PanelKey) -> bool:
+        return key.origin == "source" or key in self._base_keys
+
+    def _counted(self, key: PanelKey, done: Upsert) -> pl.DataFrame:
+        """What rows that came and went add to the counts of their sessions."""
+        # Deriving again repeats bars, the feed did not.
+        counts = done.counts if key.origin == "source" else done.counts.clear()
+        if key.kind != "bars" or not self._is_raw(key):
+            return counts
+        chosen = self._state.grid(key.spec, key.interval or AXIS).due()["ordinal"]
+        come, gone = tally(done.written, chosen), tally(done.replaced, chosen)
+        gone = gone.select("series", "session", -pl.col(gone.columns[2:]))
+        counted = pl.concat([counts, come, gone], how="diagonal")
+        return counted.group_by("series", "session", maintain_order=True).sum() if counted.height else counts
+
+    def _reached(self, key: PanelKey, written: pl.DataFrame) -> pl.DataFrame:
+        """First and last session of each series, with those of rows that were written."""
+        chosen = self._state.grid(key.spec, key.interval or AXIS).due()["ordinal"].implode()
+        new = written.lazy().group_by("series").agg(spans(pl.col("ordinal").is_in(chosen))).collect()
+        held = self._state.reach.get(key)
+        return new if held is None else widened([held, new])
+
+    def _entry(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> pl.DataFrame:
+        """What the log notes of rows that hold `series, session, first_ts, last_ts`."""
         entry = touched.group_by("series", "session", maintain_order=True).agg(
             pl.col("first_ts").cast(TS).min(), pl.col("last_ts").cast(TS).max()
         )  # fmt: skip
@@ -443,28 +531,39 @@ class SessionData:
             pl.lit(None if key.interval is None else str(key.interval), pl.String).alias("interval"),
             pl.lit(self.revision + 1, pl.Int64).alias("revision"),
         )
-        log = lengthened(self._state.log, ordered(entry, LOGGED, "log"))
-        if sum(frame.height for frame in log) <= LOG_ROWS:
-            return {"log": log}
-        # By half, so that not every write trims; the newest revision stays, however long it is.
-        whole = pl.concat(log)
-        horizon = min(int(whole["revision"][-1 - LOG_ROWS // 2]), self.revision)
-        return {"log": (whole.filter(pl.col("revision") > horizon),), "horizon": horizon}
+        return ordered(entry, LOGGED, "log")
 
-    def _store_outcome(self, kind: str, key: PanelKey, rows: pl.DataFrame, scope: pl.DataFrame | None) -> None:
-        table = {"gaps": "gap_rows", "quality": "quality_rows"}[kind]
+    def _log_with(self, entry: pl.DataFrame) -> dict[str, object]:
+        """The log with one more entry: recent ones exact, older ones as one row per series, kind, interval and session."""
+        past, *recent = self._state.log or (entry.clear(),)
+        recent = list(lengthened(recent, entry))
+        rows = sum(part.height for part in recent)
+        if rows <= max(RECENT_LOG_ROWS, past.height):
+            return {"log": (past, *recent)}
+        # By half, so that whoever follows closely is still told exactly, and not every write does this.
+        whole = pl.concat(recent)
+        border = whole["revision"][rows // 2]
+        old = whole["revision"] < border
+        old = old if old.any() else whole["revision"] == border
+        past, kept = coalesced(pl.concat([past, whole.filter(old)])).sort("revision"), whole.filter(~old)
+        if past.height <= LOG_ROWS:
+            return {"log": (past, kept)}
+        horizon = int(past["revision"][past.height - LOG_ROWS // 2 - 1])
+        return {"log": (past.filter(pl.col("revision") > horizon), kept), "horizon": horizon}
+
+    def _store_outcome(self, kind: str, key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None) -> None:
         with self._lock:
-            tables: Mapping[PanelKey, pl.DataFrame] = getattr(self._state, table)
-            held = tables.get(key, rows.clear().with_columns(pl.lit(0, pl.Int64).alias("revision")))
-            rows = self._of_known(rows)
-            if scope is not None:
-                rest = held.join(scope, on=["series", "session"], how="anti", maintain_order="left")
-                rows = pl.concat([rest.drop("revision"), rows]).sort("series", "session", maintain_order=True)
-            rows = _dated(rows, held, self.revision + 1)
-            touched = _changed_sessions(held, rows)
-            changed: dict[str, object] = {table: {**tables, key: rows}}
-            if touched.height:
-                changed |= {"revision": self.revision + 1, **self._logged(key, kind, touched)}
+            state = self._state
+            ledgers: Mapping[PanelKey, Ledger] = getattr(state, LEDGERS[kind])
+            held = ledgers.get(key) or Ledger.empty(dict(rows.schema), LEDGER_ORDER[kind])
+            gone = held.frame if replaced is None else replaced
+            edited = held.edited(gone, self._of_known(rows), state.revision + 1)
+            changed: dict[str, object] = {LEDGERS[kind]: {**ledgers, key: edited.ledger}}
+            if edited.touched.height:
+                changed |= {
+                    "revision": state.revision + 1,
+                    **self._log_with(self._entry(key, kind, _spanned(edited.touched))),
+                }
             self._swap(**changed)
 
 
@@ -475,6 +574,12 @@ def spans(inside: pl.Expr) -> list[pl.Expr]:
         session.filter(inside).min().alias("first"), session.filter(inside).max().alias("last"),
         session.min().alias("any_first"), session.max().alias("any_last"),
     ]  # fmt: skip
+
+
+def widened(reaches: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Several reaches (`spans`) of series as one row each."""
+    ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
+    return pl.concat(reaches).group_by("series", maintain_order=True).agg(ends).select(reaches[0].columns)
 
 
 def _values(shape: str) -> tuple[str, ...]:
@@ -525,19 +630,11 @@ def _within(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
     return rows if last is None else rows.filter(pl.col("session") <= last)
 
 
-def _dated(rows: pl.DataFrame, held: pl.DataFrame, revision: int) -> pl.DataFrame:
-    """Rows with the `revision` that wrote them: the one they had when the same row was held before."""
-    known = rows.join(held, on=rows.columns, how="left", nulls_equal=True, maintain_order="left")
-    return known.with_columns(pl.col("revision").fill_null(revision))
-
-
-def _changed_sessions(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """`series, session, first_ts, last_ts` of the rows that only one of the two frames has."""
-    gone = old.join(new, on=new.columns, how="anti", nulls_equal=True)
-    come = new.join(old, on=new.columns, how="anti", nulls_equal=True)
-    span = [name if name in new.columns else None for name in ("gap_start", "gap_end")]
+def _spanned(touched: pl.DataFrame) -> pl.DataFrame:
+    """`series, session, first_ts, last_ts` of rows of gaps or quality."""
+    span = [name if name in touched.columns else None for name in ("gap_start", "gap_end")]
     first, last = (pl.lit(None, TS) if name is None else pl.col(name) for name in span)
-    return pl.concat([gone, come]).select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
+    return touched.select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
 
 
 def _check_kind(kind: str, step: Interval | None, provenance: str) -> None:
@@ -554,6 +651,14 @@ def _check_kind(kind: str, step: Interval | None, provenance: str) -> None:
 def _check_aware(as_of: dt.datetime | None) -> None:
     if as_of is not None and as_of.tzinfo is None:
         raise ParameterError(f"as_of: received {as_of}, which has no zone; valid: an aware datetime")
+
+
+def _asks_for_more(known: SymbolSessionData | None, new: SymbolSessionData) -> bool:
+    """Whether something has to be derived or judged for a symbol that was not before."""
+    if known is None:
+        return True
+    fields = ("derived_intervals", "price_types", "first_session", "last_session")
+    return any(getattr(known, name) != getattr(new, name) for name in fields)
 
 
 def _check_reregistration(known: SymbolSessionData | None, new: SymbolSessionData) -> None:

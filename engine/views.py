@@ -110,9 +110,14 @@ def bars_view(
     labels = grid.table.select("ordinal", "segment")
     shown = shown.join(labels, on="ordinal", how="left", maintain_order="left")
     final = pl.lit(value=True) if as_of is None else pl.col("ts_end") <= as_of
+    # All its slots may hold something before it is over, where they are made of ticks.
+    completeness = (
+        [(pl.col("complete") & final).alias("complete")]
+        if "complete" in shown.columns
+        else [pl.lit(None, BARS_VIEW[name]).alias(name) for name in ("n_base", "n_expected", "complete")]
+    )
     return shown.with_columns(
-        pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"),
-        *(pl.lit(None, BARS_VIEW[name]).alias(name) for name in ("n_base", "n_expected", "complete") if name not in shown.columns),
+        pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"), *completeness
     ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def fold(rows: list[dict], segments: list[Segment], base: int, step: int | str) 
             continue
         expected = sum(1 for s in within for a, _ in slots(s, base) if inside(a))
         volume = None if all(r["volume"] is None for r in held) else sum(r["volume"] or 0 for r in held)
-        covered = all(r["vwap"] is not None or r["volume"] == 0 for r in held)
+        covered = all(r["vwap"] is not None or not r["volume"] for r in held)
         notional = sum((r["vwap"] or 0) * (r["volume"] or 0) for r in held)
         trades = [r["trades"] for r in held if r["trades"] is not None]
         out.append({

@@ -23,7 +23,7 @@ RANKS = [
     {"calendar_files"},
     {"calendars"},
     {"grid"},
-    {"views", "panel"},
+    {"views", "panel", "tally", "ledger"},
     {"snapshot"},
     {"sources", "store", "derive", "quality"},
     {"export"},
@@ -45,7 +45,7 @@ DOORS = {
     "threading": {"store", "query"},
     "filelock": {"export"},
 }
-KERNELS = ("derive", "quality", "grid.py", "interval.py", "schema.py", "panel.py", "views.py")
+KERNELS = ("derive", "quality", "grid.py", "interval.py", "schema.py", "panel.py", "tally.py", "ledger.py", "views.py")
 WALL_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter"}
 NO_SUBJECT = {"utils", "helpers", "common", "core", "misc", "managers", "models"}
 

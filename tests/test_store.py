@@ -63,12 +63,12 @@ def test_append_bars_off_grid_and_out_of_session_are_kept_and_counted() -> None:
     assert (quality["off_grid"], quality["out_of_session"], quality["present"], quality["missing"]) == (1, 2, 2, 388)
 
 
-def test_append_same_rows_again_counts_duplicates_and_keeps_the_revision() -> None:
+def test_append_same_rows_again_counts_duplicates_and_writes_no_row() -> None:
     session = store("A")
     first = session.append(bars("A", [0, 1]), interval="1m")
     again = session.append(bars("A", [0, 1]), interval="1m")
     assert (first.written, again.written, again.duplicates, again.corrections) == (2, 0, 2, 0)
-    assert session.revision == first.revision
+    assert session.changes(first.revision)["kind"].to_list() == ["counts"]
 
 
 def test_append_other_values_corrects_and_rederives_like_a_rebuild() -> None:
@@ -108,7 +108,7 @@ def test_append_unknown_symbol_writes_nothing() -> None:
     with pytest.raises(UnknownSymbolError, match="B not registered"):
         session.append(pl.concat([bars("A", [0]), bars("B", [0])]), interval="1m")
     assert session.get_symbol_data("A").bars_base.height == 0
-    assert session.revision == 0
+    assert session.revision == 1  # the registration
 
 
 def test_append_frame_that_does_not_fit_says_which_column() -> None:
@@ -183,9 +183,10 @@ def test_changes_since_coalesces_per_session_and_tells_removals() -> None:
 
 def test_changes_behind_the_log_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.store.LOG_ROWS", 2)
+    monkeypatch.setattr("engine.store.RECENT_LOG_ROWS", 2)
     session = store("A")
-    for minute in range(6):
-        session.append(bars("A", [minute]), interval="1m")
+    for day in range(6):
+        session.append(bars("A", [day * 1440]), interval="1m")
     with pytest.raises(CursorExpiredError, match="full read"):
         session.changes(0)
     assert session.changes(session.revision - 1).height == 1

@@ -1,7 +1,7 @@
 """Coarser bars from finer ones, for a whole panel of series in one pass. Pure: frame in, frame out.
 
 1. `derive` asks `interval.plan` which folds yield all targets: each child from its ladder parent.
-2. `_carried` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
+2. `carried_rows` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
 3. `fold` maps every row to its window (`SessionGrid.windows`) and numbers the runs of (series, window);
    `group_by_dynamic` on the run number makes the windows (`_rows_per_window`), and each is reduced left to right
    (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
@@ -59,6 +59,7 @@ DERIVED: Mapping[str, pl.DataType] = {
     "n_base": pl.Int32(),
     "n_expected": pl.Int32(),
     "complete": pl.Boolean(),
+    "notional": pl.Float64(),
     "provenance": PROVENANCE,
 }
 
@@ -99,7 +100,7 @@ def derive(
     folds = plan(grid.interval, targets)
     rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
     check_sorted(rows)
-    levels = {grid.interval: _carried(rows)}
+    levels = {grid.interval: carried_rows(rows)}
     for above, child in folds:
         counts_rows = child <= judged_at(grid.interval, child, presence)
         levels[child] = fold(levels[above], grid.at(above), grid.at(child), counts_rows=counts_rows)
@@ -182,18 +183,33 @@ def _reduced(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.S
     return pl.select(pl.when(pl.lit(pl.Series(some))).then(pl.lit(made)).alias(values.name)).to_series()
 
 
-def _carried(rows: pl.DataFrame) -> pl.DataFrame:
+def carried_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Base bars as rows that can be folded: notional for vwap, a count of one for completeness."""
     known = [name for name in AMOUNTS if name in rows.columns and rows[name].null_count() < rows.height]
     carried = rows.select(*BASE, *(name for name in known if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
     if "vwap" in known and "volume" in known:
         notional = (rows["vwap"] * rows["volume"]).fill_null(0.0).alias("notional")
-        uncovered = (rows["vwap"].is_null() & (rows["volume"] != 0)).fill_null(value=True)
+        uncovered = (rows["vwap"].is_null() & (rows["volume"] != 0)).fill_null(value=False)
         carried = carried.with_columns(notional)
         if uncovered.any():
             carried = carried.with_columns(uncovered.cast(pl.Int32).alias("uncovered"))
     if "provenance" in rows.columns and (rows["provenance"] != PROVENANCES[0]).any():
         real = (rows["provenance"] != "synthetic").cast(pl.Int32)
         carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
+    return carried
+
+
+def recarried(bars: pl.DataFrame) -> pl.DataFrame:
+    """What `finished` made `DERIVED` of: derived bars as rows that a coarser interval is folded from."""
+    known = [name for name in ("volume", "size", "trades", "notional") if bars[name].null_count() < bars.height]
+    carried = bars.select(*BASE, *known, "n_base")
+    if "notional" in known:
+        uncovered = (bars["notional"].is_null() & (bars["volume"] != 0)).fill_null(value=False)
+        carried = carried.with_columns(pl.col("notional").fill_null(0.0))
+        if uncovered.any():
+            carried = carried.with_columns(uncovered.cast(pl.Int32).alias("uncovered"))
+    if (bars["provenance"] != PROVENANCES[0]).any():
+        carried = carried.with_columns(bars["provenance"].to_physical().alias("provenance"))
     return carried
 
 
@@ -205,7 +221,7 @@ def finished(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl
         grid.slots_in(carried, judge) if judge.interval < grid.interval else pl.lit(1, pl.Int32).alias("n_expected")
     )
     frame = carried.with_columns(session, *stamps, expected, _vwap(carried)).with_columns(
-        (pl.col("n_base") >= pl.col("n_expected")).alias("complete"), _provenance(carried)
+        (pl.col("n_base") >= pl.col("n_expected")).alias("complete"), _notional(carried), _provenance(carried)
     )
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in AMOUNTS.items() if name not in frame.columns]
     return ordered(frame.with_columns(absent), DERIVED, "derived bars")
@@ -216,6 +232,12 @@ def _vwap(carried: pl.DataFrame) -> pl.Expr:
         return pl.lit(None, pl.Float64).alias("vwap")
     covered = (pl.col("uncovered") == 0) if "uncovered" in carried.columns else pl.lit(value=True)
     return pl.when(covered & (pl.col("volume") > 0)).then(pl.col("notional") / pl.col("volume")).alias("vwap")
+
+
+def _notional(carried: pl.DataFrame) -> pl.Expr:
+    # Kept for coarser bars, and only where there is a vwap, so that it does not depend on which series are beside.
+    held = pl.col("notional") if "notional" in carried.columns else pl.lit(None, pl.Float64)
+    return pl.when(pl.col("vwap").is_not_null()).then(held).alias("notional")
 
 
 def _provenance(carried: pl.DataFrame) -> pl.Expr:

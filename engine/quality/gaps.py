@@ -2,8 +2,8 @@
 
 1. `expected` lists the segments each series should have: its lifetime, cut at what is due by now.
 2. `runs` cuts the present rows wherever the slot does not follow the one before: the only full pass.
-3. `find_gaps` reads leading, inner and trailing gaps from the ends of those runs, and whole segments from
-   what was expected and has no run.
+3. `find_gaps` reads gaps from the ends of those runs, and whole segments from what was expected and has no run;
+   `positioned` says where in its session each lies.
 
 Law: the sum of `bar_count` over the gaps of a series and session is its number of missing slots.
 """
@@ -97,7 +97,7 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     Parameters
     ----------
     wanted : DataFrame
-        From `expected`.
+        From `expected`; with a column `low` (Int32), only slots from there on are looked at.
     present : DataFrame
         From `runs`; rows of segments or slots that are not wanted are ignored.
     grid : SessionGrid
@@ -106,52 +106,81 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     Returns
     -------
     DataFrame
-        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is `session` where the
-        series has no present slot in the whole session; a segment absent from a session that has others is
-        leading, inner or trailing by where it lies among them.
+        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is as `positioned` says.
+    """
+    missing = _missing(wanted, present)
+    start = grid.starts(missing["ordinal"], missing["slot"]).alias("gap_start")
+    end = grid.ends(missing["ordinal"], missing["slot"] + missing["bar_count"] - 1).alias("gap_end")
+    untried = [pl.lit(value, GAPS[name]).alias(name) for name, value in _UNTRIED.items()]
+    gaps = positioned(missing.with_columns(start, end, *untried), wanted)
+    return gaps.select(pl.col(name).cast(dtype) for name, dtype in GAPS.items())
+
+
+def positioned(gaps: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """All gaps of some sessions with their `position`, in the same order.
+
+    `leading` and `trailing` gaps touch the open or the end of what is due of their segment, `inner` ones neither;
+    `session` is a segment of a session that holds no present slot, and a segment absent from a session that has
+    others is leading, inner or trailing by where it lies among them.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        `series, ordinal, session, slot, bar_count`: all that these sessions have.
+    wanted : DataFrame
+        From `expected`: all segments of these sessions.
     """
     key = ["series", "ordinal"]
-    held = present.join(wanted, on=key, how="inner", maintain_order="left").filter(pl.col("first") < pl.col("slots"))
-    held = held.with_columns(pl.min_horizontal("last", pl.col("slots") - 1).alias("last"))
-    # Runs are in order, so a neighbour tells what a window function would, at a tenth of its cost.
-    continues = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in key).fill_null(value=False)
-    held = held.with_columns(pl.when(continues).then(pl.col("last").shift(1)).alias("follows"))
-    before = held.select(*key, "session", "segment", pl.col("follows").fill_null(-1).alias("from"), pl.col("first").alias("to"),
-                         pl.when(pl.col("follows").is_null()).then(pl.lit("leading")).otherwise(pl.lit("inner")).alias("position"))  # fmt: skip
-    after = held.filter(~continues.shift(-1, fill_value=False)).select(
-        *key, "session", "segment", pl.col("last").alias("from"), pl.col("slots").alias("to"),
-        pl.lit("trailing").alias("position"),
+    sized = gaps.drop("position", strict=False).join(
+        wanted.select(*key, "slots"), on=key, how="left", maintain_order="left"
+    )
+    is_whole = pl.col("bar_count") == pl.col("slots")
+    if not sized.select(is_whole.any()).item():
+        return sized.with_columns(_within_segment().alias("position")).drop("slots")
+    gone = sized.filter(is_whole).select(key)
+    alive = (
+        wanted.join(gone, on=key, how="anti").group_by("series", "session")
+        .agg(pl.col("ordinal").min().alias("first_alive"), pl.col("ordinal").max().alias("last_alive"))
     )  # fmt: skip
-    gone = _absent(wanted, held)
-    gaps = (
-        pl.concat([before, after, gone])
-        .with_columns(
-            (pl.col("to") - pl.col("from") - 1).cast(pl.Int32).alias("bar_count"),
-            (pl.col("from") + 1).cast(pl.Int32).alias("slot"),
-        )
-        .filter(pl.col("bar_count") > 0)
-        .sort(*key, "slot")
-    )
-    start = grid.starts(gaps["ordinal"], gaps["slot"]).alias("gap_start")
-    end = grid.ends(gaps["ordinal"], gaps["slot"] + gaps["bar_count"] - 1).alias("gap_end")
-    untried = [pl.lit(value, GAPS[name]).alias(name) for name, value in _UNTRIED.items()]
-    return gaps.with_columns(start, end, *untried).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items())
-
-
-def _absent(wanted: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    gone = wanted.join(
-        held.select("series", "ordinal").unique(), on=["series", "ordinal"], how="anti", maintain_order="left"
-    )
-    alive = held.group_by("series", "session").agg(
-        pl.col("ordinal").min().alias("first_alive"), pl.col("ordinal").max().alias("last_alive")
-    )
-    position = (
+    beside = sized.join(alive, on=["series", "session"], how="left", maintain_order="left")
+    among = (
         pl.when(pl.col("first_alive").is_null()).then(pl.lit("session"))
         .when(pl.col("ordinal") < pl.col("first_alive")).then(pl.lit("leading"))
         .when(pl.col("ordinal") > pl.col("last_alive")).then(pl.lit("trailing"))
         .otherwise(pl.lit("inner"))
     )  # fmt: skip
-    return gone.join(alive, on=["series", "session"], how="left", maintain_order="left").select(
-        "series", "ordinal", "session", "segment", pl.lit(-1, pl.Int32).alias("from"), pl.col("slots").alias("to"),
-        position.alias("position"),
+    position = pl.when(is_whole).then(among).otherwise(_within_segment()).alias("position")
+    return beside.with_columns(position).drop("slots", "first_alive", "last_alive")
+
+
+def _within_segment() -> pl.Expr:
+    return (
+        pl.when(pl.col("slot") == 0).then(pl.lit("leading"))
+        .when(pl.col("slot") + pl.col("bar_count") == pl.col("slots")).then(pl.lit("trailing"))
+        .otherwise(pl.lit("inner"))
     )  # fmt: skip
+
+
+def _missing(wanted: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
+    """`series, ordinal, session, segment, slot, bar_count` of each run of missing slots, sorted."""
+    key = ["series", "ordinal"]
+    if "low" not in wanted.columns:
+        wanted = wanted.with_columns(pl.lit(0, pl.Int32).alias("low"))
+    held = present.join(wanted, on=key, how="inner", maintain_order="left")
+    held = held.filter((pl.col("first") < pl.col("slots")) & (pl.col("last") >= pl.col("low")))
+    held = held.with_columns(pl.min_horizontal("last", pl.col("slots") - 1).alias("last"))
+    # Runs are in order, so a neighbour tells what a window function would, at a tenth of its cost.
+    continues = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in key).fill_null(value=False)
+    held = held.with_columns(pl.when(continues).then(pl.col("last").shift(1) + 1).otherwise("low").alias("from"))
+    about = [*key, "session", "segment"]
+    before = held.select(*about, "from", pl.col("first").alias("to"))
+    after = held.filter(~continues.shift(-1, fill_value=False)).select(
+        *about, (pl.col("last") + 1).alias("from"), pl.col("slots").alias("to")
+    )
+    gone = wanted.join(held.select(key).unique(), on=key, how="anti").select(
+        *about, pl.col("low").alias("from"), pl.col("slots").alias("to")
+    )
+    missing = pl.concat([before, after, gone]).with_columns(
+        pl.col("from").cast(pl.Int32).alias("slot"), (pl.col("to") - pl.col("from")).cast(pl.Int32).alias("bar_count")
+    )
+    return missing.filter(pl.col("bar_count") > 0).select(*about, "slot", "bar_count").sort(*key, "slot")

@@ -35,7 +35,7 @@ def score(
     gaps : DataFrame
         From `gaps.find_gaps` on the same expectation.
     counts : DataFrame
-        `series, session` and any of `COUNTED` (Int64): what was counted at the door or by `tally`. Sessions
+        `series, session` and any of `COUNTED` (Int64): what was counted at the door (`engine.tally`). Sessions
         in which nothing was expected are listed with null quality.
     coverage : DataFrame, optional
         `series, session, slot_coverage` (0-1) of a derived interval.
@@ -60,35 +60,6 @@ def score(
         frame = frame.with_columns(pl.lit(None, pl.Float64).alias("slot_coverage"))
     rate = pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")
     return frame.with_columns(rate).select(pl.col(n).cast(t) for n, t in QUALITY.items()).sort(KEY)
-
-
-def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
-    """What stands out in the rows themselves, per series and session.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        `series, session, ordinal, slot, volume, provenance` of stored base bars.
-    chosen : Series of Int32
-        Ordinals of the chosen segments.
-
-    Returns
-    -------
-    DataFrame of `series, session, off_grid, out_of_session, backfilled, zero_volume` (Int64)
-        Off-grid and out-of-session rows; backfilled and zero-volume ones among those in their slot.
-    """
-    placed = pl.col("slot").is_not_null()
-    in_segment = pl.col("ordinal").is_in(chosen.implode()).fill_null(value=False)
-    odd = {
-        "off_grid": ~placed & in_segment,
-        "out_of_session": ~placed & ~in_segment,
-        "backfilled": placed & (pl.col("provenance") == "backfill"),
-        "zero_volume": placed & (pl.col("volume") == 0).fill_null(value=False),
-    }
-    noted = rows.lazy().filter(pl.any_horizontal(list(odd.values())))
-    return (
-        noted.group_by(KEY).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(KEY).collect()
-    )
 
 
 def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:

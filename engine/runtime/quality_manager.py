@@ -1,25 +1,44 @@
-"""Gaps and quality of a store: found by the kernels, stored beside the rows they speak of."""
+"""Gaps and quality of a store: found by the kernels, stored beside the rows they speak of.
+
+1. `DataQualityManager.step` asks the store what was touched, what has become due, and whose lifetime has changed
+   (`_affected`), and has each level of each cohort judge just that (`levels.Level.refresh`).
+2. Symbols that are new are judged whole (`_judge_whole`).
+3. `step` may be throttled: within `every` of the last one nothing is done, unless it is forced.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import polars as pl
 
 from engine.derive.bars import PRESENCE, judged_at
-from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import period_coverage, score, slot_coverage, tally
-from engine.runtime.processor import Cohort, base_rows, cohorts
-from engine.schema import Kind
+from engine.ledger import Ledger
+from engine.quality.gaps import GAPS
+from engine.quality.score import QUALITY, score
+from engine.runtime.levels import SERIES_SESSION, Affected, Judged, Level
+from engine.runtime.processor import RAW_KINDS, Cohort, Cohorts, asking
 from engine.snapshot import PanelKey, Snapshot
-from engine.store import DateRange, SessionData, spans
+from engine.store import LEDGER_ORDER, DateRange, SessionData
 
-RAW_KINDS: tuple[Kind, ...] = ("ticks", "quotes")
+LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
+NO_COUNTS = {"series": pl.Int32(), "session": pl.Date()}
 
 
-def assess_session(session: SessionData, dates: DateRange = (None, None), *, presence: Interval = PRESENCE) -> None:
-    """Find and store gaps and quality of every series, at its base and each derived interval.
+@dataclass(frozen=True)
+class _Before:
+    """What the last step saw: the store's revision, its as-of time, and the lifetimes by cohort."""
+
+    revision: int
+    as_of: dt.datetime | None
+    alive: Mapping[tuple[object, ...], pl.DataFrame]
+
+
+class DataQualityManager:
+    """Keeps gaps and quality of a store in step with its rows. It knows no symbol: the store does.
 
     Parameters
     ----------
@@ -29,138 +48,223 @@ def assess_session(session: SessionData, dates: DateRange = (None, None), *, pre
         First and last trade date to judge, both included; each symbol is judged within its lifetime.
     presence : Interval
         Where a base is finer than this, the slot coverage of derived intervals counts slots of this length.
+    every : timedelta
+        How much as-of time passes between two steps that are not forced.
     """
-    snapshot = session.snapshot()
-    for cohort in cohorts(snapshot):
-        if cohort.key.spec not in snapshot.axes:
-            continue
-        rows = base_rows(snapshot, cohort)
-        alive = lifetimes(snapshot, cohort, rows, dates)
-        if alive.height:
-            _assess(session, snapshot, cohort, rows, alive, presence)
+
+    def __init__(
+        self,
+        session: SessionData,
+        dates: DateRange = (None, None),
+        *,
+        presence: Interval = PRESENCE,
+        every: dt.timedelta = dt.timedelta(0),
+    ) -> None:
+        self._session = session
+        self._dates = dates
+        self._presence = presence
+        self._every = every
+        self._cohorts = Cohorts()
+        self._before = _Before(0, None, {})
+        self._unasked: dict[PanelKey, Ledger] = {}
+
+    def step(self, *, force: bool = False) -> bool:
+        """Judge what was touched or has become due since the last step; False when it was too early for that."""
+        with self._session.together():
+            snapshot = self._session.snapshot()
+            if not force and self._is_early(snapshot.as_of):
+                return False
+            whole = None if self._went_back(snapshot.as_of) else asking(snapshot, self._before.revision)
+            touched = pl.DataFrame() if whole is None else snapshot.touched(self._before.revision)
+            alive: dict[tuple[object, ...], pl.DataFrame] = {}
+            for cohort in self._cohorts.of(snapshot):
+                if cohort.key.spec in snapshot.axes:
+                    alive[cohort.kind] = lifetimes(snapshot, cohort, self._dates)
+                    self._judge(snapshot, cohort, alive[cohort.kind], whole, touched)
+            self._before = _Before(self._session.revision, snapshot.as_of, alive)
+            return True
+
+    def _is_early(self, as_of: dt.datetime | None) -> bool:
+        was = self._before.as_of
+        return was is not None and as_of is not None and was <= as_of < was + self._every
+
+    def _went_back(self, as_of: dt.datetime | None) -> bool:
+        was = self._before.as_of
+        return as_of is not None and (was is None or as_of < was)
+
+    def _judge(
+        self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, whole: frozenset[str] | None, touched: pl.DataFrame
+    ) -> None:  # fmt: skip
+        before = self._before.alive.get(cohort.kind)
+        if whole is None or before is None:
+            self._judge_whole(snapshot, cohort, alive)
+            return
+        new = alive.join(before, on="series", how="anti", maintain_order="left")
+        again = snapshot.series_of(whole & set(cohort.symbols)) if whole else []
+        fully = pl.col("series").is_in([*new["series"], *again])
+        if new.height or again:
+            self._judge_whole(snapshot, cohort, alive.filter(fully))
+            alive, before = alive.filter(~fully), before.filter(~fully)
+        self._judge_affected(
+            snapshot, cohort, alive, _affected(snapshot, cohort, alive, before, self._before.as_of, touched)
+        )
+
+    def _judge_whole(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame) -> None:
+        if alive.is_empty():
+            return
+        ours = alive["series"].to_list()
+        counts = self._counts(snapshot, cohort).filter(pl.col("series").is_in(ours))
+        base, judged = self._level(snapshot, cohort, cohort.base), {}
+        for interval in _in_order(cohort, self._presence):
+            level = self._level(snapshot, cohort, interval)
+            judged[interval] = one = level.whole(snapshot, alive)
+            held = self._held(snapshot, level)
+            self._keep(level, one.gaps, held.frame.filter(pl.col("series").is_in(ours)))
+            if level.base is None:
+                quality = self._scored(snapshot, cohort, level, judged, counts if level.key == base.key else None)
+                stored = _stored_quality(snapshot, level)
+                self._session.set_quality(level.key, quality, stored.frame.filter(pl.col("series").is_in(ours)))
+
+    def _judge_affected(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, affected: Affected) -> None:
+        if affected.sessions.is_empty():
+            return
+        counts = self._counts(snapshot, cohort).join(affected.sessions, on=SERIES_SESSION, how="semi")
+        judged: dict[Interval, Judged] = {}
+        for interval in _in_order(cohort, self._presence):
+            level = self._level(snapshot, cohort, interval)
+            here = affected._replace(touched=_touched(level, affected, cohort))
+            judged[interval], gone, come = level.refresh(
+                snapshot, self._held(snapshot, level), here, alive, self._before.as_of
+            )
+            self._keep(level, come, gone)
+            if level.base is None:
+                quality = self._scored(snapshot, cohort, level, judged, counts if level.key == cohort.key else None)
+                stored = _stored_quality(snapshot, level)
+                self._session.set_quality(level.key, quality, stored.of_sessions(level.sessions_of(affected.sessions)))
+
+    def _scored(
+        self, snapshot: Snapshot, cohort: Cohort, level: Level, judged: Mapping[Interval, Judged], counts: pl.DataFrame | None
+    ) -> pl.DataFrame:  # fmt: skip
+        one = judged[level.interval]
+        if counts is not None:
+            return score(one.wanted, one.gaps, counts)
+        judge = judged_at(cohort.base, level.interval, self._presence)
+        judge_grid = snapshot.grid(cohort.key.spec, judge)
+        coverage = level.coverage(snapshot, one.wanted, judged.get(judge, one), judge_grid)
+        return score(one.wanted, one.gaps, pl.DataFrame(schema=NO_COUNTS), coverage)
+
+    def _level(self, snapshot: Snapshot, cohort: Cohort, interval: Interval) -> Level:
+        grid = snapshot.grid(cohort.key.spec, interval)
+        asked = interval == cohort.base or interval in cohort.intervals
+        return Level(cohort.of(interval), grid, None if asked else cohort.key)
+
+    def _held(self, snapshot: Snapshot, level: Level) -> Ledger:
+        ledgers = snapshot.gap_rows if level.base is None else self._unasked
+        return ledgers.get(level.key) or Ledger.empty(GAPS, LEDGER_ORDER["gaps"])
+
+    def _keep(self, level: Level, gaps: pl.DataFrame, replaced: pl.DataFrame) -> None:
+        if level.base is None:
+            self._session.set_gaps(level.key, gaps, replaced)
+            return
+        held = self._unasked.get(level.key) or Ledger.empty(GAPS, LEDGER_ORDER["gaps"])
+        self._unasked[level.key] = held.edited(replaced, gaps, 0).ledger
+
+    def _counts(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
+        return snapshot.counts.get(cohort.key, pl.DataFrame(schema=NO_COUNTS))
 
 
-def lifetimes(snapshot: Snapshot, cohort: Cohort, rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
+def assess_session(session: SessionData, dates: DateRange = (None, None), *, presence: Interval = PRESENCE) -> None:
+    """Find and store gaps and quality of every series, at its base and each derived interval.
+
+    As one step of a `DataQualityManager` that has seen nothing before.
+    """
+    DataQualityManager(session, dates, presence=presence).step(force=True)
+
+
+def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFrame:
     """First and last session of each series that has base bars: its symbol's, whatever kind its rows are of.
 
     Rows that were left out because of their date count too: a symbol that traded before and after the dates that were
     asked for lived through them, also where it has no row in them. Rows outside the chosen segments do not stretch a
     lifetime (a last quote stamped 20:00 lies in the next session's overnight segment), unless a symbol has no others.
+    A session that runs is one of every loaded symbol's.
 
     Returns
     -------
     DataFrame of `series` (Int32), `first`, `last` (Date), sorted by series
     """
-    spec = cohort.key.spec
-    raw = [PanelKey(kind, None, "source", spec) for kind in RAW_KINDS]
-    reach = [_span(snapshot, cohort.key, rows), *(_span(snapshot, key, snapshot.rows_of(key)) for key in raw)]
-    reach += [snapshot.left_out[key].lazy() for key in (cohort.key, *raw) if key in snapshot.left_out]
+    keys = [cohort.key, *(cohort.raw(kind) for kind in RAW_KINDS)]
+    reach = [known[key] for known in (snapshot.reach, snapshot.left_out) for key in keys if key in known]
+    if not reach:
+        return pl.DataFrame(schema=LIFETIME)
     by_symbol = (
-        pl.concat(reach).collect().join(snapshot.series, on="series").group_by("symbol")
+        pl.concat(reach).join(snapshot.series, on="series").group_by("symbol")
         .agg(pl.coalesce(pl.col("first").min(), pl.col("any_first").min()).alias("first"),
              pl.coalesce(pl.col("last").max(), pl.col("any_last").max()).alias("last"))
     )  # fmt: skip
+    running = snapshot.session_date if snapshot.session_active else None
     known = pl.DataFrame(
-        [(s, snapshot.symbols[s].first_session, snapshot.symbols[s].last_session) for s in cohort.symbols],
-        schema={"symbol": pl.String, "given_first": pl.Date, "given_last": pl.Date},
+        [(s, one.first_session, one.last_session, running if one.is_loaded else None)
+         for s, one in ((s, snapshot.symbols[s]) for s in cohort.symbols)],
+        schema={"symbol": pl.String, "given_first": pl.Date, "given_last": pl.Date, "running": pl.Date},
         orient="row",
-    )
+    )  # fmt: skip
     first = pl.max_horizontal(pl.coalesce("given_first", "first"), pl.lit(dates[0], pl.Date))
-    last = pl.min_horizontal(pl.coalesce("given_last", "last"), pl.lit(dates[1], pl.Date))
-    theirs = snapshot.series.filter(pl.col("symbol").is_in(cohort.symbols))
+    last = pl.min_horizontal(pl.coalesce("given_last", pl.max_horizontal("last", "running")), pl.lit(dates[1], pl.Date))
     of_bars = [
-        rows["series"],
-        *(snapshot.left_out[key]["series"] for key in _keys_of_bars(cohort) if key in snapshot.left_out),
-    ]
-    ours = theirs.filter(pl.col("series").is_in(pl.concat(of_bars).unique().implode()))
+        held[key]["series"]
+        for held, of in ((snapshot.reach, (cohort.key,)), (snapshot.left_out, _keys_of_bars(cohort)))
+        for key in of if key in held
+    ]  # fmt: skip
+    if not of_bars:
+        return pl.DataFrame(schema=LIFETIME)
+    ours = snapshot.series.filter(pl.col("series").is_in(pl.concat(of_bars).unique().implode()))
     return (
-        ours.join(by_symbol, on="symbol").join(known, on="symbol")
+        ours.join(known, on="symbol").join(by_symbol, on="symbol")
         .select("series", first.alias("first"), last.alias("last")).sort("series")
     )  # fmt: skip
 
 
 def _keys_of_bars(cohort: Cohort) -> tuple[PanelKey, ...]:
     # Trades have the number of the bars that are made of them; quotes one of their own.
-    trades = PanelKey("ticks", None, "source", cohort.key.spec)
-    return (cohort.key, trades) if cohort.key.origin == "derived" else (cohort.key,)
+    return (cohort.key, cohort.raw("ticks")) if cohort.key.origin == "derived" else (cohort.key,)
 
 
-def _span(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.LazyFrame:
-    chosen = snapshot.grid(key.spec, key.interval or PRESENCE).due()["ordinal"].implode()
-    return rows.lazy().group_by("series").agg(spans(pl.col("ordinal").is_in(chosen)))
+def _in_order(cohort: Cohort, presence: Interval) -> list[Interval]:
+    """The intervals that are judged, and those whose slots completeness counts, finest first."""
+    judges = {judged_at(cohort.base, interval, presence) for interval in cohort.intervals if interval.is_intraday}
+    return sorted({cohort.base, *cohort.intervals, *judges})
 
 
-def _assess(
-    session: SessionData,
-    snapshot: Snapshot,
-    cohort: Cohort,
-    rows: pl.DataFrame,
-    alive: pl.DataFrame,
-    presence: Interval,
-) -> None:
-    base = cohort.key.interval or PRESENCE
-    grid = snapshot.grid(cohort.key.spec, base)
-    synthetic = rows["provenance"] == "synthetic"
-    placed = rows.filter(~synthetic) if synthetic.any() else rows
-    placed = placed.select("series", "ordinal", "slot")
-    placed = placed.filter(pl.col("slot").is_not_null()) if placed["slot"].null_count() else placed
-    wanted = expected(alive, grid, snapshot.as_of)
-    gaps = find_gaps(wanted, runs(placed), grid)
-    counts = tally(rows, grid.due()["ordinal"]).join(
-        _door_counts(snapshot, cohort), on=["series", "session"], how="full", coalesce=True
-    )  # fmt: skip
-    scope = alive.select("series")
-    _store(session, cohort.key, gaps, score(wanted, gaps, counts), scope)
-    judged = {base: (wanted, gaps)}
-    for interval in cohort.intervals:
-        judge = judged_at(base, interval, presence)
-        if judge not in judged:
-            judged[judge] = _gaps_at(snapshot, placed, grid, grid.at(judge), alive)
-        _assess_derived(session, snapshot, cohort, interval, grid.at(judge), judged[judge], alive)
-
-
-def _assess_derived(
-    session: SessionData, snapshot: Snapshot, cohort: Cohort, interval: Interval, judge: SessionGrid,
-    judged: tuple[pl.DataFrame, pl.DataFrame], alive: pl.DataFrame,
-) -> None:  # fmt: skip
-    grid = snapshot.grid(cohort.key.spec, interval)
-    key = PanelKey("bars", interval, "derived", cohort.key.spec)
-    bars = snapshot.rows_of(key, None).select("series", "ordinal", "slot", "n_base")
-    bars = bars if (bars["n_base"] > 0).all() else bars.filter(pl.col("n_base") > 0)  # not of synthetic rows alone
-    wanted = expected(alive, grid, snapshot.as_of)
-    gaps = find_gaps(wanted, runs(bars), grid)
-    if interval.is_intraday:
-        coverage = slot_coverage(*judged)
-    else:
-        slots = grid.slots_in(wanted.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), judge)
-        coverage = period_coverage(wanted, slots, bars.select("series", "ordinal", "n_base"))
-    none = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date})
-    _store(session, key, gaps, score(wanted, gaps, none, coverage), alive.select("series"))
-
-
-def _gaps_at(
-    snapshot: Snapshot, placed: pl.DataFrame, grid: SessionGrid, coarser: SessionGrid, alive: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Expectation and gaps of a coarser interval in which one base row makes a slot present."""
-    windows = placed.select("series").with_columns(grid.windows(placed, coarser))
-    key = windows.select(pl.struct("series", "ordinal", "slot").rle_id())["series"].to_numpy()
-    first = np.flatnonzero(np.diff(key, prepend=-1))
-    wanted = expected(alive, coarser, snapshot.as_of)
-    return wanted, find_gaps(wanted, runs(windows[first]), coarser)
-
-
-def _door_counts(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    none = pl.DataFrame(
-        schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
+def _affected(
+    snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, before: pl.DataFrame, was: dt.datetime | None, touched: pl.DataFrame
+) -> Affected:  # fmt: skip
+    ours = touched.filter((pl.col("kind") == "bars") & pl.col("series").is_in(alive["series"].implode()))
+    ours = ours.filter(pl.col("interval").is_in([str(i) for i in (cohort.base, *cohort.intervals)]))
+    rows = ours.select("series", "session", "first_ts", "interval")
+    grid = snapshot.grid(cohort.key.spec, cohort.base)
+    now, then = grid.due(snapshot.as_of), grid.due(was)
+    moved = now.filter(now["slots"] != then["slots"])["session"].unique()
+    running = alive.join(moved.to_frame(), how="cross").filter(pl.col("session").is_between("first", "last"))
+    changed = alive.join(before, on="series", suffix=":was").filter(
+        (pl.col("first") != pl.col("first:was")) | (pl.col("last") != pl.col("last:was"))
     )
-    return snapshot.counts.get(cohort.key, none).filter(pl.col("series").is_in(snapshot.series_of(cohort.symbols)))
+    sessions = grid.table.select("session").unique().join(changed, how="cross")
+    lives = pl.col("session").is_between("first", "last")
+    lived = pl.col("session").is_between("first:was", "last:was")
+    fresh = sessions.filter(lives & ~lived).select(SERIES_SESSION)
+    past = sessions.filter(lived & ~lives).select(SERIES_SESSION)
+    counted = pl.col("kind").is_in(["bars", "counts"]) & (pl.col("interval") == str(cohort.base))
+    of_base = touched.filter(counted & pl.col("series").is_in(alive["series"].implode()))
+    every = pl.concat([of_base.select(SERIES_SESSION), running.select(SERIES_SESSION), fresh, past])
+    return Affected(every.unique().sort(SERIES_SESSION), rows, fresh)
 
 
-def _store(session: SessionData, key: PanelKey, gaps: pl.DataFrame, quality: pl.DataFrame, scope: pl.DataFrame) -> None:
-    """Replace what is stored for these series, and leave other cohorts of the panel alone."""
-    snapshot = session.snapshot()
-    held = [frames[key] for frames in (snapshot.gap_rows, snapshot.quality_rows) if key in frames]
-    sessions = pl.concat([one.select("series", "session") for one in (gaps, quality, *held)]).unique()
-    mine = sessions.join(scope, on="series", how="semi")
-    session.set_gaps(key, gaps, mine)
-    session.set_quality(key, quality, mine)
+def _stored_quality(snapshot: Snapshot, level: Level) -> Ledger:
+    return snapshot.quality_rows.get(level.key) or Ledger.empty(QUALITY, LEDGER_ORDER["quality"])
+
+
+def _touched(level: Level, affected: Affected, cohort: Cohort) -> pl.DataFrame:
+    # What fills a level that is no panel of its own are base rows.
+    interval = level.interval if level.base is None else cohort.base
+    return affected.touched.filter(pl.col("interval") == str(interval)).drop("interval")
