@@ -86,7 +86,8 @@ class SymbolSessionData:
 
     The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
     one another and never change. `price_type` is the one that calls mean which name none; `price_types` narrows what is
-    made of ticks and quotes (empty: `last`, `bid`, `ask` and `mid`).
+    made of ticks and quotes (empty: `last`, `bid`, `ask` and `mid`). `history_sessions` is how many sessions before the
+    current one are its history (0: all that are there), `indicators` are pairs of definition and interval.
     """
 
     symbol: str
@@ -105,6 +106,9 @@ class SymbolSessionData:
     adjustment: str = "raw"
     first_session: dt.date | None = None
     last_session: dt.date | None = None
+    history_sessions: int = 0
+    indicators: tuple[tuple[str, str], ...] = ()
+    synthetic_quotes: bool = False
     _snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -201,9 +205,32 @@ class SymbolSessionData:
 
     @property
     def historical_bars(self) -> dict[str, dict[dt.date, pl.DataFrame]]:
-        """Bars of sessions before the current one: interval -> trade date -> frame."""
+        """Bars of sessions before the current one, the last `history_sessions` of them: interval -> trade date -> frame."""
         current = self._bound.session_date
-        return {i: _by_session(self.bars(i), current) for i in (self.base_interval, *self.derived_intervals)}
+        return {
+            i: _by_session(self.bars(i), current, self.history_sessions)
+            for i in (self.base_interval, *self.derived_intervals)
+        }
+
+    @property
+    def latest_quote(self) -> dict[str, object] | None:
+        """The last quote; where there is none and `synthetic_quotes` asks for it, the last close as bid and ask."""
+        bar = self.latest_bar if self.synthetic_quotes and not self.quotes.height else None
+        if bar is not None:
+            return {"ts": bar["ts_end"], "bid": bar["close"], "ask": bar["close"], "source": "bar"}
+        return {**self.quotes.row(-1, named=True), "source": "quote"} if self.quotes.height else None
+
+    @property
+    def latest_trade(self) -> dict[str, object] | None:
+        """The last trade, None when there is none."""
+        return self.ticks.row(-1, named=True) if self.ticks.height else None
+
+    @property
+    def spread(self) -> float | None:
+        """Ask less bid of the last quote, None when it lacks a side."""
+        quote = self.latest_quote or {}
+        bid, ask = quote.get("bid"), quote.get("ask")
+        return ask - bid if isinstance(bid, float) and isinstance(ask, float) else None
 
     @property
     def last_update(self) -> dt.datetime | None:
@@ -517,6 +544,8 @@ def _key_order(key: PanelKey) -> tuple[str, int, str, str]:
     return (key.kind, key.interval.seconds if key.interval else 0, key.origin, repr(key.spec))
 
 
-def _by_session(bars: pl.DataFrame, before: dt.date | None) -> dict[dt.date, pl.DataFrame]:
+def _by_session(bars: pl.DataFrame, before: dt.date | None, sessions: int) -> dict[dt.date, pl.DataFrame]:
     past = bars if before is None else bars.filter(pl.col("session") < before)
+    if sessions:
+        past = past.filter(pl.col("session").is_in(past["session"].unique().sort().tail(sessions).implode()))
     return {key[0]: frame for key, frame in past.partition_by("session", as_dict=True, maintain_order=True).items()}

@@ -583,7 +583,9 @@ def widened(reaches: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _values(shape: str) -> tuple[str, ...]:
-    skipped = {*PLACED, *MARKS, "ts", "seq"}
+    # Where a row came from makes it no other row; a derived bar tells it of the rows below.
+    marks = {"revision"} if shape == "derived" else {*MARKS}
+    skipped = {*PLACED, *marks, "ts", "seq"}
     return tuple(name for name in PANELS[shape] if name not in skipped)
 
 

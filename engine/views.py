@@ -106,7 +106,7 @@ def bars_view(
     """
     if grid is None or interval is None:
         return pl.DataFrame(schema=BARS_VIEW)
-    shown = named(_with_ends(rows, grid), series)
+    shown = named(with_ends(rows, grid), series)
     labels = grid.table.select("ordinal", "segment")
     shown = shown.join(labels, on="ordinal", how="left", maintain_order="left")
     final = pl.lit(value=True) if as_of is None else pl.col("ts_end") <= as_of
@@ -121,7 +121,8 @@ def bars_view(
     ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
 
 
-def _with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+def with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """Placed bars (`ordinal, slot, ts`) with their exclusive end in `ts_end`; one in no slot ends a step after its start."""
     if "ts_end" in rows.columns:
         return rows
     step = pl.duration(seconds=grid.interval.seconds)

@@ -28,7 +28,7 @@ from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
-from engine.store import Appended, DateRange, SessionData
+from engine.store import DateRange, SessionData
 
 DEFAULT_BASE = Interval(1, "m")
 ENOUGH_BARS = 30  # fewer do not tell their interval when other files of the symbol do
@@ -99,6 +99,8 @@ class LoadOptions:
         Slots that end later are not due.
     incomplete : {"flag", "drop"}
         Whether bars of windows that lack slots are shown and flagged, or left out.
+    choose : callable, optional
+        Chooses the base of a symbol (or of a root of contracts) from the resolutions that there are; default `choose_base`.
     read : ReadOptions
         For the readers.
     """
@@ -112,7 +114,12 @@ class LoadOptions:
     keep_source: bool = False
     as_of: dt.datetime | None = None
     incomplete: Incomplete = "flag"
+    choose: Callable[[str, Iterable[Resolution]], Resolution] | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
+
+    def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
+        """The resolution that is the base of a symbol, or of all contracts of a root."""
+        return choose_base(available, self.interval) if self.choose is None else self.choose(group, available)
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,76 @@ class Loaded:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind, interval and axis, as they are appended together: a frame per batch, in order of the batches."""
+
+    kind: Kind
+    interval: Interval | None
+    stamp: Stamp
+    spec: GridSpec | None
+    frames: tuple[pl.DataFrame, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What files and folders hold, read and not yet in a store.
+
+    Attributes
+    ----------
+    symbols : tuple of SymbolSessionData
+        To be registered.
+    groups : tuple of Group
+    refused : tuple of DataFrame
+        Rows that the readers refused (`schema.REJECTS`), a frame per batch.
+    marks : frozenset of str
+        What tells the batches, by content.
+    files : int
+    problems : tuple of Problem
+    notes : tuple of str
+    """
+
+    symbols: tuple[SymbolSessionData, ...]
+    groups: tuple[Group, ...]
+    refused: tuple[pl.DataFrame, ...]
+    marks: frozenset[str]
+    files: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
 def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Loaded:
     """Read files and folders into a new store; nothing is derived or judged yet.
+
+    Parameters
+    ----------
+    sources, options, progress
+        As `read_files` takes them.
+    """
+    contents = read_files(sources, options, progress)
+    session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
+    for refused in contents.refused:
+        session.add_rejects(refused)
+    session.add_files(contents.marks)
+    session.register_symbol_data(*contents.symbols)
+    done = [
+        session.append(list(one.frames), one.kind, one.interval, stamp=one.stamp, spec=one.spec, dates=options.dates)
+        for one in contents.groups
+    ]
+    return Loaded(
+        session,
+        files=contents.files,
+        rows=sum(one.offered for one in done),
+        duplicates=sum(one.duplicates for one in done),
+        corrections=sum(one.corrections for one in done),
+        rejected=sum(frame.height for frame in session.snapshot().rejects),
+        problems=contents.problems,
+        notes=contents.notes,
+    )
+
+
+def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Contents:
+    """Read files and folders: which symbols there are, their bases, and the rows of those.
 
     Parameters
     ----------
@@ -165,7 +240,7 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     told = [file for file in found if _tells(file)]
     read_first = reader.read([file for file in found if not _tells(file)])
     early, doubtful = _settled(told, read_first, options)
-    bases = choose_bases(told, early, options.interval)
+    bases = choose_bases(told, early, options)
     chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
     batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
     problems = [*problems, *reader.problems, *doubtful]
@@ -175,7 +250,7 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     if not batches:
         raise SourceError(", ".join(map(str, sources)), _nothing(bad))
     _check_some_row(batches)
-    return _Filling(bases, options).fill(batches, tuple(problems), _left_out(told, chosen, bases))
+    return _Sorting(bases, options).contents(batches, tuple(problems), _left_out(told, chosen, bases))
 
 
 def choose_base(available: Iterable[Resolution], wanted: Interval | None = None) -> Resolution:
@@ -192,7 +267,7 @@ def choose_base(available: Iterable[Resolution], wanted: Interval | None = None)
 
 
 def choose_bases(
-    files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]], wanted: Interval | None
+    files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]], options: LoadOptions
 ) -> dict[str, Resolution]:
     """The base of each symbol (of each root, where a file holds many contracts)."""
     there: dict[str, set[Resolution]] = defaultdict(set)
@@ -203,7 +278,7 @@ def choose_bases(
         if batch.kind != "open_interest" and (batch.interval or batch.kind != "bars"):
             for group in _groups(file, batch):
                 there[group].add(batch.interval)
-    return {group: choose_base(found, wanted) for group, found in there.items()}
+    return {group: options.base_of(group, found) for group, found in there.items()}
 
 
 class _Reader:
@@ -240,43 +315,42 @@ class _Reader:
         return got
 
 
-class _Filling:
-    """A store in the making: registers the symbols that batches bring, then appends the batches."""
+class _Sorting:
+    """Batches sorted out: which symbols they bring, which of them are of a symbol's base, and what is appended together."""
 
     def __init__(self, bases: Mapping[str, Resolution], options: LoadOptions) -> None:
         self._bases = bases
         self._options = options
         self._notes: list[str] = []
-        self._session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
 
-    def fill(
+    def contents(
         self, batches: Sequence[tuple[SourceFile, Batch]], problems: tuple[Problem, ...], notes: Sequence[str]
-    ) -> Loaded:
-        fresh = self._without_repeats(batches)
+    ) -> Contents:
+        fresh, marks = self._without_repeats(batches)
         kept = [(file, batch) for file, batch in fresh if batch.frame.height or batch.rejects.height]
         self._notes += [
             f"{batch.source}: no rows" for _, batch in fresh if not batch.frame.height + batch.rejects.height
         ]
         for _, batch in kept:
             self._notes += [f"{batch.source}: {note}" for note in batch.notes]
-            self._session.add_rejects(batch.rejects)
         bases, others = self._parted([(file, batch) for file, batch in kept if batch.frame.height])
-        self._register(bases, others)
-        done = self._append(bases) + (self._append(others, kept=True) if self._options.keep_source else [])
+        symbols = self._symbols(bases, others)
+        groups = self._groups(bases) + (self._groups(others, kept=True) if self._options.keep_source else [])
         if not self._options.keep_source:
             self._notes += [f"{b.source}: {_shown(b.interval)} left out, the base is another" for _, b in others]
-        return Loaded(
-            self._session,
+        return Contents(
+            symbols,
+            tuple(groups),
+            refused=tuple(batch.rejects for _, batch in kept if batch.rejects.height),
+            marks=marks,
             files=len({batch.source.split("!")[0] for _, batch in batches}),
-            rows=sum(one.offered for one in done),
-            duplicates=sum(one.duplicates for one in done),
-            corrections=sum(one.corrections for one in done),
-            rejected=sum(frame.height for frame in self._session.snapshot().rejects),
             problems=problems,
             notes=(*notes, *self._notes),
         )
 
-    def _without_repeats(self, batches: Sequence[tuple[SourceFile, Batch]]) -> list[tuple[SourceFile, Batch]]:
+    def _without_repeats(
+        self, batches: Sequence[tuple[SourceFile, Batch]]
+    ) -> tuple[list[tuple[SourceFile, Batch]], frozenset[str]]:
         """The batches whose bytes did not come before under the same symbols: a copy of a file is no correction."""
         first: dict[str, str] = {}
         fresh = []
@@ -288,8 +362,7 @@ class _Filling:
                 fresh.append((file, batch))
             else:
                 self._notes.append(f"{batch.source}: same bytes as {first[mark]}, left out")
-        self._session.add_files(first)
-        return fresh
+        return fresh, frozenset(first)
 
     def _parted(
         self, batches: Sequence[tuple[SourceFile, Batch]]
@@ -319,11 +392,13 @@ class _Filling:
     def _base_of(self, file: SourceFile, symbol: str) -> Resolution:
         return self._bases.get(_group(file) if _tells(file) else symbol, DEFAULT_BASE)
 
-    def _register(self, bases: Sequence[tuple[SourceFile, Batch]], others: Sequence[tuple[SourceFile, Batch]]) -> None:
+    def _symbols(
+        self, bases: Sequence[tuple[SourceFile, Batch]], others: Sequence[tuple[SourceFile, Batch]]
+    ) -> tuple[SymbolSessionData, ...]:
         grouped = _by_symbol(bases)
         # What a symbol has no row of at its base says least about it, but more than nothing.
         grouped = {**_by_symbol(others), **grouped}
-        self._session.register_symbol_data(*(self._symbol(name, of) for name, of in sorted(grouped.items())))
+        return tuple(self._symbol(name, of) for name, of in sorted(grouped.items()))
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
         # Open interest alone tells nothing about bars, so any other batch speaks for the symbol first.
@@ -365,17 +440,14 @@ class _Filling:
                 self._notes.append(f"{symbol}: {one} cannot be derived from {base}, left out")
         return tuple(str(one) for one in fits)
 
-    def _append(self, batches: Sequence[tuple[SourceFile, Batch]], *, kept: bool = False) -> list[Appended]:
+    def _groups(self, batches: Sequence[tuple[SourceFile, Batch]], *, kept: bool = False) -> list[Group]:
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
         for _, batch in batches:
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
             for part in rows.partition_by("symbol", maintain_order=True) if kept else [rows]:
                 spec = self._spec(part["symbol"][0], batch, batch.interval) if kept and batch.interval else None
                 groups[batch.kind, self._resolution_of(batch), batch.stamp, spec].append(part)
-        return [
-            self._session.append(frames, kind, interval, stamp=stamp, spec=spec, dates=self._options.dates)
-            for (kind, interval, stamp, spec), frames in groups.items()
-        ]
+        return [Group(*what, tuple(frames)) for what, frames in groups.items()]
 
 
 def _primary(natural: str, wanted: Sequence[str]) -> str:
@@ -421,7 +493,7 @@ def _settled(
 ) -> tuple[list[tuple[SourceFile, Batch]], list[Problem]]:
     """Batches with an interval each: a few bars do not tell theirs, the other files of their symbols do."""
     sure = [(file, batch) for file, batch in batches if not _is_doubtful(file, batch, options)]
-    known = choose_bases(told, sure, options.interval)
+    known = choose_bases(told, sure, options)
     settled, problems = [], []
     for file, batch in batches:
         interval = batch.interval

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import polars as pl
 
-from engine.grid import Stamp
+from engine.grid import GridSpec, Stamp
 from engine.interval import Interval
 from engine.schema import REJECTS, Kind, empty
 
@@ -53,6 +53,8 @@ class Delivery:
         Of bars.
     stamp : {"start", "end", "end-inclusive"}
         What `ts` of bars stands for.
+    spec : GridSpec or None
+        The axis, where it is not the symbol's own (a series kept beside the base).
     rejects : DataFrame
         `schema.REJECTS`: what came and did not hold.
     """
@@ -61,6 +63,7 @@ class Delivery:
     frames: tuple[pl.DataFrame, ...]
     interval: Interval | None = None
     stamp: Stamp = "start"
+    spec: GridSpec | None = None
     rejects: pl.DataFrame = field(default_factory=lambda: empty(REJECTS))
 
     @property

@@ -1,0 +1,371 @@
+"""A session from its first row to its last: load, activate, run, end, roll to the next trade date, stop.
+
+`SessionCoordinator` has no thread and no wall time: whoever deploys it (`worker`) calls `step`, and a clock that it is
+given says what time it is.
+
+1. `load` registers symbols, takes the history that is available before the first session opens, and marks them loaded.
+2. `advance(to)` takes what has become available, and in one transaction appends it, derives and judges (`_commit`).
+3. It does so up to each open and close on the way (`_turns`): a session begins, ends, and the next one is current.
+4. `add_symbol` and `remove_symbol` are one operation each, at any moment; no other component is told, as none keeps a
+   list of its own.
+5. `finish` takes what came after the last session, judges everything as over, and writes the last revision.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from engine.errors import ParameterError
+from engine.grid import GridSpec, SessionGrid
+from engine.runtime.config import SessionConfig
+from engine.runtime.marking import Asked, Marking, mark
+from engine.runtime.processor import DataProcessor
+from engine.runtime.quality_manager import DataQualityManager
+from engine.snapshot import AXIS, SymbolSessionData
+from engine.sources.stream import Delivery, Request, Stream
+from engine.store import PADDING, DateRange, SessionData
+
+Phase = Literal["new", "waiting", "running", "finished"]
+ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+Exporter = Callable[[SessionData], int]  # writes a revision of the store somewhere, and tells which
+INSTANT = dt.timedelta(microseconds=1)
+
+
+class SessionSpan(NamedTuple):
+    """A trade date, from the first open of any calendar in use to the last close."""
+
+    session: dt.date
+    opens: dt.datetime
+    closes: dt.datetime
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did.
+
+    Attributes
+    ----------
+    at : datetime
+        The session's time.
+    session : date or None
+        The current trade date.
+    rows, derived : int
+        Rows that came, and derived bars that are new or changed.
+    revision : int or None
+        The export's, where one was written.
+    """
+
+    at: dt.datetime
+    session: dt.date | None
+    rows: int = 0
+    derived: int = 0
+    revision: int | None = None
+
+
+@dataclass
+class Totals:
+    """What a session has done so far."""
+
+    rows: int = 0
+    duplicates: int = 0
+    corrections: int = 0
+    derived: int = 0
+    steps: int = 0
+    exports: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class SessionCoordinator:
+    """Runs sessions from a stream into a store.
+
+    Parameters
+    ----------
+    config : SessionConfig
+    stream : Stream
+    describe : callable
+        What is known of a symbol before anything is chosen for it: calendar, price type, vendor's name.
+    session : SessionData
+        The store.
+    export : Exporter, optional
+        Writes revisions, at the configured cadence and at the end of each session.
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        stream: Stream,
+        describe: Callable[[str], SymbolSessionData],
+        session: SessionData,
+        export: Exporter | None = None,
+        *,
+        grace: dt.timedelta = dt.timedelta(0),
+    ) -> None:
+        self.config = config
+        self.session = session
+        self.stream = stream
+        self.totals = Totals()
+        self.phase: Phase = "new"
+        self._describe = describe
+        self._export = export
+        self._grace = grace
+        self._pending: set[str] = set()
+        self._processor = DataProcessor(session)
+        self._quality = DataQualityManager(session, every=dt.timedelta(seconds=config.gaps.every_seconds))
+        self._spans: list[SessionSpan] = []
+        self._now: dt.datetime | None = None
+        self._exported_at: dt.datetime | None = None
+        self._specs: frozenset[GridSpec] = frozenset()
+        self._dates: DateRange = (None, None)
+
+    @property
+    def now(self) -> dt.datetime | None:
+        """The session's time; None before it was loaded."""
+        return self._now
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Symbols that are being loaded."""
+        return frozenset(self._pending)
+
+    @property
+    def current(self) -> SessionSpan | None:
+        """The session that runs or comes next; None when all are over."""
+        return self._spans[0] if self._spans else None
+
+    def marking(self, symbol: str) -> Marking:
+        """What a symbol streams and derives.
+
+        Raises
+        ------
+        ParameterError
+            The source does not know it, or has nothing to make bars of.
+        """
+        offered = self.stream.offers([symbol])
+        if symbol not in offered:
+            raise ParameterError(f"symbol: the source has nothing of {symbol}; valid: a symbol that it has")
+        return mark(symbol, Asked.of(self.config, symbol), offered[symbol])
+
+    def load(self, symbols: Sequence[str], first: dt.date, last: dt.date) -> None:
+        """Make symbols known, and take what is available before the first session opens.
+
+        Parameters
+        ----------
+        symbols : sequence of str
+        first, last : date
+            Trade dates to run, both included.
+        """
+        if self.phase != "new":
+            raise ParameterError(f"phase: the session is {self.phase} already; valid: loading once")
+        self._pending |= set(symbols)
+        markings = [self.marking(symbol) for symbol in symbols]
+        described = [self._registration(one) for one in markings]
+        self._specs = frozenset(one.spec for one in described)
+        self._spans = self._sessions(first, last)
+        if not self._spans:
+            raise ParameterError(f"session: no calendar has a session from {first} to {last}")
+        self._note(markings)
+        with self.session.together():
+            self.session.register_symbol_data(*described)
+            self.stream.subscribe([want for one in markings for want in one.streams])
+            self.session.set_session(self._spans[0].session, active=False)
+            self._move_to(self._spans[0].opens - INSTANT)
+            self.session.mark_loaded(symbols)
+        self._pending -= set(symbols)
+        self.phase = "waiting"
+
+    def advance(self, to: dt.datetime) -> Step:
+        """Go on to an instant: through every open and close on the way.
+
+        Nothing that becomes available later is taken, and nothing that is due later is judged.
+        """
+        if self._now is None:
+            raise ParameterError("advance: the session was not loaded; call load first")
+        rows, derived, revision = self.totals.rows, self.totals.derived, None
+        for turn in self._turns(to):
+            written = self._turn(turn)
+            revision = written if written is not None else revision
+        self.totals.steps += 1
+        return Step(self._now, self.session.snapshot().session_date, self.totals.rows - rows,
+                    self.totals.derived - derived, revision)  # fmt: skip
+
+    def finish(self) -> Step:
+        """End: take what comes after the last session, judge every slot as due, write the last revision."""
+        rows, derived = self.totals.rows, self.totals.derived
+        with self.session.together():
+            self.session.set_session(None, active=False)
+            self._take(ALWAYS[1])
+            self.session.set_as_of(None)
+            self._derive_and_judge(force=True)
+        self.phase = "finished"
+        revision = self._write()
+        at = self._now or ALWAYS[0]
+        return Step(at, None, self.totals.rows - rows, self.totals.derived - derived, revision)
+
+    def stop(self) -> Step:
+        """Stop where it is: write the last revision of what is there."""
+        revision = None if self.phase in ("new", "finished") else self._write()
+        self.phase = "finished"
+        return Step(self._now or ALWAYS[0], self.session.snapshot().session_date, revision=revision)
+
+    def add_symbol(self, symbol: str) -> Marking:
+        """Take a symbol in: readers see it as loaded when it has caught up, with everything it needs, at once.
+
+        Raises
+        ------
+        ParameterError
+            It is there already, or the source has nothing of it.
+        """
+        if symbol in self.session.get_active_symbols():
+            raise ParameterError(f"symbol: {symbol} is there already; valid: remove_symbol first, or another one")
+        self._pending.add(symbol)
+        try:
+            marking = self.marking(symbol)
+            described = self._registration(marking)
+            self._specs |= {described.spec}
+            missed = self.stream.fetch(
+                [self._all_of(want.symbol, want.kind, want.interval) for want in marking.streams]
+            )
+            with self.session.together():
+                self.session.register_symbol_data(described)
+                self.stream.subscribe(marking.streams)
+                self._append(missed)
+                self.session.mark_loaded([symbol])
+                self._derive_and_judge(force=True)
+        finally:
+            self._pending.discard(symbol)
+        return marking
+
+    def remove_symbol(self, symbol: str) -> bool:
+        """Forget a symbol; everything that was kept for it goes with it. False when it was not there."""
+        self.stream.unsubscribe(symbol)
+        return self.session.remove_symbol(symbol)
+
+    def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
+        """Append rows that came another way (a backfill), and let everything follow from them."""
+        before = self.totals.rows
+        with self.session.together():
+            self._append(deliveries, provenance)
+            self._derive_and_judge(force=True)
+        return self.totals.rows - before
+
+    def _turns(self, to: dt.datetime) -> Iterable[dt.datetime]:
+        """Instants to stop at on the way: opens and closes of sessions, and the end of the way."""
+        while self._spans and self._now is not None:
+            edge = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
+            if edge > to:
+                break
+            yield edge
+        if self._now is not None and self._now < to:
+            yield to
+
+    def _turn(self, to: dt.datetime) -> int | None:
+        with self.session.together():
+            if self.phase == "waiting" and self._spans and to == self._spans[0].opens:
+                self.phase = "running"
+                self.session.set_session(self._spans[0].session, active=True)
+            self._move_to(to)
+            ends = self.phase == "running" and self._spans and to == self._spans[0].closes
+            if ends:
+                self._roll()
+        if ends or self._is_export_due(to):
+            return self._write()
+        return None
+
+    def _roll(self) -> None:
+        """The session is over: the next trade date is current, and begins when it opens."""
+        self._quality.step(force=True)
+        self._spans.pop(0)
+        self.phase = "waiting"
+        if self._spans:
+            self.session.set_session(self._spans[0].session, active=False)
+
+    def _move_to(self, now: dt.datetime) -> None:
+        self._take(now)
+        self._now = now
+        self.session.set_as_of(now - self._grace)
+        self._derive_and_judge()
+
+    def _take(self, until: dt.datetime) -> None:
+        self._append(self.stream.take(until))
+
+    def _append(self, deliveries: Iterable[Delivery], provenance: str = "source") -> None:
+        known = self.session.get_active_symbols()
+        for one in deliveries:
+            self.session.add_rejects(one.rejects)
+            frames = [frame for frame in (_known_only(frame, known) for frame in one.frames) if frame.height]
+            if not frames:
+                continue
+            done = self.session.append(frames, one.kind, one.interval, stamp=one.stamp, spec=one.spec,
+                                       provenance=provenance, dates=self._dates)  # fmt: skip
+            self.totals.rows += done.offered
+            self.totals.duplicates += done.duplicates
+            self.totals.corrections += done.corrections
+
+    def _derive_and_judge(self, *, force: bool = False) -> None:
+        self.totals.derived += self._processor.step()
+        self._quality.step(force=force)
+
+    def _registration(self, marking: Marking) -> SymbolSessionData:
+        known = self._describe(marking.symbol)
+        history = self.config.history_of(marking.symbol)
+        return replace(
+            known,
+            base_interval=str(marking.base),
+            base_from=marking.base_from,
+            derived_intervals=tuple(map(str, marking.derived)),
+            history_sessions=max((one.sessions for one in history), default=0),
+            indicators=tuple((one.use, interval) for one in self.config.indicators_of(marking.symbol)
+                             for interval in (one.intervals or (str(marking.base),))),
+            synthetic_quotes=self.config.streams.synthetic_quotes,
+            is_loaded=False,
+        )  # fmt: skip
+
+    def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
+        """The trade dates to run, of all calendars in use, in order."""
+        frames, history = [], []
+        for spec in self._specs:
+            segments = self.session.calendar(spec.calendar).covering(first - PADDING, last + PADDING)
+            due = SessionGrid.build(segments, AXIS, spec).table.filter("chosen")
+            frames.append(due.select("session", "open", "close"))
+            before = due.filter(pl.col("session") < first)["session"].unique().sort()
+            history += before.tail(self.config.history_sessions).to_list()[:1]
+        spans = (
+            pl.concat(frames).filter(pl.col("session").is_between(first, last)).group_by("session")
+            .agg(pl.col("open").min(), pl.col("close").max()).sort("session")
+        )  # fmt: skip
+        begin = min([first, *history]) if self.config.history_sessions else first
+        self._dates = (begin, last)
+        return [SessionSpan(*row) for row in spans.iter_rows()]
+
+    def _all_of(self, symbol: str, kind: str, interval: object) -> Request:
+        return Request(symbol, kind, interval, ALWAYS[0], (self._now or ALWAYS[1]) + INSTANT)  # type: ignore[arg-type]
+
+    def _is_export_due(self, now: dt.datetime) -> bool:
+        export = self.config.export
+        if self._export is None or export is None or not export.every_seconds:
+            return False
+        since = self._exported_at or now
+        self._exported_at = since
+        return now >= since + dt.timedelta(seconds=export.every_seconds)
+
+    def _write(self) -> int | None:
+        if self._export is None:
+            return None
+        self._exported_at = self._now
+        self.totals.exports += 1
+        return self._export(self.session)
+
+    def _note(self, markings: Iterable[Marking]) -> None:
+        for one in markings:
+            self.totals.notes += [f"{one.symbol}: {why}" for why in one.refused.values()]
+
+
+def _known_only(frame: pl.DataFrame, known: set[str]) -> pl.DataFrame:
+    """Rows of symbols that are there: what still comes of one that was removed is not wanted."""
+    strange = set(frame["symbol"].unique()) - known
+    return frame.filter(~pl.col("symbol").is_in(list(strange))) if strange else frame
