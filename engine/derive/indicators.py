@@ -176,7 +176,8 @@ def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
 
 def session_vwap() -> Indicator:
     """Volume-weighted price since the session began: a bar's `vwap`, or (high + low + close) / 3 where it has none."""
-    name, typical = "session_vwap", (pl.col("high") + pl.col("low") + pl.col("close")) / 3
+    # Polars divides a column by a number differently when it has one row, so the last bit would depend on the frame.
+    name, typical = "session_vwap", (pl.col("high") + pl.col("low") + pl.col("close")) * (1 / 3)
     traded = pl.col("volume").fill_null(0.0)
     notional = Running(f"_{name}_notional", traded * pl.coalesce("vwap", typical), _summed)
     volume = Running(f"_{name}_volume", traded, _summed)
