@@ -23,6 +23,7 @@ Within = Literal["series", "session", "slot"]
 
 VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
 MOST_BARS = 1_000_000
+CLOCK = "_clock"  # sessions of a slot's bars, apart from those of other slots
 BEFORE = "_before"  # the close of the bar before, of the same series
 
 _TEXT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
@@ -69,7 +70,7 @@ class Indicator:
     running : tuple of Running
         Recursive parts, computed first.
     windows : tuple of Expr
-        Parts that the expression uses more than once or that look at many bars, computed first, each with its name.
+        Parts that look at many bars, computed first, each with its name; those within a slot look at `CLOCK`.
     text : str
         The spelling that `parse` reads; the name, for one of your own.
 
@@ -105,7 +106,7 @@ class Indicator:
         """Columns of the bars that it needs."""
         read = (*self.expressions, *self.windows, *(one.value for one in self.running))
         made = {*(one.name for one in self.running), *(one.meta.output_name() for one in self.windows)}
-        needed = {name for one in read for name in one.meta.root_names()} - made - {SESSION_NUMBER, SLOT}
+        needed = {name for one in read for name in one.meta.root_names()} - made - {SESSION_NUMBER, SLOT, CLOCK}
         return needed - {BEFORE} | ({"close"} if BEFORE in needed else set())
 
     @classmethod
@@ -188,7 +189,7 @@ def session_vwap() -> Indicator:
 def relative_volume(n: int = 20) -> Indicator:
     """Volume against the mean volume of the same slot in the n sessions before, over those of them that have the bar."""
     name, volume = _named("relative_volume", _bars("relative_volume", n)), pl.col("volume")
-    usual = volume.rolling_mean_by(SESSION_NUMBER, f"{n}i", closed="left").alias(f"_{name}_usual")
+    usual = volume.rolling_mean_by(CLOCK, f"{n}i", closed="left").alias(f"_{name}_usual")
     known = (pl.col(SESSION_NUMBER) >= n) & pl.col(SLOT).is_not_null() & (pl.col(f"_{name}_usual") > 0)
     ratio = pl.when(known).then(volume / pl.col(f"_{name}_usual"))
     return Indicator(name, ratio, "slot", windows=(usual,), text=_spelled("relative_volume", n))

@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.derive.indicators import BEFORE, Indicator, Running
+from engine.derive.indicators import BEFORE, CLOCK, MOST_BARS, Indicator, Running
 from engine.derive.series import (
     POSITION,
     RUN,
     RUN_OF_SESSION,
+    SESSION_NUMBER,
     SLOT,
     arranged,
     as_given,
@@ -208,13 +209,41 @@ def _computed(rows: pl.DataFrame, wanted: Sequence[Indicator]) -> pl.DataFrame:
     rows = rows.with_columns(_contributions(rows, [one for one, _ in parts]))
     rows = rows.with_columns(
         *(one.fold(pl.col(IN + one.name)).forward_fill().over(part).alias(one.name) for one, part in parts),
-        *(window.over(PARTS[indicator.within]) for indicator in wanted for window in indicator.windows),
+        *(
+            window.over(PARTS[indicator.within])
+            for indicator in wanted
+            if indicator.within != "slot"
+            for window in indicator.windows
+        ),
+        *_along_slots(rows, [window for one in wanted if one.within == "slot" for window in one.windows]),
     )
     return rows.with_columns(
         value if indicator.running or indicator.windows else value.over(PARTS[indicator.within])
         for indicator in wanted
         for value in indicator.expressions
     )
+
+
+def _along_slots(rows: pl.DataFrame, windows: Sequence[pl.Expr]) -> list[pl.Series]:
+    """Windows over rows that stand slot by slot, with `CLOCK` so far apart from one slot to the next that none holds two."""
+    # There are as many slots as days have bars, and a group for each would cost more than its few rows.
+    if not windows:
+        return []
+    order = _slot_order(rows)
+    apart = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in PARTS["slot"]).cum_sum()
+    clock = apart.cast(pl.Int64) * (pl.col(SESSION_NUMBER).max() + MOST_BARS) + pl.col(SESSION_NUMBER)
+    needed = {name for one in windows for name in one.meta.root_names()} - {CLOCK}
+    made = rows.select(*PARTS["slot"], SESSION_NUMBER, *needed)[order].with_columns(clock.alias(CLOCK)).select(windows)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return made[back].get_columns()
+
+
+def _slot_order(rows: pl.DataFrame) -> Ints:
+    position, slot = (rows[name].cast(pl.Int64).fill_null(-1).to_numpy() + 1 for name in (POSITION, SLOT))
+    place = position * (slot.max(initial=0) + 1) + slot
+    small = place.astype(np.uint16) if place.max(initial=0) < 2**16 else place  # numpy sorts those by radix
+    return np.argsort(small, kind="stable")
 
 
 def _contributions(rows: pl.DataFrame, running: Sequence[Running]) -> pl.DataFrame:
