@@ -1,8 +1,9 @@
 """Indicators over bars: one pass over all of them, or over what came after a former pass. Pure: frame in, frame out.
 
-1. `begin` arranges the bars series by series, computes the recursive columns (`Running.whole`) and then the values.
-2. `extend` finds the bars after each series' last former one, takes as many earlier ones as a window reaches back, lets
-   that last former bar stand for all before it (`Running.resumed`), and computes only those rows.
+1. `begin` arranges the bars series by series (`series.arranged`) and computes them (`_computed`): what each bar contributes
+   to the recursive columns (`_contributions`, the warm-up in `_warmed`), those columns, the windows, and then the values.
+2. `extend` finds where the new bars of each series begin (`_Cut`), takes as many earlier ones as a window reaches back
+   (`context`, `same_slots`), lets the last former bar stand for all before it (`_resumed`), and computes only those rows.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ def _along_slots(rows: pl.DataFrame, windows: Sequence[pl.Expr]) -> list[pl.Seri
         return []
     order = _slot_order(rows)
     apart = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in PARTS["slot"]).cum_sum()
-    clock = apart.cast(pl.Int64) * (pl.col(SESSION_NUMBER).max() + MOST_BARS) + pl.col(SESSION_NUMBER)
+    clock = apart.cast(pl.Int64) * (pl.col(SESSION_NUMBER).max() + MOST_BARS + 1) + pl.col(SESSION_NUMBER)
     needed = {name for one in windows for name in one.meta.root_names()} - {CLOCK}
     made = rows.select(*PARTS["slot"], SESSION_NUMBER, *needed)[order].with_columns(clock.alias(CLOCK)).select(windows)
     back = np.empty_like(order)
