@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from engine.calendars import SessionCalendar, calendar, calendar_codes
     from engine.derive.bars import derive as derive_bars
+    from engine.derive.indicators import Indicator
+    from engine.derive.passes import indicators
     from engine.derive.ticks import bars_from_quotes, bars_from_trades
     from engine.errors import EngineError
     from engine.export.dataset import Dataset, open_dataset
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "SessionCalendar": "calendars", "calendar": "calendars", "calendar_codes": "calendars",
     "derive_bars": "derive.bars:derive", "bars_from_quotes": "derive.ticks", "bars_from_trades": "derive.ticks",
+    "Indicator": "derive.indicators", "indicators": "derive.passes",
     "EngineError": "errors",
     "Dataset": "export.dataset", "open_dataset": "export.dataset",
     "write_csv": "export.formats", "write_json": "export.formats",
@@ -47,9 +50,9 @@ _ROOMS = {
 }  # fmt: skip
 
 __all__ = [
-    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Interval", "SessionCalendar", "SessionData", "SessionGrid",
+    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "SessionCalendar", "SessionData", "SessionGrid",
     "Snapshot", "SymbolSessionData", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform",
-    "connect", "derive_bars", "expected", "export_session", "find_gaps", "from_frame", "load", "open_dataset", "run", "runs",
+    "connect", "derive_bars", "expected", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset", "run", "runs",
     "score", "simulate", "sql", "write_csv", "write_json",
 ]  # fmt: skip
 

@@ -1,0 +1,131 @@
+"""What the sessions before a trade date were like: trailing averages and extremes, and the usual minute. Pure: frame in, frame out.
+
+Only bars of sessions strictly before the date are read, so a session's own bars, or later ones, cannot change what is
+said on its morning. Sessions are those in which a series has bars; the calendar is not asked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+
+from engine.derive.series import (
+    POSITION,
+    RUN,
+    RUN_OF_SESSION,
+    SESSION_NUMBER,
+    SLOT,
+    arranged,
+    check_columns,
+    placed,
+    series_key,
+    with_sessions,
+)
+from engine.errors import ParameterError
+
+YEAR = dt.timedelta(days=364)  # 52 weeks
+MEASURES = ("volume", "range", "close")
+
+
+def trailing(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
+    """Averages and extremes of each series over its last sessions before a trade date.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        `session, ts, high, low, close, volume` and what tells series apart (`series.SERIES`), in order of `ts` within
+        each series, of any interval: bars are summed up by session first. Later sessions may be there; they are not read.
+    before : date
+        The trade date on whose morning this is known.
+    sessions : int
+        How many sessions, at most.
+
+    Returns
+    -------
+    DataFrame
+        One row per series with a bar before that date, in the order of the bars: what tells series apart; `sessions` (UInt32, how many there were),
+        `first_session, last_session`; `average_, max_, min_` of `volume, range` (high - low) and `close` per session;
+        `high, low` of those sessions; `high_52w, low_52w` of those within 364 days. Volume is null where no bar has one.
+
+    Raises
+    ------
+    ParameterError
+        `sessions` is not positive.
+    SchemaError
+        A column is missing.
+    SortednessError
+        The rows of a series are out of order.
+    """
+    key = series_key(bars)
+    days = _by_session(_known(bars, before, sessions, ("high", "low", "close", "volume")), key)
+    last_year = pl.col("session") >= before - YEAR
+    numbers = [
+        how(pl.col(name).tail(sessions)).alias(f"{title}_{name}")
+        for name in MEASURES
+        for title, how in (("average", pl.Expr.mean), ("max", pl.Expr.max), ("min", pl.Expr.min))
+    ]
+    return days.group_by(key, maintain_order=True).agg(
+        pl.col("session").tail(sessions).len().alias("sessions"),
+        pl.col("session").tail(sessions).first().alias("first_session"),
+        pl.col("session").last().alias("last_session"),
+        *numbers,
+        pl.col("high").tail(sessions).max(),
+        pl.col("low").tail(sessions).min(),
+        pl.col("high").filter(last_year).max().alias("high_52w"),
+        pl.col("low").filter(last_year).min().alias("low_52w"),
+    )
+
+
+def per_slot(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
+    """The usual volume and range of each slot of the session, over the last sessions before a trade date.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        As for `trailing`, and `ordinal` with `slot` (`SessionGrid.place`) or with `segment_open` (the table `sessions`).
+        Bars off the grid, with a null `slot`, are left out.
+    before, sessions
+        As for `trailing`.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by series, `position` and `slot`: what tells series apart; `position` (Int32, the segment's in its session), `slot`
+        (Int64, the bar's in its segment; microseconds since the open, from `segment_open`); `sessions` (UInt32, those with that
+        bar), `average_volume, average_range` over them. A session without the bar, such as one that closed early, counts for nothing.
+    """
+    key = series_key(bars)
+    rows = placed(with_sessions(arranged(_known(bars, before, sessions, ("high", "low", "volume")))))
+    lately = pl.col(SESSION_NUMBER) > pl.col(SESSION_NUMBER).max().over(RUN) - sessions
+    return (
+        rows.filter(lately & pl.col(SLOT).is_not_null())
+        .group_by(RUN, *key, pl.col(POSITION).alias("position"), pl.col(SLOT).alias("slot"))
+        .agg(
+            pl.len().alias("sessions"),
+            pl.col("volume").mean().alias("average_volume"),
+            (pl.col("high") - pl.col("low")).mean().alias("average_range"),
+        )
+        .sort(RUN, "position", "slot")
+        .drop(RUN)
+    )
+
+
+def _known(bars: pl.DataFrame, before: dt.date, sessions: int, needed: tuple[str, ...]) -> pl.DataFrame:
+    if sessions < 1:
+        raise ParameterError(f"sessions: received {sessions}; valid: a whole number from 1")
+    check_columns(bars, ("session", "ts", *needed))
+    return bars.filter(pl.col("session") < before)
+
+
+def _by_session(known: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    volume = pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum())
+    rows = with_sessions(arranged(known))
+    return (
+        rows.group_by(RUN_OF_SESSION, maintain_order=True)
+        .agg(
+            *(pl.col(name).first() for name in (*key, "session")),
+            pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), volume.alias("volume"),
+        )
+        .with_columns((pl.col("high") - pl.col("low")).alias("range"))
+    )  # fmt: skip

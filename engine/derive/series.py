@@ -1,0 +1,114 @@
+"""What rows of bars belong together: to a series, to a session of it, to a slot of the session.
+
+A frame of bars is the table `bars` (`views.BARS_VIEW`) or rows of a bar panel; its series are told apart by whatever of
+`SERIES` it has. Kernels of this room work on frames whose series are contiguous; `arranged` makes them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from engine.errors import SchemaError, SortednessError
+from engine.schema import SEGMENTS_PER_SESSION
+
+SERIES = ("series", "symbol", "price_type", "interval", "origin")
+PERIODS = ("1d", "1w", "1mo")
+
+# Columns that `arranged` and `placed` add; no table has a column that begins so.
+ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_session", "_number", "_position", "_slot"
+
+
+def series_key(rows: pl.DataFrame) -> list[str]:
+    """Columns that tell series apart, those of `SERIES` that the frame has.
+
+    Raises
+    ------
+    SchemaError
+        It has neither `symbol` nor `series`.
+    """
+    if not {"symbol", "series"} & set(rows.columns):
+        raise SchemaError(f"bars: lacks symbol (or series); it has {', '.join(rows.columns)}")
+    return [name for name in SERIES if name in rows.columns]
+
+
+def check_columns(rows: pl.DataFrame, needed: Sequence[str]) -> None:
+    """Refuse a frame that lacks one of these columns."""
+    missing = sorted(set(needed) - set(rows.columns))
+    if missing:
+        raise SchemaError(f"bars: lacks {', '.join(missing)}; it has {', '.join(rows.columns)}")
+
+
+def arranged(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars with their series contiguous, and numbered from 0 in `RUN` (Int32); `ROW` (UInt32) is where a row stood.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        In order of `ts` within each series, no two rows of one series with one `ts`; series may alternate.
+
+    Raises
+    ------
+    SortednessError
+        A row of a series is not later than the one before it.
+    """
+    key = series_key(bars)
+    rows = bars.with_row_index(ROW).with_columns(_runs(key).alias(RUN))
+    heads = rows.filter(_begins(RUN)).select(key)
+    if heads.is_duplicated().any():
+        rows = rows.sort(key, maintain_order=True).with_columns(_runs(key).alias(RUN))
+    ahead = _begins(RUN) | (pl.col("ts") > pl.col("ts").shift(1))
+    late = rows.select(ROW, ahead.fill_null(value=False).alias("ahead")).filter(~pl.col("ahead"))
+    if late.height:
+        at = late[ROW][0]
+        raise SortednessError(
+            f"bars: row {at} ({', '.join(str(bars[name][at]) for name in [*key, 'ts'])}) is not later than the row "
+            f"before it in its series; valid: sorted by ts within ({', '.join(key)}), each ts once"
+        )
+    return rows
+
+
+def as_given(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of an arranged frame in the order in which they stood, without what `arranged` added."""
+    kept = rows if rows[ROW].is_sorted() else rows.sort(ROW)
+    return kept.drop(ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT, strict=False)
+
+
+def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
+    """Arranged rows with `RUN_OF_SESSION`, a number for each session of each series, and `SESSION_NUMBER`, its own from 0."""
+    rows = rows.with_columns(pl.struct(RUN, "session").rle_id().cast(pl.Int64).alias(RUN_OF_SESSION))
+    first = rows.filter(_begins(RUN))[RUN_OF_SESSION]
+    number = rows[RUN_OF_SESSION] - first.gather(rows[RUN])
+    return rows.with_columns(number.alias(SESSION_NUMBER))
+
+
+def placed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `POSITION`, the segment's in its session, and `SLOT`, the bar's in its segment (Int64).
+
+    Raises
+    ------
+    SchemaError
+        The frame does not say: it needs `ordinal`, and `slot` or `segment_open`. Days, weeks and months need nothing.
+    """
+    has = set(rows.columns)
+    if {"ordinal", "slot"} <= has:
+        slot = pl.col("slot").cast(pl.Int64)
+    elif {"ordinal", "segment_open"} <= has:
+        slot = (pl.col("ts") - pl.col("segment_open")).dt.total_microseconds()
+    elif "interval" in has and rows["interval"].is_in(PERIODS).all():
+        return rows.with_columns(pl.lit(0, pl.Int32).alias(POSITION), pl.lit(0, pl.Int64).alias(SLOT))
+    else:
+        raise SchemaError(
+            f"bars: lacks ordinal and slot, so no bar's minute of the session is known; add those of "
+            f"SessionGrid.place(bars['ts']), or ordinal and segment_open of the table sessions; it has {', '.join(rows.columns)}"
+        )
+    return rows.with_columns((pl.col("ordinal") % SEGMENTS_PER_SESSION).alias(POSITION), slot.alias(SLOT))
+
+
+def _runs(key: Sequence[str]) -> pl.Expr:
+    return pl.struct(key).rle_id().cast(pl.Int32)
+
+
+def _begins(run: str) -> pl.Expr:
+    return pl.col(run).ne_missing(pl.col(run).shift(1))
