@@ -81,17 +81,15 @@ class Ledger:
             That of the edit.
         """
         values = come.columns
-        known = come.join(gone, on=values, how="left", nulls_equal=True, maintain_order="left")
-        new = known.filter(pl.col("revision").is_null())
+        new = come.join(gone, on=values, how="anti", nulls_equal=True)
         lost = gone.join(come, on=values, how="anti", nulls_equal=True)
-        touched = pl.concat([new, lost.select(new.columns)])
+        touched = pl.concat([new, lost.select(values)])
         if touched.is_empty():
             return Edited(self, touched)
-        fresh = known.with_columns(pl.col("revision").fill_null(revision)).select(*values, "revision")
+        fresh = new.with_columns(pl.lit(revision, pl.Int64).alias("revision"))
         if self._is_moving(touched["session"].min()):
-            return Edited(self._parted(self.settled, _swapped(self.moving, gone, fresh, self.order)), touched)
-        none = self.moving.clear()
-        return Edited(self._parted(none, _swapped(self.frame, gone, fresh, self.order)), touched)
+            return Edited(self._parted(self.settled, _swapped(self.moving, lost, fresh, self.order)), touched)
+        return Edited(self._parted(self.moving.clear(), _swapped(self.frame, lost, fresh, self.order)), touched)
 
     def _is_moving(self, session: object) -> bool:
         return not self.settled.height or bool(session > self.settled["session"].max())  # type: ignore[operator]
