@@ -40,6 +40,7 @@ DOORS = {
     "exchange_calendars": {"calendars"},
     "pandas_market_calendars": {"calendars"},
     "databento_dbn": {"sources"},
+    "pydantic": {"runtime"},
     "typer": {"cli"},
     "rich": {"cli"},
     "threading": {"store", "query"},
