@@ -26,12 +26,15 @@ from engine.runtime.config import SessionConfig
 from engine.runtime.marking import Asked, Marking, mark
 from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
+from engine.schema import TS
 from engine.snapshot import AXIS, SymbolSessionData
-from engine.sources.stream import Delivery, Request, Stream
+from engine.sources.stream import Delivery, Request, Stream, Want
 from engine.store import PADDING, DateRange, SessionData
+from engine.views import named
 
 Phase = Literal["new", "waiting", "running", "finished"]
 ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+Exported = Callable[[Sequence[SymbolSessionData], dt.date], Iterable[tuple[str, Delivery]]]
 Exporter = Callable[[SessionData], int]  # writes a revision of the store somewhere, and tells which
 INSTANT = dt.timedelta(microseconds=1)
 
@@ -150,7 +153,15 @@ class SessionCoordinator:
             raise ParameterError(f"symbol: the source has nothing of {symbol}; valid: a symbol that it has")
         return mark(symbol, Asked.of(self.config, symbol), offered[symbol])
 
-    def load(self, symbols: Sequence[str], first: dt.date, last: dt.date) -> None:
+    def load(
+        self,
+        symbols: Sequence[str],
+        first: dt.date,
+        last: dt.date,
+        *,
+        at: dt.datetime | None = None,
+        exported: Exported | None = None,
+    ) -> None:
         """Make symbols known, and take what is available before the first session opens.
 
         Parameters
@@ -158,6 +169,11 @@ class SessionCoordinator:
         symbols : sequence of str
         first, last : date
             Trade dates to run, both included.
+        at : datetime, optional
+            Join a session that may run already: those that are over by then are left out, and the source is asked for
+            the past.
+        exported : callable, optional
+            What an earlier process left of the sessions from a trade date on; the source is asked for the rest.
         """
         if self.phase != "new":
             raise ParameterError(f"phase: the session is {self.phase} already; valid: loading once")
@@ -166,17 +182,31 @@ class SessionCoordinator:
         described = [self._registration(one) for one in markings]
         self._specs = frozenset(one.spec for one in described)
         self._spans = self._sessions(first, last)
+        if at is not None:
+            self._spans = [span for span in self._spans if span.closes > at]
         if not self._spans:
-            raise ParameterError(f"session: no calendar has a session from {first} to {last}")
+            raise ParameterError(f"session: no calendar has a session from {first} to {last} that is not over")
         self._note(markings)
+        opens = self._spans[0].opens
         with self.session.together():
             self.session.register_symbol_data(*described)
-            self.stream.subscribe([want for one in markings for want in one.streams])
+            wants = [want for one in markings for want in one.streams]
+            self.stream.subscribe(wants)
             self.session.set_session(self._spans[0].session, active=False)
-            self._move_to(self._spans[0].opens - INSTANT)
+            if at is not None:
+                self._join(wants, described, min(at, opens), at, exported)
+            self._move_to(opens - INSTANT if at is None or at < opens else opens)
             self.session.mark_loaded(symbols)
         self._pending -= set(symbols)
         self.phase = "waiting"
+
+    def look_ahead(self, last: dt.date) -> None:
+        """Run sessions up to a later trade date, too."""
+        known = self._spans[-1].session if self._spans else None
+        if known is not None and last > known:
+            begin = self._dates[0]
+            self._spans += self._sessions(known + dt.timedelta(days=1), last)
+            self._dates = (begin, last)
 
     def advance(self, to: dt.datetime) -> Step:
         """Go on to an instant: through every open and close on the way.
@@ -252,6 +282,21 @@ class SessionCoordinator:
             self._append(deliveries, provenance)
             self._derive_and_judge(force=True)
         return self.totals.rows - before
+
+    def _join(
+        self, wants: Sequence[Want], symbols: Sequence[SymbolSessionData], opens: dt.datetime, at: dt.datetime,
+        exported: Exported | None,
+    ) -> None:  # fmt: skip
+        """Take in what is there already: from an earlier process, and from the source what is missing of it."""
+        since = self._dates[0] or at.date()
+        for provenance, one in exported(symbols, since) if exported is not None else ():
+            self._append([one], provenance)
+        begin = min(opens, dt.datetime.combine(since, dt.time(), dt.UTC) - dt.timedelta(days=1))
+        known = _last_stamps(self.session)
+        requests = [
+            Request(one.symbol, one.kind, one.interval, known.get((one.symbol, one.kind), begin), at) for one in wants
+        ]
+        self._append(self.stream.fetch(requests))
 
     def _turns(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Instants to stop at on the way: opens and closes of sessions, and the end of the way."""
@@ -363,6 +408,20 @@ class SessionCoordinator:
     def _note(self, markings: Iterable[Marking]) -> None:
         for one in markings:
             self.totals.notes += [f"{one.symbol}: {why}" for why in one.refused.values()]
+
+
+def _last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
+    """Up to where each symbol's rows of a kind are there."""
+    snapshot = session.snapshot()
+    found: dict[tuple[str, str], dt.datetime] = {}
+    for key, held in snapshot.panels.items():
+        last = named(held.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
+        found |= {
+            (symbol, str(key.kind)): ts
+            for symbol, ts in last.select("symbol", "ts").iter_rows()
+            if key.origin == "source"
+        }
+    return found
 
 
 def _known_only(frame: pl.DataFrame, known: set[str]) -> pl.DataFrame:

@@ -1,0 +1,197 @@
+"""A live session: a coordinator on the machine's clock, a source that pushes, and gaps that are asked for again.
+
+1. `LiveSession.start` registers the symbols, takes what an earlier process exported (`resume`), and asks the source for
+   the rest of the history and of today.
+2. `step` goes on to now; `run` does so whenever something comes, until it is told to stop, and writes the last revision.
+3. What may block (asking the source for the past) is done in a thread of its own; what it brings is taken in by `step`.
+4. Consumers are told after each step; what one of them raises is noted, and ends neither the session nor the others.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from engine.clock import Clock, WallClock
+from engine.errors import EngineError, ParameterError, StreamError
+from engine.interval import Interval
+from engine.runtime.config import SessionConfig
+from engine.runtime.coordinator import SessionCoordinator, Step
+from engine.runtime.gap_filler import GapFiller
+from engine.runtime.load import CalendarMap
+from engine.runtime.resume import exported_rows, last_export
+from engine.runtime.worker import exporter
+from engine.snapshot import SymbolSessionData
+from engine.sources.stream import Delivery, Request, Stream
+from engine.store import SessionData
+
+Consumer = Callable[[SessionData, Step], None]
+DAYS_AHEAD = dt.timedelta(days=14)  # how far sessions are known in advance; they are looked up again as days go by
+ERRORS_KEPT = 100
+
+
+class LiveSession:
+    """A session that follows a live source.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        With `session.mode = "live"`.
+    stream : Stream
+    clock : Clock, optional
+        Default the machine's.
+    fetch_aside : bool
+        Ask the source for the past in a thread of its own (else `step` waits for the answer).
+    """
+
+    def __init__(
+        self, config: SessionConfig, stream: Stream, clock: Clock | None = None, *, fetch_aside: bool = True
+    ) -> None:
+        if config.session.mode != "live":
+            raise ParameterError(f"session.mode: received {config.session.mode!r}; valid here: live")
+        self.config = config
+        self.stream = stream
+        self.clock = clock or WallClock()
+        self.session = SessionData(incomplete=config.session.incomplete)
+        self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
+        self.consumers: list[Consumer] = []
+        grace = dt.timedelta(seconds=config.live.grace_seconds)
+        self.coordinator = SessionCoordinator(
+            config, stream, self._described, self.session, exporter(config, self.clock), grace=grace
+        )
+        self.filler = GapFiller(self.session, config.gaps)
+        self._calendars = CalendarMap(config.session.calendar, tuple(config.session.calendars.items()))
+        self._pool = ThreadPoolExecutor(1, "backfill") if fetch_aside else None
+        self._out: deque[tuple[tuple[Request, ...], Future[list[Delivery]]]] = deque()
+
+    def start(self) -> None:
+        """Load: what was exported before, what the source has of the past, and what it streams from now on."""
+        now = self.clock.now()
+        symbols = list(self.config.session.symbols) or sorted(self.stream.offers([]))
+        if not symbols:
+            raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
+        first = self.config.session.start or now.date() - dt.timedelta(days=1)
+        last = self.config.session.end or now.date() + DAYS_AHEAD
+        self.coordinator.load(symbols, first, last, at=now, exported=self._exported)
+
+    def step(self) -> Step:
+        """Go on to now: take what came, derive, judge, fill gaps, tell the consumers."""
+        now = self.clock.now()
+        before = self.session.snapshot().session_date
+        self._take_answers()
+        step = self.coordinator.advance(now)
+        if self.session.snapshot().session_date != before:
+            self.filler.forget()
+        if self.config.session.end is None:
+            self.coordinator.look_ahead(now.date() + DAYS_AHEAD)
+        self._ask(self.filler.due(now))
+        self._tell(step)
+        return step
+
+    def run(self, stop: threading.Event) -> Step:
+        """Step whenever something comes, at least every `poll_seconds`, until `stop` is set, the source is exhausted or its last session over."""
+        try:
+            if self.coordinator.phase == "new":
+                self.start()
+            while not stop.is_set() and self.coordinator.current is not None:
+                self.stream.wait(self.config.live.poll_seconds)
+                self.step()
+                if self.stream.status().exhausted and not self._out:
+                    break
+        finally:
+            last = self.close()
+        return last
+
+    def close(self) -> Step:
+        """Let go of the source, and write the last revision."""
+        self.stream.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        return self.coordinator.stop()
+
+    def add_symbol(self, symbol: str) -> None:
+        """As `SessionCoordinator.add_symbol`."""
+        self.coordinator.add_symbol(symbol)
+
+    def remove_symbol(self, symbol: str) -> bool:
+        """As `SessionCoordinator.remove_symbol`."""
+        return self.coordinator.remove_symbol(symbol)
+
+    def _described(self, symbol: str) -> SymbolSessionData:
+        part = self.config.session
+        return SymbolSessionData(
+            symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
+        )
+
+    def _exported(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> Iterable[tuple[str, Delivery]]:
+        export = self.config.export
+        held = None if export is None else last_export(export.target)
+        return [] if held is None else exported_rows(held, {one.symbol: one for one in symbols}, since)
+
+    def _ask(self, requests: list[Request]) -> None:
+        if not requests:
+            return
+        if self._pool is None:
+            done: Future[list[Delivery]] = Future()
+            try:
+                done.set_result(self.stream.fetch(requests))
+            except EngineError as error:
+                done.set_exception(error)
+            self._out.append((tuple(requests), done))
+            self._take_answers()
+            return
+        self._out.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
+
+    def _take_answers(self) -> None:
+        while self._out and self._out[0][1].done():
+            requests, answer = self._out.popleft()
+            error = answer.exception()
+            if error is None:
+                self.coordinator.take_in(answer.result(), "backfill")
+            else:
+                self._note(f"backfill: {error}")
+            self.filler.settle(requests, self.clock.now())
+
+    def _tell(self, step: Step) -> None:
+        for one in self.consumers:
+            try:
+                one(self.session, step)
+            except Exception as error:  # noqa: BLE001 - a consumer's mistake is not the session's
+                self._note(f"consumer {getattr(one, '__name__', one)}: {type(error).__name__}: {error}")
+
+    def _note(self, error: str) -> None:
+        self.errors.append(error)
+
+
+def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
+    """The live source of a configuration.
+
+    Raises
+    ------
+    ParameterError
+        An option is unknown.
+    StreamError
+        The source needs an extra that is not installed.
+    """
+    from engine.sources.folder import FolderStream  # noqa: PLC0415 - each source when it is used
+    from engine.sources.options import ReadOptions  # noqa: PLC0415
+
+    part = config.source
+    try:
+        if part.kind == "folder":
+            base = None if config.streams.bars in ("auto", "none") else Interval.parse(config.streams.bars)
+            expects = (("bars", base or Interval(1, "m")),)
+            read = ReadOptions(**{"symbols": config.session.symbols, **part.read})
+            return FolderStream(part.paths[0], read, **{"expects": expects, "clock": clock, **part.options})
+        from engine.sources.alpaca import AlpacaStream  # noqa: PLC0415
+        from engine.sources.alpaca_options import AlpacaOptions  # noqa: PLC0415
+
+        bounds = {"quotes": config.live.queue_rows, "ticks": config.live.queue_rows}
+        return AlpacaStream(AlpacaOptions(**{"bounds": bounds, **part.options}), clock)
+    except TypeError as error:
+        raise ParameterError(f"source.options: {error}") from error
+    except ImportError as error:
+        raise StreamError(f"source {part.kind}: {error}; install session-engine[live]") from error

@@ -1,0 +1,71 @@
+"""What an export holds of the sessions that a new process goes on with: the base rows, as they came."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import polars as pl
+
+from engine.errors import ExportError
+from engine.export.dataset import Dataset, open_dataset
+from engine.interval import Interval
+from engine.schema import PROVENANCES, ROWS, Kind
+from engine.snapshot import SymbolSessionData
+from engine.sources.stream import Delivery
+
+RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
+
+
+def last_export(target: Path) -> Dataset | None:
+    """The last revision of a target; None where there is none yet."""
+    if not (target / "exports").exists():
+        return None
+    try:
+        return open_dataset(target)
+    except ExportError as error:
+        if "holds no revision" in str(error):
+            return None
+        raise
+
+
+def exported_rows(
+    dataset: Dataset, symbols: Mapping[str, SymbolSessionData], since: dt.date
+) -> list[tuple[str, Delivery]]:
+    """Base rows of an export from a trade date on, with their provenance.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    symbols : mapping of name to SymbolSessionData
+        As they are registered now; bars of another interval than a symbol's base are left out.
+    since : date
+    """
+    bases = pl.LazyFrame(
+        [(name, str(one.base_interval)) for name, one in symbols.items()],
+        schema={"symbol": pl.String, "interval": pl.String}, orient="row",
+    )  # fmt: skip
+    recent = pl.col("session") >= since
+    bars = (
+        dataset.scan("bars").filter(recent & (pl.col("origin") == "source"))
+        .join(bases, on=["symbol", "interval"], how="semi").collect()
+    )  # fmt: skip
+    found = [
+        (provenance, Delivery("bars", (part.select(list(ROWS["bars"])),), Interval.parse(interval)))
+        for provenance in PROVENANCES
+        for interval in bars["interval"].unique().sort()
+        if (part := bars.filter((pl.col("provenance") == provenance) & (pl.col("interval") == interval))).height
+    ]
+    for kind in RAW:
+        rows = dataset.scan(kind).filter(recent & pl.col("symbol").is_in(list(symbols))).collect()
+        if rows.height:
+            found.append(("source", Delivery(kind, (_raw(kind, rows),))))
+    return found
+
+
+def _raw(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
+    if "ts_ns" in rows.columns:
+        rows = rows.with_columns(pl.from_epoch("ts_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("ts"))
+    return rows.select(list(ROWS[kind]))
