@@ -42,7 +42,11 @@ DOORS = {
     "databento_dbn": {"sources"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "threading": {"store", "query"},
+    "alpaca": {"sources"},
+    "websockets": {"sources"},
+    "requests": {"sources"},
+    # Of the sources: a socket, and an iterator that may block, need a thread of their own.
+    "threading": {"store", "query", "sources"},
     "filelock": {"export"},
 }
 KERNELS = ("derive", "quality", "grid.py", "interval.py", "schema.py", "panel.py", "views.py")
