@@ -225,7 +225,7 @@ class AlpacaStream:
         with self._lock:
             return StreamStatus(
                 connected=self._connected,
-                exhausted=self._over or self._stopped.is_set(),
+                exhausted=(self._over or self._stopped.is_set()) and self._arrivals.is_empty,
                 delivered=self._arrivals.delivered,
                 waiting=self._arrivals.waiting,
                 dropped=dict(self._arrivals.dropped),

@@ -65,6 +65,12 @@ class Arrivals:
             return self._height()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        with self._ready:
+            return not self._any()
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more is taken in."""
         return self._closed

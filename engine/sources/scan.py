@@ -87,9 +87,9 @@ def _walked(folder: Path) -> Iterator[Path]:
 
 
 def _found(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
-    other = None if is_given else _other(path)
-    if other is not None:
-        return Problem(str(path), other, ignored=True)
+    reason = None if is_given else no_data(path)
+    if reason is not None:
+        return Problem(str(path), reason, ignored=True)
     if not path.exists():
         return Problem(str(path), "no such file or folder")
     try:
@@ -140,8 +140,8 @@ def _suffixes(path: Path) -> set[str]:
     return {suffix.lower() for suffix in path.suffixes}
 
 
-def _other(path: Path) -> str | None:
-    """Why a file found in a folder is no market data."""
+def no_data(path: Path) -> str | None:
+    """Why a file found in a folder is no market data; None when it may be some."""
     for folder, what in OTHER_FOLDERS.items():
         if folder in path.parts[:-1]:
             return what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import sys
 import time
 
 import pytest
@@ -440,6 +441,12 @@ def test_keys_come_from_the_environment_and_their_absence_is_named(monkeypatch):
     assert "from-the-environment" not in str(raised.value)
     monkeypatch.setenv("APCA_API_KEY_ID", "an-id")
     assert AlpacaStream()._access.key == "an-id"
+
+
+def test_client_that_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "engine.sources.alpaca_client", None)
+    with pytest.raises(StreamError, match=r"pip install session-engine\[live\]"):
+        AlpacaStream(AlpacaOptions(KEY, SECRET))
 
 
 def test_error_of_the_vendor_is_told_and_the_stream_goes_on(vendor, connect, clock):
