@@ -6,7 +6,7 @@
         vendor.drop("frame")                # in the middle of a frame
 
 What is published goes to the history at once, whether anybody is connected or not; so a test knows what is true. Faults
-are ordered beforehand: `drop_at` ends the next connections at a point of their handshake, `rest_faults` are the next
+are ordered beforehand: `drop_at` ends the next connections at a point of their handshake (`silent`: says nothing at all), `rest_faults` are the next
 answers of the historical endpoint. `while_answering` is called when an answer is made up and not yet sent.
 """
 
@@ -173,6 +173,9 @@ class Loopback:
             return
         stage = self.drop_at.popleft() if self.drop_at else ""
         with suppress(ConnectionClosed):
+            if stage == "silent":
+                self.counts["silent"] += 1
+                await client.wait_closed()
             if self._ends(client, stage, "welcome") or not await self._let_in(client, stage):
                 return
             self._clients[client] = {channel: set() for channel in CHANNELS.values()}

@@ -172,10 +172,7 @@ class _Hooks(DataStream):
         if msg.get("T") == "error":
             self.listener.failed(f"{msg.get('msg')} ({msg.get('code')})")
         if msg.get("T") == "subscription":
-            self.listener.subscribed({
-                kind: set.intersection(*(set(msg.get(channel) or ()) for channel in channels))
-                for kind, channels in CHANNELS.items()
-            })  # fmt: skip
+            self.listener.subscribed({kind: set(msg.get(channels[0]) or ()) for kind, channels in CHANNELS.items()})
 
     async def change(self, add: Iterable[tuple[str, str]], remove: Iterable[tuple[str, str]]) -> None:
         """Subscribe to and unsubscribe from pairs of channel and symbol."""

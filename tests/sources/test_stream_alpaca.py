@@ -208,6 +208,23 @@ def test_disconnect_during_the_handshake_is_followed_by_another(vendor, connect,
     assert stream.status().connected
 
 
+def test_vendor_that_accepts_and_says_nothing_is_left_after_a_while(vendor, connect):
+    vendor.drop_at.append("silent")
+    stream, _ = connect(BARS_A, timeout_seconds=0.2)
+    assert vendor.counts["silent"] == 1
+    assert "TimeoutError" in stream.status().error
+    assert stream.status().connected
+
+
+def test_connection_on_which_nothing_comes_is_made_anew_when_asked_for(vendor, connect, clock):
+    stream, taken = connect(BARS_A, quiet_seconds=0.2)
+    clock.set(at(1))
+    vendor.publish("b", [bar(0)], is_silent=True)
+    until(lambda: taken.minutes() != [])
+    until(lambda: stream.status().reconnects >= 1)
+    assert "nothing came for 0.2 s" in stream.status().error
+
+
 def test_twenty_sudden_disconnects_lose_and_double_no_bar():
     outcome = live_through(20)
     assert outcome.wrong() == []
