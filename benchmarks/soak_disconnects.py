@@ -22,7 +22,8 @@ from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.schema import BARS
 from engine.snapshot import SymbolSessionData
-from engine.sources.alpaca import AlpacaOptions, AlpacaStream
+from engine.sources.alpaca import AlpacaStream
+from engine.sources.alpaca_options import AlpacaOptions
 from engine.sources.faults import FaultPlan
 from engine.sources.stream import Want
 from engine.sources.synthetic import Market, simulate

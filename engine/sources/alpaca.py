@@ -2,7 +2,7 @@
 
 1. `alpaca_client.Connection` keeps the vendor's client in a thread; its messages become tuples in `arrivals.Arrivals`.
 2. After a reconnect, and after a frame that could not be read, `holes.Holes` knows what may be missing of each symbol.
-3. A second thread (`_Filler`) fetches that and puts it behind what came, so nothing is lost; the store tells what it
+3. A second thread (`_fill_holes`) fetches that and puts it behind what came, so nothing is lost; the store tells what it
    had already (duplicates) from what has changed (corrections), so nothing is doubled.
 
 A fetched bar that the stream has brought meanwhile is left out: the stream's is the newer one.
@@ -12,29 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from engine.clock import Clock, WallClock
-from engine.errors import ParameterError, StreamError
+from engine.errors import StreamError
 from engine.interval import Interval
 from engine.schema import Kind
+from engine.sources.alpaca_options import AlpacaOptions
 from engine.sources.alpaca_rows import Ordinals, is_whole_bar, live_row
 from engine.sources.arrivals import Arrivals, Row, delivery, refused
 from engine.sources.holes import MINUTE_NS, SECOND_NS, Hole, Holes
 from engine.sources.stream import Delivery, Request, Resolution, StreamStatus, Want
 
 if TYPE_CHECKING:
-    from engine.sources.alpaca_client import Access, Connection, History
+    from engine.sources.alpaca_client import Connection, History
 
-FEEDS = ("iex", "sip", "crypto")
-KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
 MINUTE, DAY = Interval(1, "m"), Interval(1, "d")
 STREAMED: frozenset[Resolution] = frozenset({("bars", MINUTE), ("quotes", None), ("ticks", None)})
 OFFERED: frozenset[Resolution] = STREAMED | {("bars", DAY)}
@@ -43,81 +40,6 @@ DAY_NS = 86_400 * SECOND_NS
 NEW_YORK = "America/New_York"
 POLL_SECONDS = 0.25
 FULL_SECONDS = 0.02
-
-
-@dataclass(frozen=True)
-class AlpacaOptions:
-    """How to reach Alpaca.
-
-    Attributes
-    ----------
-    key, secret : str, optional
-        Else the environment's APCA_API_KEY_ID and APCA_API_SECRET_KEY; never shown.
-    feed : {"iex", "sip", "crypto"}
-    stream_url, rest_url : str, optional
-        Other addresses than the vendor's own, such as `wss://host/v2/iex` and `https://host`.
-    backoff_seconds : (float, float)
-        Shortest and longest pause before the next attempt; it doubles in between, and half of it is drawn at random.
-    overlap_seconds : float
-        How much before the last bar a hole begins; as long as late updates may take.
-    again_seconds : float
-        When a filled hole is looked at once more; 0: never.
-    timeout_seconds : float
-        For the vendor's answer, to a request or to a login.
-    quiet_seconds : float, optional
-        Reconnect when nothing came for so long.
-    attempts : int
-        Of each request to the historical endpoint that is answered with 429 or 5xx.
-    bounds : mapping of kind to int
-        Most rows that wait to be taken.
-    """
-
-    key: str | None = field(default=None, repr=False)
-    secret: str | None = field(default=None, repr=False)
-    feed: str = "iex"
-    stream_url: str | None = None
-    rest_url: str | None = None
-    backoff_seconds: tuple[float, float] = (1.0, 30.0)
-    overlap_seconds: float = 300.0
-    again_seconds: float = 30.0
-    timeout_seconds: float = 10.0
-    quiet_seconds: float | None = None
-    attempts: int = 5
-    bounds: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.feed not in FEEDS:
-            raise ParameterError(f"feed: received {self.feed!r}; valid: {', '.join(FEEDS)}")
-        least, most = self.backoff_seconds
-        if not 0 < least <= most:
-            raise ParameterError(
-                f"backoff_seconds: received {self.backoff_seconds}; valid: (shortest, longest) above 0"
-            )
-        if self.attempts < 1:
-            raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
-
-    def access(self) -> Access:
-        """What the client needs.
-
-        Raises
-        ------
-        ParameterError
-            There are no keys.
-        StreamError
-            The client is not installed.
-        """
-        try:
-            from engine.sources.alpaca_client import Access  # noqa: PLC0415 - an extra, and slow to import
-        except ImportError as error:
-            raise StreamError(f"alpaca: its client is not installed ({error.name}); pip install session-engine[live]") from error  # fmt: skip
-        keys = {KEY: self.key or os.environ.get(KEY, ""), SECRET: self.secret or os.environ.get(SECRET, "")}
-        absent = [name for name, value in keys.items() if not value]
-        if absent:
-            raise ParameterError(f"key: {' and '.join(absent)} not given; set in the environment, or as key and secret")
-        return Access(
-            keys[KEY], keys[SECRET], self.feed, self.stream_url, self.rest_url,
-            self.timeout_seconds, self.quiet_seconds, self.backoff_seconds,
-        )  # fmt: skip
 
 
 class AlpacaStream:

@@ -23,7 +23,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, cast
@@ -34,6 +33,7 @@ from requests.adapters import HTTPAdapter
 from engine.errors import StreamError
 from engine.interval import Interval
 from engine.schema import Kind
+from engine.sources.alpaca_options import Access
 from engine.sources.alpaca_rows import Message, past_rows
 from engine.sources.arrivals import Row
 
@@ -72,24 +72,6 @@ REFUSALS = 3  # so often in a row the keys are refused until they are taken to b
 logging.getLogger("alpaca").addHandler(logging.NullHandler())
 _SILENT = logging.getLogger("engine.sources.alpaca.frames")
 _SILENT.setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True)
-class Access:
-    """Where the vendor is, and who asks."""
-
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-    feed: str
-    stream_url: str | None
-    rest_url: str | None
-    timeout_seconds: float
-    quiet_seconds: float | None
-    backoff_seconds: tuple[float, float]
-
-    def clean(self, text: object) -> str:
-        """Text without the keys."""
-        return str(text).replace(self.secret, "***").replace(self.key, "***")
 
 
 class Listener(Protocol):

@@ -62,7 +62,7 @@ def _row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordina
         return (symbol, ts, ordinals.of(symbol, ts), get("bp") or None, get("ap") or None, get("bs"), get("as"))
     number = get("i")
     seq = number if type(number) is int else ordinals.of(symbol, ts)
-    return (symbol, ts, seq, get("p"), get("s"), get("x"), _joined(get("c")), None)
+    return (symbol, ts, seq, get("p"), get("s"), get("x"), _joined(get("c")))
 
 
 def _joined(conditions: object) -> object:

@@ -20,12 +20,16 @@ from engine.sources.stream import Delivery, Resolution
 
 Row = tuple[Any, ...]
 
-# What a tuple holds: nanoseconds since 1970 for `ts`, all else as it came. `price_type` is `last`, `size` of bars null.
+# What a tuple holds: nanoseconds since 1970 for `ts`, all else as it came. What no live source has is left out:
+# `price_type` is `last`, `size` of bars and `suspicious` are null.
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
-    kind: tuple(name for name in schema if (kind, name) not in {("bars", "price_type"), ("bars", "size")})
+    kind: tuple(
+        name
+        for name in schema
+        if (kind, name) not in {("bars", "price_type"), ("bars", "size"), ("ticks", "suspicious")}
+    )
     for kind, schema in ROWS.items()
 }
-SYMBOL = 0  # the first cell of every tuple
 BOUNDS: Mapping[str, int] = {"bars": 200_000, "quotes": 500_000, "ticks": 500_000, "open_interest": 50_000}
 MOST_REFUSED = 10_000  # garbage has a bound, too; what exceeds it is counted
 WAIT_SECONDS = 0.2  # how long a producer waits before it looks whether it should stop
@@ -235,7 +239,6 @@ _TYPES: Mapping[str, type[pl.DataType]] = {
     "trades": pl.Int64,
     "exchange": pl.String,
     "conditions": pl.String,
-    "suspicious": pl.Boolean,
 }
 
 

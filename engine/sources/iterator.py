@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from engine.clock import Clock, WallClock
-from engine.errors import DataError, ParameterError, StreamError
+from engine.errors import ParameterError, StreamError
 from engine.interval import Interval
 from engine.schema import ROWS, ordered, rejects
 from engine.sources.arrivals import Arrivals, refused
@@ -170,7 +170,7 @@ class IteratorStream:
         source = f"{self._name}:{number}"
         try:
             delivery = _checked(item, source) if isinstance(item, Delivery) else self._conformed(item, source)
-        except (DataError, ParameterError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - no item ends the stream
             self._error = str(error)
             self._arrivals.refuse("bars", _refused(item, str(error), source))
             return not self._arrivals.closed

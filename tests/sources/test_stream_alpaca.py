@@ -13,7 +13,8 @@ from benchmarks.soak_disconnects import WAYS, live_through
 from engine.clock import ManualClock
 from engine.errors import ParameterError, StreamError
 from engine.interval import Interval
-from engine.sources.alpaca import AlpacaOptions, AlpacaStream
+from engine.sources.alpaca import AlpacaStream
+from engine.sources.alpaca_options import AlpacaOptions
 from engine.sources.stream import Request, Want
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
@@ -461,7 +462,7 @@ def test_keys_come_from_the_environment_and_their_absence_is_named(monkeypatch):
 
 
 def test_client_that_is_not_installed_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "engine.sources.alpaca_client", None)
+    monkeypatch.setitem(sys.modules, "alpaca", None)
     with pytest.raises(StreamError, match=r"pip install session-engine\[live\]"):
         AlpacaStream(AlpacaOptions(KEY, SECRET))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 
@@ -12,6 +13,8 @@ from engine.interval import Interval
 from engine.schema import ROWS
 from engine.sources.arrivals import COLUMNS, Arrivals, delivery, refused
 from engine.sources.stream import Delivery
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 MINUTE = 60_000_000_000
 START = 1_704_205_800_000_000_000
@@ -48,7 +51,7 @@ def test_take_kinds_together_gives_one_delivery_each_in_order_of_arrival():
     queue = Arrivals("wire")
     queue.offer(QUOTES, [quote(0)])
     queue.offer(BARS, [bar(0)])
-    queue.offer(TICKS, [("A", START, 7, 10.0, 5, "V", "@,I", None)])
+    queue.offer(TICKS, [("A", START, 7, 10.0, 5, "V", "@,I")])
     queue.offer(QUOTES, [quote(1)])
     got = queue.take()
     assert [(one.kind, one.height) for one in got] == [("quotes", 2), ("bars", 1), ("ticks", 1)]
@@ -95,6 +98,29 @@ def test_take_garbage_cell_rejects_its_row_alone_and_keeps_the_cell(cells, reaso
     assert str(kept[name]).lower() == str(value).lower()
 
 
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary(max_size=9),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+    st.datetimes(timezones=st.just(dt.UTC)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("resolution", [BARS, QUOTES, TICKS])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_take_whatever_cells_hold_gives_every_row_back_as_good_or_rejected(resolution, data):
+    width = len(COLUMNS[resolution[0]])
+    good = {"bars": bar(0), "quotes": quote(0), "ticks": ("A", START, 7, 10.0, 5, "V", "@")}[resolution[0]]
+    cells = data.draw(st.lists(st.lists(JUNK, min_size=width, max_size=width), min_size=1, max_size=4))
+    places = data.draw(st.lists(st.integers(0, width - 1), max_size=3))
+    spoiled = [tuple(junk[n] if n in places else cell for n, cell in enumerate(good)) for junk in cells]
+    queue = Arrivals("wire")
+    queue.offer(resolution, [good, *map(tuple, cells), *spoiled])
+    (got,) = queue.take()
+    assert got.height + got.rejects.height == 1 + 2 * len(cells)
+    assert 1 in [number for frame in got.frames for number in frame["row"]]
+
+
 def test_offer_bars_beyond_the_bound_is_refused_until_taken():
     queue = Arrivals("wire", {"bars": 3})
     assert queue.offer(BARS, [bar(0), bar(1)])
@@ -122,7 +148,7 @@ def test_put_bars_into_a_full_queue_waits_and_loses_none():
 
 
 @pytest.mark.parametrize(
-    ("resolution", "make"), [(QUOTES, quote), (TICKS, lambda n: ("A", START + n, n, 1.0, 1, "V", "", None))]
+    ("resolution", "make"), [(QUOTES, quote), (TICKS, lambda n: ("A", START + n, n, 1.0, 1, "V", ""))]
 )
 def test_offer_quotes_and_ticks_beyond_the_bound_drops_the_oldest_and_counts(resolution, make):
     kind = resolution[0]
@@ -160,7 +186,7 @@ def test_wait_returns_when_something_comes_and_not_before():
 
 def test_put_whole_frames_of_ticks_waits_for_room_too():
     queue = Arrivals("iterator", {"ticks": 2})
-    rows = delivery(TICKS, [("A", START + n, n, 1.0, 1, "V", "", None) for n in range(2)], "iterator")
+    rows = delivery(TICKS, [("A", START + n, n, 1.0, 1, "V", "") for n in range(2)], "iterator")
     thread = threading.Thread(target=lambda: [queue.put_whole(rows) for _ in range(3)])
     thread.start()
     taken = []
