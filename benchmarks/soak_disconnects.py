@@ -37,7 +37,7 @@ SYMBOLS = 8
 MINUTE = Interval(1, "m")
 LONGEST_DELAY = dt.timedelta(minutes=65)  # of late bars and corrections in the simulation
 WAYS = ("quiet", "frame", "reset")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 WORTH_NOTING = ("open", "high", "low", "close", "volume", "vwap", "trades")
 KEY_COLUMNS = ("symbol", "ts")
 

@@ -7,7 +7,7 @@ How the client (0.44) behaves, and what is done about it here:
 - Bytes that are no message, or a message that is none, end the whole frame; whatever followed in it is gone. The
   listener hears of that, too, and asks the past for it.
 - Subscribing from another thread waits without limit and may fall between the message sent and the state it sets: the
-  handlers are changed in the client's own loop, and `_send_subscribe_msg` repeats itself when they changed meanwhile.
+  handlers are changed in the client's own loop, and `_send_subscribe_msg` goes on until the vendor knows them.
 - Parsed stamps lose their nanoseconds, and a malformed message raises there: raw messages are asked for.
 - `stop` takes effect at the next message, or after five seconds; without a subscription the client spins at full speed.
   So the loop is run here, begins with the first subscription, and is ended by cancelling it.
@@ -107,10 +107,11 @@ class _Hooks(DataStream):
 
     listener: Listener
     access: Access
-    version = 0
+    announced: set[tuple[str, str]]
     refusals = 0
 
     async def _start_ws(self) -> None:
+        self.announced = set()
         try:
             # The client itself waits without limit for the vendor's first words.
             await asyncio.wait_for(super()._start_ws(), self.access.timeout_seconds)
@@ -129,11 +130,19 @@ class _Hooks(DataStream):
             cast("asyncio.Event", self._stop_stream_event).set()
 
     async def _send_subscribe_msg(self) -> None:
-        before = -1
-        while before != self.version:
-            before = self.version
-            if any(self._handlers[channel] for channel in KINDS):
+        # Until the vendor knows what the handlers say, whatever changes meanwhile.
+        while (wanted := self._wanted()) != self.announced:
+            gone = self.announced - wanted
+            if wanted - self.announced:
+                self.announced |= wanted
                 await super()._send_subscribe_msg()
+            for channel in {channel for channel, _ in gone}:
+                symbols = [symbol for of, symbol in gone if of == channel]
+                self.announced -= {(channel, symbol) for symbol in symbols}
+                await self._send_unsubscribe_msg(channel, symbols)
+
+    def _wanted(self) -> set[tuple[str, str]]:
+        return {(channel, symbol) for channel in KINDS for symbol in self._handlers[channel]}
 
     async def _consume(self) -> bool:
         try:
@@ -158,27 +167,16 @@ class _Hooks(DataStream):
 
     async def change(self, add: Iterable[tuple[str, str]], remove: Iterable[tuple[str, str]]) -> None:
         """Subscribe to and unsubscribe from pairs of channel and symbol."""
-        gone: dict[str, list[str]] = {}
         for channel, symbol in remove:
-            if self._handlers[channel].pop(symbol, None) is not None:
-                gone.setdefault(channel, []).append(symbol)
-        fresh = [(channel, symbol) for channel, symbol in add if symbol not in self._handlers[channel]]
-        for channel, symbol in fresh:
-            self._handlers[channel][symbol] = partial(self.listener.row, channel)
+            self._handlers[channel].pop(symbol, None)
+        for channel, symbol in add:
+            self._handlers[channel].setdefault(symbol, partial(self.listener.row, channel))
         for channel in ("corrections", "cancelErrors"):  # they come with the trades, unasked
             self._handlers[channel]["*"] = self.listener.amended
-        self.version += 1
         if self._running:
-            await self._announce(gone, is_more=bool(fresh))
-
-    async def _announce(self, gone: Mapping[str, list[str]], *, is_more: bool) -> None:
-        try:
-            if is_more:
+            # The connection may have gone just now; the next one begins with the handlers as they are.
+            with suppress(WebSocketException, AttributeError):
                 await self._send_subscribe_msg()
-            for channel, symbols in gone.items():
-                await self._send_unsubscribe_msg(channel, symbols)
-        except (WebSocketException, AttributeError):
-            return  # the connection has just gone; the next one begins with the handlers as they are
 
 
 class _StockStream(_Hooks, StockDataStream):
