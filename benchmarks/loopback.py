@@ -7,7 +7,7 @@
 
 What is published goes to the history at once, whether anybody is connected or not; so a test knows what is true. Faults
 are ordered beforehand: `drop_at` ends the next connections at a point of their handshake (`silent`: says nothing at all), `rest_faults` are the next
-answers of the historical endpoint. `while_answering` is called when an answer is made up and not yet sent.
+answers of the historical endpoint, a status or a body. `while_answering` is called when an answer is made up and not yet sent.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Loopback:
         self.page_rows = page_rows
         self.lag_seconds = lag_seconds
         self.drop_at: deque[str] = deque()
-        self.rest_faults: deque[int] = deque()
+        self.rest_faults: deque[int | str] = deque()
         self.refuse_keys = False
         self.while_answering: Callable[[], None] = lambda: None
         self.counts: Counter[str] = Counter()
@@ -250,7 +250,11 @@ def _handler(vendor: Loopback) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             vendor.counts["requests"] += 1
-            status = vendor.rest_faults.popleft() if vendor.rest_faults else 200
+            fault = vendor.rest_faults.popleft() if vendor.rest_faults else 200
+            if isinstance(fault, str):
+                self._reply(200, fault.encode())
+                return
+            status = fault
             if (self.headers.get("APCA-API-KEY-ID"), self.headers.get("APCA-API-SECRET-KEY")) != (KEY, SECRET):
                 status = 403
             url = urlparse(self.path)

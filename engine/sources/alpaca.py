@@ -265,7 +265,7 @@ class AlpacaStream:
         resolution: Resolution = (kind, MINUTE if kind == "bars" else None)
         try:
             rows = history.rows(resolution, [hole.symbol for hole in holes], start, max(now, start))
-        except StreamError as error:
+        except Exception as error:  # noqa: BLE001 - a hole that cannot be fetched now stays open
             with self._lock:
                 self._note(str(error))
                 self._holes.put_back(holes, now_ns + _ns(self._options.backoff_seconds[1]))

@@ -123,7 +123,7 @@ class _Hooks(DataStream):
         self.listener.connected()
 
     def _note_refusal(self, error: Exception) -> None:
-        is_refused = isinstance(error, ValueError) and "auth" in str(error).lower()
+        is_refused = isinstance(error, ValueError) and "auth failed" in str(error)
         self.refusals = self.refusals + 1 if is_refused else 0
         if self.refusals >= REFUSALS:
             self._should_run = False
@@ -217,7 +217,9 @@ class Connection:
     def stop(self) -> None:
         """End the connection and wait for its thread."""
         self._is_stopping = True
-        while self._thread.is_alive() and self._loop is not None and self._task is not None:
+        for _ in range(round(START_SECONDS / STOP_SECONDS)):
+            if not self._thread.is_alive() or self._loop is None or self._task is None:
+                return
             # Again and again: Python 3.11 may lose a cancellation that meets a message.
             self._stream._should_run = False  # noqa: SLF001 - there is no public way
             with suppress(RuntimeError):  # the loop has just ended
@@ -271,11 +273,10 @@ class History:
         StreamError
             The vendor refuses, or does not answer after all attempts.
         """
-        ask = partial(self._ask, resolution, list(symbols), start, end - timedelta(microseconds=1))
-        found: Mapping[str, list[Message]] = self._answered(ask)
-        return [row for symbol, messages in sorted(found.items()) for row in past_rows(resolution[0], symbol, messages)]
+        last = end - timedelta(microseconds=1)  # the vendor's end is included
+        return self._answered(partial(self._ask, resolution, list(symbols), start, last))
 
-    def _answered(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def _answered(self, ask: Callable[[], list[Row]]) -> list[Row]:
         for attempt in range(1, self._attempts + 1):
             try:
                 return ask()
@@ -292,7 +293,9 @@ class History:
     def _pause(self, attempt: int) -> float:
         return reconnect_delay(attempt, *self._access.backoff_seconds)
 
-    def _ask(self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime) -> Any:  # noqa: ANN401
+    def _ask(
+        self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime
+    ) -> list[Row]:
         kind, interval = resolution
         is_crypto = self._access.feed == "crypto"
         given: dict[str, Any] = {"symbol_or_symbols": symbols, "start": start, "end": end}
@@ -305,7 +308,8 @@ class History:
         )
         _limit(client, self._access.timeout_seconds)
         request, call = (_CRYPTO if is_crypto else _STOCK)[kind]
-        return getattr(client, call)(request(**given))
+        found: Mapping[str, list[Message] | None] = getattr(client, call)(request(**given))
+        return [row for symbol, told in sorted(found.items()) for row in past_rows(kind, symbol, told or [])]
 
 
 class _TimedAdapter(HTTPAdapter):
