@@ -1,13 +1,15 @@
-"""Faults, injected into exports again and again: kills, full disks, damaged files, readers under a writer.
+"""Faults, injected again and again: kills, full disks, damaged files, readers under a writer, sudden disconnects.
 
-    python -m benchmarks.soak [--kills N] [--sizes N] [--truncations N] [--flips N] [--seconds N] [--json PATH]
+    python -m benchmarks.soak [--kills N] [--sizes N] [--truncations N] [--flips N] [--seconds N]
+                             [--disconnects N] [--json PATH]
 
 Prints one line per kind of fault: how often it was injected, how often the outcome was wrong, what was seen, and what
 that bounds: 0 in N means a rate below 3 / N with 95 % confidence, for faults drawn as these were. Exits with 1 when anything
 was torn, mixed, lost, left behind or missed. A count of 0 leaves a kind out. What is hurt, and where, is the same in every run;
 at which instruction a kill arrives is not, and the more instants are tried the better.
 
-`soak_kills`, `soak_disk`, `soak_damage` and `soak_readers` say what each kind does, `soak_story` what is exported.
+`soak_kills`, `soak_disk`, `soak_damage`, `soak_readers` and `soak_disconnects` say what each kind does, `soak_story` what is
+exported.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ KINDS = {
     "disk": ("benchmarks.soak_disk", "fill_disks", ("sizes",)),
     "damage": ("benchmarks.soak_damage", "damage_files", ("truncations", "flips")),
     "readers": ("benchmarks.soak_readers", "read_under_writer", ("seconds",)),
+    "disconnects": ("benchmarks.soak_disconnects", "disconnect_streams", ("disconnects",)),
 }
 
 
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=_count, default=60, metavar="N", help="of readers under a writer (default 60)"
     )
+    parser.add_argument("--disconnects", type=_count, default=1000, metavar="N", help="of a live stream (default 1000)")
     parser.add_argument("--json", default="", metavar="PATH", help="also write the lines there")
     return parser
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from benchmarks.soak_disconnects import differences
 from benchmarks.soak_disk import DATASETS
 from benchmarks.soak_readers import AMOUNTS, READERS, Seen, _disagreement, _held, _mixed, _sums, _Written
 from benchmarks.soak_report import Line, row
@@ -18,18 +19,20 @@ from engine.export.formats import FORMATS
 ROOT = Path(__file__).parents[1]
 
 
-COUNTS = {"kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0}
+COUNTS = {"kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0}
 EXPORTERS = len(DATASETS) + len(FORMATS)
 KINDS = {
     "kills": ({"kills": 2}, [1, 1]),
     "disk": ({"sizes": 1}, [1] * EXPORTERS),
     "damage": ({"truncations": 3, "flips": 2}, [3, 2]),
     "readers": ({"seconds": 1}, [None] * (len(READERS) + 1)),
+    "disconnects": ({"disconnects": 2}, [None]),
 }
 
 
 @pytest.mark.parametrize(
-    "kind", ["kills", "readers", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage"))]
+    "kind",
+    ["kills", "readers", "disconnects", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage"))],
 )
 def test_soak_with_small_counts_finds_nothing_wrong(tmp_path, kind):
     given, times = KINDS[kind]
@@ -99,3 +102,18 @@ def test_read_of_tables_that_agree_is_told_from_any_mix(chronicle):
         mixed = {**now, table: before[table]}
         assert "do not agree" in _disagreement(mixed)
         assert _mixed(Seen(7, _sums(mixed), ""), written)
+
+
+@pytest.mark.parametrize(
+    ("hurt", "what"),
+    [
+        (lambda rows: rows[:-1], "lost"),
+        (lambda rows: pl.concat([rows, rows[-1:]]), "doubled"),
+        (lambda rows: rows.with_columns(pl.col("volume") + 1), "of other values"),
+        (lambda rows: rows.with_columns(pl.col("ts") + pl.duration(minutes=1)), "never published"),
+    ],
+)
+def test_differences_of_published_and_held_bars_name_what_was_lost_or_doubled(chronicle, hurt, what):
+    published = chronicle.held[1]["bars"].filter(pl.col("origin") == "source")
+    assert differences(published, published) == []
+    assert any(text.endswith(what) for text in differences(published, hurt(published)))

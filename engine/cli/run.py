@@ -38,7 +38,7 @@ def run(
         str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")
     ] = None,
     source_format: Annotated[
-        str | None, typer.Option("--format", help="csv, parquet, lean or dbn, whatever it looks like.")
+        str | None, typer.Option("--format", help="csv, ndjson, parquet, lean or dbn, whatever it looks like.")
     ] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")] = None,
     stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,

@@ -546,4 +546,4 @@ def _check_some_row(batches: Sequence[tuple[SourceFile, Batch]]) -> None:
 def _nothing(bad: Sequence[Problem]) -> str:
     if bad:
         return f"nothing could be read; {bad[0].path}: {bad[0].reason} ({len(bad) - 1} more files)"
-    return "no data file found; valid: csv, parquet, Lean zip, Databento DBN"
+    return "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"

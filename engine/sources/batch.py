@@ -62,7 +62,7 @@ class SourceFile:
     ----------
     path : Path
         The file.
-    format : {"csv", "parquet", "lean", "dbn"}
+    format : {"csv", "ndjson", "parquet", "lean", "dbn"}
         Who reads it.
     kind, interval, symbol, price_type : optional
         None where only the rows tell. `symbol` is canonical; of a file of contracts it is their root.

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES
 
-_EXTENSIONS = re.compile(r"(\.(csv|tsv|txt|psv|dat|parquet|pq|zip|gz|zst|zstd|dbn))+$", re.IGNORECASE)
+_EXTENSIONS = re.compile(r"(\.(csv|tsv|txt|psv|dat|ndjson|jsonl|parquet|pq|zip|gz|zst|zstd|dbn))+$", re.IGNORECASE)
 _DATE = re.compile(r"(?<!\d)(19[89]\d|20\d\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)(?:T\d{2}-?\d{2})?")
 _YEAR = re.compile(r"(?:19[89]\d|20\d\d)(?:0[1-9]|1[0-2])?")
 _INTERVAL = re.compile(

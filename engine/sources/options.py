@@ -15,7 +15,7 @@ from engine.grid import Align, Stamp
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES, Rules
 
-FORMATS = ("csv", "parquet", "lean", "dbn")
+FORMATS = ("csv", "ndjson", "parquet", "lean", "dbn")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
 
@@ -29,7 +29,7 @@ class ReadOptions:
     Attributes
     ----------
     format : str
-        `csv`, `parquet`, `lean` or `dbn`, whatever the content looks like.
+        `csv`, `ndjson`, `parquet`, `lean` or `dbn`, whatever the content looks like.
     timezone : str
         Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
     stamp, align : str

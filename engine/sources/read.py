@@ -13,6 +13,7 @@ from engine.sources.dbn import read_dbn
 from engine.sources.frames import read_parquet
 from engine.sources.lean import read_lean
 from engine.sources.names import named
+from engine.sources.ndjson import SUFFIXES, read_ndjson
 from engine.sources.options import ReadOptions
 from engine.sources.rows import Origin
 from engine.sources.text import read_text
@@ -63,13 +64,20 @@ def _read_text(file: SourceFile, options: ReadOptions) -> list[Batch]:
         is_zip = opened.read(4) in (archive.ZIP, archive.EMPTY_ZIP)
     if not is_zip:
         origin = Origin(str(file.path), digest, named(file.path), options, file.qualifier)
-        return [read_text(archive.content(file.path, options), origin)]
+        return [_read_lines(archive.content(file.path, options), origin, is_ndjson=file.format == "ndjson")]
     names = archive.member_names(file.path, options)
     blocks = archive.members(file.path, names, options)
     origins = [
         Origin(f"{file.path}!{name}", digest, named(file.path.parent / name), options, file.qualifier) for name in names
     ]
-    return [read_text(block, origin) for block, origin in zip(blocks, origins, strict=True)]
+    return [
+        _read_lines(block, origin, is_ndjson=options.format == "ndjson" or name.lower().endswith(SUFFIXES))
+        for name, block, origin in zip(names, blocks, origins, strict=True)
+    ]
+
+
+def _read_lines(data: bytes, origin: Origin, *, is_ndjson: bool) -> Batch:
+    return read_ndjson(data, origin) if is_ndjson else read_text(data, origin)
 
 
 def _noted(file: SourceFile, batches: list[Batch]) -> list[Batch]:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import SourceError
-from engine.sources import archive, dbn, lean
+from engine.sources import archive, dbn, lean, ndjson
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.lean_layout import CONTRACTS
 from engine.sources.names import named
 from engine.sources.options import ReadOptions
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".dat")
-DATA_SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".pq", ".zip", ".gz", ".zst", ".zstd", ".dbn")
+DATA_SUFFIXES = (*TEXT_SUFFIXES, *ndjson.SUFFIXES, ".parquet", ".pq", ".zip", ".gz", ".zst", ".zstd", ".dbn")
 OTHER_NAMES = ("readme", "license", "licence", "notice", "changelog")
 _Name = tuple[str, bool]  # a symbol, and whether it is a root of contracts
 _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
@@ -87,9 +87,9 @@ def _walked(folder: Path) -> Iterator[Path]:
 
 
 def _found(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
-    other = None if is_given else _other(path)
-    if other is not None:
-        return Problem(str(path), other, ignored=True)
+    reason = None if is_given else no_data(path)
+    if reason is not None:
+        return Problem(str(path), reason, ignored=True)
     if not path.exists():
         return Problem(str(path), "no such file or folder")
     try:
@@ -131,16 +131,17 @@ def _format(path: Path, head: bytes) -> str | None:
         return "lean" if lean.source_file(path) else "csv"
     if lean.source_file(path) is not None:
         return "lean"  # a damaged zip of that layout: its reader says what is wrong
-    is_text = b"\0" not in head
-    return "csv" if is_text and _suffixes(path) & set(DATA_SUFFIXES) else None
+    if b"\0" in head or not _suffixes(path) & set(DATA_SUFFIXES):
+        return None
+    return "ndjson" if _suffixes(path) & set(ndjson.SUFFIXES) else "csv"
 
 
 def _suffixes(path: Path) -> set[str]:
     return {suffix.lower() for suffix in path.suffixes}
 
 
-def _other(path: Path) -> str | None:
-    """Why a file found in a folder is no market data."""
+def no_data(path: Path) -> str | None:
+    """Why a file found in a folder is no market data; None when it may be some."""
     for folder, what in OTHER_FOLDERS.items():
         if folder in path.parts[:-1]:
             return what

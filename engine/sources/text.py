@@ -8,7 +8,7 @@ must end on its line.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -54,18 +54,15 @@ def read_text(data: bytes, origin: Origin) -> Batch:
     """
     read = table(data, origin.options, origin.source)
     names = [name for name in read.raw.columns if name != "row"]
-    noted = Origin(
-        source=origin.source,
-        sha256=origin.sha256,
-        named=origin.named,
-        options=origin.options,
-        qualifier=origin.qualifier,
-        notes=(*origin.notes, *read.notes),
-        refused=read.refused,
-    )
+    known = noted(origin, read)
     if read.raw.is_empty() and read.refused.is_empty():
-        return _without_rows(names, noted)
-    return batch(read.raw, layout(names, origin.options, origin.source), noted)
+        return without_rows(names, known)
+    return batch(read.raw, layout(names, origin.options, origin.source), known)
+
+
+def noted(origin: Origin, read: Table) -> Origin:
+    """The origin, with what a table's text told."""
+    return replace(origin, notes=(*origin.notes, *read.notes), refused=read.refused)
 
 
 def table(data: bytes, options: ReadOptions, source: str) -> Table:
@@ -170,7 +167,8 @@ def _without_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str],
     return Table(rows, refused, (f"{repeated} repeated header lines",) if repeated > 0 else ())
 
 
-def _without_rows(names: list[str], origin: Origin) -> Batch:
+def without_rows(names: list[str], origin: Origin) -> Batch:
+    """The batch of a file that names columns, if any, and holds no row."""
     kind: Kind = "bars"
     try:
         kind = layout(names, origin.options, origin.source).kind
@@ -181,7 +179,7 @@ def _without_rows(names: list[str], origin: Origin) -> Batch:
         kind=kind,
         interval=origin.interval if kind == "bars" else None,
         frame=empty({**ROWS[kind], "row": pl.Int64()}),
-        rejects=empty(REJECTS),
+        rejects=origin.refused,
         source=origin.source,
         sha256=origin.sha256,
         notes=notes,

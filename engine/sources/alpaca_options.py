@@ -1,0 +1,104 @@
+"""How to reach Alpaca: options, and the keys, which are never shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from engine.errors import ParameterError, StreamError
+
+FEEDS = ("iex", "sip", "crypto")
+KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the vendor is, and who asks."""
+
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+    feed: str
+    stream_url: str | None
+    rest_url: str | None
+    timeout_seconds: float
+    quiet_seconds: float | None
+    backoff_seconds: tuple[float, float]
+
+    def clean(self, text: object) -> str:
+        """Text without the keys."""
+        return str(text).replace(self.secret, "***").replace(self.key, "***")
+
+
+@dataclass(frozen=True)
+class AlpacaOptions:
+    """How to reach Alpaca.
+
+    Attributes
+    ----------
+    key, secret : str, optional
+        Else the environment's APCA_API_KEY_ID and APCA_API_SECRET_KEY; never shown.
+    feed : {"iex", "sip", "crypto"}
+    stream_url, rest_url : str, optional
+        Other addresses than the vendor's own, such as `wss://host/v2/iex` and `https://host`.
+    backoff_seconds : (float, float)
+        Shortest and longest pause before the next attempt; it doubles in between, and half of it is drawn at random.
+    overlap_seconds : float
+        How much before the last bar a hole begins; as long as late updates may take.
+    again_seconds : float
+        When a filled hole is looked at once more; 0: never.
+    timeout_seconds : float
+        For the vendor's answer, to a request or to a login.
+    quiet_seconds : float, optional
+        Reconnect when nothing came for so long.
+    attempts : int
+        Of each request to the historical endpoint that is answered with 429 or 5xx.
+    bounds : mapping of kind to int
+        Most rows that wait to be taken.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    feed: str = "iex"
+    stream_url: str | None = None
+    rest_url: str | None = None
+    backoff_seconds: tuple[float, float] = (1.0, 30.0)
+    overlap_seconds: float = 300.0
+    again_seconds: float = 30.0
+    timeout_seconds: float = 10.0
+    quiet_seconds: float | None = None
+    attempts: int = 5
+    bounds: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.feed not in FEEDS:
+            raise ParameterError(f"feed: received {self.feed!r}; valid: {', '.join(FEEDS)}")
+        least, most = self.backoff_seconds
+        if not 0 < least <= most:
+            raise ParameterError(
+                f"backoff_seconds: received {self.backoff_seconds}; valid: (shortest, longest) above 0"
+            )
+        if self.attempts < 1:
+            raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
+
+    def access(self) -> Access:
+        """What the client needs.
+
+        Raises
+        ------
+        ParameterError
+            There are no keys.
+        StreamError
+            The client is not installed.
+        """
+        if find_spec("alpaca") is None:
+            raise StreamError("alpaca: its client is not installed; pip install session-engine[live]")
+        keys = {KEY: self.key or os.environ.get(KEY, ""), SECRET: self.secret or os.environ.get(SECRET, "")}
+        absent = [name for name, value in keys.items() if not value]
+        if absent:
+            raise ParameterError(f"key: {' and '.join(absent)} not given; set in the environment, or as key and secret")
+        return Access(
+            keys[KEY], keys[SECRET], self.feed, self.stream_url, self.rest_url,
+            self.timeout_seconds, self.quiet_seconds, self.backoff_seconds,
+        )  # fmt: skip

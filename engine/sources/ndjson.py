@@ -1,0 +1,73 @@
+"""Newline-delimited JSON: every line is an object that makes a row, a rejected line, or blank.
+
+A file that is JSON throughout goes to the parser whole. Any other is judged line by line, columnar still, and what is
+no object is rejected with its text. Names are those of all lines together; a cell that a line lacks is null.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from engine.errors import SourceError
+from engine.schema import REJECTS, empty, rejects
+from engine.sources.batch import Batch
+from engine.sources.columns import layout
+from engine.sources.rows import Origin, batch
+from engine.sources.text import BOM, UTF16, Table, noted, without_rows
+
+SUFFIXES = (".ndjson", ".jsonl")
+
+
+def read_ndjson(data: bytes, origin: Origin) -> Batch:
+    """A batch from the bytes of an NDJSON file.
+
+    Raises
+    ------
+    SourceError
+        It is no such text, one name has values that do not mix, or columns, symbol, zone or unit are not known.
+    """
+    read = objects(data, origin.source)
+    names = [name for name in read.raw.columns if name != "row"]
+    if read.raw.is_empty():
+        return without_rows(names, noted(origin, read))
+    return batch(read.raw, layout(names, origin.options, origin.source), noted(origin, read))
+
+
+def objects(data: bytes, source: str) -> Table:
+    """Cells of NDJSON, typed as JSON has them; lists become text with commas.
+
+    Raises
+    ------
+    SourceError
+        Empty, in UTF-16, or one name has values that do not mix.
+    """
+    if data.startswith(UTF16):
+        raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
+    lines = pl.DataFrame({"line": data.removeprefix(BOM).decode("utf-8", errors="replace").split("\n")})
+    lines = lines.with_row_index("row", offset=1).with_columns(pl.col("row").cast(pl.Int64))
+    lines = lines.filter(pl.col("line").str.strip_chars() != "")
+    if lines.is_empty():
+        raise SourceError(source, "is empty")
+    # What is JSON comes back in its shortest spelling, what is none as null.
+    is_object = lines["line"].str.json_path_match("$").str.starts_with("{").fill_null(value=False)
+    good, bad = lines.filter(is_object), lines.filter(~is_object)
+    refused = rejects(bad, "no JSON object", source) if bad.height else empty(REJECTS)
+    return Table(_parsed(good, source), refused)
+
+
+def _parsed(lines: pl.DataFrame, source: str) -> pl.DataFrame:
+    if lines.is_empty():
+        return lines.select("row")
+    try:
+        read = pl.read_ndjson("\n".join(lines["line"]).encode(), infer_schema_length=None)
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(source, f"values of one name do not mix: {error}") from error
+    if read.height != lines.height:
+        raise SourceError(source, f"{lines.height} objects were parsed into {read.height} rows; write one per line")
+    return read.drop("row", strict=False).with_columns(*_flat(read), lines["row"])
+
+
+def _flat(read: pl.DataFrame) -> list[pl.Expr]:
+    lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name, t in read.schema.items() if t == pl.List]
+    structs = [pl.col(name).struct.json_encode() for name, t in read.schema.items() if t == pl.Struct]
+    return [*lists, *structs]
