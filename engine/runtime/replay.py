@@ -41,7 +41,7 @@ class _Track:
 
     def delivery(self, piece: pl.DataFrame) -> Delivery:
         one = self.group
-        return Delivery(one.kind, in_lanes(piece), one.interval, one.stamp, one.spec)
+        return Delivery(one.kind, in_lanes(piece), one.interval, one.stamp, spec=one.spec)
 
 
 class ReplayStream:

@@ -53,18 +53,18 @@ class Delivery:
         Of bars.
     stamp : {"start", "end", "end-inclusive"}
         What `ts` of bars stands for.
-    spec : GridSpec or None
-        The axis, where it is not the symbol's own (a series kept beside the base).
     rejects : DataFrame
         `schema.REJECTS`: what came and did not hold.
+    spec : GridSpec or None
+        The axis, where it is not the symbol's own (a series kept beside the base).
     """
 
     kind: Kind
     frames: tuple[pl.DataFrame, ...]
     interval: Interval | None = None
     stamp: Stamp = "start"
-    spec: GridSpec | None = None
     rejects: pl.DataFrame = field(default_factory=lambda: empty(REJECTS))
+    spec: GridSpec | None = None
 
     @property
     def height(self) -> int:
