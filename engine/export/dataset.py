@@ -312,7 +312,8 @@ def recover(target: Path) -> None:
     begun, and files of a later revision, which nothing names, are removed.
     """
     staging = target / STAGING
-    for file in staging.glob("*"):
+    # A link leads to a folder of somebody else.
+    for file in () if staging.is_symlink() else staging.glob("*"):
         discard(file)
     if not lake.is_table(target / "exports"):
         lake.create(target / "exports", EXPORTS)
@@ -323,7 +324,7 @@ def recover(target: Path) -> None:
         else:
             lake.create(target / name, TABLES[name])
     # The folder stands from before the first file is placed until the revision exists.
-    if staging.exists():
+    if staging.exists() or staging.is_symlink():
         for file in _later_files(target, revision):
             discard(file)
         discard(staging)

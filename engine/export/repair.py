@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from engine.clock import Clock, WallClock
+from engine.errors import ExportError
 from engine.export import lake
 from engine.export.compact import intact_bytes
 from engine.export.dataset import (
@@ -60,6 +61,8 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     "quality": ("duplicates", "corrections"),
 }
 LEFTOVERS = ("head", "stray")
+# What lacks rows is no state of its store any more: the next export from it writes everything.
+REPAIRED = "+repaired"
 
 
 class Rebuilt(NamedTuple):
@@ -165,7 +168,8 @@ def repair_files(
     if not reborn and not dropped:
         return Repaired(dataset.revision, _framed(actions))
     last = dataset.exports.row(-1, named=True)
-    state = State(last["store_id"], last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
+    store_id = last["store_id"] + REPAIRED * bool(dropped)
+    state = State(store_id, last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
 
     def plan(work: Work) -> Plan:
         changes = _edits(work, reborn, dropped)
@@ -298,8 +302,18 @@ def _restore(target: Path, found: Sequence[_Found], lock_timeout: float) -> list
 
 def _put_back(file: StagedFile, place: Path) -> None:
     make_folders(place.parent)
+    if place.is_dir() and not place.is_symlink():
+        _clear(place)
     file.staged.replace(place)
     sync(place.parent)
+
+
+def _clear(place: Path) -> None:
+    # An empty folder may go, for a file; what lies in it is somebody's.
+    try:
+        place.rmdir()
+    except OSError as error:
+        raise ExportError(f"{place}: is a folder where a file was; move it away and repair again ({error})") from error
 
 
 def _edits(work: Work, reborn: Sequence[_Found], dropped: Sequence[_Lost]) -> dict[str, Change]:

@@ -177,3 +177,31 @@ def test_repair_then_export_goes_on(target):
     done = put_right(target)
     assert kept.settle(kept.stored(), target, 10) == done.revision + 1
     assert faults(verify(target, open_dataset(target).revision)).is_empty()
+
+
+def test_repair_of_a_folder_where_a_file_was_puts_the_file_back(target):
+    place = files_of(target, "gaps")[0]
+    content = place.read_bytes()
+    place.unlink()
+    place.mkdir()
+    (place / "mine.txt").write_text("x")
+    with pytest.raises(ExportError, match="is a folder where a file was"):
+        put_right(target)
+    (place / "mine.txt").unlink()
+    assert told(put_right(target))[str(place.relative_to(target))] == "restored"
+    assert place.read_bytes() == content
+
+
+def test_export_after_repair_that_dropped_rows_brings_them_back(tmp_path):
+    target = tmp_path / "out"
+    session = kept.stored()
+    kept.settle(session, target, 0)
+    whole = kept.contents(target)
+    kept.flip(files_of(target, "bars/1m")[0], 999)
+    put_right(target, drop_damaged=True)
+    assert kept.contents(target)["bars"].height < whole["bars"].height
+    session.append(bars("A", 2, [0]), interval="1m")
+    kept.settle(session, target, 10)
+    now = kept.contents(target)["bars"].drop("revision")
+    assert now.join(whole["bars"].drop("revision"), on=now.columns, nulls_equal=True).height >= whole["bars"].height - 1
+    assert faults(verify(target, 3)).is_empty()
