@@ -34,7 +34,7 @@ from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import lake
 from engine.export.parquet import StagedFile, stage
 from engine.export.stamps import Chain
-from engine.export.tables import DATA_TABLES, EXPORTS, SORT, TABLES, shaped
+from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
 
@@ -87,8 +87,7 @@ class Dataset:
         paths = self.files(table)
         if not paths:
             return empty(TABLES[table]).lazy()
-        # A folder above may be called `day=5`, and a path may hold `[`.
-        return pl.scan_parquet(paths, schema=dict(TABLES[table]), hive_partitioning=False, glob=False)
+        return scan_files(table, paths)
 
     def rows(self, table: str) -> int:
         """Count the rows of a table, from the log alone."""
@@ -114,6 +113,18 @@ class Dataset:
     @property
     def _versions(self) -> dict[str, int]:
         return _pins(self.exports)[1]
+
+
+def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
+    """Read files of a table; columns that an earlier version did not write are null."""
+    # A folder above may be called `day=5`, and a path may hold `[`.
+    return pl.scan_parquet(
+        list(paths),
+        schema=dict(TABLES[table]),
+        hive_partitioning=False,
+        glob=False,
+        missing_columns="insert" if table in ADDED else "raise",
+    )
 
 
 @dataclass(frozen=True)
@@ -323,6 +334,8 @@ def recover(target: Path) -> None:
             lake.restore(target / name, versions.get(name, 0))
         else:
             lake.create(target / name, TABLES[name])
+    for name in ADDED:
+        lake.add_columns(target / name, TABLES[name])
     # The folder stands from before the first file is placed until the revision exists.
     if staging.exists() or staging.is_symlink():
         for file in _later_files(target, revision):

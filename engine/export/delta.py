@@ -21,7 +21,7 @@ import polars as pl
 
 from engine.errors import ExportError, ParameterError
 from engine.export.compact import intact_bytes
-from engine.export.dataset import Dataset, _told, open_dataset, pinned_revisions
+from engine.export.dataset import Dataset, _told, open_dataset, pinned_revisions, scan_files
 from engine.export.tables import DATA_TABLES, KEYS, SORT, TABLES
 from engine.schema import empty
 
@@ -191,7 +191,7 @@ def _only(one: Dataset, other: Dataset, name: str) -> list[Path]:
 def _scan(name: str, files: list[Path]) -> pl.LazyFrame:
     if not files:
         return empty(TABLES[name]).lazy()
-    return pl.scan_parquet(files, schema=dict(TABLES[name]), hive_partitioning=False, glob=False)
+    return scan_files(name, files)
 
 
 def _whole(now: Dataset) -> Tables:

@@ -194,6 +194,16 @@ def commit(
     return after + 1
 
 
+def add_columns(table: Path, schema: Schema) -> None:
+    """Declare the columns that an earlier version of this package did not know; nothing is done when there are none."""
+    delta = DeltaTable(_uri(table))
+    known = {field.name for field in delta.schema().fields}
+    fresh = [DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items() if name not in known]
+    if fresh:
+        delta.alter.add_columns(fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks())
+        _sync_log(table, head(table))
+
+
 def restore(table: Path, version: int) -> None:
     """Make the newest version hold what `version` held; nothing is done when it does."""
     delta = DeltaTable(_uri(table))

@@ -32,7 +32,7 @@ from engine.export.history import pinned_files
 from engine.export.lake import LakeFile
 from engine.export.parquet import _stats
 from engine.export.stats import differing, rows_of
-from engine.export.tables import KEYS, PARTITION, SORT, TABLES, in_order
+from engine.export.tables import ADDED, KEYS, PARTITION, SORT, TABLES, in_order
 
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
@@ -250,8 +250,9 @@ def _faults(table: str, folder: str, file: LakeFile, rows: pl.DataFrame) -> Iter
 
 
 def _wrong_columns(table: str, rows: pl.DataFrame) -> list[str]:
-    # `revision` came with version 0.2: files of before do not have it.
-    wanted = {name: dtype for name, dtype in TABLES[table].items() if name != "revision" or name in rows.columns}
+    # Files of an earlier version do not have these.
+    late = ("revision", *ADDED.get(table, ()))
+    wanted = {name: dtype for name, dtype in TABLES[table].items() if name not in late or name in rows.columns}
     missing = [f"lacks {name}" for name in wanted if name not in rows.columns]
     strange = [f"has {name}" for name in rows.columns if name not in wanted]
     others = [f"{name} is {rows.schema[name]}, not {dtype}" for name, dtype in wanted.items()
