@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 
 from engine import __version__
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
-from engine.export import lake
+from engine.export import lake, log_sums
 from engine.export.parquet import StagedFile, stage
 from engine.export.stamps import Chain
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
@@ -363,10 +363,14 @@ def _write(target: Path, plan: Callable[[Work], Plan], state: State) -> int:
     entry = _entry(work.revision, since, versions, state)
     whole = work.replaced("exports", list(stage("exports", pl.concat([former, entry]), staging)))
     _place(whole)
-    _commit(whole, EXPORTS, state.written_at, notes)
+    pinned = {} if work.former is None else _pins(work.former.exports)[1]
+    sums = log_sums.fresh_sums(target, pinned, {**versions, "exports": work.heads["exports"]})
+    _commit(whole, EXPORTS, state.written_at, notes | log_sums.note(sums))
     discard(staging)
     for name, version in versions.items():
-        lake.checkpoint_when_due(target / name, version)
+        # A checkpoint is a file like others: it is made once, as somebody may be reading it.
+        if version != work.heads[name]:
+            lake.checkpoint_when_due(target / name, version)
     return work.revision
 
 
@@ -488,6 +492,20 @@ def _roll_back(target: Path, error: BaseException) -> None:
 def _locked(target: Path, timeout: float) -> Iterator[None]:
     _check_target(target)
     make_folders(target)
+    with lock_of(target, timeout):
+        _check_target(target)
+        yield
+
+
+@contextmanager
+def lock_of(target: Path, timeout: float) -> Iterator[None]:
+    """Hold an export's lock, whatever state it is in.
+
+    Raises
+    ------
+    ExportError
+        Somebody else holds it.
+    """
     lock = FileLock(target / LOCK)
     try:
         lock.acquire(timeout=timeout)
@@ -496,7 +514,6 @@ def _locked(target: Path, timeout: float) -> Iterator[None]:
             f"{target}: another export is writing to it (waited {timeout:g} s for {target / LOCK}); try again later"
         ) from error
     try:
-        _check_target(target)
         yield
     finally:
         lock.release()

@@ -22,7 +22,7 @@ import polars as pl
 
 from engine.clock import Clock, WallClock
 from engine.errors import ExportError
-from engine.export import lake
+from engine.export import lake, log_sums
 from engine.export.compact import intact_bytes
 from engine.export.dataset import (
     LOCK_TIMEOUT_SECONDS,
@@ -32,6 +32,8 @@ from engine.export.dataset import (
     Plan,
     State,
     Work,
+    _told,
+    lock_of,
     open_dataset,
     revise,
 )
@@ -186,11 +188,17 @@ def repair_files(
 
 def _cleared(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
     leftovers = verify(target, quick=True).filter(pl.col("check").is_in(LEFTOVERS))
+    with _told(target), lock_of(target, lock_timeout):
+        dropped = log_sums.drop_bad_checkpoints(target)
     with maintaining(target, lock_timeout) as exports:
-        strays = {table: unpinned(target, table, exports) for table in TABLES}
+        # A log that was changed may name other files than those that are needed.
+        trusted = not (log_sums.changed_files(target) or log_sums.bad_checkpoints(target))
+        strays = {table: unpinned(target, table, exports) if trusted else [] for table in TABLES}
         for files in strays.values():
             for path in files:
                 path.unlink()
+    for table, path in dropped:
+        yield _row("removed", table, str(path.relative_to(target)), "a damaged checkpoint, whose entries are all there")
     for row in leftovers.filter(pl.col("check") == "head").iter_rows(named=True):
         yield _row("put back", row["table"], row["file"], "to what the last revision pins")
     for row in leftovers.filter(pl.col("file") == STAGING).iter_rows(named=True):
