@@ -228,7 +228,11 @@ def add_scene(con: duckdb.DuckDBPyConnection, scene: Scene) -> None:
         try:
             con.execute(statement)
         except (duckdb.Error, OSError) as error:
-            raise ExportError(f"table {table} cannot be read: {reason(error)}") from error
+            why = reason(error) or "a file is not there"
+            raise ExportError(
+                f"table {table} cannot be read: {why}; `engine verify` lists what is damaged, and a revision that was "
+                "opened before a vacuum removed it has to be opened anew"
+            ) from error
     for statement in scene.helpers:
         con.execute(statement)
 
