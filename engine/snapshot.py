@@ -459,7 +459,9 @@ class Snapshot:
         about = [
             {"symbol": d.symbol, "source_symbol": d.source_symbol or d.symbol, "calendar": d.calendar,
              "base_interval": d.base_interval, "derived_intervals": list(d.derived_intervals), "is_loaded": d.is_loaded,
-             "adjustment": d.adjustment, "source": d.source}
+             "adjustment": d.adjustment, "source": d.source, "base_from": d.base_from, "price_type": d.price_type,
+             "price_types": list(d.price_types), "segments": list(d.segments), "align": d.align, "zone": d.zone,
+             "incomplete": self.incomplete}
             for d in self.symbols.values()
         ]  # fmt: skip
         frame = pl.DataFrame(about, schema={**SYMBOLS_VIEW})

@@ -65,6 +65,13 @@ SYMBOLS_VIEW = {
     "is_loaded": pl.Boolean(),
     "adjustment": pl.String(),
     "source": pl.String(),
+    "base_from": pl.String(),
+    "price_type": pl.String(),
+    "price_types": pl.List(pl.String()),
+    "segments": pl.List(pl.String()),
+    "align": pl.String(),
+    "zone": pl.String(),
+    "incomplete": pl.String(),
 }
 
 

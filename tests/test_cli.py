@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.cli import INTERRUPTED, PARTLY_READ, USAGE, main
+from engine.cli.words import words
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 
@@ -89,6 +90,61 @@ def test_gaps_and_quality_list_the_worst_first(engine, out: Path) -> None:
     assert [q["symbol"] for q in quality] == ["BBB", "AAA"]
     assert quality[0]["missing"] == 4
     assert engine("gaps", out, "--symbols", "AAA").out.startswith("0 gaps")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--symbols", ""], "--symbols"),
+        (["--symbols", " , "], "--symbols"),
+        (["--symbols", "CCC"], "there are 'AAA', 'BBB'"),
+        (["--interval", "7m"], "there are '15m', '1d'"),
+        (["--as-of", "2001-01-01T00:00:00Z"], "had no revision"),
+        (["--as-of", "2001-01-01T00:00:00Z", "--revision", "1"], "one of them"),
+        (["--since", "0", "--symbols", "CCC"], "there are 'AAA', 'BBB'"),
+        (["--since", "0", "--consumer", "x"], "one of them"),
+    ],
+)
+def test_export_of_what_is_not_there_is_refused(engine, out: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    ran = engine("export", out, "--to", "csv", "--output", tmp_path / "o", *words)
+    assert ran.code == USAGE
+    assert told in ran.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_export_into_an_export_is_refused(engine, out: Path) -> None:
+    ran = engine("export", out, "--to", "parquet", "--output", out / "bars" / "mine")
+    assert (ran.code, "lies in the export" in ran.err) == (USAGE, True)
+    assert not (out / "bars" / "mine").exists()
+
+
+def test_export_of_an_instant_is_the_revision_that_stood_then(engine, out: Path, tmp_path: Path) -> None:
+    assert engine("export", out, "--to", "csv", "--output", tmp_path / "o", "--as-of", "2100-01-01T00:00:00Z").code == 0
+    assert (tmp_path / "o" / "bars.csv").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("to", ["json", "csv", "parquet"])
+def test_export_for_a_consumer_takes_note_only_of_what_is_in_place(engine, out: Path, tmp_path: Path, to: str) -> None:
+    words = ["export", out, "--to", to, "--consumer", f"of {to}", "--output"]
+    (tmp_path / "mine.txt").write_text("x")
+    assert engine(*words, tmp_path).code == USAGE
+    assert "in full: nothing was read before" in engine(*words, tmp_path / "1").out
+    assert "in full" not in engine(*words, tmp_path / "2").out
+
+
+def test_gaps_of_a_symbol_that_is_not_there_is_refused(engine, out: Path) -> None:
+    assert "there are 'AAA', 'BBB'" in engine("gaps", out, "--symbols", "CCC").err
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (None, ()), ("", ()), (" , ,", ()), ("A,B", ("A", "B")), (" A , B ", ("A", "B")), ('"a,b;c",D', ("a,b;c", "D")),
+        ('" x "', (" x ",)), ('"say ""x""",=cmd', ('say "x"', "=cmd")), ('say "x",y', ('say "x"', "y")), ("two\nlines", ("two\nlines",)),
+    ],
+)  # fmt: skip
+def test_words_are_cut_at_commas_outside_of_quotes(text: str | None, found: tuple[str, ...]) -> None:
+    assert words(text) == found
 
 
 @pytest.mark.parametrize(("to", "name"), [("json", "session.json"), ("csv", "bars.csv")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import io
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.cli import USAGE, main
+from engine.cli import FAILED, USAGE, main
 from engine.cli import prompt as prompt_room
 from engine.cli.prompt import _Completer, _history_file
 from engine.query.statements import split
@@ -87,6 +88,17 @@ def test_sql_revision_and_instant_choose_the_state(engine, tmp_path: Path) -> No
         (["SELECT 1", "--limit", -1], "0 for all rows"),
         (["SELECT 1", "--memory", "lots"], "512MB"),
         (["SELECT 1", "--timeout", 0], "above zero"),
+        (["SELECT 1", "--timeout", "inf"], "at most 31,536,000"),
+        (["SELECT 1", "--as-of", "9999-12-31T23:59:59-23:00"], "--as-of"),
+        (["SELECT '\udcff'"], "UTF-8"),
+        (["SELECT INTERVAL 1 MONTH AS x"], "CAST it to VARCHAR"),
+        (["SELECT {'t': INTERVAL 1 DAY} AS x"], "CAST it to VARCHAR"),
+        (["SELECT union_value(a := 1) AS x"], "CAST it to VARCHAR"),
+        (["SELECT TIMETZ '10:00:00+02' AS x"], "CAST it to VARCHAR"),
+        (["SELECT 'infinity'::TIMESTAMP AS x"], "years 1 to 9999"),
+        (["SELECT '-infinity'::TIMESTAMPTZ AS x"], "years 1 to 9999"),
+        (["SELECT 'infinity'::TIMESTAMP_NS AS x"], "years 1 to 9999"),
+        (["SELECT DATE '-290000-01-01' AS x"], "years 1 to 9999"),
         (["SELECT 1", "--revision", 9], "no revision 9"),
         (["SELECT 1", "--revision", 1, "--as-of", "2024-01-01T00:00:00+00:00"], "one of them"),
         (["SELECT count(*) FROM range(100000000000) t(a) WHERE hash(a) % 7 = 1", "--timeout", 0.5], "stopped after timeout_seconds=0.5"),
@@ -98,6 +110,57 @@ def test_sql_wrong_argument_is_told(engine, out: Path, words: list[object], told
     assert ran.code == USAGE
     assert told in ran.err
     assert ran.out == ""
+
+
+EVERY_TYPE = """
+SELECT [1, NULL] AS list, {'a': TIMESTAMPTZ '2024-01-02 03:04:05+00'} AS struct, MAP {'k': 1} AS map, 1.50::DECIMAL(9, 2) AS d,
+  INTERVAL 36 HOUR AS span, TIMESTAMPTZ '2024-01-02 03:04:05.5+00' AS utc, TIMESTAMP '2024-01-02 03:04:05' AS local,
+  TIME '10:00:00' AS t, '\\xFFa'::BLOB AS b, NULL AS nothing, DATE '9999-12-31' AS day, 1 AS n, 2 AS n, 'nan'::DOUBLE AS nan,
+  {'interval': 1} AS named
+"""
+
+
+def test_sql_values_of_every_type_have_a_form_in_json(engine, out: Path) -> None:
+    (row,) = json.loads(engine("sql", out, EVERY_TYPE, "--format", "json").out)
+    assert row == {
+        "list": [1, None], "struct": {"a": "2024-01-02T03:04:05Z"}, "map": {"k": 1}, "d": "1.50", "span": 129600.0,
+        "utc": "2024-01-02T03:04:05.500000Z", "local": "2024-01-02T03:04:05", "t": "10:00:00", "b": "ff61", "nothing": None,
+        "day": "9999-12-31", "n": 1, "n_1": 2, "nan": None, "named": {"interval": 1},
+    }  # fmt: skip
+
+
+def test_sql_values_of_every_type_have_a_form_in_csv(engine, out: Path) -> None:
+    names, row = csv.reader(io.StringIO(engine("sql", out, EVERY_TYPE, "--format", "csv").out))
+    assert dict(zip(names, row, strict=True)) == {
+        "list": "[1,null]", "struct": '{"a":"2024-01-02T03:04:05Z"}', "map": '{"k":1}', "d": "1.50", "span": "129600.0",
+        "utc": "2024-01-02T03:04:05.500000Z", "local": "2024-01-02T03:04:05.000000", "t": "10:00:00.000000000", "b": "ff61",
+        "nothing": "", "day": "9999-12-31", "n": "1", "n_1": "2", "nan": "NaN", "named": '{"interval":1}',
+    }  # fmt: skip
+
+
+def test_sql_lists_and_bytes_are_shown_in_their_cell(engine, out: Path) -> None:
+    shown = engine("sql", out, "SELECT [1, 2] AS x, 'ab'::BLOB AS b, count(*) AS n").out
+    assert "│ [1, 2] │ 6162 │" in shown
+
+
+@pytest.mark.parametrize(
+    "words", [["SELECT 1 AS n"], ["SELECT 1 AS n", "--format", "json"], ["FROM bars", "--format", "csv"]]
+)
+def test_sql_to_a_full_disk_ends_in_one_line(out: Path, words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, "sql", out, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (FAILED, 1)
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "table"])
+def test_sql_answer_is_readable_in_any_encoding(out: Path, form: str) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", RUN, "sql", out, "SELECT chr(128200) AS x", "--format", form]
+    done = subprocess.run(command, capture_output=True, env=env, check=True)
+    assert "\N{CHART WITH UPWARDS TREND}" in done.stdout.decode() or (form == "table" and b"\\U0001f4c8" in done.stdout)
 
 
 def test_sql_explain_is_shown_as_drawn(engine, out: Path) -> None:

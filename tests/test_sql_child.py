@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 from engine.errors import ExportError, ParameterError, QueryError
+from engine.export.dataset import open_dataset
 from engine.query import Asker, sql
 from engine.query.child import Child
 from engine.query.sandbox import Limits
@@ -229,3 +232,23 @@ def test_child_hostile_sample_gets_nothing_in_or_out(scene: dict[str, Path | str
 @pytest.mark.slow
 def test_child_hostile_statements_get_nothing_in_or_out(scene: dict[str, Path | str]) -> None:
     assert_hostile(scene, HOSTILE)
+
+
+def test_child_that_is_ended_from_outside_is_told_apart_from_one_that_took_too_much(export: Path) -> None:
+    with Asker(export) as asker:
+        threading.Timer(1.5, os.kill, (asker._child.pid, signal.SIGTERM)).start()
+        with pytest.raises(QueryError, match="ended from outside"):
+            asker.ask("SELECT count(*) FROM range(100000000) t(a), range(100000) u(b) WHERE hash(a + b) % 7 = 1")
+        assert asker.ask("SELECT 7 AS n").frame["n"].to_list() == [7]
+
+
+def test_sql_of_files_that_are_gone_or_folders_says_what_to_do(export: Path, tmp_path: Path) -> None:
+    target = shutil.copytree(export, tmp_path / "out")
+    opened = open_dataset(target)
+    for place in opened.files("bars"):
+        place.unlink()
+        with pytest.raises(ExportError, match="engine verify"):
+            sql(opened, "SELECT count(close) FROM bars")
+        place.mkdir()
+    with pytest.raises(ExportError, match="engine verify"):
+        sql(opened, "SELECT count(close) FROM bars")

@@ -1,6 +1,6 @@
 """The command line: arguments to the public API, results to text or JSON. No logic of its own.
 
-Exit codes: 0 fine; 1 an unexpected failure; 2 bad input or usage; 3 done, but some files could not be read;
+Exit codes: 0 fine; 1 an unexpected failure, such as an output that is full; 2 bad input or usage; 3 done, but some files could not be read;
 130 interrupted.
 """
 
@@ -16,6 +16,7 @@ import typer
 
 from engine.cli.show import print_line
 
+FAILED = 1
 PARTLY_READ = 3
 INTERRUPTED = 130
 USAGE = 2

@@ -14,7 +14,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.show import print_line, print_rows
-from engine.cli.words import date, instant, interval_of, usage, words
+from engine.cli.words import chosen_words, date, instant, interval_of, usage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -107,9 +107,10 @@ def export_files(
     end: Annotated[str | None, typer.Option(help="Last trade date, included.")] = None,
     interval: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
     revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
-    since: Annotated[int | None, typer.Option(help="JSON: what changed after this revision.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="The revision of this instant (ISO 8601 with zone).")] = None,
+    since: Annotated[int | None, typer.Option(help="What changed after this revision.")] = None,
     consumer: Annotated[
-        str | None, typer.Option(help="JSON: what changed since this name was last given, and take note.")
+        str | None, typer.Option(help="What changed since this name was last given, and take note.")
     ] = None,
     spreadsheet_safe: Annotated[  # noqa: FBT002
         bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
@@ -125,17 +126,17 @@ def export_files(
     if to not in FORMATS:
         raise usage(f"--to: received {to!r}; valid: {', '.join(FORMATS)}")
     chosen: dict[str, Any] = {
-        "symbols": words(symbols) or None,
+        "symbols": chosen_words("--symbols", symbols),
         "start": date("start", start),
         "end": date("end", end),
-        "intervals": words(interval) or None,
+        "intervals": chosen_words("--interval", interval),
+        "spreadsheet_safe": spreadsheet_safe,
     }
+    revision = _revision(out, revision, as_of)
     if since is not None or consumer is not None:
-        if to != "json" or spreadsheet_safe:
-            raise usage("--since, --consumer: a delta is written as JSON; valid: --to json")
-        _export_delta(out, output, (since, revision), consumer, chosen)
+        _export_delta(out, to, output, (since, revision), consumer, chosen)
         return
-    files = write_files(open_dataset(out, revision), to, output, spreadsheet_safe=spreadsheet_safe, **chosen)
+    files = write_files(open_dataset(out, revision), to, output, **chosen)
     print_line(f"{len(files)} files written to {output} ({to})")
 
 
@@ -166,7 +167,12 @@ def calendars(
 
 
 def _export_delta(
-    out: Path, output: Path, span: tuple[int | None, int | None], consumer: str | None, chosen: dict[str, Any]
+    out: Path,
+    to: str,
+    output: Path,
+    span: tuple[int | None, int | None],
+    consumer: str | None,
+    chosen: dict[str, Any],
 ) -> None:
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
@@ -177,7 +183,7 @@ def _export_delta(
         raise usage("--since: received together with --consumer; valid: one of them")
     begin = read_cursor(out, consumer) if consumer is not None else since
     delta = read_delta(out, begin or 0, until)
-    write_delta(out, delta, output, **chosen)
+    write_delta(out, delta, output, to, **chosen)
     if consumer is not None:
         # Only now: a delta that could not be written comes again.
         advance_cursor(out, consumer, delta.until)
@@ -203,12 +209,15 @@ def _table(
     import polars as pl
 
     from engine.export.dataset import open_dataset
+    from engine.export.selection import check_asked
 
     dataset = open_dataset(out)
     tables = {table: dataset.scan(table).collect() for table in (name, "symbols", "calendars")}
     found = tables[name]
-    if symbols:
-        found = found.filter(pl.col("symbol").is_in(words(symbols)))
+    chosen = chosen_words("--symbols", symbols)
+    if chosen is not None:
+        check_asked("--symbols", chosen, tables["symbols"]["symbol"])
+        found = found.filter(pl.col("symbol").is_in(chosen))
     if interval:
         return found.filter(pl.col("interval") == str(interval_of(interval))), tables
     base = tables["symbols"].select("symbol", pl.col("base_interval").alias("interval"))

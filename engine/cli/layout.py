@@ -63,7 +63,8 @@ class _Column:
         from rich.cells import cell_len
 
         name = _printable(values.name)
-        cells = [_cell(value, decimals) for value in values]
+        # Of a list, iterating would give a series, which prints as a table of its own.
+        cells = [_cell(value, decimals) for value in (values.to_list() if values.dtype.is_nested() else values)]
         width = max(map(cell_len, [name, *cells]))
         folds = str(values.dtype) in ("String", "Null") or values.dtype.is_nested()
         least = max(min(width, TEXT_WIDTH), cell_len(name)) if folds else width
@@ -152,6 +153,8 @@ def _cell(value: object, decimals: int | None) -> str:
         return _number(value) if decimals is None else _rounded(value, decimals)
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ").replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return value.hex()
     return _printable(str(value))
 
 

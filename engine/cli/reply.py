@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli.layout import print_table
-from engine.cli.show import print_line
+from engine.cli.show import print_data, print_line
 from engine.cli.words import usage
 from engine.export.results import FORMS, to_text, write_result
 from engine.query.door import Asker
@@ -59,7 +59,7 @@ class Reply:
         if self.output is not None:
             write_result(answer.frame, self.form, self.output)
         elif self.form != TABLE:
-            sys.stdout.write(to_text(answer.frame, self.form))
+            print_data(to_text(answer.frame, self.form))
         elif answer.frame.columns == EXPLAINED:
             for text in answer.frame["explain_value"]:
                 print_line(text)

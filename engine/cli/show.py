@@ -52,7 +52,9 @@ def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 -
 
 
 def print_line(text: str) -> None:
-    """A line of text with what is not printable spelled out."""
+    """A line of text with what is not printable, or not in the terminal's encoding, spelled out."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text) + "\n")
 
 
@@ -61,7 +63,14 @@ def print_json(content: object) -> None:
     import orjson
 
     text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
-    sys.stdout.write(text.decode() + "\n")
+    print_data(text.decode() + "\n")
+
+
+def print_data(text: str) -> None:
+    """Text for programs as it is, in UTF-8 whatever the terminal's encoding is."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
 
 
 class progress:  # noqa: N801 - used as a function

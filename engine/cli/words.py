@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 from engine.errors import ParameterError
@@ -16,9 +17,21 @@ def usage(text: str) -> ParameterError:
     return ParameterError(text)
 
 
+_WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTALL)
+
+
 def words(text: str | None) -> tuple[str, ...]:
-    """The words of a list with commas."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    """The words of a list with commas; one that holds a comma or begins with a blank stands in double quotes."""
+    found = _WORD.findall((text or "").strip())
+    return tuple(word for quoted, bare in found if (word := quoted.replace('""', '"') or bare.strip()))
+
+
+def chosen_words(option: str, text: str | None) -> tuple[str, ...] | None:
+    """The words of an option that narrows; None when it is not given, and never none: that would mean all."""
+    given = words(text)
+    if text is not None and not given:
+        raise usage(f"{option}: received {text!r}; valid: one word or more, by comma, or no {option} for all")
+    return given or None
 
 
 def pairs(text: str | None) -> dict[str, str | int]:
@@ -50,11 +63,11 @@ def instant(text: str | None) -> dt.datetime | None:
         return None
     try:
         instant = dt.datetime.fromisoformat(text)
-    except ValueError as error:
+        if instant.tzinfo is not None:
+            return instant.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
         raise usage(f"--as-of: received {text!r}; valid: 2024-01-02T15:30:00+00:00") from error
-    if instant.tzinfo is None:
-        raise usage(f"--as-of: received {text!r}, which has no zone; valid: 2024-01-02T15:30:00+00:00")
-    return instant
+    raise usage(f"--as-of: received {text!r}, which has no zone; valid: 2024-01-02T15:30:00+00:00")
 
 
 def interval_of(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None

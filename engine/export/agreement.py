@@ -22,6 +22,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.export.dataset import scan_files
 from engine.export.findings import Finding
 from engine.export.tables import TABLES
 from engine.schema import TS, empty
@@ -85,9 +86,7 @@ def disagreements(
 def _table(paths: Mapping[str, Sequence[Path]], name: str) -> pl.DataFrame:
     columns = [column for column in TABLES[name] if column != "revision"]
     none = empty({column: TABLES[name][column] for column in columns})
-    files = [
-        pl.read_parquet(path, columns=columns, hive_partitioning=False, glob=False) for path in paths.get(name, NO_FILE)
-    ]
+    files = [scan_files(name, [path]).select(columns).collect() for path in paths.get(name, NO_FILE)]
     return pl.concat([none, *files])
 
 

@@ -18,7 +18,7 @@ from engine.clock import Clock, WallClock
 from engine.errors import ExportError
 from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, Plan, State, Work, open_dataset, revise
 from engine.export.parquet import ROWS_PER_FILE, StagedFile, stage
-from engine.export.tables import DATA_TABLES
+from engine.export.tables import DATA_TABLES, with_added
 from engine.schema import Schema
 
 SMALL_ROWS = 1 << 19
@@ -147,9 +147,8 @@ def _groups(files: Sequence[Mapping[str, object]]) -> Iterator[list[str]]:
 
 def _restaged(work: Work, table: str, paths: Sequence[str]) -> list[StagedFile]:
     # Bytes are checked first: what is damaged must not get a new, true name.
-    parts = [
-        pl.read_parquet(io.BytesIO(intact_bytes(work.target / table / path)), hive_partitioning=False) for path in paths
-    ]
+    contents = (io.BytesIO(intact_bytes(work.target / table / path)) for path in paths)
+    parts = [with_added(table, pl.read_parquet(content, hive_partitioning=False)) for content in contents]
     return list(stage(table, pl.concat(parts), work.staging))
 
 

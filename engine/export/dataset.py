@@ -31,10 +31,10 @@ from filelock import FileLock, Timeout
 
 from engine import __version__
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
-from engine.export import lake
+from engine.export import lake, log_sums
 from engine.export.parquet import StagedFile, stage
 from engine.export.stamps import Chain
-from engine.export.tables import DATA_TABLES, EXPORTS, SORT, TABLES, shaped
+from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
 
@@ -87,8 +87,7 @@ class Dataset:
         paths = self.files(table)
         if not paths:
             return empty(TABLES[table]).lazy()
-        # A folder above may be called `day=5`, and a path may hold `[`.
-        return pl.scan_parquet(paths, schema=dict(TABLES[table]), hive_partitioning=False, glob=False)
+        return scan_files(table, paths)
 
     def rows(self, table: str) -> int:
         """Count the rows of a table, from the log alone."""
@@ -114,6 +113,18 @@ class Dataset:
     @property
     def _versions(self) -> dict[str, int]:
         return _pins(self.exports)[1]
+
+
+def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
+    """Read files of a table; columns that an earlier version did not write are null."""
+    # A folder above may be called `day=5`, and a path may hold `[`.
+    return pl.scan_parquet(
+        list(paths),
+        schema=dict(TABLES[table]),
+        hive_partitioning=False,
+        glob=False,
+        missing_columns="insert" if table in ADDED else "raise",
+    )
 
 
 @dataclass(frozen=True)
@@ -312,7 +323,8 @@ def recover(target: Path) -> None:
     begun, and files of a later revision, which nothing names, are removed.
     """
     staging = target / STAGING
-    for file in staging.glob("*"):
+    # A link leads to a folder of somebody else.
+    for file in () if staging.is_symlink() else staging.glob("*"):
         discard(file)
     if not lake.is_table(target / "exports"):
         lake.create(target / "exports", EXPORTS)
@@ -322,8 +334,10 @@ def recover(target: Path) -> None:
             lake.restore(target / name, versions.get(name, 0))
         else:
             lake.create(target / name, TABLES[name])
+    for name in ADDED:
+        lake.add_columns(target / name, TABLES[name])
     # The folder stands from before the first file is placed until the revision exists.
-    if staging.exists():
+    if staging.exists() or staging.is_symlink():
         for file in _later_files(target, revision):
             discard(file)
         discard(staging)
@@ -349,10 +363,14 @@ def _write(target: Path, plan: Callable[[Work], Plan], state: State) -> int:
     entry = _entry(work.revision, since, versions, state)
     whole = work.replaced("exports", list(stage("exports", pl.concat([former, entry]), staging)))
     _place(whole)
-    _commit(whole, EXPORTS, state.written_at, notes)
+    pinned = {} if work.former is None else _pins(work.former.exports)[1]
+    sums = log_sums.fresh_sums(target, pinned, {**versions, "exports": work.heads["exports"]})
+    _commit(whole, EXPORTS, state.written_at, notes | log_sums.note(sums))
     discard(staging)
     for name, version in versions.items():
-        lake.checkpoint_when_due(target / name, version)
+        # A checkpoint is a file like others: it is made once, as somebody may be reading it.
+        if version != work.heads[name]:
+            lake.checkpoint_when_due(target / name, version)
     return work.revision
 
 
@@ -474,6 +492,20 @@ def _roll_back(target: Path, error: BaseException) -> None:
 def _locked(target: Path, timeout: float) -> Iterator[None]:
     _check_target(target)
     make_folders(target)
+    with lock_of(target, timeout):
+        _check_target(target)
+        yield
+
+
+@contextmanager
+def lock_of(target: Path, timeout: float) -> Iterator[None]:
+    """Hold an export's lock, whatever state it is in.
+
+    Raises
+    ------
+    ExportError
+        Somebody else holds it.
+    """
     lock = FileLock(target / LOCK)
     try:
         lock.acquire(timeout=timeout)
@@ -482,7 +514,6 @@ def _locked(target: Path, timeout: float) -> Iterator[None]:
             f"{target}: another export is writing to it (waited {timeout:g} s for {target / LOCK}); try again later"
         ) from error
     try:
-        _check_target(target)
         yield
     finally:
         lock.release()

@@ -7,19 +7,21 @@ A consumer reads a delta, applies it, and notes how far it is under a name of it
     advance_cursor(target, "risk", delta.until)
 
 Computed from the dataset alone: of each table, the files of the one revision and not of the other are read. Rows
-that come carry a revision later than `since`; rows that go are those of dropped files whose key is nowhere now.
+that come carry a revision later than `since`; rows that go are those of dropped files whose key is nowhere now. Files are
+compared with their SHA-256 first, as what is damaged would be passed on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from engine.errors import ParameterError
-from engine.export.dataset import Dataset, open_dataset, pinned_revisions
+from engine.errors import ExportError, ParameterError
+from engine.export.compact import intact_bytes
+from engine.export.dataset import Dataset, _told, open_dataset, pinned_revisions, scan_files
 from engine.export.tables import DATA_TABLES, KEYS, SORT, TABLES
 from engine.schema import empty
 
@@ -67,15 +69,21 @@ def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
     Returns
     -------
     Delta
-        A full one, with the reason, where `since` is 0, unknown, vacuumed, or of another store than `until`.
+        A full one, with the reason, where `since` is 0, unknown, vacuumed, damaged, or of another store than `until`.
 
     Raises
     ------
     ParameterError
         `since` is negative, or later than `until`.
     ExportError
-        `target` is no export, or has no revision `until`.
+        `target` is no export, has no revision `until`, or a file of that one is damaged.
     """
+    target = Path(target)
+    with _told(target):
+        return _read_delta(target, since, until)
+
+
+def _read_delta(target: Path, since: int, until: int | None) -> Delta:
     now = open_dataset(target, until)
     if not 0 <= since <= now.revision:
         raise ParameterError(
@@ -83,8 +91,10 @@ def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
         )
     reason = _why_full(now, since)
     if reason:
+        _check_intact(file for name in DATA_TABLES for file in now.files(name))
         return Delta(since, now.revision, True, reason, _whole(now), _nothing())  # noqa: FBT003
     then = open_dataset(target, since)
+    _check_intact(file for name in DATA_TABLES for file in _only(now, then, name))
     pairs = {name: _table_delta(name, then, now) for name in DATA_TABLES}
     upserts, removed = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
     return Delta(since, now.revision, False, "", upserts, removed)  # noqa: FBT003
@@ -134,8 +144,21 @@ def _why_full(now: Dataset, since: int) -> str:
         return f"revision {since} is of another store than revision {now.revision}"
     then = open_dataset(now.target, since)
     dropped = [file for name in DATA_TABLES for file in _only(then, now, name)]
-    lost = next((file for file in dropped if not file.exists()), None)
-    return "" if lost is None else f"revision {since} is not whole any more: {lost.name} is gone"
+    lost = next((file for file in dropped if not _is_intact(file)), None)
+    return "" if lost is None else f"revision {since} is not whole any more: {lost.name} is damaged or gone"
+
+
+def _is_intact(file: Path) -> bool:
+    try:
+        intact_bytes(file)
+    except ExportError:
+        return False
+    return True
+
+
+def _check_intact(files: Iterable[Path]) -> None:
+    for file in files:
+        intact_bytes(file)
 
 
 def _table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -168,7 +191,7 @@ def _only(one: Dataset, other: Dataset, name: str) -> list[Path]:
 def _scan(name: str, files: list[Path]) -> pl.LazyFrame:
     if not files:
         return empty(TABLES[name]).lazy()
-    return pl.scan_parquet(files, schema=dict(TABLES[name]), hive_partitioning=False, glob=False)
+    return scan_files(name, files)
 
 
 def _whole(now: Dataset) -> Tables:

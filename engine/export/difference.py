@@ -14,7 +14,7 @@ from typing import NamedTuple
 import polars as pl
 
 from engine.errors import ParameterError
-from engine.export.dataset import Dataset, _told, open_dataset
+from engine.export.dataset import Dataset, _told, open_dataset, scan_files
 from engine.export.tables import KEYS, TABLES
 from engine.schema import Schema, empty
 
@@ -138,11 +138,11 @@ def _folders(old: Sequence[Path], new: Sequence[Path]) -> Mapping[Path, tuple[li
 def _frames(name: str, pair: tuple[list[Path], list[Path]]) -> list[pl.DataFrame]:
     columns = [column for column in TABLES[name] if column not in UNCOMPARED]
     none = empty({column: TABLES[name][column] for column in columns})
-    return [pl.concat([none, *(_read(path, columns) for path in paths)]) for paths in pair]
+    return [pl.concat([none, *(_read(name, path, columns) for path in paths)]) for paths in pair]
 
 
-def _read(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    return pl.read_parquet(path, columns=list(columns), hive_partitioning=False, glob=False)
+def _read(name: str, path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    return scan_files(name, [path]).select(columns).collect()
 
 
 def _compared(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:

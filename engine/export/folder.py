@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import ExportError
+from engine.export.lake import LOG
 from engine.publish import discard, make_folders, sync, sync_tree
 
 SUMS = "SHA256SUMS"
@@ -61,6 +62,11 @@ def replacing(output: Path, *, over_former: bool = True) -> Iterator[Path]:
 
 
 def _check(output: Path, *, over_former: bool) -> None:
+    around = next((folder for folder in output.resolve().parents if (folder / "exports" / LOG).is_dir()), None)
+    if around is not None:
+        raise ExportError(
+            f"{output}: lies in the export {around}, whose readers would take it for a part; valid: elsewhere"
+        )
     if not output.exists() and not output.is_symlink():
         return
     if not output.is_dir() or output.is_symlink():

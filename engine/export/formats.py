@@ -24,15 +24,30 @@ from engine.export import plain
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import Delta
 from engine.export.folder import replacing
-from engine.export.selection import PER_SYMBOL, Lazies, Selection, Source, chunks_of, tables_of
+from engine.export.plain import precise
+from engine.export.selection import (
+    PER_SYMBOL,
+    Chunked,
+    Lazies,
+    Selection,
+    Source,
+    changed_chunks,
+    check_asked,
+    chunks_of,
+    tables_of,
+    tables_symbols,
+)
 from engine.export.session_json import to_json, write_symbols, write_value
-from engine.export.tables import SORT, TABLES
+from engine.export.tables import KEYS, SORT, TABLES
 from engine.interval import Interval
+from engine.schema import Schema
 
-TableWriter = Callable[[str, plain.Chunks, Path], None]
+TableWriter = Callable[[str, Schema, plain.Chunks, Path], None]
 
 SESSION_FILE = "session.json"
 DELTA_FILE = "delta.json"
+METADATA_FILE = "metadata.json"
+UPSERTS, REMOVED = "upserts", "removed"
 TABLE_WRITERS: Mapping[str, TableWriter] = {
     "ndjson": plain.write_ndjson_table,
     "csv": plain.write_csv_table,
@@ -83,20 +98,14 @@ def write_files(
     ExportError
         The folder holds something else, or cannot be written; it is what it was.
     """
-    if to not in FORMATS:
-        raise ParameterError(f"to: received {to!r}; valid: {', '.join(FORMATS)}")
-    if spreadsheet_safe and to != "csv":
-        raise ParameterError(f"spreadsheet_safe: received with {to}; valid: with csv")
+    _check_format(to, spreadsheet_safe=spreadsheet_safe)
     selection = Selection.of(symbols, start, end, intervals)
     if to == "json":
         tables = tables_of(source, selection)
         metadata = _metadata(source, tables, selection)
         return _published(output, partial(_write_session, metadata, tables, selection))
-    writer = TABLE_WRITERS[to]
-    if spreadsheet_safe:
-        writer = partial(plain.write_csv_table, spreadsheet_safe=True)
-    chunks = chunks_of(source, selection)
-    return _published(output, partial(_write_tables, writer, chunks))
+    write = partial(_write_tables, _writer(to, spreadsheet_safe=spreadsheet_safe), chunks_of(source, selection), TABLES)
+    return _published(output, write)
 
 
 def write_json(
@@ -140,17 +149,21 @@ def write_delta(
     target: Path,
     delta: Delta,
     output: Path,
+    to: str = "json",
     *,
     symbols: Iterable[str] | None = None,
     start: dt.date | None = None,
     end: dt.date | None = None,
     intervals: Iterable[str | Interval] | None = None,
+    spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write what changed in an export as `delta.json`.
+    """Write what changed in an export.
 
-    The document is that of `session.json`: `symbols` holds those that changed, with the bars, gaps, quotes, ticks that came or
-    changed (`quality` is that of the sessions that changed). `metadata` has `since_revision`, `revision`, `full` and, when
-    full, the `reason`. `removed` has the keys of rows that are gone, by table.
+    As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed, with the
+    bars, gaps, quotes, ticks that came or changed (`quality` is that of the sessions that changed), and `removed` has the
+    keys of rows that are gone, by table. As anything else it is two folders with a file or folder per table, as `write_files`
+    writes them: `upserts` with the rows that came or changed, `removed` with the keys (`tables.KEYS`) of those that are gone.
+    `metadata`, in `metadata.json` there, has `since_revision`, `revision`, `full` and, when full, the `reason`.
 
     Parameters
     ----------
@@ -160,8 +173,8 @@ def write_delta(
         From `engine.export.delta.read_delta(target, since)`.
     output : Path
         A folder that is new or empty: a delta that nobody has read is not replaced.
-    symbols, start, end, intervals
-        Narrow what is written, as for `write_files`; a symbol without a change is none that is unknown.
+    to, symbols, start, end, intervals, spreadsheet_safe
+        As for `write_files`; a symbol without a change is none that is unknown.
 
     Raises
     ------
@@ -170,21 +183,56 @@ def write_delta(
     ExportError
         The folder is in use, or cannot be written.
     """
+    _check_format(to, spreadsheet_safe=spreadsheet_safe)
     selection = Selection.of(symbols, start, end, intervals)
     now = open_dataset(target, delta.until)
+    _check_symbols(selection, now, delta)
     tables = {name: selection.narrow(rows.lazy(), rows.columns) for name, rows in delta.upserts.items()}
+    about = _metadata(now, tables, selection)
+    about |= {"format": "session_delta", "since_revision": delta.since, "full": delta.full, "reason": delta.reason}
+    if to != "json":
+        writer = _writer(to, spreadsheet_safe=spreadsheet_safe)
+        return _published(output, partial(_write_changes, writer, about, delta, selection), over_former=False)
     # A symbol's row tells its base interval, also when the row itself did not change.
     changed = pl.concat([tables[name].select("symbol") for name in PER_SYMBOL]).unique()
     tables["symbols"] = now.scan("symbols").join(changed, on="symbol", how="semi")
-    about = _metadata(now, tables, selection)
-    written = {"format": "session_delta", "since_revision": delta.since, "full": delta.full, "reason": delta.reason}
     removed = {
-        name: selection.narrow(rows.lazy(), rows.columns).collect()
+        name: precise(selection.narrow(rows.lazy(), rows.columns).collect())
         for name, rows in delta.removed.items()
         if rows.height
     }
-    write = partial(_write_delta, about | written, tables, selection, removed)
+    write = partial(_write_delta, about, tables, selection, removed)
     return _published(output, write, over_former=False)
+
+
+def _check_format(to: str, *, spreadsheet_safe: bool) -> None:
+    if to not in FORMATS:
+        raise ParameterError(f"to: received {to!r}; valid: {', '.join(FORMATS)}")
+    if spreadsheet_safe and to != "csv":
+        raise ParameterError(f"spreadsheet_safe: received with {to}; valid: with csv")
+
+
+def _check_symbols(selection: Selection, now: Dataset, delta: Delta) -> None:
+    if selection.symbols is not None:
+        known = tables_symbols({"symbols": now.scan("symbols")})
+        known |= {symbol for rows in delta.removed.values() if "symbol" in rows.columns for symbol in rows["symbol"]}
+        check_asked("symbols", selection.symbols, known)
+
+
+def _writer(to: str, *, spreadsheet_safe: bool) -> TableWriter:
+    return partial(plain.write_csv_table, spreadsheet_safe=True) if spreadsheet_safe else TABLE_WRITERS[to]
+
+
+def _write_changes(
+    writer: TableWriter, metadata: Mapping[str, object], delta: Delta, selection: Selection, folder: Path
+) -> None:
+    (folder / METADATA_FILE).write_bytes(to_json(metadata) + b"\n")
+    (folder / UPSERTS).mkdir()
+    _write_tables(writer, changed_chunks(delta.upserts, selection), TABLES, folder / UPSERTS)
+    (folder / REMOVED).mkdir()
+    for name, keys in delta.removed.items():
+        rows = selection.narrow(keys.lazy(), keys.columns).collect().sort(KEYS[name])
+        writer(name, keys.schema, [(name, rows)] * bool(rows.height), folder / REMOVED)
 
 
 def _write_delta(
@@ -217,9 +265,9 @@ def _told(output: Path) -> Iterator[None]:
         raise ExportError(f"{output}: {error}") from error
 
 
-def _write_tables(writer: TableWriter, chunks: Mapping[str, Iterator[tuple[str, pl.DataFrame]]], folder: Path) -> None:
+def _write_tables(writer: TableWriter, chunks: Chunked, schemas: Mapping[str, Schema], folder: Path) -> None:
     for name, pieces in chunks.items():
-        writer(name, pieces, folder)
+        writer(name, schemas[name], pieces, folder)
 
 
 def _write_session(metadata: Mapping[str, object], tables: Lazies, selection: Selection, folder: Path) -> None:

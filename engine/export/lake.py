@@ -141,20 +141,35 @@ def after_entry(held: Mapping[str, LakeFile], path: Path) -> dict[str, LakeFile]
     return after
 
 
-def drop_entries(table: Path, before: int) -> list[Path]:
-    """Remove log entries that no version from `before` on needs; version 0, which begins the log, stays.
+def checkpoint(table: Path, version: int) -> Path:
+    """Name the checkpoint of a version, which few have."""
+    return table / LOG / f"{version:020}.checkpoint.parquet"
+
+
+def checkpoints(table: Path) -> dict[int, Path]:
+    """List the checkpoints by version, ascending."""
+    found = sorted((table / LOG).glob("*.checkpoint.parquet"))
+    return {int(path.name[:20]): path for path in found if path.name[:20].isdecimal()}
+
+
+def outdated(table: Path, before: int) -> list[Path]:
+    """List log files that no version from `before` on needs; version 0, which begins the log, stays.
 
     Entries are needed back to the last checkpoint that is not after `before`; without one, all of them.
     """
     log = table / LOG
-    checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint.parquet") if path.name[:20].isdecimal()]
-    start = max((version for version in checkpoints if version <= before), default=0)
-    old = [path for path in log.iterdir() if path.name[:20].isdecimal() and 0 < int(path.name[:20]) < start]
-    for path in sorted(old):
+    start = max((version for version in checkpoints(table) if version <= before), default=0)
+    return sorted(path for path in log.iterdir() if path.name[:20].isdecimal() and 0 < int(path.name[:20]) < start)
+
+
+def drop_entries(table: Path, before: int) -> list[Path]:
+    """Remove what is `outdated`."""
+    old = outdated(table, before)
+    for path in old:
         path.unlink()
     if old:
-        sync(log)
-    return sorted(old)
+        sync(table / LOG)
+    return old
 
 
 def commit(
@@ -192,6 +207,16 @@ def commit(
     )
     _sync_log(table, after + 1)
     return after + 1
+
+
+def add_columns(table: Path, schema: Schema) -> None:
+    """Declare the columns that an earlier version of this package did not know; nothing is done when there are none."""
+    delta = DeltaTable(_uri(table))
+    known = {field.name for field in delta.schema().fields}
+    fresh = [DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items() if name not in known]
+    if fresh:
+        delta.alter.add_columns(fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks())
+        _sync_log(table, head(table))
 
 
 def restore(table: Path, version: int) -> None:

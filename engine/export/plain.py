@@ -20,8 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.datatypes import DataTypeClass
 
-from engine.export.tables import TABLES
-from engine.schema import TS, empty
+from engine.schema import TS, Schema, empty
 
 Chunks = Iterable[tuple[str, pl.DataFrame]]
 
@@ -40,16 +39,17 @@ ARROW: Mapping[DataTypeClass, pa.DataType] = {
 }
 
 
-def write_csv_table(name: str, chunks: Chunks, folder: Path, *, spreadsheet_safe: bool = False) -> None:
+def write_csv_table(name: str, schema: Schema, chunks: Chunks, folder: Path, *, spreadsheet_safe: bool = False) -> None:
     """Write `<name>.csv`; `spreadsheet_safe` puts `'` before text that a spreadsheet would take for a formula."""
     with (folder / f"{name}.csv").open("xb") as file:
-        for number, rows in enumerate(_at_least_one(name, chunks)):
+        for number, rows in enumerate(_at_least_one(schema, chunks)):
             texts = _as_cells(_guarded(rows) if spreadsheet_safe else rows)
             texts.write_csv(file, include_header=number == 0, null_value="")
 
 
-def write_ndjson_table(name: str, chunks: Chunks, folder: Path) -> None:
+def write_ndjson_table(name: str, schema: Schema, chunks: Chunks, folder: Path) -> None:
     """Write `<name>.ndjson`."""
+    del schema  # every line names its columns
     with (folder / f"{name}.ndjson").open("xb") as file:
         for _, rows in chunks:
             exact = precise(rows)
@@ -57,28 +57,28 @@ def write_ndjson_table(name: str, chunks: Chunks, folder: Path) -> None:
             exact.with_columns(pl.col(stamps).dt.strftime(STAMP)).write_ndjson(file)
 
 
-def write_parquet_table(name: str, chunks: Chunks, folder: Path) -> None:
+def write_parquet_table(name: str, schema: Schema, chunks: Chunks, folder: Path) -> None:
     """Write the folder `<name>`."""
     (folder / name).mkdir()
     for key, pieces in groupby(chunks, key=lambda piece: piece[0]):
-        _write_parquet(folder / name / f"{key}.parquet", name, (rows for _, rows in pieces))
+        _write_parquet(folder / name / f"{key}.parquet", schema, (rows for _, rows in pieces))
     if not any((folder / name).iterdir()):
-        _write_parquet(folder / name / f"{name}.parquet", name, [])
+        _write_parquet(folder / name / f"{name}.parquet", schema, [])
 
 
-def write_arrow_table(name: str, chunks: Chunks, folder: Path) -> None:
+def write_arrow_table(name: str, schema: Schema, chunks: Chunks, folder: Path) -> None:
     """Write `<name>.arrow`."""
     with (
         (folder / f"{name}.arrow").open("xb") as file,
-        pa.ipc.new_file(file, arrow_schema(name)) as writer,
+        pa.ipc.new_file(file, arrow_schema(schema)) as writer,
     ):
         for _, rows in chunks:
-            writer.write_table(_arrow(name, rows), max_chunksize=ROW_GROUP_ROWS)
+            writer.write_table(_arrow(schema, rows), max_chunksize=ROW_GROUP_ROWS)
 
 
-def arrow_schema(name: str) -> pa.Schema:
-    """Columns of a table as Arrow has them, in the types that every reader knows."""
-    return pa.schema([(column, _arrow_type(dtype)) for column, dtype in TABLES[name].items()])
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Columns as Arrow has them, in the types that every reader knows."""
+    return pa.schema([(column, _arrow_type(dtype)) for column, dtype in schema.items()])
 
 
 def precise(rows: pl.DataFrame) -> pl.DataFrame:
@@ -86,27 +86,30 @@ def precise(rows: pl.DataFrame) -> pl.DataFrame:
     # Nanoseconds as a number are more than a JavaScript number holds; the stamp says it all.
     if "ts_ns" not in rows.columns:
         return rows
-    return rows.with_columns(pl.from_epoch("ts_ns", "ns").dt.strftime(STAMP_NS).alias("ts")).drop("ts_ns")
+    exact = pl.from_epoch("ts_ns", "ns").dt.strftime(STAMP_NS).alias("ts")
+    if "ts" in rows.columns:
+        return rows.with_columns(exact).drop("ts_ns")
+    return rows.select(exact if name == "ts_ns" else name for name in rows.columns)
 
 
-def _at_least_one(name: str, chunks: Chunks) -> Iterator[pl.DataFrame]:
+def _at_least_one(schema: Schema, chunks: Chunks) -> Iterator[pl.DataFrame]:
     # A table without a row has a header.
     none = True
     for _, rows in chunks:
         none = False
         yield rows
     if none:
-        yield empty(TABLES[name])
+        yield empty(schema)
 
 
-def _write_parquet(path: Path, name: str, pieces: Iterable[pl.DataFrame]) -> None:
-    with path.open("xb") as file, pq.ParquetWriter(file, arrow_schema(name), compression="zstd") as writer:
+def _write_parquet(path: Path, schema: Schema, pieces: Iterable[pl.DataFrame]) -> None:
+    with path.open("xb") as file, pq.ParquetWriter(file, arrow_schema(schema), compression="zstd") as writer:
         for rows in pieces:
-            writer.write_table(_arrow(name, rows), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(_arrow(schema, rows), row_group_size=ROW_GROUP_ROWS)
 
 
-def _arrow(name: str, rows: pl.DataFrame) -> pa.Table:
-    return rows.to_arrow().cast(arrow_schema(name))
+def _arrow(schema: Schema, rows: pl.DataFrame) -> pa.Table:
+    return rows.to_arrow().cast(arrow_schema(schema))
 
 
 def _arrow_type(dtype: pl.DataType | DataTypeClass) -> pa.DataType:

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from engine.clock import Clock, WallClock
-from engine.export import lake
+from engine.errors import ExportError
+from engine.export import lake, log_sums
 from engine.export.compact import intact_bytes
 from engine.export.dataset import (
     LOCK_TIMEOUT_SECONDS,
@@ -31,6 +32,8 @@ from engine.export.dataset import (
     Plan,
     State,
     Work,
+    _told,
+    lock_of,
     open_dataset,
     revise,
 )
@@ -60,6 +63,8 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     "quality": ("duplicates", "corrections"),
 }
 LEFTOVERS = ("head", "stray")
+# What lacks rows is no state of its store any more: the next export from it writes everything.
+REPAIRED = "+repaired"
 
 
 class Rebuilt(NamedTuple):
@@ -165,7 +170,8 @@ def repair_files(
     if not reborn and not dropped:
         return Repaired(dataset.revision, _framed(actions))
     last = dataset.exports.row(-1, named=True)
-    state = State(last["store_id"], last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
+    store_id = last["store_id"] + REPAIRED * bool(dropped)
+    state = State(store_id, last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
 
     def plan(work: Work) -> Plan:
         changes = _edits(work, reborn, dropped)
@@ -182,11 +188,17 @@ def repair_files(
 
 def _cleared(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
     leftovers = verify(target, quick=True).filter(pl.col("check").is_in(LEFTOVERS))
+    with _told(target), lock_of(target, lock_timeout):
+        dropped = log_sums.drop_bad_checkpoints(target)
     with maintaining(target, lock_timeout) as exports:
-        strays = {table: unpinned(target, table, exports) for table in TABLES}
+        # A log that was changed may name other files than those that are needed.
+        trusted = not (log_sums.changed_files(target) or log_sums.bad_checkpoints(target))
+        strays = {table: unpinned(target, table, exports) if trusted else [] for table in TABLES}
         for files in strays.values():
             for path in files:
                 path.unlink()
+    for table, path in dropped:
+        yield _row("removed", table, str(path.relative_to(target)), "a damaged checkpoint, whose entries are all there")
     for row in leftovers.filter(pl.col("check") == "head").iter_rows(named=True):
         yield _row("put back", row["table"], row["file"], "to what the last revision pins")
     for row in leftovers.filter(pl.col("file") == STAGING).iter_rows(named=True):
@@ -298,8 +310,18 @@ def _restore(target: Path, found: Sequence[_Found], lock_timeout: float) -> list
 
 def _put_back(file: StagedFile, place: Path) -> None:
     make_folders(place.parent)
+    if place.is_dir() and not place.is_symlink():
+        _clear(place)
     file.staged.replace(place)
     sync(place.parent)
+
+
+def _clear(place: Path) -> None:
+    # An empty folder may go, for a file; what lies in it is somebody's.
+    try:
+        place.rmdir()
+    except OSError as error:
+        raise ExportError(f"{place}: is a folder where a file was; move it away and repair again ({error})") from error
 
 
 def _edits(work: Work, reborn: Sequence[_Found], dropped: Sequence[_Lost]) -> dict[str, Change]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import orjson
@@ -11,10 +12,15 @@ from engine.errors import ExportError, ParameterError
 from engine.publish import publishing
 
 FORMS = ("csv", "json", "parquet")
+OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
+MICROSECONDS = 1_000_000
 
 
 def to_text(result: pl.DataFrame, form: str) -> str:
-    """A frame as CSV, or as a JSON list of rows; instants in ISO 8601.
+    """A frame as CSV, or as a JSON list of rows.
+
+    Instants are ISO 8601 in UTC with `Z`, local times have no zone, differences of times are seconds, bytes are
+    hexadecimal. In CSV, lists and structs are JSON text. JSON has no NaN and no infinity: they are null.
 
     Raises
     ------
@@ -46,7 +52,7 @@ def write_result(result: pl.DataFrame, form: str, output: Path) -> Path:
                 result.write_parquet(staged)
             else:
                 staged.write_bytes(_bytes(result, form))
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise ExportError(f"{output}: {error}") from error
     return output
 
@@ -54,13 +60,36 @@ def write_result(result: pl.DataFrame, form: str, output: Path) -> Path:
 def _bytes(result: pl.DataFrame, form: str) -> bytes:
     _check(form, ("csv", "json"))
     if form == "csv":
-        return _flat(result).write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ").encode()
-    return orjson.dumps(result.to_dicts(), option=orjson.OPT_INDENT_2, default=str) + b"\n"
+        return _flat(result).write_csv().encode()
+    return orjson.dumps(result.to_dicts(), option=orjson.OPT_INDENT_2 | OPTIONS, default=_plain) + b"\n"
 
 
 def _flat(result: pl.DataFrame) -> pl.DataFrame:
-    nested = [name for name, dtype in result.schema.items() if dtype.is_nested()]
-    return result.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
+    return result.with_columns(_cells(column) for column in result)
+
+
+def _cells(column: pl.Series) -> pl.Series:
+    match column.dtype:
+        case pl.Datetime(time_zone=zone):
+            return column.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.6f{'Z' if zone else ''}")
+        case pl.Duration():
+            return column.dt.total_microseconds() / MICROSECONDS
+        case pl.Binary():
+            return column.bin.encode("hex")
+        case dtype if dtype.is_nested():
+            texts = [None if value is None else _json(value) for value in column.to_list()]
+            return pl.Series(column.name, texts, pl.String)
+    return column
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value, option=OPTIONS, default=_plain).decode()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _check(form: str, valid: tuple[str, ...]) -> None:

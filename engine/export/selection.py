@@ -16,6 +16,7 @@ from engine.interval import Interval
 
 Source = Dataset | Mapping[str, pl.DataFrame]
 Lazies = Mapping[str, pl.LazyFrame]
+Chunked = dict[str, Iterator[tuple[str, pl.DataFrame]]]
 
 ROWS_PER_BATCH = 1 << 18
 NAMES_SHOWN = 10
@@ -91,11 +92,11 @@ def tables_of(source: Source, selection: Selection) -> dict[str, pl.LazyFrame]:
         Frames that are no tables.
     """
     whole = {name: pl.concat(parts) for name, parts in _parts(source).items()}
-    _check_symbols(whole, selection)
+    _check_known(whole, selection)
     return {name: selection.narrow(rows, TABLES[name]) for name, rows in whole.items()}
 
 
-def chunks_of(source: Source, selection: Selection) -> dict[str, Iterator[tuple[str, pl.DataFrame]]]:
+def chunks_of(source: Source, selection: Selection) -> Chunked:
     """Give the same rows in pieces of about 260,000, sorted.
 
     Returns
@@ -105,10 +106,15 @@ def chunks_of(source: Source, selection: Selection) -> dict[str, Iterator[tuple[
         folder follow each other, sorted by symbol and time.
     """
     whole = _parts(source)
-    _check_symbols({name: pl.concat(parts) for name, parts in whole.items()}, selection)
+    _check_known({name: pl.concat(parts) for name, parts in whole.items()}, selection)
     return {
         name: _chunks(name, [selection.narrow(rows, TABLES[name]) for rows in parts]) for name, parts in whole.items()
     }
+
+
+def changed_chunks(tables: Mapping[str, pl.DataFrame], selection: Selection) -> Chunked:
+    """Give the changed rows of tables as `chunks_of` does; what was asked for need not have changed."""
+    return {name: _chunks(name, [selection.narrow(rows.lazy(), rows.columns)]) for name, rows in tables.items()}
 
 
 def by_symbol(tables: Lazies) -> Iterator[list[str]]:
@@ -189,14 +195,38 @@ def _days(sizes: pl.DataFrame) -> Iterator[list[dt.date]]:
         yield days.to_list()
 
 
-def _check_symbols(tables: Lazies, selection: Selection) -> None:
-    if selection.symbols is None:
-        return
-    named = [tables[name].select("symbol").unique() for name in PER_SYMBOL]
-    known = set(pl.concat(named).unique().collect()["symbol"])
-    strange = [symbol for symbol in selection.symbols if symbol not in known]
+def _check_known(tables: Lazies, selection: Selection) -> None:
+    if selection.symbols is not None:
+        check_asked("symbols", selection.symbols, tables_symbols(tables))
+    if selection.intervals is not None:
+        check_asked("intervals", selection.intervals, _intervals(tables))
+
+
+def tables_symbols(tables: Lazies) -> set[str]:
+    """Name the symbols of all tables."""
+    named = [rows.select("symbol").unique() for name, rows in tables.items() if name in PER_SYMBOL]
+    return set(pl.concat(named).unique().collect()["symbol"])
+
+
+def _intervals(tables: Lazies) -> set[str]:
+    asked = tables["symbols"].select("base_interval", "derived_intervals").collect()
+    listed = asked["derived_intervals"].explode().drop_nulls()
+    held = [tables[name].select("interval").unique().collect()["interval"] for name in ("bars", "gaps", "quality")]
+    return {text for texts in (asked["base_interval"].drop_nulls(), listed, *held) for text in texts}
+
+
+def check_asked(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that are not known.
+
+    Raises
+    ------
+    ParameterError
+        The message lists some that are.
+    """
+    there = set(known)
+    strange = [name for name in asked if name not in there]
     if strange:
-        raise ParameterError(f"symbols: received {', '.join(map(repr, strange))}; there are {_some(known)}")
+        raise ParameterError(f"{what}: received {', '.join(map(repr, strange))}; there are {_some(there)}")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
 A store counts its own revisions, a target counts exports. Along the exports of one store the one follows from the
 other: a row that the store wrote at its revision 7 entered with the first export of revision 7 or later, a bar with
-the first after its window was over. With another store everything is new.
+the first after its window was over. With another store everything is new, and so it is with one that went back: what it
+had corrected since is there again as it was, and only a later revision can say so.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ END_OF_TIME = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Chain:
-    """The exports of one store to one target, back to the last one of another store; the one being made comes last.
+    """The exports of one store to one target, as far back as it only went on; the one being made comes last.
 
     Attributes
     ----------
     revisions : array of int64
         Of the target.
     store_revisions : array of int64
-        The lowest that this export or a later one holds, so ascending.
+        Ascending.
     as_of : array of int64
-        In microseconds since 1970, likewise; an export without one holds every window.
+        In microseconds since 1970, the lowest of this export and later ones, so ascending; an export without one holds
+        every window.
     """
 
     revisions: NDArray[np.int64]
@@ -47,8 +49,10 @@ class Chain:
         now = pl.DataFrame({"revision": [revision], "store_revision": [store_revision], "as_of": [as_of]},
                            schema={"revision": pl.Int64, "store_revision": pl.Int64, "as_of": TS})  # fmt: skip
         whole = pl.concat([ours.select(now.columns), now])
+        went_back = (pl.col("store_revision") < pl.col("store_revision").shift()).fill_null(value=False)
+        whole = whole.filter(went_back.cum_sum() == went_back.sum())
         until = whole["as_of"].to_physical().fill_null(END_OF_TIME)
-        return cls(whole["revision"].to_numpy(), _floor(whole["store_revision"]), _floor(until))
+        return cls(whole["revision"].to_numpy(), whole["store_revision"].to_numpy(), _floor(until))
 
     @property
     def revision(self) -> int:

@@ -101,6 +101,13 @@ SYMBOLS: Schema = {
     "is_loaded": FLAG,
     "adjustment": STRING,
     "source": STRING,
+    "base_from": STRING,
+    "price_type": STRING,
+    "price_types": pl.List(pl.String()),
+    "segments": pl.List(pl.String()),
+    "align": STRING,
+    "zone": STRING,
+    "incomplete": STRING,
     "rows": LONG,
     "first_ts": TS,
     "last_ts": TS,
@@ -171,6 +178,10 @@ PARTITION: Mapping[str, tuple[str, ...]] = {
     "ticks": ("month",),
 }
 COMPUTED = ("month", "ts_ns", "revision")
+# Columns that files of version 0.1 do not have; null there.
+ADDED: Mapping[str, tuple[str, ...]] = {
+    "symbols": ("base_from", "price_type", "price_types", "segments", "align", "zone", "incomplete"),
+}
 # Their rows of the last session change until it is over, so those have a file of their own.
 LIVE = ("gaps", "quality")
 
@@ -184,7 +195,7 @@ def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
         One of `TABLES`.
     frame : DataFrame or None
         The table's columns in any order; None means no row. `month` (from `session`), `ts_ns` (from `ts`) and
-        `revision` (then null) may be left out. Types may differ where nothing can be lost: enum for String, an integer of another
+        `revision` (then null) and what is `ADDED` (then null) may be left out. Types may differ where nothing can be lost: enum for String, an integer of another
         width, an all-null column, nanoseconds in `ts` where `ts_ns` keeps them.
 
     Raises
@@ -221,7 +232,8 @@ def _out_of_order(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
 def _check_columns(name: str, frame: pl.DataFrame) -> None:
     schema = TABLES[name]
     strange = [column for column in frame.columns if column not in schema]
-    missing = [column for column in schema if column not in frame.columns and column not in COMPUTED]
+    optional = (*COMPUTED, *ADDED.get(name, ()))
+    missing = [column for column in schema if column not in frame.columns and column not in optional]
     wrong = [
         f"{column} is {given}, valid {schema[column]}"
         for column, given in frame.schema.items()
@@ -236,7 +248,16 @@ def _completed(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     for column in COMPUTED:
         if column in TABLES[name]:
             frame = _with_computed(name, frame, column)
-    return frame
+    return with_added(name, frame)
+
+
+def with_added(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a table with the columns that an earlier version did not write, all null, and in their order."""
+    absent = [column for column in ADDED.get(name, ()) if column not in rows.columns]
+    if not absent:
+        return rows
+    whole = rows.with_columns(pl.lit(None, TABLES[name][column]).alias(column) for column in absent)
+    return whole.select(column for column in TABLES[name] if column in whole.columns)
 
 
 def _with_computed(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:

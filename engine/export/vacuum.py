@@ -20,7 +20,7 @@ import polars as pl
 from engine import __version__
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError
-from engine.export import lake
+from engine.export import lake, log_sums
 from engine.export.dataset import (
     LOCK_TIMEOUT_SECONDS,
     STAGING,
@@ -88,11 +88,12 @@ def vacuum(
     ParameterError
         None or both of the two, a negative time, or less than one revision.
     ExportError
-        No export, somebody else writes to it, or it cannot be written.
+        No export, somebody else writes to it, it cannot be written, or a log is not what was written.
     """
     _check(keep, keep_revisions)
     open_dataset(target)
     with maintaining(Path(target), lock_timeout) as exports:
+        log_sums.check_logs(Path(target))
         now = (clock or WallClock()).now().astimezone(dt.UTC)
         stay = _staying(exports, None if keep is None else now - keep, keep_revisions)
         gone = [revision for revision in pinned_revisions(exports) if revision not in stay]
@@ -167,7 +168,9 @@ def _expire(target: Path, exports: pl.DataFrame, gone: list[int], now: dt.dateti
     staged.staged.replace(target / "exports" / file.path)
     sync(target / "exports")
     head = lake.head(target / "exports")
-    notes = {"expired": ",".join(map(str, gone)), "engine_version": __version__}
+    oldest = {table: min(pinned_versions(marked, table).values()) for table in TABLES}
+    kept = log_sums.note(log_sums.sums_to_keep(target, oldest))
+    notes = {"expired": ",".join(map(str, gone)), "engine_version": __version__, **kept}
     former = lake.files(target / "exports", head)
     lake.commit(target / "exports", EXPORTS, [file], former, after=head, written_at=now, notes=notes)
     discard(staging)

@@ -1,7 +1,7 @@
 """Whether an export is what it says, byte by byte and table against table.
 
 1. `_pins` reads the table `exports`: which revisions there are and which version of each table they pin.
-2. `_logs` reads every log entry, and that the versions that are pinned can be had; where a log is broken, what can
+2. `_changed` compares log files with what `exports` noted of them; `_logs` reads every log entry, and that the versions that are pinned can be had; where a log is broken, what can
    still be read of it names the files.
 3. `_intact` compares each file that a revision pins with its name and its log: there, as long, the same SHA-256.
 4. `_content` reads those of the revision in question: rows, columns, statistics, order, folder, keys.
@@ -30,9 +30,10 @@ from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.findings import Finding, damaged, framed, tried
 from engine.export.history import pinned_files
 from engine.export.lake import LakeFile
+from engine.export.log_sums import changed_files
 from engine.export.parquet import _stats
 from engine.export.stats import differing, rows_of
-from engine.export.tables import KEYS, PARTITION, SORT, TABLES, in_order
+from engine.export.tables import ADDED, KEYS, PARTITION, SORT, TABLES, in_order
 
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
@@ -92,9 +93,11 @@ def _found(check: _Check) -> Iterator[Finding]:
     named: set[str] = set()
     whole: dict[str, dict[str, LakeFile]] = {}
     broken: set[str] = set()
+    changed = list(_changed(check.target))
     for table in TABLES:
         logs = list(_logs(check, table))
         yield from logs
+        yield from (one for one in changed if one.table == table)
         mine, others = _pinned(check, table)
         named |= {f"{table}/{path}" for path in (*mine, *others)}
         former = [
@@ -131,6 +134,11 @@ def _logs(check: _Check, table: str) -> Iterator[Finding]:
     yield from _replayed(check, table, pin)
     if check.every and table != "exports":
         yield from _at_head(check, table, pin, held)
+
+
+def _changed(target: Path) -> Iterator[Finding]:
+    for table, path in changed_files(target):
+        yield Finding(table, str(path.relative_to(target)), "log", "its SHA-256 is not what the log of `exports` notes")
 
 
 def _replayed(check: _Check, table: str, pin: int) -> Iterator[Finding]:
@@ -250,8 +258,9 @@ def _faults(table: str, folder: str, file: LakeFile, rows: pl.DataFrame) -> Iter
 
 
 def _wrong_columns(table: str, rows: pl.DataFrame) -> list[str]:
-    # `revision` came with version 0.2: files of before do not have it.
-    wanted = {name: dtype for name, dtype in TABLES[table].items() if name != "revision" or name in rows.columns}
+    # Files of an earlier version do not have these.
+    late = ("revision", *ADDED.get(table, ()))
+    wanted = {name: dtype for name, dtype in TABLES[table].items() if name not in late or name in rows.columns}
     missing = [f"lacks {name}" for name in wanted if name not in rows.columns]
     strange = [f"has {name}" for name in rows.columns if name not in wanted]
     others = [f"{name} is {rows.schema[name]}, not {dtype}" for name, dtype in wanted.items()
@@ -345,6 +354,7 @@ def _files_below(table: Path) -> list[Path]:
 
 def _loose(target: Path, *, quick: bool) -> Iterable[Finding]:
     """Without `exports`: what the logs of the other tables still say."""
+    yield from _changed(target)
     for table in TABLES:
         files = _salvaged(target / table, None)
         for file in files.values():

@@ -182,6 +182,8 @@ class _Conversation:
         limits = self._request.limits
         if -code in _CLOCKS:
             return limits.timed_out()
+        if -code in _ENDED:
+            return QueryError(f"the query's process was ended from outside (signal {-code}); ask again")
         if code < 0:
             return QueryError(f"{limits.too_large()} (its process died of signal {-code})")
         last = said.decode(errors="replace").strip().splitlines()[-1:]
@@ -189,6 +191,7 @@ class _Conversation:
 
 
 _CLOCKS = (14, 24)  # SIGALRM, SIGXCPU
+_ENDED = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: no limit does that, and no want of memory
 
 
 def _spawn() -> subprocess.Popen[bytes]:

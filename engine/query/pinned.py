@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,9 @@ class PinnedFile:
         except OSError as error:
             # The path stays on this machine: the message goes to whoever asked the question.
             raise FileNotFoundError(f"{name}: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self.close()
+            raise FileNotFoundError(f"{name}: is no file")
         self._name = name
         self._at = threading.local()
         self.size = os.fstat(self._fd).st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,11 +15,17 @@ from engine.errors import QueryError
 DTypes = pl.DataType | DataTypeClass
 
 DAY_US = 86_400_000_000
+DAY = 86_400
+YEARS = (-62_135_596_800, 253_402_300_800)  # seconds since 1970 at which the year 1 begins, and the year 10000
+PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+_UNNAMED = re.compile(r'"(?:[^"]|"")*"')
 INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])  # Arrow's month_day_nano_interval
 
 
 def plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
     """Make a frame of the rows.
+
+    What has no exact form here is refused, and the message says how to write it.
 
     Parameters
     ----------
@@ -36,18 +43,42 @@ def plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
     Raises
     ------
     QueryError
-        An INTERVAL of months, or a whole number beyond 64 bits.
+        An INTERVAL of months or within another value, a UNION, a time with a zone, a whole number beyond 64 bits, a date or
+        an instant outside the years 1 to 9999.
     """
     names = _distinct(table.column_names)
+    for name, kind in zip(names, kinds, strict=True):
+        _check_kind(name, kind)
     for index, kind in enumerate(kinds):
         if kind == "INTERVAL":
             table = table.set_column(index, names[index], _durations(table.column(index), names[index]))
     frame = pl.DataFrame(table.rename_columns(names))
     wide = {name for name, kind in zip(names, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
+    _check_years(frame)
     try:
         return frame.cast({name: pl.Int64() if name in wide else _dtype(dtype) for name, dtype in frame.schema.items()})
     except pl.exceptions.InvalidOperationError as error:
         raise QueryError(f"a whole number beyond 64 bits; CAST it to DOUBLE or VARCHAR ({error})") from error
+
+
+def _check_kind(name: str, kind: str) -> None:
+    nested = kind != "INTERVAL" and re.search(r"\bINTERVAL\b", _UNNAMED.sub("", kind))
+    if nested or kind.startswith("UNION(") or kind == "TIME WITH TIME ZONE":
+        raise QueryError(f"{name}: {kind} has no form outside SQL; CAST it to VARCHAR")
+
+
+def _check_years(frame: pl.DataFrame) -> None:
+    # What Polars holds and nothing else can print, and `infinity`, which is the last instant of all.
+    for name, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Date | pl.Datetime) and not frame[name].to_physical().is_between(*_years(dtype)).all():
+            raise QueryError(f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out")
+
+
+def _years(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
+    if isinstance(dtype, pl.Date):
+        return YEARS[0] // DAY, YEARS[1] // DAY - 1
+    per_second = PER_SECOND[dtype.time_unit]
+    return max(YEARS[0] * per_second, 2 - (1 << 63)), min(YEARS[1] * per_second - 1, (1 << 63) - 2)
 
 
 def without_categories(frame: pl.DataFrame) -> pl.DataFrame:

@@ -26,6 +26,7 @@ Config = dict[str, str | bool | int | float | list[str]]
 
 BATCH_ROWS = 122_880  # DuckDB's own row group
 COUNTED_ROWS = 1_000_000
+LONGEST_SECONDS = 86_400 * 365  # what every clock of the operating system can hold
 BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 _READING = ("SELECT", "EXPLAIN", "MULTI")  # MULTI is PIVOT, which looks its columns up first
@@ -67,8 +68,10 @@ class Limits:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.timeout_seconds > 0:
-            raise ParameterError(f"timeout_seconds: received {self.timeout_seconds!r}; valid: above zero")
+        if not 0 < self.timeout_seconds <= LONGEST_SECONDS:
+            raise ParameterError(
+                f"timeout_seconds: received {self.timeout_seconds!r}; valid: above zero, and at most {LONGEST_SECONDS:,}"
+            )
         if self.threads is not None and self.threads < 1:
             raise ParameterError(f"threads: received {self.threads!r}; valid: 1 or more")
         if re.fullmatch(r"[1-9][0-9]{0,8}(KB|MB|GB)", self.memory) is None:
@@ -225,19 +228,34 @@ def add_scene(con: duckdb.DuckDBPyConnection, scene: Scene) -> None:
         try:
             con.execute(statement)
         except (duckdb.Error, OSError) as error:
-            raise ExportError(f"table {table} cannot be read: {reason(error)}") from error
+            why = reason(error) or "a file is not there"
+            raise ExportError(
+                f"table {table} cannot be read: {why}; `engine verify` lists what is damaged, and a revision that was "
+                "opened before a vacuum removed it has to be opened anew"
+            ) from error
     for statement in scene.helpers:
         con.execute(statement)
 
 
 def check_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
     """Refuse all but one reading statement."""
+    if not _is_text(query):
+        raise QueryError("the query holds bytes that are no UTF-8; valid: text in UTF-8")
     kinds = [_kind(statement) for statement in con.extract_statements(query)]
     if len(kinds) != 1 or kinds[0] not in _READING:
         raise QueryError(
             f"refused, received {', '.join(kinds) or 'no statement'}; valid: one statement that reads "
             "(SELECT, WITH, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN)"
         )
+
+
+def _is_text(query: str) -> bool:
+    # Arguments of a command line in another encoding come with surrogates.
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _seal(con: duckdb.DuckDBPyConnection, limits: Limits) -> None:

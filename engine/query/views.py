@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.export.tables import TABLES
+from engine.export.tables import ADDED, TABLES
 from engine.query.pinned import SCHEME
 from engine.query.result import DTypes
 from engine.query.sandbox import Scene
@@ -142,7 +142,12 @@ def _view(table: str, addresses: Sequence[str]) -> str:
     files = ", ".join(map(_quoted, addresses))
     # Partition values are text as they stand in the folder's name: months and symbols are no numbers.
     hive = "true, hive_types_autocast=false" if "=" in addresses[0] else "false"
-    return f"CREATE VIEW {_named(table)} AS SELECT {typed} FROM read_parquet([{files}], hive_partitioning={hive})"  # noqa: S608 - quoted
+    rows = f"read_parquet([{files}], hive_partitioning={hive})"
+    if table in ADDED:
+        # Files of an earlier version lack columns, which this gives as nulls.
+        nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
+        rows = f"(FROM {rows} UNION ALL BY NAME SELECT {nothing} WHERE false)"
+    return f"CREATE VIEW {_named(table)} AS SELECT {typed} FROM {rows}"  # noqa: S608 - quoted
 
 
 def _named(name: str) -> str:

@@ -1,13 +1,14 @@
 """Repair an export: derived bars, gaps and quality are computed anew from its own base rows.
 
-An export does not say on which axis its symbols lived. `_axes` proposes some, and a symbol's rows are believed only
-where the axis gives every row of the derived tables that is still whole.
+`symbols` says on which axis each one lived. An export of version 0.1 does not: there `_axes` proposes some. A symbol's rows
+are believed only where the axis gives every row of the derived tables that is still whole.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import polars as pl
 from engine.calendars import SessionCalendar
 from engine.clock import Clock
 from engine.errors import EngineError
-from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset
+from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, scan_files
 from engine.export.repair import Rebuilt, Repaired, repair_files
 from engine.export.tables import DATA_TABLES, TABLES, shaped
 from engine.grid import Align, GridSpec
@@ -116,9 +117,7 @@ def _held(dataset: Dataset, table: str, lost: Sequence[str]) -> pl.DataFrame:
     columns = [name for name in TABLES[table] if name != "revision"]
     none = empty({name: TABLES[table][name] for name in columns})
     files = [path for path in dataset.files(table) if path not in gone]
-    return pl.concat(
-        [none, *(pl.read_parquet(path, columns=columns, hive_partitioning=False, glob=False) for path in files)]
-    )
+    return pl.concat([none, *(scan_files(table, [path]).select(columns).collect() for path in files)])
 
 
 def _believed(
@@ -163,6 +162,11 @@ def _concat(table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _axes(held: Mapping[str, pl.DataFrame]) -> Iterator[Axis]:
+    """What to try: how windows that lack slots were treated where every symbol says how it lived, else everything."""
+    told = held["symbols"].select("align", "incomplete")
+    if not told["align"].null_count():
+        yield from (Axis("session", (), policy) for policy in sorted(told["incomplete"].unique()))
+        return
     labels = tuple(sorted(held["sessions"]["segment"].drop_nulls().unique().to_list()))
     incomplete: tuple[Incomplete, ...] = ("flag", "drop")
     aligned: tuple[Align, ...] = ("session", "clock")
@@ -179,7 +183,7 @@ def _computed(
     zones = dict(held["calendars"].select("calendar", "time_zone").iter_rows())
     sources = held["bars"].filter(pl.col("origin") == "source")
     session.register_symbol_data(*_registered(held, sources, axis, zones))
-    _append_bars(session, sources, axis, zones)
+    _append_bars(session, sources, zones)
     for kind in RAW:
         rows = held[kind]
         if rows.height:
@@ -202,6 +206,9 @@ def _registered(
         symbol = row["symbol"]
         base_from: Kind = "bars" if symbol in from_bars else "ticks" if symbol in from_ticks else "quotes"
         spec = _spec(row["calendar"], Interval.parse(row["base_interval"]), axis, zones)
+        if row["align"] is not None:
+            base_from = row["base_from"]
+            spec = GridSpec(row["calendar"], tuple(row["segments"]), row["align"], row["zone"])
         yield SymbolSessionData(
             symbol=symbol,
             calendar=row["calendar"],
@@ -209,6 +216,8 @@ def _registered(
             derived_intervals=tuple(row["derived_intervals"] or ()),
             is_loaded=bool(row["is_loaded"]),
             base_from=base_from,
+            price_type=row["price_type"] or "last",
+            price_types=tuple(row["price_types"] or ()),
             segments=spec.segments,
             align=spec.align,
             zone=spec.zone,
@@ -223,20 +232,29 @@ def _spec(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, str
     return GridSpec(calendar, axis.segments, align, "UTC" if align == "session" else zones.get(calendar, "UTC"))
 
 
-def _append_bars(session: SessionData, sources: pl.DataFrame, axis: Axis, zones: Mapping[str, str]) -> None:
+def _append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
     symbols = session.snapshot().symbols
-    calendars = pl.DataFrame({"symbol": list(symbols), "calendar": [one.calendar for one in symbols.values()]},
-                             schema={"symbol": pl.String, "calendar": pl.String})  # fmt: skip
-    bases = pl.DataFrame({"symbol": list(symbols), "base": [one.base_interval for one in symbols.values()]},
-                         schema={"symbol": pl.String, "base": pl.String})  # fmt: skip
-    rows = sources.join(calendars, on="symbol").join(bases, on="symbol")
-    for key, part in rows.partition_by("interval", "provenance", "calendar", as_dict=True, maintain_order=True).items():
-        interval, provenance, calendar = map(str, key)
+    specs = list(dict.fromkeys(one.spec for one in symbols.values()))
+    homes = pl.DataFrame(
+        [(name, one.base_interval, specs.index(one.spec)) for name, one in symbols.items()],
+        schema={"symbol": pl.String, "base": pl.String, "spec": pl.Int64},
+        orient="row",
+    )
+    rows = sources.join(homes, on="symbol")
+    for key, part in rows.partition_by("interval", "provenance", "spec", as_dict=True, maintain_order=True).items():
+        interval, provenance, number = str(key[0]), str(key[1]), int(str(key[2]))
         is_base = part["base"] == interval
-        beside = _spec(calendar, Interval.parse(interval), axis, zones)
+        beside = _beside(specs[number], Interval.parse(interval), zones)
         for chosen, spec in ((part.filter(is_base), None), (part.filter(~is_base), beside)):
             if chosen.height:
                 session.append(chosen.select(list(ROWS["bars"])), "bars", interval, spec=spec, provenance=provenance)
+
+
+def _beside(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:
+    """The axis of coarser bars that were kept beside a base on its own."""
+    if interval.is_intraday or base.align == "date":
+        return base
+    return replace(base, align="date", zone=zones.get(base.calendar, "UTC") if base.align == "session" else base.zone)
 
 
 def _raw(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:

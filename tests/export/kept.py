@@ -21,6 +21,7 @@ from engine.clock import ManualClock
 from engine.export import lake
 from engine.export.compact import compact
 from engine.export.dataset import open_dataset
+from engine.export.log_sums import NOTE
 from engine.export.parquet import _stats
 from engine.export.tables import DATA_TABLES, KEYS
 from engine.export.vacuum import vacuum
@@ -117,7 +118,17 @@ def forge(target: Path, table: str, path: Path, rows: pl.DataFrame) -> Path:
             )
     path.unlink()
     (path.parent / name).write_bytes(content)
+    forget_sums(target)
     return path.parent / name
+
+
+def forget_sums(target: Path) -> None:
+    """Take what `exports` notes of the logs out of its own, as an export of before has it."""
+    for entry, text in edited_log(target, "exports"):
+        actions = [orjson.loads(line) for line in text.splitlines()]
+        for action in actions:
+            action.get("commitInfo", {}).pop(NOTE, None)
+        entry.write_bytes(b"".join(orjson.dumps(action) + b"\n" for action in actions))
 
 
 def _forged(line: str, path: Path, name: str, size: int, rows: pl.DataFrame) -> str:

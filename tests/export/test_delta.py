@@ -13,11 +13,13 @@ import pytest
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
+from engine.export.session import export_snapshot
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.export.sample import HOSTILE, export
+from tests.export import kept
+from tests.export.sample import HOSTILE, WRITTEN_AT, export
 from tests.export.store_sample import (
     SLOTS,
     Story,
@@ -348,6 +350,42 @@ def test_read_delta_of_lost_files_is_full_and_names_one(story):
     assert delta.full
     assert lost[0].name in delta.reason
     assert_same(delta.upserts, rows(target))
+
+
+@pytest.mark.parametrize("damage", [lambda path: kept.flip(path, 5000), lambda path: path.write_bytes(b"PAR1")])
+def test_read_delta_of_damaged_files_is_full_and_names_one(story, damage):
+    target = story[1]
+    lost = sorted(set(open_dataset(target, 1).files("bars")) - set(open_dataset(target).files("bars")))
+    damage(lost[0])
+    delta = read_delta(target, 1)
+    assert delta.full
+    assert lost[0].name in delta.reason
+    assert_same(delta.upserts, rows(target))
+
+
+@pytest.mark.parametrize("since", [0, 3])
+def test_read_delta_to_a_damaged_file_is_refused(story, since):
+    target = story[1]
+    fresh = sorted(set(open_dataset(target).files("bars")) - set(open_dataset(target, 3).files("bars")))
+    kept.flip(fresh[0], 5000)
+    with pytest.raises(ExportError, match="SHA-256"):
+        read_delta(target, since)
+
+
+def test_read_delta_of_a_store_that_went_back_takes_corrections_back(tmp_path):
+    store = new_store()
+    register(store, "A")
+    snapshots = []
+    for slot, value in ((0, 1.0), (1, 2.0), (0, 3.0), (0, 4.0)):
+        store.append(bars("A", 0, [slot], value), interval="1m")
+        settle(store)
+        snapshots.append(store.snapshot())
+    for at_step in (0, 3, 2, 3, 1):
+        export_snapshot(snapshots[at_step], tmp_path, written_at=WRITTEN_AT)
+    for since in range(1, 5):
+        for until in range(since + 1, 6):
+            delta = read_delta(tmp_path, since, until)
+            assert_same(apply_delta(rows(tmp_path, since), delta), rows(tmp_path, until))
 
 
 @pytest.mark.parametrize("since", [-1, 5])

@@ -215,3 +215,13 @@ def test_recover_leaves_files_of_others_alone(exported):
     (exported / dataset.STAGING).mkdir()
     export(exported, 2)
     assert (exported / "bars" / "mine.parquet").exists()
+
+
+def test_export_over_a_link_for_its_staging_leaves_the_folder_it_leads_to(exported, tmp_path):
+    foreign = tmp_path / "mine"
+    foreign.mkdir()
+    (foreign / "text.txt").write_text("mine")
+    (exported / dataset.STAGING).symlink_to(foreign)
+    export(exported, 2)
+    assert_clean(exported, 2)
+    assert [path.name for path in foreign.iterdir()] == ["text.txt"]

@@ -23,6 +23,7 @@ from engine.export.dataset import open_dataset
 from engine.export.delta import read_delta
 from engine.export.folder import SUMS
 from engine.export.formats import FORMATS, write_delta, write_files
+from engine.export.plain import precise
 from engine.export.tables import DATA_TABLES, SORT, TABLES
 
 from tests.export.sample import HOSTILE, export, framed, tables
@@ -245,6 +246,41 @@ def test_write_delta_of_nothing_is_empty_and_does_not_replace_one(exported, tmp_
     assert (content["symbols"], content["removed"]) == ({}, {})
     with pytest.raises(ExportError, match="new or empty"):
         write_delta(exported, read_delta(exported, 1), tmp_path / "o")
+
+
+@pytest.mark.parametrize("to", TABLE_FORMATS)
+def test_write_delta_as_tables_holds_what_changed_and_what_went(exported, tmp_path, to):
+    export(exported, 2, [symbol for symbol in HOSTILE if symbol != "CON"])
+    delta = read_delta(exported, 1)
+    write_delta(exported, delta, tmp_path / "o", to)
+    about = json.loads((tmp_path / "o" / "metadata.json").read_bytes())
+    assert [about[name] for name in ("since_revision", "revision", "full", "reason")] == [1, 2, False, ""]
+    read = READERS[to]
+    for folder, held in (("upserts", delta.upserts), ("removed", delta.removed)):
+        for name, rows in held.items():
+            shown = precise(rows) if to == "ndjson" else rows
+            want = [{column: cell(value, to) for column, value in row.items()} for row in shown.iter_rows(named=True)]
+            got = read(tmp_path / "o" / folder, name)
+            assert Counter(map(repr, got)) == Counter(map(repr, want)), name
+            assert rows.is_empty() or list(got[0]) == shown.columns
+    assert delta.removed["ticks"].height
+    lines = (tmp_path / "o" / SUMS).read_text().splitlines()
+    assert len(lines) == sum(path.is_file() for path in (tmp_path / "o").rglob("*")) - 1
+
+
+def test_write_delta_tells_removed_ticks_by_the_stamp_that_rows_have(exported, tmp_path):
+    export(exported, 2, [symbol for symbol in HOSTILE if symbol != "CON"])
+    write_files(open_dataset(exported, 1), "json", tmp_path / "before")
+    write_delta(exported, read_delta(exported, 1), tmp_path / "o")
+    gone = json.loads((tmp_path / "o" / "delta.json").read_bytes())["removed"]["ticks"]
+    before = json.loads((tmp_path / "before" / "session.json").read_bytes())["symbols"]["CON"]["ticks"]
+    stamps = {row[before["columns"].index("ts")] for row in before["data"]}
+    assert {row[gone["columns"].index("ts")] for row in gone["data"]} == stamps
+
+
+def test_write_delta_of_a_symbol_that_is_nowhere_is_refused(exported, tmp_path):
+    with pytest.raises(ParameterError, match="received 'NOPE'"):
+        write_delta(exported, read_delta(exported, 1), tmp_path / "o", symbols=["NOPE"])
 
 
 FULL_DISK = """

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import datetime as dt
 import shutil
+from dataclasses import replace
 
+import engine
 import polars as pl
 import pytest
 from engine.errors import ExportError
 from engine.export import dataset, lake
 from engine.export.dataset import open_dataset
+from engine.export.delta import read_delta
+from engine.export.difference import diff
 from engine.export.findings import faults
-from engine.export.tables import TABLES
+from engine.export.formats import write_files
+from engine.export.tables import ADDED, TABLES
 from engine.export.verify import verify
 from engine.runtime.repair import repair
+from engine.snapshot import Snapshot
+from engine.store import SessionData
 
 from tests.export import kept
-from tests.export.store_sample import bars
+from tests.export.store_sample import bars, register, spans, ticks
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +185,107 @@ def test_repair_then_export_goes_on(target):
     done = put_right(target)
     assert kept.settle(kept.stored(), target, 10) == done.revision + 1
     assert faults(verify(target, open_dataset(target).revision)).is_empty()
+
+
+def test_repair_of_a_folder_where_a_file_was_puts_the_file_back(target):
+    place = files_of(target, "gaps")[0]
+    content = place.read_bytes()
+    place.unlink()
+    place.mkdir()
+    (place / "mine.txt").write_text("x")
+    with pytest.raises(ExportError, match="is a folder where a file was"):
+        put_right(target)
+    (place / "mine.txt").unlink()
+    assert told(put_right(target))[str(place.relative_to(target))] == "restored"
+    assert place.read_bytes() == content
+
+
+def test_export_after_repair_that_dropped_rows_brings_them_back(tmp_path):
+    target = tmp_path / "out"
+    session = kept.stored()
+    kept.settle(session, target, 0)
+    whole = kept.contents(target)
+    kept.flip(files_of(target, "bars/1m")[0], 999)
+    put_right(target, drop_damaged=True)
+    assert kept.contents(target)["bars"].height < whole["bars"].height
+    session.append(bars("A", 2, [0]), interval="1m")
+    kept.settle(session, target, 10)
+    now = kept.contents(target)["bars"].drop("revision")
+    assert now.join(whole["bars"].drop("revision"), on=now.columns, nulls_equal=True).height >= whole["bars"].height - 1
+    assert faults(verify(target, 3)).is_empty()
+
+
+def two_segments(first: dt.date, last: dt.date) -> pl.DataFrame:
+    early = spans(first, last)
+    late = early.with_columns(
+        pl.lit("LATE").alias("segment"),
+        *(pl.col(name).dt.offset_by("1h") for name in ("segment_open", "segment_close")),
+    )
+    return pl.concat([early, late])
+
+
+def test_repair_of_an_axis_that_cannot_be_guessed_reads_it_from_symbols(tmp_path):
+    calendar = replace(kept.CALENDARS["TINY"], labels=("RTH", "LATE"), source=two_segments)
+    store = SessionData(calendars={"TINY": calendar}, incomplete="drop")
+    register(store, "A", segments=("LATE",), price_type="bid")
+    register(store, "B", align="clock", zone="Asia/Kolkata")
+    register(store, "T", base_from="ticks", price_types=("last",))
+    store.append([bars("B", 0, [0, 1, 5]), bars("A", 0, [60, 61, 65])], interval="1m")
+    store.append(ticks("T", 0, [0, 1, 5]), "ticks")
+    target = tmp_path / "out"
+    kept.settle(store, target, 0)
+    whole = kept.contents(target)
+    for path in (*files_of(target, "bars/5m"), *files_of(target, "gaps"), *files_of(target, "quality")):
+        path.unlink()
+    done = repair(target, calendars={"TINY": calendar}, clock=kept.clock(9))
+    assert set(told(done).values()) == {"restored"}
+    assert all(frame.equals(whole[name]) for name, frame in kept.contents(target).items())
+
+
+# --- Exports of before `symbols` said how a symbol lived
+
+
+@pytest.fixture
+def earlier(tmp_path, monkeypatch):
+    now, added = dict(TABLES["symbols"]), ADDED["symbols"]
+    said = Snapshot.symbol_table
+    with monkeypatch.context() as then:
+        then.setitem(TABLES, "symbols", {name: dtype for name, dtype in now.items() if name not in added})
+        then.setitem(ADDED, "symbols", ())
+        then.setattr(Snapshot, "symbol_table", lambda self: said(self).drop(added))
+        target = kept.written(tmp_path / "earlier", 2)
+    assert not set(added) & set(lake.column_names(target / "symbols"))
+    return target
+
+
+def test_open_earlier_export_gives_nulls_for_what_it_did_not_say(earlier):
+    assert verify(earlier).is_empty()
+    symbols = engine.sql(earlier, "FROM symbols")
+    assert symbols.schema == TABLES["symbols"]
+    assert symbols["segments"].null_count() == symbols.height == 4
+    assert engine.connect(earlier).sql("FROM symbols").pl()["align"].null_count() == 4
+    assert symbols.equals(open_dataset(earlier).scan("symbols").collect())
+    assert engine.sql(earlier, "FROM coverage").height
+    assert diff(earlier, 1, 2).symbols.corrected.height == 1
+    assert read_delta(earlier, 1, 2).upserts["symbols"]["symbol"].to_list() == ["A"]
+    write_files(open_dataset(earlier), "parquet", earlier.parent / "files")
+
+
+def test_repair_earlier_export_guesses_the_axis(earlier):
+    whole = kept.contents(earlier)
+    for path in files_of(earlier, "bars/5m"):
+        path.unlink()
+    assert set(told(put_right(earlier)).values()) == {"restored", "rebuilt"}
+    now = kept.contents(earlier)
+    assert all(frame.drop("revision").equals(whole[name].drop("revision")) for name, frame in now.items())
+
+
+def test_export_to_earlier_export_adds_the_columns(earlier):
+    before = kept.contents(earlier, 2)
+    kept.settle(kept.stored(), earlier, 3)
+    assert set(lake.column_names(earlier / "symbols")) == set(TABLES["symbols"])
+    assert kept.contents(earlier)["symbols"]["align"].to_list() == ["session"] * 4
+    heads = pl.scan_delta(str(earlier / "symbols")).select(list(TABLES["symbols"])).sort("symbol").collect()
+    assert heads.equals(kept.contents(earlier)["symbols"])
+    assert all(frame.equals(before[name]) for name, frame in kept.contents(earlier, 2).items())
+    assert verify(earlier).is_empty()

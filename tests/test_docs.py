@@ -1,0 +1,99 @@
+"""Every block of code in README.md and docs/*.md runs as it stands; SQL also in `test_sql_live`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import duckdb
+import engine
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from engine.cli import main
+from engine.clock import ManualClock
+from engine.interval import Interval
+from engine.runtime.demo import demonstrate
+from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.run import run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NOT_RUN = {"sh", "sql", "text"}  # `make`; run elsewhere; what is shown
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return [(kind, text) for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind not in NOT_RUN]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory):
+    """A folder with the demo, and an export `out` of two revisions, whose symbols the documents name."""
+    folder = tmp_path_factory.mktemp("docs")
+    demonstrate(folder / "out" / "demo", 7, None)
+    (folder / "vendor").mkdir()
+    options = LoadOptions(CalendarMap("XNYS"), derive=(Interval.parse("5m"),))
+    for day in (5, 6):
+        for symbol in ("SPY", "0700"):
+            lines = [f"{(OPEN + dt.timedelta(minutes=m)).isoformat()},10,11,9.5,10.{day},{100 + m}" for m in range(60)]
+            (folder / "vendor" / f"{symbol}.csv").write_text("ts,open,high,low,close,volume\n" + "\n".join(lines))
+        clock = ManualClock(dt.datetime(2024, 1, day, tzinfo=dt.UTC))
+        run([folder / "vendor"], options, folder / "export", clock=clock)
+    with contextlib.chdir(folder):
+        for path in (folder / "export").iterdir():
+            path.rename(folder / "out" / path.name)
+        yield folder
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_blocks_of_a_page_run_in_their_order(place: Path, page: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    known = {
+        "engine": engine,
+        "pl": pl,
+        "duckdb": duckdb,
+        "pyarrow": pa,
+        "Path": Path,
+        "OUT": place / "out",
+        "copy": {},
+    }
+    known["session"] = engine.load("vendor", "XNYS")
+    for kind, text in blocks(page):
+        if kind == "python":
+            exec(compile(text, page.name, "exec"), known)  # noqa: S102
+        elif kind == "toml":
+            Path("fx.toml").write_text(text)
+            assert engine.calendar("fx.toml").zone == "America/New_York"
+        else:
+            assert kind == "console"
+            for line in text.splitlines():
+                ask(line, monkeypatch, capsys)
+
+
+def ask(line: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    prompt, name, *words = shlex.split(line, comments=True)
+    assert (prompt, name) == ("$", "engine")
+    if words[0] == "sql" and (len(words) == 2 or "<" in words):
+        return  # a prompt, and a script: tests of the command line
+    monkeypatch.setattr(sys, "argv", ["engine", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code in (0, None), (line, capsys.readouterr().err)
+
+
+def test_pages_with_python_are_all_run() -> None:
+    assert {page.name for page in PAGES if any(kind == "python" for kind, _ in blocks(page))} >= {
+        "README.md", "dataset.md", "formats.md", "sql.md", "calendars.md",
+    }  # fmt: skip
+
+
+def test_documented_columns_are_those_of_the_tables() -> None:
+    told = re.findall(r"^\| `(\w+)` \| (.*?revision.*?) \|$", (ROOT / "docs" / "dataset.md").read_text(), re.MULTILINE)
+    listed = {name: [re.sub(r" \(.*", "", column) for column in columns.split(", ")] for name, columns in told}
+    assert listed == {name: list(schema) for name, schema in engine.export.tables.TABLES.items()}
