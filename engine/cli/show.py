@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+SECONDS_BETWEEN_LOOKS = 0.25
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
@@ -71,6 +74,42 @@ def print_data(text: str) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)
+
+
+class watching:  # noqa: N801 - used as a function
+    """A table that is drawn again as a session goes on, on standard error; nothing where nobody watches.
+
+    What it is given is a function that makes title and table: it is called a few times a second at most.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
+        self._shown_at = 0.0
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - a function
+        if not self._enabled:
+            return lambda _: None
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._live.start()
+        return self._show
+
+    def _show(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
+        import time
+
+        from engine.cli.layout import rich_table
+
+        now = time.perf_counter()
+        if now - self._shown_at >= SECONDS_BETWEEN_LOOKS:
+            self._shown_at = now
+            self._live.update(rich_table(*make()), refresh=True)
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        if self._enabled:
+            self._live.stop()
+        return False
 
 
 class progress:  # noqa: N801 - used as a function
