@@ -161,9 +161,13 @@ def _shares(
 
 def _counted(part: pl.DataFrame, by_month: bool) -> pl.DataFrame:  # noqa: FBT001
     month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
-    per_session = part.lazy().group_by("series", "session").agg(pl.len().cast(pl.Int64).alias("rows"))
-    spans = (pl.col("rows").sum(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
-    return per_session.group_by("series", month.alias("month")).agg(spans).collect()
+    day = pl.col("session")
+    # Rows are in the order of series and time: runs of one session are counted without a hash of every row.
+    begins = (pl.col("series") != pl.col("series").shift()) | (day != day.shift())
+    runs = part.select(pl.int_range(pl.len()).alias("at"), "series", "session").filter(begins.fill_null(value=True))
+    sized = runs.with_columns((pl.col("at").shift(-1, fill_value=part.height) - pl.col("at")).alias("rows"))
+    spans = (pl.col("rows").sum(), day.min().alias("first"), day.max().alias("last"))
+    return sized.group_by("series", month.alias("month")).agg(spans)
 
 
 def _part(held: Panel, month: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
