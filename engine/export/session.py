@@ -99,6 +99,8 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
     changes = {}
     for name, change in _changes(snapshot, work, last["store_revision"], last["as_of"]):
         assert work.former is not None  # noqa: S101 - `former` comes from it
+        if change.is_empty:
+            continue
         files = TableFiles(work.target / name, work.former.statistics(name))
         changes[name] = work.edited(name, *edit(name, change, files, work.staging))
     return Plan({**changes, **small}, since=last["revision"])
@@ -191,7 +193,7 @@ def _changes(snapshot: Snapshot, work: Work, since: int, was_as_of: dt.datetime 
     touched = snapshot.changes(since).filter(pl.col("symbol").is_not_null(), ~pl.col("removed"))
     for name in STORED:
         yield name, _stored_since(snapshot, work, name, since, touched, removed)
-    written = 0 if work.former is None else work.former.rows("rejects")
+    written = work.former.rows("rejects") if work.former is not None and snapshot.rejects else 0
     refused = shaped("rejects", pl.concat([empty(REJECTS), *snapshot.rejects]).slice(written))
     yield "rejects", Edit(_new(refused, work))
 
@@ -201,22 +203,19 @@ def _rows_since(
 ) -> Edit:
     frames = [empty(TABLES[kind])]
     for key in snapshot.panels_of(kind):
-        fresh = snapshot.panels[key].where(_maybe_new(key, since, was_as_of))
+        fresh = snapshot.panels[key].since(since, _maybe_open(key, was_as_of))
         rows = shaped(kind, _shown(snapshot, key, fresh))
         frames.append(rows.filter(_is_new(kind, since, was_as_of)))
     come = _new(pl.concat(frames), work)
     return Edit(come, [come.select(KEYS[kind]), removed])
 
 
-def _maybe_new(key: PanelKey, since: int, was_as_of: dt.datetime | None) -> pl.Expr:
-    """A test of stored rows that holds for all rows for which `_is_new` holds."""
-    written = pl.col("revision") > since
+def _maybe_open(key: PanelKey, was_as_of: dt.datetime | None) -> dt.datetime | None:
+    """An instant that no row of a window that was not over then lies before; None where there is none such."""
     if key.kind != "bars" or key.interval is None or was_as_of is None:
-        return written
-    if key.origin == "derived":
-        return written | (pl.col("ts_end") > was_as_of)
-    # Ends of stored bars are computed from their places; none lies two steps after the start.
-    return written | (pl.col("ts") > was_as_of - dt.timedelta(seconds=2 * key.interval.seconds))
+        return None
+    # Ends of bars that are not derived are computed from their places; none lies two steps after the start.
+    return was_as_of if key.origin == "derived" else was_as_of - dt.timedelta(seconds=2 * key.interval.seconds)
 
 
 def _is_new(kind: Kind, since: int, was_as_of: dt.datetime | None) -> pl.Expr:
@@ -228,7 +227,7 @@ def _stored_since(
     snapshot: Snapshot, work: Work, name: Literal["gaps", "quality"], since: int, touched: pl.DataFrame, removed: pl.DataFrame
 ) -> Edit:  # fmt: skip
     scope = touched.filter(pl.col("kind") == name).select(SCOPE)
-    now = shaped(name, snapshot.stored(name).join(scope, on=SCOPE, how="semi"))
+    now = shaped(name, snapshot.stored(name, scope))
     is_new = pl.col("revision") > since
     return Edit(_new(now.filter(is_new), work), [scope, removed], now.filter(~is_new).select(KEYS[name]))
 
