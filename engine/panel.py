@@ -150,14 +150,20 @@ class Panel:
         """How many rows the parts hold, replaced ones included until they are merged away."""
         return sum(part.height for part in self.parts)
 
-    def of_series(self, series: Sequence[int]) -> pl.DataFrame:
-        """Rows of a few series, sorted by key: slices, copied only where several parts hold some."""
+    def of_series(self, series: Sequence[int], test: pl.Expr | None = None) -> pl.DataFrame:
+        """Rows of a few series, sorted by key: slices, copied only where several parts hold some.
+
+        Of these, those for which `test` holds, when it is given; as in `where`.
+        """
         wanted = sorted(series)
         if wanted and wanted[-1] - wanted[0] + 1 == len(wanted):  # neighbours, so one slice of each part
-            pieces = [_slice(part, wanted[0], wanted[-1]) for part in self.parts]
+            slices = [[_slice(part, wanted[0], wanted[-1])] for part in self.parts]
         else:
-            pieces = [_slice(part, one, one) for part in self.parts for one in wanted]
-        return self._joined(pieces)
+            slices = [[_slice(part, one, one) for one in wanted] for part in self.parts]
+        if test is None:
+            return self._joined(piece for pieces in slices for piece in pieces)
+        # Slices of one part are in order, and put side by side they are filtered at once.
+        return self._joined(pl.concat(pieces).filter(test).rechunk() for pieces in slices if pieces)
 
     def where(self, test: pl.Expr) -> pl.DataFrame:
         """Rows for which `test` holds, sorted by key.

@@ -146,39 +146,51 @@ def _together(keys: Sequence[PanelKey]) -> list[list[PanelKey]]:
 def _shares(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """Which sessions and series make a batch; series None stands for all of them."""
-    counts = pl.concat([_counted(part, by_month) for key in keys for part in snapshot.panels[key].parts])
-    sizes = (
-        counts.join(snapshot.series, on="series").group_by("month", "symbol")
-        .agg(pl.col("rows").sum(), "series", pl.col("first").min(), pl.col("last").max()).sort("month", "symbol")
+    """Which sessions and series make a batch; None stands for all of them."""
+    counts = pl.concat([_counted(part) for key in keys for part in snapshot.panels[key].parts])
+    month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
+    days = (
+        counts.join(snapshot.series, on="series").group_by(month.alias("month"), "symbol", "session")
+        .agg(pl.col("rows").sum(), "series").sort("month", "symbol", "session")
     )  # fmt: skip
-    ahead = pl.col("rows").cum_sum().over("month") - pl.col("rows")
-    shares = sizes.group_by("month", (ahead // ROWS_PER_BATCH).alias("share"), maintain_order=True).agg(
-        pl.col("series").explode(), pl.col("first").min(), pl.col("last").max()
-    )
+    shares = days.with_columns(_cuts()).group_by("month", "turn", "cut", maintain_order=True).agg(
+        pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
+    )  # fmt: skip
     alone = shares.select((pl.len().over("month") == 1).alias("alone"))["alone"]
     for row, is_alone in zip(shares.iter_rows(named=True), alone, strict=True):
-        yield (row["first"], row["last"]) if by_month else None, None if is_alone else sorted(set(row["series"]))
+        in_all = is_alone and not by_month
+        yield None if in_all else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
 
 
-def _counted(part: pl.DataFrame, by_month: bool) -> pl.DataFrame:  # noqa: FBT001
-    month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
-    day = pl.col("session")
+def _cuts() -> list[pl.Expr]:
+    """Of days by month and symbol, two numbers that change where a batch ends."""
+    of_symbol = ["month", "symbol"]
+    ahead = (pl.col("rows").cum_sum() - pl.col("rows")).over("month")
+    # A symbol that fills a batch alone is cut at its sessions; others are taken together, each of them whole.
+    is_large = pl.col("rows").sum().over(of_symbol) > ROWS_PER_BATCH
+    begins = pl.int_range(pl.len()).over(of_symbol) == 0
+    turn = (begins & (is_large | is_large.shift(fill_value=False))).cum_sum()
+    own = (pl.col("rows").cum_sum() - pl.col("rows")).over(of_symbol) // ROWS_PER_BATCH
+    cut = pl.when(is_large).then(own).otherwise(ahead.first().over(of_symbol) // ROWS_PER_BATCH)
+    return [turn.alias("turn"), cut.alias("cut")]
+
+
+def _counted(part: pl.DataFrame) -> pl.DataFrame:
     # Rows are in the order of series and time: runs of one session are counted without a hash of every row.
-    begins = (pl.col("series") != pl.col("series").shift()) | (day != day.shift())
+    begins = (pl.col("series") != pl.col("series").shift()) | (pl.col("session") != pl.col("session").shift())
     runs = part.select(pl.int_range(pl.len()).alias("at"), "series", "session").filter(begins.fill_null(value=True))
-    sized = runs.with_columns((pl.col("at").shift(-1, fill_value=part.height) - pl.col("at")).alias("rows"))
-    spans = (pl.col("rows").sum(), day.min().alias("first"), day.max().alias("last"))
-    return sized.group_by("series", month.alias("month")).agg(spans)
+    return runs.select(
+        "series", "session", (pl.col("at").shift(-1, fill_value=part.height) - pl.col("at")).alias("rows")
+    )
 
 
-def _part(held: Panel, month: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
-    inside = pl.lit(value=True) if month is None else pl.col("session").is_between(*month)
-    if series is None:
-        return held.where(inside)
-    rows = held.of_series(series)
+def _part(held: Panel, span: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
+    sessions = [part.sessions for part in held.told if part.rows.height]
     # Most stores hold one month at a time, and a filter that keeps all rows copies them.
-    return rows if rows.select(inside.all()).item() else rows.filter(inside)
+    if span is None or all(span[0] <= first and last <= span[1] for first, last in sessions):
+        return held.where(pl.lit(value=True)) if series is None else held.of_series(series)
+    inside = pl.col("session").is_between(*span)
+    return held.where(inside) if series is None else held.of_series(series, inside)
 
 
 def _shown(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
