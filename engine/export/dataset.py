@@ -24,20 +24,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 from deltalake.exceptions import DeltaError
-from filelock import FileLock, Timeout
 
 from engine import __version__
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import lake
 from engine.export.parquet import StagedFile, stage
-from engine.export.stamps import Chain
 from engine.export.tables import DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
+
+if TYPE_CHECKING:
+    from engine.export.stamps import Chain
 
 LOCK = ".lock"
 STAGING = ".staging"
@@ -394,6 +395,8 @@ def _write(target: Path, heads: Heads, plan: Callable[[Work], Plan], state: Stat
 
 
 def _work(target: Path, staging: Path, heads: Heads, state: State) -> Work:
+    from engine.export.stamps import Chain  # noqa: PLC0415 - loads NumPy, which readers can do without
+
     exports = heads.exports
     last = _pins(exports)[0]
     former = Dataset(target, last, exports) if last else None
@@ -508,6 +511,8 @@ def _roll_back(target: Path, error: BaseException) -> None:
 
 @contextmanager
 def _locked(target: Path, timeout: float) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - loads asyncio, and who reads locks nothing
+
     _check_target(target)
     make_folders(target)
     lock = FileLock(target / LOCK)
