@@ -3,7 +3,8 @@
 1. `why_full` says whether the last revision of the target can be built on.
 2. `_changes` asks the panels for rows that the store wrote since, and for bars whose window has ended since; gaps
    and quality come by session. Former rows of their keys go (`edits.edit`).
-3. `_everything` writes all rows, symbol by symbol within month within interval, never more than a batch at a time.
+3. `_everything` writes all rows, symbol by symbol within month within interval, a batch at a time (`ROWS_PER_BATCH`; less
+   than two of them, or one session of one symbol). Two are being encoded while the next one is made.
 
 The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) are compared with what was there.
 """
@@ -118,7 +119,7 @@ def _small(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
 
 
 def batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
-    """Give a table's rows with the store's revisions, a file's worth at a time, each of one folder.
+    """Give a table's rows with the store's revisions, a file's worth at a time, each of one folder, in the files' order.
 
     Parameters
     ----------
