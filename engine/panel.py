@@ -266,7 +266,9 @@ def panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[st
 
 
 def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
-    return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1, like.told)
+    # Only those that stay: what was merged away would be held for as long as the panel is.
+    staying = tuple(part for part in like.told if any(part.rows is rows for rows in parts))
+    return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1, staying)
 
 
 def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool) -> pl.DataFrame:

@@ -124,6 +124,14 @@ def test_upsert_keeps_what_untouched_parts_say_of_themselves() -> None:
         assert held.told[0] is large
 
 
+def test_upsert_lets_go_of_parts_that_were_merged() -> None:
+    held = panel(SCHEMA, KEY, ("close",))
+    for t in range(60):
+        held = held.upsert(framed([[(1, t, 1.0)]], t)).panel
+        assert all(any(part.rows is rows for rows in held.parts) for part in held._former)
+        assert all(one in held.told for part in held.told for one in part.before)
+
+
 def test_without_series_leaves_the_others() -> None:
     held = panel(SCHEMA, KEY, ("close",)).upsert(framed([[(s, 0, 1.0) for s in (1, 2, 3)]], 1)).panel
     assert held.without([2]).frame["series"].to_list() == [1, 3]

@@ -148,7 +148,10 @@ def _shares(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
     """Which sessions and series make a batch; None stands for all of them."""
-    counts = pl.concat([_counted(part) for key in keys for part in snapshot.panels[key].parts])
+    parts = (part for key in keys for part in snapshot.panels[key].parts)
+    counts = pl.concat(
+        [_counted(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
+    )
     month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
     days = (
         counts.join(snapshot.series, on="series").group_by(month.alias("month"), "symbol", "session")
