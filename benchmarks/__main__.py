@@ -16,21 +16,22 @@ import   `import engine` against `import polars`, whole processes.
 store    append, derive and assess through `SessionData`, in fresh processes: rows per second, and the peak memory of
          each step, the input included; no rival.
 export   `export_session` to a new folder, against Polars writing the same frames as Parquet with as many flushes.
-delta    one more minute of 1,000 symbols, written into exports of ever more sessions and read from them: seconds, bytes
-         of new files, rows read; against the smallest export.
+delta    one more minute of 1,000 symbols, written into exports of ever more sessions, the last of which was merged at its
+         end, and read from them: seconds, bytes of new files, rows read; against the smallest export.
+memory   peak memory of a full export beyond its store, in fresh processes; against the smallest store.
 pruning  a symbol's year of 5m bars out of an export of many symbols: bytes read / bytes of the table.
 sql      full scans through `engine.sql`, its child process and `engine.connect`, against DuckDB `read_parquet`.
 cold     `engine sql` as a whole process, beside `import duckdb`.
 
 Sizes
 -----
-====  ========================  ==================  ==================  ==============  =================
-size  minutes                   seconds             growth              delta sessions  pruning
-====  ========================  ==================  ==================  ==============  =================
-S     20 symbols x 5 sessions   2 x 2               5, 50, 500          1, 2            10 (0.2M rows)
-M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10           250 (4.9M rows)
-L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)
-====  ========================  ==================  ==================  ==============  =================
+====  ========================  ==================  ==================  ==============  =================  ==========
+size  minutes                   seconds             growth              delta sessions  pruning            memory
+====  ========================  ==================  ==================  ==============  =================  ==========
+S     20 symbols x 5 sessions   2 x 2               5, 50, 500          1, 2            10 (0.2M rows)     0.1M, 0.5M
+M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10, 100      250 (4.9M rows)    5M, 50M
+L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)   5M, 50M
+====  ========================  ==================  ==================  ==============  =================  ==========
 
 `minutes` is also what indicators, export, sql and cold take. Size S has 50 symbols in delta.
 
@@ -59,7 +60,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import derive, export, growth, imports, indicators, machine, quality, store
+from benchmarks import derive, export, growth, imports, indicators, machine, memory, quality, store
 from benchmarks.panel import Panel, build
 from benchmarks.timing import Measure, table
 
@@ -73,12 +74,13 @@ class Size:
     growth: tuple[int, ...]
     delta: tuple[int, tuple[int, ...]]
     pruning: int
+    memory: tuple[int, ...]
 
 
 SIZES = {
-    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10),
-    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10)), 250),
-    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500),
+    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10, (100_000, 500_000)),
+    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10, 100)), 250, (5_000_000, 50_000_000)),
+    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500, (5_000_000, 50_000_000)),
 }
 GROWTH_SESSIONS = 4
 
@@ -111,6 +113,7 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "store": lambda b: store.whole_run(*b.size.minutes, min(b.rounds, 3)),
     "export": lambda b: export.written(b.exported, min(b.rounds, 3)),
     "delta": lambda b: export.delta(*b.size.delta, b.scratch, b.rounds),
+    "memory": lambda b: memory.exports(b.size.memory),
     "pruning": lambda b: export.pruning(b.size.pruning, b.scratch, b.rounds),
     "sql": lambda b: export.sql(b.exported, b.rounds),
     "cold": lambda b: export.cold(b.exported),

@@ -27,6 +27,7 @@ import polars as pl
 import polars.selectors as cs
 import pyarrow.parquet as pq
 from engine.calendars import calendar
+from engine.export.compact import compact
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import read_delta
 from engine.export.parquet import row_group_rows
@@ -49,6 +50,7 @@ YEAR_INTERVAL = "5m"
 SESSIONS_PER_APPEND = 20
 MINUTE = dt.timedelta(minutes=1)
 LIVE_MINUTES = 30  # of the running session, in the export before the first delta
+EXPORT_MINUTES = 90  # of the session before it, in each of its exports
 COLD_STARTS = 5
 COLD_SECONDS = 1.0
 COUNTER = Path("/proc/self/io")
@@ -81,7 +83,7 @@ class Exported:
     @classmethod
     def of(cls, panel: Panel, folder: Path) -> Exported:
         """A store of the panel's bars."""
-        session = _store(panel.named.select(pl.col("symbol").unique(maintain_order=True))["symbol"])
+        session = new_store(panel.named.select(pl.col("symbol").unique(maintain_order=True))["symbol"])
         session.append(_conformed(panel.named), "bars", "1m")
         assess_session(session)
         return cls(session, folder, panel.name)
@@ -127,14 +129,17 @@ def written(made: Exported, rounds: int) -> list[Measure]:
 
 
 def delta(symbols: int, sessions: Sequence[int], folder: Path, rounds: int) -> list[Measure]:
-    """One more minute of every symbol, into exports of ever more sessions, in turns; ratios against the smallest."""
+    """One more minute of every symbol, into exports of ever more sessions, in turns; ratios against the smallest.
+
+    The last whole session came in pieces, each exported, and was merged by `compact`, as at the end of a live day.
+    """
     exports = [Growing(symbols, held, folder / f"of-{held}") for held in sessions]
     steps = [[export.step() for export in exports] for _ in range(rounds + 1)][1:]
     per_export = list(zip(*steps, strict=True))
     lines: list[Measure] = []
     for name, took in (("export_session", attrgetter("export")), ("read_delta", attrgetter("read"))):
         times = {str(held): [took(step) for step in mine] for held, mine in zip(sessions, per_export, strict=True)}
-        made = measures(f"Delta, one minute of {symbols:,} symbols", name, symbols, times, {})
+        made = measures(f"Delta, one minute of {symbols:,} symbols, after day-end merges", name, symbols, times, {})
         lines += [_told(one, mine) for one, mine in zip(made, per_export, strict=True)]
     return lines
 
@@ -153,19 +158,32 @@ class Growing:
     """A live session after so many whole ones, exported once."""
 
     def __init__(self, symbols: int, held: int, target: Path) -> None:
-        hours = _hours("1m").head(held + 1)
-        names, (self._open, self._day) = _names(symbols), hours.select("open", "session").row(-1)
+        days = hours("1m").head(held + 1)
+        listed, (self._open, self._day) = names(symbols), days.select("open", "session").row(-1)
         self._symbols = symbols
-        self._market = partial(_market, names)
-        self._session = _store(names, as_of=self._open + LIVE_MINUTES * MINUTE)
+        self._market = partial(market, listed)
+        self._session = new_store(listed, as_of=self._open + LIVE_MINUTES * MINUTE)
         self._target = target
         self._minute = LIVE_MINUTES
-        for offset in range(0, held, SESSIONS_PER_APPEND):
-            part = hours.head(held).slice(offset, SESSIONS_PER_APPEND)
-            self._session.append(self._market(_stamps(part, "1m")), "bars", "1m")
+        for offset in range(0, held - 1, SESSIONS_PER_APPEND):
+            part = days.head(held - 1).slice(offset, SESSIONS_PER_APPEND)
+            self._session.append(self._market(stamps(part, "1m")), "bars", "1m")
+        self._export()
+        self._live_day(days.slice(held - 1, 1))
         self._append(0, LIVE_MINUTES)
+        self._export()
+
+    def _live_day(self, day: pl.DataFrame) -> None:
+        # As a live session comes: in pieces, each exported, and merged at the end of the day.
+        ts = stamps(day, "1m")
+        for offset in range(0, len(ts), EXPORT_MINUTES):
+            self._session.append(self._market(ts.slice(offset, EXPORT_MINUTES)), "bars", "1m")
+            self._export()
+        compact(self._target)
+
+    def _export(self) -> None:
         assess_session(self._session)
-        export_session(self._session, target)
+        export_session(self._session, self._target)
 
     def step(self) -> Step:
         """Take one more minute in, export it, read it as a consumer would."""
@@ -197,15 +215,15 @@ def pruning(symbols: int, folder: Path, rounds: int) -> list[Measure]:
     the symbol, which is the least that a reader has to fetch.
     """
     target = folder / "year"
-    session = _store(_names(symbols))
-    hours = _hours(YEAR_INTERVAL)
-    for _, month in hours.group_by(pl.col("session").dt.month(), maintain_order=True):
-        session.append(_market(_names(symbols), _stamps(month, YEAR_INTERVAL)), "bars", YEAR_INTERVAL)
+    session = new_store(names(symbols))
+    days = hours(YEAR_INTERVAL)
+    for _, month in days.group_by(pl.col("session").dt.month(), maintain_order=True):
+        session.append(market(names(symbols), stamps(month, YEAR_INTERVAL)), "bars", YEAR_INTERVAL)
     export_session(session, target)
     files = open_dataset(target).files("bars")
     table, footers = (sum(sizes) for sizes in zip(*map(_file_and_footer, files), strict=True))
     wanted = [f"S{at:05}" for at in np.linspace(1, symbols, rounds + 2, dtype=int)[1:-1]]
-    expected = len(_stamps(hours, YEAR_INTERVAL))
+    expected = len(stamps(hours, YEAR_INTERVAL))
     runs: dict[str, Callable[[str], int]] = {
         "engine.connect": partial(_through_connect, target, expected),
         "engine.sql": partial(_through_sql, target, expected),
@@ -405,28 +423,28 @@ def _process(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _store(names: Sequence[str] | pl.Series, as_of: dt.datetime | None = None) -> SessionData:
+def new_store(names: Sequence[str] | pl.Series, as_of: dt.datetime | None = None) -> SessionData:
     session = SessionData(as_of=as_of)
     session.register_symbol_data(*(SymbolSessionData(name) for name in names))
     return session
 
 
-def _names(symbols: int) -> list[str]:
+def names(symbols: int) -> list[str]:
     return [f"S{at:05}" for at in range(1, symbols + 1)]
 
 
-def _hours(interval: str) -> pl.DataFrame:
+def hours(interval: str) -> pl.DataFrame:
     axis = SessionGrid.build(calendar("XNYS").covering(*YEAR), Interval.parse(interval), SPEC).table
     return axis.filter(pl.col("chosen") & pl.col("session").is_between(*YEAR)).select("session", "open", "close")
 
 
-def _stamps(hours: pl.DataFrame, interval: str) -> pl.Series:
+def stamps(hours: pl.DataFrame, interval: str) -> pl.Series:
     step = f"{Interval.parse(interval).seconds}s"
     ranges = pl.datetime_ranges("open", "close", step, closed="left").alias("ts")
     return hours.select(ranges).explode("ts")["ts"].cast(TS)
 
 
-def _market(names: list[str], stamps: pl.Series) -> pl.DataFrame:
+def market(names: list[str], stamps: pl.Series) -> pl.DataFrame:
     symbols = pl.DataFrame({"symbol": names}).join(stamps.to_frame(), how="cross")
     rng = np.random.default_rng(SEED)
     # Each symbol walks from its own price.

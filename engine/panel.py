@@ -7,10 +7,12 @@ change: `upsert` gives a new panel that shares what it can, and a frame sliced f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import or_
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -49,6 +51,71 @@ class Upsert:
     replaced: pl.DataFrame
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A frame of a panel, with what it says of itself; told once, as panels come and go around it.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        Sorted by key.
+    before : tuple of Part
+        The parts in front of it, which never change as long as it is there.
+    key : tuple of str
+    replaces : bool
+        Whether it may hold keys that those in front of it hold.
+    """
+
+    rows: pl.DataFrame
+    before: tuple[Part, ...]
+    key: tuple[str, ...]
+    replaces: bool
+
+    @cached_property
+    def newest(self) -> int:
+        """The highest revision, 0 without a row."""
+        return int(self.rows["revision"].max() or 0)  # type: ignore[arg-type]
+
+    @cached_property
+    def latest(self) -> Any:  # noqa: ANN401 - an instant in whatever unit the rows have
+        """The last `ts_end`, of rows that store no end the last `ts`; None without a row."""
+        return self.rows["ts_end"].max() if "ts_end" in self.rows.columns else self.span[1]
+
+    @cached_property
+    def span(self) -> tuple[Any, Any]:
+        """First and last `ts`; None without a row."""
+        return self.rows["ts"].min(), self.rows["ts"].max()
+
+    @cached_property
+    def sessions(self) -> tuple[Any, Any]:
+        """First and last session; None without a row."""
+        return self.rows["session"].min(), self.rows["session"].max()
+
+    @cached_property
+    def extent(self) -> pl.DataFrame:
+        """`series, rows, first_ts, last_ts`; rows that replace one of an earlier part are not counted."""
+        spans = _extent(self.rows)
+        again = [near.select(self.key) for part in self.before if self.replaces and (near := part.held(self)).height]
+        if not again:
+            return spans
+        # A row that was replaced twice is in two of them.
+        twice = pl.concat(again).unique().group_by("series").agg(pl.len().cast(pl.Int64).alias("twice"))
+        known = spans.join(twice, on="series", how="left", maintain_order="left")
+        return known.with_columns(pl.col("rows") - pl.col("twice").fill_null(0)).drop("twice")
+
+    def held(self, other: Part) -> pl.DataFrame:
+        """Rows of this part whose keys the other holds."""
+        return self.among(other.rows, *other.span)
+
+    def among(self, rows: pl.DataFrame, low: Any, high: Any) -> pl.DataFrame:  # noqa: ANN401
+        """Rows of this part whose keys are among `rows`, which lie from `low` to `high`."""
+        first, last = self.span
+        if first is None or low is None or last < low or first > high:
+            return self.rows.clear()
+        near = self.rows.lazy().filter(pl.col("ts").is_between(low, high)).collect()
+        return near.join(rows.select(self.key), on=self.key, how="semi")
+
+
 @dataclass(frozen=True)
 class Panel:
     """Rows of one kind and interval, unique by `key`, as sorted parts.
@@ -69,27 +136,41 @@ class Panel:
     key: tuple[str, ...]
     values: tuple[str, ...]
     overlapping: bool = False
+    _former: tuple[Part, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def frame(self) -> pl.DataFrame:
         """All rows in one frame, sorted by key."""
         return self.parts[0] if len(self.parts) == 1 else _merged(self.parts, self.key, overlapping=self.overlapping)
 
+    @cached_property
+    def told(self) -> tuple[Part, ...]:
+        """The parts with what they say of themselves."""
+        known = {id(part.rows): part for part in self._former}
+        found: list[Part] = []
+        for rows in self.parts:
+            found.append(known.get(id(rows)) or Part(rows, tuple(found), self.key, self.overlapping))
+        return tuple(found)
+
     @property
     def height(self) -> int:
         """How many rows the parts hold, replaced ones included until they are merged away."""
         return sum(part.height for part in self.parts)
 
-    def of_series(self, series: Sequence[int]) -> pl.DataFrame:
-        """Rows of a few series, sorted by key: slices, copied only where several parts hold some."""
+    def of_series(self, series: Sequence[int], test: pl.Expr | None = None) -> pl.DataFrame:
+        """Rows of a few series, sorted by key: slices, copied only where several parts hold some.
+
+        Of these, those for which `test` holds, when it is given; as in `where`.
+        """
         wanted = sorted(series)
         if wanted and wanted[-1] - wanted[0] + 1 == len(wanted):  # neighbours, so one slice of each part
-            pieces = [piece for part in self.parts if (piece := _slice(part, wanted[0], wanted[-1])).height]
+            slices = [[_slice(part, wanted[0], wanted[-1])] for part in self.parts]
         else:
-            pieces = [piece for part in self.parts for one in wanted if (piece := _slice(part, one, one)).height]
-        if not pieces:
-            return self.parts[0].clear()
-        return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
+            slices = [[_slice(part, one, one) for one in wanted] for part in self.parts]
+        if test is None:
+            return self._joined(piece for pieces in slices for piece in pieces)
+        # Slices of one part are in order, and put side by side they are filtered at once.
+        return self._joined(pl.concat(pieces).filter(test).rechunk() for pieces in slices if pieces)
 
     def where(self, test: pl.Expr) -> pl.DataFrame:
         """Rows for which `test` holds, sorted by key.
@@ -97,10 +178,19 @@ class Panel:
         The test must hold for the row that replaced another whenever it holds for that one: tests of `series`, `session`
         or `ts`, or of a lower bound of `revision`.
         """
-        pieces = [piece for part in self.parts if (piece := part.filter(test)).height]
-        if not pieces:
-            return self.parts[0].clear()
-        return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
+        return self._joined(part.filter(test) for part in self.parts)
+
+    def since(self, revision: int, instant: dt.datetime | None = None) -> pl.DataFrame:
+        """Rows of later revisions, and those that end (start, where no end is stored) after an instant, sorted by key.
+
+        Parts without such rows are not looked at, so this costs by what came since, and not by what is there.
+        """
+        stamp = "ts_end" if "ts_end" in self.parts[0].columns else "ts"
+        test = pl.col("revision") > revision
+        if instant is not None:
+            test |= pl.col(stamp) > instant
+        wanted = (part for part in self.told if part.newest > revision or _is_after(part.latest, instant))
+        return self._joined(part.rows.filter(test) for part in wanted)
 
     def between(self, spans: pl.DataFrame) -> pl.DataFrame:
         """Rows of many short spans, sorted by key, at a cost of what they hold and not of what there is.
@@ -139,7 +229,7 @@ class Panel:
         if written.is_empty():
             return Upsert(self, written, counts, conflicts, replaced)
         parts = (*tuple(part for part in self.parts if part.height), written.select(self.parts[0].columns))
-        grown = Panel(parts, self.key, self.values, self.overlapping or replaced.height > 0)
+        grown = Panel(parts, self.key, self.values, self.overlapping or replaced.height > 0, self.told)
         return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
     def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -163,15 +253,16 @@ class Panel:
         if rows.is_empty():
             return rows
         low, high = rows["ts"].min(), rows["ts"].max()
-        found = []
-        for part in self.parts:
-            if part.is_empty() or part["ts"].max() < low or part["ts"].min() > high:  # type: ignore[operator]
-                continue
-            near = part.lazy().filter(pl.col("ts").is_between(low, high)).collect()
-            found.append(near.join(rows.select(self.key), on=self.key, how="semi"))
+        found = [near for part in self.told if (near := part.among(rows, low, high)).height]
         if not found:
             return rows.clear()
         return pl.concat(found).unique(self.key, keep="last", maintain_order=True) if len(found) > 1 else found[0]
+
+    def _joined(self, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        found = [piece for piece in pieces if piece.height]
+        if not found:
+            return self.parts[0].clear()
+        return found[0] if len(found) == 1 else _merged(found, self.key, overlapping=self.overlapping)
 
     def _tiered(self) -> Panel:
         parts = list(self.parts)
@@ -196,7 +287,9 @@ def panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[st
 
 
 def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
-    return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1)
+    # Only those that stay: what was merged away would be held for as long as the panel is.
+    staying = tuple(part for part in like.told if any(part.rows is rows for rows in parts))
+    return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1, staying)
 
 
 def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool) -> pl.DataFrame:
@@ -208,6 +301,21 @@ def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping:
             reduce(or_, (pl.col(name) != pl.col(name).shift(-1) for name in key)).fill_null(value=True)
         )
     return whole.rechunk()
+
+
+def _is_after(latest: Any, instant: dt.datetime | None) -> bool:  # noqa: ANN401
+    return instant is not None and latest is not None and latest > instant
+
+
+def _extent(rows: pl.DataFrame) -> pl.DataFrame:
+    # Rows are sorted by series and time, so its bounds are where a series begins and ends.
+    begins = (pl.col("series") != pl.col("series").shift()).fill_null(value=True)
+    first = rows.select(begins.arg_true())["series"].cast(pl.Int64)
+    last = first.shift(-1, fill_value=rows.height) - 1
+    return pl.DataFrame({
+        "series": rows["series"].gather(first), "rows": last - first + 1,
+        "first_ts": rows["ts"].gather(first), "last_ts": rows["ts"].gather(last),
+    })  # fmt: skip
 
 
 def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:

@@ -426,7 +426,9 @@ class Snapshot:
             )
         # Each entry is in the order of revisions, and so are they.
         rows = [
-            part.filter(pl.col("revision") > since) for part in self.log if part.height and part["revision"][-1] > since
+            part.slice(part["revision"].search_sorted(since, "right"))
+            for part in self.log
+            if part.height and part["revision"][-1] > since
         ]
         return coalesced(pl.concat([empty(LOGGED), *rows])).filter(
             pl.col("series").is_in(self.series["series"].implode())
@@ -436,9 +438,9 @@ class Snapshot:
         """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
         spans: dict[str, list[dt.date]] = {}
         for key, held in self.panels.items():
-            for part in held.parts:
-                if part.height:
-                    spans.setdefault(key.spec.calendar, []).extend([part["session"].min(), part["session"].max()])  # type: ignore[list-item]
+            for part in held.told:
+                if part.rows.height:
+                    spans.setdefault(key.spec.calendar, []).extend(part.sessions)
         # Asked of the calendar: each of its axes reaches no further than its own rows.
         frames = [
             self.calendars[code].covering(min(days), max(days)).select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
@@ -449,9 +451,9 @@ class Snapshot:
     def symbol_table(self) -> pl.DataFrame:
         """The `symbols` table."""
         spans = [
-            named(_extent(part), self.series)
+            named(part.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series)
             for key, held in self.panels.items() if key.origin == "source"
-            for part in ([held.frame] if held.overlapping else held.parts)
+            for part in held.told
         ]  # fmt: skip
         extent = pl.concat([pl.DataFrame(schema=EXTENT), *spans]).group_by("symbol").agg(
             pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max()
@@ -497,11 +499,27 @@ class Snapshot:
             "symbols": self.symbol_table(),
         }
 
-    def stored(self, table: Literal["gaps", "quality"]) -> pl.DataFrame:
-        """The `gaps` or the `quality` table with the `revision` that wrote each row."""
-        if table == "gaps":
-            return self._stored({**GAPS_VIEW, "revision": pl.Int64()}, self.gap_rows, None)
-        return self._stored({**QUALITY_VIEW, "revision": pl.Int64()}, self.quality_rows, None)
+    def stored(self, table: Literal["gaps", "quality"], scope: pl.DataFrame | None = None) -> pl.DataFrame:
+        """The `gaps` or the `quality` table with the `revision` that wrote each row.
+
+        Parameters
+        ----------
+        table : {"gaps", "quality"}
+        scope : DataFrame of `symbol, price_type, interval, session`, optional
+            Only rows of these.
+        """
+        columns = {**(GAPS_VIEW if table == "gaps" else QUALITY_VIEW), "revision": pl.Int64()}
+        ledgers = self.gap_rows if table == "gaps" else self.quality_rows
+        if scope is None:
+            return self._stored(columns, ledgers, None)
+        numbers = scope.join(self.series, on=["symbol", "price_type"]).select("series", "interval", "session")
+        near = {
+            key: Ledger(
+                ledger.order, ledger.settled.clear(), ledger.of_sessions(numbers.filter(interval=str(key.interval)))
+            )
+            for key, ledger in ledgers.items()
+        }
+        return self._stored(columns, near, None)
 
     def _stored(
         self, columns: Schema, ledgers: Mapping[PanelKey, Ledger], symbols: Iterable[str] | None
@@ -518,12 +536,6 @@ class Snapshot:
 
 def _dated(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col("session").dt.strftime("%Y-%m").alias("month"))
-
-
-def _extent(rows: pl.DataFrame) -> pl.DataFrame:
-    ts = pl.col("ts").cast(TS)
-    spans = (pl.len().cast(pl.Int64).alias("rows"), ts.min().alias("first_ts"), ts.max().alias("last_ts"))
-    return rows.lazy().group_by("series").agg(*spans).collect()
 
 
 def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:

@@ -20,8 +20,9 @@ from engine.export.dataset import open_dataset, write_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 from engine.query import connect, sql
 from engine.query.door import _pins as _door_pins
-from engine.query.pinned import SCHEME, PinnedFile, PinnedFiles
-from engine.query.sandbox import Limits, opened
+from engine.query.pinned import PinnedFile, PinnedFiles
+from engine.query.request import SCHEME, Limits
+from engine.query.sandbox import opened
 from engine.query.views import frame_scene, pinned_scene, sql_type
 from engine.schema import TS
 from polars.testing import assert_frame_equal

@@ -17,7 +17,7 @@ from engine.errors import ExportError, ParameterError, QueryError
 from engine.export.dataset import open_dataset
 from engine.query import Asker, sql
 from engine.query.child import Child
-from engine.query.sandbox import Limits
+from engine.query.request import Limits
 from polars.testing import assert_frame_equal
 
 from tests.sql_hostile import HOSTILE, REFUSED
@@ -28,6 +28,9 @@ __all__ = ["scene"]
 TYPES = """SELECT TIMESTAMPTZ '2013-10-31 12:00:00-04' AS a, TIME '16:00:00' AS b, INTERVAL '1 day 2 seconds' AS c, 7::HUGEINT AS d,
 'b'::ENUM('b', 'a') AS e, ['b'::ENUM('b', 'a')] AS f, {'k': 'x', 'n': NULL} AS g, [1, 2]::INTEGER[2] AS h, NULL AS i,
 '\U0001f4c8' AS j, 1.5::DECIMAL(10, 2) AS k, '\\xAA'::BLOB AS l, uuid '12345678-1234-1234-1234-123456789012' AS m, 1 AS a"""
+EASY = """SELECT * FROM (VALUES (true, 1::TINYINT, 2::SMALLINT, 3, 4::BIGINT, 5::HUGEINT, 0.5::FLOAT, 0.1::DOUBLE, '📈',
+DATE '2013-10-31', TIMESTAMP '2013-10-31 16:00:00', TIMESTAMPTZ '2013-10-31 12:00:00-04')) UNION ALL SELECT NULL, NULL, NULL, NULL, NULL,
+NULL, NULL, NULL, NULL, NULL, NULL, NULL"""
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +50,20 @@ def children() -> set[int]:
     return {int(pid) for pid in Path("/proc/self/task").glob("*/children") for pid in pid.read_text().split()}
 
 
-@pytest.mark.parametrize("query", [*QUERIES, TYPES, "DESCRIBE bars", "SELECT * FROM bars WHERE false"])
+@pytest.mark.parametrize("query", [
+    *QUERIES, TYPES, EASY, "DESCRIBE bars", "SELECT * FROM bars WHERE false", "SELECT 1 AS a, 2 AS a", "SELECT i FROM range(300000) t(i)",
+])  # fmt: skip
 def test_child_answers_as_this_process_does(export: Path, asker: Asker, query: str) -> None:
     answer = asker.ask(query)
     assert_frame_equal(answer.frame, sql(export, query))
     assert (answer.rows, answer.exact, answer.note) == (answer.frame.height, True, None)
+
+
+def test_child_whole_number_beyond_64_bits_is_told_as_here(export: Path, asker: Asker) -> None:
+    query = "SELECT 170141183460469231731687303715884105727::HUGEINT AS x"
+    for ask in (asker.ask, lambda text: sql(export, text)):
+        with pytest.raises(QueryError, match="beyond 64 bits"):
+            ask(query)
 
 
 def test_sql_isolated_answers_over_export_and_frames_alike(export: Path, tmp_path: Path, monkeypatch) -> None:

@@ -10,6 +10,7 @@ from typer.models import CommandInfo
 
 from engine.cli import ask as _ask
 from engine.cli import run as _run
+from engine.cli import session as _session
 from engine.cli import upkeep as _upkeep
 from engine.cli.app import FAILED, INTERRUPTED, PARTLY_READ, USAGE, app
 from engine.errors import EngineError
@@ -21,8 +22,22 @@ def _name(command: CommandInfo) -> str:
     return str(command.name or getattr(command.callback, "__name__", ""))
 
 
-_COMMANDS = (_run, _ask, _upkeep)  # importing them is what adds their commands
-_ORDER = ("demo", "run", "sql", "gaps", "quality", "export", "calendars", "history", "diff", "verify", "repair")
+_COMMANDS = (_run, _ask, _upkeep, _session)  # importing them is what adds their commands
+_ORDER = (
+    "demo",
+    "run",
+    "replay",
+    "live",
+    "sql",
+    "gaps",
+    "quality",
+    "export",
+    "calendars",
+    "history",
+    "diff",
+    "verify",
+    "repair",
+)
 app.registered_commands.sort(key=lambda c: _ORDER.index(name) if (name := _name(c)) in _ORDER else len(_ORDER))
 
 

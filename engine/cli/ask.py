@@ -47,7 +47,7 @@ def sql(
         from engine.cli.prompt import converse, run_script
         from engine.cli.reply import Reply
         from engine.query.door import Asker
-        from engine.query.sandbox import Limits
+        from engine.query.request import Limits
 
         reply = Reply.of(form, output, limit)
         limits = Limits(timeout, memory)

@@ -15,7 +15,7 @@ from engine.cli.show import print_line
 from engine.cli.words import usage
 from engine.errors import EngineError
 from engine.query.door import Asker
-from engine.query.sandbox import Limits
+from engine.query.request import Limits
 from engine.query.statements import split
 
 try:

@@ -11,7 +11,7 @@ from engine.cli.show import print_data, print_line
 from engine.cli.words import usage
 from engine.export.results import FORMS, to_text, write_result
 from engine.query.door import Asker
-from engine.query.sandbox import Limits
+from engine.query.request import Limits
 
 TABLE = "table"
 TABLE_ROWS = 50

@@ -134,7 +134,9 @@ def live(
     session = LiveSession(whole, open_stream(whole))
     with _until_told() as stop, watching(enabled=watch and not as_json) as show:
         session.consumers.append(
-            lambda _, one: show(lambda: _state(session.coordinator, session.session, one, session.stream.status().lag_seconds))
+            lambda _, one: show(
+                lambda: _state(session.coordinator, session.session, one, session.stream.status().lag_seconds)
+            )
         )
         session.run(stop)
     print_list("error", [*session.errors, *filter(None, [session.stream.status().error])])
@@ -184,7 +186,9 @@ def _number(text: str) -> float:
     return number
 
 
-def _state(coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None) -> tuple[str, pl.DataFrame]:
+def _state(
+    coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None
+) -> tuple[str, pl.DataFrame]:
     from engine.report.markings import state_table
 
     title = f"{step.at:%Y-%m-%d %H:%M:%S} UTC  session {step.session or '-'} {coordinator.phase}  rows {coordinator.totals.rows:,}"

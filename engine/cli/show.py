@@ -92,19 +92,20 @@ class watching:  # noqa: N801 - used as a function
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
         return self._show
 
     def _show(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
         import time
 
-        from engine.cli.layout import rich_table
+        from engine.cli.layout import drawn_table
 
         now = time.perf_counter()
         if now - self._shown_at >= SECONDS_BETWEEN_LOOKS:
             self._shown_at = now
-            self._live.update(rich_table(*make()), refresh=True)
+            self._live.update(drawn_table(self._console, *make()), refresh=True)
 
     def __exit__(self, *_: object) -> Literal[False]:
         if self._enabled:

@@ -22,21 +22,23 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 from deltalake.exceptions import DeltaError
-from filelock import FileLock, Timeout
 
 from engine import __version__
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import lake, log_sums
 from engine.export.parquet import StagedFile, stage
-from engine.export.stamps import Chain
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
+
+if TYPE_CHECKING:
+    from engine.export.stamps import Chain
 
 LOCK = ".lock"
 STAGING = ".staging"
@@ -101,18 +103,24 @@ class Dataset:
         ExportError
             There is no such table.
         """
-        versions = self._versions
-        if table not in versions:
-            raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(versions)}")
-        with _told(self.target):
-            found = lake.statistics(self.target / table, versions[table])
-        folder = pl.col("path").str.replace("[^/]*$", "")
-        first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
-        return found.sort(folder, *first, "path")
+        if table not in self._versions:
+            raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
+        if table not in self._read:
+            with _told(self.target):
+                found = lake.statistics(self.target / table, self._versions[table])
+            folder = pl.col("path").str.replace("[^/]*$", "")
+            first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
+            self._read[table] = found.sort(folder, *first, "path")
+        return self._read[table]
 
-    @property
+    @cached_property
     def _versions(self) -> dict[str, int]:
         return _pins(self.exports)[1]
+
+    @cached_property
+    def _read(self) -> dict[str, pl.DataFrame]:
+        # A version never changes, so its log is read once.
+        return {}
 
 
 def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
@@ -165,7 +173,8 @@ class Work:
         Where files are staged.
     former : Dataset or None
         The last revision.
-    heads : mapping of table to version
+    heads : Heads
+        What each table's next version follows.
     revision : int
         The one being made.
     chain : Chain
@@ -175,21 +184,27 @@ class Work:
     target: Path
     staging: Path
     former: Dataset | None
-    heads: Mapping[str, int]
+    heads: Heads
     revision: int
     chain: Chain
 
     def replaced(self, name: str, staged: Sequence[StagedFile]) -> Change:
         """The change that leaves a table with exactly these files; one that is there already stays."""
-        return Change.of(self.target / name, self.heads[name], staged, self.revision)
+        return Change.of(self.target / name, self.heads.versions[name], self._paths(name), staged, self.revision)
 
     def edited(self, name: str, staged: Sequence[StagedFile], gone: Sequence[str]) -> Change:
         """The change that adds some files to a table and takes others away."""
-        return Change(self.target / name, self.heads[name], self.revision, tuple(staged), tuple(gone))
+        return Change(self.target / name, self.heads.versions[name], self.revision, tuple(staged), tuple(gone))
 
     def rows(self, name: str) -> pl.LazyFrame | None:
         """A table's rows in the last revision."""
         return None if self.former is None else self.former.scan(name)
+
+    def _paths(self, name: str) -> Sequence[str]:
+        if name == "exports":
+            return self.heads.exports_files
+        # What the last revision pins is what the head holds, whichever version that is.
+        return () if self.former is None else self.former.statistics(name)["path"].to_list()
 
 
 class Plan(NamedTuple):
@@ -278,9 +293,9 @@ def revise(target: Path, plan: Callable[[Work], Plan], state: State, lock_timeou
     """
     target = Path(target)
     with _told(target), _locked(target, lock_timeout):
-        recover(target)
+        heads = recover(target)
         try:
-            return _write(target, plan, state)
+            return _write(target, heads, plan, state)
         except BaseException as error:
             _roll_back(target, error)
             raise
@@ -298,7 +313,7 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
     if not lake.is_table(target / "exports"):
         raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
     with _told(target):
-        exports = _read_exports(target, lake.head(target / "exports"))
+        exports = _read_exports(target, lake.newest(target / "exports")[1])
     if exports.is_empty():
         raise ExportError(f"{target}: holds no revision, its first export did not end; export to it again")
     last = exports["revision"].item(-1)
@@ -316,7 +331,25 @@ def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
     return exports.filter(pl.col("table_names").list.len() > 0)["revision"]
 
 
-def recover(target: Path) -> None:
+@dataclass(frozen=True)
+class Heads:
+    """The newest version of every table, as long as nobody else may write.
+
+    Attributes
+    ----------
+    versions : mapping of table to version
+    exports : DataFrame
+        The table `exports`.
+    exports_files : sequence of str
+        Its files, below its folder.
+    """
+
+    versions: Mapping[str, int]
+    exports: pl.DataFrame
+    exports_files: Sequence[str]
+
+
+def recover(target: Path) -> Heads:
     """Undo what an export that did not end left behind; call it under the lock.
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
@@ -328,55 +361,60 @@ def recover(target: Path) -> None:
         discard(file)
     if not lake.is_table(target / "exports"):
         lake.create(target / "exports", EXPORTS)
-    revision, versions = _pins(_read_exports(target, lake.head(target / "exports")))
-    for name in DATA_TABLES:
-        if lake.is_table(target / name):
-            lake.restore(target / name, versions.get(name, 0))
-        else:
-            lake.create(target / name, TABLES[name])
-    for name in ADDED:
-        lake.add_columns(target / name, TABLES[name])
+    head, files = lake.newest(target / "exports")
+    exports = _read_exports(target, files)
+    revision, pins = _pins(exports)
+    heads = {name: _restored(target / name, pins.get(name, 0)) for name in DATA_TABLES}
+    heads |= {name: lake.add_columns(target / name, TABLES[name], heads[name]) for name in ADDED}
     # The folder stands from before the first file is placed until the revision exists.
     if staging.exists() or staging.is_symlink():
         for file in _later_files(target, revision):
             discard(file)
         discard(staging)
+    return Heads({**heads, "exports": head}, exports, files)
+
+
+def _restored(table: Path, version: int) -> int:
+    if lake.is_table(table):
+        return lake.restore(table, version)
+    lake.create(table, TABLES[table.name])
+    return 0
 
 
 def _stamped(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
     yield from stage(name, work.chain.stamped(name, rows, work.rows(name)), work.staging)
 
 
-def _write(target: Path, plan: Callable[[Work], Plan], state: State) -> int:
+def _write(target: Path, heads: Heads, plan: Callable[[Work], Plan], state: State) -> int:
     staging = target / STAGING
     make_folders(staging)
-    work = _work(target, staging, state)
+    work = _work(target, staging, heads, state)
     changes, since = plan(work)
     for change in changes.values():
         _place(change)
     notes = {"revision": str(work.revision), "engine_version": __version__}
-    versions = {**work.heads}
+    versions = {**heads.versions}
     for name, change in changes.items():
         versions[name] = _commit(change, TABLES[name], state.written_at, notes)
-    versions["exports"] = work.heads["exports"] + 1
-    former = empty(EXPORTS) if work.former is None else work.former.exports
+    versions["exports"] += 1
     entry = _entry(work.revision, since, versions, state)
-    whole = work.replaced("exports", list(stage("exports", pl.concat([former, entry]), staging)))
+    whole = work.replaced("exports", list(stage("exports", pl.concat([heads.exports, entry]), staging)))
     _place(whole)
     pinned = {} if work.former is None else _pins(work.former.exports)[1]
-    sums = log_sums.fresh_sums(target, pinned, {**versions, "exports": work.heads["exports"]})
+    sums = log_sums.fresh_sums(target, pinned, {**versions, "exports": heads.versions["exports"]})
     _commit(whole, EXPORTS, state.written_at, notes | log_sums.note(sums))
     discard(staging)
     for name, version in versions.items():
         # A checkpoint is a file like others: it is made once, as somebody may be reading it.
-        if version != work.heads[name]:
+        if version != heads.versions[name]:
             lake.checkpoint_when_due(target / name, version)
     return work.revision
 
 
-def _work(target: Path, staging: Path, state: State) -> Work:
-    heads = {name: lake.head(target / name) for name in TABLES}
-    exports = _read_exports(target, heads["exports"])
+def _work(target: Path, staging: Path, heads: Heads, state: State) -> Work:
+    from engine.export.stamps import Chain  # noqa: PLC0415 - loads NumPy, which readers can do without
+
+    exports = heads.exports
     last = _pins(exports)[0]
     former = Dataset(target, last, exports) if last else None
     chain = Chain.of(exports, last + 1, state.store_id, state.store_revision, state.as_of)
@@ -408,9 +446,9 @@ class Change:
     gone: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Path, head: int, staged: Sequence[StagedFile], revision: int) -> Change:
-        """Leave exactly the staged files; one whose content is in the table already stays."""
-        active = {_content(path): path for path in lake.files(table, head)}
+    def of(cls, table: Path, head: int, held: Sequence[str], staged: Sequence[StagedFile], revision: int) -> Change:
+        """Leave exactly the staged files; one whose content is among the paths that are held already stays."""
+        active = {_content(path): path for path in held}
         wanted = {(file.folder, file.sha256) for file in staged}
         fresh = tuple(file for file in staged if (file.folder, file.sha256) not in active)
         gone = tuple(path for content, path in active.items() if content not in wanted)
@@ -463,8 +501,8 @@ def _pins(exports: pl.DataFrame) -> tuple[int, dict[str, int]]:
     return last["revision"], dict(zip(last["table_names"], last["table_versions"], strict=True))
 
 
-def _read_exports(target: Path, version: int) -> pl.DataFrame:
-    paths = [target / "exports" / path for path in lake.files(target / "exports", version)]
+def _read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
+    paths = [target / "exports" / path for path in files]
     if not paths:
         return empty(EXPORTS)
     return pl.read_parquet(paths, schema=dict(EXPORTS), hive_partitioning=False, glob=False).sort("revision")
@@ -506,6 +544,8 @@ def lock_of(target: Path, timeout: float) -> Iterator[None]:
     ExportError
         Somebody else holds it.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - loads asyncio, and who reads locks nothing
+
     lock = FileLock(target / LOCK)
     try:
         lock.acquire(timeout=timeout)

@@ -37,6 +37,11 @@ class Edit:
     scopes: Sequence[pl.DataFrame] = ()
     stay: pl.DataFrame | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing comes and nothing may go."""
+        return self.rows.is_empty() and all(scope.is_empty() for scope in self.scopes)
+
 
 @dataclass(frozen=True)
 class TableFiles:

@@ -74,8 +74,8 @@ def create(table: Path, schema: Schema) -> None:
 
 
 def column_names(table: Path) -> list[str]:
-    """Name the columns that the log declares."""
-    return [field.name for field in DeltaTable(_uri(table)).schema().fields]
+    """Name the columns that the log declares at its beginning; ours never declares others."""
+    return [field.name for field in DeltaTable(_uri(table), version=0).schema().fields]
 
 
 def head(table: Path) -> int:
@@ -85,7 +85,13 @@ def head(table: Path) -> int:
 
 def files(table: Path, version: int | None = None) -> list[str]:
     """List paths of a version's files below the table's folder, sorted; the newest version's when None."""
-    return sorted(_actions(DeltaTable(_uri(table), version=version))["path"])
+    return _paths(DeltaTable(_uri(table), version=version))
+
+
+def newest(table: Path) -> tuple[int, list[str]]:
+    """Give the newest version and its `files`."""
+    delta = DeltaTable(_uri(table))
+    return delta.version(), _paths(delta)
 
 
 def statistics(table: Path, version: int) -> pl.DataFrame:
@@ -209,27 +215,40 @@ def commit(
     return after + 1
 
 
-def add_columns(table: Path, schema: Schema) -> None:
-    """Declare the columns that an earlier version of this package did not know; nothing is done when there are none."""
+def add_columns(table: Path, schema: Schema, version: int) -> int:
+    """Declare the columns that an earlier version of this package did not know; returns the newest version."""
     delta = DeltaTable(_uri(table))
     known = {field.name for field in delta.schema().fields}
     fresh = [DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items() if name not in known]
-    if fresh:
-        delta.alter.add_columns(fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks())
-        _sync_log(table, head(table))
+    if not fresh:
+        return version
+    delta.alter.add_columns(fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks())
+    _sync_log(table, head(table))
+    return head(table)
 
 
-def restore(table: Path, version: int) -> None:
-    """Make the newest version hold what `version` held; nothing is done when it does."""
+def restore(table: Path, version: int) -> int:
+    """Make the newest version hold what `version` held; nothing is done when it does.
+
+    Returns
+    -------
+    int
+        The newest version.
+    """
+    # Versions have no holes, so two names tell what opening the table would, at a hundredth of its price.
+    if entry(table, version).is_file() and not entry(table, version + 1).exists():
+        return version
     delta = DeltaTable(_uri(table))
-    if delta.version() == version or files(table) == files(table, version):
-        return
+    if delta.version() == version or _paths(delta) == files(table, version):
+        return delta.version()
     delta.restore(
         version,
         commit_properties=_commit_properties({"restored": str(version)}),
         post_commithook_properties=_no_hooks(),
     )
-    _sync_log(table, head(table))
+    after = head(table)
+    _sync_log(table, after)
+    return after
 
 
 def checkpoint_when_due(table: Path, version: int) -> None:
@@ -254,6 +273,10 @@ def _stats_text(row: Mapping[str, object]) -> str:
     }
     text = orjson.dumps({"numRecords": row["num_records"], **bounds}, option=orjson.OPT_UTC_Z)
     return text.decode()
+
+
+def _paths(delta: DeltaTable) -> list[str]:
+    return sorted(_actions(delta)["path"])
 
 
 def _actions(delta: DeltaTable) -> pl.DataFrame:

@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from engine.publish import write_new
 ROWS_PER_FILE = 1 << 22
 ROW_GROUPS_PER_FILE = 64
 ROW_GROUP_ROWS = (1 << 12, 1 << 17)
+ENCODERS = 2  # each holds a batch
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,25 @@ def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
 
 
 def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> Iterator[StagedFile]:
-    """As `stage`, of rows that come in batches, none of which is held for longer than it takes to encode it."""
+    """As `stage`, of rows that come in batches, none of which is held for longer than it takes to encode it.
+
+    Yields
+    ------
+    StagedFile
+        In the order of the rows. `ENCODERS` batches are held, and the one that is being made.
+    """
     pieces = (piece for rows in batches for piece in _pieces(name, rows))
-    # One file is flushed to the disk while the next one is encoded. Whoever stops listening waits for it.
-    with ThreadPoolExecutor(1, "stage") as writer:
-        waiting: Future[StagedFile] | None = None
+    # Polars encodes a frame on one core: two at a time, while the caller makes the next one. Whoever stops listening
+    # waits for those under way.
+    under_way: deque[Future[StagedFile]] = deque()
+    with ThreadPoolExecutor(ENCODERS, "stage") as encoders:
         for folder, rows in pieces:
-            content, stats = _encoded(rows), _stats(rows)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = writer.submit(_written, content, folder, stats, staging)
-        if waiting is not None:
-            yield waiting.result()
+            if len(under_way) == ENCODERS:
+                yield under_way.popleft().result()
+            under_way.append(encoders.submit(_written, folder, rows, staging))
+            del rows
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def _pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -122,7 +131,8 @@ def _encoded(rows: pl.DataFrame) -> memoryview:
     return buffer.getbuffer()
 
 
-def _written(content: memoryview, folder: str, stats: str, staging: Path) -> StagedFile:
+def _written(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
+    content, stats = _encoded(rows), _stats(rows)
     sha256 = hashlib.sha256(content).hexdigest()
     # Two folders may hold the same bytes only if they hold the same rows, which their own columns rule out.
     staged = staging / sha256

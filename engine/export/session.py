@@ -3,7 +3,8 @@
 1. `why_full` says whether the last revision of the target can be built on.
 2. `_changes` asks the panels for rows that the store wrote since, and for bars whose window has ended since; gaps
    and quality come by session. Former rows of their keys go (`edits.edit`).
-3. `_everything` writes all rows, symbol by symbol within month within interval, never more than a batch at a time.
+3. `_everything` writes all rows, symbol by symbol within month within interval, a batch at a time (`ROWS_PER_BATCH`; less
+   than two of them, or one session of one symbol). Two are being encoded while the next one is made.
 
 The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) are compared with what was there.
 """
@@ -99,6 +100,8 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
     changes = {}
     for name, change in _changes(snapshot, work, last["store_revision"], last["as_of"]):
         assert work.former is not None  # noqa: S101 - `former` comes from it
+        if change.is_empty:
+            continue
         files = TableFiles(work.target / name, work.former.statistics(name))
         changes[name] = work.edited(name, *edit(name, change, files, work.staging))
     return Plan({**changes, **small}, since=last["revision"])
@@ -116,7 +119,7 @@ def _small(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
 
 
 def batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
-    """Give a table's rows with the store's revisions, a file's worth at a time, each of one folder.
+    """Give a table's rows with the store's revisions, a file's worth at a time, each of one folder, in the files' order.
 
     Parameters
     ----------
@@ -144,35 +147,54 @@ def _together(keys: Sequence[PanelKey]) -> list[list[PanelKey]]:
 def _shares(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """Which sessions and series make a batch; series None stands for all of them."""
-    counts = pl.concat([_counted(part, by_month) for key in keys for part in snapshot.panels[key].parts])
-    sizes = (
-        counts.join(snapshot.series, on="series").group_by("month", "symbol")
-        .agg(pl.col("rows").sum(), "series", pl.col("first").min(), pl.col("last").max()).sort("month", "symbol")
-    )  # fmt: skip
-    ahead = pl.col("rows").cum_sum().over("month") - pl.col("rows")
-    shares = sizes.group_by("month", (ahead // ROWS_PER_BATCH).alias("share"), maintain_order=True).agg(
-        pl.col("series").explode(), pl.col("first").min(), pl.col("last").max()
+    """Which sessions and series make a batch; None stands for all of them."""
+    parts = (part for key in keys for part in snapshot.panels[key].parts)
+    counts = pl.concat(
+        [_counted(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
     )
+    month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
+    days = (
+        counts.join(snapshot.series, on="series").group_by(month.alias("month"), "symbol", "session")
+        .agg(pl.col("rows").sum(), "series").sort("month", "symbol", "session")
+    )  # fmt: skip
+    shares = days.with_columns(_cuts()).group_by("month", "turn", "cut", maintain_order=True).agg(
+        pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
+    )  # fmt: skip
     alone = shares.select((pl.len().over("month") == 1).alias("alone"))["alone"]
     for row, is_alone in zip(shares.iter_rows(named=True), alone, strict=True):
-        yield (row["first"], row["last"]) if by_month else None, None if is_alone else sorted(set(row["series"]))
+        in_all = is_alone and not by_month
+        yield None if in_all else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
 
 
-def _counted(part: pl.DataFrame, by_month: bool) -> pl.DataFrame:  # noqa: FBT001
-    month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
-    per_session = part.lazy().group_by("series", "session").agg(pl.len().cast(pl.Int64).alias("rows"))
-    spans = (pl.col("rows").sum(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
-    return per_session.group_by("series", month.alias("month")).agg(spans).collect()
+def _cuts() -> list[pl.Expr]:
+    """Of days by month and symbol, two numbers that change where a batch ends."""
+    of_symbol = ["month", "symbol"]
+    ahead = (pl.col("rows").cum_sum() - pl.col("rows")).over("month")
+    # A symbol that fills a batch alone is cut at its sessions; others are taken together, each of them whole.
+    is_large = pl.col("rows").sum().over(of_symbol) > ROWS_PER_BATCH
+    begins = pl.int_range(pl.len()).over(of_symbol) == 0
+    turn = (begins & (is_large | is_large.shift(fill_value=False))).cum_sum()
+    own = (pl.col("rows").cum_sum() - pl.col("rows")).over(of_symbol) // ROWS_PER_BATCH
+    cut = pl.when(is_large).then(own).otherwise(ahead.first().over(of_symbol) // ROWS_PER_BATCH)
+    return [turn.alias("turn"), cut.alias("cut")]
 
 
-def _part(held: Panel, month: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
-    inside = pl.lit(value=True) if month is None else pl.col("session").is_between(*month)
-    if series is None:
-        return held.where(inside)
-    rows = held.of_series(series)
+def _counted(part: pl.DataFrame) -> pl.DataFrame:
+    # Rows are in the order of series and time: runs of one session are counted without a hash of every row.
+    begins = (pl.col("series") != pl.col("series").shift()) | (pl.col("session") != pl.col("session").shift())
+    runs = part.select(pl.int_range(pl.len()).alias("at"), "series", "session").filter(begins.fill_null(value=True))
+    return runs.select(
+        "series", "session", (pl.col("at").shift(-1, fill_value=part.height) - pl.col("at")).alias("rows")
+    )
+
+
+def _part(held: Panel, span: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
+    sessions = [part.sessions for part in held.told if part.rows.height]
     # Most stores hold one month at a time, and a filter that keeps all rows copies them.
-    return rows if rows.select(inside.all()).item() else rows.filter(inside)
+    if span is None or all(span[0] <= first and last <= span[1] for first, last in sessions):
+        return held.where(pl.lit(value=True)) if series is None else held.of_series(series)
+    inside = pl.col("session").is_between(*span)
+    return held.where(inside) if series is None else held.of_series(series, inside)
 
 
 def _shown(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
@@ -187,7 +209,7 @@ def _changes(snapshot: Snapshot, work: Work, since: int, was_as_of: dt.datetime 
     touched = snapshot.changes(since).filter(pl.col("symbol").is_not_null(), ~pl.col("removed"))
     for name in STORED:
         yield name, _stored_since(snapshot, work, name, since, touched, removed)
-    written = 0 if work.former is None else work.former.rows("rejects")
+    written = work.former.rows("rejects") if work.former is not None and snapshot.rejects else 0
     refused = shaped("rejects", pl.concat([empty(REJECTS), *snapshot.rejects]).slice(written))
     yield "rejects", Edit(_new(refused, work))
 
@@ -197,22 +219,19 @@ def _rows_since(
 ) -> Edit:
     frames = [empty(TABLES[kind])]
     for key in snapshot.panels_of(kind):
-        fresh = snapshot.panels[key].where(_maybe_new(key, since, was_as_of))
+        fresh = snapshot.panels[key].since(since, _maybe_open(key, was_as_of))
         rows = shaped(kind, _shown(snapshot, key, fresh))
         frames.append(rows.filter(_is_new(kind, since, was_as_of)))
     come = _new(pl.concat(frames), work)
     return Edit(come, [come.select(KEYS[kind]), removed])
 
 
-def _maybe_new(key: PanelKey, since: int, was_as_of: dt.datetime | None) -> pl.Expr:
-    """A test of stored rows that holds for all rows for which `_is_new` holds."""
-    written = pl.col("revision") > since
+def _maybe_open(key: PanelKey, was_as_of: dt.datetime | None) -> dt.datetime | None:
+    """An instant that no row of a window that was not over then lies before; None where there is none such."""
     if key.kind != "bars" or key.interval is None or was_as_of is None:
-        return written
-    if key.origin == "derived":
-        return written | (pl.col("ts_end") > was_as_of)
-    # Ends of stored bars are computed from their places; none lies two steps after the start.
-    return written | (pl.col("ts") > was_as_of - dt.timedelta(seconds=2 * key.interval.seconds))
+        return None
+    # Ends of bars that are not derived are computed from their places; none lies two steps after the start.
+    return was_as_of if key.origin == "derived" else was_as_of - dt.timedelta(seconds=2 * key.interval.seconds)
 
 
 def _is_new(kind: Kind, since: int, was_as_of: dt.datetime | None) -> pl.Expr:
@@ -224,7 +243,7 @@ def _stored_since(
     snapshot: Snapshot, work: Work, name: Literal["gaps", "quality"], since: int, touched: pl.DataFrame, removed: pl.DataFrame
 ) -> Edit:  # fmt: skip
     scope = touched.filter(pl.col("kind") == name).select(SCOPE)
-    now = shaped(name, snapshot.stored(name).join(scope, on=SCOPE, how="semi"))
+    now = shaped(name, snapshot.stored(name, scope))
     is_new = pl.col("revision") > since
     return Edit(_new(now.filter(is_new), work), [scope, removed], now.filter(~is_new).select(KEYS[name]))
 

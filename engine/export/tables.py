@@ -220,13 +220,20 @@ def in_order(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _out_of_order(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
-    # One shifted comparison per column, most significant last: a twentieth of the price of a sort by strings.
-    later = pl.lit(value=False)
-    for name in reversed(by):
-        here, before = pl.col(name), pl.col(name).shift()
-        is_less = (here < before).fill_null(here.is_null() & before.is_not_null())
-        later = is_less | (here.eq_missing(before) & later)
-    return bool(frame.select(later.slice(1).any()).item())
+    # One shifted comparison per column, as long as rows are alike: a twentieth of the price of a sort by strings.
+    alike = pl.Series([True]).new_from_index(0, frame.height - 1)
+    for name in by:
+        here, before = frame[name].slice(1), frame[name].head(-1)
+        beside = pl.select(here=here, before=before, alike=alike)
+        is_less = (pl.col("here") < pl.col("before")).fill_null(
+            pl.col("here").is_null() & pl.col("before").is_not_null()
+        )
+        if beside.select((pl.col("alike") & is_less).any()).item():
+            return True
+        alike = beside.select(pl.col("alike") & pl.col("here").eq_missing(pl.col("before")))["alike"]
+        if not alike.any():
+            break
+    return False
 
 
 def _check_columns(name: str, frame: pl.DataFrame) -> None:
@@ -301,8 +308,11 @@ def _fits(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
 
 def _check_values(name: str, rows: pl.DataFrame) -> None:
     floats = [column for column, dtype in TABLES[name].items() if dtype == pl.Float64()]
-    infinite = rows.select((~pl.col(floats).is_finite()).any())
-    bad = [column for column in floats if infinite[column].item()]
+    # A sum is finite only if all it adds up is, and costs a fifth of a look at every value.
+    finite = rows.select(pl.col(floats).sum().is_finite())
+    odd = [column for column in floats if not finite[column].item()]
+    infinite = rows.select((~pl.col(odd).is_finite()).any())
+    bad = [column for column in odd if infinite[column].item()]
     if bad:
         raise SchemaError(f"{name}: {', '.join(bad)} holds NaN or an infinity; valid: finite numbers and null")
     for column in PARTITION.get(name, ()):

@@ -1,4 +1,9 @@
-"""The two doors: `connect` for the owner of an export, `sql` and `Asker` for everyone."""
+"""The two doors: `connect` for the owner of an export, `sql` and `Asker` for everyone.
+
+Whoever asks a child needs neither DuckDB nor Arrow, so these load where they are used.
+"""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -8,23 +13,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
-import duckdb
 import polars as pl
-import pyarrow as pa
 
 from engine.errors import QueryError
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 from engine.query.child import Child
+from engine.query.request import Limits, Request, Scene
 from engine.query.result import plain, without_categories
-from engine.query.sandbox import Limits, Scene, add_scene, answering
 from engine.query.views import Pins, frame_scene, native_scene, pinned_scene
-from engine.query.worker import Request
 from engine.schema import empty
-from engine.snapshot import Snapshot
-from engine.store import SessionData
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from engine.snapshot import Snapshot
+    from engine.store import SessionData
 
 
 class PinnedTables(Protocol):
@@ -41,7 +48,7 @@ class PinnedTables(Protocol):
 
 
 Frames = Mapping[str, pl.DataFrame]
-Target = str | Path | PinnedTables | Frames | Snapshot | SessionData
+Target: TypeAlias = "str | Path | PinnedTables | Frames | Snapshot | SessionData"
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,25 @@ class _Source:
 
     @classmethod
     def of(cls, target: Target, revision: int | None) -> _Source:
-        if isinstance(target, SessionData):
-            target = target.snapshot()
-        if isinstance(target, Snapshot):
-            live = target.tables()
-            target = {name: _contract(name, live.get(name)) for name in DATA_TABLES}
-        if isinstance(target, Mapping):
-            frames = {name: without_categories(frame) for name, frame in target.items()}
+        if isinstance(target, str | Path):
+            return cls(pinned_scene(_pins(target, revision)))
+        live = _live(target)
+        if isinstance(live, Mapping):
+            frames = {name: without_categories(frame) for name, frame in live.items()}
             return cls(frame_scene(frames), frames)
-        return cls(pinned_scene(_pins(target, revision)))
+        return cls(pinned_scene(_pins(live, revision)))
+
+
+def _live(target: PinnedTables | Frames | Snapshot | SessionData) -> PinnedTables | Frames:
+    from engine.snapshot import Snapshot
+    from engine.store import SessionData
+
+    if isinstance(target, SessionData):
+        target = target.snapshot()
+    if not isinstance(target, Snapshot):
+        return target
+    tables = target.tables()
+    return {name: _contract(name, tables.get(name)) for name in DATA_TABLES}
 
 
 def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -> duckdb.DuckDBPyConnection:
@@ -107,6 +124,10 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
     ExportError
         There is no export, no such revision, or a file of it cannot be read.
     """
+    import duckdb
+
+    from engine.query.sandbox import add_scene
+
     scene = native_scene(_pins(target, revision))
     con = duckdb.connect(":memory:")
     try:
@@ -166,6 +187,10 @@ def sql(
     if isolated:
         with Asker(target, revision=revision) as asker:
             return asker.ask(query, limits).frame
+    import pyarrow as pa
+
+    from engine.query.sandbox import answering
+
     source = _Source.of(target, revision)
     with answering(source.scene, source.frames, query, limits) as rows:
         table = pa.Table.from_batches(rows.taken, schema=rows.schema)
@@ -262,7 +287,7 @@ def _contract(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
     )
 
 
-def _plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
+def _plain(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
     try:
         return plain(table, kinds)
     except pl.exceptions.PolarsError as error:

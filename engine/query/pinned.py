@@ -16,8 +16,7 @@ from typing import Any, NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
-PROTOCOL = "pinned"
-SCHEME = f"{PROTOCOL}://"
+from engine.query.request import PROTOCOL, SCHEME
 
 
 class PinnedFile:

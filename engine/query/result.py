@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 from polars.datatypes import DataTypeClass
 
 from engine.errors import QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DTypes = pl.DataType | DataTypeClass
 
@@ -19,18 +21,23 @@ DAY = 86_400
 YEARS = (-62_135_596_800, 253_402_300_800)  # seconds since 1970 at which the year 1 begins, and the year 10000
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNNAMED = re.compile(r'"(?:[^"]|"")*"')
-INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("ns", "<i8")])  # Arrow's month_day_nano_interval
+# What Polars reads from an Arrow stream as it does from Arrow itself.
+EASY = frozenset((
+    "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE",
+))  # fmt: skip
+INTERVAL = [("months", "<i4"), ("days", "<i4"), ("ns", "<i8")]  # Arrow's month_day_nano_interval
 
 
-def plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
+def plain(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
     """Make a frame of the rows.
 
     What has no exact form here is refused, and the message says how to write it.
 
     Parameters
     ----------
-    table : pyarrow.Table
-        As DuckDB gave it.
+    table : pyarrow.Table or DataFrame
+        As DuckDB gave it; a frame where all columns are of `EASY` kinds.
     kinds : sequence of str
         DuckDB's type of each column: a sum of integers is HUGEINT there and a decimal in Arrow.
 
@@ -46,14 +53,19 @@ def plain(table: pa.Table, kinds: Sequence[str]) -> pl.DataFrame:
         An INTERVAL of months or within another value, a UNION, a time with a zone, a whole number beyond 64 bits, a date or
         an instant outside the years 1 to 9999.
     """
+    if isinstance(table, pl.DataFrame):
+        return _cast(table, kinds)
     names = _distinct(table.column_names)
     for name, kind in zip(names, kinds, strict=True):
         _check_kind(name, kind)
     for index, kind in enumerate(kinds):
         if kind == "INTERVAL":
             table = table.set_column(index, names[index], _durations(table.column(index), names[index]))
-    frame = pl.DataFrame(table.rename_columns(names))
-    wide = {name for name, kind in zip(names, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
+    return _cast(pl.DataFrame(table.rename_columns(names)), kinds)
+
+
+def _cast(frame: pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
+    wide = {name for name, kind in zip(frame.columns, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
     _check_years(frame)
     try:
         return frame.cast({name: pl.Int64() if name in wide else _dtype(dtype) for name, dtype in frame.schema.items()})
@@ -98,6 +110,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _durations(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    import numpy as np  # noqa: PLC0415 - heavy, and few answers hold an INTERVAL
+    import pyarrow as pa  # noqa: PLC0415
+
     chunks = [pa.array([], pa.duration("us"))]
     for chunk in column.chunks:
         parts = np.frombuffer(chunk.buffers()[1], INTERVAL)[chunk.offset : chunk.offset + len(chunk)]

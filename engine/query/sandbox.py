@@ -10,24 +10,20 @@ This module needs DuckDB and Arrow alone: a child process that loads it is up in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
-from engine.errors import ExportError, ParameterError, QueryError
+from engine.errors import ExportError, QueryError
 from engine.query.explain import explain, reason
-from engine.query.pinned import SCHEME, PinnedFiles
-
-Config = dict[str, str | bool | int | float | list[str]]
+from engine.query.pinned import PinnedFiles
+from engine.query.request import SCHEME, Config, Limits, Scene
 
 BATCH_ROWS = 122_880  # DuckDB's own row group
 COUNTED_ROWS = 1_000_000
-LONGEST_SECONDS = 86_400 * 365  # what every clock of the operating system can hold
-BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 _READING = ("SELECT", "EXPLAIN", "MULTI")  # MULTI is PIVOT, which looks its columns up first
 _CLOSED: Config = {
@@ -47,73 +43,6 @@ _SEALS = (
     "SET enable_external_access=false",
     "SET lock_configuration=true",  # last
 )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a query may take.
-
-    Attributes
-    ----------
-    timeout_seconds : float
-        How long it may run.
-    memory : str
-        How much DuckDB may hold, and how large the result may be: a whole number and KB, MB or GB.
-    threads : int, optional
-        As many as there are cores by default.
-    """
-
-    timeout_seconds: float = 60.0
-    memory: str = "2GB"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.timeout_seconds <= LONGEST_SECONDS:
-            raise ParameterError(
-                f"timeout_seconds: received {self.timeout_seconds!r}; valid: above zero, and at most {LONGEST_SECONDS:,}"
-            )
-        if self.threads is not None and self.threads < 1:
-            raise ParameterError(f"threads: received {self.threads!r}; valid: 1 or more")
-        if re.fullmatch(r"[1-9][0-9]{0,8}(KB|MB|GB)", self.memory) is None:
-            raise ParameterError(f"memory: received {self.memory!r}; valid: a whole number and KB, MB or GB (512MB)")
-
-    @property
-    def memory_bytes(self) -> int:
-        """`memory` as a number."""
-        return int(self.memory[:-2]) * BYTES[self.memory[-2:]]
-
-    @property
-    def config(self) -> Config:
-        """What DuckDB is told of it."""
-        threads: Config = {} if self.threads is None else {"threads": self.threads}
-        return {"memory_limit": f"{self.memory_bytes}B"} | threads
-
-    def timed_out(self) -> QueryError:
-        """Give the error of a query that took too long."""
-        return QueryError(f"stopped after timeout_seconds={self.timeout_seconds:g}")
-
-    def too_large(self) -> QueryError:
-        """Give the error of a query that took too much."""
-        return QueryError(f"needs more than memory={self.memory}; read fewer rows or columns, or raise memory")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a sandbox shows.
-
-    Attributes
-    ----------
-    files : mapping of name to path
-        The pinned files.
-    views : mapping of table to statement
-        What makes each table a view over pinned files.
-    helpers : tuple of str
-        Statements that make views and macros over the tables.
-    """
-
-    files: Mapping[str, str] = field(default_factory=dict)
-    views: Mapping[str, str] = field(default_factory=dict)
-    helpers: tuple[str, ...] = ()
 
 
 class Taken:

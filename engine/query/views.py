@@ -9,9 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from engine.export.tables import ADDED, TABLES
-from engine.query.pinned import SCHEME
+from engine.query.request import SCHEME, Scene
 from engine.query.result import DTypes
-from engine.query.sandbox import Scene
 
 Pins = Mapping[str, Sequence[Path]]
 

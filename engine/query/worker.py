@@ -4,7 +4,7 @@ A request is one line of JSON (`Request.line`). The answer is a sequence of mess
 the content.
 
     b  begun: the clock of this query runs
-    h  the columns' types, as JSON
+    h  the columns' names and types, as JSON
     d  a piece of the rows as an Arrow IPC stream
     n  the end: how many rows there are, as JSON
     e  an error, as JSON
@@ -21,56 +21,22 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from engine.errors import EngineError
-from engine.query.sandbox import Limits, Scene, answering
+from engine.query.request import Request
+from engine.query.sandbox import answering
 
 HEAD = struct.Struct(">cI")
 PIECE_BYTES = 1 << 20
 GRACE_SECONDS = 1.0  # by which DuckDB's own clock may be late before the process is ended
 SLACK_BYTES = 512 << 20  # of address space: allocators reserve more than they use
 SLACK_BYTES_PER_THREAD = 80 << 20
-
-
-@dataclass(frozen=True)
-class Request:
-    """One query for the child.
-
-    Attributes
-    ----------
-    query : str
-    scene : Scene
-    frames : mapping of table to path
-        Tables as Arrow IPC files.
-    limits : Limits
-    most : int, optional
-        How many rows to keep.
-    """
-
-    query: str
-    scene: Scene
-    frames: Mapping[str, str]
-    limits: Limits
-    most: int | None
-
-    @property
-    def line(self) -> bytes:
-        """The request as a line of JSON."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @classmethod
-    def parse(cls, line: bytes) -> Request:
-        """Read what `line` wrote."""
-        told = json.loads(line)
-        scene = Scene(told["scene"]["files"], told["scene"]["views"], tuple(told["scene"]["helpers"]))
-        return cls(told["query"], scene, told["frames"], Limits(**told["limits"]), told["most"])
 
 
 class _Messages:
@@ -121,7 +87,7 @@ def _answer(request: Request, messages: _Messages) -> None:
     try:
         frames = {name: pa.ipc.open_file(pa.memory_map(path)).read_all() for name, path in request.frames.items()}
         with answering(request.scene, frames, request.query, request.limits, request.most) as rows:
-            messages.send(b"h", json.dumps(rows.kinds).encode())
+            messages.send(b"h", json.dumps({"names": rows.schema.names, "kinds": rows.kinds}).encode())
             with pa.ipc.new_stream(pa.PythonFile(messages, "w"), rows.schema) as writer:
                 for batch in rows.taken:
                     writer.write_batch(batch)

@@ -33,11 +33,15 @@ def state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
         for key, held in snapshot.panels.items() if key.kind == "bars" and key.interval is not None
         and key in {one.base_key for one in snapshot.symbols.values()}
     ]  # fmt: skip
-    none = pl.DataFrame(schema={"symbol": pl.String, "price_type": pl.String, "bars": pl.UInt32, "last_ts": pl.Datetime("us", "UTC")})
+    none = pl.DataFrame(
+        schema={"symbol": pl.String, "price_type": pl.String, "bars": pl.UInt32, "last_ts": pl.Datetime("us", "UTC")}
+    )
     bars = pl.concat([none, *(one.select(none.columns) for one in spans)])
     now = snapshot.session_date
     is_now = pl.lit(value=True) if now is None else pl.col("session") == now
-    gaps = snapshot.gaps().join(base, on=at_base, how="semi").filter(is_now).group_by(series).agg(pl.len().alias("gaps"))
+    gaps = (
+        snapshot.gaps().join(base, on=at_base, how="semi").filter(is_now).group_by(series).agg(pl.len().alias("gaps"))
+    )
     quality = (
         snapshot.quality().join(base, on=at_base, how="semi").filter(is_now).group_by(series)
         .agg(pl.col("expected", "present", "missing").sum())
