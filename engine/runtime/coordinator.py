@@ -293,19 +293,23 @@ class SessionCoordinator:
             self._append([one], provenance)
         begin = min(opens, dt.datetime.combine(since, dt.time(), dt.UTC) - dt.timedelta(days=1))
         known = _last_stamps(self.session)
-        requests = [
-            Request(one.symbol, one.kind, one.interval, known.get((one.symbol, one.kind), begin), at) for one in wants
-        ]
-        self._append(self.stream.fetch(requests))
+        for provenance, is_known in (("source", False), ("backfill", True)):
+            requests = [
+                Request(one.symbol, one.kind, one.interval, known.get((one.symbol, one.kind), begin), at)
+                for one in wants
+                if ((one.symbol, one.kind) in known) == is_known
+            ]
+            self._append(self.stream.fetch(requests) if requests else (), provenance)
 
     def _turns(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Instants to stop at on the way: opens and closes of sessions, and the end of the way."""
-        while self._spans and self._now is not None:
-            edge = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
-            if edge > to:
+        at = None
+        while self._spans:
+            at = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
+            if at > to:
                 break
-            yield edge
-        if self._now is not None and self._now < to:
+            yield at
+        if at != to and self._now is not None and self._now <= to:
             yield to
 
     def _turn(self, to: dt.datetime) -> int | None:
@@ -347,7 +351,7 @@ class SessionCoordinator:
                 continue
             done = self.session.append(frames, one.kind, one.interval, stamp=one.stamp, spec=one.spec,
                                        provenance=provenance, dates=self._dates)  # fmt: skip
-            self.totals.rows += done.offered
+            self.totals.rows += done.written + done.duplicates + done.corrections
             self.totals.duplicates += done.duplicates
             self.totals.corrections += done.corrections
 

@@ -211,7 +211,7 @@ def _replaced(held: pl.DataFrame, scan: pl.DataFrame, wanted: pl.DataFrame) -> t
 
 def _inherited(found: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
     """Gaps with what was tried before to fill the stored gap that they begin in."""
-    tried = gone.filter((pl.col("state") != "open") | (pl.col("retry_count") > 0) | pl.col("cause").is_not_null())
+    tried = gone.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
     if tried.is_empty() or found.is_empty():
         return found
     was = tried.select(*SEGMENT, pl.col("slot").alias("begin"), (pl.col("slot") + pl.col("bar_count")).alias("end"),

@@ -75,7 +75,9 @@ class LiveSession:
             raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
         last = self.config.session.end or now.date() + DAYS_AHEAD
-        self.coordinator.load(symbols, first, last, at=now, exported=self._exported)
+        with self.session.together():
+            self.coordinator.load(symbols, first, last, at=now, exported=self._exported)
+            self.coordinator.advance(now)
 
     def step(self) -> Step:
         """Go on to now: take what came, derive, judge, fill gaps, tell the consumers."""

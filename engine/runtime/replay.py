@@ -76,8 +76,8 @@ class ReplayStream:
         return (min(one[0] for one in held), max(one[-1] for one in held)) if held else None
 
     def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """What the files have of each symbol."""
-        return {symbol: self._offers[symbol] for symbol in symbols if symbol in self._offers}
+        """What the files have of each symbol, or of every one when none is named."""
+        return {symbol: self._offers[symbol] for symbol in symbols or sorted(self._offers) if symbol in self._offers}
 
     def subscribe(self, wants: Sequence[Want]) -> None:
         """Hand over these symbols, too, from now on."""

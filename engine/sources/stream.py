@@ -108,7 +108,7 @@ class Stream(Protocol):
     """A source of a running session."""
 
     def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """What the source has of each symbol; one it does not know is absent."""
+        """What the source has of each symbol; one it does not know is absent. Without symbols: of every one it can name."""
         ...
 
     def subscribe(self, wants: Sequence[Want]) -> None:
