@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from engine.quality.gaps import expected, find_gaps, runs
     from engine.quality.score import score
     from engine.query import connect, sql
+    from engine.runtime.config import SessionConfig
+    from engine.runtime.live import LiveSession
     from engine.runtime.load import CalendarMap
     from engine.runtime.run import export_session, load, run
+    from engine.runtime.worker import ReplaySession
     from engine.schema import conform
     from engine.snapshot import Snapshot, SymbolSessionData
     from engine.sources.frames import from_frame
@@ -40,7 +43,8 @@ _ROOMS = {
     "GridSpec": "grid", "SessionGrid": "grid",
     "Interval": "interval",
     "expected": "quality.gaps", "find_gaps": "quality.gaps", "runs": "quality.gaps", "score": "quality.score",
-    "CalendarMap": "runtime.load",
+    "CalendarMap": "runtime.load", "SessionConfig": "runtime.config",
+    "LiveSession": "runtime.live", "ReplaySession": "runtime.worker",
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run",
     "conform": "schema",
     "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
@@ -50,9 +54,10 @@ _ROOMS = {
 }  # fmt: skip
 
 __all__ = [
-    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "SessionCalendar", "SessionData", "SessionGrid",
-    "Snapshot", "SymbolSessionData", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform",
-    "connect", "derive_bars", "expected", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset", "run", "runs",
+    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
+    "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
+    "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
+    "expected", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset", "run", "runs",
     "score", "simulate", "sql", "write_csv", "write_json",
 ]  # fmt: skip
 

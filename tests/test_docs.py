@@ -7,6 +7,7 @@ import datetime as dt
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import duckdb
@@ -62,11 +63,17 @@ def test_blocks_of_a_page_run_in_their_order(place: Path, page: Path, monkeypatc
         "Path": Path,
         "OUT": place / "out",
         "copy": {},
+        "generator": lambda: iter(()),
     }
+    for key in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+        monkeypatch.setenv(key, "not a key")
+    Path("drops").mkdir(exist_ok=True)
     known["session"] = engine.load("vendor", "XNYS")
     for kind, text in blocks(page):
         if kind == "python":
             exec(compile(text, page.name, "exec"), known)  # noqa: S102
+        elif kind == "toml" and "[session]" in text:
+            engine.SessionConfig.of(tomllib.loads(text))
         elif kind == "toml":
             Path("fx.toml").write_text(text)
             assert engine.calendar("fx.toml").zone == "America/New_York"
