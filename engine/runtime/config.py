@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
 
@@ -131,10 +132,14 @@ class HistoryPart(_Part):
     symbols: tuple[Pattern, ...] = (EVERY,)
 
 
+def _definition(text: str) -> str:
+    return str(Indicator.parse(text))
+
+
 class IndicatorPart(_Part):
     """`[[indicators]]`: a definition such as `sma(20)`, and the intervals and symbols it is computed for."""
 
-    use: str
+    use: Annotated[str, AfterValidator(_definition)]
     intervals: tuple[IntervalText, ...] = ()
     symbols: tuple[Pattern, ...] = (EVERY,)
 
