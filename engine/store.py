@@ -218,6 +218,7 @@ class SessionData:
                 left_out={key: frame.filter(keep) for key, frame in state.left_out.items()},
                 reach={key: frame.filter(keep) for key, frame in state.reach.items()},
                 registered={name: at for name, at in state.registered.items() if name != symbol},
+                active_streams={key: on for key, on in state.active_streams.items() if key[0] != symbol},
                 removals=(*(one for one in state.removals if one[0] != symbol), (symbol, revision)),
             )
             return True
@@ -408,6 +409,11 @@ class SessionData:
         """Set the current trade date and whether its session runs."""
         with self._lock:
             self._swap(session_date=session_date, session_active=active)
+
+    def set_streams(self, streams: Iterable[tuple[str, str]], *, active: bool) -> None:
+        """Note which (symbol, interval or kind of rows) are streamed, or are not any more."""
+        with self._lock:
+            self._swap(active_streams={**self._state.active_streams, **dict.fromkeys(streams, active)})
 
     def _of_known(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Computed rows without those of symbols that were removed meanwhile."""

@@ -191,7 +191,7 @@ class SessionCoordinator:
         with self.session.together():
             self.session.register_symbol_data(*described)
             wants = [want for one in markings for want in one.streams]
-            self.stream.subscribe(wants)
+            self._subscribe(wants)
             self.session.set_session(self._spans[0].session, active=False)
             if at is not None:
                 self._join(wants, described, min(at, opens), at, exported)
@@ -228,6 +228,7 @@ class SessionCoordinator:
         rows, derived = self.totals.rows, self.totals.derived
         with self.session.together():
             self.session.set_session(None, active=False)
+            self.session.set_streams(self.session.snapshot().active_streams, active=False)
             self._take(ALWAYS[1])
             self.session.set_as_of(None)
             self._derive_and_judge(force=True)
@@ -262,7 +263,7 @@ class SessionCoordinator:
             )
             with self.session.together():
                 self.session.register_symbol_data(described)
-                self.stream.subscribe(marking.streams)
+                self._subscribe(marking.streams)
                 self._append(missed)
                 self.session.mark_loaded([symbol])
                 self._derive_and_judge(force=True)
@@ -338,6 +339,10 @@ class SessionCoordinator:
         self._now = now
         self.session.set_as_of(now - self._grace)
         self._derive_and_judge()
+
+    def _subscribe(self, wants: Sequence[Want]) -> None:
+        self.stream.subscribe(wants)
+        self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in wants], active=True)
 
     def _take(self, until: dt.datetime) -> None:
         self._append(self.stream.take(until))
