@@ -191,8 +191,12 @@ def _state(
 ) -> tuple[str, pl.DataFrame]:
     from engine.report.markings import state_table
 
-    title = f"{step.at:%Y-%m-%d %H:%M:%S} UTC  session {step.session or '-'} {coordinator.phase}  rows {coordinator.totals.rows:,}"
-    title += f"  derived {coordinator.totals.derived:,}" + (f"  lag {lag:.1f} s" if lag is not None else "")
+    over, known = coordinator.sessions
+    title = (
+        f"{step.at:%Y-%m-%d %H:%M:%S} UTC  session {step.session or '-'} {coordinator.phase}  {over} of {known} over"
+    )
+    title += f"  rows {coordinator.totals.rows:,}  derived {coordinator.totals.derived:,}"
+    title += f"  lag {lag:.1f} s" if lag is not None else ""
     return title, state_table(session.snapshot(), MOST_WATCHED)
 
 

@@ -120,6 +120,7 @@ class SessionCoordinator:
         self._processor = DataProcessor(session)
         self._quality = DataQualityManager(session, every=dt.timedelta(seconds=config.gaps.every_seconds))
         self._spans: list[SessionSpan] = []
+        self._over = 0
         self._now: dt.datetime | None = None
         self._exported_at: dt.datetime | None = None
         self._specs: frozenset[GridSpec] = frozenset()
@@ -139,6 +140,11 @@ class SessionCoordinator:
     def current(self) -> SessionSpan | None:
         """The session that runs or comes next; None when all are over."""
         return self._spans[0] if self._spans else None
+
+    @property
+    def sessions(self) -> tuple[int, int]:
+        """How many sessions are over, of how many that are known."""
+        return self._over, self._over + len(self._spans)
 
     def marking(self, symbol: str) -> Marking:
         """What a symbol streams and derives.
@@ -330,6 +336,7 @@ class SessionCoordinator:
         """The session is over: the next trade date is current, and begins when it opens."""
         self._quality.step(force=True)
         self._spans.pop(0)
+        self._over += 1
         self.phase = "waiting"
         if self._spans:
             self.session.set_session(self._spans[0].session, active=False)
