@@ -67,10 +67,13 @@ class DataQualityManager:
         self._cohorts = Cohorts()
         self._before = _Before(0, None, {})
         self._unasked: dict[PanelKey, Ledger] = {}
+        self._undone = session.undone
 
     def step(self, *, force: bool = False) -> bool:
         """Judge what was touched or has become due since the last step; False when it was too early for that."""
         with self._session.together():
+            if self._session.undone != self._undone:  # what was judged may be gone, and its revisions be others now
+                self._before, self._unasked, self._undone = _Before(0, None, {}), {}, self._session.undone
             snapshot = self._session.snapshot()
             if not force and self._is_early(snapshot.as_of):
                 return False
