@@ -109,6 +109,7 @@ class SessionData:
         self._shown = Snapshot(store_id=store_id or uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
         self._draft: Snapshot | None = None
         self._drafter = 0
+        self._undone = 0
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
         self._covered: dict[GridSpec, tuple[dt.date, dt.date]] = {}
         self._base_keys: set[PanelKey] = set()
@@ -122,21 +123,28 @@ class SessionData:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make the writes inside one: other threads see all of them at once or, when something is raised, none."""
+        """Make the writes inside one: other threads see all of them at once or, when something is raised, none.
+
+        One inside another shows nothing by itself; when it raises, just its own writes are undone.
+        """
         with self._lock:
-            if self._draft is not None:  # already inside one
-                yield
-                return
-            before = dict(self._covered)
-            self._drafter, self._draft = threading.get_ident(), self._shown
+            before, covered = self._draft, dict(self._covered)
+            self._drafter, self._draft = threading.get_ident(), before or self._shown
             try:
                 yield
-                done = self._draft
             except BaseException:
-                self._draft, self._covered = None, before
+                self._draft, self._covered = before, covered
+                self._undone += 1
                 raise
-            self._shown, self._draft = done, None
+            if before is not None:
+                return
+            self._shown, self._draft = self._draft, None
         self._tell()
+
+    @property
+    def undone(self) -> int:
+        """How often writes of a `together` were undone: who had followed them, with a state of its own, begins anew."""
+        return self._undone
 
     def wait_for(self, revision: int, seconds: float | None = None) -> bool:
         """Block until the store is past a revision, at most so long; whether it is."""

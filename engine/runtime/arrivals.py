@@ -1,8 +1,8 @@
 """When each row of a replay became available, from what its files tell: nothing is shown a moment earlier.
 
 1. A bar is available at its end (`views.with_ends`), a tick or quote at its own instant.
-2. A row that a later file has again with other values is a correction: it is available when that file can have been
-   written, which is not before the end of its last row (`_corrected`).
+2. A row that a later file has again, with other values (a correction) or the same, is available when that file can have
+   been written, which is not before the end of its last row (`_corrected`).
 3. Rows that share a key across files keep the order of the files: each version goes into a lane of its own.
 """
 
@@ -16,7 +16,7 @@ from engine.calendars import SessionCalendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.runtime.load import Group
-from engine.schema import ROWS, TS, Kind
+from engine.schema import TS, Kind
 from engine.snapshot import AXIS
 from engine.store import MONTH
 from engine.views import with_ends
@@ -98,15 +98,13 @@ def _corrected(rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
     rows = rows.with_columns(pl.lit(0, pl.Int32).alias("lane"))
     if not again.any():
         return rows
-    values = [name for name in ROWS[kind] if name not in (*key, "ts") and name in rows.columns]
     ends = rows.group_by("batch").agg(pl.col("available").max().alias("written"))
     versions = (
-        rows.filter(again).group_by(*key, "batch", maintain_order=True).agg(pl.col(values).last(), pl.col("available").last())
+        rows.filter(again).group_by(*key, "batch", maintain_order=True).agg(pl.col("available").last())
         .sort(*key, "batch").join(ends, on="batch", how="left", maintain_order="left")
     )  # fmt: skip
-    differs = pl.any_horizontal([pl.col(name).ne_missing(pl.col(name).shift(1).over(key)) for name in values])
     is_later = pl.int_range(pl.len()).over(key) > 0
-    known = pl.when(is_later & differs).then("written").otherwise("available")
+    known = pl.when(is_later).then("written").otherwise("available")
     versions = versions.with_columns(
         known.cum_max().over(key).alias("shown"), pl.int_range(pl.len(), dtype=pl.Int32).over(key).alias("version")
     )

@@ -13,6 +13,7 @@ import fnmatch
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
+from engine.sources.options import ReadOptions
 
 Mode = Literal["replay", "live"]
 SOURCES = ("files", "folder", "alpaca")
@@ -31,6 +33,10 @@ def _interval(text: object) -> str:
     if not isinstance(text, str):
         raise ValueError(f"received {text!r}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
     return str(Interval.parse(text))
+
+
+def _bars(text: object) -> str:
+    return str(text) if text in ("auto", "none") else _interval(text)
 
 
 def _seconds(value: object) -> object:
@@ -47,6 +53,18 @@ def _speed(value: object) -> object:
     if isinstance(value, str):
         raise ValueError(f"received {value!r}; valid: max, or how many times as fast as the clock, such as 60")  # noqa: TRY004
     return value
+
+
+def _read(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = [option.name for option in fields(ReadOptions)]
+    strange = [_unknown(name, name, known) for name in given if name not in known]
+    if strange:
+        raise ValueError("; ".join(strange))
+    try:
+        ReadOptions(**given)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return given
 
 
 IntervalText = Annotated[str, BeforeValidator(_interval)]
@@ -103,16 +121,10 @@ class StreamsPart(_Part):
         In a replay without quotes, bid and ask of each symbol are its last close.
     """
 
-    bars: str = "auto"
+    bars: Annotated[str, BeforeValidator(_bars)] = "auto"
     quotes: bool = False
     ticks: bool = False
     synthetic_quotes: bool = False
-
-    @model_validator(mode="after")
-    def _is_known(self) -> StreamsPart:
-        if self.bars not in ("auto", "none"):
-            object.__setattr__(self, "bars", str(Interval.parse(self.bars)))
-        return self
 
 
 class HistoryPart(_Part):
@@ -178,7 +190,7 @@ class ReplayPart(_Part):
     """`[replay]`: how fast (`max`, or a multiple of the clock), and how much time passes in a step."""
 
     speed: Annotated[float, BeforeValidator(_speed), Field(ge=0, allow_inf_nan=False)] = 0.0
-    step_seconds: Seconds = 60.0
+    step_seconds: Annotated[Seconds, Field(gt=0)] = 60.0
 
 
 class LivePart(_Part):
@@ -209,13 +221,16 @@ class SourcePart(_Part):
         Files and folders to replay, or the folder to follow; relative ones to the configuration's folder.
     read : mapping
         Options of the readers (`engine.sources.options.ReadOptions`).
+    keep_source : bool
+        Of files: keep other resolutions than the base as series beside it.
     options : mapping
         Of a live source.
     """
 
     kind: str = "files"
     paths: tuple[Path, ...] = ()
-    read: Mapping[str, Any] = Field(default_factory=dict)
+    read: Annotated[Mapping[str, Any], AfterValidator(_read)] = Field(default_factory=dict)
+    keep_source: bool = False
     options: Mapping[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -312,14 +327,22 @@ def _mistake(one: Mapping[str, Any]) -> str:
     where = ".".join(place)
     if one["type"] == "extra_forbidden":
         valid = _keys(place[:-1])
-        near = difflib.get_close_matches(place[-1], valid, 1, 0.5)
-        meant = f"did you mean {near[0]}? " if near else ""
-        return f"unknown key {where}; {meant}valid: {', '.join(valid)}"
+        return _unknown(where, place[-1], valid)
     if one["type"] == "missing":
         return f"{where}: is missing"
     said = str(one["msg"]).removeprefix("Value error, ")
-    got = "" if "received" in said or "none given" in said else f" (received {one['input']!r})"
+    got = (
+        ""
+        if any(told in said for told in ("received", "none given", "unknown key"))
+        else f" (received {one['input']!r})"
+    )
     return f"{where}: {said}{got}" if where else f"{said}{got}"
+
+
+def _unknown(where: str, key: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, valid, 1, 0.5)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"unknown key {where}; {meant}valid: {', '.join(valid)}"
 
 
 def _keys(place: Sequence[str]) -> list[str]:

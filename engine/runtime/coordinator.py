@@ -28,7 +28,7 @@ from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.schema import TS
 from engine.snapshot import AXIS, SymbolSessionData
-from engine.sources.stream import Delivery, Request, Stream, Want
+from engine.sources.stream import Delivery, Request, Resolution, Stream, Want
 from engine.store import PADDING, DateRange, SessionData
 from engine.views import named
 
@@ -184,6 +184,13 @@ class SessionCoordinator:
         if self.phase != "new":
             raise ParameterError(f"phase: the session is {self.phase} already; valid: loading once")
         self._pending |= set(symbols)
+        try:
+            self._load(symbols, first, last)
+        finally:
+            self._pending -= set(symbols)
+        self.phase = "waiting"
+
+    def _load(self, symbols: Sequence[str], first: dt.date, last: dt.date) -> None:
         markings = [self.marking(symbol) for symbol in symbols]
         described = [self._registration(one) for one in markings]
         self._specs = frozenset(one.spec for one in described)
@@ -203,8 +210,6 @@ class SessionCoordinator:
                 self._join(wants, described, min(at, opens), at, exported)
             self._move_to(opens - INSTANT if at is None or at < opens else opens)
             self.session.mark_loaded(symbols)
-        self._pending -= set(symbols)
-        self.phase = "waiting"
 
     def look_ahead(self, last: dt.date) -> None:
         """Run sessions up to a later trade date, too."""
@@ -264,15 +269,16 @@ class SessionCoordinator:
             marking = self.marking(symbol)
             described = self._registration(marking)
             self._specs |= {described.spec}
-            missed = self.stream.fetch(
-                [self._all_of(want.symbol, want.kind, want.interval) for want in marking.streams]
-            )
+            missed = self.stream.fetch(self._past_of(marking))
             with self.session.together():
                 self.session.register_symbol_data(described)
                 self._subscribe(marking.streams)
                 self._append(missed)
                 self.session.mark_loaded([symbol])
                 self._derive_and_judge(force=True)
+        except BaseException:
+            self.stream.unsubscribe(symbol)
+            raise
         finally:
             self._pending.discard(symbol)
         return marking
@@ -403,8 +409,12 @@ class SessionCoordinator:
         self._dates = (begin, last)
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
-    def _all_of(self, symbol: str, kind: str, interval: object) -> Request:
-        return Request(symbol, kind, interval, ALWAYS[0], (self._now or ALWAYS[1]) + INSTANT)  # type: ignore[arg-type]
+    def _past_of(self, marking: Marking) -> list[Request]:
+        wanted: Iterable[Resolution] = [(want.kind, want.interval) for want in marking.streams]
+        if self.config.session.mode == "replay":  # files hand over all that was read of a symbol, not just its base
+            wanted = sorted(self.stream.offers([marking.symbol])[marking.symbol], key=str)
+        end = (self._now or ALWAYS[1]) + INSTANT
+        return [Request(marking.symbol, kind, interval, ALWAYS[0], end) for kind, interval in wanted]
 
     def _is_export_due(self, now: dt.datetime) -> bool:
         export = self.config.export

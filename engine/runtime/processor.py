@@ -105,6 +105,7 @@ class DataProcessor:
         self._presence = presence
         self._cohorts = Cohorts()
         self._since = 0
+        self._undone = session.undone
 
     def step(self) -> int:
         """Derive what was touched since the last step.
@@ -120,6 +121,8 @@ class DataProcessor:
             An interval cannot be made of its symbol's base bars.
         """
         with self._session.together():
+            if self._session.undone != self._undone:  # what was derived may be gone, and its revisions be others now
+                self._since, self._undone = 0, self._session.undone
             snapshot = self._session.snapshot()
             if snapshot.revision == self._since:
                 return 0

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -67,10 +67,13 @@ class DataQualityManager:
         self._cohorts = Cohorts()
         self._before = _Before(0, None, {})
         self._unasked: dict[PanelKey, Ledger] = {}
+        self._undone = session.undone
 
     def step(self, *, force: bool = False) -> bool:
         """Judge what was touched or has become due since the last step; False when it was too early for that."""
         with self._session.together():
+            if self._session.undone != self._undone:  # what was judged may be gone, and its revisions be others now
+                self._before, self._unasked, self._undone = _Before(0, None, {}), {}, self._session.undone
             snapshot = self._session.snapshot()
             if not force and self._is_early(snapshot.as_of):
                 return False
@@ -256,8 +259,23 @@ def _affected(
     past = sessions.filter(lived & ~lives).select(SERIES_SESSION)
     counted = pl.col("kind").is_in(["bars", "counts"]) & (pl.col("interval") == str(cohort.base))
     of_base = touched.filter(counted & pl.col("series").is_in(alive["series"].implode()))
-    every = pl.concat([of_base.select(SERIES_SESSION), running.select(SERIES_SESSION), fresh, past])
+    outlived = _outlived(snapshot, cohort, alive, was)
+    every = pl.concat([of_base.select(SERIES_SESSION), running.select(SERIES_SESSION), fresh, past, *outlived])
     return Affected(every.unique().sort(SERIES_SESSION), rows, fresh)
+
+
+def _outlived(
+    snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, was: dt.datetime | None
+) -> Iterator[pl.DataFrame]:  # fmt: skip
+    """Last sessions of series whose last week or month has become due after them."""
+    for interval in cohort.intervals:
+        if interval.is_intraday:
+            continue
+        grid = snapshot.grid(cohort.key.spec, interval)
+        now, then = grid.due(snapshot.as_of), grid.due(was)
+        moved = now.filter(now["slots"] != then["slots"]).select("session", "first_session")
+        within = pl.col("last").is_between("first_session", "session", closed="left")
+        yield alive.join(moved, how="cross").filter(within).select("series", pl.col("last").alias("session"))
 
 
 def _stored_quality(snapshot: Snapshot, level: Level) -> Ledger:

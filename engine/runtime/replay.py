@@ -131,12 +131,13 @@ class ReplayStream:
 
 
 def _refused(refused: Sequence[pl.DataFrame], tracks: Sequence[_Track]) -> list[tuple[dt.datetime, pl.DataFrame]]:
-    """Rows that the readers refused, with the end of the last good row of their file: they tell no instant themselves."""
+    """Rows that the readers refused, with the end of the last good row of their file (of all, where it has none): they tell no instant themselves."""
     ends: dict[str, dt.datetime] = {}
+    latest = max((track.available[-1] for track in tracks if track.rows.height), default=BEGINNING)
     for track in tracks:
         for source, last in track.rows.group_by("source").agg(pl.col("available").max()).iter_rows():
             ends[source] = max(last, ends.get(source, last))
-    return [(ends.get(frame["source"][0], BEGINNING), frame) for frame in refused]
+    return [(ends.get(frame["source"][0], latest), frame) for frame in refused]
 
 
 def _offers(contents: Contents, tracks: Sequence[_Track]) -> dict[str, frozenset[Resolution]]:

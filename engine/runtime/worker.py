@@ -76,15 +76,14 @@ class ReplaySession:
         speed = self.config.replay.speed if speed is None else speed
         began: tuple[dt.datetime, dt.datetime] | None = None
         for step in self.steps():
+            # Nights are not waited for; what is done with a step takes from the wait.
+            began = (began or (self.clock.now(), step.at)) if self.coordinator.phase == "running" else None
             yield step
             ahead = self._next()
-            if not speed or ahead is None:
+            if not speed or began is None or ahead is None:
                 continue
-            if began is None or self.coordinator.phase == "waiting":  # nights are not waited for
-                began = (self.clock.now(), step.at)
             due = began[0] + (ahead - began[1]) / speed
-            if self.coordinator.phase == "running":
-                sleep(max((due - self.clock.now()).total_seconds(), 0.0))
+            sleep(max((due - self.clock.now()).total_seconds(), 0.0))
 
     def run(self) -> SessionData:
         """Replay to the end, as fast as it goes."""
@@ -137,7 +136,7 @@ def load_options(config: SessionConfig) -> LoadOptions:
     read = ReadOptions(**{"symbols": part.symbols, **config.source.read})
     return LoadOptions(
         CalendarMap(part.calendar, patterns), segments=part.segments, align=read.align, incomplete=part.incomplete,
-        derive=tuple(map(Interval.parse, config.derive)), choose=choose, read=read,
+        derive=tuple(map(Interval.parse, config.derive)), keep_source=config.source.keep_source, choose=choose, read=read,
     )  # fmt: skip
 
 
