@@ -185,12 +185,15 @@ class SessionCoordinator:
             raise ParameterError(f"phase: the session is {self.phase} already; valid: loading once")
         self._pending |= set(symbols)
         try:
-            self._load(symbols, first, last)
+            self._load(symbols, (first, last), at, exported)
         finally:
             self._pending -= set(symbols)
         self.phase = "waiting"
 
-    def _load(self, symbols: Sequence[str], first: dt.date, last: dt.date) -> None:
+    def _load(
+        self, symbols: Sequence[str], dates: tuple[dt.date, dt.date], at: dt.datetime | None, exported: Exported | None
+    ) -> None:  # fmt: skip
+        first, last = dates
         markings = [self.marking(symbol) for symbol in symbols]
         described = [self._registration(one) for one in markings]
         self._specs = frozenset(one.spec for one in described)
