@@ -27,6 +27,7 @@ from engine.sources.options import ReadOptions
 Mode = Literal["replay", "live"]
 SOURCES = ("files", "folder", "alpaca")
 EVERY = "*"
+PACED_STEP_SECONDS, FAST_STEP_SECONDS = 60.0, 1800.0
 
 
 def _interval(text: object) -> str:
@@ -187,10 +188,18 @@ class ExportPart(_Part):
 
 
 class ReplayPart(_Part):
-    """`[replay]`: how fast (`max`, or a multiple of the clock), and how much time passes in a step."""
+    """`[replay]`: how fast (`max`, or a multiple of the clock), and how much session time passes in a step.
+
+    The step changes what can be seen on the way (and an export's cadence is not finer), and nothing of the end.
+    """
 
     speed: Annotated[float, BeforeValidator(_speed), Field(ge=0, allow_inf_nan=False)] = 0.0
-    step_seconds: Annotated[Seconds, Field(gt=0)] = 60.0
+    step_seconds: Annotated[Seconds, Field(gt=0)] | None = None
+
+    @property
+    def step(self) -> dt.timedelta:
+        """How much session time passes in a step: what is asked for, else a minute, or half an hour where nothing is waited for."""
+        return dt.timedelta(seconds=self.step_seconds or (PACED_STEP_SECONDS if self.speed else FAST_STEP_SECONDS))
 
 
 class LivePart(_Part):

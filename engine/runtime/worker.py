@@ -98,7 +98,7 @@ class ReplaySession:
             return None
         if self.coordinator.phase == "waiting":
             return span.opens
-        step = dt.timedelta(seconds=self.config.replay.step_seconds)
+        step = self.config.replay.step
         ahead = max(self.stream.next_at() or span.closes, now + dt.timedelta(microseconds=1))
         steps = -(-(ahead - span.opens) // step)
         return min(span.opens + steps * step, span.closes)
@@ -162,6 +162,6 @@ def _identity(config: SessionConfig, contents: Contents) -> str:
     """Of a store that the same files and the same configuration fill: two replays of them are one store."""
     asked = config.model_dump(mode="json", exclude={"export": True, "source": {"paths"}, "replay": True})
     said = orjson.dumps(
-        [__version__, asked, sorted(contents.marks), config.replay.step_seconds], option=orjson.OPT_SORT_KEYS
+        [__version__, asked, sorted(contents.marks), config.replay.step.total_seconds()], option=orjson.OPT_SORT_KEYS
     )
     return hashlib.sha256(said).hexdigest()[:32]
