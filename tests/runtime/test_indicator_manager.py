@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,8 +15,10 @@ from engine.derive.indicators import Indicator, custom
 from engine.derive.passes import indicators
 from engine.errors import ParameterError, SchemaError
 from engine.runtime import indicator_manager
+from engine.runtime.config import SessionConfig
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import DataProcessor, derive_session
+from engine.runtime.worker import ReplaySession
 from engine.schema import BARS
 from engine.snapshot import SymbolSessionData
 from engine.store import SessionData
@@ -407,3 +410,63 @@ def test_values_do_not_depend_on_later_bars(until: int, monkeypatch: pytest.Monk
         found.append(running.session.get_symbol_data("A").indicator_values())
     assert not found[0].equals(found[1])
     assert_frame_equal(found[0][:until], found[1][:until], check_exact=True)
+
+
+def test_replay_shows_indicators_as_they_were_whatever_comes_later(tmp_path: Path) -> None:
+    days = [OPEN + dt.timedelta(days=day) for day in (0, 1, 4)]
+    now = days[1] + 20 * MINUTE
+    clean = [minutes("A", day, 390, 10.0 + at) for at, day in enumerate(days)]
+    poisoned = [
+        rows.with_columns(
+            pl.when(pl.col("ts") < now).then(pl.col(n)).otherwise(pl.col(n) + 500)
+            for n in ("open", "high", "low", "close")
+        )
+        for rows in clean
+    ]
+    found = []
+    for name, rows in (("clean", clean), ("poisoned", poisoned)):
+        (tmp_path / name).mkdir()
+        pl.concat(rows).select("ts", "open", "high", "low", "close", "volume").write_csv(tmp_path / name / "A.csv")
+        replay = ReplaySession(SessionConfig.of(configured(tmp_path / name)))
+        replay.load()
+        replay.coordinator.advance(now)
+        data = replay.session.get_symbol_data("A")
+        check_values(data.indicator_values("5m"), expected(data, "5m"))
+        found.append((data.indicator_values(), data.indicator_values("5m"), data.historical_indicators))
+        replay.coordinator.advance(days[2] + 20 * MINUTE)
+        replay.coordinator.finish()
+        whole = replay.session.get_symbol_data("A")
+        check_values(whole.indicator_values(), expected(whole, "1m"))
+        found.append((whole.indicator_values(), whole.indicator_values("5m"), whole.historical_indicators))
+    early, late, early_poisoned, late_poisoned = found
+    for mine, its in zip(early[:2], early_poisoned[:2], strict=True):
+        assert_frame_equal(mine, its, check_exact=True)
+    assert early[2] == early_poisoned[2]
+    assert early[2]["1m"]["last_session"] == OPEN.date()
+    assert early[0]["ts"][-1] == now - MINUTE
+    assert not late[0].equals(late_poisoned[0])
+
+
+def configured(folder: Path) -> dict[str, object]:
+    return {
+        "session": {"calendar": "XNYS", "symbols": ["A"], "start": "2024-06-28", "end": "2024-07-01"},
+        "source": {"paths": [str(folder)], "read": {"timezone": "UTC", "interval": "1m"}},
+        "history": [{"sessions": 5}],
+        "indicators": [
+            {"use": "ema(3)", "intervals": ["1m", "5m"]},
+            {"use": "relative_volume(1)", "intervals": ["1m", "5m"]},
+            {"use": "sma(4)"},
+        ],
+    }
+
+
+def test_roll_to_the_next_session_shows_its_history_at_once(tmp_path: Path) -> None:
+    days = [OPEN, OPEN + dt.timedelta(days=1), OPEN + dt.timedelta(days=4)]
+    rows = pl.concat([minutes("A", day, 390, 10.0 + at) for at, day in enumerate(days)])
+    rows.select("ts", "open", "high", "low", "close", "volume").write_csv(tmp_path / "A.csv")
+    replay = ReplaySession(SessionConfig.of(configured(tmp_path)))
+    replay.load()
+    replay.coordinator.advance(days[1] + 390 * MINUTE)
+    assert replay.session.snapshot().session_date == days[2].date()
+    history = replay.session.get_symbol_data("A").historical_indicators
+    assert (history["1m"]["sessions"], history["1m"]["last_session"]) == (2, days[1].date())
