@@ -7,7 +7,7 @@ views on it, so they agree with one another and never change.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -80,6 +80,9 @@ class PanelKey(NamedTuple):
     spec: GridSpec
 
 
+IndicatorKey = tuple[PanelKey, frozenset[Hashable]]  # the bars, and what is computed from them
+
+
 @dataclass(frozen=True)
 class SymbolSessionData:
     """One symbol: what is known about it, and views on its rows.
@@ -87,7 +90,8 @@ class SymbolSessionData:
     The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
     one another and never change. `price_type` is the one that calls mean which name none; `price_types` narrows what is
     made of ticks and quotes (empty: `last`, `bid`, `ask` and `mid`). `history_sessions` is how many sessions before the
-    current one are its history (0: all that are there), `indicators` are pairs of definition and interval.
+    current one are its history (0: all that are there), `indicators` are pairs of definition (a text, or your own
+    `Indicator`) and interval.
     """
 
     symbol: str
@@ -107,7 +111,7 @@ class SymbolSessionData:
     first_session: dt.date | None = None
     last_session: dt.date | None = None
     history_sessions: int = 0
-    indicators: tuple[tuple[str, str], ...] = ()
+    indicators: tuple[tuple[Hashable, str], ...] = ()
     synthetic_quotes: bool = False
     _snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
 
@@ -132,11 +136,19 @@ class SymbolSessionData:
         """The panel its base bars are in."""
         return PanelKey("bars", self.base, "source" if self.base_from == "bars" else "derived", self.spec)
 
+    def key_of(self, interval: str | None = None) -> PanelKey:
+        """The panel its bars of an interval (default: the base) are in."""
+        wanted = Interval.parse(interval or self.base_interval)
+        return self.base_key if wanted == self.base else PanelKey("bars", wanted, "derived", self.spec)
+
+    def definitions_of(self, interval: str | None = None) -> frozenset[Hashable]:
+        """The indicators it asks for at an interval (default: the base)."""
+        wanted = Interval.parse(interval or self.base_interval)
+        return frozenset(one for one, at in self.indicators if Interval.parse(at) == wanted)
+
     def bars(self, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
         """Bars of one interval (default: the base) and price type (default: the symbol's), as the `bars` table."""
-        wanted = Interval.parse(interval or self.base_interval)
-        key = self.base_key if wanted == self.base else PanelKey("bars", wanted, "derived", self.spec)
-        return self._bound.bars_of(key, [self.symbol], [price_type or self.price_type])
+        return self._bound.bars_of(self.key_of(interval), [self.symbol], [price_type or self.price_type])
 
     @property
     def bars_base(self) -> pl.DataFrame:
@@ -211,6 +223,29 @@ class SymbolSessionData:
             i: _by_session(self.bars(i), current, self.history_sessions)
             for i in (self.base_interval, *self.derived_intervals)
         }
+
+    @property
+    def historical_indicators(self) -> dict[str, dict[str, object]]:
+        """Averages and extremes of the sessions before the current one (`derive.history.trailing`), keyed by interval.
+
+        An interval without a former session is left out; all are, while no session is current or no
+        `IndicatorManager` has stepped since it became so.
+        """
+        found = {
+            i: self._bound.trailing_of(self.key_of(i), self) for i in (self.base_interval, *self.derived_intervals)
+        }
+        return {interval: values for interval, values in found.items() if values is not None}
+
+    def indicator_values(self, interval: str | None = None) -> pl.DataFrame:
+        """Its indicators at an interval (default: the base): `ts, session`, a column for each value, a row for each bar.
+
+        Without columns of values while none is computed.
+        """
+        bound, group = self._bound, (self.key_of(interval), self.definitions_of(interval))
+        if group not in bound.indicators:
+            return pl.DataFrame(schema={"ts": TS, "session": pl.Date()})
+        rows = bound.indicators[group].of_series(bound.series_of([self.symbol], [self.price_type]))
+        return rows.select("ts", "session", pl.exclude("ts", "session", "series", "revision"))
 
     @property
     def latest_quote(self) -> dict[str, object] | None:
@@ -303,6 +338,8 @@ class Snapshot:
     calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
     gap_rows: Mapping[PanelKey, Ledger] = field(default_factory=dict)
     quality_rows: Mapping[PanelKey, Ledger] = field(default_factory=dict)
+    indicators: Mapping[IndicatorKey, Panel] = field(default_factory=dict)
+    trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     rejects: tuple[pl.DataFrame, ...] = ()
     log: tuple[pl.DataFrame, ...] = ()
     removals: tuple[tuple[str, int], ...] = ()
@@ -337,6 +374,14 @@ class Snapshot:
             return pl.DataFrame(schema=PANELS[layout(key)])
         held = self.panels[key]
         return held.frame if series is None else held.of_series(series)
+
+    def trailing_of(self, key: PanelKey, one: SymbolSessionData) -> dict[str, object] | None:
+        """What is stored of the sessions of a symbol before the current one; None when that is nothing."""
+        if key not in self.trailing:
+            return None
+        ours = pl.col("series").is_in(self.series_of([one.symbol], [one.price_type]))
+        rows = self.trailing[key].filter(ours & (pl.col("before") == pl.lit(self.session_date, pl.Date)))
+        return rows.drop("series", "before").row(0, named=True) if rows.height else None
 
     def bars_of(
         self, key: PanelKey, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None

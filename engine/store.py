@@ -6,7 +6,7 @@ sorted `Panel`; `SymbolSessionData` and its frames are views on it.
 
 1. `register_symbol_data` makes a symbol known, `remove_symbol` forgets it with everything it had.
 2. `append` is the one way in for raw rows: placed on the grid, deduplicated, counted, logged (`_place_and_insert`).
-3. `write_derived`, `set_gaps` and `set_quality` store what the runtime computed from them.
+3. `write_derived`, `set_gaps`, `set_quality`, `set_indicators` and `set_trailing` store what the runtime computed from them.
 4. `changes` says what was touched since a revision; consumers pull (`wait_for` blocks until there is something), the
    store calls nobody.
 5. `together` makes several writes one: other threads see all of them at once, or none.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, get_args
@@ -223,6 +223,8 @@ class SessionData:
                 counts={key: frame.filter(keep) for key, frame in state.counts.items()},
                 gap_rows={key: ledger.without(gone) for key, ledger in state.gap_rows.items()},
                 quality_rows={key: ledger.without(gone) for key, ledger in state.quality_rows.items()},
+                indicators={group: held.without(gone) for group, held in state.indicators.items()},
+                trailing={key: frame.filter(keep) for key, frame in state.trailing.items()},
                 left_out={key: frame.filter(keep) for key, frame in state.left_out.items()},
                 reach={key: frame.filter(keep) for key, frame in state.reach.items()},
                 registered={name: at for name, at in state.registered.items() if name != symbol},
@@ -383,6 +385,59 @@ class SessionData:
     def set_quality(self, key: PanelKey, quality: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
         """Store quality of one interval: all of it, or instead of the stored rows in `replaced`."""
         self._store_outcome("quality", key, quality, replaced)
+
+    def set_indicators(
+        self, key: PanelKey, definitions: frozenset[Hashable], rows: pl.DataFrame, *, without: Sequence[int] = ()
+    ) -> int:
+        """Store values of indicators: the one way. Values that did not change keep their revision.
+
+        Parameters
+        ----------
+        key : PanelKey
+            The bars they are computed from.
+        definitions : frozenset
+            What is computed; series that ask for the same are kept together.
+        rows : DataFrame of `series, session, ts` and values
+            In any order, each (series, ts) once.
+        without : sequence of int
+            Series whose values are forgotten first.
+
+        Returns
+        -------
+        int
+            How many rows are new or changed.
+
+        Raises
+        ------
+        ParameterError
+            A value has the name of one of the columns that are kept beside them.
+        """
+        if taken := {"revision", "batch"} & set(rows.columns):
+            raise ParameterError(f"indicators: a value is called {taken.pop()}; valid: another name")
+        with self._lock:
+            state, group = self._state, (key, definitions)
+            fresh = self._of_known(rows).with_columns(pl.lit(state.revision + 1, pl.Int64).alias("revision"))
+            values = tuple(name for name in rows.columns if name not in ("series", "session", "ts"))
+            held = state.indicators.get(group)
+            held = held.without(without) if held is not None and len(without) else held
+            if held is None or not held.height:  # values of another type may come once none is left
+                held = panel(dict(fresh.schema), KEY, values)
+            done = held.upsert(fresh.with_columns(pl.lit(0, pl.Int32).alias("batch")))
+            changed: dict[str, object] = {"indicators": {**state.indicators, group: done.panel}}
+            if done.written.height:
+                touched = done.written.select("series", "session", first_ts="ts", last_ts="ts")
+                entry = self._entry(key, "indicators", touched)
+                changed |= {"revision": state.revision + 1, **self._log_with(entry)}
+            self._swap(**changed)
+            return done.written.height
+
+    def set_trailing(self, key: PanelKey, rows: pl.DataFrame) -> None:
+        """Store what the sessions before a date were like (`series, before`, values), instead of what these series had."""
+        with self._lock:
+            fresh, held = self._of_known(rows), self._state.trailing.get(key)
+            if held is not None:
+                fresh = pl.concat([held.join(fresh, on="series", how="anti", maintain_order="left"), fresh])
+            self._swap(trailing={**self._state.trailing, key: fresh.sort("series")})
 
     def changes(self, since: int) -> pl.DataFrame:
         """What was touched after revision `since`; see `Snapshot.changes`."""

@@ -71,6 +71,8 @@ class Indicator:
         Recursive parts, computed first.
     windows : tuple of Expr
         Parts that look at many bars, computed first, each with its name; those within a slot look at `CLOCK`.
+    sessions : int or None
+        Where one window is the mean volume of a slot: of so many sessions before (`derive.usual`).
     text : str
         The spelling that `parse` reads; the name, for one of your own.
 
@@ -86,6 +88,7 @@ class Indicator:
     lookback: int | None = field(default=None, compare=False, repr=False)
     running: tuple[Running, ...] = field(default=(), compare=False, repr=False)
     windows: tuple[pl.Expr, ...] = field(default=(), compare=False, repr=False)
+    sessions: int | None = field(default=None, compare=False, repr=False)
     text: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -192,7 +195,7 @@ def relative_volume(n: int = 20) -> Indicator:
     usual = volume.rolling_mean_by(CLOCK, f"{n}i", closed="left").alias(f"_{name}_usual")
     known = (pl.col(SESSION_NUMBER) >= n) & pl.col(SLOT).is_not_null() & (pl.col(f"_{name}_usual") > 0)
     ratio = pl.when(known).then(volume / pl.col(f"_{name}_usual"))
-    return Indicator(name, ratio, "slot", windows=(usual,), text=_spelled("relative_volume", n))
+    return Indicator(name, ratio, "slot", windows=(usual,), sessions=n, text=_spelled("relative_volume", n))
 
 
 def custom(

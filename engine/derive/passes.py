@@ -156,7 +156,7 @@ class _Cut:
         at = self._reached(rows.height, wanted)
         run = rows[RUN].gather(at)
         is_last = pl.Series(at == self.first[run.to_numpy()] - 1)
-        values = self.held.select(pl.col(_recursive(wanted)).name.prefix(HELD))[run]
+        values = self.held[run].select(pl.col(_recursive(wanted)).name.prefix(HELD))
         held = values.select(pl.when(pl.lit(is_last)).then(pl.all()))
         # Runs without a new row are gone, so the others are numbered anew.
         return rows[at].with_columns(run.rle_id().cast(pl.Int32), pl.Series(NEW, self.new[at]), *held.get_columns())

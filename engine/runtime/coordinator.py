@@ -23,6 +23,7 @@ import polars as pl
 from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.runtime.config import SessionConfig
+from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.marking import Asked, Marking, mark
 from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
@@ -118,6 +119,7 @@ class SessionCoordinator:
         self._grace = grace
         self._pending: set[str] = set()
         self._processor = DataProcessor(session)
+        self._indicators = IndicatorManager(session)
         self._quality = DataQualityManager(session, every=dt.timedelta(seconds=config.gaps.every_seconds))
         self._spans: list[SessionSpan] = []
         self._over = 0
@@ -349,6 +351,7 @@ class SessionCoordinator:
         self.phase = "waiting"
         if self._spans:
             self.session.set_session(self._spans[0].session, active=False)
+            self._indicators.step()
 
     def _move_to(self, now: dt.datetime) -> None:
         self._take(now)
@@ -378,6 +381,7 @@ class SessionCoordinator:
 
     def _derive_and_judge(self, *, force: bool = False) -> None:
         self.totals.derived += self._processor.step()
+        self._indicators.step()
         self._quality.step(force=force)
 
     def _registration(self, marking: Marking) -> SymbolSessionData:
@@ -389,8 +393,10 @@ class SessionCoordinator:
             base_from=marking.base_from,
             derived_intervals=tuple(map(str, marking.derived)),
             history_sessions=max((one.sessions for one in history), default=0),
-            indicators=tuple((one.use, interval) for one in self.config.indicators_of(marking.symbol)
-                             for interval in (one.intervals or (str(marking.base),))),
+            indicators=(*known.indicators, *(
+                (one.use, interval) for one in self.config.indicators_of(marking.symbol)
+                for interval in (one.intervals or (str(marking.base),))
+            )),
             synthetic_quotes=self.config.streams.synthetic_quotes,
             is_loaded=False,
         )  # fmt: skip

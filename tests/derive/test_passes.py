@@ -108,7 +108,7 @@ def test_extend_from_the_last_rows_and_bars_within_lookback_equals_a_full_pass(d
     check_equal(extend(short, former.group_by(KEY, maintain_order=True).tail(1), wanted), later)
 
 
-@pytest.mark.parametrize("wanted", [EVERYTHING, BOUNDED])
+@pytest.mark.parametrize("wanted", [EVERYTHING, BOUNDED, ["sma(3)"], ["relative_volume(1)"], [OWN[0]]])
 def test_extend_bar_by_bar_equals_a_full_pass(wanted: list) -> None:
     bars = walks.bars((("A", "last"), ("A", "bid")), walks.SEGMENTS[:5])
     state = begin(bars.clear(), wanted)

@@ -32,6 +32,7 @@ class World:
     instants: tuple[dt.datetime, ...]
     step: dt.timedelta
     base_from: str = "bars"
+    about: tuple[tuple[str, object], ...] = ()  # other fields of its symbols
 
 
 def around(*texts: str) -> tuple[dt.datetime, ...]:
@@ -99,7 +100,15 @@ def rows_of(draw: st.DrawFn, world: World, symbol: str) -> pl.DataFrame:
 
 def register(session: SessionData, world: World, symbol: str) -> None:
     session.register_symbol_data(
-        SymbolSessionData(symbol, world.calendar, world.base, world.derived, is_loaded=True, base_from=world.base_from)
+        SymbolSessionData(
+            symbol,
+            world.calendar,
+            world.base,
+            world.derived,
+            is_loaded=True,
+            base_from=world.base_from,
+            **dict(world.about),
+        )
     )
 
 
