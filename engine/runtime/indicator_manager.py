@@ -118,6 +118,10 @@ class Asked:
     lookbacks: tuple[Lookback, ...]
 
 
+Seen = tuple[int, dt.date | None, Asked | None]  # the revision and the session of the last step, and who asked then
+NOTHING_SEEN: Seen = (0, None, None)
+
+
 class Asking:
     """Who asks for what in a store, found anew only when symbols or series have come or gone."""
 
@@ -180,7 +184,7 @@ class IndicatorManager:
         self._asking = Asking()
         self._formers: dict[IndicatorKey, Former] = {}
         self._mornings: dict[tuple[PanelKey, int], tuple[dt.date, pl.Series]] = {}
-        self._seen: tuple[int, dt.date | None, Asked | None] = (0, None, None)
+        self._seen: Seen = NOTHING_SEEN
 
     def step(self) -> int:
         """Compute what was touched since the last step.
@@ -200,22 +204,24 @@ class IndicatorManager:
             asked = self._asking.of(snapshot)
             if self._seen == (snapshot.revision, snapshot.session_date, asked):
                 return 0
-            written = self._follow(snapshot, asked) if asked.lookbacks or self._formers else 0
+            before = self._seen
+            self._seen = NOTHING_SEEN  # should anything be raised, the store is as it was, and all is done again
+            written = self._follow(snapshot, asked, before) if asked.lookbacks or self._formers else 0
             self._seen = self._session.revision, snapshot.session_date, asked
             return written
 
-    def _follow(self, snapshot: Snapshot, asked: Asked) -> int:
-        touched = self._touched(snapshot)
-        if asked is not self._seen[2]:
+    def _follow(self, snapshot: Snapshot, asked: Asked, before: Seen) -> int:
+        touched = self._touched(snapshot, before[0])
+        if asked is not before[2]:
             self._forget(snapshot, asked)
         written = sum(self._compute(snapshot, group, touched) for group in asked.groups.values())
         for one in asked.lookbacks:
             self._look_back(snapshot, one, touched)
         return written
 
-    def _touched(self, snapshot: Snapshot) -> pl.DataFrame:
-        since = self._seen[0]
-        if since < snapshot.horizon:  # nobody knows what was touched
+    def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
+        # Nobody knows what was touched, or the writes of a former step were undone.
+        if since < max(snapshot.horizon, 1) or snapshot.revision < since:
             self._formers.clear()
             self._mornings.clear()
         if not self._formers and not self._mornings:

@@ -20,7 +20,7 @@ from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import DataProcessor, derive_session
 from engine.runtime.worker import ReplaySession
 from engine.schema import BARS
-from engine.snapshot import SymbolSessionData
+from engine.snapshot import PanelKey, SymbolSessionData
 from engine.store import SessionData
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -336,6 +336,36 @@ def test_step_after_the_log_was_cut_computes_everything(monkeypatch: pytest.Monk
     assert running.session.snapshot().horizon > 0
     running.at(OPEN + dt.timedelta(days=9))
     assert len(running.given["begin"]) == 1
+    running.check()
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_step_after_one_that_was_undone_computes_its_bars_again(within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = (("ema(3)", "1m"), ("ema(3)", "5m"))
+    data = SymbolSessionData("A", derived_intervals=("5m",), indicators=wanted)
+    running = Stepping(session_of(data), monkeypatch)
+    rows = minutes("A", OPEN, 30)
+    running.take(rows[:20])
+    write, failing = SessionData.set_indicators, within
+
+    def fail(session: SessionData, key: PanelKey, *rest: object) -> int:
+        if failing and str(key.interval) == "5m":
+            raise ZeroDivisionError
+        return write(session, key, *rest)
+
+    def undone() -> None:
+        with running.session.together():
+            running.take(rows[20:25])
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(SessionData, "set_indicators", fail)
+    with pytest.raises(ZeroDivisionError):
+        undone()
+    failing = False
+    assert running.session.bars(interval="1m").height == 20
+    running.take(rows[25:])
+    running.check()
+    running.take(rows[20:25], OPEN + 30 * MINUTE)
     running.check()
 
 
