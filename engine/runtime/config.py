@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
 
@@ -30,6 +31,10 @@ def _interval(text: object) -> str:
     if not isinstance(text, str):
         raise ValueError(f"received {text!r}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
     return str(Interval.parse(text))
+
+
+def _indicator(text: str) -> str:
+    return str(Indicator.parse(text))
 
 
 def _seconds(value: object) -> object:
@@ -134,7 +139,7 @@ class HistoryPart(_Part):
 class IndicatorPart(_Part):
     """`[[indicators]]`: a definition such as `sma(20)`, and the intervals and symbols it is computed for."""
 
-    use: str
+    use: Annotated[str, AfterValidator(_indicator)]
     intervals: tuple[IntervalText, ...] = ()
     symbols: tuple[Pattern, ...] = (EVERY,)
 

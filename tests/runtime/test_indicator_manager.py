@@ -319,6 +319,19 @@ def test_step_with_a_definition_that_does_not_fit_is_refused(
         IndicatorManager(session).step()
 
 
+def test_step_with_an_indicator_of_an_interval_that_is_not_there_is_refused() -> None:
+    session = session_of(SymbolSessionData("A", derived_intervals=("5m",), indicators=(("sma(3)", "15m"),)))
+    session.append(minutes("A", OPEN, 3), "bars", "1m")
+    with pytest.raises(ParameterError, match=r"A asks for sma\(3\) at 15m; valid: 1m, 5m"):
+        IndicatorManager(session).step()
+
+
+def test_configuration_with_an_indicator_that_means_nothing_is_refused() -> None:
+    content = {"session": {"calendar": "XNYS"}, "source": {"paths": ["."]}, "indicators": [{"use": "smaa(3)"}]}
+    with pytest.raises(ParameterError, match=r"indicators.0.use: .*did you mean sma\(20\)"):
+        SessionConfig.of(content)
+
+
 def test_step_with_two_meanings_of_a_name_in_two_symbols_is_refused() -> None:
     mine, its = custom("own", pl.col("high")), custom("own", pl.col("low"))
     session = session_of(*(SymbolSessionData(n, indicators=((one, "1m"),)) for n, one in (("A", mine), ("B", its))))
