@@ -34,6 +34,7 @@ OF_SESSION = custom("of_session", pl.col("low").cum_min(), within="session")
 BOUNDED = ("sma(3)", "sma(2, of=volume)", "ema(3)", "rsi(2)", "atr(2)", "session_vwap",
            "relative_volume(1)", "relative_volume(2)", MOVED)  # fmt: skip
 EVERYTHING = (*BOUNDED, HIGHEST, OF_SESSION)
+CASES = [*((name, BOUNDED) for name in WORLDS), ("equities", EVERYTHING)]
 EXACT = ("ema", "rsi", "atr", "session_vwap", "moved", "highest", "of_session")
 OPEN = dt.datetime(2024, 6, 27, 13, 30, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -50,8 +51,7 @@ def asking(world: World, *wanted: Hashable) -> World:
     return replace(world, about=tuple(about.items()))
 
 
-@pytest.mark.parametrize("wanted", [BOUNDED, EVERYTHING], ids=["bounded", "everything"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize(("name", "wanted"), CASES, ids=[f"{name}-{len(wanted)}" for name, wanted in CASES])
 @given(data=st.data())
 @settings(max_examples=8)
 def test_step_after_any_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tuple, data: st.DataObject) -> None:
@@ -60,8 +60,7 @@ def test_step_after_any_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wanted", [BOUNDED, EVERYTHING], ids=["bounded", "everything"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize(("name", "wanted"), CASES, ids=[f"{name}-{len(wanted)}" for name, wanted in CASES])
 @given(data=st.data())
 @settings(max_examples=600)
 def test_step_after_very_many_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tuple, data: st.DataObject) -> None:
@@ -251,6 +250,15 @@ def test_step_reads_what_is_usual_once_a_session(monkeypatch: pytest.MonkeyPatch
     assert len(running.given["usual"]) == 1
     running.check()
     assert running.session.get_symbol_data("A").indicator_values()["relative_volume_2"][-1] == 7 / 99
+
+
+def test_step_on_bars_of_two_sessions_holds_each_against_what_was_usual_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Stepping(session_of(SymbolSessionData("A", indicators=(("relative_volume(1)", "1m"),))), monkeypatch)
+    running.take(minutes("A", OPEN, 30, volume=7.0))
+    running.take(minutes("A", OPEN + dt.timedelta(days=1), 10, volume=50.0))
+    rest = minutes("A", OPEN + dt.timedelta(days=1, minutes=10), 15, volume=90.0)
+    running.take(pl.concat([rest, minutes("A", OPEN + dt.timedelta(days=4), 30, volume=20.0)]))
+    running.check()
 
 
 def test_step_without_anyone_who_asks_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
