@@ -102,7 +102,7 @@ class watching:  # noqa: N801 - used as a function
 
         from engine.cli.layout import drawn_table
 
-        now = time.perf_counter()
+        now = time.monotonic()
         if now - self._shown_at >= SECONDS_BETWEEN_LOOKS:
             self._shown_at = now
             self._live.update(drawn_table(self._console, *make()), refresh=True)

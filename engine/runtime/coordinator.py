@@ -387,6 +387,7 @@ class SessionCoordinator:
     def _registration(self, marking: Marking) -> SymbolSessionData:
         known = self._describe(marking.symbol)
         history = self.config.history_of(marking.symbol)
+        there = set(map(str, (marking.base, *marking.derived)))  # what is not was refused, and noted
         return replace(
             known,
             base_interval=str(marking.base),
@@ -395,7 +396,7 @@ class SessionCoordinator:
             history_sessions=max((one.sessions for one in history), default=0),
             indicators=(*known.indicators, *(
                 (one.use, interval) for one in self.config.indicators_of(marking.symbol)
-                for interval in (one.intervals or (str(marking.base),))
+                for interval in (one.intervals or (str(marking.base),)) if interval in there
             )),
             synthetic_quotes=self.config.streams.synthetic_quotes,
             is_loaded=False,

@@ -2,7 +2,7 @@
 
 Series of one panel whose symbols ask for the same indicators (a group) go through the kernels together.
 
-1. `IndicatorManager.step` asks the store what was touched since it last looked, and who asks for what (`Asking`).
+1. `IndicatorManager.step` asks the store what was touched since it last looked, and who asks for what (`groups.Asking`).
 2. Of each group, series that go on from where they stood are computed from there (`_extended`): from the last bar that is
    over, and the bars before it that windows reach back to (`former.Former`). Bars in progress are computed again each time.
 3. A series that is new, that was touched at or before its last bar, or whose averages have no first value yet, is computed
@@ -14,155 +14,28 @@ Series of one panel whose symbols ask for the same indicators (a group) go throu
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
 
 import polars as pl
 
 from engine.derive.history import trailing
-from engine.derive.indicators import Indicator
-from engine.derive.passes import begin, extend, lookback
+from engine.derive.passes import begin, extend
 from engine.derive.usual import against, usual
-from engine.errors import ParameterError, SchemaError
 from engine.interval import Interval
 from engine.panel import Panel
 from engine.runtime.former import ENDED, Former
+from engine.runtime.groups import PLACED, USUAL_INPUTS, Asked, Asking, Group, Lookback, is_same
 from engine.schema import empty
-from engine.snapshot import LOGGED, PANELS, IndicatorKey, PanelKey, Snapshot, SymbolSessionData, layout
+from engine.snapshot import LOGGED, IndicatorKey, PanelKey, Snapshot
 from engine.store import SessionData
 from engine.views import with_ends
 
-PLACED = ("series", "session", "ordinal", "slot", "ts")
-USUAL_INPUTS = ("high", "low", "volume")
 ALL_SESSIONS = 1_000_000
 FEW = 64  # so many series are cut out one by one, more of them in one pass
 
-K = TypeVar("K")
 
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Series of one panel that the same indicators are computed for.
-
-    Attributes
-    ----------
-    key : PanelKey
-        Their bars.
-    definitions : frozenset
-        As their symbols name them.
-    wanted : tuple of Indicator
-        What these mean, by name.
-    series : Series of Int32
-    """
-
-    key: PanelKey
-    definitions: frozenset[Hashable]
-    wanted: tuple[Indicator, ...]
-    series: pl.Series
-
-    @cached_property
-    def usual(self) -> tuple[Indicator, ...]:
-        """Those that hold a bar against its slot in former sessions."""
-        return tuple(one for one in self.wanted if one.sessions is not None)
-
-    @cached_property
-    def near(self) -> tuple[Indicator, ...]:
-        """The others."""
-        return tuple(one for one in self.wanted if one.sessions is None)
-
-    @cached_property
-    def reach(self) -> int | None:
-        """How many bars up to the last one they look at; None when that is not known."""
-        return lookback(self.near)
-
-    @cached_property
-    def columns(self) -> dict[str, pl.DataType]:
-        """What is read of each bar.
-
-        Raises
-        ------
-        SchemaError
-            The panel does not have it.
-        """
-        has = PANELS[layout(self.key)]
-        inputs = {name for one in self.wanted for name in one.inputs} | {*(USUAL_INPUTS if self.usual else ())}
-        if lacking := sorted(inputs - {*has}):
-            raise SchemaError(
-                f"indicators: {', '.join(map(str, self.wanted))} of {self.key.interval} read {', '.join(lacking)}; "
-                f"stored bars have {', '.join(has)}"
-            )
-        return {name: has[name] for name in (*PLACED, *sorted(inputs - {*PLACED}))}
-
-    @property
-    def values(self) -> list[str]:
-        """What is stored of each bar."""
-        return ["series", "session", "ts", *(name for one in self.wanted for name in one.columns)]
-
-
-class Lookback(NamedTuple):
-    """Series of one panel that have as many sessions for a history."""
-
-    key: PanelKey
-    sessions: int
-    series: pl.Series
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """Who asks for what."""
-
-    groups: Mapping[IndicatorKey, Group]
-    lookbacks: tuple[Lookback, ...]
-
-
-class Asking:
-    """Who asks for what in a store, found anew only when symbols or series have come or gone."""
-
-    def __init__(self) -> None:
-        self._symbols: Mapping[str, SymbolSessionData] | None = None
-        self._numbers: tuple[int, int] = (0, 0)
-        self._found = Asked({}, ())
-
-    def of(self, snapshot: Snapshot) -> Asked:
-        """The same object while nothing has changed."""
-        # Numbers only grow: as many as before, up to the same, are the same.
-        numbers = (snapshot.series.height, snapshot.series["series"].max() or 0)
-        if snapshot.symbols is not self._symbols or numbers != self._numbers:
-            self._symbols, self._numbers = snapshot.symbols, numbers  # type: ignore[assignment]
-            self._found = asked_of(snapshot)
-        return self._found
-
-
-def asked_of(snapshot: Snapshot) -> Asked:
-    """The groups of a store, and the histories of symbols that have one or ask for an indicator.
-
-    Raises
-    ------
-    ParameterError
-        A definition means nothing, or two of one name differ.
-    """
-    asking = [one for one in snapshot.symbols.values() if one.indicators or one.history_sessions]
-    if not asking:
-        return Asked({}, ())
-    meant = _meant(asking)
-    groups: dict[IndicatorKey, list[SymbolSessionData]] = defaultdict(list)
-    lookbacks: dict[tuple[PanelKey, int], list[SymbolSessionData]] = defaultdict(list)
-    known: dict[tuple[object, ...], list[IndicatorKey]] = {}
-    for one in asking:
-        # Symbols are many, ways to ask are few.
-        way = one.base_key, one.derived_intervals, one.indicators
-        panels = known.get(way) or known.setdefault(way, _panels(one))
-        for key, definitions in panels:
-            lookbacks[key, one.history_sessions].append(one)
-            if definitions:
-                groups[key, definitions].append(one)
-    return Asked(
-        {key: Group(*key, _by_name(key[1], meant), series) for key, series in _numbered(groups, snapshot).items()},
-        tuple(Lookback(*key, series) for key, series in _numbered(lookbacks, snapshot).items()),
-    )
+Seen = tuple[int, dt.date | None, Asked | None]  # the revision and the session of the last step, and who asked then
+NOTHING_SEEN: Seen = (0, None, None)
 
 
 class IndicatorManager:
@@ -180,7 +53,7 @@ class IndicatorManager:
         self._asking = Asking()
         self._formers: dict[IndicatorKey, Former] = {}
         self._mornings: dict[tuple[PanelKey, int], tuple[dt.date, pl.Series]] = {}
-        self._seen: tuple[int, dt.date | None, Asked | None] = (0, None, None)
+        self._seen: Seen = NOTHING_SEEN
 
     def step(self) -> int:
         """Compute what was touched since the last step.
@@ -193,29 +66,31 @@ class IndicatorManager:
         Raises
         ------
         ParameterError
-            A definition means nothing, or two of one name differ.
+            A definition means nothing, two of one name differ, or a symbol has no bars of an interval.
         """
         with self._session.together():
             snapshot = self._session.snapshot()
             asked = self._asking.of(snapshot)
             if self._seen == (snapshot.revision, snapshot.session_date, asked):
                 return 0
-            written = self._follow(snapshot, asked) if asked.lookbacks or self._formers else 0
+            before = self._seen
+            self._seen = NOTHING_SEEN  # should anything be raised, the store is as it was, and all is done again
+            written = self._follow(snapshot, asked, before) if asked.lookbacks or self._formers else 0
             self._seen = self._session.revision, snapshot.session_date, asked
             return written
 
-    def _follow(self, snapshot: Snapshot, asked: Asked) -> int:
-        touched = self._touched(snapshot)
-        if asked is not self._seen[2]:
+    def _follow(self, snapshot: Snapshot, asked: Asked, before: Seen) -> int:
+        touched = self._touched(snapshot, before[0])
+        if asked is not before[2]:
             self._forget(snapshot, asked)
         written = sum(self._compute(snapshot, group, touched) for group in asked.groups.values())
         for one in asked.lookbacks:
             self._look_back(snapshot, one, touched)
         return written
 
-    def _touched(self, snapshot: Snapshot) -> pl.DataFrame:
-        since = self._seen[0]
-        if since < snapshot.horizon:  # nobody knows what was touched
+    def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
+        # Nobody knows what was touched, or the writes of a former step were undone.
+        if since < max(snapshot.horizon, 1) or snapshot.revision < since:
             self._formers.clear()
             self._mornings.clear()
         if not self._formers and not self._mornings:
@@ -226,7 +101,7 @@ class IndicatorManager:
         """Give up series that no longer ask for what they did, and values of definitions that mean something else now."""
         for key, former in list(self._formers.items()):
             group = asked.groups.get(key)
-            stays = group is not None and all(map(_is_same, group.wanted, former.wanted))
+            stays = group is not None and all(map(is_same, group.wanted, former.wanted))
             gone = _beyond(former.series, group.series) if group is not None and stays else former.series
             if stays:
                 self._formers[key] = former.without(gone) if len(gone) else former
@@ -315,51 +190,6 @@ class IndicatorManager:
         found = trailing(bars, today, one.sessions or ALL_SESSIONS)
         if found.height:
             self._session.set_trailing(one.key, found.with_columns(pl.lit(today).alias("before")))
-
-
-def _meant(asking: Iterable[SymbolSessionData]) -> dict[Hashable, Indicator]:
-    """What definitions mean."""
-    meant: dict[Hashable, Indicator] = {}
-    names: dict[str, Indicator] = {}
-    for given in (definition for one in asking for definition, _ in one.indicators):
-        if isinstance(given, str) and given in meant:
-            continue
-        one = meant[given] = Indicator.parse(given)  # type: ignore[arg-type]
-        held = names.setdefault(one.name, one)
-        if not _is_same(held, one):
-            raise ParameterError(
-                f"indicators: two definitions are called {one.name}; valid: one of each name in all the symbols of a session"
-            )
-    return meant
-
-
-def _is_same(one: Indicator, other: Indicator) -> bool:
-    if one is other or (one.text and one == other and one.text == other.text):
-        return True
-    mine, its = one.expressions, other.expressions
-    return (
-        (one.name, one.within, one.lookback, len(mine)) == (other.name, other.within, other.lookback, len(its))
-        and all(a.meta.eq(b) for a, b in zip(mine, its, strict=True))
-    )  # fmt: skip
-
-
-def _by_name(definitions: Iterable[Hashable], meant: Mapping[Hashable, Indicator]) -> tuple[Indicator, ...]:
-    return tuple(sorted({meant[one] for one in definitions}, key=lambda one: one.name))
-
-
-def _panels(one: SymbolSessionData) -> list[IndicatorKey]:
-    """Each panel of a symbol, with what it asks for there."""
-    return [(one.key_of(i), one.definitions_of(i)) for i in (one.base_interval, *one.derived_intervals)]
-
-
-def _numbered(members: Mapping[K, list[SymbolSessionData]], snapshot: Snapshot) -> dict[K, pl.Series]:
-    """The series of the price type of each symbol; without those that have none."""
-    names = [(at, one.symbol, one.price_type) for at, group in enumerate(members.values()) for one in group]
-    schema = {"at": pl.Int64, "symbol": pl.String, "price_type": pl.String}
-    series = pl.DataFrame(names, schema=schema, orient="row").join(snapshot.series, on=["symbol", "price_type"])
-    keys = list(members)
-    parts = series.sort("at", "series").partition_by("at", as_dict=True, maintain_order=True)
-    return {keys[at]: part["series"] for (at,), part in parts.items()}
 
 
 def _beyond(series: pl.Series, others: pl.Series) -> pl.Series:

@@ -11,6 +11,7 @@ import polars as pl
 
 from engine.errors import ExportError
 from engine.export.dataset import Dataset, open_dataset
+from engine.export.lake import is_table
 from engine.interval import Interval
 from engine.schema import PROVENANCES, ROWS, Kind
 from engine.snapshot import SymbolSessionData
@@ -21,7 +22,7 @@ RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
 
 def last_export(target: Path) -> Dataset | None:
     """The last revision of a target; None where there is none yet."""
-    if not (target / "exports").exists():
+    if not is_table(target / "exports"):
         return None
     try:
         return open_dataset(target)

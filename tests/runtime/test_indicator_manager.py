@@ -20,7 +20,7 @@ from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import DataProcessor, derive_session
 from engine.runtime.worker import ReplaySession
 from engine.schema import BARS
-from engine.snapshot import SymbolSessionData
+from engine.snapshot import PanelKey, SymbolSessionData
 from engine.store import SessionData
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +34,7 @@ OF_SESSION = custom("of_session", pl.col("low").cum_min(), within="session")
 BOUNDED = ("sma(3)", "sma(2, of=volume)", "ema(3)", "rsi(2)", "atr(2)", "session_vwap",
            "relative_volume(1)", "relative_volume(2)", MOVED)  # fmt: skip
 EVERYTHING = (*BOUNDED, HIGHEST, OF_SESSION)
+CASES = [*((name, BOUNDED) for name in WORLDS), ("equities", EVERYTHING)]
 EXACT = ("ema", "rsi", "atr", "session_vwap", "moved", "highest", "of_session")
 OPEN = dt.datetime(2024, 6, 27, 13, 30, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -50,8 +51,7 @@ def asking(world: World, *wanted: Hashable) -> World:
     return replace(world, about=tuple(about.items()))
 
 
-@pytest.mark.parametrize("wanted", [BOUNDED, EVERYTHING], ids=["bounded", "everything"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize(("name", "wanted"), CASES, ids=[f"{name}-{len(wanted)}" for name, wanted in CASES])
 @given(data=st.data())
 @settings(max_examples=8)
 def test_step_after_any_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tuple, data: st.DataObject) -> None:
@@ -60,8 +60,7 @@ def test_step_after_any_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wanted", [BOUNDED, EVERYTHING], ids=["bounded", "everything"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize(("name", "wanted"), CASES, ids=[f"{name}-{len(wanted)}" for name, wanted in CASES])
 @given(data=st.data())
 @settings(max_examples=600)
 def test_step_after_very_many_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tuple, data: st.DataObject) -> None:
@@ -253,6 +252,15 @@ def test_step_reads_what_is_usual_once_a_session(monkeypatch: pytest.MonkeyPatch
     assert running.session.get_symbol_data("A").indicator_values()["relative_volume_2"][-1] == 7 / 99
 
 
+def test_step_on_bars_of_two_sessions_holds_each_against_what_was_usual_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Stepping(session_of(SymbolSessionData("A", indicators=(("relative_volume(1)", "1m"),))), monkeypatch)
+    running.take(minutes("A", OPEN, 30, volume=7.0))
+    running.take(minutes("A", OPEN + dt.timedelta(days=1), 10, volume=50.0))
+    rest = minutes("A", OPEN + dt.timedelta(days=1, minutes=10), 15, volume=90.0)
+    running.take(pl.concat([rest, minutes("A", OPEN + dt.timedelta(days=4), 30, volume=20.0)]))
+    running.check()
+
+
 def test_step_without_anyone_who_asks_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_of(SymbolSessionData("A", derived_intervals=("5m",)))
     session.set_session(OPEN.date(), active=True)
@@ -319,6 +327,19 @@ def test_step_with_a_definition_that_does_not_fit_is_refused(
         IndicatorManager(session).step()
 
 
+def test_step_with_an_indicator_of_an_interval_that_is_not_there_is_refused() -> None:
+    session = session_of(SymbolSessionData("A", derived_intervals=("5m",), indicators=(("sma(3)", "15m"),)))
+    session.append(minutes("A", OPEN, 3), "bars", "1m")
+    with pytest.raises(ParameterError, match=r"A asks for sma\(3\) at 15m; valid: 1m, 5m"):
+        IndicatorManager(session).step()
+
+
+def test_configuration_with_an_indicator_that_means_nothing_is_refused() -> None:
+    content = {"session": {"calendar": "XNYS"}, "source": {"paths": ["."]}, "indicators": [{"use": "smaa(3)"}]}
+    with pytest.raises(ParameterError, match=r"indicators.0.use: .*did you mean sma\(20\)"):
+        SessionConfig.of(content)
+
+
 def test_step_with_two_meanings_of_a_name_in_two_symbols_is_refused() -> None:
     mine, its = custom("own", pl.col("high")), custom("own", pl.col("low"))
     session = session_of(*(SymbolSessionData(n, indicators=((one, "1m"),)) for n, one in (("A", mine), ("B", its))))
@@ -336,6 +357,36 @@ def test_step_after_the_log_was_cut_computes_everything(monkeypatch: pytest.Monk
     assert running.session.snapshot().horizon > 0
     running.at(OPEN + dt.timedelta(days=9))
     assert len(running.given["begin"]) == 1
+    running.check()
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_step_after_one_that_was_undone_computes_its_bars_again(within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = (("ema(3)", "1m"), ("ema(3)", "5m"))
+    data = SymbolSessionData("A", derived_intervals=("5m",), indicators=wanted)
+    running = Stepping(session_of(data), monkeypatch)
+    rows = minutes("A", OPEN, 30)
+    running.take(rows[:20])
+    write, failing = SessionData.set_indicators, within
+
+    def fail(session: SessionData, key: PanelKey, *rest: object) -> int:
+        if failing and str(key.interval) == "5m":
+            raise ZeroDivisionError
+        return write(session, key, *rest)
+
+    def undone() -> None:
+        with running.session.together():
+            running.take(rows[20:25])
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(SessionData, "set_indicators", fail)
+    with pytest.raises(ZeroDivisionError):
+        undone()
+    failing = False
+    assert running.session.bars(interval="1m").height == 20
+    running.take(rows[25:])
+    running.check()
+    running.take(rows[20:25], OPEN + 30 * MINUTE)
     running.check()
 
 
