@@ -1,14 +1,14 @@
-"""Faults, injected again and again: kills, full disks, damaged files, readers under a writer, sudden disconnects.
+"""Faults, injected again and again: kills, full disks, damaged files, readers under a writer, disconnects, threads on one session.
 
     python -m benchmarks.soak [--kills N] [--sizes N] [--truncations N] [--flips N] [--seconds N]
-                             [--disconnects N] [--json PATH]
+                             [--disconnects N] [--session-seconds N] [--json PATH]
 
 Prints one line per kind of fault: how often it was injected, how often the outcome was wrong, what was seen, and what
 that bounds: 0 in N means a rate below 3 / N with 95 % confidence, for faults drawn as these were. Exits with 1 when anything
 was torn, mixed, lost, left behind or missed. A count of 0 leaves a kind out. What is hurt, and where, is the same in every run;
 at which instruction a kill arrives is not, and the more instants are tried the better.
 
-`soak_kills`, `soak_disk`, `soak_damage`, `soak_readers` and `soak_disconnects` say what each kind does, `soak_story` what is
+`soak_kills`, `soak_disk`, `soak_damage`, `soak_readers`, `soak_disconnects` and `soak_session` say what each kind does, `soak_story` what is
 exported.
 """
 
@@ -33,6 +33,7 @@ KINDS = {
     "damage": ("benchmarks.soak_damage", "damage_files", ("truncations", "flips")),
     "readers": ("benchmarks.soak_readers", "read_under_writer", ("seconds",)),
     "disconnects": ("benchmarks.soak_disconnects", "disconnect_streams", ("disconnects",)),
+    "session": ("benchmarks.soak_session", "soak_session", ("session_seconds",)),
 }
 
 
@@ -81,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_count, default=60, metavar="N", help="of readers under a writer (default 60)"
     )
     parser.add_argument("--disconnects", type=_count, default=1000, metavar="N", help="of a live stream (default 1000)")
+    parser.add_argument(
+        "--session-seconds", type=_count, default=60, metavar="N", help="of threads on one session (default 60)"
+    )
     parser.add_argument("--json", default="", metavar="PATH", help="also write the lines there")
     return parser
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import polars as pl
 import pytest
@@ -13,13 +14,16 @@ from benchmarks.soak_disconnects import differences
 from benchmarks.soak_disk import DATASETS
 from benchmarks.soak_readers import AMOUNTS, READERS, Seen, _disagreement, _held, _mixed, _sums, _Written
 from benchmarks.soak_report import Line, row
-from benchmarks.soak_story import Chronicle
+from benchmarks.soak_session import TWINS, Session, violations
+from benchmarks.soak_story import Chronicle, _bars
 from engine.export.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 
 
-COUNTS = {"kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0}
+COUNTS = {
+    "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "session-seconds": 0,
+}  # fmt: skip
 EXPORTERS = len(DATASETS) + len(FORMATS)
 KINDS = {
     "kills": ({"kills": 2}, [1, 1]),
@@ -27,12 +31,19 @@ KINDS = {
     "damage": ({"truncations": 3, "flips": 2}, [3, 2]),
     "readers": ({"seconds": 1}, [None] * (len(READERS) + 1)),
     "disconnects": ({"disconnects": 2}, [None]),
+    "session": ({"session-seconds": 3}, [None] * 3),
 }
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["kills", "readers", "disconnects", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage"))],
+    [
+        "kills",
+        "readers",
+        "disconnects",
+        "session",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage")),
+    ],
 )
 def test_soak_with_small_counts_finds_nothing_wrong(tmp_path, kind):
     given, times = KINDS[kind]
@@ -90,6 +101,33 @@ def test_compare_one_table_of_another_generation_is_mixed(chronicle, table):
 def test_compare_table_with_a_row_less_or_twice_is_torn(chronicle, hurt):
     held = chronicle.held[3]
     assert chronicle.compare(3, {**held, "bars": hurt(held["bars"])}).kind == "torn"
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(tmp_path)
+
+
+def test_violations_of_a_session_whose_writes_were_followed_are_none(session):
+    chance = Random(3)  # noqa: S311
+    for _ in range(4):
+        session.append(chance, chance.random())
+        session.correct(chance, chance.random())
+        session.come_and_go(chance)
+    assert session.store.bars(interval="30m").height > 0
+    assert violations(session.store.snapshot()) == []
+
+
+def test_violations_of_a_write_that_nothing_followed_names_what_is_old(session):
+    session.store.append(_bars("S00", 1, [3, 4, 90], 5.0), interval="1m")
+    told = violations(session.store.snapshot())
+    assert told == [f"{name} differ from a rebuild" for name in ("bars", "gaps", "quality")]
+
+
+def test_violations_of_one_twin_without_the_other_names_it(session):
+    session.store.append(_bars(TWINS[0], 0, [3], 5.0), interval="1m")
+    session.step()
+    assert violations(session.store.snapshot()) == ["what was written together is there in part"]
 
 
 def test_read_of_tables_that_agree_is_told_from_any_mix(chronicle):

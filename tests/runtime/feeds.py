@@ -89,10 +89,10 @@ def write(files: Iterable[File], folder: Path, at: dt.datetime | None = None, ho
 
 
 def configured(folder: Path, **parts: Any) -> SessionConfig:
-    """A replay of a folder: minutes, 5m, 1h and 1d, two hours a step, unless told otherwise."""
+    """A replay of a folder: minutes, 5m, 1h and 1d, four hours a step, unless told otherwise."""
     content: dict[str, Any] = {
         "session": {"calendar": "XNYS"}, "source": {"paths": [folder]}, "streams": {"bars": "1m"},
-        "derive": ["5m", "1h", "1d"], "replay": {"step_seconds": 7200},
+        "derive": ["5m", "1h", "1d"], "replay": {"step_seconds": 14_400},
     }  # fmt: skip
     for name, part in parts.items():
         content[name] = {**content.get(name, {}), **part} if isinstance(part, Mapping) else part

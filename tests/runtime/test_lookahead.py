@@ -62,7 +62,7 @@ def feed() -> tuple[File, ...]:
         # Corrections of history and of the first session, which arrive in it and in the second one.
         later("2/AAA_1m.csv", pl.concat([again(at[HISTORY][10:14], 50.0), at[HISTORY][14:20]]), at[FIRST][20:22]),
         later("3/AAA_1m.csv", pl.concat([at[HISTORY][10:12], again(at[FIRST][5:9], 60.0)]), bars(minutes(SECOND, [40]))),
-        later("4/AAA_1m.csv", again(at[SECOND][:5], 70.0), bars(minutes(LAST, [60]))),
+        later("4/AAA_1m.csv", pl.concat([again(at[SECOND][:5], 70.0), at[SECOND][5:8]]), bars(minutes(LAST, [60]))),
         # The vendor's own hours and days.
         File("AAA_1h.csv", bars([opens(day) + n * HOUR for day in DAYS for n in range((closes(day) - opens(day)) // HOUR + 1)], 30.0, HOUR)),
         File("AAA_1d.csv", days(40.0)),

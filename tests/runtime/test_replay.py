@@ -194,13 +194,14 @@ def csv(path: Path) -> list[str]:
 LEAN = {
     "equity minutes": ("equity/usa/minute/spy/20131007_trade.zip", "equity/usa/minute/spy/20131008_trade.zip"),
     "equity seconds": ("equity/usa/second/bac",),
-    "equity ticks and quotes": ("equity/usa/tick/spy/20131007_trade.zip", "equity/usa/tick/spy/20131007_quote.zip"),
+    "equity ticks and quotes": ("equity/usa/tick/bac/20131007_trade.zip", "equity/usa/tick/bac/20131007_quote.zip"),
     "equity hours and days": ("equity/usa/hour/bac.zip", "equity/usa/daily/bac.zip"),
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LEAN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one != "equity minutes" else []) for one in LEAN]
+)
 def test_replay_of_vendor_files_equals_a_run_of_them(name: str, vendor: Path) -> None:
     paths = [vendor / "lean" / one for one in LEAN[name]]
     if absent := [one for one in paths if not one.exists()]:
