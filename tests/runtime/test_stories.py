@@ -362,7 +362,7 @@ def test_wait_for_inside_together_is_told_at_its_end_and_not_before(running: Run
     since = running.session.revision
     seen: list[int] = []
     reader = threading.Thread(
-        target=lambda: (running.session.wait_for(since), seen.append(running.session.bars("AAA").height))
+        target=lambda: (running.session.wait_for(since), seen.append(running.session.bars("AAA").height)), daemon=True
     )
     reader.start()
     with running.session.together():
