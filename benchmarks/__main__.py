@@ -15,6 +15,8 @@ growth   place, derive and scan with ever more symbols; milliseconds per million
 import   `import engine` against `import polars`, whole processes.
 store    append, derive and assess through `SessionData`, in fresh processes: rows per second, and the peak memory of
          each step, the input included; no rival.
+market   a session of a whole market by the minute: appended, derived, gaps and quality, around minute 30 and minute 380,
+         beside a list of bar objects per symbol, all computed anew at each bar; and the same minute of a few symbols.
 export   `export_session` to a new folder, against Polars writing the same frames as Parquet with as many flushes.
 delta    one more minute of 1,000 symbols, written into exports of ever more sessions and read from them: seconds, bytes
          of new files, rows read; against the smallest export.
@@ -32,7 +34,8 @@ M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10   
 L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)
 ====  ========================  ==================  ==================  ==============  =================
 
-`minutes` is also what indicators, export, sql and cold take. Size S has 50 symbols in delta.
+`minutes` is also what indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
+and 8,000 symbols.
 
 How it is fair
 --------------
@@ -59,7 +62,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import derive, export, growth, imports, indicators, machine, quality, store
+from benchmarks import derive, export, growth, imports, indicators, machine, market, quality, store
 from benchmarks.panel import Panel, build
 from benchmarks.timing import Measure, table
 
@@ -73,14 +76,16 @@ class Size:
     growth: tuple[int, ...]
     delta: tuple[int, tuple[int, ...]]
     pruning: int
+    market: int
 
 
 SIZES = {
-    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10),
-    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10)), 250),
-    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500),
+    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10, 50),
+    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10)), 250, 8000),
+    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500, 8000),
 }
 GROWTH_SESSIONS = 4
+FIXED_STEPS = 30
 
 
 @dataclass
@@ -109,6 +114,7 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "growth": lambda b: growth.symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),
     "import": lambda b: imports.start(b.rounds),
     "store": lambda b: store.whole_run(*b.size.minutes, min(b.rounds, 3)),
+    "market": lambda b: [*market.whole_market(b.size.market), *market.fixed_cost(FIXED_STEPS)],
     "export": lambda b: export.written(b.exported, min(b.rounds, 3)),
     "delta": lambda b: export.delta(*b.size.delta, b.scratch, b.rounds),
     "pruning": lambda b: export.pruning(b.size.pruning, b.scratch, b.rounds),
