@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from engine.calendars import SessionCalendar
@@ -338,6 +339,10 @@ class Snapshot:
         held = self.panels[key]
         return held.frame if series is None else held.of_series(series)
 
+    def none_of(self, key: PanelKey) -> pl.DataFrame:
+        """No row, with the columns of a panel."""
+        return self.panels[key].parts[0].clear() if key in self.panels else pl.DataFrame(schema=PANELS[layout(key)])
+
     def bars_of(
         self, key: PanelKey, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None
     ) -> pl.DataFrame:
@@ -426,8 +431,9 @@ class Snapshot:
             )
         # Each entry is in the order of revisions, and so are they.
         rows = [
-            part.filter(pl.col("revision") > since) for part in self.log if part.height and part["revision"][-1] > since
-        ]
+            part.slice(int(np.searchsorted(part["revision"].to_numpy(), since, side="right")))
+            for part in self.log if part.height and part["revision"][-1] > since
+        ]  # fmt: skip
         return coalesced(pl.concat([empty(LOGGED), *rows])).filter(
             pl.col("series").is_in(self.series["series"].implode())
         )
