@@ -57,6 +57,7 @@ class Seen(TypedDict):
     rows: int
     data_mb: float
     beyond_mb: float
+    growth_of_work: float
     log_rows: int
 
 
@@ -68,6 +69,7 @@ class Market:
     derived: tuple[str, ...] = DERIVED
     session: SessionData = field(default_factory=SessionData)
     minute: int = 0
+    processor_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.processor, self.quality = DataProcessor(self.session), DataQualityManager(self.session)
@@ -80,12 +82,13 @@ class Market:
         """One more minute; seconds it took."""
         self.minute += 1
         rows = bars(self.symbols, self.minute)
-        begin = time.perf_counter()
+        begin, worked = time.perf_counter(), time.process_time()
         with self.session.together():
             self.session.append(rows, "bars", "1m")
             self.session.set_as_of(OPEN + self.minute * MINUTE)
             self.processor.step()
             self.quality.step()
+        self.processor_seconds.append(time.process_time() - worked)
         return time.perf_counter() - begin
 
     def to(self, minute: int) -> list[float]:
@@ -135,6 +138,9 @@ def run(symbols: int) -> Seen:
         "former_symbols": few, "former_early": former(few, EARLY), "former_late": former(few, LATE),
         "rows": sum(held.height for held in snapshot.panels.values()), "data_mb": data,
         "beyond_mb": beyond - data - data_mb(early.session), "log_rows": sum(part.height for part in snapshot.log),
+        "growth_of_work": median(
+            late.processor_seconds[b - 1] / early.processor_seconds[a - 1] for a, b in zip(EARLY, LATE, strict=True)
+        ),
     }  # fmt: skip
 
 
@@ -170,7 +176,7 @@ def whole_market(symbols: int) -> list[Measure]:
         Measure(group, "minute 30", "engine", symbols, tuple(seen["early"]), 1.0),
         Measure(group, "minute 30", "former design", symbols, tuple(of_former[0]), _against(of_former[0], seen["early"]), note=scaled),
         Measure(group, "minute 380", "engine", symbols, tuple(seen["late"]), growth, "<= 1.3",
-                f"against minute 30; {median(seen['late']) / 60:.1%} of a minute"),
+                f"against minute 30; {median(seen['late']) / 60:.1%} of a minute; processor time {seen['growth_of_work']:.2f}x"),
         Measure(group, "minute 380", "former design", symbols, tuple(of_former[1]), _against(of_former[1], seen["late"]), note=scaled),
         Measure(group, "slowest minute", "engine", symbols, (max(seen["every"]),), note="the parts of a panel are merged"),
         Measure(group, "all 390 minutes", "engine", seen["rows"], (total,), MINUTES * 60 / total, ">= 60", f"times real time; {beyond}"),

@@ -163,7 +163,11 @@ class Panel:
         wanted = [numbers(rows, name) for name in self.key]
         places, found = [np.zeros(0, np.int64)], [rows.clear()]
         left = np.arange(rows.height)
+        first, last = rows["ts"].min(), rows["ts"].max()
         for part in reversed(self.parts):
+            # What comes lies behind all that is there, as a rule, and then nothing has to be looked up.
+            if part.is_empty() or rows.is_empty() or part["ts"].max() < first or part["ts"].min() > last:  # type: ignore[operator]
+                continue
             low, held = looked_up([numbers(part, name) for name in self.key], [values[left] for values in wanted])
             if held.any():
                 places.append(left[held])
