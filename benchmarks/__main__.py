@@ -15,6 +15,8 @@ growth   place, derive and scan with ever more symbols; milliseconds per million
 import   `import engine` against `import polars`, whole processes.
 store    append, derive and assess through `SessionData`, in fresh processes: rows per second, and the peak memory of
          each step, the input included; no rival.
+market   a session of a whole market by the minute: appended, derived, gaps and quality, around minute 30 and minute 380,
+         beside a list of bar objects per symbol, all computed anew at each bar; and the same minute of a few symbols.
 export   `export_session` to a new folder, against Polars writing the same frames as Parquet with as many flushes.
 delta    one more minute of 1,000 symbols, written into exports of ever more sessions, the last of which was merged at its
          end, and read from them: seconds, bytes of new files, rows read; against the smallest export.
@@ -33,7 +35,8 @@ M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10, 1
 L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)   5M, 50M
 ====  ========================  ==================  ==================  ==============  =================  ==========
 
-`minutes` is also what indicators, export, sql and cold take. Size S has 50 symbols in delta.
+`minutes` is also what indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
+and 8,000 symbols.
 
 How it is fair
 --------------
@@ -60,7 +63,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import derive, export, growth, imports, indicators, machine, memory, quality, store
+from benchmarks import derive, export, growth, imports, indicators, machine, market, memory, quality, store
 from benchmarks.panel import Panel, build
 from benchmarks.timing import Measure, table
 
@@ -75,14 +78,16 @@ class Size:
     delta: tuple[int, tuple[int, ...]]
     pruning: int
     memory: tuple[int, ...]
+    market: int
 
 
 SIZES = {
-    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10, (100_000, 500_000)),
-    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10, 100)), 250, (5_000_000, 50_000_000)),
-    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500, (5_000_000, 50_000_000)),
+    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10, (100_000, 500_000), 50),
+    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10, 100)), 250, (5_000_000, 50_000_000), 8000),
+    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500, (5_000_000, 50_000_000), 8000),
 }
 GROWTH_SESSIONS = 4
+FIXED_STEPS = 30
 
 
 @dataclass
@@ -111,6 +116,7 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "growth": lambda b: growth.symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),
     "import": lambda b: imports.start(b.rounds),
     "store": lambda b: store.whole_run(*b.size.minutes, min(b.rounds, 3)),
+    "market": lambda b: [*market.whole_market(b.size.market), *market.fixed_cost(FIXED_STEPS)],
     "export": lambda b: export.written(b.exported, min(b.rounds, 3)),
     "delta": lambda b: export.delta(*b.size.delta, b.scratch, b.rounds),
     "memory": lambda b: memory.exports(b.size.memory),

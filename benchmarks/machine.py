@@ -40,6 +40,11 @@ def peak_mb() -> float:
     return int(_field("/proc/self/status", "VmHWM").removesuffix("kB") or 0) / 1024
 
 
+def resident_mb() -> float:
+    """Memory this process holds now; 0 where the system does not tell."""
+    return int(_field("/proc/self/status", "VmRSS").removesuffix("kB") or 0) / 1024
+
+
 def _field(file: str, name: str) -> str:
     path = Path(file)
     lines = path.read_text().splitlines() if path.exists() else []

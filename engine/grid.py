@@ -31,6 +31,7 @@ Ints = NDArray[np.int64]
 
 PLACE = {"session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
 DAY_US = 86_400_000_000
+DUES_KEPT = 4  # instants
 END_INCLUSIVE_SLACK_US = 1_000_000  # vendors write the last second, millisecond or microsecond of a bar
 
 
@@ -83,6 +84,7 @@ class SessionGrid:
     segments: pl.DataFrame
     table: pl.DataFrame
     _others: dict[Interval, SessionGrid] = field(default_factory=dict, repr=False, compare=False)
+    _dues: dict[dt.datetime | None, pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
@@ -195,8 +197,8 @@ class SessionGrid:
     def slots_at(self, ordinal: pl.Series, ts: pl.Series) -> pl.Series:
         """Slot of each segment that holds an instant, Int32: 0 before its open, beyond its last one after its close."""
         row = self._rows(ordinal)
-        past = ts.cast(TS).to_physical() - pl.Series(self._origins[row])
-        return (past // self._step).clip(0, 2**31 - 1).cast(pl.Int32)
+        past = _micros(ts) - self._origins[row]
+        return pl.Series(ts.name, np.clip(past // self._step, 0, 2**31 - 1).astype(np.int32))
 
     def periods_of(self, sessions: pl.Series) -> pl.Series:
         """The day, week or month that each trade date belongs to: its last scheduled session, Date."""
@@ -250,18 +252,26 @@ class SessionGrid:
         -------
         DataFrame of `ordinal, session, first_session, segment, slots` (Int32), sorted by `ordinal`
         """
+        # Asked for several times a step: of the step's own instant, and of the one before.
+        found = self._dues.get(as_of)
+        if found is None:
+            if len(self._dues) >= DUES_KEPT:
+                self._dues.clear()
+            found = self._dues[as_of] = self._due(as_of)
+        return found
+
+    def _due(self, as_of: dt.datetime | None) -> pl.DataFrame:
         slots = self._slots
         if as_of is not None:
             now = int(_micros(pl.Series([as_of]).cast(TS))[0])
             full = now >= self._closes
             over = (now - self._opens + self._leads) // self._step
             slots = np.where(full, slots, np.clip(over, 0, np.maximum(slots - 1, 0)))
-        return (
-            self.table.select("ordinal", "session", "first_session", "segment", "chosen")
-            .with_columns(pl.Series("slots", slots.astype(np.int32)))
-            .filter("chosen")
-            .drop("chosen")
-        )
+        return self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
+
+    @cached_property
+    def _chosen_table(self) -> pl.DataFrame:
+        return self.table.filter("chosen").select("ordinal", "session", "first_session", "segment")
 
     @cached_property
     def _opens(self) -> Ints:
@@ -362,12 +372,12 @@ class SessionGrid:
         return _instants(np.where(fits, self._opens[period], at), ts.name)
 
     def _intraday_windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
-        ratio = coarser._step // self._step
-        slot = pl.col("slot")
+        slot = places["slot"].to_numpy()
         if self._leads.any() or coarser._leads.any():
             ahead = (coarser._leads - self._leads) // self._step
-            slot = slot + pl.Series(ahead[self._rows(places["ordinal"])].astype(np.int32))
-        return places.select("ordinal", (slot // ratio).cast(pl.Int32).alias("slot"))
+            slot = slot + ahead[self._rows(places["ordinal"])].astype(np.int32)
+        window = (slot // np.int32(coarser._step // self._step)).astype(np.int32, copy=False)
+        return pl.DataFrame([places["ordinal"], pl.Series("slot", window)])
 
     def _held(self, finer: SessionGrid) -> Ints:
         """Slots of `finer` in each period of this grid."""
@@ -459,11 +469,12 @@ def _period_numbers(days: Ints, interval: Interval) -> Ints:
 
 
 def _micros(ts: pl.Series) -> Ints:
-    return ts.cast(TS).to_physical().to_numpy()
+    # A cast to integers is a tenth of what `to_physical` costs, which shows in small frames.
+    return ts.cast(TS).cast(pl.Int64).to_numpy()
 
 
 def _instants(micros: Ints, name: str) -> pl.Series:
-    return pl.Series(name, micros.astype(np.int64)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return pl.Series(name, micros.astype(np.int64, copy=False)).cast(TS)
 
 
 def _masked(values: NDArray[np.integer], keep: NDArray[np.bool_]) -> pl.Series:

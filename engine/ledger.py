@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+
+from engine.panel import looked_up, numbers
 
 MOVING_SESSIONS = 2  # a session, and the one before it whose late rows still come
 
@@ -81,11 +84,14 @@ class Ledger:
             That of the edit.
         """
         values = come.columns
-        new = come.join(gone, on=values, how="anti", nulls_equal=True)
-        lost = gone.join(come, on=values, how="anti", nulls_equal=True)
-        touched = pl.concat([new, lost.select(values)])
-        if touched.is_empty():
-            return Edited(self, touched)
+        if come.is_empty() and gone.is_empty():
+            return Edited(self, come)
+        # Each row is there once on either side: one that stands alone is other than before.
+        alone = pl.concat([gone[values], come]).is_unique()
+        if not alone.any():
+            return Edited(self, come.clear())
+        new, lost = come.filter(alone[gone.height :]), gone.filter(alone[: gone.height])
+        touched = pl.concat([new, lost[values]])
         fresh = new.with_columns(pl.lit(revision, pl.Int64).alias("revision"))
         if self._is_moving(touched["session"].min()):
             return Edited(self._parted(self.settled, _swapped(self.moving, lost, fresh, self.order)), touched)
@@ -105,5 +111,15 @@ class Ledger:
 
 
 def _swapped(held: pl.DataFrame, gone: pl.DataFrame, come: pl.DataFrame, order: tuple[str, ...]) -> pl.DataFrame:
-    kept = held.join(gone.select(order), on=order, how="anti", maintain_order="left") if gone.height else held
-    return pl.concat([kept, come.select(held.columns)]).sort(order)
+    # Both are sorted, so their rows are put together by place: sorting them again would cost all that is held.
+    come = come[held.columns].sort(order)
+    if gone.height == held.height:
+        return come
+    columns = [numbers(held, name) for name in order]
+    stays = np.ones(held.height, bool)
+    at, there = looked_up(columns, [numbers(gone, name) for name in order])
+    stays[at[there]] = False
+    before, _ = looked_up(columns, [numbers(come, name) for name in order])
+    ahead = np.concatenate([[0], np.cumsum(stays)])[before]
+    places = np.insert(np.flatnonzero(stays), ahead, held.height + np.arange(come.height))
+    return pl.concat([held, come])[places]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from operator import or_
 from typing import Any
 
@@ -224,39 +224,51 @@ class Panel:
         """
         rows = rows if _is_sorted(rows, self.key) else rows.sort(self.key, maintain_order=True)
         rows, within, conflicts = _settle(rows, self.key, self.values)
-        written, against, replaced = self._compare(rows.drop("batch"))
+        written, against, replaced = self._compare(rows[[name for name in rows.columns if name != "batch"]])
         counts = _sum_counts([within, against])
         if written.is_empty():
             return Upsert(self, written, counts, conflicts, replaced)
-        parts = (*tuple(part for part in self.parts if part.height), written.select(self.parts[0].columns))
+        parts = (*tuple(part for part in self.parts if part.height), written[self.parts[0].columns])
         grown = Panel(parts, self.key, self.values, self.overlapping or replaced.height > 0, self.told)
         return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
     def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         """Rows that are new or differ, counts of those that repeat or replace, and the rows that are replaced."""
-        known = self._known(rows)
+        at, known = self._known(rows)
         if known.is_empty():
             return rows, _no_counts(), known
+        there = rows[at]
         old = {name: f"{name}:old" for name in self.values}
-        former = known.select(*self.key, pl.col(self.values).name.suffix(":old"), pl.lit(value=True).alias("held"))
-        beside = rows.join(former, on=self.key, how="left", maintain_order="left")
-        differs = _differs(old)
-        held = pl.col("held").fill_null(value=False)
-        judged = beside.with_columns((held & ~differs).alias("repeats"), (held & differs).alias("replaces"))
-        counts = _count(judged.filter("held"), pl.col("repeats"), pl.col("replaces"))
-        written = judged.filter(~pl.col("repeats"))
-        keys = written.filter("replaces").select(self.key)
-        return written.select(rows.columns), counts, known.join(keys, on=self.key, how="semi")
+        beside = there.hstack([known.get_column(name).alias(was) for name, was in old.items()])
+        differs = beside.select(_differs(old).alias("differs")).to_series()
+        counts = _count(there, ~differs, differs)
+        if differs.all():
+            return rows, counts, known
+        keep = np.ones(rows.height, bool)
+        keep[at] = differs.to_numpy()
+        return rows.filter(pl.Series(keep)), counts, known.filter(differs)
 
-    def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows of this panel whose keys are among `rows`, the latest of each key."""
-        if rows.is_empty():
-            return rows
-        low, high = rows["ts"].min(), rows["ts"].max()
-        found = [near for part in self.told if (near := part.among(rows, low, high)).height]
-        if not found:
-            return rows.clear()
-        return pl.concat(found).unique(self.key, keep="last", maintain_order=True) if len(found) > 1 else found[0]
+    def _known(self, rows: pl.DataFrame) -> tuple[Ints, pl.DataFrame]:
+        """Which of `rows` have keys that this panel holds, and its row for each, the latest one, in the same order."""
+        wanted = [numbers(rows, name) for name in self.key]
+        places, found = [np.zeros(0, np.int64)], [rows.clear()]
+        left = np.arange(rows.height)
+        first, last = rows["ts"].min(), rows["ts"].max()
+        for part in reversed(self.told):
+            begins, ends = part.span
+            # What comes lies behind all that is there, as a rule, and then nothing has to be looked up.
+            if begins is None or first is None or ends < first or begins > last:
+                continue
+            low, held = looked_up([numbers(part.rows, name) for name in self.key], [values[left] for values in wanted])
+            if held.any():
+                places.append(left[held])
+                found.append(part.rows[low[held]])
+                left = left[~held]
+        if len(found) <= 2:  # noqa: PLR2004 - the empty one and at most one part's
+            return places[-1], found[-1]
+        at, rows_of_parts = np.concatenate(places), pl.concat(found[1:])
+        order = np.argsort(at)
+        return at[order], rows_of_parts[order]
 
     def _joined(self, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
         found = [piece for piece in pieces if piece.height]
@@ -325,11 +337,11 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 def _gathered(part: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """Rows of a part in these spans: two binary searches a span, all spans at once."""
-    series, ts = part["series"].to_numpy(), part["ts"].to_physical().to_numpy()
+    series, ts = part["series"].to_numpy(), numbers(part, "ts")
     wanted = spans["series"].to_numpy()
     begin, end = np.searchsorted(series, wanted, side="left"), np.searchsorted(series, wanted, side="right")
-    low = _bisected(ts, begin, end, spans["first"].to_physical().to_numpy())
-    high = _bisected(ts, low, end, spans["last"].to_physical().to_numpy() + 1)
+    low = _bisected(ts, begin, end, numbers(spans, "first"))
+    high = _bisected(ts, low, end, numbers(spans, "last") + 1)
     count = high - low
     total = int(count.sum())
     if total == 0:
@@ -354,24 +366,41 @@ def _bisected(values: Ints, low: Ints, high: Ints, wanted: Ints) -> Ints:
     return low
 
 
+def looked_up(columns: Sequence[Ints], wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
+    """Where each wanted key lies in sorted columns, and whether it is there."""
+    low = np.searchsorted(columns[0], wanted[0], side="left")
+    high = np.searchsorted(columns[0], wanted[0], side="right")
+    for values, sought in zip(columns[1:], wanted[1:], strict=True):
+        low = _bisected(values, low, high, sought)
+        high = _bisected(values, low, high, sought + 1)
+    return low, high > low
+
+
+def numbers(rows: pl.DataFrame, name: str) -> Ints:
+    """A column of a key as numbers: dates and instants as what they are counted in."""
+    values = rows.get_column(name)
+    return (values.cast(pl.Int64) if values.dtype.is_temporal() else values).to_numpy()
+
+
 def _is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
-    ahead = pl.lit(value=True)
+    ahead = np.zeros(max(rows.height - 1, 0), bool)
     for name in reversed(key):
-        now, before = pl.col(name), pl.col(name).shift(1)
-        ahead = pl.when(now == before).then(ahead).otherwise(now > before)
-    return bool(rows.select(ahead.slice(1).all()).item())
+        values = numbers(rows, name)
+        now, before = values[1:], values[:-1]
+        ahead = (now > before) | ((now == before) & ahead)
+    return bool(ahead.all())
 
 
 def _settle(
     rows: pl.DataFrame, key: tuple[str, ...], values: tuple[str, ...]
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Sorted rows with one left per key; counts of repeats and replacements between batches; losers within one."""
-    same_key = reduce(lambda a, b: a & b, (pl.col(name) == pl.col(name).shift(-1) for name in key)).fill_null(
-        value=False
-    )
-    flagged = rows.select(same_key.alias("again"))["again"]
-    if not flagged.any():
+    again = np.ones(max(rows.height - 1, 0), bool)
+    for name in key:
+        again &= (column := numbers(rows, name))[1:] == column[:-1]
+    if not again.any():
         return rows, _no_counts(), rows.clear()
+    flagged = pl.Series("again", np.append(again, [False]))
     involved = flagged | flagged.shift(1, fill_value=False)
     group = rows.with_row_index("at").filter(involved)
     last = [pl.col(name).last().over(*key, "batch").alias(f"{name}:old") for name in values]
@@ -398,11 +427,12 @@ def _differs(old: dict[str, str]) -> pl.Expr:
     return pl.any_horizontal([pl.col(name).ne_missing(pl.col(was)) for name, was in old.items()])
 
 
-def _count(rows: pl.DataFrame, repeats: pl.Expr, replaces: pl.Expr) -> pl.DataFrame:
+def _count(rows: pl.DataFrame, repeats: pl.Expr | pl.Series, replaces: pl.Expr | pl.Series) -> pl.DataFrame:
     marked = rows.select("series", "session", repeats.alias("duplicates"), replaces.alias("corrections"))
     return marked.group_by("series", "session").agg(pl.col("duplicates", "corrections").sum().cast(pl.Int64))
 
 
+@cache
 def _no_counts() -> pl.DataFrame:
     return pl.DataFrame(
         schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
@@ -410,5 +440,8 @@ def _no_counts() -> pl.DataFrame:
 
 
 def _sum_counts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    summed = pl.concat([_no_counts(), *frames]).group_by("series", "session").sum()
+    counted = [frame for frame in frames if frame.height]
+    if not counted:
+        return _no_counts()
+    summed = counted[0] if len(counted) == 1 else pl.concat(counted).group_by("series", "session").sum()
     return summed.filter((pl.col("duplicates") > 0) | (pl.col("corrections") > 0)).sort("series", "session")

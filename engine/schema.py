@@ -104,6 +104,8 @@ def ordered(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
     missing = [name for name in schema if name not in frame.columns]
     if missing:
         raise SchemaError(f"{what}: lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
+    if all(frame.schema[name] == dtype for name, dtype in schema.items()):
+        return frame[list(schema)]
     try:
         return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
     except pl.exceptions.PolarsError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from engine.calendars import SessionCalendar
@@ -375,6 +376,10 @@ class Snapshot:
         held = self.panels[key]
         return held.frame if series is None else held.of_series(series)
 
+    def none_of(self, key: PanelKey) -> pl.DataFrame:
+        """No row, with the columns of a panel."""
+        return self.panels[key].parts[0].clear() if key in self.panels else pl.DataFrame(schema=PANELS[layout(key)])
+
     def trailing_of(self, key: PanelKey, one: SymbolSessionData) -> dict[str, object] | None:
         """What is stored of the sessions of a symbol before the current one; None when that is nothing."""
         if key not in self.trailing:
@@ -471,10 +476,9 @@ class Snapshot:
             )
         # Each entry is in the order of revisions, and so are they.
         rows = [
-            part.slice(part["revision"].search_sorted(since, "right"))
-            for part in self.log
-            if part.height and part["revision"][-1] > since
-        ]
+            part.slice(int(np.searchsorted(part["revision"].to_numpy(), since, side="right")))
+            for part in self.log if part.height and part["revision"][-1] > since
+        ]  # fmt: skip
         return coalesced(pl.concat([empty(LOGGED), *rows])).filter(
             pl.col("series").is_in(self.series["series"].implode())
         )

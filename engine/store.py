@@ -67,7 +67,9 @@ MONTH = dt.timedelta(
 )  # the least an axis reaches beyond the data, so that weeks and months at its edges are whole
 PADDING = 2 * MONTH  # what it reaches when it is built, so that it is not built anew every day
 LOG_ROWS = 2_000_000  # changes older than this many (series, session) rows are forgotten
-RECENT_LOG_ROWS = 1 << 16  # at least so many entries tell exactly what was touched when
+RECENT_LOG_ROWS = (
+    1 << 18
+)  # at least so many entries tell exactly what was touched when: a few minutes of a whole market
 LEDGERS = {"gaps": "gap_rows", "quality": "quality_rows"}
 LEDGER_ORDER = {"gaps": ("series", "ordinal", "slot"), "quality": ("series", "session")}
 
@@ -114,6 +116,7 @@ class SessionData:
         self._covered: dict[GridSpec, tuple[dt.date, dt.date]] = {}
         self._base_keys: set[PanelKey] = set()
         self._next_series = 1
+        self._axes_found: tuple[Mapping[str, SymbolSessionData], list[GridSpec], dict[str, int]] = ({}, [], {})
 
     @property
     def _state(self) -> Snapshot:
@@ -353,7 +356,10 @@ class SessionData:
             if strange:
                 shown = ", ".join(sorted(map(str, strange))[:5])
                 raise UnknownSymbolError(f"symbol: {shown} not registered; call register_symbol_data first")
-            new = pairs.join(self._state.series, on=["symbol", "price_type"], how="anti", maintain_order="left")
+            known = pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
+            if not known["series"].null_count():
+                return known
+            new = known.filter(pl.col("series").is_null())
             numbers = pl.int_range(self._next_series, self._next_series + new.height, dtype=pl.Int32, eager=True)
             self._next_series += new.height
             self._swap(
@@ -496,13 +502,15 @@ class SessionData:
         """Rows with numbers for names, parted by the axis they live on."""
         names = ["symbol", "price_type"]
         lookup = self.series_for(rows.select(names).unique(maintain_order=True))
-        axes = [spec or self._state.symbols[symbol].spec for symbol in lookup["symbol"]]
-        distinct = list(dict.fromkeys(axes))
-        lookup = lookup.with_columns(pl.Series("axis", [distinct.index(one) for one in axes], pl.Int32))
-        numbered = rows.join(lookup, on=names, how="left", maintain_order="left").drop(names)
-        if len(distinct) == 1:
-            return [(distinct[0], numbered.drop("axis"))]
-        return [(one, numbered.filter(pl.col("axis") == at).drop("axis")) for at, one in enumerate(distinct)]
+        distinct, axis_of = self._axes_of_symbols()
+        if spec is not None or len(distinct) == 1:
+            return [(spec or distinct[0], rows.join(lookup, on=names, how="left", maintain_order="left").drop(names))]
+        axes = [axis_of[symbol] for symbol in lookup["symbol"]]
+        numbered = rows.join(
+            lookup.with_columns(pl.Series("axis", axes, pl.Int32)), on=names, how="left", maintain_order="left"
+        ).drop(names)
+        parts = numbered.partition_by("axis", as_dict=True, include_key=False, maintain_order=True)
+        return [(distinct[at], part) for (at,), part in parts.items()]
 
     def _place_and_insert(self, rows: pl.DataFrame, key: PanelKey, stamp: Stamp, dates: DateRange) -> Upsert:
         grid = self._state.grid(key.spec, key.interval or AXIS)
@@ -562,7 +570,7 @@ class SessionData:
             none = pl.lit(None, TS)
             entries.append(self._entry(key, "counts", done.counts.with_columns(first_ts=none, last_ts=none)))
         if touched.height and self._is_raw(key):
-            changed["reach"] = {**state.reach, key: self._reached(key, done.written)}
+            changed |= self._reached(key, done.written)
         if entries:
             changed |= {"revision": state.revision + 1, **self._log_with(pl.concat(entries))}
         self._swap(**changed)
@@ -583,24 +591,39 @@ class SessionData:
         counted = pl.concat([counts, come, gone], how="diagonal")
         return counted.group_by("series", "session", maintain_order=True).sum() if counted.height else counts
 
-    def _reached(self, key: PanelKey, written: pl.DataFrame) -> pl.DataFrame:
-        """First and last session of each series, with those of rows that were written."""
+    def _reached(self, key: PanelKey, written: pl.DataFrame) -> dict[str, object]:
+        """First and last session of each series, with those of rows that were written; nothing where none of them moves."""
         chosen = self._state.grid(key.spec, key.interval or AXIS).due()["ordinal"].implode()
-        new = written.lazy().group_by("series").agg(spans(pl.col("ordinal").is_in(chosen))).collect()
+        rows = written[["series", "session", "ordinal"]].unique()
+        new = rows.group_by("series").agg(spans(pl.col("ordinal").is_in(chosen)))
         held = self._state.reach.get(key)
-        return new if held is None else widened([held, new])
+        wider = new if held is None else widened([held, new])
+        # As the same object it tells whoever keeps what was made of it that it still is right.
+        if held is not None and wider.equals(held):
+            return {}
+        return {"reach": {**self._state.reach, key: wider}}
+
+    def _axes_of_symbols(self) -> tuple[list[GridSpec], dict[str, int]]:
+        """The axes in use, and which of them each symbol is on; found anew when symbols come or go."""
+        symbols = self._state.symbols
+        if self._axes_found[0] is not symbols:
+            numbers: dict[GridSpec, int] = {}
+            of = {name: numbers.setdefault(one.spec, len(numbers)) for name, one in symbols.items()}
+            self._axes_found = (symbols, list(numbers), of)
+        return self._axes_found[1], self._axes_found[2]
 
     def _entry(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> pl.DataFrame:
         """What the log notes of rows that hold `series, session, first_ts, last_ts`."""
         entry = touched.group_by("series", "session", maintain_order=True).agg(
             pl.col("first_ts").cast(TS).min(), pl.col("last_ts").cast(TS).max()
         )  # fmt: skip
-        entry = entry.with_columns(
-            pl.lit(kind).alias("kind"),
-            pl.lit(None if key.interval is None else str(key.interval), pl.String).alias("interval"),
-            pl.lit(self.revision + 1, pl.Int64).alias("revision"),
-        )
-        return ordered(entry, LOGGED, "log")
+        interval = None if key.interval is None else str(key.interval)
+        about = {
+            "kind": pl.lit(kind),
+            "interval": pl.lit(interval, pl.String),
+            "revision": pl.lit(self.revision + 1, pl.Int64),
+        }
+        return entry.select(about.get(name, pl.col(name)).alias(name) for name in LOGGED)
 
     def _log_with(self, entry: pl.DataFrame) -> dict[str, object]:
         """The log with one more entry: recent ones exact, older ones as one row per series, kind, interval and session."""

@@ -23,6 +23,7 @@ from engine.interval import Interval, plan
 from engine.schema import PROVENANCE, PROVENANCES, TS, ordered
 
 PRESENCE = Interval(1, "m")
+FEW_ROWS = 1 << 16
 REDUCERS: Mapping[str, np.ufunc] = {
     "high": np.maximum, "low": np.minimum, "provenance": np.maximum,
     **dict.fromkeys(("volume", "notional", "trades", "uncovered", "n_base"), np.add),
@@ -136,7 +137,7 @@ def check_sorted(rows: pl.DataFrame) -> None:
 def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts_rows: bool) -> pl.DataFrame:
     """One level of the ladder: carried rows of `finer` folded into windows of `coarser`."""
     windows = finer.windows(rows, coarser)
-    keyed = rows.with_columns(windows)
+    keyed = rows.drop("ordinal", "slot").hstack(windows)
     if windows["ordinal"].null_count():
         keyed = keyed.filter(pl.col("ordinal").is_not_null())
     folded = fold_runs(keyed)
@@ -156,8 +157,8 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
         return keyed
     rows = _rows_per_window(keyed)
     starts = np.concatenate([[0], np.cumsum(rows)[:-1]])
-    first = keyed.select("series", "ordinal", "slot", "open")[starts]
-    last = keyed.select(name for name in ("close", "size") if name in keyed.columns)[starts + rows - 1]
+    first = keyed[["series", "ordinal", "slot", "open"]][starts]
+    last = keyed[[name for name in ("close", "size") if name in keyed.columns]][starts + rows - 1]
     # Expressions of one select run side by side, and `reduceat` lets go of the interpreter's lock.
     reduced = keyed.select(
         pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=keyed.schema[name])
@@ -168,6 +169,11 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows_per_window(keyed: pl.DataFrame) -> NDArray[np.int64]:
+    if keyed.height <= FEW_ROWS:  # the same runs, at a tenth of what a query costs
+        columns = [keyed[name].to_numpy() for name in ("series", "ordinal", "slot")]
+        begins = np.logical_or.reduce([np.diff(one) != 0 for one in columns])
+        edges = np.concatenate([[0], np.flatnonzero(begins) + 1, [keyed.height]])
+        return np.diff(edges)
     run = pl.struct("series", "ordinal", "slot").rle_id().cast(pl.Int64).alias("run")
     windows = keyed.select(run).lazy().group_by_dynamic("run", every="1i").agg(pl.len().alias("rows"))
     return windows.collect(engine="in-memory")["rows"].to_numpy().astype(np.int64)
@@ -189,25 +195,29 @@ def carried_rows(rows: pl.DataFrame) -> pl.DataFrame:
     carried = rows.select(*BASE, *(name for name in known if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
     if "vwap" in known and "volume" in known:
         notional = (rows["vwap"] * rows["volume"]).fill_null(0.0).alias("notional")
-        uncovered = (rows["vwap"].is_null() & (rows["volume"] != 0)).fill_null(value=False)
-        carried = carried.with_columns(notional)
-        if uncovered.any():
-            carried = carried.with_columns(uncovered.cast(pl.Int32).alias("uncovered"))
+        carried = carried.hstack([notional, *_uncovered(rows, "vwap")])
     if "provenance" in rows.columns and (rows["provenance"] != PROVENANCES[0]).any():
         real = (rows["provenance"] != "synthetic").cast(pl.Int32)
         carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
     return carried
 
 
+def _uncovered(rows: pl.DataFrame, name: str) -> list[pl.Series]:
+    # No column where it would say nothing, so that less is folded.
+    if not rows[name].null_count():
+        return []
+    uncovered = (rows[name].is_null() & (rows["volume"] != 0)).fill_null(value=False)
+    return [uncovered.cast(pl.Int32).alias("uncovered")] if uncovered.any() else []
+
+
 def recarried(bars: pl.DataFrame) -> pl.DataFrame:
     """What `finished` made `DERIVED` of: derived bars as rows that a coarser interval is folded from."""
     known = [name for name in ("volume", "size", "trades", "notional") if bars[name].null_count() < bars.height]
-    carried = bars.select(*BASE, *known, "n_base")
+    carried = bars[[*BASE, *known, "n_base"]]
     if "notional" in known:
-        uncovered = (bars["notional"].is_null() & (bars["volume"] != 0)).fill_null(value=False)
-        carried = carried.with_columns(pl.col("notional").fill_null(0.0))
-        if uncovered.any():
-            carried = carried.with_columns(uncovered.cast(pl.Int32).alias("uncovered"))
+        carried = carried.hstack(_uncovered(bars, "notional"))
+        if bars["notional"].null_count():
+            carried = carried.with_columns(pl.col("notional").fill_null(0.0))
     if (bars["provenance"] != PROVENANCES[0]).any():
         carried = carried.with_columns(bars["provenance"].to_physical().alias("provenance"))
     return carried

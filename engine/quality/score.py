@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
 
 QUALITY = {
     "series": pl.Int32(),
@@ -46,20 +50,24 @@ def score(
         `QUALITY`, sorted by (series, session). `quality` is 100 * present / expected, null where nothing was
         expected.
     """
-    due = wanted.group_by(KEY).agg(pl.col("slots").cast(pl.Int64).sum().alias("expected"))
-    lost = gaps.group_by(KEY).agg(pl.col("bar_count").cast(pl.Int64).sum().alias("missing"))
-    frame = due.join(counts, on=KEY, how="full", coalesce=True).join(lost, on=KEY, how="left")
-    if coverage is not None:
-        frame = frame.join(coverage, on=KEY, how="left")
-    absent = [pl.lit(0, pl.Int64).alias(name) for name in COUNTED if name not in frame.columns]
-    known = ["expected", "missing", *(name for name in COUNTED if name in frame.columns)]
-    frame = frame.with_columns(*absent, pl.col(known).fill_null(0)).with_columns(
-        (pl.col("expected") - pl.col("missing")).alias("present")
-    )
-    if coverage is None:
-        frame = frame.with_columns(pl.lit(None, pl.Float64).alias("slot_coverage"))
-    rate = pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")
-    return frame.with_columns(rate).select(pl.col(n).cast(t) for n, t in QUALITY.items()).sort(KEY)
+    keys = np.unique(np.concatenate([_keys(wanted), _keys(counts)]))
+    expected = _summed(keys, wanted, "slots")
+    sums = {"expected": expected, "missing": _summed(keys, gaps, "bar_count")}
+    sums["present"] = expected - sums["missing"]
+    sums |= {
+        name: _summed(keys, counts, name) if name in counts.columns else np.zeros_like(expected) for name in COUNTED
+    }
+    rate = 100.0 * sums["present"] / np.where(expected > 0, expected, 1)
+    covered = np.full(len(keys), np.nan)
+    if coverage is not None and coverage.height and len(keys):
+        at, known = _placed(keys, coverage)
+        covered[at[known]] = coverage["slot_coverage"].to_numpy()[known]
+    return pl.DataFrame([
+        *_unkeyed(keys),
+        *(pl.Series(name, sums[name]) for name in ("expected", "present", "missing", *COUNTED)),
+        pl.Series("quality", np.where(expected > 0, rate, np.nan), nan_to_null=True),
+        pl.Series("slot_coverage", covered, nan_to_null=True),
+    ])  # fmt: skip
 
 
 def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
@@ -74,10 +82,9 @@ def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `series, session, slot_coverage` (Float64, 0-1)
     """
-    due = wanted.group_by(KEY).agg(pl.col("slots").cast(pl.Int64).sum().alias("due"))
-    lost = gaps.group_by(KEY).agg(pl.col("bar_count").cast(pl.Int64).sum().alias("lost"))
-    covered = (pl.col("due") - pl.col("lost").fill_null(0)) / pl.col("due")
-    return due.join(lost, on=KEY, how="left").select(*KEY, covered.alias("slot_coverage"))
+    keys = np.unique(_keys(wanted))
+    due, lost = _summed(keys, wanted, "slots"), _summed(keys, gaps, "bar_count")
+    return _covered(keys, (due - lost) / due)
 
 
 def period_coverage(wanted: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
@@ -98,3 +105,35 @@ def period_coverage(wanted: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) 
     """
     beside = wanted.with_columns(slots.alias("due")).join(bars, on=["series", "ordinal"], how="left")
     return beside.select(*KEY, (pl.col("n_base").fill_null(0) / pl.col("due")).alias("slot_coverage"))
+
+
+def _covered(keys: Ints, share: NDArray[np.float64]) -> pl.DataFrame:
+    return pl.DataFrame([*_unkeyed(keys), pl.Series("slot_coverage", share)])
+
+
+def _keys(rows: pl.DataFrame) -> Ints:
+    """One number for `series` and `session`, in the order of the pairs."""
+    days = rows["session"].cast(pl.Int32).cast(pl.Int64).to_numpy()
+    keys: Ints = (rows["series"].cast(pl.Int64).to_numpy() << 32) + days
+    return keys
+
+
+def _unkeyed(keys: Ints) -> list[pl.Series]:
+    days = (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # as a signed number: before 1970 it is negative
+    series = ((keys - days) >> 32).astype(np.int32)
+    return [pl.Series("series", series), pl.Series("session", days).cast(pl.Date)]
+
+
+def _placed(keys: Ints, rows: pl.DataFrame) -> tuple[Ints, NDArray[np.bool_]]:
+    theirs = _keys(rows)
+    at = np.minimum(np.searchsorted(keys, theirs), len(keys) - 1)
+    return at, keys[at] == theirs
+
+
+def _summed(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
+    """Sum of a column for each of these keys; rows with another key count for nothing."""
+    sums = np.zeros(len(keys), np.int64)
+    if len(keys) and rows.height:
+        at, known = _placed(keys, rows)
+        np.add.at(sums, at[known], rows[name].fill_null(0).to_numpy()[known])
+    return sums

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.grid import SessionGrid
 from engine.interval import Interval
@@ -27,6 +28,9 @@ from engine.snapshot import PanelKey, Snapshot
 SERIES_SESSION = ["series", "session"]
 SEGMENT = ["series", "ordinal"]
 RETRIES = ["state", "retry_count", "last_retry", "next_retry"]
+_NO_LOW = pl.lit(None, pl.Int32).alias("low")
+
+Ints = NDArray[np.int64]
 
 
 class Affected(NamedTuple):
@@ -110,12 +114,15 @@ class Level:
         sessions = self.sessions_of(affected.sessions)
         wanted = self._wanted(snapshot, sessions, alive)
         here = held.of_sessions(sessions)
-        scan = _joined(self._lows(wanted, affected, before), here)
+        scan = self._lows(wanted, affected, before)
+        if scan.is_empty() and np.isin(_keys(here, "ordinal"), _keys(wanted, "ordinal")).all():
+            return Judged(wanted, here.drop("revision")), here.clear(), here.clear().drop("revision")
+        scan = _joined(scan, here)
         places = self._present(snapshot, self._rows_from(snapshot, scan))
         gone, kept = _replaced(here, scan, wanted)
-        come = _inherited(find_gaps(scan, runs(places), self.grid), gone)
-        gaps = pl.concat([kept.drop("revision"), come])
-        if wanted.height == wanted.select(SERIES_SESSION).unique().height:
+        come = inherited(find_gaps(scan, runs(places), self.grid), gone)
+        gaps = pl.concat([kept[come.columns], come])
+        if _is_alone(_keys(wanted, "session")):
             return Judged(wanted, gaps), gone, come
         # In a session of several segments, what comes in one changes what is said of the others.
         gaps = positioned(gaps, wanted).select(list(GAPS))
@@ -135,10 +142,17 @@ class Level:
         return period_coverage(wanted, slots, bars.select("series", "ordinal", "n_base"))
 
     def _wanted(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
-        due = self.grid.due(snapshot.as_of).filter(pl.col("slots") > 0)
-        beside = due.join(sessions, on="session").join(alive, on="series")
-        lived = (pl.col("session") >= pl.col("first")) & (pl.col("first_session") <= pl.col("last"))
-        return beside.filter(lived).select("series", "ordinal", "session", "segment", "slots").sort(SEGMENT)
+        due = self.grid.due(snapshot.as_of)
+        day, first_day = _days(due, "session"), _days(due, "first_session")
+        asked = _days(sessions, "session")
+        low, high = np.searchsorted(day, asked, side="left"), np.searchsorted(day, asked, side="right")
+        at = _spread(low, high - low)
+        owner = np.repeat(sessions["series"].to_numpy(), high - low)
+        life, known = _found(alive["series"].to_numpy(), owner)
+        lived = (day[at] >= _days(alive, "first")[life]) & (first_day[at] <= _days(alive, "last")[life])
+        held = known & lived & (due["slots"].to_numpy()[at] > 0)
+        picked = due[at[held]][["ordinal", "session", "segment", "slots"]]
+        return picked.insert_column(0, pl.Series("series", owner[held]))
 
     def sessions_of(self, sessions: pl.DataFrame) -> pl.DataFrame:
         """`series, session` at this interval: of a week or month, its last scheduled session."""
@@ -148,20 +162,25 @@ class Level:
 
     def _lows(self, wanted: pl.DataFrame, affected: Affected, before: dt.datetime | None) -> pl.DataFrame:
         """The first slot of each segment that may be other than before, in `low`; segments without one are left out."""
-        first = self._at_level(affected.touched).group_by(SERIES_SESSION).agg(pl.col("first_ts").min())
-        fresh = self.sessions_of(affected.fresh).with_columns(pl.lit(value=True).alias("fresh"))
-        due = self.grid.due(before).select("ordinal", pl.col("slots").alias("was_due"))
-        beside = (
-            wanted.join(first, on=SERIES_SESSION, how="left", maintain_order="left")
-            .join(fresh, on=SERIES_SESSION, how="left", maintain_order="left")
-            .join(due, on="ordinal", how="left", maintain_order="left")
-        )
-        touched = self.grid.slots_at(beside["ordinal"], beside["first_ts"])
-        low = pl.min_horizontal(
-            touched, pl.col("was_due").fill_null(0), pl.when("fresh").then(pl.lit(0, pl.Int32)), pl.col("slots")
-        )
-        lows = beside.with_columns(low.cast(pl.Int32).alias("low")).filter(pl.col("low") < pl.col("slots"))
-        return lows.select(*wanted.columns, "low")
+        slots = wanted["slots"].to_numpy()
+        low = np.minimum(slots, self._slots_due(wanted, before))
+        touched = self._at_level(affected.touched)
+        if touched.height:
+            keys, first = _keys(touched, "session"), touched["first_ts"].cast(TS)
+            earliest = np.lexsort((first.cast(pl.Int64).to_numpy(), keys))
+            earliest = earliest[np.flatnonzero(np.diff(keys[earliest], prepend=keys[earliest[0]] - 1))]
+            at, is_touched = _found(keys[earliest], _keys(wanted, "session"))
+            reached = self.grid.slots_at(wanted["ordinal"], first[earliest[at]]).to_numpy()
+            low = np.where(is_touched, np.minimum(low, reached), low)
+        fresh = self.sessions_of(affected.fresh)
+        low = np.where(np.isin(_keys(wanted, "session"), _keys(fresh, "session")), 0, low)
+        lows = wanted.with_columns(pl.Series("low", low.astype(np.int32))) if (low < slots).any() else None
+        return wanted.clear().with_columns(_NO_LOW) if lows is None else lows.filter(pl.Series(low < slots))
+
+    def _slots_due(self, wanted: pl.DataFrame, as_of: dt.datetime | None) -> Ints:
+        due = self.grid.due(as_of)
+        at, known = _found(due["ordinal"].to_numpy(), wanted["ordinal"].to_numpy())
+        return np.where(known, due["slots"].to_numpy()[at], 0) if due.height else np.zeros(wanted.height, np.int64)
 
     def _at_level(self, touched: pl.DataFrame) -> pl.DataFrame:
         if self.interval.is_intraday or touched.is_empty():
@@ -172,16 +191,16 @@ class Level:
         """Rows in the slots `low` to `slots` of these segments."""
         key = self.base or self.key
         if scan.is_empty() or key not in snapshot.panels:
-            return snapshot.rows_of(key).clear()
+            return snapshot.none_of(key)
         first = self.grid.starts(scan["ordinal"], scan["low"])
         last = self.grid.ends(scan["ordinal"], scan["slots"] - 1) - dt.timedelta(microseconds=1)
-        spans = scan.select("series", first.cast(TS).alias("first"), last.cast(TS).alias("last"))
+        spans = pl.DataFrame([scan["series"], first.alias("first"), last.alias("last")])
         return snapshot.panels[key].between(spans)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
         """`series, ordinal, slot` of the slots that hold one of these rows."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
-        placed = rows.select(*SEGMENT, "slot").filter(real & rows["slot"].is_not_null())
+        placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():
             return placed
         finer = snapshot.grid(self.base.spec, self.base.interval or self.interval)
@@ -192,24 +211,57 @@ class Level:
 
 def _joined(scan: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     """The scan from the start of the stored gap that reaches up to it, where there is one."""
-    near = scan.join(held.select(*SEGMENT, "slot", "bar_count"), on=SEGMENT, how="inner")
-    reaches = (pl.col("slot") <= pl.col("low")) & (pl.col("slot") + pl.col("bar_count") >= pl.col("low"))
-    starts = near.filter(reaches).group_by(SEGMENT).agg(pl.col("slot").min().alias("from"))
-    beside = scan.join(starts, on=SEGMENT, how="left", maintain_order="left")
-    return beside.with_columns(pl.min_horizontal("low", "from").alias("low")).drop("from")
+    if held.is_empty() or scan.is_empty():
+        return scan
+    at, known = _found(_keys(scan, "ordinal"), _keys(held, "ordinal"))
+    low, begin = scan["low"].to_numpy().copy(), held["slot"].to_numpy()
+    reaches = known & (begin <= low[at]) & (begin + held["bar_count"].to_numpy() >= low[at])
+    np.minimum.at(low, at[reaches], begin[reaches])
+    return scan.with_columns(pl.Series("low", low))
 
 
 def _replaced(held: pl.DataFrame, scan: pl.DataFrame, wanted: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Stored gaps that the scan looks at again or that nothing is expected of any more, and the others."""
-    beside = held.join(scan.select(*SEGMENT, "low"), on=SEGMENT, how="left", maintain_order="left")
-    beside = beside.join(
-        wanted.select(*SEGMENT, pl.lit(value=True).alias("wanted")), on=SEGMENT, how="left", maintain_order="left"
-    )
-    again = (pl.col("slot") >= pl.col("low")).fill_null(value=False) | pl.col("wanted").is_null()
-    return beside.filter(again).select(held.columns), beside.filter(~again).select(held.columns)
+    if held.is_empty():
+        return held, held
+    keys = _keys(held, "ordinal")
+    again = ~np.isin(keys, _keys(wanted, "ordinal"))
+    if scan.height:
+        at, known = _found(_keys(scan, "ordinal"), keys)
+        again |= known & (held["slot"].to_numpy() >= scan["low"].to_numpy()[at])
+    return held.filter(pl.Series(again)), held.filter(pl.Series(~again))
 
 
-def _inherited(found: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+def _keys(rows: pl.DataFrame, beside: str) -> Ints:
+    """One number for `series` and an ordinal or a session, in the order of the pairs."""
+    numbers = rows[beside].cast(pl.Int32).cast(pl.Int64).to_numpy()
+    keys: Ints = (rows["series"].cast(pl.Int64).to_numpy() << 32) + numbers
+    return keys
+
+
+def _days(rows: pl.DataFrame, name: str) -> Ints:
+    return rows[name].cast(pl.Int32).cast(pl.Int64).to_numpy()
+
+
+def _found(known: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """Where each wanted number stands among sorted, distinct ones, and whether it does (else any place)."""
+    if not len(known):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return at, known[at] == wanted
+
+
+def _spread(low: Ints, count: Ints) -> Ints:
+    """All numbers of the stretches that begin at `low`, one after the other."""
+    at: Ints = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
+    return at
+
+
+def _is_alone(sorted_keys: Ints) -> bool:
+    return not (sorted_keys[1:] == sorted_keys[:-1]).any()
+
+
+def inherited(found: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
     """Gaps with what was tried before to fill the stored gap that they begin in."""
     tried = gone.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
     if tried.is_empty() or found.is_empty():

@@ -9,23 +9,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 
 from engine.derive.bars import PRESENCE, judged_at
+from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.ledger import Ledger
 from engine.quality.gaps import GAPS
 from engine.quality.score import QUALITY, score
-from engine.runtime.levels import SERIES_SESSION, Affected, Judged, Level
+from engine.runtime.levels import SERIES_SESSION, Affected, Judged, Level, inherited
 from engine.runtime.processor import RAW_KINDS, Cohort, Cohorts, asking
 from engine.snapshot import PanelKey, Snapshot
 from engine.store import LEDGER_ORDER, DateRange, SessionData
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
-NO_COUNTS = {"series": pl.Int32(), "session": pl.Date()}
+NO_COUNTS = pl.DataFrame(schema={"series": pl.Int32(), "session": pl.Date()})
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class _Before:
     revision: int
     as_of: dt.datetime | None
     alive: Mapping[tuple[object, ...], pl.DataFrame]
+
+
+class _Lives(NamedTuple):
+    """Lifetimes of a cohort, and what they were made of."""
+
+    made_of: tuple[object, ...]
+    state: tuple[object, ...]
+    alive: pl.DataFrame
 
 
 class DataQualityManager:
@@ -66,6 +77,7 @@ class DataQualityManager:
         self._every = every
         self._cohorts = Cohorts()
         self._before = _Before(0, None, {})
+        self._lifetimes: dict[tuple[object, ...], _Lives] = {}
         self._unasked: dict[PanelKey, Ledger] = {}
         self._undone = session.undone
 
@@ -82,10 +94,20 @@ class DataQualityManager:
             alive: dict[tuple[object, ...], pl.DataFrame] = {}
             for cohort in self._cohorts.of(snapshot):
                 if cohort.key.spec in snapshot.axes:
-                    alive[cohort.kind] = lifetimes(snapshot, cohort, self._dates)
+                    alive[cohort.kind] = self._lifetimes_of(snapshot, cohort)
                     self._judge(snapshot, cohort, alive[cohort.kind], whole, touched)
             self._before = _Before(self._session.revision, snapshot.as_of, alive)
             return True
+
+    def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
+        # They change with a session's first row and not with every one: what they are made of is the same object till then.
+        made_of = (snapshot.symbols, snapshot.series, snapshot.reach, snapshot.left_out)
+        state = (snapshot.session_active, snapshot.session_date)
+        was = self._lifetimes.get(cohort.kind)
+        if was and was.state == state and all(map(operator.is_, was.made_of, made_of)):
+            return was.alive
+        self._lifetimes[cohort.kind] = _Lives(made_of, state, lifetimes(snapshot, cohort, self._dates))
+        return self._lifetimes[cohort.kind].alive
 
     def _is_early(self, as_of: dt.datetime | None) -> bool:
         was = self._before.as_of
@@ -120,9 +142,10 @@ class DataQualityManager:
         base, judged = self._level(snapshot, cohort, cohort.base), {}
         for interval in _in_order(cohort, self._presence):
             level = self._level(snapshot, cohort, interval)
-            judged[interval] = one = level.whole(snapshot, alive)
-            held = self._held(snapshot, level)
-            self._keep(level, one.gaps, held.frame.filter(pl.col("series").is_in(ours)))
+            found = level.whole(snapshot, alive)
+            held = self._held(snapshot, level).frame.filter(pl.col("series").is_in(ours))
+            judged[interval] = one = found._replace(gaps=inherited(found.gaps, held))
+            self._keep(level, one.gaps, held)
             if level.base is None:
                 quality = self._scored(snapshot, cohort, level, judged, counts if level.key == base.key else None)
                 stored = _stored_quality(snapshot, level)
@@ -154,7 +177,7 @@ class DataQualityManager:
         judge = judged_at(cohort.base, level.interval, self._presence)
         judge_grid = snapshot.grid(cohort.key.spec, judge)
         coverage = level.coverage(snapshot, one.wanted, judged.get(judge, one), judge_grid)
-        return score(one.wanted, one.gaps, pl.DataFrame(schema=NO_COUNTS), coverage)
+        return score(one.wanted, one.gaps, NO_COUNTS, coverage)
 
     def _level(self, snapshot: Snapshot, cohort: Cohort, interval: Interval) -> Level:
         grid = snapshot.grid(cohort.key.spec, interval)
@@ -173,7 +196,7 @@ class DataQualityManager:
         self._unasked[level.key] = held.edited(replaced, gaps, 0).ledger
 
     def _counts(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-        return snapshot.counts.get(cohort.key, pl.DataFrame(schema=NO_COUNTS))
+        return snapshot.counts.get(cohort.key, NO_COUNTS)
 
 
 def assess_session(session: SessionData, dates: DateRange = (None, None), *, presence: Interval = PRESENCE) -> None:
@@ -242,26 +265,34 @@ def _in_order(cohort: Cohort, presence: Interval) -> list[Interval]:
 def _affected(
     snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, before: pl.DataFrame, was: dt.datetime | None, touched: pl.DataFrame
 ) -> Affected:  # fmt: skip
-    ours = touched.filter((pl.col("kind") == "bars") & pl.col("series").is_in(alive["series"].implode()))
-    ours = ours.filter(pl.col("interval").is_in([str(i) for i in (cohort.base, *cohort.intervals)]))
-    rows = ours.select("series", "session", "first_ts", "interval")
+    ours = touched.filter(pl.col("series").is_in(alive["series"].implode()))
+    asked = pl.col("interval").is_in([str(i) for i in (cohort.base, *cohort.intervals)])
+    rows = ours.filter((pl.col("kind") == "bars") & asked)[["series", "session", "first_ts", "interval"]]
     grid = snapshot.grid(cohort.key.spec, cohort.base)
     now, then = grid.due(snapshot.as_of), grid.due(was)
     moved = now.filter(now["slots"] != then["slots"])["session"].unique()
     running = alive.join(moved.to_frame(), how="cross").filter(pl.col("session").is_between("first", "last"))
+    fresh, past = _begun_and_ended(grid, alive, before)
+    counted = pl.col("kind").is_in(["bars", "counts"]) & (pl.col("interval") == str(cohort.base))
+    outlived = _outlived(snapshot, cohort, alive, was)
+    every = pl.concat([ours.filter(counted)[SERIES_SESSION], running[SERIES_SESSION], fresh, past, *outlived])
+    return Affected(every.unique().sort(SERIES_SESSION), rows, fresh)
+
+
+def _begun_and_ended(grid: SessionGrid, alive: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`series, session` of sessions that a lifetime holds now and did not before, and the other way round."""
+    if alive is before:
+        return NO_COUNTS, NO_COUNTS
     changed = alive.join(before, on="series", suffix=":was").filter(
         (pl.col("first") != pl.col("first:was")) | (pl.col("last") != pl.col("last:was"))
     )
+    if changed.is_empty():
+        return NO_COUNTS, NO_COUNTS
     sessions = grid.table.select("session").unique().join(changed, how="cross")
     lives = pl.col("session").is_between("first", "last")
     lived = pl.col("session").is_between("first:was", "last:was")
-    fresh = sessions.filter(lives & ~lived).select(SERIES_SESSION)
-    past = sessions.filter(lived & ~lives).select(SERIES_SESSION)
-    counted = pl.col("kind").is_in(["bars", "counts"]) & (pl.col("interval") == str(cohort.base))
-    of_base = touched.filter(counted & pl.col("series").is_in(alive["series"].implode()))
-    outlived = _outlived(snapshot, cohort, alive, was)
-    every = pl.concat([of_base.select(SERIES_SESSION), running.select(SERIES_SESSION), fresh, past, *outlived])
-    return Affected(every.unique().sort(SERIES_SESSION), rows, fresh)
+    fresh, past = (sessions.filter(test)[SERIES_SESSION] for test in (lives & ~lived, lived & ~lives))
+    return fresh, past
 
 
 def _outlived(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -324,3 +325,16 @@ def test_live_killed_goes_on_after_a_restart_as_if_nothing_had_been(tmp_path: Pa
     rows = exported(tmp_path)
     assert_frame_equal(rows.select("ts").unique().sort("ts"), rows.select("ts").sort("ts"))
     assert rows["ts"].to_list() == [start + minute * MINUTE for minute in range(40)]
+
+
+def test_step_after_an_interval_is_added_keeps_what_was_tried_for_gaps() -> None:
+    morning = started()
+    morning.stream.push(bars("A", [0, 4]))
+    morning.at(5).at(6)
+    tried = morning.gaps()
+    view = morning.session.get_symbol_data("A")
+    morning.session.register_symbol_data(replace(view, derived_intervals=("5m", "15m")))
+    morning.stream.push(bars("A", [5]))
+    morning.at(6)
+    assert tried == [(1, 3, "retrying", 1), (5, 1, "open", 0)]
+    assert morning.gaps() == [(1, 3, "retrying", 1)]
