@@ -154,7 +154,7 @@ def without_revision(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]
 def renumbered(store: SessionData, store_id: str) -> SessionData:
     """The same store under another name."""
     copy = SessionData(calendars=BASE)
-    copy._state = replace(store.snapshot(), store_id=store_id)
+    copy._shown = replace(store.snapshot(), store_id=store_id)
     return copy
 
 
