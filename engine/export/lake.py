@@ -74,7 +74,7 @@ def create(table: Path, schema: Schema) -> None:
 
 
 def column_names(table: Path) -> list[str]:
-    """Name the columns that the log declares at its beginning; ours never declares others."""
+    """Name the columns that the log declares at its beginning; later ones may have been added (`add_columns`)."""
     return [field.name for field in DeltaTable(_uri(table), version=0).schema().fields]
 
 
