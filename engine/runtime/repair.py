@@ -25,6 +25,7 @@ from engine.grid import Align, GridSpec
 from engine.interval import Interval
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
+from engine.runtime.resume import raw_rows
 from engine.schema import ROWS, Kind, empty
 from engine.snapshot import Incomplete, SymbolSessionData
 from engine.store import SessionData
@@ -187,7 +188,7 @@ def _computed(
     for kind in RAW:
         rows = held[kind]
         if rows.height:
-            session.append(_raw(kind, rows), kind)
+            session.append(raw_rows(kind, rows), kind)
     derive_session(session)
     assess_session(session)
     tables = session.snapshot().tables()
@@ -255,13 +256,6 @@ def _beside(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> Gri
     if interval.is_intraday or base.align == "date":
         return base
     return replace(base, align="date", zone=zones.get(base.calendar, "UTC") if base.align == "session" else base.zone)
-
-
-def _raw(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
-    if "ts_ns" in rows.columns:
-        instants = pl.from_epoch(pl.col("ts_ns"), time_unit="ns").dt.replace_time_zone("UTC")
-        rows = rows.with_columns(instants.alias("ts"))
-    return rows.select(list(ROWS[kind]))
 
 
 def _contradicted(held: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:

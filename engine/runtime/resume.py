@@ -62,11 +62,12 @@ def exported_rows(
     for kind in RAW:
         rows = dataset.scan(kind).filter(recent & pl.col("symbol").is_in(list(symbols))).collect()
         if rows.height:
-            found.append(("source", Delivery(kind, (_raw(kind, rows),))))
+            found.append(("source", Delivery(kind, (raw_rows(kind, rows),))))
     return found
 
 
-def _raw(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
+def raw_rows(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
+    """Exported quotes, ticks or open interest as `SessionData.append` takes them, with the nanoseconds of their stamps."""
     if "ts_ns" in rows.columns:
         rows = rows.with_columns(pl.from_epoch("ts_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("ts"))
     return rows.select(list(ROWS[kind]))
