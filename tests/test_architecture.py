@@ -28,7 +28,8 @@ RANKS = [
     {"snapshot"},
     {"sources", "store", "derive", "quality"},
     {"export"},
-    {"query", "audit", "report"},
+    {"query", "audit"},
+    {"report"},
     {"runtime"},
     {"cli"},
 ]
