@@ -223,7 +223,7 @@ def pruning(symbols: int, folder: Path, rounds: int) -> list[Measure]:
     files = open_dataset(target).files("bars")
     table, footers = (sum(sizes) for sizes in zip(*map(_file_and_footer, files), strict=True))
     wanted = [f"S{at:05}" for at in np.linspace(1, symbols, rounds + 2, dtype=int)[1:-1]]
-    expected = len(stamps(hours, YEAR_INTERVAL))
+    expected = len(stamps(days, YEAR_INTERVAL))
     runs: dict[str, Callable[[str], int]] = {
         "engine.connect": partial(_through_connect, target, expected),
         "engine.sql": partial(_through_sql, target, expected),

@@ -157,26 +157,33 @@ def _shares(
         counts.join(snapshot.series, on="series").group_by(month.alias("month"), "symbol", "session")
         .agg(pl.col("rows").sum(), "series").sort("month", "symbol", "session")
     )  # fmt: skip
-    shares = days.with_columns(_cuts()).group_by("month", "turn", "cut", maintain_order=True).agg(
-        pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
-    )  # fmt: skip
+    shares = (
+        _cut(days)
+        .group_by("month", "turn", "cut", maintain_order=True)
+        .agg(pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
+    )
     alone = shares.select((pl.len().over("month") == 1).alias("alone"))["alone"]
     for row, is_alone in zip(shares.iter_rows(named=True), alone, strict=True):
         in_all = is_alone and not by_month
         yield None if in_all else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
 
 
-def _cuts() -> list[pl.Expr]:
-    """Of days by month and symbol, two numbers that change where a batch ends."""
+def _cut(days: pl.DataFrame) -> pl.DataFrame:
+    """Days by month and symbol, with two numbers, `turn` and `cut`, that change where a batch ends."""
     of_symbol = ["month", "symbol"]
-    ahead = (pl.col("rows").cum_sum() - pl.col("rows")).over("month")
+    # In a column of its own: a window inside a window would count within the inner one's groups.
+    counted = days.with_columns((pl.col("rows").cum_sum() - pl.col("rows")).over("month").alias("ahead"))
     # A symbol that fills a batch alone is cut at its sessions; others are taken together, each of them whole.
-    is_large = pl.col("rows").sum().over(of_symbol) > ROWS_PER_BATCH
-    begins = pl.int_range(pl.len()).over(of_symbol) == 0
-    turn = (begins & (is_large | is_large.shift(fill_value=False))).cum_sum()
-    own = (pl.col("rows").cum_sum() - pl.col("rows")).over(of_symbol) // ROWS_PER_BATCH
-    cut = pl.when(is_large).then(own).otherwise(ahead.first().over(of_symbol) // ROWS_PER_BATCH)
-    return [turn.alias("turn"), cut.alias("cut")]
+    sized = counted.with_columns(
+        (pl.col("rows").sum().over(of_symbol) > ROWS_PER_BATCH).alias("is_large"),
+        (pl.int_range(pl.len()).over(of_symbol) == 0).alias("begins"),
+        pl.col("ahead").first().over(of_symbol).alias("before"),
+    )
+    is_large = pl.col("is_large")
+    turn = (pl.col("begins") & (is_large | is_large.shift(fill_value=False))).cum_sum()
+    own = pl.col("ahead") - pl.col("before")
+    cut = pl.when(is_large).then(own).otherwise("before") // ROWS_PER_BATCH
+    return sized.with_columns(turn.alias("turn"), cut.alias("cut"))
 
 
 def _counted(part: pl.DataFrame) -> pl.DataFrame:

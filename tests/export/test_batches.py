@@ -57,3 +57,14 @@ def test_batches_of_a_symbol_that_fills_one_are_cut_at_its_sessions(monkeypatch)
     monkeypatch.setattr(session, "ROWS_PER_BATCH", SLOTS)
     cut = [rows["session"].unique().to_list() for rows in session.batches(store.snapshot(), "ticks")]
     assert cut == [[at(0, 0).date()], [at(1, 0).date()]]
+
+
+def test_batches_of_many_small_symbols_in_one_month_are_cut(monkeypatch):
+    store = new_store()
+    symbols = [f"S{number}" for number in range(10)]
+    for symbol in symbols:
+        register(store, symbol, ())
+    store.append(pl.concat([ticks(symbol, 0, list(range(SLOTS))) for symbol in symbols]), kind="ticks")
+    monkeypatch.setattr(session, "ROWS_PER_BATCH", 3 * SLOTS)
+    cut = [rows["symbol"].unique(maintain_order=True).to_list() for rows in session.batches(store.snapshot(), "ticks")]
+    assert cut == [symbols[:3], symbols[3:6], symbols[6:9], symbols[9:]]

@@ -1,0 +1,162 @@
+"""What an audit keeps of bars: runs of present slots with the bars at their ends, and a profile of the day.
+
+Both are small beside the bars, and both add up: bars may be traced part by part (`trace`), the parts joined (`joined`),
+and gaps, rates and causes told from what was kept, without the bars. Pure: frame in, frame out.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.interval import Interval
+from engine.schema import SEGMENTS_PER_SESSION, Schema
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+BIN = dt.timedelta(minutes=30)
+BINS = 4096  # more than any segment has
+
+RUNS: Schema = {
+    "series": pl.Int32(),
+    "ordinal": pl.Int32(),
+    "first": pl.Int32(),
+    "last": pl.Int32(),
+    "open": pl.Float64(),
+    "close": pl.Float64(),
+    "volume_first": pl.Float64(),
+    "volume_last": pl.Float64(),
+}
+# Of the bars of a series at a time of day: how many, their volume, and the moves between bars that follow one another.
+PROFILE: Schema = {
+    "series": pl.Int32(),
+    "position": pl.Int32(),
+    "bin": pl.Int32(),
+    "bars": pl.Int64(),
+    "volume": pl.Float64(),
+    "moves": pl.Int64(),
+    "squares": pl.Float64(),
+}
+PROFILE_KEY = ["series", "position", "bin"]
+
+
+class Trace(NamedTuple):
+    """`runs` is a frame of `RUNS`, in order; `profile` one of `PROFILE`."""
+
+    runs: pl.DataFrame
+    profile: pl.DataFrame
+
+
+def bin_width(interval: Interval) -> int:
+    """How many slots of a segment are one time of day to the profile and the rates; the first slot is one alone."""
+    return max(1, round(BIN.total_seconds() * 1e6 / interval.step_us)) if interval.is_intraday else 1
+
+
+def bins_of(slot: NDArray[np.integer], width: int) -> Ints:
+    """Bin of each slot: 0 for the first one, where auctions are, then one per `width` slots."""
+    return np.asarray(np.where(slot == 0, 0, 1 + slot.astype(np.int64) // width))
+
+
+def bin_starts(number: Ints, width: int) -> Ints:
+    """First slot of each bin."""
+    return np.where(number <= 1, number, (number - 1) * width)
+
+
+def trace(rows: pl.DataFrame, width: int) -> Trace:
+    """Trace bars that lie in their slots.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, ordinal, slot` (Int32, no nulls), strictly increasing in that order; `open, close, volume` (Float64,
+        volume may be null).
+    width : int
+        From `bin_width`.
+    """
+    if rows.is_empty():
+        return Trace(pl.DataFrame(schema=dict(RUNS)), pl.DataFrame(schema=dict(PROFILE)))
+    series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
+    follows = np.empty(len(slot), bool)
+    follows[0] = False
+    np.equal(slot[1:] - slot[:-1], 1, out=follows[1:])
+    follows[1:] &= (ordinal[1:] == ordinal[:-1]) & (series[1:] == series[:-1])
+    starts = np.flatnonzero(~follows)
+    ends = np.append(starts[1:] - 1, len(slot) - 1)
+    runs = pl.DataFrame(
+        {
+            "series": series[starts], "ordinal": ordinal[starts], "first": slot[starts], "last": slot[ends],
+            "open": rows["open"][starts], "close": rows["close"][ends],
+            "volume_first": rows["volume"][starts], "volume_last": rows["volume"][ends],
+        },
+        schema=dict(RUNS),
+    )  # fmt: skip
+    return Trace(runs, _profile(rows, follows, width))
+
+
+def joined(parts: Sequence[Trace]) -> Trace:
+    """Traces of several parts as one: a run that goes on in another part is one run, a slot that is in two counts once."""
+    if len(parts) == 1:
+        return parts[0]
+    runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
+    profile = pl.concat([pl.DataFrame(schema=dict(PROFILE)), *(part.profile for part in parts)])
+    summed = profile.group_by(PROFILE_KEY).sum().sort(PROFILE_KEY).select(list(PROFILE))
+    return Trace(_united(runs.sort("series", "ordinal", "first", "last")), summed)
+
+
+def _united(runs: pl.DataFrame) -> pl.DataFrame:
+    if runs.height < 2:  # noqa: PLR2004 - a pair
+        return runs
+    # In one growing number, so that the furthest end so far is a running maximum.
+    segment = (runs["series"].cast(pl.Int64).to_numpy() << 31) + runs["ordinal"].to_numpy()
+    number = np.concatenate([[0], np.cumsum(segment[1:] != segment[:-1])]) << 32
+    first, last = (runs[name].to_numpy().astype(np.int64) + number for name in ("first", "last"))
+    furthest = np.maximum.accumulate(last)
+    starts = np.flatnonzero(np.concatenate([[True], first[1:] > furthest[:-1] + 1]))
+    # The bar at the end of a union is that of the run that reaches it.
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(first))))
+    ends = np.lexsort((last, group))[np.append(starts[1:], len(first)) - 1]
+    heads, tails = runs[starts], runs[ends]
+    return heads.with_columns(tails["last"], tails["close"], tails["volume_last"])
+
+
+def _profile(rows: pl.DataFrame, follows: NDArray[np.bool_], width: int) -> pl.DataFrame:
+    series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
+    key = profile_keys(series, ordinal, slot, width)
+    # Rows are in order, so a bin of a segment is a stretch: summed in one pass, then over segments.
+    cuts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    close = rows["close"].to_numpy()
+    move = np.zeros(len(slot))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.log(close[1:] / close[:-1], out=move[1:])
+    used = follows & np.isfinite(move)
+    volume = rows["volume"].fill_null(0.0).to_numpy()
+    stretches = pl.DataFrame(
+        {
+            "key": key[cuts],
+            "bars": np.diff(np.append(cuts, len(key))),
+            "volume": np.add.reduceat(volume, cuts),
+            "moves": np.add.reduceat(used.astype(np.int64), cuts),
+            "squares": np.add.reduceat(np.where(used, move * move, 0.0), cuts),
+        }
+    )
+    summed = stretches.group_by("key").sum().sort("key")
+    return summed.select(
+        (pl.col("key") // (BINS * SEGMENTS_PER_SESSION)).cast(pl.Int32).alias("series"),
+        (pl.col("key") // BINS % SEGMENTS_PER_SESSION).cast(pl.Int32).alias("position"),
+        (pl.col("key") % BINS).cast(pl.Int32).alias("bin"),
+        "bars", "volume", "moves", "squares",
+    )  # fmt: skip
+
+
+def profile_keys(
+    series: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer], width: int
+) -> Ints:
+    """One number for series, position of the segment in its session, and bin; in the order of the three."""
+    position = ordinal.astype(np.int64) % SEGMENTS_PER_SESSION
+    return (series.astype(np.int64) * SEGMENTS_PER_SESSION + position) * BINS + bins_of(slot, width)
