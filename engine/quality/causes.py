@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.quality.outages import OUTAGES
 from engine.quality.rates import Odds, Rates, chance_of_run, odds, rates
-from engine.quality.traces import BINS, Floats, Ints, Trace, profile_keys
+from engine.quality.traces import BINS, Floats, Ints, Trace, line, overlap, profile_keys
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 CAUSES = (
@@ -119,7 +119,10 @@ def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
     nothing = np.full(len(count), np.nan)
     if runs.is_empty():
         return Edges(nothing, nothing, nothing)
-    ours, theirs = _places(gaps, "slot"), _places(runs, "first")
+    ours, theirs = (
+        line(*(rows[n].to_numpy() for n in ("series", "ordinal", slot)))
+        for rows, slot in ((gaps, "slot"), (runs, "first"))
+    )
     after = np.searchsorted(theirs, ours)
     before = after - 1
     segment, segments = _segments(gaps), _segments(runs)
@@ -334,37 +337,18 @@ def _covered(
     """How many slots of each gap some disjoint spans cover, and the row of the first span that does; -1 without one."""
     if spans.is_empty():
         return np.zeros(len(slot), np.int64), np.full(len(slot), -1)
-    base = _line(spans["group"].to_numpy(), spans[axis].to_numpy())
-    start, end = base + spans["first"].to_numpy(), base + spans["end"].to_numpy()
-    ahead = np.concatenate([[0], np.cumsum(end - start)])
-    ours = _line(group, where) + slot
-
-    def before(at: Ints) -> Ints:
-        index = np.searchsorted(start, at, side="right") - 1
-        safe = np.maximum(index, 0)
-        return np.where(index >= 0, ahead[safe] + np.minimum(at, end[safe]) - start[safe], 0)
-
-    covered = np.where(group >= 0, before(ours + count) - before(ours), 0)
+    start, end = (
+        line(spans["group"].to_numpy(), spans[axis].to_numpy(), spans[name].to_numpy()) for name in ("first", "end")
+    )
+    ours = line(group, where, slot)
+    covered = np.where(group >= 0, overlap(start, end, ours, ours + count), 0)
     first = np.minimum(np.searchsorted(end, ours, side="right"), len(end) - 1)
     return covered, np.where(covered > 0, first, -1)
-
-
-def _line(group: NDArray[np.integer], where: NDArray[np.integer]) -> Ints:
-    # One number for group, segment and slot; a segment has less than 2**20 slots.
-    return np.asarray((group.astype(np.int64) << 45) + (where.astype(np.int64) << 20))
 
 
 def _habit_causes(habits: pl.DataFrame) -> Ints:
     leads, closes = habits["first"].to_numpy() == 0, habits["closes"].to_numpy()
     return np.where(leads, LATE_OPEN, np.where(closes, EARLY_CLOSE, CALENDAR))
-
-
-def _places(rows: pl.DataFrame, slot: str) -> Ints:
-    return np.asarray(
-        (rows["series"].to_numpy().astype(np.int64) << 45)
-        + (rows["ordinal"].to_numpy().astype(np.int64) << 20)
-        + rows[slot].to_numpy()
-    )
 
 
 def _segments(rows: pl.DataFrame) -> Ints:

@@ -109,6 +109,23 @@ def joined(parts: Sequence[Trace]) -> Trace:
     return Trace(_united(runs.sort("series", "ordinal", "first", "last")), summed)
 
 
+def line(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
+    """One number for owner, segment and slot, in their order; a segment has less than 2**20 slots."""
+    return np.asarray((owner.astype(np.int64) << 45) + (ordinal.astype(np.int64) << 20) + slot)
+
+
+def overlap(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
+    """How much of each `[first, last)` the spans `[start, end)` cover, which are sorted and disjoint."""
+    ahead = np.concatenate([[0], np.cumsum(end - start)])
+
+    def before(at: Ints) -> Ints:
+        index = np.searchsorted(start, at, side="right") - 1
+        safe = np.maximum(index, 0)
+        return np.where(index >= 0, ahead[safe] + np.minimum(at, end[safe]) - start[safe], 0)
+
+    return before(last) - before(first) if len(start) else np.zeros(len(first), np.int64)
+
+
 def _united(runs: pl.DataFrame) -> pl.DataFrame:
     if runs.height < 2:  # noqa: PLR2004 - a pair
         return runs

@@ -1,0 +1,82 @@
+"""What a cause rests on, in a sentence: columns in, text out."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from engine.quality.causes import LOSSES_A_SESSION
+
+ORDINARY = 0.05  # a run likelier than this needs no more words
+
+
+def told(gaps: pl.DataFrame) -> pl.Expr:
+    """Evidence of gaps, from the columns of `causes.JUDGED`, `symbols` and `peers` of their outage, and `prints`, `quotes`."""
+    cause = pl.col("cause").cast(pl.String)
+    own = pl.concat_str([_run(), *_seen(gaps)], separator="; ", ignore_nulls=True)
+    in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))
+    beside = pl.format("{} of {} slots lie in an outage", pl.col("lost"), pl.col("bar_count"))
+    with_outage = pl.concat_str([pl.when(pl.col("lost") > 0).then(beside), own], separator="; ", ignore_nulls=True)
+    return (
+        pl.when(pl.col("outage").is_not_null() & ~cause.is_in(["no_trade", "symbol_loss", "unknown"])).then(in_outage)
+        .when(cause.is_in(["late_open", "early_close", "calendar_suspect"])).then(pl.lit("nearly every session of every symbol lacks these slots"))
+        .when(cause == "not_listed").then(pl.lit("before its first or after its last row"))
+        .when((cause == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)).then(pl.format("p={}", _short("run")))
+        .otherwise(with_outage)
+    )  # fmt: skip
+
+
+def told_of_absence() -> pl.Expr:
+    """Evidence of absences of many sessions, from their `absent`."""
+    text = "absent for {} sessions in a row: not listed under this name, never asked for, or never delivered"
+    return pl.format(text, "absent")
+
+
+def told_of_outages() -> pl.Expr:
+    """Evidence of outages (`causes.labelled`)."""
+    lacks = pl.format(
+        "{} of {} symbols lack it, {} % of the bars expected",
+        "symbols",
+        "peers",
+        (100 * pl.col("share")).clip(0, 100).round(0).cast(pl.Int64),
+    )
+    cause = pl.col("cause").cast(pl.String)
+    why = (
+        pl.when(cause == "late_open").then(pl.lit("; the first bars after it have the volume of an opening"))
+        .when(cause == "early_close").then(pl.lit("; the last bars before it have the volume of a close"))
+        .when(cause == "halt").then(pl.lit("; prices reopened away from where they stopped"))
+        .otherwise(pl.lit(""))
+    )  # fmt: skip
+    return pl.concat_str([lacks, why])
+
+
+def _run() -> pl.Expr:
+    runs = pl.col("expected_runs")
+    usual = (
+        pl.when(runs >= 1.5).then(pl.format("a session has {} runs so long", _short("expected_runs")))  # noqa: PLR2004
+        .when(runs >= 2 / 3).then(pl.lit("a session has about one run so long"))
+        .when(runs >= LOSSES_A_SESSION / 100).then(pl.format("one in {} sessions has a run so long", (1 / runs).round(0).cast(pl.Int64)))
+        .otherwise(pl.lit("no session has a run so long"))
+    )  # fmt: skip
+    return pl.format("p={} at its own rate: {}", _short("run"), usual)
+
+
+def _seen(gaps: pl.DataFrame) -> list[pl.Expr]:
+    jump = pl.format("price moved {} deviations", pl.col("jump").abs().round(1))
+    busier = pl.format("volume after it {}x the usual", pl.col("busier").exp().round(1))
+    seen: list[pl.Expr] = [pl.when(pl.col("jump").abs() >= 3).then(jump), pl.when(pl.col("busier") >= 1).then(busier)]  # noqa: PLR2004
+    if "prints" in gaps.columns:
+        seen.append(
+            pl.when(pl.col("prints") > 0).then(pl.format("trade prints in {} of its {} slots", "prints", "bar_count"))
+        )
+    if "quotes" in gaps.columns:
+        seen.append(
+            pl.when(pl.col("quotes").is_not_null()).then(
+                pl.format("quotes in {} of its {} slots", "quotes", "bar_count")
+            )
+        )
+    return seen
+
+
+def _short(name: str) -> pl.Expr:
+    value = pl.col(name)
+    return pl.when(value < 1e-12).then(pl.lit("0")).otherwise(value.round_sig_figs(2).cast(pl.String))  # noqa: PLR2004
