@@ -12,6 +12,7 @@ EngineError
 │   ├── UnknownSymbolError (KeyError)
 │   └── CursorExpiredError          changes(since) reaches behind the log: read everything anew
 ├── StreamError                     a live source that does not answer, or refuses
+├── WorkerError                     a task that killed every worker it was given to
 ├── ExportError                     a target that cannot be written or read
 └── QueryError                      SQL that was refused or failed
 """
@@ -71,6 +72,10 @@ class CursorExpiredError(StoreError):
 
 class StreamError(EngineError):
     """A live source that cannot be reached, refuses, or answers nonsense."""
+
+
+class WorkerError(EngineError):
+    """A task that killed every worker it was given to."""
 
 
 class ExportError(EngineError):

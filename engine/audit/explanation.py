@@ -143,6 +143,24 @@ class _Group:
         return self._series.select("series", pl.when(first).then(0).otherwise(-1).cast(pl.Int32).alias("group"))
 
     @cached_property
+    def _quoted(self) -> pl.DataFrame:
+        """Slots in which series of trades are quoted: by quotes, else by bars of bid or ask of the same symbol."""
+        told = self._survey.quotes
+        trades = self._series.filter(
+            (pl.col("price_type") == "last") & ~pl.col("series").is_in(told["series"].unique().implode())
+        )
+        sides = self._series.filter(pl.col("price_type").is_in(["bid", "ask", "mid"])).unique(
+            "symbol", keep="first", maintain_order=True
+        )
+        number = trades.select("symbol", pl.col("series").alias("number")).join(
+            sides.select("symbol", "series"), on="symbol"
+        )
+        runs = self._survey.runs.join(number, on="series").select(
+            pl.col("number").alias("series"), "ordinal", "first", "last"
+        )
+        return pl.concat([told, runs]).sort("series", "ordinal", "first")
+
+    @cached_property
     def _listed(self) -> pl.DataFrame:
         # A symbol is listed while any of its series has rows.
         names = self._survey.series.select("series", "symbol")
@@ -173,7 +191,7 @@ class _Group:
         gaps = find_gaps(wanted, trace.runs, self._grid).drop(
             "cause", "state", "retry_count", "last_retry", "next_retry"
         )
-        gaps = _with_evidence(gaps, wanted, _of(self._survey.prints, series), _of(self._survey.quotes, series))
+        gaps = _with_evidence(gaps, wanted, _of(self._survey.prints, series), _of(self._quoted, series))
         return _Block(prepare(gaps, wanted, self._width), trace)
 
     def _shared(self, blocks: list[list[int]]) -> tuple[pl.DataFrame, pl.DataFrame]:

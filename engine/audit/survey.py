@@ -6,6 +6,8 @@ are joined by `joined`, and only then are gaps found and explained.
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -164,3 +166,29 @@ def _slots(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     covered = pl.col("last").cum_max().shift(1).over("series", "ordinal")
     begun = pl.max_horizontal(pl.col("first"), covered.fill_null(-1) + 1).cast(pl.Int32)
     return whole.with_columns(begun.alias("first")).filter(pl.col("first") <= pl.col("last"))
+
+
+def to_bytes(survey: Survey) -> bytes:
+    """A survey as one file: an archive of its frames."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for field in fields(Survey):
+            frame = io.BytesIO()
+            getattr(survey, field.name).write_ipc(frame, compression="zstd")
+            archive.writestr(field.name, frame.getvalue())
+    return out.getvalue()
+
+
+def from_bytes(content: bytes) -> Survey:
+    """The survey that `to_bytes` wrote.
+
+    Raises
+    ------
+    ValueError
+        It is none, or not whole.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return Survey(**{field.name: pl.read_ipc(archive.read(field.name)) for field in fields(Survey)})
+    except (zipfile.BadZipFile, KeyError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"no survey: {error}") from error

@@ -30,13 +30,16 @@ def sql(
     output: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
     revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
     as_of: Annotated[str | None, typer.Option(help="The revision of this instant (ISO 8601 with zone).")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="An audit's folder: its tables join as audit_findings, audit_gaps ...")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="How many rows; 0 for all. Default: 50 in tables, else all.")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that a query may run.")] = 60.0,
     memory: Annotated[str, typer.Option(help="What a query may take.")] = "2GB",
 ) -> None:
-    """Ask an export in SQL; reads only, and only this export, in a process of its own.
+    """Ask an export, or an audit, in SQL; reads only, and only that, in a process of its own.
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
@@ -51,13 +54,24 @@ def sql(
 
         reply = Reply.of(form, output, limit)
         limits = Limits(timeout, memory)
-        with Asker(out, revision=_revision(out, revision, as_of), child=child) as asker:
+        target, also = _asked(out, audit, query)
+        at = _revision(out, revision, as_of) if isinstance(target, Path) else None
+        with Asker(target, revision=at, also=also, child=child) as asker:
             if query is not None:
                 reply.give(asker, query, limits)
             elif sys.stdin.isatty():
                 converse(asker, reply, limits)
             else:
                 run_script(asker, reply, limits, sys.stdin.read())
+
+
+def _asked(
+    out: Path, audit: Path | None, query: str | None
+) -> tuple[Path | dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    from engine.audit.kept import is_kept, kept
+
+    also = {} if audit is None else {f"audit_{name}": rows for name, rows in kept(audit, query).items()}
+    return (kept(out) if is_kept(out) else out), also
 
 
 @app.command()

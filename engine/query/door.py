@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 import polars as pl
 
-from engine.errors import QueryError
+from engine.errors import ParameterError, QueryError
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 from engine.query.child import Child
@@ -83,7 +83,17 @@ class _Source:
     frames: Frames = field(default_factory=dict)
 
     @classmethod
-    def of(cls, target: Target, revision: int | None) -> _Source:
+    def of(cls, target: Target, revision: int | None, also: Frames | None = None) -> _Source:
+        source = cls._of(target, revision)
+        if not also:
+            return source
+        taken = sorted(set(also) & ({*source.scene.views} | {*source.frames}))
+        if taken:
+            raise ParameterError(f"also: {', '.join(taken)} is a table of the target; valid: other names")
+        return cls(source.scene, {**source.frames, **{name: without_categories(frame) for name, frame in also.items()}})
+
+    @classmethod
+    def _of(cls, target: Target, revision: int | None) -> _Source:
         if isinstance(target, str | Path):
             return cls(pinned_scene(_pins(target, revision)))
         live = _live(target)
@@ -144,6 +154,7 @@ def sql(
     query: str,
     *,
     revision: int | None = None,
+    also: Frames | None = None,
     timeout_seconds: float = 60.0,
     memory: str = "2GB",
     threads: int | None = None,
@@ -159,6 +170,8 @@ def sql(
         One statement that reads: SELECT, WITH, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN.
     revision : int, optional
         Of the export; the last complete one by default.
+    also : mapping of name to DataFrame, optional
+        More tables, under names that the target has none of.
     timeout_seconds : float
         How long DuckDB may run.
     memory : str
@@ -185,13 +198,13 @@ def sql(
     """
     limits = Limits(timeout_seconds, memory, threads)
     if isolated:
-        with Asker(target, revision=revision) as asker:
+        with Asker(target, revision=revision, also=also) as asker:
             return asker.ask(query, limits).frame
     import pyarrow as pa
 
     from engine.query.sandbox import answering
 
-    source = _Source.of(target, revision)
+    source = _Source.of(target, revision, also)
     with answering(source.scene, source.frames, query, limits) as rows:
         table = pa.Table.from_batches(rows.taken, schema=rows.schema)
     return _plain(table, rows.kinds)
@@ -202,7 +215,7 @@ class Asker:
 
     Parameters
     ----------
-    target, revision
+    target, revision, also
         As `sql` has them; what is asked is this revision, whatever is exported later.
     child : Child, optional
         A process that was started before.
@@ -210,12 +223,14 @@ class Asker:
     It belongs to one thread. Close it, or use it in a `with` block.
     """
 
-    def __init__(self, target: Target, *, revision: int | None = None, child: Child | None = None) -> None:
+    def __init__(
+        self, target: Target, *, revision: int | None = None, also: Frames | None = None, child: Child | None = None
+    ) -> None:
         self._child = child or Child()
         self._stack = ExitStack()
         self._stack.callback(self._child.close)
         try:
-            self._source = _Source.of(target, revision)
+            self._source = _Source.of(target, revision, also)
             self._files = self._stack.enter_context(_stored(self._source.frames))
         except BaseException:
             self.close()

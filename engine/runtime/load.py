@@ -194,7 +194,11 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     sources, options, progress
         As `read_files` takes them.
     """
-    contents = read_files(sources, options, progress)
+    return loaded(read_files(sources, options, progress), options)
+
+
+def loaded(contents: Contents, options: LoadOptions) -> Loaded:
+    """Put what was read into a new store."""
     session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
     for refused in contents.refused:
         session.add_rejects(refused)
@@ -236,6 +240,13 @@ def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     """
     _check_sources(sources)
     found, problems = scan(sources, options.read)
+    return read_found(found, problems, options, ", ".join(map(str, sources)), progress)
+
+
+def read_found(
+    found: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, name: str, progress: Progress | None = None
+) -> Contents:  # fmt: skip
+    """As `read_files`, of files that `scan` found (`name` is what messages call all of them)."""
     reader = _Reader(options.read, len(found), progress)
     told = [file for file in found if _tells(file)]
     read_first = reader.read([file for file in found if not _tells(file)])
@@ -248,7 +259,7 @@ def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     if not batches and len(bad) == 1:
         raise SourceError(bad[0].path, bad[0].reason)
     if not batches:
-        raise SourceError(", ".join(map(str, sources)), _nothing(bad))
+        raise SourceError(name, _nothing(bad))
     _check_some_row(batches)
     return _Sorting(bases, options).contents(batches, tuple(problems), _left_out(told, chosen, bases))
 

@@ -89,15 +89,14 @@ def _prints(snapshot: Snapshot, cohort: Cohort, grid: SessionGrid, series: pl.Da
 
 
 def _quotes(snapshot: Snapshot, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
-    """Slots in which symbols that have trades are quoted: from quotes, and from bars of bid and ask."""
-    found = []
-    names = snapshot.series.filter(pl.col("price_type").is_in(["bid", "ask", "mid", "quote"]))["series"]
-    for key, panel in snapshot.panels.items():
-        if key.origin == "source" and key.kind in ("quotes", "bars"):
-            parts = (part.filter(pl.col("series").is_in(names.implode())) for part in panel.parts)
-            found += [part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC"))) for part in parts]
+    """Slots in which symbols that have trades are quoted. Bars of bid and ask are series of their own, and tell as such."""
+    found = [
+        part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC")))
+        for key, panel in snapshot.panels.items() if key.kind == "quotes"
+        for part in panel.parts
+    ]  # fmt: skip
     trades = series.filter(pl.col("price_type") == "last")
-    return _slots(snapshot, found, grid, trades, "bid", "ask", "mid", "quote")
+    return _slots(snapshot, found, grid, trades, "quote")
 
 
 def _slots(

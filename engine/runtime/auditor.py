@@ -1,0 +1,256 @@
+"""The batch audit: sources in, the tables of an audit out.
+
+1. `planned` turns sources into tasks, each bounded: files of some symbols, a stretch of a large Parquet file, files of an export.
+2. `surveyed` runs one task, anywhere: what it finds is a survey, kept in a file, so that a run that was interrupted goes on
+   where it stopped, and a task that is done twice does no harm.
+3. Surveys are joined, explained (`audit.explanation`), and what stands out becomes findings (`audit.observed`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from engine import __version__
+from engine.audit.explanation import explain
+from engine.audit.observed import observed
+from engine.audit.survey import FILES, Survey, from_bytes, joined, to_bytes
+from engine.audit.tables import AUDIT_TABLES
+from engine.calendars import calendar
+from engine.errors import EngineError, ParameterError, SourceError
+from engine.publish import publishing
+from engine.runtime.executor import Executor, Here
+from engine.runtime.lake import Stretch, stretches, survey_stretch
+from engine.runtime.load import LoadOptions, loaded, read_found
+from engine.runtime.survey import survey_session
+from engine.schema import empty
+from engine.sources.batch import Problem, SourceFile
+from engine.sources.scan import scan
+
+BYTES_PER_TASK = 64 << 20
+LAKE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class FilesTask:
+    """Files that are read together, with the options to read them."""
+
+    files: tuple[SourceFile, ...]
+    options: LoadOptions
+    name: str
+
+    @property
+    def mark(self) -> str:
+        """What the task depends on."""
+        return "|".join(f"{file.path}:{_state(file.path)}" for file in self.files)
+
+    def survey(self) -> Survey:
+        """Read, and survey."""
+        return _survey_files(self.files, self.options, self.name)
+
+
+@dataclass(frozen=True)
+class StretchTask:
+    """Rows of a large file."""
+
+    stretch: Stretch
+    options: LoadOptions
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.stretch.path)
+
+    @property
+    def mark(self) -> str:
+        """What the task depends on."""
+        return self.stretch.mark
+
+    def survey(self) -> Survey:
+        """Read, and survey."""
+        return survey_stretch(self.stretch, self.options)
+
+
+Task = FilesTask | StretchTask
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes
+    ----------
+    tables : mapping of name to DataFrame
+        `engine.audit.tables.AUDIT_TABLES`.
+    rows, files : int
+        What was read.
+    """
+
+    tables: Mapping[str, pl.DataFrame]
+    rows: int
+    files: int
+
+
+def audit(
+    sources: Sequence[Path],
+    options: LoadOptions,
+    *,
+    work: Path | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Audit files and folders.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        Vendor files and folders, Parquet tables of many symbols.
+    options : LoadOptions
+        Calendars, dates, how to read.
+    work : Path, optional
+        Folder for surveys of parts: what is there is not done again. Default: one that is removed.
+    executor : Executor, optional
+        Where tasks run; default here.
+    progress : callable, optional
+        Told after each task: how many are done, of how many, and which.
+
+    Raises
+    ------
+    ParameterError
+        A source does not exist, or a symbol has no calendar.
+    SourceError
+        Nothing could be read at all.
+    """
+    tasks, problems = planned(sources, options)
+    with tempfile.TemporaryDirectory(prefix="engine-audit-") as scratch:
+        parts = list(_surveys(tasks, work or Path(scratch), executor or Here(), progress))
+    survey = joined([*parts, _unread(problems)])
+    if survey.series.is_empty():
+        raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
+    return explained(survey, options)
+
+
+def explained(survey: Survey, options: LoadOptions) -> Audit:
+    """The audit of a survey."""
+    tables = explain(survey, calendar, options.dates, options.as_of)
+    files = survey.files.sort("source", maintain_order=True)
+    found = observed(tables, survey.findings, files)
+    whole = (
+        {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files, "findings": found}
+    )
+    return Audit(
+        whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
+    )
+
+
+def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], list[Problem]]:
+    """Tasks that together cover all sources, in the order of their paths; and what is no data."""
+    absent = [str(path) for path in sources if not path.exists()]
+    if absent or not sources:
+        raise ParameterError(f"source: {', '.join(absent)} does not exist" if absent else "source: none given")
+    found, problems = scan(sources, options.read)
+    large = [file for file in found if _is_lake(file)]
+    tasks: list[Task] = [StretchTask(stretch, options) for stretch in stretches([file.path for file in large])]
+    others = [file for file in found if not _is_lake(file)]
+    tasks += [FilesTask(tuple(files), options, str(files[0].path)) for files in _bundles(others)]
+    return tasks, problems
+
+
+def surveyed(task: Task, work: Path) -> Path:
+    """Survey one task into a file of `work`, if it is not there."""
+    path = work / f"{_key(task)}.survey"
+    if not path.exists():
+        survey = _attempted(task)
+        with publishing(path) as staged:
+            staged.write_bytes(to_bytes(survey))
+    return path
+
+
+def _surveys(tasks: Sequence[Task], work: Path, executor: Executor, progress: Progress | None) -> Iterator[Survey]:
+    work.mkdir(parents=True, exist_ok=True)
+    done: dict[int, Path] = {}
+    for number, path in executor.run(partial(surveyed, work=work), tasks):
+        done[number] = path
+        if progress is not None:
+            progress(len(done), len(tasks), tasks[number].name)
+    for number in range(len(tasks)):
+        yield _read(done[number])
+
+
+def _read(path: Path) -> Survey:
+    try:
+        return from_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SourceError(path, f"{error}; remove it and audit again") from error
+
+
+def _attempted(task: Task) -> Survey:
+    try:
+        return task.survey()
+    except ParameterError:
+        raise
+    except EngineError as error:
+        # One bad file is a finding, not the end.
+        return _unread([Problem(getattr(error, "path", task.name), getattr(error, "reason", str(error)))])
+
+
+def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -> Survey:
+    contents = read_found(files, (), options, name)
+    done = loaded(contents, options)
+    survey = survey_session(done.session)
+    rows = {str(file.path): 0 for file in files}
+    read = pl.DataFrame([(path, count, None) for path, count in rows.items()], schema=dict(FILES), orient="row")
+    bad = {problem.path for problem in contents.problems}
+    good = read.filter(~pl.col("source").is_in(list(bad)))
+    return replace(survey, files=pl.concat([good, _unread(contents.problems).files]))
+
+
+def _unread(problems: Sequence[Problem]) -> Survey:
+    rows = [(problem.path, 0, problem.reason) for problem in problems if not problem.ignored]
+    return replace(Survey.none(), files=pl.DataFrame(rows, schema=dict(FILES), orient="row"))
+
+
+def _why_nothing(files: pl.DataFrame) -> str:
+    bad = files.drop_nulls("problem")
+    if bad.is_empty():
+        return "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
+    first = bad.row(0, named=True)
+    return f"nothing could be read; {first['source']}: {first['problem']} ({bad.height - 1} more files)"
+
+
+def _is_lake(file: SourceFile) -> bool:
+    return file.format == "parquet" and file.symbol is None and file.path.stat().st_size >= LAKE_BYTES
+
+
+def _bundles(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+    """Files of one symbol together; symbols in bundles of bounded size; files that do not tell theirs in the order of paths."""
+    groups: dict[str, list[SourceFile]] = {}
+    for number, file in enumerate(files):
+        groups.setdefault(f"{file.symbol}{file.qualifier}" if file.symbol else f"\0{number:09}", []).append(file)
+    bundle: list[SourceFile] = []
+    size = 0
+    for members in groups.values():
+        weight = sum(file.path.stat().st_size for file in members)
+        if bundle and size + weight > BYTES_PER_TASK:
+            yield bundle
+            bundle, size = [], 0
+        bundle += members
+        size += weight
+    if bundle:
+        yield bundle
+
+
+def _key(task: Task) -> str:
+    return hashlib.sha256(f"{__version__}|{task.mark}|{task.options!r}".encode()).hexdigest()[:40]
+
+
+def _state(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -1,0 +1,149 @@
+"""Where tasks run: here, in processes of this machine, or on a Dask cluster. One door, the same results.
+
+A task is a function of its arguments that leaves a file and may be run again. A worker that dies costs its task, which is
+given to another one; a task that takes down `ATTEMPTS` workers is named in the error.
+"""
+
+# ruff: noqa: PLC0415 - what starts processes or clusters loads where it is used
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from engine.errors import ParameterError, WorkerError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+ATTEMPTS = 3
+THREADS = "POLARS_MAX_THREADS"
+
+
+class Executor(Protocol):
+    """Runs tasks in any order."""
+
+    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Give the number of each task and its result, as they are done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """In this process, one after the other."""
+
+    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """As `Executor.run`, in order."""
+        for number, task in enumerate(tasks):
+            yield number, function(task)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """In new processes of this machine, which share its cores.
+
+    Attributes
+    ----------
+    workers : int
+        How many.
+    threads : int, optional
+        Of Polars, in each; default its share of the cores.
+    """
+
+    workers: int
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ParameterError(f"workers: received {self.workers}; valid: from 1")
+
+    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """As `Executor.run`."""
+        tries = dict.fromkeys(range(len(tasks)), 0)
+        while tries:
+            # Whoever was at work when a worker died runs alone, so that the one who kills it costs nobody else a try.
+            suspects = [number for number, count in tries.items() if count]
+            todo = deque(suspects[:1] or tries)
+            for number, result in self._pool(function, tasks, todo, tries):
+                del tries[number]
+                yield number, result
+            worn = [number for number, count in tries.items() if count >= ATTEMPTS]
+            if worn:
+                raise WorkerError(f"{tasks[worn[0]]}: its worker died {ATTEMPTS} times (out of memory, or killed)")
+
+    def _pool(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], todo: deque[int], tries: dict[int, int]
+    ) -> Iterator[tuple[int, Result]]:
+        import multiprocessing
+        from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+        from concurrent.futures.process import BrokenProcessPool
+
+        threads = self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        under_way: dict[Future[Result], int] = {}
+        with _environment(THREADS, str(threads)):
+            # Forks of a process that runs Polars hang.
+            pool = ProcessPoolExecutor(min(self.workers, len(todo)), multiprocessing.get_context("spawn"))
+            try:
+                while todo or under_way:
+                    while todo and len(under_way) < self.workers:
+                        number = todo.popleft()
+                        under_way[pool.submit(function, tasks[number])] = number
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        yield under_way.pop(future), result
+            except BrokenProcessPool:
+                for number in under_way.values():
+                    tries[number] += 1
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Dask:
+    """On a Dask cluster.
+
+    Attributes
+    ----------
+    address : str
+        Of its scheduler (`tcp://host:8786`), or `local` for one of this machine.
+    workers : int, optional
+        Of a local one.
+    """
+
+    address: str
+    workers: int | None = None
+
+    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """As `Executor.run`."""
+        try:
+            from dask import distributed
+        except ImportError as error:
+            raise ParameterError(
+                "dask: the package is not installed; pip install 'session-engine[distributed]'"
+            ) from error
+        dask: Any = distributed
+        local = {"n_workers": self.workers, "threads_per_worker": 1, "dashboard_address": None}
+        with dask.Client(**local) if self.address == "local" else dask.Client(self.address) as client:
+            # Equal arguments would be one task to Dask; each has its number.
+            futures = {
+                client.submit(function, task, key=f"task-{number}-{os.urandom(4).hex()}", retries=ATTEMPTS): number
+                for number, task in enumerate(tasks)
+            }
+            for future in dask.as_completed(list(futures)):
+                yield futures[future], future.result()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    former = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if former is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = former

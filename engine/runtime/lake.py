@@ -1,0 +1,275 @@
+"""Large Parquet tables of bars, many symbols each, surveyed a stretch of rows at a time, without a store.
+
+1. `stretches` cuts files at their row groups, into tasks of about `ROWS_PER_STRETCH` rows.
+2. `survey_stretch` reads the columns that have a role, and `survey_rows` places, counts and traces the rows. A series whose
+   rows lie in several stretches is put together when surveys are joined.
+
+What the door (`schema.conform`) would refuse is counted and reported by reason, and enters nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from engine.audit.survey import COUNTS, FILES, SERIES, Survey
+from engine.calendars import calendar
+from engine.errors import SourceError
+from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.quality.findings import findings
+from engine.quality.traces import bin_width, trace
+from engine.runtime.load import LoadOptions
+from engine.schema import TS, empty
+from engine.sources.columns import OHLC, layout
+from engine.sources.rows import commonest_step
+from engine.sources.stamps import Reading, utc
+from engine.tally import tally
+
+ROWS_PER_STRETCH = 1 << 21
+KEPT = ("symbol", "price_type", "ts", *OHLC, "volume")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows `[first, first + count)` of a Parquet file."""
+
+    path: Path
+    first: int
+    count: int
+    mark: str
+
+
+def stretches(paths: Sequence[Path]) -> Iterator[Stretch]:
+    """Cut Parquet files into tasks, at their row groups where those are smaller."""
+    for path in paths:
+        try:
+            meta = pq.read_metadata(path)
+        except (OSError, ValueError) as error:
+            raise SourceError(path, f"no Parquet file that can be read: {error}") from error
+        stat = path.stat()
+        ends = np.cumsum([meta.row_group(at).num_rows for at in range(meta.num_row_groups)])
+        first = 0
+        for at, end in enumerate(ends):
+            if end - first >= ROWS_PER_STRETCH or at == len(ends) - 1:
+                for begin in range(first, int(end), 2 * ROWS_PER_STRETCH):
+                    count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
+                    yield Stretch(path, begin, count, f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{begin}|{count}")
+                first = int(end)
+
+
+def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
+    """Survey the rows of a stretch.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, its columns are no bars, or its interval is not told.
+    """
+    path = stretch.path
+    try:
+        names = list(pl.read_parquet_schema(path))
+        found = layout(names, options.read, str(path))
+        if found.kind != "bars" or "symbol" not in found.roles:
+            raise SourceError(
+                path, f"{found.kind} of columns {', '.join(names)}; valid here: bars with a column of symbols"
+            )
+        roles = {role: name for role, name in found.roles.items() if role in KEPT}
+        raw = pl.scan_parquet(path, glob=False, hive_partitioning=False).slice(stretch.first, stretch.count).select(
+            pl.col(name).alias(role) for role, name in roles.items()
+        ).collect()  # fmt: skip
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise SourceError(path, f"no Parquet file that can be read: {error}") from error
+    ts = raw["ts"]
+    if ts.dtype != TS:
+        reading = Reading(str(path), roles["ts"], options.read.timezone, options.read.unit, is_bars=True)
+        ts = utc(ts, reading, raw["symbol"]).ts.cast(TS)
+    price_type = pl.lit(options.read.price_type or "last").alias("price_type")
+    rows = raw.with_columns(ts.alias("ts"), pl.col("price_type") if "price_type" in raw.columns else price_type)
+    interval = options.interval or options.read.interval or commonest_step(rows.head(100_000))
+    if interval is None:
+        raise SourceError(path, "bars that do not tell their interval; name it with --interval")
+    return survey_rows(rows, interval, options, str(path), stretch.first)
+
+
+def survey_rows(rows: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, first: int = 0) -> Survey:
+    """Survey bars of many symbols.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `symbol, price_type` (String), `ts` (Datetime[us, UTC], the vendor's stamps), `open, high, low, close` and, when there
+        is one, `volume`; in any order, in file order where stamps repeat.
+    interval : Interval
+    options : LoadOptions
+        Calendars by symbol, dates, segments, what stamps mark.
+    source : str
+        What messages call it.
+    first : int
+        Number of the first row in the file, from 0.
+    """
+    if rows.is_empty():
+        return replace(Survey.none(), files=pl.DataFrame([(source, 0, None)], schema=dict(FILES), orient="row"))
+    volume = pl.col("volume").cast(pl.Float64) if "volume" in rows.columns else pl.lit(None, pl.Float64).alias("volume")
+    typed = rows.with_columns(pl.col(OHLC).cast(pl.Float64), volume)
+    good, refused = _sifted(typed, options, source, first)
+    numbered, series = _numbered(good)
+    calendars = dict(_by_calendar(series, options))
+    parts = [
+        _surveyed(numbered if len(calendars) == 1 else numbered.filter(pl.col("series").is_in(numbers)), series, code, interval, options, source)
+        for code, numbers in calendars.items()
+    ]  # fmt: skip
+    whole = _beside(parts)
+    files = pl.DataFrame([(source, rows.height, None)], schema=dict(FILES), orient="row")
+    return replace(whole, findings=pl.concat([whole.findings, refused]), files=files)
+
+
+def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows that hold, and a finding per reason of those that do not."""
+    price = [pl.col(name) for name in OHLC]
+    reasons = {
+        "symbol or time missing": pl.col("symbol").is_null() | pl.col("ts").is_null(),
+        "a price missing or not finite": pl.any_horizontal(~p.is_finite().fill_null(value=False) for p in price),
+        "high below low": pl.col("high") < pl.col("low"),
+        "open outside low..high": (pl.col("open") < pl.col("low")) | (pl.col("open") > pl.col("high")),
+        "close outside low..high": (pl.col("close") < pl.col("low")) | (pl.col("close") > pl.col("high")),
+        "volume negative": (pl.col("volume") < 0).fill_null(value=False),
+    }
+    if not options.read.allow_non_positive:
+        reasons["a price not above zero"] = pl.any_horizontal(p <= 0 for p in price)
+    bad = rows.select(pl.any_horizontal(list(reasons.values())).fill_null(value=True).alias("bad"))["bad"]
+    if not bad.any():
+        return rows, findings(
+            pl.DataFrame(
+                {"check": [], "severity": [], "message": []},
+                schema=dict.fromkeys(("check", "severity", "message"), pl.String),
+            )
+        )
+    wrong = rows.with_row_index("row", offset=first + 1).filter(bad)
+    found = []
+    for reason, test in reasons.items():
+        such = wrong.filter(test.fill_null(value=False))
+        if such.height:
+            at = such.row(0, named=True)
+            found.append((
+                "bad_rows", "warning", such.height, source, f"{such.height} rows: {reason}",
+                f"first: row {at['row']}, {at['symbol']} {at['ts']}: {', '.join(str(at[name]) for name in OHLC)}, {at['volume']}",
+            ))  # fmt: skip
+    shape = (
+        dict.fromkeys(("check", "severity"), pl.String)
+        | {"count": pl.Int64}
+        | dict.fromkeys(("source", "message", "evidence"), pl.String)
+    )
+    return rows.filter(~bad), findings(pl.DataFrame(found, schema=shape, orient="row"))
+
+
+def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows with the number of their series, sorted by it and time; and the series."""
+    kinds = rows["price_type"].unique()
+    symbols = rows["symbol"].cast(pl.Categorical)
+    names = symbols.unique().cast(pl.String).sort()
+    code = symbols.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
+    pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
+    if len(kinds) > 1:
+        code = code * len(kinds) + rows["price_type"].cast(pl.Enum(kinds.sort())).to_physical().cast(pl.Int32)
+    numbered = rows.drop("symbol", "price_type").with_columns(code.alias("series"))
+    ahead, ts = numbered["series"].to_numpy(), numbered["ts"].cast(pl.Int64).to_numpy()
+    in_order = (ahead[1:] > ahead[:-1]) | ((ahead[1:] == ahead[:-1]) & (ts[1:] >= ts[:-1]))
+    if not in_order.all():
+        numbered = numbered.sort("series", "ts", maintain_order=True)
+    return numbered, pairs.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("series"))
+
+
+def _by_calendar(series: pl.DataFrame, options: LoadOptions) -> Iterator[tuple[str, list[int]]]:
+    codes = [options.calendars.of(symbol) for symbol in series["symbol"]]
+    for (code,), rows in series.with_columns(pl.Series("code", codes)).group_by("code", maintain_order=True):
+        yield str(code), rows["series"].to_list()
+
+
+def _surveyed(
+    rows: pl.DataFrame, series: pl.DataFrame, code: str, interval: Interval, options: LoadOptions, source: str
+) -> Survey:
+    spec = GridSpec(code, options.segments, options.align or "session", options.read.timezone or "UTC")
+    first, last = (rows["ts"].min(), rows["ts"].max())
+    segments = calendar(code).covering(first.date(), last.date())  # type: ignore[union-attr]
+    grid = SessionGrid.build(segments, interval, spec)
+    stamp = options.read.stamp or "start"
+    if stamp != "start" or spec.align != "session":
+        rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
+    placed = pl.concat([rows, grid.place(rows["ts"])], how="horizontal")
+    low, high = options.dates
+    if low is not None or high is not None:
+        inside = pl.col("session") >= low if low else pl.lit(value=True)
+        placed = placed.filter(inside & (pl.col("session") <= high if high else pl.lit(value=True)))
+    placed, repeats = _without_repeats(placed)
+    traced = trace(placed.drop_nulls("slot"), bin_width(interval))
+    sizes = placed.group_by("series").agg(
+        pl.len().cast(pl.Int64).alias("rows"),
+        pl.col("session").min().alias("first"),
+        pl.col("session").max().alias("last"),
+    )
+    odd = tally(placed.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"])
+    told = series.join(sizes, on="series").with_columns(
+        pl.lit(str(interval)).alias("interval"), pl.lit(code).alias("calendar"),
+        pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"), pl.lit(spec.align).alias("align"),
+        pl.lit(spec.zone).alias("zone"), pl.lit(source).alias("source"),
+    )  # fmt: skip
+    return replace(
+        Survey.none(),
+        series=told.sort("series").select(list(SERIES)),
+        runs=traced.runs,
+        profile=traced.profile,
+        counts=_counts([repeats, odd]),
+    )
+
+
+def _without_repeats(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The last row of each stamp; and how many others repeat it or differ, by session."""
+    series, ts = rows["series"].to_numpy(), rows["ts"].cast(pl.Int64).to_numpy()
+    again = np.append((series[1:] == series[:-1]) & (ts[1:] == ts[:-1]), [False])
+    if not again.any():
+        return rows, empty(
+            {"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64(), "corrections": pl.Int64()}
+        )
+    values = [*OHLC, "volume"]
+    same = rows.select(
+        pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in values).alias("same")
+    )["same"]
+    lost = rows.select("series", "session", same.alias("same")).filter(pl.Series(again))
+    counted = lost.group_by("series", "session").agg(
+        pl.col("same").sum().cast(pl.Int64).alias("duplicates"),
+        (~pl.col("same")).sum().cast(pl.Int64).alias("corrections"),
+    )
+    return rows.filter(pl.Series(~again)), counted
+
+
+def _counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    whole = pl.concat(parts, how="diagonal")
+    given = [
+        pl.col(name).fill_null(0) if name in whole.columns else pl.lit(0, pl.Int64).alias(name)
+        for name in COUNTS
+        if name not in ("series", "session")
+    ]
+    shaped = whole.select("series", "session", *given)
+    return shaped.group_by("series", "session").sum().sort("series", "session").select(list(COUNTS))
+
+
+def _beside(parts: Sequence[Survey]) -> Survey:
+    """Surveys whose series are numbered alike, each with series of its own."""
+    if len(parts) == 1:
+        return parts[0]
+    order = {
+        "series": ["series"],
+        "runs": ["series", "ordinal", "first"],
+        "profile": ["series", "position", "bin"],
+        "counts": ["series", "session"],
+    }
+    return replace(
+        Survey.none(),
+        **{name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()},
+    )
