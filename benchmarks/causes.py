@@ -156,9 +156,7 @@ def real(seed: int = FIRST_SEED, rounds: int = 20) -> Iterator[tuple[str, str, p
         ("FX Oanda", "lean/forex/oanda/minute", "FX"),
         ("FX FXCM", "lean/forex/fxcm/minute", "FX"),
     ):
-        session = load_files(
-            [DATA / folder], LoadOptions(CalendarMap(code), dates=(dt.date(2013, 10, 7), dt.date(2014, 12, 31)))
-        ).session
+        session = load_files([DATA / folder], LoadOptions(CalendarMap(code))).session
         rows = (
             session.snapshot().tables()["bars"].filter(pl.col("segment").is_not_null() & pl.col("open").is_not_null())
         )
@@ -167,7 +165,7 @@ def real(seed: int = FIRST_SEED, rounds: int = 20) -> Iterator[tuple[str, str, p
             yield (
                 name,
                 f"quotes {quotes}",
-                pl.concat([_cut(bars, code, rng, quotes == "cut", everyone=False) for _ in range(rounds)]),
+                pl.concat([_cut(bars, code, rng, quotes_too=quotes == "cut", everyone=False) for _ in range(rounds)]),
             )
         if name == "US equities":
             yield (
@@ -177,7 +175,7 @@ def real(seed: int = FIRST_SEED, rounds: int = 20) -> Iterator[tuple[str, str, p
             )
 
 
-def _cut(bars: pl.DataFrame, code: str, rng: np.random.Generator, quotes_too: bool, *, everyone: bool) -> pl.DataFrame:
+def _cut(bars: pl.DataFrame, code: str, rng: np.random.Generator, *, quotes_too: bool, everyone: bool) -> pl.DataFrame:
     primary = "last" if bars["price_type"].eq("last").any() else "bid"
     of_primary = bars.filter(pl.col("price_type") == primary)
     spans = []

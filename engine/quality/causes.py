@@ -40,6 +40,7 @@ REOPENING = (1.8, 1.0)  # log of the volume at a reopening against the usual, an
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 SHRINK_BARS = 20.0
+OUTAGE_SHARE = 1 / 3  # of a gap's slots: less may be an outage beside a longer silence
 
 JUDGED: Schema = {
     "cause": pl.Enum(CAUSES),
@@ -183,7 +184,7 @@ def judge(
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     lost, outage = _covered(outages, "ordinal", group, ordinal, slot, count)
     rest = np.maximum(part.odds.expected, _rest(part, lost, count))
-    in_outage = (lost > 0) & ((2 * lost >= count) | (rest < LOSSES_A_SESSION))
+    in_outage = (lost > 0) & ((OUTAGE_SHARE * count <= lost) | (rest < LOSSES_A_SESSION))
     beside_outage = (lost > 0) & ~in_outage
     cause[in_outage], confidence[in_outage] = FEED_LOSS, 1.0
     cause[beside_outage], confidence[beside_outage] = NO_TRADE, _share(rest, LOSSES_A_SESSION)[beside_outage]
