@@ -8,6 +8,7 @@ import polars as pl
 
 from engine.quality.findings import findings, together
 
+PASSED_OVER = "passed over: "  # a file that is no market data
 # What each cause is worth, and what mends it.
 SEVERITY = {
     "feed_loss": "warning", "symbol_loss": "warning", "calendar_suspect": "warning", "late_open": "info",
@@ -90,10 +91,12 @@ def _of_gaps(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
 
 def _of_files(files: pl.DataFrame) -> pl.DataFrame:
     bad = files.drop_nulls("problem")
+    no_data = pl.col("problem").str.starts_with(PASSED_OVER)
     return findings(
         bad.select(
-            pl.lit("unreadable_file").alias("check"), pl.lit("error").alias("severity"), "source",
-            pl.format("could not be read: {}", "problem").alias("message"),
-            pl.lit("deliver the file again, or name its format and columns").alias("remedy"),
+            pl.when(no_data).then(pl.lit("passed_over")).otherwise(pl.lit("unreadable_file")).alias("check"),
+            pl.when(no_data).then(pl.lit("info")).otherwise(pl.lit("error")).alias("severity"), "source",
+            pl.when(no_data).then("problem").otherwise(pl.format("could not be read: {}", "problem")).alias("message"),
+            pl.when(~no_data).then(pl.lit("deliver the file again, or name its format and columns")).alias("remedy"),
         )
     )  # fmt: skip

@@ -19,7 +19,7 @@ import polars as pl
 
 from engine import __version__
 from engine.audit.explanation import explain
-from engine.audit.observed import observed
+from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Survey, from_bytes, joined, to_bytes
 from engine.audit.tables import AUDIT_TABLES
 from engine.calendars import calendar
@@ -31,6 +31,7 @@ from engine.runtime.load import LoadOptions, loaded, read_found
 from engine.runtime.survey import survey_session
 from engine.schema import empty
 from engine.sources.batch import Problem, SourceFile
+from engine.sources.columns import layout
 from engine.sources.scan import scan
 
 BYTES_PER_TASK = 64 << 20
@@ -156,9 +157,9 @@ def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], 
     if absent or not sources:
         raise ParameterError(f"source: {', '.join(absent)} does not exist" if absent else "source: none given")
     found, problems = scan(sources, options.read)
-    large = [file for file in found if _is_lake(file)]
+    large = [file for file in found if _is_lake(file, options)]
     tasks: list[Task] = [StretchTask(stretch, options) for stretch in stretches([file.path for file in large])]
-    others = [file for file in found if not _is_lake(file)]
+    others = [file for file in found if file not in large]
     tasks += [FilesTask(tuple(files), options, str(files[0].path)) for files in _bundles(others)]
     return tasks, problems
 
@@ -213,20 +214,27 @@ def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) 
 
 
 def _unread(problems: Sequence[Problem]) -> Survey:
-    rows = [(problem.path, 0, problem.reason) for problem in problems if not problem.ignored]
+    rows = [(one.path, 0, f"{PASSED_OVER}{one.reason}" if one.ignored else one.reason) for one in problems]
     return replace(Survey.none(), files=pl.DataFrame(rows, schema=dict(FILES), orient="row"))
 
 
 def _why_nothing(files: pl.DataFrame) -> str:
-    bad = files.drop_nulls("problem")
+    bad = files.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
     if bad.is_empty():
         return "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
     first = bad.row(0, named=True)
     return f"nothing could be read; {first['source']}: {first['problem']} ({bad.height - 1} more files)"
 
 
-def _is_lake(file: SourceFile) -> bool:
-    return file.format == "parquet" and file.symbol is None and file.path.stat().st_size >= LAKE_BYTES
+def _is_lake(file: SourceFile, options: LoadOptions) -> bool:
+    """Whether a file is large, and has bars of many symbols."""
+    if file.format != "parquet" or file.path.stat().st_size < LAKE_BYTES:
+        return False
+    try:
+        found = layout(list(pl.read_parquet_schema(file.path)), options.read, str(file.path))
+    except (pl.exceptions.PolarsError, SourceError, OSError):
+        return False  # whoever reads it says why it cannot be read
+    return found.kind == "bars" and "symbol" in found.roles and not found.sides
 
 
 def _bundles(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:

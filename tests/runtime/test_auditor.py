@@ -1,0 +1,179 @@
+"""The audit of folders: nothing lost however the work is cut and wherever it runs; one bad file is a finding."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from engine.calendars import calendar
+from engine.cli import app
+from engine.errors import ParameterError, SourceError
+from engine.grid import GridSpec, SessionGrid
+from engine.query import sql
+from engine.runtime import auditor, lake
+from engine.runtime.auditor import audit
+from engine.runtime.executor import Here, Processes
+from engine.runtime.load import CalendarMap, LoadOptions
+from engine.schema import BARS
+from engine.sources.faults import FaultPlan
+from engine.sources.feed import write_csv
+from engine.sources.synthetic import Market, simulate
+from typer.testing import CliRunner
+
+OPTIONS = LoadOptions(CalendarMap("XNYS"))
+FLOATS = ("quality", "quality_adjusted", "confidence", "traded", "value")
+
+
+@pytest.fixture(scope="module")
+def market():
+    grid = SessionGrid.build(
+        calendar("XNYS").segments(dt.date(2024, 11, 4), dt.date(2024, 11, 8)), "1m", GridSpec("XNYS")
+    )
+    return simulate(grid, Market.of(8, 5), FaultPlan(outage=1, missing_middle=2, duplicate=3, correction=2, bad_row=3))
+
+
+@pytest.fixture
+def folder(market, tmp_path) -> Path:
+    write_csv(market.rows, tmp_path / "feed")
+    return tmp_path / "feed"
+
+
+@pytest.fixture
+def table(market, tmp_path) -> Path:
+    """All bars in one Parquet file, by time, so that every stretch holds every symbol."""
+    path = tmp_path / "all.parquet"
+    market.rows.filter(pl.col("fault").is_null()).select(list(BARS)).sort("ts").write_parquet(path, row_group_size=1000)
+    return path
+
+
+def same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    exact = [name for name in one.columns if name not in FLOATS]
+    return one.select(exact).equals(other.select(exact))
+
+
+def test_audit_a_folder_counts_what_was_planted(market, folder):
+    done = audit([folder], OPTIONS)
+    series = done.tables["series"]
+    assert series.height == 8
+    planted = dict(market.truth.group_by("kind").len().iter_rows())
+    assert series["duplicates"].sum() == planted["duplicate"]
+    assert done.tables["outages"]["cause"].to_list() == ["feed_loss"]
+    assert done.tables["files"]["problem"].null_count() == done.tables["files"].height
+
+
+@pytest.mark.parametrize("size", [1, 200_000, 1 << 30])
+def test_audit_however_files_are_bundled_finds_the_same(folder, monkeypatch, size):
+    whole = audit([folder], OPTIONS).tables
+    monkeypatch.setattr(auditor, "BYTES_PER_TASK", size)
+    tasks, _ = auditor.planned([folder], OPTIONS)
+    assert (len(tasks) == 1) == (size > 1_000_000)
+    cut = audit([folder], OPTIONS).tables
+    assert {name: same(cut[name], whole[name]) for name in whole} == dict.fromkeys(whole, True)
+
+
+def test_audit_in_processes_finds_the_same(folder, monkeypatch):
+    monkeypatch.setattr(auditor, "BYTES_PER_TASK", 200_000)
+    here, there = (audit([folder], OPTIONS, executor=one).tables for one in (Here(), Processes(2)))
+    assert {name: there[name].equals(here[name]) for name in here} == dict.fromkeys(here, True)
+
+
+def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):
+    small = audit([table], OPTIONS).tables
+    monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
+    monkeypatch.setattr(lake, "ROWS_PER_STRETCH", 1500)
+    tasks, _ = auditor.planned([table], OPTIONS)
+    assert len(tasks) > 5
+    cut = audit([table], OPTIONS).tables
+    assert {name: same(cut[name], small[name]) for name in ("gaps", "quality", "outages")} == dict.fromkeys(
+        ("gaps", "quality", "outages"), True
+    )
+
+
+def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_path, monkeypatch):
+    monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
+    rows = market.clean.head(2000).with_columns(
+        pl.when(pl.int_range(pl.len()).is_in([5, 7])).then(-1.0).otherwise("low").alias("low")
+    )
+    rows.write_parquet(tmp_path / "bad.parquet")
+    done = audit([tmp_path / "bad.parquet"], OPTIONS)
+    found = done.tables["findings"].filter(pl.col("check") == "bad_rows").row(0, named=True)
+    assert (found["count"], found["source"]) == (2, str(tmp_path / "bad.parquet"))
+    assert found["evidence"].startswith(f"first: row 6, {rows['symbol'][5]}")
+    assert done.tables["series"]["rows"].sum() == 1998
+
+
+def test_audit_that_was_interrupted_goes_on_where_it_stopped(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(auditor, "BYTES_PER_TASK", 1)
+    whole = audit([folder], OPTIONS).tables
+    calls = []
+    survey_files = auditor._survey_files
+
+    def counted(files, options, name):
+        calls.append(name)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return survey_files(files, options, name)
+
+    monkeypatch.setattr(auditor, "_survey_files", counted)
+    with pytest.raises(KeyboardInterrupt):
+        audit([folder], OPTIONS, work=tmp_path / "work")
+    assert len(list((tmp_path / "work").iterdir())) == 3
+    resumed = audit([folder], OPTIONS, work=tmp_path / "work").tables
+    assert len(calls) == 4 + len(whole["files"]) - 3
+    assert {name: resumed[name].equals(whole[name]) for name in whole} == dict.fromkeys(whole, True)
+
+
+def test_audit_a_file_that_changed_is_done_again(folder, tmp_path):
+    audit([folder], OPTIONS, work=tmp_path / "work")
+    first = next(folder.rglob("*.csv"))
+    first.write_text("\n".join(first.read_text().splitlines()[:50]) + "\n")
+    kept = audit([folder], OPTIONS, work=tmp_path / "work").tables["series"]["rows"].sum()
+    assert kept == audit([folder], OPTIONS).tables["series"]["rows"].sum()
+
+
+def test_audit_one_bad_file_is_a_finding_and_not_the_end(folder):
+    (folder / "BROKEN.csv").write_bytes(b"\x00\xff not a table")
+    (folder / "TORN.parquet").write_bytes(b"PAR1 torn")
+    done = audit([folder], OPTIONS)
+    bad = done.tables["findings"].filter(pl.col("check") == "unreadable_file")
+    assert [Path(source).name for source in bad["source"]] == ["TORN.parquet"]
+    assert bad["severity"].to_list() == ["error"]
+    over = done.tables["findings"].filter(pl.col("check") == "passed_over")
+    assert [Path(source).name for source in over["source"]] == ["BROKEN.csv"]
+    assert done.tables["series"].height == 8
+
+
+def test_audit_of_nothing_that_can_be_read_says_so(tmp_path):
+    (tmp_path / "TORN.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(SourceError, match=r"TORN.parquet"):
+        audit([tmp_path], OPTIONS)
+    with pytest.raises(ParameterError, match="does not exist"):
+        audit([tmp_path / "nowhere"], OPTIONS)
+
+
+def test_audit_command_leaves_tables_that_sql_joins(folder, tmp_path):
+    out = tmp_path / "audit"
+    done = CliRunner().invoke(app, ["audit", str(folder), "--calendar", "XNYS", "--output", str(out), "--json"])
+    told = json.loads(done.stdout)
+    assert told["outages"][0]["cause"] == "feed_loss"
+    exported = tmp_path / "export"
+    assert CliRunner().invoke(app, ["run", str(folder), "--calendar", "XNYS", "--export", str(exported)]).exit_code == 0
+    query = (
+        "SELECT g.symbol, count(*) AS bars FROM audit_gaps g JOIN bars b ON b.symbol = g.symbol AND b.session = g.session "
+        "AND b.interval = '1m' WHERE g.cause = 'symbol_loss' GROUP BY 1 ORDER BY 1"
+    )
+    asked = CliRunner().invoke(app, ["sql", str(exported), query, "--audit", str(out), "--format", "json"])
+    gaps = pl.read_parquet(out / "tables" / "gaps.parquet")
+    assert [row["symbol"] for row in json.loads(asked.stdout)] == sorted(
+        gaps.filter(pl.col("cause") == "symbol_loss")["symbol"].unique()
+    )
+    alone = CliRunner().invoke(app, ["sql", str(out), "SELECT sum(bar_count) AS missing FROM gaps", "--format", "json"])
+    assert json.loads(alone.stdout) == [{"missing": gaps["bar_count"].sum()}]
+
+
+def test_sql_a_table_beside_under_a_name_that_is_taken_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="also: gaps is a table of the target"):
+        sql({"gaps": pl.DataFrame({"a": [1]})}, "SELECT 1", also={"gaps": pl.DataFrame({"a": [1]})})

@@ -1,0 +1,76 @@
+"""Executors: the same results here, in processes and on Dask; a worker that dies costs its task only."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+from engine.errors import ParameterError, WorkerError
+from engine.runtime.executor import Dask, Here, Processes
+
+
+def doubled(number: int) -> int:
+    return 2 * number
+
+
+def marked(number: int, folder: Path) -> int:
+    """Dies the first time that it sees 3, and notes every start."""
+    with (folder / f"{number}.starts").open("a") as starts:
+        starts.write("x")
+    if number == 3 and (folder / "3.starts").stat().st_size == 1:
+        os._exit(9)
+    return number
+
+
+def deadly(number: int) -> int:
+    if number == 1:
+        os._exit(9)
+    return number
+
+
+def failing(number: int) -> int:
+    raise ValueError(f"task {number}")
+
+
+@pytest.mark.parametrize("executor", [Here(), Processes(2)], ids=["here", "processes"])
+def test_run_gives_every_result_with_its_number(executor):
+    assert dict(executor.run(doubled, [5, 6, 7])) == {0: 10, 1: 12, 2: 14}
+    assert dict(executor.run(doubled, [])) == {}
+
+
+def test_run_a_worker_that_dies_costs_only_its_task(tmp_path):
+    done = dict(Processes(2).run(partial(marked, folder=tmp_path), list(range(8))))
+    assert done == {number: number for number in range(8)}
+    starts = {path.stem: path.stat().st_size for path in tmp_path.iterdir()}
+    assert starts["3"] == 2
+    assert sum(starts.values()) <= 8 + 2  # its own second start, and that of whoever ran beside it
+
+
+def test_run_a_task_that_kills_every_worker_is_named():
+    with pytest.raises(WorkerError, match="1: its worker died 3 times"):
+        list(Processes(2).run(deadly, [0, 1]))
+
+
+@pytest.mark.parametrize("executor", [Here(), Processes(1)], ids=["here", "processes"])
+def test_run_a_task_that_fails_raises_its_error(executor):
+    with pytest.raises(ValueError, match="task 4"):
+        list(executor.run(failing, [4]))
+
+
+def test_processes_without_a_worker_are_refused():
+    with pytest.raises(ParameterError, match="workers: received 0; valid: from 1"):
+        Processes(0)
+
+
+def test_workers_share_the_cores_and_the_environment_is_left_as_it_was(monkeypatch):
+    monkeypatch.delenv("POLARS_MAX_THREADS", raising=False)
+    assert dict(Processes(1, threads=3).run(os.getenv, ["POLARS_MAX_THREADS"])) == {0: "3"}
+    assert "POLARS_MAX_THREADS" not in os.environ
+
+
+@pytest.mark.filterwarnings("default")
+def test_run_on_a_local_dask_cluster_gives_the_same():
+    pytest.importorskip("distributed")
+    assert dict(Dask("local", 1).run(doubled, [5, 6, 7])) == {0: 10, 1: 12, 2: 14}
