@@ -326,6 +326,11 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
     return Dataset(target, wanted, exports.filter(pl.col("revision") <= wanted))
 
 
+def is_export(target: Path) -> bool:
+    """Whether `open_dataset` has something to open there."""
+    return lake.is_table(target / "exports")
+
+
 def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
     """List revisions of `exports` whose files are there; one that has expired names no table any more."""
     return exports.filter(pl.col("table_names").list.len() > 0)["revision"]

@@ -24,7 +24,9 @@ from engine.audit.survey import FILES, Survey, from_bytes, joined, to_bytes
 from engine.audit.tables import AUDIT_TABLES
 from engine.calendars import calendar
 from engine.errors import EngineError, ParameterError, SourceError
+from engine.export.dataset import is_export, open_dataset
 from engine.publish import publishing
+from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here
 from engine.runtime.lake import Stretch, stretches, survey_stretch
 from engine.runtime.load import LoadOptions, loaded, read_found
@@ -112,7 +114,7 @@ def audit(
     Parameters
     ----------
     sources : sequence of Path
-        Vendor files and folders, Parquet tables of many symbols.
+        Vendor files and folders, Parquet tables of many symbols, exports.
     options : LoadOptions
         Calendars, dates, how to read.
     work : Path, optional
@@ -132,7 +134,8 @@ def audit(
     tasks, problems = planned(sources, options)
     with tempfile.TemporaryDirectory(prefix="engine-audit-") as scratch:
         parts = list(_surveys(tasks, work or Path(scratch), executor or Here(), progress))
-    survey = joined([*parts, _unread(problems)])
+    counted = [export_counts(open_dataset(path)) for path in sources if is_export(path)]
+    survey = joined([*parts, *counted, _unread(problems)])
     if survey.series.is_empty():
         raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
     return explained(survey, options)
@@ -156,9 +159,11 @@ def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], 
     absent = [str(path) for path in sources if not path.exists()]
     if absent or not sources:
         raise ParameterError(f"source: {', '.join(absent)} does not exist" if absent else "source: none given")
-    found, problems = scan(sources, options.read)
+    exports = [open_dataset(path) for path in sources if is_export(path)]
+    ours: list[Task] = [StretchTask(*one) for dataset in exports for one in export_stretches(dataset, options)]
+    found, problems = scan([path for path in sources if not is_export(path)], options.read)
     large = [file for file in found if _is_lake(file, options)]
-    tasks: list[Task] = [StretchTask(stretch, options) for stretch in stretches([file.path for file in large])]
+    tasks = ours + [StretchTask(stretch, options) for stretch in stretches([file.path for file in large])]
     others = [file for file in found if file not in large]
     tasks += [FilesTask(tuple(files), options, str(files[0].path)) for files in _bundles(others)]
     return tasks, problems

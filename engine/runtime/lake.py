@@ -9,7 +9,7 @@ What the door (`schema.conform`) would refuse is counted and reported by reason,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,20 +32,22 @@ from engine.sources.stamps import Reading, utc
 from engine.tally import tally
 
 ROWS_PER_STRETCH = 1 << 21
+ROWS_TO_TELL = 20_000  # the interval, where nothing else does
 KEPT = ("symbol", "price_type", "ts", *OHLC, "volume")
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows `[first, first + count)` of a Parquet file."""
+    """Rows `[first, first + count)` of a Parquet file; of these symbols only, where they are named."""
 
     path: Path
     first: int
     count: int
     mark: str
+    symbols: tuple[str, ...] = ()
 
 
-def stretches(paths: Sequence[Path]) -> Iterator[Stretch]:
+def stretches(paths: Sequence[Path], symbols: tuple[str, ...] = ()) -> Iterator[Stretch]:
     """Cut Parquet files into tasks, at their row groups where those are smaller."""
     for path in paths:
         try:
@@ -59,7 +61,13 @@ def stretches(paths: Sequence[Path]) -> Iterator[Stretch]:
             if end - first >= ROWS_PER_STRETCH or at == len(ends) - 1:
                 for begin in range(first, int(end), 2 * ROWS_PER_STRETCH):
                     count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
-                    yield Stretch(path, begin, count, f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{begin}|{count}")
+                    yield Stretch(
+                        path,
+                        begin,
+                        count,
+                        f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{begin}|{count}|{symbols}",
+                        symbols,
+                    )
                 first = int(end)
 
 
@@ -80,9 +88,13 @@ def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
                 path, f"{found.kind} of columns {', '.join(names)}; valid here: bars with a column of symbols"
             )
         roles = {role: name for role, name in found.roles.items() if role in KEPT}
-        raw = pl.scan_parquet(path, glob=False, hive_partitioning=False).slice(stretch.first, stretch.count).select(
-            pl.col(name).alias(role) for role, name in roles.items()
-        ).collect()  # fmt: skip
+        raw = _kept(
+            pl.scan_parquet(path, glob=False, hive_partitioning=False).slice(stretch.first, stretch.count),
+            names,
+            stretch,
+            roles,
+            options,
+        )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
     ts = raw["ts"]
@@ -91,10 +103,29 @@ def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
         ts = utc(ts, reading, raw["symbol"]).ts.cast(TS)
     price_type = pl.lit(options.read.price_type or "last").alias("price_type")
     rows = raw.with_columns(ts.alias("ts"), pl.col("price_type") if "price_type" in raw.columns else price_type)
-    interval = options.interval or options.read.interval or commonest_step(rows.head(100_000))
+    interval = options.interval or options.read.interval or commonest_step(rows.head(ROWS_TO_TELL))
     if interval is None:
         raise SourceError(path, "bars that do not tell their interval; name it with --interval")
     return survey_rows(rows, interval, options, str(path), stretch.first)
+
+
+def _kept(
+    rows: pl.LazyFrame, names: Sequence[str], stretch: Stretch, roles: Mapping[str, str], options: LoadOptions
+) -> pl.DataFrame:
+    # Synthetic rows are those of an export: they never count as present.
+    if "provenance" in names:
+        rows = rows.filter(
+            pl.col("provenance").cast(pl.String).is_null() | (pl.col("provenance").cast(pl.String) != "synthetic")
+        )
+    if stretch.symbols:
+        rows = rows.filter(pl.col(roles["symbol"]).is_in(list(stretch.symbols)))
+    raw = rows.select(pl.col(name).alias(role) for role, name in roles.items()).collect()
+    if options.read.symbols:
+        wanted = [symbol for symbol in raw["symbol"].unique().drop_nulls() if options.read.wants(symbol)]
+        raw = raw.filter(pl.col("symbol").is_in(wanted))
+    if options.read.price_types and "price_type" in raw.columns:
+        raw = raw.filter(pl.col("price_type").is_in(list(options.read.price_types)))
+    return raw
 
 
 def survey_rows(rows: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, first: int = 0) -> Survey:

@@ -177,3 +177,15 @@ def test_audit_command_leaves_tables_that_sql_joins(folder, tmp_path):
 def test_sql_a_table_beside_under_a_name_that_is_taken_is_refused(tmp_path):
     with pytest.raises(ParameterError, match="also: gaps is a table of the target"):
         sql({"gaps": pl.DataFrame({"a": [1]})}, "SELECT 1", also={"gaps": pl.DataFrame({"a": [1]})})
+
+
+def test_audit_an_export_finds_what_an_audit_of_its_files_does(folder, tmp_path):
+    whole = audit([folder], OPTIONS).tables
+    exported = tmp_path / "export"
+    run = ["run", str(folder), "--calendar", "XNYS", "--derive", "5m,1h", "--export", str(exported)]
+    assert CliRunner().invoke(app, run).exit_code == 0
+    made = audit([exported], LoadOptions(CalendarMap(None))).tables
+    for name in ("gaps", "quality", "outages", "sessions", "calendars"):
+        assert same(made[name], whole[name]), name
+    kept = [name for name in whole["series"].columns if name not in ("source", *FLOATS)]
+    assert made["series"].select(kept).equals(whole["series"].select(kept))

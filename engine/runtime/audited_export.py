@@ -1,0 +1,79 @@
+"""An export as the source of an audit: its base bars, by the calendars and axes that it names, and what was counted then."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from engine.audit.survey import COUNTS, SERIES, Survey
+from engine.errors import ExportError
+from engine.export.dataset import Dataset
+from engine.interval import Interval
+from engine.quality.score import COUNTED
+from engine.runtime.lake import Stretch, stretches
+from engine.runtime.load import CalendarMap, LoadOptions
+from engine.schema import empty
+
+AXIS = ["calendar", "segments", "align", "zone", "base_interval"]
+STORED = ("duplicates", "corrections", "backfilled")  # what the rows themselves do not show any more
+
+
+def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[Stretch, LoadOptions]]:
+    """Stretches of base bars, each with the axis of its symbols.
+
+    Raises
+    ------
+    ExportError
+        The export is of a version that does not name its axes.
+    """
+    symbols = dataset.scan("symbols").collect()
+    if symbols["align"].null_count():
+        raise ExportError(
+            f"{dataset.target}: does not name the axis of its symbols; valid: an export with a later revision"
+        )
+    for key, rows in symbols.with_columns(pl.col("segments").list.join("\x1f")).group_by(AXIS, maintain_order=True):
+        code, segments, align, zone, base = map(str, key)
+        names = tuple(rows["symbol"])
+        own = replace(
+            options,
+            calendars=CalendarMap(None, tuple((glob.escape(name), code) for name in names)),
+            interval=Interval.parse(base),
+            segments=tuple(label for label in segments.split("\x1f") if label),
+            align=align,  # type: ignore[arg-type]
+            read=replace(options.read, timezone=zone, interval=Interval.parse(base), columns={}, stamp=None, unit=None),
+        )
+        files = [file for file in dataset.files("bars") if _interval_of(file, dataset.target) == base]
+        for stretch in stretches(files, names if len(names) < symbols.height else ()):
+            yield stretch, own
+
+
+def export_counts(dataset: Dataset) -> Survey:
+    """What was counted when the rows were taken in."""
+    base = dataset.scan("symbols").select(
+        "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
+    )
+    held = dataset.scan("quality").join(base, on=["symbol", "interval"]).filter(pl.sum_horizontal(STORED) > 0).collect()
+    names = held.select("symbol", "price_type", "interval", "calendar", "segments", "align", "zone").unique(
+        ["symbol", "price_type"], maintain_order=True
+    )
+    spans = held.group_by("symbol", "price_type").agg(
+        pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
+    )
+    series = names.join(spans, on=["symbol", "price_type"]).with_columns(
+        pl.int_range(pl.len(), dtype=pl.Int32).alias("series"),
+        pl.lit(str(dataset.target)).alias("source"),
+        pl.lit(0, pl.Int64).alias("rows"),
+    )
+    counts = held.join(series.select("symbol", "price_type", "series"), on=["symbol", "price_type"]).select(
+        "series", "session", *(pl.col(name) if name in STORED else pl.lit(0, pl.Int64).alias(name) for name in COUNTED)
+    )
+    shaped = counts.select(pl.col(name).cast(dtype) for name, dtype in COUNTS.items()).sort("series", "session")
+    return replace(Survey.none(), series=pl.concat([empty(SERIES), series.select(list(SERIES))]), counts=shaped)
+
+
+def _interval_of(file: Path, target: Path) -> str:
+    return file.relative_to(target / "bars").parts[0]
