@@ -420,7 +420,8 @@ class Snapshot:
         if key.origin == "derived" and self.incomplete == "drop":
             rows = rows.filter("complete")
         shown = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of)
-        return shown.with_columns(rows["revision"]).filter("final")
+        known = shown.with_columns(rows["revision"])
+        return known if self.as_of is None or known["final"].all() else known.filter("final")  # a filter copies what it keeps
 
     def panels_of(self, kind: Kind) -> list[PanelKey]:
         """Which panels hold rows of a kind, by interval and origin."""
