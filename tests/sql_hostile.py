@@ -245,6 +245,7 @@ SETTINGS = _all(
             "log_query_path": "'{new}'",
             "enable_logging": "true",
             "logging_storage": "'file'",
+            "logging_sink": "'file'",
             "profile_output": "'{new}'",
             "profiling_output": "'{new}'",
             "enable_profiling": "'json'",

@@ -99,6 +99,8 @@ def test_sql_revision_and_instant_choose_the_state(engine, tmp_path: Path) -> No
         (["SELECT '-infinity'::TIMESTAMPTZ AS x"], "years 1 to 9999"),
         (["SELECT 'infinity'::TIMESTAMP_NS AS x"], "years 1 to 9999"),
         (["SELECT DATE '-290000-01-01' AS x"], "years 1 to 9999"),
+        (["SELECT [DATE '2024-01-01', DATE '-290000-01-01'] AS x"], "years 1 to 9999"),
+        (["SELECT {'at': [TIMESTAMP '290000-01-01']} AS x"], "years 1 to 9999"),
         (["SELECT 1", "--revision", 9], "no revision 9"),
         (["SELECT 1", "--revision", 1, "--as-of", "2024-01-01T00:00:00+00:00"], "one of them"),
         (["SELECT count(*) FROM range(100000000000) t(a) WHERE hash(a) % 7 = 1", "--timeout", 0.5], "stopped after timeout_seconds=0.5"),

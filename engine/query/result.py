@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -81,9 +81,23 @@ def _check_kind(name: str, kind: str) -> None:
 
 def _check_years(frame: pl.DataFrame) -> None:
     # What Polars holds and nothing else can print, and `infinity`, which is the last instant of all.
-    for name, dtype in frame.schema.items():
-        if isinstance(dtype, pl.Date | pl.Datetime) and not frame[name].to_physical().is_between(*_years(dtype)).all():
-            raise QueryError(f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out")
+    for name in frame.columns:
+        for part in _parts(frame[name]):
+            dtype = part.dtype
+            if isinstance(dtype, pl.Date | pl.Datetime) and not part.to_physical().is_between(*_years(dtype)).all():
+                raise QueryError(f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out")
+
+
+def _parts(column: pl.Series) -> Iterator[pl.Series]:
+    """The values of a column, and those inside of its lists and structs."""
+    match column.dtype:
+        case pl.List() | pl.Array():
+            yield from _parts(column.explode().drop_nulls())
+        case pl.Struct(fields=fields):
+            for field in fields:
+                yield from _parts(column.struct.field(field.name))
+        case _:
+            yield column
 
 
 def _years(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
