@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engine.quality.gaps import expected, find_gaps, runs
     from engine.quality.score import score
     from engine.query import connect, sql
+    from engine.runtime.auditor import run_audit
     from engine.runtime.config import SessionConfig
     from engine.runtime.live import LiveSession
     from engine.runtime.load import CalendarMap
@@ -45,7 +46,7 @@ _ROOMS = {
     "expected": "quality.gaps", "find_gaps": "quality.gaps", "runs": "quality.gaps", "score": "quality.score",
     "CalendarMap": "runtime.load", "SessionConfig": "runtime.config",
     "LiveSession": "runtime.live", "ReplaySession": "runtime.worker",
-    "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run",
+    "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
     "conform": "schema",
     "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
     "from_frame": "sources.frames", "simulate": "sources.synthetic",
@@ -57,7 +58,7 @@ __all__ = [
     "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
     "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
-    "expected", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset", "run", "runs",
+    "expected", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset", "run", "run_audit", "runs",
     "score", "simulate", "sql", "write_csv", "write_json",
 ]  # fmt: skip
 

@@ -421,7 +421,9 @@ class Snapshot:
             rows = rows.filter("complete")
         shown = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of)
         known = shown.with_columns(rows["revision"])
-        return known if self.as_of is None or known["final"].all() else known.filter("final")  # a filter copies what it keeps
+        return (
+            known if self.as_of is None or known["final"].all() else known.filter("final")
+        )  # a filter copies what it keeps
 
     def panels_of(self, kind: Kind) -> list[PanelKey]:
         """Which panels hold rows of a kind, by interval and origin."""

@@ -591,4 +591,6 @@ def _told(target: Path) -> Iterator[None]:
     except EngineError:
         raise
     except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
-        raise ExportError(f"{target}: {error}; `engine verify` names what is damaged, `engine repair` mends it") from error
+        raise ExportError(
+            f"{target}: {error}; `engine verify` names what is damaged, `engine repair` mends it"
+        ) from error

@@ -85,7 +85,9 @@ def _check_years(frame: pl.DataFrame) -> None:
         for part in _parts(frame[name]):
             dtype = part.dtype
             if isinstance(dtype, pl.Date | pl.Datetime) and not part.to_physical().is_between(*_years(dtype)).all():
-                raise QueryError(f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out")
+                raise QueryError(
+                    f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out"
+                )
 
 
 def _parts(column: pl.Series) -> Iterator[pl.Series]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -27,14 +28,16 @@ from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.publish import publishing
 from engine.runtime.audited_export import export_counts, export_stretches
-from engine.runtime.executor import Executor, Here
+from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, stretches, survey_stretch
-from engine.runtime.load import LoadOptions, loaded, read_found
+from engine.runtime.load import CalendarMap, LoadOptions, loaded, read_found
+from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
 from engine.schema import empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import layout
 from engine.sources.scan import scan
+from engine.store import SessionData
 
 BYTES_PER_TASK = 64 << 20
 LAKE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
@@ -139,6 +142,44 @@ def audit(
     if survey.series.is_empty():
         raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
     return explained(survey, options)
+
+
+def run_audit(
+    sources: str | Path | Sequence[str | Path] | SessionData,
+    calendar: str | Path | CalendarMap | None = None,
+    *,
+    workers: int | None = None,
+    evidence: bool = True,
+    work: Path | None = None,
+    **options: Any,  # noqa: ANN401 - as `load` takes them
+) -> Audit:
+    """Audit files, folders, an export or a store: `engine audit` for notebooks.
+
+    Parameters
+    ----------
+    sources : path, sequence of paths, or SessionData
+        A store is audited as it is, whatever else is given.
+    calendar : str, Path or CalendarMap, optional
+        A calendar code, a calendar file, or calendars by symbol; an export names its own.
+    workers : int, optional
+        Processes; default this one.
+    evidence : bool
+        Read ticks and finer bars too, which tell what happened in gaps.
+    work : Path, optional
+        Folder for surveys of parts: what is there is not done again.
+    **options
+        As `load` takes them: `start`, `end`, `segments`, `interval`, `as_of`, `timezone`, `columns` ...
+
+    Returns
+    -------
+    Audit
+        Its `tables` are those of `engine.audit.tables`.
+    """
+    if isinstance(sources, SessionData):
+        return explained(survey_session(sources), load_options(calendar, **options))
+    chosen = load_options(calendar, keep_source=evidence, **options)
+    executor = Here() if workers is None else Processes(workers)
+    return audit(paths_of(sources), chosen, work=work, executor=executor)
 
 
 def explained(survey: Survey, options: LoadOptions) -> Audit:

@@ -120,10 +120,41 @@ def load(
     SourceError
         A file could not be read.
     """
-    paths = [sources] if isinstance(sources, str | Path) else list(sources)
+    options = load_options(
+        calendar, derive=derive, interval=interval, start=start, end=end, segments=segments, align=align,
+        incomplete=incomplete, keep_source=keep_source, as_of=as_of, **read,
+    )  # fmt: skip
+    outcome = run(paths_of(sources), options)
+    bad = [problem for problem in outcome.loaded.problems if not problem.ignored]
+    if bad:
+        raise SourceError(bad[0].path, bad[0].reason + (f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""))
+    return outcome.session
+
+
+def paths_of(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several, as paths."""
+    return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
+
+
+def load_options(
+    calendar: str | Path | CalendarMap | None,
+    *,
+    derive: Sequence[str | Interval] = (),
+    interval: str | Interval | None = None,
+    start: dt.date | str | None = None,
+    end: dt.date | str | None = None,
+    segments: Sequence[str] = (),
+    align: Align | None = None,
+    incomplete: Incomplete = "flag",
+    keep_source: bool = False,
+    as_of: dt.datetime | None = None,
+    **read: Any,  # noqa: ANN401 - the fields of ReadOptions
+) -> LoadOptions:
+    """Options from what a notebook has: texts, dates, the fields of `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
-    options = LoadOptions(
-        calendars=calendar if isinstance(calendar, CalendarMap) else CalendarMap(str(calendar)),
+    known = calendar if calendar is None or isinstance(calendar, CalendarMap) else CalendarMap(str(calendar))
+    return LoadOptions(
+        calendars=known or CalendarMap(None),
         interval=step,
         derive=tuple(Interval.parse(one) for one in derive),
         dates=(_date(start), _date(end)),
@@ -134,11 +165,6 @@ def load(
         incomplete=incomplete,
         read=ReadOptions(interval=step, align=align, **read),
     )
-    outcome = run([Path(path) for path in paths], options)
-    bad = [problem for problem in outcome.loaded.problems if not problem.ignored]
-    if bad:
-        raise SourceError(bad[0].path, bad[0].reason + (f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""))
-    return outcome.session
 
 
 def _misplaced(session: SessionData) -> list[str]:
