@@ -173,7 +173,7 @@ def rules_of(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
     given = content.get("rule", [])
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         raise ParameterError(f"{name}: rule: received {given!r}; valid: tables that begin with [[rule]]")
-    general = _tolerance(f"{name}: tolerance", content.get("tolerance", "5%"))
+    general = tolerance_of(f"{name}: tolerance", content.get("tolerance", "5%"))
     made = tuple(_rule(f"{name}: rule {number}", one, general) for number, one in enumerate(given, 1))
     defaults = content.get("defaults", False)
     if not isinstance(defaults, bool):
@@ -362,7 +362,7 @@ def _rule(where: str, given: Mapping[str, Any], general: Tolerance) -> Rule:
         symbols=_words(f"{where}: symbols", given.get("symbols", [])),
         interval=_words(f"{where}: interval", given.get("interval", [])),
         allow=_count(f"{where}: allow", given.get("allow", 0)),
-        tolerance=_tolerance(f"{where}: tolerance", given["tolerance"]) if "tolerance" in given else general,
+        tolerance=tolerance_of(f"{where}: tolerance", given["tolerance"]) if "tolerance" in given else general,
         **{name: _words(f"{where}: {name}", given.get(name, []), valid) for name, valid in LISTS.items()},
     )
     _check_applies(where, rule, given)
@@ -409,10 +409,13 @@ def _count(where: str, value: object) -> int:
     return value
 
 
-def _tolerance(where: str, value: object) -> Tolerance:
-    text = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%", value) if isinstance(value, str) else None
-    if text is not None:
-        return Tolerance(relative=float(text[1]) / 100)
+def tolerance_of(where: str, value: object) -> Tolerance:
+    """A tolerance from a number, its text, or a share such as `5%`; `where` names it in errors."""
+    share = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%", value) if isinstance(value, str) else None
+    if share is not None:
+        return Tolerance(relative=float(share[1]) / 100)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?", value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ParameterError(f'{where}: received {value!r}; valid: a number, 0 or more, or a share such as "5%"')
     return Tolerance(absolute=float(value))
