@@ -1,14 +1,15 @@
 """Why bars of two sides differ: a guess for each, from what the series does as a whole and from where the bar lies.
 
-Of the series as a whole (`_shift`, `_level`, `_lots`, `_quote_side`, `_hours`), the first that holds:
+Of the series as a whole (`_shift`, `_level`, `_lots`, `_hours`, `_quote_side`, `_feeds`), the first that holds:
 
 - `zone`: closes fit better when B is shifted by whole hours, a half, or a slot.
 - `scale`: prices, or volumes, stand in one ratio that is a power of ten.
 - `adjustment`: prices stand in a ratio (or at a distance) that is constant in stretches of sessions.
+- `hours`: days of B open where a finer bar of A does, at the same time of most days: they cover other hours.
 - `price_side`, `spread`: nearly all closes differ to the same side by a small share, as bid, mid and ask do, or the bids
   and asks of two brokers.
+- `other_feed`: closes differ in most bars, to either side, by little: two feeds of one market.
 
-- `hours`: days of B open where a finer bar of A does, at the same time of most days: they cover other hours.
 
 Of a bar that the series does not explain (`_placed`):
 
@@ -30,6 +31,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from engine.interval import Interval
+from engine.schema import Schema, empty
 
 KEY = ["symbol", "price_type", "interval"]
 PRICES = ("open", "high", "low", "close")
@@ -38,13 +40,15 @@ COMPARED = (*PRICES, *AMOUNTS)
 
 APPRECIABLE = 1e-3  # a ratio nearer to 1 is no scale and no adjustment
 CONSTANT = 2e-4  # how far a constant ratio may stray: prices are rounded
+MOST_ROUNDED = 2e-3
 LOT_CONSTANT = 0.01
 NEARLY_ALL = 0.9
 MOST_OF_ONE_SIDE = 0.95
 SPREAD = 5e-3
+FEEDS = 0.5
 LEAST_DAYS, MOST_DAYS = 4, 0.7
 FEW, MANY_BARS = 0.01, 100
-SHIFT_ROWS, LEAST_ROWS, BETTER = 5_000, 20, 0.5
+OFTEN, SHIFT_ROWS, LEAST_ROWS, BETTER = 0.3, 1_000, 20, 0.5
 SHIFT_SECONDS = sorted({h * 3600 for h in range(-14, 15)} | {half * 1800 for half in (-19, -11, -1, 1, 11, 19)})
 REMEDIES: Mapping[str, str] = {
     "zone": "read one side with another --timezone or --stamp",
@@ -52,9 +56,16 @@ REMEDIES: Mapping[str, str] = {
     "adjustment": "compare raw with raw, or adjusted with adjusted",
     "price_side": "compare bid with bid and ask with ask (--price-type)",
     "session_missing": "ask for the session again, or check the calendar",
+    "other_feed": "give a --tolerance for price",
     "hours": "ask with the --segments that B covers",
     "session_boundary": "check which hours each side covers (--segments)",
 }
+# A reason of whole series, and which of their rows it is about.
+WHOLESALE: Schema = {
+    **dict.fromkeys((*KEY, "label", "why"), pl.String()),
+    **dict.fromkeys(("prices", "amounts", "alone"), pl.Boolean()),
+}
+
 # What is said of a bar where nothing was measured of its series.
 PATTERNS: Mapping[str, str] = {
     "session_missing": "the other side has no bar of the session",
@@ -87,10 +98,13 @@ def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.Data
     """
     placed = _placed(pairs)
     different = placed.filter((pl.col("side") != "both") | _any(COMPARED))
+    if different.is_empty():
+        return different.with_columns(pl.lit(None, pl.String).alias("remedy"))
     suspects = pairs.join(different.select(KEY).unique(), on=KEY, how="semi", maintain_order="left")
     # The later one is the stronger reason.
-    wholesale = [_hours(different, finer)] if finer is not None else []
-    wholesale += [_quote_side(suspects), _lots(suspects), _level(suspects), _shift(suspects, different)]
+    wholesale = [_feeds(suspects), _quote_side(suspects)]
+    wholesale += [_hours(different, finer)] if finer is not None else []
+    wholesale += [_lots(suspects), _level(suspects), _shift(suspects, different)]
     for reason in wholesale:
         different = _relabelled(different, reason)
     said = pl.col("cause").replace_strict(PATTERNS, default=None, return_dtype=pl.String)
@@ -100,7 +114,8 @@ def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.Data
 
 
 def _relabelled(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
-    """`whole`: `KEY, label, why, prices, amounts, alone` - which rows of a series its reason is about."""
+    if whole.is_empty():
+        return different
     beside = different.join(whole, on=KEY, how="left", maintain_order="left")
     about = (
         (pl.col("prices") & _any(PRICES)) | (pl.col("amounts") & ~_any(PRICES) & _any(AMOUNTS))
@@ -183,7 +198,7 @@ def _few(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _found(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
-    kinds = [pl.lit(kind in about.split()).alias(kind) for kind in ("prices", "amounts", "alone")]
+    kinds = [pl.lit(kind in about.split()).alias(kind) for kind in list(WHOLESALE)[-3:]]
     return rows.select(*KEY, label.alias("label"), why.alias("why"), *kinds)
 
 
@@ -202,6 +217,22 @@ def _quote_side(suspects: pl.DataFrame) -> pl.DataFrame:
     quoted = pl.col("price_type").is_in(["bid", "ask"])
     label = pl.when(quoted).then(pl.lit("spread")).otherwise(pl.lit("price_side"))
     return _found(held, label, why, "prices")
+
+
+def _feeds(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Closes that differ in most bars by little, to either side: two feeds of one market."""
+    apart = (pl.col("close_b") - pl.col("close_a")).abs()
+    both = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
+        pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), apart.quantile(0.95).alias("most"),
+        (apart / pl.col("close_a").abs()).median().alias("off"),
+    )  # fmt: skip
+    held = both.filter((pl.col("share") >= FEEDS) & (pl.col("off") <= APPRECIABLE) & (pl.col("common") >= LEAST_ROWS))
+    share, points = _rounded((100 * pl.col("share")).round(1)), _rounded((1e4 * pl.col("off")).round(3))
+    why = pl.format(
+        "closes differ in {} % of {} bars, by {} basis points in the median, 95 % of them by at most {}",
+        share, "common", points, pl.col("most").round_sig_figs(3),
+    )  # fmt: skip
+    return _found(held, pl.lit("other_feed"), why, "prices")
 
 
 def _hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
@@ -248,7 +279,9 @@ def _level(suspects: pl.DataFrame) -> pl.DataFrame:
     distances = _stretches(both, distance, 0.0, pl.col("close_b")).join(ratios, on=KEY, how="anti")
     power = pl.col("last").log10().round(0)
     is_power = (
-        ((pl.col("last") / pl.lit(10.0).pow(power) - 1).abs() <= CONSTANT) & (power != 0) & (pl.col("changes") == 0)
+        ((pl.col("last") / pl.lit(10.0).pow(power) - 1).abs() <= pl.col("grain"))
+        & (power != 0)
+        & (pl.col("changes") == 0)
     )
     label = pl.when(is_power).then(pl.lit("scale")).otherwise(pl.lit("adjustment"))
     return pl.concat([
@@ -269,60 +302,69 @@ def _stretches(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Ex
     days = rows.group_by(*KEY, "session", maintain_order=True).agg(
         pl.col("measure").median().alias("level"), pl.col("unit").median(), pl.len().alias("bars"),
         ((pl.col("measure") - pl.col("measure").median()).abs().median() / pl.col("unit").median()).alias("stray"),
-    )  # fmt: skip
+    ).join(_grain(both), on=KEY, maintain_order="left")  # fmt: skip
     step = (pl.col("level") - pl.col("level").shift(1)).abs().over(KEY) / pl.col("unit")
-    moved = (step > 2 * CONSTANT).fill_null(value=False)
+    moved = (step > 2 * pl.col("grain")).fill_null(value=False)
     series = days.with_columns(moved.alias("moved")).group_by(KEY, maintain_order=True).agg(
         pl.len().alias("sessions"), pl.col("bars").sum().alias("common"), pl.col("moved").sum().cast(pl.Int64).alias("changes"),
-        (pl.col("stray") <= CONSTANT).mean().alias("tight"),
+        (pl.col("stray") <= pl.col("grain")).mean().alias("tight"),
         ((pl.col("level") - neutral).abs() / pl.col("unit")).max().alias("off"),
-        pl.col("level").first().alias("first"), pl.col("level").last().alias("last"),
+        pl.col("level").first().alias("first"), pl.col("level").last().alias("last"), pl.col("grain").first(),
     )  # fmt: skip
     few_changes = pl.col("changes") <= pl.max_horizontal(1, pl.col("sessions") * 0.1)
-    enough = pl.col("common") >= LEAST_ROWS
-    return series.filter((pl.col("tight") >= NEARLY_ALL) & (pl.col("off") > APPRECIABLE) & few_changes & enough)
+    appreciable = pl.col("off") > pl.max_horizontal(APPRECIABLE, 3 * pl.col("grain"))
+    return series.filter((pl.col("tight") >= NEARLY_ALL) & appreciable & few_changes & (pl.col("common") >= LEAST_ROWS))
+
+
+def _grain(both: pl.DataFrame) -> pl.DataFrame:
+    """How far a constant ratio strays for the ticks that prices are rounded to, as a share of the price."""
+    ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
+    rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
+    return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
 
 
 def _shift(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
     """Series whose closes fit better when B is moved in time."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
-    often = (
-        suspects.group_by(KEY)
-        .agg(pl.len().alias("all"))
-        .join(wrong, on=KEY)
-        .filter(pl.col("wrong") > 0.3 * pl.col("all"))
-    )
-    intraday = pl.DataFrame(
-        {"interval": [one for one in often["interval"].unique() if Interval.parse(one).is_intraday]}, schema={"interval": pl.String}
-    )  # fmt: skip
-    bars = suspects.join(often.join(intraday, on="interval"), on=KEY, how="semi", maintain_order="left")
-    a = bars.filter(pl.col("close_a") > 0).select(*KEY, "ts", pl.col("close_a").log().alias("a"))
-    a = a.filter(pl.int_range(pl.len()).over(KEY) < SHIFT_ROWS)
-    b = bars.filter(pl.col("close_b") > 0).select(*KEY, "ts", pl.col("close_b").log().alias("b"))
-    steps = {Interval.parse(one).seconds for one in intraday["interval"]}
-    tried = [_fit(a, b, seconds) for seconds in sorted({*SHIFT_SECONDS, *steps, *(-step for step in steps)})]
-    return _best(pl.concat(tried), a.group_by(KEY).agg(pl.len().alias("bars")))
+    often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
+    often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
+    steps = {one: Interval.parse(one) for one in often["interval"].unique()}
+    intraday = often.filter(pl.col("interval").is_in([one for one, step in steps.items() if step.is_intraday]))
+    if intraday.is_empty():
+        return empty(WHOLESALE)
+    # Numbered, so that the many joins are on numbers.
+    bars = suspects.join(intraday.select(*KEY, "series"), on=KEY, maintain_order="left")
+    a = bars.filter(pl.col("close_a") > 0).select("series", "ts", pl.col("close_a").log().alias("a"))
+    a = a.filter(pl.int_range(pl.len()).over("series") < SHIFT_ROWS)
+    b = bars.filter(pl.col("close_b") > 0).select("series", "ts", pl.col("close_b").log().alias("b"))
+    own = {step.seconds for step in steps.values() if step.is_intraday}
+    tried = [_fit(a, b, seconds) for seconds in sorted({*SHIFT_SECONDS, *own, *(-step for step in own)})]
+    return _best(pl.concat(tried), a.group_by("series").agg(pl.len().alias("bars")), intraday)
 
 
 def _fit(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
     """How far closes stray from a constant ratio when B is moved back by so many seconds."""
     moved = b.with_columns(pl.col("ts") - pl.duration(seconds=seconds))
-    off = a.join(moved, on=[*KEY, "ts"]).with_columns((pl.col("b") - pl.col("a")).alias("off"))
+    off = a.join(moved, on=["series", "ts"]).with_columns((pl.col("b") - pl.col("a")).alias("off"))
     stray = (pl.col("off") - pl.col("off").median()).abs().mean()
     return (
-        off.group_by(KEY)
+        off.group_by("series")
         .agg(stray.alias("stray"), pl.len().alias("met"))
         .with_columns(pl.lit(seconds).alias("seconds"))
     )
 
 
-def _best(tried: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+def _best(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
-    fits = tried.join(bars, on=KEY).filter(enough)
-    unmoved = fits.filter(pl.col("seconds") == 0).select(*KEY, pl.col("stray").alias("unmoved"))
-    usual = fits.group_by(KEY).agg(pl.col("stray").median().alias("usual"))
-    best = fits.sort("stray", pl.col("seconds").abs()).unique(KEY, keep="first", maintain_order=True)
-    best = best.join(usual, on=KEY).join(unmoved, on=KEY, how="left")
+    fits = tried.join(bars, on="series").filter(enough)
+    unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))
+    usual = fits.group_by("series").agg(pl.col("stray").median().alias("usual"))
+    best = fits.sort("stray", pl.col("seconds").abs()).unique("series", keep="first", maintain_order=True)
+    best = (
+        best.join(usual, on="series")
+        .join(unmoved, on="series", how="left")
+        .join(names.select(*KEY, "series"), on="series")
+    )
     clear = pl.min_horizontal("usual", "unmoved") * BETTER
     held = best.filter((pl.col("seconds") != 0) & (pl.col("stray") < clear))
     why = pl.format(

@@ -204,6 +204,15 @@ def broken(tables: Tables, rules: RuleSet) -> pl.DataFrame:
     return pl.concat([own, built_in.select(own.columns)])
 
 
+def unmeasured(tables: Tables, rule: Rule) -> int:
+    """How many gaps that a rule is about have no hours in `sessions`, so that its window cannot be told."""
+    if not isinstance(rule.check, GapCheck) or rule.check.window is None:
+        return 0
+    full = {name: tables.get(name, empty(schema)) for name, schema in AUDIT_TABLES.items()}
+    gaps = _chosen(full, full["gaps"], rule)
+    return gaps.height - _with_window(full, gaps, rule.check.window).height
+
+
 def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
     """Which values are one of these words, or fit one of these shell patterns; nulls do not."""
     wanted = list(patterns)

@@ -18,7 +18,7 @@ import polars as pl
 from engine.audit.allowed import Allowance
 from engine.audit.baseline import Baseline, compared, gone
 from engine.audit.checks import FindingCheck, TableCheck
-from engine.audit.rules import Rule, RuleSet, Tables, broken, matching
+from engine.audit.rules import Rule, RuleSet, Tables, broken, matching, unmeasured
 from engine.audit.tables import FILES, SERIES
 from engine.quality.findings import FINDINGS, SEVERITIES
 from engine.schema import Schema, empty
@@ -198,12 +198,17 @@ def _gone(found: pl.DataFrame, baseline: Baseline | None, tables: Tables, rules:
 
 
 def _idle(tables: Tables, rules: RuleSet) -> list[str]:
+    """What rules could not look at: a rule that never speaks should not pass for a clean audit."""
     there = tables.get("series", empty(SERIES))["symbol"]
-    return [
-        f"rule {number} ({_title(rule)}): no symbol is one of {', '.join(rule.symbols)}"
-        for number, rule in enumerate(rules.rules, 1)
-        if rule.symbols and not matching(there, rule.symbols).any()
-    ]
+    notes = []
+    for number, rule in enumerate(rules.rules, 1):
+        if rule.symbols and not matching(there, rule.symbols).any():
+            notes.append(f"rule {number} ({_title(rule)}): no symbol is one of {', '.join(rule.symbols)}")
+        if lost := unmeasured(tables, rule):
+            notes.append(
+                f"rule {number} ({_title(rule)}): {lost} gaps have no hours in the table sessions, and were not measured"
+            )
+    return notes
 
 
 def _title(rule: Rule) -> str:

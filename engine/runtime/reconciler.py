@@ -145,6 +145,11 @@ def within(
     ours = side.bars.filter((pl.col("origin") == "derived") & at_wanted)
     theirs = side.bars.filter((pl.col("origin") == "source") & at_wanted)
     series = ours.select(KEY).unique().join(theirs.select(KEY).unique(), on=KEY)
+    if series.is_empty():
+        raise DataError(
+            f"{source}: no symbol has bars of {', '.join(sorted(wanted))} beside a finer base; it has {_described(side.bars)}"
+            "; valid: a folder with both, or an export that --keep-source wrote"
+        )
     lone = pl.concat([ours, theirs]).select(KEY).unique().join(series, on=KEY, how="anti").sort(KEY)
     notes = [f"{s} {p} {i}: no finer and coarser bars to compare" for s, p, i in lone.iter_rows()]
     left = replace(side, bars=ours.join(series, on=KEY, how="semi"), notes=(*side.notes, *notes))
@@ -258,7 +263,7 @@ def _of_its_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
 
 
 def _described(bars: pl.DataFrame) -> str:
-    series = bars.select(KEY).unique().sort(KEY)
+    series = bars.select(*KEY, "origin").unique().sort(*KEY, "origin")
     named = ", ".join(" ".join(row) for row in series.head(5).iter_rows())
     more = f" and {series.height - 5} more" if series.height > 5 else ""  # noqa: PLR2004 - as many as are named
     return f"{named}{more}" if named else "no bars"

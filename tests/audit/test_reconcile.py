@@ -53,6 +53,7 @@ def counts(result: Reconciled) -> dict[tuple, dict]:
 
 
 @given(sides())
+@settings(max_examples=60)
 def test_reconcile_any_sides_counts_as_the_oracle_does(pair: tuple[list[Row], list[Row]]) -> None:
     result = reconcile(frame(pair[0]), frame(pair[1]))
     assert counts(result) == bars.compare(*pair)
@@ -60,7 +61,7 @@ def test_reconcile_any_sides_counts_as_the_oracle_does(pair: tuple[list[Row], li
 
 
 @given(sides())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_reconcile_a_side_with_itself_is_equal(pair: tuple[list[Row], list[Row]]) -> None:
     result = reconcile(frame(pair[0]), frame(pair[0]).reverse())
     assert result.is_equal
@@ -68,7 +69,7 @@ def test_reconcile_a_side_with_itself_is_equal(pair: tuple[list[Row], list[Row]]
 
 
 @given(sides())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_reconcile_sides_swapped_swaps_what_it_says(pair: tuple[list[Row], list[Row]]) -> None:
     there, back = reconcile(frame(pair[0]), frame(pair[1])), reconcile(frame(pair[1]), frame(pair[0]))
     swap = {"only_a": "only_b", "only_b": "only_a"}
@@ -81,7 +82,7 @@ def test_reconcile_sides_swapped_swaps_what_it_says(pair: tuple[list[Row], list[
 
 
 @given(sides())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_reconcile_every_different_bar_has_one_cause(pair: tuple[list[Row], list[Row]]) -> None:
     result = reconcile(frame(pair[0]), frame(pair[1]))
     wrong = result.summary.select(pl.sum_horizontal("different", "only_a", "only_b").sum()).item()
@@ -157,7 +158,9 @@ def test_reconcile_other_brokers_quotes_in_another_zone_are_both_found() -> None
     a = frame(walk(days=2, bars=600))
     noisy = a.with_columns(pl.col(PRICES) + 0.004 * ((NUMBER * 7) % 5 - 2))
     assert reconcile(a, shifted(300)(noisy)).summary["cause"].to_list() == ["zone"]
-    assert "zone" not in reconcile(a, noisy).causes["cause"].to_list()
+    feeds = reconcile(a, noisy)
+    assert feeds.summary["cause"].to_list() == ["other_feed"]
+    assert feeds.causes["evidence"][0].endswith("95 % of them by at most 0.008")
 
 
 def test_reconcile_bids_that_are_all_higher_are_a_spread() -> None:

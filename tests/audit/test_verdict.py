@@ -218,6 +218,14 @@ def test_judge_rule_whose_symbols_are_not_there_is_said() -> None:
     assert judge(audit(), rules, today=TODAY).notes == ("rule 1 (mine): no symbol is one of XYZ*",)
 
 
+def test_judge_gaps_whose_session_has_no_hours_are_said() -> None:
+    rules = rules_of({"rule": [{"name": "early", "check": "gap > 5 min in first hour"}]})
+    tables = audit(gaps=table("gaps", gap(0, 9), gap(0, 9, segment="PRE")))
+    verdict = judge(tables, rules, today=TODAY)
+    assert verdict.findings.height == 1
+    assert verdict.notes == ("rule 1 (early): 1 gaps have no hours in the table sessions, and were not measured",)
+
+
 def test_summary_counts_by_check_and_severity_with_an_example() -> None:
     tables = audit(quality=sessions(90.0, 91.0), findings=found("zone", symbol="TLT"), series=table("series", series()))
     rows = judge(tables, RULES, today=TODAY).summary.to_dicts()

@@ -141,7 +141,8 @@ def test_within_an_export_that_kept_its_sources_compares_them(tmp_path: Path) ->
 
 
 def test_within_a_folder_without_coarser_bars_is_refused(two) -> None:
-    with pytest.raises(DataError, match="nothing to compare"):
+    told = r"a: no symbol has bars of 1h beside a finer base; it has SPY last 1h derived, SPY last 1m source"
+    with pytest.raises(DataError, match=told):
         within(two[0], [Interval.parse("1h")], OPTIONS)
     with pytest.raises(ParameterError, match="against: none given"):
         within(two[0], [], OPTIONS)
