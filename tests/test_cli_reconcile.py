@@ -55,6 +55,14 @@ def test_reconcile_within_the_tolerance_is_equal(engine, sides) -> None:  # noqa
     assert engine("reconcile", *sides, *AT, "--tolerance", "close=0.011").code == 1
 
 
+def test_reconcile_findings_are_written_as_a_file(engine, sides, tmp_path: Path) -> None:  # noqa: F811
+    assert engine("reconcile", *sides, *AT, "--findings", tmp_path / "f.parquet").code == 1
+    found = pl.read_parquet(tmp_path / "f.parquet")
+    assert found.select("check", "severity", "symbol", "count").rows() == [
+        ("reconcile price side", "warning", "SPY", 780)
+    ]
+
+
 def test_reconcile_against_coarser_bars_of_the_folder(engine, tmp_path: Path) -> None:  # noqa: F811
     folder = written(tmp_path / "v", "SPY_1m.csv", minutes())
     written(folder, "SPY_30m.csv", folded(minutes(), "30m"))
@@ -76,6 +84,7 @@ def test_reconcile_equal_but_a_file_could_not_be_read_ends_with_3(engine, sides)
         (("A", "A", "--tolerance", "close=-1"), "--tolerance close: received '-1'"),
         (("A", "A", "--tolerance", "cloze=1"), "tolerance: received cloze; valid: price, open"),
         (("A", "A", "--names", "X"), "--names: received 'X'"),
+        (("A", "A", "--findings", "f.xls"), "--findings: received 'f.xls'; valid: a file that ends in .csv"),
         (("A", "A", "--limit", "-1"), "--limit: received -1"),
         (("A", "nowhere"), "nowhere does not exist"),
     ],

@@ -5,7 +5,8 @@ Of the series as a whole (`_shift`, `_level`, `_lots`, `_hours`, `_quote_side`, 
 - `zone`: closes fit better when B is shifted by whole hours, a half, or a slot.
 - `scale`: prices, or volumes, stand in one ratio that is a power of ten.
 - `adjustment`: prices stand in a ratio (or at a distance) that is constant in stretches of sessions.
-- `hours`: days of B open where a finer bar of A does, at the same time of most days: they cover other hours.
+- `hours`: days of B cover other hours: they open where a finer bar of A does, at the same time of most days, or are
+  made of all of A's bars, those outside its segments too.
 - `price_side`, `spread`: nearly all closes differ to the same side by a small share, as bid, mid and ask do, or the bids
   and asks of two brokers.
 - `other_feed`: closes differ in most bars, to either side, by little: two feeds of one market.
@@ -46,6 +47,7 @@ NEARLY_ALL = 0.9
 MOST_OF_ONE_SIDE = 0.95
 SPREAD = 5e-3
 FEEDS = 0.5
+SAME_SUM = 1e-9
 LEAST_DAYS, MOST_DAYS = 4, 0.7
 FEW, MANY_BARS = 0.01, 100
 OFTEN, SHIFT_ROWS, LEAST_ROWS, BETTER = 0.3, 1_000, 20, 0.5
@@ -89,7 +91,7 @@ def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.Data
         `symbol, price_type, interval, ts, session, side`, and `_a`, `_b`, `_differs` of each of `COMPARED`; sorted by
         the first four.
     finer : DataFrame, optional
-        `symbol, price_type, ts, session, open` of bars that those of A were made of.
+        `symbol, price_type, ts, session, open, close, volume` of bars that those of A were made of, and of those beside them.
 
     Returns
     -------
@@ -107,6 +109,8 @@ def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.Data
     wholesale += [_lots(suspects), _level(suspects), _shift(suspects, different)]
     for reason in wholesale:
         different = _relabelled(different, reason)
+    if finer is not None:
+        different = _whole_days(different, finer)
     said = pl.col("cause").replace_strict(PATTERNS, default=None, return_dtype=pl.String)
     different = different.with_columns(pl.coalesce("evidence", said).alias("evidence"))
     remedy = pl.col("cause").replace_strict(REMEDIES, default=None, return_dtype=pl.String)
@@ -200,6 +204,23 @@ def _few(judged: pl.DataFrame) -> pl.DataFrame:
 def _found(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
     kinds = [pl.lit(kind in about.split()).alias(kind) for kind in list(WHOLESALE)[-3:]]
     return rows.select(*KEY, label.alias("label"), why.alias("why"), *kinds)
+
+
+def _whole_days(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
+    """Days of B that are the fold of all finer bars of A, those outside the segments too."""
+    day = ["symbol", "price_type", "session"]
+    folds = [pl.col("open").first(), pl.col("close").last(), pl.col("volume").sum()]
+    whole = finer.sort("ts").group_by(day).agg(fold.name.suffix("_whole") for fold in folds)
+    beside = different.join(whole, on=day, how="left", maintain_order="left")
+    off = (pl.col("volume_b") - pl.col("volume_whole")).abs()
+    amounts = pl.col("volume_b").is_null() | (off <= SAME_SUM * pl.col("volume_whole"))
+    equal = (pl.col("open_b") == pl.col("open_whole")) & (pl.col("close_b") == pl.col("close_whole")) & amounts
+    is_whole = (pl.col("interval") == "1d") & equal.fill_null(value=False)
+    why = pl.lit("B's day is made of all bars of A, those outside its segments too")
+    return beside.with_columns(
+        pl.when(is_whole).then(pl.lit("hours")).otherwise("cause").alias("cause"),
+        pl.when(is_whole).then(why).otherwise("evidence").alias("evidence"),
+    ).drop("open_whole", "close_whole", "volume_whole")
 
 
 def _quote_side(suspects: pl.DataFrame) -> pl.DataFrame:

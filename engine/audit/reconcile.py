@@ -160,7 +160,7 @@ def reconcile(
     limit : int, optional
         How many bars `differences` shows; None for all. Everything is counted all the same.
     finer : DataFrame, optional
-        Bars that those of A were derived from (`symbol, price_type, ts, session, open`): they tell where days of B begin.
+        Bars that those of A were derived from, and those beside them: they tell which hours days of B cover.
 
     Raises
     ------

@@ -44,6 +44,9 @@ def reconcile(
     names: Annotated[str | None, typer.Option(help="Symbols of B as A calls them: XBTUSD=BTCUSD,...")] = None,
     tolerance: Annotated[str | None, typer.Option(help="How far values may be apart: price=0.01,volume=1%.")] = None,
     limit: Annotated[int, typer.Option(help="How many bars that differ are shown; 0 for all.")] = 20,
+    output: Annotated[
+        Path | None, typer.Option("--findings", help="Write findings to this file: .parquet, .csv or .json.")
+    ] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Compare two accounts of the same bars: what only one has, what differs, by how much, and a guess why.
@@ -52,6 +55,7 @@ def reconcile(
 
     Example: engine reconcile oanda/minute fxcm/minute --calendar FX --tolerance price=0.0002
     """
+    from engine.export.results import FORMS, write_result
     from engine.runtime.load import CalendarMap, LoadOptions
     from engine.runtime.reconciler import between, within
     from engine.sources.options import ReadOptions
@@ -60,6 +64,8 @@ def reconcile(
         raise usage("B or --against: give one of the two, as in A B, or A --against 1h,1d")
     if limit < 0:
         raise usage(f"--limit: received {limit}; valid: 0 for all, or how many")
+    if output is not None and output.suffix.removeprefix(".") not in FORMS:
+        raise usage(f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(FORMS)}")
     given: dict[str, Any] = {"align": align, "symbols": words(symbols), "price_types": words(price_type)}
     read_a = ReadOptions.from_toml(options_a) if options_a else ReadOptions()
     read_b = ReadOptions.from_toml(options_b) if options_b else read_a
@@ -80,6 +86,8 @@ def reconcile(
             done = between(a, b, options, for_b, names=_renames(names), progress=tell, **chosen)
         else:
             done = within(a, intervals_of(against or ""), options, progress=tell, **chosen)
+    if output is not None:
+        write_result(done.result.findings, output.suffix.removeprefix("."), output)
     _show(done, limit, as_json=as_json)
     if not done.result.is_equal:
         raise typer.Exit(DIFFERENT)

@@ -154,7 +154,7 @@ def within(
     notes = [f"{s} {p} {i}: no finer and coarser bars to compare" for s, p, i in lone.iter_rows()]
     left = replace(side, bars=ours.join(series, on=KEY, how="semi"), notes=(*side.notes, *notes))
     right = _Side("B", theirs.join(series, on=KEY, how="semi"))
-    finer = side.bars.filter((pl.col("origin") == "source") & ~at_wanted)
+    finer = _at_base(side.bars.filter((pl.col("origin") == "source") & ~at_wanted), options)
     return _compared(left, right, wanted, tolerances, limit, finer)
 
 
@@ -251,6 +251,13 @@ def _sharing(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     steps = {one: Interval.parse(one).seconds for one in foreign["interval"].unique()}
     step = pl.col("interval").replace_strict(steps, return_dtype=pl.Int64)
     return pl.concat([shared, foreign.filter(step == step.min().over("symbol"))])
+
+
+def _at_base(bars: pl.DataFrame, options: LoadOptions) -> pl.DataFrame:
+    """Of several intervals of a symbol the one that is its base."""
+    there = bars.select("symbol", "interval").unique().group_by("symbol").agg("interval")
+    base = {name: str(options.base_of(name, map(Interval.parse, intervals))) for name, intervals in there.iter_rows()}
+    return bars.filter(pl.col("interval") == pl.col("symbol").replace_strict(base, return_dtype=pl.String))
 
 
 def _of_its_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:

@@ -168,25 +168,38 @@ def test_reconcile_bids_that_are_all_higher_are_a_spread() -> None:
     assert reconcile(a, a.with_columns(pl.col(PRICES) + 0.01)).summary["cause"].to_list() == ["spread"]
 
 
+FOLD = [
+    pl.col("ts").first(),
+    pl.col("open").first(),
+    pl.col("high").max(),
+    pl.col("low").min(),
+    pl.col("close").last(),
+    pl.col("volume").sum(),
+]
+
+
+def daily(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.lit("1d").alias("interval")).group_by(*KEY, "session", maintain_order=True).agg(FOLD)
+
+
 def test_reconcile_days_that_open_at_one_time_cover_other_hours() -> None:
     finer = frame(walk(days=6))
-    whole = finer.with_columns(pl.lit("1d").alias("interval"))
-    fold = [
-        pl.col("ts").first(),
-        pl.col("open").first(),
-        pl.col("high").max(),
-        pl.col("low").min(),
-        pl.col("close").last(),
-        pl.col("volume").sum(),
-    ]
-    day = [*KEY, "session"]
-    a = whole.group_by(day, maintain_order=True).agg(fold)
-    late = whole.filter(IN_DAY >= 30).group_by(day, maintain_order=True).agg(fold)
+    a, late = daily(finer), daily(finer.filter(IN_DAY >= 30))
     b = late.with_columns(a["ts"])
     result = reconcile(a, b, finer=finer)
     assert result.causes["cause"].to_list() == ["hours"]
     assert result.causes["evidence"][0].startswith("B opens where A's bar of 15:00:00 UTC does, on 6 of 6 days")
     assert "hours" not in reconcile(a, b).causes["cause"].to_list()
+
+
+def test_reconcile_days_that_hold_bars_outside_the_segments_are_named() -> None:
+    finer = frame(walk(days=6))
+    a, b = daily(finer.filter(IN_DAY < 100)), daily(finer)
+    result = reconcile(a, b, finer=finer)
+    assert result.causes.select("cause", "rows").rows() == [("hours", 6)]
+    assert result.causes["evidence"][0].startswith("B's day is made of all bars of A")
+    other = b.with_columns(pl.col("volume") + 1)
+    assert "hours" not in reconcile(a, other, finer=finer).causes["cause"].to_list()
 
 
 def test_reconcile_symbols_that_differ_in_other_ways_are_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import polars as pl
@@ -69,6 +70,16 @@ def test_reconcile_us_minutes_prices_differ_by_another_filter(us: Reconciled) ->
     assert set(hours["cause"]) == {"price_filter", "open_at_close_before"}
     high = us.columns.filter(pl.col("symbol") == "SPY", pl.col("interval") == "1h", pl.col("column") == "high")
     assert high["max_abs"].item() == pytest.approx(1.26)  # the bad prints of 2013-10-08
+
+
+def test_reconcile_us_hours_with_days_finds_the_hours_after_23_early_closes(vendor, tmp_path: Path) -> None:
+    folder = linked(vendor, tmp_path, "equity/usa/hour/[bis]*[cmy].zip", "equity/usa/daily/[bis]*.zip")
+    result = within(folder, [Interval.parse("1d")], options("XNYS")).result
+    assert result.summary.select("symbol", "common", "different").rows() == [
+        (s, 5_849, 23) for s in ("BAC", "IBM", "SPY")
+    ]
+    assert result.causes.select("cause", "rows").rows() == [("hours", 23)] * 3
+    assert result.causes["last_ts"].dt.date().unique().to_list() == [dt.date(2008, 12, 24)]
 
 
 def test_reconcile_es_minutes_with_the_vendors_days_finds_the_hours_they_cover_and_the_half_volume(
