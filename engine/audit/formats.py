@@ -174,15 +174,9 @@ def _xml(text: str) -> str:
 
 
 def _by_level(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    level = (
-        pl.when("fails").then(pl.lit("error")).otherwise(pl.col("severity").replace_strict(LEVELS, default="notice"))
-    )
-    # What does not fail is no error to GitHub, whatever it is called.
-    mild = pl.when(~pl.col("fails") & (level == "error")).then(pl.lit("warning")).otherwise(level)
-    leveled = found.with_columns(mild.alias("level"))
-    return {
-        one: rows for one in ("error", "warning", "notice") if (rows := leveled.filter(pl.col("level") == one)).height
-    }
+    level = pl.when("fails").then(pl.lit("error")).otherwise(pl.col("severity").replace_strict(LEVELS))
+    leveled = found.with_columns(level.alias("level"))
+    return {one: rows for one in LEVELS.values() if (rows := leveled.filter(pl.col("level") == one)).height}
 
 
 def _annotation(level: str, row: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ SPREAD = 5e-3
 FEEDS = 0.5
 SAME_SUM = 1e-9
 LEAST_DAYS, MOST_DAYS = 4, 0.7
-FEW, MANY_BARS = 0.01, 100
+FEW = 0.01
 OFTEN, SHIFT_ROWS, LEAST_ROWS, BETTER = 0.3, 1_000, 20, 0.5
 SHIFT_SECONDS = sorted({h * 3600 for h in range(-14, 15)} | {half * 1800 for half in (-19, -11, -1, 1, 11, 19)})
 REMEDIES: Mapping[str, str] = {
@@ -194,7 +194,7 @@ def _within(inner: str, outer: str) -> pl.Expr:
 def _few(judged: pl.DataFrame) -> pl.DataFrame:
     left = pl.col("cause").is_in(["price_filter", "unknown"]) & _any(PRICES)
     common = (pl.col("side") == "both").sum().over(KEY)
-    few = (left.sum().over(KEY) <= FEW * common) & (common >= MANY_BARS)
+    few = left.sum().over(KEY) <= FEW * common
     return judged.with_columns(pl.when(left & few).then(pl.lit("late_correction")).otherwise("cause").alias("cause"))
 
 

@@ -113,6 +113,15 @@ def test_to_annotations_are_bounded_and_say_what_is_left() -> None:
     assert lines[-2] == "::notice title=engine audit::15 more of level error"
 
 
+def test_to_annotations_levels_are_those_of_severity_unless_it_fails() -> None:
+    tables = audit(findings=pl.concat([found("a", "warning"), found("b", "info")]))
+    levels = [line.split(" ")[0] for line in to_annotations(judge(tables, RULES, today=TODAY)).decode().splitlines()]
+    assert levels == ["::warning", "::notice", "::notice"]
+    strict = rules_of({"threshold": "warning"})
+    levels = [line.split(" ")[0] for line in to_annotations(judge(tables, strict, today=TODAY)).decode().splitlines()]
+    assert levels == ["::error", "::notice", "::notice"]
+
+
 def test_to_json_is_the_same_bytes_whatever_order_the_findings_came_in() -> None:
     assert to_json(verdict_of("B", "A", "C")) == to_json(verdict_of("C", "B", "A"))
 

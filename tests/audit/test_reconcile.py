@@ -202,6 +202,19 @@ def test_reconcile_days_that_hold_bars_outside_the_segments_are_named() -> None:
     assert "hours" not in reconcile(a, other, finer=finer).causes["cause"].to_list()
 
 
+def test_reconcile_volume_of_a_day_is_no_auction_print() -> None:
+    a = daily(frame(walk(days=6)))
+    assert reconcile(a, changed(NUMBER == 2, volume=pl.col("volume") + 5)(a)).causes["cause"].to_list() == [
+        "volume_only"
+    ]
+
+
+def test_reconcile_one_bar_of_a_few_is_no_late_correction() -> None:
+    a = frame(walk(days=1, bars=99))
+    late = changed(NUMBER == 50, close=pl.col("close") + 0.05, high=pl.col("high") + 0.05, low=pl.col("low") + 0.001)
+    assert reconcile(a, late(a)).causes["cause"].to_list() == ["unknown"]
+
+
 def test_reconcile_symbols_that_differ_in_other_ways_are_told_apart() -> None:
     a = frame([*walk(symbol="A"), *walk(symbol="B"), *walk(symbol="C", seed=9)])
     of_b, of_c = pl.col("symbol") == "B", pl.col("symbol") == "C"

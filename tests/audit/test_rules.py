@@ -146,6 +146,7 @@ def test_broken_rules_of_one_name_the_first_counts() -> None:
         ("gap >= 5 min in first hour", ["across", "early"]),
         ("gap > 5 min", ["across", "long"]),
         ("gap > 29 bars", ["long"]),
+        ("gap < 6 min in first hour", ["early"]),
         ("gap > 0 s in last 10 min", ["long"]),
         ("gap > 0 s in last hour", ["long"]),
     ],
