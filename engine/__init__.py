@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from engine.audit.reconcile import reconcile
+    from engine.audit.rules import read_rules
+    from engine.audit.verdict import judge
     from engine.calendars import SessionCalendar, calendar, calendar_codes
     from engine.derive.bars import derive as derive_bars
     from engine.derive.indicators import Indicator
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from engine.store import SessionData
 
 _ROOMS = {
+    "judge": "audit.verdict", "read_rules": "audit.rules", "reconcile": "audit.reconcile",
     "SessionCalendar": "calendars", "calendar": "calendars", "calendar_codes": "calendars",
     "derive_bars": "derive.bars:derive", "bars_from_quotes": "derive.ticks", "bars_from_trades": "derive.ticks",
     "Indicator": "derive.indicators", "indicators": "derive.passes",
@@ -58,7 +62,8 @@ __all__ = [
     "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
     "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
-    "expected", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset", "run", "run_audit", "runs",
+    "expected", "export_session", "find_gaps", "from_frame", "indicators", "judge", "load", "open_dataset",
+    "read_rules", "reconcile", "run", "run_audit", "runs",
     "score", "simulate", "sql", "write_csv", "write_json",
 ]  # fmt: skip
 

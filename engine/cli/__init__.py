@@ -10,6 +10,7 @@ from typer.models import CommandInfo
 
 from engine.cli import ask as _ask
 from engine.cli import audit as _audit
+from engine.cli import reconcile as _reconcile
 from engine.cli import run as _run
 from engine.cli import session as _session
 from engine.cli import upkeep as _upkeep
@@ -23,13 +24,15 @@ def _name(command: CommandInfo) -> str:
     return str(command.name or getattr(command.callback, "__name__", ""))
 
 
-_COMMANDS = (_run, _audit, _ask, _upkeep, _session)  # importing them is what adds their commands
+_COMMANDS = (_run, _audit, _reconcile, _ask, _upkeep, _session)  # importing them is what adds their commands
 _ORDER = (
     "demo",
     "run",
     "audit",
     "replay",
     "live",
+    "reconcile",
+    "rules",
     "sql",
     "gaps",
     "quality",

@@ -46,13 +46,28 @@ def write_result(result: pl.DataFrame, form: str, output: Path) -> Path:
         The file cannot be written.
     """
     _check(form, FORMS)
+    if form != "parquet":
+        return write_content(_bytes(result, form), output)
     try:
         with publishing(output) as staged:
-            if form == "parquet":
-                result.write_parquet(staged)
-            else:
-                staged.write_bytes(_bytes(result, form))
+            result.write_parquet(staged)
     except (OSError, pl.exceptions.PolarsError) as error:
+        raise ExportError(f"{output}: {error}") from error
+    return output
+
+
+def write_content(content: bytes, output: Path) -> Path:
+    """Write bytes as a file, which appears whole or not at all; one that is there is replaced.
+
+    Raises
+    ------
+    ExportError
+        The file cannot be written.
+    """
+    try:
+        with publishing(output) as staged:
+            staged.write_bytes(content)
+    except OSError as error:
         raise ExportError(f"{output}: {error}") from error
     return output
 

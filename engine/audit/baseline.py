@@ -1,0 +1,161 @@
+"""What an earlier audit found: read from its JSON, and told from what is found now.
+
+A finding is known when the earlier audit had one with its fingerprint, at least as severe, and what was measured of it
+has not got worse by more than a tolerance. What the earlier audit allowed is not known: its entry may have expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from engine.errors import ParameterError
+from engine.quality.findings import FINDINGS, SEVERITIES
+from engine.schema import TS
+
+FORMAT, VERSION = "session-engine audit", 1
+STAMP = "%Y-%m-%dT%H:%M:%S%.fZ"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Findings of an earlier audit.
+
+    Attributes
+    ----------
+    name : str
+        Where it came from.
+    findings : DataFrame
+        `FINDINGS`, each fingerprint once: its worst.
+    rules : frozenset of str
+        Names of the rules it was judged by.
+    """
+
+    name: str
+    findings: pl.DataFrame
+    rules: frozenset[str]
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read the JSON that an earlier audit wrote.
+
+    Raises
+    ------
+    ParameterError
+        The file cannot be read, is no audit, or is one of another version.
+    """
+    try:
+        content = orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"baseline {path}: cannot be read: {error}; valid: the JSON of an audit") from error
+    return baseline_of(content, f"baseline {path}")
+
+
+def baseline_of(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
+    """Make a baseline of JSON that is parsed already."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ParameterError(f"{name}: format: received {got!r}; valid: {FORMAT!r}, the JSON of an audit")
+    if content.get("version") != VERSION:
+        raise ParameterError(
+            f"{name}: version: received {content.get('version')!r}; valid: {VERSION}. Run the audit again to have a new one"
+        )
+    try:
+        rows = [one for one in content["findings"] if one["state"] != "allowed"]
+        rules = frozenset(str(one["name"]) for one in content["rules"])
+        return Baseline(name, _framed(rows), rules)
+    except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise ParameterError(f"{name}: is damaged: {type(error).__name__} {error}; run the audit again") from error
+
+
+def compared(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
+    """Tell findings that are known from those that are new or worse.
+
+    Parameters
+    ----------
+    found : DataFrame
+        `FINDINGS`, `lower_is_worse` (Boolean), and the tolerance of each: `absolute`, `relative` (Float64).
+    baseline : Baseline
+
+    Returns
+    -------
+    DataFrame
+        The rows in the same order with `known` (Boolean) and `than` (String), what is worse than before, or null.
+    """
+    before = baseline.findings.select(
+        "fingerprint", *(pl.col(name).alias(f"{name}_before") for name in ("severity", "value", "count"))
+    )
+    beside = found.join(before, on="fingerprint", how="left", maintain_order="left")
+    was_there = pl.col("severity_before").is_not_null()
+    severer = _rank("severity") < _rank("severity_before")
+    sizes = [_worse(pl.col("value"), pl.col("value_before"), pl.col("lower_is_worse"))]
+    # Where a finding has no value, how many rows or slots it holds is its size.
+    sizes += [_worse(pl.col("count"), pl.col("count_before"), pl.lit(value=False))]
+    worse = pl.coalesce([*sizes, pl.lit(value=False)])
+    now, then = (pl.coalesce(pl.col(f"value{end}"), pl.col(f"count{end}").cast(pl.Float64)) for end in ("", "_before"))
+    than = (
+        pl.when(was_there & severer).then(pl.format("was a finding of severity {}", "severity_before"))
+        .when(was_there & worse).then(pl.format("was {}, is {}", then.round(6), now.round(6)))
+    )  # fmt: skip
+    known = was_there & ~severer.fill_null(value=False) & ~worse
+    return beside.with_columns(known.alias("known"), than.alias("than")).drop(
+        "severity_before", "value_before", "count_before"
+    )
+
+
+def gone(
+    found: pl.DataFrame, baseline: Baseline, series: pl.DataFrame, files: pl.DataFrame, rules: Iterable[str]
+) -> pl.DataFrame:
+    """Findings of the baseline that are not found any more.
+
+    Parameters
+    ----------
+    found : DataFrame
+        `FINDINGS`.
+    baseline : Baseline
+    series, files : DataFrame
+        Tables of the audit: what was looked at now.
+    rules : iterable of str
+        Names of the rules by which it was judged now.
+
+    Returns
+    -------
+    DataFrame of `FINDINGS` and `state`
+        `mended`, or `unchecked` where the symbol, session, file or rule is not among those looked at.
+    """
+    lost = baseline.findings.join(found, on="fingerprint", how="anti", maintain_order="left")
+    lives = series.group_by("symbol").agg(pl.col("first_session").min(), pl.col("last_session").max())
+    lost = lost.join(lives, on="symbol", how="left", maintain_order="left")
+    within = pl.col("session").is_between("first_session", "last_session")
+    of_symbol = pl.col("first_session").is_not_null() & (pl.col("session").is_null() | within)
+    of_file = pl.col("source").is_null() | pl.col("source").is_in(files["source"].implode())
+    of_rule = ~pl.col("check").is_in(sorted(baseline.rules - set(rules)))
+    looked_at = pl.when(pl.col("symbol").is_null()).then(of_file).otherwise(of_symbol) & of_rule
+    state = pl.when(looked_at).then(pl.lit("mended")).otherwise(pl.lit("unchecked"))
+    return lost.select(*FINDINGS, state.alias("state"))
+
+
+def _worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
+    """Whether a size has got worse by more than its tolerance; null where it has none now or had none."""
+    grown = pl.when(lower_is_worse).then(before - now).otherwise(now - before)
+    return grown > pl.max_horizontal(pl.col("absolute"), pl.col("relative") * before.abs())
+
+
+def _rank(column: str) -> pl.Expr:
+    return pl.col(column).replace_strict(list(SEVERITIES), list(range(len(SEVERITIES))), return_dtype=pl.Int8)
+
+
+def _framed(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    as_text = {name: pl.String() if name in ("session", "start", "end") else dtype for name, dtype in FINDINGS.items()}
+    frame = pl.DataFrame([{name: row[name] for name in FINDINGS} for row in rows], schema=as_text, orient="row")
+    stamps = [
+        pl.col(name).str.to_datetime(STAMP, time_unit="us", time_zone="UTC").cast(TS) for name in ("start", "end")
+    ]
+    parsed = frame.with_columns(pl.col("session").str.to_date("%Y-%m-%d"), *stamps)
+    worst_first = parsed.sort(_rank("severity"), maintain_order=True)
+    return worst_first.unique("fingerprint", keep="first", maintain_order=True)

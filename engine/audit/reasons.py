@@ -1,0 +1,401 @@
+"""Why bars of two sides differ: a guess for each, from what the series does as a whole and from where the bar lies.
+
+Of the series as a whole (`_shift`, `_level`, `_lots`, `_hours`, `_quote_side`, `_feeds`), the first that holds:
+
+- `zone`: closes fit better when B is shifted by whole hours, a half, or a slot.
+- `scale`: prices, or volumes, stand in one ratio that is a power of ten.
+- `adjustment`: prices stand in a ratio (or at a distance) that is constant in stretches of sessions.
+- `hours`: days of B cover other hours: they open where a finer bar of A does, at the same time of most days, or are
+  made of all of A's bars, those outside its segments too.
+- `price_side`, `spread`: nearly all closes differ to the same side by a small share, as bid, mid and ask do, or the bids
+  and asks of two brokers.
+- `other_feed`: closes differ in most bars, to either side, by little: two feeds of one market.
+
+
+Of a bar that the series does not explain (`_placed`):
+
+- `session_missing`, `session_boundary`, `missing_bar`: only one side has it; in a session that the other lacks
+  whole, before the other's first or after its last bar of the session, or between those.
+- `auction_print`: the open of a session's first bar, the close or volume of its last.
+- `volume_only`: prices agree, amounts do not: sweeps, odd lots, late prints.
+- `open_at_close_before`: one side opens a bar where the bar before closed, the other at the first tick.
+- `price_filter`: the range of one side lies within the other's: prints were left out.
+- `late_correction`: what is left, when that is few bars of many; else `unknown`.
+
+These are guesses: they say which known pattern fits, not what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from engine.interval import Interval
+from engine.schema import Schema, empty
+
+KEY = ["symbol", "price_type", "interval"]
+PRICES = ("open", "high", "low", "close")
+AMOUNTS = ("volume", "vwap", "trades")
+COMPARED = (*PRICES, *AMOUNTS)
+
+APPRECIABLE = 1e-3  # a ratio nearer to 1 is no scale and no adjustment
+CONSTANT = 2e-4  # how far a constant ratio may stray: prices are rounded
+MOST_ROUNDED = 2e-3
+LOT_CONSTANT = 0.01
+NEARLY_ALL = 0.9
+MOST_OF_ONE_SIDE = 0.95
+SPREAD = 5e-3
+FEEDS = 0.5
+SAME_SUM = 1e-9
+LEAST_DAYS, MOST_DAYS = 4, 0.7
+FEW = 0.01
+OFTEN, SHIFT_ROWS, LEAST_ROWS, BETTER = 0.3, 1_000, 20, 0.5
+SHIFT_SECONDS = sorted({h * 3600 for h in range(-14, 15)} | {half * 1800 for half in (-19, -11, -1, 1, 11, 19)})
+REMEDIES: Mapping[str, str] = {
+    "zone": "read one side with another --timezone or --stamp",
+    "scale": "multiply one side",
+    "adjustment": "compare raw with raw, or adjusted with adjusted",
+    "price_side": "compare bid with bid and ask with ask (--price-type)",
+    "session_missing": "ask for the session again, or check the calendar",
+    "other_feed": "give a --tolerance for price",
+    "hours": "ask with the --segments that B covers",
+    "session_boundary": "check which hours each side covers (--segments)",
+}
+# A reason of whole series, and which of their rows it is about.
+WHOLESALE: Schema = {
+    **dict.fromkeys((*KEY, "label", "why"), pl.String()),
+    **dict.fromkeys(("prices", "amounts", "alone"), pl.Boolean()),
+}
+
+# What is said of a bar where nothing was measured of its series.
+PATTERNS: Mapping[str, str] = {
+    "session_missing": "the other side has no bar of the session",
+    "session_boundary": "before the other's first or after its last bar of the session",
+    "missing_bar": "the other side has bars before and after",
+    "auction_print": "open of the session's first bar, or close or volume of its last",
+    "volume_only": "prices agree, amounts do not",
+    "open_at_close_before": "one side opens where its bar before closed",
+    "price_filter": "the range of one side lies within the other's",
+    "late_correction": "few bars of many differ, in no pattern",
+    "unknown": "no known pattern fits",
+}
+
+
+def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Bars that differ, each with a guess why.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        `symbol, price_type, interval, ts, session, side`, and `_a`, `_b`, `_differs` of each of `COMPARED`; sorted by
+        the first four.
+    finer : DataFrame, optional
+        `symbol, price_type, ts, session, open, close, volume` of bars that those of A were made of, and of those beside them.
+
+    Returns
+    -------
+    DataFrame
+        The rows that differ, or that one side lacks, in the same order, with `cause`, `evidence` and `remedy`.
+    """
+    placed = _placed(pairs)
+    different = placed.filter((pl.col("side") != "both") | _any(COMPARED))
+    if different.is_empty():
+        return different.with_columns(pl.lit(None, pl.String).alias("remedy"))
+    suspects = pairs.join(different.select(KEY).unique(), on=KEY, how="semi", maintain_order="left")
+    # The later one is the stronger reason.
+    wholesale = [_feeds(suspects), _quote_side(suspects)]
+    wholesale += [_hours(different, finer)] if finer is not None else []
+    wholesale += [_lots(suspects), _level(suspects), _shift(suspects, different)]
+    for reason in wholesale:
+        different = _relabelled(different, reason)
+    if finer is not None:
+        different = _whole_days(different, finer)
+    said = pl.col("cause").replace_strict(PATTERNS, default=None, return_dtype=pl.String)
+    different = different.with_columns(pl.coalesce("evidence", said).alias("evidence"))
+    remedy = pl.col("cause").replace_strict(REMEDIES, default=None, return_dtype=pl.String)
+    return different.with_columns(remedy.alias("remedy"))
+
+
+def _relabelled(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
+    if whole.is_empty():
+        return different
+    beside = different.join(whole, on=KEY, how="left", maintain_order="left")
+    about = (
+        (pl.col("prices") & _any(PRICES)) | (pl.col("amounts") & ~_any(PRICES) & _any(AMOUNTS))
+        | (pl.col("alone") & (pl.col("side") != "both"))
+    ).fill_null(value=False)  # fmt: skip
+    return beside.with_columns(
+        pl.when(about).then("label").otherwise("cause").alias("cause"),
+        pl.when(about).then("why").otherwise("evidence").alias("evidence"),
+    ).drop(whole.columns[len(KEY) :])
+
+
+def _any(names: tuple[str, ...]) -> pl.Expr:
+    return pl.any_horizontal(f"{name}_differs" for name in names)
+
+
+# ------------------------------------------------------------------ by the place of a bar
+
+
+def _placed(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with the `cause` that their place and columns suggest, and no evidence yet."""
+    day = [*KEY, "session"]
+    has_a, has_b = pl.col("side") != "b", pl.col("side") != "a"
+    edges = [
+        fold(pl.col("ts").filter(has)).over(day).alias(f"{name}_{side}")
+        for side, has in (("a", has_a), ("b", has_b))
+        for name, fold in (("first", pl.Expr.min), ("last", pl.Expr.max))
+    ]
+    before = [pl.col(f"close_{side}").shift(1).over(KEY).alias(f"before_{side}") for side in "ab"]
+    beside = pairs.with_columns(*edges, *before)
+    judged = beside.with_columns(_cause().alias("cause"), pl.lit(None, pl.String).alias("evidence"))
+    return _few(judged).drop("first_a", "last_a", "first_b", "last_b", "before_a", "before_b")
+
+
+def _cause() -> pl.Expr:
+    return (
+        pl.when(pl.col("side") == "a").then(_alone("b")).when(pl.col("side") == "b").then(_alone("a"))
+        .when(_auction()).then(pl.lit("auction_print"))
+        .when(~_any(PRICES)).then(pl.lit("volume_only"))
+        .when(_opened_before()).then(pl.lit("open_at_close_before"))
+        .when(_within("a", "b") | _within("b", "a")).then(pl.lit("price_filter"))
+        .otherwise(pl.lit("unknown"))
+    )  # fmt: skip
+
+
+def _alone(other: str) -> pl.Expr:
+    first, last = pl.col(f"first_{other}"), pl.col(f"last_{other}")
+    return (
+        pl.when(first.is_null()).then(pl.lit("session_missing"))
+        .when((pl.col("ts") < first) | (pl.col("ts") > last)).then(pl.lit("session_boundary"))
+        .otherwise(pl.lit("missing_bar"))
+    )  # fmt: skip
+
+
+def _auction() -> pl.Expr:
+    # A day is first and last at once, and so tells nothing.
+    opens = pl.col("ts") == pl.min_horizontal("first_a", "first_b")
+    closes = pl.col("ts") == pl.max_horizontal("last_a", "last_b")
+    at_open = opens & pl.col("open_differs") & ~pl.col("close_differs")
+    at_close = closes & ~pl.col("open_differs") & (pl.col("close_differs") | ~_any(PRICES))
+    return (opens != closes) & (at_open | at_close)
+
+
+def _opened_before() -> pl.Expr:
+    before = [pl.col(f"open_{side}") == pl.col(f"before_{side}") for side in "ab"]
+    return pl.col("open_differs") & ~pl.col("close_differs") & pl.any_horizontal(before).fill_null(value=False)
+
+
+def _within(inner: str, outer: str) -> pl.Expr:
+    return (pl.col(f"high_{inner}") <= pl.col(f"high_{outer}")) & (pl.col(f"low_{inner}") >= pl.col(f"low_{outer}"))
+
+
+def _few(judged: pl.DataFrame) -> pl.DataFrame:
+    left = pl.col("cause").is_in(["price_filter", "unknown"]) & _any(PRICES)
+    common = (pl.col("side") == "both").sum().over(KEY)
+    few = left.sum().over(KEY) <= FEW * common
+    return judged.with_columns(pl.when(left & few).then(pl.lit("late_correction")).otherwise("cause").alias("cause"))
+
+
+# ------------------------------------------------------------------ by the series as a whole
+
+
+def _found(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
+    kinds = [pl.lit(kind in about.split()).alias(kind) for kind in list(WHOLESALE)[-3:]]
+    return rows.select(*KEY, label.alias("label"), why.alias("why"), *kinds)
+
+
+def _whole_days(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
+    """Days of B that are the fold of all finer bars of A, those outside the segments too."""
+    day = ["symbol", "price_type", "session"]
+    folds = [pl.col("open").first(), pl.col("close").last(), pl.col("volume").sum()]
+    whole = finer.sort("ts").group_by(day).agg(fold.name.suffix("_whole") for fold in folds)
+    beside = different.join(whole, on=day, how="left", maintain_order="left")
+    off = (pl.col("volume_b") - pl.col("volume_whole")).abs()
+    amounts = pl.col("volume_b").is_null() | (off <= SAME_SUM * pl.col("volume_whole"))
+    equal = (pl.col("open_b") == pl.col("open_whole")) & (pl.col("close_b") == pl.col("close_whole")) & amounts
+    is_whole = (pl.col("interval") == "1d") & equal.fill_null(value=False)
+    why = pl.lit("B's day is made of all bars of A, those outside its segments too")
+    return beside.with_columns(
+        pl.when(is_whole).then(pl.lit("hours")).otherwise("cause").alias("cause"),
+        pl.when(is_whole).then(why).otherwise("evidence").alias("evidence"),
+    ).drop("open_whole", "close_whole", "volume_whole")
+
+
+def _quote_side(suspects: pl.DataFrame) -> pl.DataFrame:
+    a, b = pl.col("close_a"), pl.col("close_b")
+    sides = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
+        pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), (b > a).mean().alias("above"),
+        (b < a).mean().alias("below"), (b / a - 1).median().alias("off"),
+    )  # fmt: skip
+    one_side = pl.max_horizontal("above", "below") >= MOST_OF_ONE_SIDE
+    held = sides.filter(one_side & (pl.col("off").abs() <= SPREAD) & (pl.col("common") >= LEAST_ROWS))
+    side = pl.when(pl.col("above") > pl.col("below")).then(pl.lit("above")).otherwise(pl.lit("below"))
+    share = _rounded((100 * pl.max_horizontal("above", "below")).round(1))
+    points = _rounded((1e4 * pl.col("off").abs()).round(3))
+    why = pl.format("B closes {} A in {} % of {} bars, by {} basis points in the median", side, share, "common", points)
+    quoted = pl.col("price_type").is_in(["bid", "ask"])
+    label = pl.when(quoted).then(pl.lit("spread")).otherwise(pl.lit("price_side"))
+    return _found(held, label, why, "prices")
+
+
+def _feeds(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Closes that differ in most bars by little, to either side: two feeds of one market."""
+    apart = (pl.col("close_b") - pl.col("close_a")).abs()
+    both = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
+        pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), apart.quantile(0.95).alias("most"),
+        (apart / pl.col("close_a").abs()).median().alias("off"),
+    )  # fmt: skip
+    held = both.filter((pl.col("share") >= FEEDS) & (pl.col("off") <= APPRECIABLE) & (pl.col("common") >= LEAST_ROWS))
+    share, points = _rounded((100 * pl.col("share")).round(1)), _rounded((1e4 * pl.col("off")).round(3))
+    why = pl.format(
+        "closes differ in {} % of {} bars, by {} basis points in the median, 95 % of them by at most {}",
+        share, "common", points, pl.col("most").round_sig_figs(3),
+    )  # fmt: skip
+    return _found(held, pl.lit("other_feed"), why, "prices")
+
+
+def _hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
+    """Days whose open is that of a finer bar at one time of most days."""
+    series = ["symbol", "price_type"]
+    days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
+    opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
+    met = (
+        days.join(opens, on=[*series, "session", "open_b"])
+        .group_by(*KEY, "at")
+        .agg(pl.col("session").n_unique().alias("days"))
+    )
+    best = met.sort(pl.col("days"), "at", descending=[True, False]).unique(KEY, keep="first", maintain_order=True)
+    held = best.join(days.group_by(KEY).agg(pl.len().alias("all")), on=KEY).filter(
+        (pl.col("days") >= LEAST_DAYS) & (pl.col("days") >= MOST_DAYS * pl.col("all"))
+    )
+    why = pl.format(
+        "B opens where A's bar of {} UTC does, on {} of {} days",
+        pl.col("at").cast(pl.String).str.head(8),
+        "days",
+        "all",
+    )
+    return _found(held, pl.lit("hours"), why, "prices amounts")
+
+
+def _lots(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Volumes in one ratio: lots for shares, or a currency for units."""
+    some = suspects.filter((pl.col("volume_a") > 0) & (pl.col("volume_b") > 0))
+    ratio = (pl.col("volume_b") / pl.col("volume_a")).alias("ratio")
+    levels = some.select(*KEY, ratio).with_columns(pl.col("ratio").median().over(KEY).alias("level"))
+    near = (pl.col("ratio") / pl.col("level") - 1).abs() <= LOT_CONSTANT
+    found = levels.group_by(KEY).agg(pl.col("level").first(), near.mean().alias("near"), pl.len().alias("common"))
+    far = (pl.col("level") - 1).abs() > LOT_CONSTANT
+    held = found.filter((pl.col("near") >= NEARLY_ALL) & far & (pl.col("common") >= LEAST_ROWS))
+    why = pl.format("volume of B is {} times that of A in {} bars", _rounded("level"), "common")
+    return _found(held, pl.lit("scale"), why, "amounts")
+
+
+def _level(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Prices in a ratio, or at a distance, that is constant in stretches of sessions."""
+    both = suspects.filter((pl.col("close_a") > 0) & (pl.col("close_b") > 0))
+    ratio, distance = pl.col("close_b") / pl.col("close_a"), (pl.col("close_b") - pl.col("close_a"))
+    ratios = _stretches(both, ratio, 1.0, pl.lit(1.0))
+    distances = _stretches(both, distance, 0.0, pl.col("close_b")).join(ratios, on=KEY, how="anti")
+    power = pl.col("last").log10().round(0)
+    is_power = (
+        ((pl.col("last") / pl.lit(10.0).pow(power) - 1).abs() <= pl.col("grain"))
+        & (power != 0)
+        & (pl.col("changes") == 0)
+    )
+    label = pl.when(is_power).then(pl.lit("scale")).otherwise(pl.lit("adjustment"))
+    return pl.concat([
+        _found(ratios, label, _told("B is {} times A"), "prices amounts"),
+        _found(distances, pl.lit("adjustment"), _told("B is A plus {}"), "prices"),
+    ])  # fmt: skip
+
+
+def _told(what: str) -> pl.Expr:
+    first, last, over = _rounded("first"), _rounded("last"), pl.format(" ({} sessions)", "sessions")
+    moving = pl.format(what + " at first, {} at last, and moves {} times between", first, last, "changes")
+    return pl.concat_str(pl.when(pl.col("changes") == 0).then(pl.format(what, last)).otherwise(moving), over)
+
+
+def _stretches(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
+    """Series whose measure, in units of the price, is constant in stretches, and not neutral in all of them."""
+    rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
+    days = rows.group_by(*KEY, "session", maintain_order=True).agg(
+        pl.col("measure").median().alias("level"), pl.col("unit").median(), pl.len().alias("bars"),
+        ((pl.col("measure") - pl.col("measure").median()).abs().median() / pl.col("unit").median()).alias("stray"),
+    ).join(_grain(both), on=KEY, maintain_order="left")  # fmt: skip
+    step = (pl.col("level") - pl.col("level").shift(1)).abs().over(KEY) / pl.col("unit")
+    moved = (step > 2 * pl.col("grain")).fill_null(value=False)
+    series = days.with_columns(moved.alias("moved")).group_by(KEY, maintain_order=True).agg(
+        pl.len().alias("sessions"), pl.col("bars").sum().alias("common"), pl.col("moved").sum().cast(pl.Int64).alias("changes"),
+        (pl.col("stray") <= pl.col("grain")).mean().alias("tight"),
+        ((pl.col("level") - neutral).abs() / pl.col("unit")).max().alias("off"),
+        pl.col("level").first().alias("first"), pl.col("level").last().alias("last"), pl.col("grain").first(),
+    )  # fmt: skip
+    few_changes = pl.col("changes") <= pl.max_horizontal(1, pl.col("sessions") * 0.1)
+    appreciable = pl.col("off") > pl.max_horizontal(APPRECIABLE, 3 * pl.col("grain"))
+    return series.filter((pl.col("tight") >= NEARLY_ALL) & appreciable & few_changes & (pl.col("common") >= LEAST_ROWS))
+
+
+def _grain(both: pl.DataFrame) -> pl.DataFrame:
+    """How far a constant ratio strays for the ticks that prices are rounded to, as a share of the price."""
+    ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
+    rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
+    return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
+
+
+def _shift(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
+    """Series whose closes fit better when B is moved in time."""
+    wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
+    often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
+    often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
+    steps = {one: Interval.parse(one) for one in often["interval"].unique()}
+    intraday = often.filter(pl.col("interval").is_in([one for one, step in steps.items() if step.is_intraday]))
+    if intraday.is_empty():
+        return empty(WHOLESALE)
+    # Numbered, so that the many joins are on numbers.
+    bars = suspects.join(intraday.select(*KEY, "series"), on=KEY, maintain_order="left")
+    a = bars.filter(pl.col("close_a") > 0).select("series", "ts", pl.col("close_a").log().alias("a"))
+    a = a.filter(pl.int_range(pl.len()).over("series") < SHIFT_ROWS)
+    b = bars.filter(pl.col("close_b") > 0).select("series", "ts", pl.col("close_b").log().alias("b"))
+    own = {step.seconds for step in steps.values() if step.is_intraday}
+    tried = [_fit(a, b, seconds) for seconds in sorted({*SHIFT_SECONDS, *own, *(-step for step in own)})]
+    return _best(pl.concat(tried), a.group_by("series").agg(pl.len().alias("bars")), intraday)
+
+
+def _fit(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
+    """How far closes stray from a constant ratio when B is moved back by so many seconds."""
+    moved = b.with_columns(pl.col("ts") - pl.duration(seconds=seconds))
+    off = a.join(moved, on=["series", "ts"]).with_columns((pl.col("b") - pl.col("a")).alias("off"))
+    stray = (pl.col("off") - pl.col("off").median()).abs().mean()
+    return (
+        off.group_by("series")
+        .agg(stray.alias("stray"), pl.len().alias("met"))
+        .with_columns(pl.lit(seconds).alias("seconds"))
+    )
+
+
+def _best(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
+    fits = tried.join(bars, on="series").filter(enough)
+    unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))
+    usual = fits.group_by("series").agg(pl.col("stray").median().alias("usual"))
+    best = fits.sort("stray", pl.col("seconds").abs()).unique("series", keep="first", maintain_order=True)
+    best = (
+        best.join(usual, on="series")
+        .join(unmoved, on="series", how="left")
+        .join(names.select(*KEY, "series"), on="series")
+    )
+    clear = pl.min_horizontal("usual", "unmoved") * BETTER
+    held = best.filter((pl.col("seconds") != 0) & (pl.col("stray") < clear))
+    why = pl.format(
+        "B is {} by {} min: moved, closes stray by {}, as they are by {} ({} bars)",
+        pl.when(pl.col("seconds") > 0).then(pl.lit("late")).otherwise(pl.lit("early")),
+        _rounded(pl.col("seconds").abs() / 60), pl.col("stray").round(7), pl.coalesce("unmoved", "usual").round(7), "met",
+    )  # fmt: skip
+    return _found(held, pl.lit("zone"), why, "prices amounts alone")
+
+
+def _rounded(value: str | pl.Expr) -> pl.Expr:
+    number = pl.col(value) if isinstance(value, str) else value
+    return number.round_sig_figs(7).cast(pl.String).str.strip_suffix(".0")

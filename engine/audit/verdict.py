@@ -1,0 +1,215 @@
+"""The verdict on an audit: which findings are new, known, tolerated or allowed, what was mended, and whether it fails.
+
+1. `rules.broken` finds what the rules and the built-in checks say.
+2. `_allow` marks what an allow-list hides; entries that have expired, or fit nothing, are said.
+3. `baseline.compared` tells what an earlier audit knew from what is new or worse.
+4. `_tolerate`: of a rule with a budget (`allow = 3`), what is within it does not fail.
+5. What is new and at or over the threshold fails.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from engine.audit.allowed import Allowance
+from engine.audit.baseline import Baseline, compared, gone
+from engine.audit.checks import FindingCheck, TableCheck
+from engine.audit.rules import Rule, RuleSet, Tables, broken, matching, unmeasured
+from engine.audit.tables import FILES, SERIES
+from engine.quality.findings import FINDINGS, SEVERITIES
+from engine.schema import Schema, empty
+
+STATES = ("new", "known", "tolerated", "allowed")
+# `rule` is the rule as text, null of a built-in check; `note` says why the state is what it is.
+JUDGED: Schema = {**FINDINGS, "rule": pl.String(), "state": pl.String(), "note": pl.String(), "fails": pl.Boolean()}
+GONE: Schema = {**FINDINGS, "state": pl.String()}
+CLEAN, FAILED = 0, 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be made of an audit.
+
+    Attributes
+    ----------
+    findings : DataFrame
+        `JUDGED`: what fails first, then by severity, check, symbol and time.
+    mended : DataFrame
+        `GONE`: findings of the baseline that are not there any more, and those that could not be checked.
+    rules : RuleSet
+        By which it was judged.
+    notes : tuple of str
+        Entries of the allow-list that have expired or fit nothing, rules that choose no symbol.
+    """
+
+    findings: pl.DataFrame
+    mended: pl.DataFrame
+    rules: RuleSet
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing fails, 1 when something does; bad input is an error, and 2 is the caller's."""
+        return FAILED if self.findings["fails"].any() else CLEAN
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many findings fail, and how many there are in each state."""
+        states = dict(self.findings["state"].value_counts().rows()) | dict(self.mended["state"].value_counts().rows())
+        return {
+            "fails": int(self.findings["fails"].sum()),
+            **{state: states.get(state, 0) for state in (*STATES, "mended", "unchecked")},
+        }
+
+    @property
+    def headline(self) -> str:
+        """One line."""
+        counted = {name: count for name, count in self.counts.items() if count}
+        said = ", ".join(f"{count} {name}" for name, count in counted.items() if name != "fails") or "no findings"
+        word = "FAILED" if self.exit_code else "passed"
+        over = f"{counted['fails']} at or over {self.rules.threshold}; " if self.exit_code else ""
+        return f"{word}: {over}{said}"
+
+    @property
+    def summary(self) -> pl.DataFrame:
+        """One row per check and severity: `check, severity, fails, new, known, tolerated, allowed, symbols, example`."""
+        states = [(pl.col("state") == state).sum().alias(state) for state in STATES]
+        rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
+        return (
+            self.findings.group_by("check", "severity", maintain_order=True)
+            .agg(
+                pl.col("fails").sum(), *states, pl.col("symbol").n_unique().alias("symbols"),
+                pl.concat_str("symbol", pl.lit(" "), pl.col("session").cast(pl.String), pl.lit(": "), "message", ignore_nulls=True)
+                .first().alias("example"),
+            )
+            .sort(pl.col("fails") == 0, rank, "check", maintain_order=True)
+        )  # fmt: skip
+
+
+def judge(
+    tables: Tables,
+    rules: RuleSet,
+    *,
+    today: dt.date,
+    baseline: Baseline | None = None,
+    allowed: Sequence[Allowance] = (),
+) -> Verdict:
+    """Judge an audit.
+
+    Parameters
+    ----------
+    tables : mapping of name to DataFrame
+        Of `tables.AUDIT_TABLES`; those absent are empty.
+    rules : RuleSet
+        From `rules.read_rules`.
+    today : date
+        Entries of the allow-list that end earlier have expired.
+    baseline : Baseline, optional
+        What is known from an earlier audit does not fail.
+    allowed : sequence of Allowance
+        What is accepted for a time.
+    """
+    found = broken(tables, rules)
+    found, notes = _allow(found, allowed, today)
+    found = _against(found, baseline, rules)
+    found = _tolerate(found, rules)
+    judged = _failing(found, rules)
+    return Verdict(judged, _gone(found, baseline, tables, rules), rules, (*notes, *_idle(tables, rules)))
+
+
+def _allow(found: pl.DataFrame, allowed: Sequence[Allowance], today: dt.date) -> tuple[pl.DataFrame, list[str]]:
+    found = found.with_columns(pl.lit(None, pl.String).alias("note"))
+    notes = []
+    for number, entry in enumerate(allowed, 1):
+        fits = entry.hides(found)
+        if not fits.any():
+            notes.append(f"allow-list entry {number} ({entry}) fits nothing: {entry.reason}")
+        elif entry.until < today:
+            notes.append(
+                f"allow-list entry {number} ({entry}) expired on {entry.until}, it hides nothing: {entry.reason}"
+            )
+        else:
+            why = pl.lit(f"allowed until {entry.until}: {entry.reason}")
+            is_first = pl.lit(fits) & pl.col("note").is_null()
+            found = found.with_columns(pl.when(is_first).then(why).otherwise("note").alias("note"))
+    state = pl.when(pl.col("note").is_null()).then(pl.lit("new")).otherwise(pl.lit("allowed"))
+    return found.with_columns(state.alias("state")), notes
+
+
+def _against(found: pl.DataFrame, baseline: Baseline | None, rules: RuleSet) -> pl.DataFrame:
+    if baseline is None:
+        return found
+    with_sizes = found.join(_sizes(rules), on="rule", how="left", maintain_order="left").with_columns(
+        pl.col("lower_is_worse").fill_null(value=False),
+        pl.col("absolute").fill_null(rules.tolerance.absolute),
+        pl.col("relative").fill_null(rules.tolerance.relative),
+    )
+    told = compared(with_sizes, baseline)
+    is_known = pl.col("known") & (pl.col("state") == "new")
+    state = pl.when(is_known).then(pl.lit("known")).otherwise("state")
+    note = pl.when(is_known).then(pl.lit("in the baseline")).otherwise(pl.coalesce("note", "than"))
+    return told.with_columns(state.alias("state"), note.alias("note")).select(found.columns)
+
+
+def _sizes(rules: RuleSet) -> pl.DataFrame:
+    """Of each rule, which way is worse and what is tolerated."""
+    rows = [
+        (at, isinstance(rule.check, TableCheck) and rule.check.lower_is_worse, rule.tolerance.absolute, rule.tolerance.relative)
+        for at, rule in enumerate(rules.rules)
+    ]  # fmt: skip
+    schema = {"rule": pl.Int32, "lower_is_worse": pl.Boolean, "absolute": pl.Float64, "relative": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _tolerate(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+    # What is known counts too: a budget that each baseline filled anew would have no end.
+    counted = found.filter(pl.col("state") != "allowed").group_by("rule").len()
+    budget = {at: rule.allow for at, rule in enumerate(rules.rules) if rule.allow}
+    within = [at for at, many in counted.iter_rows() if at is not None and many <= budget.get(at, 0)]
+    is_within = pl.col("rule").is_in(within).fill_null(value=False) & (pl.col("state") == "new")
+    return found.with_columns(
+        pl.when(is_within).then(pl.lit("tolerated")).otherwise("state").alias("state"),
+        pl.when(is_within).then(pl.lit("within the rule's budget")).otherwise("note").alias("note"),
+    )
+
+
+def _failing(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+    fails = (pl.col("state") == "new") & pl.col("severity").is_in(rules.failing)
+    names = pl.DataFrame(
+        {"rule": range(len(rules.rules)), "text": [str(rule) for rule in rules.rules]},
+        schema={"rule": pl.Int32, "text": pl.String},
+    )
+    judged = found.with_columns(fails.alias("fails")).join(names, on="rule", how="left", maintain_order="left")
+    rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
+    order = ["check", "symbol", "price_type", "interval", "session", "start", "source", "message"]
+    ordered = judged.sort(~pl.col("fails"), rank, *order, maintain_order=True, nulls_last=True)
+    return ordered.with_columns(pl.col("text").alias("rule")).select(*JUDGED)
+
+
+def _gone(found: pl.DataFrame, baseline: Baseline | None, tables: Tables, rules: RuleSet) -> pl.DataFrame:
+    if baseline is None:
+        return empty(GONE)
+    series, files = tables.get("series", empty(SERIES)), tables.get("files", empty(FILES))
+    return gone(found, baseline, series, files, [rule.name for rule in rules.rules])
+
+
+def _idle(tables: Tables, rules: RuleSet) -> list[str]:
+    """What rules could not look at: a rule that never speaks should not pass for a clean audit."""
+    there = tables.get("series", empty(SERIES))["symbol"]
+    notes = []
+    for number, rule in enumerate(rules.rules, 1):
+        if rule.symbols and not matching(there, rule.symbols).any():
+            notes.append(f"rule {number} ({_title(rule)}): no symbol is one of {', '.join(rule.symbols)}")
+        if lost := unmeasured(tables, rule):
+            notes.append(
+                f"rule {number} ({_title(rule)}): {lost} gaps have no hours in the table sessions, and were not measured"
+            )
+    return notes
+
+
+def _title(rule: Rule) -> str:
+    return str(rule.check) if isinstance(rule.check, FindingCheck) else rule.name
