@@ -62,23 +62,6 @@ check = "quality_adjusted < 99"
 activity = ["liquid"]
 severity = "warning"
 tolerance = 0.1
-
-[[rule]]
-name = "feed loss"
-check = "gap > 0 s"
-cause = ["feed_loss"]
-severity = "warning"
-
-[[rule]]
-name = "symbol loss"
-check = "gap > 5 min"
-cause = ["symbol_loss"]
-severity = "warning"
-
-[[rule]]
-name = "unreadable file"
-check = "file unreadable"
-severity = "error"
 """
 
 
