@@ -1,0 +1,253 @@
+"""An audit as one page: a single HTML file that asks nobody for anything. Frames in, text out.
+
+1. `_told` reduces the tables of an audit to what a page can hold: pictures of a bounded number of cells, and the most
+   important rows of each table, with how many there are in all.
+2. `audit_page` puts that, the style and the script into the frame `web/page.html`. The page's own policy forbids any
+   request, and any script or style but these two, which it knows by their hash.
+
+All text reaches the page as JSON, and the script writes it as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import polars as pl
+
+from engine.audit.tables import AUDIT_TABLES, KEY
+from engine.errors import SchemaError
+from engine.quality.findings import SEVERITIES
+from engine.report.coverage import coverage, slot_shares
+from engine.report.embed import script_text, table, within
+from engine.schema import ordered
+
+# Causes that mean nothing was lost: slots of these, held for sure enough, count as explained.
+EXPLAINING = ("no_trade", "halt")
+CAUSES: Mapping[str, str] = {
+    "feed_loss": "Many series of one source lack the same slots: the feed, or whoever recorded it, was down.",
+    "symbol_loss": "Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for how often the symbol trades at that time of day.",
+    "no_trade": "Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is missing.",
+    "halt": "Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. Nothing is missing.",
+    "late_open": "All series of the calendar start late in this session: the venue opened late, or the calendar is wrong.",
+    "early_close": "All series of the calendar stop early in this session: the venue closed early, or the calendar is wrong.",
+    "calendar_suspect": "All series lack the same slots in every session: the calendar expects hours in which the venue is closed.",
+    "not_listed": "Before the first or after the last bar the series ever had: it did not trade yet, or no longer.",
+    "unknown": "The evidence at hand decides for none of the others.",
+}  # fmt: skip
+
+SCRIPTS = ("data.js", "tables.js", "matrix.js", "strips.js", "page.js")
+MOST_ROWS: Mapping[str, int] = {
+    "series": 2_000, "findings": 5_000, "gaps": 5_000, "outages": 1_000, "calendars": 200, "files": 1_000,
+}  # fmt: skip
+MOST_BYTES: Mapping[str, int] = {
+    "series": 250_000, "findings": 900_000, "gaps": 450_000, "outages": 150_000, "calendars": 50_000, "files": 150_000,
+}  # fmt: skip
+MOST_STRIP_POINTS = 30_000
+MOST_SLOT_PICTURES = 6
+STRIP_LEVELS = 999
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rules made of an audit.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether nothing was found that fails it.
+    text : str
+        In one sentence.
+    reasons : sequence of str
+        The rules that were broken, or anything else to say beside it.
+    """
+
+    passed: bool
+    text: str
+    reasons: Sequence[str] = ()
+
+
+def audit_page(
+    tables: Mapping[str, pl.DataFrame],
+    about: Mapping[str, str | int],
+    verdict: Verdict | None = None,
+    confidence: float = 0.8,
+) -> str:
+    """Write an audit as one self-contained HTML page.
+
+    Parameters
+    ----------
+    tables : mapping of name to DataFrame
+        All of `engine.audit.tables.AUDIT_TABLES`.
+    about : mapping of str to str or int
+        What to say of the audit, in this order: `title` is the page's heading, any other (`sources`, `written`,
+        `engine`, `command`, ...) a line with its name.
+    verdict : Verdict, optional
+        None: no rules were asked.
+    confidence : float
+        From which, 0-1, a gap of cause `no_trade` or `halt` counts as explained in the pictures: what the audit
+        itself took for `explained`.
+
+    Returns
+    -------
+    str
+        At most about 4 MB, however large the audit: what is left out is counted, and said.
+
+    Raises
+    ------
+    SchemaError
+        A table is absent, or its columns do not fit.
+    """
+    absent = [name for name in AUDIT_TABLES if name not in tables]
+    if absent:
+        raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
+    given = {name: ordered(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
+    data = _told(given, confidence) | {
+        "about": {name: str(value) for name, value in about.items()},
+        "verdict": verdict and {"passed": verdict.passed, "text": verdict.text, "reasons": list(verdict.reasons)},
+    }
+    return _framed(str(about.get("title", "Audit")), script_text(data))
+
+
+def _framed(title: str, data: str) -> str:
+    web = files("engine.report") / "web"
+    style = (web / "page.css").read_text(encoding="utf-8")
+    parts = "\n".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    pieces = {
+        "title": html.escape(title), "style": style, "script": script, "data": data,
+        "style_hash": _hash(style), "script_hash": _hash(script),
+    }  # fmt: skip
+    page = (web / "page.html").read_text(encoding="utf-8")
+    # Cut once, so that a piece which holds another's name changes nothing.
+    first, *rest = page.split("{{")
+    return first + "".join(pieces[name] + after for name, after in (part.split("}}", 1) for part in rest))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
+    series, gaps = _worst_first(tables["series"], tables["gaps"]), _caused(tables["gaps"], confidence)
+    shown = {
+        "series": series,
+        "findings": _by_severity(tables["findings"]),
+        "gaps": gaps.sort(["explained", "bar_count", "gap_start", *KEY], descending=[False, True, *[False] * 4]),
+        "outages": tables["outages"].sort(["missing", "start"], descending=[True, False], nulls_last=True),
+        "calendars": tables["calendars"].sort("calendar"),
+        "files": tables["files"].filter(pl.col("problem").is_not_null()),
+    }
+    fit = {name: within(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in shown.items()}
+    return {
+        "totals": _totals(tables),
+        "severities": {level: int((tables["findings"]["severity"] == level).sum()) for level in SEVERITIES},
+        "causes": _causes(gaps),
+        "glossary": dict(CAUSES),
+        "coverage": coverage(series, tables["quality"]),
+        "slots": _slot_pictures(tables, gaps),
+        "strips": _strips(tables["strips"], gaps),
+        **{name: table(rows, shown[name].height) for name, rows in fit.items()},
+    }
+
+
+def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    by_cause = gaps.group_by(*KEY, pl.col("cause").fill_null("unknown")).agg(pl.col("bar_count").sum())
+    main = by_cause.sort("bar_count", "cause", descending=[True, False]).unique(
+        list(KEY), keep="first", maintain_order=True
+    )
+    unexplained = (pl.col("missing") - pl.col("explained").fill_null(0)).alias("unexplained")
+    return (
+        series.join(main.select(*KEY, pl.col("cause").alias("main_cause")), on=list(KEY), how="left", nulls_equal=True)
+        .with_columns(unexplained)
+        .sort(["quality_adjusted", "unexplained", *KEY], descending=[False, True, False, False, False], nulls_last=True)
+    )
+
+
+def _caused(gaps: pl.DataFrame, confidence: float) -> pl.DataFrame:
+    explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
+    return gaps.with_columns(pl.col("cause").fill_null("unknown"), explained.fill_null(value=False).alias("explained"))
+
+
+def _by_severity(findings: pl.DataFrame) -> pl.DataFrame:
+    return findings.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
+
+
+def _totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+    series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
+    sums = {name: int(series[name].sum()) for name in ("expected", "present", "missing", "explained", "rows")}
+    first, last = sessions.min(), sessions.max()
+    return {
+        **sums,
+        "series": series.height,
+        "symbols": series["symbol"].n_unique(),
+        "sessions": sessions.n_unique(),
+        "first": first and str(first),
+        "last": last and str(last),
+        "gaps": tables["gaps"].height,
+        "outages": tables["outages"].height,
+        "findings": tables["findings"].height,
+        "files": files_.height,
+        "files_rows": int(files_["rows"].sum()),
+        "files_bad": int(files_["problem"].is_not_null().sum()),
+    }
+
+
+def _causes(gaps: pl.DataFrame) -> dict[str, object]:
+    counted = gaps.group_by("cause").agg(
+        pl.col("bar_count").sum().alias("slots"),
+        pl.len().cast(pl.Int64).alias("gaps"),
+        pl.struct(*KEY).n_unique().cast(pl.Int64).alias("series"),
+    )
+    return table(counted.sort("slots", "cause", descending=[True, False]))
+
+
+def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
+    zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
+    series, key = tables["series"], list(KEY)
+    often = series["calendar"].drop_nulls().value_counts(sort=True)["calendar"].head(MOST_SLOT_PICTURES)
+    pictures = []
+    for code in often.to_list():
+        mine = series.filter(pl.col("calendar") == code)
+        segments = tables["sessions"].filter(pl.col("calendar") == code)
+        quality, lost = (rows.join(mine, on=key, how="semi") for rows in (tables["quality"], gaps))
+        picture = slot_shares(mine, quality, lost, segments, zones.get(code, "UTC"))
+        if picture is not None:
+            pictures.append({"calendar": code, "zone": zones.get(code, "UTC"), **picture})
+    return pictures
+
+
+def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
+    """Prices and volumes around gaps, each strip in steps between its own lowest and highest."""
+    key = [*KEY, "gap_start"]
+    sizes = gaps.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)
+    held = strips.join(sizes, on=key, how="left", nulls_equal=True)
+    heads = (
+        held.group_by(key, maintain_order=True)
+        .agg(
+            pl.col("explained", "gap_end", "bar_count").first(),
+            pl.len().alias("points"),
+            pl.col("close").min().alias("low"),
+            pl.col("close").max().alias("high"),
+            pl.col("volume").max().alias("most"),
+        )
+        .sort(["explained", "bar_count"], descending=[False, True], nulls_last=True, maintain_order=True)
+    )
+    fit = heads.filter(pl.col("points").cum_sum() <= MOST_STRIP_POINTS).drop("explained", "bar_count")
+    order = fit.with_row_index("strip").select(*key, "strip", "low", "high", "most")
+    points = held.select(*key, "ts", "close", "volume").join(order, on=key, nulls_equal=True).sort("strip", "ts")
+    reach = pl.col("high") - pl.col("low")
+    price = pl.when(reach > 0).then((pl.col("close") - pl.col("low")) / reach).otherwise(0.5)
+    volume = pl.when(pl.col("most") > 0).then(pl.col("volume") / pl.col("most")).otherwise(0.0)
+    return table(fit, heads.height) | {
+        "points": table(points.select(
+            (pl.col("ts") - pl.col("gap_start")).dt.total_seconds().alias("seconds"),
+            (price * STRIP_LEVELS).round().cast(pl.Int32).alias("price"),
+            (volume * STRIP_LEVELS).round().cast(pl.Int32).alias("volume"),
+        )),
+        "levels": STRIP_LEVELS,
+    }  # fmt: skip
