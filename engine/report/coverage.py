@@ -25,8 +25,9 @@ MOST_DAYS, MOST_SLOTS, MOST_MARKS = 260, 400, 400
 PERIODS = {"1d": "session", "1w": "week", "1mo": "month", "1q": "quarter", "1y": "year"}
 STEPS_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 240)
 MINUTE_US = 60_000_000
-LEAST_OPEN = 1e-6
-# Shares in one character each: none, then up to all in 61 steps; a dot where no slot is.
+LEAST = 1e-6
+# A share in one character: the square of so many 61sts, so that one series of thousands is still seen, and never more
+# than it is; a dot where no slot is.
 ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.", np.uint8)
 ALL, CLOSED = 61, 62
 
@@ -158,9 +159,9 @@ def _laid(spans: pl.DataFrame, rows: pl.Series, every: str, day: _Day, weight: F
 
 
 def _written(lost: Floats, owed: Floats) -> str:
-    is_open = owed > LEAST_OPEN
+    is_open = owed > LEAST
     share = np.divide(lost, owed, out=np.zeros_like(lost), where=is_open)
-    level = np.clip(np.ceil(share * ALL - LEAST_OPEN), 0, ALL).astype(np.int64)
+    level = np.clip(np.floor(np.sqrt(np.maximum(share, 0)) * ALL + LEAST), share > LEAST, ALL).astype(np.int64)
     return ALPHABET[np.where(is_open, level, CLOSED)].tobytes().decode()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # As root a browser has no sandbox; everything that would ask the network by itself is off.
@@ -36,8 +36,8 @@ def browser_path() -> str | None:
 class Browser:
     """One tab. `complaints` are errors of the console and of the policy, `requests` all addresses asked for."""
 
-    def __init__(self, address: str) -> None:
-        self.socket = connect(address, max_size=None, open_timeout=STARTS_WITHIN_SECONDS)
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
         self.sent = 0
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -96,10 +96,6 @@ class Browser:
         """A PDF of the page."""
         path.write_bytes(base64.b64decode(self.ask("Page.printToPDF", printBackground=True)["data"]))
 
-    def close(self) -> None:
-        """Hang up."""
-        self.socket.close()
-
     def _next(self) -> dict[str, Any]:
         message = dict(json.loads(self.socket.recv(timeout=ANSWERS_WITHIN_SECONDS)))
         method, parameters = message.get("method", ""), message.get("params", {})
@@ -122,11 +118,8 @@ def running(path: str) -> Iterator[Browser]:
         command = [path, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            browser = Browser(_address(Path(profile), child))
-            try:
-                yield browser
-            finally:
-                browser.close()
+            with connect(_address(Path(profile), child), max_size=None, open_timeout=STARTS_WITHIN_SECONDS) as socket:
+                yield Browser(socket)
         finally:
             child.terminate()
             child.wait(timeout=30)

@@ -69,6 +69,7 @@ const zoneOf = (symbol) => zoneOfCalendar.get(calendarOfSymbol.get(symbol)) || "
 // Words for numbers and instants.
 const whole = new Intl.NumberFormat("en-US");
 const count = (n) => (n === null || n === undefined ? "" : whole.format(n));
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 const decimal = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 6 });
 const amount = (x) => (x === null ? "" : decimal.format(x));
 
@@ -80,6 +81,13 @@ function percent(share) {
   const digits = share > 0.9999 || share < 0.0001 ? 4 : share > 0.999 || share < 0.001 ? 3 : 2;
   const text = Math.min(share * 100, 99.9999).toFixed(digits);
   return (text.startsWith("100") ? "99.9999" : text) + " %";
+}
+
+// For what is known no better; none and all are said only of what is.
+function roughly(share) {
+  if (share === null) return "";
+  if (share > 0 && share < 0.01) return "< 1 %";
+  return (share < 1 ? Math.min(Math.round(share * 100), 99) : 100) + " %";
 }
 
 const day = (ms) => (ms === null ? "" : new Date(ms).toISOString().slice(0, 10));

@@ -51,15 +51,15 @@ function headline() {
 }
 
 function figure(label, value, more) {
-  return el("div", {}, el("dt", { text: label }), el("dd", {}, value, more ? el("small", { text: more }) : null));
+  return el("div", {}, el("dt", { text: label }), el("dd", {}, value, more ? el("small", {}, more) : null));
 }
 
 function figures() {
   const { expected, present, missing, explained } = totals;
   const share = (n) => (expected ? n / expected : null);
   const severities = el("span", { class: "counts" }, ...Object.entries(data.severities).map(([level, n]) =>
-    el("span", { class: "severity " + level }, el("span", { "aria-hidden": "true", text: SEVERITY_MARK[level] }), count(n), el("span", { class: "unseen", text: " " + level }))));
-  const range = totals.first ? `${totals.first} to ${totals.last}` : "no sessions";
+    el("span", { class: "severity " + level }, el("span", { "aria-hidden": "true", text: SEVERITY_MARK[level] }), n < 10000 ? count(n) : compact.format(n), el("span", { class: "unseen", text: " " + level }))));
+  const range = totals.first ? el("span", {}, el("span", { class: "unbroken", text: totals.first + " to" }), " ", el("span", { class: "unbroken", text: totals.last })) : "no sessions";
   const held = totals.files ? `in ${count(totals.files)} files` + (totals.files_bad ? `, ${count(totals.files_bad)} with problems` : "") : "";
   return el("dl", { class: "figures" },
     figure("Quality, adjusted", percent(share(present + explained)), "present or rightly absent"),
@@ -155,7 +155,8 @@ const LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const ALL_LEVEL = 61;
 
 function sharesOf(text) {
-  return Array.from(text, (c) => (c === "." ? null : LEVELS.indexOf(c) / ALL_LEVEL));
+  const squared = new Map(Array.from(LEVELS, (c, level) => [c, (level / ALL_LEVEL) ** 2]));
+  return Array.from(text, (c) => (c === "." ? null : squared.get(c)));
 }
 
 function slotsSection() {
@@ -200,7 +201,7 @@ function slotPicture(host, spec) {
       const share = now()[row * spec.slots + column];
       const head = `${spanOf(spec.every, starts[row])}, ${time(column)} to ${time(column + 1)}`;
       const here = outages.filter((o) => o.row === row && o.from < column + 1 && o.to > column).map((o) => `\noutage ${o.id}`);
-      return share === null ? `${head}\nclosed` : `${head}\n${share === 0 ? "no series lacks it" : percent(share).replace(/\.\d+/, "") + " of series lack it"}${settings.adjusted ? ", explained ones left out" : ""}${here.join("")}`;
+      return share === null ? `${head}\nclosed` : `${head}\n${share === 0 ? "no series lacks it" : roughly(share) + " of the series lack it"}${settings.adjusted ? ", explained ones left out" : ""}${here.join("")}`;
     },
   });
   onSettings(() => picture.layout());
@@ -368,7 +369,7 @@ function gapsSection() {
       { label: "From", text: (i) => instant(g.gap_start[i], zoneOf(g.symbol[i])), value: (i) => g.gap_start[i], kind: "tight", slight: true },
       { label: "Slots", text: (i) => count(g.bar_count[i]), value: (i) => g.bar_count[i], kind: "number" },
       { label: "Cause", text: (i) => causeName(g.cause[i]), render: (i) => causeText(g.cause[i]), kind: "tight" },
-      { label: "Confidence", text: (i) => (g.confidence[i] === null ? "" : percent(g.confidence[i]).replace(/\.\d+/, "")), value: (i) => g.confidence[i], kind: "number" },
+      { label: "Confidence", text: (i) => roughly(g.confidence[i]), value: (i) => g.confidence[i], kind: "number" },
       { label: "Evidence", text: (i) => g.evidence[i] || "", kind: "wide" },
       { label: "Outage", text: (i) => g.outage_id[i] || "", kind: "tight", slight: true },
     ],
@@ -401,7 +402,7 @@ function outagesSection() {
       { label: "Symbols", text: (i) => count(o.symbols[i]), value: (i) => o.symbols[i], kind: "number" },
       { label: "Gaps", text: (i) => count(o.gaps[i]), value: (i) => o.gaps[i], kind: "number", slight: true },
       { label: "Slots", text: (i) => count(o.missing[i]), value: (i) => o.missing[i], kind: "number" },
-      { label: "Confidence", text: (i) => (o.confidence[i] === null ? "" : percent(o.confidence[i]).replace(/\.\d+/, "")), value: (i) => o.confidence[i], kind: "number", slight: true },
+      { label: "Confidence", text: (i) => roughly(o.confidence[i]), value: (i) => o.confidence[i], kind: "number", slight: true },
       { label: "Evidence", text: (i) => o.evidence[i] || "", kind: "wide" },
       { label: "", text: () => "", plain: true, render: (i) => el("button", { type: "button", class: "plain", text: "Gaps", "aria-label": "Gaps of outage " + o.outage_id[i], click: () => showGaps(null, o.outage_id[i] || "") }) },
     ],
