@@ -15,13 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.interval import Interval
-from engine.report.embed import numbers, table
+from engine.report.embed import numbers, table, within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_PERIODS, MOST_SERIES, MOST_CELLS = 130, 1_000, 60_000
-MOST_DAYS, MOST_SLOTS, MOST_MARKS = 260, 400, 400
+MOST_DAYS, MOST_MARKS, MOST_MARK_BYTES = 260, 400, 20_000
 PERIODS = {"1d": "session", "1w": "week", "1mo": "month", "1q": "quarter", "1y": "year"}
 STEPS_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 240)
 MINUTE_US = 60_000_000
@@ -75,7 +75,12 @@ def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
 
 
 def slot_shares(
-    series: pl.DataFrame, quality: pl.DataFrame, gaps: pl.DataFrame, segments: pl.DataFrame, zone: str
+    series: pl.DataFrame,
+    quality: pl.DataFrame,
+    gaps: pl.DataFrame,
+    segments: pl.DataFrame,
+    zone: str,
+    most_slots: int = 400,
 ) -> dict[str, object] | None:
     """Share of one calendar's series that lack each slot of the day, in each session (or week, or month).
 
@@ -85,6 +90,8 @@ def slot_shares(
         `series, quality, gaps, sessions` of an audit, of this calendar alone; `gaps` with `explained` (Boolean).
     zone : str
         The venue's.
+    most_slots : int
+        How many columns the picture may have.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def slot_shares(
     every = periods(held["session"], MOST_DAYS)
     rows = held["session"].dt.truncate(every).unique().sort()
     spans = _on_the_clock(held, "segment_open", "segment_close", zone)
-    day = _day(spans, series["interval"])
+    day = _day(spans, series["interval"], most_slots)
     wanted = spans.join(due.group_by("session").len("series"), on="session")
     owed = _laid(wanted, rows, every, day, wanted["series"].to_numpy().astype(np.float64))
     lost = _on_the_clock(gaps, "gap_start", "gap_end", zone)
@@ -133,10 +140,10 @@ def _on_the_clock(rows: pl.DataFrame, start: str, end: str, zone: str) -> pl.Dat
     return rows.with_columns(**since).with_columns(pl.max_horizontal("from", "to").alias("to"))
 
 
-def _day(spans: pl.DataFrame, intervals: pl.Series) -> _Day:
+def _day(spans: pl.DataFrame, intervals: pl.Series, most: int) -> _Day:
     low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(0)  # fmt: skip
     finest = min((Interval.parse(text).seconds / 60 for text in intervals.drop_nulls().unique()), default=1)
-    least = max(finest, (high - low) / MOST_SLOTS)
+    least = max(finest, (high - low) / most)
     step = next((s for s in STEPS_MINUTES if s >= least), STEPS_MINUTES[-1])
     first = low // step * step
     return _Day(first, step, max(-((first - high) // step), 1))
@@ -170,9 +177,6 @@ def _marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: _Day) -> dict[s
     told = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = told.group_by("session", "outage_id").agg(pl.col("from").min(), pl.col("to").max()).sort("session", "from")
     slot = ((pl.col("from", "to") - day.first) / day.step).clip(0, day.slots)
-    placed = spans.head(MOST_MARKS).select(
-        pl.Series("row", rows.search_sorted(spans["session"].head(MOST_MARKS))),
-        slot.name.keep().round(2),
-        "outage_id",
-    )
-    return table(placed, spans.height)
+    shown = within(spans, MOST_MARKS, MOST_MARK_BYTES)
+    row = pl.Series("row", rows.search_sorted(shown["session"]))
+    return table(shown.select(row, slot.name.keep().round(2), "outage_id"), spans.height)

@@ -95,6 +95,11 @@ def script_text(data: object) -> str:
     return text
 
 
+def shortened(text: str) -> str:
+    """The text, cut as `within` cuts those of a frame."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
+
+
 def _cut(name: str) -> pl.Expr:
     text = pl.col(name)
     said = pl.format("{}… ({} characters)", text.str.slice(0, LONGEST_TEXT), text.str.len_chars())

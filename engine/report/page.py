@@ -23,7 +23,7 @@ from engine.audit.tables import AUDIT_TABLES, KEY
 from engine.errors import SchemaError
 from engine.quality.findings import SEVERITIES
 from engine.report.coverage import coverage, slot_shares
-from engine.report.embed import script_text, table, within
+from engine.report.embed import script_text, shortened, table, within
 from engine.schema import ordered
 
 # Causes that mean nothing was lost: slots of these, held for sure enough, count as explained.
@@ -45,10 +45,11 @@ MOST_ROWS: Mapping[str, int] = {
     "series": 2_000, "findings": 5_000, "gaps": 5_000, "outages": 1_000, "calendars": 200, "files": 1_000,
 }  # fmt: skip
 MOST_BYTES: Mapping[str, int] = {
-    "series": 250_000, "findings": 900_000, "gaps": 450_000, "outages": 150_000, "calendars": 50_000, "files": 150_000,
+    "series": 250_000, "findings": 800_000, "gaps": 450_000, "outages": 150_000, "calendars": 50_000, "files": 150_000,
 }  # fmt: skip
-MOST_STRIP_POINTS = 30_000
-MOST_SLOT_PICTURES = 6
+MOST_STRIPS, MOST_STRIP_POINTS, MOST_STRIP_BYTES = 2_000, 25_000, 100_000
+MOST_SLOT_PICTURES, MOST_SLOT_COLUMNS = 6, 1_200
+MOST_REASONS = 50
 STRIP_LEVELS = 999
 
 
@@ -95,7 +96,7 @@ def audit_page(
     Returns
     -------
     str
-        At most about 4 MB, however large the audit: what is left out is counted, and said.
+        Less than 5 MB, however large the audit: what is left out is counted, and said.
 
     Raises
     ------
@@ -107,8 +108,8 @@ def audit_page(
         raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
     given = {name: ordered(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
     data = _told(given, confidence) | {
-        "about": {name: str(value) for name, value in about.items()},
-        "verdict": verdict and {"passed": verdict.passed, "text": verdict.text, "reasons": list(verdict.reasons)},
+        "about": {name: shortened(str(value)) for name, value in about.items()},
+        "verdict": verdict and _judged(verdict),
     }
     return _framed(str(about.get("title", "Audit")), script_text(data))
 
@@ -126,6 +127,13 @@ def _framed(title: str, data: str) -> str:
     # Cut once, so that a piece which holds another's name changes nothing.
     first, *rest = page.split("{{")
     return first + "".join(pieces[name] + after for name, after in (part.split("}}", 1) for part in rest))
+
+
+def _judged(verdict: Verdict) -> dict[str, object]:
+    more = len(verdict.reasons) - MOST_REASONS
+    reasons = [shortened(reason) for reason in verdict.reasons[:MOST_REASONS]]
+    said = [*reasons, f"… and {more} more"] if more > 0 else reasons
+    return {"passed": verdict.passed, "text": shortened(verdict.text), "reasons": said}
 
 
 def _hash(text: str) -> str:
@@ -211,11 +219,12 @@ def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> li
     series, key = tables["series"], list(KEY)
     often = series["calendar"].drop_nulls().value_counts(sort=True)["calendar"].head(MOST_SLOT_PICTURES)
     pictures = []
+    columns = MOST_SLOT_COLUMNS // max(len(often), 3)
     for code in often.to_list():
         mine = series.filter(pl.col("calendar") == code)
         segments = tables["sessions"].filter(pl.col("calendar") == code)
         quality, lost = (rows.join(mine, on=key, how="semi") for rows in (tables["quality"], gaps))
-        picture = slot_shares(mine, quality, lost, segments, zones.get(code, "UTC"))
+        picture = slot_shares(mine, quality, lost, segments, zones.get(code, "UTC"), columns)
         if picture is not None:
             pictures.append({"calendar": code, "zone": zones.get(code, "UTC"), **picture})
     return pictures
@@ -237,7 +246,8 @@ def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
         )
         .sort(["explained", "bar_count"], descending=[False, True], nulls_last=True, maintain_order=True)
     )
-    fit = heads.filter(pl.col("points").cum_sum() <= MOST_STRIP_POINTS).drop("explained", "bar_count")
+    held_here = heads.filter(pl.col("points").cum_sum() <= MOST_STRIP_POINTS).drop("explained", "bar_count")
+    fit = within(held_here, MOST_STRIPS, MOST_STRIP_BYTES)
     order = fit.with_row_index("strip").select(*key, "strip", "low", "high", "most")
     points = held.select(*key, "ts", "close", "volume").join(order, on=key, nulls_equal=True).sort("strip", "ts")
     reach = pl.col("high") - pl.col("low")

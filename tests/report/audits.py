@@ -27,7 +27,7 @@ CAUSE_OF = {
     "missing_end": "symbol_loss", "absent_session": "symbol_loss", "bad_row": "symbol_loss",
 }  # fmt: skip
 SAYS = {
-    "feed_loss": "{} of {} series of this source lack the same slots, p < 1e-9",
+    "feed_loss": "the same {} slots are missing in {} series of this source, p < 1e-9",
     "symbol_loss": "at its rate of that hour a run of {} slots has p = 0.00003; {} others traded",
     "halt": "stops among {} steady slots and reopens 4.6 % away; {} peers traded on",
     "no_trade": "run of {} slots, p = 0.21 at its rate of that hour; feed up for {} peers",
@@ -175,10 +175,12 @@ def _findings(gaps: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([findings(told), findings(thin), findings(strange)])
 
 
-def large_audit(symbols: int, sessions: int, faults: int, text: str = "") -> dict[str, pl.DataFrame]:
+def large_audit(
+    symbols: int, sessions: int, faults: int, text: str = "", calendars: int = 1
+) -> dict[str, pl.DataFrame]:
     """Drawn numbers of a size: `faults` findings and as many gaps. `text` goes into every name and sentence."""
     rng = np.random.default_rng(5)
-    first = dt.date(2023, 1, 2)
+    first, codes = dt.date(2023, 1, 2), [f"C{at}" for at in range(calendars)]
     days = pl.Series([first + dt.timedelta(days=7 * (d // 5) + d % 5) for d in range(sessions)])
     names = pl.Series([f"{text}N{i:05d}" for i in range(symbols)])
     size = symbols * sessions
@@ -192,7 +194,7 @@ def large_audit(symbols: int, sessions: int, faults: int, text: str = "") -> dic
     counts = ["expected", "present", "missing", "explained", "duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"]  # fmt: skip
     series = _scored(quality.group_by(*KEY, maintain_order=True).agg(pl.col(counts).sum(), pl.len().alias("sessions")))
     series = series.with_columns(
-        pl.lit("XNYS").alias("calendar"), pl.lit(f"{text}vendor").alias("source"), pl.lit(first).alias("first_session"),
+        pl.Series("calendar", codes).gather(np.arange(symbols) % calendars), pl.lit(f"{text}vendor").alias("source"), pl.lit(first).alias("first_session"),
         pl.lit(days[-1]).alias("last_session"), pl.col("present").alias("rows"), pl.lit(0.97).alias("traded"), pl.lit("mixed").alias("activity"),
     )  # fmt: skip
     at, when, slot = rng.integers(0, symbols, faults), rng.integers(0, sessions, faults), rng.integers(0, 360, faults)
@@ -206,12 +208,12 @@ def large_audit(symbols: int, sessions: int, faults: int, text: str = "") -> dic
         "position": "inner", "cause": pl.Series(["no_trade", "feed_loss", "symbol_loss", None]).gather(at % 4), "confidence": rng.random(faults),
         "evidence": words, "outage_id": None,
     }).cast(dict(GAPS))  # fmt: skip
-    segments = pl.DataFrame({"session": days, "calendar": "XNYS", "segment": "RTH"}).with_columns(
+    segments = pl.DataFrame({"session": days, "segment": "RTH"}).join(pl.DataFrame({"calendar": codes}), how="cross").with_columns(
         segment_open=pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC") + dt.timedelta(hours=14, minutes=30)
     )  # fmt: skip
     tables = {
         "series": series, "quality": quality, "gaps": gaps, "outages": empty(OUTAGES), "calendars": pl.DataFrame(
-            [("XNYS", "exchange_calendars", "4.13.2", "America/New_York", "")], schema=dict(CALENDARS), orient="row"),
+            [(code, "exchange_calendars", "4.13.2", "America/New_York", "") for code in codes], schema=dict(CALENDARS), orient="row"),
         "sessions": segments.with_columns(segment_close=pl.col("segment_open") + dt.timedelta(minutes=390)),
         "findings": _findings(gaps.with_columns(cause=pl.lit("symbol_loss")), series.head(0)),
         "strips": pl.concat([gaps.head(1_500).select(*KEY, "gap_start", pl.col("gap_start").dt.offset_by(f"{m}m").alias("ts"),

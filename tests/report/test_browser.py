@@ -136,7 +136,7 @@ def test_open_a_gap_shows_its_evidence_and_draws_its_strip(page: Browser, audit:
     page.press(*ENTER)
     assert page.value("document.querySelector('#gaps .opener').getAttribute('aria-expanded')") == "true"
     told = page.value("document.querySelector('#gaps .details').textContent")
-    assert "of 14 series of this source lack the same slots" in told
+    assert "slots are missing in 14 series of this source" in told
     hole, price = page.value(
         "['.hole', '.price'].map((c) => { const b = document.querySelector('#gaps .strip ' + c).getBoundingClientRect(); return [b.width, b.height]; })"
     )

@@ -169,7 +169,7 @@ def test_write_page_of_500_symbols_and_60_sessions_stays_under_3_mb() -> None:
     "text", ["", "<&>" * 100, "\u0001" * 300, "龍" * 300], ids=["plain", "markup", "control", "wide"]
 )
 def test_write_page_of_thousands_of_symbols_stays_under_5_mb_and_says_what_is_left_out(text: str) -> None:
-    page = audit_page(large_audit(3_000, 250, 20_000, text), {"title": "larger"})
+    page = audit_page(large_audit(3_000, 250, 20_000, text, calendars=7), {"title": "larger"})
     data = data_of(page)
     assert len(page.encode()) < 5 * MB
     assert (data["coverage"]["of"], data["coverage"]["every"]) == (3_000, "week")
@@ -177,6 +177,10 @@ def test_write_page_of_thousands_of_symbols_stays_under_5_mb_and_says_what_is_le
     assert data["gaps"]["of"] == 20_000 > data["gaps"]["rows"] > 0
     assert data["findings"]["of"] == 20_002 > data["findings"]["rows"] > 0
     assert data["totals"]["series"] == data["series"]["of"] == 3_000
+    assert [len(picture["raw"]) for picture in data["slots"]] == [
+        p["slots"] * p["sessions"]["rows"] for p in data["slots"]
+    ]
+    assert len(data["slots"]) == 6
 
 
 def test_find_resources_of_the_page_beside_its_module() -> None:
@@ -220,6 +224,15 @@ def luminance(colour: str) -> float:
 def contrast(one: str, other: str) -> float:
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_write_page_of_a_verdict_with_many_reasons_says_how_many_more() -> None:
+    nothing = {name: empty(schema) for name, schema in AUDIT_TABLES.items()}
+    verdict = Verdict(passed=False, text="v" * 700, reasons=[f"rule {n}" for n in range(60)])
+    told = data_of(audit_page(nothing, {"title": "t" * 601}, verdict))
+    assert told["verdict"]["reasons"] == [*(f"rule {n}" for n in range(50)), "… and 10 more"]
+    assert told["verdict"]["text"] == "v" * 600 + "… (700 characters)"
+    assert told["about"]["title"] == "t" * 600 + "… (601 characters)"
 
 
 def test_cut_a_text_of_thousands_of_characters_says_how_long_it_was(page: str) -> None:

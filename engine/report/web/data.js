@@ -121,6 +121,12 @@ function instant(ms, zone, withDay = true) {
   return withDay ? `${part.year}-${part.month}-${part.day} ${time} ${part.timeZoneName}` : time;
 }
 
+// The end of what began at `start`: the day only where it is another one.
+function ending(start, end, zone) {
+  const head = (ms) => instant(ms, zone).slice(0, 10);
+  return instant(end, zone, start === null || end === null || head(start) !== head(end));
+}
+
 function clock(minutes) {
   const inDay = ((minutes % 1440) + 1440) % 1440;
   const two = (n) => String(Math.floor(n)).padStart(2, "0");

@@ -115,10 +115,18 @@ class Matrix {
     this.room.style.height = total + "px";
     this.width = Math.max(scroller.clientWidth, 200);
     this.height = document.documentElement.dataset.print ? total : Math.min(total, 558);
-    this.left = spec.sparseLabels ? 80 : this.rowHeight >= 10 ? Math.min(Math.max(this.width * 0.16, 80), 150) : Math.min(this.width * 0.12, 80);
+    this.left = spec.sparseLabels || this.rowHeight < 10 ? 80 : Math.min(this.labelWidth() + 18, Math.max(this.width * 0.16, 80));
     this.columnWidth = (this.width - this.left - 6) / spec.columns;
     this.profiled = spec.profile ? spec.profile() : null;
     this.draw();
+  }
+
+  labelWidth() {
+    const ink = this.canvas.getContext("2d");
+    ink.font = FONT;
+    let most = 30;
+    for (let row = 0; row < this.spec.rows; row++) most = Math.max(most, ink.measureText(this.spec.rowLabel(row).slice(0, 60)).width);
+    return most;
   }
 
   x(column) { return this.left + column * this.columnWidth; }
@@ -226,8 +234,8 @@ class Matrix {
     ink.fillRect(this.left, floor - reach, this.width - this.left - 6, reach);
     this.profiled.forEach((cell, column) => {
       if (!cell) return;
-      const x = this.x(column);
-      const width = Math.max(this.columnWidth, 1);
+      const x = Math.round(this.x(column));
+      const width = Math.max(Math.round(this.x(column + 1)) - x, 1);
       ink.fillStyle = colours.levels[levelOf(cell.worst)];
       ink.fillRect(x, floor - cell.worst * reach, width, cell.worst * reach);
       ink.fillStyle = colours.accent;

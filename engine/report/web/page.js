@@ -328,7 +328,7 @@ function findingsSection() {
       const strip = stripOf(f.symbol[i], f.price_type[i], f.interval[i], f.start[i]);
       const list = told(document.documentElement.dataset.print ? [["Remedy", f.remedy[i]]] : [
         ["Remedy", f.remedy[i]], ["Evidence", f.evidence[i]],
-        ["Session", day(f.session[i])], ["Span", [f.start[i], f.end[i]].filter((at) => at !== null).map((at) => instant(at, span(i))).join(" to ")],
+        ["Session", day(f.session[i])], ["Span", [instant(f.start[i], span(i)), ending(f.start[i], f.end[i], span(i))].filter((part) => part).join(" to ")],
         ["Count", count(f.count[i])], ["Value", f.value[i] === null ? "" : amount(f.value[i])],
         ["Source", f.source[i]], ["Fingerprint", el("code", { text: f.fingerprint[i] || "" })],
       ]);
@@ -377,7 +377,7 @@ function gapsSection() {
       const zone = zoneOf(g.symbol[i]);
       const strip = stripOf(g.symbol[i], g.price_type[i], g.interval[i], g.gap_start[i]);
       const list = told([
-        ["Span", `${instant(g.gap_start[i], zone)} to ${instant(g.gap_end[i], zone)}`],
+        ["Span", `${instant(g.gap_start[i], zone)} to ${ending(g.gap_start[i], g.gap_end[i], zone)}`],
         ["Place", [g.position[i], g.segment[i]].filter((part) => part).join(", ")],
         ["Explained", g.explained[i] ? "yes: nothing is missing" : "no"], ["Outage", g.outage_id[i]], ["Evidence", g.evidence[i]],
       ]);
@@ -388,23 +388,22 @@ function gapsSection() {
 }
 
 function outagesSection() {
-  const node = section("outages", "Outages", "Gaps of many series at once, as one event over segments, sessions and symbols.");
+  const node = section("outages", "Outages", "Gaps of many series at once, as one event over segments, sessions and symbols. The name of an outage shows its gaps.");
   const o = readTable(data.outages);
   const zone = (i) => zoneOfCalendar.get(o.calendar[i]) || "UTC";
   tables.outages = new Table(node, {
     what: "outages", rows: o.rows, of: o.of, first: 15, empty: "No outage was found.",
     columns: [
-      { label: "Outage", text: (i) => o.outage_id[i] || "", kind: "tight" },
+      { label: "Outage", text: (i) => o.outage_id[i] || "", kind: "tight", render: (i) => el("button", { type: "button", class: "plain", title: "Show its gaps", text: o.outage_id[i] || "", click: () => showGaps(null, o.outage_id[i] || "") }) },
       { label: "Calendar", text: (i) => o.calendar[i] || "", kind: "tight", slight: true },
       { label: "Cause", text: (i) => causeName(o.cause[i] || "unknown"), render: (i) => causeText(o.cause[i] || "unknown"), kind: "tight" },
       { label: "From", text: (i) => instant(o.start[i], zone(i)), value: (i) => o.start[i], kind: "tight" },
-      { label: "To", text: (i) => instant(o.end[i], zone(i)), value: (i) => o.end[i], kind: "tight", slight: true },
+      { label: "To", text: (i) => ending(o.start[i], o.end[i], zone(i)), value: (i) => o.end[i], kind: "tight", slight: true },
       { label: "Symbols", text: (i) => count(o.symbols[i]), value: (i) => o.symbols[i], kind: "number" },
       { label: "Gaps", text: (i) => count(o.gaps[i]), value: (i) => o.gaps[i], kind: "number", slight: true },
       { label: "Slots", text: (i) => count(o.missing[i]), value: (i) => o.missing[i], kind: "number" },
       { label: "Confidence", text: (i) => roughly(o.confidence[i]), value: (i) => o.confidence[i], kind: "number", slight: true },
       { label: "Evidence", text: (i) => o.evidence[i] || "", kind: "wide" },
-      { label: "", text: () => "", plain: true, render: (i) => el("button", { type: "button", class: "plain", text: "Gaps", "aria-label": "Gaps of outage " + o.outage_id[i], click: () => showGaps(null, o.outage_id[i] || "") }) },
     ],
   });
   node.append(note(of("outages", o.rows, o.of)));

@@ -1,6 +1,7 @@
 // Tables that are searched, filtered and sorted; they draw a few rows, and more on request.
 
 const STEP_ROWS = 100;
+const FEW_ROWS = 4; // nobody searches them
 
 function compare(a, b) {
   if (a === null || a === undefined) return b === null || b === undefined ? 0 : 1;
@@ -8,9 +9,9 @@ function compare(a, b) {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/* `columns`: { label, text(i), value(i)?, render(i)?, kind?: number | tight | wide, slight?, plain? }
+/* `columns`: { label, text(i), value(i)?, render(i)?, kind?: number | tight | wide, slight? }
    `value` is what sorts (else the text), `render` makes the cell's node (else the text), `slight` columns go where there
-   is no room, `plain` ones do not sort. `details(i)` is what a row opens to, a node. `filters`: { name: (i) => word }. */
+   is no room. `details(i)` is what a row opens to, a node. `filters`: { name: (i) => word }. */
 // The roles are said, because tables that are laid out otherwise (where there is little room) lose them.
 class Table {
   constructor(host, spec) {
@@ -44,10 +45,8 @@ class Table {
   }
 
   headOf(column, at) {
-    const inner = column.plain
-      ? el("span", { class: "bare", text: column.label })
-      : el("button", { type: "button", text: column.label, title: column.title || null, click: () => this.sort(at) });
-    return el("th", { scope: "col", role: "columnheader", class: this.classOf(column), "aria-sort": column.plain ? null : "none" }, inner);
+    const inner = el("button", { type: "button", text: column.label, title: column.title || null, click: () => this.sort(at) });
+    return el("th", { scope: "col", role: "columnheader", class: this.classOf(column), "aria-sort": "none" }, inner);
   }
 
   find(query) {
@@ -75,9 +74,7 @@ class Table {
     const column = this.spec.columns[at];
     this.down = this.sorted === at ? !this.down : column.kind === "number";
     this.sorted = at;
-    this.heads.forEach((head, i) => {
-      if (head.hasAttribute("aria-sort")) head.setAttribute("aria-sort", i === at ? (this.down ? "descending" : "ascending") : "none");
-    });
+    this.heads.forEach((head, i) => head.setAttribute("aria-sort", i === at ? (this.down ? "descending" : "ascending") : "none"));
     this.refresh();
   }
 
@@ -124,7 +121,7 @@ class Table {
     this.more.hidden = left <= 0;
     this.more.textContent = `Show ${Math.min(STEP_ROWS, left)} more of ${count(left)}`;
     this.tally.textContent = this.said();
-    this.tools.hidden = spec.rows === 0;
+    this.tools.hidden = spec.rows < FEW_ROWS;
   }
 
   said() {
@@ -138,7 +135,7 @@ class Table {
   rowOf(i) {
     const { spec } = this;
     const cells = spec.columns.map((column) => {
-      const cell = el("td", { role: "cell", class: this.classOf(column) });
+      const cell = el("td", { role: "cell", class: this.classOf(column), "data-label": column.label });
       if (column.render) cell.append(column.render(i));
       else cell.textContent = column.text(i);
       return cell;
