@@ -92,7 +92,7 @@ window.addEventListener("resize", () => { cancelAnimationFrame(pending); pending
    marks?: [{ row, from, to }] in columns; label: what the picture shows, for who cannot see it. */
 class Matrix {
   constructor(host, spec) {
-    Object.assign(this, { host, spec, focus: null, keys: false });
+    Object.assign(this, { host, spec, focus: null, keys: false, base: document.createElement("canvas") });
     this.canvas = el("canvas", {
       tabindex: "0", role: "application", "aria-roledescription": "picture of cells", "aria-label": spec.label + " Arrow keys move from cell to cell.",
       keydown: (event) => this.pressed(event), blur: () => this.leave(), focus: () => this.entered(),
@@ -132,9 +132,10 @@ class Matrix {
   x(column) { return this.left + column * this.columnWidth; }
   y(row) { return this.top + row * this.rowHeight - this.scroller.scrollTop; }
 
+  // Everything but the focus, kept: a pointer that moves draws no cell again.
   draw() {
     const { spec } = this;
-    const ink = sized(this.canvas, this.width, this.height);
+    const ink = sized(this.base, this.width, this.height);
     const colours = palette();
     ink.font = FONT;
     ink.textBaseline = "middle";
@@ -143,8 +144,20 @@ class Matrix {
     this.drawCells(ink, colours, first, last);
     this.drawLabels(ink, colours, first, last);
     this.drawOutages(ink, colours);
-    this.drawFocus(ink, colours);
     this.drawHead(ink, colours);
+    this.inkOfFocus = colours.text;
+    sized(this.canvas, this.width, this.height);
+    this.paint();
+  }
+
+  paint() {
+    const ink = this.canvas.getContext("2d");
+    ink.setTransform(1, 0, 0, 1, 0, 0);
+    ink.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    ink.drawImage(this.base, 0, 0);
+    const ratio = this.canvas.width / this.width;
+    ink.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.drawFocus(ink);
   }
 
   drawCells(ink, colours, first, last) {
@@ -171,8 +184,6 @@ class Matrix {
     const every = Math.max(1, Math.ceil(12 / this.rowHeight));
     if (every > 1 && !this.spec.sparseLabels) return;
     for (let row = first - (first % every); row < last; row += every) {
-      const focused = this.focus && this.focus.row === row;
-      ink.fillStyle = focused ? colours.text : colours.muted;
       ink.fillText(this.clipped(ink, this.spec.rowLabel(row)), this.left - 8, this.y(row) + this.rowHeight / 2);
     }
   }
@@ -194,10 +205,11 @@ class Matrix {
     }
   }
 
-  drawFocus(ink, colours) {
+  drawFocus(ink) {
     if (!this.focus) return;
     const { row, column } = this.focus;
-    ink.strokeStyle = colours.text;
+    if (this.y(row) < this.head) return; // scrolled away
+    ink.strokeStyle = this.inkOfFocus;
     ink.lineWidth = 2;
     ink.strokeRect(this.x(column) - 1, this.y(row) - 1, Math.max(this.columnWidth, 3) + 1, Math.max(this.rowHeight, 3) + 1);
   }
@@ -305,7 +317,7 @@ class Matrix {
 
   show(cell) {
     this.focus = cell;
-    this.draw();
+    this.paint();
     this.tip.textContent = cell ? this.spec.describe(cell.row, cell.column) : "";
     if (!cell) return;
     const box = this.host.querySelector(".matrix").getBoundingClientRect();
