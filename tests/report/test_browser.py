@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -293,3 +294,49 @@ def test_open_page_of_thousands_of_symbols_says_what_it_holds(browser: Browser, 
     browser.value("document.querySelector('#coverage .scroller canvas').focus()")
     browser.press(*RIGHT)
     assert "week from 2023-01-09" in browser.value("document.querySelector('#coverage .tip').textContent")
+
+
+# Points all over a picture: what is said of the cell there, and its colour before it was pointed at.
+POINTS = """(() => {
+  const canvas = document.querySelector('#coverage .scroller canvas');
+  const tip = document.querySelector('#coverage .tip');
+  const ink = canvas.getContext('2d');
+  const box = canvas.getBoundingClientRect();
+  const found = [];
+  for (let y = 30; y < box.height; y += 9) for (let x = 220; x < box.width; x += 23) {
+    canvas.dispatchEvent(new PointerEvent('pointerleave'));
+    const colour = Array.from(ink.getImageData(x, y, 1, 1).data).slice(0, 3);
+    canvas.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + x, clientY: box.top + y }));
+    if (tip.textContent) found.push([tip.textContent, colour]);
+  }
+  return found;
+})()"""
+LEVELS = "['l0', 'l1', 'l2', 'l3', 'l4', 'l5', 'l6'].map((name) => getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim())"
+
+
+@pytest.mark.parametrize("order", ["worst", "symbol", "calendar"])
+def test_draw_coverage_in_any_order_paints_each_cell_as_it_is_said(page: Browser, order: str) -> None:
+    page.value(
+        f"(() => {{ const pick = document.querySelector('#coverage select'); pick.value = '{order}'; pick.dispatchEvent(new Event('change')); }})()"
+    )
+    levels = [[int(text[at : at + 2], 16) for at in (1, 3, 5)] for text in page.value(LEVELS)]
+    painted = {-1: [0, 0, 0], **dict(enumerate(levels))}
+    seen = [(level_said(text), colour) for text, colour in page.value(POINTS)]
+    assert len(seen) > 800
+    assert {level for level, _ in seen} >= {-1, 0, 2, 3, 6}
+    for level in {level for level, _ in seen}:
+        colours = [colour for one, colour in seen if one == level]
+        # A point between two cells may be either's, one on a mark neither's (a cross fills its cell). Nothing expected: nothing painted.
+        assert sum(colour == painted[level] for colour in colours) > (0.25 if level == 6 else 0.6) * len(colours), level
+
+
+def level_said(text: str) -> int:
+    if "nothing expected" in text:
+        return -1
+    missing, of, explained = (
+        int(word.replace(",", ""))
+        for word in re.findall(r"([\d,]+)(?= of| slots| explained)", text.rsplit("\n", maxsplit=1)[-1])
+    )
+    share = (missing - explained) / of
+    bounds = (0, 0.005, 0.05, 0.2, 0.5)
+    return 6 if share == 1 else next((at for at, bound in enumerate(bounds) if share <= bound), 5)
