@@ -111,7 +111,7 @@ def audit_page(
         "about": {name: shortened(str(value)) for name, value in about.items()},
         "verdict": verdict and _judged(verdict),
     }
-    return _framed(str(about.get("title", "Audit")), script_text(data))
+    return _framed(shortened(str(about.get("title", "Audit"))), script_text(data))
 
 
 def _framed(title: str, data: str) -> str:
@@ -141,16 +141,21 @@ def _hash(text: str) -> str:
 
 
 def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    series, gaps = _worst_first(tables["series"], tables["gaps"]), _caused(tables["gaps"], confidence)
+    gaps = _placed(tables["gaps"], tables["series"], confidence)
+    series = _worst_first(tables["series"], gaps)
     shown = {
         "series": series,
-        "findings": _by_severity(tables["findings"]),
-        "gaps": gaps.sort(["explained", "bar_count", "gap_start", *KEY], descending=[False, True, *[False] * 4]),
+        "findings": tables["findings"],
+        "gaps": tables["gaps"],
         "outages": tables["outages"].sort(["missing", "start"], descending=[True, False], nulls_last=True),
         "calendars": tables["calendars"].sort("calendar"),
         "files": tables["files"].filter(pl.col("problem").is_not_null()),
     }
-    fit = {name: within(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in shown.items()}
+    chosen = shown | {
+        "findings": _by_severity(tables["findings"], MOST_ROWS["findings"]),
+        "gaps": _gravest(gaps, MOST_ROWS["gaps"]).drop("series", "calendar"),
+    }
+    fit = {name: within(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in chosen.items()}
     return {
         "totals": _totals(tables),
         "severities": {level: int((tables["findings"]["severity"] == level).sum()) for level in SEVERITIES},
@@ -163,26 +168,45 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
     }
 
 
-def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    by_cause = gaps.group_by(*KEY, pl.col("cause").fill_null("unknown")).agg(pl.col("bar_count").sum())
-    main = by_cause.sort("bar_count", "cause", descending=[True, False]).unique(
-        list(KEY), keep="first", maintain_order=True
+def _placed(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -> pl.DataFrame:
+    # There may be millions of gaps: names are looked up once, the number of their series is used from here on.
+    owners = series.select(*KEY, "calendar").with_row_index("series").unique(list(KEY), keep="first")
+    explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
+    return gaps.join(owners, on=list(KEY), how="left", nulls_equal=True, maintain_order="left").with_columns(
+        pl.col("cause").fill_null("unknown"), explained.fill_null(value=False).alias("explained")
     )
+
+
+def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    by_cause = gaps.group_by("series", "cause").agg(pl.col("bar_count").sum())
+    largest = by_cause.sort("bar_count", "cause", descending=[True, False])
+    main = largest.unique("series", keep="first", maintain_order=True)
     unexplained = (pl.col("missing") - pl.col("explained").fill_null(0)).alias("unexplained")
     return (
-        series.join(main.select(*KEY, pl.col("cause").alias("main_cause")), on=list(KEY), how="left", nulls_equal=True)
+        series.with_row_index("series")
+        .join(main.select("series", pl.col("cause").alias("main_cause")), on="series", how="left")
+        .drop("series")
         .with_columns(unexplained)
         .sort(["quality_adjusted", "unexplained", *KEY], descending=[False, True, False, False, False], nulls_last=True)
     )
 
 
-def _caused(gaps: pl.DataFrame, confidence: float) -> pl.DataFrame:
-    explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
-    return gaps.with_columns(pl.col("cause").fill_null("unknown"), explained.fill_null(value=False).alias("explained"))
+def _gravest(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Unexplained ones first, then the longest, then the earliest."""
+    order = ["explained", "bar_count", "gap_start", *KEY]
+    # Sorting all would take longer than everything else: what cannot be among the first is left out before.
+    weight = gaps["bar_count"] - gaps["explained"].cast(pl.Int64) * (1 << 40)
+    least = weight.top_k(most).min()
+    if least is None:
+        return gaps
+    tied = gaps.filter(weight == least)
+    latest = tied["gap_start"].bottom_k(most).max()
+    close = pl.concat([gaps.filter(weight > least), tied.filter(pl.col("gap_start") <= latest)])
+    return close.sort(order, descending=[False, True, *[False] * 4], maintain_order=True).head(most)
 
 
-def _by_severity(findings: pl.DataFrame) -> pl.DataFrame:
-    return findings.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
+def _by_severity(findings: pl.DataFrame, most: int) -> pl.DataFrame:
+    return pl.concat([findings.filter(pl.col("severity") == level).head(most) for level in SEVERITIES])
 
 
 def _totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
@@ -194,6 +218,7 @@ def _totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
         "series": series.height,
         "symbols": series["symbol"].n_unique(),
         "sessions": sessions.n_unique(),
+        "calendars": series["calendar"].drop_nulls().n_unique(),
         "first": first and str(first),
         "last": last and str(last),
         "gaps": tables["gaps"].height,
@@ -209,21 +234,23 @@ def _causes(gaps: pl.DataFrame) -> dict[str, object]:
     counted = gaps.group_by("cause").agg(
         pl.col("bar_count").sum().alias("slots"),
         pl.len().cast(pl.Int64).alias("gaps"),
-        pl.struct(*KEY).n_unique().cast(pl.Int64).alias("series"),
+        pl.col("series").n_unique().cast(pl.Int64),
     )
     return table(counted.sort("slots", "cause", descending=[True, False]))
 
 
 def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
     zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
-    series, key = tables["series"], list(KEY)
-    often = series["calendar"].drop_nulls().value_counts(sort=True)["calendar"].head(MOST_SLOT_PICTURES)
+    series, drawn = tables["series"], ["session", "gap_start", "gap_end", "explained", "outage_id"]
+    counts = series["calendar"].drop_nulls().value_counts().sort("count", "calendar", descending=[True, False])
+    often = counts["calendar"].head(MOST_SLOT_PICTURES)
     pictures = []
     columns = MOST_SLOT_COLUMNS // max(len(often), 3)
     for code in often.to_list():
         mine = series.filter(pl.col("calendar") == code)
         segments = tables["sessions"].filter(pl.col("calendar") == code)
-        quality, lost = (rows.join(mine, on=key, how="semi") for rows in (tables["quality"], gaps))
+        quality = tables["quality"].join(mine, on=list(KEY), how="semi")
+        lost = gaps.lazy().filter(pl.col("calendar") == code).select(drawn).collect()
         picture = slot_shares(mine, quality, lost, segments, zones.get(code, "UTC"), columns)
         if picture is not None:
             pictures.append({"calendar": code, "zone": zones.get(code, "UTC"), **picture})
@@ -233,7 +260,8 @@ def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> li
 def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
     """Prices and volumes around gaps, each strip in steps between its own lowest and highest."""
     key = [*KEY, "gap_start"]
-    sizes = gaps.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)
+    near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
+    sizes = near.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)
     held = strips.join(sizes, on=key, how="left", nulls_equal=True)
     heads = (
         held.group_by(key, maintain_order=True)
@@ -256,8 +284,11 @@ def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
     return table(fit, heads.height) | {
         "points": table(points.select(
             (pl.col("ts") - pl.col("gap_start")).dt.total_seconds().alias("seconds"),
-            (price * STRIP_LEVELS).round().cast(pl.Int32).alias("price"),
-            (volume * STRIP_LEVELS).round().cast(pl.Int32).alias("volume"),
+            *(
+                # Not a number, or without end: no place in a picture.
+                (share * STRIP_LEVELS).round().cast(pl.Int32, strict=False).alias(name)
+                for name, share in (("price", price), ("volume", volume))
+            ),
         )),
         "levels": STRIP_LEVELS,
     }  # fmt: skip

@@ -44,10 +44,10 @@ PLAN = FaultPlan(
 
 def small_audit(strange: bool = True) -> dict[str, pl.DataFrame]:
     """Three venues, two months at most, 1m; ten symbols of hostile names."""
-    names = [f"S{i:02d}" for i in range(sum(venue[3] for venue in VENUES))]
+    names = [f"S{i:02d}" for i in range(sum(one[3] for one in VENUES))]
     parts, used = [], 0
     for number, (code, first, last, count) in enumerate(VENUES):
-        parts.append(_venue(code, first, last, names[used : used + count], number))
+        parts.append(venue(code, first, last, names[used : used + count], number))
         used += count
     tables = {name: pl.concat([part[name] for part in parts]) for name in parts[0]}
     tables["files"] = pl.DataFrame(
@@ -64,7 +64,8 @@ def small_audit(strange: bool = True) -> dict[str, pl.DataFrame]:
     return {name: tables[name].select(list(schema)).cast(dict(schema)) for name, schema in AUDIT_TABLES.items()}
 
 
-def _venue(code: str, first: dt.date, last: dt.date, names: list[str], seed: int) -> dict[str, pl.DataFrame]:
+def venue(code: str, first: dt.date, last: dt.date, names: list[str], seed: int) -> dict[str, pl.DataFrame]:
+    """The tables of one venue, but for findings and files."""
     rates = np.geomspace(0.7, 60, len(names))
     market = Market(tuple(Instrument(n, trades_per_minute=float(r)) for n, r in zip(names, rates, strict=True)), seed)
     here = calendar(code)

@@ -14,7 +14,7 @@ from engine.report.embed import numbers, within
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.report.audits import small_audit
+from tests.report.audits import small_audit, venue
 from tests.report.test_page import rows_of, values_of
 
 LETTERS = ALPHABET.tobytes().decode()
@@ -26,10 +26,20 @@ def audit() -> dict[str, pl.DataFrame]:
     return small_audit(strange=False)
 
 
-@pytest.mark.parametrize(("code", "zone"), [("XNYS", "America/New_York"), ("XHKG", "Asia/Hong_Kong"), ("24/7", "UTC")])
+@pytest.fixture(scope="module")
+def overnight() -> dict[str, pl.DataFrame]:
+    """Sessions that open the evening before, across a change of the clocks."""
+    return venue("FX", dt.date(2024, 10, 21), dt.date(2024, 11, 8), ["A", "B", "C"], 4)
+
+
+@pytest.mark.parametrize(
+    ("code", "zone"),
+    [("XNYS", "America/New_York"), ("XHKG", "Asia/Hong_Kong"), ("24/7", "UTC"), ("FX", "America/New_York")],
+)
 def test_share_slots_of_a_venue_agrees_with_minutes_counted_one_by_one(
-    audit: dict[str, pl.DataFrame], code: str, zone: str
+    audit: dict[str, pl.DataFrame], overnight: dict[str, pl.DataFrame], code: str, zone: str
 ) -> None:
+    audit = overnight if code == "FX" else audit
     series = audit["series"].filter(pl.col("calendar") == code)
     quality, gaps = (audit[name].join(series, on="symbol", how="semi") for name in ("quality", "gaps"))
     gaps = gaps.with_columns(explained=pl.col("cause") == "no_trade")

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from engine.audit.tables import AUDIT_TABLES
 from engine.errors import SchemaError
-from engine.report.page import CAUSES, SCRIPTS, Verdict, audit_page
+from engine.report.page import CAUSES, SCRIPTS, Verdict, _gravest, _placed, audit_page
 from engine.schema import empty
 
 from tests.report.audits import LINE, LONG, RTL, SCRIPT, STRANGE, large_audit, small_audit
@@ -233,6 +233,39 @@ def test_write_page_of_a_verdict_with_many_reasons_says_how_many_more() -> None:
     assert told["verdict"]["reasons"] == [*(f"rule {n}" for n in range(50)), "… and 10 more"]
     assert told["verdict"]["text"] == "v" * 600 + "… (700 characters)"
     assert told["about"]["title"] == "t" * 600 + "… (601 characters)"
+
+
+@pytest.mark.parametrize("most", [1, 7, 60, 10_000])
+def test_choose_gravest_gaps_among_many_alike_agrees_with_sorting_all(
+    audit: dict[str, pl.DataFrame], most: int
+) -> None:
+    gaps = _placed(audit["gaps"], audit["series"], 0.8).with_columns(pl.col("bar_count") // 9)
+    order = ["explained", "bar_count", "gap_start", "symbol", "price_type", "interval"]
+    whole = gaps.sort(order, descending=[False, True, False, False, False, False])
+    assert _gravest(gaps, most).select(order).equals(whole.head(most).select(order))
+
+
+def test_write_page_twice_writes_the_same(audit: dict[str, pl.DataFrame], page: str) -> None:
+    shuffled = {
+        name: table.sample(fraction=1, shuffle=True, seed=1) if name == "gaps" else table
+        for name, table in audit.items()
+    }
+    about, verdict = {"title": SCRIPT, "sources": RTL, "rows": 7}, Verdict(passed=False, text=SCRIPT, reasons=[LINE])
+    assert audit_page(shuffled, about, verdict) == page
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), None])
+def test_write_page_of_prices_that_are_no_numbers_leaves_them_out(
+    audit: dict[str, pl.DataFrame], value: float | None
+) -> None:
+    odd = pl.when(pl.int_range(pl.len()) % 7 == 3).then(pl.lit(value, pl.Float64))
+    strips = audit["strips"].with_columns(
+        odd.otherwise(pl.col("close")).alias("close"), odd.otherwise(pl.col("volume")).alias("volume")
+    )
+    points = rows_of(data_of(audit_page(audit | {"strips": strips}, {}))["strips"]["points"])
+    assert points.height == strips.height
+    assert all(0 <= price <= 999 for price in points["price"].drop_nulls())
+    assert points["price"].null_count() >= strips.height // 8
 
 
 def test_cut_a_text_of_thousands_of_characters_says_how_long_it_was(page: str) -> None:

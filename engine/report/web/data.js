@@ -131,7 +131,7 @@ function clock(minutes) {
   const inDay = ((minutes % 1440) + 1440) % 1440;
   const two = (n) => String(Math.floor(n)).padStart(2, "0");
   const days = Math.floor(minutes / 1440);
-  const shift = days === 0 || (days === 1 && inDay === 0) ? "" : days < 0 ? " " + days + "d" : " +" + days + "d";
+  const shift = days === 0 || (days === 1 && inDay === 0) ? "" : days < 0 ? " −" + -days + "d" : " +" + days + "d";
   return (days === 1 && inDay === 0 ? "24:00" : two(inDay / 60) + ":" + two(inDay % 60)) + shift;
 }
 

@@ -165,8 +165,7 @@ function slotsSection() {
   const pictures = el("div", { class: "pictures" });
   node.append(legend(), pictures);
   for (const picture of data.slots) slotPicture(pictures, picture);
-  const others = new Set(series.calendar).size - data.slots.length;
-  if (others > 0) node.append(note(`${others} more calendars are not drawn: those of the fewest series.`));
+  if (totals.calendars > data.slots.length) node.append(note(of("calendars", data.slots.length, totals.calendars)));
 }
 
 function slotPicture(host, spec) {
