@@ -115,7 +115,7 @@ class Matrix {
     this.room.style.height = total + "px";
     this.width = Math.max(scroller.clientWidth, 200);
     this.height = document.documentElement.dataset.print ? total : Math.min(total, 558);
-    this.left = spec.sparseLabels || this.rowHeight < 10 ? 80 : Math.min(this.labelWidth() + 18, Math.max(this.width * 0.16, 80));
+    this.left = spec.sparseLabels ? 80 : this.rowHeight < 10 ? 12 : Math.min(this.labelWidth() + 18, Math.max(this.width * 0.16, 80));
     this.columnWidth = (this.width - this.left - 6) / spec.columns;
     this.profiled = spec.profile ? spec.profile() : null;
     this.draw();
@@ -129,8 +129,11 @@ class Matrix {
     return most;
   }
 
+  // On paper everything is shown, from the top.
+  get scrolled() { return document.documentElement.dataset.print ? 0 : this.scroller.scrollTop; }
+
   x(column) { return this.left + column * this.columnWidth; }
-  y(row) { return this.top + row * this.rowHeight - this.scroller.scrollTop; }
+  y(row) { return this.top + row * this.rowHeight - this.scrolled; }
 
   // Everything but the focus, kept: a pointer that moves draws no cell again.
   draw() {
@@ -139,8 +142,8 @@ class Matrix {
     const colours = palette();
     ink.font = FONT;
     ink.textBaseline = "middle";
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / this.rowHeight));
-    const last = Math.min(spec.rows, Math.ceil((this.scroller.scrollTop + this.height - this.top) / this.rowHeight) + 1);
+    const first = Math.max(0, Math.floor(this.scrolled / this.rowHeight));
+    const last = Math.min(spec.rows, Math.ceil((this.scrolled + this.height - this.top) / this.rowHeight) + 1);
     this.drawCells(ink, colours, first, last);
     this.drawLabels(ink, colours, first, last);
     this.drawOutages(ink, colours);
