@@ -1,0 +1,110 @@
+"""How frames are put into a page: few bytes, whatever text they hold, and never more than a bound. Frames in, text out.
+
+1. `within` takes the first rows of a frame that fit a number of rows and of bytes.
+2. `table` turns them into columns of short JSON: text as a dictionary and codes, equal neighbours as runs, instants in
+   the coarsest unit that loses nothing.
+3. `script_text` writes JSON that no text can leave: a page may hold it in a `<script>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+import polars as pl
+
+LONGEST_TEXT = 600  # characters of one cell; more is cut, and the cut said
+INSTANT_UNITS_US = (60_000_000, 1_000_000, 1)
+DECIMALS = 6
+# What a page could take for markup, or JavaScript for the end of a line.
+ESCAPED: Mapping[str, str] = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+SWOLLEN = r'[<>&"\\\x00-\x1f\x7f\x{2028}\x{2029}]'  # characters of which JSON makes up to six
+
+Column = dict[str, object]
+
+
+def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
+    """First rows that fit, with texts of more than `LONGEST_TEXT` characters cut.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The most important ones first.
+    most_rows, most_bytes : int
+        Bounds. A text that stood in a row before costs nothing again.
+    """
+    head = rows.head(most_rows)
+    texts = [name for name, dtype in head.schema.items() if dtype == pl.String]
+    cut = head.with_columns(_cut(name) for name in texts)
+    if not texts or cut.is_empty():
+        return cut
+    fresh = [
+        pl.when(pl.col(name).is_first_distinct()).then(_weight(pl.col(name))).otherwise(0).alias(name) for name in texts
+    ]
+    weight = cut.select(pl.sum_horizontal(fresh).cum_sum().alias("so_far"))["so_far"]
+    return cut.head(int((weight <= most_bytes).sum()))
+
+
+def table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
+    """Columns of a frame as the page reads them.
+
+    Parameters
+    ----------
+    rows : DataFrame
+    of : int, optional
+        How many rows there are in all, when these are the first.
+    """
+    return {
+        "rows": rows.height,
+        "of": rows.height if of is None else of,
+        "columns": {name: column(rows[name]) for name in rows.columns},
+    }
+
+
+def column(values: pl.Series) -> Column:
+    """One column: `{values}`, `{runs}`, either with `words` (text) or `unit` (instants, in microseconds)."""
+    if values.dtype == pl.String:
+        words = values.drop_nulls().unique(maintain_order=True)
+        codes = values.cast(pl.Enum(words)).to_physical() if len(words) else values.cast(pl.Int32)
+        return {**numbers(codes), "words": words.to_list()}
+    if values.dtype == pl.Date:
+        return {**numbers(values.to_physical()), "unit": "day"}
+    if isinstance(values.dtype, pl.Datetime):
+        instants = values.to_physical()
+        unit = next(u for u in INSTANT_UNITS_US if u == 1 or (instants % u == 0).all())
+        return {**numbers(instants // unit), "unit": unit}
+    if values.dtype.is_float():
+        return numbers(values.round(DECIMALS))
+    return numbers(values)
+
+
+def numbers(values: pl.Series) -> Column:
+    """Numbers as they are, or as runs (value, length, value, length, ...) where that is shorter."""
+    runs = values.rle()
+    if 2 * len(runs) >= len(values):
+        return {"values": values.to_list()}
+    fields = runs.struct.unnest()
+    return {"runs": [cell for pair in fields.select("value", "len").iter_rows() for cell in pair]}
+
+
+def script_text(data: object) -> str:
+    """JSON that holds nothing a page could take for markup."""
+    text = orjson.dumps(data).decode()
+    for character, escape in ESCAPED.items():
+        text = text.replace(character, escape)
+    return text
+
+
+def shortened(text: str) -> str:
+    """The text, cut as `within` cuts those of a frame."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
+
+
+def _cut(name: str) -> pl.Expr:
+    text = pl.col(name)
+    said = pl.format("{}… ({} characters)", text.str.slice(0, LONGEST_TEXT), text.str.len_chars())
+    return pl.when(text.str.len_chars() > LONGEST_TEXT).then(said).otherwise(text).alias(name)
+
+
+def _weight(text: pl.Expr) -> pl.Expr:
+    return (text.str.len_bytes() + 5 * text.str.count_matches(SWOLLEN) + 3).fill_null(0).cast(pl.Int64)

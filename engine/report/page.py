@@ -1,0 +1,294 @@
+"""An audit as one page: a single HTML file that asks nobody for anything. Frames in, text out.
+
+1. `_told` reduces the tables of an audit to what a page can hold: pictures of a bounded number of cells, and the most
+   important rows of each table, with how many there are in all.
+2. `audit_page` puts that, the style and the script into the frame `web/page.html`. The page's own policy forbids any
+   request, and any script or style but these two, which it knows by their hash.
+
+All text reaches the page as JSON, and the script writes it as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import polars as pl
+
+from engine.audit.tables import AUDIT_TABLES, KEY
+from engine.errors import SchemaError
+from engine.quality.findings import SEVERITIES
+from engine.report.coverage import coverage, slot_shares
+from engine.report.embed import script_text, shortened, table, within
+from engine.schema import ordered
+
+# Causes that mean nothing was lost: slots of these, held for sure enough, count as explained.
+EXPLAINING = ("no_trade", "halt")
+CAUSES: Mapping[str, str] = {
+    "feed_loss": "Many series of one source lack the same slots: the feed, or whoever recorded it, was down.",
+    "symbol_loss": "Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for how often the symbol trades at that time of day.",
+    "no_trade": "Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is missing.",
+    "halt": "Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. Nothing is missing.",
+    "late_open": "All series of the calendar start late in this session: the venue opened late, or the calendar is wrong.",
+    "early_close": "All series of the calendar stop early in this session: the venue closed early, or the calendar is wrong.",
+    "calendar_suspect": "All series lack the same slots in every session: the calendar expects hours in which the venue is closed.",
+    "not_listed": "Before the first or after the last bar the series ever had: it did not trade yet, or no longer.",
+    "unknown": "The evidence at hand decides for none of the others.",
+}  # fmt: skip
+
+SCRIPTS = ("data.js", "tables.js", "matrix.js", "strips.js", "page.js")
+MOST_ROWS: Mapping[str, int] = {
+    "series": 2_000, "findings": 5_000, "gaps": 5_000, "outages": 1_000, "calendars": 200, "files": 1_000,
+}  # fmt: skip
+MOST_BYTES: Mapping[str, int] = {
+    "series": 250_000, "findings": 800_000, "gaps": 450_000, "outages": 150_000, "calendars": 50_000, "files": 150_000,
+}  # fmt: skip
+MOST_STRIPS, MOST_STRIP_POINTS, MOST_STRIP_BYTES = 2_000, 25_000, 100_000
+MOST_SLOT_PICTURES, MOST_SLOT_COLUMNS = 6, 1_200
+MOST_REASONS = 50
+STRIP_LEVELS = 999
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rules made of an audit.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether nothing was found that fails it.
+    text : str
+        In one sentence.
+    reasons : sequence of str
+        The rules that were broken, or anything else to say beside it.
+    """
+
+    passed: bool
+    text: str
+    reasons: Sequence[str] = ()
+
+
+def audit_page(
+    tables: Mapping[str, pl.DataFrame],
+    about: Mapping[str, str | int],
+    verdict: Verdict | None = None,
+    confidence: float = 0.8,
+) -> str:
+    """Write an audit as one self-contained HTML page.
+
+    Parameters
+    ----------
+    tables : mapping of name to DataFrame
+        All of `engine.audit.tables.AUDIT_TABLES`.
+    about : mapping of str to str or int
+        What to say of the audit, in this order: `title` is the page's heading, any other (`sources`, `written`,
+        `engine`, `command`, ...) a line with its name.
+    verdict : Verdict, optional
+        None: no rules were asked.
+    confidence : float
+        From which, 0-1, a gap of cause `no_trade` or `halt` counts as explained in the pictures: what the audit
+        itself took for `explained`.
+
+    Returns
+    -------
+    str
+        Less than 5 MB, however large the audit: what is left out is counted, and said.
+
+    Raises
+    ------
+    SchemaError
+        A table is absent, or its columns do not fit.
+    """
+    absent = [name for name in AUDIT_TABLES if name not in tables]
+    if absent:
+        raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
+    given = {name: ordered(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
+    data = _told(given, confidence) | {
+        "about": {name: shortened(str(value)) for name, value in about.items()},
+        "verdict": verdict and _judged(verdict),
+    }
+    return _framed(shortened(str(about.get("title", "Audit"))), script_text(data))
+
+
+def _framed(title: str, data: str) -> str:
+    web = files("engine.report") / "web"
+    style = (web / "page.css").read_text(encoding="utf-8")
+    parts = "\n".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    pieces = {
+        "title": html.escape(title), "style": style, "script": script, "data": data,
+        "style_hash": _hash(style), "script_hash": _hash(script),
+    }  # fmt: skip
+    page = (web / "page.html").read_text(encoding="utf-8")
+    # Cut once, so that a piece which holds another's name changes nothing.
+    first, *rest = page.split("{{")
+    return first + "".join(pieces[name] + after for name, after in (part.split("}}", 1) for part in rest))
+
+
+def _judged(verdict: Verdict) -> dict[str, object]:
+    more = len(verdict.reasons) - MOST_REASONS
+    reasons = [shortened(reason) for reason in verdict.reasons[:MOST_REASONS]]
+    said = [*reasons, f"… and {more} more"] if more > 0 else reasons
+    return {"passed": verdict.passed, "text": shortened(verdict.text), "reasons": said}
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
+    gaps = _placed(tables["gaps"], tables["series"], confidence)
+    series = _worst_first(tables["series"], gaps)
+    shown = {
+        "series": series,
+        "findings": tables["findings"],
+        "gaps": tables["gaps"],
+        "outages": tables["outages"].sort(["missing", "start"], descending=[True, False], nulls_last=True),
+        "calendars": tables["calendars"].sort("calendar"),
+        "files": tables["files"].filter(pl.col("problem").is_not_null()),
+    }
+    chosen = shown | {
+        "findings": _by_severity(tables["findings"], MOST_ROWS["findings"]),
+        "gaps": _gravest(gaps, MOST_ROWS["gaps"]).drop("series", "calendar"),
+    }
+    fit = {name: within(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in chosen.items()}
+    return {
+        "totals": _totals(tables),
+        "severities": {level: int((tables["findings"]["severity"] == level).sum()) for level in SEVERITIES},
+        "causes": _causes(gaps),
+        "glossary": dict(CAUSES),
+        "coverage": coverage(series, tables["quality"]),
+        "slots": _slot_pictures(tables, gaps),
+        "strips": _strips(tables["strips"], gaps),
+        **{name: table(rows, shown[name].height) for name, rows in fit.items()},
+    }
+
+
+def _placed(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -> pl.DataFrame:
+    # There may be millions of gaps: names are looked up once, the number of their series is used from here on.
+    owners = series.select(*KEY, "calendar").with_row_index("series").unique(list(KEY), keep="first")
+    explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
+    return gaps.join(owners, on=list(KEY), how="left", nulls_equal=True, maintain_order="left").with_columns(
+        pl.col("cause").fill_null("unknown"), explained.fill_null(value=False).alias("explained")
+    )
+
+
+def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    by_cause = gaps.group_by("series", "cause").agg(pl.col("bar_count").sum())
+    largest = by_cause.sort("bar_count", "cause", descending=[True, False])
+    main = largest.unique("series", keep="first", maintain_order=True)
+    unexplained = (pl.col("missing") - pl.col("explained").fill_null(0)).alias("unexplained")
+    return (
+        series.with_row_index("series")
+        .join(main.select("series", pl.col("cause").alias("main_cause")), on="series", how="left")
+        .drop("series")
+        .with_columns(unexplained)
+        .sort(["quality_adjusted", "unexplained", *KEY], descending=[False, True, False, False, False], nulls_last=True)
+    )
+
+
+def _gravest(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Unexplained ones first, then the longest, then the earliest."""
+    order = ["explained", "bar_count", "gap_start", *KEY]
+    # Sorting all would take longer than everything else: what cannot be among the first is left out before.
+    weight = gaps["bar_count"] - gaps["explained"].cast(pl.Int64) * (1 << 40)
+    least = weight.top_k(most).min()
+    if least is None:
+        return gaps
+    tied = gaps.filter(weight == least)
+    latest = tied["gap_start"].bottom_k(most).max()
+    close = pl.concat([gaps.filter(weight > least), tied.filter(pl.col("gap_start") <= latest)])
+    return close.sort(order, descending=[False, True, *[False] * 4], maintain_order=True).head(most)
+
+
+def _by_severity(findings: pl.DataFrame, most: int) -> pl.DataFrame:
+    return pl.concat([findings.filter(pl.col("severity") == level).head(most) for level in SEVERITIES])
+
+
+def _totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+    series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
+    sums = {name: int(series[name].sum()) for name in ("expected", "present", "missing", "explained", "rows")}
+    first, last = sessions.min(), sessions.max()
+    return {
+        **sums,
+        "series": series.height,
+        "symbols": series["symbol"].n_unique(),
+        "sessions": sessions.n_unique(),
+        "calendars": series["calendar"].drop_nulls().n_unique(),
+        "first": first and str(first),
+        "last": last and str(last),
+        "gaps": tables["gaps"].height,
+        "outages": tables["outages"].height,
+        "findings": tables["findings"].height,
+        "files": files_.height,
+        "files_rows": int(files_["rows"].sum()),
+        "files_bad": int(files_["problem"].is_not_null().sum()),
+    }
+
+
+def _causes(gaps: pl.DataFrame) -> dict[str, object]:
+    counted = gaps.group_by("cause").agg(
+        pl.col("bar_count").sum().alias("slots"),
+        pl.len().cast(pl.Int64).alias("gaps"),
+        pl.col("series").n_unique().cast(pl.Int64),
+    )
+    return table(counted.sort("slots", "cause", descending=[True, False]))
+
+
+def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
+    zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
+    series, drawn = tables["series"], ["session", "gap_start", "gap_end", "explained", "outage_id"]
+    counts = series["calendar"].drop_nulls().value_counts().sort("count", "calendar", descending=[True, False])
+    often = counts["calendar"].head(MOST_SLOT_PICTURES)
+    pictures = []
+    columns = MOST_SLOT_COLUMNS // max(len(often), 3)
+    for code in often.to_list():
+        mine = series.filter(pl.col("calendar") == code)
+        segments = tables["sessions"].filter(pl.col("calendar") == code)
+        quality = tables["quality"].join(mine, on=list(KEY), how="semi")
+        lost = gaps.lazy().filter(pl.col("calendar") == code).select(drawn).collect()
+        picture = slot_shares(mine, quality, lost, segments, zones.get(code, "UTC"), columns)
+        if picture is not None:
+            pictures.append({"calendar": code, "zone": zones.get(code, "UTC"), **picture})
+    return pictures
+
+
+def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
+    """Prices and volumes around gaps, each strip in steps between its own lowest and highest."""
+    key = [*KEY, "gap_start"]
+    near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
+    sizes = near.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)
+    held = strips.join(sizes, on=key, how="left", nulls_equal=True)
+    heads = (
+        held.group_by(key, maintain_order=True)
+        .agg(
+            pl.col("explained", "gap_end", "bar_count").first(),
+            pl.len().alias("points"),
+            pl.col("close").min().alias("low"),
+            pl.col("close").max().alias("high"),
+            pl.col("volume").max().alias("most"),
+        )
+        .sort(["explained", "bar_count"], descending=[False, True], nulls_last=True, maintain_order=True)
+    )
+    held_here = heads.filter(pl.col("points").cum_sum() <= MOST_STRIP_POINTS).drop("explained", "bar_count")
+    fit = within(held_here, MOST_STRIPS, MOST_STRIP_BYTES)
+    order = fit.with_row_index("strip").select(*key, "strip", "low", "high", "most")
+    points = held.select(*key, "ts", "close", "volume").join(order, on=key, nulls_equal=True).sort("strip", "ts")
+    reach = pl.col("high") - pl.col("low")
+    price = pl.when(reach > 0).then((pl.col("close") - pl.col("low")) / reach).otherwise(0.5)
+    volume = pl.when(pl.col("most") > 0).then(pl.col("volume") / pl.col("most")).otherwise(0.0)
+    return table(fit, heads.height) | {
+        "points": table(points.select(
+            (pl.col("ts") - pl.col("gap_start")).dt.total_seconds().alias("seconds"),
+            *(
+                # Not a number, or without end: no place in a picture.
+                (share * STRIP_LEVELS).round().cast(pl.Int32, strict=False).alias(name)
+                for name, share in (("price", price), ("volume", volume))
+            ),
+        )),
+        "levels": STRIP_LEVELS,
+    }  # fmt: skip
