@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import AsJson, app
-from engine.cli.show import print_frame, print_json, print_line, progress
+from engine.cli.show import print_data, print_frame, print_line, progress
 from engine.cli.words import date, instant, interval_of, pairs, with_given, words
 
 if TYPE_CHECKING:
+    from engine.audit.verdict import Verdict
+    from engine.runtime.auditor import Audit
     from engine.runtime.executor import Executor
+
+MOST_SERIES = 20
 
 
 @app.command()
@@ -54,15 +58,24 @@ def audit(
         Path | None, typer.Option(help="Folder for the report, the tables and the work that is resumed.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what an interrupted audit left in --output.")] = False,  # noqa: FBT002
+    rules: Annotated[Path | None, typer.Option(help="TOML with rules (see `engine rules`).")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="audit.json of an earlier audit: only what is new or worse fails.")
+    ] = None,
+    allow: Annotated[Path | None, typer.Option(help="TOML with findings that are accepted, and until when.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    github: Annotated[bool, typer.Option(help="Print GitHub annotations.")] = False,  # noqa: FBT002
     workers: Annotated[int | None, typer.Option(help="Processes; default: this one.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`.")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Say what is missing, why, and what else is wrong, over a whole folder of data.
 
+    Exit codes: 0 nothing fails, 1 findings at or over the threshold of the rules, 2 bad input.
+
     Example: engine audit lean/equity/usa/minute --calendar XNYS --output audit
     """
-    from engine.audit.kept import keep
+    from engine.audit.verdict import judge
     from engine.runtime import auditor
     from engine.runtime.load import CalendarMap, LoadOptions
     from engine.sources.options import ReadOptions
@@ -81,13 +94,33 @@ def audit(
         as_of=instant(as_of),
         read=with_given(ReadOptions.from_toml(options) if options else ReadOptions(), given),
     )
-    with progress(enabled=not as_json) as tell:
+    standards = _standards(rules, baseline, allow)
+    with progress(enabled=not as_json, doing="auditing") as tell:
         done = auditor.audit(
-            sources, chosen, work=_work(output, resume=resume), executor=_executor(workers, dask), progress=tell
-        )
+            sources, chosen, work=_work(output, resume=resume), executor=_executor(workers, dask), progress=tell,
+            strips=output is not None,
+        )  # fmt: skip
+    verdict = judge(done.tables, **standards)
     if output is not None:
-        keep(done.tables, output)
-    _show(done, as_json=as_json)
+        _keep(done, verdict, sources, output)
+    _write(verdict, junit, github=github)
+    _show(done, verdict, output, as_json=as_json)
+    raise typer.Exit(verdict.exit_code)
+
+
+def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
+    """What is judged by, read before the work: a mistake in it should not cost an hour."""
+    from engine.audit.allowed import read_allowed
+    from engine.audit.baseline import read_baseline
+    from engine.audit.rules import read_rules
+    from engine.clock import WallClock
+
+    return {
+        "rules": read_rules(rules),
+        "today": WallClock().now().date(),
+        "baseline": read_baseline(baseline) if baseline else None,
+        "allowed": read_allowed(allow) if allow else (),
+    }
 
 
 def _executor(workers: int | None, dask: str | None) -> Executor:
@@ -109,41 +142,61 @@ def _work(output: Path | None, *, resume: bool) -> Path | None:
     return work
 
 
-def _show(done: Any, *, as_json: bool) -> None:  # noqa: ANN401 - runtime.auditor.Audit
+def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
+    import shutil
+
+    from engine.audit.formats import write_verdict
+    from engine.audit.kept import keep
+    from engine.export.results import write_content
+    from engine.quality.causes import SURE
+    from engine.report import page
+
+    told = page.Verdict(passed=verdict.exit_code == 0, text=verdict.headline, reasons=verdict.notes)
+    keep(done.tables, output)
+    write_verdict(verdict, "json", output / "audit.json")
+    text = page.audit_page(done.tables, _about(done, sources), told, confidence=SURE)
+    write_content(text.encode(), output / "report.html")
+    shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
+
+
+def _about(done: Audit, sources: list[Path]) -> dict[str, str | int]:
+    from engine import __version__
+    from engine.clock import WallClock
+
+    return {
+        "title": f"Audit of {', '.join(path.name or str(path) for path in sources)}",
+        "sources": ", ".join(map(str, sources)), "rows read": done.rows, "files read": done.files,
+        "made": f"{WallClock().now():%Y-%m-%d %H:%M UTC} by session-engine {__version__}",
+    }  # fmt: skip
+
+
+def _write(verdict: Verdict, junit: Path | None, *, github: bool) -> None:
+    from engine.audit.formats import render, write_verdict
+
+    if junit is not None:
+        write_verdict(verdict, "junit", junit)
+    if github:
+        print_data(render(verdict, "github").decode())
+
+
+def _show(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
     import polars as pl
 
-    tables = done.tables
+    from engine.audit.formats import render
+
     if as_json:
-        print_json(
-            {name: rows.to_dicts() for name, rows in tables.items() if name not in ("gaps", "quality", "strips")}
-        )
+        print_data(render(verdict, "json").decode())
         return
-    causes = (
-        tables["gaps"]
-        .group_by("cause")
-        .agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("missing"))
-        .sort("missing", descending=True)
-    )
-    print_frame(
-        "Series",
-        tables["series"]
-        .select(
-            "symbol",
-            "price_type",
-            "interval",
-            "sessions",
-            "rows",
-            "missing",
-            "explained",
-            "quality",
-            "quality_adjusted",
-            "activity",
-        )
-        .sort("quality_adjusted"),
-    )
-    print_frame("Why bars are missing", causes)
-    print_frame(
-        "Findings",
-        tables["findings"].select("severity", "check", "symbol", "session", "count", "message", "evidence").head(30),
-    )
-    print_line(f"{done.rows:,} rows of {done.files:,} files; {tables['findings'].height} findings")
+    tables = done.tables
+    series = tables["series"].select(
+        "symbol", "price_type", "interval", "sessions", "rows", "missing", "explained", "quality", "quality_adjusted", "activity"
+    )  # fmt: skip
+    causes = tables["gaps"].group_by("cause").agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("missing"))
+    print_frame("Worst series", series.sort("quality_adjusted", "quality", "symbol", nulls_last=True).head(MOST_SERIES))
+    print_frame("Why bars are missing", causes.sort("missing", "cause", descending=[True, False]))
+    print_frame("Findings by check", verdict.summary)
+    for note in verdict.notes:
+        print_line(f"note: {note}")
+    print_line(f"{done.rows:,} rows of {done.files:,} files; {verdict.headline}")
+    if output is not None:
+        print_line(f"{output / 'report.html'}: the report; engine sql {output} asks its tables")

@@ -116,7 +116,8 @@ class watching:  # noqa: N801 - used as a function
 class progress:  # noqa: N801 - used as a function
     """A bar on standard error while files are read; nothing where nobody watches."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, doing: str = "reading") -> None:
+        self._doing = doing
         self._enabled = enabled and sys.stderr.isatty()
 
     def __enter__(self) -> Any:  # noqa: ANN401 - runtime.load.Progress or None
@@ -126,14 +127,14 @@ class progress:  # noqa: N801 - used as a function
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("reading"),
+            TextColumn(self._doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bar.add_task("reading")
+        self._task = self._bar.add_task(self._doing)
         self._bar.start()
         return lambda done, total, _: self._bar.update(self._task, completed=done, total=total)
 

@@ -22,18 +22,18 @@ from engine import __version__
 from engine.audit.explanation import explain
 from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Survey, from_bytes, joined, to_bytes
-from engine.audit.tables import AUDIT_TABLES
+from engine.audit.tables import AUDIT_TABLES, KEY, STRIPS
 from engine.calendars import calendar
 from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.publish import publishing
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here, Processes
-from engine.runtime.lake import Stretch, stretches, survey_stretch
+from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
 from engine.runtime.load import CalendarMap, LoadOptions, loaded, read_found
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
-from engine.schema import empty
+from engine.schema import TS, Schema, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import layout
 from engine.sources.scan import scan
@@ -41,6 +41,15 @@ from engine.store import SessionData
 
 BYTES_PER_TASK = 64 << 20
 LAKE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
+MOST_STRIPS, MOST_STRIP_TASKS, STRIP_MINUTES = 60, 24, 30
+GRAVITY = {"feed_loss": 0, "symbol_loss": 1, "halt": 2, "calendar_suspect": 3, "late_open": 4, "early_close": 5}
+BAR: Schema = {
+    "symbol": pl.String(),
+    "price_type": pl.String(),
+    "ts": TS,
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+}
 Progress = Callable[[int, int, str], None]
 
 
@@ -60,6 +69,15 @@ class FilesTask:
     def survey(self) -> Survey:
         """Read, and survey."""
         return _survey_files(self.files, self.options, self.name)
+
+    def bars(self, symbols: Sequence[str]) -> pl.DataFrame:
+        """Bars of some symbols: `BAR`."""
+        files = [file for file in self.files if file.symbol is None or f"{file.symbol}{file.qualifier}" in symbols]
+        options = replace(self.options, keep_source=False)
+        snapshot = loaded(read_found(files, (), options, self.name), options).session.snapshot()
+        return pl.concat(
+            [empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in symbols if symbol in snapshot.symbols)]
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,15 @@ class StretchTask:
     def survey(self) -> Survey:
         """Read, and survey."""
         return survey_stretch(self.stretch, self.options)
+
+    def bars(self, symbols: Sequence[str]) -> pl.DataFrame:
+        """Bars of some symbols: `BAR`."""
+        own = [one for one in symbols if not self.stretch.symbols or one in self.stretch.symbols]
+        rows, _ = read_stretch(replace(self.stretch, symbols=tuple(own)), self.options)
+        return rows.select(
+            pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in BAR.items()
+        )
 
 
 Task = FilesTask | StretchTask
@@ -111,6 +138,7 @@ def audit(
     work: Path | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    strips: bool = False,
 ) -> Audit:
     """Audit files and folders.
 
@@ -126,6 +154,8 @@ def audit(
         Where tasks run; default here.
     progress : callable, optional
         Told after each task: how many are done, of how many, and which.
+    strips : bool
+        Read the bars around the gravest gaps again, for pictures.
 
     Raises
     ------
@@ -141,7 +171,10 @@ def audit(
     survey = joined([*parts, *counted, _unread(problems)])
     if survey.series.is_empty():
         raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
-    return explained(survey, options)
+    done = explained(survey, options)
+    return (
+        replace(done, tables={**done.tables, "strips": _around(done.tables["gaps"], tasks, parts)}) if strips else done
+    )
 
 
 def run_audit(
@@ -192,6 +225,32 @@ def explained(survey: Survey, options: LoadOptions) -> Audit:
     )
     return Audit(
         whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
+    )
+
+
+def _around(gaps: pl.DataFrame, tasks: Sequence[Task], parts: Sequence[Survey]) -> pl.DataFrame:
+    """Bars around the gravest gaps, read again from the tasks that hold their symbols."""
+    grave = gaps.filter(pl.col("cause") != "no_trade").with_columns(
+        pl.col("cause").replace_strict(GRAVITY, default=len(GRAVITY)).alias("rank"),
+        pl.int_range(pl.len()).over("outage_id", order_by="symbol").alias("turn"),
+    )  # fmt: skip
+    # One gap of each outage first, then the others.
+    shown = grave.sort(
+        ["turn", "rank", "bar_count", "symbol", "gap_start"], descending=[False, False, True, False, False]
+    ).head(MOST_STRIPS)
+    symbols = shown["symbol"].unique().sort()
+    holders = [
+        (task, own)
+        for task, part in zip(tasks, parts, strict=True)
+        if (own := symbols.filter(symbols.is_in(part.series["symbol"].implode())).to_list())
+    ]
+    bars = pl.concat([empty(BAR), *(task.bars(own) for task, own in holders[:MOST_STRIP_TASKS])])
+    margin = pl.duration(minutes=STRIP_MINUTES)
+    beside = shown.select(*KEY, "gap_start", "gap_end").join(bars, on=["symbol", "price_type"]).filter(
+        (pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin)
+    )  # fmt: skip
+    return (
+        beside.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts").select(list(STRIPS))
     )
 
 

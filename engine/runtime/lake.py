@@ -72,7 +72,13 @@ def stretches(paths: Sequence[Path], symbols: tuple[str, ...] = ()) -> Iterator[
 
 
 def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
-    """Survey the rows of a stretch.
+    """Survey the rows of a stretch; errors as of `read_stretch`."""
+    rows, interval = read_stretch(stretch, options)
+    return survey_rows(rows, interval, options, str(stretch.path), stretch.first)
+
+
+def read_stretch(stretch: Stretch, options: LoadOptions) -> tuple[pl.DataFrame, Interval]:
+    """Read the rows of a stretch as `survey_rows` takes them, and their interval.
 
     Raises
     ------
@@ -106,7 +112,7 @@ def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
     interval = options.interval or options.read.interval or commonest_step(rows.head(ROWS_TO_TELL))
     if interval is None:
         raise SourceError(path, "bars that do not tell their interval; name it with --interval")
-    return survey_rows(rows, interval, options, str(path), stretch.first)
+    return rows, interval
 
 
 def _kept(

@@ -207,7 +207,7 @@ def test_broken_finding_rules_set_severity_or_silence_and_the_first_counts() -> 
     ]  # fmt: skip
 
 
-def test_broken_default_rules_spare_thin_symbols_and_name_unreadable_files() -> None:
+def test_broken_default_rules_spare_thin_symbols() -> None:
     rows = table("quality", quality(quality_adjusted=90.0), quality("SHY", quality=85.0, quality_adjusted=90.0))
     tables = audit(
         quality=rows,
@@ -218,6 +218,4 @@ def test_broken_default_rules_spare_thin_symbols_and_name_unreadable_files() -> 
     got = broken(tables, read_rules()).select("check", "severity", "symbol", "source").rows()
     assert got == [
         ("adjusted quality", "error", "SPY", None),
-        ("feed loss", "warning", "SPY", None),
-        ("unreadable file", "error", None, "b.csv"),
     ]

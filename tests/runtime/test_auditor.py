@@ -158,7 +158,10 @@ def test_audit_command_leaves_tables_that_sql_joins(folder, tmp_path):
     out = tmp_path / "audit"
     done = CliRunner().invoke(app, ["audit", str(folder), "--calendar", "XNYS", "--output", str(out), "--json"])
     told = json.loads(done.stdout)
-    assert told["outages"][0]["cause"] == "feed_loss"
+    assert done.exit_code == told["exit_code"]
+    assert "feed_loss" in {one["check"] for one in told["findings"]}
+    assert "<title>" in (out / "report.html").read_text()
+    assert not (out / ".work").exists()
     exported = tmp_path / "export"
     assert CliRunner().invoke(app, ["run", str(folder), "--calendar", "XNYS", "--export", str(exported)]).exit_code == 0
     query = (
@@ -172,6 +175,33 @@ def test_audit_command_leaves_tables_that_sql_joins(folder, tmp_path):
     )
     alone = CliRunner().invoke(app, ["sql", str(out), "SELECT sum(bar_count) AS missing FROM gaps", "--format", "json"])
     assert json.loads(alone.stdout) == [{"missing": gaps["bar_count"].sum()}]
+
+
+def test_audit_command_fails_on_what_is_new_and_passes_on_what_is_known(folder, tmp_path):
+    out, rules = tmp_path / "audit", tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\ncheck = "finding feed_loss"\nseverity = "error"\n')
+    common = ["audit", str(folder), "--calendar", "XNYS", "--rules", str(rules)]
+    assert (
+        CliRunner().invoke(app, [*common, "--output", str(out), "--junit", str(tmp_path / "junit.xml")]).exit_code == 1
+    )
+    assert "<failure" in (tmp_path / "junit.xml").read_text()
+    assert CliRunner().invoke(app, [*common, "--baseline", str(out / "audit.json")]).exit_code == 0
+    wrong = CliRunner().invoke(app, [*common, "--baseline", str(rules)])
+    assert isinstance(wrong.exception, ParameterError)
+
+
+def test_audit_strips_hold_the_bars_around_a_gap(folder):
+    done = audit([folder], OPTIONS, strips=True)
+    strips = done.tables["strips"]
+    loss = done.tables["gaps"].filter(pl.col("cause") == "feed_loss").row(0, named=True)
+    beside = strips.filter(pl.col("gap_start") == loss["gap_start"])
+    assert (
+        beside["ts"]
+        .is_between(loss["gap_start"] - dt.timedelta(minutes=30), loss["gap_end"] + dt.timedelta(minutes=30))
+        .all()
+    )
+    assert beside.height > 20
+    assert beside["close"].null_count() == 0
 
 
 def test_sql_a_table_beside_under_a_name_that_is_taken_is_refused(tmp_path):
