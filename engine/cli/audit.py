@@ -149,12 +149,14 @@ def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> N
     from engine.audit.kept import keep
     from engine.export.results import write_content
     from engine.quality.causes import SURE
+    from engine.quality.findings import FINDINGS
     from engine.report import page
 
     told = page.Verdict(passed=verdict.exit_code == 0, text=verdict.headline, reasons=verdict.notes)
-    keep(done.tables, output)
+    tables = {**done.tables, "findings": verdict.findings.select(list(FINDINGS))}  # what the rules find, too
+    keep(tables, output)
     write_verdict(verdict, "json", output / "audit.json")
-    text = page.audit_page(done.tables, _about(done, sources), told, confidence=SURE)
+    text = page.audit_page(tables, _about(done, sources), told, confidence=SURE)
     write_content(text.encode(), output / "report.html")
     shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
 

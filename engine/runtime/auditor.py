@@ -30,7 +30,7 @@ from engine.publish import publishing
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
-from engine.runtime.load import CalendarMap, LoadOptions, loaded, read_found
+from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, read_found
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
 from engine.schema import TS, Schema, empty
@@ -311,11 +311,24 @@ def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) 
     contents = read_found(files, (), options, name)
     done = loaded(contents, options)
     survey = survey_session(done.session)
-    rows = {str(file.path): 0 for file in files}
-    read = pl.DataFrame([(path, count, None) for path, count in rows.items()], schema=dict(FILES), orient="row")
+    read = _rows_of(contents, files)
     bad = {problem.path for problem in contents.problems}
     good = read.filter(~pl.col("source").is_in(list(bad)))
     return replace(survey, files=pl.concat([good, _unread(contents.problems).files]))
+
+
+def _rows_of(contents: Contents, files: Sequence[SourceFile]) -> pl.DataFrame:
+    """How many rows each file gave: those of an archive's members are the archive's."""
+    sources = [frame.group_by("source").len() for group in contents.groups for frame in group.frames]
+    counted = pl.concat([pl.DataFrame(schema={"source": pl.String, "len": pl.get_index_type()}), *sources])
+    by_file = (
+        counted.select(pl.col("source").str.split("!").list.first(), pl.col("len").cast(pl.Int64))
+        .group_by("source")
+        .sum()
+    )
+    named = pl.DataFrame({"source": [str(file.path) for file in files]})
+    whole = named.join(by_file, on="source", how="left", maintain_order="left")
+    return whole.select("source", pl.col("len").fill_null(0).alias("rows"), pl.lit(None, pl.String).alias("problem"))
 
 
 def _unread(problems: Sequence[Problem]) -> Survey:
