@@ -1,0 +1,404 @@
+"""What a clock profile says about how stamps were made: zone, change of clocks, start or end, interval, calendar.
+
+Everything is reported, nothing applied. A right feed says nothing here: what cannot be told is left alone.
+
+1. `clock_findings`: moved back by some shift, rows fit the sessions far better (`clock_fit`). The shifts of the
+   venue's summer and winter together tell a constant shift from a change of clocks that was missed.
+2. `calendar_findings`: no shift helps, rows come around the clock, or another calendar fits as they are.
+3. `stamp_findings`: at the edges of sessions every row comes a step or a few late.
+4. `interval_findings`: stamps repeat on another step than the interval that was stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from engine.interval import Interval
+from engine.quality.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
+from engine.quality.clock_profile import NEAR_STEPS, SERIES, Floats
+from engine.quality.findings import findings
+
+FEWEST_ROWS = 100
+GAIN = 0.08  # of the score and of the share inside sessions, before a shift is believed
+LEAKING = 0.02  # share outside sessions that is worth a shift when the shift ends it
+LEAK_ENDED = 0.2  # of it may be left
+FEWEST_STRAYS = 50
+LEAST_INSIDE = 0.75  # after the shift
+ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
+FITS = 0.95  # a score from which another calendar is named
+ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
+LATEST_STEPS = 3
+CHANCE = 0.003  # that a series that stamps starts looks so at its edges
+LIQUID_CAP = 0.95  # no slot is surer than this
+PEAK_RATIO, FEWEST_OPENS = 5.0, 5
+ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
+FEWEST_STAMPS, FEWEST_DAYS = 30, 10
+RUNGS = (60, 30, 15, 5, 1)
+
+Row = dict[str, Any]
+Named = tuple[str, str, str]
+
+
+def conventions(
+    profile: pl.DataFrame,
+    segments: pl.DataFrame,
+    zone: str,
+    others: Mapping[str, pl.DataFrame] | None = None,
+) -> pl.DataFrame:
+    """Everything that a profile says about its stamps.
+
+    Parameters
+    ----------
+    profile : DataFrame of `clock_profile.PROFILE`
+        Of series of one calendar.
+    segments : DataFrame of `schema.SEGMENTS`
+        The calendar's, of the years of the profile.
+    zone : str
+        IANA zone of the venue.
+    others : mapping of code to DataFrame of `schema.SEGMENTS`, optional
+        Calendars that are plausible too, over the same dates.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Checks `clock`, `calendar`, `stamp` and `interval`; at most one of each per series. `value` of `clock` is the
+        hours by which stamps are late, of `stamp` the steps.
+    """
+    found = clock_findings(profile, segments, zone, others)
+    wrong = found.select(list(SERIES))
+    rest = profile.join(wrong, on=list(SERIES), how="anti")
+    return pl.concat([found, stamp_findings(rest), interval_findings(profile)])
+
+
+def clock_findings(
+    profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
+) -> pl.DataFrame:
+    """Wrong zone, double conversion, missed change of clocks, or wrong calendar; parameters as of `conventions`."""
+    intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
+    fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
+    rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
+    rows: list[Row] = []
+    for named, at in _by_series(fitted):
+        best_rival = _best_rival(fitted, rivals, at)
+        shifts = {int(fitted.groups["offset"][g]): _shift(fitted, g) for g in at}
+        if any(shifts.values()) and not (best_rival and best_rival[1] >= _best_score(fitted, at) - LEAKING):
+            rows.append(_shifted(named, fitted, at, shifts, zone))
+        elif any(shifts.values()) or _is_elsewhere(fitted, at):
+            rows.append(_elsewhere(named, fitted, at, best_rival, zone))
+    return _findings(_unless_last_fits(rows, fitted))
+
+
+def _by_series(fitted: Fit) -> Iterator[tuple[Named, list[int]]]:
+    keyed = fitted.groups.with_row_index("at").group_by(list(SERIES), maintain_order=True).agg("at")
+    for *named, at in keyed.iter_rows():
+        yield (named[0], named[1], named[2]), at
+
+
+def _shift(fitted: Fit, g: int) -> float:
+    """Hours by which the stamps of a season are late; 0 where they are right or nothing can be told."""
+    score, inside, rows_inside = fitted.score[g], fitted.inside[g], fitted.rows_inside[g]
+    near = np.flatnonzero(score >= score.max() - 1e-6)
+    best = int(near[np.argmin(np.abs(SHIFTS[near]))])
+    rows = int(fitted.groups["rows"][g])
+    if best == NO_SHIFT or rows < FEWEST_ROWS or inside[best] < LEAST_INSIDE:
+        return 0.0
+    if rows_inside[best] < rows_inside[NO_SHIFT] - ROWS_LOST:
+        return 0.0
+    better = score[best] - score[NO_SHIFT] >= GAIN and inside[best] - inside[NO_SHIFT] >= GAIN
+    leak, left = 1 - rows_inside[NO_SHIFT], 1 - rows_inside[best]
+    ended = leak >= LEAKING and left <= leak * LEAK_ENDED and leak * rows >= FEWEST_STRAYS
+    return float(SHIFTS[best] / 2) if better or (ended and score[best] > score[NO_SHIFT]) else 0.0
+
+
+def _best_score(fitted: Fit, at: list[int]) -> float:
+    return float(np.mean([fitted.score[g].max() for g in at]))
+
+
+def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
+    key = [*SERIES, "offset"]
+    ours = fitted.groups[at].select(key)
+    scores = []
+    for code, rival in rivals.items():
+        theirs = rival.groups.with_row_index("at").join(ours, on=key, how="semi")["at"].to_list()
+        scores.append((float(np.mean(rival.score[theirs, NO_SHIFT])) if theirs else 0.0, code))
+    score, code = max(scores, default=(0.0, ""))
+    return (code, score) if score >= FITS else None
+
+
+def _is_elsewhere(fitted: Fit, at: list[int]) -> bool:
+    rows = int(fitted.groups["rows"][at].sum())
+    weighed = bool(fitted.weighed[at].all())
+    return (
+        rows >= 2 * FEWEST_ROWS
+        and bool((fitted.active[at] >= ROUND_THE_CLOCK).all())
+        and bool((fitted.rows_inside[at, NO_SHIFT] <= FEW_ROWS_INSIDE).all())
+        and (not weighed or bool((fitted.inside[at, NO_SHIFT] <= LITTLE_VOLUME_INSIDE).all()))
+    )
+
+
+def _shifted(named: Named, fitted: Fit, at: list[int], shifts: dict[int, float], zone: str) -> Row:
+    told = {offset: shift for offset, shift in shifts.items() if shift or _is_sure(fitted, at, offset)}
+    what, remedy = _diagnosis(told, zone)
+    g = max(at, key=lambda one: (shifts[int(fitted.groups["offset"][one])] != 0, fitted.groups["rows"][one]))
+    shift = shifts[int(fitted.groups["offset"][g])]
+    best = int(np.flatnonzero(round(shift * 2) == SHIFTS)[0])
+    rows = int(fitted.groups["rows"][at].sum())
+    gain = fitted.score[g, best] - fitted.score[g, NO_SHIFT]
+    sure = "high" if gain >= 2 * GAIN and rows >= 10 * FEWEST_ROWS else "moderate"
+    seasons = "; ".join(
+        f"UTC{offset / 60:+g}: {'right' if not s else f'{abs(s):g} h ' + ('late' if s > 0 else 'early')}"
+        for offset, s in sorted(told.items())
+    )
+    what_of = "volume" if fitted.weighed[g] else "rows"
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "clock",
+        "severity": "error",
+        "count": rows,
+        "value": shift,
+        "message": f"Stamps are {abs(shift):g} hours {'late' if shift > 0 else 'early'}: {what}.",
+        "evidence": (
+            f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved back by {shift:+g} h "
+            f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {_local(fitted, g)} {zone} as "
+            f"stamped; seasons: {seasons}; {rows:,} rows; confidence {sure}"
+        ),
+        "remedy": remedy,
+    }
+
+
+def _is_sure(fitted: Fit, at: list[int], offset: int) -> bool:
+    """Whether a season without a shift has rows enough to say that it has none."""
+    g = next(one for one in at if fitted.groups["offset"][one] == offset)
+    return int(fitted.groups["rows"][g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= 1 - LEAKING
+
+
+def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
+    hours = {offset / 60: shift for offset, shift in told.items()}
+    wrong = {offset: shift for offset, shift in hours.items() if shift}
+    right = [offset for offset in hours if offset not in wrong]
+    if right and wrong:
+        return _missed_change(right[0], wrong, zone)
+    if all(shift == -offset for offset, shift in wrong.items()):
+        return (
+            "they were converted to UTC twice, or UTC was read as the venue's time",
+            "read them as UTC (--timezone UTC); where they carry a zone, ask the vendor, or move them back",
+        )
+    if all(shift == offset for offset, shift in wrong.items()):
+        return "the venue's own time was read as UTC", f"--timezone {zone}"
+    if len(set(wrong.values())) == 1:
+        shift = next(iter(wrong.values()))
+        far = "" if abs(shift) < 6 else "; or these are another market's hours (--calendar)"  # noqa: PLR2004 - hours
+        return (
+            "the zone they were read in is another than the one they were written in",
+            f"if they were read as UTC, --timezone {_fixed(shift)}{far}",
+        )
+    return "the shift changes with the season", "ask the vendor for the zone of the stamps, and give it as --timezone"
+
+
+def _missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[str, str]:
+    offset, shift = next(iter(wrong.items()))
+    if shift == right - offset:
+        return (
+            f"the file keeps UTC{right:+g} all year, and was read in a zone that changes its clocks",
+            f"--timezone {_fixed(right)}",
+        )
+    if shift == offset - right:
+        return (
+            f"the venue changes its clocks, and the stamps were read as UTC{right:+g} all year",
+            f"--timezone {zone}",
+        )
+    return "they are right in one season only", "ask the vendor for the zone of the stamps, and give it as --timezone"
+
+
+def _fixed(hours: float) -> str:
+    return f"UTC{'-' if hours < 0 else '+'}{abs(hours):02g}" if hours == int(hours) else f"(UTC{hours:+g} h)"
+
+
+def _local(fitted: Fit, g: int) -> str:
+    minute = (int(fitted.busiest[g]) + int(fitted.groups["offset"][g])) % (24 * 60)
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def _elsewhere(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
+    rows = int(fitted.groups["rows"][at].sum())
+    share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
+    around = _is_elsewhere(fitted, at)
+    what = "rows come around the clock" if around else "these are another market's hours"
+    fits = f"; calendar {rival[0]} fits them as they are ({rival[1]:.0%})" if rival else ""
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "calendar",
+        "severity": "error",
+        "count": rows,
+        "value": share,
+        "message": f"The calendar is another venue's: {what}, and {share:.0%} of them lie in its sessions{fits}.",
+        "evidence": (
+            f"{rows:,} rows, in {float(np.mean(fitted.active[at])):.0%} of the quarters of an hour of a day; busiest at "
+            f"{_local(fitted, at[0])} {zone}; confidence {'high' if rival else 'moderate'}"
+        ),
+        "remedy": f"--calendar {rival[0]}" if rival else "--calendar: 24/7, FX, or the venue's own",
+    }
+
+
+def _unless_last_fits(rows: list[Row], fitted: Fit) -> list[Row]:
+    # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
+    good = {
+        (named[0], named[2]) for named, at in _by_series(fitted)
+        if named[1] == "last" and not any(_shift(fitted, g) for g in at) and not _is_elsewhere(fitted, at)
+    }  # fmt: skip
+    return [row for row in rows if row["price_type"] == "last" or (row["symbol"], row["interval"]) not in good]
+
+
+# ---------------------------------------------------------------------------- start or end
+
+
+def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
+    """Series whose rows at the edges of sessions come one or a few steps late; parameter as of `conventions`."""
+    series, opens = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
+    _, closes = _facet(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
+    _, peaks = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
+    _, open_edges = _facet(profile, "open_edges", 1, 0)
+    _, close_edges = _facet(profile, "close_edges", 1, 0)
+    rows: list[Row] = []
+    for at, named in enumerate(series.iter_rows()):
+        if not Interval.parse(named[2]).is_intraday:
+            continue
+        counts = (open_edges[at, 0], close_edges[at, 0])
+        late = _steps_late(opens[at], closes[at], *counts)
+        peak = 0 if late else int(_peak_is_late(peaks[at], counts[0]))
+        if late or peak:
+            rows.append(_late(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
+    return _findings(rows)
+
+
+def _steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
+    zero = NEAR_STEPS
+    for late in range(1, LATEST_STEPS + 1):
+        if not opens or not closes:
+            return 0
+        first, last = opened / opens, closed / closes
+        usual = min(first[zero + late : zero + late + 4].mean(), LIQUID_CAP)
+        is_quiet = opened[: zero + late].sum() <= 0.1 * usual * opens * late
+        runs_on = last[zero : zero + late].mean() >= 0.5 * min(last[zero - 5 : zero].mean(), 1.0)
+        then_ends = closed[zero + late :].sum() <= max(0.1 * closed[zero : zero + late].sum(), 1.0)
+        seen = closed[zero : zero + late].sum()
+        if is_quiet and runs_on and then_ends and seen >= 2 and (1 - usual) ** (opens * late) <= CHANCE:  # noqa: PLR2004
+            return late
+    return 0
+
+
+def _peak_is_late(volume: Floats, opens: float) -> bool:
+    # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
+    zero = NEAR_STEPS
+    before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
+    rest = volume[zero + 2 : zero + 6].mean()
+    is_small = at_open <= 3 * max(before, volume[: zero - 1].mean())
+    return bool(opens >= FEWEST_OPENS and before > 0 and is_small and after >= PEAK_RATIO * at_open and after > rest)
+
+
+def _late(
+    named: tuple[Any, ...], late: int, opened: Floats, closed: Floats, peaks: Floats | None, edges: tuple[float, float]
+) -> Row:
+    zero = NEAR_STEPS
+    if peaks is None:
+        evidence = (
+            f"rows in the first {late} steps after an open: {opened[zero : zero + late].sum():.0f} of {edges[0]:.0f} opens, "
+            f"in the next: {opened[zero + late]:.0f}; in the first {late} steps after a close: "
+            f"{closed[zero : zero + late].sum():.0f} of {edges[1]:.0f} closes"
+        )
+    else:
+        ratio = peaks[zero + 1] / max(peaks[zero], 1e-9)
+        evidence = (
+            f"the bar stamped one step after the open has {ratio:.0f} times the volume of the bar stamped at it, "
+            f"over {edges[0]:.0f} opens"
+        )
+    sure = "high" if edges[0] >= 2 * FEWEST_OPENS else "moderate" if edges[0] > 1 else "low"
+    is_end = late == 1
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "stamp",
+        "severity": "error" if is_end else "warning",
+        "count": int(edges[0]),
+        "value": float(late),
+        "message": "Stamps mark the end of each bar, and are read as its start."
+        if is_end
+        else f"Rows come {late} x {named[2]} after the hours of the calendar: stamps are late, or the values are delayed.",
+        "evidence": f"{evidence}; confidence {sure}",
+        "remedy": "--stamp end"
+        if is_end
+        else "ask the vendor what a stamp marks; --stamp end takes one step of it back",
+    }
+
+
+# ---------------------------------------------------------------------------- interval
+
+
+def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
+    """Series whose stamps repeat on another step than was stated; parameter as of `conventions`."""
+    series, minutes = _facet(profile, "minute", 61, 1)
+    _, days = _facet(profile, "days", 1, 0)
+    rows: list[Row] = []
+    for at, named in enumerate(series.iter_rows()):
+        stated = Interval.parse(named[2])
+        actual = _step_of(minutes[at], float(days[at, 0]), stated)
+        if actual is not None and actual != str(stated):
+            rows.append(_other_step(named, actual, minutes[at], float(days[at, 0])))
+    return _findings(rows)
+
+
+def _step_of(cells: Floats, days: float, stated: Interval) -> str | None:
+    """The step of stamps where it is surely another one than stated; None where it is not."""
+    total = cells.sum()
+    if total < FEWEST_STAMPS or not stated.is_intraday:
+        return None
+    minutes = stated.seconds / 60
+    alike = {rung: cells[1:].reshape(-1, rung).sum(0).max() / total for rung in RUNGS}
+    if days >= FEWEST_DAYS and total <= days * 1.05 and alike[60] >= ON_ONE_STEP and minutes < 60 * 12:
+        return "1d"
+    if minutes >= 1 and cells[0] >= OFF_STEP * total:
+        return "1s"
+    coarser = next((rung for rung in RUNGS if rung > minutes and alike[rung] >= ON_ONE_STEP), None)
+    if coarser is not None:
+        return str(Interval.of_seconds(coarser * 60))
+    of_hour = min(int(minutes), 60)
+    # Quarters and halves of an hour prove nothing: segments may open at them, and coarse bars begin with each segment.
+    finer = next((rung for rung in (5, 1) if rung < of_hour and alike[rung] >= ON_ONE_STEP), None)
+    if finer is not None and of_hour in RUNGS and alike[of_hour] <= EVENLY * finer / of_hour:
+        return str(Interval.of_seconds(finer * 60))
+    return None
+
+
+def _other_step(named: tuple[Any, ...], actual: str, cells: Floats, days: float) -> Row:
+    held = np.flatnonzero(cells[1:])
+    shown = ", ".join(str(one) for one in held[:6]) + (" ..." if len(held) > 6 else "")  # noqa: PLR2004
+    between = f"; {cells[0]:,.0f} between whole minutes" if cells[0] else ""
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "interval",
+        "severity": "error",
+        "count": int(cells.sum()),
+        "message": f"The interval is {actual}, not {named[2]}: that is the step on which its stamps repeat.",
+        "evidence": f"{cells.sum():,.0f} rows on {days:,.0f} days, at minutes of the hour {shown}{between}; confidence high",
+        "remedy": f"--interval {actual}",
+    }
+
+
+def _facet(
+    profile: pl.DataFrame, name: str, cells: int, zero: int, column: str = "rows"
+) -> tuple[pl.DataFrame, Floats]:
+    """All series of a profile, sorted, and their counts in one facet over all seasons, a column per cell."""
+    series = profile.select(list(SERIES)).unique().sort(list(SERIES))
+    ours = profile.filter(pl.col("facet") == name)
+    at = ours.join(series.with_row_index("at"), on=list(SERIES), how="left", maintain_order="left")
+    dense = np.zeros((series.height, cells))
+    np.add.at(dense, (at["at"].to_numpy(), at["cell"].to_numpy().astype(np.int64) + zero), at[column].to_numpy())
+    return series, dense
+
+
+def _findings(rows: list[Row]) -> pl.DataFrame:
+    schema = {"check": pl.String, "severity": pl.String, "message": pl.String}
+    return findings(pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=schema))
