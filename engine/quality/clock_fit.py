@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -57,7 +58,19 @@ class Fit:
     active: Floats
     busiest: Ints
 
-    @property
+    @cached_property
+    def rows(self) -> Ints:
+        """How many rows each group has."""
+        rows: Ints = self.groups["rows"].to_numpy()
+        return rows
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """Minutes east of UTC of each group."""
+        offsets: Ints = self.groups["offset"].to_numpy().astype(np.int64)
+        return offsets
+
+    @cached_property
     def score(self) -> Floats:
         """Harmonic mean of `inside` and `filled`: 1 where rows are in sessions and only there."""
         return 2 * self.inside * self.filled / np.maximum(self.inside + self.filled, 1e-9)

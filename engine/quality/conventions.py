@@ -84,7 +84,7 @@ def clock_findings(
     rows: list[Row] = []
     for named, at in _by_series(fitted):
         best_rival = _best_rival(fitted, rivals, at)
-        shifts = {int(fitted.groups["offset"][g]): _shift(fitted, g) for g in at}
+        shifts = {int(fitted.offsets[g]): _shift(fitted, g) for g in at}
         if any(shifts.values()) and not (best_rival and best_rival[1] >= _best_score(fitted, at) - LEAKING):
             rows.append(_shifted(named, fitted, at, shifts, zone))
         elif any(shifts.values()) or _is_elsewhere(fitted, at):
@@ -103,7 +103,7 @@ def _shift(fitted: Fit, g: int) -> float:
     score, inside, rows_inside = fitted.score[g], fitted.inside[g], fitted.rows_inside[g]
     near = np.flatnonzero(score >= score.max() - 1e-6)
     best = int(near[np.argmin(np.abs(SHIFTS[near]))])
-    rows = int(fitted.groups["rows"][g])
+    rows = int(fitted.rows[g])
     if best == NO_SHIFT or rows < FEWEST_ROWS or inside[best] < LEAST_INSIDE:
         return 0.0
     if rows_inside[best] < rows_inside[NO_SHIFT] - ROWS_LOST:
@@ -119,6 +119,8 @@ def _best_score(fitted: Fit, at: list[int]) -> float:
 
 
 def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
+    if not rivals:
+        return None
     key = [*SERIES, "offset"]
     ours = fitted.groups[at].select(key)
     scores = []
@@ -130,7 +132,7 @@ def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[
 
 
 def _is_elsewhere(fitted: Fit, at: list[int]) -> bool:
-    rows = int(fitted.groups["rows"][at].sum())
+    rows = int(fitted.rows[at].sum())
     weighed = bool(fitted.weighed[at].all())
     return (
         rows >= 2 * FEWEST_ROWS
@@ -143,10 +145,10 @@ def _is_elsewhere(fitted: Fit, at: list[int]) -> bool:
 def _shifted(named: Named, fitted: Fit, at: list[int], shifts: dict[int, float], zone: str) -> Row:
     told = {offset: shift for offset, shift in shifts.items() if shift or _is_sure(fitted, at, offset)}
     what, remedy = _diagnosis(told, zone)
-    g = max(at, key=lambda one: (shifts[int(fitted.groups["offset"][one])] != 0, fitted.groups["rows"][one]))
-    shift = shifts[int(fitted.groups["offset"][g])]
+    g = max(at, key=lambda one: (shifts[int(fitted.offsets[one])] != 0, fitted.rows[one]))
+    shift = shifts[int(fitted.offsets[g])]
     best = int(np.flatnonzero(round(shift * 2) == SHIFTS)[0])
-    rows = int(fitted.groups["rows"][at].sum())
+    rows = int(fitted.rows[at].sum())
     gain = fitted.score[g, best] - fitted.score[g, NO_SHIFT]
     sure = "high" if gain >= 2 * GAIN and rows >= 10 * FEWEST_ROWS else "moderate"
     seasons = "; ".join(
@@ -172,8 +174,8 @@ def _shifted(named: Named, fitted: Fit, at: list[int], shifts: dict[int, float],
 
 def _is_sure(fitted: Fit, at: list[int], offset: int) -> bool:
     """Whether a season without a shift has rows enough to say that it has none."""
-    g = next(one for one in at if fitted.groups["offset"][one] == offset)
-    return int(fitted.groups["rows"][g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= 1 - LEAKING
+    g = next(one for one in at if fitted.offsets[one] == offset)
+    return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= 1 - LEAKING
 
 
 def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
@@ -219,12 +221,12 @@ def _fixed(hours: float) -> str:
 
 
 def _local(fitted: Fit, g: int) -> str:
-    minute = (int(fitted.busiest[g]) + int(fitted.groups["offset"][g])) % (24 * 60)
+    minute = (int(fitted.busiest[g]) + int(fitted.offsets[g])) % (24 * 60)
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def _elsewhere(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
-    rows = int(fitted.groups["rows"][at].sum())
+    rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
     around = _is_elsewhere(fitted, at)
     what = "rows come around the clock" if around else "these are another market's hours"

@@ -86,7 +86,8 @@ def stale(kept: Sanity) -> pl.DataFrame:
         return _findings([])
     runs = kept.runs.join(wide.select(*KEY, "flat", "flat_runs"), on=KEY, how="inner", maintain_order="left")
     # How often such a bar follows another, as the rest of the series has it; its root, as prices that stand tend to stand on.
-    again = 1 - pl.col("flat_runs") / (pl.col("flat") - pl.col("bars") + 2)
+    others, other_runs = pl.col("flat") - pl.col("bars"), pl.col("flat_runs") - 1
+    again = (others - other_runs + 1) / (others + 5)
     chance = pl.col("flat_runs").log() + (pl.col("bars") - 1) * again.clip(1e-4, 0.999).log() / 2
     odd_runs = runs.with_columns(again.alias("again")).filter(chance < np.log(STALE_CHANCE))
     summed = odd_runs.sort("bars", descending=True).group_by(KEY, maintain_order=True).agg(
