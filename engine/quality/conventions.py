@@ -24,8 +24,9 @@ from engine.quality.findings import findings
 
 FEWEST_ROWS = 100
 GAIN = 0.08  # of the score and of the share inside sessions, before a shift is believed
-LEAKING = 0.02  # share outside sessions that is worth a shift when the shift ends it
-LEAK_ENDED = 0.2  # of it may be left
+LEAKING = 0.005  # share outside sessions that is worth a shift when the shift ends it: an hour of a week of FX is 0.8 %
+LEAK_ENDED = 0.1  # of it may be left
+SURE, NEAR_BEST = 0.98, 0.02
 FEWEST_STRAYS = 50
 LEAST_INSIDE = 0.75  # after the shift
 ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
@@ -33,7 +34,7 @@ FITS = 0.95  # a score from which another calendar is named
 ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
 LATEST_STEPS = 3
 CHANCE = 0.003  # that a series that stamps starts looks so at its edges
-LIQUID_CAP = 0.95  # no slot is surer than this
+LIQUID, LIQUID_CAP = 0.8, 0.95  # no slot is surer than the latter
 PEAK_RATIO, FEWEST_OPENS = 5.0, 5
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
 FEWEST_STAMPS, FEWEST_DAYS = 30, 10
@@ -85,7 +86,7 @@ def clock_findings(
     for named, at in _by_series(fitted):
         best_rival = _best_rival(fitted, rivals, at)
         shifts = {int(fitted.offsets[g]): _shift(fitted, g) for g in at}
-        if any(shifts.values()) and not (best_rival and best_rival[1] >= _best_score(fitted, at) - LEAKING):
+        if any(shifts.values()) and not (best_rival and best_rival[1] >= _best_score(fitted, at) - NEAR_BEST):
             rows.append(_shifted(named, fitted, at, shifts, zone))
         elif any(shifts.values()) or _is_elsewhere(fitted, at):
             rows.append(_elsewhere(named, fitted, at, best_rival, zone))
@@ -164,7 +165,7 @@ def _shifted(named: Named, fitted: Fit, at: list[int], shifts: dict[int, float],
         "value": shift,
         "message": f"Stamps are {abs(shift):g} hours {'late' if shift > 0 else 'early'}: {what}.",
         "evidence": (
-            f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved back by {shift:+g} h "
+            f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved by {-shift:+g} h "
             f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {_local(fitted, g)} {zone} as "
             f"stamped; seasons: {seasons}; {rows:,} rows; confidence {sure}"
         ),
@@ -175,7 +176,7 @@ def _shifted(named: Named, fitted: Fit, at: list[int], shifts: dict[int, float],
 def _is_sure(fitted: Fit, at: list[int], offset: int) -> bool:
     """Whether a season without a shift has rows enough to say that it has none."""
     g = next(one for one in at if fitted.offsets[one] == offset)
-    return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= 1 - LEAKING
+    return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= SURE
 
 
 def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
@@ -284,6 +285,8 @@ def _steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> 
             return 0
         first, last = opened / opens, closed / closes
         usual = min(first[zero + late : zero + late + 4].mean(), LIQUID_CAP)
+        if late > 1 and usual < LIQUID:
+            return 0
         is_quiet = opened[: zero + late].sum() <= 0.1 * usual * opens * late
         runs_on = last[zero : zero + late].mean() >= 0.5 * min(last[zero - 5 : zero].mean(), 1.0)
         then_ends = closed[zero + late :].sum() <= max(0.1 * closed[zero : zero + late].sum(), 1.0)

@@ -97,6 +97,12 @@ def test_conventions_shift_of_a_market_with_a_daily_pause_is_found(hours) -> Non
     assert set(found.filter(pl.col("symbol") == "LIQ")["value"]) == {float(hours)}
 
 
+@pytest.mark.parametrize("hours", [1, -5])
+def test_conventions_shift_of_a_market_that_only_closes_at_weekends_is_found(hours) -> None:
+    found = said(moved(market("FX", *SUMMER), dt.timedelta(hours=hours)))
+    assert found.filter(pl.col("symbol") == "LIQ").select("check", "value").rows() == [("clock", float(hours))]
+
+
 @pytest.mark.parametrize("code", ["XNYS", "XHKG", "CME_INDEX"])
 @pytest.mark.parametrize("interval", ["1m", "5m"])
 def test_conventions_end_stamps_are_found(code, interval) -> None:
@@ -188,6 +194,16 @@ def test_conventions_euro_fx_is_stamped_at_ends(stamp, checks, vendor) -> None:
 def test_conventions_euro_stoxx_index_comes_two_minutes_late(vendor) -> None:
     (feed,) = stored(vendor / "lean/index/eurex/minute", "XFRA")
     assert said(feed).select("check", "severity", "value").rows() == [("stamp", "warning", 2.0)]
+
+
+@pytest.mark.parametrize("hours", [-5, 3])
+@pytest.mark.parametrize(("folder", "code"), [("forex/oanda/minute", "FX"), ("equity/usa/minute/ibm", "XNYS"),
+                                              ("cfd/oanda/minute/xauusd", "GOLD_CFD"), ("equity/india/minute", "XBOM")])  # fmt: skip
+def test_conventions_vendor_files_that_are_moved_say_by_how_much(folder, code, hours, vendor) -> None:
+    (feed,) = stored(vendor / "lean" / folder, code)
+    found = said(moved(feed, dt.timedelta(hours=hours)))
+    assert found.height > 0
+    assert set(found.select("check", "value").rows()) == {("clock", float(hours))}
 
 
 @pytest.mark.parametrize(
