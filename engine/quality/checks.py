@@ -28,7 +28,7 @@ from engine.quality.calendar_check import (
 from engine.quality.clock_profile import SERIES, clock_profile
 from engine.quality.clock_profile import summed as summed_profiles
 from engine.quality.conventions import conventions
-from engine.quality.findings import together
+from engine.quality.findings import findings, together
 from engine.quality.sanity import Sanity, bar_sanity, summed_sanity
 from engine.quality.sanity_findings import sanity_findings
 from engine.quality.spreads import bar_spreads, crossed, summed_spreads
@@ -39,6 +39,7 @@ KEY = list(SERIES)
 # What is wrong with the place of rows is wrong in all that is read from their places.
 OF_PLACES = ("unscheduled", "truncated")
 MOSTLY = 0.5
+MOST = 20  # findings per check and series
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,31 @@ def judge(
         crossed(measured.spreads),
     ]
     told = [frame.join(wrong, on=KEY, how="anti", maintain_order="left") if _is_of_places(frame) else frame for frame in rest]  # fmt: skip
-    return together([placed, *told])
+    return together([placed, *map(capped, told)])
+
+
+def capped(found: pl.DataFrame, most: int = MOST) -> pl.DataFrame:
+    """Findings with at most so many per check and series, and one more that counts the others.
+
+    Parameters
+    ----------
+    found : DataFrame of `findings.FINDINGS`
+        The first ones of each check and series are kept.
+    most : int
+        How many.
+    """
+    key = ["check", *KEY]
+    if found.height <= most:
+        return found
+    rank = pl.int_range(pl.len()).over(key)
+    more = found.filter(rank >= most).group_by(key, maintain_order=True).agg(
+        pl.col("severity", "session", "start", "source").first(), pl.col("count").sum(), pl.len().alias("others")
+    )  # fmt: skip
+    said = pl.format("{} more findings like the {} before.", "others", pl.lit(most)).alias("message")
+    evidence = pl.format("the first of them of {}", pl.col("session").cast(pl.String).fill_null("no session")).alias(
+        "evidence"
+    )
+    return pl.concat([found.filter(rank < most), findings(more.with_columns(said, evidence).drop("others"))])
 
 
 def check_profile(

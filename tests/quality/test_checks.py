@@ -7,8 +7,8 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.grid import SessionGrid
-from engine.quality.checks import check_bars, judge, measure, summed
-from engine.quality.findings import FINDINGS
+from engine.quality.checks import capped, check_bars, judge, measure, summed
+from engine.quality.findings import FINDINGS, findings
 from polars.testing import assert_frame_equal
 
 from tests.quality.feeds import Feed, market, moved, stored
@@ -90,3 +90,14 @@ def test_check_bars_on_a_grid_with_seconds_works() -> None:
 def test_check_bars_of_the_broker_dump_names_the_shift_first(vendor) -> None:
     (feed,) = stored(vendor / "mismartera/bars_dump_AAPL_2025-07-02.csv", "XNYS")
     assert said(feed).select("check", "severity", "value").rows() == [("clock", "error", 4.0)]
+
+
+def test_capped_findings_of_a_series_keep_the_first_and_count_the_others() -> None:
+    many = findings(pl.DataFrame({"check": "split", "severity": "warning", "message": [f"no {n}" for n in range(30)],
+                                  "symbol": ["A"] * 27 + ["B"] * 3, "count": 2}))  # fmt: skip
+    told = capped(many, most=5)
+    assert told["symbol"].to_list() == ["A"] * 5 + ["B"] * 3 + ["A"]
+    assert told["message"][-1] == "22 more findings like the 5 before."
+    assert told["count"].sum() == many["count"].sum()
+    assert_frame_equal(capped(many), many.head(20).vstack(many.tail(3)).vstack(capped(many).tail(1)))
+    assert_frame_equal(capped(many.head(5), most=5), many.head(5))
