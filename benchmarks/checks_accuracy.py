@@ -21,8 +21,8 @@ CODES = ("XNYS", "XHKG", "CME_INDEX", "FX", "24/7")
 FIRST, LAST = dt.date(2024, 6, 3), dt.date(2024, 6, 14)
 AUTUMN = dt.date(2024, 10, 28), dt.date(2024, 11, 8)  # Europe's and America's clocks change
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 60.0)
-EACH, SEED = 4, 9
-RIGHT_SEEDS, RIGHT_INTERVALS = (11, 12), ("1m", "5m", "30m")
+EACH, SEED = 4, 33
+RIGHT_SEEDS, RIGHT_INTERVALS = (31, 32), ("1m", "5m", "30m")
 PRICES = ("open", "high", "low", "close", "vwap")
 
 

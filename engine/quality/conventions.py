@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.interval import Interval
 from engine.quality.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
@@ -36,12 +37,14 @@ LATEST_STEPS = 3
 CHANCE = 0.003  # that a series that stamps starts looks so at its edges
 LIQUID, LIQUID_CAP = 0.8, 0.95  # no slot is surer than the latter
 PEAK_RATIO, FEWEST_OPENS = 5.0, 5
+SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
 FEWEST_STAMPS, FEWEST_DAYS = 30, 10
 RUNGS = (60, 30, 15, 5, 1)
 
 Row = dict[str, Any]
 Named = tuple[str, str, str]
+Flags = NDArray[np.bool_]
 
 
 def conventions(
@@ -82,37 +85,51 @@ def clock_findings(
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
     fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
     rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
+    moved, elsewhere = _shifts(fitted), _elsewheres(fitted)
     rows: list[Row] = []
-    for named, at in _by_series(fitted):
+    for named, at in _by_series(fitted, (moved != 0) | elsewhere):
         best_rival = _best_rival(fitted, rivals, at)
-        shifts = {int(fitted.offsets[g]): _shift(fitted, g) for g in at}
-        if any(shifts.values()) and not (best_rival and best_rival[1] >= _best_score(fitted, at) - NEAR_BEST):
-            rows.append(_shifted(named, fitted, at, shifts, zone))
-        elif any(shifts.values()) or _is_elsewhere(fitted, at):
+        is_moved = bool((moved[at] != 0).any())
+        if is_moved and not (best_rival and best_rival[1] >= _best_score(fitted, at) - NEAR_BEST):
+            rows.append(_shifted(named, fitted, at, moved, zone))
+        elif is_moved or _is_around(fitted, at):
             rows.append(_elsewhere(named, fitted, at, best_rival, zone))
     return _findings(_unless_last_fits(rows, fitted))
 
 
-def _by_series(fitted: Fit) -> Iterator[tuple[Named, list[int]]]:
-    keyed = fitted.groups.with_row_index("at").group_by(list(SERIES), maintain_order=True).agg("at")
-    for *named, at in keyed.iter_rows():
+def _by_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:
+    """Series with a flagged season, each with all its seasons."""
+    groups = fitted.groups.with_row_index("at").with_columns(pl.Series("flagged", flagged))
+    keyed = groups.group_by(list(SERIES), maintain_order=True).agg("at", pl.col("flagged").any())
+    for *named, at in keyed.filter("flagged").drop("flagged").iter_rows():
         yield (named[0], named[1], named[2]), at
 
 
-def _shift(fitted: Fit, g: int) -> float:
-    """Hours by which the stamps of a season are late; 0 where they are right or nothing can be told."""
-    score, inside, rows_inside = fitted.score[g], fitted.inside[g], fitted.rows_inside[g]
-    near = np.flatnonzero(score >= score.max() - 1e-6)
-    best = int(near[np.argmin(np.abs(SHIFTS[near]))])
-    rows = int(fitted.rows[g])
-    if best == NO_SHIFT or rows < FEWEST_ROWS or inside[best] < LEAST_INSIDE:
-        return 0.0
-    if rows_inside[best] < rows_inside[NO_SHIFT] - ROWS_LOST:
-        return 0.0
-    better = score[best] - score[NO_SHIFT] >= GAIN and inside[best] - inside[NO_SHIFT] >= GAIN
-    leak, left = 1 - rows_inside[NO_SHIFT], 1 - rows_inside[best]
-    ended = leak >= LEAKING and left <= leak * LEAK_ENDED and leak * rows >= FEWEST_STRAYS
-    return float(SHIFTS[best] / 2) if better or (ended and score[best] > score[NO_SHIFT]) else 0.0
+def _shifts(fitted: Fit) -> Floats:
+    """Hours by which the stamps of each season are late; 0 where they are right or nothing can be told."""
+    score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
+    near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
+    best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
+    one = np.arange(len(best))
+    gained = np.minimum(score[one, best] - score[:, NO_SHIFT], inside[one, best] - inside[:, NO_SHIFT]) >= GAIN
+    leak, left = 1 - rows_inside[:, NO_SHIFT], 1 - rows_inside[one, best]
+    ended = (leak >= LEAKING) & (left <= leak * LEAK_ENDED) & (leak * fitted.rows >= FEWEST_STRAYS)
+    better = gained | (ended & (score[one, best] > score[:, NO_SHIFT]))
+    can_tell = (fitted.rows >= FEWEST_ROWS) & (inside[one, best] >= LEAST_INSIDE) & (left <= leak + ROWS_LOST)
+    return np.where(better & can_tell, SHIFTS[best] / 2, 0.0)
+
+
+def _elsewheres(fitted: Fit) -> Flags:
+    """Seasons in which rows come around the clock, and hardly more in sessions than outside."""
+    quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
+    even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
+    elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
+    return elsewhere
+
+
+def _is_around(fitted: Fit, at: list[int]) -> bool:
+    told = [g for g in at if fitted.rows[g] >= FEWEST_ROWS]
+    return bool(told) and bool(_elsewheres(fitted)[told].all())
 
 
 def _best_score(fitted: Fit, at: list[int]) -> float:
@@ -132,18 +149,8 @@ def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[
     return (code, score) if score >= FITS else None
 
 
-def _is_elsewhere(fitted: Fit, at: list[int]) -> bool:
-    rows = int(fitted.rows[at].sum())
-    weighed = bool(fitted.weighed[at].all())
-    return (
-        rows >= 2 * FEWEST_ROWS
-        and bool((fitted.active[at] >= ROUND_THE_CLOCK).all())
-        and bool((fitted.rows_inside[at, NO_SHIFT] <= FEW_ROWS_INSIDE).all())
-        and (not weighed or bool((fitted.inside[at, NO_SHIFT] <= LITTLE_VOLUME_INSIDE).all()))
-    )
-
-
-def _shifted(named: Named, fitted: Fit, at: list[int], shifts: dict[int, float], zone: str) -> Row:
+def _shifted(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
+    shifts = {int(fitted.offsets[g]): float(moved[g]) for g in at}
     told = {offset: shift for offset, shift in shifts.items() if shift or _is_sure(fitted, at, offset)}
     what, remedy = _diagnosis(told, zone)
     g = max(at, key=lambda one: (shifts[int(fitted.offsets[one])] != 0, fitted.rows[one]))
@@ -229,7 +236,7 @@ def _local(fitted: Fit, g: int) -> str:
 def _elsewhere(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
     rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
-    around = _is_elsewhere(fitted, at)
+    around = _is_around(fitted, at)
     what = "rows come around the clock" if around else "these are another market's hours"
     fits = f"; calendar {rival[0]} fits them as they are ({rival[1]:.0%})" if rival else ""
     return {
@@ -249,10 +256,9 @@ def _elsewhere(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float
 
 def _unless_last_fits(rows: list[Row], fitted: Fit) -> list[Row]:
     # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
-    good = {
-        (named[0], named[2]) for named, at in _by_series(fitted)
-        if named[1] == "last" and not any(_shift(fitted, g) for g in at) and not _is_elsewhere(fitted, at)
-    }  # fmt: skip
+    bad = (_shifts(fitted) != 0) | _elsewheres(fitted)
+    trades = fitted.groups.with_columns(pl.Series("bad", bad)).filter(pl.col("price_type") == "last")
+    good = set(trades.group_by("symbol", "interval").agg(pl.col("bad").any()).filter(~pl.col("bad")).drop("bad").rows())
     return [row for row in rows if row["price_type"] == "last" or (row["symbol"], row["interval"]) not in good]
 
 
@@ -266,8 +272,13 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
     _, peaks = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
     _, open_edges = _facet(profile, "open_edges", 1, 0)
     _, close_edges = _facet(profile, "close_edges", 1, 0)
+    zero = NEAR_STEPS
+    suspect = ((opens[:, zero] <= SELDOM * open_edges[:, 0]) & (closes[:, zero] > 0)) | (
+        peaks[:, zero + 1] >= PEAK_RATIO * peaks[:, zero]
+    )
     rows: list[Row] = []
-    for at, named in enumerate(series.iter_rows()):
+    named_at = [(at, named) for at, named in enumerate(series.iter_rows()) if suspect[at]]
+    for at, named in named_at:
         if not Interval.parse(named[2]).is_intraday:
             continue
         counts = (open_edges[at, 0], close_edges[at, 0])

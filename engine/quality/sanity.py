@@ -110,7 +110,8 @@ class _Bars:
         self.session = rows["session"].cast(pl.Int32).to_numpy()
         self.same_series = self.series[1:] == self.series[:-1]
         same_session = self.same_series & (self.session[1:] == self.session[:-1])
-        self.joined = same_session if is_intraday else self.same_series
+        positive = self.low > 0  # a ratio says nothing where prices pass zero
+        self.joined = (same_session if is_intraday else self.same_series) & positive[1:] & positive[:-1]
         self.begins = np.flatnonzero(np.append([True], ~self.same_series)[: rows.height])
 
     def at(self, index: Ints, *columns: str) -> pl.DataFrame:

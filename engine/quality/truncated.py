@@ -76,7 +76,7 @@ def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame 
         Of all parts.
     lifetimes : DataFrame
         `symbol, price_type, interval, first, last` (Date). A cut at the edge of a lifetime may be where the data begin
-        or end: `info`, unless others went on.
+        or end: `info`, unless others went on; one that all symbols share is the venue's or the feed's, and `info` too.
     coarse : DataFrame, optional
         `symbol, price_type, interval, session, ts, high, low, close, volume` of the vendor's coarser bars.
 
@@ -91,7 +91,7 @@ def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame 
     everybody = (pl.col("peers") >= FEWEST_PEERS) & (pl.col("peers_on") == 0)
     judged = told.with_columns(
         (edge.fill_null(value=False) & ~others).alias("is_edge"), everybody.alias("everybody"), (~others).alias("alone")
-    ).sort("is_edge", "alone", -pl.col("slots"), "session")  # fmt: skip
+    ).sort("is_edge", "everybody", "alone", -pl.col("slots"), "session")  # fmt: skip
     if coarse is not None and cuts.height:
         judged = judged.join(_coarse(judged, coarse), on=[*KEY, "session"], how="left", maintain_order="left")
     worst = judged.group_by(*KEY, "is_tail", maintain_order=True).agg(pl.all().first(), pl.len().alias("sessions"))
@@ -155,16 +155,30 @@ def _with_others(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame, f
     ).filter(other & lacking).sort("cut", "slots_right").group_by("cut", maintain_order=True).agg(
         pl.col("price_type_right").first().alias("sibling"), pl.col("ts").first().alias("sibling_ts")
     )  # fmt: skip
-    # The symbol's own price types are no peers of it.
-    last = named.sort("slots").unique(["symbol", *key], keep="first", maintain_order=True)
-    peers = mine.select("cut", "symbol", "slots", *key).join(last.select("symbol", "slots", *key), on=key)
-    peers = peers.filter(pl.col("symbol") != pl.col("symbol_right")).group_by("cut").agg(
-        pl.len().alias("peers"), lacking.sum().alias("peers_on")
+    peers = _peers(mine, named)
+    return mine.join(kin, on="cut", how="left", maintain_order="left").hstack(peers).select(
+        pl.col(name).cast(dtype) for name, dtype in CUTS.items()
     )  # fmt: skip
-    whole = mine.join(kin, on="cut", how="left", maintain_order="left").join(peers, on="cut", how="left", maintain_order="left")  # fmt: skip
-    return whole.with_columns(pl.col("peers", "peers_on").fill_null(0)).select(
-        pl.col(n).cast(t) for n, t in CUTS.items()
+
+
+def _peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
+    """How many other symbols each session of `mine` has, and how many of them went on."""
+    key = ["session", "is_tail"]
+    # A symbol went on when one of its price types did; its own ones are no peers.
+    best = named.group_by("symbol", *key).agg(pl.col("slots").min().alias("best"))
+    groups = best.select(key).unique().with_row_index("group")
+    ranked = best.join(groups, on=key)
+    # Searched in one sorted list, and not joined: when a feed stops, every symbol is cut, and has all others for peers.
+    places = np.sort((ranked["group"].cast(pl.Int64).to_numpy() << 32) + ranked["best"].to_numpy())
+    at = mine.join(ranked, on=["symbol", *key], how="left", maintain_order="left")
+    group, limit = (
+        at["group"].cast(pl.Int64).to_numpy() << 32,
+        (at["slots"].to_numpy() * (1 - ON_SHARE)).astype(np.int64),
     )
+    low, on = np.searchsorted(places, group), np.searchsorted(places, group + limit, side="right")
+    there = np.searchsorted(places, group + (1 << 32)) - low
+    own = at["best"].to_numpy() <= limit
+    return pl.DataFrame({"peers": there - 1, "peers_on": on - low - own})
 
 
 def _coarse(cuts: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
@@ -191,7 +205,7 @@ def _truncated(row: Row) -> Row:
     return {
         **{name: row[name] for name in KEY},
         "check": "truncated",
-        "severity": "info" if row["is_edge"] else "warning",
+        "severity": "info" if row["is_edge"] or row["everybody"] else "warning",
         "session": row["session"],
         "start": row["ts"],
         "count": row["sessions"],
@@ -207,7 +221,8 @@ def _evidence(row: Row) -> str:
     if row["sibling"] is not None:
         said.append(f"{row['sibling']} of the same symbol has rows {'until' if row['is_tail'] else 'from'} {row['sibling_ts']:%Y-%m-%d %H:%M} UTC")  # fmt: skip
     if row["peers"]:
-        said.append(f"{row['peers_on']:,} of {row['peers']:,} other symbols go on")
+        alike = ": an early close, or an outage of the feed" if row["everybody"] else ""
+        said.append(f"{row['peers_on']:,} of {row['peers']:,} other symbols go on{alike}")
     if row["is_edge"]:
         said.append("it is where the data of this series " + ("end" if row["is_tail"] else "begin"))
     if row.get("agrees") is not None:

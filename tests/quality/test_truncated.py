@@ -76,6 +76,23 @@ def test_cut_at_the_end_of_the_data_is_information_unless_peers_go_on() -> None:
     assert "4 of 4 other symbols go on" in row["evidence"]
 
 
+def test_cut_that_all_symbols_share_is_left_to_the_gaps() -> None:
+    rows = said(cut(market("XNYS", *JUNE, "1m", FIVE), DAY, last=dt.time(14), series=None))
+    assert len(rows) == 5
+    assert {row["severity"] for row in rows} == {"info"}
+    assert all("0 of 4 other symbols go on: an early close, or an outage" in row["evidence"] for row in rows)
+
+
+def test_own_price_types_are_siblings_and_no_peers() -> None:
+    feed = market("XNYS", *JUNE, "1m", FIVE)
+    one = feed.series.with_columns(
+        pl.lit("A").alias("symbol"), pl.Series("price_type", ["last", "bid", "ask", "mid", "x"])
+    )
+    (row,) = said(cut(feed._replace(series=one), DAY, last=dt.time(14)))
+    assert "other symbols" not in row["evidence"]
+    assert "of the same symbol has rows until" in row["evidence"]
+
+
 @pytest.mark.parametrize(("share", "verb"), [(1.0, "agrees with the short data"), (1.7, "differs")])
 def test_coarse_bars_of_the_session_tell_whether_they_were_made_from_it(share, verb) -> None:
     feed = cut(market("XNYS", *JUNE), DAY, last=dt.time(14))
