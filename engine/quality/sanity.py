@@ -110,9 +110,12 @@ class _Bars:
         self.session = rows["session"].cast(pl.Int32).to_numpy()
         self.same_series = self.series[1:] == self.series[:-1]
         same_session = self.same_series & (self.session[1:] == self.session[:-1])
-        positive = self.low > 0  # a ratio says nothing where prices pass zero
-        self.joined = (same_session if is_intraday else self.same_series) & positive[1:] & positive[:-1]
         self.begins = np.flatnonzero(np.append([True], ~self.same_series)[: rows.height])
+        # A ratio says nothing in a series whose prices pass zero.
+        lowest = np.minimum.reduceat(self.low, self.begins) if rows.height else self.low
+        counts = np.diff(np.append(self.begins, rows.height))
+        self.positive = np.repeat(lowest > 0, counts)
+        self.joined = (same_session if is_intraday else self.same_series) & self.positive[1:]
 
     def at(self, index: Ints, *columns: str) -> pl.DataFrame:
         return self.rows.select("series", *columns)[index]
@@ -239,7 +242,11 @@ def _sessions(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     begin = np.flatnonzero(np.append([True], fresh)[:n])
     end = np.append(begin[1:], [n])[: len(begin)] - 1
     before = end[:-1]
-    follows = bars.same_series[begin[1:] - 1] & (bars.session[begin[1:]] - bars.session[before] <= LONGEST_CLOSED_DAYS)
+    follows = (
+        bars.same_series[begin[1:] - 1]
+        & bars.positive[begin[1:]]
+        & (bars.session[begin[1:]] - bars.session[before] <= LONGEST_CLOSED_DAYS)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         jump = np.abs(np.log(bars.open[begin[1:]] / bars.close[before]))
     at = np.flatnonzero(follows & (jump > SMALLEST_JUMP))

@@ -67,8 +67,8 @@ def splits(kept: Sanity) -> pl.DataFrame:
     """Jumps between two sessions to a simple ratio that stay; parameter as of `sanity_findings`."""
     jumps = pl.concat([kept.jumps, _across_parts(kept.ends)]).filter(pl.col("price_type") == "last")
     logs = np.log([up / down for up, down in RATIOS])
-    opened = np.log((jumps["before"] / jumps["open"]).to_numpy())
-    closed = np.log((jumps["before"] / jumps["close"]).to_numpy())
+    with np.errstate(divide="ignore", invalid="ignore"):  # a price may be zero or below
+        opened, closed = (np.log((jumps["before"] / jumps[name]).to_numpy()) for name in ("open", "close"))
     off = np.abs(np.abs(opened)[:, None] - logs[None, :])
     nearest = off.argmin(1) if len(opened) else np.zeros(0, np.int64)
     stays = np.abs(np.abs(closed) - logs[nearest]) <= STAYS

@@ -144,6 +144,14 @@ def test_vwap_outside_of_its_bar_is_found() -> None:
     assert said(feed).select("check", "severity", "count").rows() == [("vwap", "info", 2)]
 
 
+def test_sanity_of_prices_through_zero_says_nothing_of_ratios() -> None:
+    feed = market("XNYS", *JUNE)
+    shifted = feed._replace(rows=feed.rows.with_columns(pl.col(*PRICES) - 100))
+    assert shifted.rows["low"].min() < 0 < shifted.rows["high"].max()
+    later = (pl.col("series") == 1) & (pl.col("session") >= dt.date(2024, 6, 7))
+    assert said(changed(shifted, later, **times(-0.5))).filter(pl.col("check").is_in(["spike", "split"])).height == 0
+
+
 def test_sanity_of_daily_vendor_bars_names_real_splits_and_bad_prints(vendor) -> None:
     (feed,) = stored(vendor / "lean/equity/usa/daily", "XNYS")
     found = said(feed)
