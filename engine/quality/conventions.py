@@ -202,10 +202,12 @@ def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
     if len(set(wrong.values())) == 1:
         shift = next(iter(wrong.values()))
         far = "" if abs(shift) < 6 else "; or these are another market's hours (--calendar)"  # noqa: PLR2004 - hours
-        return (
-            "the zone they were read in is another than the one they were written in",
-            f"if they were read as UTC, --timezone {_fixed(shift)}{far}",
+        mend = (
+            f"if they were read as UTC, --timezone {_fixed(shift)}"
+            if shift == int(shift)
+            else f"move them by {-shift:+g} h"
         )
+        return "the zone they were read in is another than the one they were written in", mend + far
     return "the shift changes with the season", "ask the vendor for the zone of the stamps, and give it as --timezone"
 
 
@@ -225,7 +227,7 @@ def _missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[
 
 
 def _fixed(hours: float) -> str:
-    return f"UTC{'-' if hours < 0 else '+'}{abs(hours):02g}" if hours == int(hours) else f"(UTC{hours:+g} h)"
+    return f"UTC{'-' if hours < 0 else '+'}{abs(hours):02g}"
 
 
 def _local(fitted: Fit, g: int) -> str:

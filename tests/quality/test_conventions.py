@@ -177,6 +177,25 @@ def test_summed_profiles_of_parts_equal_the_profile_of_the_whole() -> None:
     assert whole.filter(pl.col("facet") == "week")["rows"].sum() == feed.rows.height
 
 
+@pytest.mark.parametrize(
+    ("written", "options", "mend"),
+    [("America/New_York", {"timezone": "UTC"}, {"timezone": "America/New_York"}),
+     ("Etc/GMT-7", {"timezone": "UTC"}, {"timezone": "UTC+07"}),
+     ("UTC", {"timezone": "America/New_York"}, {"timezone": "UTC"}),
+     ("ends", {"timezone": "UTC"}, {"timezone": "UTC", "stamp": "end"})],
+)  # fmt: skip
+def test_conventions_option_that_is_named_repairs_the_feed(written, options, mend, tmp_path) -> None:
+    rows = market("XNYS", *SUMMER, "1m", (LIQUID,)).rows
+    late, zone = (dt.timedelta(minutes=1), "UTC") if written == "ends" else (dt.timedelta(0), written)
+    stamps = (rows["ts"] + late).dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d %H:%M:%S")
+    rows.select(stamps, "open", "high", "low", "close", "volume").write_csv(tmp_path / "LIQ.csv")
+    (wrong,) = stored(tmp_path / "LIQ.csv", "XNYS", **options)
+    (remedy,) = said(wrong)["remedy"]
+    assert all(f"--{name} {value}" in remedy for name, value in mend.items() if options.get(name) != value)
+    (right,) = stored(tmp_path / "LIQ.csv", "XNYS", **mend)
+    assert said(right).height == 0
+
+
 @pytest.mark.parametrize("symbol", ["AAPL", "RIVN"])
 def test_conventions_broker_dump_is_four_hours_late(symbol, vendor) -> None:
     (feed,) = stored(vendor / "mismartera" / f"bars_dump_{symbol}_2025-07-02.csv", "XNYS")
