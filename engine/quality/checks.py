@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import polars as pl
 
@@ -62,6 +62,18 @@ class Measured:
     sanity: Sanity
     cuts: pl.DataFrame
     spreads: pl.DataFrame
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """Everything as flat frames by name, to be kept as files or sent to another process."""
+        whole = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "sanity"}
+        return whole | {one.name: getattr(self.sanity, one.name) for one in fields(self.sanity)}
+
+    @classmethod
+    def of(cls, frames: Mapping[str, pl.DataFrame]) -> Measured:
+        """What `frames` were made of."""
+        own = {one.name: frames[one.name] for one in fields(cls) if one.name != "sanity"}
+        return cls(sanity=Sanity(**{one.name: frames[one.name] for one in fields(Sanity)}), **own)
 
 
 def measure(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> Measured:

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.grid import SessionGrid
-from engine.quality.checks import capped, check_bars, judge, measure, summed
+from engine.quality.checks import Measured, capped, check_bars, judge, measure, summed
 from engine.quality.findings import FINDINGS, findings
 from polars.testing import assert_frame_equal
 
@@ -101,3 +101,13 @@ def test_capped_findings_of_a_series_keep_the_first_and_count_the_others() -> No
     assert told["count"].sum() == many["count"].sum()
     assert_frame_equal(capped(many), many.head(20).vstack(many.tail(3)).vstack(capped(many).tail(1)))
     assert_frame_equal(capped(many.head(5), most=5), many.head(5))
+
+
+def test_measured_frames_kept_as_files_are_judged_alike(tmp_path) -> None:
+    feed = faulty()
+    part = measure(feed.rows, feed.series, feed.grid, feed.zone)
+    for name, frame in part.frames.items():
+        frame.write_parquet(tmp_path / name)
+    again = Measured.of({name: pl.read_parquet(tmp_path / name) for name in part.frames})
+    told = judge(summed([again]), feed.grid.segments, feed.zone, "XNYS")
+    assert_frame_equal(told, said(feed))
