@@ -409,12 +409,13 @@ def _facet(
     profile: pl.DataFrame, name: str, cells: int, zero: int, column: str = "rows"
 ) -> tuple[pl.DataFrame, Floats]:
     """All series of a profile, sorted, and their counts in one facet over all seasons, a column per cell."""
-    series = profile.select(list(SERIES)).unique().sort(list(SERIES))
+    # Every series has a day, and this facet is the smallest.
+    series = profile.filter(pl.col("facet") == "days").select(list(SERIES)).unique().sort(list(SERIES))
     ours = profile.filter(pl.col("facet") == name)
     at = ours.join(series.with_row_index("at"), on=list(SERIES), how="left", maintain_order="left")
-    dense = np.zeros((series.height, cells))
-    np.add.at(dense, (at["at"].to_numpy(), at["cell"].to_numpy().astype(np.int64) + zero), at[column].to_numpy())
-    return series, dense
+    flat = at["at"].cast(pl.Int64).to_numpy() * cells + at["cell"].to_numpy() + zero
+    dense = np.bincount(flat, weights=at[column].to_numpy(), minlength=series.height * cells)
+    return series, dense.astype(np.float64).reshape(-1, cells)
 
 
 def _findings(rows: list[Row]) -> pl.DataFrame:
