@@ -15,7 +15,7 @@ import polars as pl
 
 from engine.grid import SessionGrid
 from engine.quality.clock_profile import HOUR_US, MINUTE_US, SERIES, Ints, utc_offsets
-from engine.quality.findings import findings
+from engine.quality.findings import findings_of
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"
@@ -147,7 +147,7 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
     """
     totals = counted.with_columns(pl.col("rows").sum().over(list(SERIES)).alias("total"))
     out = totals.filter(pl.col("place") != IN_SESSION).sort([*SERIES, "place"])
-    return _findings([_unscheduled(row, calendar) for row in out.iter_rows(named=True)])
+    return findings_of([_unscheduled(row, calendar) for row in out.iter_rows(named=True)])
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataFrame:
@@ -175,7 +175,7 @@ def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataF
     trading = [(run, beside) for run in runs if (beside := _beside(share, flagged, *run)) >= NEIGHBOURS_TRADE]
     attending = counted.filter(pl.col("minute") == ATTENDING)
     most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
-    return _findings([_absent(shares[run[0] : run[1]], beside, calendar, minutes, most) for run, beside in trading])
+    return findings_of([_absent(shares[run[0] : run[1]], beside, calendar, minutes, most) for run, beside in trading])
 
 
 def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str) -> pl.DataFrame:
@@ -196,13 +196,13 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
     """
     held = counted["session"].unique()
     if held.is_empty():
-        return _findings([])
+        return findings_of([])
     due = segments.filter(pl.col("regular") & pl.col("session").is_between(held.min(), held.max()))["session"].unique().sort()  # fmt: skip
     gone = due.filter(~due.is_in(held.implode()))
     if gone.is_empty():
-        return _findings([])
+        return findings_of([])
     shown = ", ".join(str(day) for day in gone.head(SHOWN)) + (" ..." if len(gone) > SHOWN else "")
-    return _findings([{
+    return findings_of([{
         "check": "absent_sessions", "severity": "info" if len(gone) > SPARSE * len(due) else "warning",
         "session": gone[0], "count": len(gone), "value": len(gone) / len(due),
         "message": f"No symbol has a row in {len(gone):,} of {len(due):,} sessions of {calendar}: {shown}.",
@@ -343,8 +343,3 @@ def _absent(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most:
         "evidence": f"{share:.0%} of these slots are absent; of the slots beside them {beside:.0%} are there",
         "remedy": f'an override: pause = "{_clock(start)} to {_clock(end)}" (docs/calendars.md), or another --calendar',
     }
-
-
-def _findings(rows: list[Row]) -> pl.DataFrame:
-    schema = {"check": pl.String, "severity": pl.String, "message": pl.String}
-    return findings(pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=schema))

@@ -7,12 +7,11 @@ from typing import Any
 import polars as pl
 
 from engine.quality.clock_profile import SERIES
-from engine.quality.findings import findings
+from engine.quality.findings import findings, findings_of
 
 CONFLICT = "conflict"
 SHOWN_CELLS = 200
 COPY_SPREAD = 1e-4  # ratios of a copy that was adjusted as a whole differ by no more: its prices are rounded
-SAME_PRICE = 1e-9
 ADJUSTED_FEWEST = 10
 
 Row = dict[str, Any]
@@ -66,7 +65,7 @@ def conflicts(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     """
     lost = rejects.filter(pl.col("reason").str.starts_with(CONFLICT))
     if lost.is_empty():
-        return findings(pl.DataFrame(schema={"check": pl.String, "severity": pl.String, "message": pl.String}))
+        return findings_of([])
     beside = _cells(lost).join(
         bars.select(*KEY, "ts", "session", pl.col("close").alias("kept"), pl.col("volume").alias("kept_volume")),
         on=["symbol", "price_type", "ts"], how="left", maintain_order="left",
@@ -78,7 +77,7 @@ def conflicts(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
         (pl.col("volume") == pl.col("kept_volume")).mean().alias("same_volume"),
         pl.col("close").first(), pl.col("kept").first(),
     )  # fmt: skip
-    return _findings([_conflict(row) for row in summed.sort(*KEY, "session", nulls_last=True).iter_rows(named=True)])
+    return findings_of([_conflict(row) for row in summed.sort(*KEY, "session", nulls_last=True).iter_rows(named=True)])
 
 
 def repeats(quality: pl.DataFrame) -> pl.DataFrame:
@@ -103,7 +102,7 @@ def repeats(quality: pl.DataFrame) -> pl.DataFrame:
             pl.col(kind).max().alias("most"),
         ).filter(pl.col("count") > 0)  # fmt: skip
         rows += [_repeated(row, kind) for row in summed.iter_rows(named=True)]
-    return _findings(rows)
+    return findings_of(rows)
 
 
 def _cells(lost: pl.DataFrame) -> pl.DataFrame:
@@ -161,8 +160,3 @@ def _repeated(row: Row, kind: str) -> Row:
         if kind == "duplicates"
         else "none, if the vendor corrects; else load each session once",
     }
-
-
-def _findings(rows: list[Row]) -> pl.DataFrame:
-    schema = {"check": pl.String, "severity": pl.String, "message": pl.String}
-    return findings(pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=schema))

@@ -9,7 +9,7 @@ import polars as pl
 
 from engine.quality.calendar_check import ATTENDING
 from engine.quality.clock_profile import SERIES
-from engine.quality.findings import findings
+from engine.quality.findings import findings_of
 from engine.quality.sanity import LONGEST_CLOSED_DAYS, SMALLEST_JUMP, Sanity
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
@@ -60,7 +60,7 @@ def spikes(kept: Sanity, presence: pl.DataFrame) -> pl.DataFrame:
         pl.struct("ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it")
         .filter(~pl.col("of_market")).sort_by(pl.col("times").filter(~pl.col("of_market")), descending=True).alias("own"),
     )  # fmt: skip
-    return _findings([_spike(row) for row in summed.iter_rows(named=True) if row["own"]])
+    return findings_of([_spike(row) for row in summed.iter_rows(named=True) if row["own"]])
 
 
 def splits(kept: Sanity) -> pl.DataFrame:
@@ -73,7 +73,7 @@ def splits(kept: Sanity) -> pl.DataFrame:
     nearest = off.argmin(1) if len(opened) else np.zeros(0, np.int64)
     stays = np.abs(np.abs(closed) - logs[nearest]) <= STAYS
     fits = (off.min(1, initial=np.inf) <= NEAR_RATIO) & stays & (np.sign(opened) == np.sign(closed))
-    return _findings([
+    return findings_of([
         _split(row, RATIOS[nearest[at]], is_forward=bool(opened[at] > 0))
         for at, row in enumerate(jumps.iter_rows(named=True)) if fits[at]
     ])  # fmt: skip
@@ -83,7 +83,7 @@ def stale(kept: Sanity) -> pl.DataFrame:
     """Runs of bars at one price, with volume, that a series' habits do not explain; parameter as of `sanity_findings`."""
     wide = kept.counts.pivot("kind", index=KEY, values="rows", sort_columns=True)
     if "flat_runs" not in wide.columns:
-        return _findings([])
+        return findings_of([])
     runs = kept.runs.join(wide.select(*KEY, "flat", "flat_runs"), on=KEY, how="inner", maintain_order="left")
     # How often such a bar follows another, as the rest of the series has it; its root, as prices that stand tend to stand on.
     others, other_runs = pl.col("flat") - pl.col("bars"), pl.col("flat_runs") - 1
@@ -93,7 +93,7 @@ def stale(kept: Sanity) -> pl.DataFrame:
     summed = odd_runs.sort("bars", descending=True).group_by(KEY, maintain_order=True).agg(
         pl.len().alias("runs"), pl.col("bars").sum().alias("rows"), pl.col("bars", "start", "session", "price", "again").first()
     )  # fmt: skip
-    return _findings([_stale(row) for row in summed.iter_rows(named=True)])
+    return findings_of([_stale(row) for row in summed.iter_rows(named=True)])
 
 
 ODD_CHECKS = ("zero_volume_range", "vwap_outside", "repeated")
@@ -103,10 +103,10 @@ def odd(kept: Sanity, kind: str) -> pl.DataFrame:
     """Rows at odds with themselves or with the row before; `kind` is one of `ODD_CHECKS`."""
     wide = kept.counts.pivot("kind", index=KEY, values=["rows", "first", "longest"], sort_columns=True)
     if f"rows_{kind}" not in wide.columns:
-        return _findings([])
+        return findings_of([])
     found = wide.filter(pl.col(f"rows_{kind}") > 0).sort(KEY)
     rows = [_odd(row, kind) for row in found.iter_rows(named=True)]
-    return _findings([row for row in rows if row])
+    return findings_of([row for row in rows if row])
 
 
 def _across_parts(ends: pl.DataFrame) -> pl.DataFrame:
@@ -213,8 +213,3 @@ def _odd(row: Row, kind: str) -> Row | None:
 
 def _bars(count: int) -> str:
     return f"{count:,} bar{'s' if count != 1 else ''}"
-
-
-def _findings(rows: list[Row]) -> pl.DataFrame:
-    schema = {"check": pl.String, "severity": pl.String, "message": pl.String}
-    return findings(pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=schema))

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.quality.findings import findings
+from engine.quality.findings import findings_of
 from engine.schema import TS, Schema, empty
 
 SPREADS: Schema = {
@@ -89,9 +89,7 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
         pl.col("session").first().alias("worst"), pl.col("share").first().alias("worst_share"),
     )  # fmt: skip
     found = summed.filter((pl.col("crossed") > 0) | (pl.col("locked") > MANY_LOCKED * pl.col("quotes"))).sort(key)
-    rows = [_crossed(row) for row in found.iter_rows(named=True)]
-    schema = {"check": pl.String, "severity": pl.String, "message": pl.String}
-    return findings(pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=schema))
+    return findings_of([_crossed(row) for row in found.iter_rows(named=True)])
 
 
 def _counted(quotes: pl.DataFrame) -> pl.DataFrame:

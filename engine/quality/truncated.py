@@ -14,7 +14,7 @@ import polars as pl
 
 from engine.grid import SessionGrid
 from engine.quality.clock_profile import SERIES
-from engine.quality.findings import findings
+from engine.quality.findings import findings_of
 from engine.schema import TS, Schema, empty
 
 CUTS: Schema = {
@@ -95,7 +95,7 @@ def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame 
     if coarse is not None and cuts.height:
         judged = judged.join(_coarse(judged, coarse), on=[*KEY, "session"], how="left", maintain_order="left")
     worst = judged.group_by(*KEY, "is_tail", maintain_order=True).agg(pl.all().first(), pl.len().alias("sessions"))
-    return _findings([_truncated(row) for row in worst.iter_rows(named=True)])
+    return findings_of([_truncated(row) for row in worst.iter_rows(named=True)])
 
 
 def _spans(placed: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
@@ -229,8 +229,3 @@ def _evidence(row: Row) -> str:
         verb = "agrees with the short data, so it was made from them" if row["agrees"] else "differs, so it was made from more"  # fmt: skip
         said.append(f"the {row['coarse']} bar {verb} (volume {row['coarse_volume']:,.6g} and {row['volume']:,.6g})")
     return "; ".join(said)
-
-
-def _findings(rows: list[Row]) -> pl.DataFrame:
-    schema = {"check": pl.String, "severity": pl.String, "message": pl.String}
-    return findings(pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=schema))
