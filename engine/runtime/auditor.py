@@ -21,19 +21,23 @@ import polars as pl
 from engine import __version__
 from engine.audit.explanation import explain
 from engine.audit.observed import PASSED_OVER, observed
-from engine.audit.survey import FILES, Survey, from_bytes, joined, to_bytes
+from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
 from engine.audit.tables import AUDIT_TABLES, KEY, STRIPS
 from engine.calendars import calendar
 from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
+from engine.grid import GridSpec, SessionGrid
 from engine.publish import publishing
+from engine.quality.checks import capped, judge
+from engine.quality.findings import FINDINGS
+from engine.quality.refused import conflicts, refused, repeats
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
 from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, read_found
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
-from engine.schema import TS, Schema, empty
+from engine.schema import REJECTS, TS, Schema, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import layout
 from engine.sources.scan import scan
@@ -219,7 +223,8 @@ def explained(survey: Survey, options: LoadOptions) -> Audit:
     """The audit of a survey."""
     tables = explain(survey, calendar, options.dates, options.as_of)
     files = survey.files.sort("source", maintain_order=True)
-    found = observed(tables, survey.findings, files)
+    counted = repeats(tables["quality"])
+    found = observed(tables, pl.concat([survey.findings, *map(_checked, survey.checks), capped(counted)]), files)
     whole = (
         {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files, "findings": found}
     )
@@ -252,6 +257,18 @@ def _around(gaps: pl.DataFrame, tasks: Sequence[Task], parts: Sequence[Survey]) 
     return (
         beside.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts").select(list(STRIPS))
     )
+
+
+def _checked(one: Checked) -> pl.DataFrame:
+    """What the checks say of the series of an axis."""
+    axis, ends = one.axis, one.measured.sanity.ends
+    if ends.is_empty():
+        return empty(FINDINGS)
+    known = calendar(axis.calendar)
+    first, last = ends["session"].min(), ends["session"].max()
+    spec = GridSpec(axis.calendar, axis.segments, axis.align, axis.zone)  # type: ignore[arg-type]
+    grid = SessionGrid.build(known.covering(first, last), axis.interval, spec)  # type: ignore[arg-type]
+    return judge(one.measured, grid.segments, known.zone, axis.calendar)
 
 
 def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], list[Problem]]:
@@ -311,10 +328,17 @@ def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) 
     contents = read_found(files, (), options, name)
     done = loaded(contents, options)
     survey = survey_session(done.session)
+    rejects = pl.concat([empty(REJECTS), *done.session.snapshot().rejects])
+    bars = done.session.snapshot().tables()["bars"] if rejects.height else empty(BAR)
+    told = [survey.findings, refused(rejects), *([conflicts(rejects, bars)] if rejects.height else [])]
     read = _rows_of(contents, files)
     bad = {problem.path for problem in contents.problems}
     good = read.filter(~pl.col("source").is_in(list(bad)))
-    return replace(survey, files=pl.concat([good, _unread(contents.problems).files]))
+    return replace(
+        survey,
+        findings=pl.concat([told[0], *map(capped, told[1:])]),
+        files=pl.concat([good, _unread(contents.problems).files]),
+    )
 
 
 def _rows_of(contents: Contents, files: Sequence[SourceFile]) -> pl.DataFrame:

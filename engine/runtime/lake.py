@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,7 @@ from engine.interval import Interval
 from engine.quality.findings import findings
 from engine.quality.traces import bin_width, trace
 from engine.runtime.load import LoadOptions
+from engine.runtime.survey import measured_rows
 from engine.schema import TS, empty
 from engine.sources.columns import OHLC, layout
 from engine.sources.rows import commonest_step
@@ -194,7 +196,7 @@ def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -
         if such.height:
             at = such.row(0, named=True)
             found.append((
-                "bad_rows", "warning", such.height, source, f"{such.height} rows: {reason}",
+                "refused", "warning", such.height, source, f"{such.height} rows: {reason}",
                 f"first: row {at['row']}, {at['symbol']} {at['ts']}: {', '.join(str(at[name]) for name in OHLC)}, {at['volume']}",
             ))  # fmt: skip
     shape = (
@@ -262,6 +264,7 @@ def _surveyed(
         runs=traced.runs,
         profile=traced.profile,
         counts=_counts([repeats, odd]),
+        checks=(measured_rows(placed, told, grid),),
     )
 
 
@@ -306,7 +309,7 @@ def _beside(parts: Sequence[Survey]) -> Survey:
         "profile": ["series", "position", "bin"],
         "counts": ["series", "session"],
     }
-    return replace(
-        Survey.none(),
-        **{name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()},
-    )
+    whole: dict[str, Any] = {
+        name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()
+    }
+    return replace(Survey.none(), checks=tuple(one for part in parts for one in part.checks), **whole)
