@@ -135,7 +135,7 @@ def joined(surveys: Sequence[Survey]) -> Survey:
         counts.group_by("series", "session").agg(pl.col(COUNTED).sum()).sort("series", "session").select(list(COUNTS)),
         _slots(together["prints"]),
         _slots(together["quotes"]),
-        _checked([one for checks in together["checks"] for one in checks]),
+        _checked([one for checks in together["checks"] for one in checks], _halved(together["runs"], series)),
         pl.concat(together["findings"]),
         pl.concat(together["files"]),
     )
@@ -163,11 +163,10 @@ def _one_each(series: pl.DataFrame) -> pl.DataFrame:
 
 def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
     """Slots that more than one part has, as duplicates by session."""
-    day = (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
     size = (pl.col("last") - pl.col("first") + 1).cast(pl.Int64)
 
     def held(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.group_by("series", day.alias("session")).agg(size.sum().alias("slots"))
+        return frame.group_by("series", _day().alias("session")).agg(size.sum().alias("slots"))
 
     if len(runs) < 2:  # noqa: PLR2004 - a pair
         return empty({"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64()})
@@ -179,31 +178,32 @@ def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
     return again.select("series", "session", "duplicates")
 
 
-def _checked(parts: Sequence[Checked]) -> tuple[Checked, ...]:
+def _checked(parts: Sequence[Checked], halved: pl.DataFrame) -> tuple[Checked, ...]:
     """What parts keep, summed by axis."""
     by_axis: dict[Axis, list[Measured]] = {}
     for one in parts:
         by_axis.setdefault(one.axis, []).append(one.measured)
-    return tuple(Checked(axis, _summed(found)) for axis, found in by_axis.items())
-
-
-def _summed(parts: Sequence[Measured]) -> Measured:
-    if len(parts) == 1:
-        return parts[0]
-    whole = summed(parts)
-    key = ["symbol", "price_type", "interval", "session"]
-    ends = whole.sanity.ends
-    # A session of a series that lies in two parts has two first and two last rows, and was cut by whoever cut the parts.
-    halved = ends.filter("is_last").group_by(key).len().filter(pl.col("len") > 1)
-    if halved.is_empty():
-        return whole
-    at = pl.col("ts")
-    edge = pl.when("is_last").then(at == at.max().over(*key, "is_last")).otherwise(at == at.min().over(*key, "is_last"))
-    return replace(
-        whole,
-        cuts=whole.cuts.join(halved, on=key, how="anti", maintain_order="left"),
-        sanity=replace(whole.sanity, ends=ends.filter(edge).unique([*key, "is_last"], maintain_order=True)),
+    return tuple(
+        Checked(axis, found[0] if len(found) == 1 else _without_halves(summed(found), halved))
+        for axis, found in by_axis.items()
     )
+
+
+def _without_halves(whole: Measured, halved: pl.DataFrame) -> Measured:
+    # A session that lies in two parts was cut by whoever cut the parts.
+    cuts = whole.cuts.join(halved, on=[*NAMED, "session"], how="anti", maintain_order="left")
+    return replace(whole, cuts=cuts)
+
+
+def _halved(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
+    """Sessions of a series of which more than one part has rows: `symbol, price_type, session`."""
+    days = [part.select("series", _day().alias("session")).unique() for part in parts]
+    both = pl.concat(days).group_by("series", "session").len().filter(pl.col("len") > 1)
+    return both.join(series.select("series", *NAMED), on="series").select(*NAMED, "session")
+
+
+def _day() -> pl.Expr:
+    return (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
 
 
 def _slots(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

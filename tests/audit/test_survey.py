@@ -50,11 +50,10 @@ def test_from_bytes_of_something_else_is_refused(content):
 def test_joined_a_day_cut_in_two_is_no_truncated_session(bars):
     noon = pl.col("ts").dt.hour() < 17
     halves = [bars.filter(noon), bars.filter(~noon)]
-    cut = joined([survey(half) for half in halves]).checks[0].measured
-    whole = survey(bars).checks[0].measured
-    assert cut.cuts.equals(whole.cuts)
-    order = ["symbol", "price_type", "session", "is_last"]
-    assert cut.sanity.ends.sort(order).equals(whole.sanity.ends.sort(order))
+    assert survey(halves[0]).checks[0].measured.cuts.height > 10
+    assert (
+        joined([survey(half) for half in halves]).checks[0].measured.cuts.equals(survey(bars).checks[0].measured.cuts)
+    )
 
 
 def test_joined_rows_that_two_parts_have_are_duplicates(bars):
