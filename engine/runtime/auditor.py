@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from engine import __version__
 from engine.audit.explanation import explain
 from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
-from engine.audit.tables import AUDIT_TABLES, KEY, STRIPS
+from engine.audit.tables import AUDIT_TABLES
 from engine.calendars import calendar
 from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
@@ -31,13 +31,14 @@ from engine.publish import publishing
 from engine.quality.checks import capped, judge
 from engine.quality.findings import FINDINGS
 from engine.quality.refused import conflicts, refused, repeats
+from engine.runtime.audit_report import BAR, Audit, Holder, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
 from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, read_found
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
-from engine.schema import REJECTS, TS, Schema, empty
+from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import layout
 from engine.sources.scan import scan
@@ -45,15 +46,6 @@ from engine.store import SessionData
 
 BYTES_PER_TASK = 64 << 20
 LAKE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
-MOST_STRIPS, MOST_STRIP_TASKS, STRIP_MINUTES = 60, 24, 30
-GRAVITY = {"feed_loss": 0, "symbol_loss": 1, "halt": 2, "calendar_suspect": 3, "late_open": 4, "early_close": 5}
-BAR: Schema = {
-    "symbol": pl.String(),
-    "price_type": pl.String(),
-    "ts": TS,
-    "close": pl.Float64(),
-    "volume": pl.Float64(),
-}
 Progress = Callable[[int, int, str], None]
 
 
@@ -79,9 +71,7 @@ class FilesTask:
         files = [file for file in self.files if file.symbol is None or f"{file.symbol}{file.qualifier}" in symbols]
         options = replace(self.options, keep_source=False)
         snapshot = loaded(read_found(files, (), options, self.name), options).session.snapshot()
-        return pl.concat(
-            [empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in symbols if symbol in snapshot.symbols)]
-        )
+        return bars_of(snapshot, symbols)
 
 
 @dataclass(frozen=True)
@@ -116,23 +106,6 @@ class StretchTask:
 
 
 Task = FilesTask | StretchTask
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found.
-
-    Attributes
-    ----------
-    tables : mapping of name to DataFrame
-        `engine.audit.tables.AUDIT_TABLES`.
-    rows, files : int
-        What was read.
-    """
-
-    tables: Mapping[str, pl.DataFrame]
-    rows: int
-    files: int
 
 
 def audit(
@@ -176,9 +149,7 @@ def audit(
     if survey.series.is_empty():
         raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
     done = explained(survey, options)
-    return (
-        replace(done, tables={**done.tables, "strips": _around(done.tables["gaps"], tasks, parts)}) if strips else done
-    )
+    return with_strips(done, _holders(tasks, parts)) if strips else done
 
 
 def run_audit(
@@ -213,7 +184,9 @@ def run_audit(
         Its `tables` are those of `engine.audit.tables`.
     """
     if isinstance(sources, SessionData):
-        return explained(survey_session(sources), load_options(calendar, **options))
+        snapshot = sources.snapshot()
+        done = explained(survey_session(sources), load_options(calendar, **options))
+        return with_strips(done, [Holder(frozenset(snapshot.symbols), partial(bars_of, snapshot))])
     chosen = load_options(calendar, keep_source=evidence, **options)
     executor = Here() if workers is None else Processes(workers)
     return audit(paths_of(sources), chosen, work=work, executor=executor)
@@ -233,30 +206,12 @@ def explained(survey: Survey, options: LoadOptions) -> Audit:
     )
 
 
-def _around(gaps: pl.DataFrame, tasks: Sequence[Task], parts: Sequence[Survey]) -> pl.DataFrame:
-    """Bars around the gravest gaps, read again from the tasks that hold their symbols."""
-    grave = gaps.filter(pl.col("cause") != "no_trade").with_columns(
-        pl.col("cause").replace_strict(GRAVITY, default=len(GRAVITY)).alias("rank"),
-        pl.int_range(pl.len()).over("outage_id", order_by="symbol").alias("turn"),
-    )  # fmt: skip
-    # One gap of each outage first, then the others.
-    shown = grave.sort(
-        ["turn", "rank", "bar_count", "symbol", "gap_start"], descending=[False, False, True, False, False]
-    ).head(MOST_STRIPS)
-    symbols = shown["symbol"].unique().sort()
-    holders = [
-        (task, own)
+def _holders(tasks: Sequence[Task], parts: Sequence[Survey]) -> list[Holder]:
+    return [
+        Holder(frozenset(part.series["symbol"]), task.bars)
         for task, part in zip(tasks, parts, strict=True)
-        if (own := symbols.filter(symbols.is_in(part.series["symbol"].implode())).to_list())
+        if part.series.height
     ]
-    bars = pl.concat([empty(BAR), *(task.bars(own) for task, own in holders[:MOST_STRIP_TASKS])])
-    margin = pl.duration(minutes=STRIP_MINUTES)
-    beside = shown.select(*KEY, "gap_start", "gap_end").join(bars, on=["symbol", "price_type"]).filter(
-        (pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin)
-    )  # fmt: skip
-    return (
-        beside.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts").select(list(STRIPS))
-    )
 
 
 def _checked(one: Checked) -> pl.DataFrame:
