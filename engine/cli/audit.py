@@ -25,7 +25,8 @@ MOST_SERIES = 20
 @app.command()
 def audit(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables, an export.")
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables (also s3://...), an export."),
     ],
     calendar: Annotated[
         str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")

@@ -130,7 +130,7 @@ def _conflict(row: Row) -> Row:
     return {
         **{name: row[name] for name in KEY},
         "check": "conflict",
-        "severity": "error",
+        "severity": "error" if row["count"] >= ADJUSTED_FEWEST else "warning",
         "session": row["session"],
         "start": row["start"],
         "count": row["count"],

@@ -36,6 +36,7 @@ from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
 from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, read_found
+from engine.runtime.remote import RemoteFile, is_remote, remote_files
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
 from engine.schema import REJECTS, empty
@@ -122,7 +123,7 @@ def audit(
     Parameters
     ----------
     sources : sequence of Path
-        Vendor files and folders, Parquet tables of many symbols, exports.
+        Vendor files and folders, Parquet tables of many symbols, exports; `s3://bucket/prefix` for Parquet objects.
     options : LoadOptions
         Calendars, dates, how to read.
     work : Path, optional
@@ -144,7 +145,7 @@ def audit(
     tasks, problems = planned(sources, options)
     with tempfile.TemporaryDirectory(prefix="engine-audit-") as scratch:
         parts = list(_surveys(tasks, work or Path(scratch), executor or Here(), progress))
-    counted = [export_counts(open_dataset(path)) for path in sources if is_export(path)]
+    counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
     survey = joined([*parts, *counted, _unread(problems)])
     if survey.series.is_empty():
         raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
@@ -228,14 +229,21 @@ def _checked(one: Checked) -> pl.DataFrame:
 
 def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], list[Problem]]:
     """Tasks that together cover all sources, in the order of their paths; and what is no data."""
-    absent = [str(path) for path in sources if not path.exists()]
+    local = [path for path in sources if not is_remote(path)]
+    absent = [str(path) for path in local if not path.exists()]
     if absent or not sources:
         raise ParameterError(f"source: {', '.join(absent)} does not exist" if absent else "source: none given")
-    exports = [open_dataset(path) for path in sources if is_export(path)]
-    ours: list[Task] = [StretchTask(*one) for dataset in exports for one in export_stretches(dataset, options)]
-    found, problems = scan([path for path in sources if not is_export(path)], options.read)
+    exports = [open_dataset(path) for path in local if is_export(path)]
+    tasks: list[Task] = [StretchTask(*one) for dataset in exports for one in export_stretches(dataset, options)]
+    found, problems = scan([path for path in local if not is_export(path)], options.read)
     large = [file for file in found if _is_lake(file, options)]
-    tasks = ours + [StretchTask(stretch, options) for stretch in stretches([file.path for file in large])]
+    objects = [one for path in sources if is_remote(path) for one in remote_files(str(path))]
+    places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
+    for place in places:
+        try:
+            tasks += [StretchTask(stretch, options) for stretch in stretches(place)]
+        except SourceError as error:
+            problems.append(Problem(error.path, error.reason))
     others = [file for file in found if file not in large]
     tasks += [FilesTask(tuple(files), options, str(files[0].path)) for files in _bundles(others)]
     return tasks, problems
