@@ -91,7 +91,8 @@ def ask(line: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["engine", *words])
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert stopped.value.code in (0, None), (line, capsys.readouterr().err)
+    said = re.search(r"# exits with (\d)$", line)
+    assert (stopped.value.code or 0) == int(said[1] if said else 0), (line, capsys.readouterr().err)
 
 
 def test_pages_with_python_are_all_run() -> None:
