@@ -69,7 +69,7 @@ class FilesTask:
 
     def bars(self, symbols: Sequence[str]) -> pl.DataFrame:
         """Bars of some symbols: `BAR`."""
-        files = [file for file in self.files if file.symbol is None or f"{file.symbol}{file.qualifier}" in symbols]
+        files = [file for file in self.files if _may_hold(file, symbols)]
         options = replace(self.options, keep_source=False)
         snapshot = loaded(read_found(files, (), options, self.name), options).session.snapshot()
         return bars_of(snapshot, symbols)
@@ -302,6 +302,12 @@ def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) 
         findings=pl.concat([told[0], *map(capped, told[1:])]),
         files=pl.concat([good, _unread(contents.problems).files]),
     )
+
+
+def _may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
+    # A name alone does not tell: the rows may have a column of symbols; a root stands for its contracts.
+    name = f"{file.symbol}{file.qualifier}"
+    return file.kind is None or any(one == name or one.startswith(f"{file.symbol}.") for one in symbols)
 
 
 def _rows_of(contents: Contents, files: Sequence[SourceFile]) -> pl.DataFrame:

@@ -204,6 +204,41 @@ def test_audit_strips_hold_the_bars_around_a_gap(folder):
     assert beside["close"].null_count() == 0
 
 
+def test_audit_command_takes_hostile_symbols_as_text(market, tmp_path):
+    names = [
+        "BRK/B",
+        "../x",
+        "0700",
+        "=cmd|' /C calc'!A0",
+        "</script><script>alert(1)</script>",
+        "[/]",
+        "\N{ROCKET}\u202egnp.exe",
+        "A" * 300,
+    ]
+    rows = market.rows.filter(pl.col("fault").is_null()).select(list(BARS))
+    named = rows.with_columns(pl.col("symbol").replace_strict({f"S000{n}": name for n, name in enumerate(names)}))
+    named.write_parquet(tmp_path / "bars.parquet")
+    out = tmp_path / "audit"
+    done = CliRunner().invoke(
+        app,
+        [
+            "audit",
+            str(tmp_path / "bars.parquet"),
+            "--calendar",
+            "XNYS",
+            "--output",
+            str(out),
+            "--github",
+            "--junit",
+            str(out / "j.xml"),
+        ],
+    )
+    assert done.exit_code in (0, 1), done.output
+    assert sorted(pl.read_parquet(out / "tables" / "series.parquet")["symbol"]) == sorted(names)
+    assert set(pl.read_parquet(out / "tables" / "strips.parquet")["symbol"]) <= set(names)
+    assert "<script>alert(1)" not in (out / "report.html").read_text()
+
+
 def test_sql_a_table_beside_under_a_name_that_is_taken_is_refused(tmp_path):
     with pytest.raises(ParameterError, match="also: gaps is a table of the target"):
         sql({"gaps": pl.DataFrame({"a": [1]})}, "SELECT 1", also={"gaps": pl.DataFrame({"a": [1]})})
