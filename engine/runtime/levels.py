@@ -148,10 +148,6 @@ class Level:
         low, high = np.searchsorted(day, asked, side="left"), np.searchsorted(day, asked, side="right")
         at = _spread(low, high - low)
         owner = np.repeat(sessions["series"].to_numpy(), high - low)
-        if alive.is_empty():
-            return due.clear()[["ordinal", "session", "segment", "slots"]].insert_column(
-                0, pl.Series("series", [], pl.Int32)
-            )
         life, known = _found(alive["series"].to_numpy(), owner)
         lived = (day[at] >= _days(alive, "first")[life]) & (first_day[at] <= _days(alive, "last")[life])
         held = known & lived & (due["slots"].to_numpy()[at] > 0)

@@ -28,7 +28,6 @@ from engine.snapshot import PanelKey, Snapshot
 from engine.store import LEDGER_ORDER, DateRange, SessionData
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
-REACH = {"series": pl.Int32(), **dict.fromkeys(("first", "last", "any_first", "any_last"), pl.Date())}
 NO_COUNTS = pl.DataFrame(schema={"series": pl.Int32(), "session": pl.Date()})
 
 
@@ -81,7 +80,6 @@ class DataQualityManager:
         self._lifetimes: dict[tuple[object, ...], _Lives] = {}
         self._unasked: dict[PanelKey, Ledger] = {}
         self._undone = session.undone
-        self._numbered: tuple[object, object] = (None, None)
 
     def step(self, *, force: bool = False) -> bool:
         """Judge what was touched or has become due since the last step; False when it was too early for that."""
@@ -91,7 +89,6 @@ class DataQualityManager:
             snapshot = self._session.snapshot()
             if not force and self._is_early(snapshot.as_of):
                 return False
-            snapshot = self._with_silent(snapshot)
             whole = None if self._went_back(snapshot.as_of) else asking(snapshot, self._before.revision)
             touched = pl.DataFrame() if whole is None else snapshot.touched(self._before.revision)
             alive: dict[tuple[object, ...], pl.DataFrame] = {}
@@ -101,19 +98,6 @@ class DataQualityManager:
                     self._judge(snapshot, cohort, alive[cohort.kind], whole, touched)
             self._before = _Before(self._session.revision, snapshot.as_of, alive)
             return True
-
-    def _with_silent(self, snapshot: Snapshot) -> Snapshot:
-        # A symbol that has sent nothing yet has no series, and a session that runs expects its slots too.
-        seen = (snapshot.symbols, snapshot.series)
-        if not snapshot.session_active or all(map(operator.is_, seen, self._numbered)):
-            return snapshot
-        loaded = [(name, one.price_type) for name, one in snapshot.symbols.items() if one.is_loaded]
-        pairs = pl.DataFrame(loaded, schema={"symbol": pl.String, "price_type": pl.String}, orient="row")
-        if pairs.join(snapshot.series, on=["symbol", "price_type"], how="anti").height:
-            self._session.series_for(pairs)
-            snapshot = self._session.snapshot()
-        self._numbered = (snapshot.symbols, snapshot.series)
-        return snapshot
 
     def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
         # They change with a session's first row and not with every one: what they are made of is the same object till then.
@@ -229,7 +213,7 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
     Rows that were left out because of their date count too: a symbol that traded before and after the dates that were
     asked for lived through them, also where it has no row in them. Rows outside the chosen segments do not stretch a
     lifetime (a last quote stamped 20:00 lies in the next session's overnight segment), unless a symbol has no others.
-    A session that runs is one of every loaded symbol's, also of one that has no row yet.
+    A session that runs is one of every loaded symbol's.
 
     Returns
     -------
@@ -237,11 +221,10 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
     """
     keys = [cohort.key, *(cohort.raw(kind) for kind in RAW_KINDS)]
     reach = [known[key] for known in (snapshot.reach, snapshot.left_out) for key in keys if key in known]
-    silent = _silent(snapshot, cohort)
-    if not reach and not silent:
+    if not reach:
         return pl.DataFrame(schema=LIFETIME)
     by_symbol = (
-        pl.concat([pl.DataFrame(schema=REACH), *reach]).join(snapshot.series, on="series").group_by("symbol")
+        pl.concat(reach).join(snapshot.series, on="series").group_by("symbol")
         .agg(pl.coalesce(pl.col("first").min(), pl.col("any_first").min()).alias("first"),
              pl.coalesce(pl.col("last").max(), pl.col("any_last").max()).alias("last"))
     )  # fmt: skip
@@ -252,28 +235,20 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
         schema={"symbol": pl.String, "given_first": pl.Date, "given_last": pl.Date, "running": pl.Date},
         orient="row",
     )  # fmt: skip
-    first = pl.max_horizontal(pl.coalesce("given_first", "first", "running"), pl.lit(dates[0], pl.Date))
+    first = pl.max_horizontal(pl.coalesce("given_first", "first"), pl.lit(dates[0], pl.Date))
     last = pl.min_horizontal(pl.coalesce("given_last", pl.max_horizontal("last", "running")), pl.lit(dates[1], pl.Date))
     of_bars = [
         held[key]["series"]
         for held, of in ((snapshot.reach, (cohort.key,)), (snapshot.left_out, _keys_of_bars(cohort)))
         for key in of if key in held
     ]  # fmt: skip
-    numbers = pl.concat([pl.Series("series", silent, pl.Int32), *of_bars]).unique()
-    ours = snapshot.series.filter(pl.col("series").is_in(numbers.implode()))
+    if not of_bars:
+        return pl.DataFrame(schema=LIFETIME)
+    ours = snapshot.series.filter(pl.col("series").is_in(pl.concat(of_bars).unique().implode()))
     return (
-        ours.join(known, on="symbol").join(by_symbol, on="symbol", how="left")
-        .select("series", first.alias("first"), last.alias("last")).drop_nulls().sort("series")
+        ours.join(known, on="symbol").join(by_symbol, on="symbol")
+        .select("series", first.alias("first"), last.alias("last")).sort("series")
     )  # fmt: skip
-
-
-def _silent(snapshot: Snapshot, cohort: Cohort) -> list[int]:
-    """Series of loaded symbols of a session that runs, at the price type that a call means which names none."""
-    if not snapshot.session_active or snapshot.session_date is None:
-        return []
-    loaded = [(name, one.price_type) for name in cohort.symbols if (one := snapshot.symbols[name]).is_loaded]
-    pairs = pl.DataFrame(loaded, schema={"symbol": pl.String, "price_type": pl.String}, orient="row")
-    return snapshot.series.join(pairs, on=["symbol", "price_type"], how="semi")["series"].to_list()
 
 
 def _keys_of_bars(cohort: Cohort) -> tuple[PanelKey, ...]:
@@ -297,9 +272,7 @@ def _affected(
     now, then = grid.due(snapshot.as_of), grid.due(was)
     moved = now.filter(now["slots"] != then["slots"])["session"].unique()
     running = alive.join(moved.to_frame(), how="cross").filter(pl.col("session").is_between("first", "last"))
-    # The gaps of a symbol that was removed went with it.
-    held = before if alive is before else before.filter(pl.col("series").is_in(snapshot.series["series"].implode()))
-    fresh, past = _begun_and_ended(grid, alive, held)
+    fresh, past = _begun_and_ended(grid, alive, before)
     counted = pl.col("kind").is_in(["bars", "counts"]) & (pl.col("interval") == str(cohort.base))
     outlived = _outlived(snapshot, cohort, alive, was)
     every = pl.concat([ours.filter(counted)[SERIES_SESSION], running[SERIES_SESSION], fresh, past, *outlived])
@@ -310,15 +283,13 @@ def _begun_and_ended(grid: SessionGrid, alive: pl.DataFrame, before: pl.DataFram
     """`series, session` of sessions that a lifetime holds now and did not before, and the other way round."""
     if alive is before:
         return NO_COUNTS, NO_COUNTS
-    # One that is gone lived, and lives no more.
-    was = before.rename({"first": "first:was", "last": "last:was"})
-    changed = was.join(alive, on="series", how="left").filter(
-        pl.col("first").is_null() | (pl.col("first") != pl.col("first:was")) | (pl.col("last") != pl.col("last:was"))
+    changed = alive.join(before, on="series", suffix=":was").filter(
+        (pl.col("first") != pl.col("first:was")) | (pl.col("last") != pl.col("last:was"))
     )
     if changed.is_empty():
         return NO_COUNTS, NO_COUNTS
     sessions = grid.table.select("session").unique().join(changed, how="cross")
-    lives = pl.col("session").is_between("first", "last").fill_null(value=False)
+    lives = pl.col("session").is_between("first", "last")
     lived = pl.col("session").is_between("first:was", "last:was")
     fresh, past = (sessions.filter(test)[SERIES_SESSION] for test in (lives & ~lived, lived & ~lives))
     return fresh, past

@@ -461,36 +461,3 @@ def test_current_session_is_history_once_the_next_one_is_current(replay: ReplayS
     assert view.session_bars.height == 60
     assert {day: rows.height for day, rows in view.historical_bars["1d"].items()} == {FIRST: 1}
     assert session.snapshot().as_of == opens(SECOND) + dt.timedelta(hours=1)
-
-
-def test_symbol_that_has_sent_nothing_is_missing_in_a_session_that_runs(running: Running) -> None:
-    running.add("AAA")
-    running.add("BBB")
-    running.session.mark_loaded(["AAA", "BBB"])
-    running.session.set_session(FIRST, active=True)
-    running.session.set_as_of(opens(FIRST) + 10 * MINUTE)
-    running.append("AAA", range(10))
-    running.step()
-    silent = running.session.quality(["BBB"]).filter(pl.col("interval") == "1m")
-    assert silent.select("session", "expected", "present", "missing", "quality").rows() == [(FIRST, 10, 0, 10, 0.0)]
-    assert running.session.gaps(["BBB"])["bar_count"].to_list() == [10, 2]  # minutes, and windows of 5m that are over
-    running.session.set_as_of(opens(FIRST) + 20 * MINUTE)
-    running.append("BBB", range(15, 20))
-    running.step()
-    late = running.session.gaps(["BBB"]).filter(pl.col("interval") == "1m")
-    assert late.select("gap_start", "bar_count", "position").rows() == [(opens(FIRST), 15, "leading")]
-
-
-def test_symbol_that_sent_nothing_all_day_has_no_life_once_the_session_is_over(running: Running) -> None:
-    running.add("AAA")
-    running.add("BBB")
-    running.session.mark_loaded(["AAA", "BBB"])
-    running.session.set_session(FIRST, active=True)
-    running.session.set_as_of(opens(FIRST) + 10 * MINUTE)
-    running.append("AAA", range(10))
-    running.step()
-    running.session.set_session(FIRST, active=False)
-    running.step()
-    assert running.session.quality(["BBB"]).is_empty()
-    assert running.session.gaps(["BBB"]).is_empty()
-    assert running.session.quality(["AAA"]).height > 0
