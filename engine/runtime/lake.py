@@ -215,7 +215,7 @@ def _holds(rows: pl.DataFrame) -> bool:
 
 def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows with the number of their series, sorted by it and time; and the series."""
-    kinds = rows["price_type"].unique()
+    kinds = rows.select(pl.col("price_type").unique())["price_type"]
     code, names = _codes(rows["symbol"])
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
     if len(kinds) > 1:
