@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -32,7 +32,17 @@ Ints = NDArray[np.int64]
 PLACE = {"session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
 DAY_US = 86_400_000_000
 DUES_KEPT = 4  # instants
+ROWS_PER_STRIDE = 4  # fewer, and it takes longer to look for strides than to place each row
+LEAST_ROWS_TO_STRIDE = 64
 END_INCLUSIVE_SLACK_US = 1_000_000  # vendors write the last second, millisecond or microsecond of a bar
+
+
+class _Places(NamedTuple):
+    session: NDArray[np.int32]
+    ordinal: NDArray[np.int32]
+    slot: NDArray[np.int32]
+    inside: NDArray[np.bool_]
+    in_slot: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -135,24 +145,13 @@ class SessionGrid:
             trade date. In a segment that is not chosen, or off the grid: `slot` null.
         """
         at = _micros(ts)
-        index = np.searchsorted(self._opens, at, side="right") - 1
-        safe = np.maximum(index, 0)
-        inside = (index >= 0) & (at < self._closes[safe])
-        past = at - self._origins[safe]
-        slot = past // self._step
-        in_slot = inside & self._chosen[safe]
-        if exact:
-            begins = past == slot * self._step
-            in_slot &= begins | (at == self._opens[safe]) if self._leads.any() else begins
-        days = self._days.astype(np.int32)
-        session = days[safe]
-        if not inside.all():
-            session[~inside] = self._nearest_days(at[~inside], safe[~inside])
+        begins = _strides(at, self._step) if exact else None
+        found = self._placed(at, exact=exact) if begins is None else self._placed_by_stride(at, begins)
         return pl.DataFrame(
             {
-                "session": pl.Series(session.astype(np.int32, copy=False)).cast(pl.Date),
-                "ordinal": _masked(self._ordinals.astype(np.int32)[safe], inside),
-                "slot": _masked(slot, in_slot),
+                "session": pl.Series(found.session).cast(pl.Date),
+                "ordinal": _masked(found.ordinal, found.inside),
+                "slot": _masked(found.slot, found.in_slot),
             }
         )
 
@@ -330,6 +329,38 @@ class SessionGrid:
         rows: Ints = self._row_of[ordinal.to_numpy() - self._ordinals[:1].astype(np.int32)]
         return rows
 
+    def _placed(self, at: Ints, *, exact: bool) -> _Places:
+        index = np.searchsorted(self._opens, at, side="right") - 1
+        safe = np.maximum(index, 0)
+        inside = (index >= 0) & (at < self._closes[safe])
+        past = at - self._origins[safe]
+        slot = past // self._step
+        in_slot = inside & self._chosen[safe]
+        if exact:
+            begins = past == slot * self._step
+            in_slot &= begins | (at == self._opens[safe]) if self._leads.any() else begins
+        session = self._days.astype(np.int32)[safe]
+        if not inside.all():
+            session[~inside] = self._nearest_days(at[~inside], safe[~inside])
+        return _Places(session, self._ordinals.astype(np.int32)[safe], slot.astype(np.int32), inside, in_slot)
+
+    def _placed_by_stride(self, at: Ints, begins: Ints) -> _Places:
+        """As `_placed`, of stamps that follow each other by one step from each of `begins` to the next."""
+        size = np.diff(np.append(begins, len(at)))
+        head, tail = self._placed(at[begins], exact=True), self._placed(at[begins + size - 1], exact=True)
+        # Both ends in one segment: so is all between, and on the grid, or off it, as they are.
+        whole = head.inside & tail.inside & (head.ordinal == tail.ordinal) & (head.in_slot == tail.in_slot)
+        whole &= tail.slot - head.slot == size - 1
+        found = _Places(*(np.repeat(values, size) for values in head))  # type: ignore[arg-type]
+        np.add(
+            found.slot, np.arange(len(at), dtype=np.int32) - np.repeat(begins.astype(np.int32), size), out=found.slot
+        )
+        if not whole.all():
+            others = np.flatnonzero(np.repeat(~whole, size))
+            for values, right in zip(found, self._placed(at[others], exact=True), strict=True):
+                values[others] = right
+        return found
+
     def _nearest_days(self, at: Ints, before: Ints) -> Ints:
         after = np.minimum(before + 1, len(self._opens) - 1)
         to_next = np.abs(self._opens[after] - at)
@@ -471,6 +502,15 @@ def _period_numbers(days: Ints, interval: Interval) -> Ints:
 def _micros(ts: pl.Series) -> Ints:
     # A cast to integers is a tenth of what `to_physical` costs, which shows in small frames.
     return ts.cast(TS).cast(pl.Int64).to_numpy()
+
+
+def _strides(at: Ints, step: int) -> Ints | None:
+    """Where stamps begin that follow each other by one step; None where few do."""
+    if len(at) < LEAST_ROWS_TO_STRIDE:
+        return None
+    breaks = np.flatnonzero(at[1:] - at[:-1] != step)
+    few = (len(breaks) + 1) * ROWS_PER_STRIDE <= len(at)
+    return np.concatenate([[0], breaks + 1]) if few else None
 
 
 def _instants(micros: Ints, name: str) -> pl.Series:

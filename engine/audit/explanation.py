@@ -85,6 +85,7 @@ class _Group:
         self._survey = survey
         self._series = series
         self._dates = dates
+        self._held: tuple[list[int], _Block] | None = None
         self._as_of = as_of
         first = series.row(0, named=True)
         self._interval = Interval.parse(first["interval"])
@@ -185,6 +186,12 @@ class _Group:
             yield rows["series"].to_list()
 
     def _block(self, series: list[int]) -> _Block:
+        # It is asked for twice: of one block the second time is spared, of several only one is held at a time.
+        if self._held is None or self._held[0] != series:
+            self._held = (series, self._made(series))
+        return self._held[1]
+
+    def _made(self, series: list[int]) -> _Block:
         lives = self._lives.filter(pl.col("series").is_in(series))
         wanted = expected(lives, self._grid, self._as_of)
         trace = Trace(*(_of(frame, series) for frame in (self._survey.runs, self._survey.profile)))

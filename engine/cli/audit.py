@@ -17,7 +17,6 @@ from engine.cli.words import date, instant, interval_of, pairs, with_given, word
 if TYPE_CHECKING:
     from engine.audit.verdict import Verdict
     from engine.runtime.audit_report import Audit
-    from engine.runtime.executor import Executor
 
 MOST_SERIES = 20
 
@@ -78,6 +77,7 @@ def audit(
     """
     from engine.audit.verdict import judge
     from engine.runtime import auditor
+    from engine.runtime.executor import executor
     from engine.runtime.load import CalendarMap, LoadOptions
     from engine.sources.options import ReadOptions
 
@@ -98,7 +98,7 @@ def audit(
     standards = _standards(rules, baseline, allow)
     with progress(enabled=not as_json, doing="auditing") as tell:
         done = auditor.audit(
-            sources, chosen, work=_work(output, resume=resume), executor=_executor(workers, dask), progress=tell,
+            sources, chosen, work=_work(output, resume=resume), executor=executor(workers, dask), progress=tell,
             strips=output is not None,
         )  # fmt: skip
     verdict = judge(done.tables, **standards)
@@ -122,14 +122,6 @@ def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) ->
         "baseline": read_baseline(baseline) if baseline else None,
         "allowed": read_allowed(allow) if allow else (),
     }
-
-
-def _executor(workers: int | None, dask: str | None) -> Executor:
-    from engine.runtime.executor import Dask, Here, Processes
-
-    if dask is not None:
-        return Dask(dask, workers)
-    return Here() if workers is None else Processes(workers)
 
 
 def _work(output: Path | None, *, resume: bool) -> Path | None:

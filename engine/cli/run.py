@@ -15,7 +15,8 @@ from engine.cli.show import print_frame, print_json, print_line, print_list, pro
 from engine.cli.words import date, instant, interval_of, intervals_of, pairs, with_given, words
 
 if TYPE_CHECKING:
-    from engine.runtime.load import LoadOptions
+    from engine.runtime.load import LoadOptions, Progress
+    from engine.runtime.parted import PartedOutcome
     from engine.runtime.run import Outcome
 
 
@@ -52,11 +53,14 @@ def run(
     allow_non_positive: Annotated[bool, typer.Option(help="Prices of zero and below are real.")] = False,  # noqa: FBT002
     as_of: Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the symbols; needs --export.")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`; needs --export.")] = None,
+    resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Read vendor files, derive bars, find gaps, judge quality, export.
 
-    Example: engine run lean/equity/usa/minute --calendar XNYS --export out
+    Example: engine run lean/equity/usa/minute --calendar XNYS --export out --workers 8
     """
     from engine.runtime import run as runtime
     from engine.runtime.load import CalendarMap, LoadOptions
@@ -81,7 +85,10 @@ def run(
         read=with_given(base, given),
     )
     with progress(enabled=not as_json) as tell:
-        outcome = runtime.run(sources, chosen, export, tell)
+        outcome = (
+            runtime.run(sources, chosen, export, tell) if workers is None and dask is None
+            else _in_parts(sources, chosen, export, workers, dask, resume=resume, tell=tell)
+        )  # fmt: skip
     _show_run(outcome, export, chosen, as_json=as_json)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
@@ -111,13 +118,35 @@ def demo(
         raise typer.Exit(1)
 
 
-def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None, *, as_json: bool) -> None:
+def _in_parts(
+    sources: list[Path], options: LoadOptions, export: Path | None, workers: int | None, dask: str | None,
+    *, resume: bool, tell: Progress,
+) -> PartedOutcome:  # fmt: skip
+    import shutil
+
+    from engine.errors import ParameterError
+    from engine.runtime.executor import executor
+    from engine.runtime.parted import run_parted
+
+    if export is None:
+        raise ParameterError(
+            "export: none given; --workers and --dask need --export DIR: it is where the parts come together"
+        )
+    work = export.with_name(f"{export.name}.parts")
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    outcome = run_parted(sources, options, export, executor(workers, dask), work, tell)
+    # Kept while anything can fail, so that it need not be done again.
+    shutil.rmtree(work, ignore_errors=True)
+    return outcome
+
+
+def _show_run(
+    outcome: Outcome | PartedOutcome, export: Path | None, options: LoadOptions | None, *, as_json: bool
+) -> None:
     from engine.report.tables import by_series, worst
 
-    snapshot = outcome.session.snapshot()
-    tables = {
-        name: frame for name, frame in snapshot.tables().items() if name in ("quality", "gaps", "symbols", "calendars")
-    }
+    tables = outcome.tables()
     series = by_series(tables["quality"], tables["gaps"], tables["symbols"])
     bad = worst(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
     loaded = outcome.loaded
@@ -126,11 +155,13 @@ def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None
         "rejected": loaded.rejected, "derived_bars": outcome.derived, "export": export and str(export),
         "export_revision": outcome.export_revision,
     }  # fmt: skip
-    problems = [(p.path, p.reason) for p in loaded.problems if not p.ignored]
+    # In an order of their own: workers are done in any.
+    problems = sorted((p.path, p.reason) for p in loaded.problems if not p.ignored)
+    notes = sorted(loaded.notes)
     if as_json:
         print_json({
             **counted, "calendars": tables["calendars"].to_dicts(), "series": series.to_dicts(), "worst": bad.to_dicts(),
-            "notes": list(loaded.notes), "problems": [{"path": path, "reason": why} for path, why in problems],
+            "notes": notes, "problems": [{"path": path, "reason": why} for path, why in problems],
         })  # fmt: skip
         return
     del options
@@ -140,5 +171,5 @@ def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None
     for row in tables["calendars"].iter_rows(named=True):
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
-    print_list("note", together(loaded.notes))
+    print_list("note", together(notes))
     print_list("could not be read", [f"{path}: {why}" for path, why in problems])

@@ -168,7 +168,7 @@ def _shares(
         .agg(pl.col("rows").sum(), "series").sort("month", "symbol", "session")
     )  # fmt: skip
     shares = (
-        _cut(days)
+        cut(days)
         .group_by("month", "turn", "cut", maintain_order=True)
         .agg(pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     )
@@ -178,8 +178,19 @@ def _shares(
         yield None if in_all else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
 
 
-def _cut(days: pl.DataFrame) -> pl.DataFrame:
-    """Days by month and symbol, with two numbers, `turn` and `cut`, that change where a batch ends."""
+def cut(days: pl.DataFrame) -> pl.DataFrame:
+    """Cut days into batches of about `ROWS_PER_BATCH`.
+
+    Parameters
+    ----------
+    days : DataFrame
+        `month, symbol, session, rows` and any others, sorted by the first three.
+
+    Returns
+    -------
+    DataFrame
+        The same with two numbers, `turn` and `cut`, that change where a batch ends.
+    """
     of_symbol = ["month", "symbol"]
     # In a column of its own: a window inside a window would count within the inner one's groups.
     counted = days.with_columns((pl.col("rows").cum_sum() - pl.col("rows")).over("month").alias("ahead"))
@@ -192,8 +203,8 @@ def _cut(days: pl.DataFrame) -> pl.DataFrame:
     is_large = pl.col("is_large")
     turn = (pl.col("begins") & (is_large | is_large.shift(fill_value=False))).cum_sum()
     own = pl.col("ahead") - pl.col("before")
-    cut = pl.when(is_large).then(own).otherwise("before") // ROWS_PER_BATCH
-    return sized.with_columns(turn.alias("turn"), cut.alias("cut"))
+    share = pl.when(is_large).then(own).otherwise("before") // ROWS_PER_BATCH
+    return sized.with_columns(turn.alias("turn"), share.alias("cut"))
 
 
 def _counted(part: pl.DataFrame) -> pl.DataFrame:

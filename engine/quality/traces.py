@@ -82,11 +82,10 @@ def trace(rows: pl.DataFrame, width: int) -> Trace:
     if rows.is_empty():
         return Trace(pl.DataFrame(schema=dict(RUNS)), pl.DataFrame(schema=dict(PROFILE)))
     series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
-    follows = np.empty(len(slot), bool)
-    follows[0] = False
-    np.equal(slot[1:] - slot[:-1], 1, out=follows[1:])
-    follows[1:] &= (ordinal[1:] == ordinal[:-1]) & (series[1:] == series[:-1])
-    starts = np.flatnonzero(~follows)
+    follows = slot[1:] - slot[:-1] == 1
+    follows &= ordinal[1:] == ordinal[:-1]
+    follows &= series[1:] == series[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
     ends = np.append(starts[1:] - 1, len(slot) - 1)
     runs = pl.DataFrame(
         {
@@ -96,7 +95,7 @@ def trace(rows: pl.DataFrame, width: int) -> Trace:
         },
         schema=dict(RUNS),
     )  # fmt: skip
-    return Trace(runs, _profile(rows, follows, width))
+    return Trace(runs, _profile(rows, runs, starts, width))
 
 
 def joined(parts: Sequence[Trace]) -> Trace:
@@ -142,24 +141,19 @@ def _united(runs: pl.DataFrame) -> pl.DataFrame:
     return heads.with_columns(tails["last"], tails["close"], tails["volume_last"])
 
 
-def _profile(rows: pl.DataFrame, follows: NDArray[np.bool_], width: int) -> pl.DataFrame:
-    series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
-    key = profile_keys(series, ordinal, slot, width)
+def _profile(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -> pl.DataFrame:
     # Rows are in order, so a bin of a segment is a stretch: summed in one pass, then over segments.
-    cuts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    close = rows["close"].to_numpy()
-    move = np.zeros(len(slot))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        np.log(close[1:] / close[:-1], out=move[1:])
-    used = follows & np.isfinite(move)
+    cuts, key = _cuts(runs, starts, width)
+    still, squares = _moves(rows["close"].to_numpy(), starts)
+    bars = np.diff(np.append(cuts, rows.height))
     volume = rows["volume"].fill_null(0.0).to_numpy()
     stretches = pl.DataFrame(
         {
-            "key": key[cuts],
-            "bars": np.diff(np.append(cuts, len(key))),
+            "key": key,
+            "bars": bars,
             "volume": np.add.reduceat(volume, cuts),
-            "moves": np.add.reduceat(used.astype(np.int64), cuts),
-            "squares": np.add.reduceat(np.where(used, move * move, 0.0), cuts),
+            "moves": bars - np.diff(np.searchsorted(still, np.append(cuts, rows.height))),
+            "squares": np.add.reduceat(squares, cuts),
         }
     )
     summed = stretches.group_by("key").sum().sort("key")
@@ -169,6 +163,34 @@ def _profile(rows: pl.DataFrame, follows: NDArray[np.bool_], width: int) -> pl.D
         (pl.col("key") % BINS).cast(pl.Int32).alias("bin"),
         "bars", "volume", "moves", "squares",
     )  # fmt: skip
+
+
+def _cuts(runs: pl.DataFrame, starts: Ints, width: int) -> tuple[Ints, Ints]:
+    """Where in the rows stretches of one bin begin, and the key of each."""
+    first, last = (runs[name].to_numpy().astype(np.int64) for name in ("first", "last"))
+    low = bins_of(first, width)
+    bins = bins_of(last, width) - low + 1
+    run = np.repeat(np.arange(len(starts)), bins)
+    number = low[run] + np.arange(len(run)) - np.repeat(np.cumsum(bins) - bins, bins)
+    slot = np.maximum(bin_starts(number, width), first[run])
+    cuts = starts[run] + slot - first[run]
+    key = profile_keys(runs["series"].to_numpy()[run], runs["ordinal"].to_numpy()[run], slot, width)
+    # Of slots one wide, the bin after the first slot's has none.
+    fresh = np.concatenate([[True], key[1:] != key[:-1]])
+    return cuts[fresh], key[fresh]
+
+
+def _moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
+    """Rows that have no move from the one before, and the square of each row's move."""
+    squares = np.zeros(len(close))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.divide(close[1:], close[:-1], out=squares[1:])
+        np.log(squares[1:], out=squares[1:])
+    squares[starts] = 0.0
+    np.multiply(squares, squares, out=squares)
+    odd = np.flatnonzero(~np.isfinite(squares)) if not np.isfinite(squares.sum()) else starts[:0]
+    squares[odd] = 0.0
+    return np.union1d(starts, odd), squares
 
 
 def profile_keys(

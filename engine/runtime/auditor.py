@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from typing import Any
 
 import polars as pl
 
-from engine import __version__
 from engine.audit.explanation import explain
 from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
@@ -33,6 +31,7 @@ from engine.quality.findings import FINDINGS
 from engine.quality.refused import conflicts, refused, repeats
 from engine.runtime.audit_report import BAR, Audit, Holder, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_stretches
+from engine.runtime.bundles import bundled, key, state
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
 from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, read_found
@@ -61,7 +60,7 @@ class FilesTask:
     @property
     def mark(self) -> str:
         """What the task depends on."""
-        return "|".join(f"{file.path}:{_state(file.path)}" for file in self.files)
+        return "|".join(f"{file.path}:{state(file.path)}" for file in self.files)
 
     def survey(self) -> Survey:
         """Read, and survey."""
@@ -251,7 +250,7 @@ def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], 
 
 def surveyed(task: Task, work: Path) -> Path:
     """Survey one task into a file of `work`, if it is not there."""
-    path = work / f"{_key(task)}.survey"
+    path = work / f"{key(task.mark, task.options)}.survey"
     if not path.exists():
         survey = _attempted(task)
         with publishing(path) as staged:
@@ -353,23 +352,4 @@ def _bundles(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
     groups: dict[str, list[SourceFile]] = {}
     for number, file in enumerate(files):
         groups.setdefault(f"{file.symbol}{file.qualifier}" if file.symbol else f"\0{number:09}", []).append(file)
-    bundle: list[SourceFile] = []
-    size = 0
-    for members in groups.values():
-        weight = sum(file.path.stat().st_size for file in members)
-        if bundle and size + weight > BYTES_PER_TASK:
-            yield bundle
-            bundle, size = [], 0
-        bundle += members
-        size += weight
-    if bundle:
-        yield bundle
-
-
-def _key(task: Task) -> str:
-    return hashlib.sha256(f"{__version__}|{task.mark}|{task.options!r}".encode()).hexdigest()[:40]
-
-
-def _state(path: Path) -> str:
-    stat = path.stat()
-    return f"{stat.st_size}:{stat.st_mtime_ns}"
+    return bundled(groups.values(), BYTES_PER_TASK)

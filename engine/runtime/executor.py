@@ -136,6 +136,13 @@ class Dask:
                 yield futures[future], future.result()
 
 
+def executor(workers: int | None = None, dask: str | None = None) -> Executor:
+    """Where tasks run: on the Dask cluster that is named, in so many processes, or here."""
+    if dask is not None:
+        return Dask(dask, workers)
+    return Here() if workers is None else Processes(workers)
+
+
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
     former = os.environ.get(name)

@@ -23,7 +23,7 @@ from engine.calendars import calendar
 from engine.errors import SourceError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.findings import findings
+from engine.quality.findings import FINDINGS, findings
 from engine.quality.traces import bin_width, trace
 from engine.runtime.load import LoadOptions
 from engine.runtime.remote import RemoteFile, remote_metadata
@@ -35,6 +35,7 @@ from engine.sources.stamps import Reading, utc
 from engine.tally import tally
 
 ROWS_PER_STRETCH = 1 << 21
+ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
 ROWS_TO_TELL = 20_000  # the interval, where nothing else does
 KEPT = ("symbol", "price_type", "ts", *OHLC, "volume")
 
@@ -178,6 +179,8 @@ def survey_rows(rows: pl.DataFrame, interval: Interval, options: LoadOptions, so
 
 def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows that hold, and a finding per reason of those that do not."""
+    if _holds(rows):
+        return rows, empty(FINDINGS)
     price = [pl.col(name) for name in OHLC]
     reasons = {
         "symbol or time missing": pl.col("symbol").is_null() | pl.col("ts").is_null(),
@@ -191,12 +194,7 @@ def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -
         reasons["a price not above zero"] = pl.any_horizontal(p <= 0 for p in price)
     bad = rows.select(pl.any_horizontal(list(reasons.values())).fill_null(value=True).alias("bad"))["bad"]
     if not bad.any():
-        return rows, findings(
-            pl.DataFrame(
-                {"check": [], "severity": [], "message": []},
-                schema=dict.fromkeys(("check", "severity", "message"), pl.String),
-            )
-        )
+        return rows, empty(FINDINGS)
     wrong = rows.with_row_index("row", offset=first + 1).filter(bad)
     found = []
     for reason, test in reasons.items():
@@ -215,21 +213,45 @@ def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -
     return rows.filter(~bad), findings(pl.DataFrame(found, schema=shape, orient="row"))
 
 
+def _holds(rows: pl.DataFrame) -> bool:
+    """Whether every row plainly holds; what is null or NaN fails one of these."""
+    if any(rows[name].null_count() for name in ("symbol", "ts", *OHLC)):
+        return False
+    low, high = pl.col("low"), pl.col("high")
+    tests = [low > 0, high.is_finite(), *(low <= pl.col(n) for n in ("open", "close")), *(pl.col(n) <= high for n in ("open", "close"))]  # fmt: skip
+    volume = (pl.col("volume") >= 0).fill_null(value=True)
+    return all(rows.select(test.all().alias(str(at)) for at, test in enumerate((*tests, volume))).row(0))
+
+
 def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows with the number of their series, sorted by it and time; and the series."""
-    kinds = rows["price_type"].unique()
-    symbols = rows["symbol"].cast(pl.Categorical)
-    names = symbols.unique().cast(pl.String).sort()
-    code = symbols.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
+    kinds = rows.select(pl.col("price_type").unique())["price_type"]
+    code, names = _codes(rows["symbol"])
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
     if len(kinds) > 1:
         code = code * len(kinds) + rows["price_type"].cast(pl.Enum(kinds.sort())).to_physical().cast(pl.Int32)
     numbered = rows.drop("symbol", "price_type").with_columns(code.alias("series"))
     ahead, ts = numbered["series"].to_numpy(), numbered["ts"].cast(pl.Int64).to_numpy()
-    in_order = (ahead[1:] > ahead[:-1]) | ((ahead[1:] == ahead[:-1]) & (ts[1:] >= ts[:-1]))
-    if not in_order.all():
+    follows = ts[1:] >= ts[:-1]
+    follows &= ahead[1:] == ahead[:-1]
+    follows |= ahead[1:] > ahead[:-1]
+    if not follows.all():
         numbered = numbered.sort("series", "ts", maintain_order=True)
     return numbered, pairs.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("series"))
+
+
+def _codes(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Number of each symbol in the order of names; and the names, sorted."""
+    # Tables are mostly sorted by symbol: then a few heads of runs are looked up, not every row.
+    begins = np.flatnonzero((symbols.slice(1) != symbols.head(-1)).to_numpy()) + 1
+    heads = np.concatenate([[0], begins])
+    shown = symbols.gather(heads) if len(heads) * ROWS_PER_RUN <= len(symbols) else symbols
+    told = shown.cast(pl.Categorical)
+    names = told.unique().cast(pl.String).sort()
+    code = told.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
+    if len(shown) < len(symbols):
+        code = pl.Series(np.repeat(code.to_numpy(), np.diff(np.append(heads, len(symbols)))))
+    return code, names
 
 
 def _by_calendar(series: pl.DataFrame, options: LoadOptions) -> Iterator[tuple[str, list[int]]]:
@@ -254,13 +276,12 @@ def _surveyed(
         inside = pl.col("session") >= low if low else pl.lit(value=True)
         placed = placed.filter(inside & (pl.col("session") <= high if high else pl.lit(value=True)))
     placed, repeats = _without_repeats(placed)
-    traced = trace(placed.drop_nulls("slot"), bin_width(interval))
-    sizes = placed.group_by("series").agg(
-        pl.len().cast(pl.Int64).alias("rows"),
-        pl.col("session").min().alias("first"),
-        pl.col("session").max().alias("last"),
-    )
-    odd = tally(placed.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"])
+    in_slot = placed.drop_nulls("slot") if placed["slot"].null_count() else placed
+    traced = trace(in_slot, bin_width(interval))
+    sizes = _sizes(placed)
+    # What `tally` would pass over, taken away before it looks closer.
+    curious = placed.filter(pl.col("slot").is_null() | (pl.col("volume") == 0))
+    odd = tally(curious.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"])
     told = series.join(sizes, on="series").with_columns(
         pl.lit(str(interval)).alias("interval"), pl.lit(code).alias("calendar"),
         pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"), pl.lit(spec.align).alias("align"),
@@ -276,11 +297,29 @@ def _surveyed(
     )
 
 
+def _sizes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows, first and last session of each series; rows are sorted by series."""
+    series = rows["series"].to_numpy()
+    starts = np.concatenate([[0], np.flatnonzero(series[1:] != series[:-1]) + 1])[: len(series)]
+    day = rows["session"].cast(pl.Int32).to_numpy()
+    return pl.DataFrame(
+        {
+            "series": series[starts],
+            "rows": np.diff(np.append(starts, len(series))).astype(np.int64),
+            "first": pl.Series(np.minimum.reduceat(day, starts) if len(starts) else day).cast(pl.Date),
+            "last": pl.Series(np.maximum.reduceat(day, starts) if len(starts) else day).cast(pl.Date),
+        }
+    )
+
+
 def _without_repeats(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The last row of each stamp; and how many others repeat it or differ, by session."""
     series, ts = rows["series"].to_numpy(), rows["ts"].cast(pl.Int64).to_numpy()
-    again = np.append((series[1:] == series[:-1]) & (ts[1:] == ts[:-1]), [False])
-    if not again.any():
+    twice = ts[1:] == ts[:-1]
+    if twice.any():
+        twice &= series[1:] == series[:-1]
+    again = np.append(twice, [False])
+    if not twice.any():
         return rows, empty(
             {"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64(), "corrections": pl.Int64()}
         )

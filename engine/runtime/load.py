@@ -247,6 +247,16 @@ def read_found(
     found: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, name: str, progress: Progress | None = None
 ) -> Contents:  # fmt: skip
     """As `read_files`, of files that `scan` found (`name` is what messages call all of them)."""
+    contents = read_part(found, problems, options, progress)
+    check_some_batch(contents.files, contents.problems, name)
+    _check_some_row(contents)
+    return contents
+
+
+def read_part(
+    found: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, progress: Progress | None = None
+) -> Contents:
+    """As `read_found`, of files that are a part of what is read: nothing in them is no error."""
     reader = _Reader(options.read, len(found), progress)
     told = [file for file in found if _tells(file)]
     read_first = reader.read([file for file in found if not _tells(file)])
@@ -255,12 +265,6 @@ def read_found(
     chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
     batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
     problems = [*problems, *reader.problems, *doubtful]
-    bad = [one for one in problems if not one.ignored]
-    if not batches and len(bad) == 1:
-        raise SourceError(bad[0].path, bad[0].reason)
-    if not batches:
-        raise SourceError(name, _nothing(bad))
-    _check_some_row(batches)
     return _Sorting(bases, options).contents(batches, tuple(problems), _left_out(told, chosen, bases))
 
 
@@ -544,14 +548,32 @@ def _shown(resolution: Resolution) -> str:
     return "ticks" if resolution is None else str(resolution)
 
 
-def _check_some_row(batches: Sequence[tuple[SourceFile, Batch]]) -> None:
-    refused = [batch.rejects for _, batch in batches if batch.rejects.height]
-    if refused and not any(batch.frame.height for _, batch in batches):
-        first = refused[0].row(0, named=True)
-        count = sum(frame.height for frame in refused)
-        raise SourceError(
-            first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
-        )
+def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None:
+    """Refuse sources of which nothing could be read.
+
+    Raises
+    ------
+    SourceError
+        It names the file, or the first of several.
+    """
+    bad = [one for one in problems if not one.ignored]
+    if not files and len(bad) == 1:
+        raise SourceError(bad[0].path, bad[0].reason)
+    if not files:
+        raise SourceError(name, _nothing(bad))
+
+
+def _check_some_row(contents: Contents) -> None:
+    if contents.refused and not contents.symbols:
+        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused))
+
+
+def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
+    """What to raise when all rows were refused: it shows the first of them."""
+    first = refused.row(0, named=True)
+    return SourceError(
+        first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
+    )
 
 
 def _nothing(bad: Sequence[Problem]) -> str:

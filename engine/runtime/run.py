@@ -46,6 +46,13 @@ class Outcome:
         """The store."""
         return self.loaded.session
 
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """`quality`, `gaps`, `symbols` and `calendars`: what a summary is made of."""
+        snapshot = self.session.snapshot()
+        small = snapshot.small_tables()
+        judged = {"quality": snapshot.stored("quality"), "gaps": snapshot.stored("gaps")}
+        return {**judged, "symbols": small["symbols"], "calendars": small["calendars"]}
+
 
 def run(
     sources: Sequence[Path],
@@ -71,7 +78,7 @@ def run(
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
-    loaded = replace(loaded, notes=(*loaded.notes, *_misplaced(loaded.session)))
+    loaded = replace(loaded, notes=(*loaded.notes, *misplaced(loaded.session)))
     revision = None if export is None else export_session(loaded.session, export, clock)
     return Outcome(loaded, derived, revision)
 
@@ -167,8 +174,8 @@ def load_options(
     )
 
 
-def _misplaced(session: SessionData) -> list[str]:
-    """Series of which no bar lies in its slot: more likely a wrong option than missing data."""
+def misplaced(session: SessionData) -> list[str]:
+    """Notes on series of which no bar lies in its slot: more likely a wrong option than missing data."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
     lost = counted.filter((pl.col("present") == 0) & (pl.col("off_grid") + pl.col("out_of_session") > 0))
     return [
