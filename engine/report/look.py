@@ -8,7 +8,6 @@ what they say is said a second time by a shape, a mark or a text.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from engine.errors import EngineError, ParameterError
 from engine.publish import publishing
+from engine.shown import cut
 
 try:
     import altair as alt
@@ -112,10 +112,7 @@ def ink(theme: str) -> Ink:
 
 def label(text: str) -> str:
     """Text as a picture shows it: one line of visible characters, not too long."""
-    seen = "".join(
-        one if one == " " or unicodedata.category(one)[0] not in "CZ" else f"\\u{ord(one):04x}" for one in text
-    )
-    return seen if len(seen) <= LONGEST_LABEL else f"{seen[: LONGEST_LABEL - 1]}…"
+    return cut(text, LONGEST_LABEL)
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:

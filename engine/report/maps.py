@@ -326,7 +326,7 @@ def _timeline(marks: pl.DataFrame, names: pl.DataFrame, axis: Axis, zone: str, t
     x, order = session_x(axis, zone), names["name"].to_list()
     y = alt.Y("name", type="nominal", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(grid=True))
     seen = [cause for cause in CAUSES if cause in set(marks["cause"])]
-    legend = alt.Legend(title=None, orient="top", direction="horizontal", columns=len(CAUSES))
+    legend = alt.Legend(title=None, orient="top", direction="horizontal", columns=len(CAUSES), symbolOpacity=1)
     colour = alt.Color("cause", type="nominal", legend=legend, scale=alt.Scale(domain=seen, range=[CAUSES[one][0] for one in seen]))  # fmt: skip
     shape = alt.Shape("cause", type="nominal", legend=legend, scale=alt.Scale(domain=seen, range=[CAUSES[one][1] for one in seen]))  # fmt: skip
     told = ["name:N", "cause:N", "gaps:Q", "slots:Q"]

@@ -226,8 +226,9 @@ def _holes(told: Subject, about: About, interval: str, kind: str, axis: Axis) ->
     cut = f", the {MOST_GAPS} longest shaded" if found.height > MOST_GAPS else ""
     known = longest.with_columns(pl.when(pl.col("cause").is_in(list(CAUSES))).then("cause").otherwise(pl.lit(OTHER_CAUSE)).alias("cause"))  # fmt: skip
     slots_ = pl.when(pl.col("bar_count") == 1).then(pl.lit("slot")).otherwise(pl.lit("slots"))
+    comma = pl.when(pl.col("cause") == "missing").then(pl.lit(" ")).otherwise(pl.lit(", "))
     shown = known.select(
-        "x", "x2", "cause", "bar_count", pl.format("{} {}, {}", "bar_count", slots_, "cause").alias("what")
+        "x", "x2", "cause", "bar_count", pl.format("{} {}{}{}", "bar_count", slots_, comma, "cause").alias("what")
     )
     return shown, (said + cut if found.height else "")
 
