@@ -9,6 +9,7 @@ from pathlib import Path
 import engine
 import polars as pl
 import pytest
+from engine.runtime.demo import demonstrate
 from engine.shown import LONGEST_CELL, Card, visible
 
 SCRIPT = "</td><script>x</script>"
@@ -80,7 +81,7 @@ def test_show_of_a_session_counts_bars_and_says_how_many_symbols_are_left_out(se
 
 
 def test_show_of_a_symbol_has_a_row_for_each_interval(tmp_path: Path) -> None:
-    engine.runtime.demo.demonstrate(tmp_path, 7)
+    demonstrate(tmp_path, 7)
     session = engine.load(tmp_path / "files", "XNYS", derive=["5m", "1d"], timezone="UTC")
     one = session.get_symbol_data("BANK")
     assert one is not None
