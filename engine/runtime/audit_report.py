@@ -22,6 +22,7 @@ from engine.quality.causes import SURE
 from engine.quality.findings import FINDINGS
 from engine.report import page
 from engine.schema import TS, Schema, empty
+from engine.shown import Card, Told
 from engine.snapshot import Snapshot
 
 MOST_STRIPS, MOST_HOLDERS, STRIP_MINUTES = 60, 24, 30
@@ -35,8 +36,8 @@ BAR: Schema = {
 }
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Told):
     """What an audit found.
 
     Attributes
@@ -50,6 +51,24 @@ class Audit:
     tables: Mapping[str, pl.DataFrame]
     rows: int
     files: int
+
+    def _told(self) -> Card:
+        series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
+        expected, present, missing, explained = series.select(
+            pl.col("expected", "present", "missing", "explained").sum()
+        ).row(0)
+        levels = self.tables["findings"]["severity"].value_counts().sort("severity")
+        facts = {
+            "read": f"{self.rows:,} rows of {self.files:,} files", "series": series.height,
+            "quality": 100.0 * present / expected if expected else None,
+            "adjusted": 100.0 * (present + explained) / expected if expected else None,
+            "missing": f"{missing:,} of {expected:,} slots, {explained:,} of them explained",
+            "findings": ", ".join(f"{count:,} {level}" for level, count in levels.iter_rows()) or "none",
+        }  # fmt: skip
+        rows = causes.agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("slots")).sort(
+            "slots", "cause", descending=[True, False]
+        )
+        return Card("Audit", facts, ("cause", "gaps", "slots"), rows.rows(), rows.height)
 
 
 class Holder(NamedTuple):
