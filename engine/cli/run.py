@@ -44,6 +44,10 @@ def run(
     stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
     align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")] = None,
     options: Annotated[Path | None, typer.Option(help="TOML with read options.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")] = None,
@@ -64,7 +68,7 @@ def run(
 
     given: dict[str, Any] = {
         "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "symbol": symbol,
-        "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
+        "time_format": time_format, "delimiter": delimiter, "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
         "allow_non_positive": allow_non_positive,
     }  # fmt: skip
     base = ReadOptions.from_toml(options) if options else ReadOptions()
