@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import PARTLY_READ, AsJson, app
-from engine.cli.show import print_frame, print_json, print_line, print_list, progress, together
+from engine.cli.show import print_frame, print_json, print_line, print_list, print_problems, progress, together
 from engine.cli.words import date, instant, interval_of, intervals_of, pairs, with_given, words
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found."""
+    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found.
+
+    Example: engine demo --export out/demo
+    """
     from engine.runtime.demo import demonstrate
 
     with progress(enabled=not as_json) as tell:
@@ -143,4 +146,4 @@ def _show_run(outcome: Outcome, export: Path | None, options: LoadOptions | None
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
     print_list("note", together(loaded.notes))
-    print_list("could not be read", [f"{path}: {why}" for path, why in problems])
+    print_problems([f"{path}: {why}" for path, why in problems])
