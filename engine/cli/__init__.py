@@ -69,7 +69,9 @@ def main() -> None:
         os.environ["NO_COLOR"] = "1"  # what Rich and child processes look at
     try:
         _run_words(words)
-    except SystemExit:
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:  # Typer took the interrupt, and says no word
+            sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
         raise
     except BaseException as error:  # noqa: BLE001 - a person at a terminal gets a sentence, with --debug the trace
         if DEBUG in flags:
@@ -88,7 +90,7 @@ def _told(error: BaseException) -> int:
     """Say what happened in one paragraph; the exit code."""
     match error:
         case KeyboardInterrupt():
-            sys.stderr.write("engine: interrupted\n")
+            sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
             return INTERRUPTED
         case EngineError():
             sys.stderr.write(f"engine: {error}\n")
