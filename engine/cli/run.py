@@ -107,11 +107,11 @@ def demo(
         shown = demonstrate(export, seed, tell)
     if as_json:
         print_json(shown.as_dict())
-        return
-    _show_run(shown.outcome, shown.dataset, None, as_json=False)
-    print_frame("Planned faults against what was found", shown.comparison)
-    print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
-    print_frame("", shown.answer)
+    else:
+        _show_run(shown.outcome, shown.dataset, None, as_json=False)
+        print_frame("Planned faults against what was found", shown.comparison)
+        print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
+        print_frame("", shown.answer)
     if not shown.agrees:
         raise typer.Exit(1)
 
