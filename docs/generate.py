@@ -18,7 +18,7 @@ from engine.cli import FAILED, INTERRUPTED, PARTLY_READ, USAGE, app
 from engine.export.tables import KEYS, TABLES
 
 GROUPS = {
-    "Load, run, judge": ["load", "run", "run_audit", "reconcile", "judge", "read_rules", "export_session", "CalendarMap"],
+    "Load, run, judge": ["load", "run", "run_audit", "write_audit", "reconcile", "judge", "read_rules", "export_session", "CalendarMap"],
     "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
     "The store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
     "Kernels": [

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.quality.gaps import expected, find_gaps, runs
     from engine.quality.score import score
     from engine.query import connect, sql
+    from engine.runtime.audit_report import Audit, write_audit
     from engine.runtime.auditor import run_audit
     from engine.runtime.config import SessionConfig
     from engine.runtime.live import LiveSession
@@ -51,6 +52,7 @@ _ROOMS = {
     "CalendarMap": "runtime.load", "SessionConfig": "runtime.config",
     "LiveSession": "runtime.live", "ReplaySession": "runtime.worker",
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
+    "Audit": "runtime.audit_report", "write_audit": "runtime.audit_report",
     "conform": "schema",
     "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
     "from_frame": "sources.frames", "simulate": "sources.synthetic",
@@ -59,12 +61,12 @@ _ROOMS = {
 }  # fmt: skip
 
 __all__ = [
-    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
+    "Audit", "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
     "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
     "expected", "export_session", "find_gaps", "from_frame", "indicators", "judge", "load", "open_dataset",
     "read_rules", "reconcile", "run", "run_audit", "runs",
-    "score", "simulate", "sql", "write_csv", "write_json",
+    "score", "simulate", "sql", "write_audit", "write_csv", "write_json",
 ]  # fmt: skip
 
 

@@ -95,9 +95,8 @@ def ask(line: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["engine", *words])
     with pytest.raises(SystemExit) as stopped:
         main()
-    stated = re.search(r"# exit code (\d+)", line)
-    expected = int(stated[1]) if stated else 0
-    assert (stopped.value.code or 0) == expected, (line, capsys.readouterr())
+    said = re.search(r"# exits with (\d)$", line)
+    assert (stopped.value.code or 0) == int(said[1] if said else 0), (line, capsys.readouterr().err)
 
 
 def generated() -> ModuleType:

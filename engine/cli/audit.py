@@ -16,7 +16,7 @@ from engine.cli.words import date, instant, interval_of, pairs, with_given, word
 
 if TYPE_CHECKING:
     from engine.audit.verdict import Verdict
-    from engine.runtime.auditor import Audit
+    from engine.runtime.audit_report import Audit
     from engine.runtime.executor import Executor
 
 MOST_SERIES = 20
@@ -25,7 +25,8 @@ MOST_SERIES = 20
 @app.command()
 def audit(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables, an export.")
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables (also s3://...), an export."),
     ],
     calendar: Annotated[
         str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")
@@ -150,29 +151,11 @@ def _work(output: Path | None, *, resume: bool) -> Path | None:
 def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
     import shutil
 
-    from engine.audit.formats import write_verdict
-    from engine.audit.kept import keep
-    from engine.export.results import write_content
-    from engine.quality.causes import SURE
-    from engine.report import page
+    from engine.runtime.audit_report import write_audit
 
-    told = page.Verdict(passed=verdict.exit_code == 0, text=verdict.headline, reasons=verdict.notes)
-    keep(done.tables, output)
-    write_verdict(verdict, "json", output / "audit.json")
-    text = page.audit_page(done.tables, _about(done, sources), told, confidence=SURE)
-    write_content(text.encode(), output / "report.html")
+    title = f"Audit of {', '.join(path.name or str(path) for path in sources)}"
+    write_audit(done, output, title=title, sources=", ".join(map(str, sources)), verdict=verdict)
     shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
-
-
-def _about(done: Audit, sources: list[Path]) -> dict[str, str | int]:
-    from engine import __version__
-    from engine.clock import WallClock
-
-    return {
-        "title": f"Audit of {', '.join(path.name or str(path) for path in sources)}",
-        "sources": ", ".join(map(str, sources)), "rows read": done.rows, "files read": done.files,
-        "made": f"{WallClock().now():%Y-%m-%d %H:%M UTC} by session-engine {__version__}",
-    }  # fmt: skip
 
 
 def _write(verdict: Verdict, junit: Path | None, *, github: bool) -> None:

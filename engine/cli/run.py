@@ -110,8 +110,10 @@ def demo(
     else:
         _show_run(shown.outcome, shown.dataset, None, as_json=False)
         print_frame("Planned faults against what was found", shown.comparison)
+        print_frame("Planned stretches without bars, and what the audit says of them", shown.causes)
         print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
         print_frame("", shown.answer)
+        print_line(f"\nthe audit's report: {shown.report}")
     if not shown.agrees:
         raise typer.Exit(1)
 
