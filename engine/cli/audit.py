@@ -47,8 +47,13 @@ def audit(
     stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
     align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")] = None,
     options: Annotated[Path | None, typer.Option(help="TOML with read options.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")] = None,
     allow_non_positive: Annotated[bool, typer.Option(help="Prices of zero and below are real.")] = False,  # noqa: FBT002
     as_of: Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")] = None,
     no_evidence: Annotated[  # noqa: FBT002
@@ -82,8 +87,8 @@ def audit(
     from engine.sources.options import ReadOptions
 
     given: dict[str, Any] = {
-        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "interval": interval,
-        "columns": pairs(columns), "symbols": words(symbols), "allow_non_positive": allow_non_positive,
+        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "interval": interval, "symbol": symbol,
+        "time_format": time_format, "delimiter": delimiter, "columns": pairs(columns), "symbols": words(symbols), "allow_non_positive": allow_non_positive,
     }  # fmt: skip
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),

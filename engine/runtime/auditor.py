@@ -34,7 +34,7 @@ from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.bundles import bundled, key, state
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
-from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, read_found
+from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, no_data_found, read_found
 from engine.runtime.remote import RemoteFile, is_remote, remote_files
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
@@ -331,7 +331,8 @@ def _unread(problems: Sequence[Problem]) -> Survey:
 def _why_nothing(files: pl.DataFrame) -> str:
     bad = files.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
     if bad.is_empty():
-        return "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
+        passed = files.drop_nulls("problem").with_columns(pl.col("problem").str.strip_prefix(PASSED_OVER))
+        return no_data_found(list(passed.select("source", "problem").iter_rows()))
     first = bad.row(0, named=True)
     return f"nothing could be read; {first['source']}: {first['problem']} ({bad.height - 1} more files)"
 
