@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench soak slow clean
+.PHONY: demo test check docs bench soak slow install clean
 
 demo: $(VENV)/.done
 	$(BIN)/engine demo --export out/demo
@@ -18,6 +18,14 @@ check: $(VENV)/.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "out/site/index.html"
+
+# The wheel and the sdist, each in an empty environment without extras.
+install: $(VENV)/.done
+	$(BIN)/python -m pytest -q -m slow tests/test_install.py
+
 bench: $(VENV)/.done
 	$(BIN)/python -m benchmarks
 
@@ -27,6 +35,10 @@ soak: $(VENV)/.done
 $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@
 
 clean:

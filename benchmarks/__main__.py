@@ -10,6 +10,7 @@ every    5m 15m 30m 1h 1d together against 5m alone.
 seconds  1s -> 1m.
 gaps     gaps with their edges and quality per session, against a DuckDB `lag()` query, and against the warm decode of
          two columns from Parquet.
+checks   each check of an audit's bars, against the warm decode of the columns that they read; judging the sums.
 indicators  nine columns of seven indicators in one pass, against pandas; one more bar of each symbol against that pass.
 growth   place, derive and scan with ever more symbols; milliseconds per million rows.
 import   `import engine` against `import polars`, whole processes.
@@ -36,7 +37,7 @@ M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10, 1
 L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)   5M, 50M
 ====  ========================  ==================  ==================  ==============  =================  ==========
 
-The audit takes 5M rows, and 50M from size M on. `minutes` is also what indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
+The audit takes 5M rows, and 50M from size M on. `minutes` is also what checks, indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
 and 8,000 symbols.
 
 How it is fair
@@ -64,7 +65,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import audit, derive, export, growth, imports, indicators, machine, market, memory, quality, store
+from benchmarks import (
+    audit,
+    checks,
+    derive,
+    export,
+    growth,
+    imports,
+    indicators,
+    machine,
+    market,
+    memory,
+    quality,
+    store,
+)
 from benchmarks.panel import Panel, build
 from benchmarks.timing import Measure, table
 
@@ -131,6 +145,7 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "derive": lambda b: derive.one_target(b.panel, b.rounds),
     "every": lambda b: derive.every_target(b.panel, b.rounds),
     "gaps": lambda b: quality.scan(b.panel, b.rounds),
+    "checks": lambda b: checks.shares(b.panel, b.rounds),
     "indicators": lambda b: [*indicators.whole(b.panel, min(b.rounds, 3)), *indicators.one_more(b.panel, b.rounds)],
     "seconds": lambda b: derive.seconds(*b.size.seconds, b.rounds),
     "growth": lambda b: growth.symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from engine.quality.gaps import expected, find_gaps, runs
     from engine.quality.score import score
     from engine.query import connect, sql
+    from engine.report.look import save_plot
+    from engine.report.maps import plot_coverage, plot_gaps, plot_slots
+    from engine.report.plots import plot_against, plot_candles, plot_spread, plot_volume
+    from engine.runtime.audit_report import Audit, write_audit
     from engine.runtime.auditor import run_audit
     from engine.runtime.config import SessionConfig
     from engine.runtime.live import LiveSession
@@ -48,9 +52,13 @@ _ROOMS = {
     "GridSpec": "grid", "SessionGrid": "grid",
     "Interval": "interval",
     "expected": "quality.gaps", "find_gaps": "quality.gaps", "runs": "quality.gaps", "score": "quality.score",
+    "plot_against": "report.plots", "plot_candles": "report.plots", "plot_spread": "report.plots",
+    "plot_volume": "report.plots", "plot_coverage": "report.maps", "plot_gaps": "report.maps",
+    "plot_slots": "report.maps", "save_plot": "report.look",
     "CalendarMap": "runtime.load", "SessionConfig": "runtime.config",
     "LiveSession": "runtime.live", "ReplaySession": "runtime.worker",
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
+    "Audit": "runtime.audit_report", "write_audit": "runtime.audit_report",
     "conform": "schema",
     "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
     "from_frame": "sources.frames", "simulate": "sources.synthetic",
@@ -59,12 +67,13 @@ _ROOMS = {
 }  # fmt: skip
 
 __all__ = [
-    "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
+    "Audit", "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
     "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
     "expected", "export_session", "find_gaps", "from_frame", "indicators", "judge", "load", "open_dataset",
-    "read_rules", "reconcile", "run", "run_audit", "runs",
-    "score", "simulate", "sql", "write_csv", "write_json",
+    "plot_against", "plot_candles", "plot_coverage", "plot_gaps", "plot_slots", "plot_spread", "plot_volume",
+    "read_rules", "reconcile", "run", "run_audit", "runs", "save_plot",
+    "score", "simulate", "sql", "write_audit", "write_csv", "write_json",
 ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from engine.calendar_hours import (
 )
 from engine.errors import CalendarError
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, ordered, session_ordinal
+from engine.shown import Card, Told
 
 FIRST, LAST = dt.date(1970, 1, 1), dt.date(2049, 12, 31)
 LABELS = ("OVERNIGHT", "PRE", "RTH", "ETH", "POST")  # in the order of a session
@@ -92,8 +93,8 @@ _CME_MERGED = (
 )
 
 
-@dataclass(frozen=True)
-class SessionCalendar:
+@dataclass(frozen=True, repr=False)
+class SessionCalendar(Told):
     """Trade dates of a venue and their segments.
 
     Attributes
@@ -160,6 +161,14 @@ class SessionCalendar:
     @property
     def _named(self) -> str:
         return f"calendar {self.code}"
+
+    def _told(self) -> Card:
+        first, last = self._bounds
+        facts = {
+            "provider": f"{self.provider} {self.version}", "zone": self.zone, "segments": self.labels,
+            "dates": f"{first} to {last}", "overrides": self.overrides_hash,
+        }  # fmt: skip
+        return Card(f"SessionCalendar {self.code}", facts)
 
     def _finished(self, spans: pl.DataFrame) -> pl.DataFrame:
         by_open = spans.sort("segment_open")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, ordered, session_ordinal
+from engine.shown import Card, Told
 
 Align = Literal["session", "clock", "date"]
 Stamp = Literal["start", "end", "end-inclusive"]
@@ -34,6 +35,7 @@ DAY_US = 86_400_000_000
 DUES_KEPT = 4  # instants
 ROWS_PER_STRIDE = 4  # fewer, and it takes longer to look for strides than to place each row
 LEAST_ROWS_TO_STRIDE = 64
+SHOWN_SEGMENTS = 3
 END_INCLUSIVE_SLACK_US = 1_000_000  # vendors write the last second, millisecond or microsecond of a bar
 
 
@@ -71,8 +73,8 @@ class GridSpec:
             raise ParameterError(f"align: received {self.align!r}; valid: {', '.join(get_args(Align))}")
 
 
-@dataclass(frozen=True)
-class SessionGrid:
+@dataclass(frozen=True, repr=False)
+class SessionGrid(Told):
     """Slots of one interval over the segments of one calendar.
 
     Attributes
@@ -267,6 +269,20 @@ class SessionGrid:
             over = (now - self._opens + self._leads) // self._step
             slots = np.where(full, slots, np.clip(over, 0, np.maximum(slots - 1, 0)))
         return self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
+
+    def _told(self) -> Card:
+        chosen = self.table.filter("chosen")
+        sessions = chosen["session"].unique().sort()
+        facts = {
+            "sessions": f"{len(sessions):,}, {sessions[0]} to {sessions[-1]}" if len(sessions) else "none",
+            "slots": int(chosen["slots"].sum()), "segments": self.spec.segments or "regular",
+            "aligned": f"{self.spec.align} ({self.spec.zone})" if self.spec.align != "session" else self.spec.align,
+        }  # fmt: skip
+        columns = ["session", "segment", "open", "close", "slots"]
+        return Card(
+            f"SessionGrid {self.spec.calendar} {self.interval}", facts, columns,
+            chosen.select(columns).head(SHOWN_SEGMENTS).rows(), chosen.height,
+        )  # fmt: skip
 
     @cached_property
     def _chosen_table(self) -> pl.DataFrame:

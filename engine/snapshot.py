@@ -22,6 +22,7 @@ from engine.interval import Interval
 from engine.ledger import Ledger
 from engine.panel import Panel
 from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, Schema, empty
+from engine.shown import MOST_ROWS, Card, Told
 from engine.views import (
     BARS_VIEW,
     CALENDARS_VIEW,
@@ -84,8 +85,8 @@ class PanelKey(NamedTuple):
 IndicatorKey = tuple[PanelKey, frozenset[Hashable]]  # the bars, and what is computed from them
 
 
-@dataclass(frozen=True)
-class SymbolSessionData:
+@dataclass(frozen=True, repr=False)
+class SymbolSessionData(Told):
     """One symbol: what is known about it, and views on its rows.
 
     The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
@@ -294,6 +295,38 @@ class SymbolSessionData:
             raise UnknownSymbolError(f"symbol: {self.symbol} is not in a store; take it from get_symbol_data()")
         return self._snapshot
 
+    def _told(self) -> Card:
+        facts = {
+            "calendar": self.calendar,
+            "price type": self.price_type,
+            "segments": self.segments,
+            "source": self.source,
+        }
+        title = f"SymbolSessionData {self.symbol}"
+        if self._snapshot is None:
+            return Card(title, {**facts, "base": self.base_interval, "derived": self.derived_intervals})
+        rows = [(interval, *self._counted(interval)) for interval in (self.base_interval, *self.derived_intervals)]
+        raw = {kind: getattr(self, kind).height or None for kind in ("quotes", "ticks", "open_interest")}
+        return Card(
+            title, facts | raw, ("interval", "bars", "first", "last", "missing", "gaps", "longest", "quality"), rows
+        )
+
+    def _counted(self, interval: str) -> tuple[object, ...]:
+        bars, gaps, quality = self.bars(interval), self.bar_gaps[interval], self.bar_quality[interval]
+        mine = pl.col("price_type") == self.price_type
+        expected, present = quality.filter(mine).select(pl.col("expected", "present").sum()).row(0)
+        longest = gaps.filter(mine)["bar_count"]
+        share = 100.0 * present / expected if expected else None
+        return (
+            bars.height,
+            bars["session"].min(),
+            bars["session"].max(),
+            expected - present,
+            len(longest),
+            longest.max(),
+            share,
+        )
+
     def _per_interval(self, table: str) -> dict[str, pl.DataFrame]:
         frame = self._bound.gaps([self.symbol]) if table == "gaps" else self._bound.quality([self.symbol])
         return {i: frame.filter(pl.col("interval") == i) for i in (self.base_interval, *self.derived_intervals)}
@@ -309,8 +342,8 @@ class SymbolSessionData:
         return any(bool((written > bound.exported_revision).any()) for written in rows)
 
 
-@dataclass(frozen=True)
-class Snapshot:
+@dataclass(frozen=True, repr=False)
+class Snapshot(Told):
     """The store at one revision. Immutable: hold it as long as you like.
 
     Attributes
@@ -353,6 +386,32 @@ class Snapshot:
     as_of: dt.datetime | None = None
     incomplete: Incomplete = "flag"
     files: frozenset[str] = frozenset()
+
+    def _told(self) -> Card:
+        return self.card("Snapshot")
+
+    def card(self, kind: str) -> Card:
+        """What the store says of itself: its state, and the first symbols, each at its base interval."""
+        names = sorted(self.symbols)
+        facts = {
+            "symbols": len(names), "revision": self.revision, "as of": self.as_of, "session": self.session_date,
+            "rejects": sum(rows.height for rows in self.rejects) or None,
+            "streams": tuple(f"{symbol} {what}" for (symbol, what), on in self.active_streams.items() if on)[:MOST_ROWS],
+        }  # fmt: skip
+        head = ("symbol", "calendar", "base", "derived", "bars", "missing", "quality")
+        shown = names[:MOST_ROWS]
+        quality = (
+            self.quality(shown).group_by("symbol", "interval", "price_type").agg(pl.col("expected", "present").sum())
+        )
+        sums = {row[:3]: row[3:] for row in quality.iter_rows()}
+        rows = [self._row_of(self.symbols[name], sums) for name in shown]
+        return Card(kind, facts, head, rows, len(names))
+
+    def _row_of(self, one: SymbolSessionData, sums: Mapping[tuple[str, ...], tuple[int, int]]) -> tuple[object, ...]:
+        bars = self.rows_of(one.base_key, self.series_of([one.symbol], [one.price_type])).height
+        expected, present = sums.get((one.symbol, one.base_interval, one.price_type), (0, 0))
+        share = 100.0 * present / expected if expected else None
+        return (one.symbol, one.calendar, one.base_interval, one.derived_intervals, bars, expected - present, share)
 
     def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
         """The axis `spec` cut at `interval`, over the dates of the data."""

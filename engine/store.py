@@ -44,6 +44,7 @@ from engine.schema import (
     ordered,
     rejects,
 )
+from engine.shown import Card, Told
 from engine.snapshot import (
     AXIS,
     BAR_VALUES,
@@ -92,7 +93,7 @@ class Appended(NamedTuple):
     rejects: pl.DataFrame
 
 
-class SessionData:
+class SessionData(Told):
     """Per-symbol session data in one place: the dict of symbols, their rows, and what was computed from them."""
 
     def __init__(
@@ -143,6 +144,9 @@ class SessionData:
                 return
             self._shown, self._draft = self._draft, None
         self._tell()
+
+    def _told(self) -> Card:
+        return self._state.card("SessionData")
 
     @property
     def undone(self) -> int:

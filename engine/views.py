@@ -84,17 +84,26 @@ def named(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 
 def _gathered(table: pl.DataFrame, key: str, wanted: pl.Series, columns: list[str]) -> pl.DataFrame:
     """Columns of the row of a small table that each number means, null where there is none: a tenth of a join's price."""
-    place = table[key].arg_sort()
-    numbers = table[key].gather(place).to_numpy()
-    if not len(numbers):
+    if table.is_empty():
         return table.select(columns).clear(len(wanted))
-    sought = wanted.fill_null(int(numbers[0]) - 1).to_numpy()
-    at = np.minimum(np.searchsorted(numbers, sought), len(numbers) - 1)
-    found = pl.Series(place.to_numpy()[at])
-    known = numbers[at] == sought
-    if not known.all():
-        found = found.zip_with(pl.Series(known), pl.Series([None], dtype=found.dtype))
+    numbers = table[key].to_numpy()
+    low, high = int(numbers.min()), int(numbers.max())
+    # A table over the whole range; one place more, at its end, for what is none of them.
+    place = np.full(high - low + 2, -1, np.int64)
+    place[numbers - low] = np.arange(len(numbers))
+    sought = wanted.fill_null(high + 1).to_numpy()
+    inside = (sought >= low) & (sought <= high)
+    at = place[np.where(inside, sought, high + 1) - low] if not inside.all() else place[sought - low]
+    found = pl.Series(at)
+    if at.min(initial=0) < 0:
+        found = found.zip_with(pl.Series(at >= 0), pl.Series([None], dtype=pl.Int64))
     return pl.DataFrame([table[column].gather(found) for column in columns])
+
+
+def _spelled(names: pl.Series) -> pl.Series:
+    # One value throughout, as a rule, which need not be spelled for every row.
+    alike = len(names) > 0 and not names.null_count() and (names.to_physical() == names.to_physical()[0]).all()
+    return names.head(1).cast(pl.String).new_from_index(0, len(names)) if alike else names.cast(pl.String)
 
 
 def bars_view(
@@ -138,7 +147,8 @@ def bars_view(
         else [pl.lit(None, BARS_VIEW[name]).alias(name) for name in ("n_base", "n_expected", "complete")]
     )
     return shown.with_columns(
-        pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"), *completeness
+        pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"), *completeness,
+        _spelled(shown["provenance"]),
     ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
 
 

@@ -17,7 +17,7 @@ ROOT = Path(engine.__file__).parent
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
     {"errors", "publish"},
-    {"interval"},
+    {"interval", "shown"},
     {"clock", "schema"},
     {"calendar_hours"},
     {"calendar_files"},
@@ -52,6 +52,8 @@ DOORS = {
     # past in one, and the command line tells it to stop.
     "threading": {"store", "query", "sources", "runtime", "cli"},
     "filelock": {"export"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
 }
 KERNELS = ("derive", "quality", "grid.py", "interval.py", "schema.py", "panel.py", "tally.py", "ledger.py", "views.py")
 WALL_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter"}
@@ -138,6 +140,7 @@ def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
         ("import engine.query.child", {"polars", "duckdb", "pyarrow"}),
         ("import engine.cli.prompt, engine.query.door", {"duckdb", "pyarrow", "fsspec", "numpy", "filelock"}),
         ("import engine; engine.calendar", {"pandas", "exchange_calendars", "pandas_market_calendars"}),
+        ("import engine; engine.run_audit, engine.ReplaySession, engine.open_dataset", {"altair", "vl_convert", "dask"}),
         ("import sys; sys.argv = ['engine', '--help']\nfrom engine.cli import main\ntry: main()\nexcept SystemExit: pass", {"polars", "duckdb", "pandas"}),
     ],
 )  # fmt: skip

@@ -226,6 +226,7 @@ def test_interrupt_ends_quietly(engine, folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("engine.runtime.run.run", interrupt)
     ran = engine("run", folder, "--calendar", "XNYS")
     assert ran.code == INTERRUPTED
+    assert ran.err.strip() == "engine: interrupted; what was in place before is as it was"
     assert "Traceback" not in ran.err
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import importlib.util
 import re
 import shlex
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 import engine
@@ -24,7 +26,7 @@ from engine.runtime.load import CalendarMap, LoadOptions
 from engine.runtime.run import run
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 NOT_RUN = {"sh", "sql", "text"}  # `make`; run elsewhere; what is shown
@@ -53,7 +55,9 @@ def place(tmp_path_factory: pytest.TempPathFactory):
         yield folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_blocks_of_a_page_run_in_their_order(place: Path, page: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     known = {
         "engine": engine,
@@ -91,7 +95,52 @@ def ask(line: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["engine", *words])
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert stopped.value.code in (0, None), (line, capsys.readouterr().err)
+    said = re.search(r"# exits with (\d)$", line)
+    assert (stopped.value.code or 0) == int(said[1] if said else 0), (line, capsys.readouterr().err)
+
+
+def generated() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reference_has_every_name_command_table_and_error() -> None:
+    pages = generated().pages()
+    heads = re.findall(r"^::: [\w.]+\.(\w+)$", pages["reference/python.md"], re.MULTILINE)
+    assert sorted(heads) == sorted({"derive_bars": "derive"}.get(name, name) for name in engine.__all__)
+    told = re.findall(r"^## engine (.+)$", pages["reference/cli.md"], re.MULTILINE)
+    assert {"run", "audit", "reconcile", "sql", "config check"} <= set(told)
+    assert {
+        name for name in engine.export.tables.TABLES if f"### {name}\n" not in pages["reference/tables.md"]
+    } == set()
+    assert "`CursorExpiredError`" in pages["reference/errors.md"]
+
+
+def test_reference_of_a_command_has_its_options_and_example() -> None:
+    text = generated().cli_page()
+    audit = text.partition("## engine audit\n")[2].partition("\n## ")[0]
+    assert "| `--baseline` | audit.json of an earlier audit: only what is new or worse fails. |" in audit
+    assert "engine audit lean/equity/usa/minute --calendar XNYS --output audit" in audit
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    made = {(ROOT / "docs" / name).resolve() for name in generated().pages()}
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
+    paths = [(page.parent / target).resolve() for target in targets if target]
+    assert [str(path) for path in paths if not path.exists() and path not in made] == []
+
+
+def test_site_names_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    listed = set(re.findall(r"([\w/-]+\.md)$", nav, re.MULTILINE))
+    written = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.name != "README.md"}
+    assert listed == written | set(generated().pages())
 
 
 def test_pages_with_python_are_all_run() -> None:

@@ -1,4 +1,7 @@
-"""An audit in a folder: its tables as Parquet files, for SQL and for whoever reads Parquet."""
+"""An audit in a folder: its tables as Parquet files, for SQL and for whoever reads Parquet.
+
+No column there is a reserved word of SQL: `check`, `start` and `end` are called `check_name`, `start_ts` and `end_ts`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from engine.errors import ExportError
 from engine.export.results import write_result
 
 TABLES = "tables"
+IN_SQL = {"check": "check_name", "start": "start_ts", "end": "end_ts"}
 
 
 def keep(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
     """Write the tables of an audit to `folder/tables`, each whole or not at all."""
-    return [write_result(tables[name], "parquet", folder / TABLES / f"{name}.parquet") for name in AUDIT_TABLES]
+    named = {name: tables[name].rename(IN_SQL, strict=False) for name in AUDIT_TABLES}
+    return [write_result(rows, "parquet", folder / TABLES / f"{name}.parquet") for name, rows in named.items()]
 
 
 def is_kept(folder: Path) -> bool:
@@ -26,7 +31,7 @@ def is_kept(folder: Path) -> bool:
 
 
 def kept(folder: Path, query: str | None = None) -> dict[str, pl.DataFrame]:
-    """The tables of an audit; only those that a query names, when one is given.
+    """The tables of an audit under their names in SQL; only those that a query names, when one is given.
 
     Raises
     ------

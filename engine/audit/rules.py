@@ -51,17 +51,23 @@ threshold = "error"
 
 [[rule]]
 name = "adjusted quality"
-check = "quality_adjusted < 95"
+check = "quality_adjusted < 95 and present > 0"
 activity = ["liquid"]
 severity = "error"
 tolerance = 0.1
 
 [[rule]]
 name = "adjusted quality"
-check = "quality_adjusted < 99"
+check = "quality_adjusted < 99 and present > 0"
 activity = ["liquid"]
 severity = "warning"
 tolerance = 0.1
+
+[[rule]]
+name = "long loss"
+check = "gap > 1 hour"
+cause = ["feed_loss", "symbol_loss"]
+severity = "error"
 """
 
 

@@ -7,12 +7,15 @@ are joined by `joined`, and only then are gaps found and explained.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import polars as pl
 
+from engine.quality.checks import Measured, summed
 from engine.quality.findings import FINDINGS
 from engine.quality.score import COUNTED
 from engine.quality.traces import PROFILE, PROFILE_KEY, RUNS, Trace
@@ -38,6 +41,24 @@ COUNTS: Schema = {"series": pl.Int32(), "session": pl.Date(), **dict.fromkeys(CO
 SLOTS: Schema = {name: pl.Int32() for name in ("series", "ordinal", "first", "last")}
 FILES: Schema = {"source": pl.String(), "rows": pl.Int64(), "problem": pl.String()}
 NAMED = ["symbol", "price_type"]
+AXES = "axes.json"
+
+
+class Axis(NamedTuple):
+    """What series have in common that are checked together."""
+
+    calendar: str
+    segments: tuple[str, ...]
+    align: str
+    zone: str
+    interval: str
+
+
+class Checked(NamedTuple):
+    """What the checks keep of the bars of an axis (`quality.checks`), and the sessions from the first to the last of them."""
+
+    axis: Axis
+    measured: Measured
 
 
 @dataclass(frozen=True)
@@ -53,8 +74,8 @@ class Survey:
         What was counted at the door.
     prints, quotes : DataFrame of `SLOTS`
         Runs of slots in which a series has trade prints, or quotes, from other files than its bars.
-    clock : DataFrame
-        Profile of the clock, for the conventions; of whatever columns the caller's checks have.
+    checks : tuple of Checked
+        What the checks keep, one of each axis.
     findings : DataFrame of `FINDINGS`
         What the rows of this part alone show.
     files : DataFrame of `FILES`
@@ -66,7 +87,7 @@ class Survey:
     counts: pl.DataFrame
     prints: pl.DataFrame
     quotes: pl.DataFrame
-    clock: pl.DataFrame
+    checks: tuple[Checked, ...]
     findings: pl.DataFrame
     files: pl.DataFrame
 
@@ -74,8 +95,7 @@ class Survey:
     def none(cls) -> Survey:
         """A survey of nothing."""
         return cls(
-            empty(SERIES), empty(RUNS), empty(PROFILE), empty(COUNTS), empty(SLOTS), empty(SLOTS), pl.DataFrame(),
-            empty(FINDINGS), empty(FILES),
+            empty(SERIES), empty(RUNS), empty(PROFILE), empty(COUNTS), empty(SLOTS), empty(SLOTS), (), empty(FINDINGS), empty(FILES),
         )  # fmt: skip
 
     @property
@@ -108,7 +128,6 @@ def joined(surveys: Sequence[Survey]) -> Survey:
     series = _one_each(pl.concat(together["series"]))
     trace = traces_joined([one.trace for one in renumbered])
     counts = pl.concat([*together["counts"], _twice(together["runs"], trace.runs)], how="diagonal")
-    clocks = [one for one in together["clock"] if one.width]
     return Survey(
         series,
         trace.runs,
@@ -116,7 +135,7 @@ def joined(surveys: Sequence[Survey]) -> Survey:
         counts.group_by("series", "session").agg(pl.col(COUNTED).sum()).sort("series", "session").select(list(COUNTS)),
         _slots(together["prints"]),
         _slots(together["quotes"]),
-        pl.concat(clocks) if clocks else pl.DataFrame(),
+        _checked([one for checks in together["checks"] for one in checks], _halved(together["runs"], series)),
         pl.concat(together["findings"]),
         pl.concat(together["files"]),
     )
@@ -144,11 +163,10 @@ def _one_each(series: pl.DataFrame) -> pl.DataFrame:
 
 def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
     """Slots that more than one part has, as duplicates by session."""
-    day = (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
     size = (pl.col("last") - pl.col("first") + 1).cast(pl.Int64)
 
     def held(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.group_by("series", day.alias("session")).agg(size.sum().alias("slots"))
+        return frame.group_by("series", _day().alias("session")).agg(size.sum().alias("slots"))
 
     if len(runs) < 2:  # noqa: PLR2004 - a pair
         return empty({"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64()})
@@ -158,6 +176,34 @@ def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
         pl.col("duplicates") > 0
     )
     return again.select("series", "session", "duplicates")
+
+
+def _checked(parts: Sequence[Checked], halved: pl.DataFrame) -> tuple[Checked, ...]:
+    """What parts keep, summed by axis."""
+    by_axis: dict[Axis, list[Measured]] = {}
+    for one in parts:
+        by_axis.setdefault(one.axis, []).append(one.measured)
+    return tuple(
+        Checked(axis, found[0] if len(found) == 1 else _without_halves(summed(found), halved))
+        for axis, found in by_axis.items()
+    )
+
+
+def _without_halves(whole: Measured, halved: pl.DataFrame) -> Measured:
+    # A session that lies in two parts was cut by whoever cut the parts.
+    cuts = whole.cuts.join(halved, on=[*NAMED, "session"], how="anti", maintain_order="left")
+    return replace(whole, cuts=cuts)
+
+
+def _halved(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
+    """Sessions of a series of which more than one part has rows: `symbol, price_type, session`."""
+    days = [part.select("series", _day().alias("session")).unique() for part in parts]
+    both = pl.concat(days).group_by("series", "session").len().filter(pl.col("len") > 1)
+    return both.join(series.select("series", *NAMED), on="series").select(*NAMED, "session")
+
+
+def _day() -> pl.Expr:
+    return (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
 
 
 def _slots(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -172,10 +218,11 @@ def to_bytes(survey: Survey) -> bytes:
     """A survey as one file: an archive of its frames."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for field in fields(Survey):
-            frame = io.BytesIO()
-            getattr(survey, field.name).write_ipc(frame, compression="zstd")
-            archive.writestr(field.name, frame.getvalue())
+        for name, frame in _frames(survey):
+            held = io.BytesIO()
+            frame.write_ipc(held, compression="zstd")
+            archive.writestr(name, held.getvalue())
+        archive.writestr(AXES, json.dumps([one.axis for one in survey.checks]))
     return out.getvalue()
 
 
@@ -189,6 +236,24 @@ def from_bytes(content: bytes) -> Survey:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return Survey(**{field.name: pl.read_ipc(archive.read(field.name)) for field in fields(Survey)})
-    except (zipfile.BadZipFile, KeyError, pl.exceptions.PolarsError) as error:
+            frames = {name: pl.read_ipc(archive.read(name)) for name in archive.namelist() if name != AXES}
+            axes = [Axis(a[0], tuple(a[1]), *a[2:]) for a in json.loads(archive.read(AXES))]
+        checks = tuple(Checked(axis, Measured.of(_of_check(frames, number))) for number, axis in enumerate(axes))
+        return Survey(
+            checks=checks, **{field.name: frames[field.name] for field in fields(Survey) if field.name != "checks"}
+        )
+    except (zipfile.BadZipFile, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise ValueError(f"no survey: {error}") from error
+
+
+def _frames(survey: Survey) -> Iterator[tuple[str, pl.DataFrame]]:
+    for field in fields(Survey):
+        if field.name != "checks":
+            yield field.name, getattr(survey, field.name)
+    for number, one in enumerate(survey.checks):
+        yield from ((f"{number}/{name}", frame) for name, frame in one.measured.frames.items())
+
+
+def _of_check(frames: Mapping[str, pl.DataFrame], number: int) -> dict[str, pl.DataFrame]:
+    prefix = f"{number}/"
+    return {name.removeprefix(prefix): frame for name, frame in frames.items() if name.startswith(prefix)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from contextlib import suppress
 
 from typer.models import CommandInfo
@@ -14,7 +15,8 @@ from engine.cli import reconcile as _reconcile
 from engine.cli import run as _run
 from engine.cli import session as _session
 from engine.cli import upkeep as _upkeep
-from engine.cli.app import FAILED, INTERRUPTED, PARTLY_READ, USAGE, app
+from engine.cli.app import DEBUG, FAILED, INTERRUPTED, PARTLY_READ, PLAIN, QUIET, USAGE, app
+from engine.cli.show import be_quiet
 from engine.errors import EngineError
 
 __all__ = ["FAILED", "INTERRUPTED", "PARTLY_READ", "USAGE", "app", "main"]
@@ -52,22 +54,56 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _manners(words: list[str]) -> tuple[set[str], list[str]]:
+    """The flags about behaviour that stand among the words, and the other words; what follows `--` is data."""
+    end = words.index("--") if "--" in words else len(words)
+    flags = {word for word in words[:end] if word in (QUIET, PLAIN, DEBUG)}
+    return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
+
+
 def main() -> None:
     """Entry point: runs a command; errors of this package end in one paragraph and exit code 2."""
+    flags, words = _manners(sys.argv[1:])
+    be_quiet(quiet=QUIET in flags)
+    if PLAIN in flags:
+        os.environ["NO_COLOR"] = "1"  # what Rich and child processes look at
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
-        if not isinstance(error, BrokenPipeError):
+        _run_words(words)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:  # Typer took the interrupt, and says no word
+            sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
+        raise
+    except BaseException as error:  # noqa: BLE001 - a person at a terminal gets a sentence, with --debug the trace
+        if DEBUG in flags:
+            traceback.print_exc()
+        raise SystemExit(_told(error)) from None
+
+
+def _run_words(words: list[str]) -> None:
+    try:
+        app(words)
+    finally:
+        sys.stdout.flush()
+
+
+def _told(error: BaseException) -> int:
+    """Say what happened in one paragraph; the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
+            return INTERRUPTED
+        case EngineError():
             sys.stderr.write(f"engine: {error}\n")
-        _forget_output()
-        raise SystemExit(FAILED) from error
-    except EngineError as error:
-        sys.stderr.write(f"engine: {error}\n")
-        raise SystemExit(USAGE) from error
-    except KeyboardInterrupt:
-        sys.stderr.write("engine: interrupted\n")
-        raise SystemExit(INTERRUPTED) from None
+            return USAGE
+        case OSError():
+            # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
+            if not isinstance(error, BrokenPipeError):
+                sys.stderr.write(f"engine: {error}\n")
+            _forget_output()
+            return FAILED
+        case _:
+            sys.stderr.write(
+                f"engine: unexpected {type(error).__name__}: {error}; this is a defect of engine, not of your input: "
+                "run it again with --debug and report the trace\n"
+            )
+            return FAILED

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.show import print_line
+from engine.cli.show import print_text
 
 FAILED = 1
 PARTLY_READ = 3
@@ -22,7 +22,6 @@ INTERRUPTED = 130
 USAGE = 2
 
 app = typer.Typer(
-    help="Session-true bars, stored gaps, per-bar completeness and SQL for intraday market data.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",
@@ -33,12 +32,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in
 Export = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that --export wrote.")]
 
 
+# Flags about how the command behaves, not what it does: `engine.cli.main` takes them wherever they stand.
+QUIET, PLAIN, DEBUG = "--quiet", "--no-color", "--debug"
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,  # noqa: FBT002
+    quiet: Annotated[  # noqa: FBT002
+        bool, typer.Option(QUIET, help="Print only answers and errors: no progress, no summary, no notes.")
+    ] = False,
+    no_color: Annotated[bool, typer.Option(PLAIN, help="Print without colours; so does NO_COLOR=1.")] = False,  # noqa: FBT002
+    debug: Annotated[bool, typer.Option(DEBUG, help="Print the trace of an error.")] = False,  # noqa: FBT002
 ) -> None:
+    """Session-true bars, stored and explained gaps, per-bar completeness and SQL for intraday market data.
+
+    --quiet, --no-color and --debug may stand behind the command, too.
+
+    Example: engine run data/ --calendar XNYS --export out
+    """
+    del quiet, no_color, debug  # `main` has heard them
     if version:
         from engine import __version__
 
-        print_line(f"engine {__version__}")
+        print_text(f"engine {__version__}")
         raise typer.Exit

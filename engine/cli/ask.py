@@ -82,7 +82,10 @@ def gaps(
     limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """List the gaps of an export, longest first, in the venue's time."""
+    """List the gaps of an export, longest first, in the venue's time.
+
+    Example: engine gaps out --symbols SPY,QQQ --limit 10
+    """
     from engine.report.tables import venue_time
 
     found, tables = _table(out, "gaps", symbols, interval)
@@ -105,7 +108,10 @@ def quality(
     limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """List the quality of an export per symbol and session, worst first."""
+    """List the quality of an export per symbol and session, worst first.
+
+    Example: engine quality out --interval 1h
+    """
     found, _ = _table(out, "quality", symbols, interval)
     found = found.sort(["quality", "symbol", "price_type", "session"], nulls_last=True)
     print_rows(f"{found.height} sessions of series", found, limit, as_json=as_json)
@@ -161,7 +167,10 @@ def calendars(
     end: Annotated[str | None, typer.Option(help="Last trade date.")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """List the calendars that can be named, or show one with its segments."""
+    """List the calendars that can be named, or show one with its segments.
+
+    Example: engine calendars XHKG --start 2024-02-05 --end 2024-02-16
+    """
     from engine.calendars import calendar, calendar_codes
     from engine.clock import WallClock
 

@@ -16,7 +16,7 @@ from engine.cli.words import date, instant, interval_of, pairs, with_given, word
 
 if TYPE_CHECKING:
     from engine.audit.verdict import Verdict
-    from engine.runtime.auditor import Audit
+    from engine.runtime.audit_report import Audit
 
 MOST_SERIES = 20
 
@@ -24,7 +24,8 @@ MOST_SERIES = 20
 @app.command()
 def audit(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables, an export.")
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables (also s3://...), an export."),
     ],
     calendar: Annotated[
         str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")
@@ -46,8 +47,13 @@ def audit(
     stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
     align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")] = None,
     options: Annotated[Path | None, typer.Option(help="TOML with read options.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")] = None,
     allow_non_positive: Annotated[bool, typer.Option(help="Prices of zero and below are real.")] = False,  # noqa: FBT002
     as_of: Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")] = None,
     no_evidence: Annotated[  # noqa: FBT002
@@ -81,8 +87,8 @@ def audit(
     from engine.sources.options import ReadOptions
 
     given: dict[str, Any] = {
-        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "interval": interval,
-        "columns": pairs(columns), "symbols": words(symbols), "allow_non_positive": allow_non_positive,
+        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "interval": interval, "symbol": symbol,
+        "time_format": time_format, "delimiter": delimiter, "columns": pairs(columns), "symbols": words(symbols), "allow_non_positive": allow_non_positive,
     }  # fmt: skip
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
@@ -137,29 +143,11 @@ def _work(output: Path | None, *, resume: bool) -> Path | None:
 def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
     import shutil
 
-    from engine.audit.formats import write_verdict
-    from engine.audit.kept import keep
-    from engine.export.results import write_content
-    from engine.quality.causes import SURE
-    from engine.report import page
+    from engine.runtime.audit_report import write_audit
 
-    told = page.Verdict(passed=verdict.exit_code == 0, text=verdict.headline, reasons=verdict.notes)
-    keep(done.tables, output)
-    write_verdict(verdict, "json", output / "audit.json")
-    text = page.audit_page(done.tables, _about(done, sources), told, confidence=SURE)
-    write_content(text.encode(), output / "report.html")
+    title = f"Audit of {', '.join(path.name or str(path) for path in sources)}"
+    write_audit(done, output, title=title, sources=", ".join(map(str, sources)), verdict=verdict)
     shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
-
-
-def _about(done: Audit, sources: list[Path]) -> dict[str, str | int]:
-    from engine import __version__
-    from engine.clock import WallClock
-
-    return {
-        "title": f"Audit of {', '.join(path.name or str(path) for path in sources)}",
-        "sources": ", ".join(map(str, sources)), "rows read": done.rows, "files read": done.files,
-        "made": f"{WallClock().now():%Y-%m-%d %H:%M UTC} by session-engine {__version__}",
-    }  # fmt: skip
 
 
 def _write(verdict: Verdict, junit: Path | None, *, github: bool) -> None:

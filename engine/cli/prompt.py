@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.cli.layout import print_table
 from engine.cli.reply import Reply
-from engine.cli.show import print_line
+from engine.cli.show import print_text
 from engine.cli.words import usage
 from engine.errors import EngineError
 from engine.query.door import Asker
@@ -53,15 +53,15 @@ def converse(asker: Asker, reply: Reply, limits: Limits) -> None:
     talk = _Talk(asker, reply, limits, asker.columns())
     history = _history_file()
     _prepare(talk.columns, history)
-    print_line(r"SQL over the export. \? for help, \q to end.")
+    print_text(r"SQL over the export. \? for help, \q to end.")
     while talk.listening:
         try:
             line = input(NEXT if talk.pending else FIRST)
         except KeyboardInterrupt:
             talk.pending = ""
-            print_line("")
+            print_text("")
         except EOFError:
-            print_line("")
+            print_text("")
             break
         else:
             talk.hear(line)
@@ -91,9 +91,9 @@ class _Talk:
         try:
             self.reply.give(self.asker, statement, self.limits)
         except EngineError as error:
-            print_line(str(error))
+            print_text(str(error))
         except KeyboardInterrupt:
-            print_line("interrupted")
+            print_text("interrupted")
 
     def _command(self, name: str, argument: str = "") -> None:
         match name:
@@ -101,16 +101,16 @@ class _Talk:
                 self.listening = False
             case "\\x":
                 self.reply = replace(self.reply, upright=not self.reply.upright)
-                print_line(f"one line per cell: {'on' if self.reply.upright else 'off'}")
+                print_text(f"one line per cell: {'on' if self.reply.upright else 'off'}")
             case "\\d" if argument:
                 quoted = argument.strip().rstrip(";").strip('"').replace('"', '""')
                 self._answer(f'DESCRIBE "{quoted}"')
             case "\\d":
                 self._list()
             case "\\?":
-                print_line(HELP)
+                print_text(HELP)
             case _:
-                print_line(f"unknown command {name}\n{HELP}")
+                print_text(f"unknown command {name}\n{HELP}")
 
     def _list(self) -> None:
         import polars as pl  # noqa: PLC0415 - loaded by then; the module itself does not need it

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import PARTLY_READ, AsJson, app
-from engine.cli.show import print_data, print_frame, print_json, print_line, print_list, print_rows, progress, together
+from engine.cli.show import (
+    print_data,
+    print_frame,
+    print_json,
+    print_line,
+    print_list,
+    print_problems,
+    print_rows,
+    progress,
+    together,
+)
 from engine.cli.words import date, interval_of, intervals_of, usage, with_given, words
 
 if TYPE_CHECKING:
@@ -100,7 +110,10 @@ def rules(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A rule file to check.")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Print the default rules of an audit, or check a file of your own and list its rules."""
+    """Print the default rules of an audit, or check a file of your own and list its rules.
+
+    Example: engine rules rules.toml
+    """
     from engine.audit.rules import DEFAULT_RULES, read_rules
 
     found = read_rules(file)
@@ -160,5 +173,5 @@ def _show(done: Comparison, limit: int, *, as_json: bool) -> None:
     if result.differences.height:
         print_rows(f"Values that differ, of the first {limit} bars" if limit else "Values that differ", result.differences, 0, as_json=False)  # fmt: skip
     print_list("note", together(done.notes))
-    print_list("could not be read", [f"{one['path']}: {one['reason']}" for one in problems])
+    print_problems([f"{one['path']}: {one['reason']}" for one in problems])
     print_line("equal" if result.is_equal else "different")

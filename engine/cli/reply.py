@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli.layout import print_table
-from engine.cli.show import print_data, print_line
+from engine.cli.show import print_data, print_text
 from engine.cli.words import usage
 from engine.export.results import FORMS, to_text, write_result
 from engine.query.door import Asker
@@ -62,7 +62,7 @@ class Reply:
             print_data(to_text(answer.frame, self.form))
         elif answer.frame.columns == EXPLAINED:
             for text in answer.frame["explain_value"]:
-                print_line(text)
+                print_text(text)
         else:
             print_table("", answer.frame, decimals=None, upright=self.upright)
         self._tell(answer.note, answer.rows)
@@ -71,7 +71,7 @@ class Reply:
         if note is not None:
             note += "; --limit 0 shows all"
         if self.form == TABLE:
-            print_line(note or f"{rows:,} row{'' if rows == 1 else 's'}")
+            print_text(note or f"{rows:,} row{'' if rows == 1 else 's'}")
         elif note is not None:
             # The data on standard output stay data.
             sys.stderr.write(f"engine: {note}\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import PARTLY_READ, AsJson, app
-from engine.cli.show import print_frame, print_json, print_line, print_list, progress, together
+from engine.cli.show import print_frame, print_json, print_line, print_list, print_problems, progress, together
 from engine.cli.words import date, instant, interval_of, intervals_of, pairs, with_given, words
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ def run(
     stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
     align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")] = None,
     options: Annotated[Path | None, typer.Option(help="TOML with read options.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")] = None,
@@ -68,7 +72,7 @@ def run(
 
     given: dict[str, Any] = {
         "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "symbol": symbol,
-        "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
+        "time_format": time_format, "delimiter": delimiter, "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
         "allow_non_positive": allow_non_positive,
     }  # fmt: skip
     base = ReadOptions.from_toml(options) if options else ReadOptions()
@@ -100,18 +104,23 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found."""
+    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found.
+
+    Example: engine demo --export out/demo
+    """
     from engine.runtime.demo import demonstrate
 
     with progress(enabled=not as_json) as tell:
         shown = demonstrate(export, seed, tell)
     if as_json:
         print_json(shown.as_dict())
-        return
-    _show_run(shown.outcome, shown.dataset, None, as_json=False)
-    print_frame("Planned faults against what was found", shown.comparison)
-    print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
-    print_frame("", shown.answer)
+    else:
+        _show_run(shown.outcome, shown.dataset, None, as_json=False)
+        print_frame("Planned faults against what was found", shown.comparison)
+        print_frame("Planned stretches without bars, and what the audit says of them", shown.causes)
+        print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
+        print_frame("", shown.answer)
+        print_line(f"\nthe audit's report: {shown.report}")
     if not shown.agrees:
         raise typer.Exit(1)
 
@@ -170,4 +179,4 @@ def _show_run(
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
     print_list("note", together(notes))
-    print_list("could not be read", [f"{path}: {why}" for path, why in problems])
+    print_problems([f"{path}: {why}" for path, why in problems])

@@ -16,22 +16,36 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LOOKS = 0.25
 
 
+class _Manners:
+    """How this run of the command line was asked to behave; set once, before the command."""
+
+    quiet = False
+
+
+def be_quiet(*, quiet: bool) -> None:
+    """Print only answers and errors from now on: no progress, no summaries, no notes."""
+    _Manners.quiet = quiet
+
+
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
     """The first `limit` rows of a frame (0: all) as a table or as JSON, and how many more there are."""
     shown = frame.head(limit) if limit else frame
     if as_json:
         print_json(shown.to_dicts())
         return
-    print_frame(title, shown)
+    from engine.cli.layout import print_table
+
+    print_table(title, shown)
     if shown.height < frame.height:
         print_line(f"{frame.height - shown.height} more; --limit 0 shows all")
 
 
 def print_frame(title: str, frame: pl.DataFrame) -> None:
-    """A frame as a table, to the width of the terminal; a pipe gets it as wide as it is."""
+    """A summary as a table, to the width of the terminal; a pipe gets it as wide as it is."""
     from engine.cli.layout import print_table
 
-    print_table(title, frame)
+    if not _Manners.quiet:
+        print_table(title, frame)
 
 
 def together(notes: Iterable[str]) -> list[str]:
@@ -54,11 +68,30 @@ def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 -
         print_line(f"{what}: {len(lines) - most} more; --json lists all")
 
 
+def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
+    """Files that could not be read; those are told even to who wants to hear nothing."""
+    if not _Manners.quiet:
+        print_list("could not be read", lines)
+        return
+    for line in lines:
+        sys.stderr.write(f"engine: could not be read: {_visible(line)}\n")
+
+
 def print_line(text: str) -> None:
-    """A line of text with what is not printable, or not in the terminal's encoding, spelled out."""
+    """A line about the work."""
+    if not _Manners.quiet:
+        print_text(text)
+
+
+def print_text(text: str) -> None:
+    """A line of an answer, with what is not printable, or not in the terminal's encoding, spelled out."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stdout.write("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text) + "\n")
+    sys.stdout.write(_visible(text) + "\n")
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def print_json(content: object) -> None:
@@ -76,6 +109,10 @@ def print_data(text: str) -> None:
     sys.stdout.write(text)
 
 
+def _is_watched() -> bool:
+    return not _Manners.quiet and sys.stderr.isatty()
+
+
 class watching:  # noqa: N801 - used as a function
     """A table that is drawn again as a session goes on, on standard error; nothing where nobody watches.
 
@@ -83,7 +120,7 @@ class watching:  # noqa: N801 - used as a function
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled and sys.stderr.isatty()
+        self._enabled = enabled and _is_watched()
         self._shown_at = 0.0
 
     def __enter__(self) -> Any:  # noqa: ANN401 - a function
@@ -114,11 +151,11 @@ class watching:  # noqa: N801 - used as a function
 
 
 class progress:  # noqa: N801 - used as a function
-    """A bar on standard error while files are read; nothing where nobody watches."""
+    """A bar on standard error with rate and time left; nothing where nobody watches."""
 
     def __init__(self, *, enabled: bool, doing: str = "reading") -> None:
         self._doing = doing
-        self._enabled = enabled and sys.stderr.isatty()
+        self._enabled = enabled and _is_watched()
 
     def __enter__(self) -> Any:  # noqa: ANN401 - runtime.load.Progress or None
         if not self._enabled:
@@ -128,15 +165,22 @@ class progress:  # noqa: N801 - used as a function
 
         self._bar = Progress(
             TextColumn(self._doing),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,
+            expand=True,
         )
-        self._task = self._bar.add_task(self._doing)
+        self._task = self._bar.add_task(self._doing, rate="")
         self._bar.start()
-        return lambda done, total, _: self._bar.update(self._task, completed=done, total=total)
+        return self._tell
+
+    def _tell(self, done: int, total: int, _: object) -> None:
+        speed = self._bar.tasks[0].speed
+        rate = "" if not speed else f"{speed:,.0f}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
+        self._bar.update(self._task, completed=done, total=total, rate=rate)
 
     def __exit__(self, *_: object) -> Literal[False]:
         if self._enabled:

@@ -28,7 +28,10 @@ Limit = Annotated[int, typer.Option(help="How many rows of each table; 0 for all
 
 @app.command()
 def history(out: Export, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """List the revisions of an export: when, from which store, what each added and removed."""
+    """List the revisions of an export: when, from which store, what each added and removed.
+
+    Example: engine history out
+    """
     from engine.export.history import history as revisions
 
     found = revisions(out)
@@ -74,7 +77,10 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Logs, names and sizes only; no file is read.")] = False,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Check an export: every byte, every table against the others. Exit code 1 when something is wrong."""
+    """Check an export: every byte, every table against the others. Exit code 1 when something is wrong.
+
+    Example: engine verify out --quick
+    """
     from engine.export.findings import faults
     from engine.export.verify import verify as check
 
@@ -97,7 +103,10 @@ def repair(
     calendar: Annotated[list[Path] | None, typer.Option(help="TOML of a calendar that is not built in.")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Put back what a crash left, rebuild derived tables from base bars, say what is lost. Exit code 1 if any is."""
+    """Put back what a crash left, rebuild derived tables from base bars, say what is lost. Exit code 1 if any is.
+
+    Example: engine repair out
+    """
     from engine.calendars import calendar as read_calendar
     from engine.runtime.repair import repair as put_right
 
@@ -115,7 +124,10 @@ def repair(
 
 @app.command()
 def compact(out: Export, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Merge small files, as a new revision with the same rows."""
+    """Merge small files, as a new revision with the same rows.
+
+    Example: engine compact out
+    """
     from engine.export.compact import compact as merge
 
     done = merge(out)

@@ -36,6 +36,7 @@ from engine.export.parquet import StagedFile, stage
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
+from engine.shown import Card, Told
 
 if TYPE_CHECKING:
     from engine.export.stamps import Chain
@@ -45,8 +46,8 @@ STAGING = ".staging"
 LOCK_TIMEOUT_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Told):
     """One revision of an export; what it reads never changes, whatever is exported afterwards.
 
     Attributes
@@ -112,6 +113,12 @@ class Dataset:
             first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
             self._read[table] = found.sort(folder, *first, "path")
         return self._read[table]
+
+    def _told(self) -> Card:
+        last = self.exports.row(-1, named=True)
+        facts = {"revision": self.revision, "written": last["written_at"], "as of": last["as_of"], "by engine": last["engine_version"],
+                 "tables": self.tables}  # fmt: skip
+        return Card(f"Dataset {self.target}", facts)
 
     @cached_property
     def _versions(self) -> dict[str, int]:

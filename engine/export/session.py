@@ -1,7 +1,7 @@
 """A store to an export: what changed since the last one, or everything, one batch of rows after the other.
 
 1. `why_full` says whether the last revision of the target can be built on.
-2. `_changes` asks the panels for rows that the store wrote since, and for bars whose window has ended since; gaps
+2. `_changes` asks the panels for rows that the store wrote since (unless they are very many: `_is_mostly_new`), and for bars whose window has ended since; gaps
    and quality come by session. Former rows of their keys go (`edits.edit`).
 3. `_everything` writes all rows, symbol by symbol within month within interval, a batch at a time (`ROWS_PER_BATCH`; less
    than two of them, or one session of one symbol). Two are being encoded while the next one is made.
@@ -28,6 +28,8 @@ from engine.schema import REJECTS, Kind, empty
 from engine.snapshot import PanelKey, Snapshot
 
 ROWS_PER_BATCH = 1 << 20
+MOST_CHANGED = 8 * ROWS_PER_BATCH  # rows that are held at once
+MOST_CHANGED_SHARE = 8  # of fewer than an eighth of all, holding them costs less than writing everything
 
 STREAMS: tuple[Kind, ...] = ("bars", "quotes", "ticks", "open_interest")
 STORED: tuple[Literal["gaps", "quality"], ...] = ("gaps", "quality")
@@ -93,7 +95,7 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
     small = {
         name: work.replaced(name, list(_small(work, name, rows))) for name, rows in snapshot.small_tables().items()
     }
-    if full or former is None or why_full(snapshot, former) is not None:
+    if full or former is None or why_full(snapshot, former) is not None or _is_mostly_new(snapshot, former):
         large = [name for name in DATA_TABLES if name not in small]
         return Plan({**{name: work.replaced(name, list(_everything(snapshot, work, name))) for name in large}, **small})
     last = former.row(-1, named=True)
@@ -105,6 +107,14 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
         files = TableFiles(work.target / name, work.former.statistics(name))
         changes[name] = work.edited(name, *edit(name, change, files, work.staging))
     return Plan({**changes, **small}, since=last["revision"])
+
+
+def _is_mostly_new(snapshot: Snapshot, former: pl.DataFrame) -> bool:
+    # What changed is held at once, what is written anew a batch at a time: a year more of data is written anew.
+    since = former["store_revision"].item(-1)
+    held = [(part.rows.height, part.newest) for panel in snapshot.panels.values() for part in panel.told]
+    new = sum(rows for rows, newest in held if newest > since)
+    return new > MOST_CHANGED and MOST_CHANGED_SHARE * new > sum(rows for rows, _ in held)
 
 
 def _everything(snapshot: Snapshot, work: Work, name: str) -> Iterator[StagedFile]:

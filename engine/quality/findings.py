@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import polars as pl
 
 from engine.errors import SchemaError
@@ -61,6 +64,13 @@ def findings(rows: pl.DataFrame) -> pl.DataFrame:
     given = [pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype).alias(name) for name, dtype in FINDINGS.items()]  # fmt: skip
     shaped = rows.select(given)
     return shaped.with_columns(_fingerprint().alias("fingerprint"))
+
+
+def findings_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """As `findings`, from a mapping of names to values per finding; maybe none."""
+    if not rows:
+        return empty(FINDINGS)
+    return findings(pl.DataFrame(rows, infer_schema_length=None))
 
 
 def together(parts: list[pl.DataFrame]) -> pl.DataFrame:

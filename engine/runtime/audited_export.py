@@ -47,8 +47,9 @@ def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[S
             read=replace(options.read, timezone=zone, interval=Interval.parse(base), columns={}, stamp=None, unit=None),
         )
         files = [file for file in dataset.files("bars") if _interval_of(file, dataset.target) == base]
-        for stretch in stretches(files, names if len(names) < symbols.height else ()):
-            yield stretch, own
+        for file in files:
+            for stretch in stretches(file, names if len(names) < symbols.height else ()):
+                yield stretch, own
 
 
 def export_counts(dataset: Dataset) -> Survey:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,20 +19,26 @@ import polars as pl
 
 from engine.audit.explanation import explain
 from engine.audit.observed import PASSED_OVER, observed
-from engine.audit.survey import FILES, Survey, from_bytes, joined, to_bytes
-from engine.audit.tables import AUDIT_TABLES, KEY, STRIPS
+from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
+from engine.audit.tables import AUDIT_TABLES
 from engine.calendars import calendar
 from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
+from engine.grid import GridSpec, SessionGrid
 from engine.publish import publishing
+from engine.quality.checks import capped, judge
+from engine.quality.findings import FINDINGS
+from engine.quality.refused import conflicts, refused, repeats
+from engine.runtime.audit_report import BAR, Audit, Holder, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.bundles import bundled, key, state
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
-from engine.runtime.load import CalendarMap, LoadOptions, loaded, read_found
+from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, no_data_found, read_found
+from engine.runtime.remote import RemoteFile, is_remote, remote_files
 from engine.runtime.run import load_options, paths_of
 from engine.runtime.survey import survey_session
-from engine.schema import TS, Schema, empty
+from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import layout
 from engine.sources.scan import scan
@@ -40,15 +46,6 @@ from engine.store import SessionData
 
 BYTES_PER_TASK = 64 << 20
 LAKE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
-MOST_STRIPS, MOST_STRIP_TASKS, STRIP_MINUTES = 60, 24, 30
-GRAVITY = {"feed_loss": 0, "symbol_loss": 1, "halt": 2, "calendar_suspect": 3, "late_open": 4, "early_close": 5}
-BAR: Schema = {
-    "symbol": pl.String(),
-    "price_type": pl.String(),
-    "ts": TS,
-    "close": pl.Float64(),
-    "volume": pl.Float64(),
-}
 Progress = Callable[[int, int, str], None]
 
 
@@ -71,12 +68,10 @@ class FilesTask:
 
     def bars(self, symbols: Sequence[str]) -> pl.DataFrame:
         """Bars of some symbols: `BAR`."""
-        files = [file for file in self.files if file.symbol is None or f"{file.symbol}{file.qualifier}" in symbols]
+        files = [file for file in self.files if _may_hold(file, symbols)]
         options = replace(self.options, keep_source=False)
         snapshot = loaded(read_found(files, (), options, self.name), options).session.snapshot()
-        return pl.concat(
-            [empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in symbols if symbol in snapshot.symbols)]
-        )
+        return bars_of(snapshot, symbols)
 
 
 @dataclass(frozen=True)
@@ -113,23 +108,6 @@ class StretchTask:
 Task = FilesTask | StretchTask
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found.
-
-    Attributes
-    ----------
-    tables : mapping of name to DataFrame
-        `engine.audit.tables.AUDIT_TABLES`.
-    rows, files : int
-        What was read.
-    """
-
-    tables: Mapping[str, pl.DataFrame]
-    rows: int
-    files: int
-
-
 def audit(
     sources: Sequence[Path],
     options: LoadOptions,
@@ -144,7 +122,7 @@ def audit(
     Parameters
     ----------
     sources : sequence of Path
-        Vendor files and folders, Parquet tables of many symbols, exports.
+        Vendor files and folders, Parquet tables of many symbols, exports; `s3://bucket/prefix` for Parquet objects.
     options : LoadOptions
         Calendars, dates, how to read.
     work : Path, optional
@@ -166,14 +144,12 @@ def audit(
     tasks, problems = planned(sources, options)
     with tempfile.TemporaryDirectory(prefix="engine-audit-") as scratch:
         parts = list(_surveys(tasks, work or Path(scratch), executor or Here(), progress))
-    counted = [export_counts(open_dataset(path)) for path in sources if is_export(path)]
+    counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
     survey = joined([*parts, *counted, _unread(problems)])
     if survey.series.is_empty():
         raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
     done = explained(survey, options)
-    return (
-        replace(done, tables={**done.tables, "strips": _around(done.tables["gaps"], tasks, parts)}) if strips else done
-    )
+    return with_strips(done, _holders(tasks, parts)) if strips else done
 
 
 def run_audit(
@@ -208,7 +184,9 @@ def run_audit(
         Its `tables` are those of `engine.audit.tables`.
     """
     if isinstance(sources, SessionData):
-        return explained(survey_session(sources), load_options(calendar, **options))
+        snapshot = sources.snapshot()
+        done = explained(survey_session(sources), load_options(calendar, **options))
+        return with_strips(done, [Holder(frozenset(snapshot.symbols), partial(bars_of, snapshot))])
     chosen = load_options(calendar, keep_source=evidence, **options)
     executor = Here() if workers is None else Processes(workers)
     return audit(paths_of(sources), chosen, work=work, executor=executor)
@@ -218,7 +196,8 @@ def explained(survey: Survey, options: LoadOptions) -> Audit:
     """The audit of a survey."""
     tables = explain(survey, calendar, options.dates, options.as_of)
     files = survey.files.sort("source", maintain_order=True)
-    found = observed(tables, survey.findings, files)
+    counted = repeats(tables["quality"])
+    found = observed(tables, pl.concat([survey.findings, *map(_checked, survey.checks), capped(counted)]), files)
     whole = (
         {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files, "findings": found}
     )
@@ -227,42 +206,43 @@ def explained(survey: Survey, options: LoadOptions) -> Audit:
     )
 
 
-def _around(gaps: pl.DataFrame, tasks: Sequence[Task], parts: Sequence[Survey]) -> pl.DataFrame:
-    """Bars around the gravest gaps, read again from the tasks that hold their symbols."""
-    grave = gaps.filter(pl.col("cause") != "no_trade").with_columns(
-        pl.col("cause").replace_strict(GRAVITY, default=len(GRAVITY)).alias("rank"),
-        pl.int_range(pl.len()).over("outage_id", order_by="symbol").alias("turn"),
-    )  # fmt: skip
-    # One gap of each outage first, then the others.
-    shown = grave.sort(
-        ["turn", "rank", "bar_count", "symbol", "gap_start"], descending=[False, False, True, False, False]
-    ).head(MOST_STRIPS)
-    symbols = shown["symbol"].unique().sort()
-    holders = [
-        (task, own)
+def _holders(tasks: Sequence[Task], parts: Sequence[Survey]) -> list[Holder]:
+    return [
+        Holder(frozenset(part.series["symbol"]), task.bars)
         for task, part in zip(tasks, parts, strict=True)
-        if (own := symbols.filter(symbols.is_in(part.series["symbol"].implode())).to_list())
+        if part.series.height
     ]
-    bars = pl.concat([empty(BAR), *(task.bars(own) for task, own in holders[:MOST_STRIP_TASKS])])
-    margin = pl.duration(minutes=STRIP_MINUTES)
-    beside = shown.select(*KEY, "gap_start", "gap_end").join(bars, on=["symbol", "price_type"]).filter(
-        (pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin)
-    )  # fmt: skip
-    return (
-        beside.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts").select(list(STRIPS))
-    )
+
+
+def _checked(one: Checked) -> pl.DataFrame:
+    """What the checks say of the series of an axis."""
+    axis, ends = one.axis, one.measured.sanity.ends
+    if ends.is_empty():
+        return empty(FINDINGS)
+    known = calendar(axis.calendar)
+    first, last = ends["session"].min(), ends["session"].max()
+    spec = GridSpec(axis.calendar, axis.segments, axis.align, axis.zone)  # type: ignore[arg-type]
+    grid = SessionGrid.build(known.covering(first, last), axis.interval, spec)  # type: ignore[arg-type]
+    return judge(one.measured, grid.segments, known.zone, axis.calendar)
 
 
 def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], list[Problem]]:
     """Tasks that together cover all sources, in the order of their paths; and what is no data."""
-    absent = [str(path) for path in sources if not path.exists()]
+    local = [path for path in sources if not is_remote(path)]
+    absent = [str(path) for path in local if not path.exists()]
     if absent or not sources:
         raise ParameterError(f"source: {', '.join(absent)} does not exist" if absent else "source: none given")
-    exports = [open_dataset(path) for path in sources if is_export(path)]
-    ours: list[Task] = [StretchTask(*one) for dataset in exports for one in export_stretches(dataset, options)]
-    found, problems = scan([path for path in sources if not is_export(path)], options.read)
+    exports = [open_dataset(path) for path in local if is_export(path)]
+    tasks: list[Task] = [StretchTask(*one) for dataset in exports for one in export_stretches(dataset, options)]
+    found, problems = scan([path for path in local if not is_export(path)], options.read)
     large = [file for file in found if _is_lake(file, options)]
-    tasks = ours + [StretchTask(stretch, options) for stretch in stretches([file.path for file in large])]
+    objects = [one for path in sources if is_remote(path) for one in remote_files(str(path))]
+    places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
+    for place in places:
+        try:
+            tasks += [StretchTask(stretch, options) for stretch in stretches(place)]
+        except SourceError as error:
+            problems.append(Problem(error.path, error.reason))
     others = [file for file in found if file not in large]
     tasks += [FilesTask(tuple(files), options, str(files[0].path)) for files in _bundles(others)]
     return tasks, problems
@@ -310,11 +290,37 @@ def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) 
     contents = read_found(files, (), options, name)
     done = loaded(contents, options)
     survey = survey_session(done.session)
-    rows = {str(file.path): 0 for file in files}
-    read = pl.DataFrame([(path, count, None) for path, count in rows.items()], schema=dict(FILES), orient="row")
+    rejects = pl.concat([empty(REJECTS), *done.session.snapshot().rejects])
+    bars = done.session.snapshot().tables()["bars"] if rejects.height else empty(BAR)
+    told = [survey.findings, refused(rejects), *([conflicts(rejects, bars)] if rejects.height else [])]
+    read = _rows_of(contents, files)
     bad = {problem.path for problem in contents.problems}
     good = read.filter(~pl.col("source").is_in(list(bad)))
-    return replace(survey, files=pl.concat([good, _unread(contents.problems).files]))
+    return replace(
+        survey,
+        findings=pl.concat([told[0], *map(capped, told[1:])]),
+        files=pl.concat([good, _unread(contents.problems).files]),
+    )
+
+
+def _may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
+    # A name alone does not tell: the rows may have a column of symbols; a root stands for its contracts.
+    name = f"{file.symbol}{file.qualifier}"
+    return file.kind is None or any(one == name or one.startswith(f"{file.symbol}.") for one in symbols)
+
+
+def _rows_of(contents: Contents, files: Sequence[SourceFile]) -> pl.DataFrame:
+    """How many rows each file gave: those of an archive's members are the archive's."""
+    sources = [frame.group_by("source").len() for group in contents.groups for frame in group.frames]
+    counted = pl.concat([pl.DataFrame(schema={"source": pl.String, "len": pl.get_index_type()}), *sources])
+    by_file = (
+        counted.select(pl.col("source").str.split("!").list.first(), pl.col("len").cast(pl.Int64))
+        .group_by("source")
+        .sum()
+    )
+    named = pl.DataFrame({"source": [str(file.path) for file in files]})
+    whole = named.join(by_file, on="source", how="left", maintain_order="left")
+    return whole.select("source", pl.col("len").fill_null(0).alias("rows"), pl.lit(None, pl.String).alias("problem"))
 
 
 def _unread(problems: Sequence[Problem]) -> Survey:
@@ -325,7 +331,8 @@ def _unread(problems: Sequence[Problem]) -> Survey:
 def _why_nothing(files: pl.DataFrame) -> str:
     bad = files.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
     if bad.is_empty():
-        return "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
+        passed = files.drop_nulls("problem").with_columns(pl.col("problem").str.strip_prefix(PASSED_OVER))
+        return no_data_found(list(passed.select("source", "problem").iter_rows()))
     first = bad.row(0, named=True)
     return f"nothing could be read; {first['source']}: {first['problem']} ({bad.height - 1} more files)"
 

@@ -13,6 +13,8 @@ from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.query import sql
+from engine.runtime.audit_report import write_audit
+from engine.runtime.auditor import run_audit
 from engine.runtime.load import CalendarMap, LoadOptions, Progress
 from engine.runtime.run import Outcome, run
 from engine.sources.faults import EMPTY_KINDS, SPAN_KINDS, FaultPlan
@@ -57,6 +59,10 @@ class Demonstration:
         An SQL question to the export.
     answer : DataFrame
         Its answer.
+    causes : DataFrame of `planned, cause, stretches`
+        What the audit makes of each planned stretch without bars.
+    report : Path
+        Of the audit.
     """
 
     outcome: Outcome
@@ -65,6 +71,8 @@ class Demonstration:
     comparison: pl.DataFrame
     question: str
     answer: pl.DataFrame
+    causes: pl.DataFrame
+    report: Path
 
     @property
     def agrees(self) -> bool:
@@ -79,6 +87,8 @@ class Demonstration:
             "comparison": self.comparison.to_dicts(),
             "question": self.question,
             "answer": self.answer.to_dicts(),
+            "causes": self.causes.to_dicts(),
+            "report": str(self.report),
         }
 
 
@@ -88,7 +98,7 @@ def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> De
     Parameters
     ----------
     target : Path
-        Folder for `files` and `export`; an earlier demo there is run again beside its files.
+        Folder for `files`, `export` and `audit`; an earlier demo there is run again beside its files.
     seed : int
         Of the simulation.
     """
@@ -99,7 +109,31 @@ def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> De
     _write(simulation, files)
     options = LoadOptions(CalendarMap(CODE), derive=tuple(map(Interval.parse, DERIVED)), dates=(FIRST, LAST))
     outcome = run([files], options, dataset, progress)
-    return Demonstration(outcome, files, dataset, compare(simulation, outcome), QUESTION, sql(dataset, QUESTION))
+    found = run_audit(outcome.session)
+    report = write_audit(found, target / "audit", title="Simulated sessions with planned faults", sources=str(files))
+    return Demonstration(
+        outcome, files, dataset, compare(simulation, outcome), QUESTION, sql(dataset, QUESTION),
+        told(simulation.truth, found.tables["gaps"]), report,
+    )  # fmt: skip
+
+
+def told(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Planned stretches without bars, and the causes of the gaps that hold them.
+
+    Returns
+    -------
+    DataFrame of `planned, cause` (String), `stretches` (UInt32)
+    """
+    spans = truth.filter(pl.col("kind").is_in(SPAN_KINDS)).select("kind", "symbol", "start", "end")
+    held = spans.join(gaps.select("symbol", "gap_start", "gap_end", "cause"), on="symbol").filter(
+        (pl.col("gap_start") <= pl.col("start")) & (pl.col("gap_end") >= pl.col("end"))
+    )
+    planned = pl.col("kind").str.replace_all("_", " ").alias("planned")
+    return (
+        held.group_by(planned, "cause")
+        .len("stretches")
+        .sort("planned", "stretches", "cause", descending=[False, True, False])
+    )
 
 
 def compare(simulation: Simulation, outcome: Outcome) -> pl.DataFrame:

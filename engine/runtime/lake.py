@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,8 @@ from engine.interval import Interval
 from engine.quality.findings import FINDINGS, findings
 from engine.quality.traces import bin_width, trace
 from engine.runtime.load import LoadOptions
+from engine.runtime.remote import RemoteFile, remote_metadata
+from engine.runtime.survey import measured_rows
 from engine.schema import TS, empty
 from engine.sources.columns import OHLC, layout
 from engine.sources.rows import commonest_step
@@ -39,37 +42,43 @@ KEPT = ("symbol", "price_type", "ts", *OHLC, "volume")
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows `[first, first + count)` of a Parquet file; of these symbols only, where they are named."""
+    """Rows `[first, first + count)` of a Parquet file (or of an object, by its URL); of these symbols only, where they are named."""
 
-    path: Path
+    path: Path | str
     first: int
     count: int
     mark: str
     symbols: tuple[str, ...] = ()
 
 
-def stretches(paths: Sequence[Path], symbols: tuple[str, ...] = ()) -> Iterator[Stretch]:
-    """Cut Parquet files into tasks, at their row groups where those are smaller."""
-    for path in paths:
-        try:
-            meta = pq.read_metadata(path)
-        except (OSError, ValueError) as error:
-            raise SourceError(path, f"no Parquet file that can be read: {error}") from error
+def stretches(path: Path | RemoteFile, symbols: tuple[str, ...] = ()) -> Iterator[Stretch]:
+    """Cut a Parquet file into tasks, at its row groups where those are smaller.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read.
+    """
+    meta, place, state = _footer(path)
+    ends = np.cumsum([meta.row_group(at).num_rows for at in range(meta.num_row_groups)])
+    first = 0
+    for at, end in enumerate(ends):
+        if end - first >= ROWS_PER_STRETCH or at == len(ends) - 1:
+            for begin in range(first, int(end), 2 * ROWS_PER_STRETCH):
+                count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
+                yield Stretch(place, begin, count, f"{place}|{state}|{begin}|{count}|{symbols}", symbols)
+            first = int(end)
+
+
+def _footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
+    """Metadata, the place to read from, and what changes when the file does."""
+    if isinstance(path, RemoteFile):
+        return remote_metadata(path.url), path.url, f"{path.size}|{path.written_ns}"
+    try:
         stat = path.stat()
-        ends = np.cumsum([meta.row_group(at).num_rows for at in range(meta.num_row_groups)])
-        first = 0
-        for at, end in enumerate(ends):
-            if end - first >= ROWS_PER_STRETCH or at == len(ends) - 1:
-                for begin in range(first, int(end), 2 * ROWS_PER_STRETCH):
-                    count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
-                    yield Stretch(
-                        path,
-                        begin,
-                        count,
-                        f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{begin}|{count}|{symbols}",
-                        symbols,
-                    )
-                first = int(end)
+        return pq.read_metadata(path), path, f"{stat.st_size}|{stat.st_mtime_ns}"
+    except (OSError, ValueError) as error:
+        raise SourceError(path, f"no Parquet file that can be read: {error}") from error
 
 
 def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
@@ -88,7 +97,8 @@ def read_stretch(stretch: Stretch, options: LoadOptions) -> tuple[pl.DataFrame, 
     """
     path = stretch.path
     try:
-        names = list(pl.read_parquet_schema(path))
+        scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        names = scanned.collect_schema().names()
         found = layout(names, options.read, str(path))
         if found.kind != "bars" or "symbol" not in found.roles:
             raise SourceError(
@@ -96,7 +106,7 @@ def read_stretch(stretch: Stretch, options: LoadOptions) -> tuple[pl.DataFrame, 
             )
         roles = {role: name for role, name in found.roles.items() if role in KEPT}
         raw = _kept(
-            pl.scan_parquet(path, glob=False, hive_partitioning=False).slice(stretch.first, stretch.count),
+            scanned.slice(stretch.first, stretch.count),
             names,
             stretch,
             roles,
@@ -192,7 +202,7 @@ def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -
         if such.height:
             at = such.row(0, named=True)
             found.append((
-                "bad_rows", "warning", such.height, source, f"{such.height} rows: {reason}",
+                "refused", "warning", such.height, source, f"{such.height} rows: {reason}",
                 f"first: row {at['row']}, {at['symbol']} {at['ts']}: {', '.join(str(at[name]) for name in OHLC)}, {at['volume']}",
             ))  # fmt: skip
     shape = (
@@ -283,6 +293,7 @@ def _surveyed(
         runs=traced.runs,
         profile=traced.profile,
         counts=_counts([repeats, odd]),
+        checks=(measured_rows(placed, told, grid),),
     )
 
 
@@ -345,7 +356,7 @@ def _beside(parts: Sequence[Survey]) -> Survey:
         "profile": ["series", "position", "bin"],
         "counts": ["series", "session"],
     }
-    return replace(
-        Survey.none(),
-        **{name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()},
-    )
+    whole: dict[str, Any] = {
+        name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()
+    }
+    return replace(Survey.none(), checks=tuple(one for part in parts for one in part.checks), **whole)

@@ -560,7 +560,7 @@ def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None
     if not files and len(bad) == 1:
         raise SourceError(bad[0].path, bad[0].reason)
     if not files:
-        raise SourceError(name, _nothing(bad))
+        raise SourceError(name, _nothing(bad, [one for one in problems if one.ignored]))
 
 
 def _check_some_row(contents: Contents) -> None:
@@ -576,7 +576,17 @@ def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
     )
 
 
-def _nothing(bad: Sequence[Problem]) -> str:
+def _nothing(bad: Sequence[Problem], passed_over: Sequence[Problem]) -> str:
     if bad:
         return f"nothing could be read; {bad[0].path}: {bad[0].reason} ({len(bad) - 1} more files)"
-    return "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
+    return no_data_found([(one.path, one.reason) for one in passed_over])
+
+
+def no_data_found(passed_over: Sequence[tuple[str, str]]) -> str:
+    """Why nothing was read where nothing was wrong: what there was instead of data."""
+    valid = "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
+    if not passed_over:
+        return f"{valid}; there is no file at all"
+    path, reason = passed_over[0]
+    more = f", and {len(passed_over) - 1} more files" if len(passed_over) > 1 else ""
+    return f"{valid}; passed over: {path} ({reason}){more}"

@@ -175,12 +175,16 @@ def load_options(
 
 
 def misplaced(session: SessionData) -> list[str]:
-    """Notes on series of which no bar lies in its slot: more likely a wrong option than missing data."""
+    """Notes on series of which most bars lie in no slot: more likely a wrong option than missing data."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
-    lost = counted.filter((pl.col("present") == 0) & (pl.col("off_grid") + pl.col("out_of_session") > 0))
+    outside = pl.col("off_grid") + pl.col("out_of_session")
+    lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
     return [
-        f"{symbol} {price_type} {interval}: no bar lies in a slot of a session; check --timezone, --stamp, --align and --calendar"
-        for symbol, price_type, interval in lost.select("symbol", "price_type", "interval").iter_rows()
+        f"{symbol} {price_type} {interval}: {present or 'no'} bar{'s lie' if present > 1 else ' lies'} in a slot of a session, "
+        f"{outside} outside; check --timezone, --stamp, --align and --calendar (extended hours: --segments)"
+        for symbol, price_type, interval, present, outside in lost.select(
+            "symbol", "price_type", "interval", "present", "outside"
+        ).iter_rows()
     ]
 
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from engine.audit.survey import COUNTS, FILES, SERIES, SLOTS, Survey, joined
+from engine.audit.survey import COUNTS, FILES, SERIES, SLOTS, Axis, Checked, Survey, joined
+from engine.calendars import calendar
 from engine.grid import SessionGrid
+from engine.quality.checks import measure
 from engine.quality.gaps import runs
 from engine.quality.score import COUNTED
 from engine.quality.traces import bin_width, trace
@@ -52,7 +54,16 @@ def _of_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
         counts=_counts(snapshot, cohort.key, series),
         prints=_prints(snapshot, cohort, grid, series),
         quotes=_quotes(snapshot, grid, series),
+        checks=(measured_rows(rows.filter(pl.col("provenance") != "synthetic"), found, grid),),
     )
+
+
+def measured_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) -> Checked:
+    """What the checks keep of placed bars of one axis, those outside sessions included."""
+    spec = grid.spec
+    axis = Axis(spec.calendar, spec.segments, spec.align, spec.zone, str(grid.interval))
+    named = series.select("series", "symbol", "price_type", "interval")
+    return Checked(axis, measure(rows, named, grid, calendar(spec.calendar).zone))
 
 
 def _series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:

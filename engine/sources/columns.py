@@ -18,6 +18,8 @@ Roles = Mapping[str, str]
 
 OHLC = ("open", "high", "low", "close")
 SIDES = ("bid", "ask", "mid")
+STAMPS = {"ts", "date", "time"}
+REPEATED = " #"  # between a name and how often it stood before, in the header of a text file
 
 # Per role, in order of preference; names are compared without case, blanks and punctuation.
 _SYNONYMS: dict[str, str] = {
@@ -91,12 +93,13 @@ def layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
         `columns` names a role that does not exist.
     """
     roles = assigned(names, options, path)
+    _check_once(names, roles, options, path)
     kind = _kind(roles)
-    if kind is None or (not {"ts", "date"} & set(roles) and "time" not in roles):
+    if kind is None or not STAMPS & set(roles):
         raise SourceError(
             path,
             f"columns {', '.join(names)} are no bars (time, open, high, low, close), quotes (time, bid, ask), "
-            "ticks (time, price) or open interest; name them with --columns ts=...,open=...",
+            f"ticks (time, price) or open interest; {_lacking(roles)}",
         )
     if kind == "ticks" and "volume" in roles:
         roles.setdefault("size", roles["volume"])
@@ -130,15 +133,39 @@ def headerless(cells: Sequence[str], options: ReadOptions, path: str) -> list[st
     numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", cell.strip()) for cell in cells)
     if len(cells) == len(BINANCE_KLINES) and numbers and len(cells[0]) in (13, 16):
         return list(BINANCE_KLINES)
+    guess = ",".join(f"{role}={place}" for place, role in enumerate(("ts", *OHLC, "volume")[: len(cells)], start=1))
     raise SourceError(
         path,
-        f"no header line, and its {len(cells)} columns are no layout that is known; name them by place: --columns ts=1,open=2,...",
+        f"no header line, and its {len(cells)} columns are no layout that is known (the first line is {','.join(cells)[:80]}); "
+        f"name them by place, for example --columns {guess}",
     )
 
 
 def plain(name: str) -> str:
     """A column's name as synonyms are compared."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _check_once(names: Sequence[str], roles: Roles, options: ReadOptions, path: str) -> None:
+    """A name that stands twice in a header is not chosen by its place, unless the caller did so."""
+    for role, name in roles.items():
+        places = [place for place, other in enumerate(names, start=1) if other.partition(REPEATED)[0] == name]
+        if len(places) > 1 and role not in options.columns:
+            raise SourceError(
+                path,
+                f"{name!r} names the columns {' and '.join(map(str, places))}; say which one is meant: "
+                f"--columns {role}={places[0]}, or {role}={places[1]}",
+            )
+
+
+def _lacking(roles: Roles) -> str:
+    bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
+    lacks = ([] if STAMPS & set(roles) else ["ts"]) + bars
+    if not lacks or len(lacks) > len(OHLC):
+        return "name them with --columns ts=...,open=..."
+    return (
+        f"{' and '.join(lacks)} is missing: if it has another name, --columns {','.join(f'{one}=...' for one in lacks)}"
+    )
 
 
 def _first(words: str, known: Mapping[str, str]) -> str | None:

@@ -24,6 +24,19 @@ from engine.sources.options import ReadOptions
 from engine.sources.stamps import Reading, Stamps, utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+_STRANGE_NUMBERS = (
+    (
+        r"^\s*-?\d{1,3}(\.?\d{3})*,\d+\s*$",
+        "a decimal comma",
+        "write numbers with decimal points (in a spreadsheet: save it with an English locale)",
+    ),
+    (
+        r"^\s*-?\d{1,3}(,\d{3})+\.\d+\s*$",
+        "with commas between thousands",
+        "write numbers without them (in a spreadsheet: the number format 0.00)",
+    ),
+    (r"^\s*(?:[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥])\s*$", "with a currency's sign", "write bare numbers"),
+)
 BINARY_DIGITS = {8: 9, 16: 18}  # of integers in fixed-size cells
 
 
@@ -72,9 +85,10 @@ def batch(raw: pl.DataFrame, layout: Layout, origin: Origin) -> Batch:
     SourceError
         No symbol, no zone, no unit, or numbers with decimal commas; the message names the option.
     """
-    _check_decimal_points(raw, layout, origin)
+    _check_numbers(raw, layout, origin)
     symbols = _symbols(raw, layout, origin)
     stamps = _stamps(raw, layout, origin, symbols)
+    _check_one_symbol(raw, layout, origin, stamps.ts)
     columns = _values(raw, layout, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
     good, bad = _conformed(raw, stamps, layout, columns, origin)
     kept, left_out = wanted(good, origin.options)
@@ -200,7 +214,10 @@ def _symbols(raw: pl.DataFrame, layout: Layout, origin: Origin) -> pl.Series:
     elif origin.symbol is not None:
         symbols = pl.Series([origin.symbol], dtype=pl.String).new_from_index(0, raw.height)
     else:
-        raise SourceError(origin.source, "neither a column nor the file's name tells the symbol; give --symbol")
+        raise SourceError(
+            origin.source,
+            "neither a column nor the file's name tells the symbol; give --symbol NAME, or --columns symbol=COLUMN",
+        )
     return (symbols + origin.qualifier).alias("symbol")
 
 
@@ -255,14 +272,29 @@ def _sequence(raw: pl.DataFrame, column: str | None) -> pl.Expr:
     return pl.col("row")
 
 
-def _check_decimal_points(raw: pl.DataFrame, layout: Layout, origin: Origin) -> None:
+def _check_numbers(raw: pl.DataFrame, layout: Layout, origin: Origin) -> None:
     for role, name in layout.roles.items():
         if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
-            if sample.len() and sample.str.contains(r"^\s*-?\d{1,3}(\.?\d{3})*,\d+\s*$").all():
-                raise SourceError(
-                    origin.source, f"{name}: received {sample[0]!r}, a decimal comma; write numbers with decimal points"
-                )
+            for spelled, what, mend in _STRANGE_NUMBERS:
+                if sample.len() and sample.str.contains(spelled).all():
+                    raise SourceError(origin.source, f"{name}: received {sample[0]!r}, {what}; {mend}")
+
+
+def _check_one_symbol(raw: pl.DataFrame, layout: Layout, origin: Origin, ts: pl.Series) -> None:
+    """Bars of several symbols under one name would replace each other; the column that tells them apart is named."""
+    if layout.kind != "bars" or "symbol" in layout.roles or origin.options.symbol or ts.n_unique() == ts.len():
+        return
+    idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in layout.roles.values()]
+    for name in idle:
+        values = raw[name].drop_nulls().unique(maintain_order=True)
+        if values.len() > 1 and pl.DataFrame([ts.alias("@ts"), raw[name]]).n_unique() == ts.len():
+            some = ", ".join(values.head(3))
+            raise SourceError(
+                origin.source,
+                f"{ts.len() - ts.n_unique()} stamps come again, with another {name!r} ({some}); if that is the symbol: "
+                f"--columns symbol={name}; if all are one symbol: --symbol NAME",
+            )
 
 
 def _interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval | None, tuple[str, ...]]:

@@ -17,8 +17,11 @@ from engine.sources.batch import Problem, SourceFile
 from engine.sources.lean_layout import CONTRACTS
 from engine.sources.names import named
 from engine.sources.options import ReadOptions
+from engine.sources.text import UTF16
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".dat")
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+SAVE_AS_CSV = "a spreadsheet: save its sheet as CSV (UTF-8)"
 DATA_SUFFIXES = (*TEXT_SUFFIXES, *ndjson.SUFFIXES, ".parquet", ".pq", ".zip", ".gz", ".zst", ".zstd", ".dbn")
 OTHER_NAMES = ("readme", "license", "licence", "notice", "changelog")
 _Name = tuple[str, bool]  # a symbol, and whether it is a root of contracts
@@ -110,6 +113,8 @@ def _identified(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFi
             return Problem(str(path), "is no Databento Binary Encoding")
         reason = dbn.skipped(header)
         return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, head, header)
+    if options.format is None and path.suffix.lower() in WORKBOOKS:
+        return Problem(str(path), SAVE_AS_CSV, ignored=not is_given)
     if name is None:
         return Problem(str(path), "no format of ours by its first bytes; give --format", ignored=not is_given)
     known = named(path)
@@ -131,8 +136,8 @@ def _format(path: Path, head: bytes) -> str | None:
         return "lean" if lean.source_file(path) else "csv"
     if lean.source_file(path) is not None:
         return "lean"  # a damaged zip of that layout: its reader says what is wrong
-    if b"\0" in head or not _suffixes(path) & set(DATA_SUFFIXES):
-        return None
+    if not _suffixes(path) & set(DATA_SUFFIXES) or (b"\0" in head and not head.startswith(UTF16)):
+        return None  # text in UTF-16 is text: its reader says what is wrong
     return "ndjson" if _suffixes(path) & set(ndjson.SUFFIXES) else "csv"
 
 
@@ -147,6 +152,8 @@ def no_data(path: Path) -> str | None:
             return what
     if path.stem.lower().startswith(OTHER_NAMES) or path.parent.name.lower().startswith(OTHER_NAMES):
         return "about the data"
+    if path.suffix.lower() in WORKBOOKS:
+        return SAVE_AS_CSV
     return None if _suffixes(path) & set(DATA_SUFFIXES) else f"no data file by its name ({path.suffix or 'no suffix'})"
 
 

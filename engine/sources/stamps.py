@@ -27,7 +27,7 @@ MAX_NS = 2**63 - 1
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _OFFSET = rf"{_CLOCK}\s*(Z|z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)$"
-_ISO = re.compile(rf"\d{{4}}[-/]\d{{2}}[-/]\d{{2}}(?:[T ]\s*{_CLOCK}.*)?")
+_ISO = re.compile(rf"\d{{4}}[-/]\d{{2}}[-/]\d{{2}}(?:[T ]\s*{_CLOCK}(?!.*[AaPp]\.?[Mm]).*)?")
 _COMPACT = {
     8: "%Y%m%d",
     12: "%Y%m%d%H%M",
@@ -213,21 +213,45 @@ def _on_day(times: pl.Series, day: dt.date) -> pl.Series:
 
 def _numbers(cells: pl.Series, reading: Reading) -> Stamps:
     if reading.unit is not None:
+        _check_unit(cells, reading, reading.unit)
         return _instants(_since_1970(cells, UNIT_NS[reading.unit], inferred=False))
     unit = _unit_of(cells, reading)
     ts = _since_1970(cells, UNIT_NS[unit], inferred=True)
     return _instants(ts, None, f"{reading.column}: read as {unit} since 1970")
 
 
-def _unit_of(cells: pl.Series, reading: Reading) -> str:
+def _check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
+    typical, fitting = _fitting_unit(cells)
+    is_far = typical is not None and not _is_recent(typical, unit)
+    if fitting is not None and is_far:
+        raise SourceError(
+            reading.path,
+            f"{reading.column}: {typical:.0f} in {unit} is no time of 1980-2100, in {fitting} it is; "
+            f"give --unit {fitting}, or no --unit",
+        )
+
+
+def _fitting_unit(cells: pl.Series) -> tuple[float | None, str | None]:
     typical = cells.cast(pl.Float64, strict=False).median()
     if not isinstance(typical, int | float):
-        return "ns"
-    for unit, factor in UNIT_NS.items():
-        if EARLIEST_S <= typical * factor / UNIT_NS["s"] < LATEST_S:
-            return unit
+        return None, None
+    return typical, next((unit for unit in UNIT_NS if _is_recent(typical, unit)), None)
+
+
+def _is_recent(number: float, unit: str) -> bool:
+    return EARLIEST_S <= number * UNIT_NS[unit] / UNIT_NS["s"] < LATEST_S
+
+
+def _unit_of(cells: pl.Series, reading: Reading) -> str:
+    typical, fitting = _fitting_unit(cells)
+    if typical is None or fitting is not None:
+        return fitting or "ns"
     excel = 20_000 <= typical < 80_000  # noqa: PLR2004  # days since 1900, of 1954 to 2119
-    mend = "looks like a spreadsheet's day number: write dates as text" if excel else "give --unit s, ms, us or ns"
+    mend = (
+        "looks like a spreadsheet's day number: give the column a format such as yyyy-mm-dd hh:mm:ss there and save it again"
+        if excel
+        else "give --unit s, ms, us or ns"
+    )
     raise SourceError(reading.path, f"{reading.column}: {typical:g} is no time of 1980-2100 in any unit; {mend}")
 
 
@@ -259,8 +283,21 @@ def _written(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> S
     if _ISO.fullmatch(sample):
         return _iso(cells, sample, reading, symbols)
     raise SourceError(
-        reading.path, f"{reading.column}: received {sample!r}; valid: ISO 8601, numbers since 1970, or --time-format"
+        reading.path,
+        f"{reading.column}: received {sample!r}; valid: ISO 8601, numbers since 1970, or its spelling as "
+        f"--time-format {_likely_format(sample)!r}",
     )
+
+
+def _likely_format(sample: str) -> str:
+    """How a stamp may be spelled: an example to begin with, for a reader who knows which number is the month."""
+    spelled = ((r"\d{4}-", "%Y-%m-%d"), (r"\d{4}/", "%Y/%m/%d"), (r"\d+\.", "%d.%m.%Y"))
+    date = next((one for start, one in spelled if re.match(start, sample)), "%m/%d/%Y")
+    clock = re.search(r"\d{1,2}:\d{2}(:\d{2})?", sample)
+    if clock is None:
+        return date
+    hours, seconds = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
+    return f"{date} {hours}:%M{':%S' if clock[1] else ''}{seconds}"
 
 
 def _written_number(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:

@@ -15,7 +15,7 @@ import polars as pl
 from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, Kind, empty, rejects
 from engine.sources.batch import Batch
-from engine.sources.columns import has_header, headerless, layout
+from engine.sources.columns import REPEATED, has_header, headerless, layout
 from engine.sources.options import ReadOptions
 from engine.sources.rows import Origin, batch
 
@@ -215,10 +215,20 @@ def _delimiter(sample: list[str], source: str) -> str:
 
     best = max(DELIMITERS, key=fit)
     if fit(best)[0] == 0:
-        raise SourceError(
-            source, f"no delimiter found in {sample[0][:80]!r}; looked for comma, semicolon, tab, bar; give --delimiter"
-        )
+        raise SourceError(source, _no_table(sample[0]))
     return best
+
+
+def _no_table(first: str) -> str:
+    shown = repr(first[:80])
+    if first.lstrip().startswith("<"):
+        return f"is a web page ({shown}), most likely the answer to a download that failed; fetch the file again"
+    if first.lstrip().startswith(("{", "[")):
+        return f"is JSON ({shown}); valid: one object per line, with --format ndjson or a name that ends in .ndjson"
+    return (
+        f"no delimiter found in its first line, {shown}; looked for comma, semicolon, tab, bar; give --delimiter, "
+        "and take out lines above the header that do not begin with #"
+    )
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -232,5 +242,5 @@ def _unique(names: list[str]) -> list[str]:
     unique = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}:{seen[name]}")
+        unique.append(name if seen[name] == 1 else f"{name}{REPEATED}{seen[name]}")
     return unique

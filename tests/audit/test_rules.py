@@ -207,15 +207,22 @@ def test_broken_finding_rules_set_severity_or_silence_and_the_first_counts() -> 
     ]  # fmt: skip
 
 
-def test_broken_default_rules_spare_thin_symbols() -> None:
+def test_broken_default_rules_spare_thin_symbols_and_name_long_losses() -> None:
     rows = table("quality", quality(quality_adjusted=90.0), quality("SHY", quality=85.0, quality_adjusted=90.0))
     tables = audit(
         quality=rows,
         series=table("series", series(), series("SHY", activity="thin")),
-        gaps=table("gaps", gap(0, 1), gap(5, 9, cause="symbol_loss"), gap(20, 29, "SHY", cause="no_trade")),
+        gaps=table(
+            "gaps",
+            gap(0, 1),
+            gap(5, 9, cause="symbol_loss"),
+            gap(20, 290, "SHY", cause="no_trade"),
+            gap(100, 161, "TLT", cause="symbol_loss"),
+        ),
         files=table("files", {"source": "a.csv", "rows": 5}, {"source": "b.csv", "problem": "not a zip"}),
     )
     got = broken(tables, read_rules()).select("check", "severity", "symbol", "source").rows()
     assert got == [
         ("adjusted quality", "error", "SPY", None),
+        ("long loss", "error", "TLT", None),
     ]

@@ -11,6 +11,7 @@ import engine.publish
 import polars as pl
 import pytest
 from engine.errors import ExportError, ParameterError
+from engine.export import session
 from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
 from engine.export.session import export_snapshot
@@ -240,6 +241,25 @@ def test_export_in_full_keeps_revisions_of_unchanged_rows(story):
     assert put(told.store, target, full=True) == 5
     assert open_dataset(target).exports["since_revision"].to_list()[-1] is None
     assert_same(rows(target), before)
+
+
+def test_export_of_very_many_changes_is_written_anew_and_equals_an_edited_one(tmp_path, monkeypatch):
+    def grown(target):
+        store = new_store(store_id="grown")
+        register(store, "A", ())
+        store.append(bars("A", 0, list(range(SLOTS))), interval="1m")
+        put(store, target)
+        store.append(pl.concat([bars("A", day, list(range(SLOTS))) for day in (1, 2)]), interval="1m")
+        store.append(bars("A", 0, [3], 9.0), interval="1m")
+        put(store, target)
+        return open_dataset(target).exports["since_revision"].to_list(), rows(target), read_delta(target, 1)
+
+    edited = grown(tmp_path / "edited")
+    monkeypatch.setattr(session, "MOST_CHANGED", SLOTS)
+    anew = grown(tmp_path / "anew")
+    assert (edited[0], anew[0]) == ([None, 1], [None, None])
+    assert_same(anew[1], edited[1])
+    assert anew[2].upserts["bars"].sort("ts").equals(edited[2].upserts["bars"].sort("ts"))
 
 
 def test_export_of_bar_that_was_not_over_comes_when_it_is(tmp_path):

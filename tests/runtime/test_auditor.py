@@ -99,7 +99,7 @@ def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_pat
     )
     rows.write_parquet(tmp_path / "bad.parquet")
     done = audit([tmp_path / "bad.parquet"], OPTIONS)
-    found = done.tables["findings"].filter(pl.col("check") == "bad_rows").row(0, named=True)
+    found = done.tables["findings"].filter(pl.col("check") == "refused").row(0, named=True)
     assert (found["count"], found["source"]) == (2, str(tmp_path / "bad.parquet"))
     assert found["evidence"].startswith(f"first: row 6, {rows['symbol'][5]}")
     assert done.tables["series"]["rows"].sum() == 1998
@@ -202,6 +202,41 @@ def test_audit_strips_hold_the_bars_around_a_gap(folder):
     )
     assert beside.height > 20
     assert beside["close"].null_count() == 0
+
+
+def test_audit_command_takes_hostile_symbols_as_text(market, tmp_path):
+    names = [
+        "BRK/B",
+        "../x",
+        "0700",
+        "=cmd|' /C calc'!A0",
+        "</script><script>alert(1)</script>",
+        "[/]",
+        "\N{ROCKET}\u202egnp.exe",
+        "A" * 300,
+    ]
+    rows = market.rows.filter(pl.col("fault").is_null()).select(list(BARS))
+    named = rows.with_columns(pl.col("symbol").replace_strict({f"S000{n}": name for n, name in enumerate(names)}))
+    named.write_parquet(tmp_path / "bars.parquet")
+    out = tmp_path / "audit"
+    done = CliRunner().invoke(
+        app,
+        [
+            "audit",
+            str(tmp_path / "bars.parquet"),
+            "--calendar",
+            "XNYS",
+            "--output",
+            str(out),
+            "--github",
+            "--junit",
+            str(out / "j.xml"),
+        ],
+    )
+    assert done.exit_code in (0, 1), done.output
+    assert sorted(pl.read_parquet(out / "tables" / "series.parquet")["symbol"]) == sorted(names)
+    assert set(pl.read_parquet(out / "tables" / "strips.parquet")["symbol"]) <= set(names)
+    assert "<script>alert(1)" not in (out / "report.html").read_text()
 
 
 def test_sql_a_table_beside_under_a_name_that_is_taken_is_refused(tmp_path):

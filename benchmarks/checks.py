@@ -1,0 +1,48 @@
+"""The checks of an audit, each against the warm decode of the columns that they read, and the share of each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from engine.quality.calendar_check import presence, strays
+from engine.quality.checks import judge, measure, summed
+from engine.quality.clock_profile import clock_profile
+from engine.quality.sanity import bar_sanity
+from engine.quality.truncated import cut_sessions
+
+from benchmarks.panel import Panel
+from benchmarks.timing import Contender, Measure, measures, race
+
+COLUMNS = ("series", "ts", "session", "ordinal", "slot", "open", "high", "low", "close", "volume", "vwap")
+ZONE, CODE = "America/New_York", "XNYS"
+DECODE = "warm decode of the columns"
+
+
+def shares(panel: Panel, rounds: int) -> list[Measure]:
+    """What each check costs on one part, all of them together, and judging the sums."""
+    rows = panel.placed.select(COLUMNS)
+    number = pl.int_range(1, panel.symbols + 1, dtype=pl.Int32, eager=True).alias("series")
+    series = pl.DataFrame([number]).with_columns(
+        pl.format("S{}", "series").alias("symbol"), pl.lit("last").alias("price_type"), pl.lit("1m").alias("interval")
+    )  # fmt: skip
+    measured = summed([measure(rows, series, panel.grid, ZONE)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bars.parquet"
+        rows.write_parquet(path)
+        steps: dict[str, Callable[[], object]] = {
+            DECODE: lambda: pl.read_parquet(path, columns=list(COLUMNS)),
+            "clock profile": lambda: clock_profile(rows, series, panel.grid, ZONE),
+            "rows outside sessions": lambda: strays(rows, series, panel.grid, ZONE),
+            "slots that are there": lambda: presence(rows, panel.grid, ZONE),
+            "bar sanity": lambda: bar_sanity(rows, series, panel.grid, ZONE),
+            "truncated sessions": lambda: cut_sessions(rows, series, panel.grid),
+            "all that looks at rows": lambda: measure(rows, series, panel.grid, ZONE),
+            "judging the sums": lambda: judge(measured, panel.grid.segments, ZONE, CODE),
+        }
+        times = race([Contender(name, run) for name, run in steps.items()], rounds, lambda *_: None)
+    return measures(
+        f"Checks, {panel.name}", "checks against decode", rows.height, times, {"all that looks at rows": "<= 4"}
+    )

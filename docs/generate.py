@@ -1,0 +1,142 @@
+"""Pages of reference, made from the code when the site is built: nothing of them is kept, so nothing can be stale.
+
+mkdocs calls `on_files`; `pages` is what it adds. Links out of docs/ (to the notebooks, the tests) lead to the repository's
+files on the disk only, so `on_page_markdown` leaves their text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer.main
+from engine import _ROOMS, errors
+from engine.audit.tables import AUDIT_TABLES
+from engine.cli import FAILED, INTERRUPTED, PARTLY_READ, USAGE, app
+from engine.export.tables import KEYS, TABLES
+
+GROUPS = {
+    "Load, run, judge": ["load", "run", "run_audit", "write_audit", "reconcile", "judge", "read_rules", "export_session", "CalendarMap"],
+    "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
+    "The store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
+    "Kernels": [
+        "derive_bars", "bars_from_trades", "bars_from_quotes", "indicators", "Indicator", "find_gaps", "expected", "runs", "score",
+    ],
+    "Exports and SQL": ["open_dataset", "Dataset", "write_json", "write_csv", "sql", "connect"],
+    "Sessions": ["SessionConfig", "ReplaySession", "LiveSession", "simulate"],
+    "Errors": ["EngineError"],
+}  # fmt: skip
+
+
+def on_files(files: Any, config: Any) -> Any:  # noqa: ANN401 - mkdocs' own
+    from mkdocs.structure.files import File  # noqa: PLC0415 - only mkdocs has it
+
+    for path, content in pages().items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401
+    return re.sub(r"\[([^\]]+)\]\((?:\.\./)+(?:engine|tests|notebooks|benchmarks)[^)]*\)", r"\1", markdown)
+
+
+def pages() -> dict[str, str]:
+    return {
+        "reference/python.md": python_page(),
+        "reference/cli.md": cli_page(),
+        "reference/tables.md": tables_page(),
+        "reference/errors.md": errors_page(),
+    }
+
+
+def python_page() -> str:
+    parts = ["# Python", "Every name below is `engine.NAME`; each loads its room when it is first used."]
+    listed = [name for names in GROUPS.values() for name in names]
+    more = [name for name in _ROOMS if name not in listed]
+    for title, names in (GROUPS | ({"More": more} if more else {})).items():
+        parts.append(f"## {title}")
+        parts += [f"::: {_place(name)}\n    options:\n      heading_level: 3" for name in names]
+    return "\n\n".join(parts)
+
+
+def _place(name: str) -> str:
+    room, _, inside = _ROOMS[name].partition(":")
+    found = inspect.unwrap(getattr(__import__("engine"), name))
+    return f"{getattr(found, '__module__', f'engine.{room}')}.{inside or name}"
+
+
+def cli_page() -> str:
+    parts = [
+        "# Command line",
+        "`--quiet`, `--no-color` and `--debug` may stand anywhere; `engine --install-completion` teaches the shell the names.",
+        (
+            f"Exit codes: 0 fine; 1 findings, differences or faults (and {FAILED} for a failure that is not the input's); "
+            f"{USAGE} bad input or usage; {PARTLY_READ} done, but some files could not be read; {INTERRUPTED} interrupted."
+        ),
+    ]
+    for names, command in _commands(typer.main.get_command(app), ()):
+        parts += _command(" ".join(("engine", *names)), command)
+    return "\n\n".join(parts)
+
+
+def _commands(command: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401 - click's own
+    inner = getattr(command, "commands", {})
+    if not inner:
+        yield names, command
+    for name, one in inner.items():
+        yield from _commands(one, (*names, name))
+
+
+def _command(name: str, command: Any) -> list[str]:  # noqa: ANN401
+    told, _, example = inspect.cleandoc(command.help or "").partition("Example: ")
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
+    usage = " ".join([name, "[OPTIONS]", *(one.metavar or one.name.upper() for one in arguments)])
+    rows = [f"| `{one.metavar or one.name.upper()}` | {_cell(one.help)} | |" for one in arguments]
+    rows += [
+        f"| {', '.join(f'`{opt}`' for opt in one.opts)} | {_cell(one.help)} | {_default(one)} |" for one in options
+    ]
+    table = "\n".join(["| word | what it is | default |", "| --- | --- | --- |", *rows])
+    shown = f"```text\n{usage}\n{example.strip()}\n```"
+    return [f"## {name}", told.strip(), shown, table]
+
+
+def _default(option: Any) -> str:  # noqa: ANN401
+    return "" if option.default in (None, False, True, ()) or callable(option.default) else f"`{option.default}`"
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|")
+
+
+def tables_page() -> str:
+    parts = [
+        "# Tables",
+        "Types are Polars'. [The exported dataset](../dataset.md) explains revisions, [Why a bar is missing](../causes.md) the causes.",
+    ]
+    parts += ["## Of an export", *(part for name in TABLES for part in _table(name, TABLES[name], KEYS.get(name, ())))]
+    parts += [
+        "## Of an audit",
+        *(part for name in AUDIT_TABLES for part in _table(f"{name} (audit)", AUDIT_TABLES[name], ())),
+    ]
+    return "\n\n".join(parts)
+
+
+def _table(name: str, schema: Any, keys: Any) -> list[str]:  # noqa: ANN401
+    rows = [f"| `{column}` | {dtype} | {'key' if column in keys else ''} |" for column, dtype in schema.items()]
+    return [f"### {name}", "\n".join(["| column | type | |", "| --- | --- | --- |", *rows])]
+
+
+def errors_page() -> str:
+    tree = (errors.__doc__ or "").partition("\n\n")[2].strip()
+    kinds = [one for one in vars(errors).values() if inspect.isclass(one) and one.__module__ == errors.__name__]
+    rows = [f"| `{kind.__name__}` | {_cell(inspect.cleandoc(kind.__doc__ or '').splitlines()[0])} |" for kind in kinds]
+    return "\n\n".join([
+        "# Errors",
+        ("Everything this package raises on purpose is an `EngineError`; its message names the parameter, what came, what would be "
+        "valid and what to do. On the command line it is one paragraph and exit code 2; `--debug` shows the trace."),
+        f"```text\n{tree}\n```",
+        "\n".join(["| error | when |", "| --- | --- |", *rows]),
+    ])  # fmt: skip

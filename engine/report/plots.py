@@ -1,0 +1,416 @@
+"""Pictures of one symbol: candles, intraday profiles, derived bars against a vendor's. One call each.
+
+Every plot takes any source (`subject`), reduces its rows to at most a few thousand marks before they are embedded, and says
+below its title when it did. What comes back is an Altair chart: show it, change it, or `save_plot` it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from engine.errors import ParameterError
+from engine.interval import Interval
+from engine.report.axis import Axis
+from engine.report.look import CAUSES, OTHER_CAUSE, WIDTH, Ink, Theme, alt, ink, label, titled
+from engine.report.marks import Chart, Day, X, as_date, bar_width, break_marks, clock_text, day_x, sentence, session_x
+from engine.report.subject import About, Source, Subject, subject
+from engine.report.tables import venue_time
+from engine.schema import TS
+
+MOST_CANDLES, MOST_GAPS, MOST_NAMED_GAPS, MOST_POINTS = 430, 60, 4, 130
+PRICE_HEIGHT = 280
+SHOWN = ("open", "high", "low", "close", "volume", "bars")
+MINUTE_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 240)
+
+
+def plot_candles(
+    source: Source,
+    symbol: str | None = None,
+    *,
+    interval: str | None = None,
+    price_type: str | None = None,
+    start: Day = None,
+    end: Day = None,
+    gaps: Source | None = None,
+    calendar: str | Path | None = None,
+    theme: Theme = "both",
+) -> Chart:
+    """Candles and volume on the session axis, gaps shaded: no holes for nights and weekends, the breaks marked.
+
+    Parameters
+    ----------
+    source
+        A session (SessionData, Snapshot), an export (folder, Dataset), or a frame of bars.
+    symbol : str, optional
+        None: the only one.
+    interval, price_type : str, optional
+        Default: the symbol's base interval and price type.
+    start, end : date or str, optional
+        First and last trade date.
+    gaps : source, optional
+        Where the gaps are taken from: an audit's have causes. Default: `source`.
+    calendar : str or Path, optional
+        For a frame: whose sessions are the axis.
+    theme : {"both", "light", "dark"}
+        Which page it reads on.
+
+    Raises
+    ------
+    ParameterError
+        No such symbol, no bars, or no session in the range.
+    """
+    told = subject(source, calendar)
+    about, wanted, kind = _wanted(told, symbol, interval, price_type)
+    bars = _some_bars(told, about, wanted, kind)
+    axis = Axis.of(told.grid(about, wanted, bars), as_date("start", start), as_date("end", end), MOST_CANDLES)
+    zone = told.time_zone(about.calendar)
+    candles = _timed(axis.folded(bars), zone)
+    holes, said = _holes(subject(gaps, calendar) if gaps is not None else told, about, wanted, kind, axis)
+    has_volume = candles["volume"].sum() > 0
+    x, over, colours = session_x(axis, zone), session_x(axis, zone, labels=not has_volume), ink(theme)
+    layers = [
+        _shades(holes, over, named=True),
+        break_marks(axis, over, colours),
+        *_sticks(candles, over, axis, colours),
+        _named(holes, over, axis),
+    ]
+    price = alt.layer(*(one for one in layers if one is not None)).properties(width=WIDTH, height=PRICE_HEIGHT)
+    panels = [price, _volumes(candles, holes, axis, x, colours)] if has_volume else [price]
+    title = f"{label(about.symbol)}, {wanted} {kind}"
+    each = f"each candle: {axis.shared}" if axis.shared else ""
+    return titled(
+        alt.vconcat(*panels, spacing=14, bounds="flush").resolve_scale(color="independent"),
+        title,
+        [sentence(each, said, zone)],
+        theme,
+    )
+
+
+def plot_volume(
+    source: Source,
+    symbol: str | None = None,
+    *,
+    interval: str | None = None,
+    start: Day = None,
+    end: Day = None,
+    calendar: str | Path | None = None,
+    theme: Theme = "both",
+) -> Chart:
+    """Volume by time of day: the median session, and the band that holds the middle half of them.
+
+    Parameters
+    ----------
+    source
+        As for `plot_candles`. A slot without a bar counts in no session.
+    symbol, interval, start, end, calendar, theme
+        As for `plot_candles`.
+    """
+    told = subject(source, calendar)
+    about, wanted, kind = _wanted(told, symbol, interval, None)
+    bars = _some_bars(told, about, wanted, kind).drop_nulls("volume")
+    if bars.is_empty():
+        raise ParameterError(f"source: {kind} bars of {about.symbol!r} have no volume; valid: bars of trades")
+    zone = told.time_zone(about.calendar)
+    placed = told.grid(about, wanted, bars).place(bars["ts"])
+    rows = _on_the_clock(_in_range(bars.filter(placed["slot"].is_not_null()), zone, start, end), zone)
+    step = _step(rows, wanted)
+    sums = rows.group_by("session", _binned(step)).agg(pl.col("volume").sum().alias("value"))
+    return _profile(
+        sums, step, f"{label(about.symbol)}, volume by time of day", f"volume per {_minutes(step)}", zone, theme
+    )
+
+
+def plot_spread(
+    source: Source,
+    symbol: str | None = None,
+    *,
+    start: Day = None,
+    end: Day = None,
+    calendar: str | Path | None = None,
+    theme: Theme = "both",
+) -> Chart:
+    """Spread by time of day, in basis points of the middle: the median session, and the middle half of them.
+
+    Parameters
+    ----------
+    source
+        One with quotes, or with bars of bid and ask (then the spread is that of their closes).
+    symbol, start, end, calendar, theme
+        As for `plot_candles`.
+    """
+    told = subject(source, calendar)
+    about = told.about(symbol)
+    quotes, what = _quoted(told, about)
+    zone = told.time_zone(about.calendar)
+    placed = told.grid(about, about.interval, quotes).place(quotes["ts"].cast(TS), exact=False)
+    dated = quotes.with_columns(placed["session"]).filter(placed["slot"].is_not_null())
+    rows = _on_the_clock(_in_range(dated, zone, start, end), zone)
+    step = _step(rows, "1m")
+    middle = (pl.col("bid") + pl.col("ask")) / 2
+    spread = 10_000 * (pl.col("ask") - pl.col("bid")) / middle
+    shares = rows.group_by("session", _binned(step)).agg(spread.median().alias("value"))
+    title = f"{label(about.symbol)}, spread by time of day"
+    return _profile(shares, step, title, "basis points", zone, theme, f"from {what}")
+
+
+def plot_against(
+    source: Source,
+    vendor: Source | None = None,
+    symbol: str | None = None,
+    *,
+    interval: str = "1h",
+    price_type: str | None = None,
+    start: Day = None,
+    end: Day = None,
+    calendar: str | Path | None = None,
+    theme: Theme = "both",
+) -> Chart:
+    """Derived bars against a vendor's own bars of the same interval: both closes, and how far they are apart.
+
+    Parameters
+    ----------
+    source
+        Where the derived bars are.
+    vendor : source, optional
+        Where the vendor's are. None: `source` has both (`load(..., keep_source=True)`).
+    symbol, price_type, start, end, calendar, theme
+        As for `plot_candles`.
+    interval : str
+        Of both.
+    """
+    ours, theirs = subject(source, calendar), subject(source if vendor is None else vendor, calendar)
+    about, wanted, kind = _wanted(ours, symbol, interval, price_type)
+    derived = _some_bars(ours, about, wanted, kind, "derived" if vendor is None else None)
+    other = theirs.about(None if vendor is not None and len(theirs.symbols()) == 1 else about.symbol)
+    quoted = _some_bars(theirs, other, wanted, kind, "source" if vendor is None else None)
+    axis = Axis.of(ours.grid(about, wanted, derived), as_date("start", start), as_date("end", end), MOST_CANDLES)
+    zone = ours.time_zone(about.calendar)
+    both, said = _compared(derived, quoted, axis, zone)
+    each = f"each place: {axis.shared}" if axis.shared else ""
+    title = f"{label(about.symbol)}, {wanted} {kind}: derived against vendor"
+    return titled(_against(both, axis, zone, ink(theme)), title, [sentence(each, said, zone)], theme)
+
+
+# ---------------------------------------------------------------------------- rows
+
+
+def _wanted(told: Subject, symbol: str | None, interval: str | None, price_type: str | None) -> tuple[About, str, str]:
+    about = told.about(symbol)
+    return about, str(Interval.parse(interval or about.interval)), price_type or about.price_type
+
+
+def _some_bars(told: Subject, about: About, interval: str, kind: str, origin: str | None = None) -> pl.DataFrame:
+    bars = told.bars(about.symbol, interval, kind, origin)
+    if bars.is_empty():
+        whose = f" of origin {origin}" if origin else ""
+        raise ParameterError(
+            f"source: it has no {interval} {kind} bars{whose} of {about.symbol!r}; valid: an interval that was loaded or "
+            "derived, from a session, an export or a frame of bars (an audit keeps none: give it as `gaps`)"
+        )
+    return bars if origin else bars.unique("ts", keep="last", maintain_order=True)
+
+
+def _timed(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+    return rows.with_columns(venue_time(rows.with_columns(pl.lit(zone).alias("time_zone")), "ts").alias("time"))
+
+
+def _holes(told: Subject, about: About, interval: str, kind: str, axis: Axis) -> tuple[pl.DataFrame, str]:
+    ours = (pl.col("symbol") == about.symbol) & (pl.col("price_type") == kind)
+    at_interval = told.gaps(ours & (pl.col("interval") == interval))
+    found = axis.spans(at_interval)
+    longest = found.sort("bar_count", "gap_start", descending=[True, False]).head(MOST_GAPS)
+    slots = int(found["bar_count"].sum())
+    said = f"{slots:,} of {int(axis.table['slots'].sum()):,} slots missing in {found.height:,} gaps"
+    cut = f", the {MOST_GAPS} longest shaded" if found.height > MOST_GAPS else ""
+    known = longest.with_columns(pl.when(pl.col("cause").is_in(list(CAUSES))).then("cause").otherwise(pl.lit(OTHER_CAUSE)).alias("cause"))  # fmt: skip
+    slots_ = pl.when(pl.col("bar_count") == 1).then(pl.lit("slot")).otherwise(pl.lit("slots"))
+    comma = pl.when(pl.col("cause") == "missing").then(pl.lit(" ")).otherwise(pl.lit(", "))
+    shown = known.select(
+        "x", "x2", "cause", "bar_count", pl.format("{} {}{}{}", "bar_count", slots_, comma, "cause").alias("what")
+    )
+    return shown, (said + cut if found.height else "")
+
+
+def _in_range(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.DataFrame:
+    if "session" not in rows.columns:
+        rows = rows.with_columns(pl.col("ts").dt.convert_time_zone(zone).dt.date().alias("session"))
+    if rows.is_empty():
+        raise ParameterError("source: none of its rows lies in a session; valid: rows of the symbol's calendar")
+    first, last = as_date("start", start), as_date("end", end)
+    held = rows.filter(pl.col("session").is_between(first or rows["session"].min(), last or rows["session"].max()))
+    if held.is_empty():
+        days = rows["session"].sort().cast(pl.String)
+        raise ParameterError(
+            f"start, end: received {first} and {last}: no row there; the source has {days[0]} to {days[-1]}"
+        )
+    return held
+
+
+def _on_the_clock(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+    local = pl.col("ts").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    since = (local - pl.col("session").cast(pl.Datetime("us"))).dt.total_seconds() / 60
+    return rows.with_columns(since.alias("minute"))
+
+
+def _step(rows: pl.DataFrame, interval: str) -> int:
+    low, high = rows["minute"].min(), rows["minute"].max()
+    wide = float(high) - float(low) if isinstance(low, float) and isinstance(high, float) else 0.0
+    least = max(Interval.parse(interval).seconds / 60, wide / MOST_POINTS)
+    return next((step for step in MINUTE_STEPS if step >= least), MINUTE_STEPS[-1])
+
+
+def _binned(step: int) -> pl.Expr:
+    return ((pl.col("minute") / step).floor() * step).alias("minute")
+
+
+def _minutes(step: int) -> str:
+    return "minute" if step == 1 else f"{step} minutes"
+
+
+def _quoted(told: Subject, about: About) -> tuple[pl.DataFrame, str]:
+    quotes = told.quotes(about.symbol).drop_nulls(["bid", "ask"])
+    if quotes.height:
+        return quotes, "quotes"
+    interval = about.interval
+    sides = [told.bars(about.symbol, interval, side) for side in ("bid", "ask")]
+    both = sides[0].select("ts", pl.col("close").alias("bid")).join(sides[1].select("ts", pl.col("close").alias("ask")), on="ts")  # fmt: skip
+    if both.is_empty():
+        raise ParameterError(
+            f"source: it has neither quotes nor bid and ask bars of {about.symbol!r}; valid: one that has"
+        )
+    return both, f"closes of {interval} bid and ask bars"
+
+
+def _compared(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str) -> tuple[pl.DataFrame, str]:
+    a, b = (rows.select("ts", pl.col("close").alias(name)) for rows, name in ((derived, "derived"), (vendor, "vendor")))
+    both = a.join(b, on="ts", how="full", coalesce=True).sort("ts")
+    places = both.hstack(axis.at(both["ts"])).drop_nulls("place")
+    apart = places.with_columns((10_000 * (pl.col("vendor") / pl.col("derived") - 1)).alias("apart"))
+    # Of several bars in one place the one that is furthest off.
+    worst = apart.sort(pl.col("apart").abs(), descending=True, nulls_last=True).unique("place", keep="first")
+    side = pl.when(pl.col("vendor").is_null()).then(pl.lit("derived only")).when(pl.col("derived").is_null()).then(pl.lit("vendor only"))  # fmt: skip
+    rows = _timed(worst.sort("place").with_columns(side.alias("side")).drop("x").rename({"place": "x"}), zone)
+    differ = apart.filter(pl.col("apart").abs() > 1e-5)  # noqa: PLR2004 - a billionth of the price
+    only = [f"{count:,} {name} only" for name in ("derived", "vendor")
+            if (count := apart[{"derived": "vendor", "vendor": "derived"}[name]].null_count())]  # fmt: skip
+    most = differ["apart"].abs().max()
+    said = [f"{apart['apart'].drop_nulls().len():,} bars in both", f"{differ.height:,} differ"]
+    said += [f"at most {most:.2f} bp"] if isinstance(most, float) else []
+    return rows, ", ".join(said + only)
+
+
+# ---------------------------------------------------------------------------- marks
+
+
+def _shades(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
+    if holes.is_empty():
+        return None
+    seen = [one for one in CAUSES if one in set(holes["cause"])]
+    scale = alt.Scale(domain=seen, range=[CAUSES[one][0] for one in seen])
+    legend = alt.Legend(title=None, orient="top", symbolType="square", direction="horizontal")
+    return (
+        alt.Chart(holes)
+        .mark_rect(fillOpacity=0.22, strokeOpacity=0.3, strokeWidth=0.8)
+        .encode(
+            x=x,
+            x2="x2",
+            color=alt.Color("cause", type="nominal", scale=scale, legend=legend if named else None),
+            stroke=alt.Stroke("cause", type="nominal", scale=scale, legend=None),
+            tooltip="what:N",
+        )
+    )
+
+
+def _sticks(candles: pl.DataFrame, x: X, axis: Axis, colours: Ink) -> list[Chart]:
+    rows = candles.drop("ts").with_columns(
+        (pl.col("x") + 0.5).alias("x"), (pl.col("close") >= pl.col("open")).alias("up"), pl.col("volume").fill_null(0)
+    )
+    rising = alt.condition("datum.up", alt.value(colours.up), alt.value(colours.down))
+    scale, told = alt.Scale(zero=False, nice=True), ["time:N", *(f"{name}:Q" for name in SHOWN)]
+    drawn = alt.Chart(rows).encode(x=x, color=rising, tooltip=told)
+    low = alt.Y("low", type="quantitative", title=None, scale=scale, axis=alt.Axis(tickCount=6))
+    open_ = alt.Y("open", type="quantitative", title=None, scale=scale)
+    # A bar that opens where it closes has no body; the line under it shows that it is there.
+    return [
+        drawn.mark_rule(strokeWidth=1).encode(y=low, y2="high"),
+        drawn.mark_bar(size=bar_width(axis)).encode(y=open_, y2="close"),
+    ]
+
+
+def _named(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
+    chosen: list[tuple[float, str]] = []
+    for left, right, what in holes.select("x", "x2", "what").head(20).iter_rows():
+        middle = (left + right) / 2
+        if len(chosen) < MOST_NAMED_GAPS and all(abs(middle - other) > axis.length / 6 for other, _ in chosen):
+            chosen.append((min(max(middle, axis.length * 0.07), axis.length * 0.93), what))
+    if not chosen:
+        return None
+    rows = pl.DataFrame(chosen, schema={"x": pl.Float64, "what": pl.String}, orient="row")
+    return alt.Chart(rows).mark_text(baseline="bottom", dy=-3).encode(x=x, y=alt.value(PRICE_HEIGHT), text="what:N")
+
+
+def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: Ink) -> Chart:
+    y = alt.Y("volume", type="quantitative", title="volume", axis=alt.Axis(tickCount=3, format="~s"))
+    rows = candles.select((pl.col("x") + 0.5).alias("x"), "volume", "time")
+    bars = alt.Chart(rows).mark_bar(size=bar_width(axis), color=colours.quiet, opacity=0.75).encode(x=x, y=y, tooltip=["time:N", "volume:Q"])  # fmt: skip
+    layers = [_shades(holes, x, named=False), break_marks(axis, x, colours), bars]
+    return alt.layer(*(one for one in layers if one is not None)).properties(width=WIDTH, height=70)
+
+
+def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, theme: Theme, source: str = "") -> Chart:
+    colours = ink(theme)
+    value = pl.col("value")
+    rows = sums.group_by("minute").agg(
+        value.median().alias("median"), value.quantile(0.25, "linear").alias("low"), value.quantile(0.75, "linear").alias("high"), pl.len().alias("sessions"),
+    ).sort("minute").with_columns(clock_text().alias("time"))  # fmt: skip
+    x = day_x(rows["minute"], step)
+    drawn = alt.Chart(_closed(rows, step)).properties(width=WIDTH, height=240)
+    band = drawn.mark_area(opacity=0.25, color=colours.mark, interpolate="step-after").encode(x=x, y=alt.Y("low", type="quantitative", title=unit, axis=alt.Axis(format="~s", tickCount=6)), y2="high")  # fmt: skip
+    told = ["time:N", "median:Q", "low:Q", "high:Q", "sessions:Q"]
+    line = drawn.mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(x=x, y="median:Q", tooltip=told)  # fmt: skip
+    said = f"line: median of {sums['session'].n_unique()} sessions · band: the middle half of them"
+    return titled(alt.layer(band, line), title, [sentence(said, source, zone)], theme)
+
+
+def _closed(rows: pl.DataFrame, step: int) -> pl.DataFrame:
+    # A stretch of steps ends where its last one does, and nothing is drawn over a pause.
+    ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
+    closing = ends.with_columns(pl.col("minute") + step, pl.lit(None, pl.String).alias("time"))
+    nothing = closing.with_columns(
+        pl.col("minute") + step / 100, *(pl.lit(None, pl.Float64).alias(name) for name in ("median", "low", "high"))
+    )
+    return pl.concat([rows, closing, nothing]).sort("minute")
+
+
+def _against(rows: pl.DataFrame, axis: Axis, zone: str, colours: Ink) -> Chart:
+    x, over = session_x(axis, zone), session_x(axis, zone, labels=False)
+    placed = rows.drop("ts").with_columns((pl.col("x") + 0.5).alias("x"))
+    lines = placed.unpivot(["derived", "vendor"], index=["x", "time"], variable_name="whose", value_name="close")
+    whose = ["derived", "vendor"]
+    legend = alt.Legend(title=None, orient="top-left", direction="horizontal", symbolType="stroke", symbolStrokeWidth=2)
+    close = alt.Chart(lines.drop_nulls("close")).mark_line(strokeWidth=1.6).encode(
+        x=over, y=alt.Y("close", type="quantitative", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
+        color=alt.Color("whose", type="nominal", scale=alt.Scale(domain=whose, range=[colours.mark, colours.other]), legend=legend),
+        strokeDash=alt.StrokeDash("whose", type="nominal", scale=alt.Scale(domain=whose, range=[[1, 0], [5, 4]]), legend=legend),
+        tooltip=["time:N", "whose:N", "close:Q"],
+    )  # fmt: skip
+    breaks = break_marks(axis, x, colours)
+    upper = alt.layer(*(one for one in (break_marks(axis, over, colours), close) if one is not None)).properties(
+        width=WIDTH, height=230
+    )
+    most = placed["apart"].abs().max()
+    reach = 1.15 * float(most) if isinstance(most, float) and most > 0 else 1.0
+    apart = alt.Chart(placed.drop_nulls("apart")).mark_bar(size=bar_width(axis), color=colours.quiet).encode(
+        x=x, y=alt.Y("apart", type="quantitative", title="vendor less derived, bp", scale=alt.Scale(domain=[-reach, reach], nice=False), axis=alt.Axis(tickCount=4)), tooltip=["time:N", "derived:Q", "vendor:Q", "apart:Q"],
+    )  # fmt: skip
+    alone = alt.Chart(placed.drop_nulls("side")).mark_point(filled=True, size=45, opacity=1).encode(
+        x=x, y=alt.value(6), shape=alt.Shape("side", type="nominal", legend=alt.Legend(title=None, orient="top", direction="horizontal", symbolFillColor=colours.quiet),
+                                             scale=alt.Scale(domain=["derived only", "vendor only"], range=["triangle-up", "diamond"])),
+        color=alt.condition("datum.side == 'derived only'", alt.value(colours.mark), alt.value(colours.other)),
+        tooltip=["time:N", "side:N"],
+    )  # fmt: skip
+    lower = [one for one in (breaks, apart, alone if placed["side"].count() else None) if one is not None]
+    panels = [upper, alt.layer(*lower).properties(width=WIDTH, height=110)]
+    return alt.vconcat(*panels, spacing=38, bounds="flush").resolve_scale(color="independent", shape="independent")

@@ -1,0 +1,153 @@
+"""What an audit gave, and how it is left in a folder: tables, verdict, report; with the bars around its gravest gaps."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from engine import __version__
+from engine.audit.formats import write_verdict
+from engine.audit.kept import keep
+from engine.audit.rules import read_rules
+from engine.audit.tables import KEY, STRIPS
+from engine.audit.verdict import Verdict, judge
+from engine.clock import Clock, WallClock
+from engine.export.results import write_content
+from engine.quality.causes import SURE
+from engine.quality.findings import FINDINGS
+from engine.report import page
+from engine.schema import TS, Schema, empty
+from engine.shown import Card, Told
+from engine.snapshot import Snapshot
+
+MOST_STRIPS, MOST_HOLDERS, STRIP_MINUTES = 60, 24, 30
+GRAVITY = {"feed_loss": 0, "symbol_loss": 1, "halt": 2, "calendar_suspect": 3, "late_open": 4, "early_close": 5}
+BAR: Schema = {
+    "symbol": pl.String(),
+    "price_type": pl.String(),
+    "ts": TS,
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(Told):
+    """What an audit found.
+
+    Attributes
+    ----------
+    tables : mapping of name to DataFrame
+        `engine.audit.tables.AUDIT_TABLES`.
+    rows, files : int
+        What was read.
+    """
+
+    tables: Mapping[str, pl.DataFrame]
+    rows: int
+    files: int
+
+    def _told(self) -> Card:
+        series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
+        expected, present, missing, explained = series.select(
+            pl.col("expected", "present", "missing", "explained").sum()
+        ).row(0)
+        levels = self.tables["findings"]["severity"].value_counts().sort("severity")
+        facts = {
+            "read": f"{self.rows:,} rows of {self.files:,} files", "series": series.height,
+            "quality": 100.0 * present / expected if expected else None,
+            "adjusted": 100.0 * (present + explained) / expected if expected else None,
+            "missing": f"{missing:,} of {expected:,} slots, {explained:,} of them explained",
+            "findings": ", ".join(f"{count:,} {level}" for level, count in levels.iter_rows()) or "none",
+        }  # fmt: skip
+        rows = causes.agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("slots")).sort(
+            "slots", "cause", descending=[True, False]
+        )
+        return Card("Audit", facts, ("cause", "gaps", "slots"), rows.rows(), rows.height)
+
+
+class Holder(NamedTuple):
+    """Something that has bars of some symbols: which, and how to read them (`BAR`)."""
+
+    symbols: frozenset[str]
+    bars: Callable[[Sequence[str]], pl.DataFrame]
+
+
+def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
+    """Base bars of some symbols of a store: `BAR`."""
+    known = (symbol for symbol in symbols if symbol in snapshot.symbols)
+    return pl.concat([empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in known)])
+
+
+def with_strips(done: Audit, holders: Sequence[Holder]) -> Audit:
+    """The audit with the bars around its gravest gaps, for pictures."""
+    gaps = done.tables["gaps"].filter(pl.col("cause") != "no_trade").with_columns(
+        pl.col("cause").replace_strict(GRAVITY, default=len(GRAVITY)).alias("rank"),
+        pl.int_range(pl.len()).over("outage_id", order_by="symbol").alias("turn"),
+    )  # fmt: skip
+    # One gap of each outage first, then the others.
+    order = ["turn", "rank", "bar_count", "symbol", "gap_start"]
+    shown = gaps.sort(order, descending=[name == "bar_count" for name in order]).head(MOST_STRIPS)
+    wanted = set(shown["symbol"])
+    near = [(one, sorted(one.symbols & wanted)) for one in holders if one.symbols & wanted]
+    bars = pl.concat([empty(BAR), *(one.bars(symbols) for one, symbols in near[:MOST_HOLDERS])])
+    margin = pl.duration(minutes=STRIP_MINUTES)
+    beside = shown.select(*KEY, "gap_start", "gap_end").join(bars, on=["symbol", "price_type"]).filter(
+        (pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin)
+    )  # fmt: skip
+    strips = beside.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts")
+    return replace(done, tables={**done.tables, "strips": strips.select(list(STRIPS))})
+
+
+def write_audit(
+    done: Audit,
+    folder: str | Path,
+    *,
+    title: str = "Audit",
+    sources: str = "",
+    verdict: Verdict | None = None,
+    clock: Clock | None = None,
+) -> Path:
+    """Leave an audit in a folder: `report.html`, `audit.json` (the next one's baseline), and `tables` for SQL.
+
+    Parameters
+    ----------
+    done : Audit
+    folder : str or Path
+        What an earlier audit left there is replaced, each file at once.
+    title, sources : str
+        Heading of the report, and what it says was audited.
+    verdict : Verdict, optional
+        Default: by the default rules.
+    clock : Clock, optional
+        For the date of the report.
+
+    Returns
+    -------
+    Path
+        The report.
+    """
+    folder, now = Path(folder), (clock or WallClock()).now()
+    judged = verdict or judge(done.tables, read_rules(), today=now.date())
+    tables = {**done.tables, "findings": judged.findings.select(list(FINDINGS))}  # what the rules find, too
+    keep(tables, folder)
+    write_verdict(judged, "json", folder / "audit.json")
+    about: dict[str, str | int] = {
+        "title": title,
+        "sources": sources,
+        "rows read": done.rows,
+        "files read": done.files,
+        "made": _made(now),
+    }
+    told = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)
+    text = page.audit_page(tables, about, told, confidence=SURE)
+    return write_content(text.encode(), folder / "report.html")
+
+
+def _made(now: dt.datetime) -> str:
+    return f"{now:%Y-%m-%d %H:%M UTC} by session-engine {__version__}"

@@ -1,0 +1,174 @@
+"""What a stranger does wrong on the first day: each ends in one paragraph that names the mend, and the mend works."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from engine.cli import USAGE, main
+
+OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
+MINUTES = [OPEN + dt.timedelta(minutes=m) for m in range(390)]
+CELLS = "10,10.5,9.5,10.2,100"
+HEAD = "ts,open,high,low,close,volume"
+
+
+def rows(spell: Callable[[dt.datetime], object], cells: str = CELLS) -> list[str]:
+    return [f"{spell(ts)},{cells}" for ts in MINUTES]
+
+
+def iso(ts: dt.datetime) -> str:
+    return ts.isoformat()
+
+
+def local(ts: dt.datetime) -> str:
+    return (ts - dt.timedelta(hours=5)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def seconds(ts: dt.datetime) -> int:
+    return int(ts.timestamp())
+
+
+def spreadsheet_day(ts: dt.datetime) -> float:
+    return round((ts - dt.datetime(1899, 12, 30, tzinfo=dt.UTC)) / dt.timedelta(days=1), 6)
+
+
+def spelled(form: str) -> Callable[[dt.datetime], str]:
+    return lambda ts: ts.strftime(form)
+
+
+def of_two_symbols(column: str) -> list[str]:
+    return [f"{column},{HEAD}", *(f"{symbol},{row}" for row in rows(iso) for symbol in ("AAA", "BBB"))]
+
+
+# name: lines of the file, words of the command, what the message holds, words that mend it (None: the file must change)
+MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = {
+    "no zone": ([HEAD, *rows(local)], [], ["carry no zone", "--timezone"], ["--timezone", "America/New_York"]),
+    "seconds as milliseconds": ([HEAD, *rows(seconds)], ["--unit", "ms"], ["in ms is no time", "--unit s"], ["--unit", "s"]),
+    "milliseconds as seconds": (
+        [HEAD, *rows(lambda ts: seconds(ts) * 1000)], ["--unit", "s"], ["in s is no time", "--unit ms"], ["--unit", "ms"]
+    ),
+    "empty file": ([], [], ["is empty"], None),
+    "spreadsheet dates": ([HEAD, *rows(spreadsheet_day)], [], ["spreadsheet's day number", "yyyy-mm-dd"], None),
+    "european decimals": (
+        [HEAD.replace(",", ";"), *(f"{iso(ts)};10,0;10,5;9,5;10,2;100" for ts in MINUTES)], [],
+        ["'10,2', a decimal comma", "decimal points"], None,
+    ),
+    "commas between thousands": ([HEAD, *rows(iso, '"1,010.0","1,010.5","1,009.5","1,010.2",100')], [], ["between thousands"], None),
+    "a currency's sign": ([HEAD, *rows(iso, "$10,$10.5,$9.5,$10.2,100")], [], ["'$10.2', with a currency's sign"], None),
+    "no header": (
+        rows(iso), [], ["no header line", "--columns ts=1,open=2,high=3,low=4,close=5,volume=6"],
+        ["--columns", "ts=1,open=2,high=3,low=4,close=5,volume=6"],
+    ),
+    "mixed symbols": (of_two_symbols("Stock"), [], ["390 stamps", "AAA, BBB", "--columns symbol=Stock"], ["--columns", "symbol=Stock"]),
+    "duplicate header": (
+        ["ts,open,high,low,close,close,volume", *rows(iso, "10,10.5,9.5,10.2,99,100")], [], ["columns 5 and 6", "--columns close=5"],
+        ["--columns", "close=5"],
+    ),
+    "missing column": (["ts,open,high,low,Kurs", *rows(iso, "10,10.5,9.5,10.2")], [], ["close is missing", "--columns close="], ["--columns", "close=Kurs"]),
+    "american dates": (
+        [HEAD, *rows(spelled("%m/%d/%Y %H:%M"))], ["--timezone", "UTC"], ["'01/02/2024 14:30'", "--time-format '%m/%d/%Y %H:%M'"],
+        ["--time-format", "%m/%d/%Y %H:%M"],
+    ),
+    "german dates": (
+        [HEAD, *rows(spelled("%d.%m.%Y %H:%M:%S"))], ["--timezone", "UTC"], ["--time-format '%d.%m.%Y %H:%M:%S'"],
+        ["--time-format", "%d.%m.%Y %H:%M:%S"],
+    ),
+    "half days": (
+        [HEAD, *rows(spelled("%Y-%m-%d %I:%M %p"))], ["--timezone", "UTC"], ["--time-format '%Y-%m-%d %I:%M %p'"],
+        ["--time-format", "%Y-%m-%d %I:%M %p"],
+    ),
+    "a web page": (["<!DOCTYPE html><html>403 Forbidden</html>"], [], ["is a web page", "fetch the file again"], None),
+    "an answer in JSON": (['{"error": "bad key"}'], [], ["is JSON", "--format ndjson"], None),
+    "remarks above the header": (["bars of SPY", HEAD, *rows(iso)], [], ["'bars of SPY'", "begin with #"], None),
+}  # fmt: skip
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["engine", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("command", ["run", "audit"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_read_a_strangers_file_names_the_mend(engine, tmp_path: Path, mistake: str, command: str) -> None:
+    lines, words, told, _ = MISTAKES[mistake]
+    (tmp_path / "SPY.csv").write_text("\n".join(lines))
+    code, out, err = engine(command, tmp_path / "SPY.csv", "--calendar", "XNYS", *words)
+    assert (code, out) == (USAGE, "")
+    assert err.startswith("engine: ")
+    assert (err.count("\n"), [text for text in (*told, "SPY.csv") if text not in err]) == (1, [])
+
+
+@pytest.mark.parametrize("mistake", [name for name, (*_, mend) in MISTAKES.items() if mend])
+def test_mend_as_told_reads_every_row(engine, tmp_path: Path, mistake: str) -> None:
+    lines, words, _, mend = MISTAKES[mistake]
+    (tmp_path / "SPY.csv").write_text("\n".join(lines))
+    given = words if "--timezone" in words else []
+    code, out, _ = engine("run", tmp_path, "--calendar", "XNYS", *given, *(mend or ()), "--derive", "1h", "--json")
+    told = json.loads(out)
+    base = [row for row in told["series"] if row["interval"] == "1m"]
+    assert (code, told["rejected"], {row["present"] for row in base}) == (0, 0, {390})
+    assert [row["symbol"] for row in base] == (["AAA", "BBB"] if mistake == "mixed symbols" else ["SPY"])
+
+
+@pytest.mark.parametrize(
+    ("spell", "words", "told"),
+    [
+        (local, ["--calendar", "XNYS", "--timezone", "UTC"], "90 bars lie in a slot of a session, 300 outside; check --timezone"),
+        (iso, ["--calendar", "XHKG"], "no bar lies in a slot of a session, 390 outside; check --timezone"),
+    ],
+    ids=["wrong zone", "wrong calendar"],
+)  # fmt: skip
+def test_run_bars_that_miss_the_sessions_are_noted(engine, tmp_path: Path, spell, words: list[str], told: str) -> None:
+    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(spell)]))
+    code, out, _ = engine("run", tmp_path, *words)
+    assert (code, told in out) == (0, True)
+
+
+def test_run_calendar_that_is_none_lists_those_that_are_near(engine, tmp_path: Path) -> None:
+    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(iso)]))
+    code, _, err = engine("run", tmp_path, "--calendar", "NYSE1")
+    assert (code, "did you mean" in err) == (USAGE, True)
+
+
+def test_run_header_without_a_row_is_said(engine, tmp_path: Path) -> None:
+    (tmp_path / "SPY.csv").write_text(HEAD + "\n")
+    code, out, _ = engine("run", tmp_path, "--calendar", "XNYS")
+    assert (code, "SPY.csv: no rows" in out) == (0, True)
+
+
+def test_read_symbols_without_a_name_for_them_names_both_options(engine, tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_text("\n".join(of_two_symbols("Paper")))
+    code, _, err = engine("run", tmp_path, "--calendar", "XNYS")
+    assert (code, "--symbol NAME" in err, "--columns symbol=" in err) == (USAGE, True, True)
+
+
+def test_read_text_in_utf16_names_the_command(engine, tmp_path: Path) -> None:
+    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(iso)]), encoding="utf-16")
+    code, _, err = engine("run", tmp_path, "--calendar", "XNYS")
+    assert (code, "iconv -f UTF-16" in err) == (USAGE, True)
+
+
+@pytest.mark.parametrize("given", ["", "SPY.xlsx"])
+@pytest.mark.parametrize("command", ["run", "audit"])
+def test_read_a_workbook_says_to_save_it_as_csv(engine, tmp_path: Path, command: str, given: str) -> None:
+    (tmp_path / "SPY.xlsx").write_bytes(b"PK\x03\x04 and so on")
+    code, _, err = engine(command, tmp_path / given, "--calendar", "XNYS")
+    assert (code, "save its sheet as CSV" in err) == (USAGE, True)
+
+
+def test_read_an_empty_folder_says_that_there_is_nothing(engine, tmp_path: Path) -> None:
+    code, _, err = engine("run", tmp_path, "--calendar", "XNYS")
+    assert (code, "there is no file at all" in err) == (USAGE, True)
