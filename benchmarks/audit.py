@@ -59,7 +59,7 @@ SEED = 20240903
 USED = ["symbol", "ts", "open", "high", "low", "close", "volume"]
 OPTIONS = load_options("XNYS", interval="1m")
 DECODE, SCAN, FULL = "Polars, decode of the seven columns", "engine, grid, gaps and quality", "engine, full audit"
-# What a step is called, and the functions that are one; those that are not there are passed over.
+# What a step is called, and the functions that are one.
 STEPS: tuple[tuple[str, object, str], ...] = (
     ("decode", lake, "read_stretch"),
     ("sift", lake, "_sifted"),
@@ -68,12 +68,12 @@ STEPS: tuple[tuple[str, object, str], ...] = (
     ("repeats", lake, "_without_repeats"),
     ("trace", lake, "trace"),
     ("tally", lake, "tally"),
-    ("conventions", lake, "clock_profile"),
-    ("bar sanity", lake, "check_bars"),
+    ("checks of bars", lake, "measured_rows"),
     ("keep", auditor, "to_bytes"),
     ("keep", auditor, "from_bytes"),
     ("join", auditor, "joined"),
     ("explain", auditor, "explain"),
+    ("checks judged", auditor, "_checked"),
     ("findings", auditor, "observed"),
 )
 MIB = 1 << 20
@@ -160,7 +160,7 @@ def _audit(path: Path, executor: Executor | None = None) -> int:
 def _scan(path: Path) -> int:
     """Place, find gaps, score: a stretch at a time, decode included, as the audit does it."""
     rows = 0
-    for stretch in lake.stretches([path]):
+    for stretch in lake.stretches(path):
         bars = pl.scan_parquet(path).slice(stretch.first, stretch.count).select("symbol", "ts").collect()
         numbered, series = lake._numbered(bars.with_columns(pl.lit("last").alias("price_type")))  # noqa: SLF001
         segments = calendar("XNYS").covering(FIRST, LAST)
@@ -190,7 +190,7 @@ def steps(made: Lake) -> list[Measure]:
 
 @contextmanager
 def _clocked(spent: dict[str, float]) -> Iterator[None]:
-    former = [(owner, function, getattr(owner, function)) for _, owner, function in STEPS if hasattr(owner, function)]
+    former = [(owner, function, getattr(owner, function)) for _, owner, function in STEPS]
     called = {(owner, function): step for step, owner, function in STEPS}
     inside: list[str] = []
 

@@ -114,19 +114,19 @@ def _rows(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> lis
     counted = dict(simulation.truth.group_by("kind").len().iter_rows())
     series = done.tables["series"].select(pl.col("duplicates", "corrections", "off_grid", "out_of_session").sum())
     have = series.row(0, named=True)
-    bad = done.tables["findings"].filter(pl.col("check") == "bad_rows")["count"].sum()
+    said = dict(done.tables["findings"].group_by("check").agg(pl.col("count").sum()).iter_rows())
     rules = theirs["rules"]
     failed = [int(rule["failed"]) for rule in rules]  # type: ignore[attr-defined]
     twice, whole, order, grid, hours = failed[-6:-1]
     wrong = counted["conflict"] + counted["correction"]
     return [
         Line("duplicate", counted["duplicate"], f"{have['duplicates']} counted", f"{whole} rows that are not the only one"),
-        Line("conflict or correction", wrong, f"{have['corrections']} counted, the later one kept",
+        Line("conflict or correction", wrong, f"{have['corrections'] + said.get('conflict', 0)} reported, the later one kept",
              f"{twice - whole} rows more that share symbol and time"),
         Line("off_grid", counted["off_grid"], f"{have['off_grid']} counted", f"{grid} rows not on a minute"),
         Line("out_of_session", counted["out_of_session"], f"{have['out_of_session']} counted", f"{hours} rows outside hours"),
-        Line("bad_row", counted["bad_row"], f"{bad} reported by reason", f"{sum(failed[:-6])} failures of rules by column"),
-        Line("late", counted["late"], "not told of a table: it is sorted", f"{order} rows out of order in the one symbol asked"),
+        Line("bad_row", counted["bad_row"], f"{said.get('refused', 0) + said.get('bad_rows', 0)} reported by reason", f"{sum(failed[:-6])} failures of rules by column"),
+        Line("late", counted["late"], "not told: rows are sorted first", f"{order} rows behind a later one of their symbol"),
     ]  # fmt: skip
 
 

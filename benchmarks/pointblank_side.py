@@ -37,6 +37,7 @@ def steps(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
 
 def validation(bars: pl.DataFrame, hours: pl.DataFrame) -> pb.Validate:
     prices = ["open", "high", "low", "close"]
+    late = (pl.col("ts") < pl.col("ts").cum_max().shift(1).over("symbol")).fill_null(value=False)
     return (
         pb.Validate(bars)
         .col_vals_not_null(columns=[*KEY, *prices])
@@ -46,7 +47,7 @@ def validation(bars: pl.DataFrame, hours: pl.DataFrame) -> pb.Validate:
         .col_vals_ge(columns="volume", value=0, na_pass=True)
         .rows_distinct(columns_subset=KEY)
         .rows_distinct()
-        .col_vals_increasing(columns="ts", allow_stationary=True, na_pass=True, pre=lambda df: df.filter(pl.col("symbol") == "S0000"))
+        .col_vals_expr(~late)
         .col_vals_expr(pl.col("ts") == pl.col("ts").dt.truncate("1m"))
         .col_vals_expr(pl.col("ts") < pl.col("close_ts"), pre=lambda df: df.drop_nulls("ts").sort("ts").join_asof(
             hours, left_on="ts", right_on="open_ts", strategy="backward"))
