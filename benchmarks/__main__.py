@@ -25,6 +25,7 @@ memory   peak memory of a full export beyond its store, in fresh processes; agai
 pruning  a symbol's year of 5m bars out of an export of many symbols: bytes read / bytes of the table.
 sql      full scans through `engine.sql`, its child process and `engine.connect`, against DuckDB `read_parquet`.
 cold     `engine sql` as a whole process, beside `import duckdb`.
+audit    the audit of a Parquet table against its decode, step by step, by two workers, and its memory (`benchmarks.audit`).
 
 Sizes
 -----
@@ -36,7 +37,7 @@ M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10, 1
 L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)   5M, 50M
 ====  ========================  ==================  ==================  ==============  =================  ==========
 
-`minutes` is also what checks, indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
+The audit takes 5M rows, and 50M from size M on. `minutes` is also what checks, indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
 and 8,000 symbols.
 
 How it is fair
@@ -64,7 +65,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import checks, derive, export, growth, imports, indicators, machine, market, memory, quality, store
+from benchmarks import (
+    audit,
+    checks,
+    derive,
+    export,
+    growth,
+    imports,
+    indicators,
+    machine,
+    market,
+    memory,
+    quality,
+    store,
+)
 from benchmarks.panel import Panel, build
 from benchmarks.timing import Measure, table
 
@@ -80,12 +94,31 @@ class Size:
     pruning: int
     memory: tuple[int, ...]
     market: int
+    audit: tuple[int, ...]
 
 
 SIZES = {
-    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10, (100_000, 500_000), 50),
-    "M": Size((500, 20), (30, 10), (50, 500, 5000), (1000, (1, 10, 100)), 250, (5_000_000, 50_000_000), 8000),
-    "L": Size((2000, 20), (60, 20), (50, 500, 5000), (1000, (1, 10, 100)), 2500, (5_000_000, 50_000_000), 8000),
+    "S": Size((20, 5), (2, 2), (5, 50, 500), (50, (1, 2)), 10, (100_000, 500_000), 50, (5_000_000,)),
+    "M": Size(
+        (500, 20),
+        (30, 10),
+        (50, 500, 5000),
+        (1000, (1, 10, 100)),
+        250,
+        (5_000_000, 50_000_000),
+        8000,
+        (5_000_000, 50_000_000),
+    ),
+    "L": Size(
+        (2000, 20),
+        (60, 20),
+        (50, 500, 5000),
+        (1000, (1, 10, 100)),
+        2500,
+        (5_000_000, 50_000_000),
+        8000,
+        (5_000_000, 50_000_000),
+    ),
 }
 GROWTH_SESSIONS = 4
 FIXED_STEPS = 30
@@ -125,6 +158,9 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "pruning": lambda b: export.pruning(b.size.pruning, b.scratch, b.rounds),
     "sql": lambda b: export.sql(b.exported, b.rounds),
     "cold": lambda b: export.cold(b.exported),
+    "audit": lambda b: [
+        line for rows in b.size.audit for lines in audit.everything(rows, b.scratch, min(b.rounds, 3)) for line in lines
+    ],
 }
 
 

@@ -230,7 +230,8 @@ def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
     if len(kinds) > 1:
         code = code * len(kinds) + rows["price_type"].cast(pl.Enum(kinds.sort())).to_physical().cast(pl.Int32)
-    numbered = rows.drop("symbol", "price_type").with_columns(code.alias("series"))
+    # A file is read in pieces, and whoever asks for a column as an array would put them together once more.
+    numbered = rows.drop("symbol", "price_type").with_columns(code.alias("series")).rechunk()
     ahead, ts = numbered["series"].to_numpy(), numbered["ts"].cast(pl.Int64).to_numpy()
     follows = ts[1:] >= ts[:-1]
     follows &= ahead[1:] == ahead[:-1]

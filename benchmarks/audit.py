@@ -1,0 +1,368 @@
+"""Audits of one Parquet table of bars: against merely decoding it, step by step, with two workers, and the memory they take.
+
+    python -m benchmarks.audit [--rows 5e6] [--market liquid mixed] [--only speed|steps|workers|memory]
+    python -m benchmarks.audit plan [--rate ROWS_PER_SECOND]
+
+Minute bars of 61 sessions of XNYS, sorted by symbol and time, in row groups of half a million rows, compressed by zstd. A symbol
+lacks each of its minutes with a chance of `most * u**4`, `u` uniform: `liquid` (most 0.015) as `benchmarks.panel` on average;
+`mixed` (most 0.5) as `benchmarks.market`, whose median name has 97 % of its minutes and whose thinnest half of them, so that a
+million rows have 80,000 gaps to be explained.
+
+speed    all that an audit does, and grid, gaps and quality alone, each with its own reading of the table, beside the time in
+         which Polars decodes the columns that an audit uses. In this process, contenders take turns.
+steps    where the time of an audit goes.
+
+Both count processor time (of one Polars thread, where POLARS_MAX_THREADS=1 says so), which others on the machine change least.
+
+workers  two processes of one Polars thread each beside one.
+memory   the most memory that the process and its workers hold, in fresh processes.
+plan     what 8,000 symbols over ten years take: partitions, tasks, bytes, hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from engine.calendars import calendar
+from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.quality.gaps import expected, find_gaps, runs
+from engine.quality.score import score
+from engine.runtime import auditor, lake
+from engine.runtime.executor import Executor, Here, Processes
+from engine.runtime.run import load_options
+
+from benchmarks import machine
+from benchmarks.timing import Contender, Measure, measures, table
+
+FIRST, LAST = dt.date(2024, 9, 3), dt.date(2024, 11, 26)
+MARKETS = {"liquid": 0.015, "mixed": 0.5}
+SYMBOLS_AT_ONCE = 50
+ROW_GROUP = 1 << 19
+SEED = 20240903
+USED = ["symbol", "ts", "open", "high", "low", "close", "volume"]
+OPTIONS = load_options("XNYS", interval="1m")
+DECODE, SCAN, FULL = "Polars, decode of the seven columns", "engine, grid, gaps and quality", "engine, full audit"
+# What a step is called, and the functions that are one.
+STEPS: tuple[tuple[str, object, str], ...] = (
+    ("decode", lake, "read_stretch"),
+    ("sift", lake, "_sifted"),
+    ("number and sort", lake, "_numbered"),
+    ("place", SessionGrid, "place"),
+    ("repeats", lake, "_without_repeats"),
+    ("trace", lake, "trace"),
+    ("tally", lake, "tally"),
+    ("checks of bars", lake, "measured_rows"),
+    ("keep", auditor, "to_bytes"),
+    ("keep", auditor, "from_bytes"),
+    ("join", auditor, "joined"),
+    ("explain", auditor, "explain"),
+    ("checks judged", auditor, "_checked"),
+    ("findings", auditor, "observed"),
+)
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A table of bars on the disk."""
+
+    path: Path
+    rows: int
+    market: str
+
+    @classmethod
+    def write(cls, folder: Path, rows: int, market: str) -> Lake:
+        """Write about so many rows, a few symbols at a time."""
+        path = folder / f"{market}-{rows}.parquet"
+        stamps, rng, written = _stamps(), np.random.default_rng(SEED), 0
+        symbols = max(1, round(rows / len(stamps) / (1 - MARKETS[market] / 5)))
+        writer: Any = None
+        for first in range(0, symbols, SYMBOLS_AT_ONCE):
+            part = _bars(first, min(SYMBOLS_AT_ONCE, symbols - first), stamps, MARKETS[market], rng).to_arrow(
+                compat_level=pl.CompatLevel.oldest()
+            )
+            writer = writer or pq.ParquetWriter(path, part.schema, compression="zstd")
+            writer.write_table(part, row_group_size=ROW_GROUP)
+            written += part.num_rows
+        writer.close()
+        return cls(path, written, market)
+
+    @property
+    def name(self) -> str:
+        return f"{self.rows / 1e6:.0f}M rows, {self.market}"
+
+
+def _stamps() -> np.ndarray:
+    regular = calendar("XNYS").segments(FIRST, LAST).filter("regular")
+    spans = regular.select(pl.col("segment_open", "segment_close").to_physical()).iter_rows()
+    return np.concatenate([np.arange(begin, end, 60_000_000) for begin, end in spans])
+
+
+def _bars(first: int, symbols: int, stamps: np.ndarray, most: float, rng: np.random.Generator) -> pl.DataFrame:
+    silent = np.repeat(most * rng.random(symbols) ** 4, len(stamps))
+    kept = rng.random(len(silent)) >= silent
+    rows = int(kept.sum())
+    start = 100 + (np.cumsum(rng.integers(-3, 4, rows)) % 5000) * 0.01
+    end = start + rng.integers(-5, 6, rows) * 0.01
+    return pl.DataFrame(
+        {
+            "symbol": np.repeat(np.arange(first, first + symbols), len(stamps))[kept],
+            "ts": np.tile(stamps, symbols)[kept],
+            "open": start,
+            "high": np.maximum(start, end) + rng.integers(0, 5, rows) * 0.01,
+            "low": np.minimum(start, end) - rng.integers(0, 5, rows) * 0.01,
+            "close": end,
+            "volume": rng.integers(1, 10_000, rows),
+        }
+    ).with_columns(
+        pl.format("S{}", pl.col("symbol").cast(pl.String).str.zfill(5)).alias("symbol"),
+        pl.col("ts").cast(pl.Datetime("us", "UTC")),
+    )
+
+
+def speed(made: Lake, rounds: int) -> list[Measure]:
+    """Decode, grid with gaps and quality, and the full audit, in turns."""
+    decode = Contender(DECODE, lambda: pl.read_parquet(made.path, columns=USED).height)
+    two = Contender("Polars, decode of symbol and ts", lambda: pl.read_parquet(made.path, columns=USED[:2]).height)
+    contenders = [decode, two, Contender(SCAN, partial(_scan, made.path)), Contender(FULL, partial(_audit, made.path))]
+    times: dict[str, list[float]] = {one.name: [] for one in contenders}
+    for _ in range(rounds):
+        for one in contenders:
+            begin = time.process_time()
+            rows = one.run()
+            times[one.name].append(time.process_time() - begin)
+            if rows != made.rows:
+                raise AssertionError(f"{one.name}: {rows} rows of {made.rows}")
+    return measures("Audit of a Parquet table", made.name, made.rows, times, {SCAN: "<= 2.5", FULL: "<= 10"})
+
+
+def _audit(path: Path, executor: Executor | None = None) -> int:
+    return auditor.audit([path], OPTIONS, executor=executor).rows
+
+
+def _scan(path: Path) -> int:
+    """Place, find gaps, score: a stretch at a time, decode included, as the audit does it."""
+    rows = 0
+    for stretch in lake.stretches(path):
+        bars = pl.scan_parquet(path).slice(stretch.first, stretch.count).select("symbol", "ts").collect()
+        numbered, series = lake._numbered(bars.with_columns(pl.lit("last").alias("price_type")))  # noqa: SLF001
+        segments = calendar("XNYS").covering(FIRST, LAST)
+        grid = SessionGrid.build(segments, Interval(1, "m"), GridSpec("XNYS"))
+        placed = pl.concat([numbered, grid.place(numbered["ts"])], how="horizontal")
+        alive = series.select("series", pl.lit(FIRST).alias("first"), pl.lit(LAST).alias("last"))
+        wanted = expected(alive, grid)
+        gaps = find_gaps(wanted, runs(placed.select("series", "ordinal", "slot")), grid)
+        score(wanted, gaps, pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date}))
+        rows += placed.height
+    return rows
+
+
+def steps(made: Lake) -> list[Measure]:
+    """Seconds of each step of an audit, as a share of the whole."""
+    spent: dict[str, float] = defaultdict(float)
+    with _clocked(spent):
+        begin = time.process_time()
+        _audit(made.path)
+        whole = time.process_time() - begin
+    spent["the rest"] = whole - sum(spent.values())
+    return [
+        Measure("Steps of an audit", made.name, name, made.rows, (seconds,), note=f"{100 * seconds / whole:.0f} %")
+        for name, seconds in spent.items()
+    ]
+
+
+@contextmanager
+def _clocked(spent: dict[str, float]) -> Iterator[None]:
+    former = [(owner, function, getattr(owner, function)) for _, owner, function in STEPS]
+    called = {(owner, function): step for step, owner, function in STEPS}
+    inside: list[str] = []
+
+    def clocked(step: str, function: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: object, **options: object) -> object:
+            if inside:  # a step within a step is the outer one's
+                return function(*arguments, **options)
+            inside.append(step)
+            begin = time.process_time()
+            try:
+                return function(*arguments, **options)
+            finally:
+                inside.pop()
+                spent[step] += time.process_time() - begin
+
+        return run
+
+    for owner, name, function in former:
+        setattr(owner, name, clocked(called[owner, name], function))
+    try:
+        yield
+    finally:
+        for owner, name, function in former:
+            setattr(owner, name, function)
+
+
+def workers(made: Lake, rounds: int) -> list[Measure]:
+    """One and two workers, the start of processes included; the ratio is one's time over two's."""
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for count, seconds in taken.items():
+            begin = time.perf_counter()
+            _audit(made.path, Processes(count, threads=1))
+            seconds.append(time.perf_counter() - begin)
+    gained = sorted(one / two for one, two in zip(taken[1], taken[2], strict=True))[rounds // 2]
+    group = "Audit by workers of one Polars thread"
+    return [
+        Measure(group, made.name, "one worker", made.rows, tuple(taken[1])),
+        Measure(group, made.name, "two workers", made.rows, tuple(taken[2]), gained, ">= 1.7", "times one worker"),
+    ]
+
+
+def memory(made: Lake) -> list[Measure]:
+    """The most that a fresh process and its workers hold."""
+    lines = []
+    for name, executor in (("one process", Here()), ("two workers", Processes(2, threads=1))):
+        count = 0 if isinstance(executor, Here) else 2
+        seconds, peak = _peak(
+            [sys.executable, "-m", "benchmarks.audit", "alone", str(made.path), "--workers", str(count)]
+        )
+        lines.append(Measure("Memory of an audit, process and workers", made.name, name, made.rows, (seconds,), peak / 2048,
+                             "<= 1", f"{peak:,.0f} MB; ratio to 2 GB"))  # fmt: skip
+    return lines
+
+
+def _peak(command: list[str]) -> tuple[float, float]:
+    begin, most = time.perf_counter(), 0.0
+    child = subprocess.Popen(command, env={**os.environ, "POLARS_MAX_THREADS": "1"})
+    while child.poll() is None:
+        most = max(most, _held(child.pid))
+        time.sleep(0.05)
+    if child.returncode:
+        raise RuntimeError(f"{command}: ended with {child.returncode}")
+    return time.perf_counter() - begin, most
+
+
+def _held(pid: int) -> float:
+    """Megabytes that a process and all below it hold now, what they share counted once."""
+    try:
+        told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = next((int(line.split()[1]) / 1024 for line in told.splitlines() if line.startswith("Pss:")), 0.0)
+    return own + sum(_held(int(child)) for child in below)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit and an export of a market take.
+
+    Attributes
+    ----------
+    symbols, years : int
+    audit_rate, run_rate : float
+        Rows of 1m bars per second that one core audits, and loads, derives, judges and exports.
+    bytes_a_row : float
+        Of a compressed table of bars.
+    """
+
+    symbols: int = 8_000
+    years: int = 10
+    audit_rate: float = 1e6
+    run_rate: float = 5e5
+    bytes_a_row: float = 9.8
+
+    @property
+    def rows(self) -> int:
+        return self.symbols * self.years * 252 * 390
+
+    def hours(self, rate: float, cores: int, efficiency: float) -> float:
+        return self.rows / rate / cores / efficiency / 3600
+
+    def told(self, efficiency: float) -> list[tuple[str, str]]:
+        tasks = -(-self.rows // lake.ROWS_PER_STRETCH)
+        derived = sum(-(-390 // minutes) for minutes in (5, 15, 60, 390)) / 390
+        return [
+            ("slots of 1m", f"{self.rows / 1e9:.2f} billion"),
+            ("partitions, by interval and month", f"{self.years * 12} of 1m, {self.rows / self.years / 12 / 1e6:.0f}M rows each"),
+            ("bytes read", f"{self.rows * self.bytes_a_row / 1e9:.0f} GB at {self.bytes_a_row:.1f} bytes a row"),
+            ("bytes of an export with 5m 15m 1h 1d", f"{self.rows * (1 + derived) * 2 * self.bytes_a_row / 1e9:.0f} GB"),
+            ("tasks of an audit", f"{tasks:,} of about {lake.ROWS_PER_STRETCH / 1e6:.1f}M rows"),
+            ("audit, one core", f"{self.hours(self.audit_rate, 1, 1):.1f} h at {self.audit_rate / 1e6:.2f}M rows/s"),
+            ("audit, a machine of 16 cores", f"{self.hours(self.audit_rate, 16, efficiency):.2f} h"),
+            ("audit, 20 workers of one core", f"{self.hours(self.audit_rate, 20, efficiency):.2f} h"),
+            ("run, one core", f"{self.hours(self.run_rate, 1, 1):.1f} h at {self.run_rate / 1e6:.2f}M rows/s"),
+            ("run, a machine of 16 cores", f"{self.hours(self.run_rate, 16, efficiency):.2f} h"),
+            ("run, 20 workers of one core", f"{self.hours(self.run_rate, 20, efficiency):.2f} h"),
+        ]  # fmt: skip
+
+
+def everything(
+    rows: int, scratch: Path, rounds: int, only: str | None = None, markets: Sequence[str] = tuple(MARKETS)
+) -> Iterator[list[Measure]]:
+    """Every group on both markets."""
+    for market in markets:
+        made = Lake.write(scratch, rows, market)
+        kinds: dict[str, Callable[[], list[Measure]]] = {
+            "speed": lambda made=made: speed(made, rounds),  # type: ignore[misc]
+            "steps": lambda made=made: steps(made),  # type: ignore[misc]
+            "workers": lambda made=made: workers(made, max(1, rounds // 2)),  # type: ignore[misc]
+            "memory": lambda made=made: memory(made),  # type: ignore[misc]
+        }
+        for name, kind in kinds.items():
+            if only in (None, name):
+                yield kind()
+        made.path.unlink()
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if options.what == "alone":
+        _audit(Path(options.path), Processes(options.workers, threads=1) if options.workers else Here())
+        return 0
+    if options.what == "plan":
+        planned = Plan(audit_rate=options.rate, run_rate=options.run_rate, bytes_a_row=options.bytes)
+        for name, value in planned.told(options.efficiency):
+            print(f"{name:<40} {value}")
+        return 0
+    print(f"load {machine.load():.1f}; {pl.thread_pool_size()} Polars threads; {machine.about()}")
+    with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
+        for lines in everything(int(float(options.rows)), Path(scratch), options.repeat, options.only, options.market):
+            print(table(lines), flush=True)
+    print(f"load {machine.load():.1f}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.audit")
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "plan", "alone"])
+    parser.add_argument("path", nargs="?")
+    parser.add_argument("--rows", default="5e6")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", choices=["speed", "steps", "workers", "memory"])
+    parser.add_argument("--market", nargs="+", choices=MARKETS, default=list(MARKETS))
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=Plan.audit_rate, help="rows/s that one core audits")
+    parser.add_argument("--run-rate", type=float, default=Plan.run_rate, help="rows/s that one core runs and exports")
+    parser.add_argument("--bytes", type=float, default=Plan.bytes_a_row, help="bytes a row of the source")
+    parser.add_argument("--efficiency", type=float, default=0.85, help="of many workers beside one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
