@@ -200,6 +200,21 @@ def test_plot_spread_without_quotes_says_what_is_needed(session) -> None:
         plots.plot_spread(session, "AAA")
 
 
+def test_plots_by_time_of_day_leave_a_lunch_break_open(tmp_path: Path) -> None:
+    grid = SessionGrid.build(engine.calendar("XHKG").segments(dt.date(2024, 11, 4), dt.date(2024, 11, 5)), "5m", GridSpec("XHKG"))  # fmt: skip
+    write_csv(simulate(grid, Market((Instrument("AAA"),), 1), FaultPlan(missing_middle=1)).rows, tmp_path)
+    hongkong = engine.load(tmp_path, "XHKG", timezone="UTC")
+    noon, one = 12 * 60, 13 * 60
+    volume = rows_with(plots.plot_volume(hongkong), "median")
+    assert volume.filter(pl.col("minute").is_between(noon, one, closed="none"))["median"].null_count() == 1
+    assert volume["median"].null_count() == 2  # the break, and the end
+    fields = rows_with(maps.plot_slots(hongkong), "run")
+    assert fields.filter((pl.col("minute") < one) & (pl.col("until") > noon)).is_empty()
+    assert fields.height == 4
+    breaks = rows_with(plots.plot_candles(hongkong), "kind")
+    assert breaks.sort("x")["kind"].to_list() == ["pause", "session", "pause"]
+
+
 def test_every_plot_stays_within_its_bound(session, audit) -> None:
     counts = {name: marks(chart) for name, chart in every_plot(session, audit).items()}
     assert {name: count for name, count in counts.items() if not 0 < count <= MOST_MARKS} == {}
