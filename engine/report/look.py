@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from engine.errors import EngineError, ParameterError
 from engine.publish import publishing
+from engine.report.pixels import packed, transparent
 from engine.shown import cut
 
 try:
@@ -44,6 +45,7 @@ __all__ = [
 Theme = Literal["both", "light", "dark"]
 LONGEST_LABEL = 40
 WIDTH = 860
+TRANSPARENT = ("transparent", None, "none")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -173,7 +175,7 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
     path = Path(path)
     spec = chart.to_dict()
     writers = {
-        ".png": lambda: vl_convert.vegalite_to_png(spec, scale=scale),
+        ".png": lambda: _picture(spec, scale),
         ".svg": lambda: vl_convert.vegalite_to_svg(spec).encode(),
         ".html": lambda: _page(spec).encode(),
     }
@@ -183,6 +185,14 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
     with publishing(path) as staged:
         staged.write_bytes(content)
     return path
+
+
+def _picture(spec: Mapping[str, Any], scale: float) -> bytes:
+    def on(background: str) -> bytes:
+        return vl_convert.vegalite_to_png({**spec, "background": background}, scale=scale)
+
+    ground = spec.get("background", spec.get("config", {}).get("background", "white"))
+    return transparent(on("#ffffff"), on("#000000")) if ground in TRANSPARENT else packed(on(ground))
 
 
 def _page(spec: Mapping[str, Any]) -> str:

@@ -14,7 +14,18 @@ from engine.quality.causes import EXPLAINING, SURE
 from engine.report.axis import Axis
 from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, periods, slot_shares
 from engine.report.look import CAUSES, HEAT, OTHER_CAUSE, WIDTH, Theme, alt, ink, labels, titled
-from engine.report.marks import Chart, Day, X, as_date, break_marks, clock_text, day_x, sentence, session_x
+from engine.report.marks import (
+    Chart,
+    Day,
+    X,
+    as_date,
+    break_marks,
+    clock_text,
+    closed_steps,
+    day_x,
+    sentence,
+    session_x,
+)
 from engine.report.subject import Source, Subject, subject
 
 MOST_SERIES, MOST_PERIODS, MOST_SLOT_MARKS, MOST_GAP_MARKS, MOST_ROWS = 60, 66, 2_400, 1_200, 40
@@ -282,7 +293,8 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
     cells = _shares(drawn).with_columns(pl.lit(starts.dt.strftime("%Y-%m-%d")).gather(pl.col("row")).alias("day"))
     days = starts.dt.strftime("%Y-%m-%d").to_list()
     open_ = cells.filter("open")
-    fields = open_.group_by("day", maintain_order=True).agg(
+    run = (pl.col("minute").diff() != drawn["step"]).cum_sum().fill_null(0)  # a pause begins another, and so does a day
+    fields = open_.group_by("day", run.alias("run"), maintain_order=True).agg(
         pl.col("minute").min(), (pl.col("minute").max() + drawn["step"]).alias("until")
     )
     lost = open_.filter(pl.col("share") > 0).sort("share", descending=True, maintain_order=True)
@@ -297,7 +309,7 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
     above = alt.Chart(by_slot).properties(width=WIDTH, height=70)
     top = alt.layer(
         above.mark_rect(color=CAUSES["missing"][0], opacity=0.45).encode(x=_unlabelled(x), x2="until", y=share, y2=alt.datum(0), tooltip=["worst:Q", "mean:Q"]),
-        above.mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(x=_unlabelled(x), y="mean:Q"),
+        alt.Chart(closed_steps(by_slot, drawn["step"], ["mean"])).mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(x=_unlabelled(x), y="mean:Q"),
     )  # fmt: skip
     height = max(min(14 * len(days), 520), 60)
     fill = alt.Color("share", type="quantitative", scale=alt.Scale(domain=[0, 1], range=list(colours.share)), legend=alt.Legend(title="series that lack the slot", format="%", orient="top", gradientLength=220, titleLimit=300))  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -81,3 +81,14 @@ def clock_text() -> pl.Expr:
     """The time of day of `minute`."""
     minute = pl.col("minute").cast(pl.Int64) % 1_440
     return pl.format("{}:{}", (minute // 60).cast(pl.String).str.zfill(2), (minute % 60).cast(pl.String).str.zfill(2))
+
+
+def closed_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
+    """Rows of `minute`, sorted, so that a line of steps ends where its last one does and crosses no pause."""
+    ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
+    untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]
+    closing = ends.with_columns(pl.col("minute") + step, *untold)
+    nothing = closing.with_columns(
+        pl.col("minute") + step / 100, *(pl.lit(None, pl.Float64).alias(name) for name in values)
+    )
+    return pl.concat([rows, closing, nothing], how="vertical_relaxed").sort("minute", maintain_order=True)

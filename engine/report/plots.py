@@ -14,7 +14,19 @@ from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.report.axis import Axis
 from engine.report.look import CAUSES, OTHER_CAUSE, WIDTH, Ink, Theme, alt, ink, label, titled
-from engine.report.marks import Chart, Day, X, as_date, bar_width, break_marks, clock_text, day_x, sentence, session_x
+from engine.report.marks import (
+    Chart,
+    Day,
+    X,
+    as_date,
+    bar_width,
+    break_marks,
+    clock_text,
+    closed_steps,
+    day_x,
+    sentence,
+    session_x,
+)
 from engine.report.subject import About, Source, Subject, subject
 from engine.report.tables import venue_time
 from engine.schema import TS
@@ -366,22 +378,12 @@ def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, th
         value.median().alias("median"), value.quantile(0.25, "linear").alias("low"), value.quantile(0.75, "linear").alias("high"), pl.len().alias("sessions"),
     ).sort("minute").with_columns(clock_text().alias("time"))  # fmt: skip
     x = day_x(rows["minute"], step)
-    drawn = alt.Chart(_closed(rows, step)).properties(width=WIDTH, height=240)
+    drawn = alt.Chart(closed_steps(rows, step, ["median", "low", "high"])).properties(width=WIDTH, height=240)
     band = drawn.mark_area(opacity=0.25, color=colours.mark, interpolate="step-after").encode(x=x, y=alt.Y("low", type="quantitative", title=unit, axis=alt.Axis(format="~s", tickCount=6)), y2="high")  # fmt: skip
     told = ["time:N", "median:Q", "low:Q", "high:Q", "sessions:Q"]
     line = drawn.mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(x=x, y="median:Q", tooltip=told)  # fmt: skip
     said = f"line: median of {sums['session'].n_unique()} sessions · band: the middle half of them"
     return titled(alt.layer(band, line), title, [sentence(said, source, zone)], theme)
-
-
-def _closed(rows: pl.DataFrame, step: int) -> pl.DataFrame:
-    # A stretch of steps ends where its last one does, and nothing is drawn over a pause.
-    ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
-    closing = ends.with_columns(pl.col("minute") + step, pl.lit(None, pl.String).alias("time"))
-    nothing = closing.with_columns(
-        pl.col("minute") + step / 100, *(pl.lit(None, pl.Float64).alias(name) for name in ("median", "low", "high"))
-    )
-    return pl.concat([rows, closing, nothing]).sort("minute")
 
 
 def _against(rows: pl.DataFrame, axis: Axis, zone: str, colours: Ink) -> Chart:

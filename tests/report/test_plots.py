@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import re
 from pathlib import Path
 
+import altair as alt
 import engine
 import polars as pl
 import pytest
+import vl_convert
 from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.report import maps, plots
@@ -197,6 +200,21 @@ def test_plot_spread_without_quotes_says_what_is_needed(session) -> None:
         plots.plot_spread(session, "AAA")
 
 
+def test_plots_by_time_of_day_leave_a_lunch_break_open(tmp_path: Path) -> None:
+    grid = SessionGrid.build(engine.calendar("XHKG").segments(dt.date(2024, 11, 4), dt.date(2024, 11, 5)), "5m", GridSpec("XHKG"))  # fmt: skip
+    write_csv(simulate(grid, Market((Instrument("AAA"),), 1), FaultPlan(missing_middle=1)).rows, tmp_path)
+    hongkong = engine.load(tmp_path, "XHKG", timezone="UTC")
+    noon, one = 12 * 60, 13 * 60
+    volume = rows_with(plots.plot_volume(hongkong), "median")
+    assert volume.filter(pl.col("minute").is_between(noon, one, closed="none"))["median"].null_count() == 1
+    assert volume["median"].null_count() == 2  # the break, and the end
+    fields = rows_with(maps.plot_slots(hongkong), "run")
+    assert fields.filter((pl.col("minute") < one) & (pl.col("until") > noon)).is_empty()
+    assert fields.height == 4
+    breaks = rows_with(plots.plot_candles(hongkong), "kind")
+    assert breaks.sort("x")["kind"].to_list() == ["pause", "session", "pause"]
+
+
 def test_every_plot_stays_within_its_bound(session, audit) -> None:
     counts = {name: marks(chart) for name, chart in every_plot(session, audit).items()}
     assert {name: count for name, count in counts.items() if not 0 < count <= MOST_MARKS} == {}
@@ -227,7 +245,10 @@ def test_every_plot_is_drawn_in_each_theme_without_a_background(session, audit, 
 
 def test_save_plot_writes_each_form_and_asks_nobody(session, tmp_path: Path) -> None:
     chart = plots.plot_candles(session, "AAA")
-    assert save_plot(chart, tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    written = save_plot(chart, tmp_path / "a.png").read_bytes()
+    plain = vl_convert.vegalite_to_png(chart.to_dict(), scale=2.0)
+    assert vl_convert.vegalite_to_png(chart.to_dict(), scale=2.0)[:33] == written[:33]  # the head: size and depth
+    assert len(written) < len(plain)
     assert save_plot(chart, tmp_path / "a.svg").read_text().startswith("<svg")
     page = save_plot(chart, str(tmp_path / "new" / "a.html")).read_text(encoding="utf-8")
     assert not re.search(r'(src|href)\s*=\s*"?https?:', page)
@@ -270,6 +291,22 @@ def test_saved_html_opens_from_disk_without_network_or_complaint(session, audit,
             assert browser.value("window.hit === undefined")
         assert browser.complaints == []
         assert [one for one in browser.requests if not one.startswith(LOCAL)] == []
+
+
+@pytest.mark.skipif(browser_path() is None, reason="no Chromium here")
+def test_saved_png_on_a_page_has_the_colours_it_was_given(tmp_path: Path) -> None:
+    field = alt.Chart(pl.DataFrame({"x": [1]})).mark_rect(color="#e07a2f", opacity=0.25).encode(x=alt.value(0), x2=alt.value(40), y=alt.value(0), y2=alt.value(40))  # fmt: skip
+    save_plot(field.properties(width=40, height=40, background="transparent").configure_view(stroke=None), tmp_path / "a.png", scale=1)  # fmt: skip
+    (tmp_path / "a.html").write_text('<img id="i" src="a.png">')
+    source = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    drawn = f"""new Promise(r => {{const i = new Image(); i.onload = () => {{const c = document.createElement('canvas');
+        const x = c.getContext('2d'); x.fillStyle = '#fff'; x.fillRect(0, 0, 99, 99); x.drawImage(i, 0, 0);
+        r([...x.getImageData(20, 20, 1, 1).data])}}; i.src = 'data:image/png;base64,{source}'}})"""
+    with running(str(browser_path())) as browser:
+        browser.open(tmp_path / "a.html")
+        found = browser.value(drawn)[:3]
+    meant = [round(255 * 0.75 + 0.25 * part) for part in (0xE0, 0x7A, 0x2F)]
+    assert all(abs(one - other) <= 3 for one, other in zip(found, meant, strict=True)), (found, meant)
 
 
 def test_label_of_hostile_text_is_one_short_visible_line() -> None:
