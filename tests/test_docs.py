@@ -130,7 +130,7 @@ def test_reference_of_a_command_has_its_options_and_example() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     made = {(ROOT / "docs" / name).resolve() for name in generated().pages()}
-    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    prose = re.sub(r"```.*?```|<!--.*?-->|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
     paths = [(page.parent / target).resolve() for target in targets if target]
     assert [str(path) for path in paths if not path.exists() and path not in made] == []

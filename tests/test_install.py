@@ -77,6 +77,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "made"
 
 
+@pytest.fixture(scope="module")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tools = tmp_path_factory.mktemp("tools")
+    ran(sys.executable, "-m", "venv", tools)
+    ran(tools / "bin/python", "-m", "pip", "install", "--quiet", "uv")
+    return tools / "bin/uv"
+
+
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_what_it_reads(built: Path) -> None:
     names = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
@@ -96,30 +104,32 @@ def test_sdist_holds_what_its_wheel_is_built_from(built: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", PYTHONS)
-def test_install_of_the_wheel_by_pip_into_nothing_runs_the_demo(built: Path, tmp_path: Path, python: str) -> None:
-    ran(found(python), "-m", "venv", tmp_path / "empty")
+def test_install_of_the_wheel_by_pip_into_nothing_runs_the_demo(built: Path, tmp_path: Path) -> None:
+    ran(sys.executable, "-m", "venv", tmp_path / "empty")
     ran(tmp_path / "empty/bin/python", "-m", "pip", "install", "--quiet", next(built.glob("*.whl")))
     check(tmp_path / "empty", tmp_path)
 
 
 @pytest.mark.slow
-def test_install_of_the_sdist_by_uv_into_nothing_runs_the_demo(built: Path, tmp_path: Path) -> None:
-    ran(sys.executable, "-m", "venv", tmp_path / "tools")
-    ran(tmp_path / "tools/bin/python", "-m", "pip", "install", "--quiet", "uv")
-    uv = tmp_path / "tools/bin/uv"
-    ran(uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "empty")
+@pytest.mark.parametrize("python", PYTHONS)
+def test_install_of_the_sdist_by_uv_into_nothing_runs_the_demo(
+    built: Path, uv: Path, tmp_path: Path, python: str
+) -> None:
+    ran(uv, "venv", "--quiet", "--python", found(python), tmp_path / "empty")
     ran(uv, "pip", "install", "--quiet", "--python", tmp_path / "empty/bin/python", next(built.glob("*.tar.gz")))
     check(tmp_path / "empty", tmp_path)
 
 
 def found(python: str) -> str:
+    """An interpreter of this version, installed as such or by pyenv, whose shims run nothing by themselves."""
     if sys.version_info[:2] == tuple(map(int, python.split("."))):
         return sys.executable
-    path = shutil.which(f"python{python}")
-    if path is None:
-        pytest.skip(f"no python{python} on this machine")
-    return path
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    places = [shutil.which(f"python{python}"), *sorted(map(str, pyenv.glob(f"{python}.*/bin/python{python}")))]
+    for place in filter(None, places):
+        if subprocess.run([place, "--version"], capture_output=True, check=False).returncode == 0:
+            return place
+    pytest.skip(f"no python{python} on this machine")
 
 
 def check(environment: Path, folder: Path) -> None:

@@ -71,7 +71,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
     ),
     "missing column": (["ts,open,high,low,Kurs", *rows(iso, "10,10.5,9.5,10.2")], [], ["close is missing", "--columns close="], ["--columns", "close=Kurs"]),
     "american dates": (
-        [HEAD, *rows(spelled("%m/%d/%Y %H:%M"))], ["--timezone", "UTC"], ["'01/02/2024 14:30'", "--time-format '%m/%d/%Y %H:%M'"],
+        [HEAD, *rows(spelled("%m/%d/%Y %H:%M"))], ["--timezone", "UTC"], ["'01/02/2024 14:30'", "--time-format '%m/%d/%Y %H:%M' (month first) or '%d/%m/%Y %H:%M' (day first)"],
         ["--time-format", "%m/%d/%Y %H:%M"],
     ),
     "german dates": (
@@ -135,6 +135,14 @@ def test_run_bars_that_miss_the_sessions_are_noted(engine, tmp_path: Path, spell
     (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(spell)]))
     code, out, _ = engine("run", tmp_path, *words)
     assert (code, told in out) == (0, True)
+
+
+@pytest.mark.parametrize(("day", "form"), [("%d/%m/%Y", "'%d/%m/%Y %H:%M'"), ("%m/%d/%Y", "'%m/%d/%Y %H:%M'")])
+def test_read_dates_whose_numbers_tell_the_day_names_one_spelling(engine, tmp_path: Path, day: str, form: str) -> None:
+    late = [f"{(ts + dt.timedelta(days=14)).strftime(day + ' %H:%M')},{CELLS}" for ts in MINUTES]
+    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *late]))
+    code, _, err = engine("run", tmp_path, "--calendar", "XNYS")
+    assert (code, err.rstrip().endswith(f"--time-format {form}")) == (USAGE, True)
 
 
 def test_run_calendar_that_is_none_lists_those_that_are_near(engine, tmp_path: Path) -> None:

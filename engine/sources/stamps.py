@@ -285,19 +285,30 @@ def _written(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> S
     raise SourceError(
         reading.path,
         f"{reading.column}: received {sample!r}; valid: ISO 8601, numbers since 1970, or its spelling as "
-        f"--time-format {_likely_format(sample)!r}",
+        f"--time-format {_likely_formats(sample, cells)}",
     )
 
 
-def _likely_format(sample: str) -> str:
-    """How a stamp may be spelled: an example to begin with, for a reader who knows which number is the month."""
-    spelled = ((r"\d{4}-", "%Y-%m-%d"), (r"\d{4}/", "%Y/%m/%d"), (r"\d+\.", "%d.%m.%Y"))
-    date = next((one for start, one in spelled if re.match(start, sample)), "%m/%d/%Y")
+def _likely_formats(sample: str, cells: pl.Series) -> str:
+    """How stamps may be spelled; both ways where no number of the column tells the day from the month."""
     clock = re.search(r"\d{1,2}:\d{2}(:\d{2})?", sample)
-    if clock is None:
-        return date
-    hours, seconds = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
-    return f"{date} {hours}:%M{':%S' if clock[1] else ''}{seconds}"
+    hours, half = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
+    time = f" {hours}:%M{':%S' if clock[1] else ''}{half}" if clock else ""
+    year_first = re.match(r"\d{4}([-/])", sample)
+    if year_first:
+        return repr("%Y-%m-%d".replace("-", year_first[1]) + time)
+    numbers = cells.str.extract_groups(r"^(\d{1,2})([./-])(\d{1,2})").struct.unnest()
+    first, mark, second = (numbers.to_series(place) for place in range(3))
+    sign = str(mark.drop_nulls().first() or "/")
+    day, month = repr(f"%d{sign}%m{sign}%Y{time}"), repr(f"%m{sign}%d{sign}%Y{time}")
+    if sign == "." or _beyond_months(first):
+        return day
+    return month if _beyond_months(second) else f"{month} (month first) or {day} (day first)"
+
+
+def _beyond_months(numbers: pl.Series) -> bool:
+    largest = numbers.cast(pl.Int64).max()
+    return isinstance(largest, int) and largest > 12  # noqa: PLR2004
 
 
 def _written_number(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
