@@ -6,6 +6,8 @@ import base64
 import datetime as dt
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import altair as alt
@@ -364,3 +366,10 @@ def test_axis_of_any_bound_keeps_order_and_bound(most: int) -> None:
     assert at["place"].n_unique() <= most
     assert at["place"].diff().drop_nulls().max() in (None, 0, 1)
     assert 0 <= at["x"][0] <= at["x"][-1] < axis.length
+
+
+@pytest.mark.parametrize("absent", ["altair", "vl_convert"])
+def test_plot_without_the_extra_says_what_to_install(absent: str) -> None:
+    code = f"import sys; sys.modules[{absent!r}] = None\nimport engine\ntry: engine.plot_candles\nexcept engine.EngineError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"({absent} is not installed); pip install 'session-engine[notebook]'" in done.stdout
