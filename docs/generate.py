@@ -18,13 +18,16 @@ from engine.cli import FAILED, INTERRUPTED, PARTLY_READ, USAGE, app
 from engine.export.tables import KEYS, TABLES
 
 GROUPS = {
-    "Load, run, judge": ["load", "run", "run_audit", "write_audit", "reconcile", "judge", "read_rules", "export_session", "CalendarMap"],
+    "Load, run, judge": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "judge", "read_rules", "export_session", "CalendarMap"],
     "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
     "The store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
     "Kernels": [
         "derive_bars", "bars_from_trades", "bars_from_quotes", "indicators", "Indicator", "find_gaps", "expected", "runs", "score",
     ],
     "Exports and SQL": ["open_dataset", "Dataset", "write_json", "write_csv", "sql", "connect"],
+    "Figures": [
+        "plot_candles", "plot_coverage", "plot_slots", "plot_gaps", "plot_volume", "plot_spread", "plot_against", "save_plot",
+    ],
     "Sessions": ["SessionConfig", "ReplaySession", "LiveSession", "simulate"],
     "Errors": ["EngineError"],
 }  # fmt: skip
