@@ -1,7 +1,7 @@
 """Audits of one Parquet table of bars: against merely decoding it, step by step, with two workers, and the memory they take.
 
     python -m benchmarks.audit [--rows 5e6] [--market liquid mixed] [--only speed|steps|workers|memory]
-    python -m benchmarks.audit plan [--rate ROWS_PER_SECOND]
+    python -m benchmarks.audit plan
 
 Minute bars of 61 sessions of XNYS, sorted by symbol and time, in row groups of half a million rows, compressed by zstd. A symbol
 lacks each of its minutes with a chance of `most * u**4`, `u` uniform: `liquid` (most 0.015) as `benchmarks.panel` on average;
@@ -16,7 +16,7 @@ Both count processor time (of one Polars thread, where POLARS_MAX_THREADS=1 says
 
 workers  two processes of one Polars thread each beside one.
 memory   the most memory that the process and its workers hold, in fresh processes.
-plan     what 8,000 symbols over ten years take: partitions, tasks, bytes, hours.
+plan     what 8,000 symbols over ten years take: partitions, tasks, bytes, and hours from rates that it measures.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from engine.calendars import calendar
+from engine.export.dataset import open_dataset
+from engine.export.gather import gather
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected, find_gaps, runs
 from engine.quality.score import score
-from engine.runtime import auditor, lake
+from engine.runtime import auditor, lake, parted
 from engine.runtime.executor import Executor, Here, Processes
-from engine.runtime.run import load_options
+from engine.runtime.run import load_options, run
 
 from benchmarks import machine
 from benchmarks.timing import Contender, Measure, measures, table
@@ -76,7 +78,7 @@ STEPS: tuple[tuple[str, object, str], ...] = (
     ("checks judged", auditor, "_checked"),
     ("findings", auditor, "observed"),
 )
-MIB = 1 << 20
+PARENTS = ("join", "explain", "checks judged", "findings")
 
 
 @dataclass(frozen=True)
@@ -276,40 +278,74 @@ class Plan:
     ----------
     symbols, years : int
     audit_rate, run_rate : float
-        Rows of 1m bars per second that one core audits, and loads, derives, judges and exports.
-    bytes_a_row : float
-        Of a compressed table of bars.
+        Source rows a second that a worker of one core surveys, and loads, derives, judges and leaves as a part.
+    explain_rate, commit_rate : float
+        Source rows a second that the one parent explains, and that the one committer writes.
+    source_bytes, export_bytes : float
+        A source row, in a compressed table of bars and in an export with derived bars, gaps and quality.
+    symbols, years : int
+    efficiency : float
+        Of many workers beside one: what they share (disks, the committer) is the rest.
     """
 
+    audit_rate: float
+    explain_rate: float
+    run_rate: float
+    commit_rate: float
+    source_bytes: float
+    export_bytes: float
     symbols: int = 8_000
     years: int = 10
-    audit_rate: float = 1e6
-    run_rate: float = 5e5
-    bytes_a_row: float = 9.8
+    efficiency: float = 0.85
+
+    @classmethod
+    def measured(cls, folder: Path) -> Plan:
+        """Audit, and run, a small table of `mixed` names: processor time of this process."""
+        big, small = Lake.write(folder, 4_000_000, "mixed"), Lake.write(folder, 500_000, "mixed")
+        spent: dict[str, float] = defaultdict(float)
+        with _clocked(spent):
+            whole = _processor(partial(_audit, big.path))
+        in_parent = sum(spent[step] for step in PARENTS)
+        options = load_options("XNYS", interval="1m", derive=("5m", "15m", "1h", "1d"))
+        ran = _processor(partial(run, [small.path], options, folder / "out"))
+        exported = sum(path.stat().st_size for path in (folder / "out").rglob("*.parquet"))
+        parts, now = [open_dataset(folder / "out")], dt.datetime(2024, 12, 1, tzinfo=dt.UTC)
+        gathered = _processor(partial(gather, parts, folder / "whole", store_id="plan", written_at=now))
+        return cls(big.rows / (whole - in_parent), big.rows / in_parent, small.rows / ran, small.rows / gathered,
+                   big.path.stat().st_size / big.rows, exported / small.rows)  # fmt: skip
 
     @property
     def rows(self) -> int:
         return self.symbols * self.years * 252 * 390
 
-    def hours(self, rate: float, cores: int, efficiency: float) -> float:
-        return self.rows / rate / cores / efficiency / 3600
+    def hours(self, rate: float, alone: float, workers: int) -> str:
+        shared = self.rows / rate / workers / (self.efficiency if workers > 1 else 1)
+        return f"{(shared + self.rows / alone) / 3600:.1f} h, {self.rows / alone / 3600:.1f} of them in the one parent"
 
-    def told(self, efficiency: float) -> list[tuple[str, str]]:
-        tasks = -(-self.rows // lake.ROWS_PER_STRETCH)
-        derived = sum(-(-390 // minutes) for minutes in (5, 15, 60, 390)) / 390
-        return [
+    def told(self) -> list[tuple[str, str]]:
+        month = self.rows / self.years / 12
+        lines = [
             ("slots of 1m", f"{self.rows / 1e9:.2f} billion"),
-            ("partitions, by interval and month", f"{self.years * 12} of 1m, {self.rows / self.years / 12 / 1e6:.0f}M rows each"),
-            ("bytes read", f"{self.rows * self.bytes_a_row / 1e9:.0f} GB at {self.bytes_a_row:.1f} bytes a row"),
-            ("bytes of an export with 5m 15m 1h 1d", f"{self.rows * (1 + derived) * 2 * self.bytes_a_row / 1e9:.0f} GB"),
-            ("tasks of an audit", f"{tasks:,} of about {lake.ROWS_PER_STRETCH / 1e6:.1f}M rows"),
-            ("audit, one core", f"{self.hours(self.audit_rate, 1, 1):.1f} h at {self.audit_rate / 1e6:.2f}M rows/s"),
-            ("audit, a machine of 16 cores", f"{self.hours(self.audit_rate, 16, efficiency):.2f} h"),
-            ("audit, 20 workers of one core", f"{self.hours(self.audit_rate, 20, efficiency):.2f} h"),
-            ("run, one core", f"{self.hours(self.run_rate, 1, 1):.1f} h at {self.run_rate / 1e6:.2f}M rows/s"),
-            ("run, a machine of 16 cores", f"{self.hours(self.run_rate, 16, efficiency):.2f} h"),
-            ("run, 20 workers of one core", f"{self.hours(self.run_rate, 20, efficiency):.2f} h"),
+            ("partitions of 1m bars", f"{self.years * 12} months, {month / 1e6:.0f}M rows in {-(-month // 2**20):.0f} files each"),
+            ("bytes of the source", f"{self.rows * self.source_bytes / 1e9:.0f} GB at {self.source_bytes:.1f} a row"),
+            ("bytes of the export, 1m to 1d", f"{self.rows * self.export_bytes / 1e9:.0f} GB at {self.export_bytes:.1f} a row"),
+            ("tasks of the audit of a table", f"{self.rows / lake.ROWS_PER_STRETCH:,.0f} of {lake.ROWS_PER_STRETCH / 1e6:.1f}M rows"),
+            ("tasks of the run, files by symbol", f"{self.rows * self.source_bytes / parted.BYTES_PER_TASK:,.0f} of {parted.BYTES_PER_TASK >> 20} MB"),
         ]  # fmt: skip
+        for name, rate, alone in (
+            ("audit", self.audit_rate, self.explain_rate),
+            ("run", self.run_rate, self.commit_rate),
+        ):
+            lines.append((f"{name}, rows a second", f"{rate / 1e6:.2f}M by a worker, {alone / 1e6:.2f}M by the parent"))
+            places = {"one core": 1, "a machine of 16 cores": 16, "20 workers of one core": 20}
+            lines += [(f"{name}, {place}", self.hours(rate, alone, workers)) for place, workers in places.items()]
+        return lines
+
+
+def _processor(job: Callable[[], object]) -> float:
+    begin = time.process_time()
+    job()
+    return time.process_time() - begin
 
 
 def everything(
@@ -336,9 +372,9 @@ def main() -> int:
         _audit(Path(options.path), Processes(options.workers, threads=1) if options.workers else Here())
         return 0
     if options.what == "plan":
-        planned = Plan(audit_rate=options.rate, run_rate=options.run_rate, bytes_a_row=options.bytes)
-        for name, value in planned.told(options.efficiency):
-            print(f"{name:<40} {value}")
+        with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
+            for name, value in Plan.measured(Path(scratch)).told():
+                print(f"{name:<36} {value}")
         return 0
     print(f"load {machine.load():.1f}; {pl.thread_pool_size()} Polars threads; {machine.about()}")
     with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
@@ -357,10 +393,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=["speed", "steps", "workers", "memory"])
     parser.add_argument("--market", nargs="+", choices=MARKETS, default=list(MARKETS))
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=Plan.audit_rate, help="rows/s that one core audits")
-    parser.add_argument("--run-rate", type=float, default=Plan.run_rate, help="rows/s that one core runs and exports")
-    parser.add_argument("--bytes", type=float, default=Plan.bytes_a_row, help="bytes a row of the source")
-    parser.add_argument("--efficiency", type=float, default=0.85, help="of many workers beside one")
     return parser
 
 

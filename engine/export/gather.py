@@ -17,9 +17,9 @@ import polars as pl
 
 from engine.calendars import calendar
 from engine.errors import ExportError
+from engine.export import session
 from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, Plan, State, Work, revise, scan_files
 from engine.export.parquet import StagedFile, stage_batches
-from engine.export.session import cut
 from engine.export.tables import DATA_TABLES, SORT, TABLES, in_order
 from engine.schema import empty
 
@@ -117,11 +117,12 @@ def _filled(sessions: pl.DataFrame) -> pl.DataFrame:
 
 def _batches(parts: Sequence[Dataset], name: str) -> Iterator[pl.DataFrame]:
     for files in _folders(parts, name):
-        if sum(height for _, height in files) == 0:
-            continue
-        for share, owners in _shares(name, [path for path, _ in files]):
-            rows = pl.concat([scan_files(name, [path]).filter(share).collect() for path in owners])
-            yield in_order(rows, SORT[name])
+        paths, rows = [path for path, _ in files], sum(height for _, height in files)
+        # What fits into a batch needs no counting.
+        shares = [(pl.lit(value=True), paths)] if rows <= session.ROWS_PER_BATCH else _shares(name, paths)
+        for share, owners in shares if rows else ():
+            found = pl.concat([scan_files(name, [path]).filter(share).collect() for path in owners])
+            yield in_order(found, SORT[name])
 
 
 def _folders(parts: Sequence[Dataset], name: str) -> Iterator[list[tuple[Path, int]]]:
@@ -136,17 +137,19 @@ def _folders(parts: Sequence[Dataset], name: str) -> Iterator[list[tuple[Path, i
 
 def _shares(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr, list[Path]]]:
     """Which rows make a batch, and the files that hold some of them."""
-    days = pl.concat([_counted(name, at, path) for at, path in enumerate(files)]).sort("symbol", "session")
+    counted = pl.concat([_counted(name, at, path) for at, path in enumerate(files)])
+    if counted.group_by("symbol").agg(pl.col("rows").sum())["rows"].max() > session.ROWS_PER_BATCH:  # type: ignore[operator]
+        counted = pl.concat([_counted(name, at, path, by_day=True) for at, path in enumerate(files)])
+    days = counted.sort("symbol", "session")
     whole = days.group_by("month", "symbol", "session", maintain_order=True).agg(pl.col("rows").sum(), "file")
-    shares = cut(whole).group_by("turn", "cut", maintain_order=True).agg(
+    shares = session.cut(whole).group_by("turn", "cut", maintain_order=True).agg(
         "symbol", pl.col("file").explode().unique().sort(),
         pl.col("session").min().alias("first"), pl.col("session").max().alias("last"),
     )  # fmt: skip
     for row in shares.iter_rows(named=True):
         owner = pl.col(_owner(name)).is_in(sorted(set(row["symbol"])))
-        inside = (
-            pl.col("session").is_between(row["first"], row["last"]) if "session" in TABLES[name] else pl.lit(value=True)
-        )
+        by_day = row["first"] is not None
+        inside = pl.col("session").is_between(row["first"], row["last"]) if by_day else pl.lit(value=True)
         yield owner & inside, [files[at] for at in row["file"]]
 
 
@@ -155,8 +158,18 @@ def _owner(name: str) -> str:
     return SORT[name][0]
 
 
-def _counted(name: str, at: int, path: Path) -> pl.DataFrame:
-    day = pl.col("session") if "session" in TABLES[name] else pl.lit(None, pl.Date)
-    keyed = scan_files(name, [path]).select(pl.col(_owner(name)).alias("symbol"), day.alias("session"))
-    counted = keyed.group_by("symbol", "session").agg(pl.len().cast(pl.Int64).alias("rows"))
-    return counted.with_columns(pl.lit(None, pl.Date).alias("month"), pl.lit(at, pl.Int32).alias("file")).collect()
+def _counted(name: str, at: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
+    """`month, symbol, session, rows, file`: rows of each symbol, or of each session of it."""
+    day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
+    owner = pl.col(_owner(name)).alias("symbol")
+    if by_day:
+        keyed = scan_files(name, [path]).select(owner, day.alias("session"))
+        counted = keyed.group_by("symbol", "session").agg(pl.len().cast(pl.Int64).alias("rows"))
+    else:  # rows are in the order of their owners: a run is told sooner than a group
+        runs = scan_files(name, [path]).select(owner.rle().alias("run")).unnest("run")
+        counted = runs.select(
+            pl.col("value").alias("symbol"), day.alias("session"), pl.col("len").cast(pl.Int64).alias("rows")
+        )
+    return counted.select(
+        pl.lit(None, pl.Date).alias("month"), "symbol", "session", "rows", pl.lit(at, pl.Int32).alias("file")
+    ).collect()
