@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from typer.models import CommandInfo
 
@@ -16,6 +17,7 @@ from engine.cli import run as _run
 from engine.cli import session as _session
 from engine.cli import upkeep as _upkeep
 from engine.cli.app import DEBUG, FAILED, INTERRUPTED, PARTLY_READ, PLAIN, QUIET, USAGE, app
+from engine.cli.ready import started_for
 from engine.cli.show import be_quiet
 from engine.errors import EngineError
 
@@ -81,9 +83,23 @@ def main() -> None:
 
 def _run_words(words: list[str]) -> None:
     try:
-        app(words)
+        with started_for(words), _only(words):
+            app(words)
     finally:
         sys.stdout.flush()
+
+
+@contextmanager
+def _only(words: list[str]) -> Iterator[None]:
+    # Typer makes something of every option of every command, which takes longer than what the one does that is asked for.
+    whole = app.registered_commands, app.registered_groups
+    asked = [command for command in whole[0] if words[:1] == [_name(command)]]
+    if asked and "_ENGINE_COMPLETE" not in os.environ:
+        app.registered_commands, app.registered_groups = asked, []
+    try:
+        yield
+    finally:
+        app.registered_commands, app.registered_groups = whole
 
 
 def _told(error: BaseException) -> int:

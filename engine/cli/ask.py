@@ -43,10 +43,10 @@ def sql(
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
-    from engine.query.child import Child
+    from engine.cli.ready import child as ready
 
-    # The child starts now: it loads DuckDB while Polars loads here.
-    with Child() as child:
+    # The child starts now at the latest: it loads DuckDB while Polars loads here.
+    with ready() as child:
         from engine.cli.prompt import converse, run_script
         from engine.cli.reply import Reply
         from engine.query.door import Asker
