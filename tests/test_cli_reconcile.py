@@ -100,7 +100,7 @@ def test_rules_without_a_file_prints_the_default_ones_which_can_be_read_again(en
     ran = engine("rules", tmp_path / "rules.toml", "--json")
     assert ran.code == 0
     assert [rule["name"] for rule in json.loads(ran.out)["rules"]] == [
-        "adjusted quality", "adjusted quality", "feed loss", "symbol loss", "unreadable file",
+        "adjusted quality", "adjusted quality", "long loss",
     ]  # fmt: skip
 
 
