@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
 
-from engine.audit.survey import COUNTS, FILES, SERIES, SLOTS, Axis, Checked, Survey, joined
+from engine.audit.survey import COUNTS, SERIES, SLOTS, Axis, Checked, Survey, joined
 from engine.calendars import calendar
 from engine.grid import SessionGrid
 from engine.quality.checks import measure
@@ -127,8 +127,3 @@ def _slots(
         placed.select(pl.col("number").alias("series"), "ordinal", "slot").unique().sort("series", "ordinal", "slot")
     )
     return runs(distinct).select(list(SLOTS))
-
-
-def surveyed_files(files: Iterable[tuple[str, int, str | None]]) -> pl.DataFrame:
-    """What was read: the file, its rows, and its problem."""
-    return pl.DataFrame(list(files), schema=dict(FILES), orient="row")
