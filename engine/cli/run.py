@@ -11,6 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import PARTLY_READ, AsJson, app
+from engine.cli.reading import (
+    Alignment,
+    AsOf,
+    Base,
+    Calendar,
+    CalendarPatterns,
+    Columns,
+    Delimiter,
+    FirstDate,
+    LastDate,
+    NonPositive,
+    OneSymbol,
+    OptionsFile,
+    Segments,
+    SourceFormat,
+    StampMark,
+    Symbols,
+    TimeFormat,
+    Unit,
+    Zone,
+)
 from engine.cli.show import print_frame, print_json, print_line, print_list, print_problems, progress, together
 from engine.cli.words import date, instant, interval_of, intervals_of, pairs, with_given, words
 
@@ -23,39 +44,29 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files, or folders that are searched.")],
-    calendar: Annotated[
-        str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")
-    ] = None,
-    calendar_map: Annotated[Path | None, typer.Option(help="TOML with calendars by symbol pattern.")] = None,
-    interval: Annotated[
-        str | None, typer.Option(help="Base interval; default 1m where there is one, else the finest.")
-    ] = None,
+    calendar: Calendar = None,
+    calendar_map: CalendarPatterns = None,
+    interval: Base = None,
     derive: Annotated[str, typer.Option(help="Derived intervals.")] = "5m,15m,1h,1d",
-    symbols: Annotated[str | None, typer.Option(help="Keep only these, by comma.")] = None,
+    symbols: Symbols = None,
     price_type: Annotated[str | None, typer.Option(help="Keep only these series: last,bid,ask,mid.")] = None,
-    start: Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")] = None,
-    end: Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")] = None,
-    segments: Annotated[
-        str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")
-    ] = None,
-    source_format: Annotated[
-        str | None, typer.Option("--format", help="csv, ndjson, parquet, lean or dbn, whatever it looks like.")
-    ] = None,
-    timezone: Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")] = None,
-    stamp: Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")] = None,
-    align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")] = None,
-    time_format: Annotated[
-        str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")
-    ] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")] = None,
-    options: Annotated[Path | None, typer.Option(help="TOML with read options.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")] = None,
+    start: FirstDate = None,
+    end: LastDate = None,
+    segments: Segments = None,
+    source_format: SourceFormat = None,
+    timezone: Zone = None,
+    stamp: StampMark = None,
+    align: Alignment = None,
+    unit: Unit = None,
+    time_format: TimeFormat = None,
+    delimiter: Delimiter = None,
+    columns: Columns = None,
+    options: OptionsFile = None,
+    symbol: OneSymbol = None,
     incomplete: Annotated[str, typer.Option(help="Bars of windows that lack slots: flag or drop.")] = "flag",
     keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,  # noqa: FBT002
-    allow_non_positive: Annotated[bool, typer.Option(help="Prices of zero and below are real.")] = False,  # noqa: FBT002
-    as_of: Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")] = None,
+    allow_non_positive: NonPositive = False,  # noqa: FBT002
+    as_of: AsOf = None,
     export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that share the symbols; needs --export.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`; needs --export.")] = None,

@@ -1,0 +1,30 @@
+"""Options that commands share which read sources: what they are called, and what they say of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Calendar = Annotated[str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")]
+CalendarPatterns = Annotated[Path | None, typer.Option(help="TOML with calendars by symbol pattern.")]
+Base = Annotated[str | None, typer.Option(help="Base interval; default 1m where there is one, else the finest.")]
+Symbols = Annotated[str | None, typer.Option(help="Keep only these, by comma.")]
+FirstDate = Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")]
+LastDate = Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")]
+Segments = Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")]
+SourceFormat = Annotated[
+    str | None, typer.Option("--format", help="csv, ndjson, parquet, lean or dbn, whatever it looks like.")
+]
+Zone = Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")]
+StampMark = Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")]
+Alignment = Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")]
+Unit = Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")]
+TimeFormat = Annotated[str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")]
+Delimiter = Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")]
+Columns = Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")]
+OptionsFile = Annotated[Path | None, typer.Option(help="TOML with read options.")]
+OneSymbol = Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")]
+NonPositive = Annotated[bool, typer.Option(help="Prices of zero and below are real.")]
+AsOf = Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")]
