@@ -138,6 +138,8 @@ def test_all_names_are_importable_and_nothing_else_is_offered() -> None:
         ("import engine", {"polars", "duckdb", "deltalake", "pandas", "exchange_calendars"}),
         ("import engine; engine.derive_bars, engine.SessionGrid, engine.SessionData", {"duckdb", "deltalake", "pandas", "exchange_calendars"}),
         ("import engine.query.child", {"polars", "duckdb", "pyarrow"}),
+        ("import engine.cli", {"polars", "typer", "rich"}),
+        ("import engine.cli.answer, engine.cli.reply, engine.query.door", {"typer", "pydantic"}),
         ("import engine.cli.prompt, engine.query.door", {"duckdb", "pyarrow", "fsspec", "numpy", "filelock"}),
         ("import engine; engine.calendar", {"pandas", "exchange_calendars", "pandas_market_calendars"}),
         ("import engine; engine.run_audit, engine.ReplaySession, engine.open_dataset", {"altair", "vl_convert", "dask"}),

@@ -20,7 +20,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 import typer
-from engine.cli import FAILED, INTERRUPTED, USAGE, app, main
+from engine.cli import FAILED, INTERRUPTED, USAGE, main
+from engine.cli.commands import app
 from engine.cli.show import be_quiet, progress
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)

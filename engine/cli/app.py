@@ -14,12 +14,8 @@ from typing import Annotated
 
 import typer
 
+from engine.cli.manners import DEBUG, PLAIN, QUIET
 from engine.cli.show import print_text
-
-FAILED = 1
-PARTLY_READ = 3
-INTERRUPTED = 130
-USAGE = 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,10 +26,6 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 Export = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that --export wrote.")]
-
-
-# Flags about how the command behaves, not what it does: `engine.cli.main` takes them wherever they stand.
-QUIET, PLAIN, DEBUG = "--quiet", "--no-color", "--debug"
 
 
 @app.callback(invoke_without_command=True)

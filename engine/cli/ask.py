@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.show import print_line, print_rows
-from engine.cli.words import chosen_words, date, instant, interval_of, usage
+from engine.cli.words import chosen_words, date, interval_of, usage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,35 +42,12 @@ def sql(
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
-    from engine.cli.ready import child as ready
+    from engine.cli.answer import answer
 
-    # The child starts now at the latest: it loads DuckDB while Polars loads here.
-    with ready() as child:
-        from engine.cli.prompt import converse, run_script
-        from engine.cli.reply import Reply
-        from engine.query.door import Asker
-        from engine.query.request import Limits
-
-        reply = Reply.of(form, output, limit)
-        limits = Limits(timeout, memory)
-        target, also = _asked(out, audit, query)
-        at = _revision(out, revision, as_of) if isinstance(target, Path) else None
-        with Asker(target, revision=at, also=also, child=child) as asker:
-            if query is not None:
-                reply.give(asker, query, limits)
-            elif sys.stdin.isatty():
-                converse(asker, reply, limits)
-            else:
-                run_script(asker, reply, limits, sys.stdin.read())
-
-
-def _asked(
-    out: Path, audit: Path | None, query: str | None
-) -> tuple[Path | dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
-    from engine.audit.kept import is_kept, kept
-
-    also = {} if audit is None else {f"audit_{name}": rows for name, rows in kept(audit, query).items()}
-    return (kept(out) if is_kept(out) else out), also
+    answer(
+        out, query, form=form, output=output, revision=revision, as_of=as_of, audit=audit, limit=limit, timeout=timeout,
+        memory=memory,
+    )  # fmt: skip
 
 
 @app.command()
@@ -140,6 +116,7 @@ def export_files(
 
     Example: engine export out --to csv --output out-csv --symbols SPY --start 2024-01-02
     """
+    from engine.cli.answer import revision_of
     from engine.export.dataset import open_dataset
     from engine.export.formats import FORMATS, write_files
 
@@ -152,7 +129,7 @@ def export_files(
         "intervals": chosen_words("--interval", interval),
         "spreadsheet_safe": spreadsheet_safe,
     }
-    revision = _revision(out, revision, as_of)
+    revision = revision_of(out, revision, as_of)
     if since is not None or consumer is not None:
         _export_delta(out, to, output, (since, revision), consumer, chosen)
         return
@@ -212,18 +189,6 @@ def _export_delta(
         advance_cursor(out, consumer, delta.until)
     why = f", in full: {delta.reason}" if delta.full else ""
     print_line(f"revision {delta.since} to {delta.until} written to {output}{why}")
-
-
-def _revision(out: Path, revision: int | None, as_of: str | None) -> int | None:
-    if as_of is None:
-        return revision
-    if revision is not None:
-        raise usage("--as-of: received together with --revision; valid: one of them")
-    from engine.export.history import revision_at
-
-    wanted = instant(as_of)
-    assert wanted is not None  # noqa: S101 - text was given
-    return revision_at(out, wanted)
 
 
 def _table(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,11 +22,13 @@ def started_for(words: list[str]) -> Iterator[None]:
     if words[:1] == ["sql"] and "--help" not in words:
         from engine.query.child import Child
 
-        # It loads DuckDB while options are read, and Polars loads, here.
+        # It loads DuckDB while options are read, and Polars loads, here. What is loaded is no rubbish to look for.
         _waiting.append(Child())
+        gc.disable()
     try:
         yield
     finally:
+        gc.enable()
         while _waiting:
             _waiting.pop().close()
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.app import PARTLY_READ, AsJson, app
+from engine.cli.app import AsJson, app
+from engine.cli.manners import PARTLY_READ
 from engine.cli.reading import (
     Alignment,
     AsOf,

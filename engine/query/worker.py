@@ -15,6 +15,7 @@ The operating system holds the limits, whatever DuckDB does: memory (RLIMIT_AS),
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -71,6 +72,7 @@ def main() -> None:
         resource.setrlimit(limit, (0, 0))
     messages = _Messages(sys.stdout.buffer)
     reserved = _reserved()
+    gc.enable()
     try:
         for line in sys.stdin.buffer:
             request = Request.parse(line)

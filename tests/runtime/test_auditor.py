@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.calendars import calendar
-from engine.cli import app
+from engine.cli.commands import app
 from engine.errors import ParameterError, SourceError
 from engine.grid import GridSpec, SessionGrid
 from engine.query import sql

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.calendars import calendar
-from engine.cli import app
+from engine.cli.commands import app
 from engine.errors import ExportError, ParameterError, SourceError
 from engine.export import session as export_session
 from engine.export.dataset import open_dataset

@@ -1,0 +1,61 @@
+"""How the command line behaves: exit codes, flags that may stand anywhere, what an error says.
+
+Loads nothing: it runs before the words are read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from engine.errors import EngineError
+
+FAILED = 1
+USAGE = 2
+PARTLY_READ = 3
+INTERRUPTED = 130
+
+# Flags about how the command behaves, not what it does.
+QUIET, PLAIN, DEBUG = "--quiet", "--no-color", "--debug"
+
+
+def manners(words: list[str]) -> tuple[set[str], list[str]]:
+    """The flags about behaviour that stand among the words, and the other words; what follows `--` is data."""
+    end = words.index("--") if "--" in words else len(words)
+    flags = {word for word in words[:end] if word in (QUIET, PLAIN, DEBUG)}
+    return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
+
+
+def told(error: BaseException) -> int:
+    """Say what happened in one paragraph; the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            say_interrupted()
+            return INTERRUPTED
+        case EngineError():
+            sys.stderr.write(f"engine: {error}\n")
+            return USAGE
+        case OSError():
+            # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
+            if not isinstance(error, BrokenPipeError):
+                sys.stderr.write(f"engine: {error}\n")
+            _forget_output()
+            return FAILED
+        case _:
+            sys.stderr.write(
+                f"engine: unexpected {type(error).__name__}: {error}; this is a defect of engine, not of your input: "
+                "run it again with --debug and report the trace\n"
+            )
+            return FAILED
+
+
+def say_interrupted() -> None:
+    """Say that the user stopped the command."""
+    sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
+
+
+def _forget_output() -> None:
+    # What is still buffered has nowhere to go, and Python would try once more at its end.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
