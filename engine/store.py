@@ -66,6 +66,7 @@ from engine.views import named
 MONTH = dt.timedelta(
     days=31
 )  # the least an axis reaches beyond the data, so that weeks and months at its edges are whole
+CONFLICT = "conflict: a later row of the same batch has other values for this key"
 PADDING = 2 * MONTH  # what it reaches when it is built, so that it is not built anew every day
 LOG_ROWS = 2_000_000  # changes older than this many (series, session) rows are forgotten
 RECENT_LOG_ROWS = (
@@ -235,6 +236,7 @@ class SessionData(Told):
                 left_out={key: frame.filter(keep) for key, frame in state.left_out.items()},
                 reach={key: frame.filter(keep) for key, frame in state.reach.items()},
                 registered={name: at for name, at in state.registered.items() if name != symbol},
+                rejects=tuple(_without_conflicts_of(symbol, frame) for frame in state.rejects),
                 active_streams={key: on for key, on in state.active_streams.items() if key[0] != symbol},
                 removals=(*(one for one in state.removals if one[0] != symbol), (symbol, revision)),
             )
@@ -717,8 +719,13 @@ def _conflicts(losers: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     shown = named(losers, series)
     cells = shown.select("symbol", "price_type", "ts", *(n for n in BAR_VALUES if n in shown.columns), "row")
     source = shown["source"].fill_null("")
-    why = "conflict: a later row of the same batch has other values for this key"
-    return rejects(cells, why, "").with_columns(source)
+    return rejects(cells, CONFLICT, "").with_columns(source)
+
+
+def _without_conflicts_of(symbol: str, refused: pl.DataFrame) -> pl.DataFrame:
+    # What a reader refused tells of a file, whoever is there; a conflict is between rows that the symbol brought.
+    its = (pl.col("reason") == CONFLICT) & (pl.col("cells").str.json_path_match("$.symbol") == symbol)
+    return refused.filter(~its.fill_null(value=False))
 
 
 def _within(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:

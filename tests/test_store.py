@@ -11,7 +11,7 @@ from engine.errors import CursorExpiredError, ParameterError, SchemaError, Unkno
 from engine.interval import Interval
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.schema import BARS
+from engine.schema import BARS, rejects
 from engine.snapshot import SymbolSessionData
 from engine.store import SessionData
 
@@ -101,6 +101,20 @@ def test_append_two_batches_in_one_call_corrects_like_two_calls() -> None:
     session = store("A")
     done = session.append([bars("A", [0], close=10.0), bars("A", [0], close=11.0)], interval="1m")
     assert (done.corrections, done.rejects.height) == (1, 0)
+
+
+@pytest.mark.parametrize("symbol", ["A", 'a"b', "=cmd", "[/]", "\U0001f4c8", "$.x"])
+def test_remove_symbol_takes_the_conflicts_of_its_rows_and_no_other_reject(symbol: str) -> None:
+    session = store(symbol, "other")
+    refused = rejects(pl.DataFrame({"row": [3], "symbol": [symbol]}), "volume is negative", "x.csv")
+    session.add_rejects(refused)
+    for name in (symbol, "other"):
+        session.append(pl.concat([bars(name, [0]), bars(name, [0], close=11.0)]), interval="1m")
+    assert session.snapshot().tables()["rejects"].height == 3
+    session.remove_symbol(symbol)
+    left = session.snapshot().tables()["rejects"]
+    assert sorted(left["reason"].str.contains("conflict").to_list()) == [False, True]
+    assert left.filter(pl.col("reason").str.contains("conflict"))["cells"].str.contains('"other"').all()
 
 
 def test_append_unknown_symbol_writes_nothing() -> None:

@@ -25,7 +25,7 @@ from engine.grid import GridSpec, SessionGrid
 from engine.runtime.config import SessionConfig
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.marking import Asked, Marking, mark
-from engine.runtime.processor import DataProcessor
+from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.schema import TS
 from engine.snapshot import AXIS, SymbolSessionData
@@ -273,10 +273,10 @@ class SessionCoordinator:
         try:
             marking = self.marking(symbol)
             described = self._registration(marking)
-            self._specs |= {described.spec}
             missed = self.stream.fetch(self._past_of(marking))
             with self.session.together():
                 self.session.register_symbol_data(described)
+                self._widen(described.spec)
                 self._subscribe(marking.streams)
                 self._append(missed)
                 self.session.mark_loaded([symbol])
@@ -392,6 +392,7 @@ class SessionCoordinator:
             known,
             base_interval=str(marking.base),
             base_from=marking.base_from,
+            price_type=_price_type(known, marking),
             derived_intervals=tuple(map(str, marking.derived)),
             history_sessions=max((one.sessions for one in history), default=0),
             indicators=(*known.indicators, *(
@@ -419,6 +420,18 @@ class SessionCoordinator:
         self._dates = (begin, last)
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
+    def _widen(self, spec: GridSpec) -> None:
+        """Run the sessions of one more calendar, too, from the current trade date on."""
+        begin, last = self._dates
+        if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
+            return
+        self._specs |= {spec}
+        # One that is open already begins now.
+        self._spans = [
+            span._replace(opens=max(span.opens, self._now)) for span in self._sessions(self._spans[0].session, last)
+        ]
+        self._dates = (min(begin, self._dates[0] or begin), last)
+
     def _past_of(self, marking: Marking) -> list[Request]:
         wanted: Iterable[Resolution] = [(want.kind, want.interval) for want in marking.streams]
         if self.config.session.mode == "replay":  # files hand over all that was read of a symbol, not just its base
@@ -444,6 +457,12 @@ class SessionCoordinator:
     def _note(self, markings: Iterable[Marking]) -> None:
         for one in markings:
             self.totals.notes += [f"{one.symbol}: {why}" for why in one.refused.values()]
+
+
+def _price_type(known: SymbolSessionData, marking: Marking) -> str:
+    """Which bars calls mean that name none: those there are when the base is not made of what was expected."""
+    made = {"ticks": ("last",), "quotes": tuple(QUOTE_BARS)}.get(marking.base_from, (known.price_type,))
+    return known.price_type if known.price_type in made else made[0]
 
 
 def _last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:

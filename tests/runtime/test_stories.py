@@ -10,6 +10,7 @@ import engine
 import polars as pl
 import pytest
 from engine.errors import ParameterError
+from engine.runtime.load import CalendarMap
 from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.runtime.worker import ReplaySession
@@ -24,6 +25,7 @@ from tests.runtime.feeds import (
     File,
     assert_same_tables,
     bars,
+    closes,
     configured,
     minutes,
     opens,
@@ -259,6 +261,41 @@ def test_automatic_synchronization_symbol_added_again_has_all_that_came_meanwhil
     assert session.bars("AAA", "1m").height == 241
 
 
+def test_automatic_synchronization_symbol_added_again_has_its_conflicts_once(tmp_path: Path) -> None:
+    twice = pl.concat([bars(minutes(FIRST, [3]), 55.0), bars(minutes(FIRST))])
+    replay = ReplaySession(configured(write([File("AAA_1m.csv", twice)], tmp_path)))
+    replay.coordinator.load(["AAA"], FIRST, FIRST)
+    replay.coordinator.advance(NOON)
+    replay.coordinator.remove_symbol("AAA")
+    replay.coordinator.add_symbol("AAA")
+    for _ in replay.steps():
+        pass
+    assert replay.session.snapshot().tables()["rejects"].height == 1
+
+
+@pytest.mark.parametrize("hours", [3, 9, 15])
+def test_automatic_synchronization_symbol_on_another_calendar_is_run_as_long_as_its_own_session(
+    tmp_path: Path, hours: int
+) -> None:
+    around = [dt.datetime.combine(FIRST, dt.time(), dt.UTC) + 10 * n * MINUTE for n in range(288)]
+    round_clock = bars(around).with_columns((pl.col("ts") + MINUTE).alias("available"))
+    folder = write(
+        [File("AAA_1m.csv", bars([*minutes(FIRST), *minutes(SECOND)])), File("BTC_1m.csv", round_clock)], tmp_path
+    )
+    replay = ReplaySession(configured(folder, session={"calendars": {"BTC": "24/7"}}))
+    replay.coordinator.load(["AAA"], FIRST, SECOND)
+    replay.coordinator.advance(opens(FIRST) + hours * HOUR)
+    replay.coordinator.add_symbol("BTC")
+    evening = closes(SECOND) + 3 * HOUR
+    replay.coordinator.advance(evening)
+    assert replay.coordinator.phase == "running"
+    assert replay.session.bars("BTC", "1m")["ts"].max() == evening - 10 * MINUTE
+    for _ in replay.steps():
+        pass
+    whole = engine.load(folder, CalendarMap("XNYS", (("BTC", "24/7"),)), derive=["5m", "1h", "1d"])
+    assert_same_tables(shown(replay.session.snapshot()), shown(whole.snapshot()))
+
+
 @pytest.mark.parametrize("symbol", ["NONE", "AAA"])
 def test_automatic_synchronization_symbol_that_cannot_be_added_raises_and_leaves_nothing(
     replay: ReplaySession, symbol: str
@@ -461,3 +498,20 @@ def test_current_session_is_history_once_the_next_one_is_current(replay: ReplayS
     assert view.session_bars.height == 60
     assert {day: rows.height for day, rows in view.historical_bars["1d"].items()} == {FIRST: 1}
     assert session.snapshot().as_of == opens(SECOND) + dt.timedelta(hours=1)
+
+
+def test_base_made_of_quotes_is_what_calls_mean_that_name_no_price_type(tmp_path: Path) -> None:
+    stamps = [opens(FIRST) + dt.timedelta(seconds=n) for n in range(120)]
+    quotes = pl.DataFrame({
+        "ts": stamps, "bid": 9.5, "bid_size": 1.0, "ask": 10.5, "ask_size": 1.0, "available": stamps,
+    })  # fmt: skip
+    folder = write([File("a/AAA_1m.csv", bars(minutes(FIRST))), File("b/AAA_quotes.csv", quotes)], tmp_path)
+    replay = ReplaySession(configured(folder, streams={"bars": "auto"}, derive=["5s", "5m"]))
+    replay.coordinator.load(["AAA"], FIRST, FIRST)
+    for _ in replay.steps():
+        pass
+    view = replay.session.get_symbol_data("AAA")
+    assert view is not None
+    assert (view.base_from, view.base_interval, view.price_type) == ("quotes", "5s", "bid")
+    assert view.bars_base["close"].unique().to_list() == [9.5]
+    assert view.bars("5m").height == 1
