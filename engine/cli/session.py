@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -139,8 +139,8 @@ def live(
             )
         )
         session.run(stop)
-    print_list("error", [*session.errors, *filter(None, [session.stream.status().error])])
-    _report(session.coordinator, session.session, whole, as_json=as_json)
+    errors = [*session.errors, *filter(None, [session.stream.status().error])]
+    _report(session.coordinator, session.session, whole, errors, as_json=as_json)
 
 
 @contextmanager
@@ -200,7 +200,9 @@ def _state(
     return title, state_table(session.snapshot(), MOST_WATCHED)
 
 
-def _report(coordinator: SessionCoordinator, session: SessionData, config: SessionConfig, *, as_json: bool) -> None:
+def _report(
+    coordinator: SessionCoordinator, session: SessionData, config: SessionConfig, errors: Sequence[str] = (), *, as_json: bool
+) -> None:  # fmt: skip
     from engine.report.markings import state_table
 
     totals = coordinator.totals
@@ -210,8 +212,9 @@ def _report(coordinator: SessionCoordinator, session: SessionData, config: Sessi
     }  # fmt: skip
     table = state_table(session.snapshot())
     if as_json:
-        print_json({**counted, "symbols": table.to_dicts(), "notes": totals.notes})
+        print_json({**counted, "symbols": table.to_dicts(), "notes": totals.notes, "errors": errors})
         return
     print_frame("Symbols", table)
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
     print_list("note", totals.notes)
+    print_list("error", errors)

@@ -42,7 +42,8 @@ class Hole(NamedTuple):
 @dataclass
 class _Line:
     last_ns: int
-    is_new: bool = True  # nothing came yet, and it was never live
+    is_new: bool = True  # it was never live
+    is_unseen: bool = True  # nothing came yet: `last_ns` is the time here, which a delayed feed's stamps lie before
     is_live: bool = False
 
 
@@ -85,8 +86,8 @@ class Holes:
     def saw(self, kind: Kind, symbol: str, ts_ns: int) -> None:
         """A row came."""
         line = self._lines.get((kind, symbol))
-        if line is not None and (line.is_new or ts_ns > line.last_ns):
-            line.last_ns, line.is_new = ts_ns, False
+        if line is not None and (line.is_unseen or ts_ns > line.last_ns):
+            line.last_ns, line.is_new, line.is_unseen = ts_ns, False, False
 
     def lost(self) -> None:
         """The connection is gone."""

@@ -47,6 +47,13 @@ def test_reconnect_opens_holes_from_the_last_row_less_the_overlap(holes):
     assert short(holes.take(at(13))) == [("bars", "B", -5)]
 
 
+def test_reconnect_of_a_delayed_feed_opens_a_hole_from_its_last_row_and_not_from_when_it_was_asked_for(holes):
+    holes.saw("quotes", "A", at(-14.5))
+    holes.lost()
+    holes.live({"quotes": {"A"}}, at(12))
+    assert short(holes.take(at(12))) == [("quotes", "A", -14.5)]
+
+
 def test_same_connection_that_is_acknowledged_again_opens_none(holes):
     holes.live(ALL, at(9))
     assert len(holes) == 0
