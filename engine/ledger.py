@@ -1,21 +1,24 @@
-"""Stored outcomes (gaps, quality) of one interval, edited row by row at the cost of the sessions that still move.
+"""Stored outcomes (gaps, quality) of one interval, edited row by row at the cost of the rows that change.
 
-Rows of the last sessions stand apart from settled ones, so that a session that grows by the minute does not copy what
-lies before it. A ledger never changes: an edit gives a new one.
+A ledger is a tuple of parts, each sorted, the newest last; parts are merged by size tiers, and a row that goes is marked
+in its part and left out when that is merged. So what has settled is not copied by what still moves, however far a session
+is. A ledger never changes: an edit gives a new one that shares what it can.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial, reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from engine.panel import looked_up, numbers
+from engine.panel import TIER_RATIO, Ints, bisected, is_sorted, looked_up, merged, numbers, spread
 
-MOVING_SESSIONS = 2  # a session, and the one before it whose late rows still come
+Flags = NDArray[np.bool_]
 
 
 class Edited(NamedTuple):
@@ -25,7 +28,84 @@ class Edited(NamedTuple):
     touched: pl.DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of a ledger that came about together, sorted, and which of them are still there.
+
+    Attributes
+    ----------
+    held : DataFrame
+    stays : array of bool, optional
+        None while all of them do.
+    """
+
+    held: pl.DataFrame
+    stays: Flags | None = None
+
+    @cached_property
+    def height(self) -> int:
+        """How many rows are there."""
+        return self.held.height if self.stays is None else int(self.stays.sum())
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """The rows that are there."""
+        return self.held if self.stays is None else self.held.filter(pl.Series(self.stays))
+
+    @cached_property
+    def revisions(self) -> tuple[int, int]:
+        """First and last revision, of rows that are gone too."""
+        return self.held["revision"].min(), self.held["revision"].max()  # type: ignore[return-value]
+
+    @cached_property
+    def sessions(self) -> tuple[Any, Any]:
+        """First and last session, of rows that are gone too."""
+        return self.held["session"].min(), self.held["session"].max()
+
+    @cached_property
+    def ends(self) -> int:
+        """Of rows of runs: where the last of them ends, as `place` counts."""
+        return int(_place(self.held, self.held["slot"].to_numpy() + self.held["bar_count"].to_numpy()).max())
+
+    @cached_property
+    def segments(self) -> tuple[Ints, Ints]:
+        """Each series and ordinal as one number, and where its rows begin; at the end, where the last one's end."""
+        keys = _segment(self.held)
+        begins = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
+        return keys[begins], np.append(begins, len(keys))
+
+    def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
+        """As `Ledger.reaching`, of this part."""
+        low = scan["low"].to_numpy()
+        near = np.flatnonzero(_place(scan, low) <= self.ends)
+        known, edges = self.segments
+        wanted, low = _segment(scan)[near], low[near].astype(np.int64)
+        at = np.searchsorted(known, wanted)
+        there = np.append(known, -1)[at] == wanted
+        begin, end = edges[at], edges[at + there]
+        first = bisected(self.held["slot"].to_numpy(), begin, end, low)
+        first -= first > begin  # the one before may reach up to it
+        picked = spread(first, end - first)
+        low = np.repeat(low, end - first)
+        if self.stays is not None:
+            picked, low = picked[self.stays[picked]], low[self.stays[picked]]
+        rows = self.held[picked]
+        return rows.filter(pl.Series(rows["slot"].to_numpy() + rows["bar_count"].to_numpy() >= low))
+
+    def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> Part:
+        """The part without those of its rows that are among these."""
+        revisions = gone["revision"].to_numpy()
+        near = np.flatnonzero((revisions >= self.revisions[0]) & (revisions <= self.revisions[1]))
+        if not len(near):
+            return self
+        wanted = [numbers(gone, name)[near] for name in order]
+        at, there = looked_up([numbers(self.held, name) for name in order], wanted)
+        stays = np.ones(self.held.height, bool) if self.stays is None else self.stays.copy()
+        stays[at[there]] = False
+        return Part(self.held, stays)
+
+
+@dataclass(frozen=True, eq=False)
 class Ledger:
     """Rows with the `revision` that wrote each, sorted by `order`.
 
@@ -33,43 +113,59 @@ class Ledger:
     ----------
     order : tuple of str
         What identifies a row, and how rows are sorted; begins with `series`.
-    settled, moving : DataFrame
-        Rows of former sessions, and of the last `MOVING_SESSIONS`.
+    none : DataFrame
+        Its columns, without a row.
+    parts : tuple of Part
+        A row is there in one of them.
     """
 
     order: tuple[str, ...]
-    settled: pl.DataFrame
-    moving: pl.DataFrame
+    none: pl.DataFrame = field(repr=False)
+    parts: tuple[Part, ...] = ()
 
     @classmethod
     def empty(cls, schema: dict[str, pl.DataType], order: tuple[str, ...]) -> Ledger:
         """A ledger without rows."""
-        none = pl.DataFrame(schema={**schema, "revision": pl.Int64()})
-        return cls(order, none, none)
+        return cls(order, pl.DataFrame(schema={**schema, "revision": pl.Int64()}))
 
     @cached_property
     def frame(self) -> pl.DataFrame:
         """All rows, sorted by `order`."""
-        if not self.settled.height or not self.moving.height:
-            return self.settled if self.settled.height else self.moving
-        return pl.concat([self.settled, self.moving]).sort(self.order)
+        return self._joined([part.rows for part in self.parts])
 
     def since(self, session: object) -> pl.DataFrame:
         """Rows among which are all of `session` and later ones, sorted by `order`: as few as can be had without a filter."""
-        return self.moving if self._is_moving(session) else self.frame
+        return self._joined([part.rows for part in self.parts if part.sessions[1] >= session])
 
     def of_sessions(self, scope: pl.DataFrame) -> pl.DataFrame:
-        """Rows of some sessions (`series, session`)."""
+        """Rows of some sessions (`series, session`), sorted by `order`."""
         if scope.is_empty():
-            return self.moving.clear()
-        return self.since(scope["session"].min()).join(
-            scope, on=["series", "session"], how="semi", maintain_order="left"
-        )
+            return self.none
+        first, last = scope["session"].min(), scope["session"].max()
+        near = [part.rows for part in self.parts if part.sessions[1] >= first and part.sessions[0] <= last]
+        return self._joined([
+            rows.join(scope, on=["series", "session"], how="semi", maintain_order="left") for rows in near
+        ])  # fmt: skip
+
+    def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
+        """Rows of runs (`ordinal, slot, bar_count`) that end at a slot or later, in no order.
+
+        Parts that end before all of these slots are not looked at, so this costs by what is found.
+
+        Parameters
+        ----------
+        scan : DataFrame of `series, ordinal, low`
+            Segments, each once, and from which slot on.
+        """
+        if scan.is_empty():
+            return self.none
+        first = _place(scan, scan["low"].to_numpy()).min()
+        return pl.concat([self.none, *(part.reaching(scan) for part in self.parts if part.ends >= first)])
 
     def without(self, series: list[int]) -> Ledger:
         """The ledger without these series."""
         keep = ~pl.col("series").is_in(series)
-        return Ledger(self.order, self.settled.filter(keep), self.moving.filter(keep))
+        return self._of(Part(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
     def edited(self, gone: pl.DataFrame, come: pl.DataFrame, revision: int) -> Edited:
         """Take rows away and put others in their place; one that comes as it was keeps its revision.
@@ -83,43 +179,58 @@ class Ledger:
         revision : int
             That of the edit.
         """
-        values = come.columns
-        if come.is_empty() and gone.is_empty():
-            return Edited(self, come)
-        # Each row is there once on either side: one that stands alone is other than before.
-        alone = pl.concat([gone[values], come]).is_unique()
-        if not alone.any():
-            return Edited(self, come.clear())
-        new, lost = come.filter(alone[gone.height :]), gone.filter(alone[: gone.height])
-        touched = pl.concat([new, lost[values]])
-        fresh = new.with_columns(pl.lit(revision, pl.Int64).alias("revision"))
-        if self._is_moving(touched["session"].min()):
-            return Edited(self._parted(self.settled, _swapped(self.moving, lost, fresh, self.order)), touched)
-        return Edited(self._parted(self.moving.clear(), _swapped(self.frame, lost, fresh, self.order)), touched)
+        come, gone = _sorted(come, self.order), _sorted(gone, self.order)
+        new, lost = self._differing(gone, come)
+        touched = pl.concat([new, lost[come.columns]])
+        if touched.is_empty():
+            return Edited(self, touched)
+        fresh = new.with_columns(pl.lit(revision, pl.Int64).alias("revision"))[self.none.columns]
+        left = [part.less(lost, self.order) for part in self.parts] if lost.height else self.parts
+        parts = [*left, Part(fresh)] if fresh.height else left
+        return Edited(self._of(part for part in parts if part.height), touched)
 
-    def _is_moving(self, session: object) -> bool:
-        return not self.settled.height or bool(session > self.settled["session"].max())  # type: ignore[operator]
+    def _differing(self, gone: pl.DataFrame, come: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows that come and those that go, less those that are on both sides. Both are sorted."""
+        at, there = looked_up(
+            [numbers(gone, name) for name in self.order], [numbers(come, name) for name in self.order]
+        )
+        values = [name for name in come.columns if name not in self.order]
+        old, new = gone[at[there]], come.filter(pl.Series(there))
+        beside = new[values].hstack([old[name].alias(f"{name}:old") for name in values])
+        alike = beside.select(pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}:old")) for name in values))
+        same = alike.to_series().to_numpy()
+        if not same.any():
+            return come, gone
+        comes, goes = np.ones(come.height, bool), np.ones(gone.height, bool)
+        comes[np.flatnonzero(there)[same]] = False
+        goes[at[there][same]] = False
+        return come.filter(pl.Series(comes)), gone.filter(pl.Series(goes))
 
-    def _parted(self, settled: pl.DataFrame, rows: pl.DataFrame) -> Ledger:
-        sessions = rows["session"].unique().sort()
-        if len(sessions) <= MOVING_SESSIONS:
-            return Ledger(self.order, settled, rows)
-        moves = rows["session"] >= sessions[-MOVING_SESSIONS]
-        past = rows.filter(~moves)
-        settled = pl.concat([settled, past]).sort(self.order) if settled.height else past
-        return Ledger(self.order, settled, rows.filter(moves))
+    def _of(self, parts: Iterable[Part]) -> Ledger:
+        """The ledger of these parts, merged by size tiers."""
+        tiers: list[Part] = []
+        for part in parts:
+            tiers.append(part if part.height * 2 >= part.held.height else Part(part.rows))
+            while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
+                last = tiers.pop()
+                tiers[-1] = Part(merged(tiers[-1].rows, last.rows, self.order))
+        return Ledger(self.order, self.none, tuple(tiers))
+
+    def _joined(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        return reduce(partial(merged, key=self.order), rows, self.none)
 
 
-def _swapped(held: pl.DataFrame, gone: pl.DataFrame, come: pl.DataFrame, order: tuple[str, ...]) -> pl.DataFrame:
-    # Both are sorted, so their rows are put together by place: sorting them again would cost all that is held.
-    come = come[held.columns].sort(order)
-    if gone.height == held.height:
-        return come
-    columns = [numbers(held, name) for name in order]
-    stays = np.ones(held.height, bool)
-    at, there = looked_up(columns, [numbers(gone, name) for name in order])
-    stays[at[there]] = False
-    before, _ = looked_up(columns, [numbers(come, name) for name in order])
-    ahead = np.concatenate([[0], np.cumsum(stays)])[before]
-    places = np.insert(np.flatnonzero(stays), ahead, held.height + np.arange(come.height))
-    return pl.concat([held, come])[places]
+def _segment(rows: pl.DataFrame) -> Ints:
+    """One number for `series` and `ordinal`, in the order of the pairs."""
+    keys: Ints = (rows["series"].cast(pl.Int64).to_numpy() << 32) + rows["ordinal"].to_numpy()
+    return keys
+
+
+def _place(rows: pl.DataFrame, slot: NDArray[np.integer[Any]]) -> Ints:
+    """One number for `ordinal` and a slot, which grows with time."""
+    places: Ints = (rows["ordinal"].cast(pl.Int64).to_numpy() << 32) + slot
+    return places
+
+
+def _sorted(rows: pl.DataFrame, order: tuple[str, ...]) -> pl.DataFrame:
+    return rows if is_sorted(rows, order) else rows.sort(order)

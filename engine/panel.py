@@ -86,6 +86,25 @@ class Part:
         """First and last `ts`; None without a row."""
         return self.rows["ts"].min(), self.rows["ts"].max()
 
+    def reaches(self, low: Any, high: Any) -> bool:  # noqa: ANN401
+        """Whether some `ts` may lie from `low` to `high`; None is no time."""
+        first, last = self.span
+        return first is not None and low is not None and bool(first <= high and last >= low)
+
+    @cached_property
+    def stretches(self) -> tuple[Ints, Ints]:
+        """Each series, and where its rows begin; at the end, where the last one's end."""
+        series = self.rows["series"].to_numpy()
+        begins = np.flatnonzero(series[1:] != series[:-1]) + 1
+        begins = np.concatenate([[0], begins]) if len(series) else begins
+        return series[begins], np.append(begins, len(series))
+
+    def stretch(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """Where the rows of each of these series begin and end."""
+        known, edges = self.stretches
+        at = np.searchsorted(known, wanted)
+        return edges[at], edges[at + (np.append(known, -1)[at] == wanted)]
+
     @cached_property
     def sessions(self) -> tuple[Any, Any]:
         """First and last session; None without a row."""
@@ -103,14 +122,17 @@ class Part:
         known = spans.join(twice, on="series", how="left", maintain_order="left")
         return known.with_columns(pl.col("rows") - pl.col("twice").fill_null(0)).drop("twice")
 
+    def looked_up(self, wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
+        """Where each wanted key lies, and whether it is there."""
+        return _within([numbers(self.rows, name) for name in self.key[1:]], wanted[1:], *self.stretch(wanted[0]))
+
     def held(self, other: Part) -> pl.DataFrame:
         """Rows of this part whose keys the other holds."""
         return self.among(other.rows, *other.span)
 
     def among(self, rows: pl.DataFrame, low: Any, high: Any) -> pl.DataFrame:  # noqa: ANN401
         """Rows of this part whose keys are among `rows`, which lie from `low` to `high`."""
-        first, last = self.span
-        if first is None or low is None or last < low or first > high:
+        if not self.reaches(low, high):
             return self.rows.clear()
         near = self.rows.lazy().filter(pl.col("ts").is_between(low, high)).collect()
         return near.join(rows.select(self.key), on=self.key, how="semi")
@@ -200,10 +222,8 @@ class Panel:
         spans : DataFrame of `series` (Int32), `first`, `last` (of the type of `ts`)
             Inclusive; sorted by (series, first), those of one series disjoint.
         """
-        pieces = [piece for part in self.parts if (piece := _gathered(part, spans)).height]
-        if not pieces:
-            return self.parts[0].clear()
-        return pieces[0] if len(pieces) == 1 else _merged(pieces, self.key, overlapping=self.overlapping)
+        low, high = spans["first"].min(), spans["last"].max()
+        return self._joined(_gathered(part, spans) for part in self.told if part.reaches(low, high))
 
     def without(self, series: Sequence[int]) -> Panel:
         """The panel without these series."""
@@ -222,7 +242,7 @@ class Panel:
         -------
         Upsert
         """
-        rows = rows if _is_sorted(rows, self.key) else rows.sort(self.key, maintain_order=True)
+        rows = rows if is_sorted(rows, self.key) else rows.sort(self.key, maintain_order=True)
         rows, within, conflicts = _settle(rows, self.key, self.values)
         written, against, replaced = self._compare(rows[[name for name in rows.columns if name != "batch"]])
         counts = _sum_counts([within, against])
@@ -254,12 +274,9 @@ class Panel:
         places, found = [np.zeros(0, np.int64)], [rows.clear()]
         left = np.arange(rows.height)
         first, last = rows["ts"].min(), rows["ts"].max()
-        for part in reversed(self.told):
-            begins, ends = part.span
-            # What comes lies behind all that is there, as a rule, and then nothing has to be looked up.
-            if begins is None or first is None or ends < first or begins > last:
-                continue
-            low, held = looked_up([numbers(part.rows, name) for name in self.key], [values[left] for values in wanted])
+        # What comes lies behind all that is there, as a rule, and then nothing has to be looked up.
+        for part in (part for part in reversed(self.told) if part.reaches(first, last)):
+            low, held = part.looked_up([values[left] for values in wanted])
             if held.any():
                 places.append(left[held])
                 found.append(part.rows[low[held]])
@@ -280,7 +297,7 @@ class Panel:
         parts = list(self.parts)
         while len(parts) > 1 and parts[-1].height * TIER_RATIO >= parts[-2].height:
             last = parts.pop()
-            parts[-1] = _merged((parts[-1], last), self.key, overlapping=self.overlapping)
+            parts[-1] = merged(parts[-1], last, self.key)
         return _panel(tuple(parts), self)
 
 
@@ -304,9 +321,26 @@ def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
     return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1, staying)
 
 
+def merged(front: pl.DataFrame, behind: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
+    """Rows of two frames that are sorted by key, sorted; of two with one key, that of `behind` is left.
+
+    They are put together by place: sorting them would cost several times as much.
+    """
+    if not front.height or not behind.height:
+        return front if front.height else behind
+    whole = pl.concat([front, behind[front.columns]])
+    if is_sorted(whole, key):
+        return whole.rechunk()
+    before, again = looked_up([numbers(front, name) for name in key], [numbers(behind, name) for name in key])
+    stays = np.ones(front.height, bool)
+    stays[before[again]] = False
+    ahead = np.concatenate([[0], np.cumsum(stays)])[before]
+    return whole[np.insert(np.flatnonzero(stays), ahead, front.height + np.arange(behind.height))]
+
+
 def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool) -> pl.DataFrame:
     whole = pl.concat(parts)
-    if not _is_sorted(whole, key):
+    if not is_sorted(whole, key):
         whole = whole.sort(key, maintain_order=True)
     if overlapping:
         whole = whole.filter(
@@ -335,25 +369,29 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
     return part.slice(low, part["series"].search_sorted(last, side="right") - low)
 
 
-def _gathered(part: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+def _gathered(part: Part, spans: pl.DataFrame) -> pl.DataFrame:
     """Rows of a part in these spans: two binary searches a span, all spans at once."""
-    series, ts = part["series"].to_numpy(), numbers(part, "ts")
-    wanted = spans["series"].to_numpy()
-    begin, end = np.searchsorted(series, wanted, side="left"), np.searchsorted(series, wanted, side="right")
-    low = _bisected(ts, begin, end, numbers(spans, "first"))
-    high = _bisected(ts, low, end, numbers(spans, "last") + 1)
+    ts = numbers(part.rows, "ts")
+    begin, end = part.stretch(spans["series"].to_numpy())
+    low = bisected(ts, begin, end, numbers(spans, "first"))
+    high = bisected(ts, low, end, numbers(spans, "last") + 1)
     count = high - low
     total = int(count.sum())
     if total == 0:
-        return part.clear()
+        return part.rows.clear()
     held = np.flatnonzero(count)
     if high[held[-1]] - low[held[0]] == total:
-        return part.slice(int(low[held[0]]), total)
-    ahead = np.repeat(low - (np.cumsum(count) - count), count)
-    return part[ahead + np.arange(total)]
+        return part.rows.slice(int(low[held[0]]), total)
+    return part.rows[spread(low, count)]
 
 
-def _bisected(values: Ints, low: Ints, high: Ints, wanted: Ints) -> Ints:
+def spread(low: Ints, count: Ints) -> Ints:
+    """All numbers of the stretches that begin at `low`, one after the other."""
+    at: Ints = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
+    return at
+
+
+def bisected(values: Ints, low: Ints, high: Ints, wanted: Ints) -> Ints:
     """Where each wanted value would be inserted, each within its own sorted stretch `[low, high)`."""
     low, high = low.copy(), high.copy()
     open_ones = np.flatnonzero(low < high)
@@ -369,10 +407,16 @@ def _bisected(values: Ints, low: Ints, high: Ints, wanted: Ints) -> Ints:
 def looked_up(columns: Sequence[Ints], wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
     """Where each wanted key lies in sorted columns, and whether it is there."""
     low = np.searchsorted(columns[0], wanted[0], side="left")
-    high = np.searchsorted(columns[0], wanted[0], side="right")
-    for values, sought in zip(columns[1:], wanted[1:], strict=True):
-        low = _bisected(values, low, high, sought)
-        high = _bisected(values, low, high, sought + 1)
+    return _within(columns[1:], wanted[1:], low, np.searchsorted(columns[0], wanted[0], side="right"))
+
+
+def _within(
+    columns: Sequence[Ints], wanted: Sequence[Ints], low: Ints, high: Ints
+) -> tuple[Ints, NDArray[np.bool_]]:  # fmt: skip
+    """As `looked_up`, each within its own sorted stretch `[low, high)`."""
+    for values, sought in zip(columns, wanted, strict=True):
+        low = bisected(values, low, high, sought)
+        high = bisected(values, low, high, sought + 1)
     return low, high > low
 
 
@@ -382,7 +426,8 @@ def numbers(rows: pl.DataFrame, name: str) -> Ints:
     return (values.cast(pl.Int64) if values.dtype.is_temporal() else values).to_numpy()
 
 
-def _is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
+def is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
+    """Whether rows are strictly increasing by these columns of numbers, dates or instants."""
     ahead = np.zeros(max(rows.height - 1, 0), bool)
     for name in reversed(key):
         values = numbers(rows, name)

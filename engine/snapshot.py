@@ -503,11 +503,11 @@ class Snapshot(Told):
 
     def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """The `gaps` table, of all symbols or of some."""
-        return self._stored(GAPS_VIEW, self.gap_rows, symbols)
+        return self._stored(GAPS_VIEW, _frames(self.gap_rows), symbols)
 
     def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """The `quality` table, of all symbols or of some."""
-        return self._stored(QUALITY_VIEW, self.quality_rows, symbols)
+        return self._stored(QUALITY_VIEW, _frames(self.quality_rows), symbols)
 
     def changes(self, since: int) -> pl.DataFrame:
         """What was touched after revision `since`: one coalesced row per series, kind, interval and session.
@@ -622,27 +622,26 @@ class Snapshot(Told):
         columns = {**(GAPS_VIEW if table == "gaps" else QUALITY_VIEW), "revision": pl.Int64()}
         ledgers = self.gap_rows if table == "gaps" else self.quality_rows
         if scope is None:
-            return self._stored(columns, ledgers, None)
+            return self._stored(columns, _frames(ledgers), None)
         numbers = scope.join(self.series, on=["symbol", "price_type"]).select("series", "interval", "session")
-        near = {
-            key: Ledger(
-                ledger.order, ledger.settled.clear(), ledger.of_sessions(numbers.filter(interval=str(key.interval)))
-            )
-            for key, ledger in ledgers.items()
-        }
+        near = {key: ledger.of_sessions(numbers.filter(interval=str(key.interval))) for key, ledger in ledgers.items()}
         return self._stored(columns, near, None)
 
     def _stored(
-        self, columns: Schema, ledgers: Mapping[PanelKey, Ledger], symbols: Iterable[str] | None
+        self, columns: Schema, outcomes: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
     ) -> pl.DataFrame:
         series = None if symbols is None else self.series_of(symbols)
-        frames = [(key.interval, ledgers[key].frame) for key in sorted(ledgers, key=_key_order)]
+        frames = [(key.interval, outcomes[key]) for key in sorted(outcomes, key=_key_order)]
         parts = [
             named(rows if series is None else rows.filter(pl.col("series").is_in(series)), self.series)
             .with_columns(pl.lit(str(interval)).alias("interval")).select(*columns)
             for interval, rows in frames
         ]  # fmt: skip
         return pl.concat(parts) if parts else empty(columns)
+
+
+def _frames(ledgers: Mapping[PanelKey, Ledger]) -> dict[PanelKey, pl.DataFrame]:
+    return {key: ledger.frame for key, ledger in ledgers.items()}
 
 
 def _dated(rows: pl.DataFrame) -> pl.DataFrame:

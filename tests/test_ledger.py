@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 
 import polars as pl
-from engine.ledger import MOVING_SESSIONS, Ledger
+from engine.ledger import Ledger
+from engine.panel import TIER_RATIO
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +48,40 @@ def test_edit_any_rows_equals_a_dict_of_them(edits: list[tuple[dict[tuple[int, i
         assert ledger.frame.equals(ledger.frame.sort("series", "session"))
         changed = {key for key in batch if before.get(key, (None,))[0] != held.get(key, (None,))[0]}
         assert {(s, (day - DAY).days) for s, day in edited.touched.select("series", "session").iter_rows()} == changed
-        assert ledger.moving["session"].n_unique() <= max(
-            MOVING_SESSIONS, 6 if not ledger.settled.height else MOVING_SESSIONS
-        )
+        heights = [part.height for part in ledger.parts]
+        assert all(late * TIER_RATIO < early for early, late in pairwise(heights))
+        assert all(part.height and part.held.height <= 2 * part.height for part in ledger.parts)
+
+
+RUNS = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32(), "bar_count": pl.Int32()}
+places = st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(0, 9))
+
+
+def run_rows(found: set[tuple[int, int, int]]) -> pl.DataFrame:
+    """Runs of two slots at every third one, so that none touches another."""
+    cells = [(series, DAY, ordinal, 3 * slot, 2) for series, ordinal, slot in found]
+    return pl.DataFrame(cells, schema=RUNS, orient="row")
+
+
+@given(
+    st.lists(st.tuples(st.sets(places), st.sets(places)), max_size=8),
+    st.dictionaries(st.tuples(st.integers(1, 3), st.integers(0, 2)), st.integers(0, 30)),
+)
+def test_reaching_after_any_edits_gives_the_runs_that_a_filter_gives(
+    edits: list[tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]], lows: dict[tuple[int, int], int]
+) -> None:
+    ledger, held = Ledger.empty(RUNS, ("series", "ordinal", "slot")), set()
+    for revision, (come, gone) in enumerate(edits, start=1):
+        leave = held & (gone | come)
+        gone_rows = ledger.frame.join(run_rows(leave), on=["series", "ordinal", "slot"], how="semi")
+        ledger = ledger.edited(gone_rows, run_rows(come), revision).ledger
+        held = (held - leave) | come
+    scan = pl.DataFrame(
+        [(*segment, low) for segment, low in sorted(lows.items())],
+        schema={"series": pl.Int32, "ordinal": pl.Int32, "low": pl.Int32},
+        orient="row",
+    )
+    found = {row[:3] for row in ledger.reaching(scan).select("series", "ordinal", "slot").iter_rows()}
+    assert found == {
+        (series, ordinal, 3 * slot) for series, ordinal, slot in held if 3 * slot + 2 >= lows.get((series, ordinal), 99)
+    }

@@ -37,7 +37,7 @@ def score(
     wanted : DataFrame
         From `gaps.expected`.
     gaps : DataFrame
-        From `gaps.find_gaps` on the same expectation.
+        From `gaps.find_gaps` on the same expectation, or other rows of `series, session, bar_count` whose sums are alike.
     counts : DataFrame
         `series, session` and any of `COUNTED` (Int64): what was counted at the door (`engine.tally`). Sessions
         in which nothing was expected are listed with null quality.
@@ -50,7 +50,7 @@ def score(
         `QUALITY`, sorted by (series, session). `quality` is 100 * present / expected, null where nothing was
         expected.
     """
-    keys = np.unique(np.concatenate([_keys(wanted), _keys(counts)]))
+    keys = _distinct(np.concatenate([_keys(wanted), _keys(counts)]))
     expected = _summed(keys, wanted, "slots")
     sums = {"expected": expected, "missing": _summed(keys, gaps, "bar_count")}
     sums["present"] = expected - sums["missing"]
@@ -82,7 +82,7 @@ def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `series, session, slot_coverage` (Float64, 0-1)
     """
-    keys = np.unique(_keys(wanted))
+    keys = _distinct(_keys(wanted))
     due, lost = _summed(keys, wanted, "slots"), _summed(keys, gaps, "bar_count")
     return _covered(keys, (due - lost) / due)
 
@@ -118,6 +118,11 @@ def _keys(rows: pl.DataFrame) -> Ints:
     return keys
 
 
+def _distinct(keys: Ints) -> Ints:
+    # They are so already, as a rule: sessions of one segment, in which nothing was counted.
+    return keys if (keys[1:] > keys[:-1]).all() else np.unique(keys)
+
+
 def _unkeyed(keys: Ints) -> list[pl.Series]:
     days = (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # as a signed number: before 1970 it is negative
     series = ((keys - days) >> 32).astype(np.int32)
@@ -135,5 +140,5 @@ def _summed(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
     sums = np.zeros(len(keys), np.int64)
     if len(keys) and rows.height:
         at, known = _placed(keys, rows)
-        np.add.at(sums, at[known], rows[name].fill_null(0).to_numpy()[known])
+        np.add.at(sums, at[known], rows[name].fill_null(0).cast(pl.Int64).to_numpy()[known])
     return sums

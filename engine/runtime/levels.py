@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.ledger import Ledger
+from engine.panel import spread
 from engine.quality.gaps import GAPS, expected, find_gaps, positioned, runs
 from engine.quality.score import period_coverage, slot_coverage
 from engine.schema import TS
@@ -27,10 +29,23 @@ from engine.snapshot import PanelKey, Snapshot
 
 SERIES_SESSION = ["series", "session"]
 SEGMENT = ["series", "ordinal"]
+_LOST = [*SERIES_SESSION, "bar_count"]
 RETRIES = ["state", "retry_count", "last_retry", "next_retry"]
 _NO_LOW = pl.lit(None, pl.Int32).alias("low")
 
 Ints = NDArray[np.int64]
+
+
+class Held(NamedTuple):
+    """What is stored of a level."""
+
+    gaps: Ledger
+    quality: Ledger
+
+    def lost(self, sessions: pl.DataFrame) -> pl.DataFrame:
+        """`series, session, bar_count`: how many slots each of these sessions lacked."""
+        scores = self.quality.of_sessions(sessions)
+        return scores.select(*SERIES_SESSION, pl.col("missing").cast(GAPS["bar_count"]).alias("bar_count"))
 
 
 class Affected(NamedTuple):
@@ -51,11 +66,26 @@ class Affected(NamedTuple):
     fresh: pl.DataFrame
 
 
-class Judged(NamedTuple):
-    """What is expected of some sessions, and all gaps in them."""
+@dataclass(frozen=True)
+class Judged:
+    """What is expected of some sessions, and how much of it is missing.
+
+    Attributes
+    ----------
+    wanted : DataFrame
+        From `gaps.expected`.
+    lost : DataFrame of `series, session, bar_count`
+        Rows whose `bar_count`, added up, is what a session lacks: its gaps, or what it lacked before, and what came
+        to that and went from it.
+    """
 
     wanted: pl.DataFrame
-    gaps: pl.DataFrame
+    lost: pl.DataFrame
+
+    @cached_property
+    def coverage(self) -> pl.DataFrame:
+        """`slot_coverage` of these sessions."""
+        return slot_coverage(self.wanted, self.lost)
 
 
 @dataclass(frozen=True)
@@ -81,25 +111,26 @@ class Level:
         """Its interval."""
         return self.grid.interval
 
-    def whole(self, snapshot: Snapshot, alive: pl.DataFrame) -> Judged:
+    def whole(self, snapshot: Snapshot, alive: pl.DataFrame) -> tuple[Judged, pl.DataFrame]:
         """Expectation and gaps of these series in all their life (`series, first, last`)."""
         wanted = expected(alive, self.grid, snapshot.as_of)
         rows = snapshot.rows_of(self.base or self.key)
         ours = alive["series"]
         if rows.height and not rows["series"].unique().is_in(ours.implode()).all():
             rows = rows.filter(pl.col("series").is_in(ours.implode()))
-        return Judged(wanted, find_gaps(wanted, runs(self._present(snapshot, rows)), self.grid))
+        gaps = find_gaps(wanted, runs(self._present(snapshot, rows)), self.grid)
+        return Judged(wanted, gaps[_LOST]), gaps
 
     def refresh(
-        self, snapshot: Snapshot, held: Ledger, affected: Affected, alive: pl.DataFrame, before: dt.datetime | None
+        self, snapshot: Snapshot, held: Held, affected: Affected, alive: pl.DataFrame, before: dt.datetime | None
     ) -> tuple[Judged, pl.DataFrame, pl.DataFrame]:
-        """Expectation and gaps of the affected sessions, and what that changes.
+        """Expectation of the affected sessions and what they lack, and what that changes.
 
         Parameters
         ----------
         snapshot : Snapshot
-        held : Ledger
-            The gaps as they were.
+        held : Held
+            What was found before.
         affected : Affected
         alive : DataFrame of `series, first, last`
         before : datetime or None
@@ -113,27 +144,29 @@ class Level:
         """
         sessions = self.sessions_of(affected.sessions)
         wanted = self._wanted(snapshot, sessions, alive)
-        here = held.of_sessions(sessions)
-        scan = self._lows(wanted, affected, before)
+        before_lost, scan = held.lost(sessions), self._lows(wanted, affected, before)
+        days = _keys(wanted, "session")
+        is_plain = _is_alone(days) and np.isin(_keys(sessions, "session"), days).all()
+        here = held.gaps.reaching(scan) if is_plain else held.gaps.of_sessions(sessions)
         if scan.is_empty() and np.isin(_keys(here, "ordinal"), _keys(wanted, "ordinal")).all():
-            return Judged(wanted, here.drop("revision")), here.clear(), here.clear().drop("revision")
+            return Judged(wanted, before_lost), here.clear(), here.clear().drop("revision")
         scan = _joined(scan, here)
         places = self._present(snapshot, self._rows_from(snapshot, scan))
         gone, kept = _replaced(here, scan, wanted)
         come = inherited(find_gaps(scan, runs(places), self.grid), gone)
-        gaps = pl.concat([kept[come.columns], come])
-        if _is_alone(_keys(wanted, "session")):
-            return Judged(wanted, gaps), gone, come
+        lost = pl.concat([before_lost, come[_LOST], gone.select(*SERIES_SESSION, -pl.col("bar_count"))])
+        if _is_alone(days):
+            return Judged(wanted, lost), gone, come
         # In a session of several segments, what comes in one changes what is said of the others.
-        gaps = positioned(gaps, wanted).select(list(GAPS))
+        gaps = positioned(pl.concat([kept[come.columns], come]), wanted).select(list(GAPS))
         come = gaps.join(here, on=list(GAPS), how="anti", nulls_equal=True)
         gone = here.join(gaps, on=list(GAPS), how="anti", nulls_equal=True)
-        return Judged(wanted, gaps), gone, come
+        return Judged(wanted, lost), gone, come
 
     def coverage(self, snapshot: Snapshot, wanted: pl.DataFrame, judged: Judged, judge: SessionGrid) -> pl.DataFrame:
         """`slot_coverage` of a derived interval, by the slots that its completeness counts."""
         if self.interval.is_intraday:
-            return slot_coverage(*judged)
+            return judged.coverage
         slots = self.grid.slots_in(wanted.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), judge)
         key = wanted.select("series", "ordinal").with_columns(
             pl.lit(0, pl.Int32).alias("low"), pl.lit(1, pl.Int32).alias("slots")
@@ -146,7 +179,7 @@ class Level:
         day, first_day = _days(due, "session"), _days(due, "first_session")
         asked = _days(sessions, "session")
         low, high = np.searchsorted(day, asked, side="left"), np.searchsorted(day, asked, side="right")
-        at = _spread(low, high - low)
+        at = spread(low, high - low)
         owner = np.repeat(sessions["series"].to_numpy(), high - low)
         life, known = _found(alive["series"].to_numpy(), owner)
         lived = (day[at] >= _days(alive, "first")[life]) & (first_day[at] <= _days(alive, "last")[life])
@@ -249,12 +282,6 @@ def _found(known: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return at, known[at] == wanted
-
-
-def _spread(low: Ints, count: Ints) -> Ints:
-    """All numbers of the stretches that begin at `low`, one after the other."""
-    at: Ints = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
-    return at
 
 
 def _is_alone(sorted_keys: Ints) -> bool:

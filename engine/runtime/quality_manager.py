@@ -12,7 +12,7 @@ import datetime as dt
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 
@@ -22,12 +22,13 @@ from engine.interval import Interval
 from engine.ledger import Ledger
 from engine.quality.gaps import GAPS
 from engine.quality.score import QUALITY, score
-from engine.runtime.levels import SERIES_SESSION, Affected, Judged, Level, inherited
+from engine.runtime.levels import SERIES_SESSION, Affected, Held, Judged, Level, inherited
 from engine.runtime.processor import RAW_KINDS, Cohort, Cohorts, asking
 from engine.snapshot import PanelKey, Snapshot
 from engine.store import LEDGER_ORDER, DateRange, SessionData
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
+_NOTHING = Held(Ledger.empty(GAPS, LEDGER_ORDER["gaps"]), Ledger.empty(QUALITY, LEDGER_ORDER["quality"]))
 NO_COUNTS = pl.DataFrame(schema={"series": pl.Int32(), "session": pl.Date()})
 
 
@@ -78,7 +79,7 @@ class DataQualityManager:
         self._cohorts = Cohorts()
         self._before = _Before(0, None, {})
         self._lifetimes: dict[tuple[object, ...], _Lives] = {}
-        self._unasked: dict[PanelKey, Ledger] = {}
+        self._unasked: dict[PanelKey, Held] = {}
         self._undone = session.undone
 
     def step(self, *, force: bool = False) -> bool:
@@ -142,14 +143,12 @@ class DataQualityManager:
         base, judged = self._level(snapshot, cohort, cohort.base), {}
         for interval in _in_order(cohort, self._presence):
             level = self._level(snapshot, cohort, interval)
-            found = level.whole(snapshot, alive)
-            held = self._held(snapshot, level).frame.filter(pl.col("series").is_in(ours))
-            judged[interval] = one = found._replace(gaps=inherited(found.gaps, held))
-            self._keep(level, one.gaps, held)
-            if level.base is None:
-                quality = self._scored(snapshot, cohort, level, judged, counts if level.key == base.key else None)
-                stored = _stored_quality(snapshot, level)
-                self._session.set_quality(level.key, quality, stored.frame.filter(pl.col("series").is_in(ours)))
+            judged[interval], gaps = level.whole(snapshot, alive)
+            held = self._held(snapshot, level)
+            old, was = (ledger.frame.filter(pl.col("series").is_in(ours)) for ledger in held)
+            self._keep("gaps", level, inherited(gaps, old), old)
+            quality = self._scored(snapshot, cohort, level, judged, counts if level.key == base.key else None)
+            self._keep("quality", level, quality, was)
 
     def _judge_affected(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, affected: Affected) -> None:
         if affected.sessions.is_empty():
@@ -159,41 +158,43 @@ class DataQualityManager:
         for interval in _in_order(cohort, self._presence):
             level = self._level(snapshot, cohort, interval)
             here = affected._replace(touched=_touched(level, affected, cohort))
-            judged[interval], gone, come = level.refresh(
-                snapshot, self._held(snapshot, level), here, alive, self._before.as_of
-            )
-            self._keep(level, come, gone)
-            if level.base is None:
-                quality = self._scored(snapshot, cohort, level, judged, counts if level.key == cohort.key else None)
-                stored = _stored_quality(snapshot, level)
-                self._session.set_quality(level.key, quality, stored.of_sessions(level.sessions_of(affected.sessions)))
+            held = self._held(snapshot, level)
+            judged[interval], gone, come = level.refresh(snapshot, held, here, alive, self._before.as_of)
+            self._keep("gaps", level, come, gone)
+            quality = self._scored(snapshot, cohort, level, judged, counts if level.key == cohort.key else None)
+            self._keep("quality", level, quality, held.quality.of_sessions(level.sessions_of(affected.sessions)))
 
     def _scored(
         self, snapshot: Snapshot, cohort: Cohort, level: Level, judged: Mapping[Interval, Judged], counts: pl.DataFrame | None
     ) -> pl.DataFrame:  # fmt: skip
         one = judged[level.interval]
         if counts is not None:
-            return score(one.wanted, one.gaps, counts)
+            return score(one.wanted, one.lost, counts)
+        if level.base is not None:
+            return score(one.wanted, one.lost, NO_COUNTS)
         judge = judged_at(cohort.base, level.interval, self._presence)
         judge_grid = snapshot.grid(cohort.key.spec, judge)
         coverage = level.coverage(snapshot, one.wanted, judged.get(judge, one), judge_grid)
-        return score(one.wanted, one.gaps, NO_COUNTS, coverage)
+        return score(one.wanted, one.lost, NO_COUNTS, coverage)
 
     def _level(self, snapshot: Snapshot, cohort: Cohort, interval: Interval) -> Level:
         grid = snapshot.grid(cohort.key.spec, interval)
         asked = interval == cohort.base or interval in cohort.intervals
         return Level(cohort.of(interval), grid, None if asked else cohort.key)
 
-    def _held(self, snapshot: Snapshot, level: Level) -> Ledger:
-        ledgers = snapshot.gap_rows if level.base is None else self._unasked
-        return ledgers.get(level.key) or Ledger.empty(GAPS, LEDGER_ORDER["gaps"])
+    def _held(self, snapshot: Snapshot, level: Level) -> Held:
+        if level.base is not None:
+            return self._unasked.get(level.key) or _NOTHING
+        gaps, quality = snapshot.gap_rows.get(level.key), snapshot.quality_rows.get(level.key)
+        return Held(gaps or _NOTHING.gaps, quality or _NOTHING.quality)
 
-    def _keep(self, level: Level, gaps: pl.DataFrame, replaced: pl.DataFrame) -> None:
+    def _keep(self, what: Literal["gaps", "quality"], level: Level, rows: pl.DataFrame, replaced: pl.DataFrame) -> None:
         if level.base is None:
-            self._session.set_gaps(level.key, gaps, replaced)
+            store = self._session.set_gaps if what == "gaps" else self._session.set_quality
+            store(level.key, rows, replaced)
             return
-        held = self._unasked.get(level.key) or Ledger.empty(GAPS, LEDGER_ORDER["gaps"])
-        self._unasked[level.key] = held.edited(replaced, gaps, 0).ledger
+        held = self._unasked.get(level.key) or _NOTHING
+        self._unasked[level.key] = held._replace(**{what: getattr(held, what).edited(replaced, rows, 0).ledger})
 
     def _counts(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
         return snapshot.counts.get(cohort.key, NO_COUNTS)
@@ -307,10 +308,6 @@ def _outlived(
         moved = now.filter(now["slots"] != then["slots"]).select("session", "first_session")
         within = pl.col("last").is_between("first_session", "session", closed="left")
         yield alive.join(moved, how="cross").filter(within).select("series", pl.col("last").alias("session"))
-
-
-def _stored_quality(snapshot: Snapshot, level: Level) -> Ledger:
-    return snapshot.quality_rows.get(level.key) or Ledger.empty(QUALITY, LEDGER_ORDER["quality"])
 
 
 def _touched(level: Level, affected: Affected, cohort: Cohort) -> pl.DataFrame:
