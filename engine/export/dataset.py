@@ -85,11 +85,16 @@ class Dataset(Told):
         Raises
         ------
         ExportError
-            There is no such table.
+            There is no such table, or a file of it is gone: the revision was removed since it was opened.
         """
         paths = self.files(table)
         if not paths:
             return empty(TABLES[table]).lazy()
+        gone = next((path for path in paths if not path.exists()), None)
+        if gone is not None:
+            raise ExportError(
+                f"{gone}: a file of revision {self.revision} is gone; if it has expired, open the export again, else see `engine verify`"
+            )
         return scan_files(table, paths)
 
     def rows(self, table: str) -> int:

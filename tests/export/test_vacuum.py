@@ -74,6 +74,14 @@ def test_open_expired_revision_names_the_oldest_there_is(target):
         open_dataset(target, 9)
 
 
+def test_scan_of_a_revision_that_expired_since_it_was_opened_says_so(target):
+    opened = open_dataset(target, 1)
+    opened.files("gaps")
+    vacuum(target, keep_revisions=1, clock=kept.clock(9))
+    with pytest.raises(ExportError, match=r"a file of revision 1 is gone; if it has expired, open the export again"):
+        opened.scan("gaps")
+
+
 def test_vacuum_again_removes_nothing(target):
     vacuum(target, keep_revisions=1, clock=kept.clock(9))
     again = vacuum(target, keep_revisions=1, clock=kept.clock(9))
