@@ -93,7 +93,8 @@ class SymbolSessionData(Told):
     one another and never change. `price_type` is the one that calls mean which name none; `price_types` narrows what is
     made of ticks and quotes (empty: `last`, `bid`, `ask` and `mid`). `history_sessions` is how many sessions before the
     current one are its history (0: all that are there), `indicators` are pairs of definition (a text, or your own
-    `Indicator`) and interval.
+    `Indicator`) and interval. `expected_from` is the session from which rows are expected although none came yet, as of
+    a symbol that a live session was asked for.
     """
 
     symbol: str
@@ -112,6 +113,7 @@ class SymbolSessionData(Told):
     adjustment: str = "raw"
     first_session: dt.date | None = None
     last_session: dt.date | None = None
+    expected_from: dt.date | None = None
     history_sessions: int = 0
     indicators: tuple[tuple[Hashable, str], ...] = ()
     synthetic_quotes: bool = False

@@ -206,6 +206,10 @@ class SessionData(Told):
                 registered={**self._state.registered, **registered},
                 revision=revision if registered else revision - 1,
             )
+            # What is missing from the first slot on is missing of something.
+            expected = [(one.symbol, one.price_type) for one in symbols if one.expected_from is not None]
+            if expected:
+                self.series_for(pl.DataFrame(expected, schema=["symbol", "price_type"], orient="row").unique())
 
     def mark_loaded(self, symbols: Iterable[str]) -> None:
         """Note that symbols have all they need; readers see them among `get_loaded_symbols` from now on."""

@@ -206,6 +206,7 @@ class SessionCoordinator:
             raise ParameterError(f"session: no calendar has a session from {first} to {last} that is not over")
         self._note(markings)
         opens = self._spans[0].opens
+        described = [self._expected(one) for one in described]
         with self.session.together():
             self.session.register_symbol_data(*described)
             wants = [want for one in markings for want in one.streams]
@@ -272,7 +273,7 @@ class SessionCoordinator:
         self._pending.add(symbol)
         try:
             marking = self.marking(symbol)
-            described = self._registration(marking)
+            described = self._expected(self._registration(marking))
             missed = self.stream.fetch(self._past_of(marking))
             with self.session.together():
                 self.session.register_symbol_data(described)
@@ -402,6 +403,11 @@ class SessionCoordinator:
             synthetic_quotes=self.config.streams.synthetic_quotes,
             is_loaded=False,
         )  # fmt: skip
+
+    def _expected(self, symbol: SymbolSessionData) -> SymbolSessionData:
+        # Files tell by their rows from when on there is something of a symbol; a vendor is asked for it, and may be silent.
+        is_live = self.config.session.mode == "live" and bool(self._spans)
+        return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
         """The trade dates to run, of all calendars in use, in order."""

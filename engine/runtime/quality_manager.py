@@ -122,6 +122,8 @@ class DataQualityManager:
         self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, whole: frozenset[str] | None, touched: pl.DataFrame
     ) -> None:  # fmt: skip
         before = self._before.alive.get(cohort.kind)
+        if before is not None:
+            self._forget(snapshot, cohort, before.join(alive, on="series", how="anti")["series"])
         if whole is None or before is None:
             self._judge_whole(snapshot, cohort, alive)
             return
@@ -149,6 +151,21 @@ class DataQualityManager:
             self._keep("gaps", level, inherited(gaps, old), old)
             quality = self._scored(snapshot, cohort, level, judged, counts if level.key == base.key else None)
             self._keep("quality", level, quality, was)
+
+    def _forget(self, snapshot: Snapshot, cohort: Cohort, gone: pl.Series) -> None:
+        """Nothing is expected of these series any more, as rows of their symbol came as another one."""
+        gone = gone.filter(
+            gone.is_in(snapshot.series_of(cohort.symbols))
+        )  # others are removed, or of another cohort now
+        if gone.is_empty():
+            return
+        for interval in _in_order(cohort, self._presence):
+            level = self._level(snapshot, cohort, interval)
+            gaps, quality = (
+                one.frame.filter(pl.col("series").is_in(gone.implode())) for one in self._held(snapshot, level)
+            )
+            self._keep("gaps", level, gaps.clear().drop("revision"), gaps)
+            self._keep("quality", level, quality.clear().drop("revision"), quality)
 
     def _judge_affected(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, affected: Affected) -> None:
         if affected.sessions.is_empty():
@@ -214,7 +231,8 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
     Rows that were left out because of their date count too: a symbol that traded before and after the dates that were
     asked for lived through them, also where it has no row in them. Rows outside the chosen segments do not stretch a
     lifetime (a last quote stamped 20:00 lies in the next session's overnight segment), unless a symbol has no others.
-    A session that runs is one of every loaded symbol's.
+    A session that runs is one of every loaded symbol's. A symbol that is expected from a session on and has no bar lives
+    from there to the last session in which the cohort has one: before that, nobody knows whether anything comes.
 
     Returns
     -------
@@ -231,25 +249,39 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
     )  # fmt: skip
     running = snapshot.session_date if snapshot.session_active else None
     known = pl.DataFrame(
-        [(s, one.first_session, one.last_session, running if one.is_loaded else None)
+        [(s, one.first_session, one.last_session, one.expected_from, running if one.is_loaded else None)
          for s, one in ((s, snapshot.symbols[s]) for s in cohort.symbols)],
-        schema={"symbol": pl.String, "given_first": pl.Date, "given_last": pl.Date, "running": pl.Date},
+        schema={"symbol": pl.String, **dict.fromkeys(("given_first", "given_last", "expected", "running"), pl.Date)},
         orient="row",
     )  # fmt: skip
-    first = pl.max_horizontal(pl.coalesce("given_first", "first"), pl.lit(dates[0], pl.Date))
-    last = pl.min_horizontal(pl.coalesce("given_last", pl.max_horizontal("last", "running")), pl.lit(dates[1], pl.Date))
-    of_bars = [
-        held[key]["series"]
+    begin, end = pl.lit(dates[0], pl.Date), pl.lit(dates[1], pl.Date)
+    first = pl.max_horizontal(pl.coalesce("given_first", pl.min_horizontal("first", "expected")), begin)
+    last = pl.min_horizontal(pl.coalesce("given_last", pl.max_horizontal("last", "running")), end)
+    bars = [
+        held[key].select("series", pl.coalesce("last", "any_last").alias("last"))
         for held, of in ((snapshot.reach, (cohort.key,)), (snapshot.left_out, _keys_of_bars(cohort)))
         for key in of if key in held
     ]  # fmt: skip
-    if not of_bars:
+    if not bars:
         return pl.DataFrame(schema=LIFETIME)
-    ours = snapshot.series.filter(pl.col("series").is_in(pl.concat(of_bars).unique().implode()))
-    return (
+    of_bars = pl.concat(bars)
+    ours = snapshot.series.filter(pl.col("series").is_in(of_bars["series"].unique().implode()))
+    unseen = _unseen(snapshot, known.join(ours, on="symbol", how="anti"))
+    until = pl.min_horizontal(pl.lit(of_bars["last"].max(), pl.Date), "given_last", end)
+    return pl.concat([
         ours.join(known, on="symbol").join(by_symbol, on="symbol")
-        .select("series", first.alias("first"), last.alias("last")).sort("series")
-    )  # fmt: skip
+        .select("series", first.alias("first"), last.alias("last")),
+        unseen.select("series", pl.max_horizontal(pl.coalesce("given_first", "expected"), begin).alias("first"), until.alias("last"))
+        .filter(pl.col("first") <= pl.col("last")),
+    ]).sort("series")  # fmt: skip
+
+
+def _unseen(snapshot: Snapshot, known: pl.DataFrame) -> pl.DataFrame:
+    """Symbols that rows are expected of, with the series that those would be of."""
+    wanted = known.filter(pl.col("expected").is_not_null())
+    named = [(name, snapshot.symbols[name].price_type) for name in wanted["symbol"]]
+    pairs = pl.DataFrame(named, schema={"symbol": pl.String, "price_type": pl.String}, orient="row")
+    return wanted.join(pairs, on="symbol").join(snapshot.series, on=["symbol", "price_type"])
 
 
 def _keys_of_bars(cohort: Cohort) -> tuple[PanelKey, ...]:

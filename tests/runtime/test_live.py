@@ -65,7 +65,8 @@ def test_step_gap_is_asked_for_again_with_growing_pauses_until_its_budget_is_use
             asked_at.append(tick / 4)
     assert asked_at == [6, 8, 12]  # a minute after it was seen, then two, then four
     assert morning.gaps() == [(2, 2, "abandoned", 3)]
-    assert {(one.start, one.end) for one in morning.stream.asked[2:]} == {(OPEN + 2 * MINUTE, OPEN + 4 * MINUTE)}
+    asked = {(one.start, one.end) for one in morning.stream.asked[2:] if one.symbol == "A"}
+    assert asked == {(OPEN + 2 * MINUTE, OPEN + 4 * MINUTE)}
 
 
 def test_step_gap_that_the_source_fills_raises_quality_and_counts_as_backfill() -> None:
@@ -325,6 +326,54 @@ def test_live_killed_goes_on_after_a_restart_as_if_nothing_had_been(tmp_path: Pa
     rows = exported(tmp_path)
     assert_frame_equal(rows.select("ts").unique().sort("ts"), rows.select("ts").sort("ts"))
     assert rows["ts"].to_list() == [start + minute * MINUTE for minute in range(40)]
+
+
+def test_step_symbol_that_stays_silent_is_missing_once_the_feed_has_begun() -> None:
+    morning = started()
+    morning.at(3)
+    assert morning.gaps("B") == []  # nothing came of anything: it may be the feed, or the clock
+    morning.stream.push(bars("A", range(5)))
+    morning.at(5)
+    assert morning.gaps("B") == [(0, 5, "open", 0)]
+    silent = morning.session.get_symbol_data("B")
+    assert silent.bar_quality["1m"].select("expected", "present", "missing").rows() == [(5, 0, 5)]
+    assert silent.bar_quality["5m"]["present"].to_list() == [0]
+    morning.at(6.5)
+    assert {one.symbol for one in morning.stream.asked[-2:]} == {"B"}
+    morning.stream.push(bars("B", [6]))
+    morning.at(7)
+    assert morning.gaps("B")[0][:2] == (0, 6)
+    assert silent.bars_base.height == 0
+
+
+def test_step_silent_symbol_is_missing_in_each_session_and_has_no_lifetime_before_it_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    morning = started(config=configured(tmp_path / "out"))
+    for day in (0, 24 * 60):
+        morning.stream.push(bars("A", range(day, day + 390)))
+        morning.at(day + 390)
+        morning.at(day + 391)
+    found = morning.session.quality(["B"]).filter(pl.col("interval") == "1m").sort("session")
+    assert found.select("expected", "present", "missing", "quality").rows() == [(390, 0, 390, 0.0)] * 2
+    exported = (
+        open_dataset(tmp_path / "out")
+        .scan("gaps")
+        .filter(pl.col("symbol") == "B", pl.col("interval") == "1m")
+        .collect()
+    )
+    assert exported["bar_count"].to_list() == [390, 390]
+
+
+def test_step_symbol_whose_rows_come_under_another_price_type_is_missing_nothing_more_than_these() -> None:
+    morning = started()
+    morning.stream.push(bars("A", range(5)))
+    morning.at(5)
+    assert morning.gaps("B") == [(0, 5, "open", 0)]
+    morning.stream.push(bars("B", range(6)).with_columns(pl.lit("bid").alias("price_type")))
+    morning.at(6)
+    assert morning.gaps("B") == []
+    assert morning.session.quality(["B"])["price_type"].unique().to_list() == ["bid"]
 
 
 def test_step_after_an_interval_is_added_keeps_what_was_tried_for_gaps() -> None:
