@@ -27,6 +27,7 @@ from engine.derive.bars import PRESENCE, carried_rows, derive, finished, fold, j
 from engine.derive.ticks import bars_from_quotes, bars_from_trades
 from engine.grid import SessionGrid
 from engine.interval import Interval, check_derivable, parent
+from engine.runtime.mids import mid_bars
 from engine.schema import TS, TS_NS, Kind
 from engine.snapshot import QUOTE_SERIES, PanelKey, Snapshot, SymbolSessionData
 from engine.store import SessionData
@@ -182,9 +183,9 @@ class DataProcessor:
             return [bars_from_trades(near, grid)] if cohort.makes("last") else []
         made = []
         for side in (side for side in QUOTE_BARS if cohort.makes(side)):
-            # A quote of one side pairs with what comes after it, too.
-            source = _with_other_side(snapshot, cohort, near, grid) if side == "mid" else near
-            made.append(_renumbered(self._session, bars_from_quotes(source, grid, side), side))
+            panel = snapshot.panels[cohort.raw(kind)]
+            bars = mid_bars(panel, slots, grid) if side == "mid" else bars_from_quotes(near, grid, side)
+            made.append(_renumbered(self._session, bars, side))
         return made
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
@@ -292,19 +293,6 @@ def _spans(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataType) -> pl.Da
     first, end = grid.starts(windows["ordinal"], windows["slot"]), grid.ends(windows["ordinal"], windows["slot"])
     last = pl.Series("last", end.cast(unit).cast(pl.Int64).to_numpy() - 1).cast(unit)
     return pl.DataFrame([windows["series"], first.cast(unit).alias("first"), last])
-
-
-def _with_other_side(snapshot: Snapshot, cohort: Cohort, near: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Quotes that a mid of these may pair with: where one is one-sided, all of its segment."""
-    if not (near["bid"].null_count() or near["ask"].null_count()):
-        return near
-    segments = near.select("series").with_columns(grid.place(near["ts"].cast(TS), exact=False)).drop_nulls()
-    whole = segments.select("series", "ordinal").unique().sort("series", "ordinal")
-    edges = grid.table.select(
-        "ordinal", pl.col("open").alias("first"), (pl.col("close") - pl.duration(microseconds=1)).alias("last")
-    )
-    spans = whole.join(edges, on="ordinal", maintain_order="left").select("series", pl.col("first", "last").cast(TS_NS))
-    return snapshot.panels[cohort.raw("quotes")].between(spans)
 
 
 def _fold_ticks(session: SessionData, cohort: Cohort, kind: Kind) -> int:

@@ -49,7 +49,7 @@ WORLDS = {
     "ticks": World("XNYS", "1m", ("5m", "1h", "1d"),
                    around("2024-06-27T13:29:30", "2024-06-27T13:35", "2024-06-27T19:59", "2024-06-28T13:30"), dt.timedelta(seconds=17), "ticks"),
     "quotes": World("XNYS", "1m", ("5m", "1d"),
-                    around("2024-06-27T13:30", "2024-06-27T13:34", "2024-06-28T13:30"), dt.timedelta(seconds=29), "quotes"),
+                    around("2024-06-27T13:30", "2024-06-27T13:34", "2024-06-27T13:51", "2024-06-27T19:58", "2024-06-28T13:30"), dt.timedelta(seconds=29), "quotes"),
 }  # fmt: skip
 
 
@@ -89,13 +89,18 @@ def rows_of(draw: st.DrawFn, world: World, symbol: str) -> pl.DataFrame:
             "symbol": symbol, "price_type": "last", "ts": start + slot * world.step, "open": price, "high": max(price, other),
             "low": min(price, other), "close": other, "volume": draw(st.sampled_from([0.0, 0.1, 7.0, None])),
             "vwap": draw(st.sampled_from([None, 1.7])), "trades": draw(st.sampled_from([None, 3])), "size": None,
-            "seq": at, "price": price, "bid": draw(st.sampled_from([None, price])), "ask": other, "bid_size": 1.0, "ask_size": None,
+            "seq": at, "price": price, **sides((slot + at) % 3, price, other), "bid_size": 1.0, "ask_size": None,
         }  # fmt: skip
         rows.append(row)
     schema = {"bars": BARS, "ticks": TICKS, "quotes": QUOTES}[world.base_from]
     wide = pl.DataFrame(rows, infer_schema_length=None)
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in wide.columns]
     return wide.with_columns(absent).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+def sides(which: int, bid: float, ask: float) -> dict[str, float | None]:
+    """Of both sides or of one, always the same at an instant: bars are not removed one by one when a side is taken away."""
+    return {"bid": None if which == 1 else bid, "ask": None if which == 2 else ask}
 
 
 def register(session: SessionData, world: World, symbol: str) -> None:
