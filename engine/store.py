@@ -618,16 +618,14 @@ class SessionData(Told):
 
     def _entry(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> pl.DataFrame:
         """What the log notes of rows that hold `series, session, first_ts, last_ts`."""
-        entry = touched.group_by("series", "session", maintain_order=True).agg(
-            pl.col("first_ts").cast(TS).min(), pl.col("last_ts").cast(TS).max()
-        )  # fmt: skip
-        interval = None if key.interval is None else str(key.interval)
         about = {
             "kind": pl.lit(kind),
-            "interval": pl.lit(interval, pl.String),
+            "interval": pl.lit(None if key.interval is None else str(key.interval), pl.String),
+            "first_ts": pl.col("first_ts").cast(TS),
+            "last_ts": pl.col("last_ts").cast(TS),
             "revision": pl.lit(self.revision + 1, pl.Int64),
         }
-        return entry.select(about.get(name, pl.col(name)).alias(name) for name in LOGGED)
+        return coalesced(touched.select(about.get(name, pl.col(name)).alias(name) for name in LOGGED))
 
     def _log_with(self, entry: pl.DataFrame) -> dict[str, object]:
         """The log with one more entry: recent ones exact, older ones as one row per series, kind, interval and session."""

@@ -146,7 +146,7 @@ class Level:
         wanted = self._wanted(snapshot, sessions, alive)
         before_lost, scan = held.lost(sessions), self._lows(wanted, affected, before)
         days = _keys(wanted, "session")
-        is_plain = _is_alone(days) and np.isin(_keys(sessions, "session"), days).all()
+        is_plain = _is_alone(days) and _found(days, _keys(sessions, "session"))[1].all()
         here = held.gaps.reaching(scan) if is_plain else held.gaps.of_sessions(sessions)
         if scan.is_empty() and np.isin(_keys(here, "ordinal"), _keys(wanted, "ordinal")).all():
             return Judged(wanted, before_lost), here.clear(), here.clear().drop("revision")
@@ -206,7 +206,7 @@ class Level:
             reached = self.grid.slots_at(wanted["ordinal"], first[earliest[at]]).to_numpy()
             low = np.where(is_touched, np.minimum(low, reached), low)
         fresh = self.sessions_of(affected.fresh)
-        low = np.where(np.isin(_keys(wanted, "session"), _keys(fresh, "session")), 0, low)
+        low = np.where(np.isin(_keys(wanted, "session"), _keys(fresh, "session")), 0, low) if fresh.height else low
         lows = wanted.with_columns(pl.Series("low", low.astype(np.int32))) if (low < slots).any() else None
         return wanted.clear().with_columns(_NO_LOW) if lows is None else lows.filter(pl.Series(low < slots))
 
@@ -258,7 +258,7 @@ def _replaced(held: pl.DataFrame, scan: pl.DataFrame, wanted: pl.DataFrame) -> t
     if held.is_empty():
         return held, held
     keys = _keys(held, "ordinal")
-    again = ~np.isin(keys, _keys(wanted, "ordinal"))
+    again = ~_found(_keys(wanted, "ordinal"), keys)[1]
     if scan.height:
         at, known = _found(_keys(scan, "ordinal"), keys)
         again |= known & (held["slot"].to_numpy() >= scan["low"].to_numpy()[at])
