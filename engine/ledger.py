@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial, reduce
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -213,11 +213,14 @@ class Ledger:
             tiers.append(part if part.height * 2 >= part.held.height else Part(part.rows))
             while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
                 last = tiers.pop()
-                tiers[-1] = Part(merged(tiers[-1].rows, last.rows, self.order))
+                tiers[-1] = Part(merged((tiers[-1].rows, last.rows), self.order))
         return Ledger(self.order, self.none, tuple(tiers))
 
     def _joined(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        return reduce(partial(merged, key=self.order), rows, self.none)
+        found = [one for one in rows if one.height]
+        if not found:
+            return self.none
+        return found[0] if len(found) == 1 else merged(found, self.order)
 
 
 def _segment(rows: pl.DataFrame) -> Ints:

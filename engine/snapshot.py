@@ -654,13 +654,13 @@ def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col("ts").cast(TS), pl.col("ts").dt.timestamp("ns").alias("ts_ns"))
 
 
-def coalesced(log: pl.DataFrame) -> pl.DataFrame:
-    """Entries of a log as one row per series, kind, interval and session, in no order.
+def coalesced(log: pl.DataFrame, *, alike: bool = False) -> pl.DataFrame:
+    """Entries of a log (when they are `alike`, of one kind and interval) as one row per series, kind, interval and session.
 
-    By number: grouping by the four of them would cost four times as much, of what a store does most often.
+    In no order. By number: grouping by the four of them would cost four times as much, of what a store does most often.
     """
-    what, where = _codes(log), _places(log)
-    order = np.lexsort((where, what))
+    what, where = np.zeros(log.height, np.int64) if alike else _codes(log), _places(log)
+    order = np.argsort(where, kind="stable") if alike else np.lexsort((where, what))
     sorted_what, sorted_where = what[order], where[order]
     others = (sorted_what[1:] != sorted_what[:-1]) | (sorted_where[1:] != sorted_where[:-1])
     if others.all():
