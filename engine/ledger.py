@@ -92,6 +92,16 @@ class Part:
         rows = self.held[picked]
         return rows.filter(pl.Series(rows["slot"].to_numpy() + rows["bar_count"].to_numpy() >= low))
 
+    def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
+        """As `Ledger.leading`, of this part."""
+        known, edges = self.segments
+        wanted = _segment(segments)
+        at = np.searchsorted(known, wanted)
+        first = edges[at[np.append(known, -1)[at] == wanted]]
+        first = first[self.held["slot"].to_numpy()[first] == 0]
+        rows: pl.DataFrame = self.held[first if self.stays is None else first[self.stays[first]]]
+        return rows
+
     def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> Part:
         """The part without those of its rows that are among these."""
         revisions = gone["revision"].to_numpy()
@@ -161,6 +171,10 @@ class Ledger:
             return self.none
         first = _place(scan, scan["low"].to_numpy()).min()
         return pl.concat([self.none, *(part.reaching(scan) for part in self.parts if part.ends >= first)])
+
+    def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
+        """Rows of runs that begin with a segment (`series, ordinal`), in no order."""
+        return pl.concat([self.none, *(part.leading(segments) for part in self.parts)])
 
     def without(self, series: list[int]) -> Ledger:
         """The ledger without these series."""

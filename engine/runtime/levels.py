@@ -146,8 +146,8 @@ class Level:
         wanted = self._wanted(snapshot, sessions, alive)
         before_lost, scan = held.lost(sessions), self._lows(wanted, affected, before)
         days = _keys(wanted, "session")
-        is_plain = _is_alone(days) and _found(days, _keys(sessions, "session"))[1].all()
-        here = held.gaps.reaching(scan) if is_plain else held.gaps.of_sessions(sessions)
+        every = _found(np.unique(days), _keys(sessions, "session"))[1].all()
+        here = _near(held.gaps, scan, wanted) if every else held.gaps.of_sessions(sessions)
         if scan.is_empty() and np.isin(_keys(here, "ordinal"), _keys(wanted, "ordinal")).all():
             return Judged(wanted, before_lost), here.clear(), here.clear().drop("revision")
         scan = _joined(scan, here)
@@ -240,6 +240,17 @@ class Level:
         windows = placed.select("series").with_columns(finer.windows(placed, self.grid))
         key = windows.select(pl.struct(*SEGMENT, "slot").rle_id())["series"].to_numpy()
         return windows[np.flatnonzero(np.diff(key, prepend=-1))]
+
+
+def _near(held: Ledger, scan: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Stored gaps that may be other than before: those the scan reaches, and whole segments beside others of a session."""
+    reached = held.reaching(scan)
+    if scan.is_empty() or _is_alone(_keys(wanted, "session")):
+        return reached
+    beside = wanted.filter(pl.Series(~_found(_keys(scan, "ordinal"), _keys(wanted, "ordinal"))[1]))
+    leading = held.leading(beside)
+    at, _ = _found(_keys(wanted, "ordinal"), _keys(leading, "ordinal"))
+    return pl.concat([reached, leading.filter(leading["bar_count"] == wanted["slots"].gather(at))])
 
 
 def _joined(scan: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
