@@ -692,10 +692,14 @@ def _places(log: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def _reduced(values: pl.Series, order: NDArray[np.int64], begins: NDArray[np.int64], by: np.ufunc) -> pl.Series:
-    none = np.iinfo(np.int64).max if by is np.minimum else np.iinfo(np.int64).min
-    known = values.cast(pl.Int64).fill_null(none).to_numpy()
-    made = pl.Series(values.name, by.reduceat(known[order], begins))
-    return made.replace(none, None).cast(values.dtype) if values.null_count() else made.cast(values.dtype)
+    """The least or greatest of each run; nulls count for nothing, all of them give null."""
+    if values.null_count() == len(values):
+        return values.head(len(begins))
+    numbers, none = values.cast(pl.Int64), np.iinfo(np.int64).max if by is np.minimum else np.iinfo(np.int64).min
+    if not values.null_count():
+        return pl.Series(values.name, by.reduceat(numbers.to_numpy()[order], begins)).cast(values.dtype)
+    made = pl.Series(values.name, by.reduceat(numbers.fill_null(none).to_numpy()[order], begins))
+    return made.replace(none, None).cast(values.dtype)
 
 
 def layout(key: PanelKey) -> str:
