@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial, reduce
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +92,16 @@ class Part:
         rows = self.held[picked]
         return rows.filter(pl.Series(rows["slot"].to_numpy() + rows["bar_count"].to_numpy() >= low))
 
+    def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
+        """As `Ledger.leading`, of this part."""
+        known, edges = self.segments
+        wanted = _segment(segments)
+        at = np.searchsorted(known, wanted)
+        first = edges[at[np.append(known, -1)[at] == wanted]]
+        first = first[self.held["slot"].to_numpy()[first] == 0]
+        rows: pl.DataFrame = self.held[first if self.stays is None else first[self.stays[first]]]
+        return rows
+
     def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> Part:
         """The part without those of its rows that are among these."""
         revisions = gone["revision"].to_numpy()
@@ -162,6 +172,10 @@ class Ledger:
         first = _place(scan, scan["low"].to_numpy()).min()
         return pl.concat([self.none, *(part.reaching(scan) for part in self.parts if part.ends >= first)])
 
+    def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
+        """Rows of runs that begin with a segment (`series, ordinal`), in no order."""
+        return pl.concat([self.none, *(part.leading(segments) for part in self.parts)])
+
     def without(self, series: list[int]) -> Ledger:
         """The ledger without these series."""
         keep = ~pl.col("series").is_in(series)
@@ -213,11 +227,14 @@ class Ledger:
             tiers.append(part if part.height * 2 >= part.held.height else Part(part.rows))
             while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
                 last = tiers.pop()
-                tiers[-1] = Part(merged(tiers[-1].rows, last.rows, self.order))
+                tiers[-1] = Part(merged((tiers[-1].rows, last.rows), self.order))
         return Ledger(self.order, self.none, tuple(tiers))
 
     def _joined(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        return reduce(partial(merged, key=self.order), rows, self.none)
+        found = [one for one in rows if one.height]
+        if not found:
+            return self.none
+        return found[0] if len(found) == 1 else merged(found, self.order)
 
 
 def _segment(rows: pl.DataFrame) -> Ints:

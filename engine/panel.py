@@ -163,7 +163,7 @@ class Panel:
     @cached_property
     def frame(self) -> pl.DataFrame:
         """All rows in one frame, sorted by key."""
-        return self.parts[0] if len(self.parts) == 1 else _merged(self.parts, self.key, overlapping=self.overlapping)
+        return self.parts[0] if len(self.parts) == 1 else merged(self.parts, self.key, overlapping=self.overlapping)
 
     @cached_property
     def told(self) -> tuple[Part, ...]:
@@ -291,13 +291,13 @@ class Panel:
         found = [piece for piece in pieces if piece.height]
         if not found:
             return self.parts[0].clear()
-        return found[0] if len(found) == 1 else _merged(found, self.key, overlapping=self.overlapping)
+        return found[0] if len(found) == 1 else merged(found, self.key, overlapping=self.overlapping)
 
     def _tiered(self) -> Panel:
         parts = list(self.parts)
         while len(parts) > 1 and parts[-1].height * TIER_RATIO >= parts[-2].height:
             last = parts.pop()
-            parts[-1] = merged(parts[-1], last, self.key)
+            parts[-1] = merged((parts[-1], last), self.key, overlapping=self.overlapping)
         return _panel(tuple(parts), self)
 
 
@@ -321,24 +321,8 @@ def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
     return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1, staying)
 
 
-def merged(front: pl.DataFrame, behind: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
-    """Rows of two frames that are sorted by key, sorted; of two with one key, that of `behind` is left.
-
-    They are put together by place: sorting them would cost several times as much.
-    """
-    if not front.height or not behind.height:
-        return front if front.height else behind
-    whole = pl.concat([front, behind[front.columns]])
-    if is_sorted(whole, key):
-        return whole.rechunk()
-    before, again = looked_up([numbers(front, name) for name in key], [numbers(behind, name) for name in key])
-    stays = np.ones(front.height, bool)
-    stays[before[again]] = False
-    ahead = np.concatenate([[0], np.cumsum(stays)])[before]
-    return whole[np.insert(np.flatnonzero(stays), ahead, front.height + np.arange(behind.height))]
-
-
-def _merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool) -> pl.DataFrame:
+def merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool = False) -> pl.DataFrame:
+    """Rows of frames that are sorted by key, sorted; where they overlap, of rows with one key the last one's is left."""
     whole = pl.concat(parts)
     if not is_sorted(whole, key):
         whole = whole.sort(key, maintain_order=True)

@@ -101,10 +101,11 @@ def ordered(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
     SchemaError
         A column is missing, or its values do not fit its type.
     """
-    missing = [name for name in schema if name not in frame.columns]
+    known = frame.schema  # made anew whenever it is asked for
+    missing = [name for name in schema if name not in known]
     if missing:
-        raise SchemaError(f"{what}: lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
-    if all(frame.schema[name] == dtype for name, dtype in schema.items()):
+        raise SchemaError(f"{what}: lacks {', '.join(missing)}; it has {', '.join(known)}")
+    if all(known[name] == dtype for name, dtype in schema.items()):
         return frame[list(schema)]
     try:
         return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.calendars import SessionCalendar
 from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
@@ -529,9 +530,10 @@ class Snapshot(Told):
         whole = pl.concat([alive.select(*CHANGES), pl.DataFrame(gone, schema=CHANGES)])
         return whole.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
 
-    def touched(self, since: int) -> pl.DataFrame:
+    def touched(self, since: int, kinds: Sequence[str] | None = None) -> pl.DataFrame:
         """As `changes`, by the numbers of series, without what was removed, in no order (`LOGGED`).
 
+        Of these kinds, when they are given.
         `first_ts` and `last_ts` hold what was touched after `since`; of an old `since` they may reach further.
         """
         if since < self.horizon:
@@ -543,9 +545,9 @@ class Snapshot(Told):
             part.slice(int(np.searchsorted(part["revision"].to_numpy(), since, side="right")))
             for part in self.log if part.height and part["revision"][-1] > since
         ]  # fmt: skip
-        return coalesced(pl.concat([empty(LOGGED), *rows])).filter(
-            pl.col("series").is_in(self.series["series"].implode())
-        )
+        asked = [part if kinds is None else part.filter(pl.col("kind").is_in(kinds)) for part in rows]
+        found = coalesced(pl.concat([empty(LOGGED), *asked]))
+        return found.filter(pl.col("series").is_in(self.series["series"].implode())) if self.removals else found
 
     def sessions(self) -> pl.DataFrame:
         """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
@@ -654,11 +656,52 @@ def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col("ts").cast(TS), pl.col("ts").dt.timestamp("ns").alias("ts_ns"))
 
 
-def coalesced(log: pl.DataFrame) -> pl.DataFrame:
-    """Entries of a log as one row per series, kind, interval and session."""
-    return log.group_by("series", "kind", "interval", "session").agg(
-        pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max()
-    )
+def coalesced(log: pl.DataFrame, *, alike: bool = False) -> pl.DataFrame:
+    """Entries of a log (when they are `alike`, of one kind and interval) as one row per series, kind, interval and session.
+
+    In no order. By number: grouping by the four of them would cost four times as much, of what a store does most often.
+    """
+    what, where = np.zeros(log.height, np.int64) if alike else _codes(log), _places(log)
+    order = np.argsort(where, kind="stable") if alike else np.lexsort((where, what))
+    sorted_what, sorted_where = what[order], where[order]
+    others = (sorted_what[1:] != sorted_what[:-1]) | (sorted_where[1:] != sorted_where[:-1])
+    if others.all():
+        return log
+    begins = np.flatnonzero(np.append(True, others))
+    ends = [
+        _reduced(log[name], order, begins, by)
+        for name, by in (("first_ts", np.minimum), ("last_ts", np.maximum), ("revision", np.maximum))
+    ]
+    return log[order[begins]].with_columns(ends)
+
+
+def _codes(log: pl.DataFrame) -> NDArray[np.int64]:
+    """A number for kind and interval of each entry."""
+    about = ["kind", "interval"]
+    changes = log.select(pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in about))
+    begins = np.flatnonzero(changes.to_series().to_numpy())
+    runs = log[begins][about]
+    numbered = runs.unique(maintain_order=True).with_row_index("code")
+    codes = runs.join(numbered, on=about, how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy()
+    return np.repeat(codes.astype(np.int64), np.diff(np.append(begins, log.height)))
+
+
+def _places(log: pl.DataFrame) -> NDArray[np.int64]:
+    """One number for series and session of each entry, in the order of the pairs."""
+    days = log["session"].cast(pl.Int32).cast(pl.Int64).fill_null(np.iinfo(np.int32).min).to_numpy()
+    places: NDArray[np.int64] = (log["series"].cast(pl.Int64).to_numpy() << 32) + days
+    return places
+
+
+def _reduced(values: pl.Series, order: NDArray[np.int64], begins: NDArray[np.int64], by: np.ufunc) -> pl.Series:
+    """The least or greatest of each run; nulls count for nothing, all of them give null."""
+    if values.null_count() == len(values):
+        return values.head(len(begins))
+    numbers, none = values.cast(pl.Int64), np.iinfo(np.int64).max if by is np.minimum else np.iinfo(np.int64).min
+    if not values.null_count():
+        return pl.Series(values.name, by.reduceat(numbers.to_numpy()[order], begins)).cast(values.dtype)
+    made = pl.Series(values.name, by.reduceat(numbers.fill_null(none).to_numpy()[order], begins))
+    return made.replace(none, None).cast(values.dtype)
 
 
 def layout(key: PanelKey) -> str:

@@ -604,14 +604,17 @@ class SessionData(Told):
     def _reached(self, key: PanelKey, written: pl.DataFrame) -> dict[str, object]:
         """First and last session of each series, with those of rows that were written; nothing where none of them moves."""
         chosen = self._state.grid(key.spec, key.interval or AXIS).due()["ordinal"].implode()
-        rows = written[["series", "session", "ordinal"]].unique()
-        new = rows.group_by("series").agg(spans(pl.col("ordinal").is_in(chosen)))
-        held = self._state.reach.get(key)
-        wider = new if held is None else widened([held, new])
-        # As the same object it tells whoever keeps what was made of it that it still is right.
-        if held is not None and wider.equals(held):
-            return {}
-        return {"reach": {**self._state.reach, key: wider}}
+        held, inside = self._state.reach.get(key), pl.col("ordinal").is_in(chosen).fill_null(value=False)
+        rows = written[["series", "session", "ordinal"]]
+        if held is not None:
+            known = rows.join(held, on="series", how="left")
+            within = pl.col("session").is_between("any_first", "any_last")
+            within &= ~inside | pl.col("session").is_between("first", "last")
+            # As the same object it tells whoever keeps what was made of it that it still is right.
+            if known.select(within.fill_null(value=False).all()).item():
+                return {}
+        new = rows.unique().group_by("series").agg(spans(inside))
+        return {"reach": {**self._state.reach, key: new if held is None else widened([held, new])}}
 
     def _axes_of_symbols(self) -> tuple[list[GridSpec], dict[str, int]]:
         """The axes in use, and which of them each symbol is on; found anew when symbols come or go."""
@@ -624,16 +627,14 @@ class SessionData(Told):
 
     def _entry(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> pl.DataFrame:
         """What the log notes of rows that hold `series, session, first_ts, last_ts`."""
-        entry = touched.group_by("series", "session", maintain_order=True).agg(
-            pl.col("first_ts").cast(TS).min(), pl.col("last_ts").cast(TS).max()
-        )  # fmt: skip
-        interval = None if key.interval is None else str(key.interval)
         about = {
             "kind": pl.lit(kind),
-            "interval": pl.lit(interval, pl.String),
+            "interval": pl.lit(None if key.interval is None else str(key.interval), pl.String),
+            "first_ts": pl.col("first_ts").cast(TS),
+            "last_ts": pl.col("last_ts").cast(TS),
             "revision": pl.lit(self.revision + 1, pl.Int64),
         }
-        return entry.select(about.get(name, pl.col(name)).alias(name) for name in LOGGED)
+        return coalesced(touched.select(about.get(name, pl.col(name)).alias(name) for name in LOGGED), alike=True)
 
     def _log_with(self, entry: pl.DataFrame) -> dict[str, object]:
         """The log with one more entry: recent ones exact, older ones as one row per series, kind, interval and session."""

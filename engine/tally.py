@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 ODDITIES = ("off_grid", "out_of_session", "backfilled", "zero_volume")
+_NONE = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, **dict.fromkeys(ODDITIES, pl.Int64)})
 
 
 def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
@@ -31,7 +32,7 @@ def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
         "backfilled": placed & (pl.col("provenance") == "backfill"),
         "zero_volume": placed & (pl.col("volume") == 0).fill_null(value=False),
     }
-    noted = rows.lazy().filter(pl.any_horizontal(list(odd.values())))
-    return (
-        noted.group_by(key).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(key).collect()
-    )
+    noted = rows.filter(pl.any_horizontal(list(odd.values()))) if rows.height else rows
+    if noted.is_empty():  # as a rule
+        return _NONE
+    return noted.group_by(key).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(key)

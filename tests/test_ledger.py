@@ -67,7 +67,7 @@ def run_rows(found: set[tuple[int, int, int]]) -> pl.DataFrame:
     st.lists(st.tuples(st.sets(places), st.sets(places)), max_size=8),
     st.dictionaries(st.tuples(st.integers(1, 3), st.integers(0, 2)), st.integers(0, 30)),
 )
-def test_reaching_after_any_edits_gives_the_runs_that_a_filter_gives(
+def test_reaching_and_leading_after_any_edits_give_the_runs_that_a_filter_gives(
     edits: list[tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]], lows: dict[tuple[int, int], int]
 ) -> None:
     ledger, held = Ledger.empty(RUNS, ("series", "ordinal", "slot")), set()
@@ -85,3 +85,5 @@ def test_reaching_after_any_edits_gives_the_runs_that_a_filter_gives(
     assert found == {
         (series, ordinal, 3 * slot) for series, ordinal, slot in held if 3 * slot + 2 >= lows.get((series, ordinal), 99)
     }
+    first = {row[:3] for row in ledger.leading(scan).select("series", "ordinal", "slot").iter_rows()}
+    assert first == {(*segment, 0) for segment in lows if (*segment, 0) in held}

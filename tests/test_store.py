@@ -12,8 +12,11 @@ from engine.interval import Interval
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import BARS, rejects
-from engine.snapshot import SymbolSessionData
+from engine.snapshot import LOGGED, SymbolSessionData, coalesced
 from engine.store import SessionData
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)  # XNYS, a Tuesday
 
@@ -308,3 +311,17 @@ def test_intervals_of_one_symbol_keep_their_order() -> None:
     data = SymbolSessionData("A", derived_intervals=("1h", "60m", "5m", "1m"))
     assert data.derived_intervals == ("5m", "1h")
     assert data.base == Interval.parse("1m")
+
+
+instants = st.none() | st.integers(0, 3).map(lambda n: dt.datetime(2024, 1, 2, 15, n, tzinfo=dt.UTC))
+entries = st.tuples(
+    st.integers(1, 3), st.sampled_from(["bars", "gaps"]), st.sampled_from([None, "1m", "5m"]),
+    st.sampled_from([None, dt.date(1969, 12, 31), dt.date(2024, 1, 2)]), instants, instants, st.integers(1, 9),
+)  # fmt: skip
+
+
+@given(st.lists(entries, max_size=12))
+def test_coalesced_any_entries_equals_grouping_them(found: list[tuple[object, ...]]) -> None:
+    log, key = pl.DataFrame(found, schema=LOGGED, orient="row"), ["series", "kind", "interval", "session"]
+    grouped = log.group_by(key).agg(pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max())
+    assert_frame_equal(coalesced(log).sort(key), grouped.sort(key))

@@ -157,13 +157,14 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
         return keyed
     rows = _rows_per_window(keyed)
     starts = np.concatenate([[0], np.cumsum(rows)[:-1]])
+    known = keyed.schema
     first = keyed[["series", "ordinal", "slot", "open"]][starts]
-    last = keyed[[name for name in ("close", "size") if name in keyed.columns]][starts + rows - 1]
+    last = keyed[[name for name in ("close", "size") if name in known]][starts + rows - 1]
     # Expressions of one select run side by side, and `reduceat` lets go of the interpreter's lock.
     reduced = keyed.select(
-        pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=keyed.schema[name])
+        pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=known[name])
         for name, by in REDUCERS.items()
-        if name in keyed.columns
+        if name in known
     )
     return first.hstack(last).hstack(reduced)
 

@@ -95,7 +95,7 @@ class IndicatorManager:
             self._mornings.clear()
         if not self._formers and not self._mornings:
             return empty(LOGGED)
-        return snapshot.touched(since).filter(pl.col("kind") == "bars")
+        return snapshot.touched(since, ["bars"])
 
     def _forget(self, snapshot: Snapshot, asked: Asked) -> None:
         """Give up series that no longer ask for what they did, and values of definitions that mean something else now."""

@@ -146,8 +146,8 @@ class Level:
         wanted = self._wanted(snapshot, sessions, alive)
         before_lost, scan = held.lost(sessions), self._lows(wanted, affected, before)
         days = _keys(wanted, "session")
-        is_plain = _is_alone(days) and np.isin(_keys(sessions, "session"), days).all()
-        here = held.gaps.reaching(scan) if is_plain else held.gaps.of_sessions(sessions)
+        every = _found(np.unique(days), _keys(sessions, "session"))[1].all()
+        here = _near(held.gaps, scan, wanted) if every else held.gaps.of_sessions(sessions)
         if scan.is_empty() and np.isin(_keys(here, "ordinal"), _keys(wanted, "ordinal")).all():
             return Judged(wanted, before_lost), here.clear(), here.clear().drop("revision")
         scan = _joined(scan, here)
@@ -206,7 +206,7 @@ class Level:
             reached = self.grid.slots_at(wanted["ordinal"], first[earliest[at]]).to_numpy()
             low = np.where(is_touched, np.minimum(low, reached), low)
         fresh = self.sessions_of(affected.fresh)
-        low = np.where(np.isin(_keys(wanted, "session"), _keys(fresh, "session")), 0, low)
+        low = np.where(np.isin(_keys(wanted, "session"), _keys(fresh, "session")), 0, low) if fresh.height else low
         lows = wanted.with_columns(pl.Series("low", low.astype(np.int32))) if (low < slots).any() else None
         return wanted.clear().with_columns(_NO_LOW) if lows is None else lows.filter(pl.Series(low < slots))
 
@@ -242,6 +242,17 @@ class Level:
         return windows[np.flatnonzero(np.diff(key, prepend=-1))]
 
 
+def _near(held: Ledger, scan: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Stored gaps that may be other than before: those the scan reaches, and whole segments beside others of a session."""
+    reached = held.reaching(scan)
+    if scan.is_empty() or _is_alone(_keys(wanted, "session")):
+        return reached
+    beside = wanted.filter(pl.Series(~_found(_keys(scan, "ordinal"), _keys(wanted, "ordinal"))[1]))
+    leading = held.leading(beside)
+    at, _ = _found(_keys(wanted, "ordinal"), _keys(leading, "ordinal"))
+    return pl.concat([reached, leading.filter(leading["bar_count"] == wanted["slots"].gather(at))])
+
+
 def _joined(scan: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     """The scan from the start of the stored gap that reaches up to it, where there is one."""
     if held.is_empty() or scan.is_empty():
@@ -258,7 +269,7 @@ def _replaced(held: pl.DataFrame, scan: pl.DataFrame, wanted: pl.DataFrame) -> t
     if held.is_empty():
         return held, held
     keys = _keys(held, "ordinal")
-    again = ~np.isin(keys, _keys(wanted, "ordinal"))
+    again = ~_found(_keys(wanted, "ordinal"), keys)[1]
     if scan.height:
         at, known = _found(_keys(scan, "ordinal"), keys)
         again |= known & (held["slot"].to_numpy() >= scan["low"].to_numpy()[at])

@@ -133,7 +133,7 @@ class DataProcessor:
             if snapshot.revision == self._since:
                 return 0
             whole = asking(snapshot, self._since)
-            touched = None if whole is None else snapshot.touched(self._since)
+            touched = None if whole is None else snapshot.touched(self._since, ("bars", *RAW_KINDS))
             written = sum(self._derive(cohort, whole, touched) for cohort in self._cohorts.of(snapshot))
             self._since = self._session.revision
             return written

@@ -91,7 +91,7 @@ class DataQualityManager:
             if not force and self._is_early(snapshot.as_of):
                 return False
             whole = None if self._went_back(snapshot.as_of) else asking(snapshot, self._before.revision)
-            touched = pl.DataFrame() if whole is None else snapshot.touched(self._before.revision)
+            touched = pl.DataFrame() if whole is None else snapshot.touched(self._before.revision, ("bars", "counts"))
             alive: dict[tuple[object, ...], pl.DataFrame] = {}
             for cohort in self._cohorts.of(snapshot):
                 if cohort.key.spec in snapshot.axes:
