@@ -135,6 +135,12 @@ def test_presence_of_seconds_is_not_counted() -> None:
     assert presence(market("XNYS", *JUNE).rows, axis("XNYS", *JUNE, "1s"), "America/New_York").height == 0
 
 
+def test_presence_of_rows_that_are_all_outside_is_empty() -> None:
+    feed = moved(market("XNYS", *JUNE), dt.timedelta(hours=10))
+    assert feed.rows["slot"].null_count() == feed.rows.height
+    assert presence(feed.rows, feed.grid, feed.zone).height == 0
+
+
 def test_unscheduled_futures_of_2013_trade_to_a_quarter_past(vendor) -> None:
     (feed,) = stored(sorted((vendor / "lean/future/comex/minute/gc").glob("*_trade.zip")), "CMEGlobex_Metals")
     said = outside(feed).filter(pl.col("symbol") == "GC.201312")
