@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
-from engine.audit.evidence import told, told_of_absence, told_of_outages
+from engine.audit.evidence import is_plain, told, told_of_absence, told_of_outages, told_plainly
 from engine.audit.survey import Survey
 from engine.audit.tables import AT_THE_DOOR, AUDIT_TABLES, COUNTS, GAPS, OUTAGES, QUALITY, SERIES
 from engine.calendars import SessionCalendar
@@ -251,7 +252,7 @@ class _Group:
         )
         return known.with_columns(
             pl.coalesce("outage_id", "own_id").alias("outage_id"),
-            pl.when(gone).then(told_of_absence()).otherwise(told(known)).alias("evidence"),
+            pl.when(gone).then(told_of_absence()).otherwise(_evidence(known)).alias("evidence"),
         )
 
     def _outage_names(self, outages: pl.DataFrame) -> pl.Series:
@@ -388,22 +389,43 @@ def _chained(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl
     -------
     DataFrame of `own_id` (String, null where nothing was lost), `absent` (whole sessions of the run)
     """
-    placed = axis.with_row_index("at").select("ordinal", pl.col("at").cast(pl.Int64), "slots")
-    at = gaps.select("series", "ordinal", "slot", "bar_count", "gap_start", "session", "position", "cause").join(
-        placed, on="ordinal", how="left", maintain_order="left"
+    begun = _chains(gaps, axis)
+    run = np.repeat(np.arange(len(begun)), np.diff(np.append(begun, gaps.height)))
+    placed = gaps.select("series", "session", "position", "cause").with_columns(
+        pl.Series("run", run), gaps["gap_start"].gather(begun[run]).alias("begun")
     )
-    ends = pl.col("slot") + pl.col("bar_count") >= pl.col("slots")
-    follows = (
-        (pl.col("series") == pl.col("series").shift()) & (pl.col("at") == pl.col("at").shift() + 1)
-        & (pl.col("slot") == 0) & ends.shift()
-    ).fill_null(value=False)  # fmt: skip
-    run = at.with_columns((~follows).cum_sum().alias("run"))
+    absent = placed.filter(pl.col("position") == "session").group_by("run").agg(
+        pl.col("session").n_unique().alias("absent")
+    )  # fmt: skip
+    its_own = pl.col("cause").cast(pl.String).is_in(["symbol_loss", "halt", "unknown"]).fill_null(value=False)
+    lost = placed.with_row_index("row").filter(its_own)
     names = series.select("series", "symbol", "price_type")
-    known = run.join(names, on="series", how="left", maintain_order="left")
-    begun = pl.col("gap_start").first().over("run").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    its_own = pl.col("cause").cast(pl.String).is_in(["symbol_loss", "halt", "unknown"])
-    whole = pl.col("session").filter(pl.col("position") == "session").n_unique().over("run")
-    return known.select(
-        pl.when(its_own).then(pl.format("{} {} {}", "symbol", "price_type", begun)).alias("own_id"),
-        whole.alias("absent"),
-    )
+    named = lost.join(names, on="series", how="left", maintain_order="left").join(absent, on="run", how="left", maintain_order="left")  # fmt: skip
+    stamp = pl.col("begun").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = named.select("row", pl.format("{} {} {}", "symbol", "price_type", stamp).alias("own_id"), "absent")
+    return _scattered(told, gaps.height).with_columns(pl.col("absent").fill_null(0))
+
+
+def _chains(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
+    """Gaps that do not go on where the one before ends."""
+    ordinal, slot, end, number = (gaps[name].to_numpy() for name in ("ordinal", "slot", "bar_count", "series"))
+    at = np.searchsorted(axis["ordinal"].to_numpy(), ordinal)
+    closes = slot + end >= axis["slots"].to_numpy()[np.minimum(at, axis.height - 1)]
+    follows = (number[1:] == number[:-1]) & (at[1:] == at[:-1] + 1) & (slot[1:] == 0) & closes[:-1]
+    return np.flatnonzero(np.append([True], ~follows)[: gaps.height])
+
+
+def _evidence(gaps: pl.DataFrame) -> pl.Series:
+    """What each cause rests on; most gaps are plain, and take a word."""
+    plain = gaps.select(is_plain()).to_series()
+    rows = gaps.with_row_index("row")
+    parts = [(rows.filter(plain), told_plainly()), (rows.filter(~plain), told(gaps))]
+    whole = pl.concat([part.select("row", said.alias("evidence")) for part, said in parts])
+    return _scattered(whole, gaps.height)["evidence"]
+
+
+def _scattered(rows: pl.DataFrame, height: int) -> pl.DataFrame:
+    """Rows at the places that their `row` says, null between."""
+    at = np.full(height, rows.height, np.int64)
+    at[rows["row"].to_numpy()] = np.arange(rows.height)
+    return pl.concat([rows.drop("row"), rows.drop("row").clear(1)])[at]

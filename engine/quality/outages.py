@@ -140,7 +140,19 @@ def expectation(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
 def summed(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Add up steps of several parts (`SUMS` or `EXPECTATION`), by whatever is a whole number of 32 bits."""
     key = [name for name, dtype in schema.items() if dtype == pl.Int32]
-    return steps.group_by(key).sum().sort(key).select(list(schema))
+    if steps.is_empty():
+        return steps.select(list(schema))
+    # One number for the key is added up in half the time that several take.
+    columns = [steps[name].to_numpy().astype(np.int64) for name in key]
+    spans = [(int(values.min()), int(values.max() - values.min()) + 1) for values in columns]
+    number = np.zeros(steps.height, np.int64)
+    for values, (low, size) in zip(columns, spans, strict=True):
+        number = number * size + (values - low)
+    whole = steps.drop(key).with_columns(pl.Series("key", number)).group_by("key").sum().sort("key")
+    left, parts = whole["key"].to_numpy(), {}
+    for name, (low, size) in reversed(list(zip(key, spans, strict=True))):
+        left, parts[name] = left // size, left % size + low
+    return whole.with_columns(pl.Series(name, part, pl.Int32) for name, part in parts.items()).select(list(schema))
 
 
 def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.DataFrame:
