@@ -26,7 +26,8 @@ from engine.quality import outages as peers
 from engine.quality.causes import Edges, Part, edges, explained, judge, labelled, prepare, witnessed
 from engine.quality.gaps import expected, find_gaps
 from engine.quality.score import score
-from engine.quality.traces import Ints, Trace, bin_width, line, overlap
+from engine.quality.strides import Ints
+from engine.quality.traces import Trace, bin_width, line, overlap
 from engine.schema import empty
 
 RUNS_PER_BLOCK = 1 << 21

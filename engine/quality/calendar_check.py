@@ -90,13 +90,12 @@ def summed_strays(parts: list[pl.DataFrame]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def presence(rows: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
+def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
     """Count the series that have each slot, of the sessions in which any has one.
 
     Parameters
     ----------
-    rows : DataFrame
-        `series, ordinal, slot`, sorted by series and place; those without a slot are ignored.
+    runs : SlotRuns
     grid : SessionGrid
         Of an interval from one minute to below a day; of others the answer is empty.
     zone : str
@@ -109,9 +108,8 @@ def presence(rows: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
     """
     step = grid.interval
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
-    if not step.is_intraday or step.step_us < MINUTE_US or chosen.is_empty() or rows.is_empty():
+    if not step.is_intraday or step.step_us < MINUTE_US or chosen.is_empty() or not len(runs.row):
         return empty(PRESENCE)
-    runs = SlotRuns.of(rows)
     starts = np.append(0, np.cumsum(chosen["slots"].to_numpy().astype(np.int64)))
     owner = np.searchsorted(chosen["ordinal"].to_numpy(), runs.ordinal)
     first = starts[owner] + runs.slot

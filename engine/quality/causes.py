@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from engine.quality.outages import OUTAGES
 from engine.quality.rates import Odds, Rates, Seen, chance_of_run, odds, rates
-from engine.quality.strides import begins
-from engine.quality.traces import BINS, Floats, Ints, Trace, line, overlap, profile_keys
+from engine.quality.strides import Floats, Ints, begins
+from engine.quality.traces import BINS, Trace, line, overlap, profile_keys
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 CAUSES = (

@@ -17,7 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.quality.rates import LEAST_P, MOST_P, Pieces, Rates, keys_of
-from engine.quality.traces import Floats, Ints, bins_of
+from engine.quality.strides import Floats, Ints
+from engine.quality.traces import bins_of
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 SUMS: Schema = {

@@ -23,8 +23,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.quality.strides import Flags, begins, spread
-from engine.quality.traces import BINS, Floats, Ints, bin_starts, bins_of
+from engine.quality.strides import Flags, Floats, Ints, begins, spread
+from engine.quality.traces import BINS, bin_starts, bins_of
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 RATES: Schema = {

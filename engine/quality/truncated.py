@@ -35,13 +35,13 @@ Row = dict[str, Any]
 KEY = list(SERIES)
 
 
-def cut_sessions(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+def cut_sessions(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     """Sessions that begin or end well inside.
 
     Parameters
     ----------
-    rows : DataFrame
-        `series, ts, ordinal, slot, high, low, close, volume`, sorted by (series, ts).
+    runs : SlotRuns
+        Of rows with `ts, high, low, close, volume` too.
     series : DataFrame
         `series, symbol, price_type, interval`.
     grid : SessionGrid
@@ -54,9 +54,8 @@ def cut_sessions(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) ->
         `sibling` is another price type of the symbol that went on, until `sibling_ts`; `peers_on` of `peers` other
         series of the session went on.
     """
-    if not grid.interval.is_intraday or rows["slot"].null_count() == rows.height:
+    if not grid.interval.is_intraday or not len(runs.row):
         return empty(CUTS)
-    runs = SlotRuns.of(rows)
     spans = _spans(runs, grid)
     sides = pl.concat([_side(spans, is_tail=is_tail) for is_tail in (True, False)])
     missing, of = pl.col("slots"), pl.col("of")
