@@ -74,6 +74,10 @@ class Part(NamedTuple):
     rates: Rates
     odds: Odds
 
+    def lean(self) -> Part:
+        """What `judge` needs of it."""
+        return Part(self.gaps, self.wanted.clear(), self.strange[:0], self.rates, self.odds.lean())
+
 
 class Edges(NamedTuple):
     """What the bars beside each gap look like, NaN where there is none.

@@ -81,7 +81,13 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
 def summed(profiles: list[pl.DataFrame]) -> pl.DataFrame:
     """One profile of several: the counts of all of them, in any order."""
     whole = pl.concat([empty(PROFILE), *profiles])
-    return whole.group_by(KEY).agg(pl.col("rows", "volume").sum())
+    # Only a series that several parts have is to be added up.
+    names = pl.concat([empty(SERIES), *(one.select(list(SERIES)).unique() for one in profiles)])
+    shared = names.filter(names.is_duplicated()).unique()
+    if shared.is_empty():
+        return whole
+    both = whole.join(shared, on=list(SERIES), how="semi").group_by(KEY).agg(pl.col("rows", "volume").sum())
+    return pl.concat([whole.join(shared, on=list(SERIES), how="anti"), both])
 
 
 def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:

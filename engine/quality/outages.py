@@ -74,6 +74,7 @@ DEVIATIONS = 6.0
 ALWAYS = 0.9
 FEWEST_SESSIONS = 5
 BESIDE = 10  # slots
+PARTS_OF_ONE = 2.0**28
 
 
 def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.DataFrame:
@@ -100,8 +101,8 @@ def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.
         "ordinal": np.tile(gaps["ordinal"].to_numpy()[gap], 2),
         "slot": np.concatenate([begin, begin + pieces.slots[kept]]),
         "missing": np.repeat([1, -1], len(gap)),
-        "weight": np.concatenate([1 - p, p - 1]),
-        "surprise": np.concatenate([_surprise(p), -_surprise(p)]),
+        "weight": np.concatenate([_exact(1 - p), -_exact(1 - p)]),
+        "surprise": np.concatenate([_exact(_surprise(p)), -_exact(_surprise(p))]),
     }
     return summed(pl.DataFrame(both).select(pl.col(name).cast(dtype) for name, dtype in SUMS.items()), SUMS)
 
@@ -125,9 +126,9 @@ def expectation(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
     p = known.chances(keys_of(*(alive[name].to_numpy() for name in ("series", "position", "bin"))))
     values = {
         "symbols": np.ones(len(p), np.int64),
-        "weight": 1 - p,
-        "surprise": p * _surprise(p),
-        "variance": p * (1 - p) * _surprise(p) ** 2,
+        "weight": _exact(1 - p),
+        "surprise": _exact(p * _surprise(p)),
+        "variance": _exact(p * (1 - p) * _surprise(p) ** 2),
     }
     begin = alive.select("group", "position", "bin", pl.col("first").alias("ordinal"))
     end = alive.select("group", "position", "bin", (pl.col("last") + 1).alias("ordinal"))
@@ -253,6 +254,11 @@ def recurrent(steps: pl.DataFrame) -> pl.DataFrame:
         (pl.col("slot").shift(-1).over(of_segment) - pl.col("slot")).fill_null(0).alias("length"),
     ).filter((pl.col("length") > 0) & (pl.col("due") >= FEWEST_SESSIONS))
     return _bounded(counted.with_columns((pl.col("missing") / pl.col("due")).alias("share")))
+
+
+def _exact(values: Floats) -> Floats:
+    # In so many parts of one, sums lose nothing: they are the same in any order, whoever added up which part.
+    return np.asarray(np.round(values * PARTS_OF_ONE) / PARTS_OF_ONE)
 
 
 def _surprise(p: Floats) -> Floats:

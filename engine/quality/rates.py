@@ -15,7 +15,7 @@ Pure: frame in, frame out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -123,6 +123,10 @@ class Odds:
     k: Floats
     pieces: Pieces
     p: Floats
+
+    def lean(self) -> Odds:
+        """Without the pieces."""
+        return replace(self, pieces=Pieces(*(values[:0] for values in self.pieces)), p=self.p[:0])
 
     def changed(self, gaps: Flags, other: Odds) -> Odds:
         """With other odds of some gaps."""
