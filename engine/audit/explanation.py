@@ -26,7 +26,7 @@ from engine.interval import Interval
 from engine.quality import outages as peers
 from engine.quality.causes import labelled
 from engine.quality.traces import Trace
-from engine.schema import empty
+from engine.schema import Schema, empty
 
 RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
 EXPLAINED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
@@ -138,12 +138,10 @@ class _Group:
         axis = self._ground.axis
         blocks = list(self._blocks(spread, called))
         lacks = spread.each(weigh, blocks)
-        found = peers.find_outages(
-            peers.summed(pl.concat([one.missing for one in lacks]), peers.SUMS),
-            peers.summed(pl.concat([one.due for one in lacks]), peers.EXPECTATION),
-            self._ground.width,
-        )
-        habits = peers.recurrent(peers.summed(pl.concat([one.habits for one in lacks]), peers.HABIT_STEPS))
+        missing = _added([one.missing for one in lacks], peers.SUMS)
+        due = _added([one.due for one in lacks], peers.EXPECTATION)
+        found = peers.find_outages(missing, due, self._ground.width)
+        habits = peers.recurrent(_added([one.habits for one in lacks], peers.HABIT_STEPS))
         seen = spread.each(partial(judge, outages=found, habits=habits), blocks)
         witnesses = pl.concat(seen).group_by("outage").sum().sort("outage")
         outages = labelled(found, witnesses, axis)
@@ -258,6 +256,10 @@ class _Group:
             "calendar": self._ground.spec.calendar, "provider": one.provider, "version": one.version,
             "time_zone": one.zone, "overrides_hash": one.overrides_hash,
         }  # fmt: skip
+
+
+def _added(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
+    return steps[0] if len(steps) == 1 else peers.summed(pl.concat(steps), schema)
 
 
 def _of(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:
