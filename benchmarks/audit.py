@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -220,19 +221,36 @@ def _clocked(spent: dict[str, float]) -> Iterator[None]:
 
 
 def workers(made: Lake, rounds: int) -> list[Measure]:
-    """One and two workers, the start of processes included; the ratio is one's time over two's."""
+    """One and two workers, the start of processes included; a ratio is one's time over two's.
+
+    By processor time, two workers take what the parent does, and half of what the workers do: what a machine would see
+    whose cores nobody else uses.
+    """
     taken: dict[int, list[float]] = {1: [], 2: []}
+    spent: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(rounds):
         for count, seconds in taken.items():
-            begin = time.perf_counter()
+            begin, parent, children = time.perf_counter(), time.process_time(), _of_children()
             _audit(made.path, Processes(count, threads=1))
             seconds.append(time.perf_counter() - begin)
+            spent[count].append((time.process_time() - parent, _of_children() - children))
     gained = sorted(one / two for one, two in zip(taken[1], taken[2], strict=True))[rounds // 2]
+    alone, shared = (tuple(parent + work / count for parent, work in spent[count]) for count in (1, 2))
+    could = sorted(one / two for one, two in zip(alone, shared, strict=True))[rounds // 2]
+    parent = sorted(part / whole for (part, _), whole in zip(spent[2], shared, strict=True))[rounds // 2]
     group = "Audit by workers of one Polars thread"
     return [
         Measure(group, made.name, "one worker", made.rows, tuple(taken[1])),
         Measure(group, made.name, "two workers", made.rows, tuple(taken[2]), gained, ">= 1.7", "times one worker"),
-    ]
+        Measure(group, made.name, "one worker, by processor time", made.rows, alone),
+        Measure(group, made.name, "two workers, by processor time", made.rows, shared, could, ">= 1.7",
+                f"times one worker; {100 * parent:.0f} % of it in the parent"),
+    ]  # fmt: skip
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory(made: Lake) -> list[Measure]:

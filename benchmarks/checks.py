@@ -11,6 +11,7 @@ from engine.quality.calendar_check import presence, strays
 from engine.quality.checks import judge, measure, summed
 from engine.quality.clock_profile import clock_profile
 from engine.quality.sanity import bar_sanity
+from engine.quality.strides import SlotRuns
 from engine.quality.truncated import cut_sessions
 
 from benchmarks.panel import Panel
@@ -36,9 +37,9 @@ def shares(panel: Panel, rounds: int) -> list[Measure]:
             DECODE: lambda: pl.read_parquet(path, columns=list(COLUMNS)),
             "clock profile": lambda: clock_profile(rows, series, panel.grid, ZONE),
             "rows outside sessions": lambda: strays(rows, series, panel.grid, ZONE),
-            "slots that are there": lambda: presence(rows, panel.grid, ZONE),
+            "slots that are there": lambda: presence(SlotRuns.of(rows), panel.grid, ZONE),
             "bar sanity": lambda: bar_sanity(rows, series, panel.grid, ZONE),
-            "truncated sessions": lambda: cut_sessions(rows, series, panel.grid),
+            "truncated sessions": lambda: cut_sessions(SlotRuns.of(rows), series, panel.grid),
             "all that looks at rows": lambda: measure(rows, series, panel.grid, ZONE),
             "judging the sums": lambda: judge(measured, panel.grid.segments, ZONE, CODE),
         }

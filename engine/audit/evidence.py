@@ -9,8 +9,19 @@ from engine.quality.causes import LOSSES_A_SESSION
 ORDINARY = 0.05  # a run likelier than this needs no more words
 
 
+def is_plain() -> pl.Expr:
+    """Whether a gap is an ordinary one of its series: that takes no more words than `told_plainly` has."""
+    is_ordinary = (pl.col("cause").cast(pl.String) == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)
+    return is_ordinary.fill_null(value=False)
+
+
+def told_plainly() -> pl.Expr:
+    """Evidence of gaps that `is_plain`."""
+    return pl.format("p={}", _short("run"))
+
+
 def told(gaps: pl.DataFrame) -> pl.Expr:
-    """Evidence of gaps, from the columns of `causes.JUDGED`, `symbols` and `peers` of their outage, and `prints`, `quotes`."""
+    """Evidence of all other gaps, from the columns of `causes.JUDGED`, `symbols` and `peers` of their outage, and `prints`, `quotes`."""
     cause = pl.col("cause").cast(pl.String)
     own = pl.concat_str([_run(), *_seen(gaps)], separator="; ", ignore_nulls=True)
     in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))
@@ -20,7 +31,6 @@ def told(gaps: pl.DataFrame) -> pl.Expr:
         pl.when(pl.col("outage").is_not_null() & ~cause.is_in(["no_trade", "symbol_loss", "unknown"])).then(in_outage)
         .when(cause.is_in(["late_open", "early_close", "calendar_suspect"])).then(pl.lit("nearly every session of every symbol lacks these slots"))
         .when(cause == "not_listed").then(pl.lit("before its first or after its last row"))
-        .when((cause == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)).then(pl.format("p={}", _short("run")))
         .otherwise(with_outage)
     )  # fmt: skip
 

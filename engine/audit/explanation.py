@@ -1,42 +1,76 @@
 """From a survey to the tables of an audit: gaps with their causes, quality raw and adjusted, outages.
 
 1. Series that share an axis and an interval are peers (`_peers`): what they lack together is one outage.
-2. The series of a group are taken a block at a time, so that memory is bounded by a block: its gaps are found and weighed,
-   and what they lack is added up (`_Group.sums`).
-3. With the outages of the whole group known, each block is judged (`_Group.tables`).
+2. The series of a group are taken a block at a time (`blocks`), here or by whoever a `Spread` names: each block is weighed,
+   and what the blocks lack is added up.
+3. With the outages of the whole group known, each block is judged, and named (`_Group.tables`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from engine.audit.evidence import told, told_of_absence, told_of_outages
+from engine.audit.blocks import Block, Calendars, DateRange, Given, Ground, Held, judge, name, weigh
+from engine.audit.evidence import told_of_outages
 from engine.audit.survey import Survey
-from engine.audit.tables import AT_THE_DOOR, AUDIT_TABLES, COUNTS, GAPS, OUTAGES, QUALITY, SERIES
-from engine.calendars import SessionCalendar
-from engine.grid import GridSpec, SessionGrid
+from engine.audit.tables import AUDIT_TABLES, OUTAGES
+from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality import outages as peers
-from engine.quality.causes import Edges, Part, edges, explained, judge, labelled, prepare, witnessed
-from engine.quality.gaps import expected, find_gaps
-from engine.quality.score import score
-from engine.quality.traces import Ints, Trace, bin_width, line, overlap
-from engine.schema import empty
+from engine.quality.causes import labelled
+from engine.quality.traces import Trace
+from engine.schema import Schema, empty
 
-RUNS_PER_BLOCK = 1 << 21
-GONE_SESSIONS = 20  # absent for so many in a row, a symbol may not have been listed under this name
-LIQUID, MIXED = 0.95, 0.5  # share of slots with a trade
-DateRange = tuple[dt.date | None, dt.date | None]
-Calendars = Callable[[str], SessionCalendar]
+RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
+EXPLAINED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where blocks are worked on.
+
+    Attributes
+    ----------
+    run : callable, optional
+        Runs a function of each block, as `runtime.executor.Executor.run`; default here.
+    blocks : int
+        Into how many a large group is cut.
+    folder : Path, optional
+        For what a step leaves for the next one: all that run blocks see it. Default memory.
+    """
+
+    run: Callable[[Callable[[Block], Any], Sequence[Block]], Iterator[tuple[int, Any]]] | None = None
+    blocks: int = 1
+    folder: Path | None = None
+
+    def each(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
+        """What a function makes of each block, in order."""
+        if self.run is None or len(blocks) == 1:
+            return [function(block) for block in blocks]
+        done = dict(self.run(function, blocks))
+        return [done[number] for number in range(len(blocks))]
+
+    def runs_per_block(self, runs: int) -> int:
+        """Of so many runs of slots."""
+        return max(min(RUNS_PER_BLOCK, runs // self.blocks + 1), LEAST_RUNS_PER_BLOCK)
+
+
+HERE = Spread()
 
 
 def explain(
-    survey: Survey, calendars: Calendars, dates: DateRange = (None, None), as_of: dt.datetime | None = None
+    survey: Survey,
+    calendars: Calendars,
+    dates: DateRange = (None, None),
+    as_of: dt.datetime | None = None,
+    spread: Spread = HERE,
 ) -> dict[str, pl.DataFrame]:
     """Find the gaps of a survey and say why they are there.
 
@@ -50,6 +84,8 @@ def explain(
         First and last trade date, both included; each symbol is judged within its lifetime.
     as_of : datetime, optional
         Slots that end later are not due.
+    spread : Spread
+        Where the work is done; the answer is the same.
 
     Returns
     -------
@@ -57,11 +93,8 @@ def explain(
         `series, quality, gaps, outages, sessions, calendars` of `engine.audit.tables`.
     """
     groups = [_Group(survey, one, calendars, dates, as_of) for one in _peers(survey.series)]
-    made = [group.tables() for group in groups]
-    tables = {
-        name: pl.concat([empty(AUDIT_TABLES[name]), *(one[name] for one in made)])
-        for name in ("series", "quality", "gaps", "outages", "sessions", "calendars")
-    }
+    made = [group.tables(spread, f"group{number}") for number, group in enumerate(groups)]
+    tables = {name: pl.concat([empty(AUDIT_TABLES[name]), *(one[name] for one in made)]) for name in EXPLAINED}
     return tables | {
         "calendars": tables["calendars"].unique(maintain_order=True),
         "sessions": tables["sessions"].unique(maintain_order=True),
@@ -82,59 +115,69 @@ class _Group:
     def __init__(
         self, survey: Survey, series: pl.DataFrame, calendars: Calendars, dates: DateRange, as_of: dt.datetime | None
     ) -> None:
+        first = series.row(0, named=True)
+        labels = tuple(label for label in first["segments"].split("\x1f") if label)
+        spec = GridSpec(first["calendar"], labels, first["align"], first["zone"])
+        begin, end = (pl.lit(date, pl.Date) for date in dates)
+        lives = series.select(
+            "series",
+            pl.max_horizontal("first", begin).alias("first"),
+            pl.min_horizontal("last", end).alias("last"),
+        )
         self._survey = survey
         self._series = series
-        self._dates = dates
-        self._held: tuple[list[int], _Block] | None = None
-        self._as_of = as_of
-        first = series.row(0, named=True)
-        self._interval = Interval.parse(first["interval"])
+        self._lives = lives.filter(pl.col("first") <= pl.col("last"))
         self._calendar = calendars(first["calendar"])
-        labels = tuple(label for label in first["segments"].split("\x1f") if label)
-        self._spec = GridSpec(first["calendar"], labels, first["align"], first["zone"])
+        low: Any = self._lives["first"].min()
+        high: Any = self._lives["last"].max()
+        self._ground = Ground(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
 
-    def tables(self) -> dict[str, pl.DataFrame]:
+    def tables(self, spread: Spread, called: str) -> dict[str, pl.DataFrame]:
         if self._lives.is_empty():
-            return {
-                name: empty(AUDIT_TABLES[name])
-                for name in ("series", "quality", "gaps", "outages", "sessions", "calendars")
-            }
-        blocks = list(self._blocks())
-        found, habits = self._shared(blocks)
-        judged = [self._judged(block, found, habits) for block in blocks]
-        witnesses = pl.concat([one.witnesses for one in judged]).group_by("outage").sum().sort("outage")
-        outages = labelled(found, witnesses, self._axis)
-        gaps = self._named_gaps(pl.concat([one.gaps for one in judged]), outages)
-        quality = self._quality(gaps)
+            return {name: empty(AUDIT_TABLES[name]) for name in EXPLAINED}
+        axis = self._ground.axis
+        blocks = list(self._blocks(spread, called))
+        lacks = spread.each(weigh, blocks)
+        missing = _added([one.missing for one in lacks], peers.SUMS)
+        due = _added([one.due for one in lacks], peers.EXPECTATION)
+        found = peers.find_outages(missing, due, self._ground.width)
+        habits = peers.recurrent(_added([one.habits for one in lacks], peers.HABIT_STEPS))
+        seen = spread.each(partial(judge, outages=found, habits=habits), blocks)
+        witnesses = pl.concat(seen).group_by("outage").sum().sort("outage")
+        outages = labelled(found, witnesses, axis)
+        outages = outages.with_columns(self._outage_names(outages))
+        named = spread.each(partial(name, outages=outages), blocks)
         return {
-            "series": self._series_table(quality, pl.concat([one.traded for one in judged])),
-            "quality": self._named(quality).select(list(QUALITY)),
-            "gaps": self._named(gaps).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items()),
+            "series": pl.concat([one.series for one in named]),
+            "quality": pl.concat([one.quality for one in named]),
+            "gaps": pl.concat([one.gaps for one in named]),
             "outages": self._outage_table(outages),
             "sessions": self._sessions(),
             "calendars": pl.DataFrame([self._calendar_row()], schema=dict(AUDIT_TABLES["calendars"])),
         }
 
-    @cached_property
-    def _lives(self) -> pl.DataFrame:
-        first = pl.max_horizontal("first", pl.lit(self._dates[0], pl.Date))
-        last = pl.min_horizontal("last", pl.lit(self._dates[1], pl.Date))
-        lives = self._series.select("series", first.alias("first"), last.alias("last"))
-        return lives.filter(pl.col("first") <= pl.col("last"))
+    def _blocks(self, spread: Spread, called: str) -> Iterator[Block]:
+        ours = self._lives.select("series").join(
+            self._survey.runs.group_by("series").len(), on="series", how="left", maintain_order="left"
+        )
+        counts = ours["len"].fill_null(0)
+        cut = (counts.cum_sum() // spread.runs_per_block(int(counts.sum()))).alias("cut")
+        parts = list(ours.with_columns(cut).group_by("cut", maintain_order=True))
+        for number, (_, rows) in enumerate(parts):
+            held = Held(spread.folder if len(parts) > 1 else None, f"{called}-{number}")
+            held.put("given", self._given(rows["series"].to_list()))
+            yield Block(self._ground, held)
 
-    @cached_property
-    def _grid(self) -> SessionGrid:
-        first, last = self._lives["first"].min(), self._lives["last"].max()
-        segments = self._calendar.covering(first, last)  # type: ignore[arg-type]
-        return SessionGrid.build(segments, self._interval, self._spec)
-
-    @cached_property
-    def _width(self) -> int:
-        return bin_width(self._interval)
-
-    @cached_property
-    def _groups(self) -> pl.DataFrame:
-        return self._series.select("series", pl.lit(0, pl.Int32).alias("group"))
+    def _given(self, series: list[int]) -> Given:
+        survey = self._survey
+        runs, profile, counts, prints = (
+            _of(frame, series) for frame in (survey.runs, survey.profile, survey.counts, survey.prints)
+        )
+        ours = pl.col("series").is_in(series)
+        about, lives, voters, listed = (
+            frame.filter(ours) for frame in (self._series, self._lives, self._voters, self._listed)
+        )
+        return Given(about, lives, Trace(runs, profile), counts, prints, _of(self._quoted, series), voters, listed)
 
     @cached_property
     def _voters(self) -> pl.DataFrame:
@@ -171,142 +214,22 @@ class _Group:
         whole = span.join(names, on="series").group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         return self._series.select("series", "symbol").join(whole, on="symbol").drop("symbol")
 
-    @cached_property
-    def _axis(self) -> pl.DataFrame:
-        due = self._grid.due(self._as_of).filter(pl.col("slots") > 0)
-        inside = due.filter(pl.col("session").is_between(self._lives["first"].min(), self._lives["last"].max()))
-        return inside.select(pl.lit(0, pl.Int32).alias("group"), "ordinal", "slots").sort("ordinal")
-
-    def _blocks(self) -> Iterator[list[int]]:
-        ours = self._lives.select("series").join(
-            self._survey.runs.group_by("series").len(), on="series", how="left", maintain_order="left"
-        )
-        cut = (ours["len"].fill_null(0).cum_sum() // RUNS_PER_BLOCK).alias("cut")
-        for _, rows in ours.with_columns(cut).group_by("cut", maintain_order=True):
-            yield rows["series"].to_list()
-
-    def _block(self, series: list[int]) -> _Block:
-        # It is asked for twice: of one block the second time is spared, of several only one is held at a time.
-        if self._held is None or self._held[0] != series:
-            self._held = (series, self._made(series))
-        return self._held[1]
-
-    def _made(self, series: list[int]) -> _Block:
-        lives = self._lives.filter(pl.col("series").is_in(series))
-        wanted = expected(lives, self._grid, self._as_of)
-        trace = Trace(*(_of(frame, series) for frame in (self._survey.runs, self._survey.profile)))
-        gaps = find_gaps(wanted, trace.runs, self._grid).drop(
-            "cause", "state", "retry_count", "last_retry", "next_retry"
-        )
-        gaps = _with_evidence(gaps, wanted, _of(self._survey.prints, series), _of(self._quoted, series))
-        return _Block(prepare(gaps, wanted, self._width), trace)
-
-    def _shared(self, blocks: list[list[int]]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        sums, due, habits = [], [], []
-        for series in blocks:
-            part = self._block(series).part
-            voters = self._voters.filter(pl.col("series").is_in(series))
-            group = (
-                part.gaps.select("series")
-                .join(voters, on="series", how="left", maintain_order="left")["group"]
-                .to_numpy()
-            )
-            sums.append(peers.peer_sums(part.gaps, part.odds.pieces, part.odds.p, group))
-            lives = part.wanted.group_by("series").agg(
-                pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last")
-            )
-            due.append(peers.expectation(part.rates, lives.join(voters, on="series")))
-            habits.append(peers.habit_steps(part.gaps, part.wanted, voters.filter(pl.col("group") >= 0)))
-        found = peers.find_outages(
-            peers.summed(pl.concat(sums), peers.SUMS), peers.summed(pl.concat(due), peers.EXPECTATION), self._width
-        )
-        return found, peers.recurrent(peers.summed(pl.concat(habits), peers.HABIT_STEPS))
-
-    def _judged(self, series: list[int], found: pl.DataFrame, habits: pl.DataFrame) -> _JudgedBlock:
-        part, trace = self._block(series)
-        beside: Edges = edges(part.gaps, trace, self._width)
-        minutes = self._interval.seconds / 60
-        judged = judge(part, beside, self._groups, found, habits, self._listed, minutes)
-        whole = part.rates.of_series
-        traded = whole.select("series", (1 - pl.col("missing") / pl.col("due").clip(1)).alias("traded"))
-        return _JudgedBlock(pl.concat([part.gaps, judged], how="horizontal"), witnessed(judged, beside), traded)
-
-    def _named_gaps(self, gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-        named = outages.with_columns(self._outage_names(outages).alias("outage_id"))
-        known = named.select(
-            "outage", "outage_id", pl.col("cause").alias("outage_cause"), pl.col("confidence").alias("outage_confidence"),
-            "symbols", "peers",
-        )  # fmt: skip
-        beside = gaps.join(known, on="outage", how="left", maintain_order="left")
-        of_outage = (pl.col("cause").cast(pl.String) == "feed_loss") & pl.col("outage_cause").is_not_null()
-        settled = beside.with_columns(
-            pl.when(of_outage).then("outage_cause").otherwise("cause").alias("cause"),
-            pl.when(of_outage).then("outage_confidence").otherwise("confidence").alias("confidence"),
-        )
-        chains = settled.hstack(_chained(settled, self._series, self._axis))
-        gone = (pl.col("absent") >= GONE_SESSIONS) & pl.col("own_id").is_not_null()
-        known = chains.with_columns(
-            pl.when(gone).then(pl.lit("unknown")).otherwise(pl.col("cause").cast(pl.String)).alias("cause"),
-            pl.when(gone).then(0.5).otherwise("confidence").alias("confidence"),
-        )
-        return known.with_columns(
-            pl.coalesce("outage_id", "own_id").alias("outage_id"),
-            pl.when(gone).then(told_of_absence()).otherwise(told(known)).alias("evidence"),
-        )
-
     def _outage_names(self, outages: pl.DataFrame) -> pl.Series:
         if outages.is_empty():
             return pl.Series("outage_id", [], pl.String)
-        start = self._grid.starts(outages["ordinal"], outages["first"])
+        start = self._ground.grid.starts(outages["ordinal"], outages["first"])
         begun = outages.select("chain", start.alias("start")).select(pl.col("start").first().over("chain"))["start"]
         stamp = begun.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return pl.Series("outage_id", f"{self._spec.calendar} {self._interval} " + stamp)
-
-    def _quality(self, gaps: pl.DataFrame) -> pl.DataFrame:
-        wanted = expected(self._lives, self._grid, self._as_of)
-        counts = _of(self._survey.counts, self._lives["series"].to_list()).filter(self._in_dates())
-        raw = score(wanted, gaps, counts)
-        fine = explained(gaps)
-        rate = 100.0 * (pl.col("present") + pl.col("explained")) / pl.col("expected")
-        return (
-            raw.join(fine, on=["series", "session"], how="left", maintain_order="left")
-            .with_columns(pl.col("explained").fill_null(0))
-            .with_columns(pl.when(pl.col("expected") > 0).then(rate).alias("quality_adjusted"))
-        )
-
-    def _in_dates(self) -> pl.Expr:
-        first, last = self._dates
-        return pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
-
-    def _series_table(self, quality: pl.DataFrame, traded: pl.DataFrame) -> pl.DataFrame:
-        counted = [*COUNTS, *AT_THE_DOOR]
-        sums = quality.group_by("series").agg(
-            (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
-        )
-        share = {"quality": pl.col("present"), "quality_adjusted": pl.col("present") + pl.col("explained")}
-        activity = (
-            pl.when(pl.col("traded") >= LIQUID).then(pl.lit("liquid"))
-            .when(pl.col("traded") >= MIXED).then(pl.lit("mixed")).otherwise(pl.lit("thin"))
-        )  # fmt: skip
-        known = self._series.join(
-            self._lives.select("series", pl.col("first").alias("first_session"), pl.col("last").alias("last_session")),
-            on="series",
-        )
-        whole = known.join(sums, on="series").join(traded, on="series", how="left").with_columns(
-            *(pl.when(pl.col("expected") > 0).then(100.0 * of / pl.col("expected")).alias(name) for name, of in share.items()),
-            activity.alias("activity"),
-        )  # fmt: skip
-        return whole.sort("series").select(pl.col(name).cast(dtype) for name, dtype in SERIES.items())
+        return pl.Series("outage_id", f"{self._ground.spec.calendar} {self._ground.interval} " + stamp)
 
     def _outage_table(self, outages: pl.DataFrame) -> pl.DataFrame:
         if outages.is_empty():
             return empty(OUTAGES)
         placed = outages.with_columns(
-            self._outage_names(outages).alias("outage_id"),
-            self._grid.starts(outages["ordinal"], outages["first"]).alias("start"),
-            self._grid.ends(outages["ordinal"], outages["end"] - 1).alias("end"),
-            self._grid.sessions(outages["ordinal"]).alias("session"),
-            pl.lit(self._spec.calendar).alias("calendar"),
+            self._ground.grid.starts(outages["ordinal"], outages["first"]).alias("start"),
+            self._ground.grid.ends(outages["ordinal"], outages["end"] - 1).alias("end"),
+            self._ground.grid.sessions(outages["ordinal"]).alias("session"),
+            pl.lit(self._ground.spec.calendar).alias("calendar"),
             told_of_outages().alias("evidence"),
         )
         worst = pl.col("lost").arg_max()
@@ -318,34 +241,25 @@ class _Group:
         return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
     def _sessions(self) -> pl.DataFrame:
-        chosen = self._grid.table.filter("chosen") if self._interval.is_intraday else self._grid.table
-        inside = chosen.filter(pl.col("session").is_between(self._lives["first"].min(), self._lives["last"].max()))
+        chosen = (
+            self._ground.grid.table.filter("chosen") if self._ground.interval.is_intraday else self._ground.grid.table
+        )
+        inside = chosen.filter(pl.col("session").is_between(self._ground.first, self._ground.last))
         return inside.select(
-            pl.lit(self._spec.calendar).alias("calendar"), "session", "segment",
+            pl.lit(self._ground.spec.calendar).alias("calendar"), "session", "segment",
             pl.col("open").alias("segment_open"), pl.col("close").alias("segment_close"),
         )  # fmt: skip
 
     def _calendar_row(self) -> dict[str, Any]:
         one = self._calendar
         return {
-            "calendar": self._spec.calendar, "provider": one.provider, "version": one.version,
+            "calendar": self._ground.spec.calendar, "provider": one.provider, "version": one.version,
             "time_zone": one.zone, "overrides_hash": one.overrides_hash,
         }  # fmt: skip
 
-    def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
-        names = self._series.select("series", "symbol", "price_type", "interval")
-        return rows.join(names, on="series", how="left", maintain_order="left")
 
-
-class _Block(NamedTuple):
-    part: Part
-    trace: Trace
-
-
-class _JudgedBlock(NamedTuple):
-    gaps: pl.DataFrame
-    witnesses: pl.DataFrame
-    traded: pl.DataFrame
+def _added(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
+    return steps[0] if len(steps) == 1 else peers.summed(pl.concat(steps), schema)
 
 
 def _of(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:
@@ -353,57 +267,3 @@ def _of(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:
     low = rows["series"].search_sorted(series[0], side="left")
     near = rows.slice(low, rows["series"].search_sorted(series[-1], side="right") - low)
     return near if len(series) == series[-1] - series[0] + 1 else near.filter(pl.col("series").is_in(series))
-
-
-def _with_evidence(
-    gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
-) -> pl.DataFrame:
-    """Gaps with how many of their slots hold prints and quotes; null for series that have neither anywhere."""
-    for name, runs in (("prints", prints), ("quotes", quotes)):
-        if runs.is_empty():
-            continue
-        inside = pl.Series(name, _overlap(runs, gaps))
-        known = gaps["series"].is_in(runs["series"].unique().implode())
-        gaps = gaps.with_columns(pl.when(known).then(inside).alias(name))
-    if quotes.is_empty():
-        return gaps
-    due = wanted.group_by("series").agg(pl.col("slots").sum().alias("due"))
-    held = quotes.group_by("series").agg((pl.col("last") - pl.col("first") + 1).sum().alias("held"))
-    share = due.join(held, on="series").select("series", (pl.col("held") / pl.col("due")).clip(0, 0.999).alias("share"))
-    beside = gaps.join(share, on="series", how="left", maintain_order="left")
-    return beside.with_columns((-pl.col("bar_count") * (1 - pl.col("share")).log()).alias("usual_quotes")).drop("share")
-
-
-def _overlap(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
-    start = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
-    end = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "last"))) + 1
-    begin = line(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))
-    return overlap(start, end, begin, begin + gaps["bar_count"].to_numpy())
-
-
-def _chained(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Which gaps of a series follow one another without a slot between them: a name for each such run, and its sessions.
-
-    Returns
-    -------
-    DataFrame of `own_id` (String, null where nothing was lost), `absent` (whole sessions of the run)
-    """
-    placed = axis.with_row_index("at").select("ordinal", pl.col("at").cast(pl.Int64), "slots")
-    at = gaps.select("series", "ordinal", "slot", "bar_count", "gap_start", "session", "position", "cause").join(
-        placed, on="ordinal", how="left", maintain_order="left"
-    )
-    ends = pl.col("slot") + pl.col("bar_count") >= pl.col("slots")
-    follows = (
-        (pl.col("series") == pl.col("series").shift()) & (pl.col("at") == pl.col("at").shift() + 1)
-        & (pl.col("slot") == 0) & ends.shift()
-    ).fill_null(value=False)  # fmt: skip
-    run = at.with_columns((~follows).cum_sum().alias("run"))
-    names = series.select("series", "symbol", "price_type")
-    known = run.join(names, on="series", how="left", maintain_order="left")
-    begun = pl.col("gap_start").first().over("run").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    its_own = pl.col("cause").cast(pl.String).is_in(["symbol_loss", "halt", "unknown"])
-    whole = pl.col("session").filter(pl.col("position") == "session").n_unique().over("run")
-    return known.select(
-        pl.when(its_own).then(pl.format("{} {} {}", "symbol", "price_type", begun)).alias("own_id"),
-        whole.alias("absent"),
-    )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from engine.quality.checks import Measured, summed
@@ -142,13 +143,18 @@ def joined(surveys: Sequence[Survey]) -> Survey:
 
 
 def _renumbered(one: Survey, numbers: pl.DataFrame) -> Survey:
-    number = one.series.join(numbers, on=NAMED, maintain_order="left").select("series", "number")
+    number = one.series.join(numbers, on=NAMED, maintain_order="left").select("series", "number").sort("series")
     if number["series"].equals(number["number"]):
         return one
-    changed = {
-        name: getattr(one, name).join(number, on="series").with_columns(pl.col("number").alias("series")).drop("number").sort(order)
-        for name, order in NUMBERED.items()
-    }  # fmt: skip
+    given = np.full(int(number["series"].max()) + 1, -1, np.int32)  # type: ignore[arg-type]
+    given[number["series"].to_numpy()] = number["number"].to_numpy()
+    # Parts number their series in the order of names, mostly, as the whole does.
+    in_order = number["number"].is_sorted()
+    changed = {}
+    for name, order in NUMBERED.items():
+        rows = getattr(one, name)
+        rows = rows.with_columns(pl.Series("series", given[rows["series"].to_numpy()]))
+        changed[name] = rows if in_order else rows.sort(order)
     return replace(one, **changed)
 
 
@@ -168,7 +174,7 @@ def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
     def held(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.group_by("series", _day().alias("session")).agg(size.sum().alias("slots"))
 
-    if len(runs) < 2:  # noqa: PLR2004 - a pair
+    if sum(frame.select(size.sum()).item() for frame in runs) == union.select(size.sum()).item():
         return empty({"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64()})
     each = held(pl.concat([frame.select("series", "ordinal", "first", "last") for frame in runs]))
     both = each.join(held(union), on=["series", "session"], suffix="_once")
@@ -197,7 +203,11 @@ def _without_halves(whole: Measured, halved: pl.DataFrame) -> Measured:
 
 def _halved(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
     """Sessions of a series of which more than one part has rows: `symbol, price_type, session`."""
-    days = [part.select("series", _day().alias("session")).unique() for part in parts]
+    numbers = pl.concat([part.select(pl.col("series").unique()) for part in parts])["series"]
+    shared = numbers.filter(numbers.is_duplicated()).unique().implode()
+    days = [
+        part.filter(pl.col("series").is_in(shared)).select("series", _day().alias("session")).unique() for part in parts
+    ]
     both = pl.concat(days).group_by("series", "session").len().filter(pl.col("len") > 1)
     return both.join(series.select("series", *NAMED), on="series").select(*NAMED, "session")
 
@@ -220,7 +230,7 @@ def to_bytes(survey: Survey) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, frame in _frames(survey):
             held = io.BytesIO()
-            frame.write_ipc(held, compression="zstd")
+            frame.write_ipc(held, compression="lz4")
             archive.writestr(name, held.getvalue())
         archive.writestr(AXES, json.dumps([one.axis for one in survey.checks]))
     return out.getvalue()

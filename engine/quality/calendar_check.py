@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 
 from engine.grid import SessionGrid
-from engine.quality.clock_profile import HOUR_US, MINUTE_US, SERIES, Ints, utc_offsets
+from engine.quality.clock_profile import HOUR_US, MINUTE_US, SERIES, utc_offsets
 from engine.quality.findings import findings_of
+from engine.quality.strides import Ints, SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"
@@ -74,8 +75,7 @@ def strays(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: st
         pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"),
         pl.col("minute").min().alias("from_minute"), pl.col("minute").max().alias("to_minute"),
     )  # fmt: skip
-    total = rows.group_by("series").agg(pl.col("slot").count().cast(pl.Int64).alias("rows"))
-    inside = total.filter(pl.col("rows") > 0).with_columns(pl.lit(IN_SESSION, STRAYS["place"]).alias("place"))
+    inside = _in_slots(rows).with_columns(pl.lit(IN_SESSION, STRAYS["place"]).alias("place"))
     whole = pl.concat([stray, inside], how="diagonal").join(series.select("series", *SERIES), on="series")
     return whole.select(pl.col(name).cast(dtype) for name, dtype in STRAYS.items())
 
@@ -90,13 +90,12 @@ def summed_strays(parts: list[pl.DataFrame]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def presence(rows: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
+def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
     """Count the series that have each slot, of the sessions in which any has one.
 
     Parameters
     ----------
-    rows : DataFrame
-        `series, ordinal, slot`, sorted by series and place; those without a slot are ignored.
+    runs : SlotRuns
     grid : SessionGrid
         Of an interval from one minute to below a day; of others the answer is empty.
     zone : str
@@ -109,19 +108,16 @@ def presence(rows: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
     """
     step = grid.interval
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
-    if not step.is_intraday or step.step_us < MINUTE_US or chosen.is_empty() or rows.is_empty():
+    if not step.is_intraday or step.step_us < MINUTE_US or chosen.is_empty() or not len(runs.row):
         return empty(PRESENCE)
-    placed = rows if not rows["slot"].null_count() else rows.filter(pl.col("slot").is_not_null())
     starts = np.append(0, np.cumsum(chosen["slots"].to_numpy().astype(np.int64)))
-    owner = np.searchsorted(chosen["ordinal"].to_numpy(), placed["ordinal"].to_numpy())
-    counts = np.bincount(starts[owner] + placed["slot"].to_numpy(), minlength=starts[-1])
+    owner = np.searchsorted(chosen["ordinal"].to_numpy(), runs.ordinal)
+    first = starts[owner] + runs.slot
+    steps = np.bincount(first, minlength=starts[-1] + 1) - np.bincount(first + runs.size, minlength=starts[-1] + 1)
     days, session = np.unique(chosen["session"].cast(pl.Int32).to_numpy(), return_inverse=True)
-    of_row = session[owner]
-    begins = np.flatnonzero(
-        (np.diff(of_row, prepend=-1) != 0) | (np.diff(placed["series"].to_numpy(), prepend=-1) != 0)
-    )
-    attending = np.bincount(of_row[begins], minlength=len(days))
-    return _slot_counts(chosen, starts, session, days, counts, attending, step.step_us, zone)
+    of_run = session[owner]
+    attending = np.bincount(of_run[begins(of_run, runs.series)], minlength=len(days))
+    return _slot_counts(chosen, starts, session, days, np.cumsum(steps)[:-1], attending, step.step_us, zone)
 
 
 def summed_presence(parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -214,6 +210,16 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
 # ---------------------------------------------------------------------------- where rows lie
 
 
+def _in_slots(rows: pl.DataFrame) -> pl.DataFrame:
+    """`series, rows`: how many rows of each lie in slots, where any does."""
+    heads = begins(rows["series"].to_numpy())
+    counts = np.diff(np.append(heads, rows.height))
+    if rows["slot"].null_count():
+        counts = np.add.reduceat(rows["slot"].is_not_null().to_numpy(), heads, dtype=np.int64)
+    counted = pl.DataFrame({"series": rows["series"].gather(heads), "rows": counts})
+    return counted.filter(pl.col("rows") > 0)
+
+
 def _places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
     table = grid.table
     if table.is_empty() or outside.is_empty():
@@ -282,6 +288,8 @@ def _slot_counts(
     slots = np.diff(starts)
     owner = np.repeat(np.arange(len(slots)), slots)
     kept = np.flatnonzero(attending[session[owner]] > 0)
+    if not len(kept):
+        return empty(PRESENCE)
     opens = chosen["open"].cast(pl.Int64).to_numpy() - chosen["lead"].to_numpy()
     at = opens[owner[kept]] + (kept - starts[owner[kept]]) * step
     moves, offsets = utc_offsets(zone, int(at.min()), int(at.max()))

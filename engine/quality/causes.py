@@ -13,6 +13,7 @@ Pure: frame in, frame out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.quality.outages import OUTAGES
-from engine.quality.rates import Odds, Rates, chance_of_run, odds, rates
-from engine.quality.traces import BINS, Floats, Ints, Trace, line, overlap, profile_keys
+from engine.quality.rates import Odds, Rates, Seen, chance_of_run, odds, rates
+from engine.quality.strides import Floats, Ints, begins
+from engine.quality.traces import BINS, Trace, line, overlap, profile_keys
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 CAUSES = (
@@ -72,6 +74,10 @@ class Part(NamedTuple):
     rates: Rates
     odds: Odds
 
+    def lean(self) -> Part:
+        """What `judge` needs of it."""
+        return Part(self.gaps, self.wanted.clear(), self.strange[:0], self.rates, self.odds.lean())
+
 
 class Edges(NamedTuple):
     """What the bars beside each gap look like, NaN where there is none.
@@ -95,13 +101,21 @@ def prepare(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Part:
     width : int
         From `traces.bin_width`.
     """
-    key = ["series", "ordinal"]
-    whole = gaps.select(*key, "bar_count").join(wanted.select(*key, "slots"), on=key, how="left", maintain_order="left")
-    strange = (whole["bar_count"] == whole["slots"]).fill_null(value=False).to_numpy()
-    first = rates(wanted, gaps, width, strange)
-    strange = strange | (odds(first, wanted, gaps, strange).expected < IMPROBABLE_RUNS)
-    known = rates(wanted, gaps, width, strange)
-    return Part(gaps, wanted, strange, known, odds(known, wanted, gaps, strange))
+    seen = Seen.of(gaps, wanted, width)
+    whole = seen.whole()
+    known = rates(seen, whole)
+    found = odds(known, seen, whole)
+    strange = whole | (found.expected < IMPROBABLE_RUNS)
+    # Series know nothing of one another: those in which nothing more is strange would be weighed the same once more.
+    series = gaps["series"].to_numpy()
+    again = np.unique(series[strange & ~whole])
+    if len(again):
+        theirs = np.isin(series, again)
+        part = seen.only(again)
+        better = rates(part, strange[theirs])
+        found = found.changed(theirs, odds(better, part, strange[theirs]))
+        known = known.changed(again, better)
+    return Part(gaps, wanted, strange, known, found)
 
 
 def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
@@ -130,9 +144,10 @@ def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
     has_after = (after < len(theirs)) & (segments[np.minimum(after, len(theirs) - 1)] == segment)
     has_before = (before >= 0) & (segments[np.maximum(before, 0)] == segment)
     after, before = np.minimum(after, len(theirs) - 1), np.maximum(before, 0)
-    spread, _ = _usual(traced.profile, gaps, gaps["slot"].to_numpy(), width)
-    _, later = _usual(traced.profile, gaps, gaps["slot"].to_numpy() + count, width)
-    _, earlier = _usual(traced.profile, gaps, np.maximum(gaps["slot"].to_numpy() - 1, 0), width)
+    usual = _Usual.of(traced.profile, gaps)
+    spread = usual.move(gaps["slot"].to_numpy(), width)
+    later = usual.volume(gaps["slot"].to_numpy() + count, width)
+    earlier = usual.volume(np.maximum(gaps["slot"].to_numpy() - 1, 0), width)
     with np.errstate(divide="ignore", invalid="ignore"):
         move = np.log(runs["open"].to_numpy()[after] / runs["close"].to_numpy()[before])
         jump = np.where(has_after & has_before, move / (spread * np.sqrt(count + 1)), np.nan)
@@ -200,7 +215,7 @@ def judge(
     outage = np.where(accustomed | unlisted, -1, outage)
     return pl.DataFrame(
         {
-            "cause": pl.Series(np.array(CAUSES)[cause]).cast(pl.Enum(CAUSES)),
+            "cause": pl.Series(cause.astype(np.uint8)).cat.to(pl.Enum(CAUSES)),
             "confidence": confidence,
             "lost": np.where(outage >= 0, lost, 0),
             "outage": pl.Series(outage).replace(-1, None),
@@ -356,24 +371,45 @@ def _segments(rows: pl.DataFrame) -> Ints:
     return np.asarray((rows["series"].to_numpy().astype(np.int64) << 32) + rows["ordinal"].to_numpy())
 
 
-def _usual(profile: pl.DataFrame, gaps: pl.DataFrame, slot: NDArray[np.integer], width: int) -> tuple[Floats, Floats]:
-    """Deviation of a move over one slot, and mean volume of a bar, where each gap is; the series' own mean where few bars are."""
-    ours = profile_keys(gaps["series"].to_numpy(), gaps["ordinal"].to_numpy(), slot, width)
-    theirs = (
-        (profile["series"].to_numpy().astype(np.int64) * SEGMENTS_PER_SESSION + profile["position"].to_numpy()) * BINS
-        + profile["bin"].to_numpy()
-    )  # fmt: skip
-    at = np.minimum(np.searchsorted(theirs, ours), len(theirs) - 1)
-    known = theirs[at] == ours
-    here = {n: np.where(known, profile[n].to_numpy()[at], 0.0) for n in ("bars", "volume", "moves", "squares")}
-    whole = profile.group_by("series").agg(pl.col("bars", "volume", "moves", "squares").sum())
-    all_day = gaps.select("series").join(whole, on="series", how="left", maintain_order="left").fill_null(0)
-    day = {n: all_day[n].to_numpy().astype(np.float64) for n in here}
-    mean_square = day["squares"] / np.maximum(day["moves"], 1)
-    mean_volume = day["volume"] / np.maximum(day["bars"], 1)
-    square = (here["squares"] + SHRINK_BARS * mean_square) / (here["moves"] + SHRINK_BARS)
-    volume = (here["volume"] + 1e-9 * mean_volume) / (here["bars"] + 1e-9)
-    return np.sqrt(square), volume
+class _Usual(NamedTuple):
+    """What bars of each gap's series are like: by the time of day, and its own mean where few bars are."""
+
+    gaps: pl.DataFrame
+    keys: Ints
+    profile: pl.DataFrame
+    mean_square: Floats
+    mean_volume: Floats
+
+    @classmethod
+    def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> _Usual:
+        series = profile["series"].to_numpy()
+        keys = (series.astype(np.int64) * SEGMENTS_PER_SESSION + profile["position"].to_numpy()) * BINS + profile["bin"].to_numpy()  # fmt: skip
+        heads = begins(series)
+        bars, volume, moves, squares = (
+            np.add.reduceat(profile[name].to_numpy().astype(np.float64), heads)
+            for name in ("bars", "volume", "moves", "squares")
+        )
+        ours = gaps["series"].to_numpy()
+        at = np.minimum(np.searchsorted(series[heads], ours), len(heads) - 1)
+        known = series[heads][at] == ours
+        square, mean = squares / np.maximum(moves, 1), volume / np.maximum(bars, 1)
+        return cls(gaps, keys, profile, np.where(known, square[at], 0.0), np.where(known, mean[at], 0.0))
+
+    def move(self, slot: NDArray[np.integer], width: int) -> Floats:
+        """Deviation of a move over one slot."""
+        moves, squares = self._at(slot, width, "moves", "squares")
+        return np.asarray(np.sqrt((squares + SHRINK_BARS * self.mean_square) / (moves + SHRINK_BARS)))
+
+    def volume(self, slot: NDArray[np.integer], width: int) -> Floats:
+        """Mean volume of a bar."""
+        bars, volume = self._at(slot, width, "bars", "volume")
+        return np.asarray((volume + 1e-9 * self.mean_volume) / (bars + 1e-9))
+
+    def _at(self, slot: NDArray[np.integer], width: int, *names: str) -> Iterator[Floats]:
+        ours = profile_keys(self.gaps["series"].to_numpy(), self.gaps["ordinal"].to_numpy(), slot, width)
+        at = np.minimum(np.searchsorted(self.keys, ours), len(self.keys) - 1)
+        known = self.keys[at] == ours
+        return (np.where(known, self.profile[name].to_numpy()[at], 0.0) for name in names)
 
 
 def _stands_out(name: str, least: float) -> pl.Expr:

@@ -32,6 +32,7 @@ from engine.quality.findings import findings, together
 from engine.quality.sanity import Sanity, bar_sanity, summed_sanity
 from engine.quality.sanity_findings import sanity_findings
 from engine.quality.spreads import bar_spreads, crossed, summed_spreads
+from engine.quality.strides import SlotRuns
 from engine.quality.truncated import CUTS, cut_sessions, truncated
 from engine.schema import empty
 
@@ -95,12 +96,13 @@ def measure(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: s
     -------
     Measured
     """
+    runs = SlotRuns.of(rows)
     return Measured(
         clock_profile(rows, series, grid, zone),
         strays(rows, series, grid, zone),
-        presence(rows, grid, zone),
+        presence(runs, grid, zone),
         bar_sanity(rows, series, grid, zone),
-        cut_sessions(rows, series, grid),
+        cut_sessions(runs, series, grid),
         bar_spreads(rows, series),
     )
 

@@ -14,11 +14,10 @@ from engine.quality.clock_profile import (
     MINUTE_US,
     SERIES,
     WEEK_CELLS,
-    Floats,
-    Ints,
     utc_offsets,
     week_cells,
 )
+from engine.quality.strides import Floats, Ints
 from engine.schema import TS
 
 DAY_CELLS = WEEK_CELLS // 7

@@ -19,10 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.grid import SessionGrid
+from engine.interval import Interval
+from engine.quality.strides import Floats, Ints, Strides, begins, spread
 from engine.schema import TS, Schema, empty
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 FACETS = ("week", "minute", "after_open", "after_close", "open_edges", "close_edges", "days")
 SERIES: Schema = {"symbol": pl.String(), "price_type": pl.String(), "interval": pl.String()}
@@ -40,8 +39,9 @@ CELL_MINUTES = 15
 WEEK_CELLS = 7 * 24 * 60 // CELL_MINUTES
 NEAR_STEPS = 6
 MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
-MONDAY = 3 * 24 * 60 // CELL_MINUTES  # 1970 began on a Thursday
-DAY_MINUTES = 24 * 60
+QUARTER_US = CELL_MINUTES * MINUTE_US
+QUARTERS = 24 * 60 // CELL_MINUTES
+MONDAY = 3 * QUARTERS  # 1970 began on a Thursday
 
 
 def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
@@ -65,23 +65,29 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
     """
     if rows.is_empty():
         return empty(PROFILE)
-    at = rows["ts"].cast(pl.Int64).to_numpy()
-    owner = _codes(rows["series"].to_numpy())
-    moves, offsets = utc_offsets(zone, int(at.min()), int(at.max()))
-    season = np.searchsorted(moves, at, side="right") - 1
-    group = owner * len(offsets) + season
-    volume = rows["volume"].fill_null(0.0).fill_nan(0.0).to_numpy() if "volume" in rows.columns else None
-    counted = [*_by_clock(at, group, volume), _days(at, group)]
+    heads = begins(rows["series"].to_numpy())
+    whole = Strides.of(rows["ts"], heads, _stride(grid.interval))
+    moves, offsets = utc_offsets(zone, int(whole.first.min()), int(whole.last.max()))
+    low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
+    strides, season = whole.cut(low, high, lambda cell: moves[cell])
+    group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(offsets) + season
+    volume = _filled(rows["volume"]) if "volume" in rows.columns else None
+    counted = [*_by_quarter(strides, group, volume), _by_minute(strides, group)]
     if grid.interval.is_intraday:
-        counted += _edges(at, group, volume, grid)
-    numbers = rows["series"].to_numpy()[np.flatnonzero(np.diff(owner, prepend=-1))]
-    return _named(pl.concat(counted), numbers, offsets, series)
+        counted += _edges(strides, group, volume, grid)
+    return _named(pl.concat(counted), rows["series"].to_numpy()[heads], offsets, series)
 
 
 def summed(profiles: list[pl.DataFrame]) -> pl.DataFrame:
     """One profile of several: the counts of all of them, in any order."""
     whole = pl.concat([empty(PROFILE), *profiles])
-    return whole.group_by(KEY).agg(pl.col("rows", "volume").sum())
+    # Only a series that several parts have is to be added up.
+    names = pl.concat([empty(SERIES), *(one.select(list(SERIES)).unique() for one in profiles)])
+    shared = names.filter(names.is_duplicated()).unique()
+    if shared.is_empty():
+        return whole
+    both = whole.join(shared, on=list(SERIES), how="semi").group_by(KEY).agg(pl.col("rows", "volume").sum())
+    return pl.concat([whole.join(shared, on=list(SERIES), how="anti"), both])
 
 
 def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
@@ -97,7 +103,7 @@ def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
 
 def week_cells(instants: Ints) -> Ints:
     """Quarter of an hour of the UTC week of instants in microseconds."""
-    cells: Ints = (instants // (CELL_MINUTES * MINUTE_US) + MONDAY) % WEEK_CELLS
+    cells: Ints = (instants // QUARTER_US + MONDAY) % WEEK_CELLS
     return cells
 
 
@@ -108,60 +114,107 @@ def true_edges(table: pl.DataFrame) -> tuple[Ints, Ints]:
     return opens[np.append([True], ~joined)[: len(opens)]], closes[np.append(~joined, [True])[: len(closes)]]
 
 
-def _codes(series: NDArray[np.int32]) -> Ints:
-    codes: Ints = np.cumsum(np.diff(series, prepend=series[:1]) != 0)
-    return codes
+def _stride(interval: Interval) -> int | None:
+    """The step of strides of bars of an interval: none where the clock's quarters and minutes do not go with it."""
+    step = interval.step_us if interval.is_intraday else 0
+    fits = 0 < step <= QUARTER_US and (MINUTE_US % step == 0 or (step % MINUTE_US == 0 and HOUR_US % step == 0))
+    return step if fits else None
 
 
-def _by_clock(at: Ints, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
-    minute = at // MINUTE_US
-    small = minute.astype(np.int32)  # division of small numbers costs a fraction
-    quarter = (small // CELL_MINUTES + MONDAY) % WEEK_CELLS
-    of_hour = np.where(minute * MINUTE_US == at, small % 60, -1) + 1
+def _filled(volume: pl.Series) -> Floats:
+    values: Floats = volume.fill_null(0.0).to_numpy()
+    return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
+
+
+def _by_quarter(strides: Strides, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
+    low, high = (at // QUARTER_US for at in (strides.first, strides.last))
+    pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
+    owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
+    heavy = None if volume is None else np.add.reduceat(volume, pieces.row)
+    one_a_day = begins(quarter // QUARTERS, owner)
     return [
-        _counted("week", group, quarter, WEEK_CELLS, 0, volume),
-        _counted("minute", group, of_hour, 61, -1, None),
+        _counted("week", owner, (quarter + MONDAY) % WEEK_CELLS, WEEK_CELLS, 0, pieces.size, heavy),
+        _counted("days", owner[one_a_day], 0, 1, 0, None, None),
     ]
 
 
-def _days(at: Ints, group: Ints) -> pl.DataFrame:
-    day = (at // MINUTE_US).astype(np.int32) // DAY_MINUTES
-    begins = np.flatnonzero((np.diff(day, prepend=-1) != 0) | (np.diff(group, prepend=-1) != 0))
-    return _counted("days", group[begins], np.zeros(len(begins), np.int64), 1, 0, None)
+def _by_minute(strides: Strides, group: Ints) -> pl.DataFrame:
+    ahead, step = -strides.first % MINUTE_US, strides.step
+    # Stamps on whole minutes follow each other too: the first is `ahead`, and one of so many rows is one.
+    of, minutes = max(MINUTE_US // step, 1), max(step // MINUTE_US, 1)
+    whole = np.where(ahead % step == 0, np.maximum(-((ahead // step - strides.size) // of), 0), 0)
+    minute = (strides.first + ahead) // MINUTE_US % 60
+    times = _turns(group * minutes + minute % minutes, minute // minutes, whole, 60 // minutes)
+    owner, cell = np.divmod(np.arange(times.size), 60)
+    # An hour begins with each of so many minutes: those are apart.
+    cell = cell // (60 // minutes) + cell % (60 // minutes) * minutes
+    return _counted(
+        "minute",
+        np.concatenate([owner, group]),
+        np.concatenate([cell, np.full(len(group), -1)]),
+        61,
+        -1,
+        np.concatenate([times.ravel(), strides.size - whole]),
+        None,
+    )
 
 
-def _edges(at: Ints, group: Ints, volume: Floats | None, grid: SessionGrid) -> list[pl.DataFrame]:
+def _turns(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
+    """How often each cell of each dial is passed by hands that begin at one and go so many on, round and round."""
+    turns, end = size // cells, begin + size % cells
+    base, dials = dial * (cells + 1), int(dial.max()) + 1
+    over = end > cells
+    steps = np.bincount(base + begin, minlength=dials * (cells + 1))
+    steps += np.bincount(base[over], minlength=len(steps))
+    steps -= np.bincount(base + np.where(over, end - cells, end), minlength=len(steps))
+    steps -= np.bincount(base[over] + cells, minlength=len(steps))
+    whole = np.bincount(dial, weights=turns, minlength=dials).astype(np.int64)
+    passed: Ints = np.cumsum(steps.reshape(dials, cells + 1), axis=1)[:, :cells] + whole[:, None]
+    return passed
+
+
+def _edges(strides: Strides, group: Ints, volume: Floats | None, grid: SessionGrid) -> list[pl.DataFrame]:
     spans = grid.table.filter("chosen")
     found = []
     for name, seen, edges in zip(
         ("after_open", "after_close"), ("open_edges", "close_edges"), true_edges(spans), strict=True
     ):
-        found += _near(name, seen, edges, at, group, volume, grid.interval.step_us)
+        found += _near(name, seen, edges, strides, group, volume, grid.interval.step_us)
     return found
 
 
 def _near(
-    name: str, seen: str, edges: Ints, at: Ints, group: Ints, volume: Floats | None, step: int
+    name: str, seen: str, edges: Ints, strides: Strides, group: Ints, volume: Floats | None, step: int
 ) -> list[pl.DataFrame]:
     if not len(edges):
         return []
-    nearest = np.searchsorted(edges, at + NEAR_STEPS * step, side="right") - 1
-    past = at - edges[np.maximum(nearest, 0)]
-    near = np.flatnonzero((nearest >= 0) & (past < (NEAR_STEPS + 1) * step))
-    steps, owner, edge = past[near] // step + NEAR_STEPS, group[near], nearest[near]
-    heavy = None if volume is None else volume[near]
-    begins = np.flatnonzero((np.diff(edge, prepend=-1) != 0) | (np.diff(owner, prepend=-1) != 0))
+    # A row that two edges are near is the later one's.
+    since = edges - NEAR_STEPS * step
+    until = np.minimum(edges + (NEAR_STEPS + 1) * step, np.append(since[1:], np.iinfo(np.int64).max))
+    low = np.searchsorted(until, strides.first, side="right")
+    high = np.searchsorted(since, strides.last, side="right")
+    owner, number = spread(np.maximum(high - low, 0))
+    edge = low[owner] + number
+    begin, end = (-((strides.first[owner] - at[edge]) // strides.step) for at in (since, until))
+    begin, end = np.maximum(begin, 0), np.minimum(end, strides.size[owner])
+    held = end > begin
+    owner, edge, begin, size = owner[held], edge[held], begin[held], (end - begin)[held]
+    piece, row = spread(size)
+    row += begin[piece]
+    past = strides.first[owner][piece] + row * strides.step - edges[edge][piece]
+    heavy = None if volume is None else volume[strides.row[owner][piece] + row]
+    once = begins(edge, group[owner])
     return [
-        _counted(name, owner, steps, 2 * NEAR_STEPS + 1, -NEAR_STEPS, heavy),
-        _counted(seen, owner[begins], np.zeros(len(begins), np.int64), 1, 0, None),
+        _counted(name, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
+        _counted(seen, group[owner][once], 0, 1, 0, None, None),
     ]
 
 
 def _counted(
-    facet: str, group: Ints, cell: NDArray[np.integer], cells: int, lowest: int, volume: Floats | None
+    facet: str, group: Ints, cell: Ints | int, cells: int, lowest: int, times: Ints | None, volume: Floats | None
 ) -> pl.DataFrame:
-    key = group * cells + cell
-    rows = np.bincount(key)
+    key = group * cells + cell - lowest
+    rows = np.bincount(key, weights=times).astype(np.int64)
     held = np.flatnonzero(rows)
     heavy = np.zeros(len(held)) if volume is None else np.bincount(key, weights=volume)[held].astype(np.float64)
     return pl.DataFrame({

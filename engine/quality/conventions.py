@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from engine.interval import Interval
 from engine.quality.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
-from engine.quality.clock_profile import SERIES, Floats
+from engine.quality.clock_profile import SERIES
 from engine.quality.findings import findings_of
 from engine.quality.stamp_check import interval_findings, stamp_findings
+from engine.quality.strides import Floats
 
 FEWEST_ROWS = 100
 GAIN = 0.08  # of the score and of the share inside sessions, before a shift is believed

@@ -1,7 +1,8 @@
 """How often a series has no bar although nothing is wrong: per time of day, from its own gaps.
 
-1. `rates` counts, for each series and bin of the day (`traces.bins_of`), slots that were due and slots that were missing.
-2. `Rates.odds` gives each gap the chance of a run at least so long. A slot without a trade has the chance
+1. `Seen.of` puts gaps beside what was expected, cut at the bins of the day (`traces.bins_of`); `rates` counts, for each
+   series and bin, slots that were due and slots that were missing.
+2. `odds` gives each gap the chance of a run at least so long. A slot without a trade has the chance
    p = (missing + A * p of the series) / (due + A) in its bin, the gap's own slots left out, and counts -ln p; a day that
    is quieter or busier than others scales that (`_day_factors`).
 3. Trades come in bursts: their rate is taken for gamma distributed with shape k, so n slots lack one with a chance of
@@ -13,7 +14,8 @@ Pure: frame in, frame out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,7 +23,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.quality.traces import BINS, Floats, Ints, bin_starts, bins_of
+from engine.quality.strides import Flags, Floats, Ints, begins, spread
+from engine.quality.traces import BINS, bin_starts, bins_of
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 RATES: Schema = {
@@ -52,6 +55,49 @@ class Pieces(NamedTuple):
     starts: Ints
 
 
+class Seen(NamedTuple):
+    """Gaps, and what was expected where they are: found once, and weighed as often as need be.
+
+    Attributes
+    ----------
+    gaps, wanted : DataFrame
+        From `gaps.find_gaps` and `gaps.expected`: all of these series.
+    counts : array of float
+        Slots of each gap.
+    segment : array of int
+        Its row in `wanted`.
+    pieces : Pieces
+    width : int
+        From `traces.bin_width`.
+    """
+
+    gaps: pl.DataFrame
+    wanted: pl.DataFrame
+    counts: Floats
+    segment: Ints
+    pieces: Pieces
+    width: int
+
+    @classmethod
+    def of(cls, gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Seen:
+        """Put gaps beside what was expected."""
+        heads = begins(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
+        theirs, ours = (_places(rows) for rows in (wanted, gaps[heads]))
+        segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))
+        return cls(gaps, wanted, gaps["bar_count"].to_numpy().astype(np.float64), segment, cut(gaps, width), width)
+
+    def whole(self) -> Flags:
+        """Which gaps are a whole segment."""
+        whole: Flags = self.counts == self.wanted["slots"].to_numpy()[self.segment]
+        return whole
+
+    def only(self, series: Ints) -> Seen:
+        """What belongs to some series."""
+        ours = pl.Series(series, dtype=pl.Int32).implode()
+        gaps, wanted = (rows.filter(pl.col("series").is_in(ours)) for rows in (self.gaps, self.wanted))
+        return Seen.of(gaps, wanted, self.width)
+
+
 @dataclass(frozen=True)
 class Odds:
     """Of each gap.
@@ -78,6 +124,16 @@ class Odds:
     pieces: Pieces
     p: Floats
 
+    def lean(self) -> Odds:
+        """Without the pieces."""
+        return replace(self, pieces=Pieces(*(values[:0] for values in self.pieces)), p=self.p[:0])
+
+    def changed(self, gaps: Flags, other: Odds) -> Odds:
+        """With other odds of some gaps."""
+        both = ((getattr(self, name), getattr(other, name)) for name in ("run", "expected", "weight", "k"))
+        run, expected, weight, k = (_changed(values, gaps, others) for values, others in both)
+        return Odds(run, expected, weight, k, self.pieces, _changed(self.p, gaps[self.pieces.gap], other.p))
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -103,6 +159,12 @@ class Rates:
     def of_series(self) -> pl.DataFrame:
         """`series, due, missing`, sorted."""
         return self.table.group_by("series").agg(pl.col("due", "missing").sum()).sort("series")
+
+    def changed(self, series: Ints, other: Rates) -> Rates:
+        """With other rates of some series."""
+        ours = pl.Series(series, dtype=pl.Int32).implode()
+        kept = self.table.filter(~pl.col("series").is_in(ours))
+        return Rates(pl.concat([kept, other.table]).sort("series", "position", "bin"), self.width)
 
     def at(self, key: Ints) -> tuple[Floats, Floats]:
         """`due` and `missing` of some keys; 0 of unknown ones."""
@@ -142,9 +204,8 @@ def cut(gaps: pl.DataFrame, width: int) -> Pieces:
     slot = gaps["slot"].to_numpy().astype(np.int64)
     end = slot + gaps["bar_count"].to_numpy()
     low, high = bins_of(slot, width), bins_of(end - 1, width)
-    bins = high - low + 1
-    gap = np.repeat(np.arange(len(slot)), bins)
-    number = low[gap] + np.arange(len(gap)) - np.repeat(np.cumsum(bins) - bins, bins)
+    gap, number = spread(high - low + 1)
+    number += low[gap]
     first = np.maximum(bin_starts(number, width), slot[gap])
     slots = np.minimum(bin_starts(number + 1, width), end[gap]) - first
     series, position = gaps["series"].to_numpy()[gap], gaps["ordinal"].to_numpy()[gap] % SEGMENTS_PER_SESSION
@@ -155,66 +216,54 @@ def cut(gaps: pl.DataFrame, width: int) -> Pieces:
     return Pieces(gap, number[kept], first[kept], slots[kept], key, starts)
 
 
-def rates(wanted: pl.DataFrame, gaps: pl.DataFrame, width: int, strange: NDArray[np.bool_]) -> Rates:
+def rates(seen: Seen, strange: Flags) -> Rates:
     """Count what was due and missing by series and time of day.
 
     Parameters
     ----------
-    wanted, gaps : DataFrame
-        From `gaps.expected` and `gaps.find_gaps`.
-    width : int
-        From `traces.bin_width`.
+    seen : Seen
     strange : array of bool
         Gaps that have another cause: their slots count for neither.
     """
     segments = (
-        wanted.group_by("series", (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position"), "slots")
+        seen.wanted.group_by("series", (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position"), "slots")
         .agg(pl.len().alias("segments"))
     )  # fmt: skip
     whole = segments.rename({"slots": "bar_count", "position": "ordinal"}).with_columns(slot=pl.lit(0, pl.Int32))
-    due = _summed(cut(whole, width), whole["segments"].to_numpy())
-    pieces = cut(gaps, width)
-    missing = _summed(pieces, np.ones(gaps.height, np.int64))
-    odd = _summed(pieces, strange.astype(np.int64))
-    table = (
-        due.rename({"slots": "due"})
-        .join(missing.rename({"slots": "missing"}), on="key", how="left")
-        .join(odd.rename({"slots": "odd"}), on="key", how="left")
-        .with_columns(pl.col("missing", "odd").fill_null(0)).sort("key")
-    )  # fmt: skip
+    pieces = cut(whole, seen.width)
+    keys, at = np.unique(pieces.key, return_inverse=True)
+    due = _added(at, pieces.slots * whole["segments"].to_numpy()[pieces.gap], len(keys))
+    ours, slots = np.searchsorted(keys, seen.pieces.key), seen.pieces.slots
+    missing = _added(ours, slots, len(keys))
+    odd = _added(ours, slots * strange[seen.pieces.gap], len(keys))
     per_session = SEGMENTS_PER_SESSION * BINS
-    counted = table.select(
-        (pl.col("key") // per_session).alias("series"),
-        (pl.col("key") // BINS % SEGMENTS_PER_SESSION).alias("position"),
-        (pl.col("key") % BINS).alias("bin"),
-        (pl.col("due") - pl.col("odd")).alias("due"),
-        (pl.col("missing") - pl.col("odd")).alias("missing"),
-    )
-    return Rates(counted.select(pl.col(name).cast(dtype) for name, dtype in RATES.items()), width)
+    counted = {
+        "series": keys // per_session, "position": keys // BINS % SEGMENTS_PER_SESSION, "bin": keys % BINS,
+        "due": due - odd, "missing": missing - odd,
+    }  # fmt: skip
+    return Rates(pl.DataFrame(counted).select(pl.col(name).cast(dtype) for name, dtype in RATES.items()), seen.width)
 
 
-def odds(known: Rates, wanted: pl.DataFrame, gaps: pl.DataFrame, strange: NDArray[np.bool_]) -> Odds:
+def odds(known: Rates, seen: Seen, strange: Flags) -> Odds:
     """Tell how likely each gap is without a cause.
 
     Parameters
     ----------
     known : Rates
-    wanted, gaps : DataFrame
-        As `rates` took them.
+    seen : Seen
     strange : array of bool
         As `rates` took it: the gaps whose slots are not in the counts.
     """
-    pieces = cut(gaps, known.width)
-    counts = gaps["bar_count"].to_numpy().astype(np.float64)
+    pieces, counts = seen.pieces, seen.counts
     counted = ~strange[pieces.gap]
     own, own_in_all = (np.where(counted, slots, 0.0) for slots in (pieces.slots, counts[pieces.gap]))
     p = known.chances(pieces.key, own, own_in_all)
-    weight = -np.log(p) * _day_factors(known, wanted, gaps, strange)[pieces.gap]
+    weight = -np.log(p) * _day_factors(known, seen, strange)[pieces.gap]
     total = _reduced(weight * pieces.slots, pieces, len(counts))
     single = total / np.maximum(counts, 1)
-    k = _burstiness(gaps, single, strange)
+    k = _burstiness(seen, single, strange)
     run = chance_of_run(counts, single, k)
-    return Odds(run, _slots_of(wanted, gaps) * run, total, k, pieces, p)
+    return Odds(run, _slots_of(seen) * run, total, k, pieces, p)
 
 
 def chance_of_run(slots: Floats, weight: Floats, k: Floats | float) -> Floats:
@@ -222,46 +271,49 @@ def chance_of_run(slots: Floats, weight: Floats, k: Floats | float) -> Floats:
     return np.asarray(np.exp(-k * np.log1p(slots * np.expm1(np.minimum(weight / k, 50.0)))))
 
 
-def _summed(pieces: Pieces, times: Ints) -> pl.DataFrame:
-    frame = pl.DataFrame({"key": pieces.key, "slots": pieces.slots * times[pieces.gap]})
-    return frame.group_by("key").sum()
+def _places(rows: pl.DataFrame) -> Ints:
+    return np.asarray((rows["series"].to_numpy().astype(np.int64) << 32) + rows["ordinal"].to_numpy())
+
+
+def _changed(values: Floats, where: Flags, others: Floats) -> Floats:
+    values = values.copy()
+    values[where] = others
+    return values
+
+
+def _added(at: Ints, values: NDArray[np.integer], height: int) -> Ints:
+    # Numbers of slots: sums of floats are exact as far as they go.
+    return np.bincount(at, weights=values, minlength=height).astype(np.int64)
 
 
 def _reduced(values: Floats, pieces: Pieces, height: int) -> Floats:
     return np.add.reduceat(values, pieces.starts) if height else np.zeros(0)
 
 
-def _slots_of(wanted: pl.DataFrame, gaps: pl.DataFrame) -> Floats:
-    key = ["series", "session"]
-    slots = wanted.group_by(key).agg(pl.col("slots").sum())
-    return (
-        gaps.select(key).join(slots, on=key, how="left", maintain_order="left")["slots"].to_numpy().astype(np.float64)
-    )
+def _slots_of(seen: Seen) -> Floats:
+    """Slots of the session of each gap."""
+    heads = begins(*(seen.wanted[name].to_physical().to_numpy() for name in ("series", "session")))
+    slots = np.add.reduceat(seen.wanted["slots"].to_numpy().astype(np.float64), heads) if len(heads) else np.zeros(0)
+    return np.asarray(slots[np.searchsorted(heads, seen.segment, side="right") - 1])
 
 
-def _day_factors(known: Rates, wanted: pl.DataFrame, gaps: pl.DataFrame, strange: NDArray[np.bool_]) -> Floats:
+def _day_factors(known: Rates, seen: Seen, strange: Flags) -> Floats:
     """By how much the segment of each gap is busier (above 1) or quieter than the series' days are."""
-    usual = _usual(known, wanted)
-    key = ["series", "ordinal"]
-    missing = (
-        gaps.select(*key, (pl.col("bar_count") * ~pl.Series(strange)).alias("missing")).group_by(key).sum()
-    )  # fmt: skip
-    odd = gaps.select(*key, (pl.col("bar_count") * pl.Series(strange)).alias("odd")).group_by(key).sum()
-    here = (
-        gaps.select(*key, "bar_count").join(usual, on=key, how="left", maintain_order="left")
-        .join(missing, on=key, how="left", maintain_order="left").join(odd, on=key, how="left", maintain_order="left")
-    )  # fmt: skip
-    own = np.where(strange, 0, here["bar_count"].to_numpy())
-    share = np.clip(here["share"].to_numpy(), LEAST_P, MOST_P)
-    due = np.maximum(here["slots"].to_numpy() - here["odd"].to_numpy() - own, 0)
-    seen = np.maximum(here["missing"].to_numpy() - own, 0)
-    today = np.clip((seen + SHRINK_DAY_SLOTS * share) / (due + SHRINK_DAY_SLOTS), LEAST_P, MOST_P)
+    segments, segment = seen.wanted.height, seen.segment
+    odd = np.bincount(segment, weights=seen.counts * strange, minlength=segments)[segment]
+    missing = np.bincount(segment, weights=seen.counts * ~strange, minlength=segments)[segment]
+    own = np.where(strange, 0, seen.counts)
+    share = np.clip(_usual(known, seen.wanted)[segment], LEAST_P, MOST_P)
+    due = np.maximum(seen.wanted["slots"].to_numpy()[segment] - odd - own, 0)
+    today = np.clip(
+        (np.maximum(missing - own, 0) + SHRINK_DAY_SLOTS * share) / (due + SHRINK_DAY_SLOTS), LEAST_P, MOST_P
+    )
     return np.asarray(np.clip(np.log(today) / np.log(share), *DAY_FACTOR))
 
 
-def _usual(known: Rates, wanted: pl.DataFrame) -> pl.DataFrame:
-    """`series, ordinal, slots, share`: of each wanted segment, what share of its slots lacks a trade as a rule."""
-    placed = wanted.select("series", "ordinal", "slots", (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position"))
+def _usual(known: Rates, wanted: pl.DataFrame) -> Floats:
+    """Of each wanted segment: what share of its slots lacks a trade as a rule."""
+    placed = wanted.select("series", "slots", (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position"))
     kinds = placed.select("series", "position", "slots").unique()
     whole = kinds.select(
         "series", pl.col("position").alias("ordinal"), pl.col("slots").alias("bar_count"), slot=pl.lit(0, pl.Int32)
@@ -269,27 +321,38 @@ def _usual(known: Rates, wanted: pl.DataFrame) -> pl.DataFrame:
     pieces = cut(whole, known.width)
     lacking = _reduced(known.chances(pieces.key) * pieces.slots, pieces, kinds.height)
     shares = kinds.with_columns((pl.Series(lacking) / pl.col("slots")).alias("share"))
-    return placed.join(shares, on=["series", "position", "slots"], how="left", maintain_order="left").drop("position")
+    return placed.join(shares, on=["series", "position", "slots"], how="left", maintain_order="left")[
+        "share"
+    ].to_numpy()
 
 
-def _burstiness(gaps: pl.DataFrame, single: Floats, strange: NDArray[np.bool_]) -> Floats:
+def _burstiness(seen: Seen, single: Floats, strange: Flags) -> Floats:
     """Find k of each gap's series, which makes the lengths of its gaps likeliest, some of which may be strangers."""
-    if gaps.is_empty():
+    heads = begins(seen.gaps["series"].to_numpy())
+    if not len(heads):
         return np.zeros(0)
-    counts = gaps["bar_count"].to_numpy().astype(np.float64)
-    scores = np.stack([_likely(counts, single, k) for k in K], axis=1)
-    scores[strange | (counts * single > MOST_WEIGHT)] = 0.0
-    series = gaps["series"].to_numpy()
-    starts = np.flatnonzero(np.concatenate([[True], series[1:] != series[:-1]]))
-    summed = np.add.reduceat(scores, starts, axis=0)
+    telling = np.flatnonzero(~(strange | (seen.counts * single > MOST_WEIGHT)))
+    counts, single = seen.counts[telling], single[telling]
+    owner = np.searchsorted(heads, telling, side="right") - 1
+    # Gaps that are alike in all that counts mostly follow one another.
+    alike = begins(owner, counts, single)
+    times, owner = np.diff(np.append(alike, len(counts))), owner[alike]
+    scores = _likely(counts[alike], single[alike])
+    summed = np.stack([np.bincount(owner, weights=times * score, minlength=len(heads)) for score in scores], axis=1)
     # A series with few gaps is taken for one of ordinary burstiness.
-    summed -= 2.0 * np.abs(np.arange(len(K)) - K_WITHOUT_GAPS)
-    best = K[np.argmax(summed, axis=1)]
-    return np.repeat(best, np.diff(np.append(starts, len(series))))
+    best = np.argmax(summed - 2.0 * np.abs(np.arange(len(K)) - K_WITHOUT_GAPS), axis=1)
+    return np.repeat(K[best], np.diff(np.append(heads, seen.gaps.height)))
 
 
-def _likely(counts: Floats, single: Floats, k: float) -> Floats:
-    # Given that a gap began, it has at least its length, and not one slot more.
-    ends = chance_of_run(counts, single, k) - chance_of_run(counts + 1, single, k)
-    likely = np.maximum(ends, 0) / np.maximum(chance_of_run(np.ones_like(counts), single, k), 1e-300)
-    return np.asarray(np.log((1 - STRANGERS) * likely + STRANGERS / (counts * (counts + 1))))
+def _likely(counts: Floats, single: Floats) -> Iterator[Floats]:
+    """For each of K, log of the likelihood of the lengths of gaps."""
+    stranger = STRANGERS / (counts * (counts + 1))
+    longer = np.flatnonzero(counts > 1)
+    for k in K:
+        # As `chance_of_run`. Given that a gap began, it has at least its length, and not one slot more.
+        step = np.expm1(np.minimum(single / k, 50.0))
+        began = np.exp(-k * np.log1p(step))
+        holds = began.copy()
+        holds[longer] = np.exp(-k * np.log1p(counts[longer] * step[longer]))
+        ends = holds - np.exp(-k * np.log1p((counts + 1) * step))
+        yield np.log((1 - STRANGERS) * np.maximum(ends, 0) / np.maximum(began, 1e-300) + stranger)

@@ -11,16 +11,15 @@ Pure: frame in, frame out. What is compared with neighbours is not judged at the
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from engine.grid import SessionGrid
-from engine.quality.clock_profile import SERIES, Floats, Ints
+from engine.quality.clock_profile import SERIES
+from engine.quality.strides import Flags, Floats, Ints, begins, spread, where
 from engine.schema import TS, Schema, empty
-
-Flags = NDArray[np.bool_]
 
 DATE, LONG, FLOAT = pl.Date(), pl.Int64(), pl.Float64()
 # Per series: how many rows are of that kind, and the first. `longest` is of runs in a row.
@@ -35,8 +34,9 @@ MOVES: Schema = {"ts": TS, "session": DATE, "minute": pl.Int16(), "up": LONG, "d
 JUMPS: Schema = {**SERIES, "session": DATE, "ts": TS, "before": FLOAT, "open": FLOAT, "close": FLOAT}
 ENDS: Schema = {**SERIES, "session": DATE, "ts": TS, "is_last": pl.Boolean(), "open": FLOAT, "close": FLOAT}
 
-SMALLEST_SPIKE = 0.002  # below it nothing stands out, whatever the scale
+SMALLEST_SPIKE, SMALLEST_MOVE = 0.002, 0.001  # below it nothing stands out, whatever the scale
 SPIKE_SCALES, MOVE_SCALES = 20.0, 8.0
+ROUNDING = 1e-9
 NEIGHBOUR_RANGES = 3.0  # a spike is so many times its neighbours' ranges
 SCALE_SAMPLE = 512  # returns per series from which its usual one is taken
 MAD_TO_SIGMA = 1.4826
@@ -76,7 +76,8 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
     """
     bars = _Bars(rows, grid.interval.is_intraday)
     scale = _scales(bars)
-    spikes, moves = _spikes(bars, scale), _moves(bars, scale)
+    far = _far(bars, scale)
+    spikes, moves = _spikes(bars, scale, far), _moves(bars, scale, far)
     counts, runs = _odd(bars)
     jumps, ends = _sessions(bars)
     named = [_shaped(frame, series, schema, zone) for frame, schema in (
@@ -100,6 +101,7 @@ class _Bars:
 
     def __init__(self, rows: pl.DataFrame, is_intraday: bool) -> None:  # noqa: FBT001
         self.rows = rows
+        self.is_intraday = is_intraday
         self.series = rows["series"].to_numpy()
         self.open, self.high, self.low, self.close = (
             rows[name].to_numpy() for name in ("open", "high", "low", "close")
@@ -108,14 +110,14 @@ class _Bars:
             rows["volume"].fill_null(np.nan).to_numpy() if "volume" in rows.columns else np.full(rows.height, np.nan)
         )
         self.session = rows["session"].cast(pl.Int32).to_numpy()
-        self.same_series = self.series[1:] == self.series[:-1]
-        same_session = self.same_series & (self.session[1:] == self.session[:-1])
-        self.begins = np.flatnonzero(np.append([True], ~self.same_series)[: rows.height])
+        self.begins = begins(self.series)
+        self.counts = np.diff(np.append(self.begins, rows.height))
         # A ratio says nothing in a series whose prices pass zero.
-        lowest = np.minimum.reduceat(self.low, self.begins) if rows.height else self.low
-        counts = np.diff(np.append(self.begins, rows.height))
-        self.positive = np.repeat(lowest > 0, counts)
-        self.joined = (same_session if is_intraday else self.same_series) & self.positive[1:]
+        self.positive = np.minimum.reduceat(self.low, self.begins) > 0 if rows.height else np.zeros(0, bool)
+
+    @property
+    def pairs(self) -> int:
+        return max(len(self.series) - 1, 0)
 
     def at(self, index: Ints, *columns: str) -> pl.DataFrame:
         return self.rows.select("series", *columns)[index]
@@ -124,18 +126,24 @@ class _Bars:
         owner: Ints = np.searchsorted(self.begins, index, side="right") - 1
         return owner
 
+    def joined(self, index: Ints) -> Flags:
+        """Whether bars may be compared with the next one."""
+        same: Flags = self.series[index + 1] == self.series[index]
+        if self.is_intraday:
+            same &= self.session[index + 1] == self.session[index]
+        return same & self.positive[self.owner(index)]
+
 
 def _scales(bars: _Bars) -> Floats:
     """Usual size of a series' move from bar to bar, from a sample; infinite where nothing moves."""
     scale = np.full(len(bars.begins), np.inf)
-    if len(bars.series) < 2:  # noqa: PLR2004 - a pair
+    if not bars.pairs:
         return scale
-    ends = np.append(bars.begins[1:], len(bars.series))
-    stride = np.maximum((ends - bars.begins) // SCALE_SAMPLE, 1)
-    count = (ends - bars.begins - 1) // stride
-    owner = np.repeat(np.arange(len(count)), count)
-    at = bars.begins[owner] + 1 + (np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)) * stride[owner]
-    at, owner = at[bars.joined[at - 1]], owner[bars.joined[at - 1]]
+    stride = np.maximum(bars.counts // SCALE_SAMPLE, 1)
+    owner, number = spread((bars.counts - 1) // stride)
+    at = bars.begins[owner] + 1 + number * stride[owner]
+    joined = bars.joined(at - 1)
+    at, owner = at[joined], owner[joined]
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.abs(bars.close[at] / bars.close[at - 1] - 1)
     moved = (size > 0) & np.isfinite(size)
@@ -144,46 +152,68 @@ def _scales(bars: _Bars) -> Floats:
     return scale
 
 
-def _spikes(bars: _Bars, scale: Floats) -> pl.DataFrame:
-    found = [_sticking_out(bars, scale, width, up) for width in (1, 2) for up in (True, False)]
+class _Far(NamedTuple):
+    """Bars far from the one before, of which few are: whoever looks for what stands out looks at these alone."""
+
+    high: Ints  # its high from the high before
+    low: Ints
+    move: Ints  # its high or low from the close before
+
+
+def _far(bars: _Bars, scale: Floats) -> _Far:
+    """All bars that may be a spike or a move, and a few more; each is the number of the bar before."""
+    least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
+    beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
+    high, low, close = bars.high, bars.low, bars.close
+    with np.errstate(invalid="ignore"):
+        return _Far(
+            where(lambda a, b: high[b] > high[a] * beyond[a], bars.pairs),
+            where(lambda a, b: low[b] < low[a] * (2 - beyond[a]), bars.pairs),
+            where(lambda a, b: (high[b] > close[a] * beyond[a]) | (low[b] < close[a] * (2 - beyond[a])), bars.pairs),
+        )
+
+
+def _spikes(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+    found = [_sticking_out(bars, scale, far, width, up) for width in (1, 2) for up in (True, False)]
     # A spike of one bar may look like one of two with its neighbour: the narrower one is it.
     return pl.concat(found).unique(["series", "ts"], keep="first", maintain_order=True)
 
 
-def _sticking_out(bars: _Bars, scale: Floats, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
+def _sticking_out(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
     """Bars that are beyond the bar before and the bar after; of two, the first."""
-    n = max(len(bars.series) - width - 1, 0)
-    edge = bars.high if up else bars.low
+    edge, at = (bars.high, far.high) if up else (bars.low, far.low)
+    at = at[at + width + 1 < len(edge)]
     inner, outer = (np.minimum, np.maximum) if up else (np.maximum, np.minimum)
-    own = edge[1 : n + 1] if width == 1 else inner(edge[1 : n + 1], edge[2 : n + 2])
-    beside = outer(edge[:n], edge[width + 1 : width + 1 + n])
+    own = edge[at + 1] if width == 1 else inner(edge[at + 1], edge[at + 2])
+    beside = outer(edge[at], edge[at + width + 1])
     with np.errstate(divide="ignore", invalid="ignore"):
         size = own / beside - 1 if up else 1 - own / beside
-    at = np.flatnonzero(size > SMALLEST_SPIKE)
-    at = at[np.logical_and.reduce([bars.joined[at + step] for step in range(width + 1)])]
+        wide = np.maximum(*(bars.high[one] / bars.low[one] - 1 for one in (at, at + width + 1)))
     beyond = scale[bars.owner(at + 1)]
-    wide = np.maximum(*(bars.high[one] / bars.low[one] - 1 for one in (at, at + width + 1)))
-    stands = (size[at] > SPIKE_SCALES * beyond) & (size[at] > NEIGHBOUR_RANGES * wide)
-    at, beyond = at[stands], beyond[stands]
+    stands = (size > SMALLEST_SPIKE) & (size > SPIKE_SCALES * beyond) & (size > NEIGHBOUR_RANGES * wide)
+    for step in range(width + 1):
+        stands &= bars.joined(at + step)
+    at, beyond, size, beside = at[stands], beyond[stands], size[stands], beside[stands]
     return bars.at(at + 1, "ts", "session").with_columns(
         pl.Series("up", np.full(len(at), up)),
         pl.Series("bars", np.full(len(at), width, np.int8)),
         pl.Series("price", edge[at + 1]),
-        pl.Series("beside", beside[at]),
-        pl.Series("size", size[at] * (1 if up else -1)),
+        pl.Series("beside", beside),
+        pl.Series("size", size * (1 if up else -1)),
         pl.Series("scale", beyond),
     )
 
 
-def _moves(bars: _Bars, scale: Floats) -> pl.DataFrame:
+def _moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
     """How many series moved far at each instant, by direction; only those at which any did."""
-    before = bars.close[:-1]
+    at = far.move[bars.joined(far.move)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        rise, fall = bars.high[1:] / before - 1, 1 - bars.low[1:] / before
-    far = np.flatnonzero((np.maximum(rise, fall) > SMALLEST_SPIKE / 2) & bars.joined)
-    limit = MOVE_SCALES * scale[bars.owner(far + 1)]
-    up, down = rise[far] > limit, fall[far] > limit
-    moved = bars.at(far + 1, "ts", "session").with_columns(pl.Series("up", up), pl.Series("down", down))
+        rise, fall = bars.high[at + 1] / bars.close[at] - 1, 1 - bars.low[at + 1] / bars.close[at]
+    limit = MOVE_SCALES * scale[bars.owner(at)]
+    is_far = np.maximum(rise, fall) > SMALLEST_MOVE
+    moved = bars.at(at + 1, "ts", "session").with_columns(
+        pl.Series("up", is_far & (rise > limit)), pl.Series("down", is_far & (fall > limit))
+    )
     return (
         moved.filter(pl.col("up") | pl.col("down")).group_by("ts", "session")
         .agg(pl.col("up", "down").sum().cast(pl.Int64))
@@ -191,70 +221,85 @@ def _moves(bars: _Bars, scale: Floats) -> pl.DataFrame:
 
 
 def _odd(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    n = len(bars.series)
-    trades = bars.volume > 0
-    has_range = bars.high > bars.low
-    flat, repeated = np.zeros(n, bool), np.zeros(n, bool)
-    alike = bars.same_series & (bars.close[1:] == bars.close[:-1])
-    flat[1:] = alike & trades[1:] & ~has_range[1:]
-    same = alike & has_range[1:]
-    for values in (bars.open, bars.high, bars.low):
-        same &= values[1:] == values[:-1]
-    volume = bars.volume
-    repeated[1:] = same & ((volume[1:] == volume[:-1]) | (np.isnan(volume[1:]) & np.isnan(volume[:-1])))
-    outside = np.zeros(n, bool)
-    if "vwap" in bars.rows.columns and bars.rows["vwap"].null_count() < n:
-        vwap, slack = bars.rows["vwap"].fill_null(np.nan).to_numpy(), 1e-6 * bars.high
-        outside = (vwap < bars.low - slack) | (vwap > bars.high + slack)
-    kinds = {"zero_volume_range": (volume == 0) & has_range, "vwap_outside": outside, "repeated": repeated, "flat": flat,
-             "traded": trades, "rows": np.ones(n, bool)}  # fmt: skip
+    flat, repeated = _alike(bars)
+    idle = np.flatnonzero(bars.volume == 0)
     start, end = _runs(flat)
-    kinds["flat_runs"] = np.isin(np.arange(n), start, assume_unique=True)
+    kinds = {
+        "zero_volume_range": idle[bars.high[idle] > bars.low[idle]], "vwap_outside": _outside(bars),
+        "repeated": repeated, "flat": flat, "flat_runs": start,
+    }  # fmt: skip
+    whole = {"traded": np.add.reduceat(bars.volume > 0, bars.begins, dtype=np.int64), "rows": bars.counts}
     long = np.flatnonzero(end - start >= LONGEST_SHORT_RUN)
     runs = bars.at(start[long], "session", "ts", "close")
     runs = runs.with_columns(pl.Series("bars", end[long] - start[long])).rename({"ts": "start", "close": "price"})
-    return pl.concat([_counted(bars, kind, test) for kind, test in kinds.items()]), runs
+    counted = [_counted(bars, kind, index) for kind, index in kinds.items()]
+    return pl.concat([*counted, *(_summed(bars, kind, sums) for kind, sums in whole.items())]), runs
 
 
-def _counted(bars: _Bars, kind: str, test: Flags) -> pl.DataFrame:
-    sums = np.add.reduceat(test, bars.begins, dtype=np.int64) if len(test) else np.zeros(0, np.int64)
-    held = np.flatnonzero(sums)
-    start, end = _runs(test) if kind == "repeated" else (np.zeros(0, np.int64), np.zeros(0, np.int64))
-    longest = np.zeros(len(sums), np.int64)
+def _alike(bars: _Bars) -> tuple[Ints, Ints]:
+    """Bars that are the close before without a range, though there were trades; and those that repeat the bar before."""
+    close, volume = bars.close, bars.volume
+    at = where(lambda a, b: close[b] == close[a], bars.pairs) + 1
+    at = at[bars.series[at] == bars.series[at - 1]]
+    ranges = bars.high[at] > bars.low[at]
+    same, flat = at[ranges], at[~ranges]
+    for values in (bars.open, bars.high, bars.low):
+        same = same[values[same] == values[same - 1]]
+    alike = (volume[same] == volume[same - 1]) | (np.isnan(volume[same]) & np.isnan(volume[same - 1]))
+    return flat[volume[flat] > 0], same[alike]
+
+
+def _outside(bars: _Bars) -> Ints:
+    if "vwap" not in bars.rows.columns or bars.rows["vwap"].null_count() == len(bars.series):
+        return np.zeros(0, np.int64)
+    vwap, slack = bars.rows["vwap"].fill_null(np.nan).to_numpy(), 1e-6 * bars.high
+    return np.flatnonzero((vwap < bars.low - slack) | (vwap > bars.high + slack))
+
+
+def _counted(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
+    owner = bars.owner(index)
+    fresh = begins(owner)
+    start, end = _runs(index) if kind == "repeated" else (index[:0], index[:0])
+    longest = np.zeros(len(bars.begins), np.int64)
     np.maximum.at(longest, bars.owner(start), end - start)
-    true = np.flatnonzero(test) if kind not in ("rows", "traded") else np.zeros(0, np.int64)
-    first = true[np.searchsorted(true, bars.begins[held])] if len(true) else bars.begins[held]
+    return _kind(bars, kind, index[fresh], np.diff(np.append(fresh, len(index))), longest[owner[fresh]])
+
+
+def _summed(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
+    held = np.flatnonzero(sums)
+    return _kind(bars, kind, bars.begins[held], sums[held], np.zeros(len(held), np.int64))
+
+
+def _kind(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
     return bars.at(first, "ts").rename({"ts": "first"}).with_columns(
-        pl.lit(kind, COUNTS["kind"]).alias("kind"), pl.Series("rows", sums[held]), pl.Series("longest", longest[held])
+        pl.lit(kind, COUNTS["kind"]).alias("kind"), pl.Series("rows", rows), pl.Series("longest", longest)
     )  # fmt: skip
 
 
-def _runs(test: Flags) -> tuple[Ints, Ints]:
-    """Starts and ends (exclusive) of the runs of true."""
-    change = np.flatnonzero(np.diff(test, prepend=False, append=False))
-    return change[::2], change[1::2]
+def _runs(index: Ints) -> tuple[Ints, Ints]:
+    """Starts and ends (exclusive) of the runs of numbers that follow one another."""
+    start = begins(index - np.arange(len(index)))
+    return index[start], index[np.append(start[1:], len(index))[: len(start)] - 1] + 1
 
 
 def _sessions(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Jumps from a session's close to the next one's open that may be splits; first and last session of each series."""
-    n = len(bars.series)
-    fresh = ~bars.same_series | (bars.session[1:] != bars.session[:-1])
-    begin = np.flatnonzero(np.append([True], fresh)[:n])
-    end = np.append(begin[1:], [n])[: len(begin)] - 1
-    before = end[:-1]
+    begin = begins(bars.session, bars.series)
+    end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
+    before, after = end[:-1], begin[1:]
     follows = (
-        bars.same_series[begin[1:] - 1]
-        & bars.positive[begin[1:]]
-        & (bars.session[begin[1:]] - bars.session[before] <= LONGEST_CLOSED_DAYS)
+        (bars.series[before] == bars.series[after])
+        & bars.positive[bars.owner(after)]
+        & (bars.session[after] - bars.session[before] <= LONGEST_CLOSED_DAYS)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        jump = np.abs(np.log(bars.open[begin[1:]] / bars.close[before]))
+        jump = np.abs(np.log(bars.open[after] / bars.close[before]))
     at = np.flatnonzero(follows & (jump > SMALLEST_JUMP))
-    jumps = bars.at(begin[at + 1], "ts", "session", "open").with_columns(
+    jumps = bars.at(after[at], "ts", "session", "open").with_columns(
         pl.Series("before", bars.close[before[at]]), pl.Series("close", bars.close[end[at + 1]])
     )
-    first = np.flatnonzero(np.isin(begin, bars.begins, assume_unique=True))
-    last = np.append(first[1:] - 1, [len(begin) - 1])[: len(first)]
+    first = np.searchsorted(begin, bars.begins)
+    last = np.append(first[1:], [len(begin)])[: len(first)] - 1
     sides = [
         bars.at(begin[one], "ts", "session", "open").with_columns(
             pl.Series("close", bars.close[end[one]]), pl.Series("is_last", np.full(len(one), is_last)))

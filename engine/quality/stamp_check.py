@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from engine.interval import Interval
-from engine.quality.clock_profile import NEAR_STEPS, SERIES, Floats
+from engine.quality.clock_profile import NEAR_STEPS, SERIES
 from engine.quality.findings import findings_of
+from engine.quality.strides import Floats
 
 LATEST_STEPS = 3
 CHANCE = 0.003  # that a series that stamps starts looks so at its edges

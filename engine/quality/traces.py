@@ -15,10 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.interval import Interval
+from engine.quality.strides import BLOCK, Floats, Ints, united
 from engine.schema import SEGMENTS_PER_SESSION, Schema
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 BIN = dt.timedelta(minutes=30)
 BINS = 4096  # more than any segment has
@@ -105,7 +103,9 @@ def joined(parts: Sequence[Trace]) -> Trace:
     runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
     profile = pl.concat([pl.DataFrame(schema=dict(PROFILE)), *(part.profile for part in parts)])
     summed = profile.group_by(PROFILE_KEY).sum().sort(PROFILE_KEY).select(list(PROFILE))
-    return Trace(_united(runs.sort("series", "ordinal", "first", "last")), summed)
+    place = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
+    in_order = runs if (place[1:] > place[:-1]).all() else runs.sort("series", "ordinal", "first", "last")
+    return Trace(_united(in_order), summed)
 
 
 def line(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
@@ -134,6 +134,8 @@ def _united(runs: pl.DataFrame) -> pl.DataFrame:
     first, last = (runs[name].to_numpy().astype(np.int64) + number for name in ("first", "last"))
     furthest = np.maximum.accumulate(last)
     starts = np.flatnonzero(np.concatenate([[True], first[1:] > furthest[:-1] + 1]))
+    if len(starts) == len(first):
+        return runs
     # The bar at the end of a union is that of the run that reaches it.
     group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(first))))
     ends = np.lexsort((last, group))[np.append(starts[1:], len(first)) - 1]
@@ -184,13 +186,17 @@ def _moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
     """Rows that have no move from the one before, and the square of each row's move."""
     squares = np.zeros(len(close))
     with np.errstate(divide="ignore", invalid="ignore"):
-        np.divide(close[1:], close[:-1], out=squares[1:])
-        np.log(squares[1:], out=squares[1:])
+        for low in range(1, len(close), BLOCK):
+            block = squares[low : low + BLOCK]
+            np.divide(close[low : low + BLOCK], close[low - 1 : low - 1 + len(block)], out=block)
+            np.log(block, out=block)
+            np.multiply(block, block, out=block)
     squares[starts] = 0.0
-    np.multiply(squares, squares, out=squares)
-    odd = np.flatnonzero(~np.isfinite(squares)) if not np.isfinite(squares.sum()) else starts[:0]
+    if np.isfinite(squares.sum()):
+        return starts, squares
+    odd = np.flatnonzero(~np.isfinite(squares))
     squares[odd] = 0.0
-    return np.union1d(starts, odd), squares
+    return united(odd, starts), squares
 
 
 def profile_keys(

@@ -15,6 +15,7 @@ import polars as pl
 from engine.grid import SessionGrid
 from engine.quality.clock_profile import SERIES
 from engine.quality.findings import findings_of
+from engine.quality.strides import SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
 CUTS: Schema = {
@@ -34,13 +35,13 @@ Row = dict[str, Any]
 KEY = list(SERIES)
 
 
-def cut_sessions(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+def cut_sessions(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     """Sessions that begin or end well inside.
 
     Parameters
     ----------
-    rows : DataFrame
-        `series, ts, ordinal, slot, high, low, close, volume`, sorted by (series, ts).
+    runs : SlotRuns
+        Of rows with `ts, high, low, close, volume` too.
     series : DataFrame
         `series, symbol, price_type, interval`.
     grid : SessionGrid
@@ -53,10 +54,9 @@ def cut_sessions(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) ->
         `sibling` is another price type of the symbol that went on, until `sibling_ts`; `peers_on` of `peers` other
         series of the session went on.
     """
-    placed = rows if not rows["slot"].null_count() else rows.filter(pl.col("slot").is_not_null())
-    if not grid.interval.is_intraday or placed.is_empty():
+    if not grid.interval.is_intraday or not len(runs.row):
         return empty(CUTS)
-    spans = _spans(placed, grid)
+    spans = _spans(runs, grid)
     sides = pl.concat([_side(spans, is_tail=is_tail) for is_tail in (True, False)])
     missing, of = pl.col("slots"), pl.col("of")
     unlikely = missing * (1 - pl.col("rate").clip(0, HIGHEST_RATE)).log() < np.log(CHANCE)
@@ -64,7 +64,7 @@ def cut_sessions(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) ->
     cut = sides.filter(is_long & unlikely & (pl.col("rate") >= LEAST_RATE))
     if cut.is_empty():
         return empty(CUTS)
-    return _with_others(cut, sides, series, _folds(placed, cut))
+    return _with_others(cut, sides, series, _folds(runs.rows, cut))
 
 
 def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -98,7 +98,7 @@ def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame 
     return findings_of([_truncated(row) for row in worst.iter_rows(named=True)])
 
 
-def _spans(placed: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+def _spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
     """First and last slot of each series and session, counted through its chosen segments."""
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     slots = chosen["slots"].to_numpy().astype(np.int64)
@@ -106,17 +106,17 @@ def _spans(placed: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     days = chosen["session"].cast(pl.Int32).to_numpy()
     opens = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
     of_day = np.cumsum(np.diff(days, prepend=days[:1] - 1) != 0) - 1
-    owner = np.searchsorted(chosen["ordinal"].to_numpy(), placed["ordinal"].to_numpy())
-    day = of_day[owner]
-    fresh = (np.diff(day, prepend=-1) != 0) | (np.diff(placed["series"].to_numpy(), prepend=-1) != 0)
-    begin = np.flatnonzero(fresh)
-    end = np.append(begin[1:], [placed.height]) - 1
-    number = starts[owner] + placed["slot"].to_numpy()
+    owner = np.searchsorted(chosen["ordinal"].to_numpy(), runs.ordinal)
+    head = begins(of_day[owner], runs.series)
+    tail = np.append(head[1:], [len(owner)]) - 1
+    day, number = of_day[owner[head]], starts[owner] + runs.slot
+    begin, end = runs.row[head], runs.row[tail] + runs.size[tail] - 1
     total = np.append(starts[opens[1:]], slots.sum()) - starts[opens]
-    first, last = number[begin] - starts[opens][day[begin]], number[end] - starts[opens][day[begin]]
+    first, last = number[head] - starts[opens][day], (number + runs.size - 1)[tail] - starts[opens][day]
+    placed = runs.rows
     spans = pl.DataFrame({
-        "series": placed["series"].to_numpy()[begin], "session": pl.Series(days[opens][day[begin]]).cast(pl.Date),
-        "head": first, "tail": total[day[begin]] - 1 - last, "of": total[day[begin]],
+        "series": placed["series"].gather(begin), "session": pl.Series(days[opens][day]).cast(pl.Date),
+        "head": first, "tail": total[day] - 1 - last, "of": total[day],
         "rate": (end - begin + 1) / (last - first + 1),
         "first_ts": placed["ts"].gather(begin), "last_ts": placed["ts"].gather(end), "begin": begin, "end": end,
     })  # fmt: skip

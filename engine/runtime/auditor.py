@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.audit.explanation import explain
+from engine.audit.explanation import HERE, Spread, explain
 from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
 from engine.audit.tables import AUDIT_TABLES
@@ -45,6 +46,7 @@ from engine.sources.scan import scan
 from engine.store import SessionData
 
 BYTES_PER_TASK = 64 << 20
+BLOCKS_PER_WORKER = 2
 LAKE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
 Progress = Callable[[int, int, str], None]
 
@@ -142,13 +144,16 @@ def audit(
         Nothing could be read at all.
     """
     tasks, problems = planned(sources, options)
-    with tempfile.TemporaryDirectory(prefix="engine-audit-") as scratch:
-        parts = list(_surveys(tasks, work or Path(scratch), executor or Here(), progress))
-    counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
-    survey = joined([*parts, *counted, _unread(problems)])
-    if survey.series.is_empty():
-        raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
-    done = explained(survey, options)
+    with _folder(work) as folder, (executor or Here()).kept() as workers:
+        parts = list(_surveys(tasks, folder, workers, progress))
+        counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
+        survey = joined([*parts, *counted, _unread(problems)])
+        if survey.series.is_empty():
+            raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
+        with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
+            several = workers.at_once > 1
+            spread = Spread(workers.run, BLOCKS_PER_WORKER * workers.at_once, Path(blocks)) if several else HERE
+            done = explained(survey, options, spread)
     return with_strips(done, _holders(tasks, parts)) if strips else done
 
 
@@ -192,9 +197,9 @@ def run_audit(
     return audit(paths_of(sources), chosen, work=work, executor=executor)
 
 
-def explained(survey: Survey, options: LoadOptions) -> Audit:
+def explained(survey: Survey, options: LoadOptions, spread: Spread = HERE) -> Audit:
     """The audit of a survey."""
-    tables = explain(survey, calendar, options.dates, options.as_of)
+    tables = explain(survey, calendar, options.dates, options.as_of, spread)
     files = survey.files.sort("source", maintain_order=True)
     counted = repeats(tables["quality"])
     found = observed(tables, pl.concat([survey.findings, *map(_checked, survey.checks), capped(counted)]), files)
@@ -258,8 +263,17 @@ def surveyed(task: Task, work: Path) -> Path:
     return path
 
 
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="engine-audit-") as scratch:
+        yield Path(scratch)
+
+
 def _surveys(tasks: Sequence[Task], work: Path, executor: Executor, progress: Progress | None) -> Iterator[Survey]:
-    work.mkdir(parents=True, exist_ok=True)
     done: dict[int, Path] = {}
     for number, path in executor.run(partial(surveyed, work=work), tasks):
         done[number] = path

@@ -15,6 +15,7 @@ from engine.quality.calendar_check import (
     summed_strays,
     unscheduled,
 )
+from engine.quality.strides import SlotRuns
 from polars.testing import assert_frame_equal
 
 from tests.quality.feeds import Feed, axis, market, moved, stored
@@ -24,7 +25,7 @@ CHRISTMAS = dt.date(2024, 12, 16), dt.date(2024, 12, 31)  # closes at 13:00 on t
 
 
 def held(feed: Feed) -> pl.DataFrame:
-    return summed_presence([presence(feed.rows, feed.grid, feed.zone)])
+    return summed_presence([presence(SlotRuns.of(feed.rows), feed.grid, feed.zone)])
 
 
 def outside(feed: Feed) -> pl.DataFrame:
@@ -64,7 +65,9 @@ def test_presence_of_parts_by_symbol_and_by_date_equals_that_of_the_whole() -> N
     early = pl.col("session") < dt.date(2024, 6, 7)
     for test in (first, early):
         parts = [feed.rows.filter(test), feed.rows.filter(~test)]
-        assert_frame_equal(summed_presence([presence(part, feed.grid, feed.zone) for part in parts]), whole)
+        assert_frame_equal(
+            summed_presence([presence(SlotRuns.of(part), feed.grid, feed.zone) for part in parts]), whole
+        )
     assert whole.filter(pl.col("minute") >= 0)["present"].sum() == feed.rows.height
     counted = [strays(part, feed.series, feed.grid, feed.zone) for part in parts]
     assert_frame_equal(summed_strays(counted), summed_strays([strays(feed.rows, feed.series, feed.grid, feed.zone)]))
@@ -132,7 +135,13 @@ def test_absent_sessions_of_a_sample_are_information() -> None:
 
 
 def test_presence_of_seconds_is_not_counted() -> None:
-    assert presence(market("XNYS", *JUNE).rows, axis("XNYS", *JUNE, "1s"), "America/New_York").height == 0
+    assert presence(SlotRuns.of(market("XNYS", *JUNE).rows), axis("XNYS", *JUNE, "1s"), "America/New_York").height == 0
+
+
+def test_presence_of_rows_that_are_all_outside_is_empty() -> None:
+    feed = moved(market("XNYS", *JUNE), dt.timedelta(hours=10))
+    assert feed.rows["slot"].null_count() == feed.rows.height
+    assert presence(SlotRuns.of(feed.rows), feed.grid, feed.zone).height == 0
 
 
 def test_unscheduled_futures_of_2013_trade_to_a_quarter_past(vendor) -> None:

@@ -8,13 +8,17 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from engine.audit.explanation import explain
+from engine.audit import explanation
+from engine.audit.explanation import Spread, explain
 from engine.audit.survey import SLOTS, joined
 from engine.calendars import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import runs
-from engine.quality.rates import chance_of_run
+from engine.quality.causes import prepare
+from engine.quality.gaps import expected, find_gaps, runs
+from engine.quality.outages import SUMS, peer_sums, summed
+from engine.quality.rates import Seen, chance_of_run, odds, rates
+from engine.quality.traces import bin_width
 from engine.runtime.lake import survey_rows
 from engine.runtime.load import CalendarMap, LoadOptions
 from engine.schema import BARS
@@ -22,6 +26,7 @@ from engine.sources.faults import FaultPlan
 from engine.sources.synthetic import Instrument, Market, simulate
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 FIRST, LAST = dt.date(2024, 11, 4), dt.date(2024, 11, 22)
 M1 = Interval(1, "m")
@@ -182,6 +187,54 @@ def test_explain_nothing_missing_gives_no_gap(grid):
     tables = explained(one)
     assert tables["gaps"].is_empty()
     assert tables["quality"]["quality_adjusted"].to_list() == [100.0] * 15
+
+
+@pytest.mark.parametrize("keeps", ["memory", "files"])
+def test_explain_blocks_of_a_market_gives_what_the_whole_gives(clean, tmp_path, monkeypatch, keeps):
+    rows = cut(cut(clean, ALL, "2024-11-12 16:00", "2024-11-12 16:07"), ["S02"], "2024-11-14 15:00", "2024-11-14 15:09")
+    survey = survey_rows(rows.select(list(BARS)), M1, OPTIONS, "test")
+    whole = explain(survey, calendar)
+    monkeypatch.setattr(explanation, "LEAST_RUNS_PER_BLOCK", 100)
+    ran = []
+
+    def run(function, blocks):
+        ran.append(len(blocks))
+        yield from reversed([(number, function(block)) for number, block in enumerate(blocks)])
+
+    made = explain(survey, calendar, spread=Spread(run, 6, tmp_path if keeps == "files" else None))
+    assert len(ran) == 3
+    assert set(ran) <= set(range(2, 7))
+    assert {name: made[name].equals(whole[name]) for name in whole} == dict.fromkeys(whole, True)
+    assert any(tmp_path.iterdir()) == (keeps == "files")
+
+
+def test_prepare_weighs_each_gap_as_if_all_were_weighed_again(clean, grid):
+    rows = cut(
+        cut(clean, ALL[:4], "2024-11-12 16:00", "2024-11-12 16:07"), ["S09"], "2024-11-14 15:00", "2024-11-14 18:30"
+    )
+    survey = survey_rows(rows.select(list(BARS)), M1, OPTIONS, "test")
+    wanted = expected(survey.series.select("series", "first", "last"), grid)
+    gaps, width = find_gaps(wanted, survey.runs, grid), bin_width(M1)
+    part = prepare(gaps, wanted, width)
+    strange = gaps.filter(pl.Series(part.strange))["series"].n_unique()
+    assert 0 < strange < survey.series.height  # some are weighed again, others not
+    seen = Seen.of(gaps, wanted, width)
+    known = rates(seen, part.strange)
+    again = odds(known, seen, part.strange)
+    assert_frame_equal(part.rates.table, known.table)
+    for name in ("run", "expected", "weight", "k", "p"):
+        assert np.array_equal(getattr(part.odds, name), getattr(again, name)), name
+
+
+def test_sums_of_what_is_missing_are_the_same_in_any_order(clean, grid):
+    survey = survey_rows(clean.select(list(BARS)), M1, OPTIONS, "test")
+    wanted = expected(survey.series.select("series", "first", "last"), grid)
+    gaps = find_gaps(wanted, survey.runs, grid)
+    part = prepare(gaps, wanted, bin_width(M1))
+    pieces, p = part.odds.pieces, part.odds.p
+    whole = peer_sums(gaps, pieces, p, np.zeros(gaps.height, np.int64))
+    parts = [peer_sums(gaps, pieces, p, np.where(gaps["series"].to_numpy() % 3 == rest, 0, -1)) for rest in (2, 0, 1)]
+    assert_frame_equal(summed(pl.concat(parts), SUMS), whole, check_exact=True)
 
 
 @pytest.mark.parametrize("by", ["symbol", "session"])

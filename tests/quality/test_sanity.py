@@ -9,6 +9,7 @@ import pytest
 from engine.quality.calendar_check import presence, summed_presence
 from engine.quality.sanity import bar_sanity, summed_sanity
 from engine.quality.sanity_findings import sanity_findings
+from engine.quality.strides import SlotRuns
 from engine.sources.synthetic import Instrument
 from polars.testing import assert_frame_equal
 
@@ -22,7 +23,7 @@ BAR = 500  # of a series: in the second session, far from its edges
 
 def said(feed: Feed) -> pl.DataFrame:
     kept = summed_sanity([bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)])
-    return sanity_findings(kept, summed_presence([presence(feed.rows, feed.grid, feed.zone)]))
+    return sanity_findings(kept, summed_presence([presence(SlotRuns.of(feed.rows), feed.grid, feed.zone)]))
 
 
 def changed(feed: Feed, test: pl.Expr, **columns: pl.Expr) -> Feed:

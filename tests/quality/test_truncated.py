@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from engine.quality.checks import lifetimes
 from engine.quality.sanity import bar_sanity
+from engine.quality.strides import SlotRuns
 from engine.quality.truncated import cut_sessions, truncated
 from engine.sources.synthetic import Instrument
 
@@ -21,7 +22,7 @@ FIVE = tuple(Instrument(f"S{n}", trades_per_minute=60) for n in range(5))
 
 def said(feed: Feed, coarse: pl.DataFrame | None = None) -> list[dict[str, Any]]:
     kept = bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)
-    return truncated(cut_sessions(feed.rows, feed.series, feed.grid), lifetimes(kept), coarse).to_dicts()
+    return truncated(cut_sessions(SlotRuns.of(feed.rows), feed.series, feed.grid), lifetimes(kept), coarse).to_dicts()
 
 
 def cut(

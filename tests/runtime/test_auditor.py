@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from engine.audit import explanation
 from engine.calendars import calendar
 from engine.cli.commands import app
 from engine.errors import ParameterError, SourceError
@@ -74,10 +75,13 @@ def test_audit_however_files_are_bundled_finds_the_same(folder, monkeypatch, siz
     assert {name: same(cut[name], whole[name]) for name in whole} == dict.fromkeys(whole, True)
 
 
-def test_audit_in_processes_finds_the_same(folder, monkeypatch):
+def test_audit_in_processes_finds_the_same(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 200_000)
-    here, there = (audit([folder], OPTIONS, executor=one).tables for one in (Here(), Processes(2)))
+    here = audit([folder], OPTIONS, executor=Here()).tables
+    monkeypatch.setattr(explanation, "LEAST_RUNS_PER_BLOCK", 20)  # so that blocks are explained there too
+    there = audit([folder], OPTIONS, executor=Processes(2), work=tmp_path / "work").tables
     assert {name: there[name].equals(here[name]) for name in here} == dict.fromkeys(here, True)
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.suffix != ".survey"] == []
 
 
 def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):

@@ -59,6 +59,26 @@ def test_run_a_task_that_fails_raises_its_error(executor):
         list(executor.run(failing, [4]))
 
 
+def process(number: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize("executor", [Here(), Processes(1)], ids=["here", "processes"])
+def test_kept_workers_run_again_where_they_ran_before(executor):
+    with executor.kept() as workers:
+        first, second = (set(dict(workers.run(process, [1, 2])).values()) for _ in range(2))
+    assert first == second
+    assert (os.getpid() in first) == isinstance(executor, Here)
+
+
+def test_kept_workers_go_on_after_one_died_and_after_a_task_failed(tmp_path):
+    with Processes(2).kept() as workers:
+        assert dict(workers.run(partial(marked, folder=tmp_path), [3, 4])) == {0: 3, 1: 4}
+        with pytest.raises(ValueError, match="task 4"):
+            list(workers.run(failing, [4]))
+        assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}
+
+
 def test_processes_without_a_worker_are_refused():
     with pytest.raises(ParameterError, match="workers: received 0; valid: from 1"):
         Processes(0)
