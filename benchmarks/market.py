@@ -50,7 +50,8 @@ class Sums(TypedDict):
     """What a run comes to.
 
     Seconds are medians over the 15 minutes around 30 and 380; `growth` and `growth_of_work` are the median ratio of one
-    around 380 to one around 30, by the clock and by processor time; `times_real_time` is of all 390 minutes.
+    around 380 to one around 30, by the clock and by processor time; `times_real_time` is of all 390 minutes. `former_30` and
+    `former_380` are how many times ours the former design takes, as if it had as many symbols.
     """
 
     minute_30: float
@@ -60,6 +61,8 @@ class Sums(TypedDict):
     slowest_minute: float
     times_real_time: float
     processor_seconds: float
+    former_30: float
+    former_380: float
 
 
 class Seen(TypedDict):
@@ -68,6 +71,7 @@ class Seen(TypedDict):
     early: list[float]
     late: list[float]
     every: list[float]
+    symbols: int
     former_symbols: int
     former_early: list[float]
     former_late: list[float]
@@ -154,7 +158,7 @@ def run(symbols: int) -> Seen:
     few = min(symbols, MOST_FORMER)
     return {
         "early": [one for one, _ in taken], "late": [one for _, one in taken], "every": every,
-        "former_symbols": few, "former_early": former(few, EARLY), "former_late": former(few, LATE),
+        "symbols": symbols, "former_symbols": few, "former_early": former(few, EARLY), "former_late": former(few, LATE),
         "rows": sum(held.height for held in snapshot.panels.values()), "data_mb": data,
         "beyond_mb": beyond - data - data_mb(early.session), "log_rows": sum(part.height for part in snapshot.log),
         "worked_early": [early.processor_seconds[minute - 1] for minute in EARLY],
@@ -165,12 +169,15 @@ def run(symbols: int) -> Seen:
 
 def sums(seen: Seen) -> Sums:
     """What a run comes to."""
+    scale = seen["symbols"] / seen["former_symbols"]
     return {
         "minute_30": median(seen["early"]), "minute_380": median(seen["late"]),
         "growth": _growth(seen["early"], seen["late"]),
         "growth_of_work": _growth(seen["worked_early"], seen["worked_late"]),
         "slowest_minute": max(seen["every"]), "times_real_time": MINUTES * 60 / sum(seen["every"]),
         "processor_seconds": seen["processor_seconds"],
+        "former_30": scale * _against(seen["former_early"], seen["early"]),
+        "former_380": scale * _against(seen["former_late"], seen["late"]),
     }  # fmt: skip
 
 

@@ -53,11 +53,6 @@ class Part:
         return self.held if self.stays is None else self.held.filter(pl.Series(self.stays))
 
     @cached_property
-    def revisions(self) -> tuple[int, int]:
-        """First and last revision, of rows that are gone too."""
-        return self.held["revision"].min(), self.held["revision"].max()  # type: ignore[return-value]
-
-    @cached_property
     def sessions(self) -> tuple[Any, Any]:
         """First and last session, of rows that are gone too."""
         return self.held["session"].min(), self.held["session"].max()
@@ -103,13 +98,12 @@ class Part:
         return rows
 
     def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> Part:
-        """The part without those of its rows that are among these."""
-        revisions = gone["revision"].to_numpy()
-        near = np.flatnonzero((revisions >= self.revisions[0]) & (revisions <= self.revisions[1]))
-        if not len(near):
+        """The part without rows that have these keys."""
+        if self.sessions[0] > gone["session"].max() or self.sessions[1] < gone["session"].min():
             return self
-        wanted = [numbers(gone, name)[near] for name in order]
-        at, there = looked_up([numbers(self.held, name) for name in order], wanted)
+        at, there = looked_up([numbers(self.held, name) for name in order], [numbers(gone, name) for name in order])
+        if not there.any():
+            return self
         stays = np.ones(self.held.height, bool) if self.stays is None else self.stays.copy()
         stays[at[there]] = False
         return Part(self.held, stays)
@@ -145,7 +139,8 @@ class Ledger:
 
     def since(self, session: object) -> pl.DataFrame:
         """Rows among which are all of `session` and later ones, sorted by `order`: as few as can be had without a filter."""
-        return self._joined([part.rows for part in self.parts if part.sessions[1] >= session])
+        near = [part.rows for part in self.parts if part.sessions[1] >= session]
+        return self.frame if len(near) == len(self.parts) else self._joined(near)
 
     def of_sessions(self, scope: pl.DataFrame) -> pl.DataFrame:
         """Rows of some sessions (`series, session`), sorted by `order`."""
@@ -187,7 +182,7 @@ class Ledger:
         Parameters
         ----------
         gone : DataFrame
-            Rows of this ledger.
+            Rows of this ledger, or of an earlier one: what has their keys goes.
         come : DataFrame
             Rows without `revision`.
         revision : int

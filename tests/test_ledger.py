@@ -87,3 +87,12 @@ def test_reaching_and_leading_after_any_edits_give_the_runs_that_a_filter_gives(
     }
     first = {row[:3] for row in ledger.leading(scan).select("series", "ordinal", "slot").iter_rows()}
     assert first == {(*segment, 0) for segment in lows if (*segment, 0) in held}
+
+
+def test_edit_of_a_row_that_was_replaced_meanwhile_leaves_one_row_of_its_key() -> None:
+    def row(missing: int) -> pl.DataFrame:
+        return pl.DataFrame([(1, DAY, missing)], schema=SCHEMA, orient="row")
+
+    first = Ledger.empty(SCHEMA, ("series", "session")).edited(row(0).clear(), row(0), 1).ledger
+    second = first.edited(first.frame, row(1), 2).ledger
+    assert second.edited(first.frame, row(2), 3).ledger.frame.rows() == [(1, DAY, 2, 3)]

@@ -66,7 +66,10 @@ class GapFiller:
         """Note what became of gaps that were asked for; returns how many are filled."""
         with self._session.together():
             snapshot = self._session.snapshot()
-            filled = [one for one in requests if not self._settle_one(snapshot, one, now)]
+            current = {
+                key: _current(snapshot, key) for key in {self._asked[one] for one in requests if one in self._asked}
+            }
+            filled = [one for one in requests if not self._settle_one(snapshot, current, one, now)]
         self._filled += [(one.symbol, one.start, one.end, "filled") for one in filled]
         return len(filled)
 
@@ -88,13 +91,15 @@ class GapFiller:
         self._asked |= dict.fromkeys(fresh, key)
         return fresh
 
-    def _settle_one(self, snapshot: Snapshot, request: Request, now: dt.datetime) -> bool:
+    def _settle_one(
+        self, snapshot: Snapshot, current: Mapping[PanelKey, pl.DataFrame], request: Request, now: dt.datetime
+    ) -> bool:
         """Whether something of a gap is still there; then its row says what was tried."""
         key = self._asked.pop(request, None)
         if key is None:
             return True
         ours = snapshot.series.filter(pl.col("symbol") == request.symbol)["series"]
-        left = _current(snapshot, key).filter(
+        left = current[key].filter(
             pl.col("series").is_in(ours.implode())
             & (pl.col("gap_start") < request.end)
             & (pl.col("gap_end") > request.start)
