@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
+from engine.audit import explanation
 from engine.calendars import calendar
 from engine.export.dataset import open_dataset
 from engine.export.gather import gather
@@ -75,6 +76,9 @@ STEPS: tuple[tuple[str, object, str], ...] = (
     ("keep", auditor, "to_bytes"),
     ("keep", auditor, "from_bytes"),
     ("join", auditor, "joined"),
+    ("explain blocks", explanation, "weigh"),
+    ("explain blocks", explanation, "judge"),
+    ("explain blocks", explanation, "name"),
     ("explain", auditor, "explain"),
     ("checks judged", auditor, "_checked"),
     ("findings", auditor, "observed"),
@@ -195,19 +199,20 @@ def steps(made: Lake) -> list[Measure]:
 def _clocked(spent: dict[str, float]) -> Iterator[None]:
     former = [(owner, function, getattr(owner, function)) for _, owner, function in STEPS]
     called = {(owner, function): step for step, owner, function in STEPS}
-    inside: list[str] = []
+    inside: list[float] = []
 
     def clocked(step: str, function: Callable[..., object]) -> Callable[..., object]:
         def run(*arguments: object, **options: object) -> object:
-            if inside:  # a step within a step is the outer one's
-                return function(*arguments, **options)
-            inside.append(step)
+            inside.append(0.0)
             begin = time.process_time()
             try:
                 return function(*arguments, **options)
             finally:
-                inside.pop()
-                spent[step] += time.process_time() - begin
+                taken = time.process_time() - begin
+                # What a step within a step takes is not the outer one's.
+                spent[step] += taken - inside.pop()
+                if inside:
+                    inside[-1] += taken
 
         return run
 

@@ -88,7 +88,7 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     """
     week = profile.filter(pl.col("facet") == "week")
     groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
-    rows, volume = (_dense(week, groups, name) for name in ("rows", "volume"))
+    rows, volume = _dense(week, groups, "rows", "volume")
     weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
     weight = np.where(weighed[:, None], volume, rows)
     inside, rows_inside, filled = (np.zeros((groups.height, len(SHIFTS))) for _ in range(3))
@@ -105,12 +105,12 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest)
 
 
-def _dense(week: pl.DataFrame, groups: pl.DataFrame, name: str) -> Floats:
+def _dense(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
     key = [*SERIES, "offset"]
     at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
     flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()
-    dense = np.bincount(flat, weights=at[name].to_numpy(), minlength=groups.height * WEEK_CELLS)
-    return dense.astype(np.float64).reshape(-1, WEEK_CELLS)
+    dense = (np.bincount(flat, weights=at[name].to_numpy(), minlength=groups.height * WEEK_CELLS) for name in names)
+    return [one.astype(np.float64).reshape(-1, WEEK_CELLS) for one in dense]
 
 
 def _share(weight: Floats, moved: Floats) -> Floats:

@@ -120,22 +120,30 @@ def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
     """Series whose stamps repeat on another step than was stated; parameter as of `conventions.conventions`."""
     series, minutes = _facet(profile, "minute", 61, 1)
     _, days = _facet(profile, "days", 1, 0)
+    intervals = {text: Interval.parse(text) for text in series["interval"].unique()}
+    alike = _alike(minutes)
     rows: list[Row] = []
     for at, named in enumerate(series.iter_rows()):
-        stated = Interval.parse(named[2])
-        actual = _step_of(minutes[at], float(days[at, 0]), stated)
+        stated = intervals[named[2]]
+        actual = _step_of(minutes[at], float(days[at, 0]), stated, dict(zip(RUNGS, alike[at].tolist(), strict=True)))
         if actual is not None and actual != str(stated):
             rows.append(_other_step(named, actual, minutes[at], float(days[at, 0])))
     return findings_of(rows)
 
 
-def _step_of(cells: Floats, days: float, stated: Interval) -> str | None:
+def _alike(minutes: Floats) -> Floats:
+    """Of each series and rung: the largest share of its stamps that lie on that step together."""
+    total = np.maximum(minutes.sum(1), 1)
+    shares = [minutes[:, 1:].reshape(len(minutes), -1, rung).sum(1).max(1) / total for rung in RUNGS]
+    return np.stack(shares, axis=1)
+
+
+def _step_of(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
     """The step of stamps where it is surely another one than stated; None where it is not."""
     total = cells.sum()
     if total < FEWEST_STAMPS or not stated.is_intraday:
         return None
     minutes = stated.seconds / 60
-    alike = {rung: cells[1:].reshape(-1, rung).sum(0).max() / total for rung in RUNGS}
     if days >= FEWEST_DAYS and total <= days * 1.05 and alike[60] >= ON_ONE_STEP and minutes < 60 * 12:
         return "1d"
     if minutes >= 1 and cells[0] >= OFF_STEP * total:

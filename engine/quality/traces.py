@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from engine.interval import Interval
-from engine.quality.strides import BLOCK, Floats, Ints, united
+from engine.quality.strides import BLOCK, Floats, Ints, begins, united
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 BIN = dt.timedelta(minutes=30)
@@ -102,7 +102,9 @@ def joined(parts: Sequence[Trace]) -> Trace:
         return parts[0]
     runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
     profile = pl.concat([pl.DataFrame(schema=dict(PROFILE)), *(part.profile for part in parts)])
-    summed = profile.group_by(PROFILE_KEY).sum().sort(PROFILE_KEY).select(list(PROFILE))
+    key = [profile[name].to_numpy().astype(np.int64) for name in PROFILE_KEY]
+    number = (key[0] * SEGMENTS_PER_SESSION + key[1]) * BINS + key[2]
+    summed = _added(number, *(profile[name].to_numpy() for name in PROFILE if name not in PROFILE_KEY))
     place = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     in_order = runs if (place[1:] > place[:-1]).all() else runs.sort("series", "ordinal", "first", "last")
     return Trace(_united(in_order), summed)
@@ -149,22 +151,18 @@ def _profile(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -
     still, squares = _moves(rows["close"].to_numpy(), starts)
     bars = np.diff(np.append(cuts, rows.height))
     volume = rows["volume"].fill_null(0.0).to_numpy()
-    stretches = pl.DataFrame(
-        {
-            "key": key,
-            "bars": bars,
-            "volume": np.add.reduceat(volume, cuts),
-            "moves": bars - np.diff(np.searchsorted(still, np.append(cuts, rows.height))),
-            "squares": np.add.reduceat(squares, cuts),
-        }
-    )
-    summed = stretches.group_by("key").sum().sort("key")
-    return summed.select(
-        (pl.col("key") // (BINS * SEGMENTS_PER_SESSION)).cast(pl.Int32).alias("series"),
-        (pl.col("key") // BINS % SEGMENTS_PER_SESSION).cast(pl.Int32).alias("position"),
-        (pl.col("key") % BINS).cast(pl.Int32).alias("bin"),
-        "bars", "volume", "moves", "squares",
-    )  # fmt: skip
+    moves = bars - np.diff(np.searchsorted(still, np.append(cuts, rows.height)))
+    return _added(key, bars, np.add.reduceat(volume, cuts), moves, np.add.reduceat(squares, cuts))
+
+
+def _added(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
+    """`PROFILE` of values by key, added up in their order: threads that do it in another would change the last digits."""
+    order = np.argsort(key, kind="stable")
+    heads = begins(key[order])
+    sums = [np.add.reduceat(one[order], heads) if len(heads) else one for one in values]
+    number = key[order][heads]
+    place = [number // (BINS * SEGMENTS_PER_SESSION), number // BINS % SEGMENTS_PER_SESSION, number % BINS]
+    return pl.DataFrame(dict(zip(PROFILE, [*place, *sums], strict=True)), schema_overrides=dict(PROFILE))
 
 
 def _cuts(runs: pl.DataFrame, starts: Ints, width: int) -> tuple[Ints, Ints]:

@@ -151,9 +151,7 @@ def audit(
         if survey.series.is_empty():
             raise SourceError(", ".join(map(str, sources)), _why_nothing(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
-            several = workers.at_once > 1
-            spread = Spread(workers.run, BLOCKS_PER_WORKER * workers.at_once, Path(blocks)) if several else HERE
-            done = explained(survey, options, spread)
+            done = explained(survey, options, _spread(workers, Path(blocks)))
     return with_strips(done, _holders(tasks, parts)) if strips else done
 
 
@@ -261,6 +259,12 @@ def surveyed(task: Task, work: Path) -> Path:
         with publishing(path) as staged:
             staged.write_bytes(to_bytes(survey))
     return path
+
+
+def _spread(workers: Executor, folder: Path) -> Spread:
+    if workers.at_once == 1:
+        return Spread(folder=folder)
+    return Spread(workers.run, BLOCKS_PER_WORKER * workers.at_once, folder)
 
 
 @contextmanager
