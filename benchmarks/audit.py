@@ -229,7 +229,7 @@ def workers(made: Lake, rounds: int) -> list[Measure]:
     """One and two workers, the start of processes included; a ratio is one's time over two's.
 
     By processor time, two workers take what the parent does, and half of what the workers do: what a machine would see
-    whose cores nobody else uses.
+    whose cores nobody else uses. What two processes of plain arithmetic gain on this machine is beside it.
     """
     taken: dict[int, list[float]] = {1: [], 2: []}
     spent: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
@@ -246,11 +246,24 @@ def workers(made: Lake, rounds: int) -> list[Measure]:
     group = "Audit by workers of one Polars thread"
     return [
         Measure(group, made.name, "one worker", made.rows, tuple(taken[1])),
-        Measure(group, made.name, "two workers", made.rows, tuple(taken[2]), gained, ">= 1.7", "times one worker"),
+        Measure(group, made.name, "two workers", made.rows, tuple(taken[2]), gained, ">= 1.7",
+                f"times one worker; arithmetic gains {_gain_of_arithmetic():.2f}"),
         Measure(group, made.name, "one worker, by processor time", made.rows, alone),
         Measure(group, made.name, "two workers, by processor time", made.rows, shared, could, ">= 1.7",
                 f"times one worker; {100 * parent:.0f} % of it in the parent"),
     ]  # fmt: skip
+
+
+def _gain_of_arithmetic() -> float:
+    def taken(count: int) -> float:
+        begin = time.perf_counter()
+        code = "sum(number * number for number in range(20_000_000))"
+        children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
+        for child in children:
+            child.wait()
+        return time.perf_counter() - begin
+
+    return 2 * taken(1) / taken(2)
 
 
 def _of_children() -> float:
