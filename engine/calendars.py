@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -222,6 +222,37 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
     return replace(_amended(found, amendments), overrides_hash=amendments.digest)
 
 
+def prepared(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
+    """A calendar that holds the decades of these dates, for another process: its library is asked, and loaded, for others alone."""
+    found = calendar(code)
+    low, high = (max(min(day, found.bounds()[1]), found.bounds()[0]) for day in (first, last))
+    begin, end = max(dt.date(low.year // 10 * 10, 1, 1), found.bounds()[0]), dt.date(high.year // 10 * 10 + 9, 12, 31)
+    held = (begin, min(end, found.bounds()[1]))
+    return replace(found, source=_Held(found.source(*held), held, found.source))
+
+
+def take_prepared(calendars: Iterable[SessionCalendar]) -> None:
+    """From now on, what `calendar` finds for their codes in this process."""
+    _prepared.update({one.code: one for one in calendars})
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Spans of some dates, and whom to ask for those of others."""
+
+    spans: pl.DataFrame
+    dates: Dates
+    beyond: SpansOf
+
+    def __call__(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+        if self.dates[0] <= first and last <= self.dates[1]:
+            return self.spans.filter(pl.col("session").is_between(first, last))
+        return self.beyond(first, last)
+
+
+_prepared: dict[str, SessionCalendar] = {}
+
+
 def calendar_codes() -> pl.DataFrame:
     """List every code that `calendar` takes.
 
@@ -243,6 +274,8 @@ def _row(found: SessionCalendar, description: str) -> tuple[str, str, str, list[
 
 
 def _by_code(code: str) -> SessionCalendar:
+    if code in _prepared:
+        return _prepared[code]
     if code in _REFUSED:
         raise CalendarError(f"calendar: received {code!r}: {_REFUSED[code]}")
     if code in _SHIPPED:

@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 import pandas_market_calendars
 import polars as pl
 import pytest
-from engine.calendars import SessionCalendar, calendar, calendar_codes
+from engine.calendars import SessionCalendar, calendar, calendar_codes, prepared
 from engine.errors import CalendarError
 from engine.schema import SEGMENTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 HERE = Path(__file__).parent / "calendars"
 NEW_YORK, CHICAGO = "America/New_York", "America/Chicago"
@@ -502,3 +503,28 @@ def test_count_minutes_of_euro_fx_month_equals_vendor_facts(vendor):
         ).dt.total_minutes()
     ).to_series()
     assert inside.clip(0).sum() == fact["expected_slots"]
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XHKG", "CMEGlobex_FX", "24/7"])
+def test_prepared_calendar_is_the_same_within_its_decades_and_beyond_them(code):
+    held = pickle.loads(pickle.dumps(prepared(code, dt.date(2013, 5, 1), dt.date(2014, 5, 1))))  # noqa: S301 - made here
+    assert held == calendar(code)
+    for first, last in ((2010, 2019), (2012, 2012), (2008, 2012), (2019, 2021)):
+        dates = dt.date(first, 1, 1), dt.date(last, 12, 31)
+        assert_frame_equal(held.segments(*dates), calendar(code).segments(*dates))
+
+
+def test_taken_calendar_asks_its_library_only_for_other_decades(tmp_path):
+    path = tmp_path / "calendar"
+    path.write_bytes(pickle.dumps(prepared("XNYS", dt.date(2013, 5, 1), dt.date(2014, 5, 1))))
+    code = f"""
+import datetime as dt, pickle, sys
+from pathlib import Path
+from engine.calendars import calendar, take_prepared
+take_prepared([pickle.loads(Path({str(path)!r}).read_bytes())])
+print(calendar("XNYS").covering(dt.date(2013, 1, 1), dt.date(2013, 12, 31)).height, "exchange_calendars" in sys.modules)
+print(calendar("XNYS").covering(dt.date(2023, 1, 1), dt.date(2023, 12, 31)).height, "exchange_calendars" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heights = [calendar("XNYS").covering(dt.date(y, 1, 1), dt.date(y, 12, 31)).height for y in (2013, 2023)]
+    assert done.stdout.split() == [str(heights[0]), "False", str(heights[1]), "True"]

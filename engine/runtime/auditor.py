@@ -22,7 +22,7 @@ from engine.audit.explanation import HERE, Spread, explain
 from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
 from engine.audit.tables import AUDIT_TABLES
-from engine.calendars import calendar
+from engine.calendars import SessionCalendar, calendar, prepared, take_prepared
 from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
@@ -34,7 +34,7 @@ from engine.runtime.audit_report import BAR, Audit, Holder, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.bundles import bundled, key, state
 from engine.runtime.executor import Executor, Here, Processes
-from engine.runtime.lake import Stretch, read_stretch, stretches, survey_stretch
+from engine.runtime.lake import Stretch, dates_of, read_stretch, stretches, survey_stretch
 from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, no_data_found, read_found
 from engine.runtime.remote import RemoteFile, is_remote, remote_files
 from engine.runtime.run import load_options, paths_of
@@ -145,7 +145,8 @@ def audit(
     """
     tasks, problems = planned(sources, options)
     with _folder(work) as folder, (executor or Here()).kept() as workers:
-        parts = list(_surveys(tasks, folder, workers, progress))
+        known = _prepared(tasks, options) if workers.started(_loaded) else []
+        parts = list(_surveys(tasks, folder, workers, progress, known))
         counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
         survey = joined([*parts, *counted, _unread(problems)])
         if survey.series.is_empty():
@@ -251,8 +252,9 @@ def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Task], 
     return tasks, problems
 
 
-def surveyed(task: Task, work: Path) -> Path:
+def surveyed(task: Task, work: Path, known: Sequence[SessionCalendar] = ()) -> Path:
     """Survey one task into a file of `work`, if it is not there."""
+    take_prepared(known)
     path = work / f"{key(task.mark, task.options)}.survey"
     if not path.exists():
         survey = _attempted(task)
@@ -277,9 +279,29 @@ def _folder(work: Path | None) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _surveys(tasks: Sequence[Task], work: Path, executor: Executor, progress: Progress | None) -> Iterator[Survey]:
+def _loaded(worker: int) -> int:
+    # That it can be called means that all of this module is there.
+    return worker
+
+
+def _prepared(tasks: Sequence[Task], options: LoadOptions) -> list[SessionCalendar]:
+    """Calendars of the dates of large files, made here once: their libraries take longer to load than this package."""
+    places = dict.fromkeys(task.stretch.path for task in tasks if isinstance(task, StretchTask))
+    spans = [span for place in places if isinstance(place, Path) and (span := dates_of(place)) is not None]
+    codes = {code for _, code in options.calendars.patterns} | {options.calendars.default}
+    if not spans:
+        return []
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    return [
+        prepared(code, first, last) for code in sorted(code for code in codes if code and not code.endswith(".toml"))
+    ]
+
+
+def _surveys(
+    tasks: Sequence[Task], work: Path, executor: Executor, progress: Progress | None, known: Sequence[SessionCalendar]
+) -> Iterator[Survey]:
     done: dict[int, Path] = {}
-    for number, path in executor.run(partial(surveyed, work=work), tasks):
+    for number, path in executor.run(partial(surveyed, work=work, known=known), tasks):
         done[number] = path
         if progress is not None:
             progress(len(done), len(tasks), tasks[number].name)

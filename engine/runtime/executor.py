@@ -43,6 +43,10 @@ class Executor(Protocol):
         """The same workers for several runs: what they take to start is taken once."""
         ...
 
+    def started(self, function: Callable[[int], object]) -> bool:
+        """Have new processes load what a function needs while this one goes on; False where there are none to start."""
+        ...
+
 
 @dataclass(frozen=True)
 class Here:
@@ -58,6 +62,11 @@ class Here:
     def kept(self) -> AbstractContextManager[Executor]:
         """As `Executor.kept`."""
         return nullcontext(self)
+
+    def started(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.started`."""
+        del function
+        return False
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,11 @@ class Processes:
             finally:
                 pool.close()
 
+    def started(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.started`: only workers that are kept can be started before they run."""
+        del function
+        return False
+
 
 class _Pool:
     """Processes that are started when there is a task for them, and again after one died."""
@@ -122,6 +136,11 @@ class _Pool:
 
     def kept(self) -> AbstractContextManager[Executor]:
         return nullcontext(self)
+
+    def started(self, function: Callable[[int], object]) -> bool:
+        for worker in range(self.at_once):
+            self._started().submit(function, worker)
+        return True
 
     def close(self) -> None:
         if self._pool is not None:
@@ -198,6 +217,11 @@ class Dask:
         with dask.Client(**local) if self.address == "local" else dask.Client(self.address) as client:
             yield _Cluster(client, dask.as_completed, self.at_once)
 
+    def started(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.started`: whoever runs a cluster has started it."""
+        del function
+        return False
+
 
 @dataclass(frozen=True)
 class _Cluster:
@@ -216,6 +240,10 @@ class _Cluster:
 
     def kept(self) -> AbstractContextManager[Executor]:
         return nullcontext(self)
+
+    def started(self, function: Callable[[int], object]) -> bool:
+        del function
+        return False
 
 
 def executor(workers: int | None = None, dask: str | None = None) -> Executor:

@@ -9,6 +9,7 @@ What the door (`schema.conform`) would refuse is counted and reported by reason,
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from engine.tally import tally
 ROWS_PER_STRETCH = 1 << 21
 ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
 ROWS_TO_TELL = 20_000  # the interval, where nothing else does
+MOST_GROUPS_ASKED = 64
 KEPT = ("symbol", "price_type", "ts", *OHLC, "volume")
 
 
@@ -68,6 +70,20 @@ def stretches(path: Path | RemoteFile, symbols: tuple[str, ...] = ()) -> Iterato
                 count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
                 yield Stretch(place, begin, count, f"{place}|{state}|{begin}|{count}|{symbols}", symbols)
             first = int(end)
+
+
+def dates_of(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
+    """Dates between which stamps of a Parquet file lie, as its footer tells of some row groups; None where it does not."""
+    try:
+        meta, _, _ = _footer(path)
+    except SourceError:
+        return None
+    step = max(1, meta.num_row_groups // MOST_GROUPS_ASKED)
+    groups = [meta.row_group(at) for at in range(0, meta.num_row_groups, step)]
+    told = [one.column(at).statistics for one in groups for at in range(one.num_columns)]
+    edges = [edge for one in told if one is not None and one.has_min_max for edge in (one.min, one.max)]
+    stamps = [edge.date() for edge in edges if isinstance(edge, dt.datetime)]
+    return (min(stamps), max(stamps)) if stamps else None
 
 
 def _footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:

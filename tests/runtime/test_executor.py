@@ -79,6 +79,14 @@ def test_kept_workers_go_on_after_one_died_and_after_a_task_failed(tmp_path):
         assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}
 
 
+def test_started_workers_load_while_the_parent_goes_on_and_run_what_comes(tmp_path):
+    with Processes(2).kept() as workers:
+        assert workers.started(partial(marked, folder=tmp_path))
+        assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.starts", "1.starts"]
+    assert not Here().started(doubled)
+
+
 def test_processes_without_a_worker_are_refused():
     with pytest.raises(ParameterError, match="workers: received 0; valid: from 1"):
         Processes(0)
