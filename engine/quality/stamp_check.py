@@ -133,8 +133,8 @@ def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
 
 def _alike(minutes: Floats) -> Floats:
     """Of each series and rung: the largest share of its stamps that lie on that step together."""
-    total = np.maximum(minutes.sum(1), 1)
-    shares = [minutes[:, 1:].reshape(len(minutes), -1, rung).sum(1).max(1) / total for rung in RUNGS]
+    total, steps = np.maximum(minutes.sum(1), 1), minutes[:, 1:]
+    shares = [steps.reshape(len(steps), steps.shape[1] // rung, rung).sum(1).max(1) / total for rung in RUNGS]
     return np.stack(shares, axis=1)
 
 
