@@ -141,7 +141,7 @@ def write_audit(
         "title": title,
         "sources": sources,
         "rows read": done.rows,
-        "files read": done.files,
+        **({"files read": done.files} if done.files else {}),  # a store is audited as it is
         "made": _made(now),
     }
     told = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)
