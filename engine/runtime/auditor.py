@@ -374,7 +374,8 @@ def _why_nothing(files: pl.DataFrame) -> str:
         passed = files.drop_nulls("problem").with_columns(pl.col("problem").str.strip_prefix(PASSED_OVER))
         return no_data_found(list(passed.select("source", "problem").iter_rows()))
     first = bad.row(0, named=True)
-    return f"nothing could be read; {first['source']}: {first['problem']} ({bad.height - 1} more files)"
+    more = f" (and {bad.height - 1} more)" if bad.height > 1 else ""
+    return f"nothing could be read; {first['source']}: {first['problem']}{more}"
 
 
 def _is_lake(file: SourceFile, options: LoadOptions) -> bool:
