@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -113,3 +117,20 @@ class Morning:
             ((row["gap_start"] - OPEN) // MINUTE, row["bar_count"], row["state"], row["retry_count"])
             for row in rows.iter_rows(named=True)
         ]
+
+
+def launch(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """`engine live` of the folder's `live.toml` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from engine.cli import main; main()", "live", str(folder / "live.toml"), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "POLARS_MAX_THREADS": "1", **environment},
+    )  # fmt: skip
+
+
+def until(test: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+    """Wait for something."""
+    end = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.2)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -22,7 +20,7 @@ from engine.runtime.resume import last_export
 from engine.store import SessionData
 from polars.testing import assert_frame_equal
 
-from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured
+from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured, launch, until
 
 
 def started(**more: object) -> Morning:
@@ -256,23 +254,9 @@ def drop(folder: Path, name: str, first: int, count: int, start: dt.datetime) ->
     part.rename(folder / f"{name}.csv")
 
 
-def launch(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from engine.cli import main; main()", "live", str(folder / "live.toml"), "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "POLARS_MAX_THREADS": "1"},
-    )  # fmt: skip
-
-
 def exported(folder: Path) -> pl.DataFrame:
     held = last_export(folder / "out")
     return pl.DataFrame() if held is None else held.scan("bars").filter(pl.col("interval") == "1m").collect()
-
-
-def until(test: object, what: str, seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not test():  # type: ignore[operator]
-        assert time.monotonic() < end, f"waited for {what}"
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +12,8 @@ import pytest
 from benchmarks.loopback import KEY, SECRET, Loopback
 from engine.clock import ManualClock
 from engine.runtime.resume import last_export
+
+from tests.runtime.live_world import launch, until
 
 MINUTE = dt.timedelta(minutes=1)
 SECOND_NS = 1_000_000_000
@@ -49,11 +47,8 @@ def exported(folder: Path, table: str) -> pl.DataFrame:
     return (rows.filter(pl.col("interval") == "1m") if table == "bars" else rows).collect()
 
 
-def until(folder: Path, heights: dict[str, int], seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while (seen := {table: exported(folder, table).height for table in heights}) != heights:
-        assert time.monotonic() < end, f"waited for {heights}, saw {seen}"
-        time.sleep(0.2)
+def until_held(folder: Path, heights: dict[str, int]) -> None:
+    until(lambda: {table: exported(folder, table).height for table in heights} == heights, str(heights))
 
 
 def ns(at: dt.datetime) -> int:
@@ -80,25 +75,21 @@ def test_live_quotes_and_trades_survive_a_disconnect_whole_and_are_exported(tmp_
         config = CONFIG.format(stream=vendor.stream_url, rest=vendor.rest_url)
         (tmp_path / "live.toml").write_text(config)
         vendor.publish("b", [minute(start + n * MINUTE) for n in range(15)], is_silent=True)
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from engine.cli import main; main()", "live", str(tmp_path / "live.toml"), "--json"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "POLARS_MAX_THREADS": "1", "APCA_API_KEY_ID": KEY, "APCA_API_SECRET_KEY": SECRET},
-        )  # fmt: skip
+        process = launch(tmp_path, APCA_API_KEY_ID=KEY, APCA_API_SECRET_KEY=SECRET)
         try:
-            until(tmp_path, {"bars": 15})
+            until_held(tmp_path, {"bars": 15})
             base = ns(start + 15 * MINUTE)
             clock.set(start + 16 * MINUTE)
             vendor.publish("q", [quote(base + n, 10 + n / 100) for n in range(20)])
             vendor.publish("t", [trade(base + n, n) for n in range(20)])
-            until(tmp_path, {"quotes": 20, "ticks": 20})
+            until_held(tmp_path, {"quotes": 20, "ticks": 20})
             vendor.drop(how)
             vendor.publish("q", [quote(base + SECOND_NS + n) for n in range(5)], is_silent=True)
             vendor.publish("t", [trade(base + SECOND_NS + n, 20 + n) for n in range(5)], is_silent=True)
             vendor.publish("b", [minute(start + 15 * MINUTE)], is_silent=True)
-            until(tmp_path, {"quotes": 25, "ticks": 25, "bars": 16})
+            until_held(tmp_path, {"quotes": 25, "ticks": 25, "bars": 16})
             vendor.publish("q", [quote(base + 2 * SECOND_NS, 10.125)])
-            until(tmp_path, {"quotes": 26})
+            until_held(tmp_path, {"quotes": 26})
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=90)
         finally:
