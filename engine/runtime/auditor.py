@@ -23,7 +23,7 @@ from engine.audit.observed import PASSED_OVER, observed
 from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
 from engine.audit.tables import AUDIT_TABLES
 from engine.calendars import SessionCalendar, calendar, prepared, take_prepared
-from engine.errors import EngineError, ParameterError, SourceError
+from engine.errors import CalendarError, EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
 from engine.publish import publishing
@@ -285,16 +285,16 @@ def _loaded(worker: int) -> int:
 
 
 def _prepared(tasks: Sequence[Task], options: LoadOptions) -> list[SessionCalendar]:
-    """Calendars of the dates of large files, made here once: their libraries take longer to load than this package."""
+    """The usual calendar at the dates of large files, made here once: its library takes longer to load than this package."""
     places = dict.fromkeys(task.stretch.path for task in tasks if isinstance(task, StretchTask))
     spans = [span for place in places if isinstance(place, Path) and (span := dates_of(place)) is not None]
-    codes = {code for _, code in options.calendars.patterns} | {options.calendars.default}
-    if not spans:
+    code = options.calendars.default
+    if not spans or code is None or code.endswith(".toml"):
         return []
-    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-    return [
-        prepared(code, first, last) for code in sorted(code for code in codes if code and not code.endswith(".toml"))
-    ]
+    try:
+        return [prepared(code, min(span[0] for span in spans), max(span[1] for span in spans))]
+    except CalendarError:
+        return []  # a task that needs it says what is wrong with it, as it does without workers
 
 
 def _surveys(

@@ -96,6 +96,14 @@ def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_p
     )
 
 
+def test_audit_a_table_in_processes_uses_no_calendar_that_it_would_not_use_alone(table, monkeypatch):
+    monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
+    unused = LoadOptions(CalendarMap("NOPE", (("*", "XNYS"),)))
+    alone, beside = audit([table], unused).tables, audit([table], unused, executor=Processes(2)).tables
+    assert alone["gaps"].height > 0
+    assert all(same(beside[name], alone[name]) for name in ("gaps", "quality", "outages", "findings"))
+
+
 def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_path, monkeypatch):
     monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
     rows = market.clean.head(2000).with_columns(
