@@ -30,7 +30,7 @@ bench: $(VENV)/.done
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.done
-	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m tests.soak
 
 $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -40,15 +40,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-from engine.audit import explanation
-from engine.calendars import calendar
+from engine.audit import pipeline
+from engine.calendars.providers import calendar
 from engine.export.dataset import open_dataset
 from engine.export.gather import gather
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected, find_gaps, runs
 from engine.quality.score import score
-from engine.runtime import auditor, lake, parted
+from engine.runtime import auditor, parquet_scan, partitioned_run
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.run import load_options, run
 
@@ -65,20 +65,20 @@ OPTIONS = load_options("XNYS", interval="1m")
 DECODE, SCAN, FULL = "Polars, decode of the seven columns", "engine, grid, gaps and quality", "engine, full audit"
 # What a step is called, and the functions that are one.
 STEPS: tuple[tuple[str, object, str], ...] = (
-    ("decode", lake, "read_stretch"),
-    ("sift", lake, "_sifted"),
-    ("number and sort", lake, "_numbered"),
+    ("decode", parquet_scan, "read_stretch"),
+    ("sift", parquet_scan, "_sifted"),
+    ("number and sort", parquet_scan, "_numbered"),
     ("place", SessionGrid, "place"),
-    ("repeats", lake, "_without_repeats"),
-    ("trace", lake, "trace"),
-    ("tally", lake, "tally"),
-    ("checks of bars", lake, "measured_rows"),
+    ("repeats", parquet_scan, "_without_repeats"),
+    ("trace", parquet_scan, "trace"),
+    ("tally", parquet_scan, "tally"),
+    ("checks of bars", parquet_scan, "measured_rows"),
     ("keep", auditor, "to_bytes"),
     ("keep", auditor, "from_bytes"),
     ("join", auditor, "joined"),
-    ("explain blocks", explanation, "weigh"),
-    ("explain blocks", explanation, "judge"),
-    ("explain blocks", explanation, "name"),
+    ("explain blocks", pipeline, "weigh"),
+    ("explain blocks", pipeline, "judge"),
+    ("explain blocks", pipeline, "name"),
     ("explain", auditor, "explain"),
     ("checks judged", auditor, "_checked"),
     ("findings", auditor, "observed"),
@@ -167,9 +167,9 @@ def _audit(path: Path, executor: Executor | None = None) -> int:
 def _scan(path: Path) -> int:
     """Place, find gaps, score: a stretch at a time, decode included, as the audit does it."""
     rows = 0
-    for stretch in lake.stretches(path):
+    for stretch in parquet_scan.stretches(path):
         bars = pl.scan_parquet(path).slice(stretch.first, stretch.count).select("symbol", "ts").collect()
-        numbered, series = lake._numbered(bars.with_columns(pl.lit("last").alias("price_type")))  # noqa: SLF001
+        numbered, series = parquet_scan._numbered(bars.with_columns(pl.lit("last").alias("price_type")))  # noqa: SLF001
         segments = calendar("XNYS").covering(FIRST, LAST)
         grid = SessionGrid.build(segments, Interval(1, "m"), GridSpec("XNYS"))
         placed = pl.concat([numbered, grid.place(numbered["ts"])], how="horizontal")
@@ -365,8 +365,8 @@ class Plan:
             ("partitions of 1m bars", f"{self.years * 12} months, {month / 1e6:.0f}M rows in {-(-month // 2**20):.0f} files each"),
             ("bytes of the source", f"{self.rows * self.source_bytes / 1e9:.0f} GB at {self.source_bytes:.1f} a row"),
             ("bytes of the export, 1m to 1d", f"{self.rows * self.export_bytes / 1e9:.0f} GB at {self.export_bytes:.1f} a row"),
-            ("tasks of the audit of a table", f"{self.rows / lake.ROWS_PER_STRETCH:,.0f} of {lake.ROWS_PER_STRETCH / 1e6:.1f}M rows"),
-            ("tasks of the run, files by symbol", f"{self.rows * self.source_bytes / parted.BYTES_PER_TASK:,.0f} of {parted.BYTES_PER_TASK >> 20} MB"),
+            ("tasks of the audit of a table", f"{self.rows / parquet_scan.ROWS_PER_STRETCH:,.0f} of {parquet_scan.ROWS_PER_STRETCH / 1e6:.1f}M rows"),
+            ("tasks of the run, files by symbol", f"{self.rows * self.source_bytes / partitioned_run.BYTES_PER_TASK:,.0f} of {partitioned_run.BYTES_PER_TASK >> 20} MB"),
         ]  # fmt: skip
         for name, rate, alone in (
             ("audit", self.audit_rate, self.explain_rate),

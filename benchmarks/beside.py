@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.runtime.auditor import Audit, audit
 from engine.runtime.run import load_options
 from engine.schema import BARS
-from engine.sources.faults import FaultPlan
-from engine.sources.synthetic import Instrument, Market, Simulation, simulate
+from engine.simulation.faults import FaultPlan
+from engine.simulation.sessions import Instrument, Market, Simulation, simulate
 
 SYMBOLS = 30
 SEED = 515

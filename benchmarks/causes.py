@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from engine.audit.explanation import explain
+from engine.audit.pipeline import explain
 from engine.audit.survey import SLOTS, Survey
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import runs
-from engine.runtime.lake import survey_rows
-from engine.runtime.load import CalendarMap, LoadOptions, load_files
-from engine.sources.faults import FaultPlan
-from engine.sources.synthetic import Instrument, Market, Simulation, simulate
+from engine.runtime.load import load_files
+from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.parquet_scan import survey_rows
+from engine.simulation.faults import FaultPlan
+from engine.simulation.sessions import Instrument, Market, Simulation, simulate
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FIRST_SEED = 1001

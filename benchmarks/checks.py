@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from engine.quality.calendar_check import presence, strays
-from engine.quality.checks import judge, measure, summed
-from engine.quality.clock_profile import clock_profile
-from engine.quality.sanity import bar_sanity
-from engine.quality.strides import SlotRuns
-from engine.quality.truncated import cut_sessions
+from engine.checks.bar_checks import judge, measure, summed
+from engine.checks.calendar_check import presence, strays
+from engine.checks.clock_profile import clock_profile
+from engine.checks.sanity import bar_sanity
+from engine.checks.truncated import cut_sessions
+from engine.quality.contiguous_runs import SlotRuns
 
 from benchmarks.panel import Panel
 from benchmarks.timing import Contender, Measure, measures, race

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import polars as pl
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
+from engine.checks.bar_checks import check_bars
 from engine.grid import GridSpec, SessionGrid
-from engine.quality.checks import check_bars
-from engine.sources.synthetic import Instrument, Market, simulate
+from engine.simulation.sessions import Instrument, Market, simulate
 
 CODES = ("XNYS", "XHKG", "CME_INDEX", "FX", "24/7")
 FIRST, LAST = dt.date(2024, 6, 3), dt.date(2024, 6, 14)

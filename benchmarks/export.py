@@ -26,10 +26,10 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 import pyarrow.parquet as pq
-from engine.calendars import calendar
-from engine.export.compact import compact
+from engine.calendars.providers import calendar
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import read_delta
+from engine.export.maintenance.compact import compact
 from engine.export.parquet import row_group_rows
 from engine.export.tables import DATA_TABLES
 from engine.grid import SessionGrid
@@ -38,8 +38,8 @@ from engine.publish import sync, write_new
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.run import export_session
 from engine.schema import BARS, TS
-from engine.snapshot import SymbolSessionData
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import SymbolSessionData
 from polars.testing import assert_frame_equal
 
 from benchmarks.panel import SEED, SPEC, TICK, Panel

@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 import polars as pl
-from engine.derive.passes import begin, extend, indicators, lookback
+from engine.derive.indicator_passes import begin, extend, indicators, lookback
 from polars.testing import assert_frame_equal
 
 from benchmarks.panel import Panel

@@ -27,8 +27,8 @@ import polars as pl
 from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.schema import BARS, TS
-from engine.snapshot import SymbolSessionData
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import SymbolSessionData
 
 from benchmarks import machine
 from benchmarks.former import FormerSession

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 
 import numpy as np
 import polars as pl
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.schema import TS

@@ -16,8 +16,8 @@ import polars as pl
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import BARS
-from engine.snapshot import SymbolSessionData
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import SymbolSessionData
 
 from benchmarks import machine
 from benchmarks.panel import FIRST, LAST, build

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer.main
 from engine import _ROOMS, errors
-from engine.audit.tables import AUDIT_TABLES
+from engine.audit.audit_tables import AUDIT_TABLES
 from engine.cli import FAILED, INTERRUPTED, PARTLY_READ, USAGE
 from engine.cli.commands import app
 from engine.export.tables import KEYS, TABLES

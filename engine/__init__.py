@@ -12,58 +12,58 @@ if TYPE_CHECKING:
     from engine.audit.reconcile import reconcile
     from engine.audit.rules import read_rules
     from engine.audit.verdict import judge
-    from engine.calendars import SessionCalendar, calendar, calendar_codes
+    from engine.calendars.providers import SessionCalendar, calendar, calendar_codes
     from engine.derive.bars import derive as derive_bars
+    from engine.derive.indicator_passes import indicators
     from engine.derive.indicators import Indicator
-    from engine.derive.passes import indicators
-    from engine.derive.ticks import bars_from_quotes, bars_from_trades
+    from engine.derive.tick_bars import bars_from_quotes, bars_from_trades
     from engine.errors import EngineError
     from engine.export.dataset import Dataset, open_dataset
-    from engine.export.formats import write_csv, write_json
+    from engine.export.formats.session_files import write_csv, write_json
     from engine.grid import GridSpec, SessionGrid
     from engine.interval import Interval
     from engine.quality.gaps import expected, find_gaps, runs
     from engine.quality.score import score
     from engine.query import connect, sql
-    from engine.report.look import save_plot
-    from engine.report.maps import plot_coverage, plot_gaps, plot_slots
+    from engine.report.plot_maps import plot_coverage, plot_gaps, plot_slots
+    from engine.report.plot_style import save_plot
     from engine.report.plots import plot_against, plot_candles, plot_spread, plot_volume
     from engine.runtime.audit_report import Audit, write_audit
     from engine.runtime.auditor import run_audit
     from engine.runtime.config import SessionConfig
+    from engine.runtime.deployments import ReplaySession
     from engine.runtime.live import LiveSession
-    from engine.runtime.load import CalendarMap
+    from engine.runtime.options import CalendarMap
     from engine.runtime.run import export_session, load, run
-    from engine.runtime.worker import ReplaySession
     from engine.schema import conform
-    from engine.snapshot import Snapshot, SymbolSessionData
+    from engine.simulation.sessions import simulate
     from engine.sources.frames import from_frame
-    from engine.sources.synthetic import simulate
-    from engine.store import SessionData
+    from engine.store.session_data import SessionData
+    from engine.store.snapshot import Snapshot, SymbolSessionData
 
 _ROOMS = {
     "judge": "audit.verdict", "read_rules": "audit.rules", "reconcile": "audit.reconcile",
-    "SessionCalendar": "calendars", "calendar": "calendars", "calendar_codes": "calendars",
-    "derive_bars": "derive.bars:derive", "bars_from_quotes": "derive.ticks", "bars_from_trades": "derive.ticks",
-    "Indicator": "derive.indicators", "indicators": "derive.passes",
+    "SessionCalendar": "calendars.providers", "calendar": "calendars.providers", "calendar_codes": "calendars.providers",
+    "derive_bars": "derive.bars:derive", "bars_from_quotes": "derive.tick_bars", "bars_from_trades": "derive.tick_bars",
+    "Indicator": "derive.indicators", "indicators": "derive.indicator_passes",
     "EngineError": "errors",
     "Dataset": "export.dataset", "open_dataset": "export.dataset",
-    "write_csv": "export.formats", "write_json": "export.formats",
+    "write_csv": "export.formats.session_files", "write_json": "export.formats.session_files",
     "GridSpec": "grid", "SessionGrid": "grid",
     "Interval": "interval",
     "expected": "quality.gaps", "find_gaps": "quality.gaps", "runs": "quality.gaps", "score": "quality.score",
     "plot_against": "report.plots", "plot_candles": "report.plots", "plot_spread": "report.plots",
-    "plot_volume": "report.plots", "plot_coverage": "report.maps", "plot_gaps": "report.maps",
-    "plot_slots": "report.maps", "save_plot": "report.look",
-    "CalendarMap": "runtime.load", "SessionConfig": "runtime.config",
-    "LiveSession": "runtime.live", "ReplaySession": "runtime.worker",
+    "plot_volume": "report.plots", "plot_coverage": "report.plot_maps", "plot_gaps": "report.plot_maps",
+    "plot_slots": "report.plot_maps", "save_plot": "report.plot_style",
+    "CalendarMap": "runtime.options", "SessionConfig": "runtime.config",
+    "LiveSession": "runtime.live", "ReplaySession": "runtime.deployments",
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
     "Audit": "runtime.audit_report", "write_audit": "runtime.audit_report",
     "conform": "schema",
-    "Snapshot": "snapshot", "SymbolSessionData": "snapshot",
-    "from_frame": "sources.frames", "simulate": "sources.synthetic",
+    "Snapshot": "store.snapshot", "SymbolSessionData": "store.snapshot",
+    "from_frame": "sources.frames", "simulate": "simulation.sessions",
     "connect": "query", "sql": "query",
-    "SessionData": "store",
+    "SessionData": "store.session_data",
 }  # fmt: skip
 
 __all__ = [

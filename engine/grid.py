@@ -21,10 +21,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.display import Card, Told
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, ordered, session_ordinal
-from engine.shown import Card, Told
 
 Align = Literal["session", "clock", "date"]
 Stamp = Literal["start", "end", "end-inclusive"]

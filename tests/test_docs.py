@@ -22,7 +22,7 @@ from engine.cli import main
 from engine.clock import ManualClock
 from engine.interval import Interval
 from engine.runtime.demo import demonstrate
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.run import run
 
 ROOT = Path(__file__).parents[1]

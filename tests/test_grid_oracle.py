@@ -9,8 +9,8 @@ import exchange_calendars
 import numpy as np
 import polars as pl
 import pytest
-from engine import calendars
-from engine.calendars import SessionCalendar, calendar, calendar_codes
+from engine.calendars import providers
+from engine.calendars.providers import SessionCalendar, calendar, calendar_codes
 from engine.errors import CalendarError
 from engine.grid import GridSpec, SessionGrid
 
@@ -29,7 +29,7 @@ def library_codes() -> list[str]:
 
 def found(code: str) -> SessionCalendar:
     # CMES is refused at the door for want of a daily pause; the grid of its sessions can be checked all the same.
-    return calendars._exchange(code) if code == "CMES" else calendar(code)
+    return providers._exchange(code) if code == "CMES" else calendar(code)
 
 
 def instants(stamps) -> np.ndarray:

@@ -7,7 +7,7 @@ import datetime as dt
 import numpy as np
 import polars as pl
 import pytest
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import LEAST_ROWS_TO_STRIDE, GridSpec, SessionGrid
 from engine.schema import TS
 from hypothesis import given, settings

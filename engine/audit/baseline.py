@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 import polars as pl
 
+from engine.checks.findings import FINDINGS, SEVERITIES
 from engine.errors import ParameterError
-from engine.quality.findings import FINDINGS, SEVERITIES
 from engine.schema import TS
 
 FORMAT, VERSION = "session-engine audit", 1

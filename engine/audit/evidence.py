@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from engine.quality.causes import LOSSES_A_SESSION
+from engine.quality.causes.attribution import LOSSES_A_SESSION
 
 ORDINARY = 0.05  # a run likelier than this needs no more words
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from engine.audit.reasons import COMPARED, KEY, PRICES, explained
+from engine.audit.difference_causes import COMPARED, KEY, PRICES, explained
 from engine.audit.rules import Tolerance
+from engine.checks.findings import findings
 from engine.errors import ParameterError, SchemaError
-from engine.quality.findings import findings
 from engine.schema import TS, Schema, empty
 
 AT = [*KEY, "ts"]

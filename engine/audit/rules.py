@@ -1,6 +1,6 @@
 """Rules: read from TOML, applied to the tables of an audit. What they find has the shape of all findings.
 
-A rule is one check (`engine.audit.checks`) and to what it applies; `finding` checks change the severity of what the
+A rule is one check (`engine.audit.rule_language`) and to what it applies; `finding` checks change the severity of what the
 built-in checks found. Of rules with one name the first that is broken counts for a session, a gap or a file, so an
 `error` at 95 stands before a `warning` at 99. Rules on findings: the first that matches counts.
 """
@@ -17,7 +17,8 @@ from typing import Any
 
 import polars as pl
 
-from engine.audit.checks import (
+from engine.audit.audit_tables import AUDIT_TABLES, KEY
+from engine.audit.rule_language import (
     PER,
     US_PER_SECOND,
     Check,
@@ -29,9 +30,8 @@ from engine.audit.checks import (
     nearest,
     parse_check,
 )
-from engine.audit.tables import AUDIT_TABLES, KEY
+from engine.checks.findings import SEVERITIES, findings
 from engine.errors import ParameterError
-from engine.quality.findings import SEVERITIES, findings
 from engine.quality.gaps import POSITIONS
 from engine.schema import empty
 

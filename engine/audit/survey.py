@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from engine.quality.checks import Measured, summed
-from engine.quality.findings import FINDINGS
+from engine.checks.bar_checks import Measured, summed
+from engine.checks.findings import FINDINGS
+from engine.quality.causes.profiles import PROFILE, PROFILE_KEY, RUNS, Trace
+from engine.quality.causes.profiles import joined as traces_joined
 from engine.quality.score import COUNTED
-from engine.quality.traces import PROFILE, PROFILE_KEY, RUNS, Trace
-from engine.quality.traces import joined as traces_joined
 from engine.schema import SEGMENTS_PER_SESSION, Schema, empty
 
 # `segments`, `align` and `zone` are the axis (`grid.GridSpec`); `first` and `last` are the symbol's first and last session.

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from engine.audit.allowed import Allowance
+from engine.audit.allowlist import Allowance
+from engine.audit.audit_tables import FILES, SERIES
 from engine.audit.baseline import Baseline, compared, gone
-from engine.audit.checks import FindingCheck, TableCheck
+from engine.audit.rule_language import FindingCheck, TableCheck
 from engine.audit.rules import Rule, RuleSet, Tables, broken, matching, unmeasured
-from engine.audit.tables import FILES, SERIES
-from engine.quality.findings import FINDINGS, SEVERITIES
+from engine.checks.findings import FINDINGS, SEVERITIES
 from engine.schema import Schema, empty
 
 STATES = ("new", "known", "tolerated", "allowed")

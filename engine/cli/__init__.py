@@ -13,7 +13,8 @@ import sys
 import traceback
 from typing import NoReturn
 
-from engine.cli.manners import (
+from engine.cli.console import be_quiet
+from engine.cli.exit_codes import (
     DEBUG,
     FAILED,
     INTERRUPTED,
@@ -25,8 +26,7 @@ from engine.cli.manners import (
     say_interrupted,
     told,
 )
-from engine.cli.ready import started_for
-from engine.cli.show import be_quiet
+from engine.cli.query_process import started_for
 
 __all__ = ["FAILED", "INTERRUPTED", "PARTLY_READ", "USAGE", "main", "program"]
 
@@ -66,7 +66,7 @@ def _run(words: list[str]) -> None:
                 case ["sql", out, query] if not (out.startswith("-") or query.startswith("-")):
                     from pathlib import Path
 
-                    from engine.cli.answer import answer
+                    from engine.cli.sql_command import answer
 
                     answer(Path(out), query)
                 case _:

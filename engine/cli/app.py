@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.manners import DEBUG, PLAIN, QUIET
-from engine.cli.show import print_text
+from engine.cli.console import print_text
+from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
 
 app = typer.Typer(
     no_args_is_help=True,

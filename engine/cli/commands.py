@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from typer.models import CommandInfo
 
-from engine.cli import ask as _ask
-from engine.cli import audit as _audit
-from engine.cli import reconcile as _reconcile
-from engine.cli import run as _run
-from engine.cli import session as _session
-from engine.cli import upkeep as _upkeep
+from engine.cli import audit_command as _audit
+from engine.cli import maintenance_commands as _upkeep
+from engine.cli import query_commands as _ask
+from engine.cli import reconcile_commands as _reconcile
+from engine.cli import run_commands as _run
+from engine.cli import session_commands as _session
 from engine.cli.app import app
 
 __all__ = ["app", "run"]

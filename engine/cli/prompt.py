@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.cli.layout import print_table
-from engine.cli.reply import Reply
-from engine.cli.show import print_text
-from engine.cli.words import usage
+from engine.cli.console import print_text
+from engine.cli.output import Reply
+from engine.cli.parsing import usage
+from engine.cli.table_layout import print_table
 from engine.errors import EngineError
-from engine.query.door import Asker
+from engine.query.api import Asker
 from engine.query.request import Limits
 from engine.query.statements import split
 

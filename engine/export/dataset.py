@@ -30,16 +30,17 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from engine import __version__
+from engine.display import Card, Told
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
-from engine.export import lake, log_sums
+from engine.export import delta_table
+from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
 from engine.publish import discard, make_folders, sync
 from engine.schema import empty
-from engine.shown import Card, Told
 
 if TYPE_CHECKING:
-    from engine.export.stamps import Chain
+    from engine.export.row_revisions import Chain
 
 LOCK = ".lock"
 STAGING = ".staging"
@@ -102,7 +103,7 @@ class Dataset(Told):
         return int(self.statistics(table)["num_records"].sum())
 
     def statistics(self, table: str) -> pl.DataFrame:
-        """List a table's files with `num_records` and the bounds of every column (see `lake.statistics`).
+        """List a table's files with `num_records` and the bounds of every column (see `delta_table.statistics`).
 
         Raises
         ------
@@ -113,7 +114,7 @@ class Dataset(Told):
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
         if table not in self._read:
             with _told(self.target):
-                found = lake.statistics(self.target / table, self._versions[table])
+                found = delta_table.statistics(self.target / table, self._versions[table])
             folder = pl.col("path").str.replace("[^/]*$", "")
             first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
             self._read[table] = found.sort(folder, *first, "path")
@@ -322,10 +323,10 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
         `target` is no export, its first export never ended, or it has no such revision, or not any more.
     """
     target = Path(target)
-    if not lake.is_table(target / "exports"):
+    if not delta_table.is_table(target / "exports"):
         raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
     with _told(target):
-        exports = _read_exports(target, lake.newest(target / "exports")[1])
+        exports = _read_exports(target, delta_table.newest(target / "exports")[1])
     if exports.is_empty():
         raise ExportError(f"{target}: holds no revision, its first export did not end; export to it again")
     last = exports["revision"].item(-1)
@@ -340,7 +341,7 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
 
 def is_export(target: Path) -> bool:
     """Whether `open_dataset` has something to open there."""
-    return lake.is_table(target / "exports")
+    return delta_table.is_table(target / "exports")
 
 
 def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
@@ -376,13 +377,13 @@ def recover(target: Path) -> Heads:
     # A link leads to a folder of somebody else.
     for file in () if staging.is_symlink() else staging.glob("*"):
         discard(file)
-    if not lake.is_table(target / "exports"):
-        lake.create(target / "exports", EXPORTS)
-    head, files = lake.newest(target / "exports")
+    if not delta_table.is_table(target / "exports"):
+        delta_table.create(target / "exports", EXPORTS)
+    head, files = delta_table.newest(target / "exports")
     exports = _read_exports(target, files)
     revision, pins = _pins(exports)
     heads = {name: _restored(target / name, pins.get(name, 0)) for name in DATA_TABLES}
-    heads |= {name: lake.add_columns(target / name, TABLES[name], heads[name]) for name in ADDED}
+    heads |= {name: delta_table.add_columns(target / name, TABLES[name], heads[name]) for name in ADDED}
     # The folder stands from before the first file is placed until the revision exists.
     if staging.exists() or staging.is_symlink():
         for file in _later_files(target, revision):
@@ -392,9 +393,9 @@ def recover(target: Path) -> Heads:
 
 
 def _restored(table: Path, version: int) -> int:
-    if lake.is_table(table):
-        return lake.restore(table, version)
-    lake.create(table, TABLES[table.name])
+    if delta_table.is_table(table):
+        return delta_table.restore(table, version)
+    delta_table.create(table, TABLES[table.name])
     return 0
 
 
@@ -424,12 +425,12 @@ def _write(target: Path, heads: Heads, plan: Callable[[Work], Plan], state: Stat
     for name, version in versions.items():
         # A checkpoint is a file like others: it is made once, as somebody may be reading it.
         if version != heads.versions[name]:
-            lake.checkpoint_when_due(target / name, version)
+            delta_table.checkpoint_when_due(target / name, version)
     return work.revision
 
 
 def _work(target: Path, staging: Path, heads: Heads, state: State) -> Work:
-    from engine.export.stamps import Chain  # noqa: PLC0415 - loads NumPy, which readers can do without
+    from engine.export.row_revisions import Chain  # noqa: PLC0415 - loads NumPy, which readers can do without
 
     exports = heads.exports
     last = _pins(exports)[0]
@@ -492,7 +493,9 @@ def _commit(
     if not change.fresh and not change.gone:
         return change.head
     added = [file.at(change.revision) for file in change.fresh]
-    return lake.commit(change.table, schema, added, change.gone, after=change.head, written_at=written_at, notes=notes)
+    return delta_table.commit(
+        change.table, schema, added, change.gone, after=change.head, written_at=written_at, notes=notes
+    )
 
 
 def _entry(revision: int, since: int | None, versions: Mapping[str, int], state: State) -> pl.DataFrame:
@@ -526,7 +529,9 @@ def _read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
 
 
 def _later_files(target: Path, revision: int) -> list[Path]:
-    files = [file for name in TABLES for file in (target / name).rglob("*.parquet") if lake.LOG not in file.parts]
+    files = [
+        file for name in TABLES for file in (target / name).rglob("*.parquet") if delta_table.LOG not in file.parts
+    ]
     return [file for file in files if _revision_of(file) > revision]
 
 
@@ -583,13 +588,13 @@ def _check_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise ExportError(f"{target}: is a file; valid: a folder that is new, empty, or an export")
-    if lake.is_table(target / "exports"):
-        if lake.column_names(target / "exports") == list(EXPORTS):
+    if delta_table.is_table(target / "exports"):
+        if delta_table.column_names(target / "exports") == list(EXPORTS):
             return
         raise ExportError(f"{target}: its table `exports` is none of ours; valid: a folder that is new or empty")
     begun = {LOCK, "exports"}  # a first export that was killed
     strange = sorted({entry.name for entry in target.iterdir()} - begun)
-    if strange or any(entry.name != lake.LOG for entry in (target / "exports").glob("*")):
+    if strange or any(entry.name != delta_table.LOG for entry in (target / "exports").glob("*")):
         raise ExportError(
             f"{target}: is neither empty nor an export (it holds {', '.join(strange[:3]) or 'exports'}); "
             "valid: a folder that is new, empty, or an export"

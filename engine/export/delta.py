@@ -20,8 +20,8 @@ from pathlib import Path
 import polars as pl
 
 from engine.errors import ExportError, ParameterError
-from engine.export.compact import intact_bytes
 from engine.export.dataset import Dataset, _told, open_dataset, pinned_revisions, scan_files
+from engine.export.maintenance.compact import intact_bytes
 from engine.export.tables import DATA_TABLES, KEYS, SORT, TABLES
 from engine.schema import empty
 

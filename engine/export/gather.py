@@ -1,7 +1,7 @@
 """Several exports of different symbols to one: what was made in parts becomes one revision, by one committer.
 
 1. `gather` counts what the parts hold, folder by folder (`bars/1m/2013-10`), from the columns of symbols and sessions alone.
-2. Batches are cut as those of a store are (`session.cut`), and read in the order of symbols from the parts that hold them, so
+2. Batches are cut as those of a store are (`session_export.cut`), and read in the order of symbols from the parts that hold them, so
    that memory is bounded by a batch however many parts there are.
 3. `sessions` and `calendars` are what all parts have together: each calendar from its first session with a row to its last.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.errors import ExportError
-from engine.export import session
+from engine.export import session_export
 from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, Plan, State, Work, revise, scan_files
 from engine.export.parquet import StagedFile, stage_batches
 from engine.export.tables import DATA_TABLES, SORT, TABLES, in_order
@@ -119,7 +119,7 @@ def _batches(parts: Sequence[Dataset], name: str) -> Iterator[pl.DataFrame]:
     for files in _folders(parts, name):
         paths, rows = [path for path, _ in files], sum(height for _, height in files)
         # What fits into a batch needs no counting.
-        shares = [(pl.lit(value=True), paths)] if rows <= session.ROWS_PER_BATCH else _shares(name, paths)
+        shares = [(pl.lit(value=True), paths)] if rows <= session_export.ROWS_PER_BATCH else _shares(name, paths)
         for share, owners in shares if rows else ():
             found = pl.concat([scan_files(name, [path]).filter(share).collect() for path in owners])
             yield in_order(found, SORT[name])
@@ -138,11 +138,11 @@ def _folders(parts: Sequence[Dataset], name: str) -> Iterator[list[tuple[Path, i
 def _shares(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr, list[Path]]]:
     """Which rows make a batch, and the files that hold some of them."""
     counted = pl.concat([_counted(name, at, path) for at, path in enumerate(files)])
-    if counted.group_by("symbol").agg(pl.col("rows").sum())["rows"].max() > session.ROWS_PER_BATCH:  # type: ignore[operator]
+    if counted.group_by("symbol").agg(pl.col("rows").sum())["rows"].max() > session_export.ROWS_PER_BATCH:  # type: ignore[operator]
         counted = pl.concat([_counted(name, at, path, by_day=True) for at, path in enumerate(files)])
     days = counted.sort("symbol", "session")
     whole = days.group_by("month", "symbol", "session", maintain_order=True).agg(pl.col("rows").sum(), "file")
-    shares = session.cut(whole).group_by("turn", "cut", maintain_order=True).agg(
+    shares = session_export.cut(whole).group_by("turn", "cut", maintain_order=True).agg(
         "symbol", pl.col("file").explode().unique().sort(),
         pl.col("session").min().alias("first"), pl.col("session").max().alias("last"),
     )  # fmt: skip
@@ -159,7 +159,7 @@ def _owner(name: str) -> str:
 
 
 def _counted(name: str, at: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """`month, symbol, session, rows, file`: rows of each symbol, or of each session of it."""
+    """`month, symbol, session_export, rows, file`: rows of each symbol, or of each session of it."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     owner = pl.col(_owner(name)).alias("symbol")
     if by_day:

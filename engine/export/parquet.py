@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.export.lake import LakeFile
+from engine.export.delta_table import LakeFile
 from engine.export.tables import LIVE, PARTITION, SORT, in_order
 from engine.publish import write_new
 

@@ -39,7 +39,7 @@ def score(
     gaps : DataFrame
         From `gaps.find_gaps` on the same expectation, or other rows of `series, session, bar_count` whose sums are alike.
     counts : DataFrame
-        `series, session` and any of `COUNTED` (Int64): what was counted at the door (`engine.tally`). Sessions
+        `series, session` and any of `COUNTED` (Int64): what was counted at the door (`engine.store.anomalies`). Sessions
         in which nothing was expected are listed with null quality.
     coverage : DataFrame, optional
         `series, session, slot_coverage` (0-1) of a derived interval.

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.query.door import Answer, Asker, connect, sql
+    from engine.query.api import Answer, Asker, connect, sql
 
 __all__ = ["Answer", "Asker", "connect", "sql"]
 
@@ -20,4 +20,4 @@ __all__ = ["Answer", "Asker", "connect", "sql"]
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
     if name not in __all__:
         raise AttributeError(f"module 'engine.query' has no attribute {name!r}")
-    return getattr(import_module("engine.query.door"), name)
+    return getattr(import_module("engine.query.api"), name)

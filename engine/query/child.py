@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 READ_BYTES = 1 << 20
 # What loads is no rubbish to look for, and Arrow loads in a third of the time without NumPy, which no answer needs.
-START = "import gc, sys; gc.disable(); sys.modules['numpy'] = None; from engine.query.worker import main; main()"
+START = "import gc, sys; gc.disable(); sys.modules['numpy'] = None; from engine.query.query_worker import main; main()"
 ERRORS: dict[str, type[EngineError]] = {"QueryError": QueryError, "ExportError": ExportError}
 
 

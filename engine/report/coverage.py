@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.interval import Interval
-from engine.report.embed import numbers, table, within
+from engine.report.page_data import numbers, table, within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -19,11 +19,11 @@ from importlib.resources import files
 
 import polars as pl
 
-from engine.audit.tables import AUDIT_TABLES, KEY
+from engine.audit.audit_tables import AUDIT_TABLES, KEY
+from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
-from engine.quality.findings import SEVERITIES
 from engine.report.coverage import coverage, slot_shares
-from engine.report.embed import script_text, shortened, table, within
+from engine.report.page_data import script_text, shortened, table, within
 from engine.schema import ordered
 
 # Causes that mean nothing was lost: slots of these, held for sure enough, count as explained.
@@ -83,7 +83,7 @@ def audit_page(
     Parameters
     ----------
     tables : mapping of name to DataFrame
-        All of `engine.audit.tables.AUDIT_TABLES`.
+        All of `engine.audit.audit_tables.AUDIT_TABLES`.
     about : mapping of str to str or int
         What to say of the audit, in this order: `title` is the page's heading, any other (`sources`, `written`,
         `engine`, `command`, ...) a line with its name.

@@ -12,9 +12,7 @@ import polars as pl
 
 from engine.errors import ParameterError
 from engine.interval import Interval
-from engine.report.axis import Axis
-from engine.report.look import CAUSES, OTHER_CAUSE, WIDTH, Ink, Theme, alt, ink, label, titled
-from engine.report.marks import (
+from engine.report.plot_axes import (
     Chart,
     Day,
     X,
@@ -27,8 +25,10 @@ from engine.report.marks import (
     sentence,
     session_x,
 )
-from engine.report.subject import About, Source, Subject, subject
-from engine.report.tables import venue_time
+from engine.report.plot_data import About, Source, Subject, subject
+from engine.report.plot_style import CAUSES, OTHER_CAUSE, WIDTH, Ink, Theme, alt, ink, label, titled
+from engine.report.session_axis import Axis
+from engine.report.summary_tables import venue_time
 from engine.schema import TS
 
 MOST_CANDLES, MOST_GAPS, MOST_NAMED_GAPS, MOST_POINTS = 430, 60, 4, 130

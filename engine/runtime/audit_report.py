@@ -11,19 +11,19 @@ from typing import NamedTuple
 import polars as pl
 
 from engine import __version__
-from engine.audit.formats import write_verdict
-from engine.audit.kept import keep
+from engine.audit.audit_files import keep
+from engine.audit.audit_tables import KEY, STRIPS
 from engine.audit.rules import read_rules
-from engine.audit.tables import KEY, STRIPS
 from engine.audit.verdict import Verdict, judge
+from engine.audit.verdict_formats import write_verdict
+from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
-from engine.export.results import write_content
-from engine.quality.causes import SURE
-from engine.quality.findings import FINDINGS
+from engine.display import Card, Told
+from engine.export.formats.query_results import write_content
+from engine.quality.causes.attribution import SURE
 from engine.report import page
 from engine.schema import TS, Schema, empty
-from engine.shown import Card, Told
-from engine.snapshot import Snapshot
+from engine.store.snapshot import Snapshot
 
 MOST_STRIPS, MOST_HOLDERS, STRIP_MINUTES = 60, 24, 30
 GRAVITY = {"feed_loss": 0, "symbol_loss": 1, "halt": 2, "calendar_suspect": 3, "late_open": 4, "early_close": 5}
@@ -43,7 +43,7 @@ class Audit(Told):
     Attributes
     ----------
     tables : mapping of name to DataFrame
-        `engine.audit.tables.AUDIT_TABLES`.
+        `engine.audit.audit_tables.AUDIT_TABLES`.
     rows, files : int
         What was read.
     """

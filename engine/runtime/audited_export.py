@@ -14,8 +14,8 @@ from engine.errors import ExportError
 from engine.export.dataset import Dataset
 from engine.interval import Interval
 from engine.quality.score import COUNTED
-from engine.runtime.lake import Stretch, stretches
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.parquet_scan import Stretch, stretches
 from engine.schema import empty
 
 AXIS = ["calendar", "segments", "align", "zone", "base_interval"]

@@ -18,32 +18,33 @@ from typing import Any
 
 import polars as pl
 
-from engine.audit.explanation import HERE, Spread, explain
-from engine.audit.observed import PASSED_OVER, observed
+from engine.audit.audit_tables import AUDIT_TABLES
+from engine.audit.gap_findings import PASSED_OVER, observed
+from engine.audit.pipeline import HERE, Spread, explain
 from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
-from engine.audit.tables import AUDIT_TABLES
-from engine.calendars import SessionCalendar, calendar, prepared, take_prepared
+from engine.calendars.providers import SessionCalendar, calendar, prepared, take_prepared
+from engine.checks.bar_checks import capped, judge
+from engine.checks.findings import FINDINGS
+from engine.checks.refused import conflicts, refused, repeats
 from engine.errors import CalendarError, EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
 from engine.publish import publishing
-from engine.quality.checks import capped, judge
-from engine.quality.findings import FINDINGS
-from engine.quality.refused import conflicts, refused, repeats
 from engine.runtime.audit_report import BAR, Audit, Holder, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_stretches
-from engine.runtime.bundles import bundled, key, state
 from engine.runtime.executor import Executor, Here, Processes
-from engine.runtime.lake import Stretch, dates_of, read_stretch, stretches, survey_stretch
-from engine.runtime.load import CalendarMap, Contents, LoadOptions, loaded, no_data_found, read_found
-from engine.runtime.remote import RemoteFile, is_remote, remote_files
+from engine.runtime.load import Contents, loaded, no_data_found, read_found
+from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.parquet_scan import Stretch, dates_of, read_stretch, stretches, survey_stretch
+from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
 from engine.runtime.run import load_options, paths_of
-from engine.runtime.survey import survey_session
+from engine.runtime.store_survey import survey_session
+from engine.runtime.task_batches import bundled, key, state
 from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import layout
 from engine.sources.scan import scan
-from engine.store import SessionData
+from engine.store.session_data import SessionData
 
 BYTES_PER_TASK = 64 << 20
 BLOCKS_PER_WORKER = 2
@@ -185,7 +186,7 @@ def run_audit(
     Returns
     -------
     Audit
-        Its `tables` are those of `engine.audit.tables`.
+        Its `tables` are those of `engine.audit.audit_tables`.
     """
     if isinstance(sources, SessionData):
         snapshot = sources.snapshot()

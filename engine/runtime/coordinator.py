@@ -24,14 +24,14 @@ from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.runtime.config import SessionConfig
 from engine.runtime.indicator_manager import IndicatorManager
-from engine.runtime.marking import Asked, Marking, mark
 from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
+from engine.runtime.subscription_plan import Asked, Marking, mark
 from engine.schema import TS
-from engine.snapshot import AXIS, SymbolSessionData
-from engine.sources.stream import Delivery, Request, Resolution, Stream, Want
-from engine.store import PADDING, DateRange, SessionData
-from engine.views import named
+from engine.sources.streams.contract import Delivery, Request, Resolution, Stream, Want
+from engine.store.session_data import PADDING, DateRange, SessionData
+from engine.store.snapshot import AXIS, SymbolSessionData
+from engine.store.views import named
 
 Phase = Literal["new", "waiting", "running", "finished"]
 ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.query import sql
 from engine.runtime.audit_report import write_audit
 from engine.runtime.auditor import run_audit
-from engine.runtime.load import CalendarMap, LoadOptions, Progress
+from engine.runtime.options import CalendarMap, LoadOptions, Progress
 from engine.runtime.run import Outcome, run
-from engine.sources.faults import EMPTY_KINDS, SPAN_KINDS, FaultPlan
-from engine.sources.feed import write_csv
-from engine.sources.synthetic import Instrument, Market, Simulation, simulate
+from engine.simulation.faults import EMPTY_KINDS, SPAN_KINDS, FaultPlan
+from engine.simulation.feed import write_csv
+from engine.simulation.sessions import Instrument, Market, Simulation, simulate
 
 CODE = "XNYS"
 FIRST, LAST = dt.date(2024, 11, 18), dt.date(2024, 12, 13)  # holds Thanksgiving and the early close after it

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from engine.ledger import Ledger
 from engine.quality.gaps import GAPS
 from engine.runtime.config import GapsPart
 from engine.schema import Kind
-from engine.snapshot import PanelKey, Snapshot
-from engine.sources.stream import Request
-from engine.store import SessionData
+from engine.sources.streams.contract import Request
+from engine.store.session_data import SessionData
+from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.versioned_rows import Ledger
 
 LONGEST_WAIT_SECONDS = 6 * 3600.0
 REPORT = {"symbol": pl.String(), "gap_start": GAPS["gap_start"], "gap_end": GAPS["gap_end"], "state": pl.String()}

@@ -18,17 +18,17 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from engine.derive.history import trailing
-from engine.derive.passes import begin, extend
-from engine.derive.usual import against, usual
+from engine.derive.indicator_passes import begin, extend
+from engine.derive.session_baseline import trailing
+from engine.derive.slot_baseline import against, usual
 from engine.interval import Interval
-from engine.panel import Panel
-from engine.runtime.former import ENDED, Former
-from engine.runtime.groups import PLACED, USUAL_INPUTS, Asked, Asking, Group, Lookback, is_same
+from engine.runtime.indicator_groups import PLACED, USUAL_INPUTS, Asked, Asking, Group, Lookback, is_same
+from engine.runtime.indicator_state import ENDED, Former
 from engine.schema import empty
-from engine.snapshot import LOGGED, IndicatorKey, PanelKey, Snapshot
-from engine.store import SessionData
-from engine.views import with_ends
+from engine.store.panel import Panel
+from engine.store.session_data import SessionData
+from engine.store.snapshot import LOGGED, IndicatorKey, PanelKey, Snapshot
+from engine.store.views import with_ends
 
 ALL_SESSIONS = 1_000_000
 FEW = 64  # so many series are cut out one by one, more of them in one pass

@@ -20,13 +20,13 @@ from engine.errors import EngineError, ParameterError, StreamError
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.coordinator import SessionCoordinator, Step
+from engine.runtime.deployments import exporter
 from engine.runtime.gap_filler import GapFiller
-from engine.runtime.load import CalendarMap
+from engine.runtime.options import CalendarMap
 from engine.runtime.resume import exported_rows, last_export
-from engine.runtime.worker import exporter
-from engine.snapshot import SymbolSessionData
-from engine.sources.stream import Delivery, Request, Stream
-from engine.store import SessionData
+from engine.sources.streams.contract import Delivery, Request, Stream
+from engine.store.session_data import SessionData
+from engine.store.snapshot import SymbolSessionData
 
 Consumer = Callable[[SessionData, Step], None]
 DAYS_AHEAD = dt.timedelta(days=14)  # how far sessions are known in advance; they are looked up again as days go by
@@ -178,8 +178,8 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
     StreamError
         The source needs an extra that is not installed.
     """
-    from engine.sources.folder import FolderStream  # noqa: PLC0415 - each source when it is used
     from engine.sources.options import ReadOptions  # noqa: PLC0415
+    from engine.sources.streams.folder import FolderStream  # noqa: PLC0415 - each source when it is used
 
     part = config.source
     try:
@@ -188,8 +188,8 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
             expects = (("bars", base or Interval(1, "m")),)
             read = ReadOptions(**{"symbols": config.session.symbols, **part.read})
             return FolderStream(part.paths[0], read, **{"expects": expects, "clock": clock, **part.options})
-        from engine.sources.alpaca import AlpacaStream  # noqa: PLC0415
-        from engine.sources.alpaca_options import AlpacaOptions  # noqa: PLC0415
+        from engine.sources.vendors.alpaca import AlpacaStream  # noqa: PLC0415
+        from engine.sources.vendors.alpaca_options import AlpacaOptions  # noqa: PLC0415
 
         bounds = {"quotes": config.live.queue_rows, "ticks": config.live.queue_rows}
         return AlpacaStream(AlpacaOptions(**{"bounds": bounds, **part.options}), clock)

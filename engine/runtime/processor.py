@@ -24,13 +24,13 @@ import numpy as np
 import polars as pl
 
 from engine.derive.bars import PRESENCE, carried_rows, derive, finished, fold, judged_at, recarried
-from engine.derive.ticks import bars_from_quotes, bars_from_trades
+from engine.derive.tick_bars import bars_from_quotes, bars_from_trades
 from engine.grid import SessionGrid
 from engine.interval import Interval, check_derivable, parent
-from engine.runtime.mids import mid_bars
+from engine.runtime.mid_bars import mid_bars
 from engine.schema import TS, TS_NS, Kind
-from engine.snapshot import QUOTE_SERIES, PanelKey, Snapshot, SymbolSessionData
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import QUOTE_SERIES, PanelKey, Snapshot, SymbolSessionData
 
 QUOTE_BARS = ("bid", "ask", "mid")
 PLACE = ("series", "ordinal", "slot")

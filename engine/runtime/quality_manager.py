@@ -19,13 +19,13 @@ import polars as pl
 from engine.derive.bars import PRESENCE, judged_at
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.ledger import Ledger
 from engine.quality.gaps import GAPS
 from engine.quality.score import QUALITY, score
-from engine.runtime.levels import SERIES_SESSION, Affected, Held, Judged, Level, inherited
+from engine.runtime.assessment import SERIES_SESSION, Affected, Held, Judged, Level, inherited
 from engine.runtime.processor import RAW_KINDS, Cohort, Cohorts, asking
-from engine.snapshot import PanelKey, Snapshot
-from engine.store import LEDGER_ORDER, DateRange, SessionData
+from engine.store.session_data import LEDGER_ORDER, DateRange, SessionData
+from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.versioned_rows import Ledger
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
 _NOTHING = Held(Ledger.empty(GAPS, LEDGER_ORDER["gaps"]), Ledger.empty(QUALITY, LEDGER_ORDER["quality"]))

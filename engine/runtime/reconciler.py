@@ -19,11 +19,12 @@ from engine.audit.reconcile import Reconciled, Tolerances, reconcile
 from engine.errors import DataError, ParameterError
 from engine.export.dataset import open_dataset
 from engine.interval import Interval
-from engine.runtime.load import LoadOptions, Progress, load_files
+from engine.runtime.load import load_files
+from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
-from engine.snapshot import Snapshot
 from engine.sources.batch import Problem
-from engine.views import BARS_VIEW
+from engine.store.snapshot import Snapshot
+from engine.store.views import BARS_VIEW
 
 KEY = ["symbol", "price_type", "interval"]
 

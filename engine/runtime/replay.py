@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from engine.calendars import SessionCalendar
-from engine.runtime.arrivals import arrivals, in_lanes
+from engine.calendars.providers import SessionCalendar
+from engine.runtime.availability import arrivals, in_lanes
 from engine.runtime.load import Contents, Group
-from engine.sources.stream import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
 
 BEGINNING = dt.datetime.min.replace(tzinfo=dt.UTC)
 

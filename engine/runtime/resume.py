@@ -11,11 +11,11 @@ import polars as pl
 
 from engine.errors import ExportError
 from engine.export.dataset import Dataset, open_dataset
-from engine.export.lake import is_table
+from engine.export.delta_table import is_table
 from engine.interval import Interval
 from engine.schema import PROVENANCES, ROWS, Kind
-from engine.snapshot import SymbolSessionData
-from engine.sources.stream import Delivery
+from engine.sources.streams.contract import Delivery
+from engine.store.snapshot import SymbolSessionData
 
 RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
 

@@ -12,15 +12,16 @@ import polars as pl
 
 from engine.clock import Clock, WallClock
 from engine.errors import SourceError
-from engine.export.session import export_snapshot
+from engine.export.session_export import export_snapshot
 from engine.grid import Align
 from engine.interval import Interval
-from engine.runtime.load import CalendarMap, Loaded, LoadOptions, Progress, load_files
+from engine.runtime.load import Loaded, load_files
+from engine.runtime.options import CalendarMap, LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.snapshot import Incomplete
 from engine.sources.options import ReadOptions
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import Incomplete
 
 
 @dataclass(frozen=True)

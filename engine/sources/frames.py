@@ -13,9 +13,9 @@ from engine.interval import Interval
 from engine.sources.archive import sha256
 from engine.sources.batch import Batch
 from engine.sources.columns import layout
-from engine.sources.names import Named, named
+from engine.sources.file_names import Named, named
 from engine.sources.options import ReadOptions
-from engine.sources.rows import BINARY_DIGITS, Origin, batch, unpacked_integers
+from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_integers
 
 PANDAS_INDEX = "__index_level_0__"
 CELL_BYTES = 8

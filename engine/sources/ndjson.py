@@ -12,7 +12,7 @@ from engine.errors import SourceError
 from engine.schema import REJECTS, empty, rejects
 from engine.sources.batch import Batch
 from engine.sources.columns import layout
-from engine.sources.rows import Origin, batch
+from engine.sources.table_rows import Origin, batch
 from engine.sources.text import BOM, UTF16, Table, noted, without_rows
 
 SUFFIXES = (".ndjson", ".jsonl")

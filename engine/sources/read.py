@@ -9,14 +9,14 @@ import polars as pl
 from engine.errors import SourceError
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
-from engine.sources.dbn import read_dbn
+from engine.sources.file_names import named
 from engine.sources.frames import read_parquet
-from engine.sources.lean import read_lean
-from engine.sources.names import named
 from engine.sources.ndjson import SUFFIXES, read_ndjson
 from engine.sources.options import ReadOptions
-from engine.sources.rows import Origin
+from engine.sources.table_rows import Origin
 from engine.sources.text import read_text
+from engine.sources.vendors.dbn import read_dbn
+from engine.sources.vendors.lean import read_lean
 
 
 def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:

@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import SourceError
-from engine.sources import archive, dbn, lean, ndjson
+from engine.sources import archive, ndjson
 from engine.sources.batch import Problem, SourceFile
-from engine.sources.lean_layout import CONTRACTS
-from engine.sources.names import named
+from engine.sources.file_names import named
 from engine.sources.options import ReadOptions
 from engine.sources.text import UTF16
+from engine.sources.vendors import dbn, lean
+from engine.sources.vendors.lean_layout import CONTRACTS
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".dat")
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")

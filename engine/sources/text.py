@@ -17,7 +17,7 @@ from engine.schema import REJECTS, ROWS, Kind, empty, rejects
 from engine.sources.batch import Batch
 from engine.sources.columns import REPEATED, has_header, headerless, layout
 from engine.sources.options import ReadOptions
-from engine.sources.rows import Origin, batch
+from engine.sources.table_rows import Origin, batch
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 65_536

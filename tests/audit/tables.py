@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Any
 
 import polars as pl
-from engine.audit.tables import AUDIT_TABLES
-from engine.quality.findings import findings
+from engine.audit.audit_tables import AUDIT_TABLES
+from engine.checks.findings import findings
 
 DAY = dt.date(2024, 1, 2)
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from engine.audit.reconcile import CAUSES, COLUMNS, DIFFERENCES, SUMMARY, Reconciled, Tolerances, reconcile
 from engine.audit.rules import Tolerance
+from engine.checks.findings import FINDINGS
 from engine.errors import ParameterError, SchemaError
-from engine.quality.findings import FINDINGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

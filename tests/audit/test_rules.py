@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.audit.checks import FindingCheck, GapCheck, TableCheck, Window, parse_check
+from engine.audit.rule_language import FindingCheck, GapCheck, TableCheck, Window, parse_check
 from engine.audit.rules import broken, read_rules, rules_of
 from engine.errors import ParameterError
 from hypothesis import given

@@ -7,13 +7,13 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.audit.survey import Survey, from_bytes, joined, to_bytes
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.runtime.lake import survey_rows
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.parquet_scan import survey_rows
 from engine.schema import BARS
-from engine.sources.synthetic import Market, simulate
+from engine.simulation.sessions import Market, simulate
 
 OPTIONS = LoadOptions(CalendarMap("XNYS"))
 FRAMES = ("series", "runs", "counts", "prints", "quotes", "findings", "files")

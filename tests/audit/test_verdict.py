@@ -8,11 +8,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.audit.allowed import allowed_of, read_allowed
+from engine.audit.allowlist import allowed_of, read_allowed
 from engine.audit.baseline import baseline_of, read_baseline
-from engine.audit.formats import to_json, write_verdict
 from engine.audit.rules import rules_of
 from engine.audit.verdict import JUDGED, judge
+from engine.audit.verdict_formats import to_json, write_verdict
 from engine.errors import ParameterError
 from hypothesis import given
 from hypothesis import strategies as st

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
-from engine.calendars import SessionCalendar
+from engine.calendars.providers import SessionCalendar
 from engine.export.dataset import open_dataset
-from engine.export.session import export_snapshot
+from engine.export.session_export import export_snapshot
 from engine.export.tables import DATA_TABLES
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import ROWS, TS, empty
-from engine.snapshot import SymbolSessionData
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import SymbolSessionData
 
 from tests.export.sample import WRITTEN_AT, counting_fsync
 

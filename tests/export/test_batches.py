@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from engine.export import session
+from engine.export import session_export
 from engine.export.dataset import open_dataset
 from engine.export.tables import SORT
 
@@ -29,7 +29,7 @@ def stored():
 def test_export_in_batches_of_any_size_gives_the_same_rows_in_order(tmp_path, monkeypatch, size):
     store = stored()
     put(store, tmp_path / "whole")
-    monkeypatch.setattr(session, "ROWS_PER_BATCH", size)
+    monkeypatch.setattr(session_export, "ROWS_PER_BATCH", size)
     put(store, tmp_path / "cut")
     whole, cut = rows(tmp_path / "whole"), rows(tmp_path / "cut")
     for name, expected in whole.items():
@@ -43,9 +43,9 @@ def test_export_in_batches_of_any_size_gives_the_same_rows_in_order(tmp_path, mo
 
 
 def test_batches_hold_less_than_twice_their_size(monkeypatch):
-    monkeypatch.setattr(session, "ROWS_PER_BATCH", 20)
+    monkeypatch.setattr(session_export, "ROWS_PER_BATCH", 20)
     snapshot = stored().snapshot()
-    heights = [(rows.height, rows.n_unique(["symbol", "session"])) for rows in session.batches(snapshot, "bars")]
+    heights = [(rows.height, rows.n_unique(["symbol", "session"])) for rows in session_export.batches(snapshot, "bars")]
     assert len(heights) > 5
     assert all(height < 2 * 20 or sessions == 1 for height, sessions in heights)
 
@@ -54,8 +54,8 @@ def test_batches_of_a_symbol_that_fills_one_are_cut_at_its_sessions(monkeypatch)
     store = new_store()
     register(store, "A", ())
     store.append(pl.concat([ticks("A", day, list(range(SLOTS))) for day in range(2)]), kind="ticks")
-    monkeypatch.setattr(session, "ROWS_PER_BATCH", SLOTS)
-    cut = [rows["session"].unique().to_list() for rows in session.batches(store.snapshot(), "ticks")]
+    monkeypatch.setattr(session_export, "ROWS_PER_BATCH", SLOTS)
+    cut = [rows["session"].unique().to_list() for rows in session_export.batches(store.snapshot(), "ticks")]
     assert cut == [[at(0, 0).date()], [at(1, 0).date()]]
 
 
@@ -65,6 +65,9 @@ def test_batches_of_many_small_symbols_in_one_month_are_cut(monkeypatch):
     for symbol in symbols:
         register(store, symbol, ())
     store.append(pl.concat([ticks(symbol, 0, list(range(SLOTS))) for symbol in symbols]), kind="ticks")
-    monkeypatch.setattr(session, "ROWS_PER_BATCH", 3 * SLOTS)
-    cut = [rows["symbol"].unique(maintain_order=True).to_list() for rows in session.batches(store.snapshot(), "ticks")]
+    monkeypatch.setattr(session_export, "ROWS_PER_BATCH", 3 * SLOTS)
+    cut = [
+        rows["symbol"].unique(maintain_order=True).to_list()
+        for rows in session_export.batches(store.snapshot(), "ticks")
+    ]
     assert cut == [symbols[:3], symbols[3:6], symbols[6:9], symbols[9:]]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from engine.errors import ExportError, ParameterError, SchemaError
-from engine.export import dataset, lake, parquet
+from engine.export import dataset, delta_table, parquet
 from engine.export.dataset import open_dataset, write_dataset
 from engine.export.tables import DATA_TABLES, SORT, TABLES, shaped
 from filelock import FileLock
@@ -30,7 +30,10 @@ def snapshot(folder):
 def heads_equal_pins(target):
     last = open_dataset(target).exports.row(-1, named=True)
     pins = dict(zip(last["table_names"], last["table_versions"], strict=True))
-    return {name: sorted(lake.files(target / name)) == sorted(lake.files(target / name, pins[name])) for name in TABLES}
+    return {
+        name: sorted(delta_table.files(target / name)) == sorted(delta_table.files(target / name, pins[name]))
+        for name in TABLES
+    }
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)
@@ -197,7 +200,7 @@ def test_write_to_a_file_is_refused(tmp_path):
 
 
 def test_write_to_foreign_delta_table_named_exports_is_refused(tmp_path):
-    lake.create(tmp_path / "exports", {"a": pl.String()})
+    delta_table.create(tmp_path / "exports", {"a": pl.String()})
     with pytest.raises(ExportError, match="none of ours"):
         export(tmp_path, 1)
 
@@ -239,7 +242,9 @@ def test_write_when_exports_was_committed_by_somebody_else_fails_and_rolls_back(
 
     def interfering(name, rows, staging):
         if name == "exports":
-            lake.commit(exported / "exports", TABLES["exports"], [], [], after=1, written_at=WRITTEN_AT, notes={})
+            delta_table.commit(
+                exported / "exports", TABLES["exports"], [], [], after=1, written_at=WRITTEN_AT, notes={}
+            )
         return stage(name, rows, staging)
 
     monkeypatch.setattr(dataset, "stage", interfering)

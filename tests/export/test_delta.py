@@ -11,15 +11,15 @@ import engine.publish
 import polars as pl
 import pytest
 from engine.errors import ExportError, ParameterError
-from engine.export import session
+from engine.export import session_export
 from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
-from engine.export.session import export_snapshot
+from engine.export.session_export import export_snapshot
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.export import kept
+from tests.export.maintenance import exported
 from tests.export.sample import HOSTILE, WRITTEN_AT, export
 from tests.export.store_sample import (
     SLOTS,
@@ -255,7 +255,7 @@ def test_export_of_very_many_changes_is_written_anew_and_equals_an_edited_one(tm
         return open_dataset(target).exports["since_revision"].to_list(), rows(target), read_delta(target, 1)
 
     edited = grown(tmp_path / "edited")
-    monkeypatch.setattr(session, "MOST_CHANGED", SLOTS)
+    monkeypatch.setattr(session_export, "MOST_CHANGED", SLOTS)
     anew = grown(tmp_path / "anew")
     assert (edited[0], anew[0]) == ([None, 1], [None, None])
     assert_same(anew[1], edited[1])
@@ -372,7 +372,7 @@ def test_read_delta_of_lost_files_is_full_and_names_one(story):
     assert_same(delta.upserts, rows(target))
 
 
-@pytest.mark.parametrize("damage", [lambda path: kept.flip(path, 5000), lambda path: path.write_bytes(b"PAR1")])
+@pytest.mark.parametrize("damage", [lambda path: exported.flip(path, 5000), lambda path: path.write_bytes(b"PAR1")])
 def test_read_delta_of_damaged_files_is_full_and_names_one(story, damage):
     target = story[1]
     lost = sorted(set(open_dataset(target, 1).files("bars")) - set(open_dataset(target).files("bars")))
@@ -387,7 +387,7 @@ def test_read_delta_of_damaged_files_is_full_and_names_one(story, damage):
 def test_read_delta_to_a_damaged_file_is_refused(story, since):
     target = story[1]
     fresh = sorted(set(open_dataset(target).files("bars")) - set(open_dataset(target, 3).files("bars")))
-    kept.flip(fresh[0], 5000)
+    exported.flip(fresh[0], 5000)
     with pytest.raises(ExportError, match="SHA-256"):
         read_delta(target, since)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from engine.export import edits
+from engine.export import table_edits
 from engine.export.dataset import open_dataset
 from engine.export.delta import read_delta
 from engine.export.tables import DATA_TABLES
@@ -36,13 +36,13 @@ def minute(store, day, slot, value=2.0):
 def rows_read(monkeypatch):
     """Rows of every file that an export looked into."""
     counted = []
-    read = edits._read
+    read = table_edits._read
 
     def counting(name, file):
         counted.append((name, read(name, file).select(pl.len()).collect().item()))
         return read(name, file)
 
-    monkeypatch.setattr(edits, "_read", counting)
+    monkeypatch.setattr(table_edits, "_read", counting)
     return counted
 
 
@@ -104,7 +104,7 @@ def test_export_of_one_correction_rewrites_only_the_file_that_holds_it(tmp_path)
 
 
 def test_export_of_what_is_left_of_a_large_file_keeps_it_apart_from_new_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(edits, "SMALL_ROWS", 20)
+    monkeypatch.setattr(table_edits, "SMALL_ROWS", 20)
     store = live(2)
     put(store, tmp_path)
     store.append(bars("S03", 0, [3], 9.0), interval="1m")

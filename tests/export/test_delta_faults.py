@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from engine.errors import ExportError
-from engine.export import dataset, lake
+from engine.export import dataset, delta_table
 from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
 from engine.export.tables import DATA_TABLES, TABLES
@@ -61,8 +61,8 @@ def assert_clean(target):
     exports = open_dataset(target).exports
     opened = [open_dataset(target, revision) for revision in exports["revision"]]
     pinned = {path for one in opened for name in TABLES for path in one.files(name)}
-    assert {path for path in target.rglob("*.parquet") if lake.LOG not in path.parts} == pinned
-    heads = {name: sorted(target / name / path for path in lake.files(target / name)) for name in TABLES}
+    assert {path for path in target.rglob("*.parquet") if delta_table.LOG not in path.parts} == pinned
+    heads = {name: sorted(target / name / path for path in delta_table.files(target / name)) for name in TABLES}
     assert heads == {name: sorted(opened[-1].files(name)) for name in TABLES}
     assert {path.name for path in target.iterdir()} - {dataset.LOCK} == set(TABLES)
 
@@ -102,7 +102,7 @@ def test_count_of_flushes_of_changes_is_what_these_tests_assume(target):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "at"), [(lake, "commit", 3), (dataset, "_place", 4), (lake, "_sync_log", 5)]
+    ("module", "name", "at"), [(delta_table, "commit", 3), (dataset, "_place", 4), (delta_table, "_sync_log", 5)]
 )
 def test_failing_step_of_changes_rolls_back_at_once(target, expected, monkeypatch, module, name, at):
     story = Story.told(2)
@@ -161,7 +161,7 @@ def test_export_flushes_files_then_names_then_logs_and_exports_last(target, tmp_
     code, _, err = child(place, generation, prefix=strace)
     assert code == 0, err
     order = [(kind, path) for kind, path in calls(tmp_path / "trace") if place in (path, *path.parents)]
-    logs = [at for at, (kind, path) in enumerate(order) if kind == "name" and path.parent.name == lake.LOG]
+    logs = [at for at, (kind, path) in enumerate(order) if kind == "name" and path.parent.name == delta_table.LOG]
     entries = {order[at][1]: at for at in logs if int(order[at][1].stem) > 0}
     fresh = [
         path for name in TABLES for path in open_dataset(place).files(name) if path.name.startswith(f"{generation}-")

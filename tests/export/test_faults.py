@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.errors import ExportError
-from engine.export import dataset, lake
+from engine.export import dataset, delta_table
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 
@@ -48,7 +48,7 @@ def assert_clean(target, generation):
     exports = open_dataset(target).exports
     assert exports["revision"].to_list() == list(range(1, exports.height + 1))
     pinned = {path for n in exports["revision"] for name in TABLES for path in open_dataset(target, n).files(name)}
-    on_disk = {path for path in target.rglob("*.parquet") if lake.LOG not in path.parts}
+    on_disk = {path for path in target.rglob("*.parquet") if delta_table.LOG not in path.parts}
     assert on_disk == pinned
     assert {path.name for path in target.iterdir()} - {dataset.LOCK} == set(TABLES)
     assert not list(target.rglob("*#*"))
@@ -152,9 +152,9 @@ def failing(function, at):
 
 @pytest.mark.parametrize(
     ("module", "name", "at"),
-    [(lake, "commit", n) for n in (1, 6, 11)]
+    [(delta_table, "commit", n) for n in (1, 6, 11)]
     + [(dataset, "sync", n) for n in (1,)]
-    + [(lake, "_sync_log", n) for n in (1, 10)]
+    + [(delta_table, "_sync_log", n) for n in (1, 10)]
     + [(dataset, "_place", n) for n in (2, 11)],
 )
 def test_failing_step_rolls_back_at_once(exported, monkeypatch, module, name, at):
@@ -168,7 +168,7 @@ def test_failing_step_rolls_back_at_once(exported, monkeypatch, module, name, at
 
 
 def test_failing_flush_after_the_last_commit_keeps_the_new_revision(exported, monkeypatch):
-    monkeypatch.setattr(lake, "_sync_log", failing(lake._sync_log, len(TABLES)))
+    monkeypatch.setattr(delta_table, "_sync_log", failing(delta_table._sync_log, len(TABLES)))
     with pytest.raises(ExportError, match="No space left"):
         export(exported, 2)
     monkeypatch.undo()
@@ -176,8 +176,8 @@ def test_failing_flush_after_the_last_commit_keeps_the_new_revision(exported, mo
 
 
 def test_failing_step_that_cannot_be_rolled_back_says_so_and_next_export_is_right(exported, monkeypatch):
-    monkeypatch.setattr(lake, "commit", failing(lake.commit, 5))
-    monkeypatch.setattr(lake, "restore", failing(lake.restore, len(DATA_TABLES) + 1))
+    monkeypatch.setattr(delta_table, "commit", failing(delta_table.commit, 5))
+    monkeypatch.setattr(delta_table, "restore", failing(delta_table.restore, len(DATA_TABLES) + 1))
     with pytest.raises(ExportError) as raised:
         export(exported, 2)
     assert "the next export will" in "".join(raised.value.__cause__.__notes__)
@@ -188,13 +188,13 @@ def test_failing_step_that_cannot_be_rolled_back_says_so_and_next_export_is_righ
 
 
 def test_rolled_back_tables_keep_their_statistics(exported, monkeypatch):
-    monkeypatch.setattr(lake, "commit", failing(lake.commit, len(TABLES)))
+    monkeypatch.setattr(delta_table, "commit", failing(delta_table.commit, len(TABLES)))
     with pytest.raises(ExportError):
         export(exported, 2)
     monkeypatch.undo()
-    assert lake.head(exported / "bars") > 1
-    found = lake.statistics(exported / "bars", lake.head(exported / "bars")).sort("path")
-    first = lake.statistics(exported / "bars", 1).sort("path")
+    assert delta_table.head(exported / "bars") > 1
+    found = delta_table.statistics(exported / "bars", delta_table.head(exported / "bars")).sort("path")
+    first = delta_table.statistics(exported / "bars", 1).sort("path")
     assert found.drop("modification_time").equals(first.drop("modification_time"))
     assert found["null_count.segment"].sum() > 0
 

@@ -6,14 +6,14 @@ import datetime as dt
 
 import numpy as np
 import polars as pl
-from engine.audit.tables import AUDIT_TABLES, CALENDARS, FILES, GAPS, KEY, OUTAGES, QUALITY, STRIPS
-from engine.calendars import calendar
+from engine.audit.audit_tables import AUDIT_TABLES, CALENDARS, FILES, GAPS, KEY, OUTAGES, QUALITY, STRIPS
+from engine.calendars.providers import calendar
+from engine.checks.findings import findings
 from engine.grid import GridSpec, SessionGrid
-from engine.quality.findings import findings
 from engine.quality.gaps import expected, find_gaps, runs
 from engine.schema import empty
-from engine.sources.faults import EMPTY_KINDS, FaultPlan
-from engine.sources.synthetic import Instrument, Market, simulate
+from engine.simulation.faults import EMPTY_KINDS, FaultPlan
+from engine.simulation.sessions import Instrument, Market, simulate
 
 SCRIPT = "</script><script>window.hit=1</script>"
 IMAGE = "<img src=x onerror=window.hit=1>"

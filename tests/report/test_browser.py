@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.audit.tables import AUDIT_TABLES
+from engine.audit.audit_tables import AUDIT_TABLES
 from engine.report.page import Verdict, audit_page
 from engine.schema import empty
 

@@ -10,7 +10,7 @@ from collections import Counter
 import polars as pl
 import pytest
 from engine.report.coverage import ALPHABET, coverage, periods, slot_shares
-from engine.report.embed import numbers, within
+from engine.report.page_data import numbers, within
 from hypothesis import given
 from hypothesis import strategies as st
 

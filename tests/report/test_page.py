@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from engine.audit.tables import AUDIT_TABLES
+from engine.audit.audit_tables import AUDIT_TABLES
 from engine.errors import SchemaError
 from engine.report.page import CAUSES, SCRIPTS, Verdict, _gravest, _placed, audit_page
 from engine.schema import empty

@@ -17,12 +17,12 @@ import pytest
 import vl_convert
 from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
-from engine.report import maps, plots
-from engine.report.axis import Axis
-from engine.report.look import INKS, label, labels, save_plot
-from engine.sources.faults import FaultPlan
-from engine.sources.feed import write_csv
-from engine.sources.synthetic import Instrument, Market, simulate
+from engine.report import plot_maps, plots
+from engine.report.plot_style import INKS, label, labels, save_plot
+from engine.report.session_axis import Axis
+from engine.simulation.faults import FaultPlan
+from engine.simulation.feed import write_csv
+from engine.simulation.sessions import Instrument, Market, simulate
 
 from tests.report.browser import LOCAL, browser_path, running
 
@@ -80,9 +80,9 @@ def every_plot(session, audit, **options):
         "volume": plots.plot_volume(session, "AAA", **options),
         "spread": plots.plot_spread(quotes, calendar="XNYS", **options),
         "against": plots.plot_against(session, session.bars("AAA", "1h"), "AAA", **options),
-        "coverage": maps.plot_coverage(audit, **options),
-        "slots": maps.plot_slots(audit, **options),
-        "gaps": maps.plot_gaps(audit, **options),
+        "coverage": plot_maps.plot_coverage(audit, **options),
+        "slots": plot_maps.plot_slots(audit, **options),
+        "gaps": plot_maps.plot_gaps(audit, **options),
     }
 
 
@@ -137,13 +137,13 @@ def test_plot_of_a_bare_frame_takes_days_from_its_rows(session) -> None:
 
 
 def test_plot_of_an_audit_and_of_its_folder_are_the_same(audit, tmp_path: Path) -> None:
-    engine.audit.kept.keep(audit.tables, tmp_path)
-    for plot in (maps.plot_coverage, maps.plot_slots, maps.plot_gaps):
+    engine.audit.audit_files.keep(audit.tables, tmp_path)
+    for plot in (plot_maps.plot_coverage, plot_maps.plot_slots, plot_maps.plot_gaps):
         assert plot(audit).to_dict() == plot(tmp_path).to_dict()
 
 
 def test_plot_coverage_shows_quality_of_each_cell(session) -> None:
-    cells = rows_with(maps.plot_coverage(session), "covered").sort("name", "day")
+    cells = rows_with(plot_maps.plot_coverage(session), "covered").sort("name", "day")
     quality = session.quality().filter(pl.col("interval") == "1m").sort("symbol", "session")
     assert cells["quality"].to_list() == quality["quality"].round(2).to_list()
     whole = cells.filter(pl.col("covered") == "all")
@@ -152,17 +152,17 @@ def test_plot_coverage_shows_quality_of_each_cell(session) -> None:
 
 def test_plot_slots_names_the_outage_and_counts_explained_slots_out(session, audit) -> None:
     outage = audit.tables["outages"].row(0, named=True)
-    shown = rows_with(maps.plot_slots(audit, of="unexplained"), "share")
+    shown = rows_with(plot_maps.plot_slots(audit, of="unexplained"), "share")
     worst = shown.sort("share", descending=True).row(0, named=True)
     assert worst["day"] == str(outage["first_session"])
-    everything = rows_with(maps.plot_slots(audit), "share")
+    everything = rows_with(plot_maps.plot_slots(audit), "share")
     assert everything["share"].sum() > shown["share"].sum() > 0
     with pytest.raises(ParameterError, match="no causes"):
-        maps.plot_slots(session, of="unexplained")
+        plot_maps.plot_slots(session, of="unexplained")
 
 
 def test_plot_gaps_says_each_cause_by_colour_and_by_shape(audit) -> None:
-    spec = maps.plot_gaps(audit).to_dict()
+    spec = plot_maps.plot_gaps(audit).to_dict()
     points = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "point")
     domains = [points["encoding"][channel]["scale"]["domain"] for channel in ("color", "shape")]
     assert domains[0] == domains[1]
@@ -210,7 +210,7 @@ def test_plots_by_time_of_day_leave_a_lunch_break_open(tmp_path: Path) -> None:
     volume = rows_with(plots.plot_volume(hongkong), "median")
     assert volume.filter(pl.col("minute").is_between(noon, one, closed="none"))["median"].null_count() == 1
     assert volume["median"].null_count() == 2  # the break, and the end
-    fields = rows_with(maps.plot_slots(hongkong), "run")
+    fields = rows_with(plot_maps.plot_slots(hongkong), "run")
     assert fields.filter((pl.col("minute") < one) & (pl.col("until") > noon)).is_empty()
     assert fields.height == 4
     breaks = rows_with(plots.plot_candles(hongkong), "kind")
@@ -230,8 +230,8 @@ def test_plots_of_a_large_market_stay_within_their_bounds() -> None:
     quality = pl.DataFrame({"symbol": symbols}).join(pl.DataFrame({"session": days}), how="cross").with_columns(
         pl.lit(390).alias("expected"), (pl.int_range(pl.len()) % 7).alias("missing"),
     ).with_columns((pl.col("expected") - pl.col("missing")).alias("present"), pl.lit(1.0).alias("quality"))  # fmt: skip
-    chart = maps.plot_coverage(quality)
-    assert marks(chart) <= maps.MOST_SERIES * maps.MOST_PERIODS
+    chart = plot_maps.plot_coverage(quality)
+    assert marks(chart) <= plot_maps.MOST_SERIES * plot_maps.MOST_PERIODS
     assert "the worst 60 of 300 series" in chart.to_dict()["title"]["subtitle"][0]
 
 
@@ -266,7 +266,7 @@ def test_hostile_symbols_are_text_in_every_plot(session, audit, symbol: str, tmp
 
     tables = {name: renamed(table) for name, table in audit.tables.items()}
     hostile = engine.runtime.auditor.Audit(tables, 0, 0)
-    charts = [plot(hostile) for plot in (maps.plot_coverage, maps.plot_slots, maps.plot_gaps)]
+    charts = [plot(hostile) for plot in (plot_maps.plot_coverage, plot_maps.plot_slots, plot_maps.plot_gaps)]
     charts.append(plots.plot_candles(renamed(session.bars("AAA", "1h")), symbol, calendar="XNYS", gaps=hostile))
     for chart in charts:
         page = save_plot(chart, tmp_path / "a.html").read_text(encoding="utf-8")
@@ -283,7 +283,7 @@ def test_saved_html_opens_from_disk_without_network_or_complaint(session, audit,
     bars = session.bars("AAA", "1h").with_columns(pl.lit(hit).alias("symbol"))
     pages = [
         save_plot(plots.plot_candles(bars, hit, calendar="XNYS"), tmp_path / "a.html"),
-        save_plot(maps.plot_gaps(audit), tmp_path / "b.html"),
+        save_plot(plot_maps.plot_gaps(audit), tmp_path / "b.html"),
     ]
     with running(str(browser_path())) as browser:
         for page in pages:
@@ -340,10 +340,10 @@ MISTAKES = [
     (plots.plot_candles, 42, {}, r"source: received int; valid: a SessionData"),
     (plots.plot_candles, "/nowhere", {}, r"source: /nowhere is neither an export nor an audit"),
     (plots.plot_candles, pl.DataFrame({"x": [1]}), {}, r"source: a frame of x; valid"),
-    (maps.plot_coverage, "session", {"of": "charm"}, r"of: received 'charm'; valid: quality, quality_adjusted"),
-    (maps.plot_coverage, "session", {"of": "quality_adjusted"}, r"the source has no causes"),
-    (maps.plot_slots, "session", {"calendar": "XHKG"}, r"calendar: received 'XHKG'; the source has XNYS"),
-    (maps.plot_gaps, "session", {"symbols": ["ZZZ"]}, r"symbols: none of those named"),
+    (plot_maps.plot_coverage, "session", {"of": "charm"}, r"of: received 'charm'; valid: quality, quality_adjusted"),
+    (plot_maps.plot_coverage, "session", {"of": "quality_adjusted"}, r"the source has no causes"),
+    (plot_maps.plot_slots, "session", {"calendar": "XHKG"}, r"calendar: received 'XHKG'; the source has XNYS"),
+    (plot_maps.plot_gaps, "session", {"symbols": ["ZZZ"]}, r"symbols: none of those named"),
 ]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 from engine.runtime.config import SessionConfig
-from engine.runtime.worker import ReplaySession
-from engine.snapshot import Snapshot
-from engine.store import SessionData
+from engine.runtime.deployments import ReplaySession
+from engine.store.session_data import SessionData
+from engine.store.snapshot import Snapshot
 from polars.testing import assert_frame_equal
 
 MINUTE = dt.timedelta(minutes=1)

@@ -17,7 +17,7 @@ from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.live import LiveSession
 from engine.schema import BARS
-from engine.sources.stream import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
 
 OPEN = dt.datetime(2024, 6, 27, 13, 30, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.audit import explanation
-from engine.calendars import calendar
+from engine.audit import pipeline
+from engine.calendars.providers import calendar
 from engine.cli.commands import app
 from engine.errors import ParameterError, SourceError
 from engine.grid import GridSpec, SessionGrid
 from engine.query import sql
-from engine.runtime import auditor, lake
+from engine.runtime import auditor, parquet_scan
 from engine.runtime.auditor import audit
 from engine.runtime.executor import Here, Processes
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.schema import BARS
-from engine.sources.faults import FaultPlan
-from engine.sources.feed import write_csv
-from engine.sources.synthetic import Market, simulate
+from engine.simulation.faults import FaultPlan
+from engine.simulation.feed import write_csv
+from engine.simulation.sessions import Market, simulate
 from typer.testing import CliRunner
 
 OPTIONS = LoadOptions(CalendarMap("XNYS"))
@@ -78,7 +78,7 @@ def test_audit_however_files_are_bundled_finds_the_same(folder, monkeypatch, siz
 def test_audit_in_processes_finds_the_same(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 200_000)
     here = audit([folder], OPTIONS, executor=Here()).tables
-    monkeypatch.setattr(explanation, "LEAST_RUNS_PER_BLOCK", 20)  # so that blocks are explained there too
+    monkeypatch.setattr(pipeline, "LEAST_RUNS_PER_BLOCK", 20)  # so that blocks are explained there too
     there = audit([folder], OPTIONS, executor=Processes(2), work=tmp_path / "work").tables
     assert {name: there[name].equals(here[name]) for name in here} == dict.fromkeys(here, True)
     assert [path.name for path in (tmp_path / "work").iterdir() if path.suffix != ".survey"] == []
@@ -87,7 +87,7 @@ def test_audit_in_processes_finds_the_same(folder, monkeypatch, tmp_path):
 def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):
     small = audit([table], OPTIONS).tables
     monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
-    monkeypatch.setattr(lake, "ROWS_PER_STRETCH", 1500)
+    monkeypatch.setattr(parquet_scan, "ROWS_PER_STRETCH", 1500)
     tasks, _ = auditor.planned([table], OPTIONS)
     assert len(tasks) > 5
     cut = audit([table], OPTIONS).tables

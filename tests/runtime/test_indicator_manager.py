@@ -9,19 +9,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine import store
-from engine.derive.history import trailing
+from engine.derive.indicator_passes import indicators
 from engine.derive.indicators import Indicator, custom
-from engine.derive.passes import indicators
+from engine.derive.session_baseline import trailing
 from engine.errors import ParameterError, SchemaError
 from engine.runtime import indicator_manager
 from engine.runtime.config import SessionConfig
+from engine.runtime.deployments import ReplaySession
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import DataProcessor, derive_session
-from engine.runtime.worker import ReplaySession
 from engine.schema import BARS
-from engine.snapshot import PanelKey, SymbolSessionData
-from engine.store import SessionData
+from engine.store import session_data
+from engine.store.session_data import SessionData
+from engine.store.snapshot import PanelKey, SymbolSessionData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -350,8 +350,8 @@ def test_step_with_two_meanings_of_a_name_in_two_symbols_is_refused() -> None:
 def test_step_after_the_log_was_cut_computes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     running = Stepping(session_of(SymbolSessionData("A", indicators=(("ema(3)", "1m"),))), monkeypatch)
     running.take(minutes("A", OPEN, 20))
-    monkeypatch.setattr(store, "RECENT_LOG_ROWS", 1)
-    monkeypatch.setattr(store, "LOG_ROWS", 2)
+    monkeypatch.setattr(session_data, "RECENT_LOG_ROWS", 1)
+    monkeypatch.setattr(session_data, "LOG_ROWS", 2)
     for day in (1, 4, 5, 6, 7, 8):
         running.session.append(minutes("A", OPEN + dt.timedelta(days=day), 3), "bars", "1m")
     assert running.session.snapshot().horizon > 0

@@ -17,7 +17,7 @@ from engine import open_dataset
 from engine.errors import ParameterError
 from engine.runtime.coordinator import Step
 from engine.runtime.resume import last_export
-from engine.store import SessionData
+from engine.store.session_data import SessionData
 from polars.testing import assert_frame_equal
 
 from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured, launch, until

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from benchmarks.loopback import KEY, SECRET, Loopback
 from engine.clock import ManualClock
 from engine.runtime.resume import last_export
 
 from tests.runtime.live_world import launch, until
+from tests.soak.loopback import KEY, SECRET, Loopback
 
 MINUTE = dt.timedelta(minutes=1)
 SECOND_NS = 1_000_000_000

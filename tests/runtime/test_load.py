@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
-from engine.runtime.load import CalendarMap, LoadOptions, choose_base, load_files
+from engine.runtime.load import load_files
+from engine.runtime.options import CalendarMap, LoadOptions, choose_base
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 HEADER = "ts,open,high,low,close,volume\n"

@@ -17,12 +17,12 @@ from typing import Any
 import engine
 import polars as pl
 import pytest
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import GridSpec
 from engine.interval import Interval
-from engine.runtime.arrivals import arrivals
+from engine.runtime.availability import arrivals
+from engine.runtime.deployments import ReplaySession
 from engine.runtime.load import Group
-from engine.runtime.worker import ReplaySession
 
 from tests.runtime.feeds import (
     DAYS,

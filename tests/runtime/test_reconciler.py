@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from engine.errors import DataError, ParameterError
 from engine.interval import Interval
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.reconciler import between, within
 from engine.runtime.run import run
 from engine.sources.options import ReadOptions

@@ -14,16 +14,16 @@ from typing import Any
 import engine
 import polars as pl
 import pytest
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.clock import ManualClock
 from engine.export.tables import DATA_TABLES
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.runtime.demo import PLAN, _write
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.deployments import ReplaySession
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.run import run
-from engine.runtime.worker import ReplaySession
-from engine.sources.synthetic import Instrument, Market, simulate
+from engine.simulation.sessions import Instrument, Market, simulate
 
 from tests.runtime.feeds import (
     DAYS,
@@ -243,7 +243,7 @@ REPLAY = """
 import sys
 from pathlib import Path
 from tests.runtime.feeds import configured
-from engine.runtime.worker import ReplaySession
+from engine.runtime.deployments import ReplaySession
 folder, target = map(Path, sys.argv[1:])
 ReplaySession(configured(folder, export={"target": target, "every_seconds": 7200})).run()
 """

@@ -10,13 +10,13 @@ import engine
 import polars as pl
 import pytest
 from engine.errors import ParameterError
-from engine.runtime.load import CalendarMap
+from engine.runtime.deployments import ReplaySession
+from engine.runtime.options import CalendarMap
 from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
-from engine.runtime.worker import ReplaySession
 from engine.schema import BARS
-from engine.snapshot import Snapshot, SymbolSessionData
-from engine.store import SessionData
+from engine.store.session_data import SessionData
+from engine.store.snapshot import Snapshot, SymbolSessionData
 
 from tests.runtime.feeds import (
     DAYS,

@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.sources.batch import Batch, SourceFile
-from engine.sources.lean_layout import ZONES, data_zone, parsed
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
+from engine.sources.vendors.lean_layout import ZONES, data_zone, parsed
 
 # What these files do not tell by themselves.
 OPTIONS = {

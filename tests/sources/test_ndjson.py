@@ -10,7 +10,8 @@ import zipfile
 import polars as pl
 import pytest
 from engine.errors import SourceError
-from engine.runtime.load import CalendarMap, LoadOptions, load_files
+from engine.runtime.load import load_files
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan

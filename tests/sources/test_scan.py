@@ -11,14 +11,14 @@ import polars as pl
 import pytest
 from engine.errors import EngineError, SourceError
 from engine.sources.batch import Problem
-from engine.sources.names import named
+from engine.sources.file_names import named
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sources.lean_zip import lean_zip
+from tests.sources.vendors.lean_zip import lean_zip
 
 CSV = "timestamp,open,high,low,close\n2024-01-02T14:30:00Z,1,2,1,2\n2024-01-02T14:31:00Z,1,2,1,2\n"
 TRADE = "0,10000,10000,10000,10000,1\n"

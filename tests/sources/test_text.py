@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
-from engine.sources.names import named
+from engine.sources.file_names import named
 from engine.sources.options import ReadOptions
-from engine.sources.rows import Origin
+from engine.sources.table_rows import Origin
 from engine.sources.text import read_text, table
 from hypothesis import given, settings
 from hypothesis import strategies as st

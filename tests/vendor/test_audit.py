@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from engine.runtime.audit_report import Audit
 from engine.runtime.auditor import audit
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.sources.options import ReadOptions
 
 

@@ -6,8 +6,8 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from engine.calendars import calendar
-from engine.derive.ticks import bars_from_trades
+from engine.calendars.providers import calendar
+from engine.derive.tick_bars import bars_from_trades
 from engine.grid import GridSpec, SessionGrid
 
 from tests.vendor.files import rows

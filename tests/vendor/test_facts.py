@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 import engine
 import polars as pl
 import pytest
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected, find_gaps, runs
-from engine.runtime.load import CalendarMap
+from engine.runtime.options import CalendarMap
 
 from tests.vendor.files import CALENDARS, Fact, batches, day_facts, grid_of, windows
 

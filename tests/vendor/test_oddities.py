@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import engine
 import polars as pl
 import pytest
-from engine.calendars import calendar
+from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 
 from tests.vendor.files import CALENDARS, rows

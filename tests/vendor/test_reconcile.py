@@ -10,7 +10,7 @@ import pytest
 from engine.audit.reconcile import Reconciled, Tolerances, reconcile
 from engine.audit.rules import Tolerance
 from engine.interval import Interval
-from engine.runtime.load import CalendarMap, LoadOptions
+from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.reconciler import between, within
 from engine.sources.options import ReadOptions
 

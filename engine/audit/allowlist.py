@@ -1,0 +1,79 @@
+"""Allow-lists: findings that somebody has looked at and accepts for a time. Each entry says why, and until when."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from engine.audit.rule_language import nearest
+from engine.audit.rules import matching
+from engine.errors import ParameterError
+
+PATTERNS = ("fingerprint", "check", "symbol", "interval", "session", "source")
+KEYS = (*PATTERNS, "reason", "until")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """One entry: what it fits (shell patterns, all must fit; a fingerprint is taken to the letter), why, until when."""
+
+    fits: Mapping[str, str]
+    reason: str
+    until: dt.date
+
+    def hides(self, found: pl.DataFrame) -> pl.Series:
+        """Which findings it is about, whether it has expired or not."""
+        fits = pl.select(pl.repeat(value=True, n=found.height, dtype=pl.Boolean)).to_series()
+        for name, pattern in self.fits.items():
+            values = found[name].cast(pl.String)
+            fits &= (values == pattern).fill_null(value=False) if name == "fingerprint" else matching(values, [pattern])
+        return fits
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.fits.items())
+
+
+def read_allowed(path: Path) -> tuple[Allowance, ...]:
+    """Read an allow-list: `[[allow]]` with any of fingerprint, check, symbol, interval, session, source; `reason`; `until`.
+
+    Raises
+    ------
+    ParameterError
+        The file cannot be read, or an entry is not valid: the message names the file, the entry and what would be valid.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"{path}: no allow-list could be read: {error}") from error
+    return allowed_of(content, str(path))
+
+
+def allowed_of(content: Mapping[str, Any], name: str = "allow-list") -> tuple[Allowance, ...]:
+    """An allow-list that is a mapping already."""
+    strange = [key for key in content if key != "allow"]
+    given = content.get("allow", [])
+    if strange or not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise ParameterError(f"{name}: received {strange[0] if strange else given!r}; valid: tables [[allow]]")
+    return tuple(_allowance(f"{name}: entry {number}", one) for number, one in enumerate(given, 1))
+
+
+def _allowance(where: str, given: Mapping[str, Any]) -> Allowance:
+    for key in given:
+        if key not in KEYS:
+            raise ParameterError(f"{where}: unknown key {key!r}{nearest(key, KEYS)}; valid: {', '.join(KEYS)}")
+    # TOML has dates of its own.
+    fits = {name: str(given[name]) for name in PATTERNS if name in given}
+    if not fits:
+        raise ParameterError(f"{where}: fits everything; valid: at least one of {', '.join(PATTERNS)}")
+    reason, until = given.get("reason"), given.get("until")
+    if not isinstance(reason, str) or not reason.strip():
+        raise ParameterError(f"{where}: reason: received {reason!r}; valid: some text")
+    if isinstance(until, dt.datetime) or not isinstance(until, dt.date):
+        raise ParameterError(f"{where}: until: received {until!r}; valid: a date such as until = 2026-12-31")
+    return Allowance(fits, reason.strip(), until)

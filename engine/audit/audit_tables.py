@@ -1,0 +1,85 @@
+"""The tables of an audit: columns and types. `engine sql` joins them to bars; the report and the rules read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from engine.checks.findings import FINDINGS
+from engine.schema import TS, Schema
+
+STRING, DATE, FLOAT, LONG = pl.String(), pl.Date(), pl.Float64(), pl.Int64()
+KEY: Schema = {"symbol": STRING, "price_type": STRING, "interval": STRING}
+COUNTS: Schema = dict.fromkeys(("expected", "present", "missing", "explained"), LONG)
+AT_THE_DOOR: Schema = dict.fromkeys(("duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"), LONG)
+
+# One row per series: its whole life in the audit. `traded` is the share of slots with a bar where the feed was up, 0-1;
+# `activity` is what it makes of the symbol: liquid, mixed or thin.
+SERIES: Schema = {
+    **KEY,
+    "calendar": STRING,
+    "source": STRING,
+    "first_session": DATE,
+    "last_session": DATE,
+    "sessions": LONG,
+    "rows": LONG,
+    **COUNTS,
+    **AT_THE_DOOR,
+    "quality": FLOAT,
+    "quality_adjusted": FLOAT,
+    "traded": FLOAT,
+    "activity": STRING,
+}
+QUALITY: Schema = {**KEY, "session": DATE, **COUNTS, **AT_THE_DOOR, "quality": FLOAT, "quality_adjusted": FLOAT}
+# `evidence` is a sentence. `outage_id` is the same for all gaps of one outage, over segments, sessions and symbols.
+GAPS: Schema = {
+    **KEY,
+    "session": DATE,
+    "segment": STRING,
+    "gap_start": TS,
+    "gap_end": TS,
+    "bar_count": LONG,
+    "position": STRING,
+    "cause": STRING,
+    "confidence": FLOAT,
+    "evidence": STRING,
+    "outage_id": STRING,
+}
+OUTAGES: Schema = {
+    "outage_id": STRING,
+    "calendar": STRING,
+    "cause": STRING,
+    "first_session": DATE,
+    "start": TS,
+    "end": TS,
+    "symbols": LONG,
+    "gaps": LONG,
+    "missing": LONG,
+    "confidence": FLOAT,
+    "evidence": STRING,
+}
+# Bars around the gaps that the report draws.
+STRIPS: Schema = {**KEY, "gap_start": TS, "ts": TS, "close": FLOAT, "volume": FLOAT}
+SESSIONS: Schema = {
+    "calendar": STRING,
+    "session": DATE,
+    "segment": STRING,
+    "segment_open": TS,
+    "segment_close": TS,
+}
+CALENDARS: Schema = dict.fromkeys(("calendar", "provider", "version", "time_zone", "overrides_hash"), STRING)
+# What was read: `problem` is null where nothing was wrong.
+FILES: Schema = {"source": STRING, "rows": LONG, "problem": STRING}
+
+AUDIT_TABLES: Mapping[str, Schema] = {
+    "series": SERIES,
+    "quality": QUALITY,
+    "gaps": GAPS,
+    "outages": OUTAGES,
+    "findings": FINDINGS,
+    "strips": STRIPS,
+    "sessions": SESSIONS,
+    "calendars": CALENDARS,
+    "files": FILES,
+}

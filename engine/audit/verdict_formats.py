@@ -1,0 +1,197 @@
+"""A verdict as text for machines: JSON (and the baseline of the next audit), JUnit XML, GitHub annotations.
+
+The same verdict is always the same bytes: nothing here asks for the time. Cells are hostile text in all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import orjson
+import polars as pl
+
+from engine import __version__
+from engine.audit.baseline import FORMAT, VERSION
+from engine.audit.verdict import Verdict
+from engine.errors import ParameterError
+from engine.export.formats.query_results import write_content, write_result
+
+MOST_CASES = 10_000
+MOST_ANNOTATIONS = 10  # of each level: what GitHub shows of one step
+LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
+OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+
+# XML 1.0 has no way to write these.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_json(verdict: Verdict) -> bytes:
+    """A verdict as JSON, which is also the baseline of a later one.
+
+    Returns
+    -------
+    bytes
+        An object: `format` and `version` of this shape, `engine` (the version that wrote it), `exit_code`,
+        `threshold`, `counts`, `summary`, `rules`, `findings`, `mended`, `notes`. Instants are ISO 8601 in UTC with
+        `Z`, sessions ISO dates; what is not a number is null.
+    """
+    rules = [
+        {"name": rule.name, "check": str(rule), "severity": rule.severity, "allow": rule.allow, "tolerance": str(rule.tolerance)}
+        for rule in verdict.rules.rules
+    ]  # fmt: skip
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "engine": __version__,
+        "exit_code": verdict.exit_code,
+        "threshold": verdict.rules.threshold,
+        "counts": verdict.counts,
+        "summary": verdict.summary.to_dicts(),
+        "rules": rules,
+        "findings": verdict.findings.to_dicts(),
+        "mended": verdict.mended.to_dicts(),
+        "notes": verdict.notes,
+    }
+    return orjson.dumps(content, option=OPTIONS) + b"\n"
+
+
+def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
+    """A verdict as JUnit XML, for Jenkins, GitLab and others.
+
+    A suite per check; a case per finding: a failure where it fails, skipped where it is known, tolerated or allowed,
+    else passed with the finding as its output. A rule that finds nothing is a case that passed. Beyond `most` findings
+    the rest are one case.
+    """
+    shown, left = verdict.findings.head(most), verdict.findings.slice(most)
+    suites: dict[str, list[Mapping[str, Any]]] = {
+        rule.name: [] for rule in verdict.rules.rules if rule.name not in set(shown["check"])
+    }
+    for row in shown.iter_rows(named=True):
+        suites.setdefault(row["check"], []).append(row)
+    root = ET.Element("testsuites", name="engine audit")
+    for name, rows in suites.items():
+        _suite(root, name, [_case(name, row) for row in rows] or [_passed(name, "nothing found")])
+    if left.height:
+        rest = _passed("more", f"{left.height} more findings, which are not listed here")
+        if left["fails"].any():
+            ET.SubElement(rest, "failure", message=f"{left['fails'].sum()} of them fail", type="error")
+        _suite(root, "more", [rest])
+    for key in ("tests", "failures", "errors", "skipped"):
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
+    root.set("time", "0")
+    ET.indent(root)
+    text: str = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+def to_annotations(verdict: Verdict, most: int = MOST_ANNOTATIONS) -> bytes:
+    """New findings as workflow commands of GitHub Actions, one line each, at most `most` of each level; then the headline."""
+    lines = []
+    for level, rows in _by_level(verdict.findings.filter(pl.col("state") == "new")).items():
+        lines += [_annotation(level, row) for row in rows.head(most).iter_rows(named=True)]
+        if rows.height > most:
+            lines.append(f"::notice title=engine audit::{rows.height - most} more of level {level}")
+    lines.append(f"::notice title=engine audit::{_data(verdict.headline)}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+RENDERERS: Mapping[str, Callable[[Verdict], bytes]] = {"json": to_json, "junit": to_junit, "github": to_annotations}
+FORMS = (*RENDERERS, "parquet")
+
+
+def render(verdict: Verdict, form: str) -> bytes:
+    """A verdict as text (UTF-8): `json`, `junit` or `github`."""
+    if form not in RENDERERS:
+        raise ParameterError(f"format: received {form!r}; valid: {', '.join(RENDERERS)}")
+    return RENDERERS[form](verdict)
+
+
+def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
+    """Write a verdict as a file, which appears whole or not at all; `parquet` holds the findings.
+
+    Raises
+    ------
+    ParameterError
+        Another form.
+    ExportError
+        The file cannot be written.
+    """
+    if form not in FORMS:
+        raise ParameterError(f"format: received {form!r}; valid: {', '.join(FORMS)}")
+    if form == "parquet":
+        return write_result(verdict.findings, "parquet", output)
+    return write_content(render(verdict, form), output)
+
+
+# ---------------------------------------------------------------------------- JUnit
+
+
+def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
+    counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "skipped")}
+    suite = ET.SubElement(
+        root, "testsuite", name=_xml(name), tests=str(len(cases)), failures=str(counts["failure"]), errors="0",
+        skipped=str(counts["skipped"]), time="0",
+    )  # fmt: skip
+    suite.extend(cases)
+
+
+def _case(suite: str, row: Mapping[str, Any]) -> ET.Element:
+    case = ET.Element("testcase", name=_xml(_place(row) or row["message"]), classname=_xml(f"audit.{suite}"), time="0")
+    if row["fails"]:
+        failure = ET.SubElement(case, "failure", message=_xml(row["message"]), type=row["severity"])
+        failure.text = _xml(_story(row))
+    elif row["state"] != "new":
+        ET.SubElement(case, "skipped", message=_xml(f"{row['state']}: {row['note']}"))
+    if not row["fails"]:
+        ET.SubElement(case, "system-out").text = _xml(_story(row))
+    return case
+
+
+def _passed(suite: str, name: str) -> ET.Element:
+    return ET.Element("testcase", name=name, classname=_xml(f"audit.{suite}"), time="0")
+
+
+def _story(row: Mapping[str, Any]) -> str:
+    named = [(name, row[name]) for name in ("evidence", "remedy", "note", "rule", "fingerprint")]
+    return "\n".join([f"{row['severity']}: {row['message']}", *(f"{name}: {text}" for name, text in named if text)])
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    start = row["start"] and row["start"].strftime("%Y-%m-%dT%H:%M:%SZ")
+    parts = (row["symbol"], row["price_type"], row["interval"], row["session"], start, row["source"])
+    return " ".join(str(part) for part in parts if part is not None)
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+# ---------------------------------------------------------------------------- GitHub
+
+
+def _by_level(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    level = pl.when("fails").then(pl.lit("error")).otherwise(pl.col("severity").replace_strict(LEVELS))
+    leveled = found.with_columns(level.alias("level"))
+    return {one: rows for one in LEVELS.values() if (rows := leveled.filter(pl.col("level") == one)).height}
+
+
+def _annotation(level: str, row: Mapping[str, Any]) -> str:
+    title = f"{row['check']}: {_place({**row, 'source': None})}".rstrip(": ")
+    properties = {"file": row["source"], "title": title}
+    given = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    said = [row["message"], row["evidence"] or "", row["remedy"] or ""]
+    text = _data("\n".join(part for part in said if part))
+    return f"::{level} {given}::{text}"
+
+
+def _data(text: str) -> str:
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped)
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

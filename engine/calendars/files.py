@@ -1,0 +1,293 @@
+"""Calendars written as TOML: weekly hours in a zone, holidays, and overrides of any other calendar.
+
+`read_calendar` and `read_overrides` read a file and refuse whatever they do not know, naming file, table and key.
+The format is described in docs/calendars.md; what it means is in `calendar_hours`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from engine.calendars.hours import Amendments, Hours, Override, Scope, Span, WallTime, labels_of
+from engine.errors import CalendarError
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+OVERRIDES_KEYS = ("description", "holidays", "override")
+CALENDAR_KEYS = ("code", "zone", "extends", "holidays_from", "hours", *OVERRIDES_KEYS)
+HOURS_KEYS = ("days", "valid_from", "valid_to")
+OVERRIDE_KEYS = (*HOURS_KEYS, "date", "dates", "closed", "open", "close", "pause", "move")
+A_TIME = 'a time such as "09:30", "24:00", "17:00-1d" (the day before the trade date), "17:00 America/New_York"'
+A_SPAN = 'open and close such as "09:30 to 16:00" or "18:00-1d to 17:00"'
+
+_TIME = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?:([+-]\d)d)?(?:\s+(\S+))?")
+_LABEL = re.compile(r"[A-Z][A-Z0-9_]*")
+_DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class CalendarFile:
+    """A calendar as its file has it: either weekly `hours`, or `extends` another calendar."""
+
+    code: str
+    zone: str
+    description: str
+    extends: str
+    holidays_from: str
+    hours: tuple[Hours, ...]
+    amendments: Amendments
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the weekly hours."""
+        return labels_of(rule.spans for rule in self.hours)
+
+
+def read_calendar(path: Path) -> CalendarFile:
+    """Read a calendar of its own from a TOML file.
+
+    Raises
+    ------
+    CalendarError
+        The file cannot be read, or holds a key, time, date or zone that is none.
+    """
+    table = _load(path, CALENDAR_KEYS)
+    zone, extends = table.zone("zone"), table.text("extends")
+    rules = table.tables("hours", HOURS_KEYS)
+    if bool(extends) == bool(rules):
+        raise table.error("extends", extends, 'either extends = "CODE" or [[hours]] tables, one of the two')
+    if rules and not zone:
+        raise table.error("zone", zone, 'the zone of the hours, such as "America/New_York"')
+    return CalendarFile(
+        code=table.text("code") or path.stem,
+        zone=zone,
+        description=table.text("description"),
+        extends=extends,
+        holidays_from=table.text("holidays_from"),
+        hours=tuple(_hours(rule) for rule in rules),
+        amendments=_amendments(table),
+    )
+
+
+def read_overrides(path: Path) -> Amendments:
+    """Read holidays and overrides for a calendar that comes from elsewhere.
+
+    Raises
+    ------
+    CalendarError
+        As `read_calendar`.
+    """
+    return _amendments(_load(path, OVERRIDES_KEYS))
+
+
+def wall(text: str) -> WallTime:
+    """Read a wall time.
+
+    Raises
+    ------
+    CalendarError
+        The text is none, or names an unknown zone.
+    """
+    match = _TIME.fullmatch(text.strip())
+    seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3] or 0) if match else _DAY_SECONDS + 1
+    if match is None or seconds > _DAY_SECONDS:
+        raise CalendarError(f"received {text!r}; valid: {A_TIME}")
+    return WallTime(seconds, int(match[4] or 0), _known_zone(match[5]) if match[5] else "")
+
+
+def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
+    """` (did you mean X?)` when there is something like it, else nothing."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), folded, count, 0.5)
+    return f" (did you mean {', '.join(folded[name] for name in close)}?)" if close else ""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One table of a file, and how its cells are read: every complaint names file, table and key."""
+
+    path: Path
+    where: str
+    cells: Mapping[str, Any]
+
+    def error(self, key: str, value: object, valid: str) -> CalendarError:
+        return CalendarError(f"{self.path}: {self.where}{key}: received {value!r}; valid: {valid}")
+
+    def checked(self, keys: tuple[str, ...], *, labels: bool) -> _Table:
+        for key in self.cells:
+            if key not in keys and not (labels and _LABEL.fullmatch(key)):
+                also = " and labels in capitals (PRE, RTH, POST, OVERNIGHT, ETH)" if labels else ""
+                raise CalendarError(
+                    f"{self.path}: {self.where}{key}: unknown key{nearest(key, keys)}; valid: {', '.join(keys)}{also}"
+                )
+        return self
+
+    def text(self, key: str) -> str:
+        value = self.cells.get(key, "")
+        if not isinstance(value, str):
+            raise self.error(key, value, "a text in quotes")
+        return value
+
+    def zone(self, key: str) -> str:
+        try:
+            return _known_zone(self.text(key)) if self.text(key) else ""
+        except CalendarError as error:
+            raise self.error(key, self.cells[key], "an IANA zone such as America/New_York") from error
+
+    def tables(self, key: str, keys: tuple[str, ...]) -> list[_Table]:
+        rows = self.cells.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self.error(key, rows, f"tables written [[{key}]]")
+        made = [_Table(self.path, f"[[{key}]] {n}: ", row) for n, row in enumerate(rows, 1)]
+        return [table.checked(keys, labels=True) for table in made]
+
+    def date(self, key: str) -> dt.date | None:
+        return self.dates(key)[0] if key in self.cells else None
+
+    def dates(self, key: str) -> tuple[dt.date, ...]:
+        value = self.cells.get(key, [])
+        listed = value if isinstance(value, list) else [value]
+        # A TOML date-time is a `datetime`, which Python counts as a `date` too.
+        if not all(type(day) is dt.date for day in listed):
+            raise self.error(key, value, "dates without quotes, such as 2013-11-29")
+        return tuple(listed)
+
+    def time(self, key: str, text: object = None) -> WallTime | None:
+        given = self.cells.get(key) if text is None else text
+        if given is None:
+            return None
+        if not isinstance(given, str):
+            raise self.error(key, given, A_TIME)
+        try:
+            return wall(given)
+        except CalendarError as error:
+            raise CalendarError(f"{self.path}: {self.where}{key}: {error}") from error
+
+    def spans(self, key: str) -> list[Span]:
+        given = self.cells[key]
+        return [self._span(key, text) for text in (given if isinstance(given, list) else [given])]
+
+    def _span(self, key: str, text: object) -> Span:
+        ends = text.split(" to ") if isinstance(text, str) else []
+        if len(ends) != 2:  # noqa: PLR2004 - an open and a close
+            raise self.error(key, text, A_SPAN)
+        begin, end = self.time(key, ends[0]), self.time(key, ends[1])
+        if begin is None or end is None:
+            raise self.error(key, text, A_SPAN)
+        if begin.zone == end.zone and (begin.day, begin.seconds) >= (end.day, end.seconds):
+            hint = f"a close after the open; an evening before the trade date is written {ends[0].strip()}-1d"
+            raise self.error(key, text, hint)
+        return Span(key, begin, end)
+
+
+def _load(path: Path, keys: tuple[str, ...]) -> _Table:
+    try:
+        cells = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CalendarError(f"{path}: not a readable calendar file: {error}") from error
+    return _Table(path, "", cells).checked(keys, labels=False)
+
+
+def _amendments(table: _Table) -> Amendments:
+    overrides = tuple(_override(row) for row in table.tables("override", OVERRIDE_KEYS))
+    digest = hashlib.sha256(table.path.read_bytes()).hexdigest()[:16]
+    return Amendments(table.dates("holidays"), overrides, digest)
+
+
+def _hours(table: _Table) -> Hours:
+    spans = _own_hours(table)
+    if "days" not in table.cells or not spans:
+        raise table.error("days", table.cells.get("days"), 'days = "Mon-Fri" and a label, RTH = "09:30 to 16:00"')
+    return Hours(_scope(table), spans)
+
+
+def _override(table: _Table) -> Override:
+    made = Override(
+        scope=_scope(table),
+        closed=_flag(table, "closed"),
+        spans=_own_hours(table),
+        open=table.time("open"),
+        close=table.time("close"),
+        pause=_pause(table),
+        move=_moves(table),
+    )
+    kinds = [made.closed, bool(made.spans), any((made.open, made.close, made.pause, made.move))]
+    if sum(kinds) != 1:
+        valid = "closed = true, or other hours (RTH = ...), or any of open, close, pause, move; one of the three"
+        raise CalendarError(f"{table.path}: {table.where}received {', '.join(table.cells)}; valid: {valid}")
+    return made
+
+
+def _scope(table: _Table) -> Scope:
+    dates = table.dates("date") + table.dates("dates")
+    ranged = [key for key in HOURS_KEYS if key in table.cells]
+    if bool(dates) == bool(ranged):
+        raise CalendarError(
+            f"{table.path}: {table.where}received {', '.join(table.cells)}; "
+            "valid: either date or dates, or some of days, valid_from and valid_to"
+        )
+    first, last = table.date("valid_from"), table.date("valid_to")
+    if first and last and first > last:
+        raise table.error("valid_to", last.isoformat(), f"a date from valid_from ({first}) on")
+    return Scope(_weekdays(table), first, last, dates)
+
+
+def _weekdays(table: _Table) -> tuple[int, ...]:
+    text = table.text("days") or "Mon-Sun"
+    chosen: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or any(end not in WEEKDAYS for end in ends):  # noqa: PLR2004 - one day, or from and to
+            raise table.error("days", text, f"days and ranges of {', '.join(WEEKDAYS)}, such as Mon-Thu,Sun")
+        begin, end = WEEKDAYS.index(ends[0]), WEEKDAYS.index(ends[-1])
+        chosen += [day % 7 for day in range(begin, end + 1 if end >= begin else end + 8)]
+    return tuple(chosen)
+
+
+def _own_hours(table: _Table) -> tuple[Span, ...]:
+    return tuple(span for key in table.cells if _LABEL.fullmatch(key) for span in table.spans(key))
+
+
+def _pause(table: _Table) -> Span | None:
+    if "pause" not in table.cells:
+        return None
+    if not isinstance(table.cells["pause"], str):
+        raise table.error("pause", table.cells["pause"], A_SPAN)
+    return table.spans("pause")[0]
+
+
+def _moves(table: _Table) -> tuple[tuple[WallTime, WallTime], ...]:
+    given = table.cells.get("move", {})
+    if not isinstance(given, dict):
+        raise table.error("move", given, 'old and new times, such as { "16:00" = "16:15" }')
+    moves = [(_plain_time(table, "move", old), _plain_time(table, "move", new)) for old, new in given.items()]
+    return tuple(moves)
+
+
+def _plain_time(table: _Table, key: str, text: object) -> WallTime:
+    time = table.time(key, text)
+    if time is None or time.day or time.zone:
+        raise table.error(key, text, "times of day in the calendar's zone, without a day or zone of their own")
+    return time
+
+
+def _flag(table: _Table, key: str) -> bool:
+    value = table.cells.get(key, False)
+    if not isinstance(value, bool):
+        raise table.error(key, value, "true or false")
+    return value
+
+
+def _known_zone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, ValueError, OSError) as error:
+        raise CalendarError(f"zone: received {name!r}; valid: an IANA zone such as America/New_York") from error

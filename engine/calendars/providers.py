@@ -1,0 +1,531 @@
+"""Sessions of exchanges: the one door to exchange_calendars, pandas_market_calendars and pandas.
+
+Which provider answers a code, the first that has it:
+
+1. this package, by the files of `data/` (`24/7`, `FX`, ...);
+2. exchange_calendars, codes and aliases: one label `RTH` (`ETH` for the venues of `_ROUND_THE_CLOCK`); its US
+   equity codes have PRE, POST and OVERNIGHT too (`calendar_hours.us_extended`);
+3. pandas_market_calendars: futures (`ETH`), and equities that exchange_calendars lacks (`RTH`, PRE and POST).
+
+Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. The libraries are imported
+inside the functions that ask them, because each takes longer to load than the rest of this package.
+A segment's close never depends on what else was asked: libraries are asked for whole decades, kept once built.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from engine.calendars.files import CalendarFile, nearest, read_calendar, read_overrides
+from engine.calendars.hours import (
+    SPANS,
+    Amendments,
+    amend,
+    around_break,
+    dates,
+    empty_spans,
+    spans_between,
+    us_extended,
+    weekly_spans,
+)
+from engine.display import Card, Told
+from engine.errors import CalendarError
+from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, ordered, session_ordinal
+
+FIRST, LAST = dt.date(1970, 1, 1), dt.date(2049, 12, 31)
+LABELS = ("OVERNIGHT", "PRE", "RTH", "ETH", "POST")  # in the order of a session
+DATA = Path(__file__).parent / "data"
+
+CODES: Schema = {
+    "code": pl.String(),
+    "provider": pl.String(),
+    "zone": pl.String(),
+    "labels": pl.List(pl.String()),
+    "description": pl.String(),
+}
+
+Dates = tuple[dt.date, dt.date]
+SpansOf = Callable[[dt.date, dt.date], pl.DataFrame]
+
+_SHIPPED: Mapping[str, str] = {
+    "24/7": "always.toml",
+    "FX": "fx.toml",
+    "GOLD_CFD": "gold_cfd.toml",
+    "CME_INDEX": "cme_index.toml",
+    "COMEX_METALS": "comex_metals.toml",
+}
+_ROUND_THE_CLOCK = ("24/5", "IEPA", "us_futures")
+_US_EQUITIES = "XNYS"
+# Built on both sides of a decade: a year's last session may belong to the next year's first trade date.
+_MARGIN = dt.timedelta(days=40)
+_NO_PAUSE = (
+    "{} of exchange_calendars trades through CME's daily pause; use CME_INDEX (equity index futures), COMEX_METALS, "
+    "CMEGlobex_FX, CMEGlobex_Energy, CMEGlobex_Grains, CME_Bond or 'CME Globex Crypto'"
+)
+_REFUSED: Mapping[str, str] = {
+    **{code: _NO_PAUSE.format("CMES") for code in ("CMES", "CME", "CBOT", "COMEX", "NYMEX")},
+    "CME_TradeDate": "CME_TradeDate of pandas_market_calendars has no hours; use CME_INDEX or CMEGlobex_FX",
+    **dict.fromkeys(
+        ("FOREX", "Forex"),
+        "FOREX of pandas_market_calendars has a sixth session, from Saturday to Sunday, when the market is closed; use FX",
+    ),
+}
+# Sessions of these that fall on a holiday of CME are halted, and cleared with the next trade date.
+_CME_MERGED = (
+    "CME_Equity",
+    "CME_Bond",
+    "CMEGlobex_FX",
+    "CMEGlobex_EnergyAndMetals",
+    "CME Globex Equities",
+    "CME Globex Crypto",
+    "CME Globex Fixed Income",
+)
+
+
+@dataclass(frozen=True, repr=False)
+class SessionCalendar(Told):
+    """Trade dates of a venue and their segments.
+
+    Attributes
+    ----------
+    code : str
+        As it was asked for, or as its file says.
+    provider : str
+        `exchange_calendars`, `pandas_market_calendars`, `engine` (shipped files) or `file` (your own).
+    version : str
+        Of the provider; of a file, its hash and the version of what it extends.
+    zone : str
+        IANA zone of the venue.
+    overrides_hash : str
+        First 16 digits of the SHA-256 of the overrides file, empty without one.
+    labels : tuple of str
+        Segments it has, in the order of a session.
+    source : callable
+        What gives the spans of a range of trade dates; `segments` checks, sorts and numbers them.
+    """
+
+    code: str
+    provider: str
+    version: str
+    zone: str
+    overrides_hash: str
+    labels: tuple[str, ...]
+    source: SpansOf = field(repr=False, compare=False)
+    _bounds: Dates = field(repr=False)
+
+    def bounds(self) -> Dates:
+        """First and last trade date that can be asked for, both included."""
+        return self._bounds
+
+    def segments(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+        """Segments of all labels of the trade dates `first` to `last`, both included.
+
+        Returns
+        -------
+        DataFrame
+            `schema.SEGMENTS`, sorted by `segment_open`, disjoint. `regular` marks RTH, or ETH where there is no
+            RTH (every segment where there is neither). Dates without a session have no row.
+
+        Raises
+        ------
+        CalendarError
+            `first` or `last` lies outside `bounds`, or the provider cannot build these years.
+        """
+        earliest, latest = self._bounds
+        for name, day in (("first", first), ("last", last)):
+            if day < earliest:
+                raise CalendarError(f"`{name}` was {day}, earlier than the first date of {self._named} ({earliest})")
+            if day > latest:
+                raise CalendarError(f"`{name}` was {day}, later than the last date of {self._named} ({latest})")
+        if first > last:
+            raise CalendarError(f"`first` was {first}, later than `last` ({last})")
+        return self._finished(self.source(first, last))
+
+    def covering(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+        """As `segments`, of those trade dates of the range that lie within `bounds`; maybe none."""
+        earliest, latest = self._bounds
+        first, last = max(first, earliest), min(last, latest)
+        return self._finished(self.source(first, last) if first <= last else empty_spans())
+
+    @property
+    def _named(self) -> str:
+        return f"calendar {self.code}"
+
+    def _told(self) -> Card:
+        first, last = self._bounds
+        facts = {
+            "provider": f"{self.provider} {self.version}", "zone": self.zone, "segments": self.labels,
+            "dates": f"{first} to {last}", "overrides": self.overrides_hash,
+        }  # fmt: skip
+        return Card(f"SessionCalendar {self.code}", facts)
+
+    def _finished(self, spans: pl.DataFrame) -> pl.DataFrame:
+        by_open = spans.sort("segment_open")
+        position = pl.int_range(pl.len()).over("session")
+        segments = by_open.with_columns(
+            session_ordinal(pl.col("session"), position).alias("ordinal"),
+            pl.col("segment").is_in(list(_regular(self.labels))).alias("regular"),
+        )
+        self._check(segments)
+        return ordered(segments, SEGMENTS, self._named)
+
+    def _check(self, segments: pl.DataFrame) -> None:
+        opens, closes = pl.col("segment_open"), pl.col("segment_close")
+        faults = {
+            "begins or ends at a local time that the zone skips": opens.is_null() | closes.is_null(),
+            "closes before it opens": closes <= opens,
+            "overlaps the one before": opens < closes.shift(1),
+            "belongs to an earlier trade date than the one before": pl.col("session") < pl.col("session").shift(1),
+            f"has more than {SEGMENTS_PER_SESSION} segments": pl.len().over("session") > SEGMENTS_PER_SESSION,
+        }
+        for fault, test in faults.items():
+            found = segments.filter(test)
+            if found.height:
+                row = found.row(0, named=True)
+                raise CalendarError(
+                    f"{self._named}: {row['segment']} of {row['session']}, "
+                    f"{row['segment_open']} to {row['segment_close']}, {fault}"
+                )
+
+
+def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar:
+    """Find the calendar of a code, or read one from a TOML file.
+
+    Parameters
+    ----------
+    code : str or Path
+        One of `calendar_codes()`, or the path of a TOML file (`docs/calendars.md`); text ending in `.toml` is a path.
+    overrides : Path, optional
+        A TOML file of holidays and overrides applied on top.
+
+    Raises
+    ------
+    CalendarError
+        Unknown code (the message names the nearest), one known to be wrong, or a mistake in a file.
+    """
+    is_file = isinstance(code, Path) or code.endswith(".toml")
+    found = _own(Path(code)) if is_file else _by_code(str(code))
+    if overrides is None:
+        return found
+    amendments = read_overrides(Path(overrides))
+    return replace(_amended(found, amendments), overrides_hash=amendments.digest)
+
+
+def prepared(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
+    """A calendar that holds the decades of these dates, for another process: its library is asked, and loaded, for others alone."""
+    found = calendar(code)
+    low, high = (max(min(day, found.bounds()[1]), found.bounds()[0]) for day in (first, last))
+    begin, end = max(dt.date(low.year // 10 * 10, 1, 1), found.bounds()[0]), dt.date(high.year // 10 * 10 + 9, 12, 31)
+    held = (begin, min(end, found.bounds()[1]))
+    return replace(found, source=_Held(found.source(*held), held, found.source))
+
+
+def take_prepared(calendars: Iterable[SessionCalendar]) -> None:
+    """From now on, what `calendar` finds for their codes in this process."""
+    _prepared.update({one.code: one for one in calendars})
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Spans of some dates, and whom to ask for those of others."""
+
+    spans: pl.DataFrame
+    dates: Dates
+    beyond: SpansOf
+
+    def __call__(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+        if self.dates[0] <= first and last <= self.dates[1]:
+            return self.spans.filter(pl.col("session").is_between(first, last))
+        return self.beyond(first, last)
+
+
+_prepared: dict[str, SessionCalendar] = {}
+
+
+def calendar_codes() -> pl.DataFrame:
+    """List every code that `calendar` takes.
+
+    Returns
+    -------
+    DataFrame of `code, provider, zone` (String), `labels` (List of String), `description` (String), sorted by `code`
+        No calendar is built for it; a few of exchange_calendars cannot be (asking for segments tells).
+    """
+    shipped = [_row(_shipped(code), _file(code).description) for code in _SHIPPED]
+    exchange = [_row(_exchange(code), _exchange_description(code)) for code in _exchange_codes()]
+    market = [_row(_market(code), _market_instance(code).full_name) for code in _market_codes()]
+    listed = pl.DataFrame(shipped + exchange + market, schema=dict(CODES), orient="row")
+    accepted = listed.filter(~pl.col("code").is_in(list(_REFUSED)))
+    return accepted.unique("code", keep="first", maintain_order=True).sort("code")
+
+
+def _row(found: SessionCalendar, description: str) -> tuple[str, str, str, list[str], str]:
+    return found.code, found.provider, found.zone, list(found.labels), description
+
+
+def _by_code(code: str) -> SessionCalendar:
+    if code in _prepared:
+        return _prepared[code]
+    if code in _REFUSED:
+        raise CalendarError(f"calendar: received {code!r}: {_REFUSED[code]}")
+    if code in _SHIPPED:
+        return _shipped(code)
+    if code in _exchange_codes():
+        return _exchange(code)
+    if code in _market_codes():
+        return _market(code)
+    known = [name for name in (*_SHIPPED, *_exchange_codes(), *_market_codes()) if name not in _REFUSED]
+    raise CalendarError(
+        f"calendar: received {code!r}{nearest(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
+    )
+
+
+def _regular(labels: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(next(([label] for label in ("RTH", "ETH") if label in labels), labels))
+
+
+def _in_order(labels: tuple[str, ...]) -> tuple[str, ...]:
+    known = tuple(label for label in LABELS if label in labels)
+    return known + tuple(label for label in labels if label not in LABELS)
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def _shipped(code: str) -> SessionCalendar:
+    made = _from_file(_file(code))
+    return replace(made, code=code, provider="engine", version=version("session-engine"))
+
+
+def _file(code: str) -> CalendarFile:
+    return read_calendar(DATA / _SHIPPED[code])
+
+
+def _own(path: Path) -> SessionCalendar:
+    return _from_file(read_calendar(path))
+
+
+def _from_file(file: CalendarFile) -> SessionCalendar:
+    base = _by_code(file.extends) if file.extends else _weekly(file)
+    zone = file.zone or base.zone
+    made = replace(base, code=file.code, provider="file", zone=zone, version=_file_version(file, base))
+    if file.holidays_from:
+        made = replace(made, source=partial(_without_holidays, made.source, _by_code(file.holidays_from)))
+    return _amended(made, file.amendments)
+
+
+def _file_version(file: CalendarFile, base: SessionCalendar) -> str:
+    digest = file.amendments.digest
+    return f"{digest} on {base.provider} {base.version}" if file.extends else digest
+
+
+def _weekly(file: CalendarFile) -> SessionCalendar:
+    scopes = [rule.scope for rule in file.hours]
+    bounds = min(scope.valid_from or FIRST for scope in scopes), max(scope.valid_to or LAST for scope in scopes)
+    spans = partial(weekly_spans, file.hours, file.zone)
+    return SessionCalendar(file.code, "file", "", file.zone, "", _in_order(file.labels), spans, bounds)
+
+
+def _amended(base: SessionCalendar, amendments: Amendments) -> SessionCalendar:
+    labels = _in_order(tuple(dict.fromkeys(base.labels + amendments.labels)))
+    spans = partial(_amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=_regular(labels))
+    return replace(base, labels=labels, source=spans)
+
+
+def _amended_spans(
+    first: dt.date, last: dt.date, *, base: SpansOf, amendments: Amendments, zone: str, regular: frozenset[str]
+) -> pl.DataFrame:
+    return amend(base(first, last), amendments, zone, regular, dates(first, last))
+
+
+def _without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
+    whole_years = other.covering(first.replace(month=1, day=1), last.replace(month=12, day=31))
+    sessions = whole_years.select("session").unique()
+    weekday = pl.col("session").dt.weekday()
+    # A weekday on which the other venue never works (but for a rare special session) says nothing about holidays.
+    working = sessions.group_by(weekday.alias("day")).len().filter(pl.col("len") > pl.col("len").max() / 2)["day"]
+    closed = weekday.is_in(working.to_list()) & ~pl.col("session").is_in(sessions["session"].to_list())
+    early, late = other.bounds()
+    return base(first, last).filter(~(closed & pl.col("session").is_between(early, late)))
+
+
+# ---------------------------------------------------------------------------- libraries
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # What pandas has to say about the libraries' own code is not for our callers.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _decades(block: Callable[[str, int], pl.DataFrame], name: str, first: dt.date, last: dt.date) -> pl.DataFrame:
+    blocks = [block(name, decade) for decade in range(first.year // 10, last.year // 10 + 1)]
+    return pl.concat([empty_spans(), *blocks]).filter(pl.col("session").is_between(first, last))
+
+
+def _column(schedule: Any, name: str) -> pl.Series:  # noqa: ANN401 - a pandas frame
+    values = schedule[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return pl.Series(name, values).dt.replace_time_zone("UTC")
+
+
+def _frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
+    session = pl.Series("session", schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date)
+    return pl.DataFrame([session, *(_column(schedule, name) for name in schedule.columns)])
+
+
+# ---------------------------------------------------------------------------- exchange_calendars
+
+
+@lru_cache(maxsize=1)
+def _exchange_factories() -> dict[str, Any]:
+    with _quiet():
+        from exchange_calendars.calendar_utils import (  # noqa: PLC0415 - half a second to import
+            _default_calendar_aliases,
+            _default_calendar_factories,
+        )
+    aliases = {alias: _default_calendar_factories[name] for alias, name in _default_calendar_aliases.items()}
+    return {**_default_calendar_factories, **aliases}
+
+
+def _exchange_codes() -> list[str]:
+    return list(_exchange_factories())
+
+
+def _canonical(code: str) -> str:
+    factory = _exchange_factories()[code]
+    return next(name for name, other in _exchange_factories().items() if other is factory)
+
+
+def _exchange_description(code: str) -> str:
+    name = _canonical(code)
+    if name != code:
+        return f"as {name}"
+    opening = (inspect.getdoc(_exchange_factories()[name]) or "").splitlines()[:1]
+    return opening[0] if opening and "calendar" in opening[0].lower() else f"Exchange calendar {name}."
+
+
+def _exchange(code: str) -> SessionCalendar:
+    name = _canonical(code)
+    # The zone is a property that needs no sessions, so none are built for it.
+    factory = _exchange_factories()[name]
+    zone = str(object.__new__(factory).tz)
+    labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (_exchange_label(name),)
+    spans = partial(_decades, _exchange_block, name)
+    provided = "exchange_calendars", version("exchange-calendars")
+    return SessionCalendar(code, *provided, zone, "", labels, spans, _exchange_bounds(name))
+
+
+def _exchange_label(name: str) -> str:
+    return "ETH" if name in _ROUND_THE_CLOCK else "RTH"
+
+
+def _exchange_bounds(name: str) -> Dates:
+    factory = _exchange_factories()[name]
+    low, high = factory.bound_min(), factory.bound_max()
+    return max(FIRST, low.date()) if low else FIRST, min(LAST, high.date()) if high else LAST
+
+
+def _exchange_range(name: str, decade: int) -> Dates:
+    # Rules such as "the first session of the year opens late" (XKRX) go wrong at the last session that is built.
+    first, last = dt.date(decade * 10, 1, 1) - _MARGIN, dt.date(decade * 10 + 9, 12, 31) + _MARGIN
+    low, high = _exchange_factories()[name].bound_min(), _exchange_factories()[name].bound_max()
+    return max(first, low.date()) if low else first, min(last, high.date()) if high else last
+
+
+@lru_cache(maxsize=512)
+def _exchange_block(name: str, decade: int) -> pl.DataFrame:
+    first, last = _exchange_range(name, decade)
+    try:
+        with _quiet():
+            schedule = _exchange_factories()[name](start=first.isoformat(), end=last.isoformat()).schedule
+    except (ValueError, NotImplementedError) as error:
+        raise CalendarError(
+            f"calendar {name}: exchange_calendars {version('exchange-calendars')} cannot build {first} to {last} "
+            f"({type(error).__name__}: {error}); write its hours in a TOML file instead"
+        ) from error
+    frame = _frame(schedule).filter(pl.col("session").dt.year() // 10 == decade)
+    sessions = around_break(frame, _exchange_label(name), "open", "close")
+    return pl.concat([sessions, us_extended(sessions)]) if name == _US_EQUITIES else sessions
+
+
+# ---------------------------------------------------------------------------- pandas_market_calendars
+
+
+@lru_cache(maxsize=1)
+def _market_library() -> Any:  # noqa: ANN401 - a module without types
+    with _quiet():
+        import pandas_market_calendars  # noqa: PLC0415 - half a second to import
+    return pandas_market_calendars
+
+
+@lru_cache(maxsize=1)
+def _market_codes() -> list[str]:
+    mirrored = set(_exchange_codes())
+    return [code for code in _market_library().get_calendar_names() if code not in mirrored]
+
+
+@lru_cache(maxsize=512)
+def _market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
+    with _quiet():
+        return _market_library().get_calendar(code)
+
+
+def _market(code: str) -> SessionCalendar:
+    instance = _market_instance(code)
+    extended = [label for label, time in (("PRE", "pre"), ("POST", "post")) if time in instance.market_times]
+    labels = _in_order((_market_label(instance), *extended))
+    spans = partial(_decades, _market_block, code)
+    provided = "pandas_market_calendars", version("pandas-market-calendars")
+    return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST))
+
+
+def _market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
+    module = type(instance).__module__.rpartition(".")[2]
+    is_future = module.startswith(("cme", "eurex")) and "pre" not in instance.market_times
+    return "ETH" if is_future else "RTH"
+
+
+@lru_cache(maxsize=512)
+def _market_block(code: str, decade: int) -> pl.DataFrame:
+    first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
+    instance = _market_instance(code)
+    with _quiet():
+        schedule = instance.schedule(first - _MARGIN, last + _MARGIN, market_times="all")
+    if schedule.empty:
+        return empty_spans()
+    frame = _frame(schedule)
+    sessions = around_break(frame, _market_label(instance), "market_open", "market_close")
+    extended = [
+        spans_between(frame, label, begin, end)
+        for label, begin, end in (("PRE", "pre", "market_open"), ("POST", "market_close", "post"))
+        if {begin, end} <= set(frame.columns)
+    ]
+    merged = _on_trade_dates(pl.concat([sessions, *extended]), instance)
+    return merged.filter(pl.col("session").is_between(first, last))
+
+
+def _on_trade_dates(spans: pl.DataFrame, instance: Any) -> pl.DataFrame:  # noqa: ANN401 - a class without types
+    """Sunday evening and Monday of Labor Day belong to Tuesday's trade date, as CME's holiday notices have it."""
+    if instance.name not in _CME_MERGED or spans.is_empty():
+        return spans
+    first, last = spans["session"].min(), spans["session"].max()
+    with _quiet():
+        rules = _market_instance("CME_TradeDate").regular_holidays
+        holidays = pl.Series(rules.holidays(first, last).to_numpy().astype("datetime64[us]")).cast(pl.Date)
+    on_holiday = pl.col("session").is_in(holidays.to_list())
+    trade_date = pl.when(~on_holiday).then("session").backward_fill()
+    return (
+        spans.sort("segment_open").with_columns(trade_date.alias("session")).drop_nulls("session").select(list(SPANS))
+    )

@@ -1,0 +1,353 @@
+"""Where a calendar and the rows disagree: rows outside sessions, slots and sessions that nobody has. Pure: frame in, frame out.
+
+1. `strays` counts the rows of each series by where they lie: in sessions, after a close, in a break, ...
+2. `presence` counts, slot by slot, how many series have it. Both add up over the parts of a lake (`summed_strays`,
+   `summed_presence`).
+3. `unscheduled`, `absent_slots` and `absent_sessions` say what follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from engine.checks.clock_profile import HOUR_US, MINUTE_US, SERIES, utc_offsets
+from engine.checks.findings import findings_of
+from engine.grid import SessionGrid
+from engine.quality.contiguous_runs import Ints, SlotRuns, begins
+from engine.schema import TS, Schema, empty
+
+IN_SESSION = "in sessions"
+PLACES = (
+    IN_SESSION, "off the grid", "before the open", "after the close", "after an early close", "in a break",
+    "on days without a session", "in extended hours",
+)  # fmt: skip
+STRAYS: Schema = {
+    **SERIES,
+    "place": pl.Enum(PLACES),
+    "rows": pl.Int64(),
+    "sessions": pl.Int64(),
+    "first": TS,
+    "last": TS,
+    "from_minute": pl.Int16(),
+    "to_minute": pl.Int16(),
+}
+PRESENCE: Schema = {"session": pl.Date(), "minute": pl.Int16(), "present": pl.Int64()}
+ATTENDING = -1  # the minute under which `presence` counts the series that have a row in a session at all
+
+FAR_US = 8 * HOUR_US  # from any session: then it is another day
+FEW, WORTH_A_WARNING = 3, 0.005  # rows outside in all, and as a share
+ABSENT_SHARE, FEWEST_SESSIONS, USUALLY = 0.9, 5, 0.8
+NEIGHBOURS, NEIGHBOURS_TRADE = 15, 0.5
+SHOWN = 3
+SPARSE = 0.5  # of the sessions absent: the files are a sample
+
+Row = dict[str, Any]
+
+
+def strays(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
+    """Count rows by where they lie.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, ts, session, ordinal, slot`, sorted by (series, ts); places as `SessionGrid.place` gives them.
+    series : DataFrame
+        `series, symbol, price_type, interval`.
+    grid : SessionGrid
+    zone : str
+        IANA zone of the venue.
+
+    Returns
+    -------
+    DataFrame of `STRAYS`
+        A row per series and place. `sessions` counts trade dates; `from_minute` and `to_minute` are the first and last
+        minute of the venue's day.
+    """
+    outside = rows.filter(pl.col("slot").is_null()).select("series", "ts", "session", "ordinal")
+    place = pl.Series("place", _places(outside, grid, zone), STRAYS["place"])
+    local = outside["ts"].dt.convert_time_zone(zone)
+    minute = (local.dt.hour().cast(pl.Int16) * 60 + local.dt.minute()).alias("minute")
+    stray = outside.with_columns(place, minute).group_by("series", "place").agg(
+        pl.len().cast(pl.Int64).alias("rows"), pl.col("session").n_unique().cast(pl.Int64).alias("sessions"),
+        pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"),
+        pl.col("minute").min().alias("from_minute"), pl.col("minute").max().alias("to_minute"),
+    )  # fmt: skip
+    inside = _in_slots(rows).with_columns(pl.lit(IN_SESSION, STRAYS["place"]).alias("place"))
+    whole = pl.concat([stray, inside], how="diagonal").join(series.select("series", *SERIES), on="series")
+    return whole.select(pl.col(name).cast(dtype) for name, dtype in STRAYS.items())
+
+
+def summed_strays(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The counts of all parts, each of sessions or series of its own."""
+    key = [*SERIES, "place"]
+    return (
+        pl.concat([empty(STRAYS), *parts]).group_by(key)
+        .agg(pl.col("rows", "sessions").sum(), pl.col("first", "from_minute").min(), pl.col("last", "to_minute").max())
+        .select(list(STRAYS)).sort(key)
+    )  # fmt: skip
+
+
+def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
+    """Count the series that have each slot, of the sessions in which any has one.
+
+    Parameters
+    ----------
+    runs : SlotRuns
+    grid : SessionGrid
+        Of an interval from one minute to below a day; of others the answer is empty.
+    zone : str
+        IANA zone of the venue.
+
+    Returns
+    -------
+    DataFrame of `PRESENCE`
+        `minute` is the slot's start in the venue's day; -1: series with a row in the session.
+    """
+    step = grid.interval
+    chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
+    if not step.is_intraday or step.step_us < MINUTE_US or chosen.is_empty() or not len(runs.row):
+        return empty(PRESENCE)
+    starts = np.append(0, np.cumsum(chosen["slots"].to_numpy().astype(np.int64)))
+    owner = np.searchsorted(chosen["ordinal"].to_numpy(), runs.ordinal)
+    first = starts[owner] + runs.slot
+    steps = np.bincount(first, minlength=starts[-1] + 1) - np.bincount(first + runs.size, minlength=starts[-1] + 1)
+    days, session = np.unique(chosen["session"].cast(pl.Int32).to_numpy(), return_inverse=True)
+    of_run = session[owner]
+    attending = np.bincount(of_run[begins(of_run, runs.series)], minlength=len(days))
+    return _slot_counts(chosen, starts, session, days, np.cumsum(steps)[:-1], attending, step.step_us, zone)
+
+
+def summed_presence(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The counts of all parts; a session may be in several, with series of its own in each."""
+    return pl.concat([empty(PRESENCE), *parts]).group_by("session", "minute").agg(pl.col("present").sum()).sort("session", "minute")  # fmt: skip
+
+
+def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
+    """Rows outside the sessions of a calendar: one finding per series and place.
+
+    Parameters
+    ----------
+    counted : DataFrame of `STRAYS`
+        Summed.
+    calendar : str
+        Its code, for the text.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `unscheduled`; `value` is the share of the series' rows. Rows in segments that the calendar has and nobody
+        chose (extended hours) are `info`.
+    """
+    totals = counted.with_columns(pl.col("rows").sum().over(list(SERIES)).alias("total"))
+    out = totals.filter(pl.col("place") != IN_SESSION).sort([*SERIES, "place"])
+    return findings_of([_unscheduled(row, calendar) for row in out.iter_rows(named=True)])
+
+
+def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataFrame:
+    """Slots that hardly any series ever has while those around them trade: a break that the calendar does not know.
+
+    Parameters
+    ----------
+    counted : DataFrame of `PRESENCE`
+        Summed.
+    calendar : str
+        Its code, for the text.
+    minutes : int
+        Length of a slot.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
+    """
+    shares = _shares(counted)
+    at, share = shares["minute"].to_numpy().astype(np.int64), shares["share"].to_numpy()
+    flagged = shares["absent"].to_numpy()
+    starts = np.flatnonzero(flagged & ~_follows(at, flagged, minutes))
+    runs = [_run(at, flagged, int(start), minutes) for start in starts]
+    trading = [(run, beside) for run in runs if (beside := _beside(share, flagged, *run)) >= NEIGHBOURS_TRADE]
+    attending = counted.filter(pl.col("minute") == ATTENDING)
+    most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
+    return findings_of([_absent(shares[run[0] : run[1]], beside, calendar, minutes, most) for run, beside in trading])
+
+
+def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str) -> pl.DataFrame:
+    """Sessions of the calendar, between the first and the last one with a row, in which no series has any.
+
+    Parameters
+    ----------
+    counted : DataFrame of `PRESENCE`
+        Summed.
+    segments : DataFrame of `schema.SEGMENTS`
+    calendar : str
+        Its code, for the text.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `absent_sessions`, at most one; `info` where most sessions are absent, so that the data are a sample.
+    """
+    held = counted["session"].unique()
+    if held.is_empty():
+        return findings_of([])
+    due = segments.filter(pl.col("regular") & pl.col("session").is_between(held.min(), held.max()))["session"].unique().sort()  # fmt: skip
+    gone = due.filter(~due.is_in(held.implode()))
+    if gone.is_empty():
+        return findings_of([])
+    shown = ", ".join(str(day) for day in gone.head(SHOWN)) + (" ..." if len(gone) > SHOWN else "")
+    return findings_of([{
+        "check": "absent_sessions", "severity": "info" if len(gone) > SPARSE * len(due) else "warning",
+        "session": gone[0], "count": len(gone), "value": len(gone) / len(due),
+        "message": f"No symbol has a row in {len(gone):,} of {len(due):,} sessions of {calendar}: {shown}.",
+        "evidence": f"sessions from {due[0]} to {due[-1]}, the first and the last one with a row",
+        "remedy": "load the missing files, or add the dates to the calendar's holidays (docs/calendars.md)",
+    }])  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- where rows lie
+
+
+def _in_slots(rows: pl.DataFrame) -> pl.DataFrame:
+    """`series, rows`: how many rows of each lie in slots, where any does."""
+    heads = begins(rows["series"].to_numpy())
+    counts = np.diff(np.append(heads, rows.height))
+    if rows["slot"].null_count():
+        counts = np.add.reduceat(rows["slot"].is_not_null().to_numpy(), heads, dtype=np.int64)
+    counted = pl.DataFrame({"series": rows["series"].gather(heads), "rows": counts})
+    return counted.filter(pl.col("rows") > 0)
+
+
+def _places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
+    table = grid.table
+    if table.is_empty() or outside.is_empty():
+        return ["on days without a session"] * outside.height
+    opens, closes = (table[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("open", "close"))
+    at = outside["ts"].cast(pl.Int64).to_numpy()
+    before = np.searchsorted(opens, at, side="right") - 1
+    last, following = np.maximum(before, 0), np.minimum(before + 1, len(opens) - 1)
+    since = np.where(before >= 0, at - closes[last], 10 * FAR_US)
+    until = np.where(before + 1 < len(opens), opens[following] - at, 10 * FAR_US)
+    session = table["session"].cast(pl.Int32).to_numpy()
+    held = outside["ordinal"].is_not_null().to_numpy()
+    chosen = table["chosen"].to_numpy()[last] & held
+    early = _closed_early(table, zone)[last] & (table["session"].to_numpy()[last] == outside["session"].to_numpy())
+    in_break = (before >= 0) & (before + 1 < len(opens)) & (session[last] == session[following])
+    place = np.select(
+        [chosen, held & early, held, in_break, (since > FAR_US) & (until > FAR_US), since > until, early],
+        [1, 4, 7, 5, 6, 2, 4],
+        default=3,
+    )
+    return [PLACES[one] for one in place]
+
+
+def _closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Of each segment: whether the last chosen one of its session is over, and closed before its usual time."""
+    local = pl.col("close").dt.convert_time_zone(zone)
+    ends = table.filter("chosen").group_by("session").agg(pl.col("close").max())
+    ends = ends.with_columns((local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute()).alias("minute"))
+    usual = ends["minute"].mode().max()
+    early = ends.filter(pl.col("minute") < usual).select("session", pl.col("close").alias("early"))
+    beside = table.select("session", "close").join(early, on="session", how="left", maintain_order="left")
+    return beside.select((pl.col("close") >= pl.col("early")).fill_null(value=False).alias("is_early"))["is_early"].to_numpy()  # fmt: skip
+
+
+def _unscheduled(row: Row, calendar: str) -> Row:
+    share = row["rows"] / max(row["total"], 1)
+    extended = row["place"] == "in extended hours"
+    loud = not extended and row["rows"] > FEW and share >= WORTH_A_WARNING
+    span = f"{_clock(row['from_minute'])} to {_clock(row['to_minute'])}"
+    return {
+        **{name: row[name] for name in SERIES},
+        "check": "unscheduled",
+        "severity": "warning" if loud else "info",
+        "start": row["first"],
+        "count": row["rows"],
+        "value": share,
+        "message": f"{row['rows']:,} rows ({share:.1%}) lie {row['place']} of {calendar}, in {row['sessions']:,} sessions.",
+        "evidence": f"the first at {row['first']:%Y-%m-%d %H:%M} UTC, the last at {row['last']:%Y-%m-%d %H:%M} UTC; {span} on the venue's clock",
+        "remedy": "choose the segments that you need (--segments)"
+        if extended
+        else "nothing, if prints after hours are expected; else another calendar of these years (--calendar), or an override",
+    }
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+# ---------------------------------------------------------------------------- slots that nobody has
+
+
+def _slot_counts(
+    chosen: pl.DataFrame, starts: Ints, session: Ints, days: np.ndarray[Any, Any], counts: Ints, attending: Ints,
+    step: int, zone: str,
+) -> pl.DataFrame:  # fmt: skip
+    slots = np.diff(starts)
+    owner = np.repeat(np.arange(len(slots)), slots)
+    kept = np.flatnonzero(attending[session[owner]] > 0)
+    if not len(kept):
+        return empty(PRESENCE)
+    opens = chosen["open"].cast(pl.Int64).to_numpy() - chosen["lead"].to_numpy()
+    at = opens[owner[kept]] + (kept - starts[owner[kept]]) * step
+    moves, offsets = utc_offsets(zone, int(at.min()), int(at.max()))
+    offset = offsets[np.maximum(np.searchsorted(moves, at, side="right") - 1, 0)]
+    minute = (at // MINUTE_US + offset) % (24 * 60)
+    held = np.flatnonzero(attending)
+    day = np.concatenate([days[session[owner[kept]]], days[held]])
+    return pl.DataFrame({
+        "session": pl.Series(day.astype(np.int32)).cast(pl.Date),
+        "minute": np.concatenate([minute, np.full(len(held), ATTENDING)]).astype(np.int16),
+        "present": np.concatenate([counts[kept], attending[held]]),
+    })  # fmt: skip
+
+
+def _shares(counted: pl.DataFrame) -> pl.DataFrame:
+    attending = counted.filter(pl.col("minute") == ATTENDING).select("session", pl.col("present").alias("series"))
+    slots = counted.filter(pl.col("minute") != ATTENDING).join(attending, on="session", how="left")
+    lacks = pl.col("present") <= (1 - ABSENT_SHARE) * pl.col("series")
+    by_minute = slots.group_by("minute").agg(
+        pl.col("present", "series").sum(), pl.len().alias("sessions"), lacks.sum().alias("lacking"),
+        pl.col("session").filter(lacks).min().alias("first"),
+    )  # fmt: skip
+    share = pl.col("present") / pl.col("series")
+    always = (pl.col("lacking") >= FEWEST_SESSIONS) & (pl.col("lacking") >= USUALLY * pl.col("sessions"))
+    return by_minute.with_columns(share.alias("share"), ((share <= 1 - ABSENT_SHARE) & always).alias("absent")).sort("minute")  # fmt: skip
+
+
+def _follows(at: Ints, flagged: Any, minutes: int) -> Any:  # noqa: ANN401 - arrays of bool
+    """Whether the slot before, without a break, is flagged too."""
+    return np.append([False], flagged[:-1] & (np.diff(at) == minutes))[: len(at)]
+
+
+def _run(at: Ints, flagged: Any, start: int, minutes: int) -> tuple[int, int]:  # noqa: ANN401 - array of bool
+    stops = np.flatnonzero(~_follows(at, flagged, minutes)[start + 1 :])
+    ends = start + 1 + (int(stops[0]) if len(stops) else len(at) - start - 1)
+    return start, ends if flagged[ends - 1] else ends - 1
+
+
+def _beside(share: Any, flagged: Any, start: int, end: int) -> float:  # noqa: ANN401 - arrays
+    near = np.append(np.arange(max(start - NEIGHBOURS, 0), start), np.arange(end, min(end + NEIGHBOURS, len(share))))
+    near = near[~flagged[near]]
+    return float(share[near].mean()) if len(near) else 0.0
+
+
+def _absent(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most: int) -> Row:
+    start, end = int(run["minute"][0]), int(run["minute"][-1]) + minutes
+    lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
+    share = 1 - float(run["present"].sum()) / float(run["series"].sum())
+    return {
+        "check": "absent_slots",
+        "severity": "warning",
+        "session": run["first"].min(),
+        "count": lacking,
+        "value": share,
+        "message": (
+            f"{_clock(start)} to {_clock(end)} on the venue's clock is empty for all of up to {most:,} series, in "
+            f"{lacking:,} of {sessions:,} sessions: a break that {calendar} does not know."
+        ),
+        "evidence": f"{share:.0%} of these slots are absent; of the slots beside them {beside:.0%} are there",
+        "remedy": f'an override: pause = "{_clock(start)} to {_clock(end)}" (docs/calendars.md), or another --calendar',
+    }

@@ -1,0 +1,144 @@
+"""How well the hours of a calendar fit a clock profile, at each shift of the stamps. Pure: frame in, frame out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.checks.clock_profile import (
+    CELL_MINUTES,
+    MINUTE_US,
+    SERIES,
+    WEEK_CELLS,
+    utc_offsets,
+    week_cells,
+)
+from engine.quality.contiguous_runs import Floats, Ints
+from engine.schema import TS
+
+DAY_CELLS = WEEK_CELLS // 7
+HALF_HOUR_CELLS = 2
+SHIFTS = np.arange(-28, 29)  # half hours by which stamps may be late
+NO_SHIFT = int(np.flatnonzero(SHIFTS == 0)[0])
+RARE_SHARE, USUAL_SHARE = 0.25, 0.9  # of the days of a week: less is an exception, more is the rule
+LOST_SHARE = 0.02  # of a cell's usual rows: fewer do not make it active
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well sessions fit series, season by season; a row per (series, offset), a column per shift of `SHIFTS`.
+
+    Attributes
+    ----------
+    groups : DataFrame of `symbol, price_type, interval, offset, rows, volume`
+    weighed : array of bool
+        Whether the volume weighs, else each row counts 1.
+    inside : array
+        Share of the rows (of their volume) inside sessions once the stamps are moved back by the shift, 0-1.
+    rows_inside : array
+        The same, each row counting 1.
+    filled : array
+        Share of the quarters of an hour of a session's day that have rows, 0-1.
+    active : array
+        Share of all quarters of an hour of a day that have rows.
+    busiest : array of int
+        Minute of the UTC day with which the busiest quarter of an hour begins.
+    """
+
+    groups: pl.DataFrame
+    weighed: NDArray[np.bool_]
+    inside: Floats
+    rows_inside: Floats
+    filled: Floats
+    active: Floats
+    busiest: Ints
+
+    @cached_property
+    def rows(self) -> Ints:
+        """How many rows each group has."""
+        rows: Ints = self.groups["rows"].to_numpy()
+        return rows
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """Minutes east of UTC of each group."""
+        offsets: Ints = self.groups["offset"].to_numpy().astype(np.int64)
+        return offsets
+
+    @cached_property
+    def score(self) -> Floats:
+        """Harmonic mean of `inside` and `filled`: 1 where rows are in sessions and only there."""
+        return 2 * self.inside * self.filled / np.maximum(self.inside + self.filled, 1e-9)
+
+
+def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
+    """Compare a profile with the sessions of a calendar.
+
+    Parameters
+    ----------
+    profile : DataFrame of `clock_profile.PROFILE`
+    segments : DataFrame of `schema.SEGMENTS`
+        Of the years of the profile; the regular ones count.
+    zone : str
+        The zone of the profile's offsets.
+    """
+    week = profile.filter(pl.col("facet") == "week")
+    groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
+    rows, volume = _dense(week, groups, "rows", "volume")
+    weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
+    weight = np.where(weighed[:, None], volume, rows)
+    inside, rows_inside, filled = (np.zeros((groups.height, len(SHIFTS))) for _ in range(3))
+    by_day = rows.reshape(-1, 7, DAY_CELLS).sum(1)
+    has_rows = by_day > LOST_SHARE * by_day.max(1, initial=1)[:, None]
+    for offset, mask in _masks(segments, zone).items():
+        ours = np.flatnonzero((groups["offset"] == offset).to_numpy())
+        moved = np.stack([np.roll(mask, s * HALF_HOUR_CELLS) for s in SHIFTS], axis=1)
+        inside[ours], rows_inside[ours] = _share(weight[ours], moved), _share(rows[ours], moved)
+        day = mask.reshape(7, DAY_CELLS).max(0)
+        moved_day = np.stack([np.roll(day, s * HALF_HOUR_CELLS) for s in SHIFTS], axis=1)
+        filled[ours] = has_rows[ours] @ moved_day / max(day.sum(), 1e-9)
+    busiest = weight.reshape(-1, 7, DAY_CELLS).sum(1).argmax(1) * CELL_MINUTES
+    return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest)
+
+
+def _dense(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
+    key = [*SERIES, "offset"]
+    at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
+    flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()
+    dense = (np.bincount(flat, weights=at[name].to_numpy(), minlength=groups.height * WEEK_CELLS) for name in names)
+    return [one.astype(np.float64).reshape(-1, WEEK_CELLS) for one in dense]
+
+
+def _share(weight: Floats, moved: Floats) -> Floats:
+    shares: Floats = weight @ moved / np.maximum(weight.sum(1), 1e-9)[:, None]
+    return shares
+
+
+def _masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
+    """How much of each quarter of an hour of the UTC week is in session, by offset of the zone."""
+    spans = segments.filter("regular")
+    if spans.is_empty():
+        return {}
+    opens, closes = (spans[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("segment_open", "segment_close"))
+    cell = CELL_MINUTES * MINUTE_US
+    first, count = opens // cell, -(-closes // cell) - opens // cell
+    owner = np.repeat(np.arange(len(opens)), count)
+    begins = (np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[owner]) * cell
+    covered = (np.minimum(begins + cell, closes[owner]) - np.maximum(begins, opens[owner])) / cell
+    moves, offsets = utc_offsets(zone, int(begins.min()), int(begins.max()))
+    season = offsets[np.searchsorted(moves, begins, side="right") - 1]
+    return {int(one): _mask(begins[season == one], covered[season == one]) for one in np.unique(offsets)}
+
+
+def _mask(begins: Ints, covered: Floats) -> Floats:
+    if not len(begins):
+        return np.zeros(WEEK_CELLS)
+    days = np.unique(begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US))
+    per_weekday = np.bincount((days + 3) % 7, minlength=7)
+    total = np.bincount(week_cells(begins), weights=covered, minlength=WEEK_CELLS)
+    share = total / np.repeat(np.maximum(per_weekday, 1), DAY_CELLS)
+    return np.where(share < RARE_SHARE, 0.0, np.minimum(share / USUAL_SHARE, 1.0))

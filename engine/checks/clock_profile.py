@@ -1,0 +1,237 @@
+"""When a series trades, by the clock: counts that say how its stamps were made. Pure: frame in, frame out.
+
+A profile is a long frame of counts, so profiles of the parts of a lake add up (`summed`), and its size does not grow
+with the rows. Each `facet` has its own `cell`:
+
+1. `week`: quarter of an hour of the UTC week, 0 (Monday 00:00) to 671.
+2. `minute`: minute of the hour of the stamp, 0 to 59; -1 for stamps between whole minutes.
+3. `after_open`, `after_close`: whole steps from an edge of the session, -6 to 6; edges where one segment follows
+   another at once are none. `open_edges`, `close_edges` (cell 0): edges with a row so near.
+4. `days` (cell 0): UTC days with a row.
+
+Everything is counted apart for each UTC offset of the venue, so that what changes with the season shows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.grid import SessionGrid
+from engine.interval import Interval
+from engine.quality.contiguous_runs import Floats, Ints, Strides, begins, spread
+from engine.schema import TS, Schema, empty
+
+FACETS = ("week", "minute", "after_open", "after_close", "open_edges", "close_edges", "days")
+SERIES: Schema = {"symbol": pl.String(), "price_type": pl.String(), "interval": pl.String()}
+PROFILE: Schema = {
+    **SERIES,
+    "facet": pl.Enum(FACETS),
+    "offset": pl.Int16(),
+    "cell": pl.Int16(),
+    "rows": pl.Int64(),
+    "volume": pl.Float64(),
+}
+KEY = [name for name in PROFILE if name not in ("rows", "volume")]
+
+CELL_MINUTES = 15
+WEEK_CELLS = 7 * 24 * 60 // CELL_MINUTES
+NEAR_STEPS = 6
+MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
+QUARTER_US = CELL_MINUTES * MINUTE_US
+QUARTERS = 24 * 60 // CELL_MINUTES
+MONDAY = 3 * QUARTERS  # 1970 began on a Thursday
+
+
+def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
+    """Count the rows of some series by the clock, those outside sessions included.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series` (Int32), `ts` (Datetime us UTC), sorted by both; `volume` (Float64) where there is one.
+    series : DataFrame
+        `series, symbol, price_type, interval` of each number.
+    grid : SessionGrid
+        The axis of all of them, at their interval.
+    zone : str
+        IANA zone of the venue.
+
+    Returns
+    -------
+    DataFrame of `PROFILE`
+        `offset` is minutes east of UTC. `volume` counts 0 where it is null.
+    """
+    if rows.is_empty():
+        return empty(PROFILE)
+    heads = begins(rows["series"].to_numpy())
+    whole = Strides.of(rows["ts"], heads, _stride(grid.interval))
+    moves, offsets = utc_offsets(zone, int(whole.first.min()), int(whole.last.max()))
+    low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
+    strides, season = whole.cut(low, high, lambda cell: moves[cell])
+    group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(offsets) + season
+    volume = _filled(rows["volume"]) if "volume" in rows.columns else None
+    counted = [*_by_quarter(strides, group, volume), _by_minute(strides, group)]
+    if grid.interval.is_intraday:
+        counted += _edges(strides, group, volume, grid)
+    return _named(pl.concat(counted), rows["series"].to_numpy()[heads], offsets, series)
+
+
+def summed(profiles: list[pl.DataFrame]) -> pl.DataFrame:
+    """One profile of several: the counts of all of them, in any order."""
+    whole = pl.concat([empty(PROFILE), *profiles])
+    # Only a series that several parts have is to be added up.
+    names = pl.concat([empty(SERIES), *(one.select(list(SERIES)).unique() for one in profiles)])
+    shared = names.filter(names.is_duplicated()).unique()
+    if shared.is_empty():
+        return whole
+    both = whole.join(shared, on=list(SERIES), how="semi").group_by(KEY).agg(pl.col("rows", "volume").sum())
+    return pl.concat([whole.join(shared, on=list(SERIES), how="anti"), both])
+
+
+def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
+    """From when on a zone has which offset: instants in microseconds, ascending, and minutes east of UTC."""
+    hours = np.arange(first // HOUR_US, last // HOUR_US + 1) * HOUR_US
+    stamps = pl.Series(hours).cast(TS)
+    offset = (
+        stamps.dt.convert_time_zone(zone).dt.replace_time_zone(None).cast(pl.Int64).to_numpy() - hours
+    ) // MINUTE_US
+    changes = np.flatnonzero(np.diff(offset, prepend=offset[0] + 1))
+    return hours[changes], offset[changes]
+
+
+def week_cells(instants: Ints) -> Ints:
+    """Quarter of an hour of the UTC week of instants in microseconds."""
+    cells: Ints = (instants // QUARTER_US + MONDAY) % WEEK_CELLS
+    return cells
+
+
+def true_edges(table: pl.DataFrame) -> tuple[Ints, Ints]:
+    """Opens and closes of spans (`open`, `close`, sorted), without those where one span follows another at once."""
+    opens, closes = (table[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("open", "close"))
+    joined = opens[1:] == closes[:-1]
+    return opens[np.append([True], ~joined)[: len(opens)]], closes[np.append(~joined, [True])[: len(closes)]]
+
+
+def _stride(interval: Interval) -> int | None:
+    """The step of strides of bars of an interval: none where the clock's quarters and minutes do not go with it."""
+    step = interval.step_us if interval.is_intraday else 0
+    fits = 0 < step <= QUARTER_US and (MINUTE_US % step == 0 or (step % MINUTE_US == 0 and HOUR_US % step == 0))
+    return step if fits else None
+
+
+def _filled(volume: pl.Series) -> Floats:
+    values: Floats = volume.fill_null(0.0).to_numpy()
+    return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
+
+
+def _by_quarter(strides: Strides, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
+    low, high = (at // QUARTER_US for at in (strides.first, strides.last))
+    pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
+    owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
+    heavy = None if volume is None else np.add.reduceat(volume, pieces.row)
+    one_a_day = begins(quarter // QUARTERS, owner)
+    return [
+        _counted("week", owner, (quarter + MONDAY) % WEEK_CELLS, WEEK_CELLS, 0, pieces.size, heavy),
+        _counted("days", owner[one_a_day], 0, 1, 0, None, None),
+    ]
+
+
+def _by_minute(strides: Strides, group: Ints) -> pl.DataFrame:
+    ahead, step = -strides.first % MINUTE_US, strides.step
+    # Stamps on whole minutes follow each other too: the first is `ahead`, and one of so many rows is one.
+    of, minutes = max(MINUTE_US // step, 1), max(step // MINUTE_US, 1)
+    whole = np.where(ahead % step == 0, np.maximum(-((ahead // step - strides.size) // of), 0), 0)
+    minute = (strides.first + ahead) // MINUTE_US % 60
+    times = _turns(group * minutes + minute % minutes, minute // minutes, whole, 60 // minutes)
+    owner, cell = np.divmod(np.arange(times.size), 60)
+    # An hour begins with each of so many minutes: those are apart.
+    cell = cell // (60 // minutes) + cell % (60 // minutes) * minutes
+    return _counted(
+        "minute",
+        np.concatenate([owner, group]),
+        np.concatenate([cell, np.full(len(group), -1)]),
+        61,
+        -1,
+        np.concatenate([times.ravel(), strides.size - whole]),
+        None,
+    )
+
+
+def _turns(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
+    """How often each cell of each dial is passed by hands that begin at one and go so many on, round and round."""
+    turns, end = size // cells, begin + size % cells
+    base, dials = dial * (cells + 1), int(dial.max()) + 1
+    over = end > cells
+    steps = np.bincount(base + begin, minlength=dials * (cells + 1))
+    steps += np.bincount(base[over], minlength=len(steps))
+    steps -= np.bincount(base + np.where(over, end - cells, end), minlength=len(steps))
+    steps -= np.bincount(base[over] + cells, minlength=len(steps))
+    whole = np.bincount(dial, weights=turns, minlength=dials).astype(np.int64)
+    passed: Ints = np.cumsum(steps.reshape(dials, cells + 1), axis=1)[:, :cells] + whole[:, None]
+    return passed
+
+
+def _edges(strides: Strides, group: Ints, volume: Floats | None, grid: SessionGrid) -> list[pl.DataFrame]:
+    spans = grid.table.filter("chosen")
+    found = []
+    for name, seen, edges in zip(
+        ("after_open", "after_close"), ("open_edges", "close_edges"), true_edges(spans), strict=True
+    ):
+        found += _near(name, seen, edges, strides, group, volume, grid.interval.step_us)
+    return found
+
+
+def _near(
+    name: str, seen: str, edges: Ints, strides: Strides, group: Ints, volume: Floats | None, step: int
+) -> list[pl.DataFrame]:
+    if not len(edges):
+        return []
+    # A row that two edges are near is the later one's.
+    since = edges - NEAR_STEPS * step
+    until = np.minimum(edges + (NEAR_STEPS + 1) * step, np.append(since[1:], np.iinfo(np.int64).max))
+    low = np.searchsorted(until, strides.first, side="right")
+    high = np.searchsorted(since, strides.last, side="right")
+    owner, number = spread(np.maximum(high - low, 0))
+    edge = low[owner] + number
+    begin, end = (-((strides.first[owner] - at[edge]) // strides.step) for at in (since, until))
+    begin, end = np.maximum(begin, 0), np.minimum(end, strides.size[owner])
+    held = end > begin
+    owner, edge, begin, size = owner[held], edge[held], begin[held], (end - begin)[held]
+    piece, row = spread(size)
+    row += begin[piece]
+    past = strides.first[owner][piece] + row * strides.step - edges[edge][piece]
+    heavy = None if volume is None else volume[strides.row[owner][piece] + row]
+    once = begins(edge, group[owner])
+    return [
+        _counted(name, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
+        _counted(seen, group[owner][once], 0, 1, 0, None, None),
+    ]
+
+
+def _counted(
+    facet: str, group: Ints, cell: Ints | int, cells: int, lowest: int, times: Ints | None, volume: Floats | None
+) -> pl.DataFrame:
+    key = group * cells + cell - lowest
+    rows = np.bincount(key, weights=times).astype(np.int64)
+    held = np.flatnonzero(rows)
+    heavy = np.zeros(len(held)) if volume is None else np.bincount(key, weights=volume)[held].astype(np.float64)
+    return pl.DataFrame({
+        "facet": pl.repeat(facet, len(held), dtype=PROFILE["facet"], eager=True),
+        "group": held // cells,
+        "cell": (held % cells + lowest).astype(np.int16),
+        "rows": rows[held],
+        "volume": heavy,
+    })  # fmt: skip
+
+
+def _named(counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, series: pl.DataFrame) -> pl.DataFrame:
+    group = counted["group"].to_numpy()
+    keyed = counted.with_columns(
+        pl.Series("series", numbers[group // len(offsets)]),
+        pl.Series("offset", offsets[group % len(offsets)].astype(np.int16)),
+    )
+    return keyed.join(series.select("series", *SERIES), on="series", how="inner").select(
+        pl.col(name).cast(dtype) for name, dtype in PROFILE.items()
+    )

@@ -1,0 +1,258 @@
+"""What a clock profile says about how stamps were made: zone, change of clocks, start or end, interval, calendar.
+
+Everything is reported, nothing applied. A right feed says nothing here: what cannot be told is left alone.
+
+1. `clock_fit` says how well rows fit the sessions, moved back by each shift.
+2. `clock_findings`: some shift fits far better; those of the venue's summer and winter together tell a constant shift
+   from a change of clocks that was missed. Or none helps, and rows come around the clock, or another calendar fits.
+3. `stamp_check`: at the edges of sessions every row comes a step or a few late; stamps repeat on another step than the
+   interval that was stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
+from engine.checks.clock_profile import SERIES
+from engine.checks.findings import findings_of
+from engine.checks.stamp_check import interval_findings, stamp_findings
+from engine.interval import Interval
+from engine.quality.contiguous_runs import Floats
+
+FEWEST_ROWS = 100
+GAIN = 0.08  # of the score and of the share inside sessions, before a shift is believed
+LEAKING = 0.005  # share outside sessions that is worth a shift when the shift ends it: an hour of a week of FX is 0.8 %
+LEAK_ENDED = 0.1  # of it may be left
+SURE, NEAR_BEST = 0.98, 0.02
+FEWEST_STRAYS = 50
+LEAST_INSIDE = 0.75  # after the shift
+ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
+FITS = 0.95  # a score from which another calendar is named
+ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
+
+Row = dict[str, Any]
+Named = tuple[str, str, str]
+Flags = NDArray[np.bool_]
+
+
+def conventions(
+    profile: pl.DataFrame,
+    segments: pl.DataFrame,
+    zone: str,
+    others: Mapping[str, pl.DataFrame] | None = None,
+) -> pl.DataFrame:
+    """Everything that a profile says about its stamps.
+
+    Parameters
+    ----------
+    profile : DataFrame of `clock_profile.PROFILE`
+        Of series of one calendar.
+    segments : DataFrame of `schema.SEGMENTS`
+        The calendar's, of the years of the profile.
+    zone : str
+        IANA zone of the venue.
+    others : mapping of code to DataFrame of `schema.SEGMENTS`, optional
+        Calendars that are plausible too, over the same dates.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Checks `clock`, `calendar`, `stamp` and `interval`; at most one of each per series. `value` of `clock` is the
+        hours by which stamps are late, of `stamp` the steps.
+    """
+    found = clock_findings(profile, segments, zone, others)
+    wrong = found.select(list(SERIES))
+    rest = profile.join(wrong, on=list(SERIES), how="anti")
+    return pl.concat([found, stamp_findings(rest), interval_findings(profile)])
+
+
+def clock_findings(
+    profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
+) -> pl.DataFrame:
+    """Wrong zone, double conversion, missed change of clocks, or wrong calendar; parameters as of `conventions`."""
+    intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
+    fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
+    rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
+    moved, elsewhere = _shifts(fitted), _elsewheres(fitted)
+    rows: list[Row] = []
+    for named, at in _by_series(fitted, (moved != 0) | elsewhere):
+        best_rival = _best_rival(fitted, rivals, at)
+        is_moved = bool((moved[at] != 0).any())
+        if is_moved and not (best_rival and best_rival[1] >= _best_score(fitted, at) - NEAR_BEST):
+            rows.append(_shifted(named, fitted, at, moved, zone))
+        elif is_moved or _is_around(fitted, at):
+            rows.append(_elsewhere(named, fitted, at, best_rival, zone))
+    return findings_of(_unless_last_fits(rows, fitted))
+
+
+def _by_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:
+    """Series with a flagged season, each with all its seasons."""
+    groups = fitted.groups.with_row_index("at").with_columns(pl.Series("flagged", flagged))
+    keyed = groups.group_by(list(SERIES), maintain_order=True).agg("at", pl.col("flagged").any())
+    for *named, at in keyed.filter("flagged").drop("flagged").iter_rows():
+        yield (named[0], named[1], named[2]), at
+
+
+def _shifts(fitted: Fit) -> Floats:
+    """Hours by which the stamps of each season are late; 0 where they are right or nothing can be told."""
+    score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
+    near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
+    best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
+    one = np.arange(len(best))
+    gained = np.minimum(score[one, best] - score[:, NO_SHIFT], inside[one, best] - inside[:, NO_SHIFT]) >= GAIN
+    leak, left = 1 - rows_inside[:, NO_SHIFT], 1 - rows_inside[one, best]
+    ended = (leak >= LEAKING) & (left <= leak * LEAK_ENDED) & (leak * fitted.rows >= FEWEST_STRAYS)
+    better = gained | (ended & (score[one, best] > score[:, NO_SHIFT]))
+    can_tell = (fitted.rows >= FEWEST_ROWS) & (inside[one, best] >= LEAST_INSIDE) & (left <= leak + ROWS_LOST)
+    return np.where(better & can_tell, SHIFTS[best] / 2, 0.0)
+
+
+def _elsewheres(fitted: Fit) -> Flags:
+    """Seasons in which rows come around the clock, and hardly more in sessions than outside."""
+    quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
+    even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
+    elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
+    return elsewhere
+
+
+def _is_around(fitted: Fit, at: list[int]) -> bool:
+    told = [g for g in at if fitted.rows[g] >= FEWEST_ROWS]
+    return bool(told) and bool(_elsewheres(fitted)[told].all())
+
+
+def _best_score(fitted: Fit, at: list[int]) -> float:
+    return float(np.mean([fitted.score[g].max() for g in at]))
+
+
+def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
+    if not rivals:
+        return None
+    key = [*SERIES, "offset"]
+    ours = fitted.groups[at].select(key)
+    scores = []
+    for code, rival in rivals.items():
+        theirs = rival.groups.with_row_index("at").join(ours, on=key, how="semi")["at"].to_list()
+        scores.append((float(np.mean(rival.score[theirs, NO_SHIFT])) if theirs else 0.0, code))
+    score, code = max(scores, default=(0.0, ""))
+    return (code, score) if score >= FITS else None
+
+
+def _shifted(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
+    shifts = {int(fitted.offsets[g]): float(moved[g]) for g in at}
+    told = {offset: shift for offset, shift in shifts.items() if shift or _is_sure(fitted, at, offset)}
+    what, remedy = _diagnosis(told, zone)
+    g = max(at, key=lambda one: (shifts[int(fitted.offsets[one])] != 0, fitted.rows[one]))
+    shift = shifts[int(fitted.offsets[g])]
+    best = int(np.flatnonzero(round(shift * 2) == SHIFTS)[0])
+    rows = int(fitted.rows[at].sum())
+    gain = fitted.score[g, best] - fitted.score[g, NO_SHIFT]
+    sure = "high" if gain >= 2 * GAIN and rows >= 10 * FEWEST_ROWS else "moderate"
+    seasons = "; ".join(
+        f"UTC{offset / 60:+g}: {'right' if not s else f'{abs(s):g} h ' + ('late' if s > 0 else 'early')}"
+        for offset, s in sorted(told.items())
+    )
+    what_of = "volume" if fitted.weighed[g] else "rows"
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "clock",
+        "severity": "error",
+        "count": rows,
+        "value": shift,
+        "message": f"Stamps are {abs(shift):g} hours {'late' if shift > 0 else 'early'}: {what}.",
+        "evidence": (
+            f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved by {-shift:+g} h "
+            f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {_local(fitted, g)} {zone} as "
+            f"stamped; seasons: {seasons}; {rows:,} rows; confidence {sure}"
+        ),
+        "remedy": remedy,
+    }
+
+
+def _is_sure(fitted: Fit, at: list[int], offset: int) -> bool:
+    """Whether a season without a shift has rows enough to say that it has none."""
+    g = next(one for one in at if fitted.offsets[one] == offset)
+    return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= SURE
+
+
+def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
+    hours = {offset / 60: shift for offset, shift in told.items()}
+    wrong = {offset: shift for offset, shift in hours.items() if shift}
+    right = [offset for offset in hours if offset not in wrong]
+    if right and wrong:
+        return _missed_change(right[0], wrong, zone)
+    if all(shift == -offset for offset, shift in wrong.items()):
+        return (
+            "they were converted to UTC twice, or UTC was read as the venue's time",
+            "read them as UTC (--timezone UTC); where they carry a zone, ask the vendor, or move them back",
+        )
+    if all(shift == offset for offset, shift in wrong.items()):
+        return "the venue's own time was read as UTC", f"--timezone {zone}"
+    if len(set(wrong.values())) == 1:
+        shift = next(iter(wrong.values()))
+        far = "" if abs(shift) < 6 else "; or these are another market's hours (--calendar)"  # noqa: PLR2004 - hours
+        mend = (
+            f"if they were read as UTC, --timezone {_fixed(shift)}"
+            if shift == int(shift)
+            else f"move them by {-shift:+g} h"
+        )
+        return "the zone they were read in is another than the one they were written in", mend + far
+    return "the shift changes with the season", "ask the vendor for the zone of the stamps, and give it as --timezone"
+
+
+def _missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[str, str]:
+    offset, shift = next(iter(wrong.items()))
+    if shift == right - offset:
+        return (
+            f"the file keeps UTC{right:+g} all year, and was read in a zone that changes its clocks",
+            f"--timezone {_fixed(right)}",
+        )
+    if shift == offset - right:
+        return (
+            f"the venue changes its clocks, and the stamps were read as UTC{right:+g} all year",
+            f"--timezone {zone}",
+        )
+    return "they are right in one season only", "ask the vendor for the zone of the stamps, and give it as --timezone"
+
+
+def _fixed(hours: float) -> str:
+    return f"UTC{'-' if hours < 0 else '+'}{abs(hours):02g}"
+
+
+def _local(fitted: Fit, g: int) -> str:
+    minute = (int(fitted.busiest[g]) + int(fitted.offsets[g])) % (24 * 60)
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def _elsewhere(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
+    rows = int(fitted.rows[at].sum())
+    share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
+    around = _is_around(fitted, at)
+    what = "rows come around the clock" if around else "these are another market's hours"
+    fits = f"; calendar {rival[0]} fits them as they are ({rival[1]:.0%})" if rival else ""
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "calendar",
+        "severity": "error",
+        "count": rows,
+        "value": share,
+        "message": f"The calendar is another venue's: {what}, and {share:.0%} of them lie in its sessions{fits}.",
+        "evidence": (
+            f"{rows:,} rows, in {float(np.mean(fitted.active[at])):.0%} of the quarters of an hour of a day; busiest at "
+            f"{_local(fitted, at[0])} {zone}; confidence {'high' if rival else 'moderate'}"
+        ),
+        "remedy": f"--calendar {rival[0]}" if rival else "--calendar: 24/7, FX, or the venue's own",
+    }
+
+
+def _unless_last_fits(rows: list[Row], fitted: Fit) -> list[Row]:
+    # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
+    bad = (_shifts(fitted) != 0) | _elsewheres(fitted)
+    trades = fitted.groups.with_columns(pl.Series("bad", bad)).filter(pl.col("price_type") == "last")
+    good = set(trades.group_by("symbol", "interval").agg(pl.col("bad").any()).filter(~pl.col("bad")).drop("bad").rows())
+    return [row for row in rows if row["price_type"] == "last" or (row["symbol"], row["interval"]) not in good]

@@ -1,0 +1,162 @@
+"""Rows that were refused, replaced or repeated on their way in: summed into findings. Pure: frame in, frame out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from engine.checks.clock_profile import SERIES
+from engine.checks.findings import findings, findings_of
+
+CONFLICT = "conflict"
+SHOWN_CELLS = 200
+COPY_SPREAD = 1e-4  # ratios of a copy that was adjusted as a whole differ by no more: its prices are rounded
+ADJUSTED_FEWEST = 10
+
+Row = dict[str, Any]
+KEY = list(SERIES)
+
+
+def refused(rejects: pl.DataFrame) -> pl.DataFrame:
+    """Rows that did not hold, conflicts apart: one finding per file and reason.
+
+    Parameters
+    ----------
+    rejects : DataFrame of `schema.REJECTS`
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `refused`; `count` is rows, `source` the file.
+    """
+    bad = rejects.filter(~pl.col("reason").str.starts_with(CONFLICT))
+    summed = bad.group_by("source", "reason", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("count"), pl.col("row").first(), pl.col("cells").first()
+    )  # fmt: skip
+    return findings(
+        summed.select(
+            pl.lit("refused").alias("check"),
+            pl.lit("warning").alias("severity"),
+            "source",
+            "count",
+            pl.format("{} row(s) of this file were refused: {}.", "count", "reason").alias("message"),
+            pl.format("the first is row {}: {}", "row", pl.col("cells").str.slice(0, SHOWN_CELLS)).alias("evidence"),
+            pl.lit("mend the file, or ask the vendor; the cells are in `rejects`").alias("remedy"),
+        )
+    )
+
+
+def conflicts(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Rows that lost against a later one of the same key with other values: one finding per series and session.
+
+    Parameters
+    ----------
+    rejects : DataFrame of `schema.REJECTS`
+        Those whose reason begins with `conflict` are looked at; the cells are those of a bar.
+    bars : DataFrame
+        `symbol, price_type, interval, ts, session, close, volume`: those that won, and maybe others.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `conflict`; `count` is rows, `value` the median ratio of the refused close to the kept one. Where nearly all
+        have one ratio and the same volumes, the message says that one is an adjusted copy of the other.
+    """
+    lost = rejects.filter(pl.col("reason").str.starts_with(CONFLICT))
+    if lost.is_empty():
+        return findings_of([])
+    beside = _cells(lost).join(
+        bars.select(*KEY, "ts", "session", pl.col("close").alias("kept"), pl.col("volume").alias("kept_volume")),
+        on=["symbol", "price_type", "ts"], how="left", maintain_order="left",
+    )  # fmt: skip
+    ratio = pl.col("close") / pl.col("kept")
+    summed = beside.group_by(*KEY, "session", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("count"), pl.col("ts").min().alias("start"), pl.col("source").first(),
+        ratio.median().alias("ratio"), (ratio.quantile(0.95) - ratio.quantile(0.05)).alias("spread"),
+        (pl.col("volume") == pl.col("kept_volume")).mean().alias("same_volume"),
+        pl.col("close").first(), pl.col("kept").first(),
+    )  # fmt: skip
+    return findings_of([_conflict(row) for row in summed.sort(*KEY, "session", nulls_last=True).iter_rows(named=True)])
+
+
+def repeats(quality: pl.DataFrame) -> pl.DataFrame:
+    """Rows that repeated or replaced what was there: at most one finding per series and kind.
+
+    Parameters
+    ----------
+    quality : DataFrame
+        `symbol, price_type, interval, session, present, duplicates, corrections`.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Checks `duplicates` (`info`) and `corrections` (`warning` above one in a thousand rows, else `info`).
+    """
+    rows: list[Row] = []
+    for kind in ("duplicates", "corrections"):
+        there = pl.col(kind) > 0
+        summed = quality.group_by(KEY, maintain_order=True).agg(
+            pl.col(kind).sum().alias("count"), pl.col("present").sum(), there.sum().alias("sessions"),
+            pl.col("session").filter(there).sort_by(pl.col(kind).filter(there), descending=True).first().alias("worst"),
+            pl.col(kind).max().alias("most"),
+        ).filter(pl.col("count") > 0)  # fmt: skip
+        rows += [_repeated(row, kind) for row in summed.iter_rows(named=True)]
+    return findings_of(rows)
+
+
+def _cells(lost: pl.DataFrame) -> pl.DataFrame:
+    dtype = pl.Struct(dict.fromkeys(("symbol", "price_type", "ts", "close", "volume"), pl.String))
+    cells = lost.select("source", "row", pl.col("cells").str.json_decode(dtype)).unnest("cells")
+    stamp = pl.col("ts").str.replace(r"(\.\d+)?\s*(UTC|Z|\+00:00)$", "").str.replace("T", " ", literal=True)
+    return cells.with_columns(
+        stamp.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us").dt.replace_time_zone("UTC").alias("ts"),
+        pl.col("close", "volume").cast(pl.Float64, strict=False),
+    )  # fmt: skip
+
+
+def _conflict(row: Row) -> Row:
+    ratio = row["ratio"]
+    is_copy = (
+        ratio is not None and row["count"] >= ADJUSTED_FEWEST and abs(ratio - 1) > COPY_SPREAD and row["spread"] <= COPY_SPREAD
+    )  # fmt: skip
+    if is_copy:
+        what = f"one is a back-adjusted copy of the other: every close differs by x {ratio:.5f}"
+    elif ratio is not None:
+        what = f"the median close that was refused is {ratio:.5f} of the one that was kept"
+    else:
+        what = "the bars that were kept are not at hand"
+    first = "" if row["kept"] is None else f"; the first: {row['close']:g} refused, {row['kept']:g} kept"
+    return {
+        **{name: row[name] for name in KEY},
+        "check": "conflict",
+        "severity": "error" if row["count"] >= ADJUSTED_FEWEST else "warning",
+        "session": row["session"],
+        "start": row["start"],
+        "count": row["count"],
+        "value": ratio,
+        "source": row["source"],
+        "message": f"{row['count']:,} rows came twice in one file with other values; the later ones were kept; {what}.",
+        "evidence": f"{row['same_volume'] or 0:.0%} have the same volume{first}",
+        "remedy": "ask the vendor which of them is meant, and load a file with one series"
+        if is_copy
+        else "ask the vendor which row is right",
+    }
+
+
+def _repeated(row: Row, kind: str) -> Row:
+    share = row["count"] / max(row["present"], 1)
+    done = "repeat a row that was there, in every cell" if kind == "duplicates" else "replace a row that was there with other values"  # fmt: skip
+    return {
+        **{name: row[name] for name in KEY},
+        "check": kind,
+        "severity": "warning" if kind == "corrections" and share > 0.001 else "info",  # noqa: PLR2004
+        "session": row["worst"],
+        "count": row["count"],
+        "value": share,
+        "message": f"{row['count']:,} rows in {row['sessions']:,} sessions {done}.",
+        "evidence": f"most of them in {row['worst']}: {row['most']:,}",
+        "remedy": "none is needed: the latest is kept"
+        if kind == "duplicates"
+        else "none, if the vendor corrects; else load each session once",
+    }

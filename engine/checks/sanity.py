@@ -1,0 +1,317 @@
+"""Bars that cannot be right, or hardly: counted in one pass over sorted rows, said when all parts are counted.
+
+1. `bar_sanity` looks at the rows of one part of a lake, and keeps little: counts, the runs, spikes and jumps that stand
+   out, and how many series moved at once. `summed_sanity` puts the parts together.
+2. `sanity_findings` judges: a spike at an instant at which most series moved is the market's, a jump to a simple ratio
+   that stays is a split, a run is stale when the series' own habits do not explain it.
+
+Pure: frame in, frame out. What is compared with neighbours is not judged at the first and last bar of a session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from engine.checks.clock_profile import SERIES
+from engine.grid import SessionGrid
+from engine.quality.contiguous_runs import Flags, Floats, Ints, begins, spread, where
+from engine.schema import TS, Schema, empty
+
+DATE, LONG, FLOAT = pl.Date(), pl.Int64(), pl.Float64()
+# Per series: how many rows are of that kind, and the first. `longest` is of runs in a row.
+ODD = ("zero_volume_range", "vwap_outside", "repeated", "flat", "flat_runs", "traded", "rows")
+COUNTS: Schema = {**SERIES, "kind": pl.Enum(ODD), "rows": LONG, "first": TS, "longest": LONG}
+RUNS: Schema = {**SERIES, "start": TS, "session": DATE, "bars": LONG, "price": FLOAT}
+SPIKES: Schema = {
+    **SERIES, "ts": TS, "session": DATE, "minute": pl.Int16(), "up": pl.Boolean(), "bars": pl.Int8(),
+    "price": FLOAT, "beside": FLOAT, "size": FLOAT, "scale": FLOAT,
+}  # fmt: skip
+MOVES: Schema = {"ts": TS, "session": DATE, "minute": pl.Int16(), "up": LONG, "down": LONG}
+JUMPS: Schema = {**SERIES, "session": DATE, "ts": TS, "before": FLOAT, "open": FLOAT, "close": FLOAT}
+ENDS: Schema = {**SERIES, "session": DATE, "ts": TS, "is_last": pl.Boolean(), "open": FLOAT, "close": FLOAT}
+
+SMALLEST_SPIKE, SMALLEST_MOVE = 0.002, 0.001  # below it nothing stands out, whatever the scale
+SPIKE_SCALES, MOVE_SCALES = 20.0, 8.0
+ROUNDING = 1e-9
+NEIGHBOUR_RANGES = 3.0  # a spike is so many times its neighbours' ranges
+SCALE_SAMPLE = 512  # returns per series from which its usual one is taken
+MAD_TO_SIGMA = 1.4826
+SMALLEST_JUMP, LONGEST_CLOSED_DAYS = 0.35, 10
+LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """What one pass over bars keeps; frames of the schemas of this module."""
+
+    counts: pl.DataFrame
+    runs: pl.DataFrame
+    spikes: pl.DataFrame
+    moves: pl.DataFrame
+    jumps: pl.DataFrame
+    ends: pl.DataFrame
+
+
+def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> Sanity:
+    """Look at every bar once.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, ts, session, open, high, low, close` and, where there are such, `volume, vwap`; sorted by (series, ts).
+    series : DataFrame
+        `series, symbol, price_type, interval`.
+    grid : SessionGrid
+        Of the interval of the rows.
+    zone : str
+        IANA zone of the venue.
+
+    Returns
+    -------
+    Sanity
+    """
+    bars = _Bars(rows, grid.interval.is_intraday)
+    scale = _scales(bars)
+    far = _far(bars, scale)
+    spikes, moves = _spikes(bars, scale, far), _moves(bars, scale, far)
+    counts, runs = _odd(bars)
+    jumps, ends = _sessions(bars)
+    named = [_shaped(frame, series, schema, zone) for frame, schema in (
+        (counts, COUNTS), (runs, RUNS), (spikes, SPIKES), (jumps, JUMPS), (ends, ENDS))]  # fmt: skip
+    return Sanity(named[0], named[1], named[2], _shaped(moves, series, MOVES, zone), named[3], named[4])
+
+
+def summed_sanity(parts: list[Sanity]) -> Sanity:
+    """What several parts kept, as one; a run or a spike across two parts is seen in neither."""
+    schemas = dict(zip((one.name for one in fields(Sanity)), (COUNTS, RUNS, SPIKES, MOVES, JUMPS, ENDS), strict=True))
+    whole = {name: pl.concat([empty(schema), *(getattr(p, name) for p in parts)]) for name, schema in schemas.items()}
+    whole["counts"] = whole["counts"].group_by(*SERIES, "kind").agg(
+        pl.col("rows").sum(), pl.col("first").min(), pl.col("longest").max()
+    ).sort(*SERIES, "kind")  # fmt: skip
+    whole["moves"] = whole["moves"].group_by("ts", "session", "minute").agg(pl.col("up", "down").sum()).sort("ts")
+    return Sanity(**whole)
+
+
+class _Bars:
+    """Columns of sorted bars as arrays, and which of them are neighbours."""
+
+    def __init__(self, rows: pl.DataFrame, is_intraday: bool) -> None:  # noqa: FBT001
+        self.rows = rows
+        self.is_intraday = is_intraday
+        self.series = rows["series"].to_numpy()
+        self.open, self.high, self.low, self.close = (
+            rows[name].to_numpy() for name in ("open", "high", "low", "close")
+        )
+        self.volume = (
+            rows["volume"].fill_null(np.nan).to_numpy() if "volume" in rows.columns else np.full(rows.height, np.nan)
+        )
+        self.session = rows["session"].cast(pl.Int32).to_numpy()
+        self.begins = begins(self.series)
+        self.counts = np.diff(np.append(self.begins, rows.height))
+        # A ratio says nothing in a series whose prices pass zero.
+        self.positive = np.minimum.reduceat(self.low, self.begins) > 0 if rows.height else np.zeros(0, bool)
+
+    @property
+    def pairs(self) -> int:
+        return max(len(self.series) - 1, 0)
+
+    def at(self, index: Ints, *columns: str) -> pl.DataFrame:
+        return self.rows.select("series", *columns)[index]
+
+    def owner(self, index: Ints) -> Ints:
+        owner: Ints = np.searchsorted(self.begins, index, side="right") - 1
+        return owner
+
+    def joined(self, index: Ints) -> Flags:
+        """Whether bars may be compared with the next one."""
+        same: Flags = self.series[index + 1] == self.series[index]
+        if self.is_intraday:
+            same &= self.session[index + 1] == self.session[index]
+        return same & self.positive[self.owner(index)]
+
+
+def _scales(bars: _Bars) -> Floats:
+    """Usual size of a series' move from bar to bar, from a sample; infinite where nothing moves."""
+    scale = np.full(len(bars.begins), np.inf)
+    if not bars.pairs:
+        return scale
+    stride = np.maximum(bars.counts // SCALE_SAMPLE, 1)
+    owner, number = spread((bars.counts - 1) // stride)
+    at = bars.begins[owner] + 1 + number * stride[owner]
+    joined = bars.joined(at - 1)
+    at, owner = at[joined], owner[joined]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.abs(bars.close[at] / bars.close[at - 1] - 1)
+    moved = (size > 0) & np.isfinite(size)
+    usual = pl.DataFrame({"owner": owner[moved], "size": size[moved]}).group_by("owner").agg(pl.col("size").median())
+    scale[usual["owner"].to_numpy()] = usual["size"].to_numpy() * MAD_TO_SIGMA
+    return scale
+
+
+class _Far(NamedTuple):
+    """Bars far from the one before, of which few are: whoever looks for what stands out looks at these alone."""
+
+    high: Ints  # its high from the high before
+    low: Ints
+    move: Ints  # its high or low from the close before
+
+
+def _far(bars: _Bars, scale: Floats) -> _Far:
+    """All bars that may be a spike or a move, and a few more; each is the number of the bar before."""
+    least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
+    beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
+    high, low, close = bars.high, bars.low, bars.close
+    with np.errstate(invalid="ignore"):
+        return _Far(
+            where(lambda a, b: high[b] > high[a] * beyond[a], bars.pairs),
+            where(lambda a, b: low[b] < low[a] * (2 - beyond[a]), bars.pairs),
+            where(lambda a, b: (high[b] > close[a] * beyond[a]) | (low[b] < close[a] * (2 - beyond[a])), bars.pairs),
+        )
+
+
+def _spikes(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+    found = [_sticking_out(bars, scale, far, width, up) for width in (1, 2) for up in (True, False)]
+    # A spike of one bar may look like one of two with its neighbour: the narrower one is it.
+    return pl.concat(found).unique(["series", "ts"], keep="first", maintain_order=True)
+
+
+def _sticking_out(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
+    """Bars that are beyond the bar before and the bar after; of two, the first."""
+    edge, at = (bars.high, far.high) if up else (bars.low, far.low)
+    at = at[at + width + 1 < len(edge)]
+    inner, outer = (np.minimum, np.maximum) if up else (np.maximum, np.minimum)
+    own = edge[at + 1] if width == 1 else inner(edge[at + 1], edge[at + 2])
+    beside = outer(edge[at], edge[at + width + 1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = own / beside - 1 if up else 1 - own / beside
+        wide = np.maximum(*(bars.high[one] / bars.low[one] - 1 for one in (at, at + width + 1)))
+    beyond = scale[bars.owner(at + 1)]
+    stands = (size > SMALLEST_SPIKE) & (size > SPIKE_SCALES * beyond) & (size > NEIGHBOUR_RANGES * wide)
+    for step in range(width + 1):
+        stands &= bars.joined(at + step)
+    at, beyond, size, beside = at[stands], beyond[stands], size[stands], beside[stands]
+    return bars.at(at + 1, "ts", "session").with_columns(
+        pl.Series("up", np.full(len(at), up)),
+        pl.Series("bars", np.full(len(at), width, np.int8)),
+        pl.Series("price", edge[at + 1]),
+        pl.Series("beside", beside),
+        pl.Series("size", size * (1 if up else -1)),
+        pl.Series("scale", beyond),
+    )
+
+
+def _moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+    """How many series moved far at each instant, by direction; only those at which any did."""
+    at = far.move[bars.joined(far.move)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rise, fall = bars.high[at + 1] / bars.close[at] - 1, 1 - bars.low[at + 1] / bars.close[at]
+    limit = MOVE_SCALES * scale[bars.owner(at)]
+    is_far = np.maximum(rise, fall) > SMALLEST_MOVE
+    moved = bars.at(at + 1, "ts", "session").with_columns(
+        pl.Series("up", is_far & (rise > limit)), pl.Series("down", is_far & (fall > limit))
+    )
+    return (
+        moved.filter(pl.col("up") | pl.col("down")).group_by("ts", "session")
+        .agg(pl.col("up", "down").sum().cast(pl.Int64))
+    )  # fmt: skip
+
+
+def _odd(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
+    flat, repeated = _alike(bars)
+    idle = np.flatnonzero(bars.volume == 0)
+    start, end = _runs(flat)
+    kinds = {
+        "zero_volume_range": idle[bars.high[idle] > bars.low[idle]], "vwap_outside": _outside(bars),
+        "repeated": repeated, "flat": flat, "flat_runs": start,
+    }  # fmt: skip
+    whole = {"traded": np.add.reduceat(bars.volume > 0, bars.begins, dtype=np.int64), "rows": bars.counts}
+    long = np.flatnonzero(end - start >= LONGEST_SHORT_RUN)
+    runs = bars.at(start[long], "session", "ts", "close")
+    runs = runs.with_columns(pl.Series("bars", end[long] - start[long])).rename({"ts": "start", "close": "price"})
+    counted = [_counted(bars, kind, index) for kind, index in kinds.items()]
+    return pl.concat([*counted, *(_summed(bars, kind, sums) for kind, sums in whole.items())]), runs
+
+
+def _alike(bars: _Bars) -> tuple[Ints, Ints]:
+    """Bars that are the close before without a range, though there were trades; and those that repeat the bar before."""
+    close, volume = bars.close, bars.volume
+    at = where(lambda a, b: close[b] == close[a], bars.pairs) + 1
+    at = at[bars.series[at] == bars.series[at - 1]]
+    ranges = bars.high[at] > bars.low[at]
+    same, flat = at[ranges], at[~ranges]
+    for values in (bars.open, bars.high, bars.low):
+        same = same[values[same] == values[same - 1]]
+    alike = (volume[same] == volume[same - 1]) | (np.isnan(volume[same]) & np.isnan(volume[same - 1]))
+    return flat[volume[flat] > 0], same[alike]
+
+
+def _outside(bars: _Bars) -> Ints:
+    if "vwap" not in bars.rows.columns or bars.rows["vwap"].null_count() == len(bars.series):
+        return np.zeros(0, np.int64)
+    vwap, slack = bars.rows["vwap"].fill_null(np.nan).to_numpy(), 1e-6 * bars.high
+    return np.flatnonzero((vwap < bars.low - slack) | (vwap > bars.high + slack))
+
+
+def _counted(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
+    owner = bars.owner(index)
+    fresh = begins(owner)
+    start, end = _runs(index) if kind == "repeated" else (index[:0], index[:0])
+    longest = np.zeros(len(bars.begins), np.int64)
+    np.maximum.at(longest, bars.owner(start), end - start)
+    return _kind(bars, kind, index[fresh], np.diff(np.append(fresh, len(index))), longest[owner[fresh]])
+
+
+def _summed(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
+    held = np.flatnonzero(sums)
+    return _kind(bars, kind, bars.begins[held], sums[held], np.zeros(len(held), np.int64))
+
+
+def _kind(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
+    return bars.at(first, "ts").rename({"ts": "first"}).with_columns(
+        pl.lit(kind, COUNTS["kind"]).alias("kind"), pl.Series("rows", rows), pl.Series("longest", longest)
+    )  # fmt: skip
+
+
+def _runs(index: Ints) -> tuple[Ints, Ints]:
+    """Starts and ends (exclusive) of the runs of numbers that follow one another."""
+    start = begins(index - np.arange(len(index)))
+    return index[start], index[np.append(start[1:], len(index))[: len(start)] - 1] + 1
+
+
+def _sessions(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Jumps from a session's close to the next one's open that may be splits; first and last session of each series."""
+    begin = begins(bars.session, bars.series)
+    end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
+    before, after = end[:-1], begin[1:]
+    follows = (
+        (bars.series[before] == bars.series[after])
+        & bars.positive[bars.owner(after)]
+        & (bars.session[after] - bars.session[before] <= LONGEST_CLOSED_DAYS)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        jump = np.abs(np.log(bars.open[after] / bars.close[before]))
+    at = np.flatnonzero(follows & (jump > SMALLEST_JUMP))
+    jumps = bars.at(after[at], "ts", "session", "open").with_columns(
+        pl.Series("before", bars.close[before[at]]), pl.Series("close", bars.close[end[at + 1]])
+    )
+    first = np.searchsorted(begin, bars.begins)
+    last = np.append(first[1:], [len(begin)])[: len(first)] - 1
+    sides = [
+        bars.at(begin[one], "ts", "session", "open").with_columns(
+            pl.Series("close", bars.close[end[one]]), pl.Series("is_last", np.full(len(one), is_last)))
+        for one, is_last in ((first, False), (last, True))
+    ]  # fmt: skip
+    return jumps, pl.concat(sides)
+
+
+def _shaped(frame: pl.DataFrame, series: pl.DataFrame, schema: Schema, zone: str) -> pl.DataFrame:
+    if "symbol" in schema:
+        frame = frame.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
+    if "minute" in schema:
+        local = pl.col("ts").dt.convert_time_zone(zone)
+        frame = frame.with_columns((local.dt.hour().cast(pl.Int16) * 60 + local.dt.minute()).alias("minute"))
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -1,0 +1,122 @@
+"""Quotes whose bid meets or passes the ask, from quote ticks or from bars of both sides. Pure: frame in, frame out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from engine.checks.findings import findings_of
+from engine.schema import TS, Schema, empty
+
+SPREADS: Schema = {
+    "symbol": pl.String(), "interval": pl.String(), "session": pl.Date(), "quotes": pl.Int64(), "locked": pl.Int64(),
+    "crossed": pl.Int64(), "widest": pl.Float64(), "first": TS,
+}  # fmt: skip
+MANY_CROSSED, MANY_LOCKED = 0.001, 0.05
+
+Row = dict[str, Any]
+
+
+def quote_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
+    """Count quotes by their spread.
+
+    Parameters
+    ----------
+    quotes : DataFrame
+        `symbol, ts, session, bid, ask`; those with one side are left out.
+
+    Returns
+    -------
+    DataFrame of `SPREADS`
+        Per symbol and session: all two-sided quotes, those with bid = ask, those with bid > ask, by how much at most
+        (a share of the ask), and the first crossed one. `interval` is null.
+    """
+    return _counted(quotes.select("symbol", pl.lit(None, pl.String).alias("interval"), "session", "ts", "bid", "ask"))
+
+
+def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    """As `quote_spreads`, of the closes of bid and ask bars with the same stamp.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, ts, session, close`.
+    series : DataFrame
+        `series, symbol, price_type, interval`.
+    """
+    sides = series.filter(pl.col("price_type").is_in(["bid", "ask"]))
+    pairs = sides.filter(pl.col("price_type") == "bid").join(
+        sides.filter(pl.col("price_type") == "ask"), on=["symbol", "interval"], suffix="_ask"
+    )  # fmt: skip
+    if pairs.is_empty():
+        return empty(SPREADS)
+    bids = rows.select("series", "ts", "session", pl.col("close").alias("bid")).join(pairs.select("series", "series_ask", "symbol", "interval"), on="series")  # fmt: skip
+    asks = rows.select(pl.col("series").alias("series_ask"), "ts", pl.col("close").alias("ask")).join(
+        pairs.select("series_ask"), on="series_ask", how="semi"
+    )  # fmt: skip
+    return _counted(bids.join(asks, on=["series_ask", "ts"]))
+
+
+def summed_spreads(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The counts of all parts."""
+    key = ["symbol", "interval", "session"]
+    return (
+        pl.concat([empty(SPREADS), *parts]).group_by(key)
+        .agg(pl.col("quotes", "locked", "crossed").sum(), pl.col("widest").max(), pl.col("first").min()).sort(key)
+    )  # fmt: skip
+
+
+def crossed(counted: pl.DataFrame) -> pl.DataFrame:
+    """Symbols with crossed or locked quotes.
+
+    Parameters
+    ----------
+    counted : DataFrame of `SPREADS`
+        Summed.
+
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `crossed`, one per symbol; `count` is crossed quotes, `value` their share. `warning` where more than one in a
+        thousand is crossed or one in twenty locked. Symbols with neither have none.
+    """
+    key = ["symbol", "interval"]
+    share = pl.col("crossed") / pl.col("quotes")
+    worst = counted.with_columns(share.alias("share")).sort("share", descending=True)
+    summed = worst.group_by(key).agg(
+        pl.col("quotes", "locked", "crossed").sum(), pl.col("widest").max(), pl.col("first").min(), pl.len().alias("sessions"),
+        pl.col("session").first().alias("worst"), pl.col("share").first().alias("worst_share"),
+    )  # fmt: skip
+    found = summed.filter((pl.col("crossed") > 0) | (pl.col("locked") > MANY_LOCKED * pl.col("quotes"))).sort(key)
+    return findings_of([_crossed(row) for row in found.iter_rows(named=True)])
+
+
+def _counted(quotes: pl.DataFrame) -> pl.DataFrame:
+    two_sided = quotes.filter(pl.col("bid").is_not_null() & pl.col("ask").is_not_null())
+    over = pl.col("bid") > pl.col("ask")
+    counted = two_sided.group_by("symbol", "interval", "session").agg(
+        pl.len().alias("quotes"), (pl.col("bid") == pl.col("ask")).sum().alias("locked"), over.sum().alias("crossed"),
+        (pl.col("bid") / pl.col("ask") - 1).filter(over).max().alias("widest"), pl.col("ts").filter(over).min().alias("first"),
+    )  # fmt: skip
+    return counted.select(pl.col(name).cast(dtype) for name, dtype in SPREADS.items())
+
+
+def _crossed(row: Row) -> Row:
+    share, locked = row["crossed"] / row["quotes"], row["locked"] / row["quotes"]
+    what = "quotes" if row["interval"] is None else f"{row['interval']} closes"
+    size = f", by up to {row['widest']:.4%} of the price" if row["crossed"] else ""
+    first = f"; the first at {row['first']:%Y-%m-%d %H:%M:%S} UTC" if row["crossed"] else ""
+    return {
+        "symbol": row["symbol"],
+        "interval": row["interval"],
+        "check": "crossed",
+        "severity": "warning" if share > MANY_CROSSED or locked > MANY_LOCKED else "info",
+        "session": row["worst"],
+        "start": row["first"],
+        "count": row["crossed"],
+        "value": share,
+        "message": f"The bid is above the ask in {row['crossed']:,} of {row['quotes']:,} {what} ({share:.2%}){size}, and equal to it in {row['locked']:,} ({locked:.2%}).",
+        "evidence": f"{row['sessions']:,} sessions, the worst {row['worst']}: {row['worst_share']:.2%} crossed{first}",
+        "remedy": "do not trade on mid prices of these rows; ask the vendor whether both sides come from one book",
+    }

@@ -1,0 +1,187 @@
+"""What a clock profile says about single stamps: start or end of a bar, and the interval. Pure: frame in, frame out.
+
+1. `stamp_findings`: at the edges of sessions every row comes a step or a few late.
+2. `interval_findings`: stamps repeat on another step than the interval that was stated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from engine.checks.clock_profile import NEAR_STEPS, SERIES
+from engine.checks.findings import findings_of
+from engine.interval import Interval
+from engine.quality.contiguous_runs import Floats
+
+LATEST_STEPS = 3
+CHANCE = 0.003  # that a series that stamps starts looks so at its edges
+LIQUID, LIQUID_CAP = 0.8, 0.95  # no slot is surer than the latter
+PEAK_RATIO, FEWEST_OPENS = 5.0, 5
+SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
+ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
+FEWEST_STAMPS, FEWEST_DAYS = 30, 10
+RUNGS = (60, 30, 15, 5, 1)
+
+Row = dict[str, Any]
+
+
+def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
+    """Series whose rows at the edges of sessions come one or a few steps late; parameter as of `conventions.conventions`."""
+    series, opens = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
+    _, closes = _facet(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
+    _, peaks = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
+    _, open_edges = _facet(profile, "open_edges", 1, 0)
+    _, close_edges = _facet(profile, "close_edges", 1, 0)
+    zero = NEAR_STEPS
+    suspect = ((opens[:, zero] <= SELDOM * open_edges[:, 0]) & (closes[:, zero] > 0)) | (
+        peaks[:, zero + 1] >= PEAK_RATIO * peaks[:, zero]
+    )
+    rows: list[Row] = []
+    named_at = [(at, named) for at, named in enumerate(series.iter_rows()) if suspect[at]]
+    for at, named in named_at:
+        if not Interval.parse(named[2]).is_intraday:
+            continue
+        counts = (open_edges[at, 0], close_edges[at, 0])
+        late = _steps_late(opens[at], closes[at], *counts)
+        peak = 0 if late else int(_peak_is_late(peaks[at], counts[0]))
+        if late or peak:
+            rows.append(_late(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
+    return findings_of(rows)
+
+
+def _steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
+    zero = NEAR_STEPS
+    for late in range(1, LATEST_STEPS + 1):
+        if not opens or not closes:
+            return 0
+        first, last = opened / opens, closed / closes
+        usual = min(first[zero + late : zero + late + 4].mean(), LIQUID_CAP)
+        if late > 1 and usual < LIQUID:
+            return 0
+        is_quiet = opened[: zero + late].sum() <= 0.1 * usual * opens * late
+        runs_on = last[zero : zero + late].mean() >= 0.5 * min(last[zero - 5 : zero].mean(), 1.0)
+        then_ends = closed[zero + late :].sum() <= max(0.1 * closed[zero : zero + late].sum(), 1.0)
+        seen = closed[zero : zero + late].sum()
+        if is_quiet and runs_on and then_ends and seen >= 2 and (1 - usual) ** (opens * late) <= CHANCE:  # noqa: PLR2004
+            return late
+    return 0
+
+
+def _peak_is_late(volume: Floats, opens: float) -> bool:
+    # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
+    zero = NEAR_STEPS
+    before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
+    rest = volume[zero + 2 : zero + 6].mean()
+    is_small = at_open <= 3 * max(before, volume[: zero - 1].mean())
+    return bool(opens >= FEWEST_OPENS and before > 0 and is_small and after >= PEAK_RATIO * at_open and after > rest)
+
+
+def _late(
+    named: tuple[Any, ...], late: int, opened: Floats, closed: Floats, peaks: Floats | None, edges: tuple[float, float]
+) -> Row:
+    zero = NEAR_STEPS
+    if peaks is None:
+        evidence = (
+            f"rows in the first {late} steps after an open: {opened[zero : zero + late].sum():.0f} of {edges[0]:.0f} opens, "
+            f"in the next: {opened[zero + late]:.0f}; in the first {late} steps after a close: "
+            f"{closed[zero : zero + late].sum():.0f} of {edges[1]:.0f} closes"
+        )
+    else:
+        ratio = peaks[zero + 1] / max(peaks[zero], 1e-9)
+        evidence = (
+            f"the bar stamped one step after the open has {ratio:.0f} times the volume of the bar stamped at it, "
+            f"over {edges[0]:.0f} opens"
+        )
+    sure = "high" if edges[0] >= 2 * FEWEST_OPENS else "moderate" if edges[0] > 1 else "low"
+    is_end = late == 1
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "stamp",
+        "severity": "error" if is_end else "warning",
+        "count": int(edges[0]),
+        "value": float(late),
+        "message": "Stamps mark the end of each bar, and are read as its start."
+        if is_end
+        else f"Rows come {late} x {named[2]} after the hours of the calendar: stamps are late, or the values are delayed.",
+        "evidence": f"{evidence}; confidence {sure}",
+        "remedy": "--stamp end"
+        if is_end
+        else "ask the vendor what a stamp marks; --stamp end takes one step of it back",
+    }
+
+
+# ---------------------------------------------------------------------------- interval
+
+
+def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
+    """Series whose stamps repeat on another step than was stated; parameter as of `conventions.conventions`."""
+    series, minutes = _facet(profile, "minute", 61, 1)
+    _, days = _facet(profile, "days", 1, 0)
+    intervals = {text: Interval.parse(text) for text in series["interval"].unique()}
+    alike = _alike(minutes)
+    rows: list[Row] = []
+    for at, named in enumerate(series.iter_rows()):
+        stated = intervals[named[2]]
+        actual = _step_of(minutes[at], float(days[at, 0]), stated, dict(zip(RUNGS, alike[at].tolist(), strict=True)))
+        if actual is not None and actual != str(stated):
+            rows.append(_other_step(named, actual, minutes[at], float(days[at, 0])))
+    return findings_of(rows)
+
+
+def _alike(minutes: Floats) -> Floats:
+    """Of each series and rung: the largest share of its stamps that lie on that step together."""
+    total, steps = np.maximum(minutes.sum(1), 1), minutes[:, 1:]
+    shares = [steps.reshape(len(steps), steps.shape[1] // rung, rung).sum(1).max(1) / total for rung in RUNGS]
+    return np.stack(shares, axis=1)
+
+
+def _step_of(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
+    """The step of stamps where it is surely another one than stated; None where it is not."""
+    total = cells.sum()
+    if total < FEWEST_STAMPS or not stated.is_intraday:
+        return None
+    minutes = stated.seconds / 60
+    if days >= FEWEST_DAYS and total <= days * 1.05 and alike[60] >= ON_ONE_STEP and minutes < 60 * 12:
+        return "1d"
+    if minutes >= 1 and cells[0] >= OFF_STEP * total:
+        return "1s"
+    coarser = next((rung for rung in RUNGS if rung > minutes and alike[rung] >= ON_ONE_STEP), None)
+    if coarser is not None:
+        return str(Interval.of_seconds(coarser * 60))
+    of_hour = min(int(minutes), 60)
+    # Quarters and halves of an hour prove nothing: segments may open at them, and coarse bars begin with each segment.
+    finer = next((rung for rung in (5, 1) if rung < of_hour and alike[rung] >= ON_ONE_STEP), None)
+    if finer is not None and of_hour in RUNGS and alike[of_hour] <= EVENLY * finer / of_hour:
+        return str(Interval.of_seconds(finer * 60))
+    return None
+
+
+def _other_step(named: tuple[Any, ...], actual: str, cells: Floats, days: float) -> Row:
+    held = np.flatnonzero(cells[1:])
+    shown = ", ".join(str(one) for one in held[:6]) + (" ..." if len(held) > 6 else "")  # noqa: PLR2004
+    between = f"; {cells[0]:,.0f} between whole minutes" if cells[0] else ""
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check": "interval",
+        "severity": "error",
+        "count": int(cells.sum()),
+        "message": f"The interval is {actual}, not {named[2]}: that is the step on which its stamps repeat.",
+        "evidence": f"{cells.sum():,.0f} rows on {days:,.0f} days, at minutes of the hour {shown}{between}; confidence high",
+        "remedy": f"--interval {actual}",
+    }
+
+
+def _facet(
+    profile: pl.DataFrame, name: str, cells: int, zero: int, column: str = "rows"
+) -> tuple[pl.DataFrame, Floats]:
+    """All series of a profile, sorted, and their counts in one facet over all seasons, a column per cell."""
+    # Every series has a day, and this facet is the smallest.
+    series = profile.filter(pl.col("facet") == "days").select(list(SERIES)).unique().sort(list(SERIES))
+    ours = profile.filter(pl.col("facet") == name)
+    at = ours.join(series.with_row_index("at"), on=list(SERIES), how="left", maintain_order="left")
+    flat = at["at"].cast(pl.Int64).to_numpy() * cells + at["cell"].to_numpy() + zero
+    dense = np.bincount(flat, weights=at[column].to_numpy(), minlength=series.height * cells)
+    return series, dense.astype(np.float64).reshape(-1, cells)

@@ -1,0 +1,193 @@
+"""`engine audit`."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.app import AsJson, app
+from engine.cli.console import print_data, print_frame, print_line, progress
+from engine.cli.parsing import date, instant, interval_of, pairs, with_given, words
+from engine.cli.source_options import (
+    Alignment,
+    AsOf,
+    Base,
+    Calendar,
+    CalendarPatterns,
+    Columns,
+    Delimiter,
+    FirstDate,
+    LastDate,
+    NonPositive,
+    OneSymbol,
+    OptionsFile,
+    Segments,
+    SourceFormat,
+    StampMark,
+    Symbols,
+    TimeFormat,
+    Unit,
+    Zone,
+)
+
+if TYPE_CHECKING:
+    from engine.audit.verdict import Verdict
+    from engine.runtime.audit_report import Audit
+
+MOST_SERIES = 20
+
+
+@app.command()
+def audit(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Files, folders, Parquet tables (also s3://...), an export."),
+    ],
+    calendar: Calendar = None,
+    calendar_map: CalendarPatterns = None,
+    interval: Base = None,
+    symbols: Symbols = None,
+    start: FirstDate = None,
+    end: LastDate = None,
+    segments: Segments = None,
+    source_format: SourceFormat = None,
+    timezone: Zone = None,
+    stamp: StampMark = None,
+    align: Alignment = None,
+    unit: Unit = None,
+    time_format: TimeFormat = None,
+    delimiter: Delimiter = None,
+    columns: Columns = None,
+    options: OptionsFile = None,
+    symbol: OneSymbol = None,
+    allow_non_positive: NonPositive = False,  # noqa: FBT002
+    as_of: AsOf = None,
+    no_evidence: Annotated[  # noqa: FBT002
+        bool, typer.Option("--no-evidence", help="Leave out ticks and finer bars, which tell what happened in gaps.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the report, the tables and the work that is resumed.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with what an interrupted audit left in --output.")] = False,  # noqa: FBT002
+    rules: Annotated[Path | None, typer.Option(help="TOML with rules (see `engine rules`).")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="audit.json of an earlier audit: only what is new or worse fails.")
+    ] = None,
+    allow: Annotated[Path | None, typer.Option(help="TOML with findings that are accepted, and until when.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    github: Annotated[bool, typer.Option(help="Print GitHub annotations.")] = False,  # noqa: FBT002
+    workers: Annotated[int | None, typer.Option(help="Processes; default: this one.")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Say what is missing, why, and what else is wrong, over a whole folder of data.
+
+    Exit codes: 0 nothing fails, 1 findings at or over the threshold of the rules, 2 bad input.
+
+    Example: engine audit lean/equity/usa/minute --calendar XNYS --output audit
+    """
+    from engine.audit.verdict import judge
+    from engine.runtime import auditor
+    from engine.runtime.executor import executor
+    from engine.runtime.options import CalendarMap, LoadOptions
+    from engine.sources.options import ReadOptions
+
+    given: dict[str, Any] = {
+        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "interval": interval, "symbol": symbol,
+        "time_format": time_format, "delimiter": delimiter, "columns": pairs(columns), "symbols": words(symbols), "allow_non_positive": allow_non_positive,
+    }  # fmt: skip
+    chosen = LoadOptions(
+        calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
+        interval=interval_of(interval),
+        dates=(date("start", start), date("end", end)),
+        segments=words(segments),
+        align=align,  # type: ignore[arg-type]
+        keep_source=not no_evidence,
+        as_of=instant(as_of),
+        read=with_given(ReadOptions.from_toml(options) if options else ReadOptions(), given),
+    )
+    standards = _standards(rules, baseline, allow)
+    with progress(enabled=not as_json, doing="auditing") as tell:
+        done = auditor.audit(
+            sources, chosen, work=_work(output, resume=resume), executor=executor(workers, dask), progress=tell,
+            strips=output is not None,
+        )  # fmt: skip
+    verdict = judge(done.tables, **standards)
+    if output is not None:
+        _keep(done, verdict, sources, output)
+    _write(verdict, junit, github=github)
+    _show(done, verdict, output, as_json=as_json)
+    raise typer.Exit(verdict.exit_code)
+
+
+def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
+    """What is judged by, read before the work: a mistake in it should not cost an hour."""
+    from engine.audit.allowlist import read_allowed
+    from engine.audit.baseline import read_baseline
+    from engine.audit.rules import read_rules
+    from engine.clock import WallClock
+
+    return {
+        "rules": read_rules(rules),
+        "today": WallClock().now().date(),
+        "baseline": read_baseline(baseline) if baseline else None,
+        "allowed": read_allowed(allow) if allow else (),
+    }
+
+
+def _work(output: Path | None, *, resume: bool) -> Path | None:
+    import shutil
+
+    if output is None:
+        return None
+    work = output / ".work"
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    return work
+
+
+def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
+    import shutil
+
+    from engine.runtime.audit_report import write_audit
+
+    title = f"Audit of {', '.join(path.name or str(path) for path in sources)}"
+    write_audit(done, output, title=title, sources=", ".join(map(str, sources)), verdict=verdict)
+    shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
+
+
+def _write(verdict: Verdict, junit: Path | None, *, github: bool) -> None:
+    from engine.audit.verdict_formats import render, write_verdict
+
+    if junit is not None:
+        write_verdict(verdict, "junit", junit)
+    if github:
+        print_data(render(verdict, "github").decode())
+
+
+def _show(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
+    import polars as pl
+
+    from engine.audit.verdict_formats import render
+
+    if as_json:
+        print_data(render(verdict, "json").decode())
+        return
+    tables = done.tables
+    series = tables["series"].select(
+        "symbol", "price_type", "interval", "sessions", "rows", "missing", "explained", "quality", "quality_adjusted", "activity"
+    )  # fmt: skip
+    causes = tables["gaps"].group_by("cause").agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("missing"))
+    print_frame("Worst series", series.sort("quality_adjusted", "quality", "symbol", nulls_last=True).head(MOST_SERIES))
+    print_frame("Why bars are missing", causes.sort("missing", "cause", descending=[True, False]))
+    print_frame("Findings by check", verdict.summary)
+    for note in verdict.notes:
+        print_line(f"note: {note}")
+    print_line(f"{done.rows:,} rows of {done.files:,} files; {verdict.headline}")
+    if output is not None:
+        print_line(f"{output / 'report.html'}: the report; engine sql {output} asks its tables")

@@ -1,0 +1,188 @@
+"""What commands print: tables, lines, JSON, a progress bar. Cells are data, never markup."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+SECONDS_BETWEEN_LOOKS = 0.25
+
+
+class _Manners:
+    """How this run of the command line was asked to behave; set once, before the command."""
+
+    quiet = False
+
+
+def be_quiet(*, quiet: bool) -> None:
+    """Print only answers and errors from now on: no progress, no summaries, no notes."""
+    _Manners.quiet = quiet
+
+
+def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
+    """The first `limit` rows of a frame (0: all) as a table or as JSON, and how many more there are."""
+    shown = frame.head(limit) if limit else frame
+    if as_json:
+        print_json(shown.to_dicts())
+        return
+    from engine.cli.table_layout import print_table
+
+    print_table(title, shown)
+    if shown.height < frame.height:
+        print_line(f"{frame.height - shown.height} more; --limit 0 shows all")
+
+
+def print_frame(title: str, frame: pl.DataFrame) -> None:
+    """A summary as a table, to the width of the terminal; a pipe gets it as wide as it is."""
+    from engine.cli.table_layout import print_table
+
+    if not _Manners.quiet:
+        print_table(title, frame)
+
+
+def together(notes: Iterable[str]) -> list[str]:
+    """Notes that say the same of several files, once."""
+    places: dict[str, list[str]] = {}
+    for note in notes:
+        place, _, text = note.partition(": ")
+        places.setdefault(text or place, []).append(place)
+    return [
+        f"{where[0]}: {text}" + (f" (and {len(where) - 1} more like it)" if len(where) > 1 else "")
+        for text, where in places.items()
+    ]
+
+
+def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text
+    """The first lines of a list, and how many more there are."""
+    for line in lines[:most]:
+        print_line(f"{what}: {line}")
+    if len(lines) > most:
+        print_line(f"{what}: {len(lines) - most} more; --json lists all")
+
+
+def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
+    """Files that could not be read; those are told even to who wants to hear nothing."""
+    if not _Manners.quiet:
+        print_list("could not be read", lines)
+        return
+    for line in lines:
+        sys.stderr.write(f"engine: could not be read: {_visible(line)}\n")
+
+
+def print_line(text: str) -> None:
+    """A line about the work."""
+    if not _Manners.quiet:
+        print_text(text)
+
+
+def print_text(text: str) -> None:
+    """A line of an answer, with what is not printable, or not in the terminal's encoding, spelled out."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stdout.write(_visible(text) + "\n")
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def print_json(content: object) -> None:
+    """Any content as indented JSON, instants in ISO 8601."""
+    import orjson
+
+    text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+    print_data(text.decode() + "\n")
+
+
+def print_data(text: str) -> None:
+    """Text for programs as it is, in UTF-8 whatever the terminal's encoding is."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
+
+
+def _is_watched() -> bool:
+    return not _Manners.quiet and sys.stderr.isatty()
+
+
+class watching:  # noqa: N801 - used as a function
+    """A table that is drawn again as a session goes on, on standard error; nothing where nobody watches.
+
+    What it is given is a function that makes title and table: it is called a few times a second at most.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled and _is_watched()
+        self._shown_at = 0.0
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - a function
+        if not self._enabled:
+            return lambda _: None
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live.start()
+        return self._show
+
+    def _show(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
+        import time
+
+        from engine.cli.table_layout import drawn_table
+
+        now = time.monotonic()
+        if now - self._shown_at >= SECONDS_BETWEEN_LOOKS:
+            self._shown_at = now
+            self._live.update(drawn_table(self._console, *make()), refresh=True)
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        if self._enabled:
+            self._live.stop()
+        return False
+
+
+class progress:  # noqa: N801 - used as a function
+    """A bar on standard error with rate and time left; nothing where nobody watches."""
+
+    def __init__(self, *, enabled: bool, doing: str = "reading") -> None:
+        self._doing = doing
+        self._enabled = enabled and _is_watched()
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - runtime.load.Progress or None
+        if not self._enabled:
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn(self._doing),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+        )
+        self._task = self._bar.add_task(self._doing, rate="")
+        self._bar.start()
+        return self._tell
+
+    def _tell(self, done: int, total: int, _: object) -> None:
+        speed = self._bar.tasks[0].speed
+        rate = "" if not speed else f"{speed:,.0f}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
+        self._bar.update(self._task, completed=done, total=total, rate=rate)
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        if self._enabled:
+            self._bar.stop()
+        return False

@@ -1,0 +1,77 @@
+"""How the answer to a query leaves: as a table, as text for programs, or in a file; what is left out is said."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.cli.console import print_data, print_text
+from engine.cli.parsing import usage
+from engine.cli.table_layout import print_table
+from engine.export.formats.query_results import FORMS, to_text, write_result
+from engine.query.api import Asker
+from engine.query.request import Limits
+
+TABLE = "table"
+TABLE_ROWS = 50
+EXPLAINED = ["explain_key", "explain_value"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Where answers go.
+
+    Attributes
+    ----------
+    form : str
+        `table` or one of `engine.export.formats.query_results.FORMS`.
+    output : Path, optional
+        A file.
+    limit : int, optional
+        How many rows are shown or written; None for all.
+    upright : bool
+        Tables with one line per cell.
+    """
+
+    form: str = TABLE
+    output: Path | None = None
+    limit: int | None = TABLE_ROWS
+    upright: bool = False
+
+    @classmethod
+    def of(cls, form: str, output: Path | None, limit: int | None) -> Reply:
+        """From the options of the command; the file's ending says the form when the option does not."""
+        if form == TABLE and output is not None:
+            form = output.suffix.removeprefix(".")
+        if form not in (TABLE, *FORMS):
+            raise usage(f"--format: received {form!r}; valid: {TABLE}, {', '.join(FORMS)}")
+        if form == "parquet" and output is None:
+            raise usage("--format: received 'parquet' without --output; valid: a file to write it to")
+        if limit is not None and limit < 0:
+            raise usage(f"--limit: received {limit}; valid: 0 for all rows, or how many")
+        default = TABLE_ROWS if form == TABLE else 0
+        return cls(form, output, (default if limit is None else limit) or None)
+
+    def give(self, asker: Asker, query: str, limits: Limits) -> None:
+        """Ask, and hand the answer out."""
+        answer = asker.ask(query, limits, self.limit)
+        if self.output is not None:
+            write_result(answer.frame, self.form, self.output)
+        elif self.form != TABLE:
+            print_data(to_text(answer.frame, self.form))
+        elif answer.frame.columns == EXPLAINED:
+            for text in answer.frame["explain_value"]:
+                print_text(text)
+        else:
+            print_table("", answer.frame, decimals=None, upright=self.upright)
+        self._tell(answer.note, answer.rows)
+
+    def _tell(self, note: str | None, rows: int) -> None:
+        if note is not None:
+            note += "; --limit 0 shows all"
+        if self.form == TABLE:
+            print_text(note or f"{rows:,} row{'' if rows == 1 else 's'}")
+        elif note is not None:
+            # The data on standard output stay data.
+            sys.stderr.write(f"engine: {note}\n")

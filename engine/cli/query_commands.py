@@ -1,0 +1,212 @@
+"""`engine sql`, `gaps`, `quality`, `export`, `calendars`: what is in an export."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.app import AsJson, Export, app
+from engine.cli.console import print_line, print_rows
+from engine.cli.parsing import chosen_words, date, interval_of, usage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@app.command()
+def sql(
+    out: Export,
+    query: Annotated[
+        str | None, typer.Argument(help="One statement; without it, a prompt, or statements on stdin.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
+    revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="The revision of this instant (ISO 8601 with zone).")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="An audit's folder: its tables join as audit_findings, audit_gaps ...")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="How many rows; 0 for all. Default: 50 in tables, else all.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that a query may run.")] = 60.0,
+    memory: Annotated[str, typer.Option(help="What a query may take.")] = "2GB",
+) -> None:
+    """Ask an export, or an audit, in SQL; reads only, and only that, in a process of its own.
+
+    Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
+    """
+    from engine.cli.sql_command import answer
+
+    answer(
+        out, query, form=form, output=output, revision=revision, as_of=as_of, audit=audit, limit=limit, timeout=timeout,
+        memory=memory,
+    )  # fmt: skip
+
+
+@app.command()
+def gaps(
+    out: Export,
+    symbols: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Default: each symbol's base.")] = None,
+    limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the gaps of an export, longest first, in the venue's time.
+
+    Example: engine gaps out --symbols SPY,QQQ --limit 10
+    """
+    from engine.report.summary_tables import venue_time
+
+    found, tables = _table(out, "gaps", symbols, interval)
+    zones = tables["symbols"].join(tables["calendars"], on="calendar", how="left").select("symbol", "time_zone")
+    found = found.sort(["bar_count", "symbol", "gap_start"], descending=[True, False, False]).join(
+        zones, on="symbol", how="left", maintain_order="left"
+    )
+    shown = found.select(
+        "symbol", "price_type", "interval", "session", "segment", venue_time(found, "gap_start").alias("from"),
+        venue_time(found, "gap_end").alias("to"), "bar_count", "position", "state",
+    )  # fmt: skip
+    print_rows(f"{found.height} gaps, {found['bar_count'].sum()} bars missing", shown, limit, as_json=as_json)
+
+
+@app.command()
+def quality(
+    out: Export,
+    symbols: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Default: each symbol's base.")] = None,
+    limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the quality of an export per symbol and session, worst first.
+
+    Example: engine quality out --interval 1h
+    """
+    found, _ = _table(out, "quality", symbols, interval)
+    found = found.sort(["quality", "symbol", "price_type", "session"], nulls_last=True)
+    print_rows(f"{found.height} sessions of series", found, limit, as_json=as_json)
+
+
+@app.command("export")
+def export_files(
+    out: Export,
+    to: Annotated[str, typer.Option(help="json, ndjson, csv, parquet or arrow.")],
+    output: Annotated[Path, typer.Option(help="A folder: new, empty, or written by this command before.")],
+    symbols: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
+    start: Annotated[str | None, typer.Option(help="First trade date.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last trade date, included.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
+    revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="The revision of this instant (ISO 8601 with zone).")] = None,
+    since: Annotated[int | None, typer.Option(help="What changed after this revision.")] = None,
+    consumer: Annotated[
+        str | None, typer.Option(help="What changed since this name was last given, and take note.")
+    ] = None,
+    spreadsheet_safe: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
+    ] = False,
+) -> None:
+    """Write an export as files for people: the session as JSON, or every table as NDJSON, CSV, Parquet or Arrow.
+
+    Example: engine export out --to csv --output out-csv --symbols SPY --start 2024-01-02
+    """
+    from engine.cli.sql_command import revision_of
+    from engine.export.dataset import open_dataset
+    from engine.export.formats.session_files import FORMATS, write_files
+
+    if to not in FORMATS:
+        raise usage(f"--to: received {to!r}; valid: {', '.join(FORMATS)}")
+    chosen: dict[str, Any] = {
+        "symbols": chosen_words("--symbols", symbols),
+        "start": date("start", start),
+        "end": date("end", end),
+        "intervals": chosen_words("--interval", interval),
+        "spreadsheet_safe": spreadsheet_safe,
+    }
+    revision = revision_of(out, revision, as_of)
+    if since is not None or consumer is not None:
+        _export_delta(out, to, output, (since, revision), consumer, chosen)
+        return
+    files = write_files(open_dataset(out, revision), to, output, **chosen)
+    print_line(f"{len(files)} files written to {output} ({to})")
+
+
+@app.command()
+def calendars(
+    code: Annotated[str | None, typer.Argument(help="A code, or a TOML file; without one, all codes.")] = None,
+    start: Annotated[str | None, typer.Option(help="First trade date.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last trade date.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the calendars that can be named, or show one with its segments.
+
+    Example: engine calendars XHKG --start 2024-02-05 --end 2024-02-16
+    """
+    from engine.calendars.providers import calendar, calendar_codes
+    from engine.clock import WallClock
+
+    if code is None:
+        print_rows("calendars", calendar_codes(), 0, as_json=as_json)
+        return
+    one = calendar(code)
+    first = date("start", start) or WallClock().now().date() - dt.timedelta(days=7)
+    segments = one.segments(first, date("end", end) or first + dt.timedelta(days=14))
+    shown = segments.with_columns(
+        segments["segment_open"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("opens"),
+        segments["segment_close"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("closes"),
+    ).select("session", "segment", "opens", "closes", "segment_open", "segment_close")
+    print_rows(
+        f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json
+    )
+
+
+def _export_delta(
+    out: Path,
+    to: str,
+    output: Path,
+    span: tuple[int | None, int | None],
+    consumer: str | None,
+    chosen: dict[str, Any],
+) -> None:
+    from engine.export.cursors import advance_cursor, read_cursor
+    from engine.export.delta import read_delta
+    from engine.export.formats.session_files import write_delta
+
+    since, until = span
+    if since is not None and consumer is not None:
+        raise usage("--since: received together with --consumer; valid: one of them")
+    begin = read_cursor(out, consumer) if consumer is not None else since
+    delta = read_delta(out, begin or 0, until)
+    write_delta(out, delta, output, to, **chosen)
+    if consumer is not None:
+        # Only now: a delta that could not be written comes again.
+        advance_cursor(out, consumer, delta.until)
+    why = f", in full: {delta.reason}" if delta.full else ""
+    print_line(f"revision {delta.since} to {delta.until} written to {output}{why}")
+
+
+def _table(
+    out: Path, name: str, symbols: str | None, interval: str | None
+) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    import polars as pl
+
+    from engine.export.dataset import open_dataset
+    from engine.export.formats.selection import check_asked
+
+    dataset = open_dataset(out)
+    tables = {table: dataset.scan(table).collect() for table in (name, "symbols", "calendars")}
+    found = tables[name]
+    chosen = chosen_words("--symbols", symbols)
+    if chosen is not None:
+        check_asked("--symbols", chosen, tables["symbols"]["symbol"])
+        found = found.filter(pl.col("symbol").is_in(chosen))
+    if interval:
+        return found.filter(pl.col("interval") == str(interval_of(interval))), tables
+    base = tables["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
+    return found.join(base, on=["symbol", "interval"], how="semi", maintain_order="left"), tables

@@ -1,0 +1,178 @@
+"""`engine reconcile` and `engine rules`."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.app import AsJson, app
+from engine.cli.console import (
+    print_data,
+    print_frame,
+    print_json,
+    print_line,
+    print_list,
+    print_problems,
+    print_rows,
+    progress,
+    together,
+)
+from engine.cli.exit_codes import PARTLY_READ
+from engine.cli.parsing import date, interval_of, intervals_of, usage, with_given, words
+
+if TYPE_CHECKING:
+    from engine.audit.reconcile import Tolerances
+    from engine.runtime.reconciler import Comparison
+
+DIFFERENT = 1
+
+
+@app.command()
+def reconcile(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A file, a folder or an export.")],
+    b: Annotated[Path | None, typer.Argument(metavar="[B]", help="What it is compared with.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Without B: compare bars derived from A's base with its own of these intervals.")
+    ] = None,
+    calendar: Annotated[
+        str | None, typer.Option(help="Calendar code (see `engine calendars`), or a TOML file.")
+    ] = None,
+    calendar_map: Annotated[Path | None, typer.Option(help="TOML with calendars by symbol pattern.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Compare bars of this interval; derived where finer.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Keep only these, by comma.")] = None,
+    price_type: Annotated[str | None, typer.Option(help="Keep only these series: last,bid,ask,mid.")] = None,
+    start: Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")] = None,
+    segments: Annotated[str | None, typer.Option(help="Segments of derived bars: RTH, PRE ... by comma.")] = None,
+    align: Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")] = None,
+    options_a: Annotated[Path | None, typer.Option(help="TOML with read options of A (and of B).")] = None,
+    options_b: Annotated[Path | None, typer.Option(help="TOML with read options of B.")] = None,
+    names: Annotated[str | None, typer.Option(help="Symbols of B as A calls them: XBTUSD=BTCUSD,...")] = None,
+    tolerance: Annotated[str | None, typer.Option(help="How far values may be apart: price=0.01,volume=1%.")] = None,
+    limit: Annotated[int, typer.Option(help="How many bars that differ are shown; 0 for all.")] = 20,
+    output: Annotated[
+        Path | None, typer.Option("--findings", help="Write findings to this file: .parquet, .csv or .json.")
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Compare two accounts of the same bars: what only one has, what differs, by how much, and a guess why.
+
+    Exit code 0: equal; 1: different beyond the tolerance.
+
+    Example: engine reconcile oanda/minute fxcm/minute --calendar FX --tolerance price=0.0002
+    """
+    from engine.export.formats.query_results import FORMS, write_result
+    from engine.runtime.options import CalendarMap, LoadOptions
+    from engine.runtime.reconciler import between, within
+    from engine.sources.options import ReadOptions
+
+    if (b is None) == (against is None):
+        raise usage("B or --against: give one of the two, as in A B, or A --against 1h,1d")
+    if limit < 0:
+        raise usage(f"--limit: received {limit}; valid: 0 for all, or how many")
+    if output is not None and output.suffix.removeprefix(".") not in FORMS:
+        raise usage(f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(FORMS)}")
+    given: dict[str, Any] = {"align": align, "symbols": words(symbols), "price_types": words(price_type)}
+    read_a = ReadOptions.from_toml(options_a) if options_a else ReadOptions()
+    read_b = ReadOptions.from_toml(options_b) if options_b else read_a
+    options = LoadOptions(
+        calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
+        interval=interval_of(interval),
+        dates=(date("start", start), date("end", end)),
+        segments=words(segments),
+        align=align,  # type: ignore[arg-type]
+        read=with_given(read_a, given),
+    )
+    chosen: dict[str, Any] = {"tolerances": tolerances_of(tolerance), "limit": limit or None}
+    with progress(enabled=not as_json) as tell:
+        if b is not None:
+            from dataclasses import replace
+
+            for_b = replace(options, read=with_given(read_b, given))
+            done = between(a, b, options, for_b, names=_renames(names), progress=tell, **chosen)
+        else:
+            done = within(a, intervals_of(against or ""), options, progress=tell, **chosen)
+    if output is not None:
+        write_result(done.result.findings, output.suffix.removeprefix("."), output)
+    _show(done, limit, as_json=as_json)
+    if not done.result.is_equal:
+        raise typer.Exit(DIFFERENT)
+    if done.problems:
+        raise typer.Exit(PARTLY_READ)
+
+
+@app.command()
+def rules(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A rule file to check.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Print the default rules of an audit, or check a file of your own and list its rules.
+
+    Example: engine rules rules.toml
+    """
+    from engine.audit.rules import DEFAULT_RULES, read_rules
+
+    found = read_rules(file)
+    if as_json:
+        print_json({"threshold": found.threshold, "rules": [_rule(one) for one in found.rules]})
+    elif file is None:
+        print_data(DEFAULT_RULES)
+    else:
+        import polars as pl
+
+        listed = pl.DataFrame([_rule(one) for one in found.rules])
+        print_frame(f"{listed.height} rules; {found.threshold} fails", listed)
+
+
+def tolerances_of(text: str | None) -> Tolerances:
+    """`column=number` pairs; a number with `%` is a share."""
+    from engine.audit.reconcile import Tolerances
+    from engine.audit.rules import tolerance_of
+
+    found = {}
+    for word in words(text):
+        name, equals, size = word.partition("=")
+        if not equals:
+            raise usage(f"--tolerance: received {word!r}; valid: column=size, as in close=0.0001,volume=1%")
+        found[name] = tolerance_of(f"--tolerance {name}", size)
+    return Tolerances(found)
+
+
+def _renames(text: str | None) -> dict[str, str]:
+    pairs = {}
+    for word in words(text):
+        theirs, equals, ours = word.partition("=")
+        if not equals or not theirs or not ours:
+            raise usage(f"--names: received {word!r}; valid: B's symbol = A's, as in XBTUSD=BTCUSD")
+        pairs[theirs] = ours
+    return pairs
+
+
+def _rule(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule
+    return {
+        "name": rule.name, "check": str(rule), "per": rule.per, "severity": rule.severity, "allow": rule.allow,
+        "tolerance": str(rule.tolerance),
+    }  # fmt: skip
+
+
+def _show(done: Comparison, limit: int, *, as_json: bool) -> None:
+    result = done.result
+    problems = [{"path": one.path, "reason": one.reason} for one in done.problems]
+    if as_json:
+        tables = {name: getattr(result, name).to_dicts() for name in ("summary", "columns", "causes", "differences")}
+        print_json({"equal": result.is_equal, **tables, "notes": list(done.notes), "problems": problems})
+        return
+    print_frame("Series", result.summary)
+    for title, frame in (("Columns that differ", result.columns), ("Guessed causes", result.causes)):
+        if frame.height:
+            print_frame(title, frame)
+    if result.differences.height:
+        print_rows(f"Values that differ, of the first {limit} bars" if limit else "Values that differ", result.differences, 0, as_json=False)  # fmt: skip
+    print_list("note", together(done.notes))
+    print_problems([f"{one['path']}: {one['reason']}" for one in problems])
+    print_line("equal" if result.is_equal else "different")

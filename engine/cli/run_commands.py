@@ -1,0 +1,194 @@
+"""`engine run` and `engine demo`."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.app import AsJson, app
+from engine.cli.console import print_frame, print_json, print_line, print_list, print_problems, progress, together
+from engine.cli.exit_codes import PARTLY_READ
+from engine.cli.parsing import date, instant, interval_of, intervals_of, pairs, with_given, words
+from engine.cli.source_options import (
+    Alignment,
+    AsOf,
+    Base,
+    Calendar,
+    CalendarPatterns,
+    Columns,
+    Delimiter,
+    FirstDate,
+    LastDate,
+    NonPositive,
+    OneSymbol,
+    OptionsFile,
+    Segments,
+    SourceFormat,
+    StampMark,
+    Symbols,
+    TimeFormat,
+    Unit,
+    Zone,
+)
+
+if TYPE_CHECKING:
+    from engine.runtime.options import LoadOptions, Progress
+    from engine.runtime.partitioned_run import PartedOutcome
+    from engine.runtime.run import Outcome
+
+
+@app.command()
+def run(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files, or folders that are searched.")],
+    calendar: Calendar = None,
+    calendar_map: CalendarPatterns = None,
+    interval: Base = None,
+    derive: Annotated[str, typer.Option(help="Derived intervals.")] = "5m,15m,1h,1d",
+    symbols: Symbols = None,
+    price_type: Annotated[str | None, typer.Option(help="Keep only these series: last,bid,ask,mid.")] = None,
+    start: FirstDate = None,
+    end: LastDate = None,
+    segments: Segments = None,
+    source_format: SourceFormat = None,
+    timezone: Zone = None,
+    stamp: StampMark = None,
+    align: Alignment = None,
+    unit: Unit = None,
+    time_format: TimeFormat = None,
+    delimiter: Delimiter = None,
+    columns: Columns = None,
+    options: OptionsFile = None,
+    symbol: OneSymbol = None,
+    incomplete: Annotated[str, typer.Option(help="Bars of windows that lack slots: flag or drop.")] = "flag",
+    keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,  # noqa: FBT002
+    allow_non_positive: NonPositive = False,  # noqa: FBT002
+    as_of: AsOf = None,
+    export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the symbols; needs --export.")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`; needs --export.")] = None,
+    resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Read vendor files, derive bars, find gaps, judge quality, export.
+
+    Example: engine run lean/equity/usa/minute --calendar XNYS --export out --workers 8
+    """
+    from engine.runtime import run as runtime
+    from engine.runtime.options import CalendarMap, LoadOptions
+    from engine.sources.options import ReadOptions
+
+    given: dict[str, Any] = {
+        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "symbol": symbol,
+        "time_format": time_format, "delimiter": delimiter, "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
+        "allow_non_positive": allow_non_positive,
+    }  # fmt: skip
+    base = ReadOptions.from_toml(options) if options else ReadOptions()
+    chosen = LoadOptions(
+        calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
+        interval=interval_of(interval),
+        derive=tuple(intervals_of(derive)),
+        dates=(date("start", start), date("end", end)),
+        segments=words(segments),
+        align=align,  # type: ignore[arg-type]
+        keep_source=keep_source,
+        as_of=instant(as_of),
+        incomplete=incomplete,  # type: ignore[arg-type]
+        read=with_given(base, given),
+    )
+    with progress(enabled=not as_json) as tell:
+        outcome = (
+            runtime.run(sources, chosen, export, tell) if workers is None and dask is None
+            else _in_parts(sources, chosen, export, workers, dask, resume=resume, tell=tell)
+        )  # fmt: skip
+    _show_run(outcome, export, chosen, as_json=as_json)
+    if any(not problem.ignored for problem in outcome.loaded.problems):
+        raise typer.Exit(PARTLY_READ)
+
+
+@app.command()
+def demo(
+    export: Annotated[Path, typer.Option(help="Where the files and the dataset go.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found.
+
+    Example: engine demo --export out/demo
+    """
+    from engine.runtime.demo import demonstrate
+
+    with progress(enabled=not as_json) as tell:
+        shown = demonstrate(export, seed, tell)
+    if as_json:
+        print_json(shown.as_dict())
+    else:
+        _show_run(shown.outcome, shown.dataset, None, as_json=False)
+        print_frame("Planned faults against what was found", shown.comparison)
+        print_frame("Planned stretches without bars, and what the audit says of them", shown.causes)
+        print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
+        print_frame("", shown.answer)
+        print_line(f"\nthe audit's report: {shown.report}")
+    if not shown.agrees:
+        raise typer.Exit(1)
+
+
+def _in_parts(
+    sources: list[Path], options: LoadOptions, export: Path | None, workers: int | None, dask: str | None,
+    *, resume: bool, tell: Progress,
+) -> PartedOutcome:  # fmt: skip
+    import shutil
+
+    from engine.errors import ParameterError
+    from engine.runtime.executor import executor
+    from engine.runtime.partitioned_run import run_parted
+
+    if export is None:
+        raise ParameterError(
+            "export: none given; --workers and --dask need --export DIR: it is where the parts come together"
+        )
+    work = export.with_name(f"{export.name}.parts")
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    outcome = run_parted(sources, options, export, executor(workers, dask), work, tell)
+    # Kept while anything can fail, so that it need not be done again.
+    shutil.rmtree(work, ignore_errors=True)
+    return outcome
+
+
+def _show_run(
+    outcome: Outcome | PartedOutcome, export: Path | None, options: LoadOptions | None, *, as_json: bool
+) -> None:
+    from engine.report.summary_tables import by_series, worst
+
+    tables = outcome.tables()
+    series = by_series(tables["quality"], tables["gaps"], tables["symbols"])
+    bad = worst(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
+    loaded = outcome.loaded
+    counted = {
+        "files": loaded.files, "rows": loaded.rows, "duplicates": loaded.duplicates, "corrections": loaded.corrections,
+        "rejected": loaded.rejected, "derived_bars": outcome.derived, "export": export and str(export),
+        "export_revision": outcome.export_revision,
+    }  # fmt: skip
+    # In an order of their own: workers are done in any.
+    problems = sorted((p.path, p.reason) for p in loaded.problems if not p.ignored)
+    notes = sorted(loaded.notes)
+    if as_json:
+        print_json({
+            **counted, "calendars": tables["calendars"].to_dicts(), "series": series.to_dicts(), "worst": bad.to_dicts(),
+            "notes": notes, "problems": [{"path": path, "reason": why} for path, why in problems],
+        })  # fmt: skip
+        return
+    del options
+    print_frame("Series", series)
+    if bad.height:
+        print_frame("Worst sessions", bad)
+    for row in tables["calendars"].iter_rows(named=True):
+        print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
+    print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
+    print_list("note", together(notes))
+    print_problems([f"{path}: {why}" for path, why in problems])

@@ -1,0 +1,220 @@
+"""`engine config check`, `engine replay` and `engine live`: sessions from a configuration."""
+
+# Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli.app import AsJson, app
+from engine.cli.console import print_frame, print_json, print_line, print_list, progress, together, watching
+from engine.cli.parsing import usage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from engine.runtime.config import SessionConfig
+    from engine.runtime.coordinator import SessionCoordinator, Step
+    from engine.sources.streams.contract import Stream
+    from engine.store.session_data import SessionData
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML or JSON; `docs/sessions.md` has every key.")]
+
+MOST_WATCHED = 20  # symbols shown while a session runs: the worst ones
+
+config_app = typer.Typer(help="Configurations of sessions.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+
+@config_app.command()
+def check(config: ConfigFile, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Explain what each symbol will stream, derive and need, and why.
+
+    Example: engine config check session.toml
+    """
+    from engine.report.session_status import marking_table
+    from engine.runtime.config import SessionConfig
+
+    whole = SessionConfig.read(config)
+    stream, notes = _source_of(whole)
+    rows = list(_explained(whole, stream))
+    stream.close()
+    table = marking_table(rows)
+    if as_json:
+        print_json({"mode": whole.session.mode, "symbols": table.to_dicts(), "notes": notes})
+    else:
+        print_frame(f"{config}: {whole.session.mode}", table)
+        print_list("note", together(notes))
+    if any(row[1] == "refuse" for row in rows):
+        raise typer.Exit(1)
+
+
+def _source_of(config: SessionConfig) -> tuple[Stream, list[str]]:
+    from engine.runtime.deployments import ReplaySession
+    from engine.runtime.live import open_stream
+
+    if config.session.mode == "live":
+        return open_stream(config), []
+    replay = ReplaySession(config)
+    return replay.stream, list(replay.contents.notes)
+
+
+def _explained(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
+    from engine.runtime.subscription_plan import Asked, explain, mark
+
+    symbols = list(config.session.symbols) or sorted(stream.offers([]))
+    offers = stream.offers(symbols)
+    for symbol in symbols:
+        if symbol not in offers:
+            yield symbol, "refuse", symbol, "the source has nothing of it"
+            continue
+        asked = Asked.of(config, symbol)
+        yield from ((symbol, *row) for row in explain(mark(symbol, asked, offers[symbol]), asked))
+        for history in config.history_of(symbol):
+            yield symbol, "history", f"{history.sessions} sessions", ", ".join(history.intervals) or "base bars"
+        for indicator in config.indicators_of(symbol):
+            yield symbol, "indicator", indicator.use, ", ".join(indicator.intervals) or "base bars"
+
+
+@app.command()
+def replay(
+    config: ConfigFile,
+    speed: Annotated[
+        str | None, typer.Option(help="`max`, or how many times as fast as the clock: 60 is a minute a second.")
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="Session time that passes in a step, such as 1m or 15m.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
+    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Replay files as they would have arrived: nothing is shown before it was available.
+
+    Example: engine replay session.toml --speed 60
+    """
+    import time
+
+    from engine.runtime.config import SessionConfig
+    from engine.runtime.deployments import ReplaySession
+
+    whole = _with_options(SessionConfig.read(config), speed, step, export)
+    with progress(enabled=not as_json) as tell:
+        session = ReplaySession(whole, tell)
+    session.load()
+    with watching(enabled=watch and not as_json) as show:
+        for one in session.paced(time.sleep):
+            show(lambda one=one: _state(session.coordinator, session.session, one, None))
+    _report(session.coordinator, session.session, whole, as_json=as_json)
+
+
+@app.command()
+def live(
+    config: ConfigFile,
+    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Follow a live source until it is told to stop (Ctrl-C, SIGTERM); the last revision is exported then.
+
+    Example: engine live session.toml
+    """
+    from engine.runtime.config import SessionConfig
+    from engine.runtime.live import LiveSession, open_stream
+
+    whole = SessionConfig.read(config)
+    if whole.session.mode != "live":
+        raise usage(f"{config}: session.mode: received {whole.session.mode!r}; valid for this command: live")
+    session = LiveSession(whole, open_stream(whole))
+    with _until_told() as stop, watching(enabled=watch and not as_json) as show:
+        session.consumers.append(
+            lambda _, one: show(
+                lambda: _state(session.coordinator, session.session, one, session.stream.status().lag_seconds)
+            )
+        )
+        session.run(stop)
+    errors = [*session.errors, *filter(None, [session.stream.status().error])]
+    _report(session.coordinator, session.session, whole, errors, as_json=as_json)
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; what they meant before comes back afterwards."""
+    stop = threading.Event()
+
+    def told(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    former = {one: signal.signal(one, told) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+
+def _with_options(config: SessionConfig, speed: str | None, step: str | None, export: Path | None) -> SessionConfig:
+    from engine.interval import Interval
+    from engine.runtime.config import ExportPart
+
+    part = config.replay.model_dump()
+    if speed is not None:
+        part["speed"] = 0.0 if speed == "max" else _number(speed)
+    if step is not None:
+        part["step_seconds"] = float(Interval.parse(step).seconds)
+    changed: dict[str, object] = {"replay": type(config.replay).model_validate(part)}
+    if export is not None:
+        every = config.export.every_seconds if config.export else 0.0
+        changed["export"] = ExportPart(target=export, every_seconds=every)
+    return config.model_copy(update=changed)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise usage(f"--speed: received {text!r}; valid: max, or a number such as 60") from error
+    if not 0 <= number < float("inf"):
+        raise usage(f"--speed: received {text!r}; valid: 0 or more")
+    return number
+
+
+def _state(
+    coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None
+) -> tuple[str, pl.DataFrame]:
+    from engine.report.session_status import state_table
+
+    over, known = coordinator.sessions
+    title = (
+        f"{step.at:%Y-%m-%d %H:%M:%S} UTC  session {step.session or '-'} {coordinator.phase}  {over} of {known} over"
+    )
+    title += f"  rows {coordinator.totals.rows:,}  derived {coordinator.totals.derived:,}"
+    title += f"  lag {lag:.1f} s" if lag is not None else ""
+    return title, state_table(session.snapshot(), MOST_WATCHED)
+
+
+def _report(
+    coordinator: SessionCoordinator, session: SessionData, config: SessionConfig, errors: Sequence[str] = (), *, as_json: bool
+) -> None:  # fmt: skip
+    from engine.report.session_status import state_table
+
+    totals = coordinator.totals
+    counted = {
+        "rows": totals.rows, "duplicates": totals.duplicates, "corrections": totals.corrections,
+        "derived_bars": totals.derived, "steps": totals.steps, "exports": totals.exports, "export": None if config.export is None else str(config.export.target),
+    }  # fmt: skip
+    table = state_table(session.snapshot())
+    if as_json:
+        print_json({**counted, "symbols": table.to_dicts(), "notes": totals.notes, "errors": errors})
+        return
+    print_frame("Symbols", table)
+    print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
+    print_list("note", totals.notes)
+    print_list("error", errors)

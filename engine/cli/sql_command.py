@@ -1,0 +1,76 @@
+"""`engine sql`: from the command's values to an answer, a prompt or a script."""
+
+# Each library loads where it is used, and Polars while the child loads DuckDB.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.parsing import instant, usage
+from engine.cli.query_process import child as ready
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def answer(
+    out: Path,
+    query: str | None = None,
+    *,
+    form: str = "table",
+    output: Path | None = None,
+    revision: int | None = None,
+    as_of: str | None = None,
+    audit: Path | None = None,
+    limit: int | None = None,
+    timeout: float = 60.0,
+    memory: str = "2GB",
+) -> None:
+    """Ask an export or an audit; the options are those of the command."""
+    # The child starts now at the latest.
+    with ready() as child:
+        from engine.cli.output import Reply
+        from engine.query.api import Asker
+        from engine.query.request import Limits
+
+        reply = Reply.of(form, output, limit)
+        limits = Limits(timeout, memory)
+        target, also = _asked(out, audit, query)
+        at = revision_of(out, revision, as_of) if isinstance(target, Path) else None
+        with Asker(target, revision=at, also=also, child=child) as asker:
+            if query is not None:
+                reply.give(asker, query, limits)
+                return
+            from engine.cli.prompt import converse, run_script
+
+            gc.enable()
+            if sys.stdin.isatty():
+                converse(asker, reply, limits)
+            else:
+                run_script(asker, reply, limits, sys.stdin.read())
+
+
+def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
+    """The revision that --revision or --as-of asks for; None for the last one."""
+    if as_of is None:
+        return revision
+    if revision is not None:
+        raise usage("--as-of: received together with --revision; valid: one of them")
+    from engine.export.revision_history import revision_at
+
+    wanted = instant(as_of)
+    assert wanted is not None  # noqa: S101 - text was given
+    return revision_at(out, wanted)
+
+
+def _asked(
+    out: Path, audit: Path | None, query: str | None
+) -> tuple[Path | dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    from engine.audit.audit_files import is_kept, kept
+
+    also = {} if audit is None else {f"audit_{name}": rows for name, rows in kept(audit, query).items()}
+    return (kept(out) if is_kept(out) else out), also

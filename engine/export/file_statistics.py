@@ -1,0 +1,79 @@
+"""What the log says of a file without opening it: rows, bounds of every column, and so what a lost file held."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from engine.export.delta_table import LakeFile
+
+STAMPS = ("ts", "gap_start", "segment_open", "first_ts", "session")
+RELATIVE_TOLERANCE = 1e-12  # logs keep floats as text, which not every reader takes back to the last bit
+PARTS = ("minValues", "maxValues", "nullCount")
+
+Held = dict[str, Any]
+
+
+def rows_of(file: LakeFile) -> int:
+    """Rows of a file as the log counts them, 0 where it does not say."""
+    count = parsed(file.stats).get("numRecords")
+    return count if isinstance(count, int) else 0
+
+
+def parsed(stats: str) -> Mapping[str, Any]:
+    """Statistics as a mapping; empty where the text is none."""
+    try:
+        found = orjson.loads(stats)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def held_by(file: LakeFile) -> Held:
+    """Tell what a file held: `rows, symbols, first_ts, last_ts`, null where its statistics do not say."""
+    stats = parsed(file.stats)
+    low, high = _part(stats, "minValues"), _part(stats, "maxValues")
+    first, last = low.get("symbol"), high.get("symbol")
+    stamp = next((name for name in STAMPS if low.get(name) is not None), "ts")
+    return {
+        "rows": stats.get("numRecords") if isinstance(stats.get("numRecords"), int) else None,
+        "symbols": first if first == last or first is None else f"{first} to {last}",
+        "first_ts": _instant(low.get(stamp)),
+        "last_ts": _instant(high.get(stamp)),
+    }
+
+
+def differing(told: str, found: str) -> list[str]:
+    """Name what two statistics disagree on: `numRecords`, or a column."""
+    one, other = parsed(told), parsed(found)
+    names = ["numRecords"] * (one.get("numRecords") != other.get("numRecords"))
+    for part in PARTS:
+        mine, theirs = _part(one, part), _part(other, part)
+        names += [name for name in {**mine, **theirs} if not _same(mine.get(name), theirs.get(name))]
+    return list(dict.fromkeys(names))
+
+
+def _part(stats: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = stats.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return one == other or math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE)
+    if isinstance(one, str) and isinstance(other, str) and one != other:
+        instants = _instant(one), _instant(other)
+        return instants[0] is not None and instants[0] == instants[1]
+    return one == other
+
+
+def _instant(value: object) -> dt.datetime | None:
+    try:
+        instant = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return instant.replace(tzinfo=dt.UTC) if instant is not None and instant.tzinfo is None else instant

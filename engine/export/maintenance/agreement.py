@@ -1,0 +1,289 @@
+"""The tables of one revision against one another: what must hold between bars, gaps, quality, sessions and symbols.
+
+Bars are read folder by folder, `<interval>/<month>`, as every law holds within a session:
+
+- `counts`: present + missing = expected, and quality is their rate
+- `gaps`: the gaps of a series and session add up to its missing slots
+- `present`: as many bars stand in a slot as quality counts
+- `inside`: no bar stands in a gap
+- `completeness`: no derived bar has more slots than its window
+- `sessions`: every session of a bar is one of its symbol's calendar
+- `symbols`: every symbol is listed, and has as many rows as its entry says
+
+A law is left out where a table that it needs is damaged. A finding sums up a folder: how many series and sessions break
+the law, and which is the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from engine.export.dataset import scan_files
+from engine.export.maintenance.verify_findings import Finding
+from engine.export.tables import TABLES
+from engine.schema import TS, empty
+
+SERIES = ("symbol", "price_type")
+BAR_COLUMNS = (*SERIES, "origin", "ts", "session", "n_base", "n_expected", "complete")
+SOURCES = ("quotes", "ticks", "open_interest")
+PER_CENT_TOLERANCE = 1e-9
+NO_FILE: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class _Tables:
+    target: Path
+    paths: Mapping[str, Sequence[Path]]
+    broken: set[str]
+    gaps: pl.DataFrame
+    quality: pl.DataFrame
+    symbols: pl.DataFrame
+    sessions: pl.DataFrame
+    has_as_of: bool
+
+    def has(self, *tables: str) -> bool:
+        return not self.broken & set(tables)
+
+
+def disagreements(
+    target: Path, paths: Mapping[str, Sequence[Path]], broken: set[str], entry: Mapping[str, object]
+) -> Iterator[Finding]:
+    """Check the laws between the tables of a revision.
+
+    Parameters
+    ----------
+    target : Path
+    paths : mapping of table to files
+        Those that are intact.
+    broken : set of str
+        Tables, and folders of tables below `target`, that lost a file.
+    entry : mapping
+        The row of `exports`.
+    """
+    if broken & {"symbols", "exports"}:
+        return
+    small = {name: _table(paths, name) for name in ("gaps", "quality", "symbols", "sessions")}
+    tables = _Tables(target, paths, broken, **small, has_as_of=entry.get("as_of") is not None)
+    if tables.has("quality"):
+        yield from _counts(tables.quality)
+    if tables.has("quality", "gaps"):
+        yield from _gap_sums(tables)
+    yield from _unlisted(tables)
+    totals = []
+    for folder, files in _folders(tables).items():
+        bars = _bars(files)
+        totals.append(_source_rows(bars))
+        if f"bars/{folder}" not in broken and "bars" not in broken:
+            yield from _of_folder(tables, folder, bars)
+    if not any(name.split("/")[0] in ("bars", *SOURCES) for name in broken):
+        yield from _row_totals(tables, totals)
+
+
+def _table(paths: Mapping[str, Sequence[Path]], name: str) -> pl.DataFrame:
+    columns = [column for column in TABLES[name] if column != "revision"]
+    none = empty({column: TABLES[name][column] for column in columns})
+    files = [scan_files(name, [path]).select(columns).collect() for path in paths.get(name, NO_FILE)]
+    return pl.concat([none, *files])
+
+
+def _folders(tables: _Tables) -> dict[str, list[Path]]:
+    """Files of bars by `<interval>/<month>`, with the folders where quality alone speaks of bars."""
+    month = pl.concat_str("interval", pl.lit("/"), pl.col("session").dt.strftime("%Y-%m"))
+    spoken = tables.quality.select(month.alias("folder"))["folder"].unique().to_list()
+    folders: dict[str, list[Path]] = {folder: [] for folder in spoken}
+    for path in tables.paths.get("bars", NO_FILE):
+        folders.setdefault(path.parent.relative_to(tables.target / "bars").as_posix(), []).append(path)
+    return dict(sorted(folders.items()))
+
+
+def _bars(files: Sequence[Path]) -> pl.DataFrame:
+    none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS})
+    return pl.concat(
+        [
+            none,
+            *(pl.read_parquet(path, columns=list(BAR_COLUMNS), hive_partitioning=False, glob=False) for path in files),
+        ]
+    )
+
+
+def _of_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
+    interval, _, month = folder.partition("/")
+    place = f"bars/{folder}"
+    judged = _judged(bars, tables.symbols, interval)
+    yield from _completeness(place, bars)
+    if tables.has("sessions"):
+        yield from _uncovered(place, tables, bars)
+    if not tables.has("quality"):
+        return
+    in_month = (pl.col("interval") == interval) & (pl.col("session").dt.strftime("%Y-%m") == month)
+    quality = tables.quality.filter(in_month)
+    yield from _present(place, tables, judged, quality, interval)
+    if tables.has("gaps"):
+        yield from _inside(place, judged, tables.gaps.filter(in_month), quality)
+
+
+def _judged(bars: pl.DataFrame, symbols: pl.DataFrame, interval: str) -> pl.DataFrame:
+    """Bars that quality speaks of: those of the base interval, and derived ones; not those kept beside them."""
+    base = symbols.filter(pl.col("base_interval") == interval).select("symbol")
+    if base.height == symbols.height:
+        return bars
+    beside = bars.filter(pl.col("origin") == "source").join(base, on="symbol", how="anti")
+    return (
+        bars
+        if beside.is_empty()
+        else bars.join(beside, on=[*SERIES, "origin", "ts"], how="anti", maintain_order="left")
+    )
+
+
+def _counts(quality: pl.DataFrame) -> Iterator[Finding]:
+    rate = 100.0 * pl.col("present") / pl.col("expected")
+    adds_up = pl.col("present") + pl.col("missing") == pl.col("expected")
+    fits = pl.when(pl.col("expected") > 0).then((pl.col("quality") - rate).abs() < PER_CENT_TOLERANCE)
+    bad = quality.filter(~(adds_up & fits.otherwise(pl.col("quality").is_null())).fill_null(value=False))
+    shown = pl.format("present {} + missing {}, expected {}, quality {}", "present", "missing", "expected", "quality")
+    yield from _summed("quality", "quality", "counts", bad, shown)
+
+
+def _gap_sums(tables: _Tables) -> Iterator[Finding]:
+    key = [*SERIES, "interval", "session"]
+    summed = tables.gaps.group_by(key).agg(pl.col("bar_count").sum().alias("lost"))
+    beside = tables.quality.select(*key, "missing").join(summed, on=key, how="full", coalesce=True, nulls_equal=True)
+    beside = beside.with_columns(pl.col("lost").fill_null(0))
+    shown = pl.format(
+        "gaps of {} bars, quality says {}", "lost", pl.col("missing").cast(pl.String).fill_null("nothing")
+    )
+    yield from _summed("gaps", "gaps", "gaps", beside.filter(pl.col("missing").ne_missing(pl.col("lost"))), shown)
+
+
+def _present(
+    place: str, tables: _Tables, judged: pl.DataFrame, quality: pl.DataFrame, interval: str
+) -> Iterator[Finding]:
+    key = [*SERIES, "session"]
+    counts = judged.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
+    beside = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
+        counts, on=key, how="full", coalesce=True, nulls_equal=True
+    )
+    known = (
+        tables.quality.filter(interval=interval).select(SERIES).unique().with_columns(pl.lit(value=True).alias("known"))
+    )
+    beside = beside.with_columns(pl.col("bars").fill_null(0)).join(known, on=SERIES, how="left", nulls_equal=True)
+    strange = beside.filter(pl.col("known").is_null())
+    if strange.height:
+        yield from _summed(
+            "bars", place, "present", strange, pl.format("{} bars of a series that was not judged", "bars"), "warning"
+        )
+    odd = pl.col("off_grid") + pl.col("out_of_session")
+    off = pl.col("bars") - odd - pl.col("present")
+    # Bars whose window is not over are not exported, but those of them off the grid were counted.
+    late = pl.lit(tables.has_as_of) & (off < 0) & (-off <= odd)
+    # Where windows that lack slots were dropped, quality counts more bars than there are, all of them complete.
+    drops = interval not in set(tables.symbols["base_interval"]) and bool(judged["complete"].all())
+    dropped = pl.lit(drops) & (off < 0)
+    unjudged = pl.col("present").is_null()
+    bad = beside.filter(pl.col("known") & (unjudged | ((pl.col("expected") > 0) & (off != 0) & ~late & ~dropped)))
+    shown = pl.format(
+        "{} bars, {} of them out of place, quality says {} present",
+        "bars",
+        odd.fill_null(0),
+        pl.col("present").fill_null(0),
+    )
+    yield from _summed("bars", place, "present", bad, shown)
+
+
+def _inside(place: str, judged: pl.DataFrame, gaps: pl.DataFrame, quality: pl.DataFrame) -> Iterator[Finding]:
+    if gaps.is_empty() or judged.is_empty():
+        return
+    spans = gaps.select(*SERIES, "gap_start", "gap_end").sort("gap_start")
+    near = judged.select(*SERIES, "session", "ts").sort("ts").join_asof(
+        spans, left_on="ts", right_on="gap_start", by=list(SERIES), strategy="backward", check_sortedness=False
+    )  # fmt: skip
+    held = near.filter(pl.col("ts") < pl.col("gap_end")).group_by(*SERIES, "session").agg(
+        pl.len().alias("inside"), pl.col("ts").min()
+    )  # fmt: skip
+    # A bar off the grid may lie within a slot that no bar stands in.
+    odd = quality.select(*SERIES, "session", (pl.col("off_grid") + pl.col("out_of_session")).alias("odd"))
+    bad = held.join(odd, on=[*SERIES, "session"], how="left").filter(pl.col("inside") > pl.col("odd").fill_null(0))
+    yield from _summed("bars", place, "inside", bad, pl.format("{} bars in a gap, the first at {}", "inside", "ts"))
+
+
+def _completeness(place: str, bars: pl.DataFrame) -> Iterator[Finding]:
+    over = (pl.col("n_base") > pl.col("n_expected")) | (
+        pl.col("complete") != (pl.col("n_base") >= pl.col("n_expected"))
+    )
+    bad = bars.filter((pl.col("origin") == "derived") & over.fill_null(value=False))
+    yield from _summed(
+        "bars", place, "completeness", bad, pl.format("the bar at {} has {} of {} slots", "ts", "n_base", "n_expected")
+    )
+
+
+def _uncovered(place: str, tables: _Tables, bars: pl.DataFrame) -> Iterator[Finding]:
+    homes = tables.symbols.select("symbol", "calendar")
+    seen = bars.select("symbol", "session").unique().join(homes, on="symbol")
+    bad = seen.join(tables.sessions, on=["calendar", "session"], how="anti")
+    yield from _summed("sessions", place, "sessions", bad, pl.format("calendar {} has no such session", "calendar"))
+
+
+def _unlisted(tables: _Tables) -> Iterator[Finding]:
+    for name in ("gaps", "quality"):
+        bad = getattr(tables, name).join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
+        yield from _summed(name, name, "symbols", bad, pl.lit("the symbol is not in `symbols`"))
+
+
+def _source_rows(bars: pl.DataFrame) -> pl.DataFrame:
+    ours = bars.group_by("symbol").agg(
+        (pl.col("origin") == "source").sum().cast(pl.Int64).alias("count"), pl.col("ts").max().alias("last"),
+    )  # fmt: skip
+    return ours.with_columns(pl.lit(value=True).alias("has_bars"))
+
+
+def _row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterator[Finding]:
+    none = pl.DataFrame(schema={"symbol": pl.String, "count": pl.Int64, "last": TS, "has_bars": pl.Boolean})
+    raw = [_raw_rows(path) for name in SOURCES for path in tables.paths.get(name, NO_FILE)]
+    summed = pl.concat([none, *totals, *raw]).group_by("symbol").agg(
+        pl.col("count").sum(), pl.col("last").max(), pl.col("has_bars").any()
+    )  # fmt: skip
+    beside = tables.symbols.select("symbol", "rows", "last_ts").join(summed, on="symbol", how="full", coalesce=True)
+    short = pl.col("count").fill_null(0) - pl.col("rows").fill_null(0)
+    # The last bars are left out until their window is over.
+    running = pl.lit(tables.has_as_of) & pl.col("has_bars") & (short < 0) & (pl.col("last") < pl.col("last_ts"))
+    bad = beside.filter((short != 0) & ~running.fill_null(value=False) | pl.col("rows").is_null())
+    said = pl.col("rows").cast(pl.String).fill_null("nothing")
+    yield from _summed(
+        "symbols",
+        "symbols",
+        "symbols",
+        bad,
+        pl.format("{} rows, `symbols` says {}", pl.col("count").fill_null(0), said),
+    )
+
+
+def _raw_rows(path: Path) -> pl.DataFrame:
+    rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    counted = rows.group_by("symbol").agg(pl.len().cast(pl.Int64).alias("count"), pl.col("ts").max().alias("last"))
+    return counted.with_columns(pl.lit(value=False).alias("has_bars")).collect()
+
+
+def _summed(
+    table: str, place: str, check: str, bad: pl.DataFrame, shown: pl.Expr, severity: str = "error"
+) -> Iterator[Finding]:
+    if bad.is_empty():
+        return
+    order = [name for name in ("symbol", "price_type", "interval", "session", "ts") if name in bad.columns]
+    bad = bad.with_columns(shown.alias("shown")).sort(order, nulls_last=True)
+    first = bad.row(0, named=True)
+    which = " ".join(str(first[name]) for name in order if name != "ts")
+    symbols = bad["symbol"].drop_nulls()
+    low, high = str(symbols.min()), str(symbols.max())
+    dates = bad["session"].cast(pl.Datetime("us")).dt.replace_time_zone("UTC") if "session" in bad.columns else None
+    held = {
+        "rows": bad.height,
+        "symbols": low if low == high else f"{low} to {high}",
+        "first_ts": None if dates is None else dates.min(),
+        "last_ts": None if dates is None else dates.max(),
+    }
+    more = f" (and {bad.height - 1} more)" if bad.height > 1 else ""
+    yield Finding(table, place, check, f"{which}: {first['shown']}{more}", severity, held)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""What `verify` finds: one row per fault, with what the damaged file held as far as the log says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import polars as pl
+
+from engine.export.delta_table import LakeFile
+from engine.export.file_statistics import held_by
+from engine.schema import TS, Schema
+
+FINDINGS: Schema = {
+    "table": pl.String(),
+    "file": pl.String(),
+    "check": pl.String(),
+    "severity": pl.String(),
+    "rows": pl.Int64(),
+    "symbols": pl.String(),
+    "first_ts": TS,
+    "last_ts": TS,
+    "detail": pl.String(),
+}
+Severity = Literal["error", "warning", "info"]
+SEVERITIES = ("error", "warning", "info")
+# A file with one of these is not what the log says; the other checks speak of rows that contradict one another.
+FILE_CHECKS = ("exists", "size", "sha256", "readable", "rows", "schema", "statistics", "sorted", "folder")
+
+Value = TypeVar("Value")
+
+
+class Finding(NamedTuple):
+    """One fault; `file` is below the target's folder, `held` is what it held."""
+
+    table: str
+    file: str
+    check: str
+    detail: str
+    severity: Severity = "error"
+    held: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, table: str, file: LakeFile, check: str, detail: str) -> Finding:
+        """A fault of a file that the log names."""
+        return cls(table, f"{table}/{file.path}", check, detail, held=held_by(file))
+
+
+def framed(found: Iterable[Finding]) -> pl.DataFrame:
+    """Findings as a frame of `FINDINGS`, errors first."""
+    rows = [
+        {"table": one.table, "file": one.file, "check": one.check, "severity": one.severity, "detail": one.detail, **one.held}
+        for one in found
+    ]  # fmt: skip
+    frame = pl.DataFrame([{name: row.get(name) for name in FINDINGS} for row in rows], schema=dict(FINDINGS))
+    rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
+    return frame.unique(maintain_order=True).sort(rank, "table", "file", maintain_order=True)
+
+
+def faults(findings: pl.DataFrame) -> pl.DataFrame:
+    """Findings that need attention: all but the merely informative."""
+    return findings.filter(pl.col("severity") != "info")
+
+
+def damaged(findings: pl.DataFrame) -> pl.DataFrame:
+    """Findings of files that are gone, or not what the log says."""
+    return findings.filter((pl.col("severity") == "error") & pl.col("check").is_in(FILE_CHECKS))
+
+
+def tried(action: Callable[[], Value]) -> tuple[Value | None, str]:
+    """Do what a damaged file may make fail in any way: the outcome, or the reason why there is none."""
+    try:
+        return action(), ""
+    except Exception as error:  # noqa: BLE001 - becomes a finding
+        return None, f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        # Rust libraries panic on some damage, with an error that is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return None, f"{type(error).__name__}: {error}"

@@ -1,0 +1,94 @@
+"""What the plots of one symbol and of many share: their axes, the lines between sessions, words below a title."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from engine.errors import ParameterError
+from engine.report.plot_style import WIDTH, Ink, alt
+from engine.report.session_axis import Axis
+
+Day = dt.date | str | None
+Chart = Any  # Altair's layered, concatenated and simple charts have no common public type that chains
+X = Any  # an encoding; what it takes is generated from a schema
+WIDEST_BAR, BAR_SHARE = 12, 0.7
+TICKS_MINUTES, MOST_TICKS = (5, 15, 30, 60, 120, 180, 240, 480), 14
+DAY_MINUTES = 1_440
+
+
+def as_date(name: str, value: Day) -> dt.date | None:
+    """A date, or text that is one."""
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError as error:
+            raise ParameterError(f"{name}: received {value!r}; valid: a date such as 2024-11-18") from error
+    return value
+
+
+def sentence(*parts: str) -> str:
+    """What there is to say, in one line."""
+    return " · ".join(one for one in parts if one)
+
+
+def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
+    """The x of places on an axis, with its dates."""
+    ticks = axis.ticks(zone)
+    texts = {f"{x:.6g}": text for x, text in ticks.iter_rows()}
+    return alt.X(
+        "x", type="quantitative", title=None, scale=alt.Scale(domain=[0, axis.length], nice=False, zero=False, padding=0),
+        axis=alt.Axis(values=ticks["x"].to_list(), grid=False, labels=labels, labelAlign="left", labelFlush=False, labelExpr=_looked_up(texts)),
+    )  # fmt: skip
+
+
+def _looked_up(texts: Mapping[str, str]) -> str:
+    # Texts of our own making: dates and times of day.
+    cases = ", ".join(f"'{key}': '{text}'" for key, text in texts.items())
+    return f"({{{cases}}})[format(datum.value, '.6~g')] || ''"
+
+
+def break_marks(axis: Axis, x: X, colours: Ink) -> Chart | None:
+    """Lines where sessions begin, and dotted ones where their segments do."""
+    breaks = axis.breaks()
+    if breaks.is_empty():
+        return None
+    dash = alt.StrokeDash("kind", type="nominal", legend=None, scale=alt.Scale(domain=["session", "pause"], range=[[1, 0], [2, 3]]))  # fmt: skip
+    return alt.Chart(breaks).mark_rule(color=colours.line, strokeWidth=1).encode(x=x, strokeDash=dash)
+
+
+def bar_width(axis: Axis) -> float:
+    """Pixels of a bar that leave some air between it and the next."""
+    return max(min(0.7 * WIDTH / max(axis.length, 1), 12), 1)
+
+
+def day_x(minutes: pl.Series, step: int) -> X:
+    """The x of minutes after midnight, in steps of so many."""
+    low, high = int(minutes.min() or 0), int(minutes.max() or 0) + step  # type: ignore[arg-type]
+    every = next((one for one in (5, 15, 30, 60, 120, 180, 240) if (high - low) / one <= 14), 480)  # noqa: PLR2004 - labels that fit
+    values = list(range(-(-low // every) * every, high + 1, every))
+    told = "format(floor((datum.value + 2880) % 1440 / 60), '02') + ':' + format((datum.value + 2880) % 60, '02')"
+    return alt.X(
+        "minute", type="quantitative", title=None, scale=alt.Scale(domain=[low, high], nice=False, zero=False, padding=0),
+        axis=alt.Axis(values=values, labelExpr=told, grid=False, labelFlush=False),
+    )  # fmt: skip
+
+
+def clock_text() -> pl.Expr:
+    """The time of day of `minute`."""
+    minute = pl.col("minute").cast(pl.Int64) % 1_440
+    return pl.format("{}:{}", (minute // 60).cast(pl.String).str.zfill(2), (minute % 60).cast(pl.String).str.zfill(2))
+
+
+def closed_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
+    """Rows of `minute`, sorted, so that a line of steps ends where its last one does and crosses no pause."""
+    ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
+    untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]
+    closing = ends.with_columns(pl.col("minute") + step, *untold)
+    nothing = closing.with_columns(
+        pl.col("minute") + step / 100, *(pl.lit(None, pl.Float64).alias(name) for name in values)
+    )
+    return pl.concat([rows, closing, nothing], how="vertical_relaxed").sort("minute", maintain_order=True)

@@ -1,0 +1,284 @@
+"""What a plot is about: bars, gaps, quality and sessions, whatever they come from.
+
+`subject` takes a store, a snapshot, an export, an audit or a frame; each answers the same few questions with frames as
+the tables of an export have them. What a source does not hold is an empty frame, and the plot that needs it says so.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, get_args
+
+import polars as pl
+
+from engine.audit.audit_files import is_kept, kept
+from engine.audit.audit_tables import CALENDARS, SESSIONS
+from engine.calendars.files import nearest
+from engine.calendars.providers import calendar
+from engine.errors import ParameterError
+from engine.export.dataset import Dataset, is_export, open_dataset
+from engine.grid import Align, GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.schema import SEGMENTS, TS, empty, session_ordinal
+from engine.store.session_data import SessionData
+from engine.store.snapshot import Snapshot
+from engine.store.views import BARS_VIEW, GAPS_VIEW, QUALITY_VIEW, SYMBOLS_VIEW
+
+VALID = (
+    "a SessionData, a Snapshot, the folder of an export or a Dataset, an Audit or the folder of one, or a Polars frame "
+    "of bars, quotes, gaps or quality"
+)
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "gaps": ("gap_start", "gap_end", "bar_count"), "quality": ("symbol", "session", "expected", "missing"),
+    "bars": ("ts", "open", "high", "low", "close"), "quotes": ("ts", "bid", "ask"),
+}  # fmt: skip
+EMPTY = {"bars": BARS_VIEW, "gaps": GAPS_VIEW, "quality": QUALITY_VIEW, "sessions": SESSIONS, "calendars": CALENDARS,
+         "symbols": SYMBOLS_VIEW, "quotes": {"symbol": pl.String(), "ts": TS, "bid": pl.Float64(), "ask": pl.Float64()}}  # fmt: skip
+NAMELESS = "(no symbol)"
+
+
+class HasTables(Protocol):
+    """An audit: its tables by name."""
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Frames by name."""
+        ...
+
+
+Source = SessionData | Snapshot | Dataset | HasTables | pl.DataFrame | str | Path
+Table = Callable[[str, pl.Expr], pl.DataFrame]
+
+
+class About(NamedTuple):
+    """A symbol's axis and usual series."""
+
+    symbol: str
+    calendar: str
+    interval: str
+    price_type: str
+    segments: tuple[str, ...] = ()
+    align: Align = "session"
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A source, as plots ask it: `table(name, filter)` gives rows of a table of an export; `calendar` is a frame's."""
+
+    table: Table
+    calendar: str | None = None
+
+    def bars(self, symbol: str, interval: str, price_type: str, origin: str | None = None) -> pl.DataFrame:
+        """Bars of one series, sorted by `ts`."""
+        wanted = (pl.col("symbol") == symbol) & (pl.col("interval") == interval) & (pl.col("price_type") == price_type)
+        rows = self.table("bars", wanted if origin is None else wanted & (pl.col("origin") == origin))
+        return rows.sort("ts")
+
+    def quotes(self, symbol: str) -> pl.DataFrame:
+        """Quotes of one symbol, sorted by `ts`."""
+        return self.table("quotes", pl.col("symbol") == symbol).sort("ts")
+
+    def gaps(self, where: pl.Expr) -> pl.DataFrame:
+        """Gaps, their `cause` never null ("missing" where nobody asked for it)."""
+        return self.table("gaps", where).with_columns(pl.col("cause").fill_null("missing"))
+
+    def quality(self) -> pl.DataFrame:
+        """Quality per series and session, of base intervals; `quality_adjusted` where it is known."""
+        rows, base = self.table("quality", pl.lit(value=True)), self.symbols()
+        at_base = base.select("symbol", pl.col("base_interval").alias("interval"))
+        return rows.join(at_base, on=["symbol", "interval"], how="semi", maintain_order="left") if len(base) else rows
+
+    def symbols(self) -> pl.DataFrame:
+        """What is known of symbols: `symbol, calendar, base_interval, price_type, segments, align, zone`."""
+        return self.table("symbols", pl.lit(value=True))
+
+    def about(self, symbol: str | None) -> About:
+        """One symbol's axis; the only one there is, when none is named.
+
+        Raises
+        ------
+        ParameterError
+            There is no such symbol, or no single one.
+        """
+        known = self.symbols()
+        names = known["symbol"].unique().sort().to_list()
+        if symbol is None and len(names) != 1:
+            raise ParameterError(f"symbol: none was named; valid: one of {_listed(names)}")
+        found = known.filter(pl.col("symbol") == (names[0] if symbol is None else symbol))
+        if found.is_empty():
+            raise ParameterError(
+                f"symbol: received {symbol!r}{nearest(str(symbol), names, 3)}; the source has {_listed(names)}"
+            )
+        row = found.row(0, named=True)
+        align: Align = row["align"] if row["align"] in get_args(Align) else "session"
+        return About(row["symbol"], row["calendar"], row["base_interval"], row["price_type"] or "last",
+                     tuple(row["segments"] or ()), align, row["zone"] or "UTC")  # fmt: skip
+
+    def time_zone(self, code: str) -> str:
+        """The venue's."""
+        found = self.table("calendars", pl.col("calendar") == code)["time_zone"].drop_nulls()
+        return str(found[0]) if len(found) else calendar(code).zone if self.calendar else "UTC"
+
+    def grid(self, about: About, interval: str, rows: pl.DataFrame) -> SessionGrid:
+        """The axis of a symbol; where the source tells no sessions, one made of its rows (`ts`), day by day."""
+        step = Interval.parse(interval)
+        segments = self.segments(about.calendar, rows["session"] if "session" in rows.columns else rows["ts"].dt.date())
+        if segments.is_empty():
+            segments = _days_of(rows, step)
+        spec = GridSpec(about.calendar, about.segments, about.align, about.zone)
+        return SessionGrid.build(segments, step, spec)
+
+    def segments(self, code: str, days: pl.Series) -> pl.DataFrame:
+        """`schema.SEGMENTS` of a calendar, from the source or, for a frame, from the calendar it was given with."""
+        rows = self.table("sessions", pl.col("calendar") == code)
+        if rows.is_empty() and self.calendar is not None:
+            first, last = days.min(), days.max()
+            whole = isinstance(first, dt.date) and isinstance(last, dt.date)
+            return calendar(self.calendar).covering(first, last) if whole else empty(SEGMENTS)  # type: ignore[arg-type]
+        by_open = rows.sort("segment_open").with_columns(pl.int_range(pl.len()).over("session").alias("position"))
+        labels = set(by_open["segment"])
+        regular = next(({label} for label in ("RTH", "ETH") if label in labels), labels)
+        return by_open.with_columns(
+            session_ordinal(pl.col("session"), pl.col("position")).alias("ordinal"),
+            pl.col("segment").is_in(list(regular)).alias("regular"),
+        ).select(list(SEGMENTS))
+
+
+def subject(source: Source, calendar: str | Path | None = None) -> Subject:
+    """What a plot asks, of any source.
+
+    Parameters
+    ----------
+    source
+        `VALID` says what.
+    calendar : str or Path, optional
+        For frames: whose sessions are the axis. Without one, days are cut at their first and last row.
+
+    Raises
+    ------
+    ParameterError
+        The source is none of these.
+    """
+    if isinstance(source, SessionData):
+        return _of_snapshot(source.snapshot())
+    if isinstance(source, Snapshot):
+        return _of_snapshot(source)
+    if isinstance(source, Dataset):
+        return _of_dataset(source)
+    if isinstance(source, pl.DataFrame):
+        return _of_frame(source, None if calendar is None else str(calendar))
+    if isinstance(source, str | Path):
+        return _of_folder(Path(source))
+    tables = getattr(source, "tables", None)
+    if isinstance(tables, Mapping):
+        return _of_tables(_with_symbols(tables))
+    raise ParameterError(f"source: received {type(source).__name__}; valid: {VALID}")
+
+
+def _of_folder(path: Path) -> Subject:
+    if is_export(path):
+        return _of_dataset(open_dataset(path))
+    if is_kept(path):
+        return _of_tables(_with_symbols(kept(path)))
+    raise ParameterError(f"source: {path} is neither an export nor an audit; valid: {VALID}")
+
+
+def _of_snapshot(snapshot: Snapshot) -> Subject:
+    small = snapshot.small_tables()
+    made: Mapping[str, Callable[[], pl.DataFrame]] = {
+        "bars": snapshot.bars, "gaps": snapshot.gaps, "quality": snapshot.quality,
+        "quotes": lambda: pl.concat([
+            empty(EMPTY["quotes"]).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC"))),
+            *(snapshot.raw_of(key).select("symbol", "ts", "bid", "ask") for key in snapshot.panels_of("quotes")),
+        ]),
+    }  # fmt: skip
+    held: dict[str, pl.DataFrame] = {}
+
+    def table(name: str, where: pl.Expr) -> pl.DataFrame:
+        rows = small.get(name)
+        if rows is None:
+            rows = held.setdefault(name, made[name]()) if name not in held else held[name]
+        return rows.filter(where)
+
+    return Subject(table)
+
+
+def _of_dataset(dataset: Dataset) -> Subject:
+    return Subject(lambda name, where: dataset.scan(name).filter(where).collect())
+
+
+def _of_tables(tables: Mapping[str, pl.DataFrame], calendar: str | None = None) -> Subject:
+    return Subject(lambda name, where: tables.get(name, empty(EMPTY[name])).filter(where), calendar)
+
+
+def _with_symbols(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
+    # The sessions of an audit are the segments it expected, and no others.
+    chosen = (
+        tables["sessions"].group_by("calendar").agg(pl.col("segment").drop_nulls().unique().sort().alias("segments"))
+    )
+    series = tables["series"].unique("symbol", keep="first", maintain_order=True)
+    symbols = series.join(chosen, on="calendar", how="left", maintain_order="left").select(
+        "symbol", "calendar", pl.col("interval").alias("base_interval"), "price_type", "segments",
+        pl.lit(None, pl.String).alias("align"), pl.lit(None, pl.String).alias("zone"),
+    )  # fmt: skip
+    return {**tables, "symbols": symbols}
+
+
+def _of_frame(frame: pl.DataFrame, calendar: str | None) -> Subject:
+    name = next((name for name, columns in SHAPES.items() if set(columns) <= set(frame.columns)), None)
+    if name is None:
+        raise ParameterError(f"source: a frame of {', '.join(frame.columns) or 'no column'}; valid: {VALID}")
+    rows = _filled(frame, name)
+    symbols = rows.group_by("symbol", maintain_order=True).agg(
+        pl.lit(calendar or "", pl.String).first().alias("calendar"), pl.col("interval").first().alias("base_interval"),
+        pl.col("price_type").first(), pl.lit(None, pl.List(pl.String)).first().alias("segments"),
+        pl.lit(None, pl.String).first().alias("align"), pl.lit(None, pl.String).first().alias("zone"),
+    )  # fmt: skip
+    return _of_tables({name: rows, "symbols": symbols}, calendar)
+
+
+def _filled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    for column in [one for one in ("ts", "gap_start", "gap_end") if one in frame.columns]:
+        dtype = frame.schema[column]
+        if not (isinstance(dtype, pl.Datetime) and dtype.time_zone):
+            raise ParameterError(f"source: its column {column} is {dtype}; valid: Datetime with a time zone")
+        frame = frame.with_columns(pl.col(column).dt.convert_time_zone("UTC").dt.cast_time_unit("us"))
+    usual: dict[str, Any] = {"symbol": NAMELESS, "price_type": "last", "origin": "source", "cause": None}
+    if "interval" not in frame.columns:
+        usual["interval"] = _usual_step(frame["ts"]) if "ts" in frame.columns else "1m"
+    if name == "bars":
+        usual |= {"volume": None}
+    absent = {column: value for column, value in usual.items() if column not in frame.columns}
+    return frame.with_columns(
+        pl.lit(value, pl.Float64 if column == "volume" else pl.String).alias(column) for column, value in absent.items()
+    )
+
+
+def _usual_step(ts: pl.Series) -> str:
+    steps = ts.sort().diff().drop_nulls().dt.total_seconds()
+    often = steps.filter(steps > 0).mode().sort()
+    seconds = int(often[0]) if len(often) else 60
+    return str(Interval.parse(f"{seconds}s" if seconds < 86_400 else "1d"))  # noqa: PLR2004 - a day
+
+
+def _days_of(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
+    day = pl.col("session") if "session" in rows.columns else pl.col("ts").dt.date()
+    length = pl.duration(seconds=step.seconds if step.is_intraday else 60)
+    spans = rows.drop_nulls("ts").group_by(day.alias("session")).agg(
+        pl.col("ts").min().cast(TS).alias("segment_open"), (pl.col("ts").max() + length).cast(TS).alias("segment_close")
+    )  # fmt: skip
+    return spans.sort("segment_open").with_columns(
+        session_ordinal(pl.col("session"), pl.lit(0)).alias("ordinal"), pl.lit("day").alias("segment"),
+        pl.lit(value=True).alias("regular"),
+    ).select(list(SEGMENTS))  # fmt: skip
+
+
+def _listed(names: Iterable[str], most: int = 6) -> str:
+    names = [repr(name) if len(name) <= 40 else f"{name[:40]!r}..." for name in names]  # noqa: PLR2004 - one line
+    return (
+        ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") if names else "none"
+    )

@@ -1,0 +1,168 @@
+"""Deployments of a session: who calls the coordinator, when, and with which clock.
+
+`ReplaySession` steps as fast as it can, paced against a clock, or by hand. `engine.runtime.live` is the other one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+
+from engine import __version__
+from engine.clock import Clock, WallClock
+from engine.errors import ParameterError
+from engine.interval import Interval
+from engine.runtime.config import SessionConfig
+from engine.runtime.coordinator import SessionCoordinator, Step
+from engine.runtime.load import Contents, read_files
+from engine.runtime.options import CalendarMap, LoadOptions, Progress, Resolution
+from engine.runtime.replay import ReplayStream
+from engine.runtime.run import export_session
+from engine.runtime.subscription_plan import Asked, mark
+from engine.sources.options import ReadOptions
+from engine.sources.streams.contract import Resolution as Offered
+from engine.store.session_data import SessionData
+from engine.store.snapshot import SymbolSessionData
+
+Sleep = Callable[[float], None]
+
+
+class ReplaySession:
+    """A replay of files, from a configuration.
+
+    Parameters
+    ----------
+    config : SessionConfig
+    progress : callable, optional
+        Told after each file that was read.
+    clock : Clock, optional
+        Paces the replay and stamps exports; default the machine's.
+    """
+
+    def __init__(self, config: SessionConfig, progress: Progress | None = None, clock: Clock | None = None) -> None:
+        if config.session.mode != "replay":
+            raise ParameterError(f"session.mode: received {config.session.mode!r}; valid here: replay")
+        self.config = config
+        self.clock = clock or WallClock()
+        self.contents = read_files(config.source.paths, load_options(config), progress)
+        self.session = SessionData(incomplete=config.session.incomplete, store_id=_identity(config, self.contents))
+        self.session.add_files(self.contents.marks)
+        self.stream = ReplayStream(self.contents, self.session.calendar)
+        known = {one.symbol: one for one in self.contents.symbols}
+        self.coordinator = SessionCoordinator(
+            config, self.stream, _describer(known), self.session, exporter(config, self.clock)
+        )
+
+    def load(self) -> None:
+        """Take the symbols and their history."""
+        symbols = list(self.config.session.symbols) or sorted(self.stream.symbols)
+        first, last = self._dates()
+        self.coordinator.load(symbols, first, last)
+
+    def steps(self) -> Iterator[Step]:
+        """Everything from the first open on, a step of session time at a time, and the end; loads when that is still to be done."""
+        if self.coordinator.phase == "new":
+            self.load()
+        while (to := self._next()) is not None:
+            yield self.coordinator.advance(to)
+        yield self.coordinator.finish()
+
+    def paced(self, sleep: Sleep, speed: float | None = None) -> Iterator[Step]:
+        """As `steps`, each not before its time has come on the clock, which runs `speed` times as fast; 0: no waiting."""
+        speed = self.config.replay.speed if speed is None else speed
+        began: tuple[dt.datetime, dt.datetime] | None = None
+        for step in self.steps():
+            # Nights are not waited for; what is done with a step takes from the wait.
+            began = (began or (self.clock.now(), step.at)) if self.coordinator.phase == "running" else None
+            yield step
+            ahead = self._next()
+            if not speed or began is None or ahead is None:
+                continue
+            due = began[0] + (ahead - began[1]) / speed
+            sleep(max((due - self.clock.now()).total_seconds(), 0.0))
+
+    def run(self) -> SessionData:
+        """Replay to the end, as fast as it goes."""
+        for _ in self.steps():
+            pass
+        return self.session
+
+    def _next(self) -> dt.datetime | None:
+        """Where the next step leads: to the first end of a step at which something has come, or the session turns."""
+        span, now = self.coordinator.current, self.coordinator.now
+        if span is None or now is None:
+            return None
+        if self.coordinator.phase == "waiting":
+            return span.opens
+        step = self.config.replay.step
+        ahead = max(self.stream.next_at() or span.closes, now + dt.timedelta(microseconds=1))
+        steps = -(-(ahead - span.opens) // step)
+        return min(span.opens + steps * step, span.closes)
+
+    def _dates(self) -> tuple[dt.date, dt.date]:
+        part, extent = self.config.session, self.stream.extent()
+        if part.start is not None and part.end is not None:
+            return part.start, part.end
+        if extent is None:
+            raise ParameterError("session: its sources hold no row; valid: files with rows, or start and end")
+        first, last = (self._trade_dates(at) for at in extent)
+        return part.start or first[0], part.end or last[-1]
+
+    def _trade_dates(self, at: dt.datetime) -> list[dt.date]:
+        """Trade dates of the instant in all calendars in use, in order; of one outside all sessions, those near it."""
+        dates: set[dt.date] = set()
+        near = dt.timedelta(days=4)
+        for code in {one.calendar for one in self.contents.symbols}:
+            segments = self.session.calendar(code).covering(at.date() - near, at.date() + near)
+            held = segments.filter((segments["segment_open"] <= at) & (segments["segment_close"] >= at))
+            dates |= set((held if held.height else segments)["session"])
+        return sorted(dates) or [at.date()]
+
+
+def load_options(config: SessionConfig) -> LoadOptions:
+    """How the files of a configuration are read."""
+    part = config.session
+    patterns = tuple(part.calendars.items())
+
+    def choose(group: str, available: Iterable[Resolution]) -> Resolution:
+        offered: set[Offered] = {("ticks", None) if one is None else ("bars", one) for one in available}
+        marking = mark(group, Asked.of(config, group), offered)
+        return marking.base if marking.base_from == "bars" else None
+
+    read = ReadOptions(**{"symbols": part.symbols, **config.source.read})
+    return LoadOptions(
+        CalendarMap(part.calendar, patterns), segments=part.segments, align=read.align, incomplete=part.incomplete,
+        derive=tuple(map(Interval.parse, config.derive)), keep_source=config.source.keep_source, choose=choose, read=read,
+    )  # fmt: skip
+
+
+def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int] | None:
+    """What writes the configured dataset; None when there is none."""
+    part = config.export
+    if part is None:
+        return None
+    target: Path = part.target
+    return lambda session: export_session(session, target, clock)
+
+
+def _describer(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSessionData]:
+    def describe(symbol: str) -> SymbolSessionData:
+        if symbol not in known:
+            raise ParameterError(f"symbol: {symbol} is not in the files; they have {', '.join(sorted(known)[:10])}")
+        return replace(known[symbol], is_loaded=False)
+
+    return describe
+
+
+def _identity(config: SessionConfig, contents: Contents) -> str:
+    """Of a store that the same files and the same configuration fill: two replays of them are one store."""
+    asked = config.model_dump(mode="json", exclude={"export": True, "source": {"paths"}, "replay": True})
+    said = orjson.dumps(
+        [__version__, asked, sorted(contents.marks), config.replay.step.total_seconds()], option=orjson.OPT_SORT_KEYS
+    )
+    return hashlib.sha256(said).hexdigest()[:32]

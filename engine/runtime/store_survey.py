@@ -1,0 +1,129 @@
+"""From a loaded store to a survey: what an audit keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from engine.audit.survey import COUNTS, SERIES, SLOTS, Axis, Checked, Survey, joined
+from engine.calendars.providers import calendar
+from engine.checks.bar_checks import measure
+from engine.grid import SessionGrid
+from engine.quality.causes.profiles import bin_width, trace
+from engine.quality.gaps import runs
+from engine.quality.score import COUNTED
+from engine.runtime.processor import Cohort, cohorts, derive_session
+from engine.runtime.quality_manager import lifetimes
+from engine.schema import empty
+from engine.store.session_data import SessionData
+from engine.store.snapshot import PanelKey, Snapshot
+
+TRACED = ["series", "ordinal", "slot", "open", "close", "volume"]
+
+
+def survey_session(session: SessionData) -> Survey:
+    """Survey the base bars of a store, with whatever else it holds as evidence.
+
+    Parameters
+    ----------
+    session : SessionData
+        Bars of symbols that have only ticks or quotes are derived first. Ticks, finer bars of trades, and quotes of a symbol
+        that has bars of its own tell whether its feed was up (`LoadOptions.keep_source` keeps them).
+    """
+    derive_session(session)
+    snapshot = session.snapshot()
+    parts = [_of_cohort(snapshot, cohort) for cohort in cohorts(snapshot) if cohort.key.spec in snapshot.axes]
+    return joined([part for part in parts if part.series.height])
+
+
+def _of_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
+    series = _series(snapshot, cohort)
+    grid = snapshot.grid(cohort.key.spec, cohort.base)
+    rows = snapshot.rows_of(cohort.key, series["series"].to_list())
+    real = rows.filter(pl.col("slot").is_not_null() & (pl.col("provenance") != "synthetic"))
+    traced = trace(real.select(TRACED), bin_width(cohort.base))
+    sizes = rows.group_by("series").agg(pl.len().cast(pl.Int64).alias("rows"))
+    found = series.drop("rows").join(sizes, on="series", how="left").with_columns(pl.col("rows").fill_null(0))
+    return replace(
+        Survey.none(),
+        series=found.sort("series").select(list(SERIES)),
+        runs=traced.runs,
+        profile=traced.profile,
+        counts=_counts(snapshot, cohort.key, series),
+        prints=_prints(snapshot, cohort, grid, series),
+        quotes=_quotes(snapshot, grid, series),
+        checks=(measured_rows(rows.filter(pl.col("provenance") != "synthetic"), found, grid),),
+    )
+
+
+def measured_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) -> Checked:
+    """What the checks keep of placed bars of one axis, those outside sessions included."""
+    spec = grid.spec
+    axis = Axis(spec.calendar, spec.segments, spec.align, spec.zone, str(grid.interval))
+    named = series.select("series", "symbol", "price_type", "interval")
+    return Checked(axis, measure(rows, named, grid, calendar(spec.calendar).zone))
+
+
+def _series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
+    alive = lifetimes(snapshot, cohort, (None, None)).join(snapshot.series, on="series")
+    spec = cohort.key.spec
+    symbols = pl.DataFrame(
+        [(name, snapshot.symbols[name].source) for name in cohort.symbols], schema=["symbol", "source"], orient="row"
+    )
+    return alive.join(symbols, on="symbol").with_columns(
+        pl.lit(str(cohort.base)).alias("interval"), pl.lit(spec.calendar).alias("calendar"),
+        pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"), pl.lit(spec.align).alias("align"),
+        pl.lit(spec.zone).alias("zone"), pl.lit(0, pl.Int64).alias("rows"),
+    ).sort("series").select(list(SERIES))  # fmt: skip
+
+
+def _counts(snapshot: Snapshot, key: PanelKey, series: pl.DataFrame) -> pl.DataFrame:
+    held = snapshot.counts.get(key)
+    if held is None:
+        return empty(COUNTS)
+    ours = held.filter(pl.col("series").is_in(series["series"].implode()))
+    given = [pl.col(name).fill_null(0) if name in ours.columns else pl.lit(0, pl.Int64).alias(name) for name in COUNTED]
+    return ours.select("series", "session", *given).sort("series", "session")
+
+
+def _prints(snapshot: Snapshot, cohort: Cohort, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
+    """Slots in which trades of these symbols print: from ticks, and from bars finer than the base."""
+    found = []
+    for key, panel in snapshot.panels.items():
+        is_finer = key.kind == "bars" and key.interval is not None and key.interval < cohort.base
+        if key.origin == "source" and key != cohort.key and (key.kind == "ticks" or is_finer):
+            found += [part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC"))) for part in panel.parts]
+    trades = series.filter(pl.col("price_type") == "last")
+    return _slots(snapshot, found, grid, trades, "last")
+
+
+def _quotes(snapshot: Snapshot, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
+    """Slots in which symbols that have trades are quoted. Bars of bid and ask are series of their own, and tell as such."""
+    found = [
+        part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC")))
+        for key, panel in snapshot.panels.items() if key.kind == "quotes"
+        for part in panel.parts
+    ]  # fmt: skip
+    trades = series.filter(pl.col("price_type") == "last")
+    return _slots(snapshot, found, grid, trades, "quote")
+
+
+def _slots(
+    snapshot: Snapshot, stamps: Sequence[pl.DataFrame], grid: SessionGrid, trades: pl.DataFrame, *price_types: str
+) -> pl.DataFrame:
+    """Runs of slots that hold any of some stamps, numbered by the series of trades of the same symbol."""
+    told = pl.concat([stamps[0].clear(), *stamps]) if stamps else None
+    if told is None or told.is_empty() or trades.is_empty():
+        return empty(SLOTS)
+    named = snapshot.series.filter(pl.col("price_type").is_in(price_types))
+    number = named.join(trades.select("symbol", pl.col("series").alias("number")), on="symbol").select(
+        "series", "number"
+    )
+    ours = told.join(number, on="series").drop("series")
+    placed = pl.concat([ours, grid.place(ours["ts"], exact=False)], how="horizontal").drop_nulls("slot")
+    distinct = (
+        placed.select(pl.col("number").alias("series"), "ordinal", "slot").unique().sort("series", "ordinal", "slot")
+    )
+    return runs(distinct).select(list(SLOTS))

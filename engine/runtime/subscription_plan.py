@@ -1,0 +1,148 @@
+"""What of a symbol is streamed and what is derived: a pure function of what is asked and what the source has.
+
+The base is the coarsest resolution of the source that serves all that is asked (1s for 30s; 1m for 5m and 1d); bars
+that it can fold are derived, those that it cannot are refused with the reason. Bars are preferred to ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.errors import ParameterError
+from engine.interval import Interval
+from engine.runtime.config import SessionConfig
+from engine.schema import Kind
+from engine.sources.streams.contract import Resolution, Want
+
+FROM_TICKS = Interval(1, "m")  # what ticks and quotes are folded to when nothing finer is asked
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a configuration asks of one symbol.
+
+    Attributes
+    ----------
+    bars : Interval or None
+        The base that is asked for by name; None leaves the choice.
+    derived : tuple of Interval
+        Everything that must be there as bars, with whom it is for.
+    quotes, ticks : bool
+    """
+
+    bars: Interval | None
+    derived: Mapping[Interval, str]
+    quotes: bool = False
+    ticks: bool = False
+
+    @classmethod
+    def of(cls, config: SessionConfig, symbol: str) -> Asked:
+        """What a configuration asks of a symbol: its derived intervals, and those that its history and indicators need."""
+        derived = {Interval.parse(text): "derive" for text in config.derive}
+        for history in config.history_of(symbol):
+            for text in history.intervals:
+                derived.setdefault(Interval.parse(text), f"history of {history.sessions} sessions")
+        for indicator in config.indicators_of(symbol):
+            for text in indicator.intervals:
+                derived.setdefault(Interval.parse(text), f"indicator {indicator.use}")
+        bars = config.streams.bars
+        base = None if bars in ("auto", "none") else Interval.parse(bars)
+        return cls(base, derived, config.streams.quotes, config.streams.ticks)
+
+
+@dataclass(frozen=True)
+class Marking:
+    """What is streamed and derived for one symbol, and why.
+
+    Attributes
+    ----------
+    symbol : str
+    base : Interval
+    base_from : {"bars", "ticks", "quotes"}
+    streams : tuple of Want
+    derived : tuple of Interval
+    refused : mapping of Interval to str
+        What cannot be had, with the reason.
+    why : str
+    """
+
+    symbol: str
+    base: Interval
+    base_from: Kind
+    streams: tuple[Want, ...]
+    derived: tuple[Interval, ...]
+    refused: Mapping[Interval, str]
+    why: str
+
+
+def mark(symbol: str, asked: Asked, offered: Iterable[Resolution]) -> Marking:
+    """Choose the base of a symbol, and what is streamed and derived.
+
+    Raises
+    ------
+    ParameterError
+        The source has nothing to make bars of, or not the base that is asked for by name.
+    """
+    offered = set(offered)
+    bars = sorted(interval for kind, interval in offered if kind == "bars" and interval is not None)
+    base, base_from, why = _base(symbol, asked, bars, {kind for kind, _ in offered})
+    derived, refused = _parted(base, asked.derived)
+    wants = [Want(symbol, "bars", base)] if base_from == "bars" else [Want(symbol, base_from)]
+    for kind, wanted in (("quotes", asked.quotes), ("ticks", asked.ticks)):
+        if wanted and base_from != kind and (kind, None) in offered:
+            wants.append(Want(symbol, kind))  # type: ignore[arg-type]
+    return Marking(symbol, base, base_from, tuple(wants), derived, refused, why)
+
+
+def _base(symbol: str, asked: Asked, bars: Sequence[Interval], kinds: set[Kind]) -> tuple[Interval, Kind, str]:
+    has = ", ".join([*map(str, bars), *sorted(kinds & {"ticks", "quotes"})]) or "nothing"
+    if asked.bars is not None and bars and asked.bars not in bars and not kinds & {"ticks", "quotes"}:
+        raise ParameterError(f"streams.bars: received {asked.bars}; the source has {has} of {symbol}")
+    if asked.bars is not None and asked.bars in bars:
+        return asked.bars, "bars", f"{asked.bars} is asked for"
+    raw: tuple[Kind, ...] = ("ticks", "quotes")
+    from_raw = next((kind for kind in raw if kind in kinds), None)
+    serving = [one for one in bars if all(_serves(one, target) for target in asked.derived)]
+    if asked.bars is None and serving:
+        wanted = ", ".join(map(str, sorted(asked.derived))) or "nothing else"
+        return serving[-1], "bars", f"of {has} the coarsest that serves {wanted}"
+    if from_raw is not None:
+        base = asked.bars or min([*(i for i in asked.derived if i < FROM_TICKS), FROM_TICKS])
+        return base, from_raw, f"bars of {base} are made of {from_raw}"
+    if bars:
+        return bars[0], "bars", f"of {has} the finest; not all that is asked can be made of it"
+    raise ParameterError(f"{symbol}: the source has {has} of it; valid: bars, ticks or quotes")
+
+
+def _serves(base: Interval, target: Interval) -> bool:
+    return base == target or (base < target and base.nests_in(target))
+
+
+def _parted(base: Interval, asked: Mapping[Interval, str]) -> tuple[tuple[Interval, ...], dict[Interval, str]]:
+    derived, refused = [], {}
+    for target in sorted(asked):
+        if target == base:
+            continue
+        if _serves(base, target):
+            derived.append(target)
+        else:
+            refused[target] = _reason(base, target)
+    return tuple(derived), refused
+
+
+def _reason(base: Interval, target: Interval) -> str:
+    if target < base:
+        return f"{target} is finer than the base {base}: bars can be joined, not cut"
+    return f"{target} is not a whole number of {base} bars"
+
+
+def explain(marking: Marking, asked: Asked) -> list[tuple[str, str, str]]:
+    """`(what, how, why)` of everything that a symbol streams, derives and cannot have."""
+    rows = [
+        ("stream", f"{want.kind} {want.interval or ''}".strip(), marking.why if number == 0 else "is asked for")
+        for number, want in enumerate(marking.streams)
+    ]
+    rows += [("derive", str(one), f"for {asked.derived[one]}, from {marking.base}") for one in marking.derived]
+    rows += [("refuse", str(one), why) for one, why in sorted(marking.refused.items())]
+    return rows

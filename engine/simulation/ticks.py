@@ -1,0 +1,180 @@
+"""Trades and quotes that fold to simulated bars.
+
+Each bar's trades begin at its open, touch its high and its low, end at its close, and their sizes sum to its volume.
+Before each trade stands a quote whose bid or ask is that trade's price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.errors import UnknownSymbolError
+from engine.grid import SessionGrid
+from engine.schema import QUOTES, TICKS, TS_NS, Schema, empty
+from engine.simulation.sessions import Floats, Instrument, Market, Simulation, priced, stream
+from engine.simulation.slots import Ints
+
+VENUES = ("N", "P", "Q", "Z")
+LOT = 100
+WIDEST_SPREAD_TICKS = 4
+
+
+@dataclass(frozen=True)
+class TickSimulation:
+    """Trades, quotes, and the bars that they fold to.
+
+    Attributes
+    ----------
+    ticks : DataFrame of `schema.TICKS`
+        By symbol and time; `seq` counts each symbol's trades from 1.
+    quotes : DataFrame of `schema.QUOTES`
+        One before each trade, in the same slot; `seq` is that trade's.
+    bars : DataFrame of `schema.BARS`
+        Those of `Simulation.clean`, with `vwap` of these trades.
+    """
+
+    ticks: pl.DataFrame
+    quotes: pl.DataFrame
+    bars: pl.DataFrame
+
+
+def simulate_ticks(
+    simulation: Simulation, grid: SessionGrid, market: Market, symbols: Iterable[str] | None = None
+) -> TickSimulation:
+    """Trades and quotes behind the clean bars of some symbols.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        What `simulate(grid, market, ...)` returned.
+    grid, market
+        The ones it was made from.
+    symbols : iterable of str, optional
+        None: all. A liquid symbol has some 15,000 trades a session.
+
+    Raises
+    ------
+    UnknownSymbolError
+        A symbol is none of the market's.
+    """
+    known = {instrument.symbol: instrument for instrument in market.instruments}
+    wanted = market.symbols if symbols is None else list(symbols)
+    for symbol in wanted:
+        if symbol not in known:
+            raise UnknownSymbolError(f"symbols: received {symbol!r}; valid: {', '.join(known)}")
+    parts = [_simulate_one(simulation.clean, grid, known[symbol], market.seed) for symbol in wanted]
+    return TickSimulation(*(pl.concat(frames) for frames in zip(*parts, strict=True)))
+
+
+def _simulate_one(
+    clean: pl.DataFrame, grid: SessionGrid, instrument: Instrument, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    bars = clean.filter(pl.col("symbol") == instrument.symbol)
+    if bars.is_empty():
+        return empty(TICKS), empty(QUOTES), bars
+    rng = stream(seed, instrument.symbol, "ticks")
+    trades = _Trades.of(bars, grid)
+    price = _prices(bars, trades, instrument.tick, rng)
+    size = trades.split(bars["volume"].to_numpy(), rng)
+    ts = _times(trades, rng)
+    seq = np.arange(1, len(ts) + 1)
+    ticks = {"symbol": instrument.symbol, "seq": seq, "price": priced(price, instrument.tick, 0), "size": size,
+             "exchange": pl.Series(VENUES).gather(rng.integers(0, len(VENUES), len(ts))),
+             "conditions": None, "suspicious": False}  # fmt: skip
+    quotes = {"symbol": instrument.symbol, "seq": seq, **_sides(price, instrument, rng)}
+    notional = np.add.reduceat(price * size, trades.first)
+    vwap = np.clip(notional / bars["volume"].to_numpy() * instrument.tick, bars["low"], bars["high"])
+    return (
+        _frame(ticks, ts, TICKS),
+        _frame(quotes, _ahead(trades, ts, rng), QUOTES),
+        bars.with_columns(pl.Series("vwap", vwap)),
+    )
+
+
+@dataclass(frozen=True)
+class _Trades:
+    """Which bar each trade belongs to, where it stands in it, and when the bar begins and ends (nanoseconds)."""
+
+    bar: Ints
+    position: Ints
+    count: Ints
+    first: Ints
+    start: Ints
+    end: Ints
+
+    @classmethod
+    def of(cls, bars: pl.DataFrame, grid: SessionGrid) -> _Trades:
+        count = bars["trades"].to_numpy()
+        bar = np.repeat(np.arange(len(count)), count)
+        first = np.cumsum(count) - count
+        place = grid.place(bars["ts"])
+        start, end = (_nanos(ts)[bar] for ts in (bars["ts"], grid.ends(place["ordinal"], place["slot"])))
+        return cls(bar, np.arange(len(bar)) - first[bar], count[bar], first, start, end)
+
+    def split(self, volume: Floats, rng: np.random.Generator) -> Floats:
+        """Whole sizes, one at least, that sum to each bar's volume."""
+        share = np.cumsum(rng.standard_exponential(len(self.bar)))
+        before = np.concatenate([[0.0], share])[self.first[self.bar]]
+        last = self.first + self.count[self.first] - 1
+        part = (share - before) / (share[last] - before[last])[self.bar]
+        filled = np.floor((volume[self.bar] - self.count) * part)
+        return np.asarray(1 + filled - np.where(self.position == 0, 0.0, np.roll(filled, 1)))
+
+
+def _prices(bars: pl.DataFrame, trades: _Trades, tick: float, rng: np.random.Generator) -> Floats:
+    # In ticks: from open to close with noise, the high and the low somewhere between where neither end is one.
+    open_, high, low, close = (
+        np.rint(bars[name].to_numpy() / tick)[trades.bar] for name in ("open", "high", "low", "close")
+    )
+    inner = np.maximum(trades.count - 2, 1)
+    at_high, shift = (_per_bar(trades, rng) for _ in range(2))
+    top = 1 + np.floor(at_high * inner)
+    bottom = 1 + (top + np.floor(shift * np.maximum(inner - 1, 1))) % inner
+    way = trades.position / np.maximum(trades.count - 1, 1)
+    noise = rng.standard_normal(len(way)) * (high - low) / 4
+    price = np.clip(np.rint(open_ + (close - open_) * way + noise), low, high)
+    price = np.where((trades.position == bottom) & (low < np.minimum(open_, close)), low, price)
+    price = np.where((trades.position == top) & (high > np.maximum(open_, close)), high, price)
+    return np.where(trades.position == 0, open_, np.where(trades.position == trades.count - 1, close, price))
+
+
+def _per_bar(trades: _Trades, rng: np.random.Generator) -> Floats:
+    return rng.random(len(trades.first))[trades.bar]
+
+
+def _times(trades: _Trades, rng: np.random.Generator) -> Ints:
+    # Sorted within each bar: the bar's number is the whole part, the time within the fraction.
+    within = np.sort(trades.bar + rng.random(len(trades.bar))) - trades.bar
+    length = trades.end - trades.start
+    return trades.start + np.clip((within * length).astype(np.int64), 0, length - 1)
+
+
+def _ahead(trades: _Trades, ts: Ints, rng: np.random.Generator) -> Ints:
+    since = np.where(trades.position == 0, trades.start, np.roll(ts, 1))
+    return since + ((ts - since) * rng.random(len(ts))).astype(np.int64)
+
+
+def _sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    spread = rng.integers(1, WIDEST_SPREAD_TICKS + 1, len(price))
+    # A buyer lifts the ask; where that would put the bid at zero, the trade is a sale.
+    buys = (rng.random(len(price)) < 0.5) & (price > spread)  # noqa: PLR2004
+    bid = np.where(buys, price - spread, price)
+    lots = rng.integers(1, 20, (2, len(price))) * float(LOT)
+    sides = {"bid": bid, "ask": bid + spread}
+    return {name: priced(side, instrument.tick, 0) for name, side in sides.items()} | dict(
+        zip(("bid_size", "ask_size"), lots, strict=True)
+    )
+
+
+def _nanos(ts: pl.Series) -> Ints:
+    return ts.cast(TS_NS).to_physical().to_numpy()
+
+
+def _frame(columns: Mapping[str, object], ts: Ints, schema: Schema) -> pl.DataFrame:
+    stamps = pl.Series(ts).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
+    return pl.DataFrame({**columns, "ts": stamps}).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

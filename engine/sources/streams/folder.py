@@ -1,0 +1,395 @@
+"""A growing directory as a live source: each complete file is read once, and its rows handed over.
+
+1. `_poll` lists the directory. A file is complete when its size and time of change have stood still for `settle_seconds`, or when it
+   was renamed from a name of work in progress (`.tmp`, `.part`, `.partial`, or beginning with `.` or `_`).
+2. `take` reads complete files, the oldest first, a few at a time: the directory is the queue, and nothing is dropped.
+3. What cannot be read is reported and rejected, and so is a file that changes after it was read; the stream goes on.
+
+No thread: whoever calls `take` or `wait` does the work.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from engine.clock import Clock, WallClock
+from engine.errors import ParameterError, SourceError, StreamError
+from engine.interval import Interval
+from engine.schema import TS, Kind
+from engine.sources import archive
+from engine.sources.batch import Batch, SourceFile
+from engine.sources.options import ReadOptions
+from engine.sources.read import read
+from engine.sources.scan import no_data, scan
+from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.receive_queue import refused
+from engine.sources.streams.subscriptions import Wants, behind, delivered, of_each, resolutions
+
+UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial")
+UNFINISHED_PREFIXES = (".", "_")
+FILES_PER_TAKE = 64
+STEP_SECONDS = 0.05
+
+
+class _Look(NamedTuple):
+    """What a file looked like, and since when."""
+
+    size: int
+    changed_ns: int
+    inode: int
+    since: dt.datetime
+
+    def is_as(self, other: _Look | None) -> bool:
+        return other is not None and self[:3] == other[:3]
+
+
+class _Held(NamedTuple):
+    """What a file is known to hold: to pass over those without a row that is asked for."""
+
+    kind: Kind
+    symbols: frozenset[str]
+    first: dt.datetime
+    last: dt.datetime
+
+
+class FolderStream:
+    """A `Stream` of the files that appear in a directory.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Watched with all folders in it; it must exist.
+    options : ReadOptions, optional
+        How files are read, as for `engine run`.
+    settle_seconds : float
+        How long a file must stand still to count as complete.
+    poll_seconds : float
+        How often the directory is listed.
+    expects : sequence of (kind, interval)
+        What symbols are offered with of which no file tells more.
+    clock : Clock, optional
+    sleep : callable, optional
+        How `wait` spends its time.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        options: ReadOptions | None = None,
+        *,
+        settle_seconds: float = 2.0,
+        poll_seconds: float = 1.0,
+        expects: Sequence[tuple[str, Interval | str | None]] = (("bars", "1m"),),
+        clock: Clock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
+            raise ParameterError(f"folder: received {folder}; valid: a directory that exists")
+        for name, value in (("settle_seconds", settle_seconds), ("poll_seconds", poll_seconds)):
+            if value < 0:
+                raise ParameterError(f"{name}: received {value}; valid: 0 or more")
+        self._options = options or ReadOptions()
+        self._settle = dt.timedelta(seconds=settle_seconds)
+        self._pause = dt.timedelta(seconds=poll_seconds)
+        self._expects = resolutions(expects)
+        self._clock = clock or WallClock()
+        self._sleep = sleep
+        self._lock = threading.RLock()  # `fetch` may come from another thread
+        self._wants = Wants()
+        self._next_poll: dt.datetime | None = None
+        self._growing: dict[Path, _Look] = {}
+        self._unfinished: set[int] = set()  # inodes of work in progress, as of the last look
+        self._ready: dict[Path, _Look] = {}
+        self._done: dict[Path, tuple[_Look, str]] = {}
+        self._contents: set[tuple[object, ...]] = set()
+        self._held: dict[Path, list[_Held]] = {}
+        self._said: list[Delivery] = []
+        self._closed = False
+        self._delivered = 0
+        self._lag: float | None = None
+        self._error = ""
+        self.left_out = 0
+        """Rows of symbols, kinds or intervals that were not wanted when their file was taken."""
+
+    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+        """What the names of files tell of each symbol; what is expected of all others."""
+        found: dict[str, frozenset[Resolution]] = {}
+        listed = [path for path, stat in self._listed() if stat.st_size and _is_data(path)]
+        files, _ = scan(listed, self._options)
+        for file in files:
+            if file.symbol is not None:
+                of = {(file.kind or "bars", file.interval)} if file.kind or file.interval else self._expects
+                found[file.symbol] = found.get(file.symbol, frozenset()) | of
+        return of_each(symbols, found, self._expects)
+
+    def subscribe(self, wants: Sequence[Want]) -> None:
+        """Hand these over, too, of files that are taken from now on.
+
+        Raises
+        ------
+        StreamError
+            The stream was closed.
+        """
+        if self._closed:
+            raise StreamError(f"{self._folder}: the stream was closed; make a new one")
+        with self._lock:
+            self._wants.add(wants)
+
+    def unsubscribe(self, symbol: str) -> None:
+        """Hand nothing of a symbol over any more."""
+        with self._lock:
+            self._wants.remove(symbol)
+
+    def next_at(self) -> dt.datetime | None:
+        """None: only looking tells."""
+        return None
+
+    def take(self, until: dt.datetime) -> list[Delivery]:
+        """Rows of the files that are complete, a few files at a time; what a file holds is available."""
+        del until
+        with self._lock:
+            self._poll()
+            made = [self._kept(one) for path in self._next_files() for one in self._taken(path)]
+            made += self._said
+            self._said = []
+            self._delivered += sum(one.height for one in made)
+            lag = behind(self._clock.now(), made)
+            self._lag = self._lag if lag is None else lag
+            return [one for one in made if one.frames or one.rejects.height]
+
+    def wait(self, seconds: float) -> bool:
+        """Look again and again until there is a complete file, at most so long."""
+        left = seconds
+        while not self._is_there():
+            if left <= 0 or self._closed:
+                return False
+            self._sleep(min(STEP_SECONDS, left))
+            left -= STEP_SECONDS
+        return True
+
+    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+        """Rows of the complete files, those that were taken already included; files that cannot be read are passed over."""
+        with self._lock:
+            self._poll()
+            looks = {**{path: look for path, (look, _) in self._done.items()}, **self._ready}
+        made: list[Delivery] = []
+        for path, _ in sorted(looks.items(), key=_by_age):
+            if self._may_hold(path, requests):
+                made += [part for one in self._reread(path) if (part := _asked(one, requests)).frames]
+        return made
+
+    def status(self) -> StreamStatus:
+        """How the stream fares; `waiting` counts files."""
+        with self._lock:
+            return StreamStatus(
+                connected=not self._closed and self._folder.is_dir(),
+                exhausted=self._closed,
+                delivered=self._delivered,
+                waiting=len(self._ready),
+                lag_seconds=self._lag,
+                error=self._error,
+            )
+
+    def close(self) -> None:
+        """Look no more; files that were not taken stay for the next stream."""
+        with self._lock:
+            self._closed = True
+            self._ready, self._growing = {}, {}
+
+    def _is_there(self) -> bool:
+        with self._lock:
+            self._poll()
+            return bool(self._ready or self._said)
+
+    def _poll(self) -> None:
+        now = self._clock.now()
+        if self._closed or (self._next_poll is not None and now < self._next_poll):
+            return
+        self._next_poll = now + self._pause
+        unfinished: set[int] = set()
+        listed: dict[Path, _Look] = {}
+        for path, stat in self._listed():
+            if _is_unfinished(path):
+                unfinished.add(stat.st_ino)
+            elif stat.st_size and _is_data(path):
+                listed[path] = _Look(stat.st_size, stat.st_mtime_ns, stat.st_ino, now)
+        for path, look in listed.items():
+            self._note(path, look)
+        self._growing = {path: look for path, look in self._growing.items() if path in listed}
+        self._unfinished = unfinished
+
+    def _listed(self) -> Iterator[tuple[Path, os.stat_result]]:
+        try:
+            yield from _walked(self._folder)
+        except OSError as error:
+            self._error = f"{self._folder}: cannot be listed: {error.strerror or error}"
+
+    def _note(self, path: Path, look: _Look) -> None:
+        if look.is_as(self._ready.get(path)):
+            return
+        self._ready.pop(path, None)  # it goes on growing
+        if path in self._done and not self._is_another(path, look):
+            return
+        before = self._growing.pop(path, None)
+        since = before.since if before is not None and look.is_as(before) else look.since
+        stood_still = look.since - since >= self._settle or (before is None and self._is_old(look))
+        if stood_still or look.inode in self._unfinished:
+            self._ready[path] = look
+        else:
+            self._growing[path] = look._replace(since=since)
+
+    def _is_old(self, look: _Look) -> bool:
+        changed = dt.datetime.fromtimestamp(look.changed_ns / 1e9, dt.UTC)
+        return look.since - changed >= self._settle
+
+    def _is_another(self, path: Path, look: _Look) -> bool:
+        """Whether a new file stands where one was read; when the old one has changed instead, this is said, once."""
+        before, digest = self._done[path]
+        if look.is_as(before):
+            return False
+        if look.inode != before.inode or not digest:
+            return True  # also one that could not be read: nothing was taken of it
+        self._done[path] = (look, digest)
+        if _digest(path) != digest:
+            self._held.pop(path, None)
+            self._say(
+                path,
+                f"has changed after it was read ({before.size:,} -> {look.size:,} bytes); what is new in it is not taken: drop a new file",
+            )
+        return False
+
+    def _next_files(self) -> list[Path]:
+        return [path for path, _ in sorted(self._ready.items(), key=_by_age)[:FILES_PER_TAKE]]
+
+    def _taken(self, path: Path) -> list[Delivery]:
+        look = self._ready.pop(path)
+        try:
+            digest = archive.sha256(path)
+            batches = list(self._read(path))
+        except Exception as error:  # noqa: BLE001 - no file ends the stream
+            if not self._goes_on_growing(path, look):
+                self._done[path] = (look, "")
+                self._say(path, error.reason if isinstance(error, SourceError) else f"{type(error).__name__}: {error}")
+            return []
+        if self._goes_on_growing(path, look):
+            return []
+        has_rows = any(batch.frame.height or batch.rejects.height for _, batch in batches)
+        self._done[path] = (look, digest if has_rows else "")
+        return [self._delivered_as(file, batch) for file, batch in batches if self._is_new(digest, batch)]
+
+    def _goes_on_growing(self, path: Path, look: _Look) -> bool:
+        """Whether a file changed while it was read, so that it was not complete after all."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return False  # it is gone, and so is what it had
+        now = _Look(stat.st_size, stat.st_mtime_ns, stat.st_ino, self._clock.now())
+        if not now.is_as(look):
+            self._growing[path] = now
+        return not now.is_as(look)
+
+    def _is_new(self, digest: str, batch: Batch) -> bool:
+        # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
+        start = batch.frame["ts"].min() if batch.frame.height else None
+        mark = (digest, batch.kind, frozenset(batch.frame["symbol"].unique()), start)
+        is_new = mark not in self._contents
+        self._contents.add(mark)
+        return is_new
+
+    def _read(self, path: Path) -> Iterator[tuple[SourceFile, Batch]]:
+        files, problems = scan([path], self._options)
+        for problem in problems:
+            if not problem.ignored:
+                raise SourceError(path, problem.reason)
+        for file in files:
+            batches = read(file, self._options)
+            self._held[path] = [_holding(batch) for batch in batches if batch.frame.height]
+            yield from ((file, batch) for batch in batches)
+
+    def _delivered_as(self, file: SourceFile, batch: Batch) -> Delivery:
+        is_stated = file.interval is not None or self._options.interval is not None
+        interval = self._wants.interval(batch, is_stated=is_stated) if batch.kind == "bars" else None
+        if batch.kind == "bars" and batch.frame.height and interval is None:
+            count = batch.frame.height
+            self._say(file.path, f"{count} bars do not tell their interval; name it in the file's name or as option")
+        return delivered(batch, interval)
+
+    def _reread(self, path: Path) -> list[Delivery]:
+        try:
+            read_now = list(self._read(path))
+        except Exception:  # noqa: BLE001 - as above
+            return []  # `take` has said so, or will
+        with self._lock:
+            return [self._delivered_as(file, batch) for file, batch in read_now]
+
+    def _kept(self, came: Delivery) -> Delivery:
+        kept, others = self._wants.kept(came)
+        self.left_out += others
+        return kept
+
+    def _may_hold(self, path: Path, requests: Sequence[Request]) -> bool:
+        known = self._held.get(path)
+        return known is None or any(
+            one.kind == request.kind and request.symbol in one.symbols and one.first <= request.end and one.last >= request.start
+            for one in known for request in requests
+        )  # fmt: skip
+
+    def _say(self, path: Path, reason: str) -> None:
+        self._error = f"{path}: {reason}"
+        self._said.append(Delivery("bars", (), rejects=refused(str(path), reason)))
+
+
+def _walked(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(UNFINISHED_PREFIXES):
+                    yield from _walked(Path(entry.path))
+            elif entry.is_file():
+                yield Path(entry.path), entry.stat()
+        except FileNotFoundError:
+            continue  # it was there when the folder was listed, and is no more
+
+
+def _is_unfinished(path: Path) -> bool:
+    return path.name.startswith(UNFINISHED_PREFIXES) or path.name.lower().endswith(UNFINISHED_SUFFIXES)
+
+
+def _is_data(path: Path) -> bool:
+    return not _is_unfinished(path) and no_data(path) is None
+
+
+def _by_age(item: tuple[Path, _Look]) -> tuple[int, Path]:
+    return item[1].changed_ns, item[0]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return archive.sha256(path)
+    except SourceError:
+        return ""
+
+
+def _holding(batch: Batch) -> _Held:
+    stamps = batch.frame["ts"].cast(TS)
+    return _Held(batch.kind, frozenset(batch.frame["symbol"].unique()), stamps.min(), stamps.max())  # type: ignore[arg-type]
+
+
+def _asked(came: Delivery, requests: Iterable[Request]) -> Delivery:
+    mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
+    # What marks a slot's end belongs to the slot before.
+    shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()
+    begins = pl.col("ts") - shift
+    tests = [(pl.col("symbol") == r.symbol) & begins.is_between(r.start, r.end, closed="left") for r in mine]
+    frames = tuple(part for f in came.frames if tests and (part := f.filter(pl.any_horizontal(tests))).height)
+    return replace(came, frames=frames)

@@ -1,0 +1,200 @@
+"""Any Python iterator of frames as a live source: pulled in a thread of its own, so that it may block.
+
+Items are frames as `frames.from_frame` takes them, or `Delivery` objects whose frames hold already. An item that is
+neither is rejected and reported, and the next one is pulled; an exception of the iterator ends the stream, and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import polars as pl
+
+from engine.clock import Clock, WallClock
+from engine.errors import ParameterError, StreamError
+from engine.interval import Interval
+from engine.schema import ROWS, ordered, rejects
+from engine.sources.frames import from_frame
+from engine.sources.options import ReadOptions
+from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.receive_queue import Arrivals, refused
+from engine.sources.streams.subscriptions import Wants, behind, delivered, of_each, resolutions
+
+CLOSE_SECONDS = 1.0
+
+
+class IteratorStream:
+    """A `Stream` of an iterator's frames.
+
+    Parameters
+    ----------
+    frames : iterable
+        Of frames (Polars, pandas, Arrow) or `Delivery`; pulled from the first subscription on, no faster than rows are taken.
+    expects : sequence of (kind, interval)
+        What its symbols are offered with. With one interval of bars, this is the interval of frames of bars.
+    symbols : sequence of str, optional
+        What it knows; None: whatever is asked for.
+    symbol : str, optional
+        Of frames without such a column.
+    options : ReadOptions, optional
+        As for files.
+    name : str
+        Named in rejects, with the number of the item.
+    bounds : mapping of kind to int, optional
+        Most rows that wait; the iterator is not pulled meanwhile.
+    clock : Clock, optional
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[Any],
+        *,
+        expects: Sequence[tuple[str, Interval | str | None]] = (("bars", "1m"),),
+        symbols: Sequence[str] | None = None,
+        symbol: str | None = None,
+        options: ReadOptions | None = None,
+        name: str = "iterator",
+        bounds: Mapping[str, int] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(frames, Iterable) or isinstance(frames, pl.DataFrame | str | bytes):
+            raise ParameterError(
+                f"frames: received {type(frames).__name__}; valid: an iterator of frames, such as [frame]"
+            )
+        self._frames = frames
+        self._expects = resolutions(expects)
+        self._symbols = None if symbols is None else frozenset(symbols)
+        self._symbol = symbol
+        self._options = options or ReadOptions()
+        self._name = name
+        self._clock = clock or WallClock()
+        self._arrivals = Arrivals(name, bounds)
+        self._lock = threading.Lock()
+        self._wants = Wants()
+        self._over = False
+        self._error = ""
+        self._lag: float | None = None
+        self._thread = threading.Thread(target=self._pull, name=f"{name} stream", daemon=True)
+        self.left_out = 0
+        """Rows of symbols, kinds or intervals that were not wanted when they were taken."""
+
+    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+        """What is expected of each symbol that it knows."""
+        known = [symbol for symbol in symbols if self._symbols is None or symbol in self._symbols]
+        return of_each(known, {}, self._expects)
+
+    def subscribe(self, wants: Sequence[Want]) -> None:
+        """Hand these over, too; the first call begins to pull.
+
+        Raises
+        ------
+        StreamError
+            The stream was closed.
+        """
+        if self._arrivals.closed:
+            raise StreamError(f"{self._name}: the stream was closed; make a new one")
+        with self._lock:
+            self._wants.add(wants)
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def unsubscribe(self, symbol: str) -> None:
+        """Hand nothing of a symbol over any more."""
+        with self._lock:
+            self._wants.remove(symbol)
+
+    def next_at(self) -> dt.datetime | None:
+        """None: only waiting tells."""
+        return None
+
+    def take(self, until: dt.datetime) -> list[Delivery]:
+        """Everything that was pulled; what the iterator gives is available."""
+        del until
+        came = self._arrivals.take()
+        with self._lock:
+            kept = [self._wants.kept(one) for one in came]
+            self.left_out += sum(others for _, others in kept)
+            made = [one for one, _ in kept if one.frames or one.rejects.height]
+            lag = behind(self._clock.now(), made)
+            self._lag = self._lag if lag is None else lag
+            return made
+
+    def wait(self, seconds: float) -> bool:
+        """Block until there is something to take, at most so long."""
+        return self._arrivals.wait(seconds, lambda: self._over)
+
+    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+        """Nothing: an iterator has no past."""
+        del requests
+        return []
+
+    def status(self) -> StreamStatus:
+        """How the stream fares."""
+        is_over = self._over or self._arrivals.closed
+        return StreamStatus(
+            connected=not is_over,
+            exhausted=is_over and self._arrivals.is_empty,
+            delivered=self._arrivals.delivered - self.left_out,
+            waiting=self._arrivals.waiting,
+            dropped=dict(self._arrivals.dropped),
+            lag_seconds=self._lag,
+            error=self._error,
+        )
+
+    def close(self) -> None:
+        """Pull no more. An iterator that blocks is left to itself, in a thread that does not keep the process alive."""
+        self._arrivals.close()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_SECONDS)
+
+    def _pull(self) -> None:
+        items: Iterator[Any] = iter(())
+        try:
+            items = iter(self._frames)
+            for number, item in enumerate(items, 1):
+                if not self._put(item, number):
+                    break
+        except BaseException as error:  # noqa: BLE001 - whatever an iterator raises ends the stream and nothing else
+            self._error = f"{self._name}: {type(error).__name__}: {error}"
+        finally:
+            self._over = True
+            self._arrivals.wake()
+            with suppress(Exception):
+                getattr(items, "close", lambda: None)()
+
+    def _put(self, item: object, number: int) -> bool:
+        source = f"{self._name}:{number}"
+        try:
+            delivery = _checked(item, source) if isinstance(item, Delivery) else self._conformed(item, source)
+        except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - no item ends the stream
+            self._error = str(error)
+            self._arrivals.refuse("bars", _refused(item, str(error), source))
+            return not self._arrivals.closed
+        return self._arrivals.put_whole(delivery)
+
+    def _conformed(self, item: object, source: str) -> Delivery:
+        steps = [step for kind, step in self._expects if kind == "bars"]
+        stated = steps[0] if len(steps) == 1 else None
+        batch = from_frame(item, symbol=self._symbol, interval=stated, options=self._options, source=source)
+        return delivered(batch, batch.interval)
+
+
+def _checked(delivery: Delivery, source: str) -> Delivery:
+    for frame in delivery.frames:
+        ordered(frame, ROWS[delivery.kind], source)
+    return delivery
+
+
+def _refused(item: object, reason: str, source: str) -> pl.DataFrame:
+    """Every row of a frame that could not be used, with its cells; one line for anything else."""
+    if isinstance(item, pl.DataFrame) and item.height:
+        with suppress(pl.exceptions.PolarsError):
+            rows = item.drop("row", strict=False).with_columns(
+                pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row")
+            )
+            return rejects(rows, reason, source)
+    return refused(source, reason, str(item)[:1000])

@@ -1,0 +1,259 @@
+"""What came and was not taken yet: the bounded queue between a live source's threads and the session.
+
+Bars are never dropped: `offer` refuses them when the queue is full, and the producer waits. Quotes and ticks beyond the
+bound push out the oldest of their kind, which is counted. Rows are kept as plain tuples, cheap to make in an event loop;
+`take` turns them into frames, one conversion per kind and interval.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from engine.errors import ParameterError
+from engine.schema import REJECTS, ROWS, TS_NS, Kind, Rules, conform
+from engine.sources.streams.contract import Delivery, Resolution
+
+Row = tuple[Any, ...]
+
+# What a tuple holds: nanoseconds since 1970 for `ts`, all else as it came. What no live source has is left out:
+# `price_type` is `last`, `size` of bars and `suspicious` are null.
+COLUMNS: Mapping[Kind, tuple[str, ...]] = {
+    kind: tuple(
+        name
+        for name in schema
+        if (kind, name) not in {("bars", "price_type"), ("bars", "size"), ("ticks", "suspicious")}
+    )
+    for kind, schema in ROWS.items()
+}
+BOUNDS: Mapping[str, int] = {"bars": 200_000, "quotes": 500_000, "ticks": 500_000, "open_interest": 50_000}
+MOST_REFUSED = 10_000  # garbage has a bound, too; what exceeds it is counted
+WAIT_SECONDS = 0.2  # how long a producer waits before it looks whether it should stop
+
+
+class Arrivals:
+    """A bounded queue of rows; any thread may call anything.
+
+    Parameters
+    ----------
+    source : str
+        Named in frames and rejects.
+    bounds : mapping of kind to int, optional
+        Most rows that wait, per kind.
+    rules : Rules, optional
+        What a row may look like.
+    """
+
+    def __init__(self, source: str, bounds: Mapping[str, int] | None = None, rules: Rules | None = None) -> None:
+        self._source = source
+        self._bounds = {**BOUNDS, **_checked(bounds or {})}
+        self._rules = rules
+        self._ready = threading.Condition()
+        # Each row with its number since the source began.
+        self._lanes: dict[Resolution, deque[tuple[int, Row]]] = {}
+        self._whole: deque[Delivery] = deque()
+        self._refused: deque[tuple[Kind, pl.DataFrame]] = deque()
+        self._count = 0
+        self._closed = False
+        self.dropped: dict[str, int] = {}
+        self.delivered = 0
+
+    @property
+    def waiting(self) -> int:
+        """Rows that came and were not taken yet."""
+        with self._ready:
+            return self._height()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        with self._ready:
+            return not self._any()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is taken in."""
+        return self._closed
+
+    def offer(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
+        """Take rows in, all or none.
+
+        Parameters
+        ----------
+        resolution : (kind, interval)
+        rows : sequence of tuple
+            Cells in the order of `COLUMNS[kind]`.
+
+        Returns
+        -------
+        bool
+            False: bars for which there is no room now, offer them again. Never for other kinds.
+        """
+        kind = resolution[0]
+        with self._ready:
+            if self._closed:
+                return True  # whoever closed it wants none
+            if kind == "bars" and not self._has_room(kind, len(rows)):
+                return False
+            lane = self._lanes.setdefault(resolution, deque())
+            lane.extend(enumerate(rows, self._count + 1))
+            self._count += len(rows)
+            if kind != "bars":
+                self._trim(kind, lane)
+            self._ready.notify_all()
+            return True
+
+    def put(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
+        """Take rows in; wait for room. False when the queue was closed meanwhile."""
+        while not self.offer(resolution, rows):
+            self.wait_for_room()
+        return not self._closed
+
+    def put_whole(self, delivery: Delivery) -> bool:
+        """Take conformed frames in, of any kind; wait for room. False when the queue was closed meanwhile."""
+        with self._ready:
+            while not self._closed and not self._has_room(delivery.kind, delivery.height):
+                self._ready.wait(WAIT_SECONDS)
+            if not self._closed:
+                self._whole.append(delivery)
+                self._ready.notify_all()
+            return not self._closed
+
+    def refuse(self, kind: Kind, rejects: pl.DataFrame) -> None:
+        """Keep what can be no row; of more than a bound the oldest are dropped and counted as `rejects`."""
+        with self._ready:
+            self._refused.append((kind, rejects))
+            while sum(frame.height for _, frame in self._refused) > MOST_REFUSED and len(self._refused) > 1:
+                gone = self._refused.popleft()[1].height
+                self.dropped["rejects"] = self.dropped.get("rejects", 0) + gone
+            self._ready.notify_all()
+
+    def wait_for_room(self) -> None:
+        """Block until something was taken, or a short while."""
+        with self._ready:
+            if not self._closed:
+                self._ready.wait(WAIT_SECONDS)
+
+    def wait(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
+        """Block until there is something to take, the queue is closed or `over` says so; whether there is something."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._any() or self._closed or over(), timeout=max(seconds, 0.0))
+            return self._any()
+
+    def wake(self) -> None:
+        """Let who waits look again."""
+        with self._ready:
+            self._ready.notify_all()
+
+    def take(self) -> list[Delivery]:
+        """Hand everything over, as frames, in the order in which each kind and interval first came. Never blocks."""
+        with self._ready:
+            whole, self._whole = self._whole, deque()
+            lanes, self._lanes = self._lanes, {}
+            refused, self._refused = self._refused, deque()
+            self._ready.notify_all()
+        made = [self._delivery(resolution, lane) for resolution, lane in lanes.items() if lane]
+        made += [*whole, *(Delivery(kind, (), rejects=frame) for kind, frame in refused)]
+        self.delivered += sum(delivery.height for delivery in made)
+        return made
+
+    def close(self) -> None:
+        """Take nothing in any more; whoever waits goes on. What is here can still be taken."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+
+    def _any(self) -> bool:
+        return bool(self._whole or self._refused) or any(self._lanes.values())
+
+    def _height(self, kind: Kind | None = None) -> int:
+        lanes = sum(len(lane) for (of, _), lane in self._lanes.items() if kind in (None, of))
+        return lanes + sum(delivery.height for delivery in self._whole if kind in (None, delivery.kind))
+
+    def _has_room(self, kind: Kind, rows: int) -> bool:
+        # What is larger than the whole queue passes when it is empty.
+        there = self._height(kind)
+        return there == 0 or there + rows <= self._bounds[kind]
+
+    def _trim(self, kind: Kind, lane: deque[tuple[int, Row]]) -> None:
+        excess = len(lane) - self._bounds[kind]
+        for _ in range(excess):
+            lane.popleft()
+        if excess > 0:
+            self.dropped[kind] = self.dropped.get(kind, 0) + excess
+
+    def _delivery(self, resolution: Resolution, rows: Sequence[tuple[int, Row]]) -> Delivery:
+        return delivery(resolution, [row for _, row in rows], self._source, [n for n, _ in rows], self._rules)
+
+
+def delivery(
+    resolution: Resolution,
+    rows: Sequence[Row],
+    source: str,
+    numbers: Sequence[int] | None = None,
+    rules: Rules | None = None,
+) -> Delivery:
+    """Rows as a delivery: conformed, and a bar that came again in a later frame, so that it corrects the former.
+
+    Parameters
+    ----------
+    resolution : (kind, interval)
+    rows : sequence of tuple
+        Cells in the order of `COLUMNS[kind]`.
+    source : str
+    numbers : sequence of int, optional
+        Of the rows; counted from 1 by default.
+    rules : Rules, optional
+    """
+    kind, interval = resolution
+    names = COLUMNS[kind]
+    raw = pl.DataFrame({name: _cells(name, cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)})
+    raw = raw.with_columns(pl.Series("row", numbers or range(1, len(rows) + 1), dtype=pl.Int64))
+    columns = {name: pl.col(name) for name in names} | {"ts": pl.col("ts").cast(pl.Int64, strict=False).cast(TS_NS)}
+    good, bad = conform(raw, kind, columns, source, rules)
+    return Delivery(kind, _apart(good.with_columns(pl.lit(source).alias("source")), kind), interval, rejects=bad)
+
+
+def refused(source: str, reason: str, cells: str = "", row: int | None = None) -> pl.DataFrame:
+    """One line of `schema.REJECTS`, for what could not even become a row."""
+    return pl.DataFrame({"source": [source], "row": [row], "reason": [reason], "cells": [cells]}, schema=dict(REJECTS))
+
+
+def _cells(name: str, cells: Sequence[Any]) -> pl.Series:
+    # Cells of the right type as they are; a column with any other as text, which is kept if it cannot be read.
+    wanted = _TYPES.get(name, pl.Float64)
+    try:
+        return pl.Series(name, cells, dtype=wanted, strict=True)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        return pl.Series(name, [None if cell is None else str(cell) for cell in cells], dtype=pl.String)
+
+
+_TYPES: Mapping[str, type[pl.DataType]] = {
+    "symbol": pl.String,
+    "ts": pl.Int64,
+    "seq": pl.Int64,
+    "trades": pl.Int64,
+    "exchange": pl.String,
+    "conditions": pl.String,
+}
+
+
+def _apart(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, ...]:
+    if frame.is_empty():
+        return ()
+    if kind != "bars":
+        return (frame,)
+    # How often the key came before: inside one frame other values would be a conflict, not a correction.
+    nth = frame.select(pl.int_range(pl.len()).over("symbol", "price_type", "ts").alias("nth"))["nth"]
+    return tuple(frame.filter(nth == n) for n in range(int(nth.max()) + 1))  # type: ignore[arg-type]
+
+
+def _checked(bounds: Mapping[str, int]) -> Mapping[str, int]:
+    for kind, bound in bounds.items():
+        if kind not in BOUNDS or bound < 1:
+            raise ParameterError(f"bounds: received {kind}={bound}; valid: {', '.join(BOUNDS)}, each at least 1")
+    return bounds

@@ -1,0 +1,342 @@
+"""Tables with named columns -> batches: the way of delimited text, Parquet and frames alike.
+
+1. Roles are the columns' (`columns.layout`); symbol and interval come from a column, an option or the name.
+2. Stamps pass the door for time (`stamps.utc`); local times that do not exist are refused.
+3. `schema.conform` splits the rest into rows that hold and rows that do not, once per side of the bars.
+4. What was not asked for is left out and counted; the interval is the commonest step, if nothing else tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from engine.errors import SourceError
+from engine.grid import Align
+from engine.interval import Interval
+from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejects
+from engine.sources.batch import Batch
+from engine.sources.columns import OHLC, Layout
+from engine.sources.file_names import Named
+from engine.sources.options import ReadOptions
+from engine.sources.stamps import Reading, Stamps, utc
+
+BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+_STRANGE_NUMBERS = (
+    (
+        r"^\s*-?\d{1,3}(\.?\d{3})*,\d+\s*$",
+        "a decimal comma",
+        "write numbers with decimal points (in a spreadsheet: save it with an English locale)",
+    ),
+    (
+        r"^\s*-?\d{1,3}(,\d{3})+\.\d+\s*$",
+        "with commas between thousands",
+        "write numbers without them (in a spreadsheet: the number format 0.00)",
+    ),
+    (r"^\s*(?:[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥])\s*$", "with a currency's sign", "write bare numbers"),
+)
+BINARY_DIGITS = {8: 9, 16: 18}  # of integers in fixed-size cells
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a table comes from, and what is known of it besides its columns."""
+
+    source: str
+    sha256: str
+    named: Named
+    options: ReadOptions
+    qualifier: str = ""
+    notes: tuple[str, ...] = ()
+    refused: pl.DataFrame = field(default_factory=lambda: empty(REJECTS))
+
+    @property
+    def symbol(self) -> str | None:
+        """Of the whole table, when no column tells."""
+        return self.options.symbol or self.named.symbol
+
+    @property
+    def price_type(self) -> str | None:
+        """Of all bars, when no column tells."""
+        return self.options.price_type or self.named.price_type
+
+    @property
+    def interval(self) -> Interval | None:
+        """As far as it is known before the rows are."""
+        return self.options.interval or self.named.interval
+
+
+def batch(raw: pl.DataFrame, layout: Layout, origin: Origin) -> Batch:
+    """Conform a table.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        The file's columns, of any type, and `row` (Int64).
+    layout : Layout
+        What they are.
+    origin : Origin
+        What else is known.
+
+    Raises
+    ------
+    SourceError
+        No symbol, no zone, no unit, or numbers with decimal commas; the message names the option.
+    """
+    _check_numbers(raw, layout, origin)
+    symbols = _symbols(raw, layout, origin)
+    stamps = _stamps(raw, layout, origin, symbols)
+    _check_one_symbol(raw, layout, origin, stamps.ts)
+    columns = _values(raw, layout, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
+    good, bad = _conformed(raw, stamps, layout, columns, origin)
+    kept, left_out = wanted(good, origin.options)
+    interval, inferred = _interval(kept, layout.kind, origin)
+    notes = (*origin.notes, *layout.notes, *stamps.notes, *left_out, *inferred)
+    return Batch(
+        kind=layout.kind,
+        interval=interval,
+        frame=kept,
+        rejects=pl.concat([origin.refused, bad]),
+        source=origin.source,
+        sha256=origin.sha256,
+        stamp=origin.options.stamp or "start",
+        align=origin.options.align or _align(interval, stamps),
+        zone=origin.options.timezone or "UTC",
+        source_symbols=source_symbols(kept, origin.qualifier),
+        notes=notes,
+    )
+
+
+def wanted(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The rows of the symbols and price types that were asked for, and a note on the others."""
+    notes: list[str] = []
+    if options.symbols:
+        strange = [name for name in frame["symbol"].unique() if not options.wants(name)]
+        frame = _without(frame, pl.col("symbol").is_in(strange), "of other symbols", notes)
+    if options.price_types and "price_type" in frame.columns:
+        others = ~pl.col("price_type").is_in(list(options.price_types))
+        frame = _without(frame, others, "of other price types", notes)
+    return frame, tuple(notes)
+
+
+def source_symbols(frame: pl.DataFrame, qualifier: str) -> dict[str, str]:
+    """The vendor's own name of each symbol: the one before a market was appended."""
+    return {name: name.removesuffix(qualifier) for name in frame["symbol"].unique(maintain_order=True)}
+
+
+def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
+    """Numbers in little-endian fixed-size binary cells, as Float64.
+
+    The integer is cut to a part that a float holds exactly before it is divided, so that 1.14605 comes out as
+    the float that its decimal text gives.
+    """
+    digits = BINARY_DIGITS[width] if scale is None else scale
+    value = cells.bin.reinterpret(dtype=pl.Int128 if width == 16 else pl.Int64, endianness="little").cast(pl.Int128)  # noqa: PLR2004
+    fine = max(digits - 9, 0)
+    unit = pl.lit(10**fine, pl.Int128)
+    rest = divided((value % unit).cast(pl.Float64), 10.0**digits)
+    return divided((value // unit).cast(pl.Float64), 10.0 ** (digits - fine)) + rest
+
+
+def divided(number: pl.Expr, divisor: float) -> pl.Expr:
+    """A Float64 quotient, correctly rounded: 37_027_500 / 10_000 is the float that the text 3702.75 gives."""
+    # Polars multiplies by the reciprocal of a scalar, which is off in the last digit of every third price.
+    return number / (number * 0 + divisor)
+
+
+def _conformed(
+    raw: pl.DataFrame, stamps: Stamps, layout: Layout, columns: Mapping[str, pl.Expr], origin: Origin
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    skipped = stamps.refused.is_not_null()
+    if not skipped.any():
+        return sided(raw, layout.kind, columns, layout.sides, origin)
+    held = raw.with_columns(stamps.ts.alias("@ts"), columns["symbol"].alias("@symbol")).filter(~skipped)
+    columns = {**columns, "ts": pl.lit(held["@ts"]), "symbol": pl.lit(held["@symbol"])}
+    good, bad = sided(held.drop("@ts", "@symbol"), layout.kind, columns, layout.sides, origin)
+    refused = rejects(raw.filter(skipped), stamps.refused.filter(skipped), origin.source)
+    return good, pl.concat([refused, bad])
+
+
+def sided(
+    raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], sides: Sequence[str], origin: Origin
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Conform rows of one price, or rows that hold a bar per side; a side whose cells are empty has no bar.
+
+    Columns of a side are named `bid_open` to `bid_close` and `bid_size`. A row without any side is rejected.
+    """
+    rules = origin.options.rules
+    if not sides:
+        return conform(raw, kind, columns, origin.source, rules)
+    shared = {name: expr for name, expr in columns.items() if name in ROWS["bars"] and name not in (*OHLC, "size")}
+    none = raw.filter(~pl.any_horizontal(_given(raw, side, columns) for side in sides))
+    parts = [_side(raw, side, shared, columns, origin) for side in sides]
+    bad = [part[1] for part in parts]
+    if none.height:
+        bad.append(rejects(none, f"{' and '.join(sides)}: all missing", origin.source))
+    return pl.concat([part[0] for part in parts]), pl.concat(bad)
+
+
+def _side(
+    raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], origin: Origin
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    mine = {part: columns[f"{side}_{part}"] for part in OHLC} | {"price_type": pl.lit(side)}
+    if f"{side}_size" in columns:
+        mine["size"] = columns[f"{side}_size"]
+    is_there = raw.select(_given(raw, side, columns).alias("there"))["there"]
+    if is_there.all():
+        return conform(raw, "bars", {**shared, **mine}, origin.source, origin.options.rules)
+    # Series that were computed beside the table must lose the same rows as the table.
+    cut = {name: _cut(raw, expr, is_there) for name, expr in shared.items()}
+    return conform(raw.filter(is_there), "bars", {**cut, **mine}, origin.source, origin.options.rules)
+
+
+def _cut(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
+    if expr.meta.root_names():
+        return expr
+    value = raw.select(pl.col("row"), expr.alias("value"))["value"]
+    return pl.lit(value.filter(keep))
+
+
+def _given(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
+    # The cells themselves, not their values: text that is no number is a bad bar, not an absent one.
+    names = [columns[f"{side}_{part}"].meta.root_names()[0] for part in OHLC]
+    is_text = {name: raw.schema[name] == pl.String for name in names}
+    cells = [pl.col(name).str.strip_chars().replace("", None) if is_text[name] else pl.col(name) for name in names]
+    return pl.any_horizontal(cell.is_not_null() for cell in cells)
+
+
+def _symbols(raw: pl.DataFrame, layout: Layout, origin: Origin) -> pl.Series:
+    column = layout.roles.get("symbol")
+    if column is not None and origin.options.symbol is None:
+        symbols = raw[column].cast(pl.String).str.strip_chars().replace("", None)
+    elif origin.symbol is not None:
+        symbols = pl.Series([origin.symbol], dtype=pl.String).new_from_index(0, raw.height)
+    else:
+        raise SourceError(
+            origin.source,
+            "neither a column nor the file's name tells the symbol; give --symbol NAME, or --columns symbol=COLUMN",
+        )
+    return (symbols + origin.qualifier).alias("symbol")
+
+
+def _stamps(raw: pl.DataFrame, layout: Layout, origin: Origin, symbols: pl.Series) -> Stamps:
+    options, roles = origin.options, layout.roles
+    column = roles.get("ts") or "+".join(roles[role] for role in ("date", "time") if role in roles)
+    cells = raw[column] if column in raw.columns else _joined(raw[roles["date"]], raw[roles["time"]])
+    reading = Reading(
+        path=origin.source,
+        column=column,
+        timezone=options.timezone,
+        unit=options.unit,
+        time_format=options.time_format,
+        day=origin.named.day,
+        is_bars=layout.kind == "bars",
+    )
+    return utc(cells, reading, symbols)
+
+
+def _joined(dates: pl.Series, times: pl.Series) -> pl.Series:
+    return dates.cast(pl.String).str.strip_chars() + " " + times.cast(pl.String).str.strip_chars()
+
+
+def _values(raw: pl.DataFrame, layout: Layout, origin: Origin) -> dict[str, pl.Expr]:
+    schema = ROWS[layout.kind]
+    sizes = [f"{side}_{part}" for side in layout.sides for part in (*OHLC, "size")]
+    own = {role: name for role, name in layout.roles.items() if role in schema or role in sizes}
+    values = {role: _value(raw, role, name) for role, name in own.items() if role not in ("ts", "symbol", "seq")}
+    if layout.kind == "bars" and "price_type" not in values and origin.price_type:
+        values["price_type"] = pl.lit(origin.price_type)
+    if "seq" in schema:
+        values["seq"] = _sequence(raw, layout.roles.get("seq"))
+    return values
+
+
+def _value(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
+    cell, dtype = pl.col(name), raw.schema[name]
+    if role in ("exchange", "conditions", "price_type"):
+        return cell.cast(pl.String)
+    if role == "suspicious":
+        return cell.cast(pl.String).str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
+    if dtype == pl.String:
+        cell = cell.str.strip_chars().replace("", None)
+    number = cell.cast(pl.Float64, strict=False)
+    return number.cast(pl.Int64, strict=False) if role == "trades" else number
+
+
+def _sequence(raw: pl.DataFrame, column: str | None) -> pl.Expr:
+    # The vendor's number orders rows only if every row has one; an id in letters does not.
+    if column is not None and raw[column].cast(pl.Int64, strict=False).null_count() == 0:
+        return pl.col(column).cast(pl.Int64)
+    return pl.col("row")
+
+
+def _check_numbers(raw: pl.DataFrame, layout: Layout, origin: Origin) -> None:
+    for role, name in layout.roles.items():
+        if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
+            sample = raw[name].drop_nulls().head(100)
+            for spelled, what, mend in _STRANGE_NUMBERS:
+                if sample.len() and sample.str.contains(spelled).all():
+                    raise SourceError(origin.source, f"{name}: received {sample[0]!r}, {what}; {mend}")
+
+
+def _check_one_symbol(raw: pl.DataFrame, layout: Layout, origin: Origin, ts: pl.Series) -> None:
+    """Bars of several symbols under one name would replace each other; the column that tells them apart is named."""
+    if layout.kind != "bars" or "symbol" in layout.roles or origin.options.symbol or ts.n_unique() == ts.len():
+        return
+    idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in layout.roles.values()]
+    for name in idle:
+        values = raw[name].drop_nulls().unique(maintain_order=True)
+        if values.len() > 1 and pl.DataFrame([ts.alias("@ts"), raw[name]]).n_unique() == ts.len():
+            some = ", ".join(values.head(3))
+            raise SourceError(
+                origin.source,
+                f"{ts.len() - ts.n_unique()} stamps come again, with another {name!r} ({some}); if that is the symbol: "
+                f"--columns symbol={name}; if all are one symbol: --symbol NAME",
+            )
+
+
+def _interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval | None, tuple[str, ...]]:
+    if kind != "bars":
+        return None, ()
+    if origin.interval is not None:
+        return origin.interval, ()
+    found = commonest_step(frame)
+    if found is None:
+        return None, ("interval: not told by name, option or rows; give --interval",) if frame.height else ()
+    return found, (f"interval: {found}, the commonest step between bars",)
+
+
+def commonest_step(frame: pl.DataFrame) -> Interval | None:
+    """The interval of bars: the commonest step between neighbouring stamps of a series.
+
+    Parameters
+    ----------
+    frame : DataFrame with `symbol`, `price_type`, `ts`
+    """
+    series = ["symbol", "price_type"]
+    steps = (
+        frame.select(*series, "ts").unique().sort(*series, "ts")
+        .select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step"))["step"]
+        .drop_nulls().value_counts(sort=True).sort("count", "step", descending=[True, False])
+    )  # fmt: skip
+    if steps.is_empty():
+        return None
+    seconds, rest = divmod(int(steps["step"][0]), 1000)
+    day = 86_400
+    if rest == 0 and 0 < seconds < day:
+        return Interval.of_seconds(seconds)
+    unit = "d" if rest == 0 and seconds == day else "w" if seconds == 7 * day else "mo" if seconds >= 28 * day else None
+    return Interval(1, unit) if unit else None
+
+
+def _align(interval: Interval | None, stamps: Stamps) -> Align:
+    return "date" if stamps.dates_only or (interval is not None and not interval.is_intraday) else "session"
+
+
+def _without(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:
+    kept = frame.filter(~others)
+    if kept.height < frame.height:
+        notes.append(f"{frame.height - kept.height} rows {what} left out")
+    return kept

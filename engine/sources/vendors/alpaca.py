@@ -1,0 +1,377 @@
+"""Alpaca as a live source: minute bars, their late updates, quotes and trades; the past from its historical endpoint.
+
+1. `alpaca_client.Connection` keeps the vendor's client in a thread; its messages become tuples in `arrivals.Arrivals`.
+2. After a reconnect, and after a frame that could not be read, `holes.Holes` knows what may be missing of each symbol.
+3. A second thread (`_fill_holes`) fetches that and puts it behind what came, so nothing is lost; the store tells what it
+   had already (duplicates) from what has changed (corrections), so nothing is doubled.
+
+A fetched bar that the stream has brought meanwhile is left out: the stream's is the newer one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from engine.clock import Clock, WallClock
+from engine.errors import StreamError
+from engine.interval import Interval
+from engine.schema import Kind
+from engine.sources.streams.backfill_requests import MINUTE_NS, SECOND_NS, Hole, Holes
+from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.receive_queue import Arrivals, Row, delivery, refused
+from engine.sources.vendors.alpaca_options import AlpacaOptions
+from engine.sources.vendors.alpaca_rows import Ordinals, is_whole_bar, live_row
+
+if TYPE_CHECKING:
+    from engine.sources.vendors.alpaca_client import Connection, History
+
+MINUTE, DAY = Interval(1, "m"), Interval(1, "d")
+STREAMED: frozenset[Resolution] = frozenset({("bars", MINUTE), ("quotes", None), ("ticks", None)})
+OFFERED: frozenset[Resolution] = STREAMED | {("bars", DAY)}
+CHUNK = 200  # symbols of one request: their names must fit into its address
+DAY_NS = 86_400 * SECOND_NS
+NEW_YORK = "America/New_York"
+POLL_SECONDS = 0.25
+FULL_SECONDS = 0.02
+
+
+class AlpacaStream:
+    """A `Stream` of Alpaca.
+
+    Parameters
+    ----------
+    options : AlpacaOptions, optional
+    clock : Clock, optional
+        Tells what is over, and how late rows come.
+    """
+
+    def __init__(self, options: AlpacaOptions | None = None, clock: Clock | None = None) -> None:
+        self._options = options or AlpacaOptions()
+        self._access = self._options.access()
+        self._clock = clock or WallClock()
+        self._source = f"alpaca:{self._options.feed}"
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._arrivals = Arrivals(self._source, self._options.bounds)
+        self._holes = Holes(_ns(self._options.overlap_seconds), _ns(self._options.again_seconds))
+        self._ordinals = Ordinals()
+        self._brought: set[Row] | None = None  # symbol and stamp of bars that came while the past is asked
+        self._gone: set[str] = set()
+        self._connects = 0
+        self._connected = False
+        self._over = False
+        self._filling = 0
+        self._error = ""
+        self._lag: float | None = None
+        self._connection: Connection | None = None
+        self._filler = threading.Thread(target=self._fill_holes, name="alpaca holes", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"AlpacaStream({self._options})"
+
+    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+        """Minute bars, quotes and trades; daily bars of the past. Whether it knows a symbol the vendor does not tell."""
+        is_crypto = self._options.feed == "crypto"
+        return {symbol: OFFERED for symbol in symbols if ("/" in symbol) == is_crypto}
+
+    def subscribe(self, wants: Sequence[Want]) -> None:
+        """Stream these, too; the first call connects.
+
+        Raises
+        ------
+        StreamError
+            What the vendor does not stream, or the stream has ended.
+        """
+        for want in wants:
+            _check_streamed(want)
+        if self._over or self._stopped.is_set():
+            raise StreamError(
+                f"alpaca: the stream has ended{f' ({self._error})' if self._error else ''}; make a new one"
+            )
+        keys: list[tuple[Kind, str]] = [(want.kind, want.symbol) for want in wants]
+        with self._lock:
+            self._gone -= {want.symbol for want in wants}
+            fresh = [key for key in dict.fromkeys(keys) if key not in self._holes]
+            self._holes.add(fresh, self._now_ns())
+        if fresh:
+            self._connect().change(add=_channels(fresh))
+
+    def unsubscribe(self, symbol: str) -> None:
+        """Stream nothing of a symbol any more; what waits of it is left out."""
+        with self._lock:
+            gone = self._holes.remove(symbol)
+            self._gone.add(symbol)
+        if gone and self._connection is not None:
+            self._connection.change(remove=_channels(gone))
+
+    def next_at(self) -> dt.datetime | None:
+        """None: only waiting tells."""
+        return None
+
+    def take(self, until: dt.datetime) -> list[Delivery]:
+        """Everything that came; whatever a live vendor has sent is available."""
+        del until
+        taken = self._arrivals.take()
+        with self._lock:
+            gone = list(self._gone)
+        return [_without(one, gone) for one in taken] if gone else taken
+
+    def wait(self, seconds: float) -> bool:
+        """Block until there is something to take, at most so long."""
+        return self._arrivals.wait(seconds, lambda: self._over)
+
+    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+        """Bars of one minute and one day, quotes and trades of the past; bars that are not over yet are left out.
+
+        Raises
+        ------
+        StreamError
+            Another interval, the vendor refuses, or it does not answer after all attempts.
+        """
+        groups: dict[tuple[Kind, Interval | None, dt.datetime, dt.datetime], list[str]] = defaultdict(list)
+        for request in requests:
+            if (request.kind, request.interval) not in OFFERED:
+                raise StreamError(f"alpaca: received {request}; valid: {_shown(OFFERED)}")
+            groups[request.kind, request.interval, request.start, request.end].append(request.symbol)
+        return [made for group, symbols in groups.items() if (made := self._fetched(symbols, *group)) is not None]
+
+    def status(self) -> StreamStatus:
+        """How the stream fares."""
+        with self._lock:
+            return StreamStatus(
+                connected=self._connected,
+                exhausted=(self._over or self._stopped.is_set()) and self._arrivals.is_empty,
+                delivered=self._arrivals.delivered,
+                waiting=self._arrivals.waiting,
+                dropped=dict(self._arrivals.dropped),
+                reconnects=max(self._connects - 1, 0),
+                lag_seconds=self._lag,
+                error=self._error,
+            )
+
+    @property
+    def holes(self) -> int:
+        """How many symbols and kinds have a hole that is still to be fetched, or looked at again."""
+        with self._lock:
+            return len(self._holes) + self._filling
+
+    def close(self) -> None:
+        """Disconnect, and end both threads."""
+        self._stopped.set()
+        self._arrivals.close()
+        if self._connection is not None:
+            self._connection.stop()
+            self._filler.join(self._options.timeout_seconds)
+
+    def connected(self) -> None:
+        """The vendor has let us in."""
+        with self._lock:
+            self._connected = True
+            self._connects += 1
+
+    def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
+        """What is streamed from now on."""
+        with self._lock:
+            self._holes.live(symbols, self._now_ns())
+
+    def lost(self, reason: str) -> None:
+        """There is no connection, or none could be made."""
+        with self._lock:
+            self._connected = False
+            self._holes.lost()
+            self._note(reason)
+
+    def garbage(self, reason: str) -> None:
+        """A frame could not be read to its end: what else was in it is fetched."""
+        self._refuse("bars", f"a frame that cannot be read: {reason}")
+        with self._lock:
+            self._holes.doubt(self._now_ns())
+
+    def failed(self, reason: str) -> None:
+        """The vendor reports an error."""
+        self._note(f"the vendor says: {reason}")
+
+    def over(self, reason: str) -> None:
+        """The connection has ended for good."""
+        with self._lock:
+            self._over, self._connected = True, False
+            if reason:
+                self._note(f"{reason}; {self._error}" if self._error else reason)
+        self._arrivals.wake()
+
+    async def row(self, channel: str, message: Mapping[str, Any]) -> None:
+        """A message came; while the queue has no room for bars, the next one is not read."""
+        kind: Kind = "quotes" if channel == "quotes" else "ticks" if channel == "trades" else "bars"
+        row = live_row(kind, message, self._ordinals)
+        while not self._admit(kind, row, is_update=channel == "updatedBars"):  # noqa: ASYNC110 - room is made by another thread
+            await asyncio.sleep(FULL_SECONDS)
+
+    async def amended(self, message: Mapping[str, Any]) -> None:
+        """A trade was corrected or cancelled by its venue: noted beside the trades, which stand as they came."""
+        self._refuse(
+            "ticks", "a trade was corrected or cancelled by its venue; the tick stands as it came", str(message)
+        )
+
+    def _admit(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
+        symbol, ts = row[0], row[1]
+        with self._lock:
+            if (kind, symbol) not in self._holes:
+                return True
+            if not self._arrivals.offer((kind, MINUTE if kind == "bars" else None), [row]):
+                return False
+            if kind == "bars" and not is_whole_bar(row):
+                self._holes.doubt(self._now_ns(), symbol)
+            elif type(ts) is int:
+                self._holes.saw(kind, symbol, ts)
+                if kind == "bars" and self._brought is not None:
+                    self._brought.add((symbol, ts))
+                if not is_update:
+                    self._lag = (self._now_ns() - ts - (MINUTE_NS if kind == "bars" else 0)) / SECOND_NS
+            return True
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            from engine.sources.vendors.alpaca_client import Connection  # noqa: PLC0415 - an extra, and slow to import
+
+            self._connection = Connection(self._access, self)
+            self._filler.start()
+        return self._connection
+
+    def _fill_holes(self) -> None:
+        history = self._history()
+        while not self._stopped.wait(POLL_SECONDS):
+            with self._lock:
+                due = self._holes.take(self._now_ns())
+                self._filling = len(due)
+            for chunk in _chunks(due):
+                self._fill(history, chunk)
+            with self._lock:
+                self._filling, self._brought = 0, None
+
+    def _fill(self, history: History, holes: list[Hole]) -> None:
+        kind = holes[0].kind
+        with self._lock:
+            self._brought = set()
+        now = self._clock.now()
+        now_ns = _ns(now.timestamp())
+        start = _instant(min(hole.since_ns for hole in holes))
+        resolution: Resolution = (kind, MINUTE if kind == "bars" else None)
+        try:
+            rows = history.rows(resolution, [hole.symbol for hole in holes], start, max(now, start))
+        except Exception as error:  # noqa: BLE001 - a hole that cannot be fetched now stays open
+            with self._lock:
+                self._note(str(error))
+                self._holes.put_back(holes, now_ns + _ns(self._options.backoff_seconds[1]))
+            return
+        since = {hole.symbol: hole.since_ns for hole in holes}
+        rows = [row for row in rows if _is_due(row, since.get(row[0], now_ns), now_ns, kind)]
+        if self._admit_fetched(resolution, rows):
+            with self._lock:
+                self._holes.filled(holes, now_ns)
+
+    def _admit_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
+        while not self._stopped.is_set():
+            with self._lock:
+                newer = (self._brought or ()) if resolution[0] == "bars" else ()
+                kept = [row for row in rows if row[:2] not in newer and (resolution[0], row[0]) in self._holes]
+                if self._arrivals.offer(resolution, kept):
+                    for row in kept:
+                        if type(row[1]) is int:
+                            self._holes.saw(resolution[0], row[0], row[1])
+                    return True
+            self._arrivals.wait_for_room()
+        return False
+
+    def _fetched(
+        self, symbols: Sequence[str], kind: Kind, interval: Interval | None, start: dt.datetime, end: dt.datetime
+    ) -> Delivery | None:
+        now = self._clock.now()
+        end = min(end, now)
+        if end <= start:
+            return None
+        step_ns = _step_ns(interval)
+        asked = (start - dt.timedelta(days=1), end) if interval == DAY else (start, end)
+        history, names = self._history(), sorted(set(symbols))
+        rows = [
+            row for at in range(0, len(names), CHUNK)
+            for row in history.rows((kind, interval), names[at : at + CHUNK], *asked)
+            if type(row[1]) is not int or row[1] + step_ns <= _ns(now.timestamp())
+        ]  # fmt: skip
+        made = delivery((kind, interval), rows, f"{self._source}:history") if rows else None
+        return _of_days(made, start, end) if made is not None and interval == DAY else made
+
+    def _history(self) -> History:
+        from engine.sources.vendors.alpaca_client import History  # noqa: PLC0415 - an extra, and slow to import
+
+        return History(self._access, self._options.attempts, self._stopped)
+
+    def _refuse(self, kind: Kind, reason: str, cells: str = "") -> None:
+        self._arrivals.refuse(kind, refused(self._source, self._access.clean(reason), self._access.clean(cells)))
+        self._note(reason)
+
+    def _note(self, reason: str) -> None:
+        with self._lock:
+            self._error = self._access.clean(reason)
+
+    def _now_ns(self) -> int:
+        return _ns(self._clock.now().timestamp())
+
+
+def _is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
+    # What has no stamp is kept: the door rejects it with its cells.
+    step_ns = MINUTE_NS if kind == "bars" else 0
+    return type(row[1]) is not int or since_ns <= row[1] <= now_ns - step_ns
+
+
+def _chunks(holes: Sequence[Hole]) -> Iterator[list[Hole]]:
+    for kind in ("bars", "quotes", "ticks"):
+        mine = [hole for hole in holes if hole.kind == kind]
+        yield from (mine[at : at + CHUNK] for at in range(0, len(mine), CHUNK))
+
+
+def _channels(keys: Sequence[tuple[Kind, str]]) -> list[tuple[str, str]]:
+    from engine.sources.vendors.alpaca_client import CHANNELS  # noqa: PLC0415 - an extra, and slow to import
+
+    return [(channel, symbol) for kind, symbol in keys for channel in CHANNELS[kind]]
+
+
+def _check_streamed(want: Want) -> None:
+    if (want.kind, want.interval) not in STREAMED:
+        raise StreamError(f"alpaca: received {want}; streamed are {_shown(STREAMED)}; daily bars can be fetched")
+
+
+def _shown(resolutions: frozenset[Resolution]) -> str:
+    return ", ".join(sorted(f"{kind} {interval}" if interval else kind for kind, interval in resolutions))
+
+
+def _without(taken: Delivery, symbols: list[str]) -> Delivery:
+    kept = (frame.filter(~pl.col("symbol").is_in(symbols)) for frame in taken.frames)
+    return Delivery(taken.kind, tuple(f for f in kept if f.height), taken.interval, taken.stamp, taken.rejects)
+
+
+def _of_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
+    # A daily bar is stamped with midnight, its slot begins later in the day: so days are compared.
+    day = pl.col("ts").dt.convert_time_zone(NEW_YORK).dt.date()
+    last = end - dt.timedelta(microseconds=1)
+    bounds = pl.Series([start, last]).dt.convert_time_zone(NEW_YORK).dt.date()
+    kept = tuple(frame.filter(day.is_between(bounds[0], bounds[1])) for frame in made.frames)
+    return Delivery(made.kind, kept, made.interval, made.stamp, made.rejects)
+
+
+def _step_ns(interval: Interval | None) -> int:
+    return {None: 0, MINUTE: MINUTE_NS}.get(interval, DAY_NS)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000) * 1_000
+
+
+def _instant(ns: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(ns // SECOND_NS, dt.UTC)

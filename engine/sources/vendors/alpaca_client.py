@@ -1,0 +1,358 @@
+"""The one door to `alpaca-py`: its streams, with the hooks that they lack, and its historical clients; both give tuples.
+
+How the client (0.44) behaves, and what is done about it here:
+
+- It reconnects by itself with exponential back-off and jitter but tells nobody: `_start_ws`, `_consume` and `_dispatch` are
+  wrapped, so that a `Listener` hears of it.
+- Bytes that are no message, or a message that is none, end the whole frame; whatever followed in it is gone. The
+  listener hears of that, too, and asks the past for it.
+- Subscribing from another thread waits without limit and may fall between the message sent and the state it sets: the
+  handlers are changed in the client's own loop, and `_send_subscribe_msg` goes on until the vendor knows them.
+- Parsed stamps lose their nanoseconds, and a malformed message raises there: raw messages are asked for.
+- `stop` takes effect at the next message, or after five seconds; without a subscription the client spins at full speed.
+  So the loop is run here, begins with the first subscription, and is ended by cancelling it.
+- Requests to the historical endpoint have no time-out and are repeated after fixed pauses: both are set here.
+- `websockets` writes frames, the keys among them, to a logger at level DEBUG: it gets one that is silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Protocol, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from engine.errors import StreamError
+from engine.interval import Interval
+from engine.schema import Kind
+from engine.sources.streams.receive_queue import Row
+from engine.sources.vendors.alpaca_options import Access
+from engine.sources.vendors.alpaca_rows import Message, past_rows
+
+with warnings.catch_warnings():
+    # The client still uses the former API of websockets, which warns when it is imported.
+    warnings.filterwarnings("ignore", "websockets.legacy is deprecated", DeprecationWarning)
+    from alpaca.common.exceptions import APIError
+    from alpaca.common.rest import RESTClient
+    from alpaca.common.utils import reconnect_delay
+    from alpaca.data.enums import DataFeed
+    from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
+    from alpaca.data.live import CryptoDataStream, StockDataStream
+    from alpaca.data.live.websocket import DataStream
+    from alpaca.data.requests import (
+        CryptoBarsRequest,
+        CryptoQuoteRequest,
+        CryptoTradesRequest,
+        StockBarsRequest,
+        StockQuotesRequest,
+        StockTradesRequest,
+    )
+    from alpaca.data.timeframe import TimeFrame
+    from websockets.exceptions import WebSocketException
+
+CHANNELS: Mapping[Kind, tuple[str, ...]] = {
+    "bars": ("bars", "updatedBars"),
+    "quotes": ("quotes",),
+    "ticks": ("trades",),
+}
+KINDS: Mapping[str, Kind] = {channel: kind for kind, channels in CHANNELS.items() for channel in channels}
+TIMEFRAMES: Mapping[Interval, TimeFrame] = {Interval(1, "m"): TimeFrame.Minute, Interval(1, "d"): TimeFrame.Day}
+AGAIN = {429, 500, 502, 503, 504}
+PING_SECONDS, PONG_SECONDS, CLOSE_SECONDS, START_SECONDS, STOP_SECONDS = 10, 20, 1, 10, 0.1
+REFUSALS = 3  # so often in a row the keys are refused until they are taken to be wrong
+
+logging.getLogger("alpaca").addHandler(logging.NullHandler())
+_SILENT = logging.getLogger("engine.sources.vendors.alpaca.frames")
+_SILENT.setLevel(logging.CRITICAL)
+
+
+class Listener(Protocol):
+    """Who hears what happens to a connection; called in its thread."""
+
+    def connected(self) -> None:
+        """The vendor has let us in."""
+
+    def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
+        """What is streamed from now on."""
+
+    def lost(self, reason: str) -> None:
+        """There is no connection, or none could be made."""
+
+    def garbage(self, reason: str) -> None:
+        """A frame could not be read to its end."""
+
+    def failed(self, reason: str) -> None:
+        """The vendor reports an error."""
+
+    def over(self, reason: str) -> None:
+        """The connection has ended for good; no reason: on our wish."""
+
+    async def row(self, channel: str, message: Mapping[str, Any]) -> None:
+        """A message came; until this returns, none is read."""
+
+    async def amended(self, message: Mapping[str, Any]) -> None:
+        """A trade was corrected or cancelled."""
+
+
+class _Hooks(DataStream):
+    """A stream of the client that tells a listener how it fares."""
+
+    listener: Listener
+    access: Access
+    announced: set[tuple[str, str]]
+    refusals = 0
+
+    async def _start_ws(self) -> None:
+        self.announced = set()
+        try:
+            # The client itself waits without limit for the vendor's first words.
+            await asyncio.wait_for(super()._start_ws(), self.access.timeout_seconds)
+        except Exception as error:
+            self._note_refusal(error)
+            self.listener.lost(f"cannot connect: {type(error).__name__} {error}")
+            raise
+        self.refusals = 0
+        self.listener.connected()
+
+    def _note_refusal(self, error: Exception) -> None:
+        is_refused = isinstance(error, ValueError) and "auth failed" in str(error)
+        self.refusals = self.refusals + 1 if is_refused else 0
+        if self.refusals >= REFUSALS:
+            self._should_run = False
+            cast("asyncio.Event", self._stop_stream_event).set()
+
+    async def _send_subscribe_msg(self) -> None:
+        # Until the vendor knows what the handlers say, whatever changes meanwhile.
+        while (wanted := self._wanted()) != self.announced:
+            gone = self.announced - wanted
+            if wanted - self.announced:
+                self.announced |= wanted
+                await super()._send_subscribe_msg()
+            for channel in {channel for channel, _ in gone}:
+                symbols = [symbol for of, symbol in gone if of == channel]
+                self.announced -= {(channel, symbol) for symbol in symbols}
+                await self._send_unsubscribe_msg(channel, symbols)
+
+    def _wanted(self) -> set[tuple[str, str]]:
+        return {(channel, symbol) for channel in KINDS for symbol in self._handlers[channel]}
+
+    async def _consume(self) -> bool:
+        try:
+            is_stale = await super()._consume()
+        except WebSocketException as error:
+            self.listener.lost(f"{type(error).__name__} {error}")
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a frame may do to the client's parser
+            if self._should_run:
+                self.listener.garbage(f"{type(error).__name__} {error}")
+            return False
+        if is_stale:
+            self.listener.lost(f"nothing came for {self.access.quiet_seconds} s")
+        return is_stale
+
+    async def _dispatch(self, msg: dict[str, Any]) -> None:
+        await super()._dispatch(msg)
+        if msg.get("T") == "error":
+            self.listener.failed(f"{msg.get('msg')} ({msg.get('code')})")
+        if msg.get("T") == "subscription":
+            self.listener.subscribed({kind: set(msg.get(channels[0]) or ()) for kind, channels in CHANNELS.items()})
+
+    async def change(self, add: Iterable[tuple[str, str]], remove: Iterable[tuple[str, str]]) -> None:
+        """Subscribe to and unsubscribe from pairs of channel and symbol."""
+        for channel, symbol in remove:
+            self._handlers[channel].pop(symbol, None)
+        for channel, symbol in add:
+            self._handlers[channel].setdefault(symbol, partial(self.listener.row, channel))
+        for channel in ("corrections", "cancelErrors"):  # they come with the trades, unasked
+            self._handlers[channel]["*"] = self.listener.amended
+        if self._running:
+            # The connection may have gone just now; the next one begins with the handlers as they are.
+            with suppress(WebSocketException, AttributeError):
+                await self._send_subscribe_msg()
+
+
+class _StockStream(_Hooks, StockDataStream):
+    pass
+
+
+class _CryptoStream(_Hooks, CryptoDataStream):
+    pass
+
+
+class Connection:
+    """The vendor's stream in a thread of its own.
+
+    Parameters
+    ----------
+    access : Access
+    listener : Listener
+    """
+
+    def __init__(self, access: Access, listener: Listener) -> None:
+        self._listener = listener
+        self._stream = _stream(access)
+        self._stream.listener, self._stream.access = listener, access
+        self._thread = threading.Thread(target=self._run, name="alpaca stream", daemon=True)
+        self._begun = threading.Event()
+        self._is_stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def change(self, add: Sequence[tuple[str, str]] = (), remove: Sequence[tuple[str, str]] = ()) -> None:
+        """Subscribe and unsubscribe; the first call connects. Does not wait for the vendor."""
+        if not self._thread.is_alive() and not self._begun.is_set():
+            self._thread.start()
+            self._begun.wait(START_SECONDS)
+        if self._loop is not None and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._stream.change(add, remove), self._loop)
+
+    def stop(self) -> None:
+        """End the connection and wait for its thread."""
+        self._is_stopping = True
+        for _ in range(round(START_SECONDS / STOP_SECONDS)):
+            if not self._thread.is_alive() or self._loop is None or self._task is None:
+                return
+            # Again and again: Python 3.11 may lose a cancellation that meets a message.
+            self._stream._should_run = False  # noqa: SLF001 - there is no public way
+            with suppress(RuntimeError):  # the loop has just ended
+                self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        reason = ""
+        try:
+            asyncio.run(self._main())
+            reason = "the vendor ended the stream"
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:  # noqa: BLE001 - a thread that dies must say so
+            reason = f"{type(error).__name__} {error}"
+        self._listener.over("" if self._is_stopping else reason)
+
+    async def _main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._begun.set()
+        try:
+            await self._stream._run_forever()  # noqa: SLF001 - the public `run` starts a loop that nobody can end
+        finally:
+            await self._stream.close()
+
+
+class History:
+    """The vendor's historical endpoint.
+
+    Parameters
+    ----------
+    access : Access
+    attempts : int
+        How often a request is made that is answered with 429 or 5xx, or not at all.
+    stopped : Event
+        Set when nobody wants an answer any more.
+    """
+
+    def __init__(self, access: Access, attempts: int, stopped: threading.Event) -> None:
+        self._access = access
+        self._attempts = attempts
+        self._stopped = stopped
+
+    def rows(
+        self, resolution: tuple[Kind, Interval | None], symbols: Sequence[str], start: datetime, end: datetime
+    ) -> list[Row]:
+        """Rows of some symbols in `[start, end)`, oldest first within each; as `arrivals` has them.
+
+        Raises
+        ------
+        StreamError
+            The vendor refuses, or does not answer after all attempts.
+        """
+        last = end - timedelta(microseconds=1)  # the vendor's end is included
+        return self._answered(partial(self._ask, resolution, list(symbols), start, last))
+
+    def _answered(self, ask: Callable[[], list[Row]]) -> list[Row]:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return ask()
+            except _PROBLEMS as error:
+                problem, status = error, getattr(error, "status_code", None)
+            is_final = isinstance(problem, APIError) and status not in AGAIN
+            if is_final or attempt == self._attempts or self._stopped.wait(self._pause(attempt)):
+                break
+        raise StreamError(
+            f"alpaca: the historical endpoint gave no answer in {attempt} of {self._attempts} attempts "
+            f"(status {status}): {type(problem).__name__} {self._access.clean(problem)[:200]}"
+        )
+
+    def _pause(self, attempt: int) -> float:
+        return reconnect_delay(attempt, *self._access.backoff_seconds)
+
+    def _ask(
+        self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime
+    ) -> list[Row]:
+        kind, interval = resolution
+        is_crypto = self._access.feed == "crypto"
+        given: dict[str, Any] = {"symbol_or_symbols": symbols, "start": start, "end": end}
+        if interval is not None:
+            given["timeframe"] = TIMEFRAMES[interval]
+        if not is_crypto:
+            given["feed"] = DataFeed(self._access.feed)
+        client = (CryptoHistoricalDataClient if is_crypto else StockHistoricalDataClient)(
+            self._access.key, self._access.secret, raw_data=True, url_override=self._access.rest_url
+        )
+        _limit(client, self._access.timeout_seconds)
+        request, call = (_CRYPTO if is_crypto else _STOCK)[kind]
+        found: Mapping[str, list[Message] | None] = getattr(client, call)(request(**given))
+        return [row for symbol, told in sorted(found.items()) for row in past_rows(kind, symbol, told or [])]
+
+
+class _TimedAdapter(HTTPAdapter):
+    """Gives every request a time limit; the client gives none."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
+        return super().send(request, *args, **{**kwargs, "timeout": self._seconds})
+
+
+def _limit(client: RESTClient, seconds: float) -> None:
+    client._retry = 0  # noqa: SLF001 - asking again is done in one place, with a back-off that can be ended
+    for scheme in ("http://", "https://"):
+        client._session.mount(scheme, _TimedAdapter(seconds))  # noqa: SLF001
+
+
+def _stream(access: Access) -> _Hooks:
+    parameters = {
+        "ping_interval": PING_SECONDS, "ping_timeout": PONG_SECONDS, "close_timeout": CLOSE_SECONDS,
+        "open_timeout": access.timeout_seconds, "max_queue": 1024, "logger": _SILENT,
+    }  # fmt: skip
+    given: dict[str, Any] = {
+        "raw_data": True, "url_override": access.stream_url, "websocket_params": parameters,
+        "data_timeout": access.quiet_seconds,
+    }  # fmt: skip
+    keys = (access.key, access.secret)
+    is_crypto = access.feed == "crypto"
+    stream = _CryptoStream(*keys, **given) if is_crypto else _StockStream(*keys, feed=DataFeed(access.feed), **given)
+    stream._reconnect_min_backoff, stream._reconnect_max_backoff = access.backoff_seconds  # noqa: SLF001
+    return stream
+
+
+_PROBLEMS = (APIError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError)
+_STOCK: Mapping[Kind, tuple[Any, str]] = {
+    "bars": (StockBarsRequest, "get_stock_bars"),
+    "quotes": (StockQuotesRequest, "get_stock_quotes"),
+    "ticks": (StockTradesRequest, "get_stock_trades"),
+}
+_CRYPTO: Mapping[Kind, tuple[Any, str]] = {
+    "bars": (CryptoBarsRequest, "get_crypto_bars"),
+    "quotes": (CryptoQuoteRequest, "get_crypto_quotes"),
+    "ticks": (CryptoTradesRequest, "get_crypto_trades"),
+}

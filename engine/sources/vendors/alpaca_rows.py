@@ -1,0 +1,69 @@
+"""Alpaca's messages as tuples of `arrivals.COLUMNS`; the same names live and in the past.
+
+Bars are stamped with their start, sizes are shares, a side without a quote has price 0. Trades are told apart by the
+vendor's number; quotes have none, so those of one symbol and stamp are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from engine.schema import Kind
+from engine.sources.streams.receive_queue import Row
+
+Message = Mapping[str, Any]
+
+
+class Ordinals:
+    """Numbers for rows of one symbol and stamp, in the order in which they come, from 0."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Any, int]] = {}
+
+    def of(self, symbol: str, ts: object) -> int:
+        """The number of the next row."""
+        before, number = self._last.get(symbol, (None, -1))
+        number = number + 1 if ts == before else 0
+        self._last[symbol] = (ts, number)
+        return number
+
+
+def live_row(kind: Kind, message: Message, ordinals: Ordinals) -> Row:
+    """One message of a stream; cells that are missing or of another type stay as they are."""
+    stamp: Any = message.get("t")
+    ts = stamp.to_unix_nano() if hasattr(stamp, "to_unix_nano") else stamp
+    return _row(kind, message["S"], ts, message, ordinals)
+
+
+def past_rows(kind: Kind, symbol: str, messages: Sequence[Message]) -> list[Row]:
+    """What the historical endpoint tells of one symbol."""
+    texts = pl.Series([message.get("t") for message in messages], dtype=pl.String, strict=False)
+    stamps = texts.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).to_physical()
+    ordinals = Ordinals()
+    return [
+        _row(kind, symbol, text if ts is None else ts, message, ordinals)
+        for ts, text, message in zip(stamps, texts, messages, strict=True)
+    ]
+
+
+def is_whole_bar(row: Row) -> bool:
+    """Whether a bar has a stamp and four prices."""
+    return type(row[1]) is int and all(type(cell) in (int, float) for cell in row[2:6])
+
+
+def _row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordinals) -> Row:
+    get = message.get
+    if kind == "bars":
+        return (symbol, ts, get("o"), get("h"), get("l"), get("c"), get("v"), get("vw"), get("n"))
+    if kind == "quotes":
+        return (symbol, ts, ordinals.of(symbol, ts), get("bp") or None, get("ap") or None, get("bs"), get("as"))
+    number = get("i")
+    seq = number if type(number) is int else ordinals.of(symbol, ts)
+    return (symbol, ts, seq, get("p"), get("s"), get("x"), _joined(get("c")))
+
+
+def _joined(conditions: object) -> object:
+    return ",".join(map(str, conditions)) if isinstance(conditions, list) else conditions

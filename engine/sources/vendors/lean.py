@@ -1,0 +1,218 @@
+"""Zips of Lean's layout -> batches.
+
+1. The path tells what the rows are (`lean_layout.parsed`); the members of the file's own date are chosen (`_chosen`).
+2. Their cells become one table, each row with the symbol of its member (`_table`).
+3. Times since midnight, or written out, become instants in UTC from the data time zone (`_stamps`).
+4. Scaled integers become prices; sides without a quote become nothing (`_columns`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from engine.errors import SourceError
+from engine.schema import REJECTS, ROWS, empty, rejects
+from engine.sources import archive
+from engine.sources.batch import Batch, SourceFile
+from engine.sources.file_names import Named
+from engine.sources.options import ReadOptions
+from engine.sources.stamps import NAIVE, Reading, Stamps, localized, utc
+from engine.sources.table_rows import Origin, divided, sided, wanted
+from engine.sources.text import cells
+from engine.sources.vendors.lean_layout import PRICE_SCALE, SCALED, LeanFile, data_zone, member_day, parsed, vendor_name
+
+DAY_MS = 86_400_000
+NS_PER_MS = 1_000_000
+PRICES = frozenset(["open", "high", "low", "close", "price", "bid", "ask"]) | {
+    f"{side}_{part}" for side in ("bid", "ask") for part in ("open", "high", "low", "close")
+}
+ONE_SIDED_WIDTH = 8  # quote ticks with an exchange hold one side; the other is 0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of a zip: its name, and the symbol of its rows."""
+
+    name: str
+    symbol: str
+
+
+def source_file(path: Path) -> SourceFile | None:
+    """What the path says, or None when it is not of Lean's layout."""
+    file = parsed(path)
+    if file is None:
+        return None
+    return SourceFile(
+        path=path,
+        format="lean",
+        kind=file.kind,
+        interval=file.interval,
+        symbol=file.symbol,
+        price_type="last" if file.kind == "bars" and file.content == "trade" else None,
+        market=file.market,
+        security=file.security,
+    )
+
+
+def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
+    """A batch from a zip of Lean's layout.
+
+    Raises
+    ------
+    SourceError
+        The path is not of that layout, the archive is damaged or over the limits, or the zone is not known.
+    """
+    file = parsed(path)
+    if file is None:
+        raise SourceError(
+            path,
+            "not in Lean's layout: <security>/<market>/<resolution>/<symbol>/<YYYYMMDD>_<trade|quote|openinterest>.zip",
+        )
+    zone = data_zone(file) or options.timezone
+    if zone is None:
+        raise SourceError(path, f"data time zone of {file.security}/{file.market} is not known; give --timezone")
+    chosen, notes = _chosen(file, archive.member_names(path, options), options)
+    source = f"{path}!{chosen[0].name}" if len(chosen) == 1 else str(path)
+    origin = Origin(source, archive.sha256(path), Named(), options, qualifier, notes)
+    return _batch(file, chosen, zone, origin)
+
+
+def _batch(file: LeanFile, chosen: Sequence[Member], zone: str, origin: Origin) -> Batch:
+    options = origin.options
+    raw, width, refused = _table(file, chosen, options)
+    raw = raw.with_columns(pl.col("symbol") + origin.qualifier) if origin.qualifier else raw
+    stamps = _stamps(file, raw, zone, origin)
+    good, bad = _conformed(file, raw, width, stamps, origin)
+    kept, left_out = wanted(good, options)
+    own = {member.symbol + origin.qualifier: vendor_name(member.name, file) for member in chosen}
+    return Batch(
+        kind=file.kind,
+        interval=file.interval,
+        frame=kept,
+        rejects=pl.concat([refused, bad]),
+        source=origin.source,
+        sha256=origin.sha256,
+        stamp=options.stamp or "start",
+        align=options.align or file.align,
+        zone=zone,
+        source_symbols=own,
+        notes=(*origin.notes, *stamps.notes, *left_out),
+    )
+
+
+def _chosen(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple[list[Member], tuple[str, ...]]:
+    day = file.day.strftime("%Y%m%d") if file.day else None
+    own = [name for name in names if name.endswith(".csv") and member_day(name) in (None, day)]
+    notes = [f"member {name} left out: not of the file's date" for name in names if name not in own]
+    if not file.holds_contracts and len(own) > 1:
+        best = [name for name in own if file.ticker in name.lower()] or own
+        notes += [f"member {name} left out: {best[0]} holds the symbol" for name in own if name != best[0]]
+        own = best[:1]
+    if not own:
+        raise SourceError(
+            file.path, f"no member of the file's date {day or ''}; it holds {', '.join(names) or 'nothing'}"
+        )
+    members = []
+    for name in own:
+        symbol = file.member_symbol(name)
+        if symbol is None:
+            raise SourceError(f"{file.path}!{name}", "the member's name lacks its contract")
+        if file.ticker not in name.lower().removesuffix(".csv").rsplit("/", 1)[-1].split("_"):
+            notes.append(f"member {name} names another symbol; the folder's is taken: {symbol}")
+        members.append(Member(name, symbol))
+    kept = [member for member in members if options.wants(member.symbol)]
+    if len(kept) < len(members):
+        notes.append(f"{len(members) - len(kept)} members of other symbols left out")
+    return kept, tuple(notes)
+
+
+def _table(file: LeanFile, chosen: Sequence[Member], options: ReadOptions) -> tuple[pl.DataFrame, int, pl.DataFrame]:
+    """The members' cells as one table with `symbol` and `row`, its width, and the lines that have other widths."""
+    parts, refused, names = [], [empty(REJECTS)], file.columns(_widest(file), str(file.path))
+    blocks = archive.members(file.path, [member.name for member in chosen], options)
+    for at, (member, block) in enumerate(zip(chosen, blocks, strict=True)):
+        source = f"{file.path}!{member.name}"
+        if at == 0:
+            names = file.columns(block.split(b"\n", 1)[0].count(b",") + 1, source) if block else names
+        read = cells(block, names, ",", source)
+        parts.append(read.raw.with_columns(pl.lit(member.symbol).alias("symbol"), pl.lit(source).alias("source")))
+        refused.append(read.refused)
+    whole = pl.concat(parts) if parts else pl.DataFrame(schema=_schema(names))
+    return whole, len(names), pl.concat(refused)
+
+
+def _schema(names: Sequence[str]) -> dict[str, pl.DataType]:
+    text = dict.fromkeys((*names, "symbol", "source"), pl.String())
+    return {**text, "row": pl.Int64()}
+
+
+def _widest(file: LeanFile) -> int:
+    return {"ticks": 6, "quotes": 8, "open_interest": 2}.get(file.kind, 11 if file.content == "quote" else 6)
+
+
+def _stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Stamps:
+    is_bars = file.kind == "bars"
+    if file.day is None:
+        return utc(
+            raw["time"],
+            Reading(origin.source, "time", zone, time_format="%Y%m%d %H:%M", is_bars=is_bars),
+            raw["symbol"],
+        )
+    since = pl.col("time").str.strip_chars().cast(pl.Float64, strict=False)
+    midnight = pl.lit(dt.datetime.combine(file.day, dt.time()), NAIVE)
+    past = (since * NS_PER_MS).round(0).cast(pl.Int64, strict=False).cast(pl.Duration("ns"))
+    naive = raw.select(pl.when(since.is_between(0, DAY_MS)).then(midnight + past).alias("ts"))["ts"]
+    return localized(naive, zone, raw["symbol"], is_bars=is_bars)
+
+
+def _conformed(
+    file: LeanFile, raw: pl.DataFrame, width: int, stamps: Stamps, origin: Origin
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if width == ONE_SIDED_WIDTH and file.kind == "quotes":
+        raw = raw.with_columns(
+            _one_sided("bid"), _one_sided("bid_size", "bid"), _one_sided("ask"), _one_sided("ask_size", "ask")
+        )
+    exists = stamps.refused.is_null()
+    skipped = rejects(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
+    held, ts = raw.filter(exists), stamps.ts.filter(exists)
+    columns = _columns(file, held) | {"ts": pl.lit(ts)}
+    sides = ("bid", "ask") if file.kind == "bars" and file.content == "quote" else ()
+    good, bad = sided(held, file.kind, columns, sides, origin)
+    return good, _with_members(pl.concat([skipped, bad]))
+
+
+def _with_members(bad: pl.DataFrame) -> pl.DataFrame:
+    # The table of several members carries each row's own source among its cells.
+    own = bad["cells"].str.json_path_match("$.source")
+    return bad.with_columns(own.fill_null(bad["source"]).alias("source"))
+
+
+def _one_sided(name: str, price: str | None = None) -> pl.Expr:
+    absent = pl.col(price or name).str.strip_chars().cast(pl.Float64, strict=False) == 0
+    return pl.when(~absent.fill_null(value=False)).then(pl.col(name)).alias(name)
+
+
+def _columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
+    is_scaled = file.security in SCALED
+    columns = {
+        name: _column(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
+    }
+    if "seq" in ROWS[file.kind]:
+        columns["seq"] = pl.col("row")
+    known = set(ROWS[file.kind]) | (columns.keys() if file.content == "quote" and file.kind == "bars" else set())
+    return {name: expr for name, expr in columns.items() if name in known}
+
+
+def _column(name: str, *, is_scaled: bool) -> pl.Expr:
+    cell = pl.col(name)
+    if name in ("symbol", "exchange", "conditions"):
+        return cell
+    if name == "suspicious":
+        return cell.str.strip_chars().replace_strict({"0": False, "1": True}, default=None, return_dtype=pl.Boolean)
+    number = cell.str.strip_chars().cast(pl.Float64, strict=False)
+    return divided(number, PRICE_SCALE) if name in PRICES and is_scaled else number

@@ -1,0 +1,528 @@
+"""Calendars: golden dates, files of one's own, the hours seen in vendor files, and what is refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pandas_market_calendars
+import polars as pl
+import pytest
+from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, prepared
+from engine.errors import CalendarError
+from engine.schema import SEGMENTS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+HERE = Path(__file__).parent
+NEW_YORK, CHICAGO = "America/New_York", "America/Chicago"
+
+
+def day(text: str) -> dt.date:
+    return dt.date.fromisoformat(text)
+
+
+def hours(which: SessionCalendar | str | Path, first: str, last: str | None = None, zone: str = "") -> list[str]:
+    """Segments as text, such as `2015-12-24 RTH 24 09:30-13:00`, in the calendar's zone."""
+    found = which if isinstance(which, SessionCalendar) else calendar(which)
+    rows = found.segments(day(first), day(last or first)).rows(named=True)
+    shown = ZoneInfo(zone or found.zone)
+    return [
+        f"{row['session']} {row['segment']} {row['segment_open'].astimezone(shown):%d %H:%M}"
+        f"-{row['segment_close'].astimezone(shown):%H:%M}"
+        for row in rows
+    ]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+WEEK = 'zone = "America/New_York"\n[[hours]]\ndays = "Mon-Fri"\n'
+
+GOLDEN = {
+    "XNYS early close": (
+        ("XNYS", "2015-12-24"),
+        [
+            "2015-12-24 OVERNIGHT 23 20:00-04:00",
+            "2015-12-24 PRE 24 04:00-09:30",
+            "2015-12-24 RTH 24 09:30-13:00",
+            "2015-12-24 POST 24 13:00-17:00",
+        ],
+    ),
+    "XNYS overnight of the trade date after a holiday": (
+        ("XNYS", "2024-05-24", "2024-05-28"),
+        [
+            "2024-05-24 OVERNIGHT 23 20:00-04:00",
+            "2024-05-24 PRE 24 04:00-09:30",
+            "2024-05-24 RTH 24 09:30-16:00",
+            "2024-05-24 POST 24 16:00-20:00",
+            "2024-05-28 OVERNIGHT 27 20:00-04:00",
+            "2024-05-28 PRE 28 04:00-09:30",
+            "2024-05-28 RTH 28 09:30-16:00",
+            "2024-05-28 POST 28 16:00-20:00",
+        ],
+    ),
+    "Hong Kong lunch, half day without one": (
+        ("XHKG", "2020-01-23", "2020-01-24"),
+        ["2020-01-23 RTH 23 09:30-12:00", "2020-01-23 RTH 23 13:00-16:00", "2020-01-24 RTH 24 09:30-12:00"],
+    ),
+    "Tokyo, longer since November 2024": (
+        ("XTKS", "2024-11-01", "2024-11-05"),
+        [
+            "2024-11-01 RTH 01 09:00-11:30",
+            "2024-11-01 RTH 01 12:30-15:00",
+            "2024-11-05 RTH 05 09:00-11:30",
+            "2024-11-05 RTH 05 12:30-15:30",
+        ],
+    ),
+    "Sunday 17:00 Chicago belongs to Monday, and CME pauses at 16:00": (
+        ("CME_INDEX", "2024-06-07", "2024-06-11"),
+        ["2024-06-07 ETH 06 17:00-16:00", "2024-06-10 ETH 09 17:00-16:00", "2024-06-11 ETH 10 17:00-16:00"],
+    ),
+    "ES paused at 15:15 until June 2021": (
+        ("CME_Equity", "2021-06-25", "2021-06-28"),
+        ["2021-06-25 ETH 24 17:00-15:15", "2021-06-25 ETH 25 15:30-16:00", "2021-06-28 ETH 27 17:00-16:00"],
+    ),
+    "Martin Luther King day is cleared with Tuesday": (
+        ("CME_INDEX", "2024-01-12", "2024-01-16"),
+        ["2024-01-12 ETH 11 17:00-16:00", "2024-01-16 ETH 14 17:00-12:00", "2024-01-16 ETH 15 17:00-16:00"],
+    ),
+    "Thanksgiving is cleared with Friday": (
+        ("CME_Equity", "2023-11-22", "2023-11-24"),
+        ["2023-11-22 ETH 21 17:00-16:00", "2023-11-24 ETH 22 17:00-12:00", "2023-11-24 ETH 23 17:00-12:00"],
+    ),
+    "ES in 2013": (
+        ("CME_INDEX", "2013-10-07"),
+        ["2013-10-07 ETH 06 17:00-15:15", "2013-10-07 ETH 07 15:30-16:15"],
+    ),
+    "ES on the day the close moved to 16:00": (
+        ("CME_INDEX", "2015-09-18", "2015-09-21"),
+        [
+            "2015-09-18 ETH 17 17:00-15:15",
+            "2015-09-18 ETH 18 15:30-16:15",
+            "2015-09-21 ETH 20 17:00-15:15",
+            "2015-09-21 ETH 21 15:30-16:00",
+        ],
+    ),
+    "ES holiday of 2013 keeps its early halt": (
+        ("CME_INDEX", "2013-01-22"),
+        ["2013-01-22 ETH 20 17:00-12:00", "2013-01-22 ETH 21 17:00-15:15", "2013-01-22 ETH 22 15:30-16:15"],
+    ),
+    "GC in 2013 and now": (("COMEX_METALS", "2013-10-07"), ["2013-10-07 ETH 06 17:00-16:15"]),
+    "FX weekend": (
+        ("FX", "2024-03-08", "2024-03-11"),
+        ["2024-03-08 ETH 07 17:00-17:00", "2024-03-11 ETH 10 17:00-17:00"],
+    ),
+    "gold CFD": (("GOLD_CFD", "2014-05-05"), ["2014-05-05 ETH 04 18:00-17:00"]),
+    "every day of crypto": (
+        ("24/7", "2024-02-29", "2024-03-01"),
+        ["2024-02-29 ETH 29 00:00-00:00", "2024-03-01 ETH 01 00:00-00:00"],
+    ),
+    "India": (("XBOM", "2019-01-01"), ["2019-01-01 RTH 01 09:15-15:30"]),
+    "1998": (("NYSE", "1998-01-05"), [
+        "1998-01-05 OVERNIGHT 04 20:00-04:00",
+        "1998-01-05 PRE 05 04:00-09:30",
+        "1998-01-05 RTH 05 09:30-16:00",
+        "1998-01-05 POST 05 16:00-20:00",
+    ]),
+    "Korea's last session of a decade opens as every other": (
+        ("XKRX", "1999-12-28"),
+        ["1999-12-28 RTH 28 09:00-12:00", "1999-12-28 RTH 28 13:00-15:00"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_read_golden_dates_gives_known_hours(asked, expected):
+    assert hours(*asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("date", "opening"),
+    [("2024-03-08", "14:30"), ("2024-03-11", "13:30"), ("2024-11-01", "13:30"), ("2024-11-04", "14:30")],
+)
+def test_read_weeks_of_clock_changes_moves_the_open_in_utc(date, opening):
+    regular = calendar("XNYS").segments(day(date), day(date)).filter("regular")
+    assert f"{regular['segment_open'].item():%H:%M}" == opening
+
+
+@pytest.mark.parametrize(("date", "length"), [("2024-03-11", 23), ("2024-11-04", 23), ("2024-03-12", 23)])
+def test_read_cme_over_clock_changes_keeps_the_length_of_its_day(date, length):
+    found = calendar("CME_INDEX").segments(day(date), day(date))
+    # The clocks change on Sunday at 02:00, before the week opens.
+    assert (found["segment_close"] - found["segment_open"]).sum() == dt.timedelta(hours=length)
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XHKG", "CME_INDEX", "24/7", "FX", "IEPA", "24/5", "us_futures", "EUREX"])
+def test_read_segments_of_years_keeps_the_promises_of_the_frame(code):
+    first, last = day("2018-06-01"), day("2021-06-30")
+    whole = calendar(code).segments(first, last)
+    assert dict(whole.schema) == dict(SEGMENTS)
+    assert whole["segment_open"].is_sorted()
+    assert (whole["segment_open"].slice(1) >= whole["segment_close"].head(-1)).all()
+    assert whole["session"].is_sorted()
+    assert whole["session"].is_between(first, last).all()
+    assert whole["ordinal"].is_unique().all()
+    assert set(whole["segment"]) <= set(calendar(code).labels)
+    place = whole.select(
+        pl.col("ordinal") - pl.col("session").cast(pl.Int32) * 16 == pl.int_range(pl.len()).over("session")
+    )
+    assert place.to_series().all()
+    part = calendar(code).segments(day("2019-12-20"), day("2020-01-10"))
+    assert part.equals(whole.filter(pl.col("session").is_between(day("2019-12-20"), day("2020-01-10"))))
+
+
+def test_mark_regular_takes_rth_or_eth():
+    assert set(calendar("XNYS").segments(day("2024-01-02"), day("2024-01-05")).filter("regular")["segment"]) == {"RTH"}
+    assert calendar("FX").segments(day("2024-01-02"), day("2024-01-05"))["regular"].all()
+
+
+def test_read_day_without_session_gives_no_row():
+    assert calendar("XNYS").segments(day("2024-12-25"), day("2024-12-25")).height == 0
+
+
+def test_split_zero_length_break_leaves_one_segment():
+    sessions = calendar("CME_Equity").segments(day("2022-01-03"), day("2022-12-30"))
+    lengths = (sessions["segment_close"] - sessions["segment_open"]).dt.total_minutes()
+    assert set(lengths) <= {23 * 60, 19 * 60, 19 * 60 + 15, 15 * 60 + 15}
+    assert 23 * 60 in lengths
+
+
+def test_ask_dates_out_of_bounds_names_parameter_and_bound():
+    with pytest.raises(CalendarError, match=r"`first` was 1969-12-31, earlier than .* calendar XNYS \(1970-01-01\)"):
+        calendar("XNYS").segments(day("1969-12-31"), day("1970-02-01"))
+    with pytest.raises(CalendarError, match=r"`last` was 2027-01-04, later than .* calendar XBOM \(2026-12-31\)"):
+        calendar("XBOM").segments(day("2026-01-01"), day("2027-01-04"))
+    with pytest.raises(CalendarError, match="`first` was 2024-02-01, later than `last`"):
+        calendar("FX").segments(day("2024-02-01"), day("2024-01-01"))
+
+
+def test_cover_dates_out_of_bounds_clips_them():
+    found = calendar("XBOM")
+    inside = found.segments(day("2026-12-01"), day("2026-12-31"))
+    assert found.covering(day("2026-12-01"), day("2030-01-01")).equals(inside)
+    assert found.covering(day("2030-12-01"), day("2031-01-01")).height == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("CMES", "CME_INDEX"),
+        ("COMEX", "daily pause"),
+        ("FOREX", "use FX"),
+        ("XNYZ", r"did you mean .*XNYS"),
+        ("nyse", r"did you mean NYSE"),
+        ("", "calendar_codes"),
+    ],
+)
+def test_ask_wrong_code_names_the_right_one(code, message):
+    with pytest.raises(CalendarError, match=message):
+        calendar(code)
+
+
+def test_list_codes_accepts_every_one_and_says_the_same():
+    listed = calendar_codes()
+    assert listed["code"].is_unique().all()
+    assert {"XNYS", "NASDAQ", "24/7", "FX", "CME_INDEX", "COMEX_METALS", "CMEGlobex_FX", "EUREX"} <= set(listed["code"])
+    assert not {"CMES", "CME", "FOREX"} & set(listed["code"])
+    for code, provider, zone, labels, description in listed.iter_rows():
+        found = calendar(code)
+        assert (found.code, found.provider, found.zone, list(found.labels)) == (code, provider, zone, labels)
+        assert found.version
+        assert description
+
+
+def test_read_aliases_equals_their_calendar():
+    dates = day("2020-01-01"), day("2020-12-31")
+    assert calendar("NASDAQ").segments(*dates).equals(calendar("XNYS").segments(*dates))
+
+
+@pytest.mark.parametrize("code", ["XNYS", "GC", "FX", str(HERE / "three_labels.toml")])
+def test_pickle_calendar_gives_the_same_segments(code):
+    found = calendar(code, HERE / "pause.toml")
+    copy = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own bytes
+    dates = day("2023-01-01"), day("2024-12-31")
+    assert copy == found
+    assert copy.segments(*dates).equals(found.segments(*dates))
+
+
+@pytest.mark.parametrize(("code", "zone"), [("XNYS", NEW_YORK), ("NSE", "Asia/Kolkata"), ("CMEGlobex_Grains", CHICAGO)])
+def test_read_hours_equals_pandas_market_calendars(code, zone):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas on the library's own code
+        library = pandas_market_calendars.get_calendar("NYSE" if code == "XNYS" else code)
+        schedule = library.schedule("2012-01-01", "2022-12-31", market_times="all")
+    found = calendar(code).segments(day("2012-01-01"), day("2022-12-31")).filter(pl.col("segment") != "OVERNIGHT")
+    moments = ["pre", "market_open", "break_start", "break_end", "market_close", "post"]
+    edges = [time for time in moments if time in schedule]
+    if code == "XNYS":
+        edges = ["pre", "market_open", "market_open", "market_close", "market_close", "post"]
+    expected = [
+        f"{at.tz_convert(zone):%Y-%m-%d %H:%M}" for row in schedule[edges].itertuples(index=False) for at in row
+    ]
+    ours = found.select(pl.concat_list("segment_open", "segment_close").explode().dt.convert_time_zone(zone))
+    assert ours.to_series().dt.strftime("%Y-%m-%d %H:%M").to_list() == expected
+
+
+def test_import_calendars_loads_no_calendar_library():
+    probe = "import sys, engine.calendars.providers as c; c.calendar('FX'); print({'pandas','exchange_calendars'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# ---------------------------------------------------------------------------- files
+
+
+OVERRIDDEN = {
+    "before the lunch break": ("2020-12-31", ["RTH 31 09:30-16:00"]),
+    "holiday": ("2024-07-04", []),
+    "closed": ("2024-03-01", []),
+    "special session": ("2024-03-02", ["RTH 02 10:00-11:00"]),
+    "late open": ("2024-03-04", ["PRE 04 07:00-10:30", "RTH 04 10:30-12:00", "RTH 04 13:00-16:00", "POST 04 16:00-18:30"]),
+    "early close": ("2024-03-05", ["PRE 05 07:00-09:30", "RTH 05 09:30-12:00", "RTH 05 13:00-15:00", "POST 05 15:00-18:30"]),
+    "extra pause": (
+        "2024-03-06",
+        ["PRE 06 07:00-09:30", "RTH 06 09:30-12:00", "RTH 06 13:00-14:00", "RTH 06 14:20-16:00", "POST 06 16:00-18:30"],
+    ),
+    "moved times": ("2024-03-12", ["PRE 12 06:00-09:30", "RTH 12 09:30-12:00", "RTH 12 13:00-16:15", "POST 12 16:15-18:30"]),
+    "after the moved times": ("2024-03-14", ["PRE 14 07:00-09:30", "RTH 14 09:30-12:00", "RTH 14 13:00-16:00", "POST 14 16:00-18:30"]),
+    "close in the lunch break": ("2024-03-20", ["PRE 20 07:00-09:30", "RTH 20 09:30-12:00", "POST 20 12:30-18:30"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("date", "expected"), OVERRIDDEN.values(), ids=OVERRIDDEN.keys())
+def test_read_own_calendar_applies_what_the_file_says(date, expected):
+    assert hours(HERE / "three_labels.toml", date) == [f"{date} {text}" for text in expected]
+
+
+def test_read_own_calendar_takes_code_labels_and_hash_from_the_file():
+    found = calendar(str(HERE / "three_labels.toml"))
+    assert (found.code, found.provider, found.zone, found.labels) == ("THREE", "file", NEW_YORK, ("PRE", "RTH", "POST"))
+    assert len(found.version) == 16
+    assert found.overrides_hash == ""
+
+
+def test_override_library_calendar_records_the_hash_and_keeps_the_rest(tmp_path):
+    plain, changed = calendar("XNYS"), calendar("XNYS", HERE / "pause.toml")
+    assert (changed.code, changed.provider, changed.version) == (plain.code, plain.provider, plain.version)
+    assert changed.overrides_hash
+    assert changed.overrides_hash != calendar("XNYS", write(tmp_path, "holidays = [2024-02-20]")).overrides_hash
+    assert hours(changed, "2024-02-20") == []
+    assert hours(changed, "2024-02-21")[2:4] == ["2024-02-21 RTH 21 09:30-11:00", "2024-02-21 RTH 21 11:45-16:00"]
+    assert hours(changed, "2024-02-22", "2024-06-30") == hours(plain, "2024-02-22", "2024-06-30")
+
+
+def test_extend_library_calendar_names_what_it_stands_on(tmp_path):
+    found = calendar(write(tmp_path, 'extends = "XHKG"\n[[override]]\ndate = 2020-01-23\nclose = "11:00"\n'))
+    assert (found.code, found.provider, found.zone) == ("mine", "file", "Asia/Hong_Kong")
+    assert " on exchange_calendars " in found.version
+    assert hours(found, "2020-01-22", "2020-01-23") == [
+        "2020-01-22 RTH 22 09:30-12:00", "2020-01-22 RTH 22 13:00-16:00", "2020-01-23 RTH 23 09:30-11:00",
+    ]  # fmt: skip
+
+
+def test_override_other_hours_over_a_range_changes_only_sessions(tmp_path):
+    text = '[[override]]\nvalid_from = 2024-07-03\nvalid_to = 2024-07-05\nRTH = "10:00 to 12:00"\n'
+    assert hours(calendar("XNYS", write(tmp_path, text)), "2024-07-03", "2024-07-07") == [
+        "2024-07-03 RTH 03 10:00-12:00", "2024-07-05 RTH 05 10:00-12:00",
+    ]  # fmt: skip
+
+
+def test_borrow_holidays_closes_weekdays_only(tmp_path):
+    text = (
+        'zone = "America/New_York"\nholidays_from = "XNYS"\n[[hours]]\ndays = "Mon-Fri,Sun"\nETH = "00:00 to 24:00"\n'
+    )
+    sessions = calendar(write(tmp_path, text)).segments(day("2024-12-22"), day("2024-12-29"))["session"].to_list()
+    assert [found.day for found in sessions] == [22, 23, 24, 26, 27, 29]
+
+
+def test_extend_with_valid_dates_bounds_the_calendar():
+    found = calendar(HERE / "eurex_index.toml")
+    assert found.bounds() == (day("2018-12-10"), day("2049-12-31"))
+    assert hours(found, "2024-03-28", "2024-04-02") == [
+        "2024-03-28 ETH 28 01:15-22:00",
+        "2024-04-02 ETH 02 02:15-22:00",
+    ]
+
+
+WRONG = {
+    "unknown key": ('zone = "UTC"\nholiday = []\n' + WEEK[25:], r"mine.toml: holiday: unknown key \(did you mean holidays\?\)"),
+    "unknown key of hours": (WEEK + 'RTH = "09:30 to 16:00"\nvalid_form = 2024-01-01', r"\[\[hours\]\] 1: valid_form: .*valid_from"),
+    "label in small letters": (WEEK + 'rth = "09:30 to 16:00"', "labels in capitals"),
+    "bad time": (WEEK + 'RTH = "09:30 to 25:00"', r"mine.toml: \[\[hours\]\] 1: RTH: received '25:00'"),
+    "bad minutes": (WEEK + 'RTH = "09:75 to 16:00"', "received '09:75'"),
+    "no close": (WEEK + 'RTH = "09:30"', "received '09:30'; valid: open and close"),
+    "close before open": (WEEK + 'ETH = "18:00 to 17:00"', "18:00-1d"),
+    "number for a time": (WEEK + "RTH = 930", "received 930"),
+    "no hours": (WEEK, 'RTH = "09:30 to 16:00"'),
+    "neither hours nor extends": ('zone = "UTC"', r"\[\[hours\]\]"),
+    "no zone": (WEEK.split("\n", 1)[1] + 'RTH = "09:30 to 16:00"', "zone: received ''"),
+    "unknown zone": (WEEK.replace("New_York", "New_Amsterdam") + 'RTH = "09:30 to 16:00"', "America/New_Amsterdam"),
+    "unknown zone of a time": (WEEK + 'RTH = "09:30 Mars/Base to 16:00"', "Mars/Base"),
+    "unknown weekday": (WEEK.replace("Mon-Fri", "Mon-Fry") + 'RTH = "09:30 to 16:00"', "received 'Mon-Fry'"),
+    "quoted date": ('holidays = ["2024-01-01"]\n' + WEEK + 'RTH = "09:30 to 16:00"', "dates without quotes"),
+    "reversed dates": (WEEK + 'RTH = "09:30 to 16:00"\nvalid_from = 2024-01-02\nvalid_to = 2024-01-01', "valid_to: received '2024-01-01'"),
+    "unknown base": ('extends = "XNYZ"', "XNYS"),
+    "no TOML": ("zone = ", "not a readable calendar file"),
+    "two kinds of override": ('extends = "XNYS"\n[[override]]\ndate = 2024-01-02\nclosed = true\nclose = "12:00"', "one of the three"),
+    "override of nothing": ('extends = "XNYS"\n[[override]]\ndate = 2024-01-02', "one of the three"),
+    "override without date": ('extends = "XNYS"\n[[override]]\nclosed = true', "either date or dates"),
+    "closed by text": ('extends = "XNYS"\n[[override]]\ndate = 2024-01-02\nclosed = "yes"', "true or false"),
+    "move to another day": ('extends = "XNYS"\n[[override]]\nvalid_from = 2024-01-02\nmove = { "16:00" = "16:00-1d" }', "without a day"),
+    "move as text": ('extends = "XNYS"\n[[override]]\nvalid_from = 2024-01-02\nmove = "16:00"', "old and new times"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG.keys())
+def test_read_file_with_a_mistake_names_it(tmp_path, text, message):
+    with pytest.raises(CalendarError, match=message):
+        calendar(write(tmp_path, text))
+
+
+def test_read_absent_file_names_it(tmp_path):
+    with pytest.raises(CalendarError, match=r"absent\.toml: not a readable"):
+        calendar(tmp_path / "absent.toml")
+
+
+def test_override_file_with_hours_of_its_own_is_refused():
+    with pytest.raises(CalendarError, match="unknown key"):
+        calendar("XNYS", HERE / "three_labels.toml")
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ('RTH = "09:30 to 16:00"\nETH = "15:00 to 18:00"', "ETH of 2024-01-02, .* overlaps the one before"),
+        ('RTH = "09:30 America/New_York to 10:00 Europe/Berlin"', "RTH of 2024-01-02, .* closes before it opens"),
+        ("RTH = [" + ", ".join(f'"{h:02}:00 to {h:02}:30"' for h in range(17)) + "]", "more than 16 segments"),
+    ],
+    ids=["overlap", "backwards across zones", "too many"],
+)
+def test_read_hours_that_contradict_each_other_names_segment_and_session(tmp_path, spans, message):
+    with pytest.raises(CalendarError, match=message):
+        calendar(write(tmp_path, WEEK + spans)).segments(day("2024-01-02"), day("2024-01-05"))
+
+
+def local_instant(date: dt.date, minutes: int, zone: str) -> dt.datetime:
+    """PEP 495: the first of two, and a skipped time by the offset before the change."""
+    naive = dt.datetime.combine(date, dt.time()) + dt.timedelta(minutes=minutes)
+    return naive.replace(tzinfo=ZoneInfo(zone)).astimezone(dt.UTC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    zone=st.sampled_from(["America/New_York", "Europe/Berlin", "Australia/Sydney", "America/Santiago", "Asia/Kolkata"]),
+    first=st.dates(dt.date(2000, 1, 1), dt.date(2025, 12, 1)),
+    begin=st.integers(-1439, 1379),
+    length=st.integers(60, 1440),
+)
+def test_convert_local_hours_equals_zoneinfo(tmp_path_factory, zone, first, begin, length):
+    end = min(begin + length, 1440)
+    span = " to ".join(f"{m % 1440 // 60:02}:{m % 60:02}{m // 1440:+d}d" for m in (begin, end - 1))
+    path = write(tmp_path_factory.mktemp("own"), f'zone = "{zone}"\n[[hours]]\ndays = "Mon-Sun"\nETH = "{span}"\n')
+    dates = [first + dt.timedelta(days=n) for n in range(0, 360, 2)]
+    expected = [(local_instant(d, begin, zone), local_instant(d, end - 1, zone)) for d in dates]
+    found = calendar(path).source(dates[0], dates[-1]).filter(pl.col("session").is_in(dates)).sort("session")
+    assert list(zip(found["segment_open"], found["segment_close"], strict=True)) == expected
+
+
+# ---------------------------------------------------------------------------- vendor files
+
+
+SEEN = {
+    "01:15-22:00 Berlin": HERE / "eurex_index.toml",
+    "02:15-22:00 Berlin (as observed, summer)": HERE / "eurex_index.toml",
+    "09:00-17:30 Berlin": "XETR",
+    "18:00-17:00 New York, Sunday to Friday": "GOLD_CFD",
+    "24x7, UTC day": "24/7",
+    "XBOM session 09:15-15:30 Kolkata": "XBOM",
+    "XNYS regular session": "XNYS",
+    "XNYS regular session (08:30-15:00 Chicago)": "XNYS",
+    "24x5, Sunday 17:00 - Friday 17:00 New York": "FX",
+    "Globex 2013: 18:00-16:15, 16:30-17:15 New York": "CME_INDEX",
+    "Globex 2013: 18:00-17:15 New York": "COMEX_METALS",
+    "XTKS session with lunch break": "XTKS",
+}
+
+
+def windows_of_day(found: SessionCalendar, date: dt.date, zone: str) -> list[list[str]]:
+    """Regular segments within a civil day of `zone`, touching ones joined, as the vendor facts write them."""
+    start = dt.datetime.combine(date, dt.time(), ZoneInfo(zone))
+    end = dt.datetime.combine(date + dt.timedelta(days=1), dt.time(), ZoneInfo(zone))
+    near = found.segments(date - dt.timedelta(days=4), date + dt.timedelta(days=4)).filter("regular")
+    joined: list[list[dt.datetime]] = []
+    for opens, closes in zip(near["segment_open"], near["segment_close"], strict=True):
+        low, high = max(opens, start), min(closes, end)
+        if low < high and joined and joined[-1][1] == low:
+            joined[-1][1] = high
+        elif low < high:
+            joined.append([low, high])
+    return [[f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}" for at in pair] for pair in joined]
+
+
+def test_read_vendor_days_gives_the_hours_seen_in_the_files(vendor):
+    facts = [fact for fact in json.loads((vendor / "FACTS.json").read_text()) if fact["windows"]]
+    found = {name: calendar(code) for name, code in SEEN.items()}
+    assert {fact["session"] for fact in facts} == set(SEEN)
+    for fact in facts:
+        date = dt.datetime.strptime(Path(fact["path"]).name[:8], "%Y%m%d").date()  # noqa: DTZ007 - a date
+        assert windows_of_day(found[fact["session"]], date, fact["time_zone"]) == fact["windows"], fact["path"]
+
+
+def test_read_feed_day_of_fxcm_gives_the_same_hours_with_sunday_as_session(vendor):
+    facts = [
+        fact for fact in json.loads((vendor / "FACTS.json").read_text()) if fact["windows"] and "fxcm" in fact["path"]
+    ]
+    found = calendar(HERE / "fxcm_day.toml")
+    for fact in facts:
+        date = dt.datetime.strptime(Path(fact["path"]).name[:8], "%Y%m%d").date()  # noqa: DTZ007 - a date
+        assert found.segments(date, date)["session"].to_list() == [date]
+        assert windows_of_day(found, date, fact["time_zone"]) == fact["windows"], fact["path"]
+
+
+def test_count_minutes_of_euro_fx_month_equals_vendor_facts(vendor):
+    fact = next(f for f in json.loads((vendor / "FACTS.json").read_text()) if "6EH4" in f["path"])
+    low, high = (dt.datetime.fromisoformat(fact[end]).replace(tzinfo=dt.UTC) for end in ("first", "last"))
+    high += dt.timedelta(minutes=1)
+    near = calendar("CMEGlobex_FX").segments(day("2023-12-20"), day("2024-02-10"))
+    inside = near.select(
+        (
+            pl.min_horizontal("segment_close", pl.lit(high)) - pl.max_horizontal("segment_open", pl.lit(low))
+        ).dt.total_minutes()
+    ).to_series()
+    assert inside.clip(0).sum() == fact["expected_slots"]
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XHKG", "CMEGlobex_FX", "24/7"])
+def test_prepared_calendar_is_the_same_within_its_decades_and_beyond_them(code):
+    held = pickle.loads(pickle.dumps(prepared(code, dt.date(2013, 5, 1), dt.date(2014, 5, 1))))  # noqa: S301 - made here
+    assert held == calendar(code)
+    for first, last in ((2010, 2019), (2012, 2012), (2008, 2012), (2019, 2021)):
+        dates = dt.date(first, 1, 1), dt.date(last, 12, 31)
+        assert_frame_equal(held.segments(*dates), calendar(code).segments(*dates))
+
+
+def test_taken_calendar_asks_its_library_only_for_other_decades(tmp_path):
+    path = tmp_path / "calendar"
+    path.write_bytes(pickle.dumps(prepared("XNYS", dt.date(2013, 5, 1), dt.date(2014, 5, 1))))
+    code = f"""
+import datetime as dt, pickle, sys
+from pathlib import Path
+from engine.calendars.providers import calendar, take_prepared
+take_prepared([pickle.loads(Path({str(path)!r}).read_bytes())])
+print(calendar("XNYS").covering(dt.date(2013, 1, 1), dt.date(2013, 12, 31)).height, "exchange_calendars" in sys.modules)
+print(calendar("XNYS").covering(dt.date(2023, 1, 1), dt.date(2023, 12, 31)).height, "exchange_calendars" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heights = [calendar("XNYS").covering(dt.date(y, 1, 1), dt.date(y, 12, 31)).height for y in (2013, 2023)]
+    assert done.stdout.split() == [str(heights[0]), "False", str(heights[1]), "True"]

@@ -1,0 +1,266 @@
+"""Queries in a child process: the same answers and errors, limits that hold whatever DuckDB does, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from engine.errors import ExportError, ParameterError, QueryError
+from engine.export.dataset import open_dataset
+from engine.query import Asker, sql
+from engine.query.child import Child
+from engine.query.request import Limits
+from polars.testing import assert_frame_equal
+
+from tests.query.hostile_statements import HOSTILE, REFUSED
+from tests.query.test_sql import QUERIES, WORD, _export, _filled, _pins, _snapshot, _tables, scene
+
+__all__ = ["scene"]
+
+TYPES = """SELECT TIMESTAMPTZ '2013-10-31 12:00:00-04' AS a, TIME '16:00:00' AS b, INTERVAL '1 day 2 seconds' AS c, 7::HUGEINT AS d,
+'b'::ENUM('b', 'a') AS e, ['b'::ENUM('b', 'a')] AS f, {'k': 'x', 'n': NULL} AS g, [1, 2]::INTEGER[2] AS h, NULL AS i,
+'\U0001f4c8' AS j, 1.5::DECIMAL(10, 2) AS k, '\\xAA'::BLOB AS l, uuid '12345678-1234-1234-1234-123456789012' AS m, 1 AS a"""
+EASY = """SELECT * FROM (VALUES (true, 1::TINYINT, 2::SMALLINT, 3, 4::BIGINT, 5::HUGEINT, 0.5::FLOAT, 0.1::DOUBLE, '📈',
+DATE '2013-10-31', TIMESTAMP '2013-10-31 16:00:00', TIMESTAMPTZ '2013-10-31 12:00:00-04')) UNION ALL SELECT NULL, NULL, NULL, NULL, NULL,
+NULL, NULL, NULL, NULL, NULL, NULL, NULL"""
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("child") / "export"
+    _export(target, _tables())
+    return target
+
+
+@pytest.fixture(scope="module")
+def asker(export: Path):
+    with Asker(export) as asker:
+        yield asker
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path("/proc/self/task").glob("*/children") for pid in pid.read_text().split()}
+
+
+@pytest.mark.parametrize("query", [
+    *QUERIES, TYPES, EASY, "DESCRIBE bars", "SELECT * FROM bars WHERE false", "SELECT 1 AS a, 2 AS a", "SELECT i FROM range(300000) t(i)",
+])  # fmt: skip
+def test_child_answers_as_this_process_does(export: Path, asker: Asker, query: str) -> None:
+    answer = asker.ask(query)
+    assert_frame_equal(answer.frame, sql(export, query))
+    assert (answer.rows, answer.exact, answer.note) == (answer.frame.height, True, None)
+
+
+def test_child_whole_number_beyond_64_bits_is_told_as_here(export: Path, asker: Asker) -> None:
+    query = "SELECT 170141183460469231731687303715884105727::HUGEINT AS x"
+    for ask in (asker.ask, lambda text: sql(export, text)):
+        with pytest.raises(QueryError, match="beyond 64 bits"):
+            ask(query)
+
+
+def test_sql_isolated_answers_over_export_and_frames_alike(export: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    frames = _tables()
+    frames["bars"] = frames["bars"].with_columns(pl.col("provenance").cast(pl.Enum(["source", "backfill"])))
+    query = "SELECT symbol, provenance, max(close) AS high FROM bars GROUP BY ALL ORDER BY ALL"
+    before = children()
+    assert_frame_equal(sql(frames, query, isolated=True), sql(export, query, isolated=True))
+    assert list(tmp_path.iterdir()) == []
+    assert children() <= before
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT clsoe FROM bars", ["unknown column clsoe", "nearest: close", "LINE 1: SELECT clsoe", "^^^^^"]),
+        ("FROM brs", ["unknown table brs", "nearest: bars"]),
+        ("DROP VIEW bars", ["refused, received DROP"]),
+        ("SELECT * FROM read_text('/etc/passwd')", ["refused", "reads the tables and nothing else"]),
+        ("SELECT error('mine') FROM bars", ["mine"]),
+    ],
+)
+def test_child_mistake_is_told_as_here(export: Path, asker: Asker, query: str, words: list[str]) -> None:
+    with pytest.raises(QueryError) as raised:
+        asker.ask(query)
+    with pytest.raises(QueryError) as here:
+        sql(export, query)
+    assert str(raised.value) == str(here.value)
+    assert all(word in str(raised.value) for word in words)
+    assert str(export) not in str(raised.value)
+
+
+ENDLESS = [
+    ("SELECT repeat('x', 1000000000) AS x", "needs more than memory=200MB|larger than memory=200MB"),
+    ("SELECT sum(length(repeat('x', 100000000 + range))) FROM range(30)", "memory=200MB"),
+    ("SELECT string_agg(repeat('y', 1000000), ',') FROM range(3000)", "memory=200MB"),
+    ("SELECT * FROM (SELECT range AS a, hash(range) AS b FROM range(500000000)) ORDER BY b", "memory=200MB|timeout_seconds=10"),
+    ("SELECT range, range FROM range(10000000000)", "larger than memory=200MB"),
+    ("SELECT count(*) FROM range(1000000) a, range(1000000) b, range(1000000) c WHERE hash(a.range) < hash(b.range)", "timeout_seconds=1$"),
+    ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r", "timeout_seconds=1$"),
+    ("WITH RECURSIVE r(s) AS (SELECT 'x' UNION ALL SELECT s || s FROM r) SELECT max(length(s)) FROM r", "memory=200MB|timeout_seconds=1$"),
+    ("SELECT list_sum([hash(i) % 7 for i in range(100000000)])", "memory=200MB|timeout_seconds=1$"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "told"), ENDLESS)
+def test_child_endless_query_ends_and_leaves_no_process(export: Path, query: str, told: str) -> None:
+    before = children()
+    begun = time.monotonic()
+    with Asker(export) as asker:
+        with pytest.raises(QueryError, match=told):
+            asker.ask(query, Limits(1.0 if "timeout_seconds=1$" in told else 10.0, "200MB", threads=2))
+        took = time.monotonic() - begun
+        assert asker.ask("SELECT count(*) AS n FROM bars").frame.item() == _tables()["bars"].height
+    assert took < 60  # a machine may be busy; without limits these would take hours
+    assert children() <= before
+
+
+def test_child_that_does_not_answer_is_killed(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Asker(export) as asker:
+        asker.ask("SELECT 1")
+        pid = asker._child.pid
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr("engine.query.child.START_SECONDS", 0.5)
+        with pytest.raises(QueryError, match="stopped after"):
+            asker.ask("SELECT 1", Limits(0.5))
+        assert pid not in children()
+        monkeypatch.undo()
+        assert asker.ask("SELECT 1 AS a").frame.item() == 1
+
+
+def test_child_that_died_is_told_and_replaced(export: Path) -> None:
+    with Asker(export) as asker:
+        asker.ask("SELECT 1")
+        os.kill(asker._child.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        assert asker.ask("SELECT 1 AS a").frame.item() == 1
+
+
+def test_child_outlives_no_parent(export: Path) -> None:
+    code = (
+        "import sys; from engine.query import Asker; a = Asker(sys.argv[1]); a.ask('SELECT 1');"
+        "print(a._child.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(export)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    pid = int(parent.stdout.readline())
+    assert Path(f"/proc/{pid}").exists()
+    parent.kill()
+    parent.communicate()
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} is still there")
+
+
+def test_child_runs_no_module_of_the_current_folder(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "duckdb.py").write_text("open('was_here', 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert sql(export, "SELECT 1 AS a", isolated=True).item() == 1
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_child_keeps_the_first_rows_and_counts_the_others(asker: Asker) -> None:
+    answer = asker.ask("SELECT range AS n FROM range(200000)", most=3)
+    assert (answer.frame["n"].to_list(), answer.rows, answer.exact) == ([0, 1, 2], 200_000, True)
+    assert answer.note == "3 of 200,000 rows"
+    endless = asker.ask("SELECT range AS n FROM range(100000000000)", most=3)
+    assert (endless.frame["n"].to_list(), endless.exact) == ([0, 1, 2], False)
+    assert "3 of more than 1," in endless.note
+    assert asker.ask("SELECT range AS n FROM range(5)", most=5).note is None
+
+
+def test_asker_stays_at_its_revision(tmp_path: Path) -> None:
+    tables = _tables()
+    _export(tmp_path / "out", tables)
+    with Asker(tmp_path / "out") as asker, Asker(tmp_path / "out", revision=1) as first:
+        _export(tmp_path / "out", tables | {"bars": tables["bars"].head(10)})
+        for one in (asker, first):
+            assert one.ask("SELECT count(*) AS n FROM bars").frame.item() == tables["bars"].height
+    with pytest.raises(ExportError, match="no revision 9"):
+        Asker(tmp_path / "out", revision=9)
+
+
+def test_asker_lists_tables_views_and_columns(asker: Asker) -> None:
+    columns = asker.columns()
+    assert {"bars", "bars_local", "coverage", "worst_gaps", "exports"} <= set(columns)
+    assert columns["bars_local"][-1] == "ts_local"
+
+
+def test_child_missing_file_is_an_export_error(tmp_path: Path) -> None:
+    _export(tmp_path / "out", _tables())
+    for file in (tmp_path / "out" / "gaps").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(ExportError, match="table gaps cannot be read") as raised:
+        sql(tmp_path / "out", "SELECT 1", isolated=True)
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_sql_isolated_with_bad_option_starts_nothing(export: Path) -> None:
+    before = children()
+    with pytest.raises(ParameterError, match="memory: received"):
+        sql(export, "SELECT 1", memory="lots", isolated=True)
+    assert children() <= before
+
+
+def test_child_closed_twice_is_quiet() -> None:
+    child = Child()
+    child.close()
+    child.close()
+    assert child.pid is None
+
+
+def assert_hostile(scene: dict[str, Path | str], hostile: list) -> None:
+    before = _snapshot(Path(scene["root"]))
+    wrong = []
+    with Asker(_pins(scene)) as asker:
+        for one in hostile:
+            query, outcome = _filled(one, scene), "harmless"
+            try:
+                seen = str(asker.ask(query, Limits(20, "60MB")).frame.to_dict(as_series=False))
+            except QueryError as error:
+                outcome, seen = REFUSED, str(error).replace(query, "")
+            if (outcome == REFUSED) != (one.door == REFUSED) or WORD in seen:
+                wrong.append((query, seen))
+    assert wrong == []
+    assert _snapshot(Path(scene["root"])) == before
+
+
+def test_child_hostile_sample_gets_nothing_in_or_out(scene: dict[str, Path | str]) -> None:
+    assert_hostile(scene, HOSTILE[::12])
+
+
+@pytest.mark.slow
+def test_child_hostile_statements_get_nothing_in_or_out(scene: dict[str, Path | str]) -> None:
+    assert_hostile(scene, HOSTILE)
+
+
+def test_child_that_is_ended_from_outside_is_told_apart_from_one_that_took_too_much(export: Path) -> None:
+    with Asker(export) as asker:
+        threading.Timer(1.5, os.kill, (asker._child.pid, signal.SIGTERM)).start()
+        with pytest.raises(QueryError, match="ended from outside"):
+            asker.ask("SELECT count(*) FROM range(100000000) t(a), range(100000) u(b) WHERE hash(a + b) % 7 = 1")
+        assert asker.ask("SELECT 7 AS n").frame["n"].to_list() == [7]
+
+
+def test_sql_of_files_that_are_gone_or_folders_says_what_to_do(export: Path, tmp_path: Path) -> None:
+    target = shutil.copytree(export, tmp_path / "out")
+    opened = open_dataset(target)
+    for place in opened.files("bars"):
+        place.unlink()
+        with pytest.raises(ExportError, match="engine verify"):
+            sql(opened, "SELECT count(close) FROM bars")
+        place.mkdir()
+    with pytest.raises(ExportError, match="engine verify"):
+        sql(opened, "SELECT count(close) FROM bars")
