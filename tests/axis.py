@@ -5,24 +5,22 @@ from __future__ import annotations
 import datetime as dt
 
 import polars as pl
+from engine.reference import DAY, MINUTE, Grid, Segment, slots
 from engine.schema import SEGMENTS
 from hypothesis import strategies as st
-
-from tests.oracle import DAY, MINUTE, Segment
 
 EPOCH = dt.date(1970, 1, 1)
 
 
-def frame(segments: list[Segment], labels: list[str] | None = None, regular: list[bool] | None = None) -> pl.DataFrame:
+def frame(segments: list[Segment]) -> pl.DataFrame:
     """Segments as a calendar gives them."""
-    position: dict[int, int] = {}
+    position: dict[dt.date, int] = {}
     rows = []
-    for at, s in enumerate(segments):
-        position[s.day] = position.get(s.day, -1) + 1
+    for s in segments:
+        position[s.session] = position.get(s.session, -1) + 1
         rows.append({
-            "session": EPOCH + dt.timedelta(days=s.day), "ordinal": s.day * 16 + position[s.day],
-            "segment": labels[at] if labels else "RTH", "segment_open": s.open, "segment_close": s.close,
-            "regular": regular[at] if regular else True,
+            "session": s.session, "ordinal": (s.session - EPOCH).days * 16 + position[s.session],
+            "segment": s.label, "segment_open": s.open, "segment_close": s.close, "regular": s.regular,
         })  # fmt: skip
     return pl.DataFrame(rows, schema={**dict(SEGMENTS), "segment_open": pl.Int64, "segment_close": pl.Int64}).select(
         pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
@@ -32,14 +30,26 @@ def frame(segments: list[Segment], labels: list[str] | None = None, regular: lis
     )
 
 
+def at(session: dt.date, begin: int, end: int, label: str = "RTH", *, regular: bool = True) -> Segment:
+    """A segment from one minute after midnight UTC to another."""
+    midnight = (session - EPOCH).days * DAY
+    return Segment(session, midnight + begin * MINUTE, midnight + end * MINUTE, label, regular)
+
+
+def starts(segments: list[Segment], step: int = MINUTE) -> list[int]:
+    """Starts of all slots."""
+    grid = Grid(tuple(segments))
+    return [slot.start for segment in segments for slot in slots(grid, segment, step)]
+
+
 def days(first: dt.date, count: int, spans: list[tuple[int, int]]) -> list[Segment]:
     """Weekdays from `first`, each with the same spans (minutes after midnight UTC)."""
     out: list[Segment] = []
-    day = (first - EPOCH).days
-    while len({s.day for s in out}) < count:
-        if (EPOCH + dt.timedelta(days=day)).weekday() < 5:
-            out += [Segment(day, day * DAY + a * MINUTE, day * DAY + b * MINUTE) for a, b in spans]
-        day += 1
+    day = first
+    while len({s.session for s in out}) < count:
+        if day.weekday() < 5:
+            out += [at(day, a, b) for a, b in spans]
+        day += dt.timedelta(days=1)
     return out
 
 
@@ -53,6 +63,6 @@ def venues(draw: st.DrawFn) -> list[Segment]:
         start = draw(st.sampled_from([0, 570, 555]))
         for _ in range(draw(st.integers(1, 3))):
             length = draw(st.integers(1, 75))
-            out.append(Segment(day, day * DAY + start * MINUTE, day * DAY + (start + length) * MINUTE))
+            out.append(at(EPOCH + dt.timedelta(days=day), start, start + length))
             start += length + draw(st.integers(1, 40))
     return out

@@ -16,7 +16,7 @@ ROOT = Path(engine.__file__).parent
 
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
-    {"errors", "publish"},
+    {"errors", "publish", "reference"},
     {"interval", "display"},
     {"clock", "schema"},
     {"calendars"},
@@ -114,6 +114,12 @@ def test_kernels_touch_no_file_thread_or_database(part: str) -> None:
     paths = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).rglob("*.py"))
     banned = {"os", "pathlib", "threading", "duckdb", "pandas", "io", "time", "concurrent", "multiprocessing"}
     assert {str(p): imports(p) & banned for p in paths if imports(p) & banned} == {}
+
+
+def test_reference_imports_nothing_but_the_standard_library() -> None:
+    names = {name.split(".")[0] for name in imports(ROOT / "reference.py")}
+    assert names <= sys.stdlib_module_names
+    assert len((ROOT / "reference.py").read_text().splitlines()) < 300
 
 
 def test_modules_are_named_for_what_they_hold() -> None:

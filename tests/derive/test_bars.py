@@ -1,4 +1,4 @@
-"""Derived bars against an oracle in plain Python, over venues and holes of every kind."""
+"""Derived bars against the reference, over venues and holes of every kind."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import datetime as dt
 
 import polars as pl
 import pytest
+from engine import reference
 from engine.derive.bars import derive
 from engine.errors import IntervalError, SortednessError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
+from engine.reference import MINUTE, Segment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import axis, oracle
-from tests.oracle import MINUTE, Segment
+from tests import axis
 
 SPEC = GridSpec("TEST")
 STEPS = {"5m": 5 * MINUTE, "7m": 7 * MINUTE, "15m": 15 * MINUTE, "30m": 30 * MINUTE, "1h": 60 * MINUTE,
@@ -37,7 +38,7 @@ def panel(series_rows: dict[int, list[dict]], on: SessionGrid) -> pl.DataFrame:
 
 @st.composite
 def rows_on(draw: st.DrawFn, segments: list[Segment], *, priced: bool = True) -> list[dict]:
-    everywhere = [a for s in segments for a, _ in oracle.slots(s, MINUTE)]
+    everywhere = axis.starts(segments)
     chosen = draw(st.sets(st.sampled_from(everywhere), min_size=1))
     odd = draw(st.sets(st.integers(segments[0].open - 10 * MINUTE, segments[-1].close + 10 * MINUTE), max_size=5))
     rows = []
@@ -60,7 +61,7 @@ def micros(frame: pl.DataFrame) -> list[dict]:
 
 
 @given(st.data())
-def test_derive_any_holes_equals_the_oracle(data: st.DataObject) -> None:
+def test_derive_any_holes_equals_the_reference(data: st.DataObject) -> None:
     segments = data.draw(axis.venues())
     series = {n: data.draw(rows_on(segments)) for n in range(1, data.draw(st.integers(1, 3)) + 1)}
     steps = data.draw(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4, unique=True))
@@ -69,7 +70,7 @@ def test_derive_any_holes_equals_the_oracle(data: st.DataObject) -> None:
     for step in steps:
         bars = micros(got[Interval.parse(step)])
         for number, rows in series.items():
-            want = oracle.fold(rows, segments, MINUTE, STEPS[step])
+            want = reference.bars(reference.Grid(tuple(segments)), rows, MINUTE, STEPS[step])
             have = [b for b in bars if b["series"] == number]
             assert [{k: b[k] for k in EXACT} for b in have] == [{k: w[k] for k in EXACT} for w in want]
             for b, w in zip(have, want, strict=True):
@@ -101,7 +102,7 @@ def test_derive_day_with_a_break_keeps_windows_inside_their_segment() -> None:
     segments = axis.days(dt.date(2024, 1, 2), 1, [(90, 240), (300, 480)])
     on = grid(segments)
     rows = [{"ts": a, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0, "vwap": 1.0, "trades": 1}
-            for s in segments for a, _ in oracle.slots(s, MINUTE)]  # fmt: skip
+            for a in axis.starts(segments)]  # fmt: skip
     bars = derive(panel({1: rows}, on), on, [Interval.parse("1h")])[Interval.parse("1h")]
     assert bars["ts"].dt.strftime("%H:%M").to_list() == ["01:30", "02:30", "03:30", "05:00", "06:00", "07:00"]
     assert bars["n_expected"].to_list() == [60, 60, 30, 60, 60, 60]
@@ -152,7 +153,7 @@ def test_derive_clock_aligned_covers_the_late_open_with_a_short_window() -> None
     segments = axis.days(dt.date(2024, 1, 2), 1, [(870, 960)])  # 09:30 New York
     on = SessionGrid.build(axis.frame(segments), "1m", GridSpec("TEST", align="clock", zone="America/New_York"))
     rows = [{"ts": a, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0, "vwap": 1.0, "trades": 1}
-            for s in segments for a, _ in oracle.slots(s, MINUTE)]  # fmt: skip
+            for a in axis.starts(segments)]  # fmt: skip
     bars = derive(panel({1: rows}, on), on, [Interval.parse("1h")])[Interval.parse("1h")]
     assert bars["ts"].dt.strftime("%H:%M").to_list() == ["14:30", "15:00"]
     assert bars["n_expected"].to_list() == [30, 60]

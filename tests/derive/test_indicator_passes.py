@@ -10,13 +10,13 @@ import pytest
 from engine.derive.indicator_passes import begin, extend, indicators, lookback
 from engine.derive.indicators import custom
 from engine.errors import ParameterError
+from engine.reference import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from tests import axis, oracle
+from tests import axis
 from tests.derive import walks
-from tests.oracle import MINUTE, Segment
 
 RECURSIVE = ["ema(12)", "ema(3, of=volume)", "rsi(3)", "atr(5)", "session_vwap"]
 WINDOWS = ["sma(3)", "sma(7, of=volume)", "bollinger(5, 2)", "relative_volume(1)", "relative_volume(3)"]
@@ -38,7 +38,7 @@ def changing(draw: st.DrawFn) -> tuple[list[Segment], list[list[dict]]]:
     places = [
         (name, price_type, begin)
         for name, price_type in draw(st.sampled_from([walks.MANY[:1], walks.MANY]))
-        for begin in (a for s in segments for a, _ in oracle.slots(s, MINUTE))
+        for begin in axis.starts(segments)
     ]
     sent = draw(st.lists(st.sampled_from(places), min_size=1, max_size=120))
     in_time = draw(st.booleans())

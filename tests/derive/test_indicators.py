@@ -112,8 +112,8 @@ def test_relative_volume_over_sessions_with_gaps_equals_plain_python(n: int) -> 
 
 def test_relative_volume_by_segment_open_equals_that_by_slot() -> None:
     bars = walks.bars()
-    opens = {s.day: [x.open for x in walks.SEGMENTS if x.day == s.day] for s in walks.SEGMENTS}
-    by_open = [opens[o // 16][o % 16] for o in bars["ordinal"]]
+    opens = {s.session: [x.open for x in walks.SEGMENTS if x.session == s.session] for s in walks.SEGMENTS}
+    by_open = [opens[session][o % 16] for session, o in bars.select("session", "ordinal").rows()]
     stamped = bars.drop("slot").with_columns(pl.Series("segment_open", by_open).cast(bars["ts"].dtype))
     want = indicators(bars, ["relative_volume(3)"])["relative_volume_3"]
     assert indicators(stamped, ["relative_volume(3)"])["relative_volume_3"].equals(want)

@@ -11,6 +11,7 @@ import pytest
 from engine.derive.indicator_passes import indicators
 from engine.derive.session_baseline import per_slot, trailing
 from engine.errors import ParameterError, SchemaError, SortednessError
+from engine.reference import MINUTE
 from engine.schema import BARS
 from engine.store.session_data import SessionData
 from engine.store.snapshot import SymbolSessionData
@@ -18,7 +19,6 @@ from polars.testing import assert_frame_equal
 
 from tests import axis
 from tests.derive import walks
-from tests.oracle import MINUTE
 
 BEFORE = dt.date(2024, 1, 15)
 SERIES = ["symbol", "price_type", "interval", "origin"]
@@ -139,7 +139,7 @@ def test_per_slot_on_the_morning_is_what_relative_volume_divides_by() -> None:
 
 def test_per_slot_after_an_early_close_only_lacks_the_later_slots() -> None:
     segments = axis.days(dt.date(2024, 1, 2), 3, [(570, 580)])
-    segments[2] = type(segments[2])(segments[2].day, segments[2].open, segments[2].open + 4 * MINUTE)
+    segments[2] = type(segments[2])(segments[2].session, segments[2].open, segments[2].open + 4 * MINUTE)
     bars = walks.bars(walks.MANY[:1], segments, keep=1.0)
     got = per_slot(bars, dt.date(2024, 2, 1), 3)
     assert got["sessions"].to_list() == [3] * 4 + [2] * 6

@@ -7,14 +7,14 @@ import random
 
 import polars as pl
 from engine.grid import GridSpec, SessionGrid
+from engine.reference import MINUTE, Segment
 from engine.schema import TS
 
-from tests import axis, oracle
-from tests.oracle import MINUTE, Segment
+from tests import axis
 
 # A lunch break, and one day that closes early.
 SEGMENTS = [
-    s if s.day % 4 else Segment(s.day, s.open, s.open + 15 * MINUTE)
+    s if (s.session - axis.EPOCH).days % 4 else Segment(s.session, s.open, s.open + 15 * MINUTE)
     for s in axis.days(dt.date(2024, 1, 2), 12, [(570, 590), (620, 645)])
 ]
 SCHEMA = {
@@ -44,7 +44,7 @@ def framed(rows: list[dict], segments: list[Segment]) -> pl.DataFrame:
 
 def _walk(series: tuple[str, str], segments: list[Segment], keep: float, dice: random.Random) -> list[dict]:
     rows, price = [], 50 + 50 * dice.random()
-    for begin in (a for s in segments for a, _ in oracle.slots(s, MINUTE)):
+    for begin in axis.starts(segments):
         start, price = price, price * (1 + dice.gauss(0, 0.002))
         high, low = max(start, price) * (1 + 0.001 * dice.random()), min(start, price) * (1 - 0.001 * dice.random())
         row = {

@@ -1,0 +1,299 @@
+"""The specification as code: slots, places, bars, gaps, quality and repeated rows, one row at a time in plain Python.
+
+It is slow and imports nothing of the package; the columnar kernels give the same answers, and where one differs, this
+module is right. Times are microseconds since 1970-01-01 UTC. A step is a number of microseconds below one day, or "1d",
+"1w", "1mo". A row is a dict of `ts` (the inclusive start of a bar), `open, high, low, close` and any of `volume, size,
+vwap, trades, provenance`. Every function looks at one series, whose rows have distinct `ts` after `settle`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+PROVENANCES = ("source", "backfill", "synthetic")
+PERIODS = {"1d": "%Y-%m-%d", "1w": "%G-W%V", "1mo": "%Y-%m"}
+COUNTS = ("expected", "present", "off_grid", "out_of_session", "backfilled", "zero_volume")
+
+Step = int | str
+Row = dict[str, Any]
+Dates = tuple[dt.date, dt.date]  # both included
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A half-open span `[open, close)` of a session, or the day, week or month whose sessions begin with `first_session`."""
+
+    session: dt.date
+    open: int
+    close: int
+    label: str = "RTH"
+    regular: bool = True
+    first_session: dt.date | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Segments of a calendar, sorted by open and disjoint.
+
+    `chosen` are the labels of the segments whose slots are expected; empty means the regular ones. `clock` is a zone whose
+    wall clock slots are aligned to (09:30-10:00, 10:00-11:00, ...); None aligns them to each segment's open.
+    """
+
+    segments: tuple[Segment, ...]
+    chosen: tuple[str, ...] = ()
+    clock: str | None = None
+
+    def expects(self, segment: Segment) -> bool:
+        """Whether the slots of a segment are expected."""
+        return segment.first_session is not None or (segment.label in self.chosen if self.chosen else segment.regular)
+
+
+class Slot(NamedTuple):
+    """A slot's number in its segment, its inclusive start and its exclusive end."""
+
+    number: int
+    start: int
+    end: int
+
+
+Due = tuple[dt.date, list[Slot]]
+Settled = tuple[list[Row], int, int, list[Row]]
+
+
+def daily_segments(grid: Grid) -> list[Segment]:
+    """The segments a day is folded from: the chosen regular ones, or all chosen ones where none of them is regular."""
+    chosen = [segment for segment in grid.segments if grid.expects(segment)]
+    return [segment for segment in chosen if segment.regular] or chosen
+
+
+def cut(grid: Grid, step: Step) -> list[Segment]:
+    """The segments that slots of a step lie in: those of the calendar, or days, weeks or months of one slot each."""
+    if isinstance(step, int):
+        return list(grid.segments)
+    periods: dict[str, list[Segment]] = defaultdict(list)
+    for segment in daily_segments(grid):
+        periods[segment.session.strftime(PERIODS[step])].append(segment)
+    return [Segment(p[-1].session, p[0].open, p[-1].close, first_session=p[0].session) for p in periods.values()]
+
+
+def slot_at(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
+    """The slot that holds an instant of a segment. The last one ends at the close, and may be short."""
+    number, start, end = _uncut_slot(grid, segment, step, ts)
+    return Slot(number, max(start, segment.open), min(end, segment.close))
+
+
+def slots(grid: Grid, segment: Segment, step: Step) -> list[Slot]:
+    """All slots of a segment, in order."""
+    out = [slot_at(grid, segment, step, segment.open)]
+    while out[-1].end < segment.close:
+        out.append(slot_at(grid, segment, step, out[-1].end))
+    return out
+
+
+def place(grid: Grid, step: Step, ts: int, *, exact: bool = True) -> tuple[dt.date, Segment | None, Slot | None]:
+    """Trade date, segment and slot of a bar's start or (not `exact`) of a tick's instant.
+
+    A stamp has no slot in a segment that is not expected, nor (`exact`) inside of a slot. Outside every segment the trade
+    date is the nearest one: the later one of two that are equally near.
+    """
+    segments = cut(grid, step)
+    for segment in segments:
+        if segment.open <= ts < segment.close:
+            slot = slot_at(grid, segment, step, ts)
+            fits = grid.expects(segment) and (slot.start == ts or not exact)
+            return segment.session, segment, slot if fits else None
+    before = [segment for segment in segments if segment.close <= ts]
+    after = [segment for segment in segments if ts < segment.open]
+    if not after or (before and ts - before[-1].close < after[0].open - ts):
+        return before[-1].session, None, None
+    return after[0].session, None, None
+
+
+def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusive"]) -> int:
+    """The start of the slot that a vendor stamps by its `end`, or by a last instant up to one second before that.
+
+    A short last slot may be stamped as if the close did not cut it. A stamp of no slot goes back by the step.
+    """
+    within = ts - 1 if stamp == "end" else ts
+    for segment in [segment for segment in grid.segments if segment.open <= within][-1:]:
+        slot = slot_at(grid, segment, step, min(within, segment.close - 1))
+        ends = slot.end, _uncut_slot(grid, segment, step, slot.start).end
+        if ts in ends if stamp == "end" else 0 < slot.end - ts <= SECOND:
+            return slot.start
+    return within - step + 1
+
+
+def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
+    if isinstance(step, str):
+        return Slot(0, segment.open, segment.close)
+    lead = 0  # from the wall clock's boundary to the open
+    if grid.clock is not None:
+        wall = dt.datetime.fromtimestamp(segment.open // SECOND, ZoneInfo(grid.clock))
+        lead = (((wall.hour * 60 + wall.minute) * 60 + wall.second) * SECOND + segment.open % SECOND) % step
+    number = (ts - segment.open + lead) // step
+    start = segment.open - lead + number * step
+    return Slot(number, start, start + step)
+
+
+def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int = MINUTE) -> list[Row]:
+    """Bars of a coarser step, one per window that holds a row on the grid.
+
+    `n_base` counts the slots present (a synthetic row makes none present) and `n_expected` all slots of the window: slots
+    of the base, or of `presence` where the base is finer. `vwap` needs one of every row with a volume.
+    """
+    counted = base
+    if isinstance(base, int) and base < presence:  # where the three do not nest, one row makes a window complete
+        nests = presence % base == 0 and (isinstance(step, str) or step % presence == 0)
+        counted = presence if nests else step
+    members = daily_segments(grid) if isinstance(step, str) and isinstance(counted, int) else cut(grid, counted)
+    starts = [slot.start for segment in members for slot in slots(grid, segment, counted)]
+    windows: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["ts"]):
+        if window := _window(grid, base, step, row["ts"]):
+            windows[window].append(row)
+    out = []
+    for (start, end), held in windows.items():
+        real = [row for row in held if row.get("provenance") != "synthetic"]
+        present = {_window(grid, base, counted, row["ts"]) for row in real}
+        expected = 1 if counted == step else sum(1 for one in starts if start <= one < end)
+        volumes = [row["volume"] for row in held if row.get("volume") is not None]
+        trades = [row["trades"] for row in held if row.get("trades") is not None]
+        is_covered = all(row.get("vwap") is not None or not row.get("volume") for row in held)
+        notional = sum((row.get("vwap") or 0.0) * (row.get("volume") or 0.0) for row in held)
+        bar = {
+            "ts": start,
+            "ts_end": end,
+            "open": held[0]["open"],
+            "high": max(row["high"] for row in held),
+            "low": min(row["low"] for row in held),
+            "close": held[-1]["close"],
+            "volume": sum(volumes) if volumes else None,
+            "size": held[-1].get("size"),
+            "vwap": notional / sum(volumes) if is_covered and sum(volumes) > 0 else None,
+            "trades": sum(trades) if trades else None,
+            "n_base": len(present),
+            "n_expected": expected,
+            "complete": len(present) >= expected,
+            "provenance": max((row.get("provenance", "source") for row in held), key=PROVENANCES.index),
+        }
+        out.append(bar)
+    return out
+
+
+def _window(grid: Grid, base: Step, step: Step, ts: int) -> tuple[int, int] | None:
+    _, segment, slot = place(grid, base, ts)
+    if segment is None or slot is None:
+        return None
+    if isinstance(step, int):
+        return slot_at(grid, segment, step, ts)[1:]
+    if isinstance(base, int) and segment not in daily_segments(grid):
+        return None
+    return next((one.open, one.close) for one in cut(grid, step) if segment.session <= one.session)
+
+
+def due_slots(grid: Grid, step: Step, dates: Dates, as_of: int | None = None) -> list[Due]:
+    """Trade date and slots of each expected segment from the first to the last date: those that end by `as_of`."""
+    due: list[Due] = []
+    for segment in cut(grid, step):
+        if segment.session >= dates[0] and (segment.first_session or segment.session) <= dates[1]:
+            over = [slot for slot in slots(grid, segment, step) if as_of is None or slot.end <= as_of]
+            if over and grid.expects(segment):
+                due.append((segment.session, over))
+    return due
+
+
+class Gap(NamedTuple):
+    """A run of missing slots of one segment; `position` is leading, inner, trailing or session."""
+
+    session: dt.date
+    start: int
+    end: int
+    bar_count: int
+    position: str
+
+
+def gaps(grid: Grid, stamps: Iterable[int], step: Step, dates: Dates, as_of: int | None = None) -> list[Gap]:
+    """Runs of due slots that start at none of the stamps, never across a segment."""
+    present, due = set(stamps), due_slots(grid, step, dates, as_of)
+    out = []
+    for session, within in due:
+        alive = [peers[0] for day, peers in due if day == session and any(slot.start in present for slot in peers)]
+        run: list[Slot] = []
+        for slot in within:
+            if slot.start not in present:
+                run.append(slot)
+            if run and (slot.start in present or slot is within[-1]):
+                out.append(Gap(session, run[0].start, run[-1].end, len(run), _position(run, within, alive)))
+                run = []
+    return out
+
+
+def _position(run: list[Slot], within: list[Slot], alive: list[Slot]) -> str:
+    if run != within:
+        return "leading" if run[0] is within[0] else "trailing" if run[-1] is within[-1] else "inner"
+    if not alive:  # a whole segment, in a session without a bar
+        return "session"
+    return "leading" if run[0].start < alive[0].start else "trailing" if run[0].start > alive[-1].start else "inner"
+
+
+def quality(grid: Grid, rows: Iterable[Row], step: Step, dates: Dates, as_of: int | None = None) -> list[Row]:
+    """Slots and rows of each session, counted, and `quality` = 100 * present / expected (None where nothing is expected).
+
+    Synthetic rows, and those off the grid or outside of the expected segments, are never present.
+    """
+    sessions: dict[dt.date, Counter[str]] = defaultdict(Counter)
+    due = due_slots(grid, step, dates, as_of)
+    for session, within in due:
+        sessions[session]["expected"] += len(within)
+    starts = {slot.start for _, within in due for slot in within}
+    for row in rows:
+        session, segment, slot = place(grid, step, row["ts"])
+        if slot is None:
+            sessions[session]["off_grid" if segment and grid.expects(segment) else "out_of_session"] += 1
+            continue
+        sessions[session]["present"] += row["ts"] in starts and row.get("provenance") != "synthetic"
+        sessions[session]["backfilled"] += row.get("provenance") == "backfill"
+        sessions[session]["zero_volume"] += row.get("volume") == 0
+    listed = sorted(session for session, counted in sessions.items() if any(counted.values()))
+    out: list[Row] = [{"session": session, **{name: sessions[session][name] for name in COUNTS}} for session in listed]
+    for row in out:
+        row["missing"] = row["expected"] - row["present"]
+        row["quality"] = 100 * row["present"] / row["expected"] if row["expected"] else None
+    return out
+
+
+def settle(batches: Iterable[Iterable[Row]], key: tuple[str, ...] = ("ts",)) -> Settled:
+    """Rows, sorted, each key once; how many rows were duplicates and corrections; rows that lost a conflict.
+
+    Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`.
+
+    Inside a batch the last row of a key wins: earlier ones are duplicates where their values are the same, else conflicts.
+    A later batch's row is a duplicate of the row that is there (which stays), or corrects it. Where a row came from
+    (`provenance`) is none of its values.
+    """
+    there: dict[tuple[Any, ...], Row] = {}
+    duplicates, corrections, conflicts = 0, 0, []
+    for batch in batches:
+        offered: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        for row in batch:
+            offered[tuple(row[name] for name in key)].append(row)
+        for where, (*losers, winner) in offered.items():
+            duplicates += sum(1 for row in losers if _values(row) == _values(winner))
+            conflicts += [row for row in losers if _values(row) != _values(winner)]
+            is_repeat = where in there and _values(there[where]) == _values(winner)
+            duplicates += is_repeat
+            corrections += where in there and not is_repeat
+            there[where] = there[where] if is_repeat else winner
+    return [there[where] for where in sorted(there)], duplicates, corrections, conflicts
+
+
+def _values(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "provenance"}
