@@ -2,16 +2,32 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check docs bench soak slow install clean
+.PHONY: demo test quick cov slow mutants fmt check docs install bench soak clean
 
 demo: $(VENV)/.done
 	$(BIN)/engine demo --export out/demo
 
+# The whole suite, as CI runs it.
 test: $(VENV)/.done
 	$(BIN)/python -m pytest -n auto
 
+# The kernels, the store and the contracts: under a minute, for use while editing.
+quick: $(VENV)/.done
+	$(BIN)/python -m pytest -q -n auto $(QUICK)
+
+QUICK := tests/test_architecture.py tests/test_grid_strides.py tests/store tests/derive tests/quality tests/checks tests/audit
+
+# The whole suite with coverage of engine/ by line; fails below the floor in pyproject.toml.
+cov: $(VENV)/.done
+	$(BIN)/python -m pytest -q -n auto --cov=engine --cov-report=term:skip-covered --cov-report=html:out/coverage
+
+# What takes minutes: all calendars, all rungs, large random samples.
 slow: $(VENV)/.done
 	$(BIN)/python -m pytest -n auto -m slow
+
+fmt: $(VENV)/.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 check: $(VENV)/.done
 	$(BIN)/ruff check .

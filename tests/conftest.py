@@ -20,3 +20,10 @@ def vendor() -> Path:
     if not VENDOR.is_dir():
         pytest.skip(f"no vendor files at {VENDOR}")
     return VENDOR
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [report for report in terminalreporter.getreports("skipped") if "no vendor files" in str(report.longrepr)]
+    if skipped:
+        terminalreporter.section("REAL VENDOR FILES WERE NOT TESTED", sep="!")
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped: no folder {VENDOR}")

@@ -1,35 +1,27 @@
-"""Every block of code in README.md and docs/*.md runs as it stands; SQL also in `test_sql_live`."""
+"""Every block of code in README.md and docs/*.md runs as pasted, in a fresh namespace and a folder where `make demo` was run."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
 import importlib.util
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
-import duckdb
 import engine
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 from engine.cli import main
-from engine.clock import ManualClock
-from engine.interval import Interval
 from engine.runtime.demo import demonstrate
-from engine.runtime.options import CalendarMap, LoadOptions
-from engine.runtime.run import run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-NOT_RUN = {"sh", "sql", "text"}  # `make`; run elsewhere; what is shown
+NOT_RUN = {"text", "sql"}  # output and commands of other programs; SQL runs in tests/query/test_live_tables.py
+# An option or path of the reader's own machine: such a line is parsed by its command and not run.
+FOREIGN = re.compile(r"^(make|pip|python|\. |#)|/data/|^engine (run|audit|reconcile) (data|databento|Data)/")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -37,66 +29,50 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory):
-    """A folder with the demo, and an export `out` of two revisions, whose symbols the documents name."""
-    folder = tmp_path_factory.mktemp("docs")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `make demo` was run and nothing else."""
+    folder = tmp_path_factory.mktemp("demo")
     demonstrate(folder / "out" / "demo", 7, None)
-    (folder / "vendor").mkdir()
-    options = LoadOptions(CalendarMap("XNYS"), derive=(Interval.parse("5m"),))
-    for day in (5, 6):
-        for symbol in ("SPY", "0700"):
-            lines = [f"{(OPEN + dt.timedelta(minutes=m)).isoformat()},10,11,9.5,10.{day},{100 + m}" for m in range(60)]
-            (folder / "vendor" / f"{symbol}.csv").write_text("ts,open,high,low,close,volume\n" + "\n".join(lines))
-        clock = ManualClock(dt.datetime(2024, 1, day, tzinfo=dt.UTC))
-        run([folder / "vendor"], options, folder / "export", clock=clock)
-    with contextlib.chdir(folder):
-        for path in (folder / "export").iterdir():
-            path.rename(folder / "out" / path.name)
-        yield folder
+    return folder
 
 
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
-def test_blocks_of_a_page_run_in_their_order(place: Path, page: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    known = {
-        "engine": engine,
-        "pl": pl,
-        "duckdb": duckdb,
-        "pyarrow": pa,
-        "Path": Path,
-        "OUT": place / "out",
-        "copy": {},
-        "generator": lambda: iter(()),
-    }
+def test_blocks_of_a_page_run_as_pasted(demo: Path, page: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Each Python block has a namespace of its own, each page a folder of its own with the output of `make demo`."""
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
     for key in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
         monkeypatch.setenv(key, "not a key")
-    Path("drops").mkdir(exist_ok=True)
-    known["session"] = engine.load("vendor", "XNYS")
+    monkeypatch.chdir(tmp_path)
     for kind, text in blocks(page):
         if kind == "python":
-            exec(compile(text, page.name, "exec"), known)  # noqa: S102
+            exec(compile(text, page.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - the page's own code
         elif kind == "toml" and "[session]" in text:
             engine.SessionConfig.of(tomllib.loads(text))
         elif kind == "toml":
             Path("fx.toml").write_text(text)
             assert engine.calendar("fx.toml").zone == "America/New_York"
+        elif kind == "sql":
+            engine.sql("out/demo/export", text)
         else:
-            assert kind == "console"
-            for line in text.splitlines():
-                ask(line, monkeypatch, capsys)
+            assert kind in {"console", "sh"}
+            for line in text.replace("\\\n", " ").splitlines():
+                run_line(line.removeprefix("$ "), monkeypatch, capsys)
 
 
-def ask(line: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    prompt, name, *words = shlex.split(line, comments=True)
-    assert (prompt, name) == ("$", "engine")
+def run_line(line: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    if not line.strip() or FOREIGN.search(line):
+        return
+    name, *words = shlex.split(line, comments=True)
+    assert name == "engine", line
     if words[0] == "sql" and (len(words) == 2 or "<" in words):
         return  # a prompt, and a script: tests of the command line
     monkeypatch.setattr(sys, "argv", ["engine", *words])
     with pytest.raises(SystemExit) as stopped:
         main()
-    said = re.search(r"# exits with (\d)$", line)
-    assert (stopped.value.code or 0) == int(said[1] if said else 0), (line, capsys.readouterr().err)
+    expected = re.search(r"# exits with (\d)$", line)
+    assert (stopped.value.code or 0) == int(expected[1] if expected else 0), (line, capsys.readouterr().err)
 
 
 def generated() -> ModuleType:
@@ -134,6 +110,13 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
     paths = [(page.parent / target).resolve() for target in targets if target]
     assert [str(path) for path in paths if not path.exists() and path not in made] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"], ids=lambda page: page.name)
+def test_paths_of_code_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:engine|tests|benchmarks|docs)/[\w/.]+(?:/|\.\w+))`", text))
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
 
 
 def test_site_names_every_page() -> None:
