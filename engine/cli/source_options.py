@@ -1,5 +1,8 @@
 """Options that commands share which read sources: what they are called, and what they say of themselves."""
 
+# Rooms are imported where they are used: `engine --help` answers without loading Polars.
+# ruff: noqa: PLC0415
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,8 +17,22 @@ Symbols = Annotated[str | None, typer.Option(help="Keep only these, by comma.")]
 FirstDate = Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")]
 LastDate = Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")]
 Segments = Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")]
+
+
+def complete_format(start: str) -> list[str]:
+    """Names of file formats that begin with what was typed, for the shell's completion."""
+    from engine.sources.formats.registry import format_names
+
+    return [name for name in format_names() if name.startswith(start)]
+
+
 SourceFormat = Annotated[
-    str | None, typer.Option("--format", help="csv, ndjson, parquet, lean or dbn, whatever it looks like.")
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the files, whatever they look like; an unknown name lists the valid ones.",
+        autocompletion=complete_format,
+    ),
 ]
 Zone = Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")]
 StampMark = Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")]

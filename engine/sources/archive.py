@@ -18,10 +18,15 @@ from typing import IO
 from engine.errors import SourceError
 from engine.sources.options import ReadOptions
 
-ZIP, GZIP, ZSTD, PARQUET, DBN = b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"DBN"
-EMPTY_ZIP = b"PK\x05\x06"
+ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is empty
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 CHUNK_BYTES = 4 * 1024 * 1024
 SMALL_BYTES = 16 * 1024 * 1024  # below this a high ratio is only a repetitive file
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a zip."""
+    return head.startswith(ZIPS)
 
 
 def sha256(path: Path) -> str:

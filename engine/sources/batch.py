@@ -62,8 +62,8 @@ class SourceFile:
     ----------
     path : Path
         The file.
-    format : {"csv", "ndjson", "parquet", "lean", "dbn"}
-        Who reads it.
+    format : str
+        Name of the registered format that reads it: `csv`, `ndjson`, `parquet`, `lean`, `dbn`.
     kind, interval, symbol, price_type : optional
         None where only the rows tell. `symbol` is canonical; of a file of contracts it is their root.
     market, security : str or None

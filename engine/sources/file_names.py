@@ -10,6 +10,7 @@ Folders in the manner of Hive (`symbol=SPY/interval=1m/`) win over the name.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -17,8 +18,8 @@ from urllib.parse import unquote
 
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES
+from engine.sources.formats.registry import data_suffixes
 
-_EXTENSIONS = re.compile(r"(\.(csv|tsv|txt|psv|dat|ndjson|jsonl|parquet|pq|zip|gz|zst|zstd|dbn))+$", re.IGNORECASE)
 _DATE = re.compile(r"(?<!\d)(19[89]\d|20\d\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)(?:T\d{2}-?\d{2})?")
 _YEAR = re.compile(r"(?:19[89]\d|20\d\d)(?:0[1-9]|1[0-2])?")
 _INTERVAL = re.compile(
@@ -71,7 +72,7 @@ def named(path: PurePath | str) -> Named:
     """Read a path."""
     path = PurePath(path)
     hive = _hive(path)
-    stem = _EXTENSIONS.sub("", path.name)
+    stem = _extensions(data_suffixes()).sub("", path.name)
     days = {match.group(1, 2, 3) for match in _DATE.finditer(stem)}
     chunks = [_words(chunk) for chunk in re.split(r"[_\s]+", _DATE.sub("_", stem))]
     every = [word.lower() for chunk in chunks for word in chunk]
@@ -84,6 +85,11 @@ def named(path: PurePath | str) -> Named:
         price_type=hive.get("price_type") or (sides.pop() if len(sides) == 1 else None),
         day=_day(days.pop()) if len(days) == 1 else None,
     )
+
+
+@functools.lru_cache
+def _extensions(suffixes: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"({'|'.join(map(re.escape, suffixes))})+$", re.IGNORECASE)
 
 
 def _hive(path: PurePath) -> dict[str, str]:

@@ -14,8 +14,8 @@ from engine.errors import ParameterError, SourceError
 from engine.grid import Align, Stamp
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES, Rules
+from engine.sources.formats.registry import format_names
 
-FORMATS = ("csv", "ndjson", "parquet", "lean", "dbn")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
 
@@ -29,7 +29,7 @@ class ReadOptions:
     Attributes
     ----------
     format : str
-        `csv`, `ndjson`, `parquet`, `lean` or `dbn`, whatever the content looks like.
+        Name of a registered format (`csv`, `ndjson`, `parquet`, `lean`, `dbn`), whatever the content looks like.
     timezone : str
         Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
     stamp, align : str
@@ -75,7 +75,8 @@ class ReadOptions:
     max_members: int = 50_000
 
     def __post_init__(self) -> None:
-        _check("format", self.format, FORMATS)
+        if self.format is not None:
+            _check("format", self.format, format_names())
         _check("stamp", self.stamp, get_args(Stamp))
         _check("align", self.align, get_args(Align))
         _check("unit", self.unit, tuple(UNIT_NS))

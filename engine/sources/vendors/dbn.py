@@ -49,6 +49,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "bbo-1m": ("quotes",),
 }
 MESSAGES = {"ohlcv": "OHLCVMsg", "trades": "TradeMsg", "tbbo": "MBP1Msg", "mbp": "MBP1Msg", "bbo": "BBOMsg"}
+MAGIC = b"DBN"
 PRICE_UNIT = 1e9
 UNDEFINED_PRICE, UNDEFINED_TIME = 2**63 - 1, 2**64 - 1
 WORD_BYTES = 4  # a record tells its length in words
@@ -66,7 +67,7 @@ class Header:
 
 def peeked(head: bytes) -> Header | None:
     """Data set and schema from a file's first 26 bytes; None when they are no such file's."""
-    if not head.startswith(archive.DBN) or len(head) < 26:  # noqa: PLR2004  # magic, version, length, data set, schema
+    if not head.startswith(MAGIC) or len(head) < 26:  # noqa: PLR2004  # magic, version, length, data set, schema
         return None
     (schema,) = struct.unpack_from("<H", head, 24)
     dataset = head[8:24].rstrip(b"\0").decode("ascii", errors="replace")

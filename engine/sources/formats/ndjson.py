@@ -12,10 +12,23 @@ from engine.errors import SourceError
 from engine.schema import REJECTS, empty, rejects
 from engine.sources.batch import Batch
 from engine.sources.columns import layout
+from engine.sources.formats.format import TextFormat
+from engine.sources.formats.registry import register
 from engine.sources.table_rows import Origin, batch
 from engine.sources.text import BOM, UTF16, Table, noted, without_rows
 
-SUFFIXES = (".ndjson", ".jsonl")
+
+@register
+class Ndjson(TextFormat):
+    """One JSON object per line."""
+
+    name = "ndjson"
+    suffixes = (".ndjson", ".jsonl")
+    precedence = 10
+
+    def read_content(self, data: bytes, origin: Origin) -> Batch:
+        """A batch from the bytes of an NDJSON file; a line that is no JSON object is rejected."""
+        return read_ndjson(data, origin)
 
 
 def read_ndjson(data: bytes, origin: Origin) -> Batch:

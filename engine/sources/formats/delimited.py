@@ -1,0 +1,34 @@
+"""CSV and its relatives: `engine.sources.text` reads the bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.sources import archive
+from engine.sources.batch import Batch
+from engine.sources.formats.format import TextFormat, formats, has_suffix, is_text
+from engine.sources.formats.registry import data_suffixes, register
+from engine.sources.table_rows import Origin
+from engine.sources.text import read_text
+
+
+@register
+class Csv(TextFormat):
+    """Text with a delimiter between cells, and zips of any text format: the format of whatever no other one claims."""
+
+    name = "csv"
+    suffixes = (".csv", ".tsv", ".txt", ".psv", ".dat")
+    precedence = 0
+
+    def sniff(self, head: bytes, path: Path) -> bool:
+        """Whether the file is a zip, or text with a suffix of any format."""
+        return archive.is_zip(head) or (has_suffix(path, data_suffixes()) and is_text(head))
+
+    def of_member(self, member: str) -> TextFormat:
+        """The text format whose suffix ends the member's name; without one, this one."""
+        others = (one for one in reversed(formats()) if isinstance(one, TextFormat))
+        return next((one for one in others if member.lower().endswith(one.suffixes)), self)
+
+    def read_content(self, data: bytes, origin: Origin) -> Batch:
+        """A batch from the bytes of a delimited text file."""
+        return read_text(data, origin)

@@ -1,0 +1,144 @@
+"""Base classes of file formats: how a file is recognized, described and read.
+
+To add a format, put one module into this folder with one class that `registry.register` decorates: a `TextFormat`
+where the bytes of a file (or of a member of a zip) make one table, a `Format` where a file is opened another way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, cast
+
+from engine.errors import ParameterError
+from engine.sources import archive
+from engine.sources.batch import Batch, Problem, SourceFile
+from engine.sources.file_names import named
+from engine.sources.formats import registry
+from engine.sources.options import ReadOptions
+from engine.sources.table_rows import Origin
+from engine.sources.text import UTF16
+
+
+class Format(registry.Registered, ABC):
+    """A file format.
+
+    Attributes
+    ----------
+    name : str
+        As `--format` takes it.
+    suffixes : tuple of str
+        In small letters, with the dot; a file in a folder is data only with a suffix of some format.
+    precedence : int
+        Formats of higher precedence are tried first. `csv` has 0, as it accepts any text.
+    path_states_symbol : bool
+        The path alone decides the symbol, so that files of other symbols are never opened.
+    other_folders : mapping of str to str
+        Folders that belong to the format and hold no market data, with what they hold.
+    """
+
+    path_states_symbol: ClassVar[bool] = False
+    other_folders: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def sniff(self, head: bytes, path: Path) -> bool:
+        """Whether a file has this format, by its first (unpacked) bytes and its path."""
+
+    def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
+        """The file with the symbol, interval and side that options or its name state; a problem if it is unusable."""
+        del head
+        stated = named(path)
+        return SourceFile(
+            path=path,
+            format=self.name,
+            interval=options.interval or stated.interval,
+            symbol=options.symbol or stated.symbol,
+            price_type=options.price_type or stated.price_type,
+        )
+
+    @abstractmethod
+    def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
+        """Conformed rows of a file, one batch per kind of rows (and per member of a zip).
+
+        Raises
+        ------
+        SourceError
+            The file cannot be read; the message names file and reason.
+        """
+
+
+class TextFormat(Format):
+    """A format whose files are text: plain, gzip, zstandard, or members of a zip."""
+
+    def sniff(self, head: bytes, path: Path) -> bool:
+        """Whether the file has one of the format's suffixes and is text that is not in a zip."""
+        return not archive.is_zip(head) and is_text(head) and has_suffix(path, self.suffixes)
+
+    @abstractmethod
+    def read_content(self, data: bytes, origin: Origin) -> Batch:
+        """A batch from the unpacked bytes of one file or of one member of a zip.
+
+        Raises
+        ------
+        SourceError
+            The text is not of this format, or columns, symbol, zone or unit are not known.
+        """
+
+    def of_member(self, member: str) -> TextFormat:
+        """The format that reads a member of a zip: this one."""
+        del member
+        return self
+
+    def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
+        """One batch, or one per member of a zip; a member's symbol, side and date come from its own name."""
+        sha256 = archive.sha256(file.path)
+        with file.path.open("rb") as opened:
+            is_zip = archive.is_zip(opened.read(4))
+        if not is_zip:
+            origin = Origin(str(file.path), sha256, named(file.path), options, file.qualifier)
+            return [self.read_content(archive.content(file.path, options), origin)]
+        members = archive.member_names(file.path, options)
+        blocks = archive.members(file.path, members, options)
+        origins = [
+            Origin(f"{file.path}!{member}", sha256, named(file.path.parent / member), options, file.qualifier)
+            for member in members
+        ]
+        return [
+            self.of_member(member).read_content(block, origin)
+            for member, block, origin in zip(members, blocks, origins, strict=True)
+        ]
+
+
+def formats() -> tuple[Format, ...]:
+    """All formats, by ascending precedence."""
+    return cast("tuple[Format, ...]", registry.registered())
+
+
+def format_named(name: str) -> Format:
+    """The format of a name.
+
+    Raises
+    ------
+    ParameterError
+        There is no such format.
+    """
+    for one in formats():
+        if one.name == name:
+            return one
+    raise ParameterError(f"format: received {name!r}; valid: {', '.join(registry.format_names())}")
+
+
+def sniff_format(head: bytes, path: Path) -> Format | None:
+    """The format of highest precedence that recognizes a file; None when no one does."""
+    return next((one for one in reversed(formats()) if one.sniff(head, path)), None)
+
+
+def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether one of a file's suffixes (`.csv` and `.gz` of `SPY.csv.gz`) is among these."""
+    return any(suffix.lower() in suffixes for suffix in path.suffixes)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes hold no NUL; UTF-16 counts as text, which its reader refuses with a remedy."""
+    return b"\0" not in head or head.startswith(UTF16)

@@ -1,0 +1,42 @@
+"""Zips in QuantConnect Lean's folder layout: `engine.sources.vendors.lean` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from engine.sources.batch import Batch, Problem, SourceFile
+from engine.sources.formats.format import Format
+from engine.sources.formats.parquet import MAGIC as PARQUET_MAGIC
+from engine.sources.formats.registry import register
+from engine.sources.options import ReadOptions
+from engine.sources.vendors import lean
+
+
+@register
+class Lean(Format):
+    """Zips of Lean's folders, told by their path."""
+
+    name = "lean"
+    precedence = 30
+    path_states_symbol = True
+    other_folders: ClassVar[Mapping[str, str]] = {
+        "map_files": "ticker map",
+        "factor_files": "adjustment factors",
+        "market-hours": "vendor's calendar",
+        "symbol-properties": "symbol properties",
+    }
+
+    def sniff(self, head: bytes, path: Path) -> bool:
+        """Whether the path is of Lean's layout; a damaged zip counts, and its reader says what is wrong with it."""
+        return not head.startswith(PARQUET_MAGIC) and lean.source_file(path) is not None
+
+    def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
+        """The file with all that its path states; a problem where it is not in Lean's folders."""
+        del head, options
+        return lean.source_file(path) or Problem(str(path), "not in Lean's folder layout")
+
+    def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
+        """One batch, with the rows of the members of the file's own date."""
+        return [lean.read_lean(file.path, options, file.qualifier)]
