@@ -170,7 +170,7 @@ def _scan(path: Path) -> int:
     for stretch in parquet_scan.stretches(path):
         bars = pl.scan_parquet(path).slice(stretch.first, stretch.count).select("symbol", "ts").collect()
         numbered, series = parquet_scan._numbered(bars.with_columns(pl.lit("last").alias("price_type")))  # noqa: SLF001
-        segments = calendar("XNYS").covering(FIRST, LAST)
+        segments = calendar("XNYS").segments_in_bounds(FIRST, LAST)
         grid = SessionGrid.build(segments, Interval(1, "m"), GridSpec("XNYS"))
         placed = pl.concat([numbered, grid.place(numbered["ts"])], how="horizontal")
         alive = series.select("series", pl.lit(FIRST).alias("first"), pl.lit(LAST).alias("last"))

@@ -101,7 +101,7 @@ def gaps_of(trial: Trial, evidence: str) -> pl.DataFrame:
 
 def _seen(trial: Trial, survey: Survey, evidence: str) -> pl.DataFrame:
     """Quotes are there wherever the feed was up; prints wherever somebody traded, though the bar was lost."""
-    grid = SessionGrid.build(calendar(trial.code).covering(*VENUES[trial.code]), "1m", GridSpec(trial.code))
+    grid = SessionGrid.build(calendar(trial.code).segments_in_bounds(*VENUES[trial.code]), "1m", GridSpec(trial.code))
     down = trial.planted.filter(pl.col("kind") == "outage").select("symbol", "start", "end")
     held = (
         pl.concat([trial.clean.select("symbol", "ts"), trial.quiet.select("symbol", "ts")])

@@ -48,7 +48,7 @@ class Feed:
 
 
 def simulated(code: str, market: Market, interval: str, first: dt.date = FIRST, last: dt.date = LAST) -> Feed:
-    grid = SessionGrid.build(calendar(code).covering(first, last), interval, GridSpec(code))
+    grid = SessionGrid.build(calendar(code).segments_in_bounds(first, last), interval, GridSpec(code))
     names = pl.DataFrame({"symbol": market.symbols}).with_row_index("series", offset=1)
     series = names.with_columns(pl.col("series").cast(pl.Int32), pl.lit("last").alias("price_type"), pl.lit(interval).alias("interval"))  # fmt: skip
     rows = simulate(grid, market).clean.join(series.select("series", "symbol"), on="symbol").sort("series", "ts")

@@ -34,7 +34,7 @@ from engine.export.parquet import row_group_rows
 from engine.export.tables import DATA_TABLES
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.publish import sync, write_new
+from engine.publish import fsync, write_new_file
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.run import export_session
 from engine.schema import BARS, TS
@@ -319,10 +319,10 @@ def _copied(frames: list[tuple[Path, pl.DataFrame]], place: Path, flushes: int) 
         frame.write_parquet(
             place / path, compression="zstd", statistics=True, row_group_size=row_group_rows(frame.height)
         )
-        sync(place / path)
+        fsync(place / path)
     # The engine also flushes its folders and the entries of its log.
     for number in range(flushes - len(frames)):
-        write_new(place / f"entry-{number}", b"{}")
+        write_new_file(place / f"entry-{number}", b"{}")
     return place
 
 
@@ -334,7 +334,7 @@ def _exported(session: SessionData, target: Path) -> Path:
 def _one_file(bars: pl.DataFrame, place: Path) -> Path:
     (place / "bars").mkdir(parents=True)
     bars.write_parquet(place / "bars" / "all.parquet")
-    sync(place / "bars" / "all.parquet")
+    fsync(place / "bars" / "all.parquet")
     return place
 
 
@@ -434,7 +434,7 @@ def names(symbols: int) -> list[str]:
 
 
 def hours(interval: str) -> pl.DataFrame:
-    axis = SessionGrid.build(calendar("XNYS").covering(*YEAR), Interval.parse(interval), SPEC).table
+    axis = SessionGrid.build(calendar("XNYS").segments_in_bounds(*YEAR), Interval.parse(interval), SPEC).table
     return axis.filter(pl.col("chosen") & pl.col("session").is_between(*YEAR)).select("session", "open", "close")
 
 

@@ -106,7 +106,7 @@ class Market:
         self.minute += 1
         rows = bars(self.symbols, self.minute)
         begin, worked = time.perf_counter(), time.process_time()
-        with self.session.together():
+        with self.session.transaction():
             self.session.append(rows, "bars", "1m")
             self.session.set_as_of(OPEN + self.minute * MINUTE)
             self.processor.step()

@@ -91,7 +91,7 @@ def build(symbols: int, sessions: int, interval: str = "1m") -> Panel:
 @cache
 def axis(interval: str) -> SessionGrid:
     """XNYS cut at an interval, with whole weeks and months around the sessions."""
-    segments = calendar("XNYS").covering(FIRST - MARGIN, LAST + MARGIN)
+    segments = calendar("XNYS").segments_in_bounds(FIRST - MARGIN, LAST + MARGIN)
     return SessionGrid.build(segments, Interval.parse(interval), SPEC)
 
 

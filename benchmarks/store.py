@@ -67,7 +67,7 @@ def steps(symbols: int, sessions: int) -> list[Step]:
     rows = bars(symbols, sessions)
     session = registered(rows)
     # The calendar loads its library and its dates once per process: not what is measured here.
-    session.calendar("XNYS").covering(FIRST, LAST)
+    session.calendar("XNYS").segments_in_bounds(FIRST, LAST)
     jobs: dict[str, Callable[[], object]] = {
         "append": lambda: session.append(rows, "bars", "1m"),
         "append again (all duplicates)": lambda: session.append(rows, "bars", "1m"),

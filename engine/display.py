@@ -17,7 +17,7 @@ MINUTE = "%Y-%m-%d %H:%M"
 
 
 @dataclass(frozen=True)
-class Card:
+class Summary:
     """What an object says of itself.
 
     Attributes
@@ -68,17 +68,17 @@ class Card:
         return f"and {self.of - len(self.rows):,} more" if self.of > len(self.rows) else ""
 
 
-class Told:
+class Summarized:
     """Something that shows itself by its card."""
 
-    def _told(self) -> Card:
+    def _summary(self) -> Summary:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return self._told().text()
+        return self._summary().text()
 
     def _repr_html_(self) -> str:
-        return self._told().html()
+        return self._summary().html()
 
 
 def visible(text: str) -> str:

@@ -21,10 +21,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.display import Card, Told
+from engine.display import Summarized, Summary
 from engine.errors import ParameterError
 from engine.interval import Interval
-from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, ordered, session_ordinal
+from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, select_schema, session_ordinal
 
 Align = Literal["session", "clock", "date"]
 Stamp = Literal["start", "end", "end-inclusive"]
@@ -74,7 +74,7 @@ class GridSpec:
 
 
 @dataclass(frozen=True, repr=False)
-class SessionGrid(Told):
+class SessionGrid(Summarized):
     """Slots of one interval over the segments of one calendar.
 
     Attributes
@@ -117,7 +117,7 @@ class SessionGrid(Told):
             A chosen label is none of the calendar's, or the step does not divide a day (clock alignment).
         """
         interval = Interval.parse(interval)
-        segments = ordered(segments, SEGMENTS, "segments")
+        segments = select_schema(segments, SEGMENTS, "segments")
         _check_segments(segments)
         cut = _cut(_chosen(segments, spec), interval, spec)
         return cls(spec, interval, segments, cut if interval.is_intraday else _periods(cut, interval))
@@ -270,7 +270,7 @@ class SessionGrid(Told):
             slots = np.where(full, slots, np.clip(over, 0, np.maximum(slots - 1, 0)))
         return self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
 
-    def _told(self) -> Card:
+    def _summary(self) -> Summary:
         chosen = self.table.filter("chosen")
         sessions = chosen["session"].unique().sort()
         facts = {
@@ -279,7 +279,7 @@ class SessionGrid(Told):
             "aligned": f"{self.spec.align} ({self.spec.zone})" if self.spec.align != "session" else self.spec.align,
         }  # fmt: skip
         columns = ["session", "segment", "open", "close", "slots"]
-        return Card(
+        return Summary(
             f"SessionGrid {self.spec.calendar} {self.interval}", facts, columns,
             chosen.select(columns).head(SHOWN_SEGMENTS).rows(), chosen.height,
         )  # fmt: skip

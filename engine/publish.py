@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 @contextmanager
-def publishing(output: Path) -> Iterator[Path]:
+def atomic_publish(output: Path) -> Iterator[Path]:
     """Give a path beside `output` to write to; what stands there at the end is renamed to `output`.
 
     Parameters
@@ -33,19 +33,19 @@ def publishing(output: Path) -> Iterator[Path]:
     OSError
         The disk is full, the place is not writable, or `output` is a folder with something in it.
     """
-    make_folders(output.parent)
+    make_durable_folders(output.parent)
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         yield staged
-        sync_tree(staged)
+        fsync_tree(staged)
         staged.replace(output)
-        sync(output.parent)
+        fsync(output.parent)
     except BaseException:
-        discard(staged)
+        remove_if_exists(staged)
         raise
 
 
-def write_new(path: Path, content: bytes | memoryview) -> None:
+def write_new_file(path: Path, content: bytes | memoryview) -> None:
     """Create a file that did not exist, with its bytes on the disk when this returns."""
     with path.open("xb") as file:
         file.write(content)
@@ -53,7 +53,7 @@ def write_new(path: Path, content: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def sync(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Wait until a file's bytes, or the entries of a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -62,24 +62,24 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_tree(path: Path) -> None:
-    """`sync` a file, or a folder with all that is in it, the inner ones first."""
+def fsync_tree(path: Path) -> None:
+    """`fsync` a file, or a folder with all that is in it, the inner ones first."""
     if path.is_dir():
         for inner in path.iterdir():
-            sync_tree(inner)
-    sync(path)
+            fsync_tree(inner)
+    fsync(path)
 
 
-def make_folders(path: Path) -> None:
+def make_durable_folders(path: Path) -> None:
     """Create a folder and the parents it lacks, durably."""
     if path.is_dir():
         return
-    make_folders(path.parent)
+    make_durable_folders(path.parent)
     path.mkdir(exist_ok=True)
-    sync(path.parent)
+    fsync(path.parent)
 
 
-def discard(path: Path) -> None:
+def remove_if_exists(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

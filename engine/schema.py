@@ -93,7 +93,7 @@ def empty(schema: Schema) -> pl.DataFrame:
     return pl.DataFrame(schema=dict(schema))
 
 
-def ordered(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
+def select_schema(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
     """The frame with exactly these columns in this order; casts where that loses nothing.
 
     Raises
@@ -167,10 +167,10 @@ def conform(
         [pl.when(test).then(pl.lit(text)) for text, test in reasons.items()], separator="; ", ignore_nulls=True
     )
     why = parsed.filter(is_bad).select(reason.alias("reason"))["reason"]
-    return parsed.filter(~is_bad).drop(_given(parsed)), rejects(raw.filter(is_bad), why, source)
+    return parsed.filter(~is_bad).drop(_given(parsed)), rejected_rows(raw.filter(is_bad), why, source)
 
 
-def rejects(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
+def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
     """Rows that were refused, as the `rejects` table has them: the original cells as JSON text."""
     cells = [name for name in raw.columns if name != "row"]
     return raw.select(

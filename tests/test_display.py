@@ -9,7 +9,7 @@ from pathlib import Path
 import engine
 import polars as pl
 import pytest
-from engine.display import LONGEST_CELL, Card, visible
+from engine.display import LONGEST_CELL, Summary, visible
 from engine.runtime.demo import demonstrate
 
 SCRIPT = "</td><script>x</script>"
@@ -114,7 +114,7 @@ def test_show_of_an_empty_store_and_grid_says_so() -> None:
 
 
 def test_card_cuts_long_cells_and_leaves_out_what_is_not_there() -> None:
-    card = Card("a\nb", {"none": None, "empty": "", "long": "x" * 500}, ("n",), (("y" * 99,),), 3)
+    card = Summary("a\nb", {"none": None, "empty": "", "long": "x" * 500}, ("n",), (("y" * 99,),), 3)
     assert card.text().splitlines()[0] == "a\\u000ab"
     assert "none" not in card.text()
     assert max(map(len, card.text().splitlines())) <= 2 * LONGEST_CELL + 10

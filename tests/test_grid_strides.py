@@ -35,7 +35,7 @@ AXES = {
 )
 def test_place_stamps_in_strides_equals_a_few_alone(axis, strides):
     interval, spec = AXES[axis]
-    segments = calendar(spec.calendar).covering(dt.date(2024, 10, 31), dt.date(2024, 11, 5))
+    segments = calendar(spec.calendar).segments_in_bounds(dt.date(2024, 10, 31), dt.date(2024, 11, 5))
     grid = SessionGrid.build(segments, interval, spec)
     begin = int(dt.datetime(2024, 10, 30, tzinfo=dt.UTC).timestamp()) * 1_000_000
     stamps = np.concatenate(

@@ -69,7 +69,7 @@ class Ground:
     def grid(self) -> SessionGrid:
         """The slots of these dates."""
         return SessionGrid.build(
-            self.calendars(self.spec.calendar).covering(self.first, self.last), self.interval, self.spec
+            self.calendars(self.spec.calendar).segments_in_bounds(self.first, self.last), self.interval, self.spec
         )
 
     @cached_property

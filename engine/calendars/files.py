@@ -103,7 +103,7 @@ def wall(text: str) -> WallTime:
     return WallTime(seconds, int(match[4] or 0), _known_zone(match[5]) if match[5] else "")
 
 
-def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
+def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
     """` (did you mean X?)` when there is something like it, else nothing."""
     folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), folded, count, 0.5)
@@ -126,7 +126,7 @@ class _Table:
             if key not in keys and not (labels and _LABEL.fullmatch(key)):
                 also = " and labels in capitals (PRE, RTH, POST, OVERNIGHT, ETH)" if labels else ""
                 raise CalendarError(
-                    f"{self.path}: {self.where}{key}: unknown key{nearest(key, keys)}; valid: {', '.join(keys)}{also}"
+                    f"{self.path}: {self.where}{key}: unknown key{did_you_mean(key, keys)}; valid: {', '.join(keys)}{also}"
                 )
         return self
 

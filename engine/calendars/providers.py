@@ -27,7 +27,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.calendars.files import CalendarFile, nearest, read_calendar, read_overrides
+from engine.calendars.files import CalendarFile, did_you_mean, read_calendar, read_overrides
 from engine.calendars.hours import (
     SPANS,
     Amendments,
@@ -39,9 +39,9 @@ from engine.calendars.hours import (
     us_extended,
     weekly_spans,
 )
-from engine.display import Card, Told
+from engine.display import Summarized, Summary
 from engine.errors import CalendarError
-from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, ordered, session_ordinal
+from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, select_schema, session_ordinal
 
 FIRST, LAST = dt.date(1970, 1, 1), dt.date(2049, 12, 31)
 LABELS = ("OVERNIGHT", "PRE", "RTH", "ETH", "POST")  # in the order of a session
@@ -94,7 +94,7 @@ _CME_MERGED = (
 
 
 @dataclass(frozen=True, repr=False)
-class SessionCalendar(Told):
+class SessionCalendar(Summarized):
     """Trade dates of a venue and their segments.
 
     Attributes
@@ -152,7 +152,7 @@ class SessionCalendar(Told):
             raise CalendarError(f"`first` was {first}, later than `last` ({last})")
         return self._finished(self.source(first, last))
 
-    def covering(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+    def segments_in_bounds(self, first: dt.date, last: dt.date) -> pl.DataFrame:
         """As `segments`, of those trade dates of the range that lie within `bounds`; maybe none."""
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
@@ -162,13 +162,13 @@ class SessionCalendar(Told):
     def _named(self) -> str:
         return f"calendar {self.code}"
 
-    def _told(self) -> Card:
+    def _summary(self) -> Summary:
         first, last = self._bounds
         facts = {
             "provider": f"{self.provider} {self.version}", "zone": self.zone, "segments": self.labels,
             "dates": f"{first} to {last}", "overrides": self.overrides_hash,
         }  # fmt: skip
-        return Card(f"SessionCalendar {self.code}", facts)
+        return Summary(f"SessionCalendar {self.code}", facts)
 
     def _finished(self, spans: pl.DataFrame) -> pl.DataFrame:
         by_open = spans.sort("segment_open")
@@ -178,7 +178,7 @@ class SessionCalendar(Told):
             pl.col("segment").is_in(list(_regular(self.labels))).alias("regular"),
         )
         self._check(segments)
-        return ordered(segments, SEGMENTS, self._named)
+        return select_schema(segments, SEGMENTS, self._named)
 
     def _check(self, segments: pl.DataFrame) -> None:
         opens, closes = pl.col("segment_open"), pl.col("segment_close")
@@ -286,7 +286,7 @@ def _by_code(code: str) -> SessionCalendar:
         return _market(code)
     known = [name for name in (*_SHIPPED, *_exchange_codes(), *_market_codes()) if name not in _REFUSED]
     raise CalendarError(
-        f"calendar: received {code!r}{nearest(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
+        f"calendar: received {code!r}{did_you_mean(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
     )
 
 
@@ -349,7 +349,7 @@ def _amended_spans(
 
 
 def _without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
-    whole_years = other.covering(first.replace(month=1, day=1), last.replace(month=12, day=31))
+    whole_years = other.segments_in_bounds(first.replace(month=1, day=1), last.replace(month=12, day=31))
     sessions = whole_years.select("session").unique()
     weekday = pl.col("session").dt.weekday()
     # A weekday on which the other venue never works (but for a rare special session) says nothing about holidays.

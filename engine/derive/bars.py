@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.interval import Interval, plan
-from engine.schema import PROVENANCE, PROVENANCES, TS, ordered
+from engine.schema import PROVENANCE, PROVENANCES, TS, select_schema
 
 PRESENCE = Interval(1, "m")
 FEW_ROWS = 1 << 16
@@ -235,7 +235,7 @@ def finished(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl
         (pl.col("n_base") >= pl.col("n_expected")).alias("complete"), _notional(carried), _provenance(carried)
     )
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in AMOUNTS.items() if name not in frame.columns]
-    return ordered(frame.with_columns(absent), DERIVED, "derived bars")
+    return select_schema(frame.with_columns(absent), DERIVED, "derived bars")
 
 
 def _vwap(carried: pl.DataFrame) -> pl.Expr:

@@ -14,7 +14,7 @@ import polars as pl
 
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
-from engine.publish import discard, publishing, sync
+from engine.publish import atomic_publish, fsync, remove_if_exists
 
 CURSORS = "_cursors"
 COLUMNS = {"name": pl.String(), "revision": pl.Int64()}
@@ -50,7 +50,7 @@ def advance_cursor(target: Path, name: str, revision: int) -> None:
     open_dataset(target, revision)
     file = _file(target, name)
     try:
-        with publishing(file) as staged:
+        with atomic_publish(file) as staged:
             staged.write_text(json.dumps({"name": name, "revision": revision}), encoding="ascii")
     except OSError as error:
         raise ExportError(f"{file}: {error}") from error
@@ -62,8 +62,8 @@ def drop_cursor(target: Path, name: str) -> bool:
     if not file.exists():
         return False
     try:
-        discard(file)
-        sync(file.parent)
+        remove_if_exists(file)
+        fsync(file.parent)
     except OSError as error:
         raise ExportError(f"{file}: {error}") from error
     return True

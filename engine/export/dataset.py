@@ -30,13 +30,13 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from engine import __version__
-from engine.display import Card, Told
+from engine.display import Summarized, Summary
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
 from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
-from engine.publish import discard, make_folders, sync
+from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ LOCK_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, repr=False)
-class Dataset(Told):
+class Dataset(Summarized):
     """One revision of an export; what it reads never changes, whatever is exported afterwards.
 
     Attributes
@@ -120,11 +120,11 @@ class Dataset(Told):
             self._read[table] = found.sort(folder, *first, "path")
         return self._read[table]
 
-    def _told(self) -> Card:
+    def _summary(self) -> Summary:
         last = self.exports.row(-1, named=True)
         facts = {"revision": self.revision, "written": last["written_at"], "as of": last["as_of"], "by engine": last["engine_version"],
                  "tables": self.tables}  # fmt: skip
-        return Card(f"Dataset {self.target}", facts)
+        return Summary(f"Dataset {self.target}", facts)
 
     @cached_property
     def _versions(self) -> dict[str, int]:
@@ -376,7 +376,7 @@ def recover(target: Path) -> Heads:
     staging = target / STAGING
     # A link leads to a folder of somebody else.
     for file in () if staging.is_symlink() else staging.glob("*"):
-        discard(file)
+        remove_if_exists(file)
     if not delta_table.is_table(target / "exports"):
         delta_table.create(target / "exports", EXPORTS)
     head, files = delta_table.newest(target / "exports")
@@ -387,8 +387,8 @@ def recover(target: Path) -> Heads:
     # The folder stands from before the first file is placed until the revision exists.
     if staging.exists() or staging.is_symlink():
         for file in _later_files(target, revision):
-            discard(file)
-        discard(staging)
+            remove_if_exists(file)
+        remove_if_exists(staging)
     return Heads({**heads, "exports": head}, exports, files)
 
 
@@ -405,7 +405,7 @@ def _stamped(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
 
 def _write(target: Path, heads: Heads, plan: Callable[[Work], Plan], state: State) -> int:
     staging = target / STAGING
-    make_folders(staging)
+    make_durable_folders(staging)
     work = _work(target, staging, heads, state)
     changes, since = plan(work)
     for change in changes.values():
@@ -421,7 +421,7 @@ def _write(target: Path, heads: Heads, plan: Callable[[Work], Plan], state: Stat
     pinned = {} if work.former is None else _pins(work.former.exports)[1]
     sums = log_sums.fresh_sums(target, pinned, {**versions, "exports": heads.versions["exports"]})
     _commit(whole, EXPORTS, state.written_at, notes | log_sums.note(sums))
-    discard(staging)
+    remove_if_exists(staging)
     for name, version in versions.items():
         # A checkpoint is a file like others: it is made once, as somebody may be reading it.
         if version != heads.versions[name]:
@@ -481,10 +481,10 @@ def _content(path: str) -> tuple[str, str]:
 def _place(change: Change) -> None:
     for file in change.fresh:
         place = change.table / file.at(change.revision).path
-        make_folders(place.parent)
+        make_durable_folders(place.parent)
         file.staged.replace(place)
     for folder in {change.table / file.folder for file in change.fresh}:
-        sync(folder)
+        fsync(folder)
 
 
 def _commit(
@@ -551,7 +551,7 @@ def _roll_back(target: Path, error: BaseException) -> None:
 @contextmanager
 def _locked(target: Path, timeout: float) -> Iterator[None]:
     _check_target(target)
-    make_folders(target)
+    make_durable_folders(target)
     with lock_of(target, timeout):
         _check_target(target)
         yield

@@ -21,7 +21,7 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from polars.datatypes import DataTypeClass
 
-from engine.publish import make_folders, sync
+from engine.publish import fsync, make_durable_folders
 from engine.schema import TS, Schema
 
 LOG = "_delta_log"
@@ -68,7 +68,7 @@ def is_table(table: Path) -> bool:
 
 def create(table: Path, schema: Schema) -> None:
     """Begin a log: version 0, no file."""
-    make_folders(table / LOG)
+    make_durable_folders(table / LOG)
     DeltaTable.create(_uri(table), _delta(schema), configuration=CONFIGURATION)
     _sync_log(table, 0)
 
@@ -174,7 +174,7 @@ def drop_entries(table: Path, before: int) -> list[Path]:
     for path in old:
         path.unlink()
     if old:
-        sync(table / LOG)
+        fsync(table / LOG)
     return old
 
 
@@ -256,8 +256,8 @@ def checkpoint_when_due(table: Path, version: int) -> None:
     if version and version % COMMITS_PER_CHECKPOINT == 0:
         DeltaTable(_uri(table)).create_checkpoint()
         for name in (f"{version:020}.checkpoint.parquet", "_last_checkpoint"):
-            sync(table / LOG / name)
-        sync(table / LOG)
+            fsync(table / LOG / name)
+        fsync(table / LOG)
 
 
 def _loaded(table: Path, version: int) -> dict[str, LakeFile]:
@@ -307,8 +307,8 @@ def _no_hooks() -> PostCommitHookProperties:
 
 def _sync_log(table: Path, version: int) -> None:
     # The library flushes nothing itself.
-    sync(table / LOG / f"{version:020}.json")
-    sync(table / LOG)
+    fsync(table / LOG / f"{version:020}.json")
+    fsync(table / LOG)
 
 
 def _uri(table: Path) -> str:

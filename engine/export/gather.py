@@ -107,7 +107,7 @@ def _filled(sessions: pl.DataFrame) -> pl.DataFrame:
         pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
     )
     frames = [
-        calendar(code).covering(first, last).select(pl.lit(code).alias("calendar"), pl.all())
+        calendar(code).segments_in_bounds(first, last).select(pl.lit(code).alias("calendar"), pl.all())
         for code, first, last in spans.sort("calendar").iter_rows()
     ]
     columns = [pl.col(column).cast(dtype) for column, dtype in TABLES["sessions"].items() if column != "revision"]

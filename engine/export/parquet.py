@@ -19,7 +19,7 @@ import polars as pl
 
 from engine.export.delta_table import LakeFile
 from engine.export.tables import LIVE, PARTITION, SORT, in_order
-from engine.publish import write_new
+from engine.publish import write_new_file
 
 ROWS_PER_FILE = 1 << 22
 ROW_GROUPS_PER_FILE = 64
@@ -135,7 +135,7 @@ def _written(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
     sha256 = hashlib.sha256(content).hexdigest()
     # Two folders may hold the same bytes only if they hold the same rows, which their own columns rule out.
     staged = staging / sha256
-    write_new(staged, content)
+    write_new_file(staged, content)
     return StagedFile(staged, folder, sha256, len(content), stats)
 
 

@@ -112,7 +112,7 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
 def _is_mostly_new(snapshot: Snapshot, former: pl.DataFrame) -> bool:
     # What changed is held at once, what is written anew a batch at a time: a year more of data is written anew.
     since = former["store_revision"].item(-1)
-    held = [(part.rows.height, part.newest) for panel in snapshot.panels.values() for part in panel.told]
+    held = [(part.rows.height, part.newest) for panel in snapshot.panels.values() for part in panel.sorted_runs]
     new = sum(rows for rows, newest in held if newest > since)
     return new > MOST_CHANGED and MOST_CHANGED_SHARE * new > sum(rows for rows, _ in held)
 
@@ -217,7 +217,7 @@ def _counted(part: pl.DataFrame) -> pl.DataFrame:
 
 
 def _part(held: Panel, span: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
-    sessions = [part.sessions for part in held.told if part.rows.height]
+    sessions = [part.sessions for part in held.sorted_runs if part.rows.height]
     # Most stores hold one month at a time, and a filter that keeps all rows copies them.
     if span is None or all(span[0] <= first and last <= span[1] for first, last in sessions):
         return held.where(pl.lit(value=True)) if series is None else held.of_series(series)

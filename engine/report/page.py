@@ -24,7 +24,7 @@ from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
 from engine.report.coverage import coverage, slot_shares
 from engine.report.page_data import script_text, shortened, table, within
-from engine.schema import ordered
+from engine.schema import select_schema
 
 # Causes that mean nothing was lost: slots of these, held for sure enough, count as explained.
 EXPLAINING = ("no_trade", "halt")
@@ -106,7 +106,7 @@ def audit_page(
     absent = [name for name in AUDIT_TABLES if name not in tables]
     if absent:
         raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
-    given = {name: ordered(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
+    given = {name: select_schema(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
     data = _told(given, confidence) | {
         "about": {name: shortened(str(value)) for name, value in about.items()},
         "verdict": verdict and _judged(verdict),

@@ -16,7 +16,7 @@ import polars as pl
 
 from engine.audit.audit_files import is_kept, kept
 from engine.audit.audit_tables import CALENDARS, SESSIONS
-from engine.calendars.files import nearest
+from engine.calendars.files import did_you_mean
 from engine.calendars.providers import calendar
 from engine.errors import ParameterError
 from engine.export.dataset import Dataset, is_export, open_dataset
@@ -111,7 +111,7 @@ class Subject:
         found = known.filter(pl.col("symbol") == (names[0] if symbol is None else symbol))
         if found.is_empty():
             raise ParameterError(
-                f"symbol: received {symbol!r}{nearest(str(symbol), names, 3)}; the source has {_listed(names)}"
+                f"symbol: received {symbol!r}{did_you_mean(str(symbol), names, 3)}; the source has {_listed(names)}"
             )
         row = found.row(0, named=True)
         align: Align = row["align"] if row["align"] in get_args(Align) else "session"
@@ -138,7 +138,7 @@ class Subject:
         if rows.is_empty() and self.calendar is not None:
             first, last = days.min(), days.max()
             whole = isinstance(first, dt.date) and isinstance(last, dt.date)
-            return calendar(self.calendar).covering(first, last) if whole else empty(SEGMENTS)  # type: ignore[arg-type]
+            return calendar(self.calendar).segments_in_bounds(first, last) if whole else empty(SEGMENTS)  # type: ignore[arg-type]
         by_open = rows.sort("segment_open").with_columns(pl.int_range(pl.len()).over("session").alias("position"))
         labels = set(by_open["segment"])
         regular = next(({label} for label in ("RTH", "ETH") if label in labels), labels)

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from engine.display import cut
 from engine.errors import EngineError, ParameterError
-from engine.publish import publishing
+from engine.publish import atomic_publish
 from engine.report.transparency import packed, transparent
 
 try:
@@ -182,7 +182,7 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
     if path.suffix.lower() not in writers:
         raise ParameterError(f"path: received {path.name!r}; valid: a name that ends in {', '.join(writers)}")
     content = writers[path.suffix.lower()]()
-    with publishing(path) as staged:
+    with atomic_publish(path) as staged:
         staged.write_bytes(content)
     return path
 

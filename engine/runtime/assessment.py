@@ -25,7 +25,7 @@ from engine.quality.score import period_coverage, slot_coverage
 from engine.schema import TS
 from engine.store.panel import spread
 from engine.store.snapshot import PanelKey, Snapshot
-from engine.store.versioned_rows import Ledger
+from engine.store.versioned_rows import VersionedRows
 
 SERIES_SESSION = ["series", "session"]
 SEGMENT = ["series", "ordinal"]
@@ -39,8 +39,8 @@ Ints = NDArray[np.int64]
 class Held(NamedTuple):
     """What is stored of a level."""
 
-    gaps: Ledger
-    quality: Ledger
+    gaps: VersionedRows
+    quality: VersionedRows
 
     def lost(self, sessions: pl.DataFrame) -> pl.DataFrame:
         """`series, session, bar_count`: how many slots each of these sessions lacked."""
@@ -242,7 +242,7 @@ class Level:
         return windows[np.flatnonzero(np.diff(key, prepend=-1))]
 
 
-def _near(held: Ledger, scan: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+def _near(held: VersionedRows, scan: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     """Stored gaps that may be other than before: those the scan reaches, and whole segments beside others of a session."""
     reached = held.reaching(scan)
     if scan.is_empty() or _is_alone(_keys(wanted, "session")):

@@ -18,7 +18,7 @@ from engine.audit.verdict import Verdict, judge
 from engine.audit.verdict_formats import write_verdict
 from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
-from engine.display import Card, Told
+from engine.display import Summarized, Summary
 from engine.export.formats.query_results import write_content
 from engine.quality.causes.attribution import SURE
 from engine.report import page
@@ -37,7 +37,7 @@ BAR: Schema = {
 
 
 @dataclass(frozen=True, repr=False)
-class Audit(Told):
+class Audit(Summarized):
     """What an audit found.
 
     Attributes
@@ -52,7 +52,7 @@ class Audit(Told):
     rows: int
     files: int
 
-    def _told(self) -> Card:
+    def _summary(self) -> Summary:
         series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
         expected, present, missing, explained = series.select(
             pl.col("expected", "present", "missing", "explained").sum()
@@ -68,7 +68,7 @@ class Audit(Told):
         rows = causes.agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("slots")).sort(
             "slots", "cause", descending=[True, False]
         )
-        return Card("Audit", facts, ("cause", "gaps", "slots"), rows.rows(), rows.height)
+        return Summary("Audit", facts, ("cause", "gaps", "slots"), rows.rows(), rows.height)
 
 
 class Holder(NamedTuple):

@@ -29,7 +29,7 @@ from engine.checks.refused import conflicts, refused, repeats
 from engine.errors import CalendarError, EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
-from engine.publish import publishing
+from engine.publish import atomic_publish
 from engine.runtime.audit_report import BAR, Audit, Holder, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_stretches
 from engine.runtime.executor import Executor, Here, Processes
@@ -227,7 +227,7 @@ def _checked(one: Checked) -> pl.DataFrame:
     known = calendar(axis.calendar)
     first, last = ends["session"].min(), ends["session"].max()
     spec = GridSpec(axis.calendar, axis.segments, axis.align, axis.zone)  # type: ignore[arg-type]
-    grid = SessionGrid.build(known.covering(first, last), axis.interval, spec)  # type: ignore[arg-type]
+    grid = SessionGrid.build(known.segments_in_bounds(first, last), axis.interval, spec)  # type: ignore[arg-type]
     return judge(one.measured, grid.segments, known.zone, axis.calendar)
 
 
@@ -259,7 +259,7 @@ def surveyed(task: Task, work: Path, known: Sequence[SessionCalendar] = ()) -> P
     path = work / f"{key(task.mark, task.options)}.survey"
     if not path.exists():
         survey = _attempted(task)
-        with publishing(path) as staged:
+        with atomic_publish(path) as staged:
             staged.write_bytes(to_bytes(survey))
     return path
 

@@ -18,7 +18,7 @@ from engine.interval import Interval
 from engine.runtime.load import Group
 from engine.schema import TS, Kind
 from engine.store.session_data import MONTH
-from engine.store.snapshot import AXIS
+from engine.store.snapshot import AXIS_INTERVAL
 from engine.store.views import with_ends
 
 ADDED = {"available": TS, "lane": pl.Int32()}
@@ -81,8 +81,8 @@ def _axis(
     spec: GridSpec, calendar: Callable[[str], SessionCalendar], rows: pl.DataFrame, interval: Interval
 ) -> SessionGrid:
     low, high = rows["ts"].min(), rows["ts"].max()
-    segments = calendar(spec.calendar).covering(low.date() - 2 * MONTH, high.date() + 2 * MONTH)  # type: ignore[union-attr]
-    return SessionGrid.build(segments, AXIS, spec).at(interval)
+    segments = calendar(spec.calendar).segments_in_bounds(low.date() - 2 * MONTH, high.date() + 2 * MONTH)  # type: ignore[union-attr]
+    return SessionGrid.build(segments, AXIS_INTERVAL, spec).at(interval)
 
 
 def _ended(rows: pl.DataFrame, group: Group, grid: SessionGrid) -> pl.DataFrame:

@@ -30,8 +30,8 @@ from engine.runtime.subscription_plan import Asked, Marking, mark
 from engine.schema import TS
 from engine.sources.streams.contract import Delivery, Request, Resolution, Stream, Want
 from engine.store.session_data import PADDING, DateRange, SessionData
-from engine.store.snapshot import AXIS, SymbolSessionData
-from engine.store.views import named
+from engine.store.snapshot import AXIS_INTERVAL, SymbolSessionData
+from engine.store.views import with_series_names
 
 Phase = Literal["new", "waiting", "running", "finished"]
 ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
@@ -207,7 +207,7 @@ class SessionCoordinator:
         self._note(markings)
         opens = self._spans[0].opens
         described = [self._expected(one) for one in described]
-        with self.session.together():
+        with self.session.transaction():
             self.session.register_symbol_data(*described)
             wants = [want for one in markings for want in one.streams]
             self._subscribe(wants)
@@ -243,7 +243,7 @@ class SessionCoordinator:
     def finish(self) -> Step:
         """End: take what comes after the last session, judge every slot as due, write the last revision."""
         rows, derived = self.totals.rows, self.totals.derived
-        with self.session.together():
+        with self.session.transaction():
             self.session.set_session(None, active=False)
             self.session.set_streams(self.session.snapshot().active_streams, active=False)
             self._take(ALWAYS[1])
@@ -275,7 +275,7 @@ class SessionCoordinator:
             marking = self.marking(symbol)
             described = self._expected(self._registration(marking))
             missed = self.stream.fetch(self._past_of(marking))
-            with self.session.together():
+            with self.session.transaction():
                 self.session.register_symbol_data(described)
                 self._widen(described.spec)
                 self._subscribe(marking.streams)
@@ -297,7 +297,7 @@ class SessionCoordinator:
     def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
         """Append rows that came another way (a backfill), and let everything follow from them."""
         before = self.totals.rows
-        with self.session.together():
+        with self.session.transaction():
             self._append(deliveries, provenance)
             self._derive_and_judge(force=True)
         return self.totals.rows - before
@@ -332,7 +332,7 @@ class SessionCoordinator:
             yield to
 
     def _turn(self, to: dt.datetime) -> int | None:
-        with self.session.together():
+        with self.session.transaction():
             if self.phase == "waiting" and self._spans and to == self._spans[0].opens:
                 self.phase = "running"
                 self.session.set_session(self._spans[0].session, active=True)
@@ -413,8 +413,8 @@ class SessionCoordinator:
         """The trade dates to run, of all calendars in use, in order."""
         frames, history = [], []
         for spec in self._specs:
-            segments = self.session.calendar(spec.calendar).covering(first - PADDING, last + PADDING)
-            due = SessionGrid.build(segments, AXIS, spec).table.filter("chosen")
+            segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
+            due = SessionGrid.build(segments, AXIS_INTERVAL, spec).table.filter("chosen")
             frames.append(due.select("session", "open", "close"))
             before = due.filter(pl.col("session") < first)["session"].unique().sort()
             history += before.tail(self.config.history_sessions).to_list()[:1]
@@ -476,7 +476,7 @@ def _last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
     snapshot = session.snapshot()
     found: dict[tuple[str, str], dt.datetime] = {}
     for key, held in snapshot.panels.items():
-        last = named(held.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
+        last = with_series_names(held.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
         found |= {
             (symbol, str(key.kind)): ts
             for symbol, ts in last.select("symbol", "ts").iter_rows()

@@ -118,7 +118,7 @@ class ReplaySession:
         dates: set[dt.date] = set()
         near = dt.timedelta(days=4)
         for code in {one.calendar for one in self.contents.symbols}:
-            segments = self.session.calendar(code).covering(at.date() - near, at.date() + near)
+            segments = self.session.calendar(code).segments_in_bounds(at.date() - near, at.date() + near)
             held = segments.filter((segments["segment_open"] <= at) & (segments["segment_close"] >= at))
             dates |= set((held if held.height else segments)["session"])
         return sorted(dates) or [at.date()]

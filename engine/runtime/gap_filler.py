@@ -22,7 +22,7 @@ from engine.schema import Kind
 from engine.sources.streams.contract import Request
 from engine.store.session_data import SessionData
 from engine.store.snapshot import PanelKey, Snapshot
-from engine.store.versioned_rows import Ledger
+from engine.store.versioned_rows import VersionedRows
 
 LONGEST_WAIT_SECONDS = 6 * 3600.0
 REPORT = {"symbol": pl.String(), "gap_start": GAPS["gap_start"], "gap_end": GAPS["gap_end"], "state": pl.String()}
@@ -58,13 +58,13 @@ class GapFiller:
         """Requests of the gaps whose time has come; each is out until it is settled."""
         if not self._part.fill or not self._part.retries:
             return []
-        with self._session.together():
+        with self._session.transaction():
             snapshot = self._session.snapshot()
             return [one for key, kinds in _bases(snapshot).items() for one in self._due_of(snapshot, key, kinds, now)]
 
     def settle(self, requests: Sequence[Request], now: dt.datetime) -> int:
         """Note what became of gaps that were asked for; returns how many are filled."""
-        with self._session.together():
+        with self._session.transaction():
             snapshot = self._session.snapshot()
             current = {
                 key: _current(snapshot, key) for key in {self._asked[one] for one in requests if one in self._asked}
@@ -137,7 +137,7 @@ def _bases(snapshot: Snapshot) -> dict[PanelKey, dict[str, Kind]]:
 
 def _current(snapshot: Snapshot, key: PanelKey) -> pl.DataFrame:
     """Stored gaps of the current session."""
-    held: Ledger | None = snapshot.gap_rows.get(key)
+    held: VersionedRows | None = snapshot.gap_rows.get(key)
     if held is None or snapshot.session_date is None:
         return pl.DataFrame(schema={**GAPS, "revision": pl.Int64()})
     return held.since(snapshot.session_date).filter(pl.col("session") == snapshot.session_date)

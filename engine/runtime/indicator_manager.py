@@ -27,7 +27,7 @@ from engine.runtime.indicator_state import ENDED, Former
 from engine.schema import empty
 from engine.store.panel import Panel
 from engine.store.session_data import SessionData
-from engine.store.snapshot import LOGGED, IndicatorKey, PanelKey, Snapshot
+from engine.store.snapshot import CHANGE_LOG, IndicatorKey, PanelKey, Snapshot
 from engine.store.views import with_ends
 
 ALL_SESSIONS = 1_000_000
@@ -68,7 +68,7 @@ class IndicatorManager:
         ParameterError
             A definition means nothing, two of one name differ, or a symbol has no bars of an interval.
         """
-        with self._session.together():
+        with self._session.transaction():
             snapshot = self._session.snapshot()
             asked = self._asking.of(snapshot)
             if self._seen == (snapshot.revision, snapshot.session_date, asked):
@@ -94,7 +94,7 @@ class IndicatorManager:
             self._formers.clear()
             self._mornings.clear()
         if not self._formers and not self._mornings:
-            return empty(LOGGED)
+            return empty(CHANGE_LOG)
         return snapshot.touched(since, ["bars"])
 
     def _forget(self, snapshot: Snapshot, asked: Asked) -> None:

@@ -75,7 +75,7 @@ class LiveSession:
             raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
         last = self.config.session.end or now.date() + DAYS_AHEAD
-        with self.session.together():
+        with self.session.transaction():
             self.coordinator.load(symbols, first, last, at=now, exported=self._exported)
             self.coordinator.advance(now)
 

@@ -33,7 +33,7 @@ from engine.schema import TS, empty
 from engine.sources.columns import OHLC, layout
 from engine.sources.stamps import Reading, utc
 from engine.sources.table_rows import commonest_step
-from engine.store.anomalies import tally
+from engine.store.anomalies import count_anomalies
 
 ROWS_PER_STRETCH = 1 << 21
 ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
@@ -282,7 +282,7 @@ def _surveyed(
 ) -> Survey:
     spec = GridSpec(code, options.segments, options.align or "session", options.read.timezone or "UTC")
     first, last = (rows["ts"].min(), rows["ts"].max())
-    segments = calendar(code).covering(first.date(), last.date())  # type: ignore[union-attr]
+    segments = calendar(code).segments_in_bounds(first.date(), last.date())  # type: ignore[union-attr]
     grid = SessionGrid.build(segments, interval, spec)
     stamp = options.read.stamp or "start"
     if stamp != "start" or spec.align != "session":
@@ -296,9 +296,11 @@ def _surveyed(
     in_slot = placed.drop_nulls("slot") if placed["slot"].null_count() else placed
     traced = trace(in_slot, bin_width(interval))
     sizes = _sizes(placed)
-    # What `tally` would pass over, taken away before it looks closer.
+    # What `count_anomalies` would pass over, taken away before it looks closer.
     curious = placed.filter(pl.col("slot").is_null() | (pl.col("volume") == 0))
-    odd = tally(curious.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"])
+    odd = count_anomalies(
+        curious.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"]
+    )
     told = series.join(sizes, on="series").with_columns(
         pl.lit(str(interval)).alias("interval"), pl.lit(code).alias("calendar"),
         pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"), pl.lit(spec.align).alias("align"),

@@ -27,7 +27,7 @@ from engine.errors import ParameterError, SourceError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.gather import gather, shared_symbols
 from engine.export.session_export import export_snapshot
-from engine.publish import discard, publishing
+from engine.publish import atomic_publish, remove_if_exists
 from engine.runtime.executor import Executor
 from engine.runtime.load import all_refused, check_some_batch, loaded, read_part
 from engine.runtime.options import LoadOptions, Progress
@@ -181,7 +181,7 @@ def parted(task: PartTask, work: Path) -> Path:
     place = work / key(task.mark, task.options)
     if not place.exists():
         try:
-            with publishing(place) as staged:
+            with atomic_publish(place) as staged:
                 staged.mkdir()
                 counted = _made(task, staged / EXPORT)
                 (staged / TOLD).write_bytes(orjson.dumps(counted))
@@ -218,7 +218,7 @@ def _made(task: PartTask, target: Path) -> dict[str, object]:
 
 def _parts(tasks: Sequence[PartTask], work: Path, executor: Executor, progress: Progress | None) -> list[_Part]:
     for left in work.glob(".*.tmp"):
-        discard(left)  # of workers that died
+        remove_if_exists(left)  # of workers that died
     done: dict[int, Path] = {}
     for number, path in executor.run(partial(parted, work=work), tasks):
         done[number] = path

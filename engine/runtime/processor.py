@@ -30,7 +30,7 @@ from engine.interval import Interval, check_derivable, parent
 from engine.runtime.mid_bars import mid_bars
 from engine.schema import TS, TS_NS, Kind
 from engine.store.session_data import SessionData
-from engine.store.snapshot import QUOTE_SERIES, PanelKey, Snapshot, SymbolSessionData
+from engine.store.snapshot import RAW_PRICE_TYPES, PanelKey, Snapshot, SymbolSessionData
 
 QUOTE_BARS = ("bid", "ask", "mid")
 PLACE = ("series", "ordinal", "slot")
@@ -111,7 +111,7 @@ class DataProcessor:
         self._presence = presence
         self._cohorts = Cohorts()
         self._since = 0
-        self._undone = session.undone
+        self._rollbacks = session.rollbacks
 
     def step(self) -> int:
         """Derive what was touched since the last step.
@@ -126,9 +126,11 @@ class DataProcessor:
         IntervalError
             An interval cannot be made of its symbol's base bars.
         """
-        with self._session.together():
-            if self._session.undone != self._undone:  # what was derived may be gone, and its revisions be others now
-                self._since, self._undone = 0, self._session.undone
+        with self._session.transaction():
+            if (
+                self._session.rollbacks != self._rollbacks
+            ):  # what was derived may be gone, and its revisions be others now
+                self._since, self._rollbacks = 0, self._session.rollbacks
             snapshot = self._session.snapshot()
             if snapshot.revision == self._since:
                 return 0
@@ -252,7 +254,7 @@ def _dirty(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.DataFrame
     """`series, first, last` of the cohort's rows of a kind that were touched."""
     interval = str(cohort.base) if kind == "bars" else None
     of_kind = touched.filter((pl.col("kind") == kind) & pl.col("interval").eq_missing(pl.lit(interval, pl.String)))
-    names = None if kind == "bars" else [QUOTE_SERIES[kind]]
+    names = None if kind == "bars" else [RAW_PRICE_TYPES[kind]]
     ours = snapshot.series_of(cohort.symbols, names)
     return (
         of_kind.filter(pl.col("series").is_in(ours)).sort("series", "first_ts")

@@ -25,10 +25,10 @@ from engine.runtime.assessment import SERIES_SESSION, Affected, Held, Judged, Le
 from engine.runtime.processor import RAW_KINDS, Cohort, Cohorts, asking
 from engine.store.session_data import LEDGER_ORDER, DateRange, SessionData
 from engine.store.snapshot import PanelKey, Snapshot
-from engine.store.versioned_rows import Ledger
+from engine.store.versioned_rows import VersionedRows
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
-_NOTHING = Held(Ledger.empty(GAPS, LEDGER_ORDER["gaps"]), Ledger.empty(QUALITY, LEDGER_ORDER["quality"]))
+_NOTHING = Held(VersionedRows.empty(GAPS, LEDGER_ORDER["gaps"]), VersionedRows.empty(QUALITY, LEDGER_ORDER["quality"]))
 NO_COUNTS = pl.DataFrame(schema={"series": pl.Int32(), "session": pl.Date()})
 
 
@@ -80,13 +80,15 @@ class DataQualityManager:
         self._before = _Before(0, None, {})
         self._lifetimes: dict[tuple[object, ...], _Lives] = {}
         self._unasked: dict[PanelKey, Held] = {}
-        self._undone = session.undone
+        self._rollbacks = session.rollbacks
 
     def step(self, *, force: bool = False) -> bool:
         """Judge what was touched or has become due since the last step; False when it was too early for that."""
-        with self._session.together():
-            if self._session.undone != self._undone:  # what was judged may be gone, and its revisions be others now
-                self._before, self._unasked, self._undone = _Before(0, None, {}), {}, self._session.undone
+        with self._session.transaction():
+            if (
+                self._session.rollbacks != self._rollbacks
+            ):  # what was judged may be gone, and its revisions be others now
+                self._before, self._unasked, self._rollbacks = _Before(0, None, {}), {}, self._session.rollbacks
             snapshot = self._session.snapshot()
             if not force and self._is_early(snapshot.as_of):
                 return False
@@ -102,7 +104,7 @@ class DataQualityManager:
 
     def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
         # They change with a session's first row and not with every one: what they are made of is the same object till then.
-        made_of = (snapshot.symbols, snapshot.series, snapshot.reach, snapshot.left_out)
+        made_of = (snapshot.symbols, snapshot.series, snapshot.observed_range, snapshot.excluded_range)
         state = (snapshot.session_active, snapshot.session_date)
         was = self._lifetimes.get(cohort.kind)
         if was and was.state == state and all(map(operator.is_, was.made_of, made_of)):
@@ -239,7 +241,7 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
     DataFrame of `series` (Int32), `first`, `last` (Date), sorted by series
     """
     keys = [cohort.key, *(cohort.raw(kind) for kind in RAW_KINDS)]
-    reach = [known[key] for known in (snapshot.reach, snapshot.left_out) for key in keys if key in known]
+    reach = [known[key] for known in (snapshot.observed_range, snapshot.excluded_range) for key in keys if key in known]
     if not reach:
         return pl.DataFrame(schema=LIFETIME)
     by_symbol = (
@@ -259,7 +261,7 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
     last = pl.min_horizontal(pl.coalesce("given_last", pl.max_horizontal("last", "running")), end)
     bars = [
         held[key].select("series", pl.coalesce("last", "any_last").alias("last"))
-        for held, of in ((snapshot.reach, (cohort.key,)), (snapshot.left_out, _keys_of_bars(cohort)))
+        for held, of in ((snapshot.observed_range, (cohort.key,)), (snapshot.excluded_range, _keys_of_bars(cohort)))
         for key in of if key in held
     ]  # fmt: skip
     if not bars:

@@ -16,7 +16,7 @@ import polars as pl
 from engine.errors import SourceError
 from engine.grid import Align
 from engine.interval import Interval
-from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejects
+from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import OHLC, Layout
 from engine.sources.file_names import Named
@@ -155,7 +155,7 @@ def _conformed(
     held = raw.with_columns(stamps.ts.alias("@ts"), columns["symbol"].alias("@symbol")).filter(~skipped)
     columns = {**columns, "ts": pl.lit(held["@ts"]), "symbol": pl.lit(held["@symbol"])}
     good, bad = sided(held.drop("@ts", "@symbol"), layout.kind, columns, layout.sides, origin)
-    refused = rejects(raw.filter(skipped), stamps.refused.filter(skipped), origin.source)
+    refused = rejected_rows(raw.filter(skipped), stamps.refused.filter(skipped), origin.source)
     return good, pl.concat([refused, bad])
 
 
@@ -174,7 +174,7 @@ def sided(
     parts = [_side(raw, side, shared, columns, origin) for side in sides]
     bad = [part[1] for part in parts]
     if none.height:
-        bad.append(rejects(none, f"{' and '.join(sides)}: all missing", origin.source))
+        bad.append(rejected_rows(none, f"{' and '.join(sides)}: all missing", origin.source))
     return pl.concat([part[0] for part in parts]), pl.concat(bad)
 
 

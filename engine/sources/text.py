@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from engine.errors import SourceError
-from engine.schema import REJECTS, ROWS, Kind, empty, rejects
+from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import REPEATED, has_header, headerless, layout
 from engine.sources.options import ReadOptions
@@ -141,7 +141,7 @@ def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table
         if good.height
         else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     )
-    return Table(read.with_columns(good["row"]), rejects(bad.select("row", "line"), bad["reason"], source))
+    return Table(read.with_columns(good["row"]), rejected_rows(bad.select("row", "line"), bad["reason"], source))
 
 
 def _parsed(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:

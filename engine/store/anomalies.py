@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-ODDITIES = ("off_grid", "out_of_session", "backfilled", "zero_volume")
-_NONE = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, **dict.fromkeys(ODDITIES, pl.Int64)})
+ANOMALIES = ("off_grid", "out_of_session", "backfilled", "zero_volume")
+_NONE = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, **dict.fromkeys(ANOMALIES, pl.Int64)})
 
 
-def tally(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
+def count_anomalies(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
     """Off-grid and out-of-session rows; backfilled and zero-volume ones among those in their slot.
 
     Parameters

@@ -52,14 +52,14 @@ class Upsert:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SortedRun:
     """A frame of a panel, with what it says of itself; told once, as panels come and go around it.
 
     Attributes
     ----------
     rows : DataFrame
         Sorted by key.
-    before : tuple of Part
+    before : tuple of SortedRun
         The parts in front of it, which never change as long as it is there.
     key : tuple of str
     replaces : bool
@@ -67,7 +67,7 @@ class Part:
     """
 
     rows: pl.DataFrame
-    before: tuple[Part, ...]
+    before: tuple[SortedRun, ...]
     key: tuple[str, ...]
     replaces: bool
 
@@ -126,7 +126,7 @@ class Part:
         """Where each wanted key lies, and whether it is there."""
         return _within([numbers(self.rows, name) for name in self.key[1:]], wanted[1:], *self.stretch(wanted[0]))
 
-    def held(self, other: Part) -> pl.DataFrame:
+    def held(self, other: SortedRun) -> pl.DataFrame:
         """Rows of this part whose keys the other holds."""
         return self.among(other.rows, *other.span)
 
@@ -158,20 +158,22 @@ class Panel:
     key: tuple[str, ...]
     values: tuple[str, ...]
     overlapping: bool = False
-    _former: tuple[Part, ...] = field(default=(), repr=False, compare=False)
+    _former: tuple[SortedRun, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def frame(self) -> pl.DataFrame:
         """All rows in one frame, sorted by key."""
-        return self.parts[0] if len(self.parts) == 1 else merged(self.parts, self.key, overlapping=self.overlapping)
+        return (
+            self.parts[0] if len(self.parts) == 1 else merge_sorted(self.parts, self.key, overlapping=self.overlapping)
+        )
 
     @cached_property
-    def told(self) -> tuple[Part, ...]:
+    def sorted_runs(self) -> tuple[SortedRun, ...]:
         """The parts with what they say of themselves."""
         known = {id(part.rows): part for part in self._former}
-        found: list[Part] = []
+        found: list[SortedRun] = []
         for rows in self.parts:
-            found.append(known.get(id(rows)) or Part(rows, tuple(found), self.key, self.overlapping))
+            found.append(known.get(id(rows)) or SortedRun(rows, tuple(found), self.key, self.overlapping))
         return tuple(found)
 
     @property
@@ -211,7 +213,7 @@ class Panel:
         test = pl.col("revision") > revision
         if instant is not None:
             test |= pl.col(stamp) > instant
-        wanted = (part for part in self.told if part.newest > revision or _is_after(part.latest, instant))
+        wanted = (part for part in self.sorted_runs if part.newest > revision or _is_after(part.latest, instant))
         return self._joined(part.rows.filter(test) for part in wanted)
 
     def between(self, spans: pl.DataFrame) -> pl.DataFrame:
@@ -223,7 +225,7 @@ class Panel:
             Inclusive; sorted by (series, first), those of one series disjoint.
         """
         low, high = spans["first"].min(), spans["last"].max()
-        return self._joined(_gathered(part, spans) for part in self.told if part.reaches(low, high))
+        return self._joined(_gathered(part, spans) for part in self.sorted_runs if part.reaches(low, high))
 
     def without(self, series: Sequence[int]) -> Panel:
         """The panel without these series."""
@@ -249,7 +251,7 @@ class Panel:
         if written.is_empty():
             return Upsert(self, written, counts, conflicts, replaced)
         parts = (*tuple(part for part in self.parts if part.height), written[self.parts[0].columns])
-        grown = Panel(parts, self.key, self.values, self.overlapping or replaced.height > 0, self.told)
+        grown = Panel(parts, self.key, self.values, self.overlapping or replaced.height > 0, self.sorted_runs)
         return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
     def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -275,7 +277,7 @@ class Panel:
         left = np.arange(rows.height)
         first, last = rows["ts"].min(), rows["ts"].max()
         # What comes lies behind all that is there, as a rule, and then nothing has to be looked up.
-        for part in (part for part in reversed(self.told) if part.reaches(first, last)):
+        for part in (part for part in reversed(self.sorted_runs) if part.reaches(first, last)):
             low, held = part.looked_up([values[left] for values in wanted])
             if held.any():
                 places.append(left[held])
@@ -291,37 +293,37 @@ class Panel:
         found = [piece for piece in pieces if piece.height]
         if not found:
             return self.parts[0].clear()
-        return found[0] if len(found) == 1 else merged(found, self.key, overlapping=self.overlapping)
+        return found[0] if len(found) == 1 else merge_sorted(found, self.key, overlapping=self.overlapping)
 
     def _tiered(self) -> Panel:
         parts = list(self.parts)
         while len(parts) > 1 and parts[-1].height * TIER_RATIO >= parts[-2].height:
             last = parts.pop()
-            parts[-1] = merged((parts[-1], last), self.key, overlapping=self.overlapping)
+            parts[-1] = merge_sorted((parts[-1], last), self.key, overlapping=self.overlapping)
         return _panel(tuple(parts), self)
 
 
-def lengthened(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
+def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
     """Frames with one more at the end, merged by size tiers in the order they came: a million appends are a few frames."""
-    merged = [*parts, newest]
-    while len(merged) > 1 and merged[-1].height * TIER_RATIO >= merged[-2].height:
-        last = merged.pop()
-        merged[-1] = pl.concat([merged[-1], last], rechunk=True)
-    return tuple(merged)
+    tiers = [*parts, newest]
+    while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
+        last = tiers.pop()
+        tiers[-1] = pl.concat([tiers[-1], last], rechunk=True)
+    return tuple(tiers)
 
 
-def panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
+def empty_panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
     """A panel without rows."""
     return Panel((pl.DataFrame(schema=schema),), key, values)
 
 
 def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
     # Only those that stay: what was merged away would be held for as long as the panel is.
-    staying = tuple(part for part in like.told if any(part.rows is rows for rows in parts))
+    staying = tuple(part for part in like.sorted_runs if any(part.rows is rows for rows in parts))
     return Panel(parts, like.key, like.values, like.overlapping and len(parts) > 1, staying)
 
 
-def merged(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool = False) -> pl.DataFrame:
+def merge_sorted(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool = False) -> pl.DataFrame:
     """Rows of frames that are sorted by key, sorted; where they overlap, of rows with one key the last one's is left."""
     whole = pl.concat(parts)
     if not is_sorted(whole, key):
@@ -353,7 +355,7 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
     return part.slice(low, part["series"].search_sorted(last, side="right") - low)
 
 
-def _gathered(part: Part, spans: pl.DataFrame) -> pl.DataFrame:
+def _gathered(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
     """Rows of a part in these spans: two binary searches a span, all spans at once."""
     ts = numbers(part.rows, "ts")
     begin, end = part.stretch(spans["series"].to_numpy())

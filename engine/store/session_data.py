@@ -7,9 +7,9 @@ sorted `Panel`; `SymbolSessionData` and its frames are views on it.
 1. `register_symbol_data` makes a symbol known, `remove_symbol` forgets it with everything it had.
 2. `append` is the one way in for raw rows: placed on the grid, deduplicated, counted, logged (`_place_and_insert`).
 3. `write_derived`, `set_gaps`, `set_quality`, `set_indicators` and `set_trailing` store what the runtime computed from them.
-4. `changes` says what was touched since a revision; consumers pull (`wait_for` blocks until there is something), the
+4. `changes` says what was touched since a revision; consumers pull (`wait_for_revision` blocks until there is something), the
    store calls nobody.
-5. `together` makes several writes one: other threads see all of them at once, or none.
+5. `transaction` makes several writes one: other threads see all of them at once, or none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import NamedTuple, get_args
 import polars as pl
 
 from engine.calendars.providers import SessionCalendar, calendar
-from engine.display import Card, Told
+from engine.display import Summarized, Summary
 from engine.errors import CalendarError, ParameterError, SchemaError, UnknownSymbolError
 from engine.grid import GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
@@ -40,28 +40,28 @@ from engine.schema import (
     TS,
     Kind,
     empty,
-    ordered,
-    rejects,
+    rejected_rows,
+    select_schema,
 )
-from engine.store.anomalies import tally
-from engine.store.panel import KEY, TICK_KEY, Upsert, lengthened, panel
+from engine.store.anomalies import count_anomalies
+from engine.store.panel import KEY, TICK_KEY, Upsert, append_size_tiered, empty_panel
 from engine.store.snapshot import (
-    AXIS,
+    AXIS_INTERVAL,
     BAR_VALUES,
-    LOGGED,
-    MARKS,
+    CHANGE_LOG,
     PANELS,
-    PLACED,
-    QUOTE_SERIES,
+    PLACE_COLUMNS,
+    RAW_PRICE_TYPES,
+    WRITE_COLUMNS,
     Incomplete,
     PanelKey,
     Snapshot,
     SymbolSessionData,
-    coalesced,
+    coalesce_changes,
     layout,
 )
-from engine.store.versioned_rows import Ledger
-from engine.store.views import named
+from engine.store.versioned_rows import VersionedRows
+from engine.store.views import with_series_names
 
 MONTH = dt.timedelta(
     days=31
@@ -94,7 +94,7 @@ class Appended(NamedTuple):
     rejects: pl.DataFrame
 
 
-class SessionData(Told):
+class SessionData(Summarized):
     """Per-symbol session data in one place: the dict of symbols, their rows, and what was computed from them."""
 
     def __init__(
@@ -113,7 +113,7 @@ class SessionData(Told):
         self._shown = Snapshot(store_id=store_id or uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
         self._draft: Snapshot | None = None
         self._drafter = 0
-        self._undone = 0
+        self._rollbacks = 0
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
         self._covered: dict[GridSpec, tuple[dt.date, dt.date]] = {}
         self._base_keys: set[PanelKey] = set()
@@ -122,12 +122,12 @@ class SessionData(Told):
 
     @property
     def _state(self) -> Snapshot:
-        # Inside `together` its thread sees what it has written so far, all others what was there before.
+        # Inside `transaction` its thread sees what it has written so far, all others what was there before.
         draft = self._draft
         return draft if draft is not None and self._drafter == threading.get_ident() else self._shown
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Make the writes inside one: other threads see all of them at once or, when something is raised, none.
 
         One inside another shows nothing by itself; when it raises, just its own writes are undone.
@@ -139,22 +139,22 @@ class SessionData(Told):
                 yield
             except BaseException:
                 self._draft, self._covered = before, covered
-                self._undone += 1
+                self._rollbacks += 1
                 raise
             if before is not None:
                 return
             self._shown, self._draft = self._draft, None
         self._tell()
 
-    def _told(self) -> Card:
-        return self._state.card("SessionData")
+    def _summary(self) -> Summary:
+        return self._state.summary("SessionData")
 
     @property
-    def undone(self) -> int:
-        """How often writes of a `together` were undone: who had followed them, with a state of its own, begins anew."""
-        return self._undone
+    def rollbacks(self) -> int:
+        """Number of rolled-back transactions. A consumer that caches state must rebuild it when this changes."""
+        return self._rollbacks
 
-    def wait_for(self, revision: int, seconds: float | None = None) -> bool:
+    def wait_for_revision(self, revision: int, seconds: float | None = None) -> bool:
         """Block until the store is past a revision, at most so long; whether it is."""
         with self._news:
             return self._news.wait_for(lambda: self._shown.revision > revision, seconds)
@@ -237,8 +237,8 @@ class SessionData(Told):
                 quality_rows={key: ledger.without(gone) for key, ledger in state.quality_rows.items()},
                 indicators={group: held.without(gone) for group, held in state.indicators.items()},
                 trailing={key: frame.filter(keep) for key, frame in state.trailing.items()},
-                left_out={key: frame.filter(keep) for key, frame in state.left_out.items()},
-                reach={key: frame.filter(keep) for key, frame in state.reach.items()},
+                excluded_range={key: frame.filter(keep) for key, frame in state.excluded_range.items()},
+                observed_range={key: frame.filter(keep) for key, frame in state.observed_range.items()},
                 registered={name: at for name, at in state.registered.items() if name != symbol},
                 rejects=tuple(_without_conflicts_of(symbol, frame) for frame in state.rejects),
                 active_streams={key: on for key, on in state.active_streams.items() if key[0] != symbol},
@@ -323,7 +323,7 @@ class SessionData(Told):
         step = Interval.parse(interval) if interval is not None else None
         _check_kind(kind, step, provenance)
         whole = _stack(frames, kind, provenance)
-        with self.together():
+        with self.transaction():
             groups = self._by_axis(whole, spec) if whole.height else []
             for axis, part in groups:
                 self._cover(axis, part["ts"].cast(TS))
@@ -391,7 +391,7 @@ class SessionData(Told):
                 pl.lit(0, pl.Int32).alias("batch"), pl.lit(self.revision + 1, pl.Int64).alias("revision")
             )
             return self._insert(
-                key, ordered(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")
+                key, select_schema(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")
             ).written.height
 
     def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
@@ -437,7 +437,7 @@ class SessionData(Told):
             held = state.indicators.get(group)
             held = held.without(without) if held is not None and len(without) else held
             if held is None or not held.height:  # values of another type may come once none is left
-                held = panel(dict(fresh.schema), KEY, values)
+                held = empty_panel(dict(fresh.schema), KEY, values)
             done = held.upsert(fresh.with_columns(pl.lit(0, pl.Int32).alias("batch")))
             changed: dict[str, object] = {"indicators": {**state.indicators, group: done.panel}}
             if done.written.height:
@@ -463,7 +463,7 @@ class SessionData(Told):
         """Keep rows that a reader refused, for the `rejects` table."""
         if refused.height:
             with self._lock:
-                self._swap(rejects=(*self._state.rejects, ordered(refused, REJECTS, "rejects")))
+                self._swap(rejects=(*self._state.rejects, select_schema(refused, REJECTS, "rejects")))
 
     def add_files(self, marks: Iterable[str]) -> frozenset[str]:
         """Note files by their hashes, all at once; returns those that were loaded before."""
@@ -523,7 +523,7 @@ class SessionData(Told):
         return [(distinct[at], part) for (at,), part in parts.items()]
 
     def _place_and_insert(self, rows: pl.DataFrame, key: PanelKey, stamp: Stamp, dates: DateRange) -> Upsert:
-        grid = self._state.grid(key.spec, key.interval or AXIS)
+        grid = self._state.grid(key.spec, key.interval or AXIS_INTERVAL)
         if key.kind == "bars":
             rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
         place = grid.place(rows["ts"].cast(TS), exact=key.kind == "bars")
@@ -535,12 +535,12 @@ class SessionData(Told):
 
     def _note_left_out(self, key: PanelKey, placed: pl.DataFrame, dates: DateRange) -> None:
         """Keep which of the dates that were asked for the series lived through, by rows that are left out too."""
-        reach = placed.group_by("series").agg(spans(pl.col("slot").is_not_null()))
+        reach = placed.group_by("series").agg(session_ranges(pl.col("slot").is_not_null()))
         reach = reach.with_columns(
             pl.col("first", "any_first").clip(dates[0]), pl.col("last", "any_last").clip(None, dates[1])
         )
-        held = self._state.left_out.get(key, reach.clear())
-        self._swap(left_out={**self._state.left_out, key: widened([held, reach])})
+        held = self._state.excluded_range.get(key, reach.clear())
+        self._swap(excluded_range={**self._state.excluded_range, key: merge_ranges([held, reach])})
 
     def _cover(self, spec: GridSpec, stamps: pl.Series) -> None:
         """Make the axis reach well beyond the stamps; ordinals do not depend on how far it reaches."""
@@ -551,11 +551,11 @@ class SessionData(Told):
         if low <= max(first - MONTH, earliest) and min(last + MONTH, latest) <= high:
             return
         low, high = min(low, max(first - PADDING, earliest)), max(high, min(last + PADDING, latest))
-        segments = venue.covering(low, high)
+        segments = venue.segments_in_bounds(low, high)
         if segments.is_empty():
             raise CalendarError(f"calendar {spec.calendar} has no session from {low} to {high}, where the rows are")
         self._swap(
-            axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS, spec)},
+            axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS_INTERVAL, spec)},
             calendars={**self._state.calendars, spec.calendar: venue},
         )
         self._covered[spec] = low, high
@@ -563,7 +563,7 @@ class SessionData(Told):
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
         state = self._state
         shape = layout(key)
-        held = state.panels.get(key) or panel(
+        held = state.panels.get(key) or empty_panel(
             PANELS[shape], TICK_KEY if "seq" in PANELS[shape] else KEY, _values(shape)
         )
         done = held.upsert(rows)
@@ -595,16 +595,16 @@ class SessionData(Told):
         counts = done.counts if key.origin == "source" else done.counts.clear()
         if key.kind != "bars" or not self._is_raw(key):
             return counts
-        chosen = self._state.grid(key.spec, key.interval or AXIS).due()["ordinal"]
-        come, gone = tally(done.written, chosen), tally(done.replaced, chosen)
+        chosen = self._state.grid(key.spec, key.interval or AXIS_INTERVAL).due()["ordinal"]
+        come, gone = count_anomalies(done.written, chosen), count_anomalies(done.replaced, chosen)
         gone = gone.select("series", "session", -pl.col(gone.columns[2:]))
         counted = pl.concat([counts, come, gone], how="diagonal")
         return counted.group_by("series", "session", maintain_order=True).sum() if counted.height else counts
 
     def _reached(self, key: PanelKey, written: pl.DataFrame) -> dict[str, object]:
         """First and last session of each series, with those of rows that were written; nothing where none of them moves."""
-        chosen = self._state.grid(key.spec, key.interval or AXIS).due()["ordinal"].implode()
-        held, inside = self._state.reach.get(key), pl.col("ordinal").is_in(chosen).fill_null(value=False)
+        chosen = self._state.grid(key.spec, key.interval or AXIS_INTERVAL).due()["ordinal"].implode()
+        held, inside = self._state.observed_range.get(key), pl.col("ordinal").is_in(chosen).fill_null(value=False)
         rows = written[["series", "session", "ordinal"]]
         if held is not None:
             known = rows.join(held, on="series", how="left")
@@ -613,8 +613,10 @@ class SessionData(Told):
             # As the same object it tells whoever keeps what was made of it that it still is right.
             if known.select(within.fill_null(value=False).all()).item():
                 return {}
-        new = rows.unique().group_by("series").agg(spans(inside))
-        return {"reach": {**self._state.reach, key: new if held is None else widened([held, new])}}
+        new = rows.unique().group_by("series").agg(session_ranges(inside))
+        return {
+            "observed_range": {**self._state.observed_range, key: new if held is None else merge_ranges([held, new])}
+        }
 
     def _axes_of_symbols(self) -> tuple[list[GridSpec], dict[str, int]]:
         """The axes in use, and which of them each symbol is on; found anew when symbols come or go."""
@@ -634,12 +636,14 @@ class SessionData(Told):
             "last_ts": pl.col("last_ts").cast(TS),
             "revision": pl.lit(self.revision + 1, pl.Int64),
         }
-        return coalesced(touched.select(about.get(name, pl.col(name)).alias(name) for name in LOGGED), alike=True)
+        return coalesce_changes(
+            touched.select(about.get(name, pl.col(name)).alias(name) for name in CHANGE_LOG), alike=True
+        )
 
     def _log_with(self, entry: pl.DataFrame) -> dict[str, object]:
         """The log with one more entry: recent ones exact, older ones as one row per series, kind, interval and session."""
         past, *recent = self._state.log or (entry.clear(),)
-        recent = list(lengthened(recent, entry))
+        recent = list(append_size_tiered(recent, entry))
         rows = sum(part.height for part in recent)
         if rows <= max(RECENT_LOG_ROWS, past.height):
             return {"log": (past, *recent)}
@@ -648,7 +652,7 @@ class SessionData(Told):
         border = whole["revision"][rows // 2]
         old = whole["revision"] < border
         old = old if old.any() else whole["revision"] == border
-        past, kept = coalesced(pl.concat([past, whole.filter(old)])).sort("revision"), whole.filter(~old)
+        past, kept = coalesce_changes(pl.concat([past, whole.filter(old)])).sort("revision"), whole.filter(~old)
         if past.height <= LOG_ROWS:
             return {"log": (past, kept)}
         horizon = int(past["revision"][past.height - LOG_ROWS // 2 - 1])
@@ -657,8 +661,8 @@ class SessionData(Told):
     def _store_outcome(self, kind: str, key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None) -> None:
         with self._lock:
             state = self._state
-            ledgers: Mapping[PanelKey, Ledger] = getattr(state, LEDGERS[kind])
-            held = ledgers.get(key) or Ledger.empty(dict(rows.schema), LEDGER_ORDER[kind])
+            ledgers: Mapping[PanelKey, VersionedRows] = getattr(state, LEDGERS[kind])
+            held = ledgers.get(key) or VersionedRows.empty(dict(rows.schema), LEDGER_ORDER[kind])
             gone = held.frame if replaced is None else replaced
             edited = held.edited(gone, self._of_known(rows), state.revision + 1)
             changed: dict[str, object] = {LEDGERS[kind]: {**ledgers, key: edited.ledger}}
@@ -670,7 +674,7 @@ class SessionData(Told):
             self._swap(**changed)
 
 
-def spans(inside: pl.Expr) -> list[pl.Expr]:
+def session_ranges(inside: pl.Expr) -> list[pl.Expr]:
     """First and last session of rows: `first, last` of those `inside` the chosen segments, `any_first, any_last` of all."""
     session = pl.col("session")
     return [
@@ -679,16 +683,16 @@ def spans(inside: pl.Expr) -> list[pl.Expr]:
     ]  # fmt: skip
 
 
-def widened(reaches: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Several reaches (`spans`) of series as one row each."""
+def merge_ranges(reaches: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Several reaches (`session_ranges`) of series as one row each."""
     ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
     return pl.concat(reaches).group_by("series", maintain_order=True).agg(ends).select(reaches[0].columns)
 
 
 def _values(shape: str) -> tuple[str, ...]:
     # Where a row came from makes it no other row; a derived bar tells it of the rows below.
-    marks = {"revision"} if shape == "derived" else {*MARKS}
-    skipped = {*PLACED, *marks, "ts", "seq"}
+    marks = {"revision"} if shape == "derived" else {*WRITE_COLUMNS}
+    skipped = {*PLACE_COLUMNS, *marks, "ts", "seq"}
     return tuple(name for name in PANELS[shape] if name not in skipped)
 
 
@@ -698,7 +702,7 @@ def _stack(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.Da
     stacked = []
     for number, frame in enumerate(frames):
         extra = [pl.lit(None, dtype).alias(name) for name, dtype in origin.items() if name not in frame.columns]
-        fitted = ordered(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
+        fitted = select_schema(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
         stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
     whole = pl.concat(stacked) if stacked else empty({**ROWS[kind], **origin, "batch": pl.Int32()})
     needed = [name for name in ("symbol", "ts", "seq", "price_type") if name in whole.columns]
@@ -714,17 +718,17 @@ def _stack(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.Da
         if strange:
             raise SchemaError(f"bars: price_type: received {strange[0]!r}; valid: {', '.join(PRICE_TYPES)}")
     else:
-        whole = whole.with_columns(pl.lit(QUOTE_SERIES[kind]).alias("price_type"))
+        whole = whole.with_columns(pl.lit(RAW_PRICE_TYPES[kind]).alias("price_type"))
     return whole.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
 
 
 def _conflicts(losers: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     if losers.is_empty():
         return empty(REJECTS)
-    shown = named(losers, series)
+    shown = with_series_names(losers, series)
     cells = shown.select("symbol", "price_type", "ts", *(n for n in BAR_VALUES if n in shown.columns), "row")
     source = shown["source"].fill_null("")
-    return rejects(cells, CONFLICT, "").with_columns(source)
+    return rejected_rows(cells, CONFLICT, "").with_columns(source)
 
 
 def _without_conflicts_of(symbol: str, refused: pl.DataFrame) -> pl.DataFrame:

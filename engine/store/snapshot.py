@@ -17,13 +17,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.calendars.providers import SessionCalendar
-from engine.display import MOST_ROWS, Card, Told
+from engine.display import MOST_ROWS, Summarized, Summary
 from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, Schema, empty
 from engine.store.panel import Panel
-from engine.store.versioned_rows import Ledger
+from engine.store.versioned_rows import VersionedRows
 from engine.store.views import (
     BARS_VIEW,
     CALENDARS_VIEW,
@@ -32,27 +32,27 @@ from engine.store.views import (
     SESSIONS_VIEW,
     SYMBOLS_VIEW,
     bars_view,
-    named,
+    with_series_names,
 )
 
-AXIS = Interval(1, "m")  # any step serves to hold an axis; it is cut to the wanted one by `SessionGrid.at`
-QUOTE_SERIES: Mapping[Kind, str] = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
+AXIS_INTERVAL = Interval(1, "m")  # any step serves to hold an axis; it is cut to the wanted one by `SessionGrid.at`
+RAW_PRICE_TYPES: Mapping[Kind, str] = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
 
 BAR_VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
-PLACED = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
-MARKS = {"provenance": PROVENANCE, "revision": pl.Int64()}
+PLACE_COLUMNS = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
+WRITE_COLUMNS = {"provenance": PROVENANCE, "revision": pl.Int64()}
 _AMOUNTS = {name: ROWS["bars"][name] for name in BAR_VALUES}
 PANELS: Mapping[str, dict[str, pl.DataType]] = {
-    "bars": {**PLACED, "ts": TS, **_AMOUNTS, **MARKS},
-    "derived": {**PLACED, "ts": TS, "ts_end": TS, **_AMOUNTS, "n_base": pl.Int32(), "n_expected": pl.Int32(),
-                "complete": pl.Boolean(), "notional": pl.Float64(), **MARKS},
-    "quotes": {**PLACED, "ts": TS_NS, "seq": pl.Int64(), "bid": pl.Float64(), "ask": pl.Float64(),
-               "bid_size": pl.Float64(), "ask_size": pl.Float64(), **MARKS},
-    "ticks": {**PLACED, "ts": TS_NS, "seq": pl.Int64(), "price": pl.Float64(), "size": pl.Float64(),
-              "exchange": pl.String(), "conditions": pl.String(), "suspicious": pl.Boolean(), **MARKS},
-    "open_interest": {**PLACED, "ts": TS, "value": pl.Float64(), **MARKS},
+    "bars": {**PLACE_COLUMNS, "ts": TS, **_AMOUNTS, **WRITE_COLUMNS},
+    "derived": {**PLACE_COLUMNS, "ts": TS, "ts_end": TS, **_AMOUNTS, "n_base": pl.Int32(), "n_expected": pl.Int32(),
+                "complete": pl.Boolean(), "notional": pl.Float64(), **WRITE_COLUMNS},
+    "quotes": {**PLACE_COLUMNS, "ts": TS_NS, "seq": pl.Int64(), "bid": pl.Float64(), "ask": pl.Float64(),
+               "bid_size": pl.Float64(), "ask_size": pl.Float64(), **WRITE_COLUMNS},
+    "ticks": {**PLACE_COLUMNS, "ts": TS_NS, "seq": pl.Int64(), "price": pl.Float64(), "size": pl.Float64(),
+              "exchange": pl.String(), "conditions": pl.String(), "suspicious": pl.Boolean(), **WRITE_COLUMNS},
+    "open_interest": {**PLACE_COLUMNS, "ts": TS, "value": pl.Float64(), **WRITE_COLUMNS},
 }  # fmt: skip
-CHANGES = {
+CHANGES_VIEW = {
     "symbol": pl.String(),
     "price_type": pl.String(),
     "kind": pl.String(),
@@ -63,7 +63,7 @@ CHANGES = {
     "revision": pl.Int64(),
     "removed": pl.Boolean(),
 }
-LOGGED = {"series": pl.Int32(), "kind": pl.String(), "interval": pl.String(), "session": pl.Date(),
+CHANGE_LOG = {"series": pl.Int32(), "kind": pl.String(), "interval": pl.String(), "session": pl.Date(),
            "first_ts": TS, "last_ts": TS, "revision": pl.Int64()}  # fmt: skip
 
 
@@ -87,7 +87,7 @@ IndicatorKey = tuple[PanelKey, frozenset[Hashable]]  # the bars, and what is com
 
 
 @dataclass(frozen=True, repr=False)
-class SymbolSessionData(Told):
+class SymbolSessionData(Summarized):
     """One symbol: what is known about it, and views on its rows.
 
     The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
@@ -298,7 +298,7 @@ class SymbolSessionData(Told):
             raise UnknownSymbolError(f"symbol: {self.symbol} is not in a store; take it from get_symbol_data()")
         return self._snapshot
 
-    def _told(self) -> Card:
+    def _summary(self) -> Summary:
         facts = {
             "calendar": self.calendar,
             "price type": self.price_type,
@@ -307,10 +307,10 @@ class SymbolSessionData(Told):
         }
         title = f"SymbolSessionData {self.symbol}"
         if self._snapshot is None:
-            return Card(title, {**facts, "base": self.base_interval, "derived": self.derived_intervals})
+            return Summary(title, {**facts, "base": self.base_interval, "derived": self.derived_intervals})
         rows = [(interval, *self._counted(interval)) for interval in (self.base_interval, *self.derived_intervals)]
         raw = {kind: getattr(self, kind).height or None for kind in ("quotes", "ticks", "open_interest")}
-        return Card(
+        return Summary(
             title, facts | raw, ("interval", "bars", "first", "last", "missing", "gaps", "longest", "quality"), rows
         )
 
@@ -346,7 +346,7 @@ class SymbolSessionData(Told):
 
 
 @dataclass(frozen=True, repr=False)
-class Snapshot(Told):
+class Snapshot(Summarized):
     """The store at one revision. Immutable: hold it as long as you like.
 
     Attributes
@@ -369,12 +369,12 @@ class Snapshot(Told):
     )
     panels: Mapping[PanelKey, Panel] = field(default_factory=dict)
     counts: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
-    reach: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
-    left_out: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    observed_range: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    excluded_range: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     axes: Mapping[GridSpec, SessionGrid] = field(default_factory=dict)
     calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
-    gap_rows: Mapping[PanelKey, Ledger] = field(default_factory=dict)
-    quality_rows: Mapping[PanelKey, Ledger] = field(default_factory=dict)
+    gap_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
+    quality_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
     indicators: Mapping[IndicatorKey, Panel] = field(default_factory=dict)
     trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
     rejects: tuple[pl.DataFrame, ...] = ()
@@ -390,10 +390,10 @@ class Snapshot(Told):
     incomplete: Incomplete = "flag"
     files: frozenset[str] = frozenset()
 
-    def _told(self) -> Card:
-        return self.card("Snapshot")
+    def _summary(self) -> Summary:
+        return self.summary("Snapshot")
 
-    def card(self, kind: str) -> Card:
+    def summary(self, kind: str) -> Summary:
         """What the store says of itself: its state, and the first symbols, each at its base interval."""
         names = sorted(self.symbols)
         facts = {
@@ -408,7 +408,7 @@ class Snapshot(Told):
         )
         sums = {row[:3]: row[3:] for row in quality.iter_rows()}
         rows = [self._row_of(self.symbols[name], sums) for name in shown]
-        return Card(kind, facts, head, rows, len(names))
+        return Summary(kind, facts, head, rows, len(names))
 
     def _row_of(self, one: SymbolSessionData, sums: Mapping[tuple[str, ...], tuple[int, int]]) -> tuple[object, ...]:
         bars = self.rows_of(one.base_key, self.series_of([one.symbol], [one.price_type])).height
@@ -464,21 +464,21 @@ class Snapshot(Told):
         if key.origin == "derived" and self.incomplete == "drop":
             rows = rows.filter("complete")
         return bars_view(
-            rows, self.grid(key.spec, key.interval or AXIS), key.interval, key.origin, self.series, self.as_of
+            rows, self.grid(key.spec, key.interval or AXIS_INTERVAL), key.interval, key.origin, self.series, self.as_of
         )
 
     def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
         """Quotes, ticks or open interest with names."""
-        rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [QUOTE_SERIES[key.kind]]))
+        rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [RAW_PRICE_TYPES[key.kind]]))
         return self.named_raw(rows).drop("revision")
 
     def named_raw(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of a panel of quotes, ticks or open interest as their table has them, in the same order."""
-        return named(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
+        return with_series_names(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
 
     def closed_bars(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of a bar panel as the `bars` table has them, those of windows that are not over left out."""
-        grid = self.grid(key.spec, key.interval or AXIS)
+        grid = self.grid(key.spec, key.interval or AXIS_INTERVAL)
         if key.origin == "derived" and self.incomplete == "drop":
             rows = rows.filter("complete")
         shown = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of)
@@ -518,20 +518,20 @@ class Snapshot(Told):
         Returns
         -------
         DataFrame
-            `CHANGES`; a removed symbol is one row with `removed` true and the rest null.
+            `CHANGES_VIEW`; a removed symbol is one row with `removed` true and the rest null.
 
         Raises
         ------
         CursorExpiredError
             `since` lies behind the log: read everything anew.
         """
-        alive = named(self.touched(since), self.series).with_columns(pl.lit(value=False).alias("removed"))
+        alive = with_series_names(self.touched(since), self.series).with_columns(pl.lit(value=False).alias("removed"))
         gone = [{"symbol": s, "revision": r, "removed": True} for s, r in self.removals if r > since]
-        whole = pl.concat([alive.select(*CHANGES), pl.DataFrame(gone, schema=CHANGES)])
+        whole = pl.concat([alive.select(*CHANGES_VIEW), pl.DataFrame(gone, schema=CHANGES_VIEW)])
         return whole.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
 
     def touched(self, since: int, kinds: Sequence[str] | None = None) -> pl.DataFrame:
-        """As `changes`, by the numbers of series, without what was removed, in no order (`LOGGED`).
+        """As `changes`, by the numbers of series, without what was removed, in no order (`CHANGE_LOG`).
 
         Of these kinds, when they are given.
         `first_ts` and `last_ts` hold what was touched after `since`; of an old `since` they may reach further.
@@ -546,19 +546,19 @@ class Snapshot(Told):
             for part in self.log if part.height and part["revision"][-1] > since
         ]  # fmt: skip
         asked = [part if kinds is None else part.filter(pl.col("kind").is_in(kinds)) for part in rows]
-        found = coalesced(pl.concat([empty(LOGGED), *asked]))
+        found = coalesce_changes(pl.concat([empty(CHANGE_LOG), *asked]))
         return found.filter(pl.col("series").is_in(self.series["series"].implode())) if self.removals else found
 
     def sessions(self) -> pl.DataFrame:
         """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
         spans: dict[str, list[dt.date]] = {}
         for key, held in self.panels.items():
-            for part in held.told:
+            for part in held.sorted_runs:
                 if part.rows.height:
                     spans.setdefault(key.spec.calendar, []).extend(part.sessions)
         # Asked of the calendar: each of its axes reaches no further than its own rows.
         frames = [
-            self.calendars[code].covering(min(days), max(days)).select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
+            self.calendars[code].segments_in_bounds(min(days), max(days)).select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
             for code, days in sorted(spans.items())
         ]  # fmt: skip
         return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
@@ -566,9 +566,9 @@ class Snapshot(Told):
     def symbol_table(self) -> pl.DataFrame:
         """The `symbols` table."""
         spans = [
-            named(part.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series)
+            with_series_names(part.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series)
             for key, held in self.panels.items() if key.origin == "source"
-            for part in held.told
+            for part in held.sorted_runs
         ]  # fmt: skip
         extent = pl.concat([pl.DataFrame(schema=EXTENT), *spans]).group_by("symbol").agg(
             pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max()
@@ -593,7 +593,7 @@ class Snapshot(Told):
         none = pl.DataFrame(schema={**BARS_VIEW, "revision": pl.Int64()})
         raw = {
             kind: pl.concat([self.named_raw(self.rows_of(key)) for key in keys])
-            for kind in QUOTE_SERIES if (keys := self.panels_of(kind))
+            for kind in RAW_PRICE_TYPES if (keys := self.panels_of(kind))
         }  # fmt: skip
         return {
             "bars": _dated(pl.concat([none, *bars])),
@@ -637,14 +637,14 @@ class Snapshot(Told):
         series = None if symbols is None else self.series_of(symbols)
         frames = [(key.interval, outcomes[key]) for key in sorted(outcomes, key=_key_order)]
         parts = [
-            named(rows if series is None else rows.filter(pl.col("series").is_in(series)), self.series)
+            with_series_names(rows if series is None else rows.filter(pl.col("series").is_in(series)), self.series)
             .with_columns(pl.lit(str(interval)).alias("interval")).select(*columns)
             for interval, rows in frames
         ]  # fmt: skip
         return pl.concat(parts) if parts else empty(columns)
 
 
-def _frames(ledgers: Mapping[PanelKey, Ledger]) -> dict[PanelKey, pl.DataFrame]:
+def _frames(ledgers: Mapping[PanelKey, VersionedRows]) -> dict[PanelKey, pl.DataFrame]:
     return {key: ledger.frame for key, ledger in ledgers.items()}
 
 
@@ -656,7 +656,7 @@ def _both_clocks(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col("ts").cast(TS), pl.col("ts").dt.timestamp("ns").alias("ts_ns"))
 
 
-def coalesced(log: pl.DataFrame, *, alike: bool = False) -> pl.DataFrame:
+def coalesce_changes(log: pl.DataFrame, *, alike: bool = False) -> pl.DataFrame:
     """Entries of a log (when they are `alike`, of one kind and interval) as one row per series, kind, interval and session.
 
     In no order. By number: grouping by the four of them would cost four times as much, of what a store does most often.

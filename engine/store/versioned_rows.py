@@ -16,20 +16,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.store.panel import TIER_RATIO, Ints, bisected, is_sorted, looked_up, merged, numbers, spread
+from engine.store.panel import TIER_RATIO, Ints, bisected, is_sorted, looked_up, merge_sorted, numbers, spread
 
 Flags = NDArray[np.bool_]
 
 
-class Edited(NamedTuple):
+class Edit(NamedTuple):
     """What came of an edit: the ledger, and `series, session` of the rows that are new, gone or other than before."""
 
-    ledger: Ledger
+    ledger: VersionedRows
     touched: pl.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class MaskedRun:
     """Rows of a ledger that came about together, sorted, and which of them are still there.
 
     Attributes
@@ -70,7 +70,7 @@ class Part:
         return keys[begins], np.append(begins, len(keys))
 
     def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
-        """As `Ledger.reaching`, of this part."""
+        """As `VersionedRows.reaching`, of this part."""
         low = scan["low"].to_numpy()
         near = np.flatnonzero(_place(scan, low) <= self.ends)
         known, edges = self.segments
@@ -88,7 +88,7 @@ class Part:
         return rows.filter(pl.Series(rows["slot"].to_numpy() + rows["bar_count"].to_numpy() >= low))
 
     def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
-        """As `Ledger.leading`, of this part."""
+        """As `VersionedRows.leading`, of this part."""
         known, edges = self.segments
         wanted = _segment(segments)
         at = np.searchsorted(known, wanted)
@@ -97,7 +97,7 @@ class Part:
         rows: pl.DataFrame = self.held[first if self.stays is None else first[self.stays[first]]]
         return rows
 
-    def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> Part:
+    def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> MaskedRun:
         """The part without rows that have these keys."""
         if self.sessions[0] > gone["session"].max() or self.sessions[1] < gone["session"].min():
             return self
@@ -106,11 +106,11 @@ class Part:
             return self
         stays = np.ones(self.held.height, bool) if self.stays is None else self.stays.copy()
         stays[at[there]] = False
-        return Part(self.held, stays)
+        return MaskedRun(self.held, stays)
 
 
 @dataclass(frozen=True, eq=False)
-class Ledger:
+class VersionedRows:
     """Rows with the `revision` that wrote each, sorted by `order`.
 
     Attributes
@@ -119,16 +119,16 @@ class Ledger:
         What identifies a row, and how rows are sorted; begins with `series`.
     none : DataFrame
         Its columns, without a row.
-    parts : tuple of Part
+    parts : tuple of MaskedRun
         A row is there in one of them.
     """
 
     order: tuple[str, ...]
     none: pl.DataFrame = field(repr=False)
-    parts: tuple[Part, ...] = ()
+    parts: tuple[MaskedRun, ...] = ()
 
     @classmethod
-    def empty(cls, schema: dict[str, pl.DataType], order: tuple[str, ...]) -> Ledger:
+    def empty(cls, schema: dict[str, pl.DataType], order: tuple[str, ...]) -> VersionedRows:
         """A ledger without rows."""
         return cls(order, pl.DataFrame(schema={**schema, "revision": pl.Int64()}))
 
@@ -171,12 +171,12 @@ class Ledger:
         """Rows of runs that begin with a segment (`series, ordinal`), in no order."""
         return pl.concat([self.none, *(part.leading(segments) for part in self.parts)])
 
-    def without(self, series: list[int]) -> Ledger:
+    def without(self, series: list[int]) -> VersionedRows:
         """The ledger without these series."""
         keep = ~pl.col("series").is_in(series)
-        return self._of(Part(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
+        return self._of(MaskedRun(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
-    def edited(self, gone: pl.DataFrame, come: pl.DataFrame, revision: int) -> Edited:
+    def edited(self, gone: pl.DataFrame, come: pl.DataFrame, revision: int) -> Edit:
         """Take rows away and put others in their place; one that comes as it was keeps its revision.
 
         Parameters
@@ -192,11 +192,11 @@ class Ledger:
         new, lost = self._differing(gone, come)
         touched = pl.concat([new, lost[come.columns]])
         if touched.is_empty():
-            return Edited(self, touched)
+            return Edit(self, touched)
         fresh = new.with_columns(pl.lit(revision, pl.Int64).alias("revision"))[self.none.columns]
         left = [part.less(lost, self.order) for part in self.parts] if lost.height else self.parts
-        parts = [*left, Part(fresh)] if fresh.height else left
-        return Edited(self._of(part for part in parts if part.height), touched)
+        parts = [*left, MaskedRun(fresh)] if fresh.height else left
+        return Edit(self._of(part for part in parts if part.height), touched)
 
     def _differing(self, gone: pl.DataFrame, come: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows that come and those that go, less those that are on both sides. Both are sorted."""
@@ -215,21 +215,21 @@ class Ledger:
         goes[at[there][same]] = False
         return come.filter(pl.Series(comes)), gone.filter(pl.Series(goes))
 
-    def _of(self, parts: Iterable[Part]) -> Ledger:
+    def _of(self, parts: Iterable[MaskedRun]) -> VersionedRows:
         """The ledger of these parts, merged by size tiers."""
-        tiers: list[Part] = []
+        tiers: list[MaskedRun] = []
         for part in parts:
-            tiers.append(part if part.height * 2 >= part.held.height else Part(part.rows))
+            tiers.append(part if part.height * 2 >= part.held.height else MaskedRun(part.rows))
             while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
                 last = tiers.pop()
-                tiers[-1] = Part(merged((tiers[-1].rows, last.rows), self.order))
-        return Ledger(self.order, self.none, tuple(tiers))
+                tiers[-1] = MaskedRun(merge_sorted((tiers[-1].rows, last.rows), self.order))
+        return VersionedRows(self.order, self.none, tuple(tiers))
 
     def _joined(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
         found = [one for one in rows if one.height]
         if not found:
             return self.none
-        return found[0] if len(found) == 1 else merged(found, self.order)
+        return found[0] if len(found) == 1 else merge_sorted(found, self.order)
 
 
 def _segment(rows: pl.DataFrame) -> Ints:

@@ -76,7 +76,7 @@ SYMBOLS_VIEW = {
 }
 
 
-def named(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     """Rows with `symbol` and `price_type` of their `series` in front, in the same order."""
     names = _gathered(series, "series", rows["series"], ["symbol", "price_type"])
     return names.hstack(rows)
@@ -137,7 +137,7 @@ def bars_view(
     """
     if grid is None or interval is None:
         return pl.DataFrame(schema=BARS_VIEW)
-    shown = named(with_ends(rows, grid), series)
+    shown = with_series_names(with_ends(rows, grid), series)
     shown = shown.hstack(_gathered(grid.table, "ordinal", shown["ordinal"], ["segment"]))
     final = pl.lit(value=True) if as_of is None else pl.col("ts_end") <= as_of
     # All its slots may hold something before it is over, where they are made of ticks.

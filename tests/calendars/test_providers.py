@@ -210,8 +210,8 @@ def test_ask_dates_out_of_bounds_names_parameter_and_bound():
 def test_cover_dates_out_of_bounds_clips_them():
     found = calendar("XBOM")
     inside = found.segments(day("2026-12-01"), day("2026-12-31"))
-    assert found.covering(day("2026-12-01"), day("2030-01-01")).equals(inside)
-    assert found.covering(day("2030-12-01"), day("2031-01-01")).height == 0
+    assert found.segments_in_bounds(day("2026-12-01"), day("2030-01-01")).equals(inside)
+    assert found.segments_in_bounds(day("2030-12-01"), day("2031-01-01")).height == 0
 
 
 @pytest.mark.parametrize(
@@ -520,9 +520,9 @@ import datetime as dt, pickle, sys
 from pathlib import Path
 from engine.calendars.providers import calendar, take_prepared
 take_prepared([pickle.loads(Path({str(path)!r}).read_bytes())])
-print(calendar("XNYS").covering(dt.date(2013, 1, 1), dt.date(2013, 12, 31)).height, "exchange_calendars" in sys.modules)
-print(calendar("XNYS").covering(dt.date(2023, 1, 1), dt.date(2023, 12, 31)).height, "exchange_calendars" in sys.modules)
+print(calendar("XNYS").segments_in_bounds(dt.date(2013, 1, 1), dt.date(2013, 12, 31)).height, "exchange_calendars" in sys.modules)
+print(calendar("XNYS").segments_in_bounds(dt.date(2023, 1, 1), dt.date(2023, 12, 31)).height, "exchange_calendars" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heights = [calendar("XNYS").covering(dt.date(y, 1, 1), dt.date(y, 12, 31)).height for y in (2013, 2023)]
+    heights = [calendar("XNYS").segments_in_bounds(dt.date(y, 1, 1), dt.date(y, 12, 31)).height for y in (2013, 2023)]
     assert done.stdout.split() == [str(heights[0]), "False", str(heights[1]), "True"]

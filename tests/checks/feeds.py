@@ -31,7 +31,7 @@ class Feed(NamedTuple):
 
 @cache
 def axis(code: str, first: dt.date, last: dt.date, interval: str = "1m") -> SessionGrid:
-    return SessionGrid.build(calendar(code).covering(first, last), interval, GridSpec(code))
+    return SessionGrid.build(calendar(code).segments_in_bounds(first, last), interval, GridSpec(code))
 
 
 @cache

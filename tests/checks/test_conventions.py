@@ -153,7 +153,7 @@ def test_conventions_daily_bars_named_minutes_are_found() -> None:
 
 def test_conventions_round_the_clock_on_an_exchange_calendar_is_its_wrong_calendar() -> None:
     feed = market("24/7", *SUMMER, "1m", (LIQUID,))
-    segments = {code: calendar(code).covering(*SUMMER) for code in ("XNYS", "24/7", "FX")}
+    segments = {code: calendar(code).segments_in_bounds(*SUMMER) for code in ("XNYS", "24/7", "FX")}
     wrong = feed._replace(grid=axis("XNYS", *SUMMER), zone="America/New_York")
     found = said(moved(wrong, dt.timedelta(0)), **{code: segments[code] for code in ("24/7", "FX")})
     assert found.select("check", "remedy").rows() == [("calendar", "--calendar 24/7")]
@@ -161,7 +161,7 @@ def test_conventions_round_the_clock_on_an_exchange_calendar_is_its_wrong_calend
 
 def test_conventions_hours_of_another_market_name_its_calendar_and_no_shift() -> None:
     feed = market("XHKG", *SUMMER)._replace(grid=axis("XNYS", *SUMMER), zone="America/New_York")
-    others = {code: calendar(code).covering(*SUMMER) for code in ("XTKS", "XHKG", "XLON")}
+    others = {code: calendar(code).segments_in_bounds(*SUMMER) for code in ("XTKS", "XHKG", "XLON")}
     found = said(moved(feed, dt.timedelta(0)), **others)
     assert set(found["check"]) == {"calendar"}
     assert set(found["remedy"]) == {"--calendar XHKG"}

@@ -8,7 +8,7 @@ import engine
 import polars as pl
 from engine.checks.refused import conflicts, refused, repeats
 from engine.checks.spreads import bar_spreads, crossed, quote_spreads, summed_spreads
-from engine.schema import REJECTS, empty, rejects
+from engine.schema import REJECTS, empty, rejected_rows
 
 from tests.checks.feeds import stored
 from tests.vendor.files import CALENDARS
@@ -26,13 +26,13 @@ def bars(closes: list[float], volume: float = 5.0) -> pl.DataFrame:
 
 def losers(kept: pl.DataFrame, factor: pl.Expr) -> pl.DataFrame:
     cells = kept.with_columns(pl.col("close") * factor).with_row_index("row", offset=1)
-    return rejects(cells.drop("interval", "session"), "conflict: a later row has other values", "a.csv")
+    return rejected_rows(cells.drop("interval", "session"), "conflict: a later row has other values", "a.csv")
 
 
 def test_refused_rows_are_one_finding_per_file_and_reason_with_the_first_row() -> None:
     raw = pl.DataFrame({"row": [4, 9, 11], "text": ["<script>", "=1+1", "[/]"]})
-    bad = pl.concat([rejects(raw, "high below low", "a.csv"), rejects(raw.head(1), "ts: missing", "b.csv"),
-                     rejects(raw, "conflict: later", "a.csv")])  # fmt: skip
+    bad = pl.concat([rejected_rows(raw, "high below low", "a.csv"), rejected_rows(raw.head(1), "ts: missing", "b.csv"),
+                     rejected_rows(raw, "conflict: later", "a.csv")])  # fmt: skip
     found = refused(bad)
     assert found.select("source", "count").rows() == [("a.csv", 3), ("b.csv", 1)]
     assert found["evidence"][0] == 'the first is row 4: {"text":"<script>"}'

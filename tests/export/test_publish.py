@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from engine.publish import publishing, write_new
+from engine.publish import atomic_publish, write_new_file
 
 
 def test_publish_file_replaces_the_former_one_whole(tmp_path):
     output = tmp_path / "new" / "file"
     for content in (b"one", b"two"):
-        with publishing(output) as staged:
+        with atomic_publish(output) as staged:
             staged.write_bytes(content)
             assert not output.exists() or output.read_bytes() == b"one"
         assert output.read_bytes() == content
@@ -20,7 +20,7 @@ def test_publish_file_replaces_the_former_one_whole(tmp_path):
 
 def test_publish_folder_appears_with_all_its_files(tmp_path):
     output = tmp_path / "folder"
-    with publishing(output) as staged:
+    with atomic_publish(output) as staged:
         (staged / "inner").mkdir(parents=True)
         (staged / "inner" / "file").write_bytes(b"x")
         assert not output.exists()
@@ -30,7 +30,7 @@ def test_publish_folder_appears_with_all_its_files(tmp_path):
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_publish_that_fails_leaves_former_and_nothing_beside(tmp_path, error):
     (tmp_path / "file").write_bytes(b"one")
-    with pytest.raises(error), publishing(tmp_path / "file") as staged:  # noqa: PT012
+    with pytest.raises(error), atomic_publish(tmp_path / "file") as staged:  # noqa: PT012
         staged.write_bytes(b"tw")
         raise error
     assert (tmp_path / "file").read_bytes() == b"one"
@@ -38,17 +38,17 @@ def test_publish_that_fails_leaves_former_and_nothing_beside(tmp_path, error):
 
 
 def test_write_new_over_a_file_is_refused(tmp_path):
-    write_new(tmp_path / "file", b"one")
+    write_new_file(tmp_path / "file", b"one")
     with pytest.raises(FileExistsError):
-        write_new(tmp_path / "file", b"two")
+        write_new_file(tmp_path / "file", b"two")
     assert (tmp_path / "file").read_bytes() == b"one"
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_publish_flushes_file_then_renames_then_flushes_folder(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from engine.publish import publishing\n"
-        "with publishing(Path(sys.argv[1])) as staged: staged.write_bytes(b'x')"
+        "import sys; from pathlib import Path; from engine.publish import atomic_publish\n"
+        "with atomic_publish(Path(sys.argv[1])) as staged: staged.write_bytes(b'x')"
     )
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-o", trace, "-e", "trace=fsync,rename,renameat,renameat2", sys.executable, "-c", code]

@@ -375,7 +375,7 @@ def test_step_after_one_that_was_undone_computes_its_bars_again(within: bool, mo
         return write(session, key, *rest)
 
     def undone() -> None:
-        with running.session.together():
+        with running.session.transaction():
             running.take(rows[20:25])
             raise ZeroDivisionError
 

@@ -187,7 +187,7 @@ def test_automatic_synchronization_added_in_mid_session_is_caught_up_before_it_i
     reader.start()
     try:
         coordinator.add_symbol("CCC")
-        session.wait_for(-1)
+        session.wait_for_revision(-1)
     finally:
         stop.set()
         reader.join()
@@ -378,7 +378,7 @@ def test_wait_for_wakes_a_reader_when_something_was_written(running: Running) ->
     def wait() -> None:
         waiting.set()
         # Without a limit: nothing but the write ends this.
-        woken.append((running.session.wait_for(since), running.session.bars("AAA").height))
+        woken.append((running.session.wait_for_revision(since), running.session.bars("AAA").height))
 
     reader = threading.Thread(target=wait, daemon=True)
     reader.start()
@@ -390,8 +390,8 @@ def test_wait_for_wakes_a_reader_when_something_was_written(running: Running) ->
 
 def test_wait_for_without_news_gives_up_and_says_so(running: Running) -> None:
     running.add("AAA")
-    assert not running.session.wait_for(running.session.revision, 0.01)
-    assert running.session.wait_for(running.session.revision - 1, 0.0)
+    assert not running.session.wait_for_revision(running.session.revision, 0.01)
+    assert running.session.wait_for_revision(running.session.revision - 1, 0.0)
 
 
 def test_wait_for_inside_together_is_told_at_its_end_and_not_before(running: Running) -> None:
@@ -399,12 +399,13 @@ def test_wait_for_inside_together_is_told_at_its_end_and_not_before(running: Run
     since = running.session.revision
     seen: list[int] = []
     reader = threading.Thread(
-        target=lambda: (running.session.wait_for(since), seen.append(running.session.bars("AAA").height)), daemon=True
+        target=lambda: (running.session.wait_for_revision(since), seen.append(running.session.bars("AAA").height)),
+        daemon=True,
     )
     reader.start()
-    with running.session.together():
+    with running.session.transaction():
         running.append("AAA", range(3))
-        assert not _seen_by_another(lambda: running.session.wait_for(since, 0.0))
+        assert not _seen_by_another(lambda: running.session.wait_for_revision(since, 0.0))
         running.append("AAA", range(3, 7))
     reader.join(60)
     assert seen == [7]
@@ -417,7 +418,7 @@ def test_together_that_fails_leaves_nothing_of_its_writes(running: Running) -> N
     before = running.session.snapshot()
 
     def fail() -> None:
-        with running.session.together():
+        with running.session.transaction():
             running.add("BBB")
             running.append("AAA", range(10, 30))
             running.append("BBB", range(5))
@@ -434,7 +435,7 @@ def test_step_after_a_together_that_failed_derives_and_judges_what_comes_next(ru
     running.append("AAA", range(5))
 
     def fail() -> None:
-        with running.session.together():
+        with running.session.transaction():
             running.append("AAA", range(200, 260), 99.0)
             running.step()
             raise ZeroDivisionError
@@ -454,11 +455,11 @@ def test_together_inside_another_that_fails_undoes_just_its_own_writes(running: 
     running.add("AAA")
 
     def fail() -> None:
-        with running.session.together():
+        with running.session.transaction():
             running.append("AAA", range(3, 9))
             raise ZeroDivisionError
 
-    with running.session.together():
+    with running.session.transaction():
         running.append("AAA", range(3))
         with pytest.raises(ZeroDivisionError):
             fail()
@@ -468,7 +469,7 @@ def test_together_inside_another_that_fails_undoes_just_its_own_writes(running: 
 
 def test_together_shows_other_threads_all_or_nothing(running: Running) -> None:
     running.add("AAA")
-    with running.session.together():
+    with running.session.transaction():
         running.append("AAA", range(3))
         assert running.session.bars("AAA").height == 3
         assert _seen_by_another(lambda: running.session.bars("AAA").height) == 0

@@ -30,7 +30,7 @@ from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.maintenance.verify import verify
 from engine.export.maintenance.verify_findings import tried
 from engine.export.tables import DATA_TABLES
-from engine.publish import discard
+from engine.publish import remove_if_exists
 from engine.store.snapshot import Snapshot
 
 from tests.soak.report import Line, first
@@ -183,7 +183,7 @@ def _check_next(chronicle: Chronicle, target: Path, tally: _Tally, *, full: bool
     if wrong:
         tally.add("next", "; ".join(wrong))
         # One fault is counted once: the next trial begins anew.
-        discard(target)
+        remove_if_exists(target)
     chronicle.forget(generation)
     return taken
 

@@ -70,7 +70,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.processor, self.quality = DataProcessor(self.store), DataQualityManager(self.store)
-        with self.store.together():
+        with self.store.transaction():
             for symbol in (*TWINS, *SYMBOLS[::2]):
                 self.register(symbol)
             self.append(random.Random(SEED), 10.0)  # noqa: S311
@@ -83,7 +83,7 @@ class Session:
 
     def append(self, chance: random.Random, value: float) -> None:
         """Rows of any symbol that is there, or of both twins, and all that follows from them."""
-        with self.store.together():
+        with self.store.transaction():
             there = sorted(self.store.get_active_symbols() - {*TWINS})
             symbols = TWINS if chance.random() < 1 / 4 or not there else (chance.choice(there),)
             day, slots = chance.randrange(DAYS), sorted(chance.sample(range(SLOTS), ROWS_AT_ONCE))
@@ -92,7 +92,7 @@ class Session:
 
     def correct(self, chance: random.Random, value: float) -> None:
         """Another value for bars that are there."""
-        with self.store.together():
+        with self.store.transaction():
             rows = self.store.bars(interval="1m").filter(~pl.col("symbol").is_in(TWINS))
             if rows.height:
                 some = rows.sample(min(3, rows.height), seed=chance.randrange(1 << 30))
@@ -117,7 +117,7 @@ class Session:
         symbol = chance.choice(SYMBOLS)
         if self.store.remove_symbol(symbol):
             return
-        with self.store.together():
+        with self.store.transaction():
             self.register(symbol)
             self.store.append(_bars(symbol, 0, list(range(0, SLOTS, 7)), 1.0), interval="1m")
             self.step()
@@ -140,7 +140,7 @@ class Session:
     def wait(self) -> None:
         """Whether who waits is woken by a later revision."""
         since = self.store.revision
-        if self.store.wait_for(since, 1.0) and self.store.revision <= since:
+        if self.store.wait_for_revision(since, 1.0) and self.store.revision <= since:
             self.violations.append(f"revision {since}: woken without news")
 
     def export(self) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 import polars as pl
 import pytest
 from engine.schema import TS
-from engine.store.panel import KEY, Panel, panel
+from engine.store.panel import KEY, Panel, empty_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def offered(batches: list[list[Row]], state: dict, counts: Counter, conflicts: l
 @given(appends)
 @settings(max_examples=200)
 def test_upsert_any_batches_equals_a_dict(calls: list[list[list[Row]]]) -> None:
-    held: Panel = panel(SCHEMA, KEY, ("close",))
+    held: Panel = empty_panel(SCHEMA, KEY, ("close",))
     state: dict = {}
     expected, counted = Counter(), Counter()
     lost: list[Row] = []
@@ -65,7 +65,7 @@ def test_upsert_any_batches_equals_a_dict(calls: list[list[list[Row]]]) -> None:
         for series in range(1, 5):
             mine = held.of_series([series]).select("series", "ts", "close").rows()
             assert mine == [(*k, v) for k, v in sorted(state.items()) if k[0] == series]
-        spans = pl.concat(part.extent for part in held.told).group_by("series").agg(
+        spans = pl.concat(part.extent for part in held.sorted_runs).group_by("series").agg(
             pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max()
         )  # fmt: skip
         assert sorted(spans.rows()) == sorted(
@@ -80,13 +80,13 @@ def test_upsert_any_batches_equals_a_dict(calls: list[list[list[Row]]]) -> None:
 
 
 def test_upsert_row_that_repeats_keeps_its_revision() -> None:
-    held = panel(SCHEMA, KEY, ("close",)).upsert(framed([[(1, 0, 1.0), (1, 1, 1.0)]], 1)).panel
+    held = empty_panel(SCHEMA, KEY, ("close",)).upsert(framed([[(1, 0, 1.0), (1, 1, 1.0)]], 1)).panel
     held = held.upsert(framed([[(1, 0, 1.0), (1, 1, 2.0)]], 2)).panel
     assert held.frame["revision"].to_list() == [1, 2]
 
 
 def test_upsert_many_small_appends_keeps_few_parts() -> None:
-    held = panel(SCHEMA, KEY, ("close",))
+    held = empty_panel(SCHEMA, KEY, ("close",))
     for t in range(500):
         held = held.upsert(framed([[(s, t, 1.0) for s in range(1, 5)]], t)).panel
     assert held.height == 2000
@@ -97,16 +97,20 @@ def test_since_an_instant_gives_what_starts_later_however_old() -> None:
     stamped = {**SCHEMA, "ts": TS}
     at = [dt.datetime(2024, 1, 2, 15, minute, tzinfo=dt.UTC) for minute in range(3)]
     rows = pl.DataFrame([(1, None, ts, 1.0, 1, 0) for ts in at], schema={**stamped, "batch": pl.Int32()}, orient="row")
-    held = panel(stamped, KEY, ("close",)).upsert(rows).panel
+    held = empty_panel(stamped, KEY, ("close",)).upsert(rows).panel
     assert held.since(1).height == 0
     assert held.since(1, at[1])["ts"].to_list() == [at[2]]
     assert held.since(0, at[1])["ts"].to_list() == at
 
 
 def test_since_a_revision_looks_at_no_part_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = panel(SCHEMA, KEY, ("close",)).upsert(framed([[(s, t, 1.0) for s in (1, 2) for t in range(100)]], 1)).panel
+    held = (
+        empty_panel(SCHEMA, KEY, ("close",))
+        .upsert(framed([[(s, t, 1.0) for s in (1, 2) for t in range(100)]], 1))
+        .panel
+    )
     held = held.upsert(framed([[(1, 100, 1.0)]], 2)).panel
-    assert [part.newest for part in held.told] == [1, 2]
+    assert [part.newest for part in held.sorted_runs] == [1, 2]
     looked_at = []
     kept = pl.DataFrame.filter
     monkeypatch.setattr(
@@ -117,22 +121,22 @@ def test_since_a_revision_looks_at_no_part_without_one(monkeypatch: pytest.Monke
 
 
 def test_upsert_keeps_what_untouched_parts_say_of_themselves() -> None:
-    held = panel(SCHEMA, KEY, ("close",)).upsert(framed([[(1, t, 1.0) for t in range(100)]], 1)).panel
-    large = held.told[0]
+    held = empty_panel(SCHEMA, KEY, ("close",)).upsert(framed([[(1, t, 1.0) for t in range(100)]], 1)).panel
+    large = held.sorted_runs[0]
     for t in range(100, 104):
         held = held.upsert(framed([[(1, t, 1.0)]], t)).panel
-        assert held.told[0] is large
+        assert held.sorted_runs[0] is large
 
 
 def test_upsert_lets_go_of_parts_that_were_merged() -> None:
-    held = panel(SCHEMA, KEY, ("close",))
+    held = empty_panel(SCHEMA, KEY, ("close",))
     for t in range(60):
         held = held.upsert(framed([[(1, t, 1.0)]], t)).panel
         assert all(any(part.rows is rows for rows in held.parts) for part in held._former)
-        assert all(one in held.told for part in held.told for one in part.before)
+        assert all(one in held.sorted_runs for part in held.sorted_runs for one in part.before)
 
 
 def test_without_series_leaves_the_others() -> None:
-    held = panel(SCHEMA, KEY, ("close",)).upsert(framed([[(s, 0, 1.0) for s in (1, 2, 3)]], 1)).panel
+    held = empty_panel(SCHEMA, KEY, ("close",)).upsert(framed([[(s, 0, 1.0) for s in (1, 2, 3)]], 1)).panel
     assert held.without([2]).frame["series"].to_list() == [1, 3]
     assert held.frame.height == 3

@@ -11,9 +11,9 @@ from engine.errors import CursorExpiredError, ParameterError, SchemaError, Unkno
 from engine.interval import Interval
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.schema import BARS, rejects
+from engine.schema import BARS, rejected_rows
 from engine.store.session_data import SessionData
-from engine.store.snapshot import LOGGED, SymbolSessionData, coalesced
+from engine.store.snapshot import CHANGE_LOG, SymbolSessionData, coalesce_changes
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -109,7 +109,7 @@ def test_append_two_batches_in_one_call_corrects_like_two_calls() -> None:
 @pytest.mark.parametrize("symbol", ["A", 'a"b', "=cmd", "[/]", "\U0001f4c8", "$.x"])
 def test_remove_symbol_takes_the_conflicts_of_its_rows_and_no_other_reject(symbol: str) -> None:
     session = store(symbol, "other")
-    refused = rejects(pl.DataFrame({"row": [3], "symbol": [symbol]}), "volume is negative", "x.csv")
+    refused = rejected_rows(pl.DataFrame({"row": [3], "symbol": [symbol]}), "volume is negative", "x.csv")
     session.add_rejects(refused)
     for name in (symbol, "other"):
         session.append(pl.concat([bars(name, [0]), bars(name, [0], close=11.0)]), interval="1m")
@@ -322,6 +322,6 @@ entries = st.tuples(
 
 @given(st.lists(entries, max_size=12))
 def test_coalesced_any_entries_equals_grouping_them(found: list[tuple[object, ...]]) -> None:
-    log, key = pl.DataFrame(found, schema=LOGGED, orient="row"), ["series", "kind", "interval", "session"]
+    log, key = pl.DataFrame(found, schema=CHANGE_LOG, orient="row"), ["series", "kind", "interval", "session"]
     grouped = log.group_by(key).agg(pl.col("first_ts").min(), pl.col("last_ts").max(), pl.col("revision").max())
-    assert_frame_equal(coalesced(log).sort(key), grouped.sort(key))
+    assert_frame_equal(coalesce_changes(log).sort(key), grouped.sort(key))

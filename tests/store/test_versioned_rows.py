@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import polars as pl
 from engine.store.panel import TIER_RATIO
-from engine.store.versioned_rows import Ledger
+from engine.store.versioned_rows import VersionedRows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ rows = st.dictionaries(st.tuples(st.integers(1, 3), st.integers(0, 5)), st.integ
 
 @given(st.lists(st.tuples(rows, st.booleans()), max_size=8))
 def test_edit_any_rows_equals_a_dict_of_them(edits: list[tuple[dict[tuple[int, int], int], bool]]) -> None:
-    ledger, held = Ledger.empty(SCHEMA, ("series", "session")), {}
+    ledger, held = VersionedRows.empty(SCHEMA, ("series", "session")), {}
     for revision, (batch, only_gone) in enumerate(edits, start=1):
         keys = pl.DataFrame(
             [(s, DAY + dt.timedelta(days=d)) for s, d in batch],
@@ -70,7 +70,7 @@ def run_rows(found: set[tuple[int, int, int]]) -> pl.DataFrame:
 def test_reaching_and_leading_after_any_edits_give_the_runs_that_a_filter_gives(
     edits: list[tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]], lows: dict[tuple[int, int], int]
 ) -> None:
-    ledger, held = Ledger.empty(RUNS, ("series", "ordinal", "slot")), set()
+    ledger, held = VersionedRows.empty(RUNS, ("series", "ordinal", "slot")), set()
     for revision, (come, gone) in enumerate(edits, start=1):
         leave = held & (gone | come)
         gone_rows = ledger.frame.join(run_rows(leave), on=["series", "ordinal", "slot"], how="semi")
@@ -93,6 +93,6 @@ def test_edit_of_a_row_that_was_replaced_meanwhile_leaves_one_row_of_its_key() -
     def row(missing: int) -> pl.DataFrame:
         return pl.DataFrame([(1, DAY, missing)], schema=SCHEMA, orient="row")
 
-    first = Ledger.empty(SCHEMA, ("series", "session")).edited(row(0).clear(), row(0), 1).ledger
+    first = VersionedRows.empty(SCHEMA, ("series", "session")).edited(row(0).clear(), row(0), 1).ledger
     second = first.edited(first.frame, row(1), 2).ledger
     assert second.edited(first.frame, row(2), 3).ledger.frame.rows() == [(1, DAY, 2, 3)]

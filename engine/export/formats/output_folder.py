@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.errors import ExportError
 from engine.export.delta_table import LOG
-from engine.publish import discard, make_folders, sync, sync_tree
+from engine.publish import fsync, fsync_tree, make_durable_folders, remove_if_exists
 
 SUMS = "SHA256SUMS"
 AT_FDCWD = -100
@@ -46,19 +46,19 @@ def replacing(output: Path, *, over_former: bool = True) -> Iterator[Path]:
     """
     output = output.absolute()
     _check(output, over_former=over_former)
-    make_folders(output.parent)
+    make_durable_folders(output.parent)
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         staged.mkdir()
         yield staged
         _write_sums(staged)
-        sync_tree(staged)
+        fsync_tree(staged)
         _check(output, over_former=over_former)
         _put(staged, output)
-        sync(output.parent)
+        fsync(output.parent)
     finally:
         # The former folder, after an exchange.
-        discard(staged)
+        remove_if_exists(staged)
 
 
 def _check(output: Path, *, over_former: bool) -> None:

@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 
 from engine.errors import ExportError, ParameterError
-from engine.publish import publishing
+from engine.publish import atomic_publish
 
 FORMS = ("csv", "json", "parquet")
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
@@ -49,7 +49,7 @@ def write_result(result: pl.DataFrame, form: str, output: Path) -> Path:
     if form != "parquet":
         return write_content(_bytes(result, form), output)
     try:
-        with publishing(output) as staged:
+        with atomic_publish(output) as staged:
             result.write_parquet(staged)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ExportError(f"{output}: {error}") from error
@@ -65,7 +65,7 @@ def write_content(content: bytes, output: Path) -> Path:
         The file cannot be written.
     """
     try:
-        with publishing(output) as staged:
+        with atomic_publish(output) as staged:
             staged.write_bytes(content)
     except OSError as error:
         raise ExportError(f"{output}: {error}") from error

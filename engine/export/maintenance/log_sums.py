@@ -16,7 +16,7 @@ from engine.errors import ExportError
 from engine.export import delta_table
 from engine.export.maintenance.verify_findings import tried
 from engine.export.tables import TABLES
-from engine.publish import discard, sync
+from engine.publish import fsync, remove_if_exists
 
 NOTE = "log_sha256"
 
@@ -76,9 +76,9 @@ def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
     found = sorted({*bad_checkpoints(target), *((table, path) for table, path in changed if path not in entries)})
     dropped = [(table, path) for table, path in found if _made_up_for(target / table, path, entries)]
     for _, path in dropped:
-        discard(path)
-        discard(path.with_name("_last_checkpoint"))
-        sync(path.parent)
+        remove_if_exists(path)
+        remove_if_exists(path.with_name("_last_checkpoint"))
+        fsync(path.parent)
     return dropped
 
 

@@ -45,7 +45,7 @@ from engine.export.maintenance.verify import lost_files, verify
 from engine.export.parquet import StagedFile, partitions, stage
 from engine.export.row_revisions import as_before
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
-from engine.publish import discard, make_folders, sync
+from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import TS, Schema, empty
 
 ACTIONS: Schema = {
@@ -296,7 +296,7 @@ def _restore(target: Path, found: Sequence[_Found], lock_timeout: float) -> list
     restored = []
     with maintaining(target, lock_timeout):
         staging = target / STAGING
-        make_folders(staging)
+        make_durable_folders(staging)
         for one in found:
             staged = {file.sha256: file for file in stage(one.lost[0].table, one.rows, staging)}
             if staged.keys() == {lost.sha256 for lost in one.lost}:
@@ -304,17 +304,17 @@ def _restore(target: Path, found: Sequence[_Found], lock_timeout: float) -> list
                     _put_back(staged[lost.sha256], target / lost.table / lost.file.path)
                 restored.append(one)
             for file in staged.values():
-                discard(file.staged)
-        discard(staging)
+                remove_if_exists(file.staged)
+        remove_if_exists(staging)
     return restored
 
 
 def _put_back(file: StagedFile, place: Path) -> None:
-    make_folders(place.parent)
+    make_durable_folders(place.parent)
     if place.is_dir() and not place.is_symlink():
         _clear(place)
     file.staged.replace(place)
-    sync(place.parent)
+    fsync(place.parent)
 
 
 def _clear(place: Path) -> None:

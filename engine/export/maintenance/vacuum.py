@@ -35,7 +35,7 @@ from engine.export.maintenance.verify import NAME
 from engine.export.parquet import stage
 from engine.export.revision_history import pinned_files, pinned_versions
 from engine.export.tables import EXPORTS, TABLES
-from engine.publish import discard, make_folders, sync
+from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import Schema
 
 REMOVED: Schema = {"table": pl.String(), "files": pl.Int64(), "bytes": pl.Int64(), "log_entries": pl.Int64()}
@@ -165,18 +165,18 @@ def _expire(target: Path, exports: pl.DataFrame, gone: list[int], now: dt.dateti
     ]
     marked = exports.with_columns(lists)
     staging = target / STAGING
-    make_folders(staging)
+    make_durable_folders(staging)
     (staged,) = stage("exports", marked, staging)
     file = staged.at(exports["revision"].item(-1))
     staged.staged.replace(target / "exports" / file.path)
-    sync(target / "exports")
+    fsync(target / "exports")
     head = delta_table.head(target / "exports")
     oldest = {table: min(pinned_versions(marked, table).values()) for table in TABLES}
     kept = log_sums.note(log_sums.sums_to_keep(target, oldest))
     notes = {"expired": ",".join(map(str, gone)), "engine_version": __version__, **kept}
     former = delta_table.files(target / "exports", head)
     delta_table.commit(target / "exports", EXPORTS, [file], former, after=head, written_at=now, notes=notes)
-    discard(staging)
+    remove_if_exists(staging)
     delta_table.checkpoint_when_due(target / "exports", head + 1)
     return marked
 
@@ -187,7 +187,7 @@ def _cleaned(target: Path, table: str, exports: pl.DataFrame) -> dict[str, objec
     for path in files:
         path.unlink()
     for folder in sorted({path.parent for path in files}):
-        sync(folder)
+        fsync(folder)
     _drop_empty(target / table)
     oldest = min(pinned_versions(exports, table).values())
     entries = delta_table.drop_entries(target / table, oldest)

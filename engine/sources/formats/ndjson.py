@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from engine.errors import SourceError
-from engine.schema import REJECTS, empty, rejects
+from engine.schema import REJECTS, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import layout
 from engine.sources.formats.format import TextFormat
@@ -64,7 +64,7 @@ def objects(data: bytes, source: str) -> Table:
     # What is JSON comes back in its shortest spelling, what is none as null.
     is_object = lines["line"].str.json_path_match("$").str.starts_with("{").fill_null(value=False)
     good, bad = lines.filter(is_object), lines.filter(~is_object)
-    refused = rejects(bad, "no JSON object", source) if bad.height else empty(REJECTS)
+    refused = rejected_rows(bad, "no JSON object", source) if bad.height else empty(REJECTS)
     return Table(_parsed(good, source), refused)
 
 

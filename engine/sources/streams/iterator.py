@@ -17,7 +17,7 @@ import polars as pl
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError, StreamError
 from engine.interval import Interval
-from engine.schema import ROWS, ordered, rejects
+from engine.schema import ROWS, rejected_rows, select_schema
 from engine.sources.frames import from_frame
 from engine.sources.options import ReadOptions
 from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
@@ -185,7 +185,7 @@ class IteratorStream:
 
 def _checked(delivery: Delivery, source: str) -> Delivery:
     for frame in delivery.frames:
-        ordered(frame, ROWS[delivery.kind], source)
+        select_schema(frame, ROWS[delivery.kind], source)
     return delivery
 
 
@@ -196,5 +196,5 @@ def _refused(item: object, reason: str, source: str) -> pl.DataFrame:
             rows = item.drop("row", strict=False).with_columns(
                 pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row")
             )
-            return rejects(rows, reason, source)
+            return rejected_rows(rows, reason, source)
     return refused(source, reason, str(item)[:1000])

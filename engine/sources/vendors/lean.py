@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from engine.errors import SourceError
-from engine.schema import REJECTS, ROWS, empty, rejects
+from engine.schema import REJECTS, ROWS, empty, rejected_rows
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.file_names import Named
@@ -178,7 +178,7 @@ def _conformed(
             _one_sided("bid"), _one_sided("bid_size", "bid"), _one_sided("ask"), _one_sided("ask_size", "ask")
         )
     exists = stamps.refused.is_null()
-    skipped = rejects(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
+    skipped = rejected_rows(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
     held, ts = raw.filter(exists), stamps.ts.filter(exists)
     columns = _columns(file, held) | {"ts": pl.lit(ts)}
     sides = ("bid", "ask") if file.kind == "bars" and file.content == "quote" else ()
