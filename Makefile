@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test quick cov slow mutants fmt check docs install bench soak clean
+.PHONY: demo test quick cov slow mutants fmt check docs notebooks install bench soak clean
 
 demo: $(VENV)/.done
 	$(BIN)/engine demo --export out/demo
@@ -37,6 +37,10 @@ check: $(VENV)/.done
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "out/site/index.html"
+
+# Runs every notebook and stores its outputs; look at the difference before you commit it.
+notebooks: $(VENV)/.done
+	for path in notebooks/*.ipynb; do $(BIN)/python -m tests.notebooks.kernel $$path $$path || exit 1; done
 
 # The wheel and the sdist, each in an empty environment without extras; WHAT=wheel for that alone.
 install: $(VENV)/.done
