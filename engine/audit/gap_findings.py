@@ -7,25 +7,12 @@ from collections.abc import Mapping
 import polars as pl
 
 from engine.checks.findings import findings, together
+from engine.quality.causes.cause_table import CAUSE_TABLE, REPORTED
 
 PASSED_OVER = "passed over: "  # a file that is no market data
-# What each cause is worth, and what mends it.
-SEVERITY = {
-    "feed_loss": "warning", "symbol_loss": "warning", "calendar_suspect": "warning", "late_open": "info",
-    "early_close": "info", "halt": "info", "unknown": "info", "not_listed": "info",
-}  # fmt: skip
-WORDS = {
-    "feed_loss": "the feed was down", "symbol_loss": "bars of this symbol were lost", "halt": "trading was halted",
-    "late_open": "the session opened late", "early_close": "the session closed early",
-    "calendar_suspect": "the calendar expects slots that nobody trades in", "unknown": "bars are missing for no reason that is known",
-    "not_listed": "the symbol was not listed",
-}  # fmt: skip
-REMEDY = {
-    "feed_loss": "ask the vendor for these slots again", "symbol_loss": "ask the vendor for this symbol's slots again",
-    "late_open": "amend the calendar for this date, if the venue confirms it",
-    "early_close": "amend the calendar for this date, if the venue confirms it",
-    "calendar_suspect": "amend the calendar: these slots are a break or closed time",
-}  # fmt: skip
+SEVERITY = {cause.name: cause.severity for cause in CAUSE_TABLE}
+WORDS = {cause.name: cause.text for cause in CAUSE_TABLE}
+REMEDY = {cause.name: cause.remedy for cause in CAUSE_TABLE}
 
 
 def observed(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame, files: pl.DataFrame) -> pl.DataFrame:
@@ -47,15 +34,13 @@ def observed(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame, files: pl
 
 def _of_outages(outages: pl.DataFrame) -> pl.DataFrame:
     cause = pl.col("cause")
-    message = pl.format(
-        "{}: {} symbols lack {} bars", cause.replace_strict(WORDS, default="bars are missing"), "symbols", "missing"
-    )
+    message = pl.format("{}: {} symbols lack {} bars", cause.replace_strict(WORDS), "symbols", "missing")
     return findings(
         outages.select(
-            pl.format("{}", cause).alias("check"), cause.replace_strict(SEVERITY, default="info").alias("severity"),
+            pl.format("{}", cause).alias("check"), cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
             pl.col("first_session").alias("session"), "start", "end", pl.col("missing").alias("count"),
             pl.col("confidence").alias("value"), message.alias("message"), "evidence",
-            cause.replace_strict(REMEDY, default=None).alias("remedy"), pl.col("calendar").alias("source"),
+            cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"), pl.col("calendar").alias("source"),
         )
     )  # fmt: skip
 
@@ -63,7 +48,7 @@ def _of_outages(outages: pl.DataFrame) -> pl.DataFrame:
 def _of_gaps(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
     """One finding per run of gaps of a symbol that follow one another; those of an outage are told with it."""
     own = gaps.filter(
-        (pl.col("cause") != "no_trade")
+        pl.col("cause").is_in(REPORTED)
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)
     )
     cause = pl.col("cause")
@@ -77,14 +62,12 @@ def _of_gaps(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
         pl.col("evidence").get(longest),
     )  # fmt: skip
     several = pl.when(pl.col("gaps") > 1).then(pl.format(" in {} gaps", "gaps")).otherwise(pl.lit(""))
-    message = pl.concat_str(
-        [cause.replace_strict(WORDS, default="bars are missing"), pl.format(": {} missing bars", "count"), several]
-    )
+    message = pl.concat_str([cause.replace_strict(WORDS), pl.format(": {} missing bars", "count"), several])
     return findings(
         summed.select(
-            cause.alias("check"), cause.replace_strict(SEVERITY, default="info").alias("severity"),
+            cause.alias("check"), cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
             "symbol", "price_type", "interval", "session", "start", "end", "count", "value", message.alias("message"),
-            "evidence", cause.replace_strict(REMEDY, default=None).alias("remedy"),
+            "evidence", cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"),
         )
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ built-in checks found. Of rules with one name the first that is broken counts fo
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,21 +33,18 @@ from engine.audit.rule_language import (
 )
 from engine.checks.findings import SEVERITIES, findings
 from engine.errors import ParameterError
+from engine.quality.causes.cause_table import CAUSES, LOSSES
 from engine.quality.gaps import POSITIONS
 from engine.schema import empty
 
 OFF = "off"
 ACTIVITIES = ("liquid", "mixed", "thin")
-CAUSES = (
-    "feed_loss", "symbol_loss", "no_trade", "halt", "late_open", "early_close", "calendar_suspect", "not_listed",
-    "unknown",
-)  # fmt: skip
 LISTS: Mapping[str, tuple[str, ...]] = {"activity": ACTIVITIES, "cause": CAUSES, "position": POSITIONS}
 TOP = ("threshold", "tolerance", "defaults", "rule")
 KEYS = ("name", "check", "per", "severity", "symbols", "interval", *LISTS, "allow", "tolerance")
 Tables = Mapping[str, pl.DataFrame]
 
-DEFAULT_RULES = """\
+DEFAULT_RULES = f"""\
 threshold = "error"
 
 [[rule]]
@@ -66,7 +64,7 @@ tolerance = 0.1
 [[rule]]
 name = "long loss"
 check = "gap > 1 hour"
-cause = ["feed_loss", "symbol_loss"]
+cause = {json.dumps(LOSSES)}
 severity = "error"
 """
 

@@ -22,23 +22,10 @@ import polars as pl
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
 from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
+from engine.quality.causes.cause_table import CAUSE_TABLE, EXPLAINING
 from engine.report.coverage import coverage, slot_shares
 from engine.report.page_data import script_text, shortened, table, within
 from engine.schema import select_schema
-
-# Causes that mean nothing was lost: slots of these, held for sure enough, count as explained.
-EXPLAINING = ("no_trade", "halt")
-CAUSES: Mapping[str, str] = {
-    "feed_loss": "Many series of one source lack the same slots: the feed, or whoever recorded it, was down.",
-    "symbol_loss": "Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for how often the symbol trades at that time of day.",
-    "no_trade": "Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is missing.",
-    "halt": "Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. Nothing is missing.",
-    "late_open": "All series of the calendar start late in this session: the venue opened late, or the calendar is wrong.",
-    "early_close": "All series of the calendar stop early in this session: the venue closed early, or the calendar is wrong.",
-    "calendar_suspect": "All series lack the same slots in every session: the calendar expects hours in which the venue is closed.",
-    "not_listed": "Before the first or after the last bar the series ever had: it did not trade yet, or no longer.",
-    "unknown": "The evidence at hand decides for none of the others.",
-}  # fmt: skip
 
 SCRIPTS = ("data.js", "tables.js", "matrix.js", "strips.js", "page.js")
 MOST_ROWS: Mapping[str, int] = {
@@ -160,7 +147,8 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
         "totals": _totals(tables),
         "severities": {level: int((tables["findings"]["severity"] == level).sum()) for level in SEVERITIES},
         "causes": _causes(gaps),
-        "glossary": dict(CAUSES),
+        "glossary": {cause.name: cause.meaning for cause in CAUSE_TABLE},
+        "families": {cause.name: cause.family for cause in CAUSE_TABLE},
         "coverage": coverage(series, tables["quality"]),
         "slots": _slot_pictures(tables, gaps),
         "strips": _strips(tables["strips"], gaps),

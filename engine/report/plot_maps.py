@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from engine.errors import ParameterError
-from engine.quality.causes.attribution import EXPLAINING, SURE
+from engine.quality.causes.attribution import SURE
+from engine.quality.causes.cause_table import EXPLAINING
 from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, periods, slot_shares
 from engine.report.plot_axes import (
     Chart,

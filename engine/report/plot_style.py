@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from engine.display import cut
 from engine.errors import EngineError, ParameterError
 from engine.publish import atomic_publish
+from engine.quality.causes.cause_table import CAUSE_TABLE
 from engine.report.transparency import packed, transparent
 
 try:
@@ -78,11 +79,9 @@ HEAT = ("all", "99 % and more", "95 to 99 %", "80 to 95 %", "50 to 80 %", "under
 
 # Each cause has a colour of its family (lost, rightly absent, a matter of the calendar, not known) and a shape of its own.
 CAUSES: Mapping[str, tuple[str, str]] = {
-    "missing": ("#d1495b", "square"), "feed_loss": ("#d1495b", "square"), "symbol_loss": ("#e07a2f", "triangle-up"),
-    "no_trade": ("#6f9bb8", "circle"), "halt": ("#2f7fd0", "diamond"), "late_open": ("#9a6fc0", "triangle-right"),
-    "early_close": ("#9a6fc0", "triangle-left"), "calendar_suspect": ("#7d4fa8", "cross"),
-    "not_listed": ("#98a2ad", "triangle-down"), "unknown": ("#7c8691", "stroke"),
-}  # fmt: skip
+    "missing": ("#d1495b", "square"),
+    **{cause.name: (cause.colour, cause.mark) for cause in CAUSE_TABLE},
+}
 OTHER_CAUSE = "unknown"
 
 PAGE = """<!doctype html>

@@ -21,12 +21,12 @@ from engine.clock import Clock, WallClock
 from engine.display import Summarized, Summary
 from engine.export.formats.query_results import write_content
 from engine.quality.causes.attribution import SURE
+from engine.quality.causes.cause_table import CAUSES, REPORTED
 from engine.report import page
 from engine.schema import TS, Schema, empty
 from engine.store.snapshot import Snapshot
 
 MOST_STRIPS, MOST_HOLDERS, STRIP_MINUTES = 60, 24, 30
-GRAVITY = {"feed_loss": 0, "symbol_loss": 1, "halt": 2, "calendar_suspect": 3, "late_open": 4, "early_close": 5}
 BAR: Schema = {
     "symbol": pl.String(),
     "price_type": pl.String(),
@@ -86,8 +86,8 @@ def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
 
 def with_strips(done: Audit, holders: Sequence[Holder]) -> Audit:
     """The audit with the bars around its gravest gaps, for pictures."""
-    gaps = done.tables["gaps"].filter(pl.col("cause") != "no_trade").with_columns(
-        pl.col("cause").replace_strict(GRAVITY, default=len(GRAVITY)).alias("rank"),
+    gaps = done.tables["gaps"].filter(pl.col("cause").is_in(REPORTED)).with_columns(
+        pl.col("cause").cast(pl.Enum(CAUSES)).to_physical().alias("rank"),
         pl.int_range(pl.len()).over("outage_id", order_by="symbol").alias("turn"),
     )  # fmt: skip
     # One gap of each outage first, then the others.

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.errors import SchemaError
-from engine.report.page import CAUSES, SCRIPTS, Verdict, _gravest, _placed, audit_page
+from engine.quality.causes.cause_table import CAUSES
+from engine.report.page import SCRIPTS, Verdict, _gravest, _placed, audit_page
 from engine.schema import empty
 
 from tests.report.audits import LINE, LONG, RTL, SCRIPT, STRANGE, large_audit, small_audit
@@ -188,12 +189,11 @@ def test_find_resources_of_the_page_beside_its_module() -> None:
     assert held == set(RESOURCES)
 
 
-def test_explain_causes_covers_every_cause_of_an_audit() -> None:
-    assert set(CAUSES) == {
-        "feed_loss", "symbol_loss", "no_trade", "halt", "late_open", "early_close", "calendar_suspect", "not_listed", "unknown",
-    }  # fmt: skip
-    script = (files("engine.report") / "web" / "data.js").read_text(encoding="utf-8")
-    assert all(f"{cause}:" in script for cause in CAUSES)
+def test_explain_causes_covers_every_cause_of_an_audit(page: str) -> None:
+    data = data_of(page)
+    assert list(data["glossary"]) == list(data["families"]) == list(CAUSES)
+    style = (files("engine.report") / "web" / "page.css").read_text(encoding="utf-8")
+    assert all(f"\n.{family} {{" in style for family in data["families"].values())
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -20,17 +20,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.quality.causes.cause_table import CAUSES, EXPLAINING
 from engine.quality.causes.no_trade_rates import Odds, Rates, Seen, chance_of_run, odds, rates
 from engine.quality.causes.outages import OUTAGES
 from engine.quality.causes.profiles import BINS, Trace, line, overlap, profile_keys
 from engine.quality.contiguous_runs import Floats, Ints, begins
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
-CAUSES = (
-    "no_trade", "symbol_loss", "halt", "feed_loss", "late_open", "early_close", "calendar_suspect", "not_listed", "unknown",
-)  # fmt: skip
-NO_TRADE, SYMBOL_LOSS, HALT, FEED_LOSS, LATE_OPEN, EARLY_CLOSE, CALENDAR, NOT_LISTED, UNKNOWN = range(len(CAUSES))
-EXPLAINING = ("no_trade", "halt")
+NO_TRADE, SYMBOL_LOSS, HALT, FEED_LOSS = map(CAUSES.index, ("no_trade", "symbol_loss", "halt", "feed_loss"))
+LATE_OPEN, EARLY_CLOSE, CALENDAR = map(CAUSES.index, ("late_open", "early_close", "calendar_suspect"))
+NOT_LISTED, UNKNOWN = map(CAUSES.index, ("not_listed", "unknown"))
 
 LOSSES_A_SESSION = 0.01
 HALTS_A_SESSION = 0.002
@@ -324,7 +323,7 @@ def _weighed(part: Part, beside: Edges, slot_minutes: float) -> tuple[Ints, Floa
     halts *= np.exp(-np.minimum(count / np.maximum(part.odds.weight, 1e-9), 50.0) / 4)
     scores = np.stack([none, loss, halts])
     total = scores.sum(axis=0)
-    best = np.argmax(scores, axis=0)
+    best = np.array([NO_TRADE, SYMBOL_LOSS, HALT])[np.argmax(scores, axis=0)]
     confidence = scores.max(axis=0) / np.where(total > 0, total, 1)
     confidence = np.where(printed & (best == SYMBOL_LOSS), np.maximum(confidence, 0.99), confidence)
     return np.where(confidence >= SURE, best, UNKNOWN), confidence

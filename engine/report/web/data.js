@@ -1,10 +1,6 @@
 // The data of the page, and words for it. Everything that comes from the data reaches the page as text.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const CAUSE_FAMILY = {
-  feed_loss: "feed", symbol_loss: "feed", no_trade: "market", halt: "market",
-  late_open: "calendar", early_close: "calendar", calendar_suspect: "calendar", not_listed: "calendar", unknown: "unknown",
-};
 const SEVERITY_MARK = { error: "✕", warning: "▲", info: "●" };
 const DAY_MS = 86400000;
 
@@ -155,4 +151,4 @@ const severityText = (level) =>
 const causeName = (cause) => cause.replaceAll("_", " ");
 const causeText = (cause) =>
   el("span", { class: "cause", title: data.glossary[cause] || null },
-    el("i", { class: "swatch " + (CAUSE_FAMILY[cause] || "unknown"), "aria-hidden": "true" }), causeName(cause));
+    el("i", { class: "swatch " + (data.families[cause] || "unknown"), "aria-hidden": "true" }), causeName(cause));

@@ -262,7 +262,7 @@ function causesSection() {
   const all = causes.slots.reduce((sum, n) => sum + n, 0);
   const list = el("div", { class: "causes" });
   for (let i = 0; i < causes.rows; i++) {
-    const fill = el("i", { class: CAUSE_FAMILY[causes.cause[i]] || "unknown" });
+    const fill = el("i", { class: data.families[causes.cause[i]] || "unknown" });
     fill.style.width = (causes.slots[i] / most) * 100 + "%";
     list.append(
       el("button", { type: "button", title: "Show these gaps", click: () => { tables.gaps.choose("symbol", []); tables.gaps.choose("cause", [causes.cause[i]]); jump("gaps"); } }, causeText(causes.cause[i])),

@@ -1,0 +1,178 @@
+"""The causes of gaps: one row per cause, read by attribution, rules, findings, reports and the documentation.
+
+A new cause is one row here, and code that attributes gaps to it (`attribution.attribute_causes`). `docs/causes.md` shows the table.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Family = Literal["feed", "market", "calendar", "unknown"]
+
+
+class Cause(NamedTuple):
+    """A cause of gaps.
+
+    Attributes
+    ----------
+    name : str
+        As in the column `cause` of gaps and outages, in rules, and as `check` of its findings.
+    is_loss : bool
+        Bars existed and are missing.
+    explained : bool
+        Nothing is missing: slots of a gap that is attributed to it surely enough count as explained.
+    severity : {"error", "warning", "info"} or None
+        Of its findings; None: it is ordinary, so there are none.
+    text : str
+        The event, as findings say it.
+    remedy : str or None
+        The repair that findings propose.
+    meaning : str
+        One sentence for the glossary of reports.
+    rule : str
+        When a gap is attributed to it, for the documentation.
+    family : {"feed", "market", "calendar", "unknown"}
+        Its colour and pattern on the page: lost by feed or recorder, rightly absent, a matter of the calendar, undecided.
+    colour, mark : str
+        In plots: a colour (of its family) and a Vega point shape of its own.
+    """
+
+    name: str
+    is_loss: bool
+    explained: bool
+    severity: Literal["error", "warning", "info"] | None
+    text: str
+    remedy: str | None
+    meaning: str
+    rule: str
+    family: Family
+    colour: str
+    mark: str
+
+
+# Gravest first: legends, glossaries and the choice of gaps to picture follow this order.
+CAUSE_TABLE = (
+    Cause(
+        "feed_loss",
+        is_loss=True,
+        explained=False,
+        severity="warning",
+        text="the feed was down",
+        remedy="ask the vendor for these slots again",
+        meaning="Many series of one source lack the same slots: the feed, or whoever recorded it, was down.",
+        rule="many symbols of one axis lack the same slots",
+        family="feed",
+        colour="#d1495b",
+        mark="square",
+    ),
+    Cause(
+        "symbol_loss",
+        is_loss=True,
+        explained=False,
+        severity="warning",
+        text="bars of this symbol were lost",
+        remedy="ask the vendor for this symbol's slots again",
+        meaning="Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for how "
+        "often the symbol trades at that time of day.",
+        rule="trade prints lie inside the hole; or this symbol alone is silent for longer than its rate allows",
+        family="feed",
+        colour="#e07a2f",
+        mark="triangle-up",
+    ),
+    Cause(
+        "halt",
+        is_loss=False,
+        explained=True,
+        severity="info",
+        text="trading was halted",
+        remedy=None,
+        meaning="Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. Nothing is "
+        "missing.",
+        rule="a symbol that trades all the time stops, and reopens away from its price or with the volume of an auction",
+        family="market",
+        colour="#2f7fd0",
+        mark="diamond",
+    ),
+    Cause(
+        "calendar_suspect",
+        is_loss=False,
+        explained=False,
+        severity="warning",
+        text="the calendar expects slots that nobody trades in",
+        remedy="amend the calendar: these slots are a break or closed time",
+        meaning="All series lack the same slots in every session: the calendar expects hours in which the venue is closed.",
+        rule="nearly every session of every symbol lacks these slots, and those beside them are there",
+        family="calendar",
+        colour="#7d4fa8",
+        mark="cross",
+    ),
+    Cause(
+        "late_open",
+        is_loss=False,
+        explained=False,
+        severity="info",
+        text="the session opened late",
+        remedy="amend the calendar for this date, if the venue confirms it",
+        meaning="All series of the calendar start late in this session: the venue opened late, or the calendar is wrong.",
+        rule="all symbols begin late, with the volume of an opening; or do so every session",
+        family="calendar",
+        colour="#9a6fc0",
+        mark="triangle-right",
+    ),
+    Cause(
+        "early_close",
+        is_loss=False,
+        explained=False,
+        severity="info",
+        text="the session closed early",
+        remedy="amend the calendar for this date, if the venue confirms it",
+        meaning="All series of the calendar stop early in this session: the venue closed early, or the calendar is wrong.",
+        rule="all symbols end early, with the volume of a close; or do so every session",
+        family="calendar",
+        colour="#9a6fc0",
+        mark="triangle-left",
+    ),
+    Cause(
+        "unknown",
+        is_loss=False,
+        explained=False,
+        severity="info",
+        text="bars are missing for no reason that is known",
+        remedy=None,
+        meaning="The evidence at hand decides for none of the others.",
+        rule="no other cause is surer than 0.7, or the symbol is absent for 20 sessions in a row",
+        family="unknown",
+        colour="#7c8691",
+        mark="stroke",
+    ),
+    Cause(
+        "not_listed",
+        is_loss=False,
+        explained=False,
+        severity="info",
+        text="the symbol was not listed",
+        remedy=None,
+        meaning="Before the first or after the last bar the series ever had: it did not trade yet, or no longer.",
+        rule="whole segments before the symbol's first row ever, or after its last",
+        family="calendar",
+        colour="#98a2ad",
+        mark="triangle-down",
+    ),
+    Cause(
+        "no_trade",
+        is_loss=False,
+        explained=True,
+        severity=None,
+        text="nothing traded",
+        remedy=None,
+        meaning="Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is missing.",
+        rule="a run this long is plausible at the symbol's own rate for that time of day; `p` is stated",
+        family="market",
+        colour="#6f9bb8",
+        mark="circle",
+    ),
+)
+CAUSES = tuple(cause.name for cause in CAUSE_TABLE)
+LOSSES = tuple(cause.name for cause in CAUSE_TABLE if cause.is_loss)
+EXPLAINING = tuple(cause.name for cause in CAUSE_TABLE if cause.explained)
+REPORTED = tuple(cause.name for cause in CAUSE_TABLE if cause.severity)
