@@ -18,7 +18,7 @@ ROOT = Path(engine.__file__).parent
 RANKS = [
     {"errors", "publish", "reference"},
     {"interval", "display"},
-    {"clock", "schema"},
+    {"clock", "schema", "keys"},
     {"calendars"},
     {"grid"},
     {"store"},
@@ -55,7 +55,7 @@ DOORS = {
     "vl_convert": {"report"},
 }
 KERNELS = (
-    "derive", "quality", "checks", "grid.py", "interval.py", "schema.py",
+    "derive", "quality", "checks", "grid.py", "interval.py", "keys.py", "schema.py",
     "store/panel.py", "store/anomalies.py", "store/versioned_rows.py", "store/views.py",
 )  # fmt: skip
 WALL_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter"}

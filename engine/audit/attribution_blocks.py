@@ -25,11 +25,11 @@ from engine.audit.evidence import is_plain, told, told_of_absence, told_plainly
 from engine.calendars.providers import SessionCalendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
+from engine.keys import Ints
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import edges, explained, prepare, witnessed
 from engine.quality.causes.attribution import judge as judged_by
 from engine.quality.causes.profiles import Trace, bin_width, line, overlap
-from engine.quality.contiguous_runs import Ints
 from engine.quality.gaps import expected, find_gaps
 from engine.quality.score import score
 

@@ -16,7 +16,8 @@ import polars as pl
 from engine.checks.clock_profile import HOUR_US, MINUTE_US, SERIES, utc_offsets
 from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
-from engine.quality.contiguous_runs import Ints, SlotRuns, begins
+from engine.keys import Ints
+from engine.quality.contiguous_runs import SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"

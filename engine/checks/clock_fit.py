@@ -17,7 +17,8 @@ from engine.checks.clock_profile import (
     utc_offsets,
     week_cells,
 )
-from engine.quality.contiguous_runs import Floats, Ints
+from engine.keys import Ints
+from engine.quality.contiguous_runs import Floats
 from engine.schema import TS
 
 DAY_CELLS = WEEK_CELLS // 7

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.quality.contiguous_runs import Floats, Ints, Strides, begins, spread
+from engine.keys import Ints, number_ranges
+from engine.quality.contiguous_runs import Floats, Strides, begins
 from engine.schema import TS, Schema, empty
 
 FACETS = ("week", "minute", "after_open", "after_close", "open_edges", "close_edges", "days")
@@ -193,13 +194,13 @@ def _near(
     until = np.minimum(edges + (NEAR_STEPS + 1) * step, np.append(since[1:], np.iinfo(np.int64).max))
     low = np.searchsorted(until, strides.first, side="right")
     high = np.searchsorted(since, strides.last, side="right")
-    owner, number = spread(np.maximum(high - low, 0))
+    owner, number = number_ranges(np.maximum(high - low, 0))
     edge = low[owner] + number
     begin, end = (-((strides.first[owner] - at[edge]) // strides.step) for at in (since, until))
     begin, end = np.maximum(begin, 0), np.minimum(end, strides.size[owner])
     held = end > begin
     owner, edge, begin, size = owner[held], edge[held], begin[held], (end - begin)[held]
-    piece, row = spread(size)
+    piece, row = number_ranges(size)
     row += begin[piece]
     past = strides.first[owner][piece] + row * strides.step - edges[edge][piece]
     heavy = None if volume is None else volume[strides.row[owner][piece] + row]

@@ -18,7 +18,8 @@ import polars as pl
 
 from engine.checks.clock_profile import SERIES
 from engine.grid import SessionGrid
-from engine.quality.contiguous_runs import Flags, Floats, Ints, begins, spread, where
+from engine.keys import Flags, Ints, number_ranges
+from engine.quality.contiguous_runs import Floats, begins, where
 from engine.schema import TS, Schema, empty
 
 DATE, LONG, FLOAT = pl.Date(), pl.Int64(), pl.Float64()
@@ -140,7 +141,7 @@ def _scales(bars: _Bars) -> Floats:
     if not bars.pairs:
         return scale
     stride = np.maximum(bars.counts // SCALE_SAMPLE, 1)
-    owner, number = spread((bars.counts - 1) // stride)
+    owner, number = number_ranges((bars.counts - 1) // stride)
     at = bars.begins[owner] + 1 + number * stride[owner]
     joined = bars.joined(at - 1)
     at, owner = at[joined], owner[joined]

@@ -15,6 +15,7 @@ import polars as pl
 from engine.checks.clock_profile import SERIES
 from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
+from engine.keys import pack_columns, pack_pair
 from engine.quality.contiguous_runs import SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
@@ -169,14 +170,13 @@ def _peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
     groups = best.select(key).unique().with_row_index("group")
     ranked = best.join(groups, on=key)
     # Searched in one sorted list, and not joined: when a feed stops, every symbol is cut, and has all others for peers.
-    places = np.sort((ranked["group"].cast(pl.Int64).to_numpy() << 32) + ranked["best"].to_numpy())
+    places = np.sort(pack_columns(ranked, "group", "best"))
     at = mine.join(ranked, on=["symbol", *key], how="left", maintain_order="left")
-    group, limit = (
-        at["group"].cast(pl.Int64).to_numpy() << 32,
-        (at["slots"].to_numpy() * (1 - ON_SHARE)).astype(np.int64),
-    )
-    low, on = np.searchsorted(places, group), np.searchsorted(places, group + limit, side="right")
-    there = np.searchsorted(places, group + (1 << 32)) - low
+    group = at["group"].cast(pl.Int64).to_numpy()
+    limit = (at["slots"].to_numpy() * (1 - ON_SHARE)).astype(np.int64)
+    low = np.searchsorted(places, pack_pair(group, 0))
+    on = np.searchsorted(places, pack_pair(group, limit), side="right")
+    there = np.searchsorted(places, pack_pair(group + 1, 0)) - low
     own = at["best"].to_numpy() <= limit
     return pl.DataFrame({"peers": there - 1, "peers_on": on - low - own})
 

@@ -13,11 +13,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.keys import Flags, Ints, number_ranges
 from engine.schema import TS
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 BLOCK = 1 << 15  # rows looked at together, so that what is computed of them stays in the cache
 
@@ -44,12 +43,6 @@ def begins(*columns: NDArray[Any]) -> Ints:
         return test
 
     return np.concatenate([[0], where(differ, len(first) - 1) + 1])
-
-
-def spread(counts: Ints) -> tuple[Ints, Ints]:
-    """So many entries of each: the number of each entry's owner, and its own number there."""
-    owner = np.repeat(np.arange(len(counts)), counts)
-    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def united(few: Ints, many: Ints) -> Ints:
@@ -152,7 +145,7 @@ class Strides(NamedTuple):
         """
         if not (high > low).any():
             return self, low
-        owner, number = spread(high - low + 1)
+        owner, number = number_ranges(high - low + 1)
         cell = low[owner] + number
         begun = np.maximum(-((self.first[owner] - start(cell)) // self.step), 0)
         size = np.append(begun[1:], 0) - begun

@@ -14,9 +14,9 @@ import datetime as dt
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from engine.grid import SessionGrid
+from engine.keys import expand_ranges, find_keys, pack_columns
 from engine.schema import TS
 
 POSITIONS = ("leading", "inner", "trailing", "session")
@@ -64,8 +64,7 @@ def expected(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | No
     high = due["first_session"].search_sorted(lifetimes["last"], side="right").cast(pl.Int64)
     count = np.maximum((high - low).to_numpy(), 0)
     owner = np.repeat(lifetimes["series"].to_numpy(), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    picked: pl.DataFrame = due[(within + np.repeat(low.to_numpy(), count)).astype(np.int64)]
+    picked: pl.DataFrame = due[expand_ranges(low.to_numpy(), count)]
     return picked.select(pl.Series("series", owner, pl.Int32), "ordinal", "session", "segment", "slots")
 
 
@@ -169,9 +168,8 @@ def _missing(wanted: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
     """`series, ordinal, session, segment, slot, bar_count` of each run of missing slots, sorted."""
     slots = wanted["slots"].to_numpy()
     low = wanted["low"].to_numpy() if "low" in wanted.columns else np.zeros(len(slots), np.int32)
-    held = _owners(wanted, present)
+    held, seen = find_keys(*(pack_columns(rows, "series", "ordinal") for rows in (wanted, present)))
     first, last = present["first"].to_numpy(), present["last"].to_numpy()
-    seen = held >= 0
     seen[seen] = (first[seen] < slots[held[seen]]) & (last[seen] >= low[held[seen]])
     at, first = held[seen], first[seen]
     last = np.minimum(last[seen], slots[at] - 1)
@@ -191,19 +189,3 @@ def _missing(wanted: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
         pl.Series("bar_count", count[missing].astype(np.int32)),
     ]
     return about.hstack(placed)
-
-
-def _owners(wanted: pl.DataFrame, present: pl.DataFrame) -> NDArray[np.int64]:
-    """Which row of `wanted` each run is in; -1 where none is."""
-    ours, theirs = _keys(wanted), _keys(present)
-    if not len(ours):
-        return np.full(len(theirs), -1)
-    at = np.minimum(np.searchsorted(ours, theirs), len(ours) - 1)
-    return np.where(ours[at] == theirs, at, -1)
-
-
-def _keys(rows: pl.DataFrame) -> NDArray[np.int64]:
-    keys: NDArray[np.int64] = (rows["series"].cast(pl.Int64).to_numpy() << 32) + rows["ordinal"].cast(
-        pl.Int64
-    ).to_numpy()
-    return keys

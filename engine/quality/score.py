@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from engine.keys import Ints, find_keys, pack_columns, unpack_pair
 
 QUALITY = {
     "series": pl.Int32(),
@@ -24,7 +24,7 @@ QUALITY = {
     "slot_coverage": pl.Float64(),
 }
 COUNTED = ("duplicates", "corrections", "off_grid", "out_of_session", "backfilled", "zero_volume")
-KEY = ["series", "session"]
+KEY = ("series", "session")
 
 
 def score(
@@ -50,7 +50,7 @@ def score(
         `QUALITY`, sorted by (series, session). `quality` is 100 * present / expected, null where nothing was
         expected.
     """
-    keys = _distinct(np.concatenate([_keys(wanted), _keys(counts)]))
+    keys = _distinct(np.concatenate([pack_columns(wanted, *KEY), pack_columns(counts, *KEY)]))
     expected = _summed(keys, wanted, "slots")
     sums = {"expected": expected, "missing": _summed(keys, gaps, "bar_count")}
     sums["present"] = expected - sums["missing"]
@@ -60,7 +60,7 @@ def score(
     rate = 100.0 * sums["present"] / np.where(expected > 0, expected, 1)
     covered = np.full(len(keys), np.nan)
     if coverage is not None and coverage.height and len(keys):
-        at, known = _placed(keys, coverage)
+        at, known = find_keys(keys, pack_columns(coverage, *KEY))
         covered[at[known]] = coverage["slot_coverage"].to_numpy()[known]
     return pl.DataFrame([
         *_unkeyed(keys),
@@ -82,7 +82,7 @@ def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `series, session, slot_coverage` (Float64, 0-1)
     """
-    keys = _distinct(_keys(wanted))
+    keys = _distinct(pack_columns(wanted, *KEY))
     due, lost = _summed(keys, wanted, "slots"), _summed(keys, gaps, "bar_count")
     return _covered(keys, (due - lost) / due)
 
@@ -111,34 +111,20 @@ def _covered(keys: Ints, share: NDArray[np.float64]) -> pl.DataFrame:
     return pl.DataFrame([*_unkeyed(keys), pl.Series("slot_coverage", share)])
 
 
-def _keys(rows: pl.DataFrame) -> Ints:
-    """One number for `series` and `session`, in the order of the pairs."""
-    days = rows["session"].cast(pl.Int32).cast(pl.Int64).to_numpy()
-    keys: Ints = (rows["series"].cast(pl.Int64).to_numpy() << 32) + days
-    return keys
-
-
 def _distinct(keys: Ints) -> Ints:
     # They are so already, as a rule: sessions of one segment, in which nothing was counted.
     return keys if (keys[1:] > keys[:-1]).all() else np.unique(keys)
 
 
 def _unkeyed(keys: Ints) -> list[pl.Series]:
-    days = (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # as a signed number: before 1970 it is negative
-    series = ((keys - days) >> 32).astype(np.int32)
+    series, days = unpack_pair(keys)
     return [pl.Series("series", series), pl.Series("session", days).cast(pl.Date)]
-
-
-def _placed(keys: Ints, rows: pl.DataFrame) -> tuple[Ints, NDArray[np.bool_]]:
-    theirs = _keys(rows)
-    at = np.minimum(np.searchsorted(keys, theirs), len(keys) - 1)
-    return at, keys[at] == theirs
 
 
 def _summed(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
     """Sum of a column for each of these keys; rows with another key count for nothing."""
     sums = np.zeros(len(keys), np.int64)
     if len(keys) and rows.height:
-        at, known = _placed(keys, rows)
+        at, known = find_keys(keys, pack_columns(rows, *KEY))
         np.add.at(sums, at[known], rows[name].fill_null(0).cast(pl.Int64).to_numpy()[known])
     return sums

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from engine.grid import SessionGrid
 from engine.interval import Interval
+from engine.keys import column_values, expand_ranges, find_keys, pack_columns
 from engine.quality.gaps import GAPS, expected, find_gaps, positioned, runs
 from engine.quality.score import period_coverage, slot_coverage
 from engine.schema import TS
-from engine.store.panel import spread
 from engine.store.snapshot import PanelKey, Snapshot
 from engine.store.versioned_rows import VersionedRows
 
@@ -145,10 +145,13 @@ class Level:
         sessions = self.sessions_of(affected.sessions)
         wanted = self._wanted(snapshot, sessions, alive)
         before_lost, scan = held.lost(sessions), self._lows(wanted, affected, before)
-        days = _keys(wanted, "session")
-        every = _found(np.unique(days), _keys(sessions, "session"))[1].all()
+        days = pack_columns(wanted, "series", "session")
+        every = find_keys(np.unique(days), pack_columns(sessions, "series", "session"))[1].all()
         here = _near(held.gaps, scan, wanted) if every else held.gaps.of_sessions(sessions)
-        if scan.is_empty() and np.isin(_keys(here, "ordinal"), _keys(wanted, "ordinal")).all():
+        if (
+            scan.is_empty()
+            and np.isin(pack_columns(here, "series", "ordinal"), pack_columns(wanted, "series", "ordinal")).all()
+        ):
             return Judged(wanted, before_lost), here.clear(), here.clear().drop("revision")
         scan = _joined(scan, here)
         places = self._present(snapshot, self._rows_from(snapshot, scan))
@@ -176,13 +179,13 @@ class Level:
 
     def _wanted(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
         due = self.grid.due(snapshot.as_of)
-        day, first_day = _days(due, "session"), _days(due, "first_session")
-        asked = _days(sessions, "session")
+        day, first_day = column_values(due, "session"), column_values(due, "first_session")
+        asked = column_values(sessions, "session")
         low, high = np.searchsorted(day, asked, side="left"), np.searchsorted(day, asked, side="right")
-        at = spread(low, high - low)
+        at = expand_ranges(low, high - low)
         owner = np.repeat(sessions["series"].to_numpy(), high - low)
-        life, known = _found(alive["series"].to_numpy(), owner)
-        lived = (day[at] >= _days(alive, "first")[life]) & (first_day[at] <= _days(alive, "last")[life])
+        life, known = find_keys(alive["series"].to_numpy(), owner)
+        lived = (day[at] >= column_values(alive, "first")[life]) & (first_day[at] <= column_values(alive, "last")[life])
         held = known & lived & (due["slots"].to_numpy()[at] > 0)
         picked = due[at[held]][["ordinal", "session", "segment", "slots"]]
         return picked.insert_column(0, pl.Series("series", owner[held]))
@@ -199,20 +202,26 @@ class Level:
         low = np.minimum(slots, self._slots_due(wanted, before))
         touched = self._at_level(affected.touched)
         if touched.height:
-            keys, first = _keys(touched, "session"), touched["first_ts"].cast(TS)
+            keys, first = pack_columns(touched, "series", "session"), touched["first_ts"].cast(TS)
             earliest = np.lexsort((first.cast(pl.Int64).to_numpy(), keys))
             earliest = earliest[np.flatnonzero(np.diff(keys[earliest], prepend=keys[earliest[0]] - 1))]
-            at, is_touched = _found(keys[earliest], _keys(wanted, "session"))
+            at, is_touched = find_keys(keys[earliest], pack_columns(wanted, "series", "session"))
             reached = self.grid.slots_at(wanted["ordinal"], first[earliest[at]]).to_numpy()
             low = np.where(is_touched, np.minimum(low, reached), low)
         fresh = self.sessions_of(affected.fresh)
-        low = np.where(np.isin(_keys(wanted, "session"), _keys(fresh, "session")), 0, low) if fresh.height else low
+        low = (
+            np.where(
+                np.isin(pack_columns(wanted, "series", "session"), pack_columns(fresh, "series", "session")), 0, low
+            )
+            if fresh.height
+            else low
+        )
         lows = wanted.with_columns(pl.Series("low", low.astype(np.int32))) if (low < slots).any() else None
         return wanted.clear().with_columns(_NO_LOW) if lows is None else lows.filter(pl.Series(low < slots))
 
     def _slots_due(self, wanted: pl.DataFrame, as_of: dt.datetime | None) -> Ints:
         due = self.grid.due(as_of)
-        at, known = _found(due["ordinal"].to_numpy(), wanted["ordinal"].to_numpy())
+        at, known = find_keys(due["ordinal"].to_numpy(), wanted["ordinal"].to_numpy())
         return np.where(known, due["slots"].to_numpy()[at], 0) if due.height else np.zeros(wanted.height, np.int64)
 
     def _at_level(self, touched: pl.DataFrame) -> pl.DataFrame:
@@ -245,11 +254,13 @@ class Level:
 def _near(held: VersionedRows, scan: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     """Stored gaps that may be other than before: those the scan reaches, and whole segments beside others of a session."""
     reached = held.reaching(scan)
-    if scan.is_empty() or _is_alone(_keys(wanted, "session")):
+    if scan.is_empty() or _is_alone(pack_columns(wanted, "series", "session")):
         return reached
-    beside = wanted.filter(pl.Series(~_found(_keys(scan, "ordinal"), _keys(wanted, "ordinal"))[1]))
+    beside = wanted.filter(
+        pl.Series(~find_keys(pack_columns(scan, "series", "ordinal"), pack_columns(wanted, "series", "ordinal"))[1])
+    )
     leading = held.leading(beside)
-    at, _ = _found(_keys(wanted, "ordinal"), _keys(leading, "ordinal"))
+    at, _ = find_keys(pack_columns(wanted, "series", "ordinal"), pack_columns(leading, "series", "ordinal"))
     return pl.concat([reached, leading.filter(leading["bar_count"] == wanted["slots"].gather(at))])
 
 
@@ -257,7 +268,7 @@ def _joined(scan: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     """The scan from the start of the stored gap that reaches up to it, where there is one."""
     if held.is_empty() or scan.is_empty():
         return scan
-    at, known = _found(_keys(scan, "ordinal"), _keys(held, "ordinal"))
+    at, known = find_keys(pack_columns(scan, "series", "ordinal"), pack_columns(held, "series", "ordinal"))
     low, begin = scan["low"].to_numpy().copy(), held["slot"].to_numpy()
     reaches = known & (begin <= low[at]) & (begin + held["bar_count"].to_numpy() >= low[at])
     np.minimum.at(low, at[reaches], begin[reaches])
@@ -268,31 +279,12 @@ def _replaced(held: pl.DataFrame, scan: pl.DataFrame, wanted: pl.DataFrame) -> t
     """Stored gaps that the scan looks at again or that nothing is expected of any more, and the others."""
     if held.is_empty():
         return held, held
-    keys = _keys(held, "ordinal")
-    again = ~_found(_keys(wanted, "ordinal"), keys)[1]
+    keys = pack_columns(held, "series", "ordinal")
+    again = ~find_keys(pack_columns(wanted, "series", "ordinal"), keys)[1]
     if scan.height:
-        at, known = _found(_keys(scan, "ordinal"), keys)
+        at, known = find_keys(pack_columns(scan, "series", "ordinal"), keys)
         again |= known & (held["slot"].to_numpy() >= scan["low"].to_numpy()[at])
     return held.filter(pl.Series(again)), held.filter(pl.Series(~again))
-
-
-def _keys(rows: pl.DataFrame, beside: str) -> Ints:
-    """One number for `series` and an ordinal or a session, in the order of the pairs."""
-    numbers = rows[beside].cast(pl.Int32).cast(pl.Int64).to_numpy()
-    keys: Ints = (rows["series"].cast(pl.Int64).to_numpy() << 32) + numbers
-    return keys
-
-
-def _days(rows: pl.DataFrame, name: str) -> Ints:
-    return rows[name].cast(pl.Int32).cast(pl.Int64).to_numpy()
-
-
-def _found(known: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Where each wanted number stands among sorted, distinct ones, and whether it does (else any place)."""
-    if not len(known):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return at, known[at] == wanted
 
 
 def _is_alone(sorted_keys: Ints) -> bool:

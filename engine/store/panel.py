@@ -18,9 +18,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.keys import (
+    Ints,
+    column_values,
+    expand_ranges,
+    find_keys,
+    find_tuples_within,
+    is_strictly_increasing,
+    searchsorted_within,
+)
+
 TIER_RATIO = 3  # a part is merged into the one before it when it has grown to a third of its size
 
-Ints = NDArray[np.int64]
 
 KEY = ("series", "ts")
 TICK_KEY = ("series", "ts", "seq")
@@ -102,8 +111,8 @@ class SortedRun:
     def stretch(self, wanted: Ints) -> tuple[Ints, Ints]:
         """Where the rows of each of these series begin and end."""
         known, edges = self.stretches
-        at = np.searchsorted(known, wanted)
-        return edges[at], edges[at + (np.append(known, -1)[at] == wanted)]
+        at, found = find_keys(known, wanted)
+        return edges[at], edges[at + found]
 
     @cached_property
     def sessions(self) -> tuple[Any, Any]:
@@ -124,7 +133,9 @@ class SortedRun:
 
     def looked_up(self, wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
         """Where each wanted key lies, and whether it is there."""
-        return _within([numbers(self.rows, name) for name in self.key[1:]], wanted[1:], *self.stretch(wanted[0]))
+        return find_tuples_within(
+            [column_values(self.rows, name) for name in self.key[1:]], wanted[1:], *self.stretch(wanted[0])
+        )
 
     def held(self, other: SortedRun) -> pl.DataFrame:
         """Rows of this part whose keys the other holds."""
@@ -244,7 +255,7 @@ class Panel:
         -------
         Upsert
         """
-        rows = rows if is_sorted(rows, self.key) else rows.sort(self.key, maintain_order=True)
+        rows = rows if is_strictly_increasing(rows, self.key) else rows.sort(self.key, maintain_order=True)
         rows, within, conflicts = _settle(rows, self.key, self.values)
         written, against, replaced = self._compare(rows[[name for name in rows.columns if name != "batch"]])
         counts = _sum_counts([within, against])
@@ -272,7 +283,7 @@ class Panel:
 
     def _known(self, rows: pl.DataFrame) -> tuple[Ints, pl.DataFrame]:
         """Which of `rows` have keys that this panel holds, and its row for each, the latest one, in the same order."""
-        wanted = [numbers(rows, name) for name in self.key]
+        wanted = [column_values(rows, name) for name in self.key]
         places, found = [np.zeros(0, np.int64)], [rows.clear()]
         left = np.arange(rows.height)
         first, last = rows["ts"].min(), rows["ts"].max()
@@ -326,7 +337,7 @@ def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
 def merge_sorted(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool = False) -> pl.DataFrame:
     """Rows of frames that are sorted by key, sorted; where they overlap, of rows with one key the last one's is left."""
     whole = pl.concat(parts)
-    if not is_sorted(whole, key):
+    if not is_strictly_increasing(whole, key):
         whole = whole.sort(key, maintain_order=True)
     if overlapping:
         whole = whole.filter(
@@ -357,10 +368,10 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 def _gathered(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
     """Rows of a part in these spans: two binary searches a span, all spans at once."""
-    ts = numbers(part.rows, "ts")
+    ts = column_values(part.rows, "ts")
     begin, end = part.stretch(spans["series"].to_numpy())
-    low = bisected(ts, begin, end, numbers(spans, "first"))
-    high = bisected(ts, low, end, numbers(spans, "last") + 1)
+    low = searchsorted_within(ts, column_values(spans, "first"), begin, end)
+    high = searchsorted_within(ts, column_values(spans, "last") + 1, low, end)
     count = high - low
     total = int(count.sum())
     if total == 0:
@@ -368,58 +379,7 @@ def _gathered(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
     held = np.flatnonzero(count)
     if high[held[-1]] - low[held[0]] == total:
         return part.rows.slice(int(low[held[0]]), total)
-    return part.rows[spread(low, count)]
-
-
-def spread(low: Ints, count: Ints) -> Ints:
-    """All numbers of the stretches that begin at `low`, one after the other."""
-    at: Ints = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
-    return at
-
-
-def bisected(values: Ints, low: Ints, high: Ints, wanted: Ints) -> Ints:
-    """Where each wanted value would be inserted, each within its own sorted stretch `[low, high)`."""
-    low, high = low.copy(), high.copy()
-    open_ones = np.flatnonzero(low < high)
-    while len(open_ones):
-        middle = (low[open_ones] + high[open_ones]) >> 1
-        below = values[middle] < wanted[open_ones]
-        low[open_ones[below]] = middle[below] + 1
-        high[open_ones[~below]] = middle[~below]
-        open_ones = open_ones[low[open_ones] < high[open_ones]]
-    return low
-
-
-def looked_up(columns: Sequence[Ints], wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
-    """Where each wanted key lies in sorted columns, and whether it is there."""
-    low = np.searchsorted(columns[0], wanted[0], side="left")
-    return _within(columns[1:], wanted[1:], low, np.searchsorted(columns[0], wanted[0], side="right"))
-
-
-def _within(
-    columns: Sequence[Ints], wanted: Sequence[Ints], low: Ints, high: Ints
-) -> tuple[Ints, NDArray[np.bool_]]:  # fmt: skip
-    """As `looked_up`, each within its own sorted stretch `[low, high)`."""
-    for values, sought in zip(columns, wanted, strict=True):
-        low = bisected(values, low, high, sought)
-        high = bisected(values, low, high, sought + 1)
-    return low, high > low
-
-
-def numbers(rows: pl.DataFrame, name: str) -> Ints:
-    """A column of a key as numbers: dates and instants as what they are counted in."""
-    values = rows.get_column(name)
-    return (values.cast(pl.Int64) if values.dtype.is_temporal() else values).to_numpy()
-
-
-def is_sorted(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
-    """Whether rows are strictly increasing by these columns of numbers, dates or instants."""
-    ahead = np.zeros(max(rows.height - 1, 0), bool)
-    for name in reversed(key):
-        values = numbers(rows, name)
-        now, before = values[1:], values[:-1]
-        ahead = (now > before) | ((now == before) & ahead)
-    return bool(ahead.all())
+    return part.rows[expand_ranges(low, count)]
 
 
 def _settle(
@@ -428,7 +388,7 @@ def _settle(
     """Sorted rows with one left per key; counts of repeats and replacements between batches; losers within one."""
     again = np.ones(max(rows.height - 1, 0), bool)
     for name in key:
-        again &= (column := numbers(rows, name))[1:] == column[:-1]
+        again &= (column := column_values(rows, name))[1:] == column[:-1]
     if not again.any():
         return rows, _no_counts(), rows.clear()
     flagged = pl.Series("again", np.append(again, [False]))

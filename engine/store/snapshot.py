@@ -21,6 +21,7 @@ from engine.display import MOST_ROWS, Summarized, Summary
 from engine.errors import CursorExpiredError, ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
+from engine.keys import pack_pair
 from engine.schema import PROVENANCE, REJECTS, ROWS, TS, TS_NS, Kind, Schema, empty
 from engine.store.panel import Panel
 from engine.store.versioned_rows import VersionedRows
@@ -689,8 +690,7 @@ def _codes(log: pl.DataFrame) -> NDArray[np.int64]:
 def _places(log: pl.DataFrame) -> NDArray[np.int64]:
     """One number for series and session of each entry, in the order of the pairs."""
     days = log["session"].cast(pl.Int32).cast(pl.Int64).fill_null(np.iinfo(np.int32).min).to_numpy()
-    places: NDArray[np.int64] = (log["series"].cast(pl.Int64).to_numpy() << 32) + days
-    return places
+    return pack_pair(log["series"].to_numpy(), days)
 
 
 def _reduced(values: pl.Series, order: NDArray[np.int64], begins: NDArray[np.int64], by: np.ufunc) -> pl.Series:

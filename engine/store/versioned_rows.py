@@ -16,7 +16,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.store.panel import TIER_RATIO, Ints, bisected, is_sorted, looked_up, merge_sorted, numbers, spread
+from engine.keys import (
+    Ints,
+    column_values,
+    expand_ranges,
+    find_keys,
+    find_tuples,
+    is_strictly_increasing,
+    pack_columns,
+    pack_pair,
+    searchsorted_within,
+)
+from engine.store.panel import TIER_RATIO, merge_sorted
 
 Flags = NDArray[np.bool_]
 
@@ -65,7 +76,7 @@ class MaskedRun:
     @cached_property
     def segments(self) -> tuple[Ints, Ints]:
         """Each series and ordinal as one number, and where its rows begin; at the end, where the last one's end."""
-        keys = _segment(self.held)
+        keys = pack_columns(self.held, "series", "ordinal")
         begins = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
         return keys[begins], np.append(begins, len(keys))
 
@@ -74,13 +85,12 @@ class MaskedRun:
         low = scan["low"].to_numpy()
         near = np.flatnonzero(_place(scan, low) <= self.ends)
         known, edges = self.segments
-        wanted, low = _segment(scan)[near], low[near].astype(np.int64)
-        at = np.searchsorted(known, wanted)
-        there = np.append(known, -1)[at] == wanted
+        wanted, low = pack_columns(scan, "series", "ordinal")[near], low[near].astype(np.int64)
+        at, there = find_keys(known, wanted)
         begin, end = edges[at], edges[at + there]
-        first = bisected(self.held["slot"].to_numpy(), begin, end, low)
+        first = searchsorted_within(self.held["slot"].to_numpy(), low, begin, end)
         first -= first > begin  # the one before may reach up to it
-        picked = spread(first, end - first)
+        picked = expand_ranges(first, end - first)
         low = np.repeat(low, end - first)
         if self.stays is not None:
             picked, low = picked[self.stays[picked]], low[self.stays[picked]]
@@ -90,9 +100,8 @@ class MaskedRun:
     def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
         """As `VersionedRows.leading`, of this part."""
         known, edges = self.segments
-        wanted = _segment(segments)
-        at = np.searchsorted(known, wanted)
-        first = edges[at[np.append(known, -1)[at] == wanted]]
+        at, there = find_keys(known, pack_columns(segments, "series", "ordinal"))
+        first = edges[at[there]]
         first = first[self.held["slot"].to_numpy()[first] == 0]
         rows: pl.DataFrame = self.held[first if self.stays is None else first[self.stays[first]]]
         return rows
@@ -101,7 +110,9 @@ class MaskedRun:
         """The part without rows that have these keys."""
         if self.sessions[0] > gone["session"].max() or self.sessions[1] < gone["session"].min():
             return self
-        at, there = looked_up([numbers(self.held, name) for name in order], [numbers(gone, name) for name in order])
+        at, there = find_tuples(
+            [column_values(self.held, name) for name in order], [column_values(gone, name) for name in order]
+        )
         if not there.any():
             return self
         stays = np.ones(self.held.height, bool) if self.stays is None else self.stays.copy()
@@ -200,8 +211,8 @@ class VersionedRows:
 
     def _differing(self, gone: pl.DataFrame, come: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows that come and those that go, less those that are on both sides. Both are sorted."""
-        at, there = looked_up(
-            [numbers(gone, name) for name in self.order], [numbers(come, name) for name in self.order]
+        at, there = find_tuples(
+            [column_values(gone, name) for name in self.order], [column_values(come, name) for name in self.order]
         )
         values = [name for name in come.columns if name not in self.order]
         old, new = gone[at[there]], come.filter(pl.Series(there))
@@ -232,17 +243,10 @@ class VersionedRows:
         return found[0] if len(found) == 1 else merge_sorted(found, self.order)
 
 
-def _segment(rows: pl.DataFrame) -> Ints:
-    """One number for `series` and `ordinal`, in the order of the pairs."""
-    keys: Ints = (rows["series"].cast(pl.Int64).to_numpy() << 32) + rows["ordinal"].to_numpy()
-    return keys
-
-
 def _place(rows: pl.DataFrame, slot: NDArray[np.integer[Any]]) -> Ints:
     """One number for `ordinal` and a slot, which grows with time."""
-    places: Ints = (rows["ordinal"].cast(pl.Int64).to_numpy() << 32) + slot
-    return places
+    return pack_pair(rows["ordinal"].to_numpy(), slot)
 
 
 def _sorted(rows: pl.DataFrame, order: tuple[str, ...]) -> pl.DataFrame:
-    return rows if is_sorted(rows, order) else rows.sort(order)
+    return rows if is_strictly_increasing(rows, order) else rows.sort(order)

@@ -20,11 +20,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes.cause_table import CAUSES, EXPLAINING
 from engine.quality.causes.no_trade_rates import Odds, Rates, Seen, chance_of_run, odds, rates
 from engine.quality.causes.outages import OUTAGES
-from engine.quality.causes.profiles import BINS, Trace, line, overlap, profile_keys
-from engine.quality.contiguous_runs import Floats, Ints, begins
+from engine.quality.causes.profiles import PROFILE_KEY, Trace, bin_keys, line, overlap, profile_keys
+from engine.quality.contiguous_runs import Floats, begins
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 NO_TRADE, SYMBOL_LOSS, HALT, FEED_LOSS = map(CAUSES.index, ("no_trade", "symbol_loss", "halt", "feed_loss"))
@@ -139,7 +140,7 @@ def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
     )
     after = np.searchsorted(theirs, ours)
     before = after - 1
-    segment, segments = _segments(gaps), _segments(runs)
+    segment, segments = (pack_columns(rows, "series", "ordinal") for rows in (gaps, runs))
     has_after = (after < len(theirs)) & (segments[np.minimum(after, len(theirs) - 1)] == segment)
     has_before = (before >= 0) & (segments[np.maximum(before, 0)] == segment)
     after, before = np.minimum(after, len(theirs) - 1), np.maximum(before, 0)
@@ -366,10 +367,6 @@ def _habit_causes(habits: pl.DataFrame) -> Ints:
     return np.where(leads, LATE_OPEN, np.where(closes, EARLY_CLOSE, CALENDAR))
 
 
-def _segments(rows: pl.DataFrame) -> Ints:
-    return np.asarray((rows["series"].to_numpy().astype(np.int64) << 32) + rows["ordinal"].to_numpy())
-
-
 class _Usual(NamedTuple):
     """What bars of each gap's series are like: by the time of day, and its own mean where few bars are."""
 
@@ -382,15 +379,13 @@ class _Usual(NamedTuple):
     @classmethod
     def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> _Usual:
         series = profile["series"].to_numpy()
-        keys = (series.astype(np.int64) * SEGMENTS_PER_SESSION + profile["position"].to_numpy()) * BINS + profile["bin"].to_numpy()  # fmt: skip
+        keys = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
         heads = begins(series)
         bars, volume, moves, squares = (
             np.add.reduceat(profile[name].to_numpy().astype(np.float64), heads)
             for name in ("bars", "volume", "moves", "squares")
         )
-        ours = gaps["series"].to_numpy()
-        at = np.minimum(np.searchsorted(series[heads], ours), len(heads) - 1)
-        known = series[heads][at] == ours
+        at, known = find_keys(series[heads], gaps["series"].to_numpy())
         square, mean = squares / np.maximum(moves, 1), volume / np.maximum(bars, 1)
         return cls(gaps, keys, profile, np.where(known, square[at], 0.0), np.where(known, mean[at], 0.0))
 
@@ -406,8 +401,7 @@ class _Usual(NamedTuple):
 
     def _at(self, slot: NDArray[np.integer], width: int, *names: str) -> Iterator[Floats]:
         ours = profile_keys(self.gaps["series"].to_numpy(), self.gaps["ordinal"].to_numpy(), slot, width)
-        at = np.minimum(np.searchsorted(self.keys, ours), len(self.keys) - 1)
-        known = self.keys[at] == ours
+        at, known = find_keys(self.keys, ours)
         return (np.where(known, self.profile[name].to_numpy()[at], 0.0) for name in names)
 
 

@@ -23,8 +23,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.quality.causes.profiles import BINS, bin_starts, bins_of
-from engine.quality.contiguous_runs import Flags, Floats, Ints, begins, spread
+from engine.keys import Flags, Ints, find_keys, number_ranges, pack_columns
+from engine.quality.causes.profiles import PROFILE_KEY, bin_keys, bin_starts, bins_of, unpack_bin_keys
+from engine.quality.contiguous_runs import Floats, begins
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 RATES: Schema = {
@@ -82,7 +83,7 @@ class Seen(NamedTuple):
     def of(cls, gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Seen:
         """Put gaps beside what was expected."""
         heads = begins(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
-        theirs, ours = (_places(rows) for rows in (wanted, gaps[heads]))
+        theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (wanted, gaps[heads]))
         segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))
         return cls(gaps, wanted, gaps["bar_count"].to_numpy().astype(np.float64), segment, cut(gaps, width), width)
 
@@ -153,7 +154,7 @@ class Rates:
     @cached_property
     def keys(self) -> Ints:
         """One number per row, growing."""
-        return keys_of(*(self.table[name].to_numpy() for name in ("series", "position", "bin")))
+        return bin_keys(*(self.table[name].to_numpy() for name in PROFILE_KEY))
 
     @cached_property
     def of_series(self) -> pl.DataFrame:
@@ -170,8 +171,7 @@ class Rates:
         """`due` and `missing` of some keys; 0 of unknown ones."""
         if self.table.is_empty():
             return np.zeros(len(key)), np.zeros(len(key))
-        at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
-        known = self.keys[at] == key
+        at, known = find_keys(self.keys, key)
         due, missing = (self.table[name].to_numpy()[at].astype(np.float64) for name in ("due", "missing"))
         return np.where(known, due, 0.0), np.where(known, missing, 0.0)
 
@@ -180,7 +180,7 @@ class Rates:
         own = np.zeros(len(key)) if own is None else own
         own_in_all = own if own_in_all is None else own_in_all
         due, missing = self.at(key)
-        all_due, all_missing = self._whole(key // (SEGMENTS_PER_SESSION * BINS))
+        all_due, all_missing = self._whole(unpack_bin_keys(key)[0])
         of_series = (np.maximum(all_missing - own_in_all, 0) + 0.5) / (np.maximum(all_due - own_in_all, 0) + 1)
         chance = (np.maximum(missing - own, 0) + SHRINK_SLOTS * of_series) / (np.maximum(due - own, 0) + SHRINK_SLOTS)
         return np.asarray(np.clip(chance, LEAST_P, MOST_P))
@@ -189,14 +189,8 @@ class Rates:
         whole = self.of_series
         if whole.is_empty():
             return np.zeros(len(series)), np.zeros(len(series))
-        at = np.minimum(np.searchsorted(whole["series"].to_numpy(), series), whole.height - 1)
-        known = whole["series"].to_numpy()[at] == series
+        at, known = find_keys(whole["series"].to_numpy(), series)
         return tuple(np.where(known, whole[name].to_numpy()[at], 0).astype(np.float64) for name in ("due", "missing"))  # type: ignore[return-value]
-
-
-def keys_of(series: NDArray[np.integer], position: NDArray[np.integer], number: NDArray[np.integer]) -> Ints:
-    """One number for series, position and bin, in their order."""
-    return np.asarray((series.astype(np.int64) * SEGMENTS_PER_SESSION + position) * BINS + number)
 
 
 def cut(gaps: pl.DataFrame, width: int) -> Pieces:
@@ -204,7 +198,7 @@ def cut(gaps: pl.DataFrame, width: int) -> Pieces:
     slot = gaps["slot"].to_numpy().astype(np.int64)
     end = slot + gaps["bar_count"].to_numpy()
     low, high = bins_of(slot, width), bins_of(end - 1, width)
-    gap, number = spread(high - low + 1)
+    gap, number = number_ranges(high - low + 1)
     number += low[gap]
     first = np.maximum(bin_starts(number, width), slot[gap])
     slots = np.minimum(bin_starts(number + 1, width), end[gap]) - first
@@ -212,7 +206,7 @@ def cut(gaps: pl.DataFrame, width: int) -> Pieces:
     kept = slots > 0
     gap = gap[kept]
     starts = np.searchsorted(gap, np.arange(len(slot)))
-    key = keys_of(series[kept], position[kept], number[kept])
+    key = bin_keys(series[kept], position[kept], number[kept])
     return Pieces(gap, number[kept], first[kept], slots[kept], key, starts)
 
 
@@ -236,11 +230,11 @@ def rates(seen: Seen, strange: Flags) -> Rates:
     ours, slots = np.searchsorted(keys, seen.pieces.key), seen.pieces.slots
     missing = _added(ours, slots, len(keys))
     odd = _added(ours, slots * strange[seen.pieces.gap], len(keys))
-    per_session = SEGMENTS_PER_SESSION * BINS
     counted = {
-        "series": keys // per_session, "position": keys // BINS % SEGMENTS_PER_SESSION, "bin": keys % BINS,
-        "due": due - odd, "missing": missing - odd,
-    }  # fmt: skip
+        **dict(zip(PROFILE_KEY, unpack_bin_keys(keys), strict=True)),
+        "due": due - odd,
+        "missing": missing - odd,
+    }
     return Rates(pl.DataFrame(counted).select(pl.col(name).cast(dtype) for name, dtype in RATES.items()), seen.width)
 
 
@@ -269,10 +263,6 @@ def odds(known: Rates, seen: Seen, strange: Flags) -> Odds:
 def chance_of_run(slots: Floats, weight: Floats, k: Floats | float) -> Floats:
     """Chance that so many slots all have no trade; `weight` is -ln of the chance of one of them."""
     return np.asarray(np.exp(-k * np.log1p(slots * np.expm1(np.minimum(weight / k, 50.0)))))
-
-
-def _places(rows: pl.DataFrame) -> Ints:
-    return np.asarray((rows["series"].to_numpy().astype(np.int64) << 32) + rows["ordinal"].to_numpy())
 
 
 def _changed(values: Floats, where: Flags, others: Floats) -> Floats:

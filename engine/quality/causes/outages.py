@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.quality.causes.no_trade_rates import LEAST_P, MOST_P, Pieces, Rates, keys_of
-from engine.quality.causes.profiles import bins_of
-from engine.quality.contiguous_runs import Floats, Ints
+from engine.keys import Ints, pack
+from engine.quality.causes.no_trade_rates import LEAST_P, MOST_P, Pieces, Rates
+from engine.quality.causes.profiles import BINS, bin_keys, bins_of
+from engine.quality.contiguous_runs import Floats
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 SUMS: Schema = {
@@ -123,7 +124,7 @@ def expectation(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
     alive = known.table.join(lives.filter(pl.col("group") >= 0), on="series")
     if alive.is_empty():
         return pl.DataFrame(schema=dict(EXPECTATION))
-    p = known.chances(keys_of(*(alive[name].to_numpy() for name in ("series", "position", "bin"))))
+    p = known.chances(bin_keys(*(alive[name].to_numpy() for name in ("series", "position", "bin"))))
     values = {
         "symbols": np.ones(len(p), np.int64),
         "weight": _exact(1 - p),
@@ -299,11 +300,9 @@ def _due(expected: pl.DataFrame, group: Ints, ordinal: Ints, slot: Ints, width: 
     """What is expected where the steps are: the last sum of group, position and bin up to the ordinal."""
     position, number = ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width)
     span = 1 << 24  # more than days times 16 are
-    theirs = (
-        keys_of(*(expected[name].to_numpy() for name in ("group", "position", "bin"))) * span
-        + expected["ordinal"].to_numpy()
-    )
-    ours = keys_of(group, position, number) * span + ordinal
+    sizes = [SEGMENTS_PER_SESSION, BINS, span]
+    theirs = pack([*(expected[name].to_numpy() for name in ("group", "position", "bin", "ordinal"))], sizes)
+    ours = pack([group, position, number, ordinal], sizes)
     at = np.searchsorted(theirs, ours, side="right") - 1
     known = (
         (at >= 0) & (theirs[np.maximum(at, 0)] // span == ours // span) if len(theirs) else np.zeros(len(ours), bool)

@@ -15,7 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.interval import Interval
-from engine.quality.contiguous_runs import BLOCK, Floats, Ints, begins, united
+from engine.keys import Integers, Ints, number_ranges, pack, pack_columns, pack_pair, unpack
+from engine.quality.contiguous_runs import BLOCK, Floats, begins, united
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 BIN = dt.timedelta(minutes=30)
@@ -102,17 +103,26 @@ def joined(parts: Sequence[Trace]) -> Trace:
         return parts[0]
     runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
     profile = pl.concat([pl.DataFrame(schema=dict(PROFILE)), *(part.profile for part in parts)])
-    key = [profile[name].to_numpy().astype(np.int64) for name in PROFILE_KEY]
-    number = (key[0] * SEGMENTS_PER_SESSION + key[1]) * BINS + key[2]
+    number = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
     summed = _added(number, *(profile[name].to_numpy() for name in PROFILE if name not in PROFILE_KEY))
     place = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     in_order = runs if (place[1:] > place[:-1]).all() else runs.sort("series", "ordinal", "first", "last")
     return Trace(_united(in_order), summed)
 
 
+def bin_keys(series: Integers, position: Integers, number: Integers) -> Ints:
+    """One integer per series, position of a segment in its session, and bin, in the order of the three."""
+    return pack([series, position, number], [SEGMENTS_PER_SESSION, BINS])
+
+
+def unpack_bin_keys(keys: Ints) -> tuple[Ints, ...]:
+    """Series, position and bin of each key of `bin_keys`."""
+    return unpack(keys, [SEGMENTS_PER_SESSION, BINS])
+
+
 def line(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
     """One number for owner, segment and slot, in their order; a segment has less than 2**20 slots."""
-    return np.asarray((owner.astype(np.int64) << 45) + (ordinal.astype(np.int64) << 20) + slot)
+    return pack([owner, ordinal, np.asarray(slot)], [1 << 25, 1 << 20])
 
 
 def overlap(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
@@ -131,9 +141,9 @@ def _united(runs: pl.DataFrame) -> pl.DataFrame:
     if runs.height < 2:  # noqa: PLR2004 - a pair
         return runs
     # In one growing number, so that the furthest end so far is a running maximum.
-    segment = (runs["series"].cast(pl.Int64).to_numpy() << 31) + runs["ordinal"].to_numpy()
-    number = np.concatenate([[0], np.cumsum(segment[1:] != segment[:-1])]) << 32
-    first, last = (runs[name].to_numpy().astype(np.int64) + number for name in ("first", "last"))
+    segment = pack_columns(runs, "series", "ordinal")
+    number = np.concatenate([[0], np.cumsum(segment[1:] != segment[:-1])])
+    first, last = (pack_pair(number, runs[name].to_numpy()) for name in ("first", "last"))
     furthest = np.maximum.accumulate(last)
     starts = np.flatnonzero(np.concatenate([[True], first[1:] > furthest[:-1] + 1]))
     if len(starts) == len(first):
@@ -160,8 +170,7 @@ def _added(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
     order = np.argsort(key, kind="stable")
     heads = begins(key[order])
     sums = [np.add.reduceat(one[order], heads) if len(heads) else one for one in values]
-    number = key[order][heads]
-    place = [number // (BINS * SEGMENTS_PER_SESSION), number // BINS % SEGMENTS_PER_SESSION, number % BINS]
+    place = unpack_bin_keys(key[order][heads])
     return pl.DataFrame(dict(zip(PROFILE, [*place, *sums], strict=True)), schema_overrides=dict(PROFILE))
 
 
@@ -170,8 +179,8 @@ def _cuts(runs: pl.DataFrame, starts: Ints, width: int) -> tuple[Ints, Ints]:
     first, last = (runs[name].to_numpy().astype(np.int64) for name in ("first", "last"))
     low = bins_of(first, width)
     bins = bins_of(last, width) - low + 1
-    run = np.repeat(np.arange(len(starts)), bins)
-    number = low[run] + np.arange(len(run)) - np.repeat(np.cumsum(bins) - bins, bins)
+    run, number = number_ranges(bins)
+    number += low[run]
     slot = np.maximum(bin_starts(number, width), first[run])
     cuts = starts[run] + slot - first[run]
     key = profile_keys(runs["series"].to_numpy()[run], runs["ordinal"].to_numpy()[run], slot, width)
@@ -201,5 +210,4 @@ def profile_keys(
     series: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer], width: int
 ) -> Ints:
     """One number for series, position of the segment in its session, and bin; in the order of the three."""
-    position = ordinal.astype(np.int64) % SEGMENTS_PER_SESSION
-    return (series.astype(np.int64) * SEGMENTS_PER_SESSION + position) * BINS + bins_of(slot, width)
+    return bin_keys(series, ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width))
