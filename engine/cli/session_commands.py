@@ -71,8 +71,8 @@ def _source_of(config: SessionConfig) -> tuple[Stream, list[str]]:
 def _explained(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
     from engine.runtime.subscription_plan import Asked, explain, mark
 
-    symbols = list(config.session.symbols) or sorted(stream.offers([]))
-    offers = stream.offers(symbols)
+    symbols = list(config.session.symbols) or sorted(stream.available([]))
+    offers = stream.available(symbols)
     for symbol in symbols:
         if symbol not in offers:
             yield symbol, "refuse", symbol, "the source has nothing of it"

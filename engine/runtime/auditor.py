@@ -42,7 +42,7 @@ from engine.runtime.store_survey import survey_session
 from engine.runtime.task_batches import bundled, key, state
 from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
-from engine.sources.columns import layout
+from engine.sources.columns import match_columns
 from engine.sources.scan import scan
 from engine.store.session_data import SessionData
 
@@ -384,7 +384,7 @@ def _is_lake(file: SourceFile, options: LoadOptions) -> bool:
     if file.format != "parquet" or file.path.stat().st_size < LAKE_BYTES:
         return False
     try:
-        found = layout(list(pl.read_parquet_schema(file.path)), options.read, str(file.path))
+        found = match_columns(list(pl.read_parquet_schema(file.path)), options.read, str(file.path))
     except (pl.exceptions.PolarsError, SourceError, OSError):
         return False  # whoever reads it says why it cannot be read
     return found.kind == "bars" and "symbol" in found.roles and not found.sides

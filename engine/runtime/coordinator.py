@@ -28,7 +28,7 @@ from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.runtime.subscription_plan import Asked, Marking, mark
 from engine.schema import TS
-from engine.sources.streams.contract import Delivery, Request, Resolution, Stream, Want
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
 from engine.store.session_data import PADDING, DateRange, SessionData
 from engine.store.snapshot import AXIS_INTERVAL, SymbolSessionData
 from engine.store.views import with_series_names
@@ -156,7 +156,7 @@ class SessionCoordinator:
         ParameterError
             The source does not know it, or has nothing to make bars of.
         """
-        offered = self.stream.offers([symbol])
+        offered = self.stream.available([symbol])
         if symbol not in offered:
             raise ParameterError(f"symbol: the source has nothing of {symbol}; valid: a symbol that it has")
         return mark(symbol, Asked.of(self.config, symbol), offered[symbol])
@@ -209,11 +209,11 @@ class SessionCoordinator:
         described = [self._expected(one) for one in described]
         with self.session.transaction():
             self.session.register_symbol_data(*described)
-            wants = [want for one in markings for want in one.streams]
-            self._subscribe(wants)
+            subscriptions = [subscription for one in markings for subscription in one.streams]
+            self._subscribe(subscriptions)
             self.session.set_session(self._spans[0].session, active=False)
             if at is not None:
-                self._join(wants, described, min(at, opens), at, exported)
+                self._join(subscriptions, described, min(at, opens), at, exported)
             self._move_to(opens - INSTANT if at is None or at < opens else opens)
             self.session.mark_loaded(symbols)
 
@@ -303,7 +303,7 @@ class SessionCoordinator:
         return self.totals.rows - before
 
     def _join(
-        self, wants: Sequence[Want], symbols: Sequence[SymbolSessionData], opens: dt.datetime, at: dt.datetime,
+        self, subscriptions: Sequence[Subscription], symbols: Sequence[SymbolSessionData], opens: dt.datetime, at: dt.datetime,
         exported: Exported | None,
     ) -> None:  # fmt: skip
         """Take in what is there already: from an earlier process, and from the source what is missing of it."""
@@ -314,8 +314,8 @@ class SessionCoordinator:
         known = _last_stamps(self.session)
         for provenance, is_known in (("source", False), ("backfill", True)):
             requests = [
-                Request(one.symbol, one.kind, one.interval, known.get((one.symbol, one.kind), begin), at)
-                for one in wants
+                HistoryRequest(one.symbol, one.kind, one.interval, known.get((one.symbol, one.kind), begin), at)
+                for one in subscriptions
                 if ((one.symbol, one.kind) in known) == is_known
             ]
             self._append(self.stream.fetch(requests) if requests else (), provenance)
@@ -360,9 +360,9 @@ class SessionCoordinator:
         self.session.set_as_of(now - self._grace)
         self._derive_and_judge()
 
-    def _subscribe(self, wants: Sequence[Want]) -> None:
-        self.stream.subscribe(wants)
-        self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in wants], active=True)
+    def _subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        self.stream.subscribe(subscriptions)
+        self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in subscriptions], active=True)
 
     def _take(self, until: dt.datetime) -> None:
         self._append(self.stream.take(until))
@@ -438,12 +438,12 @@ class SessionCoordinator:
         ]
         self._dates = (min(begin, self._dates[0] or begin), last)
 
-    def _past_of(self, marking: Marking) -> list[Request]:
-        wanted: Iterable[Resolution] = [(want.kind, want.interval) for want in marking.streams]
+    def _past_of(self, marking: Marking) -> list[HistoryRequest]:
+        wanted: Iterable[Resolution] = [(one.kind, one.interval) for one in marking.streams]
         if self.config.session.mode == "replay":  # files hand over all that was read of a symbol, not just its base
-            wanted = sorted(self.stream.offers([marking.symbol])[marking.symbol], key=str)
+            wanted = sorted(self.stream.available([marking.symbol])[marking.symbol], key=str)
         end = (self._now or ALWAYS[1]) + INSTANT
-        return [Request(marking.symbol, kind, interval, ALWAYS[0], end) for kind, interval in wanted]
+        return [HistoryRequest(marking.symbol, kind, interval, ALWAYS[0], end) for kind, interval in wanted]
 
     def _is_export_due(self, now: dt.datetime) -> bool:
         export = self.config.export

@@ -19,7 +19,7 @@ import polars as pl
 from engine.quality.gaps import GAPS
 from engine.runtime.config import GapsPart
 from engine.schema import Kind
-from engine.sources.streams.contract import Request
+from engine.sources.streams.contract import HistoryRequest
 from engine.store.session_data import SessionData
 from engine.store.snapshot import PanelKey, Snapshot
 from engine.store.versioned_rows import VersionedRows
@@ -41,7 +41,7 @@ class GapFiller:
     def __init__(self, session: SessionData, part: GapsPart) -> None:
         self._session = session
         self._part = part
-        self._asked: dict[Request, PanelKey] = {}
+        self._asked: dict[HistoryRequest, PanelKey] = {}
         self._filled: list[tuple[str, dt.datetime, dt.datetime, str]] = []
 
     @property
@@ -54,7 +54,7 @@ class GapFiller:
         self._asked.clear()
         self._filled.clear()
 
-    def due(self, now: dt.datetime) -> list[Request]:
+    def due(self, now: dt.datetime) -> list[HistoryRequest]:
         """Requests of the gaps whose time has come; each is out until it is settled."""
         if not self._part.fill or not self._part.retries:
             return []
@@ -62,7 +62,7 @@ class GapFiller:
             snapshot = self._session.snapshot()
             return [one for key, kinds in _bases(snapshot).items() for one in self._due_of(snapshot, key, kinds, now)]
 
-    def settle(self, requests: Sequence[Request], now: dt.datetime) -> int:
+    def settle(self, requests: Sequence[HistoryRequest], now: dt.datetime) -> int:
         """Note what became of gaps that were asked for; returns how many are filled."""
         with self._session.transaction():
             snapshot = self._session.snapshot()
@@ -73,7 +73,9 @@ class GapFiller:
         self._filled += [(one.symbol, one.start, one.end, "filled") for one in filled]
         return len(filled)
 
-    def _due_of(self, snapshot: Snapshot, key: PanelKey, kinds: Mapping[str, Kind], now: dt.datetime) -> list[Request]:
+    def _due_of(
+        self, snapshot: Snapshot, key: PanelKey, kinds: Mapping[str, Kind], now: dt.datetime
+    ) -> list[HistoryRequest]:
         held = _current(snapshot, key)
         open_ones = held.filter(pl.col("state").is_in(["open", "retrying"]))
         unseen = open_ones.filter(pl.col("next_retry").is_null())
@@ -82,7 +84,7 @@ class GapFiller:
         names = snapshot.series.select("series", "symbol")
         ripe = open_ones.filter(pl.col("next_retry") <= now).join(names, on="series", how="left", maintain_order="left")
         requests = [
-            Request(row["symbol"], kinds[row["symbol"]], key.interval if kinds[row["symbol"]] == "bars" else None,
+            HistoryRequest(row["symbol"], kinds[row["symbol"]], key.interval if kinds[row["symbol"]] == "bars" else None,
                     row["gap_start"], row["gap_end"])
             for row in ripe.iter_rows(named=True) if row["symbol"] in kinds
         ]  # fmt: skip
@@ -92,7 +94,7 @@ class GapFiller:
         return fresh
 
     def _settle_one(
-        self, snapshot: Snapshot, current: Mapping[PanelKey, pl.DataFrame], request: Request, now: dt.datetime
+        self, snapshot: Snapshot, current: Mapping[PanelKey, pl.DataFrame], request: HistoryRequest, now: dt.datetime
     ) -> bool:
         """Whether something of a gap is still there; then its row says what was tried."""
         key = self._asked.pop(request, None)

@@ -24,7 +24,7 @@ from engine.runtime.deployments import exporter
 from engine.runtime.gap_filler import GapFiller
 from engine.runtime.options import CalendarMap
 from engine.runtime.resume import exported_rows, last_export
-from engine.sources.streams.contract import Delivery, Request, Stream
+from engine.sources.streams.contract import Delivery, HistoryRequest, Stream
 from engine.store.session_data import SessionData
 from engine.store.snapshot import SymbolSessionData
 
@@ -65,12 +65,12 @@ class LiveSession:
         self.filler = GapFiller(self.session, config.gaps)
         self._calendars = CalendarMap(config.session.calendar, tuple(config.session.calendars.items()))
         self._pool = ThreadPoolExecutor(1, "backfill") if fetch_aside else None
-        self._out: deque[tuple[tuple[Request, ...], Future[list[Delivery]]]] = deque()
+        self._out: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
 
     def start(self) -> None:
         """Load: what was exported before, what the source has of the past, and what it streams from now on."""
         now = self.clock.now()
-        symbols = list(self.config.session.symbols) or sorted(self.stream.offers([]))
+        symbols = list(self.config.session.symbols) or sorted(self.stream.available([]))
         if not symbols:
             raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
@@ -133,7 +133,7 @@ class LiveSession:
         held = None if export is None else last_export(export.target)
         return [] if held is None else exported_rows(held, {one.symbol: one for one in symbols}, since)
 
-    def _ask(self, requests: list[Request]) -> None:
+    def _ask(self, requests: list[HistoryRequest]) -> None:
         if not requests:
             return
         if self._pool is None:

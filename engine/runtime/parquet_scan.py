@@ -30,7 +30,7 @@ from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
 from engine.runtime.store_survey import measured_rows
 from engine.schema import TS, empty
-from engine.sources.columns import OHLC, layout
+from engine.sources.columns import OHLC, match_columns
 from engine.sources.stamps import Reading, utc
 from engine.sources.table_rows import commonest_step
 from engine.store.anomalies import count_anomalies
@@ -115,7 +115,7 @@ def read_stretch(stretch: Stretch, options: LoadOptions) -> tuple[pl.DataFrame, 
     try:
         scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         names = scanned.collect_schema().names()
-        found = layout(names, options.read, str(path))
+        found = match_columns(names, options.read, str(path))
         if found.kind != "bars" or "symbol" not in found.roles:
             raise SourceError(
                 path, f"{found.kind} of columns {', '.join(names)}; valid here: bars with a column of symbols"
@@ -154,7 +154,7 @@ def _kept(
         rows = rows.filter(pl.col(roles["symbol"]).is_in(list(stretch.symbols)))
     raw = rows.select(pl.col(name).alias(role) for role, name in roles.items()).collect()
     if options.read.symbols:
-        wanted = [symbol for symbol in raw["symbol"].unique().drop_nulls() if options.read.wants(symbol)]
+        wanted = [symbol for symbol in raw["symbol"].unique().drop_nulls() if options.read.selects(symbol)]
         raw = raw.filter(pl.col("symbol").is_in(wanted))
     if options.read.price_types and "price_type" in raw.columns:
         raw = raw.filter(pl.col("price_type").is_in(list(options.read.price_types)))

@@ -170,7 +170,7 @@ def _exported(name: str, source: Path, options: LoadOptions) -> _Side:
         rows = rows if limit is None else rows.filter(kept)
     bars = rows.collect()
     symbols = bars["symbol"].unique()
-    wanted = symbols.filter([options.read.wants(one) for one in symbols])
+    wanted = symbols.filter([options.read.selects(one) for one in symbols])
     bars = bars.filter(pl.col("symbol").is_in(wanted.implode()))
     if options.read.price_types:
         bars = bars.filter(pl.col("price_type").is_in(options.read.price_types))

@@ -11,7 +11,7 @@ import polars as pl
 from engine.calendars.providers import SessionCalendar
 from engine.runtime.availability import arrivals, in_lanes
 from engine.runtime.load import Contents, Group
-from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
 
 BEGINNING = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -35,7 +35,7 @@ class _Track:
         self.at = end
         return piece if symbols is None else piece.filter(pl.col("symbol").is_in(list(symbols)))
 
-    def past(self, request: Request) -> pl.DataFrame:
+    def past(self, request: HistoryRequest) -> pl.DataFrame:
         mine = (pl.col("symbol") == request.symbol) & (pl.col("ts") >= request.start) & (pl.col("ts") < request.end)
         return self.rows.head(self.at).filter(mine)
 
@@ -75,13 +75,13 @@ class ReplayStream:
         held = [track.available for track in self._tracks if track.rows.height]
         return (min(one[0] for one in held), max(one[-1] for one in held)) if held else None
 
-    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """What the files have of each symbol, or of every one when none is named."""
         return {symbol: self._offers[symbol] for symbol in symbols or sorted(self._offers) if symbol in self._offers}
 
-    def subscribe(self, wants: Sequence[Want]) -> None:
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         """Hand over these symbols, too, from now on."""
-        self._symbols |= {want.symbol for want in wants}
+        self._symbols |= {one.symbol for one in subscriptions}
 
     def unsubscribe(self, symbol: str) -> None:
         """Hand over nothing of a symbol any more."""
@@ -105,7 +105,7 @@ class ReplayStream:
         del seconds
         return self.next_at() is not None
 
-    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         """Rows that have become available by now."""
         found = []
         for request in requests:

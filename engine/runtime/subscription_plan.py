@@ -13,7 +13,7 @@ from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.schema import Kind
-from engine.sources.streams.contract import Resolution, Want
+from engine.sources.streams.contract import Resolution, Subscription
 
 FROM_TICKS = Interval(1, "m")  # what ticks and quotes are folded to when nothing finer is asked
 
@@ -60,7 +60,7 @@ class Marking:
     symbol : str
     base : Interval
     base_from : {"bars", "ticks", "quotes"}
-    streams : tuple of Want
+    streams : tuple of Subscription
     derived : tuple of Interval
     refused : mapping of Interval to str
         What cannot be had, with the reason.
@@ -70,7 +70,7 @@ class Marking:
     symbol: str
     base: Interval
     base_from: Kind
-    streams: tuple[Want, ...]
+    streams: tuple[Subscription, ...]
     derived: tuple[Interval, ...]
     refused: Mapping[Interval, str]
     why: str
@@ -88,11 +88,11 @@ def mark(symbol: str, asked: Asked, offered: Iterable[Resolution]) -> Marking:
     bars = sorted(interval for kind, interval in offered if kind == "bars" and interval is not None)
     base, base_from, why = _base(symbol, asked, bars, {kind for kind, _ in offered})
     derived, refused = _parted(base, asked.derived)
-    wants = [Want(symbol, "bars", base)] if base_from == "bars" else [Want(symbol, base_from)]
+    subscriptions = [Subscription(symbol, "bars", base)] if base_from == "bars" else [Subscription(symbol, base_from)]
     for kind, wanted in (("quotes", asked.quotes), ("ticks", asked.ticks)):
         if wanted and base_from != kind and (kind, None) in offered:
-            wants.append(Want(symbol, kind))  # type: ignore[arg-type]
-    return Marking(symbol, base, base_from, tuple(wants), derived, refused, why)
+            subscriptions.append(Subscription(symbol, kind))  # type: ignore[arg-type]
+    return Marking(symbol, base, base_from, tuple(subscriptions), derived, refused, why)
 
 
 def _base(symbol: str, asked: Asked, bars: Sequence[Interval], kinds: set[Kind]) -> tuple[Interval, Kind, str]:
@@ -140,8 +140,8 @@ def _reason(base: Interval, target: Interval) -> str:
 def explain(marking: Marking, asked: Asked) -> list[tuple[str, str, str]]:
     """`(what, how, why)` of everything that a symbol streams, derives and cannot have."""
     rows = [
-        ("stream", f"{want.kind} {want.interval or ''}".strip(), marking.why if number == 0 else "is asked for")
-        for number, want in enumerate(marking.streams)
+        ("stream", f"{one.kind} {one.interval or ''}".strip(), marking.why if number == 0 else "is asked for")
+        for number, one in enumerate(marking.streams)
     ]
     rows += [("derive", str(one), f"for {asked.derived[one]}, from {marking.base}") for one in marking.derived]
     rows += [("refuse", str(one), why) for one, why in sorted(marking.refused.items())]

@@ -69,7 +69,7 @@ BINANCE_KLINES = [
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableColumns:
     """The kind of rows, and the column of each role."""
 
     kind: Kind
@@ -82,7 +82,7 @@ class Layout:
         return tuple(side for side in SIDES if all(f"{side}_{part}" in self.roles for part in OHLC))
 
 
-def layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
+def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> TableColumns:
     """Roles of a table's columns, and what its rows are.
 
     Raises
@@ -92,7 +92,7 @@ def layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
     ParameterError
         `columns` names a role that does not exist.
     """
-    roles = assigned(names, options, path)
+    roles = assign_roles(names, options, path)
     _check_once(names, roles, options, path)
     kind = _kind(roles)
     if kind is None or not STAMPS & set(roles):
@@ -105,14 +105,14 @@ def layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
         roles.setdefault("size", roles["volume"])
     used = {name for role, name in roles.items() if role in ROWS[kind] or role in ("date", "time") or role in _SIDED}
     idle = [name for name in names if name not in used]
-    return Layout(kind, roles, (f"columns not used: {', '.join(idle)}",) if idle else ())
+    return TableColumns(kind, roles, (f"columns not used: {', '.join(idle)}",) if idle else ())
 
 
-def assigned(names: Sequence[str], options: ReadOptions, path: str) -> dict[str, str]:
+def assign_roles(names: Sequence[str], options: ReadOptions, path: str) -> dict[str, str]:
     """The column of each role that the table has."""
     known: dict[str, str] = {}
     for name in names:
-        known.setdefault(plain(name), name)
+        known.setdefault(normalize_name(name), name)
     roles = {role: known[word] for role, words in reversed(_SYNONYMS.items()) if (word := _first(words, known))}
     roles |= {role: _column(role, given, names, path) for role, given in options.columns.items()}
     if "ts" in roles:
@@ -126,7 +126,7 @@ def has_header(cells: Sequence[str]) -> bool:
     return all(not re.fullmatch(r"[-+]?\d[\d.:,/ TZ+-]*", cell.strip()) for cell in cells)
 
 
-def headerless(cells: Sequence[str], options: ReadOptions, path: str) -> list[str]:
+def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> list[str]:
     """Names of the columns of a file without a header line, from a layout that its first line fits."""
     if options.columns:
         return [str(place) for place in range(1, len(cells) + 1)]
@@ -141,7 +141,7 @@ def headerless(cells: Sequence[str], options: ReadOptions, path: str) -> list[st
     )
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A column's name as synonyms are compared."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

@@ -59,7 +59,7 @@ _FILLERS = frozenset(
 
 
 @dataclass(frozen=True)
-class Named:
+class PathFacts:
     """What a path says; None where it says nothing, or nothing certain."""
 
     symbol: str | None = None
@@ -68,7 +68,7 @@ class Named:
     day: dt.date | None = None
 
 
-def named(path: PurePath | str) -> Named:
+def parse_path(path: PurePath | str) -> PathFacts:
     """Read a path."""
     path = PurePath(path)
     hive = _hive(path)
@@ -79,7 +79,7 @@ def named(path: PurePath | str) -> Named:
     intervals = {found for word in every if (found := _interval(word)) is not None}
     sides = {word for word in every if word in PRICE_TYPES}
     kept = [chunk for words in chunks if (chunk := "-".join(word for word in words if not _is_filler(word)))]
-    return Named(
+    return PathFacts(
         symbol=hive.get("symbol") or (kept[0].upper() if len(kept) == 1 else None),
         interval=_hive_interval(hive) or (intervals.pop() if len(intervals) == 1 else None),
         price_type=hive.get("price_type") or (sides.pop() if len(sides) == 1 else None),

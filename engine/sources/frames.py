@@ -12,8 +12,8 @@ from engine.errors import SchemaError, SourceError
 from engine.interval import Interval
 from engine.sources.archive import sha256
 from engine.sources.batch import Batch
-from engine.sources.columns import layout
-from engine.sources.file_names import Named, named
+from engine.sources.columns import match_columns
+from engine.sources.file_names import PathFacts, parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_integers
 
@@ -29,11 +29,11 @@ def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch
     SourceError
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
-    known = named(path)
+    known = parse_path(path)
     stated = _stated_symbol(path, options)
     try:
         names = list(pl.read_parquet_schema(path))
-        found = layout(names, options, str(path))
+        found = match_columns(names, options, str(path))
         raw = pl.read_parquet(path, columns=[name for name in names if name in set(found.roles.values())])
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
@@ -77,8 +77,8 @@ def from_frame(
     if interval is not None:
         options = replace(options, interval=Interval.parse(interval))
     table = _polars(frame)
-    origin = Origin(source, "", Named(), options)
-    found = layout([name for name in table.columns if name != "row"], options, source)
+    origin = Origin(source, "", PathFacts(), options)
+    found = match_columns([name for name in table.columns if name != "row"], options, source)
     return batch(_numbered(table, origin), found, origin)
 
 

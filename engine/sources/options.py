@@ -119,8 +119,8 @@ class ReadOptions:
         """What a row may look like."""
         return Rules(allow_non_positive=self.allow_non_positive)
 
-    def wants(self, symbol: str) -> bool:
-        """Whether rows of a symbol are kept: it, its root or its name without a market was asked for."""
+    def selects(self, symbol: str) -> bool:
+        """Whether `symbols` is empty, or holds this symbol, its root (`ES`) or its name without the market."""
         if not self.symbols:
             return True
         plain = symbol.split("@", maxsplit=1)[0]

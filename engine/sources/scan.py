@@ -152,4 +152,4 @@ def may_hold_requested(file: SourceFile, options: ReadOptions) -> bool:
     if not options.symbols or file.symbol is None or not format_named(file.format).path_states_symbol:
         return True
     roots = {symbol.split(".")[0].split("@")[0] for symbol in options.symbols}
-    return options.wants(file.symbol + file.qualifier) or (file.security in CONTRACTS and file.symbol in roots)
+    return options.selects(file.symbol + file.qualifier) or (file.security in CONTRACTS and file.symbol in roots)

@@ -1,6 +1,6 @@
 """Tables with named columns -> batches: the way of delimited text, Parquet and frames alike.
 
-1. Roles are the columns' (`columns.layout`); symbol and interval come from a column, an option or the name.
+1. Roles are the columns' (`columns.match_columns`); symbol and interval come from a column, an option or the name.
 2. Stamps pass the door for time (`stamps.utc`); local times that do not exist are refused.
 3. `schema.conform` splits the rest into rows that hold and rows that do not, once per side of the bars.
 4. What was not asked for is left out and counted; the interval is the commonest step, if nothing else tells it.
@@ -18,8 +18,8 @@ from engine.grid import Align
 from engine.interval import Interval
 from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import OHLC, Layout
-from engine.sources.file_names import Named
+from engine.sources.columns import OHLC, TableColumns
+from engine.sources.file_names import PathFacts
 from engine.sources.options import ReadOptions
 from engine.sources.stamps import Reading, Stamps, utc
 
@@ -46,7 +46,7 @@ class Origin:
 
     source: str
     sha256: str
-    named: Named
+    path_facts: PathFacts
     options: ReadOptions
     qualifier: str = ""
     notes: tuple[str, ...] = ()
@@ -55,27 +55,27 @@ class Origin:
     @property
     def symbol(self) -> str | None:
         """Of the whole table, when no column tells."""
-        return self.options.symbol or self.named.symbol
+        return self.options.symbol or self.path_facts.symbol
 
     @property
     def price_type(self) -> str | None:
         """Of all bars, when no column tells."""
-        return self.options.price_type or self.named.price_type
+        return self.options.price_type or self.path_facts.price_type
 
     @property
     def interval(self) -> Interval | None:
         """As far as it is known before the rows are."""
-        return self.options.interval or self.named.interval
+        return self.options.interval or self.path_facts.interval
 
 
-def batch(raw: pl.DataFrame, layout: Layout, origin: Origin) -> Batch:
+def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
     """Conform a table.
 
     Parameters
     ----------
     raw : DataFrame
         The file's columns, of any type, and `row` (Int64).
-    layout : Layout
+    table : TableColumns
         What they are.
     origin : Origin
         What else is known.
@@ -85,17 +85,17 @@ def batch(raw: pl.DataFrame, layout: Layout, origin: Origin) -> Batch:
     SourceError
         No symbol, no zone, no unit, or numbers with decimal commas; the message names the option.
     """
-    _check_numbers(raw, layout, origin)
-    symbols = _symbols(raw, layout, origin)
-    stamps = _stamps(raw, layout, origin, symbols)
-    _check_one_symbol(raw, layout, origin, stamps.ts)
-    columns = _values(raw, layout, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
-    good, bad = _conformed(raw, stamps, layout, columns, origin)
+    _check_numbers(raw, table, origin)
+    symbols = _symbols(raw, table, origin)
+    stamps = _stamps(raw, table, origin, symbols)
+    _check_one_symbol(raw, table, origin, stamps.ts)
+    columns = _values(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
+    good, bad = _conformed(raw, stamps, table, columns, origin)
     kept, left_out = wanted(good, origin.options)
-    interval, inferred = _interval(kept, layout.kind, origin)
-    notes = (*origin.notes, *layout.notes, *stamps.notes, *left_out, *inferred)
+    interval, inferred = _interval(kept, table.kind, origin)
+    notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred)
     return Batch(
-        kind=layout.kind,
+        kind=table.kind,
         interval=interval,
         frame=kept,
         rejects=pl.concat([origin.refused, bad]),
@@ -113,7 +113,7 @@ def wanted(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tup
     """The rows of the symbols and price types that were asked for, and a note on the others."""
     notes: list[str] = []
     if options.symbols:
-        strange = [name for name in frame["symbol"].unique() if not options.wants(name)]
+        strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
         frame = _without(frame, pl.col("symbol").is_in(strange), "of other symbols", notes)
     if options.price_types and "price_type" in frame.columns:
         others = ~pl.col("price_type").is_in(list(options.price_types))
@@ -147,14 +147,14 @@ def divided(number: pl.Expr, divisor: float) -> pl.Expr:
 
 
 def _conformed(
-    raw: pl.DataFrame, stamps: Stamps, layout: Layout, columns: Mapping[str, pl.Expr], origin: Origin
+    raw: pl.DataFrame, stamps: Stamps, table: TableColumns, columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     skipped = stamps.refused.is_not_null()
     if not skipped.any():
-        return sided(raw, layout.kind, columns, layout.sides, origin)
+        return sided(raw, table.kind, columns, table.sides, origin)
     held = raw.with_columns(stamps.ts.alias("@ts"), columns["symbol"].alias("@symbol")).filter(~skipped)
     columns = {**columns, "ts": pl.lit(held["@ts"]), "symbol": pl.lit(held["@symbol"])}
-    good, bad = sided(held.drop("@ts", "@symbol"), layout.kind, columns, layout.sides, origin)
+    good, bad = sided(held.drop("@ts", "@symbol"), table.kind, columns, table.sides, origin)
     refused = rejected_rows(raw.filter(skipped), stamps.refused.filter(skipped), origin.source)
     return good, pl.concat([refused, bad])
 
@@ -207,8 +207,8 @@ def _given(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.E
     return pl.any_horizontal(cell.is_not_null() for cell in cells)
 
 
-def _symbols(raw: pl.DataFrame, layout: Layout, origin: Origin) -> pl.Series:
-    column = layout.roles.get("symbol")
+def _symbols(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Series:
+    column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String).str.strip_chars().replace("", None)
     elif origin.symbol is not None:
@@ -221,8 +221,8 @@ def _symbols(raw: pl.DataFrame, layout: Layout, origin: Origin) -> pl.Series:
     return (symbols + origin.qualifier).alias("symbol")
 
 
-def _stamps(raw: pl.DataFrame, layout: Layout, origin: Origin, symbols: pl.Series) -> Stamps:
-    options, roles = origin.options, layout.roles
+def _stamps(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:
+    options, roles = origin.options, table.roles
     column = roles.get("ts") or "+".join(roles[role] for role in ("date", "time") if role in roles)
     cells = raw[column] if column in raw.columns else _joined(raw[roles["date"]], raw[roles["time"]])
     reading = Reading(
@@ -231,8 +231,8 @@ def _stamps(raw: pl.DataFrame, layout: Layout, origin: Origin, symbols: pl.Serie
         timezone=options.timezone,
         unit=options.unit,
         time_format=options.time_format,
-        day=origin.named.day,
-        is_bars=layout.kind == "bars",
+        day=origin.path_facts.day,
+        is_bars=table.kind == "bars",
     )
     return utc(cells, reading, symbols)
 
@@ -241,15 +241,15 @@ def _joined(dates: pl.Series, times: pl.Series) -> pl.Series:
     return dates.cast(pl.String).str.strip_chars() + " " + times.cast(pl.String).str.strip_chars()
 
 
-def _values(raw: pl.DataFrame, layout: Layout, origin: Origin) -> dict[str, pl.Expr]:
-    schema = ROWS[layout.kind]
-    sizes = [f"{side}_{part}" for side in layout.sides for part in (*OHLC, "size")]
-    own = {role: name for role, name in layout.roles.items() if role in schema or role in sizes}
+def _values(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
+    schema = ROWS[table.kind]
+    sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
+    own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
     values = {role: _value(raw, role, name) for role, name in own.items() if role not in ("ts", "symbol", "seq")}
-    if layout.kind == "bars" and "price_type" not in values and origin.price_type:
+    if table.kind == "bars" and "price_type" not in values and origin.price_type:
         values["price_type"] = pl.lit(origin.price_type)
     if "seq" in schema:
-        values["seq"] = _sequence(raw, layout.roles.get("seq"))
+        values["seq"] = _sequence(raw, table.roles.get("seq"))
     return values
 
 
@@ -272,8 +272,8 @@ def _sequence(raw: pl.DataFrame, column: str | None) -> pl.Expr:
     return pl.col("row")
 
 
-def _check_numbers(raw: pl.DataFrame, layout: Layout, origin: Origin) -> None:
-    for role, name in layout.roles.items():
+def _check_numbers(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
+    for role, name in table.roles.items():
         if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
             for spelled, what, mend in _STRANGE_NUMBERS:
@@ -281,11 +281,11 @@ def _check_numbers(raw: pl.DataFrame, layout: Layout, origin: Origin) -> None:
                     raise SourceError(origin.source, f"{name}: received {sample[0]!r}, {what}; {mend}")
 
 
-def _check_one_symbol(raw: pl.DataFrame, layout: Layout, origin: Origin, ts: pl.Series) -> None:
+def _check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
     """Bars of several symbols under one name would replace each other; the column that tells them apart is named."""
-    if layout.kind != "bars" or "symbol" in layout.roles or origin.options.symbol or ts.n_unique() == ts.len():
+    if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
         return
-    idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in layout.roles.values()]
+    idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]
     for name in idle:
         values = raw[name].drop_nulls().unique(maintain_order=True)
         if values.len() > 1 and pl.DataFrame([ts.alias("@ts"), raw[name]]).n_unique() == ts.len():

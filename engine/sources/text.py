@@ -15,7 +15,7 @@ import polars as pl
 from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import REPEATED, has_header, headerless, layout
+from engine.sources.columns import REPEATED, has_header, headerless_names, match_columns
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch
 
@@ -57,7 +57,7 @@ def read_text(data: bytes, origin: Origin) -> Batch:
     known = noted(origin, read)
     if read.raw.is_empty() and read.refused.is_empty():
         return without_rows(names, known)
-    return batch(read.raw, layout(names, origin.options, origin.source), known)
+    return batch(read.raw, match_columns(names, origin.options, origin.source), known)
 
 
 def noted(origin: Origin, read: Table) -> Origin:
@@ -81,7 +81,7 @@ def table(data: bytes, options: ReadOptions, source: str) -> Table:
     delimiter = options.delimiter or _delimiter(sample, source)
     first = _split(sample[0], delimiter)
     headed = has_header(first) if options.header is None else options.header
-    names = _unique(first) if headed else headerless(first, options, source)
+    names = _unique(first) if headed else headerless_names(first, options, source)
     read = cells(data, names, delimiter, source)
     raw = read.raw.with_columns(pl.col("row") + top)
     refused = read.refused.with_columns(pl.col("row") + top)
@@ -171,7 +171,7 @@ def without_rows(names: list[str], origin: Origin) -> Batch:
     """The batch of a file that names columns, if any, and holds no row."""
     kind: Kind = "bars"
     try:
-        kind = layout(names, origin.options, origin.source).kind
+        kind = match_columns(names, origin.options, origin.source).kind
         notes = (*origin.notes, "a header and no row")
     except SourceError as error:
         notes = (*origin.notes, f"a header and no row; {error.reason}")

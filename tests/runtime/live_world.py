@@ -17,7 +17,7 @@ from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.live import LiveSession
 from engine.schema import BARS
-from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
 
 OPEN = dt.datetime(2024, 6, 27, 13, 30, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -40,7 +40,7 @@ class HandStream:
     def __init__(self, past: pl.DataFrame | None = None) -> None:
         self.past = bars("A", []) if past is None else past
         self.pushed: list[Delivery] = []
-        self.asked: list[Request] = []
+        self.asked: list[HistoryRequest] = []
         self.refuses = False
         self.exhausted = False
         self.closed = False
@@ -49,11 +49,11 @@ class HandStream:
     def push(self, frame: pl.DataFrame) -> None:
         self.pushed.append(Delivery("bars", (frame,), ONE_MINUTE))
 
-    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         return {symbol: frozenset({("bars", ONE_MINUTE)}) for symbol in symbols if symbol != "NOPE"}
 
-    def subscribe(self, wants: Sequence[Want]) -> None:
-        self.symbols |= {want.symbol for want in wants}
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        self.symbols |= {one.symbol for one in subscriptions}
 
     def unsubscribe(self, symbol: str) -> None:
         self.symbols.discard(symbol)
@@ -68,7 +68,7 @@ class HandStream:
     def wait(self, seconds: float) -> bool:
         return bool(self.pushed)
 
-    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         self.asked += requests
         if self.refuses:
             raise StreamError("the history does not answer")

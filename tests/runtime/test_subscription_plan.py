@@ -7,7 +7,7 @@ from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.subscription_plan import Asked, Marking, explain, mark
-from engine.sources.streams.contract import Resolution, Want
+from engine.sources.streams.contract import Resolution, Subscription
 
 
 def parsed(*texts: str) -> list[Interval]:
@@ -43,7 +43,7 @@ def marked(derive: list[str], offered: list[str], bars: str | None = None, **str
 def test_mark_streams_the_coarsest_base_that_serves_all(derive: list[str], offered: list[str], base: str) -> None:
     marking = marked(derive, offered)
     assert (marking.base, marking.base_from) == (Interval.parse(base), "bars")
-    assert marking.streams == (Want("A", "bars", Interval.parse(base)),)
+    assert marking.streams == (Subscription("A", "bars", Interval.parse(base)),)
     assert [str(one) for one in marking.derived] == [one for one in derive if one != base]
     assert marking.refused == {}
 
@@ -72,7 +72,7 @@ def test_mark_refuses_what_cannot_be_derived_with_the_reason(
 def test_mark_source_of_one_raw_kind_makes_its_base_of_it(derive: list[str], kind: str, base: str) -> None:
     marking = marked(derive, [kind])
     assert (marking.base, marking.base_from) == (Interval.parse(base), kind)
-    assert marking.streams == (Want("A", kind),)  # type: ignore[arg-type]
+    assert marking.streams == (Subscription("A", kind),)  # type: ignore[arg-type]
     assert Interval.parse("5m") in marking.derived or "5m" not in derive
 
 
@@ -112,7 +112,11 @@ def test_mark_source_with_nothing_to_make_bars_of_raises() -> None:
 
 def test_mark_quotes_and_ticks_stream_beside_the_base_where_asked_and_there() -> None:
     both = marked([], ["1m", "quotes", "ticks"], quotes=True, ticks=True)
-    assert both.streams == (Want("A", "bars", Interval.parse("1m")), Want("A", "quotes"), Want("A", "ticks"))
+    assert both.streams == (
+        Subscription("A", "bars", Interval.parse("1m")),
+        Subscription("A", "quotes"),
+        Subscription("A", "ticks"),
+    )
     assert len(marked([], ["1m"], quotes=True, ticks=True).streams) == 1
     assert len(marked([], ["1m", "quotes", "ticks"]).streams) == 1
     assert len(marked([], ["ticks"], ticks=True).streams) == 1

@@ -23,7 +23,7 @@ from engine.interval import Interval
 from engine.schema import BARS
 from engine.simulation.faults import FaultPlan
 from engine.simulation.sessions import Market, simulate
-from engine.sources.streams.contract import Want
+from engine.sources.streams.contract import Subscription
 from engine.sources.vendors.alpaca import AlpacaStream
 from engine.sources.vendors.alpaca_options import AlpacaOptions
 from engine.store.session_data import SessionData
@@ -136,7 +136,7 @@ class _Session:
         self.counts: Counter[str] = Counter()
 
     def run(self, minutes: list[tuple[dt.datetime, pl.DataFrame]], disconnects: int) -> Outcome:
-        self.stream.subscribe([Want(name, "bars", MINUTE) for name in self.symbols])
+        self.stream.subscribe([Subscription(name, "bars", MINUTE) for name in self.symbols])
         for at, rows in minutes:
             self.clock.set(at)
             self._publish(rows)
@@ -195,12 +195,12 @@ class _Session:
         if not self._wait(lambda: bool(self.vendor.connected)):
             return f"no connection at the end: {self.stream.status().error}"
         if not self._wait(self._is_quiet):
-            return f"{self.stream.holes} holes at the end: {self.stream.status().error}"
+            return f"{self.stream.pending_backfills} holes at the end: {self.stream.status().error}"
         return ""
 
     def _is_quiet(self) -> bool:
         self.clock.set(self.clock.now() + dt.timedelta(seconds=1))
-        return self.stream.holes == 0 and self.stream.status().waiting == 0
+        return self.stream.pending_backfills == 0 and self.stream.status().waiting == 0
 
     def _wait(self, done: Callable[[], bool]) -> bool:
         for _ in range(round(PATIENCE_SECONDS / 0.01)):

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from engine.errors import EngineError, SourceError
 from engine.sources.batch import Problem
-from engine.sources.file_names import named
+from engine.sources.file_names import parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
@@ -213,5 +213,5 @@ def _lean(root):
     ],
 )
 def test_named_paths_tell_symbol_interval_and_side(path, symbol, interval, price_type):
-    told = named(path)
+    told = parse_path(path)
     assert (told.symbol, told.interval and str(told.interval), told.price_type) == (symbol, interval, price_type)

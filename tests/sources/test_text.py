@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
-from engine.sources.file_names import named
+from engine.sources.file_names import parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
 from engine.sources.text import read_text, table
@@ -22,7 +22,7 @@ SECOND = "2024-01-02T14:31:00Z,10.5,12,10,11,200"
 
 def bars(text: str | bytes, name: str = "SPY.csv", **options):
     data = text.encode() if isinstance(text, str) else text
-    return read_text(data, Origin(name, "0", named(name), ReadOptions(**options)))
+    return read_text(data, Origin(name, "0", parse_path(name), ReadOptions(**options)))
 
 
 def body(batch) -> list[tuple]:

@@ -14,7 +14,7 @@ from typing import ClassVar, cast
 from engine.errors import ParameterError
 from engine.sources import archive
 from engine.sources.batch import Batch, Problem, SourceFile
-from engine.sources.file_names import named
+from engine.sources.file_names import parse_path
 from engine.sources.formats import registry
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
@@ -48,7 +48,7 @@ class Format(registry.Registered, ABC):
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
         """The file with the symbol, interval and side that options or its name state; a problem if it is unusable."""
         del head
-        stated = named(path)
+        stated = parse_path(path)
         return SourceFile(
             path=path,
             format=self.name,
@@ -96,12 +96,12 @@ class TextFormat(Format):
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))
         if not is_zip:
-            origin = Origin(str(file.path), sha256, named(file.path), options, file.qualifier)
+            origin = Origin(str(file.path), sha256, parse_path(file.path), options, file.qualifier)
             return [self.read_content(archive.content(file.path, options), origin)]
         members = archive.member_names(file.path, options)
         blocks = archive.members(file.path, members, options)
         origins = [
-            Origin(f"{file.path}!{member}", sha256, named(file.path.parent / member), options, file.qualifier)
+            Origin(f"{file.path}!{member}", sha256, parse_path(file.path.parent / member), options, file.qualifier)
             for member in members
         ]
         return [

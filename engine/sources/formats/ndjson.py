@@ -11,7 +11,7 @@ import polars as pl
 from engine.errors import SourceError
 from engine.schema import REJECTS, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import layout
+from engine.sources.columns import match_columns
 from engine.sources.formats.format import TextFormat
 from engine.sources.formats.registry import register
 from engine.sources.table_rows import Origin, batch
@@ -43,7 +43,7 @@ def read_ndjson(data: bytes, origin: Origin) -> Batch:
     names = [name for name in read.raw.columns if name != "row"]
     if read.raw.is_empty():
         return without_rows(names, noted(origin, read))
-    return batch(read.raw, layout(names, origin.options, origin.source), noted(origin, read))
+    return batch(read.raw, match_columns(names, origin.options, origin.source), noted(origin, read))
 
 
 def objects(data: bytes, source: str) -> Table:

@@ -1,8 +1,8 @@
-"""Stretches that a stream did not bring: what was published while there was no connection, and must be fetched.
+"""Bookkeeping of what a stream has missed: per symbol and kind, from when on history must be fetched, and when.
 
-Thread-free bookkeeping, times given from outside. A hole begins with the last row of its symbol (less an overlap, since
-a correction may have been missed, too), opens when the stream is live again, and is looked at once more a little later:
-what the vendor published last may not be in its history yet.
+Thread-free; all times are parameters. A request begins with the last row of its symbol (less an overlap, since a
+correction may have been missed, too), opens when the stream delivers again, and is fetched once more a little later:
+the vendor's newest rows may not be in its history yet.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ MINUTE_NS = 60 * SECOND_NS
 Key = tuple[Kind, str]
 
 
-class Hole(NamedTuple):
-    """What of one symbol must be fetched.
+class BackfillRequest(NamedTuple):
+    """History of one symbol to fetch.
 
     Attributes
     ----------
@@ -28,117 +28,125 @@ class Hole(NamedTuple):
         First stamp that may be missing.
     due_ns : int
         Not to be fetched before.
-    looks : int
-        How often it is still looked at.
+    fetches_left : int
+        How many times it is still to be fetched.
     """
 
     kind: Kind
     symbol: str
     since_ns: int
     due_ns: int
-    looks: int
+    fetches_left: int
 
 
 @dataclass
-class _Line:
+class SeriesState:
+    """Last row of a symbol and kind, and whether the vendor streams it now."""
+
     last_ns: int
-    is_new: bool = True  # it was never live
-    is_unseen: bool = True  # nothing came yet: `last_ns` is the time here, which a delayed feed's stamps lie before
-    is_live: bool = False
+    is_new: bool = True  # it was never streamed
+    has_no_row: bool = True  # `last_ns` is then the local time, which the stamps of a delayed feed lie before
+    is_streaming: bool = False
 
 
-class Holes:
-    """Holes of many symbols, each known once.
+class BackfillRequests:
+    """Open requests of many symbols, at most one per symbol and kind.
 
     Parameters
     ----------
     overlap_ns : int
-        How much before the last bar a hole begins.
+        How much before the last bar a request begins.
     again_ns : int
-        When it is looked at again; 0: never.
+        When it is fetched once more; 0: never.
     """
 
     def __init__(self, overlap_ns: int, again_ns: int) -> None:
         self._overlap_ns = overlap_ns
         self._again_ns = again_ns
-        self._lines: dict[Key, _Line] = {}
-        self._open: dict[Key, Hole] = {}
+        self._series: dict[Key, SeriesState] = {}
+        self._open: dict[Key, BackfillRequest] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._lines
+        return key in self._series
 
     def add(self, keys: Iterable[Key], now_ns: int) -> None:
-        """Symbols that are wanted from now on; those that are known stay as they are."""
+        """Watch these series from now on; series that are watched already stay as they are."""
         for key in keys:
-            self._lines.setdefault(key, _Line(now_ns))
+            self._series.setdefault(key, SeriesState(now_ns))
 
     def remove(self, symbol: str) -> list[Key]:
-        """A symbol is not wanted any more; what it was known for."""
-        gone = [key for key in self._lines if key[1] == symbol]
-        for key in gone:
-            del self._lines[key]
+        """Stop watching a symbol and drop its requests; return the series that were watched."""
+        removed = [key for key in self._series if key[1] == symbol]
+        for key in removed:
+            del self._series[key]
             self._open.pop(key, None)
-        return gone
+        return removed
 
-    def saw(self, kind: Kind, symbol: str, ts_ns: int) -> None:
-        """A row came."""
-        line = self._lines.get((kind, symbol))
-        if line is not None and (line.is_unseen or ts_ns > line.last_ns):
-            line.last_ns, line.is_new, line.is_unseen = ts_ns, False, False
+    def record_row(self, kind: Kind, symbol: str, ts_ns: int) -> None:
+        """Move the last stamp of a watched series forward; an older row changes nothing."""
+        state = self._series.get((kind, symbol))
+        if state is not None and (state.has_no_row or ts_ns > state.last_ns):
+            state.last_ns, state.is_new, state.has_no_row = ts_ns, False, False
 
-    def lost(self) -> None:
-        """The connection is gone."""
-        for line in self._lines.values():
-            line.is_live = False
+    def mark_disconnected(self) -> None:
+        """Mark every series as not streaming."""
+        for state in self._series.values():
+            state.is_streaming = False
 
-    def live(self, symbols: Mapping[Kind, Collection[str]], now_ns: int) -> None:
-        """The vendor streams these: whatever was published between the last row and now is a hole."""
-        for (kind, symbol), line in self._lines.items():
-            if line.is_live or symbol not in symbols.get(kind, ()):
+    def mark_streaming(self, symbols: Mapping[Kind, Collection[str]], now_ns: int) -> None:
+        """The vendor streams these: open a request from the last row of each series that was not streaming before."""
+        for (kind, symbol), state in self._series.items():
+            if state.is_streaming or symbol not in symbols.get(kind, ()):
                 continue
             # Nothing can be missing of a symbol that was just added, unless a bar has ended since.
-            just_added = line.is_new and (kind != "bars" or line.last_ns // MINUTE_NS == now_ns // MINUTE_NS)
-            line.is_live = True
+            just_added = state.is_new and (kind != "bars" or state.last_ns // MINUTE_NS == now_ns // MINUTE_NS)
+            state.is_streaming = True
             if not just_added:
-                self._reopen(kind, symbol, line, now_ns)
-            line.is_new = False
+                self._open_from_last_row(kind, symbol, state, now_ns)
+            state.is_new = False
 
-    def doubt(self, now_ns: int, symbol: str | None = None) -> None:
-        """Rows of one symbol, or of any, may have been lost although the connection stands."""
-        for (kind, name), line in self._lines.items():
-            if line.is_live and symbol in (None, name):
-                self._reopen(kind, name, line, now_ns)
+    def reopen(self, now_ns: int, symbol: str | None = None) -> None:
+        """Open requests of the streaming series of one symbol, or of all: rows may be lost in spite of a connection."""
+        for (kind, name), state in self._series.items():
+            if state.is_streaming and symbol in (None, name):
+                self._open_from_last_row(kind, name, state, now_ns)
 
-    def take(self, now_ns: int) -> list[Hole]:
-        """Holes that are due, the oldest first; they are closed unless `put_back`."""
-        due = sorted((hole for hole in self._open.values() if hole.due_ns <= now_ns), key=lambda hole: hole.since_ns)
-        for hole in due:
-            del self._open[hole.kind, hole.symbol]
+    def take_due(self, now_ns: int) -> list[BackfillRequest]:
+        """Close and return the requests that are due, the oldest stamp first; `postpone` opens one again."""
+        due = [request for request in self._open.values() if request.due_ns <= now_ns]
+        due.sort(key=lambda request: request.since_ns)
+        for request in due:
+            del self._open[request.kind, request.symbol]
         return due
 
-    def filled(self, holes: Iterable[Hole], now_ns: int) -> None:
-        """They were fetched; look again later at those that want it."""
+    def mark_filled(self, requests: Iterable[BackfillRequest], now_ns: int) -> None:
+        """The requests were fetched: open those again, `again_ns` later, that are to be fetched once more."""
         if self._again_ns:
-            for hole in holes:
-                if hole.looks > 1:
-                    self.put_back([hole._replace(looks=hole.looks - 1)], now_ns + self._again_ns)
+            for request in requests:
+                if request.fetches_left > 1:
+                    again = request._replace(fetches_left=request.fetches_left - 1)
+                    self.postpone([again], now_ns + self._again_ns)
 
-    def put_back(self, holes: Iterable[Hole], due_ns: int) -> None:
-        """They are still to be fetched, at `due_ns`."""
-        for hole in holes:
-            if (hole.kind, hole.symbol) in self._lines:
-                self._merge(hole._replace(due_ns=due_ns))
+    def postpone(self, requests: Iterable[BackfillRequest], due_ns: int) -> None:
+        """Open requests again, due at `due_ns`; those of symbols that are not watched any more are dropped."""
+        for request in requests:
+            if (request.kind, request.symbol) in self._series:
+                self._merge(request._replace(due_ns=due_ns))
 
-    def _reopen(self, kind: Kind, symbol: str, line: _Line, now_ns: int) -> None:
-        since = line.last_ns // MINUTE_NS * MINUTE_NS - self._overlap_ns if kind == "bars" else line.last_ns
-        self._merge(Hole(kind, symbol, since, now_ns, 2))
+    def _open_from_last_row(self, kind: Kind, symbol: str, state: SeriesState, now_ns: int) -> None:
+        since = state.last_ns // MINUTE_NS * MINUTE_NS - self._overlap_ns if kind == "bars" else state.last_ns
+        self._merge(BackfillRequest(kind, symbol, since, now_ns, fetches_left=2))
 
-    def _merge(self, hole: Hole) -> None:
-        key = (hole.kind, hole.symbol)
-        other = self._open.get(key, hole)
-        self._open[key] = Hole(
-            *key, min(hole.since_ns, other.since_ns), min(hole.due_ns, other.due_ns), max(hole.looks, other.looks)
+    def _merge(self, request: BackfillRequest) -> None:
+        # The earlier stamp, the earlier due time and the larger number of fetches of both.
+        key = (request.kind, request.symbol)
+        other = self._open.get(key, request)
+        self._open[key] = BackfillRequest(
+            *key,
+            min(request.since_ns, other.since_ns),
+            min(request.due_ns, other.due_ns),
+            max(request.fetches_left, other.fetches_left),
         )

@@ -21,7 +21,7 @@ from engine.schema import REJECTS, Kind, empty
 Resolution = tuple[Kind, Interval | None]  # ("bars", 1m), ("ticks", None), ("quotes", None)
 
 
-class Want(NamedTuple):
+class Subscription(NamedTuple):
     """What of a symbol is streamed."""
 
     symbol: str
@@ -29,7 +29,7 @@ class Want(NamedTuple):
     interval: Interval | None = None
 
 
-class Request(NamedTuple):
+class HistoryRequest(NamedTuple):
     """A stretch of the past: rows of slots that begin in `[start, end)`."""
 
     symbol: str
@@ -107,12 +107,12 @@ class StreamStatus:
 class Stream(Protocol):
     """A source of a running session."""
 
-    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """What the source has of each symbol; one it does not know is absent. Without symbols: of every one it can name."""
         ...
 
-    def subscribe(self, wants: Sequence[Want]) -> None:
-        """Stream these, too, from now on; wants that are streamed already change nothing."""
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Stream these, too, from now on; those that are streamed already change nothing."""
         ...
 
     def unsubscribe(self, symbol: str) -> None:
@@ -131,7 +131,7 @@ class Stream(Protocol):
         """Block until there is something to take, at most so long; whether there is."""
         ...
 
-    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         """What the source knows of the past, without what is not available yet. May block, and may raise `StreamError`."""
         ...
 

@@ -30,9 +30,15 @@ from engine.sources.batch import Batch, SourceFile
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import no_data, scan
-from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
-from engine.sources.streams.receive_queue import refused
-from engine.sources.streams.subscriptions import Wants, behind, delivered, of_each, resolutions
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
+from engine.sources.streams.receive_queue import rejected_line
+from engine.sources.streams.subscriptions import (
+    SubscriptionFilter,
+    available_per_symbol,
+    delivery_of_batch,
+    lag_seconds,
+    parse_resolutions,
+)
 
 UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial")
 UNFINISHED_PREFIXES = (".", "_")
@@ -101,11 +107,11 @@ class FolderStream:
         self._options = options or ReadOptions()
         self._settle = dt.timedelta(seconds=settle_seconds)
         self._pause = dt.timedelta(seconds=poll_seconds)
-        self._expects = resolutions(expects)
+        self._expects = parse_resolutions(expects)
         self._clock = clock or WallClock()
         self._sleep = sleep
         self._lock = threading.RLock()  # `fetch` may come from another thread
-        self._wants = Wants()
+        self._filter = SubscriptionFilter()
         self._next_poll: dt.datetime | None = None
         self._growing: dict[Path, _Look] = {}
         self._unfinished: set[int] = set()  # inodes of work in progress, as of the last look
@@ -121,7 +127,7 @@ class FolderStream:
         self.left_out = 0
         """Rows of symbols, kinds or intervals that were not wanted when their file was taken."""
 
-    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """What the names of files tell of each symbol; what is expected of all others."""
         found: dict[str, frozenset[Resolution]] = {}
         listed = [path for path, stat in self._listed() if stat.st_size and _is_data(path)]
@@ -130,9 +136,9 @@ class FolderStream:
             if file.symbol is not None:
                 of = {(file.kind or "bars", file.interval)} if file.kind or file.interval else self._expects
                 found[file.symbol] = found.get(file.symbol, frozenset()) | of
-        return of_each(symbols, found, self._expects)
+        return available_per_symbol(symbols, found, self._expects)
 
-    def subscribe(self, wants: Sequence[Want]) -> None:
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         """Hand these over, too, of files that are taken from now on.
 
         Raises
@@ -143,12 +149,12 @@ class FolderStream:
         if self._closed:
             raise StreamError(f"{self._folder}: the stream was closed; make a new one")
         with self._lock:
-            self._wants.add(wants)
+            self._filter.add(subscriptions)
 
     def unsubscribe(self, symbol: str) -> None:
         """Hand nothing of a symbol over any more."""
         with self._lock:
-            self._wants.remove(symbol)
+            self._filter.remove(symbol)
 
     def next_at(self) -> dt.datetime | None:
         """None: only looking tells."""
@@ -163,7 +169,7 @@ class FolderStream:
             made += self._said
             self._said = []
             self._delivered += sum(one.height for one in made)
-            lag = behind(self._clock.now(), made)
+            lag = lag_seconds(self._clock.now(), made)
             self._lag = self._lag if lag is None else lag
             return [one for one in made if one.frames or one.rejects.height]
 
@@ -177,7 +183,7 @@ class FolderStream:
             left -= STEP_SECONDS
         return True
 
-    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         """Rows of the complete files, those that were taken already included; files that cannot be read are passed over."""
         with self._lock:
             self._poll()
@@ -318,11 +324,11 @@ class FolderStream:
 
     def _delivered_as(self, file: SourceFile, batch: Batch) -> Delivery:
         is_stated = file.interval is not None or self._options.interval is not None
-        interval = self._wants.interval(batch, is_stated=is_stated) if batch.kind == "bars" else None
+        interval = self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
         if batch.kind == "bars" and batch.frame.height and interval is None:
             count = batch.frame.height
             self._say(file.path, f"{count} bars do not tell their interval; name it in the file's name or as option")
-        return delivered(batch, interval)
+        return delivery_of_batch(batch, interval)
 
     def _reread(self, path: Path) -> list[Delivery]:
         try:
@@ -333,11 +339,11 @@ class FolderStream:
             return [self._delivered_as(file, batch) for file, batch in read_now]
 
     def _kept(self, came: Delivery) -> Delivery:
-        kept, others = self._wants.kept(came)
+        kept, others = self._filter.select(came)
         self.left_out += others
         return kept
 
-    def _may_hold(self, path: Path, requests: Sequence[Request]) -> bool:
+    def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
         known = self._held.get(path)
         return known is None or any(
             one.kind == request.kind and request.symbol in one.symbols and one.first <= request.end and one.last >= request.start
@@ -346,7 +352,7 @@ class FolderStream:
 
     def _say(self, path: Path, reason: str) -> None:
         self._error = f"{path}: {reason}"
-        self._said.append(Delivery("bars", (), rejects=refused(str(path), reason)))
+        self._said.append(Delivery("bars", (), rejects=rejected_line(str(path), reason)))
 
 
 def _walked(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -385,7 +391,7 @@ def _holding(batch: Batch) -> _Held:
     return _Held(batch.kind, frozenset(batch.frame["symbol"].unique()), stamps.min(), stamps.max())  # type: ignore[arg-type]
 
 
-def _asked(came: Delivery, requests: Iterable[Request]) -> Delivery:
+def _asked(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
     mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
     # What marks a slot's end belongs to the slot before.
     shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()

@@ -20,9 +20,15 @@ from engine.interval import Interval
 from engine.schema import ROWS, rejected_rows, select_schema
 from engine.sources.frames import from_frame
 from engine.sources.options import ReadOptions
-from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
-from engine.sources.streams.receive_queue import Arrivals, refused
-from engine.sources.streams.subscriptions import Wants, behind, delivered, of_each, resolutions
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
+from engine.sources.streams.receive_queue import ReceiveQueue, rejected_line
+from engine.sources.streams.subscriptions import (
+    SubscriptionFilter,
+    available_per_symbol,
+    delivery_of_batch,
+    lag_seconds,
+    parse_resolutions,
+)
 
 CLOSE_SECONDS = 1.0
 
@@ -66,15 +72,15 @@ class IteratorStream:
                 f"frames: received {type(frames).__name__}; valid: an iterator of frames, such as [frame]"
             )
         self._frames = frames
-        self._expects = resolutions(expects)
+        self._expects = parse_resolutions(expects)
         self._symbols = None if symbols is None else frozenset(symbols)
         self._symbol = symbol
         self._options = options or ReadOptions()
         self._name = name
         self._clock = clock or WallClock()
-        self._arrivals = Arrivals(name, bounds)
+        self._queue = ReceiveQueue(name, bounds)
         self._lock = threading.Lock()
-        self._wants = Wants()
+        self._filter = SubscriptionFilter()
         self._over = False
         self._error = ""
         self._lag: float | None = None
@@ -82,12 +88,12 @@ class IteratorStream:
         self.left_out = 0
         """Rows of symbols, kinds or intervals that were not wanted when they were taken."""
 
-    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """What is expected of each symbol that it knows."""
         known = [symbol for symbol in symbols if self._symbols is None or symbol in self._symbols]
-        return of_each(known, {}, self._expects)
+        return available_per_symbol(known, {}, self._expects)
 
-    def subscribe(self, wants: Sequence[Want]) -> None:
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         """Hand these over, too; the first call begins to pull.
 
         Raises
@@ -95,17 +101,17 @@ class IteratorStream:
         StreamError
             The stream was closed.
         """
-        if self._arrivals.closed:
+        if self._queue.closed:
             raise StreamError(f"{self._name}: the stream was closed; make a new one")
         with self._lock:
-            self._wants.add(wants)
+            self._filter.add(subscriptions)
             if self._thread.ident is None:
                 self._thread.start()
 
     def unsubscribe(self, symbol: str) -> None:
         """Hand nothing of a symbol over any more."""
         with self._lock:
-            self._wants.remove(symbol)
+            self._filter.remove(symbol)
 
     def next_at(self) -> dt.datetime | None:
         """None: only waiting tells."""
@@ -114,40 +120,40 @@ class IteratorStream:
     def take(self, until: dt.datetime) -> list[Delivery]:
         """Everything that was pulled; what the iterator gives is available."""
         del until
-        came = self._arrivals.take()
+        came = self._queue.take()
         with self._lock:
-            kept = [self._wants.kept(one) for one in came]
+            kept = [self._filter.select(one) for one in came]
             self.left_out += sum(others for _, others in kept)
             made = [one for one, _ in kept if one.frames or one.rejects.height]
-            lag = behind(self._clock.now(), made)
+            lag = lag_seconds(self._clock.now(), made)
             self._lag = self._lag if lag is None else lag
             return made
 
     def wait(self, seconds: float) -> bool:
         """Block until there is something to take, at most so long."""
-        return self._arrivals.wait(seconds, lambda: self._over)
+        return self._queue.wait(seconds, lambda: self._over)
 
-    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         """Nothing: an iterator has no past."""
         del requests
         return []
 
     def status(self) -> StreamStatus:
         """How the stream fares."""
-        is_over = self._over or self._arrivals.closed
+        is_over = self._over or self._queue.closed
         return StreamStatus(
             connected=not is_over,
-            exhausted=is_over and self._arrivals.is_empty,
-            delivered=self._arrivals.delivered - self.left_out,
-            waiting=self._arrivals.waiting,
-            dropped=dict(self._arrivals.dropped),
+            exhausted=is_over and self._queue.is_empty,
+            delivered=self._queue.delivered - self.left_out,
+            waiting=self._queue.waiting,
+            dropped=dict(self._queue.dropped),
             lag_seconds=self._lag,
             error=self._error,
         )
 
     def close(self) -> None:
         """Pull no more. An iterator that blocks is left to itself, in a thread that does not keep the process alive."""
-        self._arrivals.close()
+        self._queue.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
 
@@ -162,7 +168,7 @@ class IteratorStream:
             self._error = f"{self._name}: {type(error).__name__}: {error}"
         finally:
             self._over = True
-            self._arrivals.wake()
+            self._queue.wake()
             with suppress(Exception):
                 getattr(items, "close", lambda: None)()
 
@@ -172,15 +178,15 @@ class IteratorStream:
             delivery = _checked(item, source) if isinstance(item, Delivery) else self._conformed(item, source)
         except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - no item ends the stream
             self._error = str(error)
-            self._arrivals.refuse("bars", _refused(item, str(error), source))
-            return not self._arrivals.closed
-        return self._arrivals.put_whole(delivery)
+            self._queue.put_rejects("bars", _refused(item, str(error), source))
+            return not self._queue.closed
+        return self._queue.put_delivery(delivery)
 
     def _conformed(self, item: object, source: str) -> Delivery:
         steps = [step for kind, step in self._expects if kind == "bars"]
         stated = steps[0] if len(steps) == 1 else None
         batch = from_frame(item, symbol=self._symbol, interval=stated, options=self._options, source=source)
-        return delivered(batch, batch.interval)
+        return delivery_of_batch(batch, batch.interval)
 
 
 def _checked(delivery: Delivery, source: str) -> Delivery:
@@ -197,4 +203,4 @@ def _refused(item: object, reason: str, source: str) -> pl.DataFrame:
                 pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row")
             )
             return rejected_rows(rows, reason, source)
-    return refused(source, reason, str(item)[:1000])
+    return rejected_line(source, reason, str(item)[:1000])

@@ -35,7 +35,7 @@ MOST_REFUSED = 10_000  # garbage has a bound, too; what exceeds it is counted
 WAIT_SECONDS = 0.2  # how long a producer waits before it looks whether it should stop
 
 
-class Arrivals:
+class ReceiveQueue:
     """A bounded queue of rows; any thread may call anything.
 
     Parameters
@@ -54,7 +54,7 @@ class Arrivals:
         self._rules = rules
         self._ready = threading.Condition()
         # Each row with its number since the source began.
-        self._lanes: dict[Resolution, deque[tuple[int, Row]]] = {}
+        self._rows: dict[Resolution, deque[tuple[int, Row]]] = {}
         self._whole: deque[Delivery] = deque()
         self._refused: deque[tuple[Kind, pl.DataFrame]] = deque()
         self._count = 0
@@ -96,14 +96,14 @@ class Arrivals:
         kind = resolution[0]
         with self._ready:
             if self._closed:
-                return True  # whoever closed it wants none
+                return True  # a closed queue accepts and drops rows
             if kind == "bars" and not self._has_room(kind, len(rows)):
                 return False
-            lane = self._lanes.setdefault(resolution, deque())
-            lane.extend(enumerate(rows, self._count + 1))
+            queue = self._rows.setdefault(resolution, deque())
+            queue.extend(enumerate(rows, self._count + 1))
             self._count += len(rows)
             if kind != "bars":
-                self._trim(kind, lane)
+                self._trim(kind, queue)
             self._ready.notify_all()
             return True
 
@@ -113,7 +113,7 @@ class Arrivals:
             self.wait_for_room()
         return not self._closed
 
-    def put_whole(self, delivery: Delivery) -> bool:
+    def put_delivery(self, delivery: Delivery) -> bool:
         """Take conformed frames in, of any kind; wait for room. False when the queue was closed meanwhile."""
         with self._ready:
             while not self._closed and not self._has_room(delivery.kind, delivery.height):
@@ -123,7 +123,7 @@ class Arrivals:
                 self._ready.notify_all()
             return not self._closed
 
-    def refuse(self, kind: Kind, rejects: pl.DataFrame) -> None:
+    def put_rejects(self, kind: Kind, rejects: pl.DataFrame) -> None:
         """Keep what can be no row; of more than a bound the oldest are dropped and counted as `rejects`."""
         with self._ready:
             self._refused.append((kind, rejects))
@@ -153,10 +153,10 @@ class Arrivals:
         """Hand everything over, as frames, in the order in which each kind and interval first came. Never blocks."""
         with self._ready:
             whole, self._whole = self._whole, deque()
-            lanes, self._lanes = self._lanes, {}
+            queues, self._rows = self._rows, {}
             refused, self._refused = self._refused, deque()
             self._ready.notify_all()
-        made = [self._delivery(resolution, lane) for resolution, lane in lanes.items() if lane]
+        made = [self._delivery(resolution, queue) for resolution, queue in queues.items() if queue]
         made += [*whole, *(Delivery(kind, (), rejects=frame) for kind, frame in refused)]
         self.delivered += sum(delivery.height for delivery in made)
         return made
@@ -168,29 +168,29 @@ class Arrivals:
             self._ready.notify_all()
 
     def _any(self) -> bool:
-        return bool(self._whole or self._refused) or any(self._lanes.values())
+        return bool(self._whole or self._refused) or any(self._rows.values())
 
     def _height(self, kind: Kind | None = None) -> int:
-        lanes = sum(len(lane) for (of, _), lane in self._lanes.items() if kind in (None, of))
-        return lanes + sum(delivery.height for delivery in self._whole if kind in (None, delivery.kind))
+        queues = sum(len(queue) for (of, _), queue in self._rows.items() if kind in (None, of))
+        return queues + sum(delivery.height for delivery in self._whole if kind in (None, delivery.kind))
 
     def _has_room(self, kind: Kind, rows: int) -> bool:
         # What is larger than the whole queue passes when it is empty.
         there = self._height(kind)
         return there == 0 or there + rows <= self._bounds[kind]
 
-    def _trim(self, kind: Kind, lane: deque[tuple[int, Row]]) -> None:
-        excess = len(lane) - self._bounds[kind]
+    def _trim(self, kind: Kind, queue: deque[tuple[int, Row]]) -> None:
+        excess = len(queue) - self._bounds[kind]
         for _ in range(excess):
-            lane.popleft()
+            queue.popleft()
         if excess > 0:
             self.dropped[kind] = self.dropped.get(kind, 0) + excess
 
     def _delivery(self, resolution: Resolution, rows: Sequence[tuple[int, Row]]) -> Delivery:
-        return delivery(resolution, [row for _, row in rows], self._source, [n for n, _ in rows], self._rules)
+        return to_delivery(resolution, [row for _, row in rows], self._source, [n for n, _ in rows], self._rules)
 
 
-def delivery(
+def to_delivery(
     resolution: Resolution,
     rows: Sequence[Row],
     source: str,
@@ -218,7 +218,7 @@ def delivery(
     return Delivery(kind, _apart(good.with_columns(pl.lit(source).alias("source")), kind), interval, rejects=bad)
 
 
-def refused(source: str, reason: str, cells: str = "", row: int | None = None) -> pl.DataFrame:
+def rejected_line(source: str, reason: str, cells: str = "", row: int | None = None) -> pl.DataFrame:
     """One line of `schema.REJECTS`, for what could not even become a row."""
     return pl.DataFrame({"source": [source], "row": [row], "reason": [reason], "cells": [cells]}, schema=dict(REJECTS))
 

@@ -1,4 +1,4 @@
-"""Which rows of a source are wanted: files and iterators bring whatever they hold, a session asks for some of it."""
+"""Select the subscribed rows of a source that delivers whatever it has: a folder of files, an iterator of frames."""
 
 from __future__ import annotations
 
@@ -10,73 +10,73 @@ from typing import cast
 import polars as pl
 
 from engine.interval import Interval
-from engine.schema import TS
+from engine.schema import TS, Kind
 from engine.sources.batch import Batch
-from engine.sources.streams.contract import Delivery, Resolution, Want
+from engine.sources.streams.contract import Delivery, Resolution, Subscription
 
 FEW_BARS = 30  # fewer do not tell their interval
 
 
-class Wants:
-    """What is streamed of each symbol."""
+class SubscriptionFilter:
+    """The subscribed kinds and intervals of each symbol; selects their rows from deliveries."""
 
     def __init__(self) -> None:
-        self._of: dict[str, frozenset[Resolution]] = {}
+        self._resolutions: dict[str, frozenset[Resolution]] = {}
 
-    def add(self, wants: Iterable[Want]) -> None:
-        """These, too."""
-        for want in wants:
-            self._of[want.symbol] = self._of.get(want.symbol, frozenset()) | {(want.kind, want.interval)}
+    def add(self, subscriptions: Iterable[Subscription]) -> None:
+        """Subscribe to these, too."""
+        for one in subscriptions:
+            earlier = self._resolutions.get(one.symbol, frozenset())
+            self._resolutions[one.symbol] = earlier | {(one.kind, one.interval)}
 
     def remove(self, symbol: str) -> None:
-        """Nothing of a symbol any more."""
-        self._of.pop(symbol, None)
+        """Unsubscribe a symbol from every kind and interval."""
+        self._resolutions.pop(symbol, None)
 
-    def kept(self, came: Delivery) -> tuple[Delivery, int]:
-        """The rows that are wanted, and how many are not; rejects are always kept."""
-        resolution = (came.kind, came.interval)
-        symbols = [symbol for symbol, of in self._of.items() if resolution in of]
-        frames = [frame.filter(pl.col("symbol").is_in(symbols)) for frame in came.frames]
-        kept = replace(came, frames=tuple(frame for frame in frames if frame.height))
-        return kept, came.height - kept.height
+    def select(self, delivery: Delivery) -> tuple[Delivery, int]:
+        """Drop rows of symbols, kinds and intervals not subscribed to; return the rest and the number dropped.
 
-    def interval(self, batch: Batch, *, is_stated: bool) -> Interval | None:
-        """The interval of a batch of bars: as stated, else as wanted when its rows are too few to tell it."""
+        Rejects are never dropped.
+        """
+        resolution = (delivery.kind, delivery.interval)
+        symbols = [symbol for symbol, subscribed in self._resolutions.items() if resolution in subscribed]
+        frames = [frame.filter(pl.col("symbol").is_in(symbols)) for frame in delivery.frames]
+        selected = replace(delivery, frames=tuple(frame for frame in frames if frame.height))
+        return selected, delivery.height - selected.height
+
+    def interval_of(self, batch: Batch, *, is_stated: bool) -> Interval | None:
+        """The interval of a batch of bars: as stated, else as subscribed when its rows are too few to infer it."""
         if is_stated or (batch.interval is not None and batch.frame.height >= FEW_BARS):
             return batch.interval
         symbols = batch.frame["symbol"].unique()
-        wanted = {step for symbol in symbols for kind, step in self._of.get(symbol, ()) if kind == "bars"}
-        return wanted.pop() if len(wanted) == 1 else batch.interval
+        subscribed = {step for symbol in symbols for kind, step in self._resolutions.get(symbol, ()) if kind == "bars"}
+        return subscribed.pop() if len(subscribed) == 1 else batch.interval
 
 
-def delivered(batch: Batch, interval: Interval | None) -> Delivery:
-    """A batch as a delivery of an interval."""
+def delivery_of_batch(batch: Batch, interval: Interval | None) -> Delivery:
+    """A batch as a delivery: rows with their `source`, rejects, and the interval where it holds bars."""
     frame = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
     frames = (frame,) if frame.height else ()
     return Delivery(batch.kind, frames, interval if batch.kind == "bars" else None, batch.stamp, batch.rejects)
 
 
-def behind(now: dt.datetime, deliveries: Sequence[Delivery]) -> float | None:
-    """How many seconds the youngest row is behind `now`: a bar's end, a quote's or trade's stamp."""
-    ends = [
-        cast("dt.datetime", frame["ts"].cast(TS).max()) + _length(delivery)
-        for delivery in deliveries for frame in delivery.frames
-    ]  # fmt: skip
+def lag_seconds(now: dt.datetime, deliveries: Sequence[Delivery]) -> float | None:
+    """Seconds from the youngest row to `now`, counted from a bar's end or a tick's stamp; None without rows."""
+    ends = []
+    for delivery in deliveries:
+        is_start = delivery.interval is not None and delivery.stamp == "start"
+        length = dt.timedelta(seconds=delivery.interval.seconds if is_start and delivery.interval else 0)
+        ends += [cast("dt.datetime", frame["ts"].cast(TS).max()) + length for frame in delivery.frames]
     return (now - max(ends)).total_seconds() if ends else None
 
 
-def resolutions(given: Iterable[tuple[str, Interval | str | None]]) -> frozenset[Resolution]:
-    """Pairs of kind and interval as a caller writes them."""
-    return frozenset((kind, None if step is None else Interval.parse(step)) for kind, step in given)  # type: ignore[misc]
+def parse_resolutions(pairs: Iterable[tuple[str, Interval | str | None]]) -> frozenset[Resolution]:
+    """Pairs of kind and interval with the intervals parsed: `("bars", "1m")` becomes `("bars", Interval(1, "m"))`."""
+    return frozenset((cast("Kind", kind), None if step is None else Interval.parse(step)) for kind, step in pairs)
 
 
-def of_each(
-    symbols: Sequence[str], found: Mapping[str, frozenset[Resolution]], expects: frozenset[Resolution]
+def available_per_symbol(
+    symbols: Sequence[str], stated: Mapping[str, frozenset[Resolution]], default: frozenset[Resolution]
 ) -> dict[str, frozenset[Resolution]]:
-    """What there is of each symbol: what was found, else what is expected."""
-    return {symbol: found.get(symbol) or expects for symbol in symbols}
-
-
-def _length(delivery: Delivery) -> dt.timedelta:
-    is_start = delivery.interval is not None and delivery.stamp == "start"
-    return dt.timedelta(seconds=delivery.interval.seconds if is_start and delivery.interval else 0)
+    """Kinds and intervals of each symbol: those stated for it, else the default."""
+    return {symbol: stated.get(symbol) or default for symbol in symbols}

@@ -1,8 +1,8 @@
 """Alpaca as a live source: minute bars, their late updates, quotes and trades; the past from its historical endpoint.
 
-1. `alpaca_client.Connection` keeps the vendor's client in a thread; its messages become tuples in `arrivals.Arrivals`.
-2. After a reconnect, and after a frame that could not be read, `holes.Holes` knows what may be missing of each symbol.
-3. A second thread (`_fill_holes`) fetches that and puts it behind what came, so nothing is lost; the store tells what it
+1. `alpaca_client.Connection` runs the vendor's client in a thread; its messages become tuples in a `ReceiveQueue`.
+2. After a reconnect, and after a frame that could not be read, `BackfillRequests` lists what may be missing of each symbol.
+3. A second thread (`_backfill_loop`) fetches that and puts it behind what came, so nothing is lost; the store tells what it
    had already (duplicates) from what has changed (corrections), so nothing is doubled.
 
 A fetched bar that the stream has brought meanwhile is left out: the stream's is the newer one.
@@ -23,9 +23,9 @@ from engine.clock import Clock, WallClock
 from engine.errors import StreamError
 from engine.interval import Interval
 from engine.schema import Kind
-from engine.sources.streams.backfill_requests import MINUTE_NS, SECOND_NS, Hole, Holes
-from engine.sources.streams.contract import Delivery, Request, Resolution, StreamStatus, Want
-from engine.sources.streams.receive_queue import Arrivals, Row, delivery, refused
+from engine.sources.streams.backfill_requests import MINUTE_NS, SECOND_NS, BackfillRequest, BackfillRequests
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
+from engine.sources.streams.receive_queue import ReceiveQueue, Row, rejected_line, to_delivery
 from engine.sources.vendors.alpaca_options import AlpacaOptions
 from engine.sources.vendors.alpaca_rows import Ordinals, is_whole_bar, live_row
 
@@ -59,8 +59,8 @@ class AlpacaStream:
         self._source = f"alpaca:{self._options.feed}"
         self._lock = threading.RLock()
         self._stopped = threading.Event()
-        self._arrivals = Arrivals(self._source, self._options.bounds)
-        self._holes = Holes(_ns(self._options.overlap_seconds), _ns(self._options.again_seconds))
+        self._queue = ReceiveQueue(self._source, self._options.bounds)
+        self._backfill = BackfillRequests(_ns(self._options.overlap_seconds), _ns(self._options.again_seconds))
         self._ordinals = Ordinals()
         self._brought: set[Row] | None = None  # symbol and stamp of bars that came while the past is asked
         self._gone: set[str] = set()
@@ -71,17 +71,17 @@ class AlpacaStream:
         self._error = ""
         self._lag: float | None = None
         self._connection: Connection | None = None
-        self._filler = threading.Thread(target=self._fill_holes, name="alpaca holes", daemon=True)
+        self._filler = threading.Thread(target=self._backfill_loop, name="alpaca backfill", daemon=True)
 
     def __repr__(self) -> str:
         return f"AlpacaStream({self._options})"
 
-    def offers(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """Minute bars, quotes and trades; daily bars of the past. Whether it knows a symbol the vendor does not tell."""
         is_crypto = self._options.feed == "crypto"
         return {symbol: OFFERED for symbol in symbols if ("/" in symbol) == is_crypto}
 
-    def subscribe(self, wants: Sequence[Want]) -> None:
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         """Stream these, too; the first call connects.
 
         Raises
@@ -89,24 +89,24 @@ class AlpacaStream:
         StreamError
             What the vendor does not stream, or the stream has ended.
         """
-        for want in wants:
-            _check_streamed(want)
+        for one in subscriptions:
+            _check_streamed(one)
         if self._over or self._stopped.is_set():
             raise StreamError(
                 f"alpaca: the stream has ended{f' ({self._error})' if self._error else ''}; make a new one"
             )
-        keys: list[tuple[Kind, str]] = [(want.kind, want.symbol) for want in wants]
+        keys: list[tuple[Kind, str]] = [(one.kind, one.symbol) for one in subscriptions]
         with self._lock:
-            self._gone -= {want.symbol for want in wants}
-            fresh = [key for key in dict.fromkeys(keys) if key not in self._holes]
-            self._holes.add(fresh, self._now_ns())
+            self._gone -= {one.symbol for one in subscriptions}
+            fresh = [key for key in dict.fromkeys(keys) if key not in self._backfill]
+            self._backfill.add(fresh, self._now_ns())
         if fresh:
             self._connect().change(add=_channels(fresh))
 
     def unsubscribe(self, symbol: str) -> None:
         """Stream nothing of a symbol any more; what waits of it is left out."""
         with self._lock:
-            gone = self._holes.remove(symbol)
+            gone = self._backfill.remove(symbol)
             self._gone.add(symbol)
         if gone and self._connection is not None:
             self._connection.change(remove=_channels(gone))
@@ -118,16 +118,16 @@ class AlpacaStream:
     def take(self, until: dt.datetime) -> list[Delivery]:
         """Everything that came; whatever a live vendor has sent is available."""
         del until
-        taken = self._arrivals.take()
+        taken = self._queue.take()
         with self._lock:
             gone = list(self._gone)
         return [_without(one, gone) for one in taken] if gone else taken
 
     def wait(self, seconds: float) -> bool:
         """Block until there is something to take, at most so long."""
-        return self._arrivals.wait(seconds, lambda: self._over)
+        return self._queue.wait(seconds, lambda: self._over)
 
-    def fetch(self, requests: Sequence[Request]) -> list[Delivery]:
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         """Bars of one minute and one day, quotes and trades of the past; bars that are not over yet are left out.
 
         Raises
@@ -147,25 +147,25 @@ class AlpacaStream:
         with self._lock:
             return StreamStatus(
                 connected=self._connected,
-                exhausted=(self._over or self._stopped.is_set()) and self._arrivals.is_empty,
-                delivered=self._arrivals.delivered,
-                waiting=self._arrivals.waiting,
-                dropped=dict(self._arrivals.dropped),
+                exhausted=(self._over or self._stopped.is_set()) and self._queue.is_empty,
+                delivered=self._queue.delivered,
+                waiting=self._queue.waiting,
+                dropped=dict(self._queue.dropped),
                 reconnects=max(self._connects - 1, 0),
                 lag_seconds=self._lag,
                 error=self._error,
             )
 
     @property
-    def holes(self) -> int:
-        """How many symbols and kinds have a hole that is still to be fetched, or looked at again."""
+    def pending_backfills(self) -> int:
+        """Number of symbols and kinds whose history is still to be fetched, or to be fetched again."""
         with self._lock:
-            return len(self._holes) + self._filling
+            return len(self._backfill) + self._filling
 
     def close(self) -> None:
         """Disconnect, and end both threads."""
         self._stopped.set()
-        self._arrivals.close()
+        self._queue.close()
         if self._connection is not None:
             self._connection.stop()
             self._filler.join(self._options.timeout_seconds)
@@ -179,20 +179,20 @@ class AlpacaStream:
     def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
         """What is streamed from now on."""
         with self._lock:
-            self._holes.live(symbols, self._now_ns())
+            self._backfill.mark_streaming(symbols, self._now_ns())
 
     def lost(self, reason: str) -> None:
         """There is no connection, or none could be made."""
         with self._lock:
             self._connected = False
-            self._holes.lost()
+            self._backfill.mark_disconnected()
             self._note(reason)
 
     def garbage(self, reason: str) -> None:
         """A frame could not be read to its end: what else was in it is fetched."""
         self._refuse("bars", f"a frame that cannot be read: {reason}")
         with self._lock:
-            self._holes.doubt(self._now_ns())
+            self._backfill.reopen(self._now_ns())
 
     def failed(self, reason: str) -> None:
         """The vendor reports an error."""
@@ -204,7 +204,7 @@ class AlpacaStream:
             self._over, self._connected = True, False
             if reason:
                 self._note(f"{reason}; {self._error}" if self._error else reason)
-        self._arrivals.wake()
+        self._queue.wake()
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
         """A message came; while the queue has no room for bars, the next one is not read."""
@@ -222,14 +222,14 @@ class AlpacaStream:
     def _admit(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
         symbol, ts = row[0], row[1]
         with self._lock:
-            if (kind, symbol) not in self._holes:
+            if (kind, symbol) not in self._backfill:
                 return True
-            if not self._arrivals.offer((kind, MINUTE if kind == "bars" else None), [row]):
+            if not self._queue.offer((kind, MINUTE if kind == "bars" else None), [row]):
                 return False
             if kind == "bars" and not is_whole_bar(row):
-                self._holes.doubt(self._now_ns(), symbol)
+                self._backfill.reopen(self._now_ns(), symbol)
             elif type(ts) is int:
-                self._holes.saw(kind, symbol, ts)
+                self._backfill.record_row(kind, symbol, ts)
                 if kind == "bars" and self._brought is not None:
                     self._brought.add((symbol, ts))
                 if not is_update:
@@ -244,49 +244,49 @@ class AlpacaStream:
             self._filler.start()
         return self._connection
 
-    def _fill_holes(self) -> None:
+    def _backfill_loop(self) -> None:
         history = self._history()
         while not self._stopped.wait(POLL_SECONDS):
             with self._lock:
-                due = self._holes.take(self._now_ns())
+                due = self._backfill.take_due(self._now_ns())
                 self._filling = len(due)
             for chunk in _chunks(due):
                 self._fill(history, chunk)
             with self._lock:
                 self._filling, self._brought = 0, None
 
-    def _fill(self, history: History, holes: list[Hole]) -> None:
-        kind = holes[0].kind
+    def _fill(self, history: History, requests: list[BackfillRequest]) -> None:
+        kind = requests[0].kind
         with self._lock:
             self._brought = set()
         now = self._clock.now()
         now_ns = _ns(now.timestamp())
-        start = _instant(min(hole.since_ns for hole in holes))
+        start = _instant(min(request.since_ns for request in requests))
         resolution: Resolution = (kind, MINUTE if kind == "bars" else None)
         try:
-            rows = history.rows(resolution, [hole.symbol for hole in holes], start, max(now, start))
-        except Exception as error:  # noqa: BLE001 - a hole that cannot be fetched now stays open
+            rows = history.rows(resolution, [request.symbol for request in requests], start, max(now, start))
+        except Exception as error:  # noqa: BLE001 - a request that fails now stays open
             with self._lock:
                 self._note(str(error))
-                self._holes.put_back(holes, now_ns + _ns(self._options.backoff_seconds[1]))
+                self._backfill.postpone(requests, now_ns + _ns(self._options.backoff_seconds[1]))
             return
-        since = {hole.symbol: hole.since_ns for hole in holes}
+        since = {request.symbol: request.since_ns for request in requests}
         rows = [row for row in rows if _is_due(row, since.get(row[0], now_ns), now_ns, kind)]
         if self._admit_fetched(resolution, rows):
             with self._lock:
-                self._holes.filled(holes, now_ns)
+                self._backfill.mark_filled(requests, now_ns)
 
     def _admit_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
         while not self._stopped.is_set():
             with self._lock:
                 newer = (self._brought or ()) if resolution[0] == "bars" else ()
-                kept = [row for row in rows if row[:2] not in newer and (resolution[0], row[0]) in self._holes]
-                if self._arrivals.offer(resolution, kept):
+                kept = [row for row in rows if row[:2] not in newer and (resolution[0], row[0]) in self._backfill]
+                if self._queue.offer(resolution, kept):
                     for row in kept:
                         if type(row[1]) is int:
-                            self._holes.saw(resolution[0], row[0], row[1])
+                            self._backfill.record_row(resolution[0], row[0], row[1])
                     return True
-            self._arrivals.wait_for_room()
+            self._queue.wait_for_room()
         return False
 
     def _fetched(
@@ -304,7 +304,7 @@ class AlpacaStream:
             for row in history.rows((kind, interval), names[at : at + CHUNK], *asked)
             if type(row[1]) is not int or row[1] + step_ns <= _ns(now.timestamp())
         ]  # fmt: skip
-        made = delivery((kind, interval), rows, f"{self._source}:history") if rows else None
+        made = to_delivery((kind, interval), rows, f"{self._source}:history") if rows else None
         return _of_days(made, start, end) if made is not None and interval == DAY else made
 
     def _history(self) -> History:
@@ -313,7 +313,9 @@ class AlpacaStream:
         return History(self._access, self._options.attempts, self._stopped)
 
     def _refuse(self, kind: Kind, reason: str, cells: str = "") -> None:
-        self._arrivals.refuse(kind, refused(self._source, self._access.clean(reason), self._access.clean(cells)))
+        self._queue.put_rejects(
+            kind, rejected_line(self._source, self._access.clean(reason), self._access.clean(cells))
+        )
         self._note(reason)
 
     def _note(self, reason: str) -> None:
@@ -330,9 +332,9 @@ def _is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
     return type(row[1]) is not int or since_ns <= row[1] <= now_ns - step_ns
 
 
-def _chunks(holes: Sequence[Hole]) -> Iterator[list[Hole]]:
+def _chunks(requests: Sequence[BackfillRequest]) -> Iterator[list[BackfillRequest]]:
     for kind in ("bars", "quotes", "ticks"):
-        mine = [hole for hole in holes if hole.kind == kind]
+        mine = [request for request in requests if request.kind == kind]
         yield from (mine[at : at + CHUNK] for at in range(0, len(mine), CHUNK))
 
 
@@ -342,9 +344,9 @@ def _channels(keys: Sequence[tuple[Kind, str]]) -> list[tuple[str, str]]:
     return [(channel, symbol) for kind, symbol in keys for channel in CHANNELS[kind]]
 
 
-def _check_streamed(want: Want) -> None:
-    if (want.kind, want.interval) not in STREAMED:
-        raise StreamError(f"alpaca: received {want}; streamed are {_shown(STREAMED)}; daily bars can be fetched")
+def _check_streamed(one: Subscription) -> None:
+    if (one.kind, one.interval) not in STREAMED:
+        raise StreamError(f"alpaca: received {one}; streamed are {_shown(STREAMED)}; daily bars can be fetched")
 
 
 def _shown(resolutions: frozenset[Resolution]) -> str:

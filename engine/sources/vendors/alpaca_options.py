@@ -45,9 +45,9 @@ class AlpacaOptions:
     backoff_seconds : (float, float)
         Shortest and longest pause before the next attempt; it doubles in between, and half of it is drawn at random.
     overlap_seconds : float
-        How much before the last bar a hole begins; as long as late updates may take.
+        How much before the last bar a backfill begins; as long as late updates may take.
     again_seconds : float
-        When a filled hole is looked at once more; 0: never.
+        When a backfill is fetched once more; 0: never.
     timeout_seconds : float
         For the vendor's answer, to a request or to a login.
     quiet_seconds : float, optional

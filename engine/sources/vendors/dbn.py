@@ -28,7 +28,7 @@ from engine.schema import ROWS, TS_NS, Kind, conform
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.columns import OHLC
-from engine.sources.file_names import Named
+from engine.sources.file_names import PathFacts
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, divided, source_symbols, wanted
 
@@ -128,7 +128,7 @@ def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batc
     records, others = _records(path, body, dtype)
     raw = _table(records, metadata)
     notes = (f"{others} records of other kinds stepped over",) if others else ()
-    origin = Origin(str(path), archive.sha256(path), Named(), options, qualifier, notes)
+    origin = Origin(str(path), archive.sha256(path), PathFacts(), options, qualifier, notes)
     return [_batch(raw, kind, header, origin) for kind in KINDS[header.schema]]
 
 

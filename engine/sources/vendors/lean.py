@@ -19,7 +19,7 @@ from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, empty, rejected_rows
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
-from engine.sources.file_names import Named
+from engine.sources.file_names import PathFacts
 from engine.sources.options import ReadOptions
 from engine.sources.stamps import NAIVE, Reading, Stamps, localized, utc
 from engine.sources.table_rows import Origin, divided, sided, wanted
@@ -78,7 +78,7 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
         raise SourceError(path, f"data time zone of {file.security}/{file.market} is not known; give --timezone")
     chosen, notes = _chosen(file, archive.member_names(path, options), options)
     source = f"{path}!{chosen[0].name}" if len(chosen) == 1 else str(path)
-    origin = Origin(source, archive.sha256(path), Named(), options, qualifier, notes)
+    origin = Origin(source, archive.sha256(path), PathFacts(), options, qualifier, notes)
     return _batch(file, chosen, zone, origin)
 
 
@@ -125,7 +125,7 @@ def _chosen(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple
         if file.ticker not in name.lower().removesuffix(".csv").rsplit("/", 1)[-1].split("_"):
             notes.append(f"member {name} names another symbol; the folder's is taken: {symbol}")
         members.append(Member(name, symbol))
-    kept = [member for member in members if options.wants(member.symbol)]
+    kept = [member for member in members if options.selects(member.symbol)]
     if len(kept) < len(members):
         notes.append(f"{len(members) - len(kept)} members of other symbols left out")
     return kept, tuple(notes)

@@ -15,14 +15,14 @@ from engine.cli.source_options import complete_format
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.sources.batch import Batch
-from engine.sources.columns import layout
-from engine.sources.file_names import named
+from engine.sources.columns import match_columns
+from engine.sources.file_names import parse_path
 from engine.sources.formats.format import TextFormat, format_named, formats, sniff_format
 from engine.sources.formats.registry import data_suffixes, format_names, register, unregister
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import no_data, scan
-from engine.sources.streams.contract import Request
+from engine.sources.streams.contract import HistoryRequest
 from engine.sources.streams.folder import FolderStream
 from engine.sources.table_rows import Origin, batch
 
@@ -49,7 +49,7 @@ class FixedColumns(TextFormat):
             begins += width + 1
         lines = pl.DataFrame({"line": data.decode().splitlines()}).with_row_index("row", offset=1)
         raw = lines.select(pl.col("row").cast(pl.Int64), *cells)
-        return batch(raw, layout(list(WIDTHS), origin.options, origin.source), origin)
+        return batch(raw, match_columns(list(WIDTHS), origin.options, origin.source), origin)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_read_zip_with_members_of_two_formats_reads_each_with_its_own(fixed, tmp
 def test_take_from_folder_with_a_registered_format_hands_its_rows_over(fixed, tmp_path):
     stream = FolderStream(tmp_path, settle_seconds=0.0, poll_seconds=0.0)
     (tmp_path / "SPY_1m.fix").write_text(TEXT)
-    (delivery,) = stream.fetch([Request("SPY", "bars", Interval.parse("1m"), *YEAR)])
+    (delivery,) = stream.fetch([HistoryRequest("SPY", "bars", Interval.parse("1m"), *YEAR)])
     assert delivery.height == len(ROWS)
 
 
@@ -102,7 +102,7 @@ def test_options_completion_and_names_read_the_same_table(fixed):
     assert format_names() == (*NAMES, fixed)
     assert ReadOptions(format=fixed).format == fixed
     assert complete_format("fi") == [fixed]
-    assert named("SPY_1m.fix.gz").symbol == "SPY"
+    assert parse_path("SPY_1m.fix.gz").symbol == "SPY"
     assert ".fix" in data_suffixes()
 
 

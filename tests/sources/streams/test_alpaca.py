@@ -11,7 +11,7 @@ import pytest
 from engine.clock import ManualClock
 from engine.errors import ParameterError, StreamError
 from engine.interval import Interval
-from engine.sources.streams.contract import Request, Want
+from engine.sources.streams.contract import HistoryRequest, Subscription
 from engine.sources.vendors.alpaca import AlpacaStream
 from engine.sources.vendors.alpaca_options import AlpacaOptions
 
@@ -70,11 +70,11 @@ def until(done, what=""):
     pytest.fail(f"waited in vain {what}")
 
 
-def is_live(stream, want):
+def is_live(stream, one):
     """Whether the stream has heard that the vendor streams this."""
     with stream._lock:
-        line = stream._holes._lines.get((want.kind, want.symbol))
-        return line is not None and line.is_live
+        state = stream._backfill._series.get((one.kind, one.symbol))
+        return state is not None and state.is_streaming
 
 
 class Taken:
@@ -113,14 +113,14 @@ def vendor(clock):
 def connect(vendor, clock):
     streams = []
 
-    def connected(*wants, **options):
+    def connected(*subscriptions, **options):
         given = {"backoff_seconds": (0.005, 0.02), "again_seconds": 0, "attempts": 3, "timeout_seconds": 10}
         addresses = {"stream_url": vendor.stream_url, "rest_url": vendor.rest_url}
         stream = AlpacaStream(AlpacaOptions(**{"key": KEY, "secret": SECRET, **addresses, **given, **options}), clock)
         streams.append(stream)
-        if wants:
-            stream.subscribe(wants)
-            until(lambda: all(is_live(stream, want) for want in wants), "for a connection")
+        if subscriptions:
+            stream.subscribe(subscriptions)
+            until(lambda: all(is_live(stream, one) for one in subscriptions), "for a connection")
         return stream, Taken(stream)
 
     yield connected
@@ -128,11 +128,11 @@ def connect(vendor, clock):
         stream.close()
 
 
-BARS_A, BARS_B = Want("A", "bars", MINUTE), Want("B", "bars", MINUTE)
+BARS_A, BARS_B = Subscription("A", "bars", MINUTE), Subscription("B", "bars", MINUTE)
 
 
 def test_take_gives_bars_quotes_and_trades_as_the_store_takes_them(vendor, connect, clock):
-    stream, taken = connect(BARS_A, BARS_B, Want("A", "quotes"), Want("A", "ticks"))
+    stream, taken = connect(BARS_A, BARS_B, Subscription("A", "quotes"), Subscription("A", "ticks"))
     clock.set(at(1) + dt.timedelta(seconds=2))
     vendor.publish("b", [bar(0), bar(0, "B"), bar(0, "C")])
     vendor.publish("q", [quote(1), quote(1, ap=0, **{"as": 0}), quote(2)])
@@ -242,7 +242,7 @@ def test_twenty_sudden_disconnects_lose_and_double_no_bar():
 
 
 def test_disconnect_fetches_quotes_and_trades_that_were_missed(vendor, connect, clock):
-    _, taken = connect(Want("A", "quotes"), Want("A", "ticks"))
+    _, taken = connect(Subscription("A", "quotes"), Subscription("A", "ticks"))
     vendor.publish("q", [quote(1)])
     vendor.publish("t", [trade(1)])
     until(lambda: len(taken.rows("quotes")) == len(taken.rows("ticks")) == 1)
@@ -266,11 +266,11 @@ def test_hole_that_the_history_does_not_know_yet_is_looked_at_again(vendor, conn
     vendor.publish("b", [bar(1)], is_silent=True)
     vendor.drop()
     until(lambda: vendor.connected and len(vendor.asked) == 1)
-    until(lambda: stream.holes == 1)
+    until(lambda: stream.pending_backfills == 1)
     assert 1 not in taken.minutes()
     clock.set(at(2.6))
     until(lambda: 1 in taken.minutes())
-    until(lambda: stream.holes == 0)
+    until(lambda: stream.pending_backfills == 0)
 
 
 def test_fetched_bar_that_was_updated_meanwhile_gives_way_to_the_update(vendor, connect, clock):
@@ -286,7 +286,7 @@ def test_fetched_bar_that_was_updated_meanwhile_gives_way_to_the_update(vendor, 
 
     vendor.while_answering = update
     vendor.drop()
-    until(lambda: vendor.asked and not stream.holes)
+    until(lambda: vendor.asked and not stream.pending_backfills)
     assert [close for (close,) in taken.rows("bars", "close")] == [10.5, 11.0]
 
 
@@ -306,7 +306,7 @@ def test_hole_is_fetched_although_the_history_fails_at_first(vendor, connect, cl
         time.sleep(0.02)
     assert taken.minutes() == [0]
     assert not vendor.rest_faults
-    until(lambda: not stream.holes)
+    until(lambda: not stream.pending_backfills)
 
 
 @pytest.mark.parametrize(
@@ -361,11 +361,11 @@ def test_malformed_bar_is_rejected_and_fetched(vendor, connect, clock, cells):
     until(lambda: taken.minutes() == [0])
     assert len(taken.reasons()) == 1
     assert "missing or unreadable" in taken.reasons()[0]
-    until(lambda: not stream.holes)
+    until(lambda: not stream.pending_backfills)
 
 
 def test_trade_that_is_cancelled_is_noted_and_stands(vendor, connect):
-    _, taken = connect(Want("A", "ticks"))
+    _, taken = connect(Subscription("A", "ticks"))
     vendor.publish("t", [trade(1)])
     vendor.send([{"T": "x", "S": "A", "i": 101, "x": "V", "p": 10.0, "s": 5, "a": "C", "t": stamp(OPEN_NS), "z": "C"}])
     until(lambda: len(taken.reasons()) == 1)
@@ -387,7 +387,7 @@ def test_bars_that_nobody_takes_are_not_read_and_none_is_lost(vendor, connect, c
 
 
 def test_quotes_that_nobody_takes_push_out_the_oldest_and_are_counted(vendor, connect):
-    stream, taken = connect(Want("A", "quotes"), bounds={"quotes": 5})
+    stream, taken = connect(Subscription("A", "quotes"), bounds={"quotes": 5})
     vendor.publish("q", [quote(n) for n in range(12)])
     until(lambda: stream.status().dropped == {"quotes": 7})
     assert len(taken.rows("quotes")) == 5
@@ -423,7 +423,8 @@ def test_subscribe_again_changes_nothing_and_more_symbols_join(vendor, connect, 
 
 
 @pytest.mark.parametrize(
-    "want", [Want("A", "bars", DAY), Want("A", "bars", Interval(5, "m")), Want("A", "open_interest")]
+    "want",
+    [Subscription("A", "bars", DAY), Subscription("A", "bars", Interval(5, "m")), Subscription("A", "open_interest")],
 )
 def test_subscribe_to_what_is_not_streamed_names_what_is(connect, want):
     stream, _ = connect()
@@ -445,7 +446,7 @@ def test_refused_keys_end_the_stream_and_are_never_shown(vendor, connect, caplog
         stream.subscribe([BARS_B])
     with pytest.raises(StreamError, match="status 403") as denied:
         AlpacaStream(AlpacaOptions("wrong-key", SECRET, rest_url=vendor.rest_url)).fetch(
-            [Request("A", *BARS_A[1:], at(0) - dt.timedelta(1), at(0))]
+            [HistoryRequest("A", *BARS_A[1:], at(0) - dt.timedelta(1), at(0))]
         )
     shown = [
         caplog.text,
@@ -512,7 +513,7 @@ def test_fetch_gives_every_page_of_the_slots_that_were_asked_for(vendor, connect
     stream, _ = connect()
     clock.set(at(40))
     vendor.publish("b", [bar(n, symbol) for n in range(40) for symbol in "AB"])
-    (got,) = stream.fetch([Request(symbol, "bars", MINUTE, at(5), at(35)) for symbol in "BA"])
+    (got,) = stream.fetch([HistoryRequest(symbol, "bars", MINUTE, at(5), at(35)) for symbol in "BA"])
     (frame,) = got.frames
     assert frame.group_by("symbol", maintain_order=True).len().rows() == [("A", 30), ("B", 30)]
     assert (frame["ts"].min(), frame["ts"].max()) == (at(5), at(34))
@@ -525,9 +526,9 @@ def test_fetch_leaves_out_bars_that_are_not_over(vendor, connect, clock):
     vendor.history["bars"]["A"] = [{key: value for key, value in bar(n).items() if key != "S"} for n in range(5)]
     vendor.lag_seconds = -600
     clock.set(at(2.5))
-    (got,) = stream.fetch([Request("A", "bars", MINUTE, at(0), at(60))])
+    (got,) = stream.fetch([HistoryRequest("A", "bars", MINUTE, at(0), at(60))])
     assert got.frames[0]["ts"].to_list() == [at(0), at(1)]
-    assert stream.fetch([Request("A", "bars", MINUTE, at(10), at(60))]) == []
+    assert stream.fetch([HistoryRequest("A", "bars", MINUTE, at(10), at(60))]) == []
 
 
 def test_fetch_daily_bars_by_their_trade_date(vendor, connect, clock):
@@ -535,7 +536,9 @@ def test_fetch_daily_bars_by_their_trade_date(vendor, connect, clock):
     midnight = OPEN_NS - int(9.5 * 3600) * SECOND_NS
     vendor.publish("b", [bar(0, t=midnight - n * 86_400 * SECOND_NS) for n in range(4)])
     clock.set(at(0) + dt.timedelta(days=3))
-    (got,) = stream.fetch([Request("A", "bars", DAY, at(0) - dt.timedelta(days=2), at(0) + dt.timedelta(hours=7))])
+    (got,) = stream.fetch(
+        [HistoryRequest("A", "bars", DAY, at(0) - dt.timedelta(days=2), at(0) + dt.timedelta(hours=7))]
+    )
     assert [ts.date().day for ts in got.frames[0]["ts"]] == [31, 1, 2]
     assert vendor.asked[0]["timeframe"] == "1Day"
 
@@ -546,7 +549,7 @@ def test_fetch_quotes_and_trades_keeps_nanoseconds_and_numbers(vendor, connect, 
     vendor.publish("q", [quote(1), quote(1, bp=0, ap=0), quote(2, bp=0), quote(1000)])
     vendor.publish("t", [trade(n) for n in range(9)])
     quotes, ticks = stream.fetch(
-        [Request("A", "quotes", None, at(0), at(1)), Request("A", "ticks", None, at(0), at(1))]
+        [HistoryRequest("A", "quotes", None, at(0), at(1)), HistoryRequest("A", "ticks", None, at(0), at(1))]
     )
     assert quotes.frames[0].select("seq", "bid").rows() == [(0, 10.0), (0, None), (0, 10.0)]
     assert quotes.rejects["reason"].to_list() == ["bid and ask: both missing"]
@@ -559,7 +562,7 @@ def test_fetch_is_answered_after_429_and_500(vendor, connect, clock):
     clock.set(at(5))
     vendor.publish("b", [bar(0)])
     vendor.rest_faults.extend([429, 500])
-    assert stream.fetch([Request("A", "bars", MINUTE, at(0), at(5))])[0].height == 1
+    assert stream.fetch([HistoryRequest("A", "bars", MINUTE, at(0), at(5))])[0].height == 1
     assert vendor.counts["requests"] == 3
 
 
@@ -569,23 +572,23 @@ def test_fetch_without_an_answer_says_so(vendor, connect, clock, faults, request
     clock.set(at(5))
     vendor.rest_faults.extend(faults)
     with pytest.raises(StreamError, match=rf"no answer in {requests} of 3 attempts \(status {faults[0]}\)"):
-        stream.fetch([Request("A", "bars", MINUTE, at(0), at(5))])
+        stream.fetch([HistoryRequest("A", "bars", MINUTE, at(0), at(5))])
     assert vendor.counts["requests"] == requests
 
 
 def test_fetch_another_interval_names_those_that_can_be_had(connect):
     stream, _ = connect()
     with pytest.raises(StreamError, match="valid: bars 1d, bars 1m, quotes, ticks"):
-        stream.fetch([Request("A", "bars", Interval(5, "m"), at(0), at(5))])
+        stream.fetch([HistoryRequest("A", "bars", Interval(5, "m"), at(0), at(5))])
 
 
 def test_crypto_streams_and_fetches_pairs(vendor, connect, clock):
-    stream, taken = connect(Want("BTC/USD", "bars", MINUTE), feed="crypto")
-    assert set(stream.offers(["BTC/USD", "AAPL"])) == {"BTC/USD"}
+    stream, taken = connect(Subscription("BTC/USD", "bars", MINUTE), feed="crypto")
+    assert set(stream.available(["BTC/USD", "AAPL"])) == {"BTC/USD"}
     clock.set(at(2))
     vendor.publish("b", [bar(0, "BTC/USD", v=0.25)])
     until(lambda: taken.rows("bars", "symbol", "volume") == [("BTC/USD", 0.25)])
-    assert stream.fetch([Request("BTC/USD", "bars", MINUTE, at(0), at(2))])[0].height == 1
+    assert stream.fetch([HistoryRequest("BTC/USD", "bars", MINUTE, at(0), at(2))])[0].height == 1
     assert vendor.asked[-1]["path"] == "/v1beta3/crypto/us/bars"
 
 

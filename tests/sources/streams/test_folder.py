@@ -14,12 +14,12 @@ from engine.errors import ParameterError, StreamError
 from engine.interval import Interval
 from engine.sources import archive
 from engine.sources.options import ReadOptions
-from engine.sources.streams.contract import Request, Want
+from engine.sources.streams.contract import HistoryRequest, Subscription
 from engine.sources.streams.folder import FILES_PER_TAKE, FolderStream
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 MINUTE = Interval(1, "m")
-WANTS = [Want("AAPL", "bars", MINUTE), Want("MSFT", "bars", MINUTE)]
+SUBSCRIPTIONS = [Subscription("AAPL", "bars", MINUTE), Subscription("MSFT", "bars", MINUTE)]
 
 
 def bars(first, count=1, close=10.5):
@@ -75,7 +75,7 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path):
     made = Scene(tmp_path / "drops" if (tmp_path / "drops").mkdir() is None else tmp_path)
-    made.stream.subscribe(WANTS)
+    made.stream.subscribe(SUBSCRIPTIONS)
     yield made
     made.stream.close()
 
@@ -326,15 +326,15 @@ def test_fetch_reads_complete_files_again_and_keeps_what_was_asked_for(scene):
     assert len(scene.settled()) == 5
     scene.drop("b/IBM_1m.csv", bars(5, 5))
     got = scene.stream.fetch(
-        [Request("IBM", "bars", MINUTE, OPEN + dt.timedelta(minutes=3), OPEN + dt.timedelta(minutes=6))]
+        [HistoryRequest("IBM", "bars", MINUTE, OPEN + dt.timedelta(minutes=3), OPEN + dt.timedelta(minutes=6))]
     )
     assert [ts.minute for one in got for frame in one.frames for ts in frame["ts"]] == [33, 34]
     scene.pass_by(3)
     got = scene.stream.fetch(
-        [Request("IBM", "bars", MINUTE, OPEN + dt.timedelta(minutes=3), OPEN + dt.timedelta(minutes=6))]
+        [HistoryRequest("IBM", "bars", MINUTE, OPEN + dt.timedelta(minutes=3), OPEN + dt.timedelta(minutes=6))]
     )
     assert [ts.minute for one in got for frame in one.frames for ts in frame["ts"]] == [33, 34, 35]
-    assert scene.stream.fetch([Request("IBM", "quotes", None, OPEN, OPEN + dt.timedelta(days=1))]) == []
+    assert scene.stream.fetch([HistoryRequest("IBM", "quotes", None, OPEN, OPEN + dt.timedelta(days=1))]) == []
 
 
 def test_offers_what_names_tell_and_else_what_is_expected(tmp_path):
@@ -343,7 +343,7 @@ def test_offers_what_names_tell_and_else_what_is_expected(tmp_path):
     scene.drop("MSFT.csv", bars(0))
     scene.drop("IBM_1h.csv.tmp", bars(0))
     expected = {("bars", MINUTE), ("quotes", None)}
-    assert scene.stream.offers(["AAPL", "MSFT", "IBM"]) == {
+    assert scene.stream.available(["AAPL", "MSFT", "IBM"]) == {
         "AAPL": {("bars", Interval(5, "m"))},
         "MSFT": expected,
         "IBM": expected,
@@ -368,7 +368,7 @@ def test_close_ends_the_stream(scene):
     assert not scene.stream.wait(5)
     assert scene.stream.status().exhausted
     with pytest.raises(StreamError, match="make a new one"):
-        scene.stream.subscribe(WANTS)
+        scene.stream.subscribe(SUBSCRIPTIONS)
 
 
 def test_folder_that_is_gone_is_said_and_may_come_back(scene):
@@ -382,7 +382,7 @@ def test_folder_that_is_gone_is_said_and_may_come_back(scene):
 
 def test_options_are_those_of_the_readers(tmp_path):
     scene = Scene(tmp_path, options=ReadOptions(timezone="America/New_York", stamp="end", symbol="AAPL"))
-    scene.stream.subscribe(WANTS)
+    scene.stream.subscribe(SUBSCRIPTIONS)
     scene.drop("x.csv", text="ts,open,high,low,close\n2024-01-02 09:31:00,1,1,1,1\n")
     scene.take()
     scene.pass_by(3)

@@ -11,12 +11,12 @@ from engine.clock import ManualClock
 from engine.errors import ParameterError, StreamError
 from engine.interval import Interval
 from engine.sources.frames import from_frame
-from engine.sources.streams.contract import Delivery, Request, Want
+from engine.sources.streams.contract import Delivery, HistoryRequest, Subscription
 from engine.sources.streams.iterator import IteratorStream
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 MINUTE = Interval(1, "m")
-WANTS = [Want("A", "bars", MINUTE), Want("B", "bars", MINUTE)]
+SUBSCRIPTIONS = [Subscription("A", "bars", MINUTE), Subscription("B", "bars", MINUTE)]
 PATIENCE_SECONDS = 30
 
 
@@ -51,10 +51,10 @@ def reasons(deliveries):
 def stream_of():
     made = []
 
-    def stream(frames, *wants, **options):
+    def stream(frames, *subscriptions, **options):
         one = IteratorStream(frames, **options)
         made.append(one)
-        one.subscribe(wants or WANTS)
+        one.subscribe(subscriptions or SUBSCRIPTIONS)
         return one
 
     yield stream
@@ -84,7 +84,7 @@ def test_take_frames_of_other_libraries(stream_of, convert):
 def test_take_deliveries_as_they_are(stream_of):
     batch = from_frame(bars(0, 2), interval="5m")
     whole = Delivery("bars", (batch.frame,), Interval(5, "m"), "end")
-    (taken,) = drained(stream_of([whole], Want("A", "bars", Interval(5, "m"))))
+    (taken,) = drained(stream_of([whole], Subscription("A", "bars", Interval(5, "m"))))
     assert (taken.interval, taken.stamp, taken.height) == (Interval(5, "m"), "end", 2)
 
 
@@ -156,13 +156,13 @@ def test_iterator_is_pulled_no_faster_than_rows_are_taken(stream_of):
 
 def test_quotes_and_ticks_of_an_iterator_wait_too(stream_of):
     ticks = [pl.DataFrame({"ts": [OPEN], "symbol": ["A"], "price": [float(n)]}) for n in range(1, 9)]
-    stream = stream_of(ticks, Want("A", "ticks"), expects=[("ticks", None)], bounds={"ticks": 2})
+    stream = stream_of(ticks, Subscription("A", "ticks"), expects=[("ticks", None)], bounds={"ticks": 2})
     assert [price for (price,) in rows(drained(stream), "price")] == [float(n) for n in range(1, 9)]
     assert stream.status().dropped == {}
 
 
 def test_take_rows_that_nobody_wants_are_left_out_and_counted(stream_of):
-    stream = stream_of([bars(0), bars(0, 2, "B"), bars(0, 4, "Z")], WANTS[0])
+    stream = stream_of([bars(0), bars(0, 2, "B"), bars(0, 4, "Z")], SUBSCRIPTIONS[0])
     assert rows(drained(stream)) == [("A", OPEN)]
     assert (stream.left_out, stream.status().delivered) == (6, 1)
 
@@ -208,13 +208,13 @@ def test_close_ends_the_generator_and_its_thread(stream_of):
     stream.take(OPEN)
     assert stream.status().exhausted
     with pytest.raises(StreamError, match="make a new one"):
-        stream.subscribe(WANTS)
+        stream.subscribe(SUBSCRIPTIONS)
 
 
 def test_nothing_is_pulled_before_the_first_subscription():
     pulled = []
     stream = IteratorStream(pulled.append(1) for _ in range(3))
-    assert stream.offers(["A"]) == {"A": {("bars", MINUTE)}}
+    assert stream.available(["A"]) == {"A": {("bars", MINUTE)}}
     assert not stream.wait(0.05)
     assert pulled == []
     stream.close()
@@ -222,8 +222,8 @@ def test_nothing_is_pulled_before_the_first_subscription():
 
 def test_offers_known_symbols_alone_and_has_no_past():
     stream = IteratorStream([], symbols=["A"], expects=[("bars", "5m"), ("quotes", None)])
-    assert stream.offers(["A", "B"]) == {"A": {("bars", Interval(5, "m")), ("quotes", None)}}
-    assert stream.fetch([Request("A", "bars", MINUTE, OPEN, OPEN)]) == []
+    assert stream.available(["A", "B"]) == {"A": {("bars", Interval(5, "m")), ("quotes", None)}}
+    assert stream.fetch([HistoryRequest("A", "bars", MINUTE, OPEN, OPEN)]) == []
     assert stream.next_at() is None
 
 

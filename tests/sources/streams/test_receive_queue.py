@@ -12,7 +12,7 @@ from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.schema import ROWS
 from engine.sources.streams.contract import Delivery
-from engine.sources.streams.receive_queue import COLUMNS, Arrivals, delivery, refused
+from engine.sources.streams.receive_queue import COLUMNS, ReceiveQueue, rejected_line, to_delivery
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +34,7 @@ def quote(n=0, symbol="A"):
 
 
 def test_take_rows_gives_one_conformed_frame_with_source_and_row():
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     assert queue.offer(BARS, [bar(0)])
     assert queue.offer(BARS, [bar(1), bar(0, "B")])
     assert queue.waiting == 3
@@ -48,7 +48,7 @@ def test_take_rows_gives_one_conformed_frame_with_source_and_row():
 
 
 def test_take_kinds_together_gives_one_delivery_each_in_order_of_arrival():
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     queue.offer(QUOTES, [quote(0)])
     queue.offer(BARS, [bar(0)])
     queue.offer(TICKS, [("A", START, 7, 10.0, 5, "V", "@,I")])
@@ -59,7 +59,7 @@ def test_take_kinds_together_gives_one_delivery_each_in_order_of_arrival():
 
 
 def test_take_bar_that_came_again_puts_it_into_a_later_frame():
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     queue.offer(BARS, [bar(0, close=10.1), bar(1), bar(0, close=10.2), bar(0, "B"), bar(0, close=10.3)])
     (got,) = queue.take()
     assert [frame.filter(symbol="A", ts=frame["ts"].min())["close"].to_list() for frame in got.frames] == [
@@ -86,7 +86,7 @@ def test_take_bar_that_came_again_puts_it_into_a_later_frame():
     ],
 )
 def test_take_garbage_cell_rejects_its_row_alone_and_keeps_the_cell(cells, reason):
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     queue.offer(BARS, [bar(0), bar(1, **cells), bar(2)])
     (got,) = queue.take()
     assert got.frames[0]["ts"].to_physical().to_list() == [START // 1000, (START + 2 * MINUTE) // 1000]
@@ -114,7 +114,7 @@ def test_take_whatever_cells_hold_gives_every_row_back_as_good_or_rejected(resol
     cells = data.draw(st.lists(st.lists(JUNK, min_size=width, max_size=width), min_size=1, max_size=4))
     places = data.draw(st.lists(st.integers(0, width - 1), max_size=3))
     spoiled = [tuple(junk[n] if n in places else cell for n, cell in enumerate(good)) for junk in cells]
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     queue.offer(resolution, [good, *map(tuple, cells), *spoiled])
     (got,) = queue.take()
     assert got.height + got.rejects.height == 1 + 2 * len(cells)
@@ -122,7 +122,7 @@ def test_take_whatever_cells_hold_gives_every_row_back_as_good_or_rejected(resol
 
 
 def test_offer_bars_beyond_the_bound_is_refused_until_taken():
-    queue = Arrivals("wire", {"bars": 3})
+    queue = ReceiveQueue("wire", {"bars": 3})
     assert queue.offer(BARS, [bar(0), bar(1)])
     assert not queue.offer(BARS, [bar(2), bar(3)])
     assert queue.offer(BARS, [bar(2)])
@@ -133,7 +133,7 @@ def test_offer_bars_beyond_the_bound_is_refused_until_taken():
 
 
 def test_put_bars_into_a_full_queue_waits_and_loses_none():
-    queue = Arrivals("wire", {"bars": 5})
+    queue = ReceiveQueue("wire", {"bars": 5})
     thread = threading.Thread(target=lambda: [queue.put(BARS, [bar(n)]) for n in range(100)])
     thread.start()
     heights, seen = [], []
@@ -152,7 +152,7 @@ def test_put_bars_into_a_full_queue_waits_and_loses_none():
 )
 def test_offer_quotes_and_ticks_beyond_the_bound_drops_the_oldest_and_counts(resolution, make):
     kind = resolution[0]
-    queue = Arrivals("wire", {kind: 10})
+    queue = ReceiveQueue("wire", {kind: 10})
     for n in range(25):
         assert queue.offer(resolution, [make(n)])
     assert queue.dropped == {kind: 15}
@@ -162,7 +162,7 @@ def test_offer_quotes_and_ticks_beyond_the_bound_drops_the_oldest_and_counts(res
 
 
 def test_close_frees_a_producer_that_waits_and_what_is_here_can_be_taken():
-    queue = Arrivals("wire", {"bars": 1})
+    queue = ReceiveQueue("wire", {"bars": 1})
     queue.put(BARS, [bar(0)])
     done = []
     thread = threading.Thread(target=lambda: done.append(queue.put(BARS, [bar(1)])))
@@ -176,7 +176,7 @@ def test_close_frees_a_producer_that_waits_and_what_is_here_can_be_taken():
 
 
 def test_wait_returns_when_something_comes_and_not_before():
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     assert not queue.wait(0.01)
     timer = threading.Timer(0.05, lambda: queue.offer(BARS, [bar(0)]))
     timer.start()
@@ -184,10 +184,10 @@ def test_wait_returns_when_something_comes_and_not_before():
     timer.join()
 
 
-def test_put_whole_frames_of_ticks_waits_for_room_too():
-    queue = Arrivals("iterator", {"ticks": 2})
-    rows = delivery(TICKS, [("A", START + n, n, 1.0, 1, "V", "") for n in range(2)], "iterator")
-    thread = threading.Thread(target=lambda: [queue.put_whole(rows) for _ in range(3)])
+def test_put_delivery_frames_of_ticks_waits_for_room_too():
+    queue = ReceiveQueue("iterator", {"ticks": 2})
+    rows = to_delivery(TICKS, [("A", START + n, n, 1.0, 1, "V", "") for n in range(2)], "iterator")
+    thread = threading.Thread(target=lambda: [queue.put_delivery(rows) for _ in range(3)])
     thread.start()
     taken = []
     while len(taken) < 3 and queue.wait(30):
@@ -199,9 +199,9 @@ def test_put_whole_frames_of_ticks_waits_for_room_too():
 
 def test_refuse_garbage_beyond_its_bound_counts_what_is_dropped(monkeypatch):
     monkeypatch.setattr("engine.sources.streams.receive_queue.MOST_REFUSED", 5)
-    queue = Arrivals("wire")
+    queue = ReceiveQueue("wire")
     for n in range(8):
-        queue.refuse("bars", refused("wire", f"garbage {n}"))
+        queue.put_rejects("bars", rejected_line("wire", f"garbage {n}"))
     got = queue.take()
     assert [one.rejects["reason"][0] for one in got] == [f"garbage {n}" for n in range(3, 8)]
     assert all(isinstance(one, Delivery) and one.height == 0 for one in got)
@@ -211,4 +211,4 @@ def test_refuse_garbage_beyond_its_bound_counts_what_is_dropped(monkeypatch):
 @pytest.mark.parametrize("bounds", [{"bars": 0}, {"candles": 5}])
 def test_make_queue_with_a_senseless_bound_names_the_valid_ones(bounds):
     with pytest.raises(ParameterError, match="bounds: received"):
-        Arrivals("wire", bounds)
+        ReceiveQueue("wire", bounds)
