@@ -5,7 +5,6 @@ No column there is a reserved word of SQL: `check`, `start` and `end` are called
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,20 +29,28 @@ def is_kept(folder: Path) -> bool:
     return (folder / TABLES / "findings.parquet").is_file()
 
 
-def kept(folder: Path, query: str | None = None) -> dict[str, pl.DataFrame]:
-    """The tables of an audit under their names in SQL; only those that a query names, when one is given.
+def table_files(folder: Path) -> dict[str, Path]:
+    """The Parquet file of every table of an audit, by the table's name.
+
+    Raises
+    ------
+    ExportError
+        The folder is no audit.
+    """
+    if not is_kept(folder):
+        raise ExportError(f"{folder}: is no audit; valid: a folder that `engine audit --output` wrote")
+    return {name: folder / TABLES / f"{name}.parquet" for name in AUDIT_TABLES}
+
+
+def kept(folder: Path) -> dict[str, pl.DataFrame]:
+    """The tables of an audit under their names in SQL.
 
     Raises
     ------
     ExportError
         The folder is no audit, or a table cannot be read.
     """
-    if not is_kept(folder):
-        raise ExportError(f"{folder}: is no audit; valid: a folder that `engine audit --output` wrote")
-    wanted = [
-        name for name in AUDIT_TABLES if query is None or re.search(rf"\b(audit_)?{name}\b", query, re.IGNORECASE)
-    ]
-    return {name: _read(folder / TABLES / f"{name}.parquet") for name in wanted}
+    return {name: _read(path) for name, path in table_files(folder).items()}
 
 
 def _read(path: Path) -> pl.DataFrame:

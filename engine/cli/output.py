@@ -10,7 +10,7 @@ from engine.cli.console import print_data, print_text
 from engine.cli.parsing import usage
 from engine.cli.table_layout import print_table
 from engine.export.formats.query_results import FORMS, to_text, write_result
-from engine.query.api import Asker
+from engine.query.api import QuerySession
 from engine.query.request import Limits
 
 TABLE = "table"
@@ -53,9 +53,9 @@ class Reply:
         default = TABLE_ROWS if form == TABLE else 0
         return cls(form, output, (default if limit is None else limit) or None)
 
-    def give(self, asker: Asker, query: str, limits: Limits) -> None:
+    def give(self, session: QuerySession, query: str, limits: Limits) -> None:
         """Ask, and hand the answer out."""
-        answer = asker.ask(query, limits, self.limit)
+        answer = session.run(query, limits, self.limit)
         if self.output is not None:
             write_result(answer.frame, self.form, self.output)
         elif self.form != TABLE:

@@ -14,9 +14,9 @@ from engine.cli.output import Reply
 from engine.cli.parsing import usage
 from engine.cli.table_layout import print_table
 from engine.errors import EngineError
-from engine.query.api import Asker
+from engine.query.api import QuerySession
 from engine.query.request import Limits
-from engine.query.statements import split
+from engine.query.statements import split_statements
 
 try:
     import readline
@@ -38,19 +38,19 @@ PIVOT"""
 MACROS = ("ohlcv(", "venue_time(")
 
 
-def run_script(asker: Asker, reply: Reply, limits: Limits, text: str) -> None:
+def run_script(session: QuerySession, reply: Reply, limits: Limits, text: str) -> None:
     """Run every statement of a text, one after the other; the first mistake ends it."""
-    statements, rest = split(text)
+    statements, rest = split_statements(text)
     statements += [rest] if rest else []
     if reply.output is not None and len(statements) != 1:
         raise usage(f"--output: received {len(statements)} statements on standard input; valid: one")
     for statement in statements:
-        reply.give(asker, statement, limits)
+        reply.give(session, statement, limits)
 
 
-def converse(asker: Asker, reply: Reply, limits: Limits) -> None:
+def converse(session: QuerySession, reply: Reply, limits: Limits) -> None:
     """Read statements from the terminal and answer them until the input ends."""
-    talk = _Talk(asker, reply, limits, asker.columns())
+    talk = _Talk(session, reply, limits, session.columns())
     history = _history_file()
     _prepare(talk.columns, history)
     print_text(r"SQL over the export. \? for help, \q to end.")
@@ -70,7 +70,7 @@ def converse(asker: Asker, reply: Reply, limits: Limits) -> None:
 
 @dataclass
 class _Talk:
-    asker: Asker
+    session: QuerySession
     reply: Reply
     limits: Limits
     columns: dict[str, list[str]]
@@ -82,14 +82,14 @@ class _Talk:
             _remember(line.strip())
             self._command(*line.split(maxsplit=1))
             return
-        statements, self.pending = split(f"{self.pending}\n{line}" if self.pending else line)
+        statements, self.pending = split_statements(f"{self.pending}\n{line}" if self.pending else line)
         for statement in statements:
             _remember(statement + ";")
             self._answer(statement)
 
     def _answer(self, statement: str) -> None:
         try:
-            self.reply.give(self.asker, statement, self.limits)
+            self.reply.give(self.session, statement, self.limits)
         except EngineError as error:
             print_text(str(error))
         except KeyboardInterrupt:

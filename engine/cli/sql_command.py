@@ -8,13 +8,9 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.cli.parsing import instant, usage
 from engine.cli.query_process import child as ready
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def answer(
@@ -34,24 +30,24 @@ def answer(
     # The child starts now at the latest.
     with ready() as child:
         from engine.cli.output import Reply
-        from engine.query.api import Asker
+        from engine.query.api import QuerySession
         from engine.query.request import Limits
 
         reply = Reply.of(form, output, limit)
         limits = Limits(timeout, memory)
-        target, also = _asked(out, audit, query)
+        target, also = _tables(out, audit)
         at = revision_of(out, revision, as_of) if isinstance(target, Path) else None
-        with Asker(target, revision=at, also=also, child=child) as asker:
+        with QuerySession(target, revision=at, also=also, child=child) as session:
             if query is not None:
-                reply.give(asker, query, limits)
+                reply.give(session, query, limits)
                 return
             from engine.cli.prompt import converse, run_script
 
             gc.enable()
             if sys.stdin.isatty():
-                converse(asker, reply, limits)
+                converse(session, reply, limits)
             else:
-                run_script(asker, reply, limits, sys.stdin.read())
+                run_script(session, reply, limits, sys.stdin.read())
 
 
 def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
@@ -67,10 +63,8 @@ def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | Non
     return revision_at(out, wanted)
 
 
-def _asked(
-    out: Path, audit: Path | None, query: str | None
-) -> tuple[Path | dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
-    from engine.audit.audit_files import is_kept, kept
+def _tables(out: Path, audit: Path | None) -> tuple[Path | dict[str, Path], dict[str, Path]]:
+    from engine.audit.audit_files import is_kept, table_files
 
-    also = {} if audit is None else {f"audit_{name}": rows for name, rows in kept(audit, query).items()}
-    return (kept(out) if is_kept(out) else out), also
+    also = {} if audit is None else {f"audit_{name}": path for name, path in table_files(audit).items()}
+    return (table_files(out) if is_kept(out) else out), also

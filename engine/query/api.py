@@ -1,6 +1,6 @@
-"""The two doors: `connect` for the owner of an export, `sql` and `Asker` for everyone.
+"""The entry points: `connect` for the owner of an export, `sql` and `QuerySession` for everyone.
 
-Whoever asks a child needs neither DuckDB nor Arrow, so these load where they are used.
+DuckDB and PyArrow are imported lazily: clients of the child process need neither.
 """
 
 # ruff: noqa: PLC0415
@@ -21,9 +21,15 @@ from engine.errors import ParameterError, QueryError
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 from engine.query.child import Child
-from engine.query.request import Limits, Request, Scene
-from engine.query.result import plain, without_categories
-from engine.query.sql_views import Pins, frame_scene, native_scene, pinned_scene
+from engine.query.request import Catalog, Limits, Request
+from engine.query.result import categories_to_text, to_plain_types
+from engine.query.sql_views import (
+    TableFiles,
+    frame_catalog,
+    native_catalog,
+    pinned_catalog,
+    with_parquet_files,
+)
 from engine.schema import empty
 
 if TYPE_CHECKING:
@@ -35,34 +41,35 @@ if TYPE_CHECKING:
 
 
 class PinnedTables(Protocol):
-    """One revision of an export: its tables, and the immutable files each is made of."""
+    """One revision of an export: its tables and their immutable files."""
 
     @property
     def tables(self) -> Iterable[str]:
-        """Names, each a key of `engine.export.tables.TABLES`."""
+        """Names of the tables, each a key of `engine.export.tables.TABLES`."""
         ...
 
     def files(self, table: str) -> Sequence[Path]:
-        """List the Parquet files of a table, in order; none when it is empty."""
+        """Parquet files of a table, in order; none when it is empty."""
         ...
 
 
-Frames = Mapping[str, pl.DataFrame]
-Target: TypeAlias = "str | Path | PinnedTables | Frames | Snapshot | SessionData"
+# Tables in memory, or each in one Parquet file.
+Tables = Mapping[str, pl.DataFrame | Path]
+Target: TypeAlias = "str | Path | PinnedTables | Tables | Snapshot | SessionData"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a query gave.
+class QueryResult:
+    """The first rows of a query's result, and the number of all its rows.
 
     Attributes
     ----------
     frame : DataFrame
-        The rows that were kept.
+        The rows, up to the row limit.
     rows : int
         How many there are in all.
     exact : bool
-        False when there are more, which nobody counted (counting ends at a million).
+        False when there are more, which were not counted (counting ends at a million).
     """
 
     frame: pl.DataFrame
@@ -71,48 +78,52 @@ class Answer:
 
     @property
     def note(self) -> str | None:
-        """What was left out, in words; None when nothing was."""
+        """`50 of 12,345 rows` where the row limit left some out; None where it did not."""
         if self.frame.height == self.rows:
             return None
         return f"{self.frame.height:,} of {'' if self.exact else 'more than '}{self.rows:,} rows"
 
 
 @dataclass(frozen=True)
-class _Source:
-    scene: Scene
-    frames: Frames = field(default_factory=dict)
+class Source:
+    """The tables that a query sees: those in files as a catalog, those in memory as frames.
+
+    Attributes
+    ----------
+    catalog : Catalog
+    frames : mapping of table to DataFrame
+        Without enums and categories.
+    """
+
+    catalog: Catalog
+    frames: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, target: Target, revision: int | None, also: Frames | None = None) -> _Source:
-        source = cls._of(target, revision)
-        if not also:
-            return source
-        taken = sorted(set(also) & ({*source.scene.views} | {*source.frames}))
+    def of(cls, target: Target, revision: int | None, also: Tables | None = None) -> Source:
+        """Pin the files of an export, or take the tables of a live store as they are now; add the tables of `also`.
+
+        Raises
+        ------
+        ParameterError
+            A name of `also` is a table of the target.
+        """
+        # Queries of an export start without loading the store.
+        if not isinstance(target, str | Path):
+            target = live_tables(target)
+        if isinstance(target, Mapping):
+            source = cls(frame_catalog(target)).with_tables(target)
+        else:
+            source = cls(pinned_catalog(table_files(target, revision)))
+        taken = sorted(set(also or ()) & ({*source.catalog.views} | {*source.frames}))
         if taken:
             raise ParameterError(f"also: {', '.join(taken)} is a table of the target; valid: other names")
-        return cls(source.scene, {**source.frames, **{name: without_categories(frame) for name, frame in also.items()}})
+        return source.with_tables(also or {})
 
-    @classmethod
-    def _of(cls, target: Target, revision: int | None) -> _Source:
-        if isinstance(target, str | Path):
-            return cls(pinned_scene(_pins(target, revision)))
-        live = _live(target)
-        if isinstance(live, Mapping):
-            frames = {name: without_categories(frame) for name, frame in live.items()}
-            return cls(frame_scene(frames), frames)
-        return cls(pinned_scene(_pins(live, revision)))
-
-
-def _live(target: PinnedTables | Frames | Snapshot | SessionData) -> PinnedTables | Frames:
-    from engine.store.session_data import SessionData
-    from engine.store.snapshot import Snapshot
-
-    if isinstance(target, SessionData):
-        target = target.snapshot()
-    if not isinstance(target, Snapshot):
-        return target
-    tables = target.tables()
-    return {name: _contract(name, tables.get(name)) for name in DATA_TABLES}
+    def with_tables(self, tables: Tables) -> Source:
+        """The source with more tables: paths become views over Parquet files, frames stay in memory."""
+        files = {name: table for name, table in tables.items() if isinstance(table, Path)}
+        frames = {name: categories_to_text(table) for name, table in tables.items() if isinstance(table, pl.DataFrame)}
+        return Source(with_parquet_files(self.catalog, files), {**self.frames, **frames})
 
 
 def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -> duckdb.DuckDBPyConnection:
@@ -136,13 +147,13 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
     """
     import duckdb
 
-    from engine.query.sandbox import add_scene
+    from engine.query.sandbox import create_views
 
-    scene = native_scene(_pins(target, revision))
+    catalog = native_catalog(table_files(target, revision))
     con = duckdb.connect(":memory:")
     try:
         con.execute("SET TimeZone='UTC'")
-        add_scene(con, scene)
+        create_views(con, catalog)
     except BaseException:
         con.close()
         raise
@@ -154,7 +165,7 @@ def sql(
     query: str,
     *,
     revision: int | None = None,
-    also: Frames | None = None,
+    also: Tables | None = None,
     timeout_seconds: float = 60.0,
     memory: str = "2GB",
     threads: int | None = None,
@@ -164,22 +175,22 @@ def sql(
 
     Parameters
     ----------
-    target : str, Path, SessionData, Snapshot or mapping of table name to DataFrame
-        The export's folder, or a live store (its tables as they are now).
+    target : str, Path, SessionData, Snapshot or mapping of table name to DataFrame or Path
+        The export's folder, a live store (its tables as they are now), or tables: frames and Parquet files.
     query : str
         One statement that reads: SELECT, WITH, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN.
     revision : int, optional
         Of the export; the last complete one by default.
-    also : mapping of name to DataFrame, optional
-        More tables, under names that the target has none of.
+    also : mapping of name to DataFrame or Path, optional
+        More tables, frames or Parquet files, under names that the target does not have.
     timeout_seconds : float
-        How long DuckDB may run.
+        Wall time of the query.
     memory : str
-        How much DuckDB may hold (its buffers, not every temporary), and how large the result may be: `512MB`.
+        Limit of DuckDB's buffers (not of every temporary), and of the result: `512MB`.
     threads : int, optional
         As many as there are cores by default.
     isolated : bool
-        Run it in a child process that the operating system holds to these limits, and that can be killed. The answer
+        Run it in a child process that the operating system holds to these limits, and that can be killed. The result
         is the same; it costs a start of about a quarter of a second, and copies of live tables.
 
     Returns
@@ -192,31 +203,31 @@ def sql(
     Raises
     ------
     QueryError
-        The statement was refused, failed, took too long or gave too much; the message points at the place.
+        The statement was refused, failed, took too long or needed too much memory; the message points at the place.
     ExportError
         There is no export, no such revision, or a file of it cannot be read.
     """
     limits = Limits(timeout_seconds, memory, threads)
     if isolated:
-        with Asker(target, revision=revision, also=also) as asker:
-            return asker.ask(query, limits).frame
+        with QuerySession(target, revision=revision, also=also) as session:
+            return session.run(query, limits).frame
     import pyarrow as pa
 
-    from engine.query.sandbox import answering
+    from engine.query.sandbox import open_result
 
-    source = _Source.of(target, revision, also)
-    with answering(source.scene, source.frames, query, limits) as rows:
-        table = pa.Table.from_batches(rows.taken, schema=rows.schema)
-    return _plain(table, rows.kinds)
+    source = Source.of(target, revision, also)
+    with open_result(source.catalog, source.frames, query, limits) as result:
+        table = pa.Table.from_batches(result.reader, schema=result.schema)
+    return _plain_frame(table, result.kinds)
 
 
-class Asker:
-    """Many questions to one state of the data, each in a sandbox of its own in a child process.
+class QuerySession:
+    """Many queries against one state of the data, each in a sandbox of its own in one child process.
 
     Parameters
     ----------
     target, revision, also
-        As `sql` has them; what is asked is this revision, whatever is exported later.
+        As in `sql`; every query sees this revision, whatever is exported later.
     child : Child, optional
         A process that was started before.
 
@@ -224,14 +235,14 @@ class Asker:
     """
 
     def __init__(
-        self, target: Target, *, revision: int | None = None, also: Frames | None = None, child: Child | None = None
+        self, target: Target, *, revision: int | None = None, also: Tables | None = None, child: Child | None = None
     ) -> None:
         self._child = child or Child()
         self._stack = ExitStack()
         self._stack.callback(self._child.close)
         try:
-            self._source = _Source.of(target, revision, also)
-            self._files = self._stack.enter_context(_stored(self._source.frames))
+            self._source = Source.of(target, revision, also)
+            self._files = self._stack.enter_context(ipc_files(self._source.frames))
         except BaseException:
             self.close()
             raise
@@ -243,44 +254,59 @@ class Asker:
         self.close()
 
     def close(self) -> None:
-        """End the process."""
+        """End the child process and remove the copies of frames."""
         self._stack.close()
 
-    def ask(self, query: str, limits: Limits | None = None, most: int | None = None) -> Answer:
-        """Run one query.
+    def run(self, query: str, limits: Limits | None = None, row_limit: int | None = None) -> QueryResult:
+        """Run one query in the child process; return its first rows and the number of all.
 
         Parameters
         ----------
         query : str
         limits : Limits, optional
-        most : int, optional
-            How many rows to keep; all by default.
+        row_limit : int, optional
+            Number of rows to return; all by default.
 
         Raises
         ------
         QueryError, ExportError
-            As `sql` does.
+            As in `sql`.
         """
-        request = Request(query, self._source.scene, self._files, limits or Limits(), most)
-        told = self._child.ask(request)
-        return Answer(_plain(told.table, told.kinds), told.rows, told.exact)
+        request = Request(query, self._source.catalog, self._files, limits or Limits(), row_limit)
+        result = self._child.ask(request)
+        return QueryResult(_plain_frame(result.table, result.kinds), result.rows, result.exact)
 
     def columns(self) -> dict[str, list[str]]:
-        """Names of the tables and views, each with its columns."""
-        listed = self.ask(
+        """Column names of every table and view, sorted by table."""
+        listed = self.run(
             "SELECT table_name, list(column_name ORDER BY column_index) AS names FROM duckdb_columns() "
             "WHERE NOT internal GROUP BY table_name ORDER BY table_name"
         )
         return dict(listed.frame.rows())
 
 
-def _pins(target: str | Path | PinnedTables, revision: int | None) -> Pins:
+def live_tables(target: PinnedTables | Tables | Snapshot | SessionData) -> PinnedTables | Tables:
+    """The tables of a store or a snapshot as they are now, in the columns of an export; anything else unchanged."""
+    from engine.store.session_data import SessionData
+    from engine.store.snapshot import Snapshot
+
+    if isinstance(target, SessionData):
+        target = target.snapshot()
+    if not isinstance(target, Snapshot):
+        return target
+    tables = target.tables()
+    return {name: exported_columns(name, tables.get(name)) for name in DATA_TABLES}
+
+
+def table_files(target: str | Path | PinnedTables, revision: int | None) -> TableFiles:
+    """The Parquet files of every table of an export at a revision, the last one by default."""
     tables = open_dataset(Path(target).absolute(), revision) if isinstance(target, str | Path) else target
     return {table: tables.files(table) for table in tables.tables}
 
 
 @contextmanager
-def _stored(frames: Frames) -> Iterator[dict[str, str]]:
+def ipc_files(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, str]]:
+    """Write frames as Arrow IPC files for the child process; give their paths by table, remove them at the end."""
     if not frames:
         yield {}
         return
@@ -291,19 +317,19 @@ def _stored(frames: Frames) -> Iterator[dict[str, str]]:
         yield paths
 
 
-def _contract(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    # The live tables have the columns and types of the exported ones, so that a query means the same there.
+def exported_columns(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
+    """A live table with the columns and types of its exported one, so that a query means the same on both."""
     if frame is None:
         return empty(TABLES[name])
-    known = set(frame.columns)
+    present = set(frame.columns)
     return frame.select(
-        (pl.col(column) if column in known else pl.lit(None)).cast(dtype).alias(column)
+        (pl.col(column) if column in present else pl.lit(None)).cast(dtype).alias(column)
         for column, dtype in TABLES[name].items()
     )
 
 
-def _plain(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
+def _plain_frame(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
     try:
-        return plain(table, kinds)
+        return to_plain_types(table, kinds)
     except pl.exceptions.PolarsError as error:
         raise QueryError(str(error)) from error

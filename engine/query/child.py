@@ -1,4 +1,4 @@
-"""The parent's side of the child process: start it, ask it, and end it when it is late, dead or no longer wanted."""
+"""The parent's side of the child process: start it, send it queries, and end it when it is late, dead or closed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ if TYPE_CHECKING:
     from engine.query.request import Request
 
 START_SECONDS = 60.0
+TIMEOUT_SIGNALS = (14, 24)  # SIGALRM, SIGXCPU
+OUTSIDE_SIGNALS = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: no limit does that, and no want of memory
 READ_BYTES = 1 << 20
-# What loads is no rubbish to look for, and Arrow loads in a third of the time without NumPy, which no answer needs.
+# Nothing to collect while modules load; and Arrow loads in a third of the time without NumPy, which no result needs.
 START = "import gc, sys; gc.disable(); sys.modules['numpy'] = None; from engine.query.query_worker import main; main()"
 ERRORS: dict[str, type[EngineError]] = {"QueryError": QueryError, "ExportError": ExportError}
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the child answered.
+class ChildResult:
+    """The result of one query as the child process sent it.
 
     Attributes
     ----------
     table : pyarrow.Table or DataFrame
-        The rows that were kept.
+        The rows, up to the request's `row_limit`.
     kinds : tuple of str
         DuckDB's type of each column.
     rows : int
         How many rows there are in all.
     exact : bool
-        False when there are more, which nobody counted.
+        False when there are more, which were not counted.
     """
 
     table: pa.Table | pl.DataFrame
@@ -56,7 +58,7 @@ class Child:
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = _spawn()
+        self._process: subprocess.Popen[bytes] | None = start_process()
 
     def __enter__(self) -> Self:
         return self
@@ -66,31 +68,31 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """Process id; None when no process runs."""
         return None if self._process is None else self._process.pid
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process and wait for its end; the next `ask` starts another."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.communicate()
 
-    def ask(self, request: Request) -> Told:
-        """Run one query.
+    def ask(self, request: Request) -> ChildResult:
+        """Run one query in the process, which is restarted when it has died and ended after any error.
 
         Raises
         ------
         QueryError
-            It was refused, failed, took too long or too much; the process is then ended where it has to be.
+            It was refused, failed, took too long or needed too much memory.
         ExportError
             A file cannot be read.
         """
         if self._process is None or self._process.poll() is not None:
             self.close()
-            self._process = _spawn()
+            self._process = start_process()
         try:
-            return _Conversation(self._process, request).told()
+            return _Conversation(self._process, request).result()
         except BaseException:
             # After an error its memory is in no known state, and the rest of an answer may be on its way.
             self.close()
@@ -98,7 +100,7 @@ class Child:
 
 
 class _Conversation:
-    # A file for Arrow to read from, made of the messages that hold rows.
+    # One query's exchange of messages, and a file for Arrow to read from, made of the messages that hold rows.
 
     closed = False
 
@@ -110,108 +112,103 @@ class _Conversation:
         self._rows = bytearray()
         self._end: dict[str, int] | None = None
 
-    def told(self) -> Told:
+    def result(self) -> ChildResult:
+        """Send the request, receive the header, the rows and the row count; raise what the child reports."""
         assert self._process.stdin is not None  # noqa: S101 - it was made with pipes
         try:
             self._process.stdin.write(self._request.line)
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
-        self._message(b"b")
+        self._expect(b"b")
         self._deadline = monotonic() + self._request.limits.timeout_seconds + 1.0
-        head = json.loads(self._message(b"h"))
-        kinds = tuple(head["kinds"])
-        table = self._table(head["names"], kinds)
+        header = json.loads(self._expect(b"h"))
+        kinds = tuple(header["kinds"])
+        table = self._table(header["names"], kinds)
         while self._end is None:
-            self._next()
-        return Told(table, kinds, self._end["rows"], bool(self._end["exact"]))
+            self._receive_rows()
+        return ChildResult(table, kinds, self._end["rows"], bool(self._end["exact"]))
 
     def _table(self, names: list[str], kinds: tuple[str, ...]) -> pa.Table | pl.DataFrame:
         while len(self._rows) < READ_BYTES and self._end is None:
-            self._next()
+            self._receive_rows()
         # Heavy libraries load here: the child has started by now, and loads its own at the same time.
         import polars as pl  # noqa: PLC0415
 
-        from engine.query.result import EASY  # noqa: PLC0415
+        from engine.query.result import POLARS_READABLE  # noqa: PLC0415
 
-        # A short answer; two columns of one name are more than Polars takes.
-        if self._end is not None and EASY.issuperset(kinds) and len(set(names)) == len(names):
+        # A short result; two columns of one name are more than Polars takes.
+        if self._end is not None and POLARS_READABLE.issuperset(kinds) and len(set(names)) == len(names):
             return pl.read_ipc_stream(bytes(self._rows))
-        import pyarrow as pa  # noqa: PLC0415 - takes longer than most questions do, and few answers need it
+        import pyarrow as pa  # noqa: PLC0415 - takes longer than most queries do, and few results need it
 
         return pa.ipc.open_stream(pa.PythonFile(self, "r")).read_all()
 
     def read(self, count: int) -> bytes:
-        """Give Arrow exactly what it asks for; fewer bytes only at the end."""
+        """Return exactly `count` bytes of rows for Arrow; fewer only at the end of the result."""
         while len(self._rows) < count and self._end is None:
-            self._next()
-        taken = bytes(memoryview(self._rows)[:count])
+            self._receive_rows()
+        piece = bytes(memoryview(self._rows)[:count])
         del self._rows[:count]
-        return taken
+        return piece
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
-    def _next(self) -> None:
+    def _receive_rows(self) -> None:
         kind, content = self._receive()
         if kind == b"d":
             self._rows += content
         elif kind == b"n":
             self._end = json.loads(content)
 
-    def _message(self, wanted: bytes) -> bytes:
-        kind, content = self._receive()
-        if kind != wanted:
-            raise QueryError(f"the query's process answered {kind!r} where {wanted!r} was due")
+    def _expect(self, kind: bytes) -> bytes:
+        received, content = self._receive()
+        if received != kind:
+            raise QueryError(f"the query's process answered {received!r} where {kind!r} was due")
         return content
 
     def _receive(self) -> tuple[bytes, bytes]:
-        head = self._take(5)
+        head = self._read_pipe(5)
         kind, length = head[:1], int.from_bytes(head[1:], "big")
-        content = self._take(length)
+        content = self._read_pipe(length)
         if kind == b"e":
             error = json.loads(content)
             raise ERRORS.get(error["kind"], QueryError)(error["text"])
         return kind, content
 
-    def _take(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            self._buffer += self._piece()
-        taken = bytes(memoryview(self._buffer)[:count])
-        del self._buffer[:count]
-        return taken
-
-    def _piece(self) -> bytes:
+    def _read_pipe(self, count: int) -> bytes:
         assert self._process.stdout is not None  # noqa: S101
-        handle = self._process.stdout.fileno()
-        if not select.select([handle], [], [], max(self._deadline - monotonic(), 0))[0]:
-            raise self._request.limits.timed_out()
-        piece = os.read(handle, READ_BYTES)
-        if not piece:
-            raise self._died()
-        return piece
+        pipe = self._process.stdout.fileno()
+        while len(self._buffer) < count:
+            if not select.select([pipe], [], [], max(self._deadline - monotonic(), 0))[0]:
+                raise self._request.limits.timeout_error()
+            piece = os.read(pipe, READ_BYTES)
+            if not piece:
+                raise self._died()
+            self._buffer += piece
+        content = bytes(memoryview(self._buffer)[:count])
+        del self._buffer[:count]
+        return content
 
     def _died(self) -> QueryError:
         # Its limits end it by a signal; DuckDB may also crash for want of memory.
-        _, said = self._process.communicate()
+        _, output = self._process.communicate()
         code = self._process.returncode
         limits = self._request.limits
-        if -code in _CLOCKS:
-            return limits.timed_out()
-        if -code in _ENDED:
+        if -code in TIMEOUT_SIGNALS:
+            return limits.timeout_error()
+        if -code in OUTSIDE_SIGNALS:
             return QueryError(f"the query's process was ended from outside (signal {-code}); ask again")
         if code < 0:
-            return QueryError(f"{limits.too_large()} (its process died of signal {-code})")
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
+            return QueryError(f"{limits.memory_error()} (its process died of signal {-code})")
+        last = output.decode(errors="replace").strip().splitlines()[-1:]
         return QueryError(f"the query's process ended with code {code}: {' '.join(last) or 'it said nothing'}")
 
 
-_CLOCKS = (14, 24)  # SIGALRM, SIGXCPU
-_ENDED = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: no limit does that, and no want of memory
-
-
-def _spawn() -> subprocess.Popen[bytes]:
-    # The same modules as here, but none from the current folder; a group of its own, as Ctrl-C is for the parent.
+def start_process() -> subprocess.Popen[bytes]:
+    """Start a child process that imports the same modules as this one and none from the current folder."""
     paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(  # noqa: S603 - this interpreter, and text of our own
         [sys.executable, "-P", "-c", START],
@@ -219,5 +216,5 @@ def _spawn() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": paths},
-        process_group=0,
+        process_group=0,  # Ctrl-C is for the parent
     )

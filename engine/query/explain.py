@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 Columns = Mapping[str, Sequence[str]]
 
-SHOWN = 3
+SUGGESTIONS = 3
 
-_UNKNOWN = {
+UNKNOWN_NAME = {
     "table": (r"Table with name (?P<name>.+?) does not exist", r'Referenced table "(?P<name>.+?)" not found'),
     "column": (
         r'Referenced column "(?P<name>.+?)" not found',
@@ -19,16 +19,16 @@ _UNKNOWN = {
 }
 
 
-def reason(error: BaseException) -> str:
-    """Say what went wrong, without the stack that DuckDB copies into a message when a file system refuses."""
+def error_text(error: BaseException) -> str:
+    """The text of an error without the Python stack that DuckDB copies into it when a file system refuses."""
     text = str(error).strip()
     if text.startswith("Traceback"):
         return text.splitlines()[-1].partition(": ")[2]
     return text
 
 
-def explain(error: BaseException, query: str, columns: Callable[[], Columns]) -> str:
-    """Tell whoever wrote the query what is wrong with it.
+def explain_error(error: BaseException, query: str, columns_by_table: Callable[[], Columns]) -> str:
+    """Message for the author of a query: of an unknown name its place and the nearest known names, else DuckDB's text.
 
     Parameters
     ----------
@@ -36,48 +36,45 @@ def explain(error: BaseException, query: str, columns: Callable[[], Columns]) ->
         DuckDB's, or one of the file system's.
     query : str
         The query.
-    columns : callable
+    columns_by_table : callable
         Gives the column names of each table; called only when a name is unknown.
     """
-    text = reason(error)
-    for kind, patterns in _UNKNOWN.items():
+    text = error_text(error)
+    for kind, patterns in UNKNOWN_NAME.items():
         for pattern in patterns:
-            found = re.search(pattern, text)
-            if found:
-                return _unknown(kind, found["name"].strip('"'), query, columns())
+            match = re.search(pattern, text)
+            if match:
+                return unknown_name(kind, match["name"].strip('"'), query, columns_by_table())
     if text.startswith("Permission Error:") or isinstance(error, PermissionError) or "is refused" in text:
         return f"refused, a query reads the tables and nothing else: {text.removeprefix('Permission Error: ')}"
     return text
 
 
-def _unknown(kind: str, name: str, query: str, columns: Columns) -> str:
-    names = list(columns) if kind == "table" else _columns_in(query, columns)
-    meant = _nearest(name, names)
-    hint = f"nearest: {', '.join(meant)}" if meant else f"{kind}s: {', '.join(names)}"
-    if kind == "column" and f'"{name}"' in query and not meant:
+def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
+    """Message for an unknown `table` or `column`: the nearest names, or all, and the line of the query with a caret."""
+    names = list(columns)
+    if kind == "column":
+        words = set(re.findall(r"\w+", query.lower()))
+        tables = [table for table in columns if table.lower() in words] or list(columns)
+        names = list(dict.fromkeys(column for table in tables for column in columns[table]))
+    by_lower_case = {known.lower(): known for known in names}
+    nearest = [
+        by_lower_case[word] for word in difflib.get_close_matches(name.lower(), list(by_lower_case), n=SUGGESTIONS)
+    ]
+    hint = f"nearest: {', '.join(nearest)}" if nearest else f"{kind}s: {', '.join(names)}"
+    if kind == "column" and f'"{name}"' in query and not nearest:
         hint = f"text is written in single quotes: '{name}'; {hint}"
-    return f"unknown {kind} {name}; {hint}{_pointed(name, query)}"
+    return f"unknown {kind} {name}; {hint}{_line_with_caret(name, query)}"
 
 
-def _columns_in(query: str, columns: Columns) -> list[str]:
-    words = set(re.findall(r"\w+", query.lower()))
-    read = [table for table in columns if table.lower() in words] or list(columns)
-    return list(dict.fromkeys(column for table in read for column in columns[table]))
-
-
-def _nearest(name: str, names: Sequence[str]) -> list[str]:
-    spelled = {known.lower(): known for known in names}
-    return [spelled[word] for word in difflib.get_close_matches(name.lower(), list(spelled), n=SHOWN)]
-
-
-def _pointed(name: str, query: str) -> str:
+def _line_with_caret(name: str, query: str) -> str:
     # DuckDB gives no place for a name it does not know. What stands in a string is not the name.
-    blanked = re.sub(r"'[^']*'", lambda quoted: " " * len(quoted[0]), query)
-    found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", blanked, re.IGNORECASE)
-    if found is None:
+    without_strings = re.sub(r"'[^']*'", lambda quoted: " " * len(quoted[0]), query)
+    match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", without_strings, re.IGNORECASE)
+    if match is None:
         return ""
-    before = query[: found.start()]
+    before = query[: match.start()]
     line = before.count("\n")
     label = f"LINE {line + 1}: "
-    indent = len(label) + found.start() - (before.rfind("\n") + 1)
+    indent = len(label) + match.start() - (before.rfind("\n") + 1)
     return f"\n{label}{query.splitlines()[line]}\n{' ' * indent}{'^' * len(name)}"

@@ -12,7 +12,7 @@ import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
@@ -58,41 +58,37 @@ class PinnedFile:
         return int(getattr(self._at, "position", 0))
 
     def read(self, count: int = -1) -> bytes:
-        """Up to `count` bytes (to the end, when negative) from this thread's position on."""
+        """Read up to `count` bytes (to the end, when negative) from this thread's position on."""
         begin = self.tell()
         wanted = max(self.size - begin, 0) if count < 0 else count
-        found = self._read_at(begin, wanted)
-        self._at.position = begin + len(found)
-        return found
-
-    def _read_at(self, begin: int, wanted: int) -> bytes:
-        first = os.pread(self._fd, wanted, begin)
-        if len(first) == wanted or not first:
-            return first
+        content = os.pread(self._fd, wanted, begin)
         # One system call gives at most 2 GiB, and fewer bytes when a signal arrives.
-        return first + self._read_at(begin + len(first), wanted - len(first))
+        while len(content) < wanted and (more := os.pread(self._fd, wanted - len(content), begin + len(content))):
+            content += more
+        self._at.position = begin + len(content)
+        return content
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def writable(self) -> bool:
-        """No."""
+        """Return False."""
         return False
 
     def write(self, data: bytes) -> NoReturn:
-        """Refuse."""
+        """Raise PermissionError."""
         _refuse(self._name, f"{len(data)} bytes to write")
 
     def flush(self) -> None:
-        """Nothing is ever buffered."""
+        """Do nothing: no byte is ever buffered."""
 
     def close(self) -> None:
-        """Give the file back; a second call does nothing."""
+        """Close the file descriptor; a second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -118,21 +114,21 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         super().__init__()
         self._files = {name: Path(path) for name, path in files.items()}
 
-    def open(self, path: str, mode: str = "rb", **_: Any) -> PinnedFile:  # noqa: ANN401 - fsspec's signature
+    def open(self, path: str, mode: str = "rb", **_: object) -> PinnedFile:
         """Open a pinned file for reading; any other mode is refused."""
         if mode not in ("rb", "r"):
             _refuse(path, f"opening it with mode {mode!r}")
         return PinnedFile(self._path(path), path)
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Name, size and type, as fsspec has them."""
+    def info(self, path: str, **_: object) -> dict[str, object]:
+        """Name, size in bytes and type of a pinned file, as fsspec returns them."""
         return {"name": path, "size": self._path(path).stat().st_size, "type": "file"}
 
-    def glob(self, path: str, **_: Any) -> list[str]:  # noqa: ANN401
+    def glob(self, path: str, **_: object) -> list[str]:
         """Find the file of exactly this name, or nothing: patterns match no file."""
         return [path.removeprefix(SCHEME)] if self.isfile(path) else []
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401, FBT001, FBT002 - fsspec's signature
+    def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:  # noqa: FBT001, FBT002 - fsspec's signature
         """List the file of exactly this name: there are no folders."""
         return [self.info(path) if detail else path]
 
@@ -140,21 +136,21 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         """Whether a file of exactly this name is pinned."""
         return path.removeprefix(SCHEME) in self._files
 
-    def exists(self, path: str, **_: Any) -> bool:  # noqa: ANN401
+    def exists(self, path: str, **_: object) -> bool:
         """Whether a file of exactly this name is pinned."""
         return self.isfile(path)
 
     def isdir(self, path: str) -> bool:
-        """No: there are no folders."""
+        """Return False: there are no folders."""
         del path
         return False
 
     def created(self, path: str) -> dt.datetime:
-        """When the file was last changed, UTC."""
+        """Time of the last change of the file, UTC."""
         return self.modified(path)
 
     def modified(self, path: str) -> dt.datetime:
-        """When the file was last changed, UTC."""
+        """Time of the last change of the file, UTC."""
         return dt.datetime.fromtimestamp(self._path(path).stat().st_mtime, dt.UTC)
 
     def _path(self, path: str) -> Path:
@@ -163,13 +159,15 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         except KeyError:
             raise FileNotFoundError(f"{path}: no such file") from None
 
-    def _no(self, *paths: Any, **_: Any) -> NoReturn:  # noqa: ANN401
+    def _refuse_change(self, *paths: object, **_: object) -> NoReturn:
         _refuse(", ".join(map(str, paths)), "changing it")
 
     # Everything by which fsspec changes files, or copies them to or from the machine's own file system.
-    rm = rm_file = _rm = rmdir = mv = rename = move = copy = cp = cp_file = touch = mkdir = makedirs = mkdirs = _no
-    makedir = delete = put = put_file = upload = get = get_file = download = pipe = pipe_file = _no
-    write_bytes = write_text = start_transaction = _no
+    rm = rm_file = _rm = rmdir = mv = rename = move = copy = cp = cp_file = touch = mkdir = makedirs = mkdirs = (
+        _refuse_change
+    )
+    makedir = delete = put = put_file = upload = get = get_file = download = pipe = pipe_file = _refuse_change
+    write_bytes = write_text = start_transaction = _refuse_change
 
 
 def _refuse(name: str, what: str) -> NoReturn:

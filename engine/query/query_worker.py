@@ -1,6 +1,6 @@
-"""The child process that runs queries: it reads requests on standard input and answers on standard output.
+"""The child process that runs queries: it reads requests on standard input and writes results to standard output.
 
-A request is one line of JSON (`Request.line`). The answer is a sequence of messages: a letter, the length as four bytes,
+A request is one line of JSON (`Request.line`). The result is a sequence of messages: a letter, the length as four bytes,
 the content.
 
     b  begun: the clock of this query runs
@@ -31,9 +31,9 @@ import pyarrow as pa
 
 from engine.errors import EngineError
 from engine.query.request import Request
-from engine.query.sandbox import answering
+from engine.query.sandbox import open_result
 
-HEAD = struct.Struct(">cI")
+MESSAGE_HEAD = struct.Struct(">cI")
 PIECE_BYTES = 1 << 20
 GRACE_SECONDS = 1.0  # by which DuckDB's own clock may be late before the process is ended
 SLACK_BYTES = 512 << 20  # of address space: allocators reserve more than they use
@@ -49,7 +49,7 @@ class _Messages:
         self._stream = stream
 
     def send(self, kind: bytes, content: bytes | memoryview) -> None:
-        self._stream.write(HEAD.pack(kind, len(content)))
+        self._stream.write(MESSAGE_HEAD.pack(kind, len(content)))
         self._stream.write(content)
         self._stream.flush()
 
@@ -67,33 +67,35 @@ class _Messages:
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
+    """Run requests from standard input, one after the other, until it ends."""
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
     messages = _Messages(sys.stdout.buffer)
-    reserved = _reserved()
+    reserved = reserved_bytes()
     gc.enable()
     try:
         for line in sys.stdin.buffer:
             request = Request.parse(line)
-            with _limited(request, reserved):
-                _answer(request, messages)
+            with operating_system_limits(request, reserved):
+                run_request(request, messages)
     except BrokenPipeError:
         pass  # nobody listens any more
     # Without clean-up: threads of a query that was stopped may still hold what it would take away.
     os._exit(0)
 
 
-def _answer(request: Request, messages: _Messages) -> None:
+def run_request(request: Request, messages: _Messages) -> None:
+    """Run one query in a sandbox and send its header, rows and row count, or its error."""
     messages.send(b"b", b"")
     try:
         frames = {name: pa.ipc.open_file(pa.memory_map(path)).read_all() for name, path in request.frames.items()}
-        with answering(request.scene, frames, request.query, request.limits, request.most) as rows:
-            messages.send(b"h", json.dumps({"names": rows.schema.names, "kinds": rows.kinds}).encode())
-            with pa.ipc.new_stream(pa.PythonFile(messages, "w"), rows.schema) as writer:
-                for batch in rows.taken:
+        with open_result(request.catalog, frames, request.query, request.limits, request.row_limit) as result:
+            header = {"names": result.schema.names, "kinds": result.kinds}
+            messages.send(b"h", json.dumps(header).encode())
+            with pa.ipc.new_stream(pa.PythonFile(messages, "w"), result.schema) as writer:
+                for batch in result.reader:
                     writer.write_batch(batch)
-        end = {"rows": rows.taken.rows, "exact": rows.taken.exact}
+        end = {"rows": result.reader.rows, "exact": result.reader.exact}
     except EngineError as error:
         messages.send(b"e", json.dumps({"kind": type(error).__name__, "text": str(error)}).encode())
     else:
@@ -101,28 +103,31 @@ def _answer(request: Request, messages: _Messages) -> None:
 
 
 @contextmanager
-def _limited(request: Request, reserved: int) -> Iterator[None]:
+def operating_system_limits(request: Request, reserved: int) -> Iterator[None]:
+    """Hold this process to the request's memory, processor time and wall time while the block runs."""
     limits = request.limits
     threads = limits.threads or os.cpu_count() or 1
     if reserved:
         frames = sum(Path(path).stat().st_size for path in request.frames.values())
         slack = SLACK_BYTES + SLACK_BYTES_PER_THREAD * threads
-        _soften(resource.RLIMIT_AS, reserved + frames + limits.memory_bytes + slack)
+        set_soft_limit(resource.RLIMIT_AS, reserved + frames + limits.memory_bytes + slack)
     spent = resource.getrusage(resource.RUSAGE_SELF)
     allowed = limits.timeout_seconds * threads + GRACE_SECONDS
-    _soften(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime + allowed) + 1)
+    set_soft_limit(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime + allowed) + 1)
     # The kernel ends the process when the alarm rings, also when nobody waits for it and no Python runs.
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_seconds + 2 * GRACE_SECONDS)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _soften(limit: int, value: int) -> None:
+def set_soft_limit(limit: int, value: int) -> None:
+    """Set the soft limit of a resource, at most its hard limit."""
     hard = resource.getrlimit(limit)[1]
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def _reserved() -> int:
+def reserved_bytes() -> int:
+    """Address space of this process before its first query, in bytes; 0 where the system does not tell."""
     # Only Linux holds a process to its address space; elsewhere the clocks have to do.
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])

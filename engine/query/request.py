@@ -1,4 +1,4 @@
-"""What a sandbox is asked: the scene, the query, the limits. Loads no library, so that whoever asks starts at once."""
+"""What one query needs: the catalog of tables, the statement, the limits. Imports no library, so that clients of the child process start at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from engine.errors import ParameterError, QueryError
 
-Config = dict[str, str | bool | int | float | list[str]]
+DuckDBConfig = dict[str, str | bool | int | float | list[str]]
 
 PROTOCOL = "pinned"
 SCHEME = f"{PROTOCOL}://"
@@ -19,14 +19,14 @@ BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a query may take.
+    """Time, memory and threads that one query may use.
 
     Attributes
     ----------
     timeout_seconds : float
-        How long it may run.
+        Wall time of the query.
     memory : str
-        How much DuckDB may hold, and how large the result may be: a whole number and KB, MB or GB.
+        DuckDB's buffers, and the size of the result: a whole number and KB, MB or GB.
     threads : int, optional
         As many as there are cores by default.
     """
@@ -47,36 +47,36 @@ class Limits:
 
     @property
     def memory_bytes(self) -> int:
-        """`memory` as a number."""
+        """`memory` as a number of bytes."""
         return int(self.memory[:-2]) * BYTES[self.memory[-2:]]
 
     @property
-    def config(self) -> Config:
-        """What DuckDB is told of it."""
-        threads: Config = {} if self.threads is None else {"threads": self.threads}
+    def duckdb_config(self) -> DuckDBConfig:
+        """The memory limit, and the number of threads where one was given, as DuckDB settings."""
+        threads: DuckDBConfig = {} if self.threads is None else {"threads": self.threads}
         return {"memory_limit": f"{self.memory_bytes}B"} | threads
 
-    def timed_out(self) -> QueryError:
-        """Give the error of a query that took too long."""
+    def timeout_error(self) -> QueryError:
+        """The error of a query that ran longer than `timeout_seconds`."""
         return QueryError(f"stopped after timeout_seconds={self.timeout_seconds:g}")
 
-    def too_large(self) -> QueryError:
-        """Give the error of a query that took too much."""
+    def memory_error(self) -> QueryError:
+        """The error of a query that needed more than `memory`."""
         return QueryError(f"needs more than memory={self.memory}; read fewer rows or columns, or raise memory")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a sandbox shows.
+class Catalog:
+    """The tables that a query can see, as files and as statements that create views over them.
 
     Attributes
     ----------
     files : mapping of name to path
-        The pinned files.
+        The files of the read-only file system `engine.query.pinned`.
     views : mapping of table to statement
-        What makes each table a view over pinned files.
+        `CREATE VIEW` of each table over those files.
     helpers : tuple of str
-        Statements that make views and macros over the tables.
+        Statements that create views and macros over the tables.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -86,33 +86,39 @@ class Scene:
 
 @dataclass(frozen=True)
 class Request:
-    """One query for the child.
+    """One query for the child process.
 
     Attributes
     ----------
     query : str
-    scene : Scene
+    catalog : Catalog
     frames : mapping of table to path
         Tables as Arrow IPC files.
     limits : Limits
-    most : int, optional
-        How many rows to keep.
+    row_limit : int, optional
+        Number of rows to return; the others are only counted.
     """
 
     query: str
-    scene: Scene
+    catalog: Catalog
     frames: Mapping[str, str]
     limits: Limits
-    most: int | None
+    row_limit: int | None
 
     @property
     def line(self) -> bytes:
-        """The request as a line of JSON."""
+        """The request as one line of JSON; `parse` reads it."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Request:
-        """Read what `line` wrote."""
-        told = json.loads(line)
-        scene = Scene(told["scene"]["files"], told["scene"]["views"], tuple(told["scene"]["helpers"]))
-        return cls(told["query"], scene, told["frames"], Limits(**told["limits"]), told["most"])
+        """Read a request from the line of JSON that `line` gives."""
+        fields = json.loads(line)
+        catalog = fields["catalog"]
+        return cls(
+            fields["query"],
+            Catalog(catalog["files"], catalog["views"], tuple(catalog["helpers"])),
+            fields["frames"],
+            Limits(**fields["limits"]),
+            fields["row_limit"],
+        )

@@ -1,4 +1,4 @@
-"""What a query gave, as plain Polars types: no categories, no wide integers, no month-day-nano intervals."""
+"""A query result in plain Polars types: no categories, no wide integers, no month-day-nano intervals."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ DTypes = pl.DataType | DataTypeClass
 
 DAY_US = 86_400_000_000
 DAY = 86_400
-YEARS = (-62_135_596_800, 253_402_300_800)  # seconds since 1970 at which the year 1 begins, and the year 10000
+YEAR_BOUNDS = (-62_135_596_800, 253_402_300_800)  # seconds since 1970 at which the year 1 begins, and the year 10000
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
-_UNNAMED = re.compile(r'"(?:[^"]|"")*"')
+_QUOTED_NAME = re.compile(r'"(?:[^"]|"")*"')
 # What Polars reads from an Arrow stream as it does from Arrow itself.
-EASY = frozenset((
-    "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP",
-    "TIMESTAMP WITH TIME ZONE",
-))  # fmt: skip
+POLARS_READABLE = frozenset(
+    (
+        *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE"),
+        *("VARCHAR", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"),
+    )
+)
 INTERVAL = [("months", "<i4"), ("days", "<i4"), ("ns", "<i8")]  # Arrow's month_day_nano_interval
 
 
-def plain(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
-    """Make a frame of the rows.
-
-    What has no exact form here is refused, and the message says how to write it.
+def to_plain_types(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
+    """Convert DuckDB's result to a frame of plain Polars types; refuse values that have no exact form there.
 
     Parameters
     ----------
     table : pyarrow.Table or DataFrame
-        As DuckDB gave it; a frame where all columns are of `EASY` kinds.
+        As DuckDB gave it; a frame where all columns are of `POLARS_READABLE` kinds.
     kinds : sequence of str
         DuckDB's type of each column: a sum of integers is HUGEINT there and a decimal in Arrow.
 
@@ -53,80 +53,75 @@ def plain(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
         An INTERVAL of months or within another value, a UNION, a time with a zone, a whole number beyond 64 bits, a date or
         an instant outside the years 1 to 9999.
     """
-    if isinstance(table, pl.DataFrame):
-        return _cast(table, kinds)
-    names = _distinct(table.column_names)
-    for name, kind in zip(names, kinds, strict=True):
-        _check_kind(name, kind)
-    for index, kind in enumerate(kinds):
-        if kind == "INTERVAL":
-            table = table.set_column(index, names[index], _durations(table.column(index), names[index]))
-    return _cast(pl.DataFrame(table.rename_columns(names)), kinds)
-
-
-def _cast(frame: pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
-    wide = {name for name, kind in zip(frame.columns, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
-    _check_years(frame)
+    if not isinstance(table, pl.DataFrame):
+        names = distinct_names(table.column_names)
+        for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+            nested = kind != "INTERVAL" and re.search(r"\bINTERVAL\b", _QUOTED_NAME.sub("", kind))
+            if nested or kind.startswith("UNION(") or kind == "TIME WITH TIME ZONE":
+                raise QueryError(f"{name}: {kind} has no form outside SQL; CAST it to VARCHAR")
+            if kind == "INTERVAL":
+                table = table.set_column(index, name, intervals_to_durations(table.column(index), name))
+        table = pl.DataFrame(table.rename_columns(names))
+    check_years(table)
+    wide = {name for name, kind in zip(table.columns, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
+    plain = {name: pl.Int64() if name in wide else plain_type(dtype) for name, dtype in table.schema.items()}
     try:
-        return frame.cast({name: pl.Int64() if name in wide else _dtype(dtype) for name, dtype in frame.schema.items()})
+        return table.cast(plain)
     except pl.exceptions.InvalidOperationError as error:
         raise QueryError(f"a whole number beyond 64 bits; CAST it to DOUBLE or VARCHAR ({error})") from error
 
 
-def _check_kind(name: str, kind: str) -> None:
-    nested = kind != "INTERVAL" and re.search(r"\bINTERVAL\b", _UNNAMED.sub("", kind))
-    if nested or kind.startswith("UNION(") or kind == "TIME WITH TIME ZONE":
-        raise QueryError(f"{name}: {kind} has no form outside SQL; CAST it to VARCHAR")
-
-
-def _check_years(frame: pl.DataFrame) -> None:
+def check_years(frame: pl.DataFrame) -> None:
+    """Raise QueryError where a date or an instant, also in a list or struct, lies outside the years 1 to 9999."""
     # What Polars holds and nothing else can print, and `infinity`, which is the last instant of all.
     for name in frame.columns:
-        for part in _parts(frame[name]):
-            dtype = part.dtype
-            if isinstance(dtype, pl.Date | pl.Datetime) and not part.to_physical().is_between(*_years(dtype)).all():
+        for values in leaf_values(frame[name]):
+            dtype = values.dtype
+            if isinstance(dtype, pl.Date | pl.Datetime) and not values.to_physical().is_between(*_bounds(dtype)).all():
                 raise QueryError(
                     f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out"
                 )
 
 
-def _parts(column: pl.Series) -> Iterator[pl.Series]:
-    """The values of a column, and those inside of its lists and structs."""
+def leaf_values(column: pl.Series) -> Iterator[pl.Series]:
+    """The values of a column, or those inside its lists and structs, as one series per leaf."""
     match column.dtype:
         case pl.List() | pl.Array():
-            yield from _parts(column.explode().drop_nulls())
+            yield from leaf_values(column.explode().drop_nulls())
         case pl.Struct(fields=fields):
             for field in fields:
-                yield from _parts(column.struct.field(field.name))
+                yield from leaf_values(column.struct.field(field.name))
         case _:
             yield column
 
 
-def _years(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
+def _bounds(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
     if isinstance(dtype, pl.Date):
-        return YEARS[0] // DAY, YEARS[1] // DAY - 1
+        return YEAR_BOUNDS[0] // DAY, YEAR_BOUNDS[1] // DAY - 1
     per_second = PER_SECOND[dtype.time_unit]
-    return max(YEARS[0] * per_second, 2 - (1 << 63)), min(YEARS[1] * per_second - 1, (1 << 63) - 2)
+    return max(YEAR_BOUNDS[0] * per_second, 2 - (1 << 63)), min(YEAR_BOUNDS[1] * per_second - 1, (1 << 63) - 2)
 
 
-def without_categories(frame: pl.DataFrame) -> pl.DataFrame:
-    """Replace enums and categories, which SQL would compare by their order, with text."""
+def categories_to_text(frame: pl.DataFrame) -> pl.DataFrame:
+    """Cast enums and categories, which SQL would compare by their order, to String."""
     return frame.cast({name: _text(dtype) for name, dtype in frame.schema.items()})
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    given: dict[str, None] = {}
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Names with `_1`, `_2` ... appended to those that stand there already."""
+    distinct: dict[str, None] = {}
     for name in names:
         number, free = 0, name
-        while free in given or (number and free in names):
+        while free in distinct or (number and free in names):
             number += 1
             free = f"{name}_{number}"
-        given[free] = None
-    return list(given)
+        distinct[free] = None
+    return list(distinct)
 
 
-def _durations(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    import numpy as np  # noqa: PLC0415 - heavy, and few answers hold an INTERVAL
+def intervals_to_durations(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Convert INTERVAL values to microsecond durations; refuse months, which have no fixed length."""
+    import numpy as np  # noqa: PLC0415 - heavy, and few results hold an INTERVAL
     import pyarrow as pa  # noqa: PLC0415
 
     chunks = [pa.array([], pa.duration("us"))]
@@ -144,16 +139,17 @@ def _text(dtype: DTypes) -> DTypes:
     return pl.String() if isinstance(dtype, pl.Enum | pl.Categorical) else dtype
 
 
-def _dtype(dtype: DTypes) -> DTypes:
+def plain_type(dtype: DTypes) -> DTypes:
+    """The type of a column in a result: instants and durations in microseconds, categories as String, nested ones likewise."""
     match dtype:
         case pl.Datetime(time_zone=zone):
             return pl.Datetime("us", zone)
         case pl.Duration():
             return pl.Duration("us")
         case pl.List(inner=inner):
-            return pl.List(_dtype(inner))
+            return pl.List(plain_type(inner))
         case pl.Array(inner=inner, size=size):
-            return pl.Array(_dtype(inner), size)
+            return pl.Array(plain_type(inner), size)
         case pl.Struct(fields=fields):
-            return pl.Struct({field.name: _dtype(field.dtype) for field in fields})
+            return pl.Struct({field.name: plain_type(field.dtype) for field in fields})
     return _text(dtype)

@@ -1,22 +1,22 @@
-"""Tables, and what users reach for beside them, as statements: views over pinned files, helper views, macros."""
+"""SQL statements that make an export's tables visible: views over pinned files, helper views, macros."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from engine.export.tables import ADDED, TABLES
-from engine.query.request import SCHEME, Scene
+from engine.query.request import SCHEME, Catalog
 from engine.query.result import DTypes
 
-Pins = Mapping[str, Sequence[Path]]
+TableFiles = Mapping[str, Sequence[Path]]
 
-_PARTITION = re.compile(r"\w+=[^*?\[\]]+")
-_NEVER_NATIVE = re.compile(r"[*?\[\]{}=]")
-_TYPES: Mapping[DTypes, str] = {
+PARTITION_FOLDER = re.compile(r"\w+=[^*?\[\]]+")
+PATTERN_CHARACTERS = re.compile(r"[*?\[\]{}=]")
+SQL_TYPES: Mapping[DTypes, str] = {
     pl.String(): "VARCHAR",
     pl.Int32(): "INTEGER",
     pl.Int64(): "BIGINT",
@@ -26,24 +26,25 @@ _TYPES: Mapping[DTypes, str] = {
     pl.Datetime("us", "UTC"): "TIMESTAMPTZ",
 }
 
-_ZONE = """(SELECT c.time_zone FROM symbols s JOIN calendars c ON s.calendar = c.calendar
+VENUE_ZONE = """(SELECT c.time_zone FROM symbols s JOIN calendars c ON s.calendar = c.calendar
         WHERE s.symbol = of_symbol)"""
 # Grouped, so that DuckDB knows that no row comes twice, and drops the join when nobody selects `ts_local`.
-_ZONES = """(SELECT s.symbol, any_value(c.time_zone) AS time_zone
+ZONES_BY_SYMBOL = """(SELECT s.symbol, any_value(c.time_zone) AS time_zone
         FROM symbols s JOIN calendars c ON s.calendar = c.calendar GROUP BY s.symbol)"""
 
 
-def _local(table: str) -> tuple[tuple[str, ...], str]:
+def local_time_view(table: str) -> tuple[tuple[str, ...], str]:
+    """Tables that `<table>_local` reads, and its statement: the rows with `ts_local`, the venue's local time."""
     return (
         (table, "symbols", "calendars"),
         (
             f"CREATE VIEW {table}_local AS SELECT r.*, timezone(z.time_zone, r.ts) AS ts_local "  # noqa: S608 - ours
-            f"FROM {table} r LEFT JOIN {_ZONES} z ON z.symbol = r.symbol"
+            f"FROM {table} r LEFT JOIN {ZONES_BY_SYMBOL} z ON z.symbol = r.symbol"
         ),
     )
 
 
-# Which tables a helper reads, and what it is. `origin` keeps a series that came at a coarser step apart from
+# Which tables a helper reads, and its statement. `origin` keeps a series that came at a coarser step apart from
 # the one derived here.
 HELPERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "coverage": (
@@ -62,9 +63,9 @@ HELPERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     ),
     "venue_time": (
         ("symbols", "calendars"),
-        f"CREATE MACRO venue_time(of_symbol, instant) AS timezone({_ZONE}, instant)",
+        f"CREATE MACRO venue_time(of_symbol, instant) AS timezone({VENUE_ZONE}, instant)",
     ),
-    **{f"{table}_local": _local(table) for table in ("bars", "quotes", "ticks", "open_interest")},
+    **{f"{table}_local": local_time_view(table) for table in ("bars", "quotes", "ticks", "open_interest")},
     "ohlcv": (
         ("bars", "quality", "symbols"),
         """CREATE MACRO ohlcv(of_symbol, of_interval, of_price := NULL) AS TABLE
@@ -81,64 +82,76 @@ HELPERS: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def pinned_scene(pins: Pins) -> Scene:
-    """Views over files that only the pinned file system knows, under names of our own."""
+def pinned_catalog(tables: TableFiles) -> Catalog:
+    """Views over an export's files as `pinned://TABLE/N.parquet`, names that only the sandbox's file system knows."""
     # The folders that hold partition values are in the names: nothing else of a path gets in.
     named = {
-        table: {_pinned_name(table, number, path): str(path) for number, path in enumerate(paths)}
-        for table, paths in pins.items()
+        table: {
+            "/".join([table, *path.parent.relative_to(table_folder(path)).parts, f"{number}.parquet"]): str(path)
+            for number, path in enumerate(paths)
+        }
+        for table, paths in tables.items()
     }
-    return Scene(
+    return Catalog(
         {name: path for files in named.values() for name, path in files.items()},
-        {table: _view(table, [SCHEME + name for name in files]) for table, files in named.items()},
-        tuple(_helpers(pins)),
+        {table: create_view(table, [SCHEME + name for name in files]) for table, files in named.items()},
+        helper_statements(tables),
     )
 
 
-def native_scene(pins: Pins) -> Scene:
-    """Views over the files by their own paths, where DuckDB would not read those as patterns or columns."""
-    if any(_NEVER_NATIVE.search(str(_root(path))) for paths in pins.values() for path in paths):
-        return pinned_scene(pins)
-    return Scene(
-        {}, {table: _view(table, list(map(str, paths))) for table, paths in pins.items()}, tuple(_helpers(pins))
-    )
+def native_catalog(tables: TableFiles) -> Catalog:
+    """Views over the files by their own paths; pinned names where DuckDB would take a path for a pattern or a column."""
+    if any(PATTERN_CHARACTERS.search(str(table_folder(path))) for paths in tables.values() for path in paths):
+        return pinned_catalog(tables)
+    views = {table: create_view(table, list(map(str, paths))) for table, paths in tables.items()}
+    return Catalog({}, views, helper_statements(tables))
 
 
-def frame_scene(names: Iterable[str]) -> Scene:
-    """The helpers over tables that are there already."""
-    return Scene(helpers=tuple(_helpers(names)))
+def frame_catalog(tables: Iterable[str]) -> Catalog:
+    """The helper views and macros over tables that are registered as frames, or added by `with_parquet_files`."""
+    return Catalog(helpers=helper_statements(tables))
+
+
+def with_parquet_files(catalog: Catalog, tables: Mapping[str, Path]) -> Catalog:
+    """The catalog with one more view per Parquet file, under the name that is the mapping's key."""
+    pinned = {f"parquet/{number}.parquet": path for number, path in enumerate(tables.values())}
+    views = {
+        table: f"CREATE VIEW {quoted_name(table)} AS FROM read_parquet('{SCHEME}{name}', hive_partitioning=false)"
+        for table, name in zip(tables, pinned, strict=True)
+    }
+    files = {name: str(path) for name, path in pinned.items()}
+    return Catalog({**catalog.files, **files}, {**catalog.views, **views}, catalog.helpers)
 
 
 def sql_type(dtype: DTypes) -> str:
-    """DuckDB's name of a type of the contract."""
-    return f"{sql_type(dtype.inner)}[]" if isinstance(dtype, pl.List) else _TYPES[dtype]
+    """DuckDB's name of a column type of `engine.export.tables.TABLES`."""
+    return f"{sql_type(dtype.inner)}[]" if isinstance(dtype, pl.List) else SQL_TYPES[dtype]
 
 
-def _helpers(tables: Iterable[str]) -> Iterator[str]:
+def helper_statements(tables: Iterable[str]) -> tuple[str, ...]:
+    """Statements of the `HELPERS` whose tables are all present and whose own name is free."""
     present = set(tables)
-    for name, (needed, statement) in HELPERS.items():
-        if present.issuperset(needed) and name not in present:
-            yield statement
+    return tuple(
+        statement for name, (needed, statement) in HELPERS.items() if present.issuperset(needed) and name not in present
+    )
 
 
-def _pinned_name(table: str, number: int, path: Path) -> str:
-    return "/".join([table, *path.parent.relative_to(_root(path)).parts, f"{number}.parquet"])
-
-
-def _root(path: Path) -> Path:
+def table_folder(path: Path) -> Path:
+    """The folder of a table's file above its partition folders (`interval=1m`)."""
     folder = path.parent
-    while _PARTITION.fullmatch(folder.name):
+    while PARTITION_FOLDER.fullmatch(folder.name):
         folder = folder.parent
     return folder
 
 
-def _view(table: str, addresses: Sequence[str]) -> str:
-    columns = {_named(name): sql_type(dtype) for name, dtype in TABLES[table].items()}
+def create_view(table: str, addresses: Sequence[str]) -> str:
+    """`CREATE VIEW` of a table over files, with exactly its columns and types; without rows where there is no file."""
+    columns = {quoted_name(name): sql_type(dtype) for name, dtype in TABLES[table].items()}
     if not addresses:
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
-        return f"CREATE VIEW {_named(table)} AS SELECT {nothing} WHERE false"
+        return f"CREATE VIEW {quoted_name(table)} AS SELECT {nothing} WHERE false"
     typed = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())
-    files = ", ".join(map(_quoted, addresses))
+    files = ", ".join(map(quoted_text, addresses))
     # Partition values are text as they stand in the folder's name: months and symbols are no numbers.
     hive = "true, hive_types_autocast=false" if "=" in addresses[0] else "false"
     rows = f"read_parquet([{files}], hive_partitioning={hive})"
@@ -146,12 +159,14 @@ def _view(table: str, addresses: Sequence[str]) -> str:
         # Files of an earlier version lack columns, which this gives as nulls.
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
         rows = f"(FROM {rows} UNION ALL BY NAME SELECT {nothing} WHERE false)"
-    return f"CREATE VIEW {_named(table)} AS SELECT {typed} FROM {rows}"  # noqa: S608 - quoted
+    return f"CREATE VIEW {quoted_name(table)} AS SELECT {typed} FROM {rows}"  # noqa: S608 - quoted
 
 
-def _named(name: str) -> str:
+def quoted_name(name: str) -> str:
+    """A name as SQL writes it, in double quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def _quoted(text: str) -> str:
+def quoted_text(text: str) -> str:
+    """A text as SQL writes it, in single quotes."""
     return "'" + text.replace("'", "''") + "'"

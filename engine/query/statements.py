@@ -10,17 +10,17 @@ _TOKEN = re.compile(
     | '(?:[^']|'')*'
     | "(?:[^"]|"")*"
     | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-    | (?P<remark>--[^\n]*|/\*.*?\*/)
-    | (?P<open>['"]|/\*|\$\w*\$)
-    | (?P<end>;)
+    | (?P<comment>--[^\n]*|/\*.*?\*/)
+    | (?P<unclosed>['"]|/\*|\$\w*\$)
+    | (?P<semicolon>;)
     | \w+
     | .""",
     re.DOTALL | re.VERBOSE,
 )
 
 
-def split(text: str) -> tuple[list[str], str]:
-    """Cut text into the statements that are complete, and the rest.
+def split_statements(text: str) -> tuple[list[str], str]:
+    """Cut SQL text at the semicolons outside quotes and comments; return the complete statements and the rest.
 
     Parameters
     ----------
@@ -30,20 +30,20 @@ def split(text: str) -> tuple[list[str], str]:
     Returns
     -------
     list of str
-        The complete ones, without their semicolons; what is empty or holds remarks alone is left out.
+        The complete ones, without their semicolons; what is empty or holds comments alone is left out.
     str
-        What stands behind the last semicolon; empty when it is blank or remarks alone.
+        What stands behind the last semicolon; empty when it is blank or comments alone.
     """
     statements: list[str] = []
     begin = 0
     has_words = False
     for token in _TOKEN.finditer(text):
-        if token["open"]:
+        if token["unclosed"]:
             has_words = True
             break
-        if token["end"]:
+        if token["semicolon"]:
             statements += [text[begin : token.start()].strip()] * has_words
             begin, has_words = token.end(), False
-        elif not token["remark"] and not token[0].isspace():
+        elif not token["comment"] and not token[0].isspace():
             has_words = True
     return statements, text[begin:].strip() if has_words else ""

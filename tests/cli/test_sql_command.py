@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from engine.audit.audit_files import keep
+from engine.audit.audit_tables import AUDIT_TABLES
 from engine.cli import FAILED, USAGE, main
 from engine.cli import prompt as prompt_room
 from engine.cli.prompt import _Completer, _history_file
-from engine.query.statements import split
+from engine.query.statements import split_statements
 
 from tests.cli.test_commands import Ran, engine
 from tests.query.test_sql import _export, _tables
@@ -171,6 +174,52 @@ def test_sql_explain_is_shown_as_drawn(engine, out: Path) -> None:
     assert len(ran.out.splitlines()) > 5
 
 
+# --- Tables of an audit
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "audit"
+    tables = {name: pl.DataFrame(schema=dict(schema)) for name, schema in AUDIT_TABLES.items()}
+    gap = {"symbol": "SPY", "bar_count": 7, "cause": "halt"}
+    tables["gaps"] = pl.DataFrame([gap], schema=dict(AUDIT_TABLES["gaps"]))
+    keep(tables, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SHOW TABLES",
+        "SHOW ALL TABLES",
+        "SELECT table_name AS name FROM information_schema.tables",
+        "SELECT table_name AS name FROM duckdb_columns() WHERE NOT internal",
+        "SELECT name FROM (SHOW TABLES)",
+    ],
+)
+def test_sql_lists_every_table_of_the_audit_and_of_the_export(engine, out: Path, audit: Path, query: str) -> None:
+    rows = json.loads(engine("sql", out, query, "--audit", audit, "--format", "json").out)
+    assert {f"audit_{name}" for name in AUDIT_TABLES} | {"bars", "gaps"} <= {row["name"] for row in rows}
+    alone = json.loads(engine("sql", audit, query, "--format", "json").out)
+    assert {row["name"] for row in alone} >= set(AUDIT_TABLES)
+
+
+def test_sql_describes_and_reads_tables_of_an_audit(engine, out: Path, audit: Path) -> None:
+    for target, options, table in ((out, ["--audit", audit], "audit_gaps"), (audit, [], "gaps")):
+        described = json.loads(engine("sql", target, f"DESCRIBE {table}", *options, "--format", "json").out)
+        assert [row["column_name"] for row in described] == list(AUDIT_TABLES["gaps"])
+        # The table's name is put together where no pattern over the text sees it.
+        read = f"FROM query_table('{table[:-2]}' || '{table[-2:]}') SELECT bar_count"
+        assert json.loads(engine("sql", target, read, *options, "--format", "json").out) == [{"bar_count": 7}]
+
+
+def test_sql_table_of_an_audit_that_is_damaged_is_named(engine, out: Path, audit: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(audit, tmp_path / "audit")
+    (copy / "tables" / "gaps.parquet").write_bytes(b"PAR1 no more PAR1")
+    ran = engine("sql", out, "FROM audit_gaps", "--audit", copy)
+    assert (ran.code, "table audit_gaps cannot be read" in ran.err, "engine audit" in ran.err) == (USAGE, True, True)
+
+
 # --- Scripts
 
 
@@ -219,7 +268,7 @@ def test_script_with_output_takes_one_statement(
     ],
 )
 def test_split_cuts_at_the_semicolons_that_end_a_statement(text: str, statements: list[str], rest: str) -> None:
-    assert split(text) == (statements, rest)
+    assert split_statements(text) == (statements, rest)
 
 
 # --- The prompt

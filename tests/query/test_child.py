@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from engine.errors import ExportError, ParameterError, QueryError
 from engine.export.dataset import open_dataset
-from engine.query import Asker, sql
+from engine.query import QuerySession, sql
 from engine.query.child import Child
 from engine.query.request import Limits
 from polars.testing import assert_frame_equal
@@ -41,9 +41,9 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def asker(export: Path):
-    with Asker(export) as asker:
-        yield asker
+def session(export: Path):
+    with QuerySession(export) as session:
+        yield session
 
 
 def children() -> set[int]:
@@ -53,15 +53,15 @@ def children() -> set[int]:
 @pytest.mark.parametrize("query", [
     *QUERIES, TYPES, EASY, "DESCRIBE bars", "SELECT * FROM bars WHERE false", "SELECT 1 AS a, 2 AS a", "SELECT i FROM range(300000) t(i)",
 ])  # fmt: skip
-def test_child_answers_as_this_process_does(export: Path, asker: Asker, query: str) -> None:
-    answer = asker.ask(query)
+def test_child_answers_as_this_process_does(export: Path, session: QuerySession, query: str) -> None:
+    answer = session.run(query)
     assert_frame_equal(answer.frame, sql(export, query))
     assert (answer.rows, answer.exact, answer.note) == (answer.frame.height, True, None)
 
 
-def test_child_whole_number_beyond_64_bits_is_told_as_here(export: Path, asker: Asker) -> None:
+def test_child_whole_number_beyond_64_bits_is_told_as_here(export: Path, session: QuerySession) -> None:
     query = "SELECT 170141183460469231731687303715884105727::HUGEINT AS x"
-    for ask in (asker.ask, lambda text: sql(export, text)):
+    for ask in (session.run, lambda text: sql(export, text)):
         with pytest.raises(QueryError, match="beyond 64 bits"):
             ask(query)
 
@@ -88,9 +88,9 @@ def test_sql_isolated_answers_over_export_and_frames_alike(export: Path, tmp_pat
         ("SELECT error('mine') FROM bars", ["mine"]),
     ],
 )
-def test_child_mistake_is_told_as_here(export: Path, asker: Asker, query: str, words: list[str]) -> None:
+def test_child_mistake_is_told_as_here(export: Path, session: QuerySession, query: str, words: list[str]) -> None:
     with pytest.raises(QueryError) as raised:
-        asker.ask(query)
+        session.run(query)
     with pytest.raises(QueryError) as here:
         sql(export, query)
     assert str(raised.value) == str(here.value)
@@ -115,39 +115,39 @@ ENDLESS = [
 def test_child_endless_query_ends_and_leaves_no_process(export: Path, query: str, told: str) -> None:
     before = children()
     begun = time.monotonic()
-    with Asker(export) as asker:
+    with QuerySession(export) as session:
         with pytest.raises(QueryError, match=told):
-            asker.ask(query, Limits(1.0 if "timeout_seconds=1$" in told else 10.0, "200MB", threads=2))
+            session.run(query, Limits(1.0 if "timeout_seconds=1$" in told else 10.0, "200MB", threads=2))
         took = time.monotonic() - begun
-        assert asker.ask("SELECT count(*) AS n FROM bars").frame.item() == _tables()["bars"].height
+        assert session.run("SELECT count(*) AS n FROM bars").frame.item() == _tables()["bars"].height
     assert took < 60  # a machine may be busy; without limits these would take hours
     assert children() <= before
 
 
 def test_child_that_does_not_answer_is_killed(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Asker(export) as asker:
-        asker.ask("SELECT 1")
-        pid = asker._child.pid
+    with QuerySession(export) as session:
+        session.run("SELECT 1")
+        pid = session._child.pid
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr("engine.query.child.START_SECONDS", 0.5)
         with pytest.raises(QueryError, match="stopped after"):
-            asker.ask("SELECT 1", Limits(0.5))
+            session.run("SELECT 1", Limits(0.5))
         assert pid not in children()
         monkeypatch.undo()
-        assert asker.ask("SELECT 1 AS a").frame.item() == 1
+        assert session.run("SELECT 1 AS a").frame.item() == 1
 
 
 def test_child_that_died_is_told_and_replaced(export: Path) -> None:
-    with Asker(export) as asker:
-        asker.ask("SELECT 1")
-        os.kill(asker._child.pid, signal.SIGKILL)
+    with QuerySession(export) as session:
+        session.run("SELECT 1")
+        os.kill(session._child.pid, signal.SIGKILL)
         time.sleep(0.1)
-        assert asker.ask("SELECT 1 AS a").frame.item() == 1
+        assert session.run("SELECT 1 AS a").frame.item() == 1
 
 
 def test_child_outlives_no_parent(export: Path) -> None:
     code = (
-        "import sys; from engine.query import Asker; a = Asker(sys.argv[1]); a.ask('SELECT 1');"
+        "import sys; from engine.query import QuerySession; a = QuerySession(sys.argv[1]); a.run('SELECT 1');"
         "print(a._child.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(export)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -171,29 +171,29 @@ def test_child_runs_no_module_of_the_current_folder(
     assert not (tmp_path / "was_here").exists()
 
 
-def test_child_keeps_the_first_rows_and_counts_the_others(asker: Asker) -> None:
-    answer = asker.ask("SELECT range AS n FROM range(200000)", most=3)
+def test_child_keeps_the_first_rows_and_counts_the_others(session: QuerySession) -> None:
+    answer = session.run("SELECT range AS n FROM range(200000)", row_limit=3)
     assert (answer.frame["n"].to_list(), answer.rows, answer.exact) == ([0, 1, 2], 200_000, True)
     assert answer.note == "3 of 200,000 rows"
-    endless = asker.ask("SELECT range AS n FROM range(100000000000)", most=3)
+    endless = session.run("SELECT range AS n FROM range(100000000000)", row_limit=3)
     assert (endless.frame["n"].to_list(), endless.exact) == ([0, 1, 2], False)
     assert "3 of more than 1," in endless.note
-    assert asker.ask("SELECT range AS n FROM range(5)", most=5).note is None
+    assert session.run("SELECT range AS n FROM range(5)", row_limit=5).note is None
 
 
 def test_asker_stays_at_its_revision(tmp_path: Path) -> None:
     tables = _tables()
     _export(tmp_path / "out", tables)
-    with Asker(tmp_path / "out") as asker, Asker(tmp_path / "out", revision=1) as first:
+    with QuerySession(tmp_path / "out") as session, QuerySession(tmp_path / "out", revision=1) as first:
         _export(tmp_path / "out", tables | {"bars": tables["bars"].head(10)})
-        for one in (asker, first):
-            assert one.ask("SELECT count(*) AS n FROM bars").frame.item() == tables["bars"].height
+        for one in (session, first):
+            assert one.run("SELECT count(*) AS n FROM bars").frame.item() == tables["bars"].height
     with pytest.raises(ExportError, match="no revision 9"):
-        Asker(tmp_path / "out", revision=9)
+        QuerySession(tmp_path / "out", revision=9)
 
 
-def test_asker_lists_tables_views_and_columns(asker: Asker) -> None:
-    columns = asker.columns()
+def test_session_lists_tables_views_and_columns(session: QuerySession) -> None:
+    columns = session.columns()
     assert {"bars", "bars_local", "coverage", "worst_gaps", "exports"} <= set(columns)
     assert columns["bars_local"][-1] == "ts_local"
 
@@ -224,11 +224,11 @@ def test_child_closed_twice_is_quiet() -> None:
 def assert_hostile(scene: dict[str, Path | str], hostile: list) -> None:
     before = _snapshot(Path(scene["root"]))
     wrong = []
-    with Asker(_pins(scene)) as asker:
+    with QuerySession(_pins(scene)) as session:
         for one in hostile:
             query, outcome = _filled(one, scene), "harmless"
             try:
-                seen = str(asker.ask(query, Limits(20, "60MB")).frame.to_dict(as_series=False))
+                seen = str(session.run(query, Limits(20, "60MB")).frame.to_dict(as_series=False))
             except QueryError as error:
                 outcome, seen = REFUSED, str(error).replace(query, "")
             if (outcome == REFUSED) != (one.door == REFUSED) or WORD in seen:
@@ -247,11 +247,11 @@ def test_child_hostile_statements_get_nothing_in_or_out(scene: dict[str, Path | 
 
 
 def test_child_that_is_ended_from_outside_is_told_apart_from_one_that_took_too_much(export: Path) -> None:
-    with Asker(export) as asker:
-        threading.Timer(1.5, os.kill, (asker._child.pid, signal.SIGTERM)).start()
+    with QuerySession(export) as session:
+        threading.Timer(1.5, os.kill, (session._child.pid, signal.SIGTERM)).start()
         with pytest.raises(QueryError, match="ended from outside"):
-            asker.ask("SELECT count(*) FROM range(100000000) t(a), range(100000) u(b) WHERE hash(a + b) % 7 = 1")
-        assert asker.ask("SELECT 7 AS n").frame["n"].to_list() == [7]
+            session.run("SELECT count(*) FROM range(100000000) t(a), range(100000) u(b) WHERE hash(a + b) % 7 = 1")
+        assert session.run("SELECT 7 AS n").frame["n"].to_list() == [7]
 
 
 def test_sql_of_files_that_are_gone_or_folders_says_what_to_do(export: Path, tmp_path: Path) -> None:

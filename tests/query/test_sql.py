@@ -19,11 +19,11 @@ from engine.errors import ExportError, ParameterError, QueryError
 from engine.export.dataset import open_dataset, write_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 from engine.query import connect, sql
-from engine.query.api import _pins as _door_pins
+from engine.query.api import table_files
 from engine.query.pinned import PinnedFile, PinnedFiles
 from engine.query.request import SCHEME, Limits
-from engine.query.sandbox import opened
-from engine.query.sql_views import frame_scene, pinned_scene, sql_type
+from engine.query.sandbox import open_sandbox
+from engine.query.sql_views import frame_catalog, pinned_catalog, sql_type
 from engine.schema import TS
 from polars.testing import assert_frame_equal
 
@@ -489,13 +489,13 @@ LIMITS = Limits(timeout_seconds=20, memory="60MB", threads=2)
 def test_walls_hostile_statements_get_nothing_in_or_out(
     scene: dict[str, Path | str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pins = _door_pins(_pins(scene), None)
+    pins = table_files(_pins(scene), None)
     before = _snapshot(Path(scene["root"]))
     wrong = []
     for hostile in HOSTILE:
         query, seen, outcome = _filled(hostile, scene), "", "harmless"
         try:
-            with opened(pinned_scene(pins), {}, LIMITS) as con:
+            with open_sandbox(pinned_catalog(pins), {}, LIMITS) as con:
                 for text in _answers(con, query):
                     seen += text
         except (duckdb.Error, OSError, ValueError):
@@ -532,11 +532,11 @@ def test_sql_hostile_statements_are_answered_as_the_table_says(scene: dict[str, 
 def test_walls_all_statements_on_one_connection_get_nothing(scene: dict[str, Path | str], source: str) -> None:
     # What an earlier statement left (a table, a macro, a prepared statement) opens no door for a later one.
     before = _snapshot(Path(scene["root"]))
-    pins = _door_pins(_pins(scene), None)
+    pins = table_files(_pins(scene), None)
     frames = {"bars": pl.read_parquet(scene["pin"]), "quality": pl.DataFrame({"symbol": ["SPY"]})}
-    scenes = {"export": (pinned_scene(pins), {}), "frames": (frame_scene(frames), frames)}
+    scenes = {"export": (pinned_catalog(pins), {}), "frames": (frame_catalog(frames), frames)}
     seen = []
-    with opened(*scenes[source], LIMITS) as con:
+    with open_sandbox(*scenes[source], LIMITS) as con:
         for hostile in HOSTILE:
             try:
                 seen += list(_answers(con, _filled(hostile, scene)))
