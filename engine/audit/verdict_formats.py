@@ -18,7 +18,7 @@ from engine import __version__
 from engine.audit.baseline import FORMAT, VERSION
 from engine.audit.verdict import Verdict
 from engine.errors import ParameterError
-from engine.export.formats.query_results import write_content, write_result
+from engine.export.formats.file_formats import write_bytes, write_result
 
 MOST_CASES = 10_000
 MOST_ANNOTATIONS = 10  # of each level: what GitHub shows of one step
@@ -124,7 +124,7 @@ def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
         raise ParameterError(f"format: received {form!r}; valid: {', '.join(FORMS)}")
     if form == "parquet":
         return write_result(verdict.findings, "parquet", output)
-    return write_content(render(verdict, form), output)
+    return write_bytes(render(verdict, form), output)
 
 
 # ---------------------------------------------------------------------------- JUnit

@@ -25,7 +25,7 @@ def sql(
     query: Annotated[
         str | None, typer.Argument(help="One statement; without it, a prompt, or statements on stdin.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    form: Annotated[str, typer.Option("--format", help="table, csv, json, ndjson, parquet or arrow.")] = "table",
     output: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
     revision: Annotated[int | None, typer.Option(help="Of the export; default its last.")] = None,
     as_of: Annotated[str | None, typer.Option(help="The revision of this instant (ISO 8601 with zone).")] = None,
@@ -118,10 +118,11 @@ def export_files(
     """
     from engine.cli.sql_command import revision_of
     from engine.export.dataset import open_dataset
-    from engine.export.formats.session_files import FORMATS, write_files
+    from engine.export.formats.file_formats import FILE_FORMATS
+    from engine.export.formats.session_files import write_files
 
-    if to not in FORMATS:
-        raise usage(f"--to: received {to!r}; valid: {', '.join(FORMATS)}")
+    if to not in FILE_FORMATS:
+        raise usage(f"--to: received {to!r}; valid: {', '.join(FILE_FORMATS)}")
     chosen: dict[str, Any] = {
         "symbols": chosen_words("--symbols", symbols),
         "start": date("start", start),
@@ -197,14 +198,14 @@ def _table(
     import polars as pl
 
     from engine.export.dataset import open_dataset
-    from engine.export.formats.selection import check_asked
+    from engine.export.formats.selection import check_known
 
     dataset = open_dataset(out)
     tables = {table: dataset.scan(table).collect() for table in (name, "symbols", "calendars")}
     found = tables[name]
     chosen = chosen_words("--symbols", symbols)
     if chosen is not None:
-        check_asked("--symbols", chosen, tables["symbols"]["symbol"])
+        check_known("--symbols", chosen, tables["symbols"]["symbol"])
         found = found.filter(pl.col("symbol").is_in(chosen))
     if interval:
         return found.filter(pl.col("interval") == str(interval_of(interval))), tables

@@ -64,9 +64,10 @@ def to_plain_types(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.D
         table = pl.DataFrame(table.rename_columns(names))
     check_years(table)
     wide = {name for name, kind in zip(table.columns, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
-    plain = {name: pl.Int64() if name in wide else plain_type(dtype) for name, dtype in table.schema.items()}
     try:
-        return table.cast(plain)
+        return table.cast(
+            {name: pl.Int64() if name in wide else plain_type(dtype) for name, dtype in table.schema.items()}
+        )
     except pl.exceptions.InvalidOperationError as error:
         raise QueryError(f"a whole number beyond 64 bits; CAST it to DOUBLE or VARCHAR ({error})") from error
 

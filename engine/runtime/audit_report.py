@@ -19,7 +19,7 @@ from engine.audit.verdict_formats import write_verdict
 from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
 from engine.display import Summarized, Summary
-from engine.export.formats.query_results import write_content
+from engine.export.formats.file_formats import write_bytes
 from engine.quality.causes.attribution import SURE
 from engine.quality.causes.cause_table import CAUSES, REPORTED
 from engine.report import page
@@ -146,7 +146,7 @@ def write_audit(
     }
     told = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)
     text = page.audit_page(tables, about, told, confidence=SURE)
-    return write_content(text.encode(), folder / "report.html")
+    return write_bytes(text.encode(), folder / "report.html")
 
 
 def _made(now: dt.datetime) -> str:

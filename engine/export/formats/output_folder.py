@@ -1,4 +1,4 @@
-"""A folder for people: written beside, with checksums, and put in place in one step, also over a former one."""
+"""A folder of files for people: written beside its place, with checksums, and put in place in one step, also over an earlier one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.errors import ExportError
 from engine.export.delta_table import LOG
+from engine.export.formats.file_formats import as_export_error
 from engine.publish import fsync, fsync_tree, make_durable_folders, remove_if_exists
 
 SUMS = "SHA256SUMS"
@@ -21,15 +22,15 @@ RENAME_EXCHANGE = 2
 
 
 @contextmanager
-def replacing(output: Path, *, over_former: bool = True) -> Iterator[Path]:
-    """Give a folder beside `output` to write files to; at the end it becomes `output`.
+def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Give a new folder to write files to; when the block ends it gets `SHA256SUMS` and becomes `output` in one step.
 
     Parameters
     ----------
     output : Path
         New, empty, or what this wrote before, with nothing added to it.
-    over_former : bool
-        Whether what this wrote before may go.
+    replace : bool
+        Whether what this wrote before may be replaced.
 
     Yields
     ------
@@ -40,78 +41,77 @@ def replacing(output: Path, *, over_former: bool = True) -> Iterator[Path]:
     Raises
     ------
     ExportError
-        `output` is something else.
-    OSError
-        The disk is full, or the place is not writable.
+        `output` is something else, the disk is full, or the place is not writable.
     """
-    output = output.absolute()
-    _check(output, over_former=over_former)
-    make_durable_folders(output.parent)
+    output = Path(output).absolute()
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
+        check_output(output, replace=replace)
+        make_durable_folders(output.parent)
         staged.mkdir()
         yield staged
-        _write_sums(staged)
+        write_sums(staged)
         fsync_tree(staged)
-        _check(output, over_former=over_former)
-        _put(staged, output)
+        check_output(output, replace=replace)
+        move_into_place(staged, output)
         fsync(output.parent)
+    except Exception as error:
+        raise as_export_error(error, output) from error
     finally:
-        # The former folder, after an exchange.
+        # After an exchange this is the folder that was replaced.
         remove_if_exists(staged)
 
 
-def _check(output: Path, *, over_former: bool) -> None:
-    around = next((folder for folder in output.resolve().parents if (folder / "exports" / LOG).is_dir()), None)
-    if around is not None:
+def check_output(output: Path, *, replace: bool) -> None:
+    """Raise ExportError unless `output` is outside every export and new, empty or, to `replace`, exactly an earlier output."""
+    export = next((folder for folder in output.resolve().parents if (folder / "exports" / LOG).is_dir()), None)
+    if export is not None:
         raise ExportError(
-            f"{output}: lies in the export {around}, whose readers would take it for a part; valid: elsewhere"
+            f"{output}: lies in the export {export}, whose readers would take it for a part; valid: elsewhere"
         )
     if not output.exists() and not output.is_symlink():
         return
     if not output.is_dir() or output.is_symlink():
         raise ExportError(f"{output}: is no folder; valid: a folder that is new or empty")
-    strange = _files(output) - (_listed(output) if over_former else set())
-    if strange:
-        shown = ", ".join(sorted(strange)[:3])
+    listed: set[str] = set()
+    if replace and (output / SUMS).exists():
+        lines = (output / SUMS).read_text(encoding="utf-8").splitlines()
+        listed = {SUMS, *(line.partition("  ")[2] for line in lines)}
+    unlisted = file_names(output) - listed
+    if unlisted:
         raise ExportError(
-            f"{output}: holds {shown}; valid: a folder that is new or empty"
-            + (", or a former export with nothing added" if over_former else "")
+            f"{output}: holds {', '.join(sorted(unlisted)[:3])}; valid: a folder that is new or empty"
+            + (", or a former export with nothing added" if replace else "")
         )
 
 
-def _files(folder: Path) -> set[str]:
+def file_names(folder: Path) -> set[str]:
+    """Names of all files and links below a folder, relative to it."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
-def _listed(folder: Path) -> set[str]:
-    try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return set()
-    return {SUMS, *(line.partition("  ")[2] for line in lines)}
-
-
-def _write_sums(folder: Path) -> None:
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS` of all files below a folder, as `sha256sum -c` reads it."""
     lines = []
-    for name in sorted(_files(folder)):
+    for name in sorted(file_names(folder)):
         with (folder / name).open("rb") as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def _put(staged: Path, output: Path) -> None:
+def move_into_place(staged: Path, output: Path) -> None:
+    """Rename a folder to `output`; one that is there with files changes places with it, on Linux in one step."""
     if not output.exists() or not any(output.iterdir()):
         staged.replace(output)
-    elif not _exchanged(staged, output):
-        former = output.with_name(f".{uuid.uuid4().hex}.tmp")
-        output.rename(former)
+    elif not exchange_names(staged, output):
+        replaced = output.with_name(f".{uuid.uuid4().hex}.tmp")
+        output.rename(replaced)
         staged.rename(output)
-        former.rename(staged)
+        replaced.rename(staged)
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    # Linux swaps two names in one step; elsewhere there is an instant without the folder.
+def exchange_names(one: Path, other: Path) -> bool:
+    """Swap the names of two folders in one step; return False where the system cannot."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False

@@ -1,4 +1,4 @@
-"""Which rows of an export, or of frames, are written for people: by symbol, trade date and interval."""
+"""The rows of an export, or of frames, that a selection by symbol, trade date and interval leaves, in pieces to write."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from itertools import groupby
 import polars as pl
 
 from engine.errors import ParameterError, SchemaError
-from engine.export.dataset import Dataset
+from engine.export.dataset import Dataset, scan_files
 from engine.export.tables import DATA_TABLES, PARTITION, SORT, TABLES, shaped
 from engine.interval import Interval
 
 Source = Dataset | Mapping[str, pl.DataFrame]
-Lazies = Mapping[str, pl.LazyFrame]
-Chunked = dict[str, Iterator[tuple[str, pl.DataFrame]]]
+LazyTables = Mapping[str, pl.LazyFrame]
+# Rows piece by piece, each with the name of the part it belongs to (`1m-2013-10`).
+PartPieces = Iterator[tuple[str, pl.DataFrame]]
 
 ROWS_PER_BATCH = 1 << 18
 NAMES_SHOWN = 10
@@ -26,7 +27,7 @@ PER_SYMBOL = ("symbols", "bars", "gaps", "quality", *STREAMS)
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked for; None means all.
+    """Symbols, trade dates and intervals to write; None means all.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ class Selection:
         end: dt.date | None,
         intervals: Iterable[str | Interval] | None,
     ) -> Selection:
-        """Check what was asked for.
+        """Check the dates and bring intervals to their one spelling.
 
         Raises
         ------
@@ -64,7 +65,7 @@ class Selection:
         return cls(None if symbols is None else tuple(symbols), start, end, steps)
 
     def narrow(self, rows: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
-        """Keep the rows of a table with these columns that were asked for."""
+        """Filter rows by the parts of the selection whose column the table has."""
         present = set(columns)
         if self.symbols is not None and "symbol" in present:
             rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
@@ -76,49 +77,55 @@ class Selection:
             rows = rows.filter(pl.col("interval").is_in(list(self.intervals)))
         return rows
 
-    def shows(self, interval: str) -> bool:
-        """Whether an interval was asked for."""
+    def includes_interval(self, interval: str) -> bool:
+        """Whether an interval is selected."""
         return self.intervals is None or interval in self.intervals
 
 
-def tables_of(source: Source, selection: Selection) -> dict[str, pl.LazyFrame]:
-    """Give the rows that were asked for, by table.
+def selected_tables(source: Source, selection: Selection) -> dict[str, pl.LazyFrame]:
+    """The selected rows of every table, lazily.
 
     Raises
     ------
     ParameterError
-        A symbol that the source does not have.
+        A symbol or an interval that the source does not have.
     SchemaError
         Frames that are no tables.
     """
-    whole = {name: pl.concat(parts) for name, parts in _parts(source).items()}
-    _check_known(whole, selection)
-    return {name: selection.narrow(rows, TABLES[name]) for name, rows in whole.items()}
+    tables = {name: pl.concat(scans) for name, scans in table_scans(source).items()}
+    check_selection(tables, selection)
+    return {name: selection.narrow(rows, TABLES[name]) for name, rows in tables.items()}
 
 
-def chunks_of(source: Source, selection: Selection) -> Chunked:
-    """Give the same rows in pieces of about 260,000, sorted.
+def selected_pieces(source: Source, selection: Selection) -> dict[str, PartPieces]:
+    """The selected rows of every table in sorted pieces of about 260,000.
 
     Returns
     -------
     dict of table to iterator
-        Pairs of the folder's name (`1m-2013-10`; the table's own name when it has no folders) and rows. Pieces of one
-        folder follow each other, sorted by symbol and time.
+        Pairs of the part's name (`1m-2013-10`; the table's own name when it has no partitions) and rows. Pieces of one
+        part follow each other, sorted by symbol and time.
+
+    Raises
+    ------
+    ParameterError, SchemaError
+        As `selected_tables`.
     """
-    whole = _parts(source)
-    _check_known({name: pl.concat(parts) for name, parts in whole.items()}, selection)
+    scans = table_scans(source)
+    check_selection({name: pl.concat(parts) for name, parts in scans.items()}, selection)
     return {
-        name: _chunks(name, [selection.narrow(rows, TABLES[name]) for rows in parts]) for name, parts in whole.items()
+        name: sorted_pieces(name, [selection.narrow(rows, TABLES[name]) for rows in parts])
+        for name, parts in scans.items()
     }
 
 
-def changed_chunks(tables: Mapping[str, pl.DataFrame], selection: Selection) -> Chunked:
-    """Give the changed rows of tables as `chunks_of` does; what was asked for need not have changed."""
-    return {name: _chunks(name, [selection.narrow(rows.lazy(), rows.columns)]) for name, rows in tables.items()}
+def selected_changes(tables: Mapping[str, pl.DataFrame], selection: Selection) -> dict[str, PartPieces]:
+    """Changed rows in pieces as `selected_pieces` gives them; a selected symbol need not be among them."""
+    return {name: sorted_pieces(name, [selection.narrow(rows.lazy(), rows.columns)]) for name, rows in tables.items()}
 
 
-def by_symbol(tables: Lazies) -> Iterator[list[str]]:
-    """List the symbols of all tables, sorted, in batches of about 260,000 rows."""
+def symbol_batches(tables: LazyTables) -> Iterator[list[str]]:
+    """The symbols of all tables, sorted, in batches of about 260,000 rows."""
     counted = pl.concat(
         [tables[name].group_by("symbol").agg(pl.len().cast(pl.Int64).alias("rows")) for name in PER_SYMBOL]
     )
@@ -128,108 +135,93 @@ def by_symbol(tables: Lazies) -> Iterator[list[str]]:
         yield symbols.to_list()
 
 
-def _parts(source: Source) -> dict[str, list[pl.LazyFrame]]:
+def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
+    """Every table as lazy frames: one per folder of an export, so that reading a month opens its files alone.
+
+    Raises
+    ------
+    SchemaError
+        A frame's name is no table, or it does not fit its table.
+    """
     if isinstance(source, Dataset):
-        return {name: _folders(source, name) for name in TABLES}
+        scans = {}
+        for name in TABLES:
+            files = source.files(name)
+            if name not in PARTITION or not files:
+                scans[name] = [source.scan(name)]
+                continue
+            folders = [list(paths) for _, paths in groupby(files, key=lambda file: file.parent)]
+            scans[name] = [scan_files(name, paths) for paths in folders]
+        return scans
     unknown = [name for name in source if name not in DATA_TABLES]
     if unknown:
         raise SchemaError(f"tables: received {', '.join(unknown)}; valid: {', '.join(DATA_TABLES)}")
     return {name: [shaped(name, source.get(name)).lazy()] for name in DATA_TABLES}
 
 
-def _folders(dataset: Dataset, name: str) -> list[pl.LazyFrame]:
-    # One scan per folder: to read a month is to open its files, not all files of the export.
-    files = dataset.files(name)
-    if name not in PARTITION or not files:
-        return [dataset.scan(name)]
-    schema = dict(TABLES[name])
-    return [
-        pl.scan_parquet(list(found), schema=schema, hive_partitioning=False, glob=False)
-        for _, found in groupby(files, key=lambda file: file.parent)
-    ]
+def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
+    """The rows of a table as sorted pieces of about 260,000, each collected when it is due, with the part's name."""
+    by = list(PARTITION.get(name, ()))
+    for rows in scans:
+        pieces = [(name, pl.lit(value=True))]
+        if "symbol" in TABLES[name]:
+            keys = [*by, "symbol", *(["session"] if by else [])]
+            sizes = rows.group_by(keys).agg(pl.len().alias("rows")).sort(keys).collect()
+            pieces = []
+            for part in sizes.partition_by(by, maintain_order=True) if by else [sizes]:
+                key = part.select(by).row(0) if by and part.height else ()
+                in_part = [pl.col(column) == value for column, value in zip(by, key, strict=False)]
+                pieces += [("-".join(key) or name, pl.all_horizontal(*in_part, batch)) for batch in row_batches(part)]
+        for part_name, in_piece in pieces:
+            yield part_name, rows.filter(in_piece).collect().sort(SORT[name], maintain_order=True)
 
 
-def _chunks(name: str, parts: list[pl.LazyFrame]) -> Iterator[tuple[str, pl.DataFrame]]:
-    for rows in parts:
-        for key, piece in _pieces(name, rows):
-            frame = rows.filter(piece).collect().sort(SORT[name], maintain_order=True)
-            yield key or name, frame
-
-
-def _pieces(name: str, rows: pl.LazyFrame) -> Iterator[tuple[str, pl.Expr]]:
-    if "symbol" not in TABLES[name]:
-        yield "", pl.lit(value=True)
-        return
-    by = [*PARTITION.get(name, ())]
-    day = ["session"] if by else []
-    sizes = rows.group_by(*by, "symbol", *day).agg(pl.len().alias("rows")).sort(*by, "symbol", *day).collect()
-    for part in sizes.partition_by(by, maintain_order=True) if by else [sizes]:
-        folder = part.select(by).row(0) if by and part.height else ()
-        inside = [pl.col(column) == value for column, value in zip(by, folder, strict=True)] if folder else []
-        for wanted in _batches(part):
-            yield "-".join(folder), pl.all_horizontal(pl.lit(value=True), *inside, wanted)
-
-
-def _batches(sizes: pl.DataFrame) -> Iterator[pl.Expr]:
-    # A symbol with more rows than a batch holds is cut at its sessions.
-    whole = sizes.group_by("symbol", maintain_order=True).agg(pl.col("rows").sum())
-    gathered: list[str] = []
-    held = 0
-    for symbol, rows in whole.iter_rows():
-        if gathered and held + rows > ROWS_PER_BATCH:
-            yield pl.col("symbol").is_in(gathered)
-            gathered, held = [], 0
+def row_batches(sizes: pl.DataFrame) -> Iterator[pl.Expr]:
+    """Conditions that cut rows, counted by symbol (and session), into batches of about 260,000 in their order."""
+    batch: list[str] = []
+    batch_rows = 0
+    for symbol, rows in sizes.group_by("symbol", maintain_order=True).agg(pl.col("rows").sum()).iter_rows():
+        if batch and batch_rows + rows > ROWS_PER_BATCH:
+            yield pl.col("symbol").is_in(batch)
+            batch, batch_rows = [], 0
         if rows > ROWS_PER_BATCH and "session" in sizes.columns:
-            for days in _days(sizes.filter(pl.col("symbol") == symbol)):
-                yield (pl.col("symbol") == symbol) & pl.col("session").is_in(days)
+            # A symbol with more rows than a batch is cut at its sessions.
+            of_symbol = sizes.filter(pl.col("symbol") == symbol)
+            number = (of_symbol["rows"].cum_sum() // ROWS_PER_BATCH).alias("batch")
+            for sessions in of_symbol.group_by(number, maintain_order=True).agg("session")["session"]:
+                yield (pl.col("symbol") == symbol) & pl.col("session").is_in(sessions.to_list())
             continue
-        gathered.append(symbol)
-        held += rows
-    if gathered:
-        yield pl.col("symbol").is_in(gathered)
+        batch.append(symbol)
+        batch_rows += rows
+    if batch:
+        yield pl.col("symbol").is_in(batch)
 
 
-def _days(sizes: pl.DataFrame) -> Iterator[list[dt.date]]:
-    batch = (sizes["rows"].cum_sum() // ROWS_PER_BATCH).alias("batch")
-    for days in sizes.group_by(batch, maintain_order=True).agg("session")["session"]:
-        yield days.to_list()
-
-
-def _check_known(tables: Lazies, selection: Selection) -> None:
+def check_selection(tables: LazyTables, selection: Selection) -> None:
+    """Raise ParameterError where a selected symbol or interval is in none of the tables."""
     if selection.symbols is not None:
-        check_asked("symbols", selection.symbols, tables_symbols(tables))
+        check_known("symbols", selection.symbols, symbols_of(tables))
     if selection.intervals is not None:
-        check_asked("intervals", selection.intervals, _intervals(tables))
+        configured = tables["symbols"].select("base_interval", "derived_intervals").collect()
+        present = [
+            tables[name].select("interval").unique().collect()["interval"] for name in ("bars", "gaps", "quality")
+        ]
+        texts = [configured["base_interval"], configured["derived_intervals"].explode(), *present]
+        check_known("intervals", selection.intervals, {text for column in texts for text in column.drop_nulls()})
 
 
-def tables_symbols(tables: Lazies) -> set[str]:
-    """Name the symbols of all tables."""
+def symbols_of(tables: LazyTables) -> set[str]:
+    """The symbols of all tables."""
     named = [rows.select("symbol").unique() for name, rows in tables.items() if name in PER_SYMBOL]
     return set(pl.concat(named).unique().collect()["symbol"])
 
 
-def _intervals(tables: Lazies) -> set[str]:
-    asked = tables["symbols"].select("base_interval", "derived_intervals").collect()
-    listed = asked["derived_intervals"].explode().drop_nulls()
-    held = [tables[name].select("interval").unique().collect()["interval"] for name in ("bars", "gaps", "quality")]
-    return {text for texts in (asked["base_interval"].drop_nulls(), listed, *held) for text in texts}
-
-
-def check_asked(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse names that are not known.
-
-    Raises
-    ------
-    ParameterError
-        The message lists some that are.
-    """
-    there = set(known)
-    strange = [name for name in asked if name not in there]
-    if strange:
-        raise ParameterError(f"{what}: received {', '.join(map(repr, strange))}; there are {_some(there)}")
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
-    return (", ".join(map(repr, shown[:NAMES_SHOWN])) or "none") + more
+def check_known(parameter: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ParameterError where a name is not among the known ones; the message lists some of them."""
+    valid = set(known)
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        shown = sorted(valid)
+        more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
+        some = (", ".join(map(repr, shown[:NAMES_SHOWN])) or "none") + more
+        raise ParameterError(f"{parameter}: received {', '.join(map(repr, unknown))}; there are {some}")

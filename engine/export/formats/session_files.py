@@ -1,60 +1,47 @@
-"""An export for people: the session as JSON, or a file or folder per table in CSV, NDJSON, Parquet or Arrow.
+"""An export as files: the session as one JSON document, or a file or folder per table in any other of the `FILE_FORMATS`.
 
-A folder is written beside its place, with `SHA256SUMS`, and put there in one step (`engine.export.formats.output_folder`). No symbol is
-in a path. Rows pass in pieces of about 260,000; in JSON, one symbol at a time.
+A folder is written beside its place, with `SHA256SUMS`, and put there in one step (`engine.export.formats.output_folder`).
+No symbol is in a path. Rows pass in pieces of about 260,000; in JSON, one symbol at a time.
 
-`engine.export.formats.session_json` and `engine.export.formats.table_files` say what stands in the files.
+`engine.export.formats.session_json` and `engine.export.formats.file_formats` describe the content of the files.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 
 from engine import __version__
-from engine.errors import ExportError, ParameterError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import Delta
-from engine.export.formats import table_files
-from engine.export.formats.output_folder import replacing
+from engine.export.formats.file_formats import file_format, stamps_with_nanoseconds, to_json
+from engine.export.formats.output_folder import publish_folder
 from engine.export.formats.selection import (
     PER_SYMBOL,
-    Chunked,
-    Lazies,
+    LazyTables,
+    PartPieces,
     Selection,
     Source,
-    changed_chunks,
-    check_asked,
-    chunks_of,
-    tables_of,
-    tables_symbols,
+    check_known,
+    selected_changes,
+    selected_pieces,
+    selected_tables,
+    symbols_of,
 )
-from engine.export.formats.session_json import to_json, write_symbols, write_value
-from engine.export.formats.table_files import precise
+from engine.export.formats.session_json import write_session_document
 from engine.export.tables import KEYS, SORT, TABLES
 from engine.interval import Interval
-from engine.schema import Schema
-
-TableWriter = Callable[[str, Schema, table_files.Chunks, Path], None]
+from engine.schema import Schema, empty
 
 SESSION_FILE = "session.json"
 DELTA_FILE = "delta.json"
 METADATA_FILE = "metadata.json"
 UPSERTS, REMOVED = "upserts", "removed"
-TABLE_WRITERS: Mapping[str, TableWriter] = {
-    "ndjson": table_files.write_ndjson_table,
-    "csv": table_files.write_csv_table,
-    "parquet": table_files.write_parquet_table,
-    "arrow": table_files.write_arrow_table,
-}
-FORMATS = ("json", *TABLE_WRITERS)
 
 
 def write_files(
@@ -68,13 +55,14 @@ def write_files(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write a folder of files, which appears whole or not at all.
+    """Write an export, or frames, as a folder of files, which appears whole or not at all; return the files.
 
     Parameters
     ----------
     source : Dataset or mapping of table name to DataFrame
         What to write; frames as `tables.shaped` takes them.
-    to : {"json", "ndjson", "csv", "parquet", "arrow"}
+    to : str
+        A key of `engine.export.formats.file_formats.FILE_FORMATS`.
     output : Path
         A folder that is new or empty, or a former one of these, which is replaced.
     symbols, start, end, intervals
@@ -98,14 +86,19 @@ def write_files(
     ExportError
         The folder holds something else, or cannot be written; it is what it was.
     """
-    _check_format(to, spreadsheet_safe=spreadsheet_safe)
+    entry = file_format(to, "to", spreadsheet_safe=spreadsheet_safe)
     selection = Selection.of(symbols, start, end, intervals)
-    if to == "json":
-        tables = tables_of(source, selection)
-        metadata = _metadata(source, tables, selection)
-        return _published(output, partial(_write_session, metadata, tables, selection))
-    write = partial(_write_tables, _writer(to, spreadsheet_safe=spreadsheet_safe), chunks_of(source, selection), TABLES)
-    return _published(output, write)
+    if entry.layout == "document":
+        tables = selected_tables(source, selection)
+        metadata = export_metadata(source, tables, selection)
+        with publish_folder(output) as folder:
+            write_session_document(folder / SESSION_FILE, metadata, tables, selection)
+    else:
+        pieces = selected_pieces(source, selection)
+        with publish_folder(output) as folder:
+            for name, parts in pieces.items():
+                write_table(folder / name, to, TABLES[name], parts, spreadsheet_safe=spreadsheet_safe)
+    return files_below(output)
 
 
 def write_json(
@@ -117,7 +110,7 @@ def write_json(
     end: dt.date | None = None,
     intervals: Iterable[str | Interval] | None = None,
 ) -> Path:
-    """Write `session.json`, in the hierarchy of the session (see `engine.export.formats.session_json`); give its path.
+    """Write `session.json`, the hierarchy of the session (see `engine.export.formats.session_json`); return its path.
 
     Parameters and errors are those of `write_files`.
     """
@@ -135,13 +128,12 @@ def write_csv(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write one CSV file per table (see `engine.export.formats.table_files`); give their paths, in the order of `tables.TABLES`.
+    """Write one CSV file per table (see `engine.export.formats.file_formats`); return their paths in the order of `tables.TABLES`.
 
     Parameters and errors are those of `write_files`.
     """
-    files = write_files(
-        source, "csv", output, symbols=symbols, start=start, end=end, intervals=intervals, spreadsheet_safe=spreadsheet_safe
-    )  # fmt: skip
+    chosen = {"symbols": symbols, "start": start, "end": end, "intervals": intervals}
+    files = write_files(source, "csv", output, spreadsheet_safe=spreadsheet_safe, **chosen)  # type: ignore[arg-type]
     return [path for name in TABLES for path in files if path.name == f"{name}.csv"]
 
 
@@ -157,13 +149,13 @@ def write_delta(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write what changed in an export.
+    """Write the changes between two revisions of an export as a folder of files; return the files.
 
     As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed, with the
-    bars, gaps, quotes, ticks that came or changed (`quality` is that of the sessions that changed), and `removed` has the
-    keys of rows that are gone, by table. As anything else it is two folders with a file or folder per table, as `write_files`
-    writes them: `upserts` with the rows that came or changed, `removed` with the keys (`tables.KEYS`) of those that are gone.
-    `metadata`, in `metadata.json` there, has `since_revision`, `revision`, `full` and, when full, the `reason`.
+    bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed), and `removed` has the
+    keys of rows that are gone, by table. In other formats it is two folders with a file or folder per table, as `write_files`
+    writes them: `upserts` with the rows that were added or changed, `removed` with the keys (`tables.KEYS`) of those that are
+    gone. `metadata`, in `metadata.json` there, has `since_revision`, `revision`, `full` and, when full, the `reason`.
 
     Parameters
     ----------
@@ -183,102 +175,84 @@ def write_delta(
     ExportError
         The folder is in use, or cannot be written.
     """
-    _check_format(to, spreadsheet_safe=spreadsheet_safe)
+    entry = file_format(to, "to", spreadsheet_safe=spreadsheet_safe)
     selection = Selection.of(symbols, start, end, intervals)
     now = open_dataset(target, delta.until)
-    _check_symbols(selection, now, delta)
-    tables = {name: selection.narrow(rows.lazy(), rows.columns) for name, rows in delta.upserts.items()}
-    about = _metadata(now, tables, selection)
-    about |= {"format": "session_delta", "since_revision": delta.since, "full": delta.full, "reason": delta.reason}
-    if to != "json":
-        writer = _writer(to, spreadsheet_safe=spreadsheet_safe)
-        return _published(output, partial(_write_changes, writer, about, delta, selection), over_former=False)
-    # A symbol's row tells its base interval, also when the row itself did not change.
-    changed = pl.concat([tables[name].select("symbol") for name in PER_SYMBOL]).unique()
-    tables["symbols"] = now.scan("symbols").join(changed, on="symbol", how="semi")
-    removed = {
-        name: precise(selection.narrow(rows.lazy(), rows.columns).collect())
+    removed_keys = {
+        name: selection.narrow(rows.lazy(), rows.columns).collect().sort(KEYS[name])
         for name, rows in delta.removed.items()
-        if rows.height
     }
-    write = partial(_write_delta, about, tables, selection, removed)
-    return _published(output, write, over_former=False)
-
-
-def _check_format(to: str, *, spreadsheet_safe: bool) -> None:
-    if to not in FORMATS:
-        raise ParameterError(f"to: received {to!r}; valid: {', '.join(FORMATS)}")
-    if spreadsheet_safe and to != "csv":
-        raise ParameterError(f"spreadsheet_safe: received with {to}; valid: with csv")
-
-
-def _check_symbols(selection: Selection, now: Dataset, delta: Delta) -> None:
     if selection.symbols is not None:
-        known = tables_symbols({"symbols": now.scan("symbols")})
-        known |= {symbol for rows in delta.removed.values() if "symbol" in rows.columns for symbol in rows["symbol"]}
-        check_asked("symbols", selection.symbols, known)
+        removed_symbols = (rows["symbol"] for rows in delta.removed.values() if "symbol" in rows.columns)
+        known = symbols_of({"symbols": now.scan("symbols")}).union(*removed_symbols)
+        check_known("symbols", selection.symbols, known)
+    tables = {name: selection.narrow(rows.lazy(), rows.columns) for name, rows in delta.upserts.items()}
+    metadata = export_metadata(now, tables, selection)
+    metadata |= {"format": "session_delta", "since_revision": delta.since, "full": delta.full, "reason": delta.reason}
+    if entry.layout == "document":
+        # A symbol's row has its base interval, which is needed also when the row itself did not change.
+        changed = pl.concat([tables[name].select("symbol") for name in PER_SYMBOL]).unique()
+        tables["symbols"] = now.scan("symbols").join(changed, on="symbol", how="semi")
+        keys = {name: stamps_with_nanoseconds(rows) for name, rows in removed_keys.items() if rows.height}
+        with publish_folder(output, replace=False) as folder:
+            write_session_document(folder / DELTA_FILE, metadata, tables, selection, removed=keys)
+        return files_below(output)
+    pieces = selected_changes(delta.upserts, selection)
+    with publish_folder(output, replace=False) as folder:
+        (folder / METADATA_FILE).write_bytes(to_json(metadata) + b"\n")
+        (folder / UPSERTS).mkdir()
+        for name, parts in pieces.items():
+            write_table(folder / UPSERTS / name, to, TABLES[name], parts, spreadsheet_safe=spreadsheet_safe)
+        (folder / REMOVED).mkdir()
+        for name, keys_of_table in removed_keys.items():
+            parts = iter([(name, keys_of_table)] * bool(keys_of_table.height))
+            path = folder / REMOVED / name
+            write_table(path, to, keys_of_table.schema, parts, spreadsheet_safe=spreadsheet_safe)
+    return files_below(output)
 
 
-def _writer(to: str, *, spreadsheet_safe: bool) -> TableWriter:
-    return partial(table_files.write_csv_table, spreadsheet_safe=True) if spreadsheet_safe else TABLE_WRITERS[to]
+def write_table(path: Path, to: str, schema: Schema, parts: PartPieces, *, spreadsheet_safe: bool = False) -> None:
+    """Write a table's rows as `<path>.<format>`, or as the folder `path` with a file per part, in the format's layout.
+
+    Parameters
+    ----------
+    path : Path
+        The table's name in the folder of the export, without a suffix.
+    to : str
+        A key of `FILE_FORMATS`.
+    schema : Schema
+        The table's columns, also where it has no row.
+    parts : iterator of (name, rows)
+        Rows piece by piece; those of one part (`1m-2013-10`) follow each other.
+    spreadsheet_safe : bool
+        As for `write_files`.
+    """
+    entry = file_format(to, "to", spreadsheet_safe=spreadsheet_safe)
+    options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
+    if not entry.has_long_integers:
+        schema = stamps_with_nanoseconds(empty(schema)).schema
+        parts = ((part, stamps_with_nanoseconds(rows)) for part, rows in parts)
+    if entry.layout != "folder":
+        with path.with_name(f"{path.name}.{to}").open("xb") as file:
+            entry.write(schema, (rows for _, rows in parts), file, **options)
+        return
+    path.mkdir()
+    for part, pieces in groupby(parts, key=lambda piece: piece[0]):
+        with (path / f"{part}.{to}").open("xb") as file:
+            entry.write(schema, (rows for _, rows in pieces), file, **options)
+    if not any(path.iterdir()):
+        with (path / f"{path.name}.{to}").open("xb") as file:
+            entry.write(schema, [], file, **options)
 
 
-def _write_changes(
-    writer: TableWriter, metadata: Mapping[str, object], delta: Delta, selection: Selection, folder: Path
-) -> None:
-    (folder / METADATA_FILE).write_bytes(to_json(metadata) + b"\n")
-    (folder / UPSERTS).mkdir()
-    _write_tables(writer, changed_chunks(delta.upserts, selection), TABLES, folder / UPSERTS)
-    (folder / REMOVED).mkdir()
-    for name, keys in delta.removed.items():
-        rows = selection.narrow(keys.lazy(), keys.columns).collect().sort(KEYS[name])
-        writer(name, keys.schema, [(name, rows)] * bool(rows.height), folder / REMOVED)
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted."""
+    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 
-def _write_delta(
-    metadata: Mapping[str, object],
-    tables: Lazies,
-    selection: Selection,
-    removed: Mapping[str, pl.DataFrame],
-    folder: Path,
-) -> None:
-    with (folder / DELTA_FILE).open("xb") as stream:
-        stream.write(b'{"metadata":' + to_json(metadata) + b',"symbols":')
-        write_symbols(tables, selection, stream)
-        stream.write(b',"removed":')
-        write_value({name: {"columns": rows.columns, "data": rows} for name, rows in removed.items()}, stream)
-        stream.write(b"}\n")
-
-
-def _published(output: Path, write: Callable[[Path], None], *, over_former: bool = True) -> list[Path]:
-    output = Path(output)
-    with _told(output), replacing(output, over_former=over_former) as staged:
-        write(staged)
-    return sorted(path for path in output.rglob("*") if path.is_file())
-
-
-@contextmanager
-def _told(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError, pa.ArrowException) as error:
-        raise ExportError(f"{output}: {error}") from error
-
-
-def _write_tables(writer: TableWriter, chunks: Chunked, schemas: Mapping[str, Schema], folder: Path) -> None:
-    for name, pieces in chunks.items():
-        writer(name, schemas[name], pieces, folder)
-
-
-def _write_session(metadata: Mapping[str, object], tables: Lazies, selection: Selection, folder: Path) -> None:
-    with (folder / SESSION_FILE).open("xb") as stream:
-        stream.write(b'{"metadata":' + to_json(metadata) + b',"symbols":')
-        write_symbols(tables, selection, stream)
-        stream.write(b"}\n")
-
-
-def _metadata(source: Source, tables: Lazies, selection: Selection) -> dict[str, object]:
-    written: dict[str, object] = {"engine_version": __version__}
+def export_metadata(source: Source, tables: LazyTables, selection: Selection) -> dict[str, object]:
+    """The metadata of a document: format, revision and store of the source, its calendars, and the selection."""
+    written: Mapping[str, object] = {"engine_version": __version__}
     if isinstance(source, Dataset):
         last = source.exports.row(-1, named=True)
         written = {

@@ -19,19 +19,19 @@ A column of a block is named once, in `columns`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO
 
-import orjson
 import polars as pl
 
 from engine.errors import ExportError
-from engine.export.formats.selection import PER_SYMBOL, STREAMS, Lazies, Selection, by_symbol
-from engine.export.formats.table_files import precise
+from engine.export.formats.file_formats import stamps_with_nanoseconds, to_json
+from engine.export.formats.selection import PER_SYMBOL, STREAMS, LazyTables, Selection, symbol_batches
 from engine.export.tables import SORT, TABLES
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES, empty
 
-Frames = Mapping[str, pl.DataFrame]
+Tables = Mapping[str, pl.DataFrame]
 
 ROWS_PER_WRITE = 1 << 14
 BAR_COLUMNS = tuple(
@@ -39,32 +39,42 @@ BAR_COLUMNS = tuple(
 )
 
 
-def write_symbols(tables: Lazies, selection: Selection, stream: BinaryIO) -> None:
-    """Write the object of all symbols, sorted by name.
+def write_session_document(
+    path: Path,
+    metadata: Mapping[str, object],
+    tables: LazyTables,
+    selection: Selection,
+    removed: Tables | None = None,
+) -> None:
+    """Write the document of all symbols, sorted by name; of a delta, `removed` has the keys of rows that are gone.
 
     Raises
     ------
     ExportError
         A float is not finite.
     """
-    stream.write(b"{")
-    separator = b"\n"
-    for symbol, found in _symbols(tables):
-        stream.write(separator + to_json(symbol) + b":")
-        write_value(_symbol_block(found, selection), stream)
-        separator = b",\n"
-    stream.write(b"\n}")
-
-
-def to_json(value: object) -> bytes:
-    """Any value as JSON, instants in UTC with `Z`."""
-    return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+    with path.open("xb") as stream:
+        stream.write(b'{"metadata":' + to_json(metadata) + b',"symbols":{')
+        separator = b"\n"
+        for symbol, symbol_tables in tables_by_symbol(tables):
+            stream.write(separator + to_json(symbol) + b":")
+            write_value(_symbol_block(symbol_tables, selection), stream)
+            separator = b",\n"
+        stream.write(b"\n}")
+        if removed is not None:
+            stream.write(b',"removed":')
+            write_value({name: {"columns": rows.columns, "data": rows} for name, rows in removed.items()}, stream)
+        stream.write(b"}\n")
 
 
 def write_value(value: object, stream: BinaryIO) -> None:
-    """Write any value as JSON; the rows of a frame become Python objects a slice at a time."""
+    """Write any value as JSON; a frame becomes a list of its rows, converted to Python objects a slice at a time."""
     if isinstance(value, pl.DataFrame):
-        _write_rows(value, stream)
+        separator = b"["
+        for part in value.iter_slices(ROWS_PER_WRITE) if value.height else ():
+            stream.write(separator + to_json(part.rows())[1:-1])
+            separator = b","
+        stream.write(b"]" if value.height else b"[]")
     elif isinstance(value, dict):
         separator = b"{"
         for name, inner in value.items():
@@ -76,99 +86,89 @@ def write_value(value: object, stream: BinaryIO) -> None:
         stream.write(to_json(value))
 
 
-def _write_rows(rows: pl.DataFrame, stream: BinaryIO) -> None:
-    separator = b"["
-    for part in rows.iter_slices(ROWS_PER_WRITE) if rows.height else ():
-        stream.write(separator + to_json(part.rows())[1:-1])
-        separator = b","
-    stream.write(b"]" if rows.height else b"[]")
-
-
-def _symbols(tables: Lazies) -> Iterator[tuple[str, Frames]]:
-    for batch in by_symbol(tables):
-        found = {
-            name: _by_symbol(tables[name].filter(pl.col("symbol").is_in(batch)).sort(SORT[name]).collect())
-            for name in PER_SYMBOL
-        }
+def tables_by_symbol(tables: LazyTables) -> Iterator[tuple[str, Tables]]:
+    """Each symbol with its rows of every table, sorted; symbols are read in batches of about 260,000 rows."""
+    for batch in symbol_batches(tables):
+        frames = {}
+        for name in PER_SYMBOL:
+            rows = tables[name].filter(pl.col("symbol").is_in(batch)).sort(SORT[name]).collect()
+            frames[name] = {str(key): part for (key,), part in rows.partition_by("symbol", as_dict=True).items()}
         for symbol in batch:
-            yield symbol, {name: frames.get(symbol, empty(TABLES[name])) for name, frames in found.items()}
+            yield symbol, {name: parts.get(symbol, empty(TABLES[name])) for name, parts in frames.items()}
 
 
-def _by_symbol(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    return {str(key): frame for (key,), frame in rows.partition_by("symbol", as_dict=True).items()}
-
-
-def _symbol_block(found: Frames, selection: Selection) -> dict[str, object]:
-    known = found["symbols"].row(0, named=True) if found["symbols"].height else dict.fromkeys(TABLES["symbols"])
-    primary = _primary(found)
-    fields = {name: value for name, value in known.items() if name != "symbol"}
-    streams = {name: _rows(_stream(found[name])) for name in STREAMS if found[name].height}
-    return {**fields, "price_type": primary, **_groups(found, known, primary, selection), **streams}
-
-
-def _primary(found: Frames) -> str:
-    seen = {value for name in ("bars", "quality", "gaps") for value in found[name]["price_type"].unique()}
-    return next((price_type for price_type in PRICE_TYPES if price_type in seen), PRICE_TYPES[0])
-
-
-def _groups(
-    found: Frames, known: Mapping[str, object], primary: str, selection: Selection
-) -> dict[str, dict[str, object]]:
+def _symbol_block(tables: Tables, selection: Selection) -> dict[str, object]:
+    symbol = tables["symbols"].row(0, named=True) if tables["symbols"].height else dict.fromkeys(TABLES["symbols"])
+    seen = {value for name in ("bars", "quality", "gaps") for value in tables[name]["price_type"].unique()}
+    primary = next((price_type for price_type in PRICE_TYPES if price_type in seen), PRICE_TYPES[0])
     groups: dict[str, dict[str, object]] = {"bars": {}}
-    for price_type, interval, own in _series(found, known, primary):
-        if selection.shows(interval):
-            group = "bars" + ("" if price_type == primary else f"_{price_type}") + ("_source" if own else "")
-            block = _block(found, known["base_interval"], price_type, interval, own=own)
+    for price_type, interval, is_source in series_of(tables, symbol, primary):
+        if selection.includes_interval(interval):
+            group = "bars" + ("" if price_type == primary else f"_{price_type}") + ("_source" if is_source else "")
+            block = series_block(tables, symbol["base_interval"], price_type, interval, is_source=is_source)
             groups.setdefault(group, {})[interval] = block
-    return groups
+    fields = {name: value for name, value in symbol.items() if name != "symbol"}
+    streams = {
+        name: columns_and_data(stamps_with_nanoseconds(tables[name]).drop("symbol", "month", strict=False))
+        for name in STREAMS
+        if tables[name].height
+    }
+    return {**fields, "price_type": primary, **groups, **streams}
 
 
-def _series(found: Frames, known: Mapping[str, object], primary: str) -> list[tuple[str, str, bool]]:
-    # An interval that was asked for and has no bar, gap or quality is listed too.
-    base, derived = known["base_interval"], known["derived_intervals"]
-    asked = [text for text in (base, *(derived if isinstance(derived, list) else ())) if isinstance(text, str)]
-    series = {(primary, interval, False) for interval in asked}
+def series_of(tables: Tables, symbol: Mapping[str, object], primary: str) -> list[tuple[str, str, bool]]:
+    """The series of a symbol, sorted: price type, interval, and whether they are coarser bars of the source itself.
+
+    An interval that the symbol has by its entry and that has no bar, gap or quality is listed too.
+    """
+    base, derived = symbol["base_interval"], symbol["derived_intervals"]
+    configured = [text for text in (base, *(derived if isinstance(derived, list) else ())) if isinstance(text, str)]
+    series = {(primary, interval, False) for interval in configured}
     for name in ("quality", "gaps"):
-        series |= {(*key, False) for key in found[name].select("price_type", "interval").unique().rows()}
-    series |= set(found["bars"].select("price_type", "interval", _is_own(base)).unique().rows())
+        series |= {(*key, False) for key in tables[name].select("price_type", "interval").unique().rows()}
+    is_source = is_source_beside_base(base).alias("is_source")
+    series |= set(tables["bars"].select("price_type", "interval", is_source).unique().rows())
     return sorted(series, key=lambda one: (one[0], Interval.parse(one[1]), one[2]))
 
 
-def _is_own(base: object) -> pl.Expr:
-    # Bars of the source beside the base: kept for reconciling, never mixed with derived ones.
-    own = (pl.col("origin") == "source") & (pl.col("interval") != base) if base is not None else pl.lit(value=False)
-    return own.alias("own")
+def is_source_beside_base(base: object) -> pl.Expr:
+    """Whether a bar came from the source at another interval than the base: it is never mixed with derived ones."""
+    if base is None:
+        return pl.lit(value=False)
+    return (pl.col("origin") == "source") & (pl.col("interval") != base)
 
 
-def _block(found: Frames, base: object, price_type: str, interval: str, *, own: bool) -> dict[str, object]:
-    of_series = (pl.col("price_type") == price_type) & (pl.col("interval") == interval)
-    bars = found["bars"].filter(of_series & (_is_own(base) == own)).select(BAR_COLUMNS)
-    is_derived = base is not None and interval != base and not own
+def series_block(tables: Tables, base: object, price_type: str, interval: str, *, is_source: bool) -> dict[str, object]:
+    """The BLOCK of one series; without quality and gaps for bars that stand beside the base."""
+    in_series = (pl.col("price_type") == price_type) & (pl.col("interval") == interval)
+    bars = tables["bars"].filter(in_series & (is_source_beside_base(base) == is_source)).select(BAR_COLUMNS)
+    is_derived = base is not None and interval != base and not is_source
     head = {"derived": is_derived, "base": base if is_derived else None}
-    if own:  # gaps and quality are judged on the base and what is derived from it
-        return {**head, **_rows(bars)}
-    quality = _quality(found["quality"].filter(of_series))
-    return {**head, "quality": quality, "gaps": _gaps(found["gaps"].filter(of_series)), **_rows(bars)}
-
-
-def _quality(rows: pl.DataFrame) -> float | None:
-    present, expected = rows.select(pl.col("present").sum(), pl.col("expected").sum()).row(0)
-    return 100 * present / expected if expected else None
-
-
-def _gaps(rows: pl.DataFrame) -> dict[str, object]:
-    ranges = rows.select(
+    if is_source:  # gaps and quality are measured on the base and what is derived from it
+        return {**head, **columns_and_data(bars)}
+    counts = tables["quality"].filter(in_series).select(pl.col("present").sum(), pl.col("expected").sum())
+    present, expected = counts.row(0)
+    gaps = tables["gaps"].filter(in_series)
+    ranges = gaps.select(
         pl.col("gap_start").alias("start_time"), pl.col("gap_end").alias("end_time"), pl.col("bar_count")
     )
-    return {"gap_count": rows.height, "missing_bars": rows["bar_count"].sum(), "ranges": ranges.to_dicts()}
+    return {
+        **head,
+        "quality": 100 * present / expected if expected else None,
+        "gaps": {"gap_count": gaps.height, "missing_bars": gaps["bar_count"].sum(), "ranges": ranges.to_dicts()},
+        **columns_and_data(bars),
+    }
 
 
-def _rows(rows: pl.DataFrame) -> dict[str, object]:
+def columns_and_data(rows: pl.DataFrame) -> dict[str, object]:
+    """Rows as the object `ROWS`: their count, the column names once, and the values.
+
+    Raises
+    ------
+    ExportError
+        A float is not finite: JSON has no form for it.
+    """
     floats = [name for name, dtype in rows.schema.items() if dtype.is_float()]
     if rows.select(pl.any_horizontal((~pl.col(floats).is_finite()).any())).item():
         raise ExportError("the tables hold NaN or an infinity, which JSON has no form for")
     return {"count": rows.height, "columns": rows.columns, "data": rows}
-
-
-def _stream(rows: pl.DataFrame) -> pl.DataFrame:
-    return precise(rows).drop("symbol", "month", strict=False)
