@@ -12,7 +12,7 @@ import polars as pl
 
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.errors import ExportError
-from engine.export.formats.file_formats import write_result
+from engine.export.formats.output_formats import write_result
 
 TABLES = "tables"
 IN_SQL = {"check": "check_name", "start": "start_ts", "end": "end_ts"}

@@ -18,7 +18,7 @@ from engine import __version__
 from engine.audit.baseline import FORMAT, VERSION
 from engine.audit.verdict import Verdict
 from engine.errors import ParameterError
-from engine.export.formats.file_formats import write_bytes, write_result
+from engine.export.formats.output_formats import write_bytes, write_result
 
 MOST_CASES = 10_000
 MOST_ANNOTATIONS = 10  # of each level: what GitHub shows of one step

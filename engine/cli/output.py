@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.cli.console import print_data, print_text
 from engine.cli.parsing import usage
 from engine.cli.table_layout import print_table
-from engine.export.formats.file_formats import FILE_FORMATS, to_text, write_result
+from engine.export.formats.output_formats import OUTPUT_FORMATS, to_text, write_result
 from engine.query.api import QuerySession
 from engine.query.request import Limits
 
@@ -25,7 +25,7 @@ class Reply:
     Attributes
     ----------
     form : str
-        `table` or one of `engine.export.formats.file_formats.FILE_FORMATS`.
+        `table` or one of `engine.export.formats.output_formats.OUTPUT_FORMATS`.
     output : Path, optional
         A file.
     limit : int, optional
@@ -44,9 +44,9 @@ class Reply:
         """From the options of the command; the file's ending says the form when the option does not."""
         if form == TABLE and output is not None:
             form = output.suffix.removeprefix(".")
-        if form not in (TABLE, *FILE_FORMATS):
-            raise usage(f"--format: received {form!r}; valid: {TABLE}, {', '.join(FILE_FORMATS)}")
-        if form != TABLE and not FILE_FORMATS[form].is_text and output is None:
+        if form not in (TABLE, *OUTPUT_FORMATS):
+            raise usage(f"--format: received {form!r}; valid: {TABLE}, {', '.join(OUTPUT_FORMATS)}")
+        if form != TABLE and not OUTPUT_FORMATS[form].is_text and output is None:
             raise usage(f"--format: received {form!r} without --output; valid: a file to write it to")
         if limit is not None and limit < 0:
             raise usage(f"--limit: received {limit}; valid: 0 for all rows, or how many")

@@ -118,11 +118,11 @@ def export_files(
     """
     from engine.cli.sql_command import revision_of
     from engine.export.dataset import open_dataset
-    from engine.export.formats.file_formats import FILE_FORMATS
+    from engine.export.formats.output_formats import OUTPUT_FORMATS
     from engine.export.formats.session_files import write_files
 
-    if to not in FILE_FORMATS:
-        raise usage(f"--to: received {to!r}; valid: {', '.join(FILE_FORMATS)}")
+    if to not in OUTPUT_FORMATS:
+        raise usage(f"--to: received {to!r}; valid: {', '.join(OUTPUT_FORMATS)}")
     chosen: dict[str, Any] = {
         "symbols": chosen_words("--symbols", symbols),
         "start": date("start", start),

@@ -66,7 +66,7 @@ def reconcile(
 
     Example: engine reconcile oanda/minute fxcm/minute --calendar FX --tolerance price=0.0002
     """
-    from engine.export.formats.file_formats import FILE_FORMATS, write_result
+    from engine.export.formats.output_formats import OUTPUT_FORMATS, write_result
     from engine.runtime.options import CalendarMap, LoadOptions
     from engine.runtime.reconciler import between, within
     from engine.sources.options import ReadOptions
@@ -75,8 +75,8 @@ def reconcile(
         raise usage("B or --against: give one of the two, as in A B, or A --against 1h,1d")
     if limit < 0:
         raise usage(f"--limit: received {limit}; valid: 0 for all, or how many")
-    if output is not None and output.suffix.removeprefix(".") not in FILE_FORMATS:
-        raise usage(f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(FILE_FORMATS)}")
+    if output is not None and output.suffix.removeprefix(".") not in OUTPUT_FORMATS:
+        raise usage(f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(OUTPUT_FORMATS)}")
     given: dict[str, Any] = {"align": align, "symbols": words(symbols), "price_types": words(price_type)}
     read_a = ReadOptions.from_toml(options_a) if options_a else ReadOptions()
     read_b = ReadOptions.from_toml(options_b) if options_b else read_a

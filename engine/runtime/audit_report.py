@@ -19,7 +19,7 @@ from engine.audit.verdict_formats import write_verdict
 from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
 from engine.display import Summarized, Summary
-from engine.export.formats.file_formats import write_bytes
+from engine.export.formats.output_formats import write_bytes
 from engine.quality.causes.attribution import SURE
 from engine.quality.causes.cause_table import CAUSES, REPORTED
 from engine.report import page

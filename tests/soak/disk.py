@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.errors import EngineError, ExportError
 from engine.export.dataset import open_dataset
-from engine.export.formats.file_formats import FILE_FORMATS
+from engine.export.formats.output_formats import OUTPUT_FORMATS
 from engine.export.formats.session_files import write_files
 from engine.export.maintenance.verify import verify
 from engine.store.snapshot import Snapshot
@@ -71,7 +71,7 @@ def fill_disks(folder: Path, sizes: int) -> list[Line]:
         export(snapshot, source, full=False)
     jobs = [
         _Job(exporter, source, folder / f"place-{number}" / "out", chronicle.snapshots)
-        for number, exporter in enumerate([*DATASETS, *FILE_FORMATS])
+        for number, exporter in enumerate([*DATASETS, *OUTPUT_FORMATS])
     ]
     with _child() as line:
         return [_fill(line, job, chronicle, sizes) for job in jobs]

@@ -10,7 +10,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from engine.export.formats.file_formats import FILE_FORMATS
+from engine.export.formats.output_formats import OUTPUT_FORMATS
 
 from tests.soak.disconnects import differences
 from tests.soak.disk import DATASETS
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 COUNTS = {
     "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "session-seconds": 0,
 }  # fmt: skip
-EXPORTERS = len(DATASETS) + len(FILE_FORMATS)
+EXPORTERS = len(DATASETS) + len(OUTPUT_FORMATS)
 KINDS = {
     "kills": ({"kills": 2}, [1, 1]),
     "disk": ({"sizes": 1}, [1] * EXPORTERS),

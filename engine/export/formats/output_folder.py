@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.errors import ExportError
 from engine.export.delta_table import LOG
-from engine.export.formats.file_formats import as_export_error
+from engine.export.formats.output_formats import as_export_error
 from engine.publish import fsync, fsync_tree, make_durable_folders, remove_if_exists
 
 SUMS = "SHA256SUMS"

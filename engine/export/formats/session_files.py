@@ -1,9 +1,9 @@
-"""An export as files: the session as one JSON document, or a file or folder per table in any other of the `FILE_FORMATS`.
+"""An export as files: the session as one JSON document, or a file or folder per table in any other of the `OUTPUT_FORMATS`.
 
 A folder is written beside its place, with `SHA256SUMS`, and put there in one step (`engine.export.formats.output_folder`).
 No symbol is in a path. Rows pass in pieces of about 260,000; in JSON, one symbol at a time.
 
-`engine.export.formats.session_json` and `engine.export.formats.file_formats` describe the content of the files.
+`engine.export.formats.session_json` and `engine.export.formats.output_formats` describe the content of the files.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import polars as pl
 from engine import __version__
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import Delta
-from engine.export.formats.file_formats import file_format, stamps_with_nanoseconds, to_json
 from engine.export.formats.output_folder import publish_folder
+from engine.export.formats.output_formats import output_format, stamps_with_nanoseconds, to_json
 from engine.export.formats.selection import (
     PER_SYMBOL,
     LazyTables,
@@ -62,7 +62,7 @@ def write_files(
     source : Dataset or mapping of table name to DataFrame
         What to write; frames as `tables.shaped` takes them.
     to : str
-        A key of `engine.export.formats.file_formats.FILE_FORMATS`.
+        A key of `engine.export.formats.output_formats.OUTPUT_FORMATS`.
     output : Path
         A folder that is new or empty, or a former one of these, which is replaced.
     symbols, start, end, intervals
@@ -86,7 +86,7 @@ def write_files(
     ExportError
         The folder holds something else, or cannot be written; it is what it was.
     """
-    entry = file_format(to, "to", spreadsheet_safe=spreadsheet_safe)
+    entry = output_format(to, "to", spreadsheet_safe=spreadsheet_safe)
     selection = Selection.of(symbols, start, end, intervals)
     if entry.layout == "document":
         tables = selected_tables(source, selection)
@@ -128,7 +128,7 @@ def write_csv(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write one CSV file per table (see `engine.export.formats.file_formats`); return their paths in the order of `tables.TABLES`.
+    """Write one CSV file per table (see `engine.export.formats.output_formats`); return their paths in the order of `tables.TABLES`.
 
     Parameters and errors are those of `write_files`.
     """
@@ -175,7 +175,7 @@ def write_delta(
     ExportError
         The folder is in use, or cannot be written.
     """
-    entry = file_format(to, "to", spreadsheet_safe=spreadsheet_safe)
+    entry = output_format(to, "to", spreadsheet_safe=spreadsheet_safe)
     selection = Selection.of(symbols, start, end, intervals)
     now = open_dataset(target, delta.until)
     removed_keys = {
@@ -219,7 +219,7 @@ def write_table(path: Path, to: str, schema: Schema, parts: PartPieces, *, sprea
     path : Path
         The table's name in the folder of the export, without a suffix.
     to : str
-        A key of `FILE_FORMATS`.
+        A key of `OUTPUT_FORMATS`.
     schema : Schema
         The table's columns, also where it has no row.
     parts : iterator of (name, rows)
@@ -227,7 +227,7 @@ def write_table(path: Path, to: str, schema: Schema, parts: PartPieces, *, sprea
     spreadsheet_safe : bool
         As for `write_files`.
     """
-    entry = file_format(to, "to", spreadsheet_safe=spreadsheet_safe)
+    entry = output_format(to, "to", spreadsheet_safe=spreadsheet_safe)
     options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
     if not entry.has_long_integers:
         schema = stamps_with_nanoseconds(empty(schema)).schema

@@ -25,7 +25,7 @@ from typing import BinaryIO
 import polars as pl
 
 from engine.errors import ExportError
-from engine.export.formats.file_formats import stamps_with_nanoseconds, to_json
+from engine.export.formats.output_formats import stamps_with_nanoseconds, to_json
 from engine.export.formats.selection import PER_SYMBOL, STREAMS, LazyTables, Selection, symbol_batches
 from engine.export.tables import SORT, TABLES
 from engine.interval import Interval

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from engine.errors import ExportError, IntervalError, ParameterError, SchemaError
 from engine.export.dataset import open_dataset
-from engine.export.formats import file_formats, selection, session_json
+from engine.export.formats import output_formats, selection, session_json
 from engine.export.formats.session_files import write_csv, write_json
 from engine.export.tables import DATA_TABLES, TABLES, shaped
 
@@ -217,14 +217,14 @@ def test_write_csv_to_folder_in_use_is_refused_and_leaves_it_alone(tmp_path):
 
 
 def test_write_csv_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    csv_cells = file_formats.csv_cells
+    csv_cells = output_formats.csv_cells
 
     def failing(rows, **options):
         if "gap_start" in rows.columns:
             raise OSError(28, "No space left on device")
         return csv_cells(rows, **options)
 
-    monkeypatch.setattr(file_formats, "csv_cells", failing)
+    monkeypatch.setattr(output_formats, "csv_cells", failing)
     with pytest.raises(ExportError, match="No space left"):
         write_csv(tables(1), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -21,14 +21,14 @@ from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
 from engine.export.delta import read_delta
 from engine.export.formats import selection
-from engine.export.formats.file_formats import FILE_FORMATS, stamps_with_nanoseconds
 from engine.export.formats.output_folder import SUMS
+from engine.export.formats.output_formats import OUTPUT_FORMATS, stamps_with_nanoseconds
 from engine.export.formats.session_files import write_delta, write_files
 from engine.export.tables import DATA_TABLES, SORT, TABLES
 
 from tests.export.sample import HOSTILE, export, framed, tables
 
-TABLE_FORMATS = [to for to in FILE_FORMATS if to != "json"]
+TABLE_FORMATS = [to for to in OUTPUT_FORMATS if to != "json"]
 
 
 def read_csv(folder: Path, name: str) -> list[dict[str, object]]:
@@ -120,7 +120,7 @@ def test_write_json_round_trips_hostile_symbols(first_export, tmp_path):
     assert {symbol: {row[at] for row in ticks["data"]} for symbol, ticks in told.items()} == {s: {s} for s in HOSTILE}
 
 
-@pytest.mark.parametrize("to", FILE_FORMATS)
+@pytest.mark.parametrize("to", OUTPUT_FORMATS)
 def test_write_files_no_symbol_is_in_a_path_and_sums_hold(first_export, tmp_path, to):
     files = write_files(open_dataset(first_export), to, tmp_path / "o")
     names = sorted(str(path.relative_to(tmp_path / "o")) for path in files)
@@ -169,7 +169,7 @@ def test_write_files_narrowed_holds_what_was_asked_for(first_export, tmp_path, t
     assert READERS[to](tmp_path / "o", "gaps") == []
 
 
-@pytest.mark.parametrize("to", FILE_FORMATS)
+@pytest.mark.parametrize("to", OUTPUT_FORMATS)
 def test_write_files_over_a_former_export_replaces_it_whole(first_export, tmp_path, to):
     write_files(open_dataset(first_export), "parquet", tmp_path / "o")
     write_files(open_dataset(first_export), to, tmp_path / "o", symbols=["CON"])
@@ -303,7 +303,7 @@ print(failed)
 """
 
 
-@pytest.mark.parametrize("to", FILE_FORMATS)
+@pytest.mark.parametrize("to", OUTPUT_FORMATS)
 def test_write_files_on_a_full_disk_leaves_the_former_output_and_nothing_else(first_export, tmp_path, to):
     output = tmp_path / "beside" / "o"
     write_files(open_dataset(first_export), to, output)

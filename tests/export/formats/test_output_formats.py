@@ -16,7 +16,14 @@ from engine.cli import USAGE
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
 from engine.export.delta import read_delta
-from engine.export.formats.file_formats import FILE_FORMATS, FileFormat, file_format, to_text, write_bytes, write_result
+from engine.export.formats.output_formats import (
+    OUTPUT_FORMATS,
+    OutputFormat,
+    output_format,
+    to_text,
+    write_bytes,
+    write_result,
+)
 from engine.export.formats.session_files import write_delta, write_files
 from engine.export.tables import TABLES
 
@@ -80,7 +87,7 @@ def test_columnar_formats_round_trip_values_of_every_type_as_plain_types(tmp_pat
     assert (table.schema.field("text").type, table.schema.field("grade").type) == (pa.string(), pa.string())
 
 
-@pytest.mark.parametrize("name", FILE_FORMATS)
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
 def test_result_without_a_row_keeps_what_the_format_says_of_columns(tmp_path, name):
     write_result(FRAME.clear(), name, tmp_path / "x")
     content = (tmp_path / "x").read_bytes()
@@ -92,13 +99,13 @@ def test_result_without_a_row_keeps_what_the_format_says_of_columns(tmp_path, na
         assert content.decode() == expected[name] == to_text(FRAME.clear(), name)
 
 
-@pytest.mark.parametrize("name", FILE_FORMATS)
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
 def test_result_in_many_pieces_is_that_in_one(tmp_path, monkeypatch, name):
     rows = pl.DataFrame({"a": range(10), "b": ["x"] * 10})
     write_result(rows, name, tmp_path / "whole")
-    monkeypatch.setattr("engine.export.formats.file_formats.ROWS_PER_PIECE", 3)
+    monkeypatch.setattr("engine.export.formats.output_formats.ROWS_PER_PIECE", 3)
     write_result(rows, name, tmp_path / "pieces")
-    if FILE_FORMATS[name].is_text:
+    if OUTPUT_FORMATS[name].is_text:
         assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
     else:
         read = pl.read_parquet if name == "parquet" else pl.read_ipc
@@ -109,13 +116,13 @@ def test_formats_refuse_other_names_and_options(tmp_path):
     with pytest.raises(ParameterError, match="format: received 'xlsx'; valid: csv, json"):
         write_result(FRAME, "xlsx", tmp_path / "x")
     with pytest.raises(ParameterError, match="spreadsheet_safe: received with json; valid: with csv"):
-        file_format("json", spreadsheet_safe=True)
+        output_format("json", spreadsheet_safe=True)
     with pytest.raises(ParameterError, match="received 'arrow'; valid: csv, json, ndjson"):
         to_text(FRAME, "arrow")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", FILE_FORMATS)
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left"), pl.exceptions.ComputeError("odd"), pa.ArrowInvalid("odd")]
 )
@@ -127,8 +134,8 @@ def test_result_that_cannot_be_written_leaves_the_former_file(tmp_path, monkeypa
         file.write(b"half")
         raise error
 
-    monkeypatch.setitem(FILE_FORMATS, name, replace(FILE_FORMATS[name], write=failing))
-    with pytest.raises(ExportError, match="No space left|odd"):
+    monkeypatch.setitem(OUTPUT_FORMATS, name, replace(OUTPUT_FORMATS[name], write=failing))
+    with pytest.raises(ExportError, match=r"No space left|odd"):
         write_result(FRAME, name, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
@@ -146,8 +153,8 @@ def test_new_format_is_one_entry_for_exports_deltas_and_results(engine, first_ex
         for rows in pieces:
             file.write(b"%d\n" % rows.height)
 
-    entry = FileFormat(write_lines, "file", is_text=True, has_long_integers=True)
-    monkeypatch.setitem(FILE_FORMATS, "lines", entry)
+    entry = OutputFormat(write_lines, "file", is_text=True, has_long_integers=True)
+    monkeypatch.setitem(OUTPUT_FORMATS, "lines", entry)
     write_files(open_dataset(first_export), "lines", tmp_path / "files")
     columns, *counts = (tmp_path / "files" / "bars.lines").read_text().splitlines()
     assert (columns.split("|"), sum(map(int, counts))) == (

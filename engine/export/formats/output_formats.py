@@ -8,7 +8,7 @@
 - NDJSON: one object per line, the columns by name; values as in CSV, lists and structs as JSON.
 - Parquet, Arrow: plain Arrow types that every reader knows; text is `string`, enums are text.
 
-A format is one entry of `FILE_FORMATS`; commands, deltas, `engine sql` and results take it from there.
+A format is one entry of `OUTPUT_FORMATS`; commands, deltas, `engine sql` and results take it from there.
 """
 
 # PyArrow loads where it is used: a result as text needs none of it.
@@ -47,7 +47,7 @@ JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True)
-class FileFormat:
+class OutputFormat:
     """One file format: how it writes rows, and how an export of several tables is laid out in it.
 
     Attributes
@@ -71,7 +71,7 @@ class FileFormat:
     options: tuple[str, ...] = ()
 
 
-def file_format(name: str, parameter: str = "format", **options: bool) -> FileFormat:
+def output_format(name: str, parameter: str = "format", **options: bool) -> OutputFormat:
     """The format of this name, which is also its file suffix.
 
     Parameters
@@ -87,13 +87,13 @@ def file_format(name: str, parameter: str = "format", **options: bool) -> FileFo
     ParameterError
         There is no such format, or it does not have an option that is wanted.
     """
-    if name not in FILE_FORMATS:
-        raise ParameterError(f"{parameter}: received {name!r}; valid: {', '.join(FILE_FORMATS)}")
+    if name not in OUTPUT_FORMATS:
+        raise ParameterError(f"{parameter}: received {name!r}; valid: {', '.join(OUTPUT_FORMATS)}")
     for option, wanted in options.items():
-        if wanted and option not in FILE_FORMATS[name].options:
-            valid = ", ".join(known for known, entry in FILE_FORMATS.items() if option in entry.options)
+        if wanted and option not in OUTPUT_FORMATS[name].options:
+            valid = ", ".join(known for known, entry in OUTPUT_FORMATS.items() if option in entry.options)
             raise ParameterError(f"{option}: received with {name}; valid: with {valid}")
-    return FILE_FORMATS[name]
+    return OUTPUT_FORMATS[name]
 
 
 def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
@@ -104,9 +104,9 @@ def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
     ParameterError
         Another format, or one that is no text.
     """
-    entry = file_format(name, **options)
+    entry = output_format(name, **options)
     if not entry.is_text:
-        valid = ", ".join(known for known, other in FILE_FORMATS.items() if other.is_text)
+        valid = ", ".join(known for known, other in OUTPUT_FORMATS.items() if other.is_text)
         raise ParameterError(f"format: received {name!r}; valid: {valid}")
     buffer = io.BytesIO()
     entry.write(result.schema, result.iter_slices(ROWS_PER_PIECE), buffer, **options)
@@ -120,7 +120,7 @@ def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool)
     ----------
     result : DataFrame
     name : str
-        A key of `FILE_FORMATS`.
+        A key of `OUTPUT_FORMATS`.
     output : Path
         The file.
     options : bool
@@ -133,7 +133,7 @@ def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool)
     ExportError
         The file cannot be written.
     """
-    entry = file_format(name, **options)
+    entry = output_format(name, **options)
     try:
         with atomic_publish(output) as staged, staged.open("xb") as file:
             entry.write(result.schema, result.iter_slices(ROWS_PER_PIECE), file, **options)
@@ -311,10 +311,10 @@ def arrow_type(dtype: DType) -> pa.DataType:
     return pa.binary() if dtype == pl.Binary else pl.Series([], dtype=dtype).to_arrow().type
 
 
-FILE_FORMATS: Mapping[str, FileFormat] = {
-    "csv": FileFormat(write_csv, "file", is_text=True, has_long_integers=True, options=("spreadsheet_safe",)),
-    "json": FileFormat(write_json, "document", is_text=True, has_long_integers=False),
-    "parquet": FileFormat(write_parquet, "folder", is_text=False, has_long_integers=True),
-    "ndjson": FileFormat(write_ndjson, "file", is_text=True, has_long_integers=False),
-    "arrow": FileFormat(write_arrow, "file", is_text=False, has_long_integers=True),
+OUTPUT_FORMATS: Mapping[str, OutputFormat] = {
+    "csv": OutputFormat(write_csv, "file", is_text=True, has_long_integers=True, options=("spreadsheet_safe",)),
+    "json": OutputFormat(write_json, "document", is_text=True, has_long_integers=False),
+    "parquet": OutputFormat(write_parquet, "folder", is_text=False, has_long_integers=True),
+    "ndjson": OutputFormat(write_ndjson, "file", is_text=True, has_long_integers=False),
+    "arrow": OutputFormat(write_arrow, "file", is_text=False, has_long_integers=True),
 }
