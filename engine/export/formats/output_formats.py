@@ -71,7 +71,7 @@ class OutputFormat:
     options: tuple[str, ...] = ()
 
 
-def output_format(name: str, parameter: str = "format", **options: bool) -> OutputFormat:
+def output_format(name: str, parameter: str = "format", /, **options: bool) -> OutputFormat:
     """The format of this name, which is also its file suffix.
 
     Parameters
