@@ -46,8 +46,8 @@ from engine.export.dataset import open_dataset
 from engine.export.gather import gather
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import score
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
+from engine.quality.score import quality_score
 from engine.runtime import auditor, parquet_scan, partitioned_run
 from engine.runtime.executor import Executor, Here, Processes
 from engine.runtime.run import load_options, run
@@ -174,9 +174,9 @@ def _scan(path: Path) -> int:
         grid = SessionGrid.build(segments, Interval(1, "m"), GridSpec("XNYS"))
         placed = pl.concat([numbered, grid.place(numbered["ts"])], how="horizontal")
         alive = series.select("series", pl.lit(FIRST).alias("first"), pl.lit(LAST).alias("last"))
-        wanted = expected(alive, grid)
-        gaps = find_gaps(wanted, runs(placed.select("series", "ordinal", "slot")), grid)
-        score(wanted, gaps, pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date}))
+        wanted = expected_slots(alive, grid)
+        gaps = find_gaps(wanted, slot_runs(placed.select("series", "ordinal", "slot")), grid)
+        quality_score(wanted, gaps, pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date}))
         rows += placed.height
     return rows
 

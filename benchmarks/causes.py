@@ -21,7 +21,7 @@ from engine.audit.survey import SLOTS, Survey
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import runs
+from engine.quality.gaps import slot_runs
 from engine.runtime.load import load_files
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import survey_rows
@@ -119,7 +119,7 @@ def _seen(trial: Trial, survey: Survey, evidence: str) -> pl.DataFrame:
         .sort("series", "ts")
     )
     placed = pl.concat([there.select("series"), grid.place(there["ts"])], how="horizontal")
-    return runs(placed).select(list(SLOTS))
+    return slot_runs(placed).select(list(SLOTS))
 
 
 @cache

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import score
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
+from engine.quality.score import quality_score
 from polars.testing import assert_frame_equal
 
 from benchmarks.panel import Panel
@@ -87,9 +87,9 @@ def _ours(panel: Panel) -> Callable[[], Answer]:
     none = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date})
 
     def run() -> Answer:
-        wanted = expected(alive, panel.grid)
-        gaps = find_gaps(wanted, runs(places), panel.grid)
-        return gaps, score(wanted, gaps, none)
+        wanted = expected_slots(alive, panel.grid)
+        gaps = find_gaps(wanted, slot_runs(places), panel.grid)
+        return gaps, quality_score(wanted, gaps, none)
 
     return run
 

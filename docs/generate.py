@@ -23,7 +23,7 @@ GROUPS = {
     "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
     "The store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
     "Kernels": [
-        "derive_bars", "bars_from_trades", "bars_from_quotes", "indicators", "Indicator", "find_gaps", "expected", "runs", "score",
+        "derive_bars", "bars_from_trades", "bars_from_quotes", "indicators", "Indicator", "find_gaps", "expected_slots", "slot_runs", "quality_score",
     ],
     "Exports and SQL": ["open_dataset", "Dataset", "write_json", "write_csv", "sql", "connect"],
     "Figures": [

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from engine.export.formats.session_files import write_csv, write_json
     from engine.grid import GridSpec, SessionGrid
     from engine.interval import Interval
-    from engine.quality.gaps import expected, find_gaps, runs
-    from engine.quality.score import score
+    from engine.quality.gaps import expected_slots, find_gaps, slot_runs
+    from engine.quality.score import quality_score
     from engine.query import connect, sql
     from engine.report.plot_maps import plot_coverage, plot_gaps, plot_slots
     from engine.report.plot_style import save_plot
@@ -51,7 +51,7 @@ _ROOMS = {
     "write_csv": "export.formats.session_files", "write_json": "export.formats.session_files",
     "GridSpec": "grid", "SessionGrid": "grid",
     "Interval": "interval",
-    "expected": "quality.gaps", "find_gaps": "quality.gaps", "runs": "quality.gaps", "score": "quality.score",
+    "expected_slots": "quality.gaps", "find_gaps": "quality.gaps", "quality_score": "quality.score", "slot_runs": "quality.gaps",
     "plot_against": "report.plots", "plot_candles": "report.plots", "plot_spread": "report.plots",
     "plot_volume": "report.plots", "plot_coverage": "report.plot_maps", "plot_gaps": "report.plot_maps",
     "plot_slots": "report.plot_maps", "save_plot": "report.plot_style",
@@ -70,10 +70,10 @@ __all__ = [
     "Audit", "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
     "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
-    "expected", "export_session", "find_gaps", "from_frame", "indicators", "judge", "load", "open_dataset",
+    "expected_slots", "export_session", "find_gaps", "from_frame", "indicators", "judge", "load", "open_dataset",
     "plot_against", "plot_candles", "plot_coverage", "plot_gaps", "plot_slots", "plot_spread", "plot_volume",
-    "read_rules", "reconcile", "run", "run_audit", "runs", "save_plot",
-    "score", "simulate", "sql", "write_audit", "write_csv", "write_json",
+    "quality_score", "read_rules", "reconcile", "run", "run_audit", "save_plot",
+    "simulate", "slot_runs", "sql", "write_audit", "write_csv", "write_json",
 ]  # fmt: skip
 
 

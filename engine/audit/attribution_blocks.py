@@ -30,8 +30,8 @@ from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import edges, explained, prepare, witnessed
 from engine.quality.causes.attribution import judge as judged_by
 from engine.quality.causes.profiles import Trace, bin_width, line, overlap
-from engine.quality.gaps import expected, find_gaps
-from engine.quality.score import score
+from engine.quality.gaps import expected_slots, find_gaps
+from engine.quality.score import quality_score
 
 GONE_SESSIONS = 20  # absent for so many in a row, a symbol may not have been listed under this name
 LIQUID, MIXED = 0.95, 0.5  # share of slots with a trade
@@ -169,7 +169,7 @@ class Block:
 def weigh(block: Block) -> Lack:
     """Find the gaps of a block, and weigh them."""
     ground, given = block.ground, block.held.take("given")
-    wanted = expected(given.lives, ground.grid, ground.as_of)
+    wanted = expected_slots(given.lives, ground.grid, ground.as_of)
     gaps = find_gaps(wanted, given.trace.runs, ground.grid).drop(
         "cause", "state", "retry_count", "last_retry", "next_retry"
     )
@@ -255,10 +255,10 @@ def _named_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame,
 
 
 def _quality(gaps: pl.DataFrame, given: Given, ground: Ground) -> pl.DataFrame:
-    wanted = expected(given.lives, ground.grid, ground.as_of)
+    wanted = expected_slots(given.lives, ground.grid, ground.as_of)
     first, last = ground.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
-    raw = score(wanted, gaps, given.counts.filter(asked))
+    raw = quality_score(wanted, gaps, given.counts.filter(asked))
     fine = explained(gaps)
     rate = 100.0 * (pl.col("present") + pl.col("explained")) / pl.col("expected")
     return (

@@ -1,7 +1,7 @@
 """Missing slots, from one scan over a sorted panel; stored as rows, one per run. Pure: frame in, frame out.
 
-1. `expected` lists the segments each series should have: its lifetime, cut at what is due by now.
-2. `runs` cuts the present rows wherever the slot does not follow the one before: the only full pass.
+1. `expected_slots` lists the segments each series should have: its lifetime, cut at what is due by now.
+2. `slot_runs` cuts the present rows wherever the slot does not follow the one before: the only full pass.
 3. `find_gaps` reads gaps from the ends of those runs, and whole segments from what was expected and has no run;
    `positioned` says where in its session each lies.
 
@@ -42,7 +42,7 @@ _NO_GAPS = pl.DataFrame(schema=GAPS)
 _UNTRIED = {"cause": None, "state": "open", "retry_count": 0, "last_retry": None, "next_retry": None}
 
 
-def expected(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
+def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
     """The segments each series should have.
 
     Parameters
@@ -68,7 +68,7 @@ def expected(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | No
     return picked.select(pl.Series("series", owner, pl.Int32), "ordinal", "session", "segment", "slots")
 
 
-def runs(rows: pl.DataFrame) -> pl.DataFrame:
+def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
     """Runs of consecutive slots.
 
     Parameters
@@ -98,9 +98,9 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     Parameters
     ----------
     wanted : DataFrame
-        From `expected`; with a column `low` (Int32), only slots from there on are looked at.
+        From `expected_slots`; with a column `low` (Int32), only slots from there on are looked at.
     present : DataFrame
-        From `runs`; rows of segments or slots that are not wanted are ignored.
+        From `slot_runs`; rows of segments or slots that are not wanted are ignored.
     grid : SessionGrid
         The axis.
 
@@ -131,7 +131,7 @@ def positioned(gaps: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     gaps : DataFrame
         `series, ordinal, session, slot, bar_count`: all that these sessions have.
     wanted : DataFrame
-        From `expected`: all segments of these sessions.
+        From `expected_slots`: all segments of these sessions.
     """
     key = ["series", "ordinal"]
     sized = gaps.drop("position", strict=False).join(

@@ -27,7 +27,7 @@ COUNTED = ("duplicates", "corrections", "off_grid", "out_of_session", "backfille
 KEY = ("series", "session")
 
 
-def score(
+def quality_score(
     wanted: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """Quality per series and session.
@@ -35,7 +35,7 @@ def score(
     Parameters
     ----------
     wanted : DataFrame
-        From `gaps.expected`.
+        From `gaps.expected_slots`.
     gaps : DataFrame
         From `gaps.find_gaps` on the same expectation, or other rows of `series, session, bar_count` whose sums are alike.
     counts : DataFrame

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import column_values, expand_ranges, find_keys, pack_columns
-from engine.quality.gaps import GAPS, expected, find_gaps, positioned, runs
+from engine.quality.gaps import GAPS, expected_slots, find_gaps, positioned, slot_runs
 from engine.quality.score import period_coverage, slot_coverage
 from engine.schema import TS
 from engine.store.snapshot import PanelKey, Snapshot
@@ -73,7 +73,7 @@ class Judged:
     Attributes
     ----------
     wanted : DataFrame
-        From `gaps.expected`.
+        From `gaps.expected_slots`.
     lost : DataFrame of `series, session, bar_count`
         Rows whose `bar_count`, added up, is what a session lacks: its gaps, or what it lacked before, and what came
         to that and went from it.
@@ -113,12 +113,12 @@ class Level:
 
     def whole(self, snapshot: Snapshot, alive: pl.DataFrame) -> tuple[Judged, pl.DataFrame]:
         """Expectation and gaps of these series in all their life (`series, first, last`)."""
-        wanted = expected(alive, self.grid, snapshot.as_of)
+        wanted = expected_slots(alive, self.grid, snapshot.as_of)
         rows = snapshot.rows_of(self.base or self.key)
         ours = alive["series"]
         if rows.height and not rows["series"].unique().is_in(ours.implode()).all():
             rows = rows.filter(pl.col("series").is_in(ours.implode()))
-        gaps = find_gaps(wanted, runs(self._present(snapshot, rows)), self.grid)
+        gaps = find_gaps(wanted, slot_runs(self._present(snapshot, rows)), self.grid)
         return Judged(wanted, gaps[_LOST]), gaps
 
     def refresh(
@@ -156,7 +156,7 @@ class Level:
         scan = _joined(scan, here)
         places = self._present(snapshot, self._rows_from(snapshot, scan))
         gone, kept = _replaced(here, scan, wanted)
-        come = inherited(find_gaps(scan, runs(places), self.grid), gone)
+        come = inherited(find_gaps(scan, slot_runs(places), self.grid), gone)
         lost = pl.concat([before_lost, come[_LOST], gone.select(*SERIES_SESSION, -pl.col("bar_count"))])
         if _is_alone(days):
             return Judged(wanted, lost), gone, come

@@ -20,7 +20,7 @@ from engine.derive.bars import PRESENCE, judged_at
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import GAPS
-from engine.quality.score import QUALITY, score
+from engine.quality.score import QUALITY, quality_score
 from engine.runtime.assessment import SERIES_SESSION, Affected, Held, Judged, Level, inherited
 from engine.runtime.processor import RAW_KINDS, Cohort, Cohorts, asking
 from engine.store.session_data import LEDGER_ORDER, DateRange, SessionData
@@ -188,13 +188,13 @@ class DataQualityManager:
     ) -> pl.DataFrame:  # fmt: skip
         one = judged[level.interval]
         if counts is not None:
-            return score(one.wanted, one.lost, counts)
+            return quality_score(one.wanted, one.lost, counts)
         if level.base is not None:
-            return score(one.wanted, one.lost, NO_COUNTS)
+            return quality_score(one.wanted, one.lost, NO_COUNTS)
         judge = judged_at(cohort.base, level.interval, self._presence)
         judge_grid = snapshot.grid(cohort.key.spec, judge)
         coverage = level.coverage(snapshot, one.wanted, judged.get(judge, one), judge_grid)
-        return score(one.wanted, one.lost, NO_COUNTS, coverage)
+        return quality_score(one.wanted, one.lost, NO_COUNTS, coverage)
 
     def _level(self, snapshot: Snapshot, cohort: Cohort, interval: Interval) -> Level:
         grid = snapshot.grid(cohort.key.spec, interval)

@@ -12,7 +12,7 @@ from engine.calendars.providers import calendar
 from engine.checks.bar_checks import measure
 from engine.grid import SessionGrid
 from engine.quality.causes.profiles import bin_width, trace
-from engine.quality.gaps import runs
+from engine.quality.gaps import slot_runs
 from engine.quality.score import COUNTED
 from engine.runtime.processor import Cohort, cohorts, derive_session
 from engine.runtime.quality_manager import lifetimes
@@ -126,4 +126,4 @@ def _slots(
     distinct = (
         placed.select(pl.col("number").alias("series"), "ordinal", "slot").unique().sort("series", "ordinal", "slot")
     )
-    return runs(distinct).select(list(SLOTS))
+    return slot_runs(distinct).select(list(SLOTS))

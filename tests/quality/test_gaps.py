@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from engine import reference
 from engine.grid import GridSpec, SessionGrid
-from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import score
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
+from engine.quality.score import quality_score
 from engine.reference import MINUTE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,8 +32,8 @@ def scan(
     )
     lifetime = {"series": pl.Int32, "first": pl.Date, "last": pl.Date}
     alive = pl.DataFrame([(n, *dates) for n, dates in spans.items()], schema=lifetime, orient="row")
-    wanted = expected(alive, grid, as_of)
-    return wanted, find_gaps(wanted, runs(placed.filter(pl.col("slot").is_not_null())), grid)
+    wanted = expected_slots(alive, grid, as_of)
+    return wanted, find_gaps(wanted, slot_runs(placed.filter(pl.col("slot").is_not_null())), grid)
 
 
 @given(st.data())
@@ -56,7 +56,7 @@ def test_find_gaps_any_holes_equals_the_reference(data: st.DataObject) -> None:
         columns = ["session", "gap_start", "gap_end", "bar_count", "position"]
         have = table.filter(pl.col("series") == n).select(columns).rows()
         assert have == want
-    quality = score(wanted, gaps, pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date}))
+    quality = quality_score(wanted, gaps, pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date}))
     assert quality["missing"].sum() == gaps["bar_count"].sum()
     for n, held in stamps.items():
         on = axis.starts([s for s in segments if spans[n][0] <= s.session <= spans[n][1]], step)
@@ -96,5 +96,5 @@ def test_score_session_without_expectation_has_null_quality() -> None:
     strays = pl.DataFrame({"series": [1], "session": [dt.date(2024, 1, 3)], "out_of_session": [4]}).cast(
         {"series": pl.Int32}
     )
-    quality = score(wanted, gaps, strays)
+    quality = quality_score(wanted, gaps, strays)
     assert quality.select("expected", "out_of_session", "quality").rows() == [(10, 0, 10.0), (0, 4, None)]

@@ -10,7 +10,7 @@ from engine.audit.audit_tables import AUDIT_TABLES, CALENDARS, FILES, GAPS, KEY,
 from engine.calendars.providers import calendar
 from engine.checks.findings import findings
 from engine.grid import GridSpec, SessionGrid
-from engine.quality.gaps import expected, find_gaps, runs
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.schema import empty
 from engine.simulation.faults import EMPTY_KINDS, FaultPlan
 from engine.simulation.sessions import Instrument, Market, simulate
@@ -77,8 +77,8 @@ def venue(code: str, first: dt.date, last: dt.date, names: list[str], seed: int)
     series = pl.DataFrame({"symbol": names}).with_row_index("series").cast({"series": pl.Int32})
     placed = bars.join(series, on="symbol", maintain_order="left").with_columns(grid.place(bars["ts"]))
     life = series.select("series", first=pl.lit(first), last=pl.lit(last))
-    wanted = expected(life, grid)
-    gaps = _explained(find_gaps(wanted, runs(placed.sort("series", "ordinal", "slot")), grid), series, lost)
+    wanted = expected_slots(life, grid)
+    gaps = _explained(find_gaps(wanted, slot_runs(placed.sort("series", "ordinal", "slot")), grid), series, lost)
     return _shaped(code, gaps, wanted.join(series, on="series"), bars, here, grid)
 
 

@@ -19,7 +19,7 @@ import pytest
 from engine.calendars.providers import calendar
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import expected, find_gaps, runs
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.runtime.options import CalendarMap
 
 from tests.vendor.files import CALENDARS, Fact, batches, day_facts, grid_of, windows
@@ -95,8 +95,8 @@ def gaps_on(grid: SessionGrid, rows: pl.DataFrame) -> pl.DataFrame:
     places = grid.place(rows["ts"], exact=False).filter(pl.col("slot").is_not_null())
     day = grid.table["session"][0]
     alive = pl.DataFrame({"first": [day], "last": [day]}).select(ONE, "first", "last")
-    wanted = expected(alive, grid)
-    return find_gaps(wanted, runs(places.select(ONE, "ordinal", "slot").unique().sort("ordinal", "slot")), grid)
+    wanted = expected_slots(alive, grid)
+    return find_gaps(wanted, slot_runs(places.select(ONE, "ordinal", "slot").unique().sort("ordinal", "slot")), grid)
 
 
 def lost_slots(slots: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:

@@ -97,7 +97,7 @@ def prepare(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Part:
     Parameters
     ----------
     gaps, wanted : DataFrame
-        From `gaps.find_gaps` and `gaps.expected`: all of these series.
+        From `gaps.find_gaps` and `gaps.expected_slots`: all of these series.
     width : int
         From `traces.bin_width`.
     """

@@ -62,7 +62,7 @@ class Seen(NamedTuple):
     Attributes
     ----------
     gaps, wanted : DataFrame
-        From `gaps.find_gaps` and `gaps.expected`: all of these series.
+        From `gaps.find_gaps` and `gaps.expected_slots`: all of these series.
     counts : array of float
         Slots of each gap.
     segment : array of int

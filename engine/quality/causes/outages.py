@@ -213,7 +213,7 @@ def habit_steps(gaps: pl.DataFrame, wanted: pl.DataFrame, groups: pl.DataFrame) 
     Parameters
     ----------
     gaps, wanted : DataFrame
-        From `gaps.find_gaps` and `gaps.expected`.
+        From `gaps.find_gaps` and `gaps.expected_slots`.
     groups : DataFrame
         `series, group`.
 

@@ -18,7 +18,7 @@ from engine.quality.causes.attribution import prepare
 from engine.quality.causes.no_trade_rates import Seen, chance_of_run, odds, rates
 from engine.quality.causes.outages import SUMS, peer_sums, summed
 from engine.quality.causes.profiles import bin_width
-from engine.quality.gaps import expected, find_gaps, runs
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import survey_rows
 from engine.schema import BARS
@@ -152,7 +152,7 @@ def test_explain_prints_in_the_hole_prove_a_loss(grid, clean):
     def prints(survey):
         number = survey.series.filter(pl.col("symbol") == symbol)["series"][0]
         stamps = clean.filter(pl.col("symbol") == symbol)["ts"]
-        return runs(grid.place(stamps).with_columns(pl.lit(number, pl.Int32).alias("series"))).select(list(SLOTS))
+        return slot_runs(grid.place(stamps).with_columns(pl.lit(number, pl.Int32).alias("series"))).select(list(SLOTS))
 
     at = str(hole["ts"][0])[:16]
     assert cause_at(explained(left), symbol, at)["cause"] == "no_trade"
@@ -213,7 +213,7 @@ def test_prepare_weighs_each_gap_as_if_all_were_weighed_again(clean, grid):
         cut(clean, ALL[:4], "2024-11-12 16:00", "2024-11-12 16:07"), ["S09"], "2024-11-14 15:00", "2024-11-14 18:30"
     )
     survey = survey_rows(rows.select(list(BARS)), M1, OPTIONS, "test")
-    wanted = expected(survey.series.select("series", "first", "last"), grid)
+    wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps, width = find_gaps(wanted, survey.runs, grid), bin_width(M1)
     part = prepare(gaps, wanted, width)
     strange = gaps.filter(pl.Series(part.strange))["series"].n_unique()
@@ -228,7 +228,7 @@ def test_prepare_weighs_each_gap_as_if_all_were_weighed_again(clean, grid):
 
 def test_sums_of_what_is_missing_are_the_same_in_any_order(clean, grid):
     survey = survey_rows(clean.select(list(BARS)), M1, OPTIONS, "test")
-    wanted = expected(survey.series.select("series", "first", "last"), grid)
+    wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps = find_gaps(wanted, survey.runs, grid)
     part = prepare(gaps, wanted, bin_width(M1))
     pieces, p = part.odds.pieces, part.odds.p
