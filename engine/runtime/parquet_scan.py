@@ -30,7 +30,8 @@ from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
 from engine.runtime.store_survey import measured_rows
 from engine.schema import TS, empty
-from engine.sources.columns import OHLC, match_columns
+from engine.sources.columns import match_columns
+from engine.sources.layouts import OHLC
 from engine.sources.stamps import Reading, utc
 from engine.sources.table_rows import commonest_step
 from engine.store.anomalies import count_anomalies

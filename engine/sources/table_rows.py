@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -18,8 +18,9 @@ from engine.grid import Align
 from engine.interval import Interval
 from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import OHLC, TableColumns
+from engine.sources.columns import TableColumns
 from engine.sources.file_names import PathFacts
+from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.stamps import Reading, Stamps, utc
 
@@ -85,6 +86,13 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
     SourceError
         No symbol, no zone, no unit, or numbers with decimal commas; the message names the option.
     """
+    options, conventions = table.layout.fill(origin.options)
+    origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
+    if table.layout.sentinels:
+        # Empty from here on, in rejects too: a cell that stands for a missing value is not an unreadable one.
+        cells = [pl.col(name) for name in dict.fromkeys(table.roles.values())]
+        is_missing = [cell.cast(pl.String).str.strip_chars().is_in(list(table.layout.sentinels)) for cell in cells]
+        raw = raw.with_columns(pl.when(~at).then(cell) for cell, at in zip(cells, is_missing, strict=True))
     _check_numbers(raw, table, origin)
     symbols = _symbols(raw, table, origin)
     stamps = _stamps(raw, table, origin, symbols)

@@ -27,8 +27,8 @@ from engine.interval import Interval
 from engine.schema import ROWS, TS_NS, Kind, conform
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
-from engine.sources.columns import OHLC
 from engine.sources.file_names import PathFacts
+from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, divided, source_symbols, wanted
 
