@@ -65,11 +65,10 @@ OPTIONS = load_options("XNYS", interval="1m")
 DECODE, SCAN, FULL = "Polars, decode of the seven columns", "engine, grid, gaps and quality", "engine, full audit"
 # What a step is called, and the functions that are one.
 STEPS: tuple[tuple[str, object, str], ...] = (
-    ("decode", parquet_scan, "read_stretch"),
-    ("sift", parquet_scan, "_sifted"),
+    ("decode and conform", parquet_scan, "read_stretch"),
     ("number and sort", parquet_scan, "_numbered"),
     ("place", SessionGrid, "place"),
-    ("repeats", parquet_scan, "_without_repeats"),
+    ("repeats", parquet_scan, "settle"),
     ("trace", parquet_scan, "trace"),
     ("tally", parquet_scan, "tally"),
     ("checks of bars", parquet_scan, "measured_rows"),

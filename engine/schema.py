@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import polars as pl
 
@@ -68,6 +68,8 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "ticks": ("symbol", "ts", "price"),
     "open_interest": ("symbol", "ts", "value"),
 }
+PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
+AMOUNTS = ("volume", "size", "bid_size", "ask_size", "value", "trades")
 
 REJECTS: Schema = {"source": pl.String(), "row": pl.Int64(), "reason": pl.String(), "cells": pl.String()}
 
@@ -154,20 +156,81 @@ def conform(
     bad : DataFrame
         `source, row, reason, cells`; `cells` is the raw row as JSON text.
     """
-    rules = rules or Rules()
     if "row" not in raw.columns:
         raw = raw.with_row_index("row", offset=1)
-    parsed = _parse(raw, kind, columns, source)
-    reasons = _reasons(parsed, kind, columns, rules)
-    faulty = pl.any_horizontal(list(reasons.values()))
-    if not parsed.select(faulty.any()).item():
-        return parsed.drop(_given(parsed)), empty(REJECTS)
-    is_bad = parsed.select(faulty.alias("bad"))["bad"]
-    reason = pl.concat_str(
-        [pl.when(test).then(pl.lit(text)) for text, test in reasons.items()], separator="; ", ignore_nulls=True
-    )
-    why = parsed.filter(is_bad).select(reason.alias("reason"))["reason"]
-    return parsed.filter(~is_bad).drop(_given(parsed)), rejected_rows(raw.filter(is_bad), why, source)
+    parsed, unreadable = _parse(raw, kind, columns, source)
+    checks = row_checks(kind, [name for name in ROWS[kind] if name in columns], rules or Rules(), unreadable)
+    judged = parsed if not unreadable else parsed.hstack(raw.select(_is_written(raw, columns, unreadable)))
+    passed = judged.select(check.passes.alias(str(number)) for number, check in enumerate(checks)).row(0)
+    failed = [check for check, is_passed in zip(checks, passed, strict=True) if not is_passed]
+    if not failed or parsed.is_empty():
+        return parsed, empty(REJECTS)
+    texts = [pl.when(check.fails).then(pl.lit(check.reason)) for check in failed]
+    reason = judged.select(pl.concat_str(texts, separator="; ", ignore_nulls=True).alias("reason"))["reason"]
+    is_bad = reason != ""
+    return parsed.filter(~is_bad), rejected_rows(raw.filter(is_bad), reason.filter(is_bad), source)
+
+
+class RowCheck(NamedTuple):
+    """One reason to reject a row.
+
+    Attributes
+    ----------
+    reason : str
+        As `rejects` has it.
+    fails : Expr
+        True of each row that is rejected for this reason.
+    passes : Expr
+        One value for the whole frame; true only where no row fails. It may be false where none does (numbers whose sum
+        overflows): `fails` decides.
+    """
+
+    reason: str
+    fails: pl.Expr
+    passes: pl.Expr
+
+
+def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Sequence[str] = ()) -> list[RowCheck]:
+    """Every reason to reject a row: the one table of them.
+
+    Parameters
+    ----------
+    kind : {"bars", "quotes", "ticks", "open_interest"}
+    names : sequence of str
+        Columns that the source has; the others are null throughout.
+    rules : Rules
+    unreadable : sequence of str
+        Optional columns with a null value where a cell may have text; `written:<name>` says whether it has.
+    """
+    floats = [name for name in names if ROWS[kind][name] == pl.Float64]
+    prices = [name for name in floats if name in PRICES and not rules.allow_non_positive]
+    amounts = [name for name in names if name in AMOUNTS]
+    in_years = (pl.col("ts").min() >= EARLIEST) & (pl.col("ts").max() <= LATEST)
+    checks = [
+        *(_row_check(f"{name}: missing or unreadable", pl.col(name).is_null(), pl.col(name).null_count() == 0) for name in REQUIRED[kind]),
+        *(_row_check(f"{name}: unreadable", pl.col(f"written:{name}") & pl.col(name).is_null()) for name in unreadable),
+        _row_check(f"ts: not of {EARLIEST:%Y} to {LATEST:%Y}", ~pl.col("ts").is_between(EARLIEST, LATEST), in_years),
+        # A sum is finite only where every number is, and takes no mask of a whole column.
+        *(_row_check(f"{name}: not finite", ~pl.col(name).is_finite(), pl.col(name).sum().is_finite()) for name in floats),
+        *(_row_check(f"{name}: not above zero", pl.col(name) <= 0, pl.col(name).min() > 0) for name in prices),
+        *(_row_check(f"{name}: negative", pl.col(name) < 0, pl.col(name).min() >= 0) for name in amounts),
+    ]  # fmt: skip
+    if kind == "bars":
+        opened, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
+        checks += [
+            _row_check("high below low", high < low),
+            _row_check("open outside low..high", (opened < low) | (opened > high)),
+            _row_check("close outside low..high", (close < low) | (close > high)),
+        ]
+    if kind == "quotes":
+        checks.append(_row_check("bid and ask: both missing", pl.col("bid").is_null() & pl.col("ask").is_null()))
+    return checks
+
+
+def _row_check(reason: str, fails: pl.Expr, passes: pl.Expr | None = None) -> RowCheck:
+    # A comparison with a null is null: only the check for missing cells rejects it.
+    fails = fails.fill_null(value=False)
+    return RowCheck(reason, fails, ~fails.any() if passes is None else passes.fill_null(value=True))
 
 
 def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
@@ -181,7 +244,9 @@ def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl
     )
 
 
-def _parse(raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], source: str) -> pl.DataFrame:
+def _parse(
+    raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], source: str
+) -> tuple[pl.DataFrame, list[str]]:
     schema = ROWS[kind]
     unknown = [name for name in columns if name not in schema]
     absent = [name for name in REQUIRED[kind] if name not in columns]
@@ -191,16 +256,21 @@ def _parse(raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], source
             f"not a column of {kind}: {', '.join(unknown) or 'none'}"
         )
     values = [_value(name, dtype, columns, kind) for name, dtype in schema.items()]
-    # What was written although it could not be read: a cell with text in it whose value is null.
-    given = [
-        pl.col(expr.meta.root_names()[0]).cast(pl.String, strict=False).str.strip_chars().str.len_chars().gt(0)
-        .fill_null(value=False).alias(f"given:{name}")
-        for name, expr in columns.items() if name not in REQUIRED[kind] and expr.meta.root_names()
-    ]  # fmt: skip
-    parsed = raw.select(*values, pl.col("row").cast(pl.Int64), *given)
-    # Only cells that failed need the flag; dropping the others keeps wide files cheap.
-    idle = [name for name in _given(parsed) if parsed[name.removeprefix("given:")].null_count() == 0]
-    return parsed.drop(idle)
+    parsed = raw.select(*values, pl.col("row").cast(pl.Int64))
+    optional = [name for name, expr in columns.items() if name not in REQUIRED[kind] and expr.meta.root_names()]
+    return parsed, [name for name in optional if parsed[name].null_count()]
+
+
+def _is_written(raw: pl.DataFrame, columns: Mapping[str, pl.Expr], names: Sequence[str]) -> list[pl.Expr]:
+    cells = {name: columns[name].meta.root_names()[0] for name in names}
+    return [
+        (
+            pl.col(cell).str.strip_chars().str.len_chars().gt(0).fill_null(value=False)
+            if raw.schema[cell] == pl.String
+            else pl.col(cell).is_not_null()
+        ).alias(f"written:{name}")
+        for name, cell in cells.items()
+    ]
 
 
 def _value(name: str, dtype: pl.DataType, columns: Mapping[str, pl.Expr], kind: Kind) -> pl.Expr:
@@ -208,37 +278,3 @@ def _value(name: str, dtype: pl.DataType, columns: Mapping[str, pl.Expr], kind: 
         return columns[name].cast(dtype, strict=False).alias(name)
     default = "last" if name == "price_type" and kind == "bars" else None
     return pl.lit(default, dtype=dtype).alias(name)
-
-
-def _given(frame: pl.DataFrame) -> list[str]:
-    return [name for name in frame.columns if name.startswith("given:")]
-
-
-def _reasons(parsed: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], rules: Rules) -> dict[str, pl.Expr]:
-    reasons = {f"{name}: missing or unreadable": pl.col(name).is_null() for name in REQUIRED[kind]}
-    reasons |= {
-        f"{name.removeprefix('given:')}: unreadable": pl.col(name) & pl.col(name.removeprefix("given:")).is_null()
-        for name in _given(parsed)
-    }
-    in_years = pl.col("ts").is_between(EARLIEST, LATEST)
-    reasons[f"ts: not of {EARLIEST:%Y} to {LATEST:%Y}"] = ~in_years.fill_null(value=True)
-    floats = [name for name in columns if ROWS[kind][name] == pl.Float64]
-    reasons |= {f"{name}: not finite": ~pl.col(name).is_finite().fill_null(value=True) for name in floats}
-    prices = [name for name in floats if name in ("open", "high", "low", "close", "price", "bid", "ask")]
-    if not rules.allow_non_positive:
-        reasons |= {f"{name}: not above zero": pl.col(name).le(0).fill_null(value=False) for name in prices}
-    amounts = [name for name in floats if name in ("volume", "size", "bid_size", "ask_size", "value")]
-    reasons |= {f"{name}: negative": pl.col(name).lt(0).fill_null(value=False) for name in amounts}
-    if kind == "bars":
-        reasons |= _BAR_REASONS
-    if kind == "quotes":
-        reasons["bid and ask: both missing"] = pl.col("bid").is_null() & pl.col("ask").is_null()
-    return reasons
-
-
-_BAR_REASONS: dict[str, pl.Expr] = {
-    "high below low": pl.col("high") < pl.col("low"),
-    "open outside low..high": (pl.col("open") < pl.col("low")) | (pl.col("open") > pl.col("high")),
-    "close outside low..high": (pl.col("close") < pl.col("low")) | (pl.col("close") > pl.col("high")),
-    "trades: negative": pl.col("trades").lt(0).fill_null(value=False),
-}

@@ -56,7 +56,7 @@ DOORS = {
 }
 KERNELS = (
     "derive", "quality", "checks", "grid.py", "interval.py", "keys.py", "schema.py",
-    "store/panel.py", "store/anomalies.py", "store/versioned_rows.py", "store/views.py",
+    "store/panel.py", "store/deduplication.py", "store/anomalies.py", "store/versioned_rows.py", "store/views.py",
 )  # fmt: skip
 WALL_TIME = {"now", "utcnow", "today", "monotonic", "perf_counter"}
 NO_SUBJECT = {"utils", "helpers", "common", "core", "misc", "managers", "models"}

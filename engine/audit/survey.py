@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from engine.checks.bar_checks import Measured, summed
-from engine.checks.findings import FINDINGS
+from engine.checks.refused import CONFLICTS, REFUSED, sum_refused
 from engine.quality.causes.profiles import PROFILE, PROFILE_KEY, RUNS, Trace
 from engine.quality.causes.profiles import joined as traces_joined
 from engine.quality.score import COUNTED
@@ -77,8 +77,10 @@ class Survey:
         Runs of slots in which a series has trade prints, or quotes, from other files than its bars.
     checks : tuple of Checked
         What the checks keep, one of each axis.
-    findings : DataFrame of `FINDINGS`
-        What the rows of this part alone show.
+    refused : DataFrame of `checks.refused.REFUSED`
+        Rows that did not hold, by file and reason.
+    conflicts : DataFrame of `checks.refused.CONFLICTS`
+        Rows that lost against a later one of their file with other values.
     files : DataFrame of `FILES`
     """
 
@@ -89,14 +91,15 @@ class Survey:
     prints: pl.DataFrame
     quotes: pl.DataFrame
     checks: tuple[Checked, ...]
-    findings: pl.DataFrame
+    refused: pl.DataFrame
+    conflicts: pl.DataFrame
     files: pl.DataFrame
 
     @classmethod
     def none(cls) -> Survey:
         """A survey of nothing."""
         return cls(
-            empty(SERIES), empty(RUNS), empty(PROFILE), empty(COUNTS), empty(SLOTS), empty(SLOTS), (), empty(FINDINGS), empty(FILES),
+            empty(SERIES), empty(RUNS), empty(PROFILE), empty(COUNTS), empty(SLOTS), empty(SLOTS), (), empty(REFUSED), empty(CONFLICTS), empty(FILES),
         )  # fmt: skip
 
     @property
@@ -137,7 +140,8 @@ def joined(surveys: Sequence[Survey]) -> Survey:
         _slots(together["prints"]),
         _slots(together["quotes"]),
         _checked([one for checks in together["checks"] for one in checks], _halved(together["runs"], series)),
-        pl.concat(together["findings"]),
+        sum_refused(together["refused"]),
+        pl.concat(together["conflicts"]),
         pl.concat(together["files"]),
     )
 

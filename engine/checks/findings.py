@@ -74,9 +74,23 @@ def findings_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def together(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """Findings of several checks as one frame: errors first, then by check, symbol and time."""
+    """Findings of several checks as one frame: errors first, then by check, symbol and time, then by all else."""
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    order = ["check", "symbol", "price_type", "session", "start", "message"]
+    # Every column, so that findings that are alike come in one order whatever task found them first.
+    order = [
+        "check",
+        "symbol",
+        "price_type",
+        "session",
+        "start",
+        "message",
+        "interval",
+        "end",
+        "source",
+        "count",
+        "value",
+        "evidence",
+    ]
     return pl.concat([empty(FINDINGS), *parts]).sort([rank, *map(pl.col, order)], maintain_order=True, nulls_last=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from engine.checks.clock_profile import SERIES
 from engine.checks.findings import findings, findings_of
+from engine.schema import TS, Schema, empty
 
 CONFLICT = "conflict"
 SHOWN_CELLS = 200
@@ -16,10 +18,17 @@ ADJUSTED_FEWEST = 10
 
 Row = dict[str, Any]
 KEY = list(SERIES)
+REFUSED: Schema = {
+    "source": pl.String(), "reason": pl.String(), "count": pl.Int64(), "row": pl.Int64(), "cells": pl.String(),
+}  # fmt: skip
+CONFLICTS: Schema = {
+    "source": pl.String(), "row": pl.Int64(), "symbol": pl.String(), "price_type": pl.String(), "interval": pl.String(),
+    "session": pl.Date(), "ts": TS, "close": pl.Float64(), "volume": pl.Float64(), "kept": pl.Float64(), "kept_volume": pl.Float64(),
+}  # fmt: skip
 
 
-def refused(rejects: pl.DataFrame) -> pl.DataFrame:
-    """Rows that did not hold, conflicts apart: one finding per file and reason.
+def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
+    """Rows that did not hold, conflicts apart, by file and reason.
 
     Parameters
     ----------
@@ -27,15 +36,34 @@ def refused(rejects: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
+    DataFrame of `REFUSED`
+        `count` is rows, `row` and `cells` are those of the first; sorted. Those of parts of a file are added by `sum_refused`.
+    """
+    bad = rejects.filter(~pl.col("reason").str.starts_with(CONFLICT))
+    return sum_refused([bad.with_columns(pl.lit(1, pl.Int64).alias("count"))])
+
+
+def sum_refused(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Counts of refused rows added up by file and reason: `REFUSED`."""
+    first = [pl.col(name).sort_by("row").first() for name in ("row", "cells")]
+    whole = pl.concat([empty(REFUSED), *(part.select(list(REFUSED)) for part in parts)])
+    return whole.group_by("source", "reason").agg(pl.col("count").sum(), *first).sort("source", "reason")
+
+
+def refused(counts: pl.DataFrame) -> pl.DataFrame:
+    """Refused rows: one finding per file and reason.
+
+    Parameters
+    ----------
+    counts : DataFrame of `REFUSED`
+
+    Returns
+    -------
     DataFrame of `findings.FINDINGS`
         Check `refused`; `count` is rows, `source` the file.
     """
-    bad = rejects.filter(~pl.col("reason").str.starts_with(CONFLICT))
-    summed = bad.group_by("source", "reason", maintain_order=True).agg(
-        pl.len().cast(pl.Int64).alias("count"), pl.col("row").first(), pl.col("cells").first()
-    )  # fmt: skip
     return findings(
-        summed.select(
+        counts.select(
             pl.lit("refused").alias("check"),
             pl.lit("warning").alias("severity"),
             "source",
@@ -47,8 +75,8 @@ def refused(rejects: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def conflicts(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Rows that lost against a later one of the same key with other values: one finding per series and session.
+def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Rows that lost against a later one of the same key with other values, each beside the row that was kept.
 
     Parameters
     ----------
@@ -59,25 +87,38 @@ def conflicts(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
+    DataFrame of `CONFLICTS`
+    """
+    lost = rejects.filter(pl.col("reason").str.starts_with(CONFLICT))
+    if lost.is_empty():
+        return empty(CONFLICTS)
+    kept = bars.select(*KEY, "ts", "session", pl.col("close").alias("kept"), pl.col("volume").alias("kept_volume"))
+    beside = _cells(lost).join(kept, on=["symbol", "price_type", "ts"], how="left", maintain_order="left")
+    return beside.select(pl.col(name).cast(dtype) for name, dtype in CONFLICTS.items())
+
+
+def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Rows that lost against a later one of the same key with other values: one finding per series and session.
+
+    Parameters
+    ----------
+    pairs : DataFrame of `CONFLICTS`
+
+    Returns
+    -------
     DataFrame of `findings.FINDINGS`
         Check `conflict`; `count` is rows, `value` the median ratio of the refused close to the kept one. Where nearly all
         have one ratio and the same volumes, the message says that one is an adjusted copy of the other.
     """
-    lost = rejects.filter(pl.col("reason").str.starts_with(CONFLICT))
-    if lost.is_empty():
-        return findings_of([])
-    beside = _cells(lost).join(
-        bars.select(*KEY, "ts", "session", pl.col("close").alias("kept"), pl.col("volume").alias("kept_volume")),
-        on=["symbol", "price_type", "ts"], how="left", maintain_order="left",
-    )  # fmt: skip
     ratio = pl.col("close") / pl.col("kept")
-    summed = beside.group_by(*KEY, "session", maintain_order=True).agg(
+    ordered = pairs.sort(*KEY, "session", "ts", "source", "row", nulls_last=True)
+    summed = ordered.group_by(*KEY, "session", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("count"), pl.col("ts").min().alias("start"), pl.col("source").first(),
         ratio.median().alias("ratio"), (ratio.quantile(0.95) - ratio.quantile(0.05)).alias("spread"),
         (pl.col("volume") == pl.col("kept_volume")).mean().alias("same_volume"),
         pl.col("close").first(), pl.col("kept").first(),
     )  # fmt: skip
-    return findings_of([_conflict(row) for row in summed.sort(*KEY, "session", nulls_last=True).iter_rows(named=True)])
+    return findings_of([_conflict(row) for row in summed.iter_rows(named=True)])
 
 
 def repeats(quality: pl.DataFrame) -> pl.DataFrame:

@@ -10,15 +10,20 @@ from pathlib import Path
 import polars as pl
 
 from engine.audit.survey import COUNTS, SERIES, Survey
+from engine.checks.refused import conflict_pairs, count_refused
 from engine.errors import ExportError
 from engine.export.dataset import Dataset
 from engine.interval import Interval
 from engine.quality.score import COUNTED
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import Stretch, stretches
-from engine.schema import empty
+from engine.schema import TS, Schema, empty
 
 AXIS = ["calendar", "segments", "align", "zone", "base_interval"]
+KEPT: Schema = {
+    **dict.fromkeys(("symbol", "price_type", "interval"), pl.String()),
+    "session": pl.Date(), "ts": TS, "close": pl.Float64(), "volume": pl.Float64(),
+}  # fmt: skip
 STORED = ("duplicates", "corrections", "backfilled")  # what the rows themselves do not show any more
 
 
@@ -48,7 +53,7 @@ def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[S
         )
         files = [file for file in dataset.files("bars") if _interval_of(file, dataset.target) == base]
         for file in files:
-            for stretch in stretches(file, names if len(names) < symbols.height else ()):
+            for stretch in stretches(file, names if len(names) < symbols.height else (), of_export=True):
                 yield stretch, own
 
 
@@ -73,7 +78,25 @@ def export_counts(dataset: Dataset) -> Survey:
         "series", "session", *(pl.col(name) if name in STORED else pl.lit(0, pl.Int64).alias(name) for name in COUNTED)
     )
     shaped = counts.select(pl.col(name).cast(dtype) for name, dtype in COUNTS.items()).sort("series", "session")
-    return replace(Survey.none(), series=pl.concat([empty(SERIES), series.select(list(SERIES))]), counts=shaped)
+    rejects = dataset.scan("rejects").collect()
+    return replace(
+        Survey.none(),
+        series=pl.concat([empty(SERIES), series.select(list(SERIES))]),
+        counts=shaped,
+        refused=count_refused(rejects),
+        conflicts=_conflicts(dataset, rejects),
+    )
+
+
+def _conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
+    lost = conflict_pairs(rejects, empty(KEPT))
+    if lost.is_empty():
+        return lost
+    base = dataset.scan("symbols").select("symbol", pl.col("base_interval").alias("interval"))
+    stamps = lost.select("symbol", "price_type", "ts").unique()
+    bars = dataset.scan("bars").join(base, on=["symbol", "interval"], how="semi")
+    kept = bars.join(stamps.lazy(), on=["symbol", "price_type", "ts"], how="semi").select(list(KEPT)).collect()
+    return conflict_pairs(rejects, kept)
 
 
 def _interval_of(file: Path, target: Path) -> str:

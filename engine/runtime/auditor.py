@@ -25,7 +25,7 @@ from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_b
 from engine.calendars.providers import SessionCalendar, calendar, prepared, take_prepared
 from engine.checks.bar_checks import capped, judge
 from engine.checks.findings import FINDINGS
-from engine.checks.refused import conflicts, refused, repeats
+from engine.checks.refused import conflict_pairs, conflicts, count_refused, refused, repeats
 from engine.errors import CalendarError, EngineError, ParameterError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
@@ -101,7 +101,7 @@ class StretchTask:
     def bars(self, symbols: Sequence[str]) -> pl.DataFrame:
         """Bars of some symbols: `BAR`."""
         own = [one for one in symbols if not self.stretch.symbols or one in self.stretch.symbols]
-        rows, _ = read_stretch(replace(self.stretch, symbols=tuple(own)), self.options)
+        rows = read_stretch(replace(self.stretch, symbols=tuple(own)), self.options).frame
         return rows.select(
             pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype).alias(name)
             for name, dtype in BAR.items()
@@ -201,8 +201,8 @@ def explained(survey: Survey, options: LoadOptions, spread: Spread = HERE) -> Au
     """The audit of a survey."""
     tables = explain(survey, calendar, options.dates, options.as_of, spread)
     files = survey.files.sort("source", maintain_order=True)
-    counted = repeats(tables["quality"])
-    found = observed(tables, pl.concat([survey.findings, *map(_checked, survey.checks), capped(counted)]), files)
+    of_rows = [refused(survey.refused), conflicts(survey.conflicts), repeats(tables["quality"])]
+    found = observed(tables, pl.concat([*map(_checked, survey.checks), *map(capped, of_rows)]), files)
     whole = (
         {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files, "findings": found}
     )
@@ -331,15 +331,15 @@ def _survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) 
     contents = read_found(files, (), options, name)
     done = loaded(contents, options)
     survey = survey_session(done.session)
-    rejects = pl.concat([empty(REJECTS), *done.session.snapshot().rejects])
-    bars = done.session.snapshot().tables()["bars"] if rejects.height else empty(BAR)
-    told = [survey.findings, refused(rejects), *([conflicts(rejects, bars)] if rejects.height else [])]
+    snapshot = done.session.snapshot()
+    rejects = pl.concat([empty(REJECTS), *snapshot.rejects])
     read = _rows_of(contents, files)
     bad = {problem.path for problem in contents.problems}
     good = read.filter(~pl.col("source").is_in(list(bad)))
     return replace(
         survey,
-        findings=pl.concat([told[0], *map(capped, told[1:])]),
+        refused=count_refused(rejects),
+        conflicts=conflict_pairs(rejects, snapshot.bars()) if rejects.height else survey.conflicts,
         files=pl.concat([good, _unread(contents.problems).files]),
     )
 

@@ -20,11 +20,12 @@ from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.coordinator import SessionCoordinator, Step
 from engine.runtime.load import Contents, read_files
-from engine.runtime.options import CalendarMap, LoadOptions, Progress, Resolution
+from engine.runtime.options import CalendarMap, LoadOptions, Progress
 from engine.runtime.replay import ReplayStream
 from engine.runtime.run import export_session
 from engine.runtime.subscription_plan import Asked, mark
 from engine.sources.options import ReadOptions
+from engine.sources.resolution import Resolution
 from engine.sources.streams.contract import Resolution as Offered
 from engine.store.session_data import SessionData
 from engine.store.snapshot import SymbolSessionData

@@ -1,7 +1,7 @@
 """From files to a loaded store: scan, choose each symbol's base, read, append.
 
 1. `scan` says what the files are without reading them, where a name or a path tells; the others are read first.
-2. `choose_base`: of several resolutions of a symbol one is its base, the others are named and left out.
+2. Of several resolutions of a symbol one is its base (`sources.resolution.base_of`), the others are named and left out.
 3. Files are read side by side and appended in the order of their paths, so the number of workers changes nothing.
 """
 
@@ -19,16 +19,15 @@ import polars as pl
 from engine.errors import ParameterError, SourceError
 from engine.grid import GridSpec, Stamp
 from engine.interval import Interval
-from engine.runtime.options import DEFAULT_BASE, LoadOptions, Progress, Resolution
+from engine.runtime.options import LoadOptions, Progress
 from engine.schema import Kind
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
+from engine.sources.resolution import DEFAULT_BASE, UNTOLD, Resolution, interval_of, interval_of_prints
 from engine.sources.scan import scan
 from engine.store.session_data import SessionData
 from engine.store.snapshot import SymbolSessionData
-
-ENOUGH_BARS = 30  # fewer do not tell their interval when other files of the symbol do
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def read_part(
     reader = _Reader(options.read, len(found), progress)
     told = [file for file in found if _tells(file)]
     read_first = reader.read([file for file in found if not _tells(file)])
-    early, doubtful = _settled(told, read_first, options)
+    early, doubtful = _settled(told, read_first)
     bases = choose_bases(told, early, options)
     chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
     batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
@@ -181,7 +180,14 @@ def choose_bases(
     files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]], options: LoadOptions
 ) -> dict[str, Resolution]:
     """The base of each symbol (of each root, where a file holds many contracts)."""
-    there: dict[str, set[Resolution]] = defaultdict(set)
+    there = _resolutions(files, batches)
+    return {group: options.base_of(group, found) for group, found in there.items()}
+
+
+def _resolutions(
+    files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]]
+) -> defaultdict[str, set[Resolution]]:
+    there: defaultdict[str, set[Resolution]] = defaultdict(set)
     for file in files:
         if file.kind != "open_interest":
             there[_group(file)].add(_resolution(file))
@@ -189,7 +195,7 @@ def choose_bases(
         if batch.kind != "open_interest" and (batch.interval or batch.kind != "bars"):
             for group in _groups(file, batch):
                 there[group].add(batch.interval)
-    return {group: options.base_of(group, found) for group, found in there.items()}
+    return there
 
 
 class _Reader:
@@ -314,10 +320,10 @@ class _Sorting:
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
         # Open interest alone tells nothing about bars, so any other batch speaks for the symbol first.
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
-        base = self._base_of(file, name) or self._options.interval or DEFAULT_BASE
+        base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):
             self._notes.append(f"{name}: no bars of {self._options.interval}, the base is {base}")
-        spec = self._spec(name, batch, base)
+        spec = self._options.spec_of(name, base, batch.align, batch.zone)
         types = [t for _, b in batches if b.kind == "bars" for t in b.frame["price_type"].unique()]
         kinds = {b.kind for _, b in batches}
         has_last = "last" in types or "ticks" in kinds or kinds == {"open_interest"}
@@ -337,13 +343,6 @@ class _Sorting:
             source=file.market or file.format,
         )
 
-    def _spec(self, symbol: str, batch: Batch, interval: Interval) -> GridSpec:
-        align = self._options.align or batch.align
-        if not interval.is_intraday:
-            align = "date"
-        code = self._options.calendars.of(symbol)
-        return GridSpec(code, self._options.segments, align, "UTC" if align == "session" else batch.zone)
-
     def _derivable(self, symbol: str, base: Interval) -> tuple[str, ...]:
         fits = [one for one in self._options.derive if base < one and base.nests_in(one)]
         for one in self._options.derive:
@@ -356,7 +355,9 @@ class _Sorting:
         for _, batch in batches:
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
             for part in rows.partition_by("symbol", maintain_order=True) if kept else [rows]:
-                spec = self._spec(part["symbol"][0], batch, batch.interval) if kept and batch.interval else None
+                symbol: str = part["symbol"][0]
+                of_its_own = kept and batch.interval is not None
+                spec = self._options.spec_of(symbol, batch.interval, batch.align, batch.zone) if of_its_own else None  # type: ignore[arg-type]
                 groups[batch.kind, self._resolution_of(batch), batch.stamp, spec].append(part)
         return [Group(*what, tuple(frames)) for what, frames in groups.items()]
 
@@ -400,31 +401,23 @@ def _by_symbol(batches: Sequence[tuple[SourceFile, Batch]]) -> dict[str, list[tu
 
 
 def _settled(
-    told: Sequence[SourceFile], batches: Sequence[tuple[SourceFile, Batch]], options: LoadOptions
+    told: Sequence[SourceFile], batches: Sequence[tuple[SourceFile, Batch]]
 ) -> tuple[list[tuple[SourceFile, Batch]], list[Problem]]:
-    """Batches with an interval each: a few bars do not tell theirs, the other files of their symbols do."""
-    sure = [(file, batch) for file, batch in batches if not _is_doubtful(file, batch, options)]
-    known = choose_bases(told, sure, options)
+    """Batches with an interval each; those that do not tell theirs, even beside the other files of their symbols, are refused."""
+    there = _resolutions(told, batches)
     settled, problems = [], []
     for file, batch in batches:
-        interval = batch.interval
-        if _is_doubtful(file, batch, options):
-            others = {known.get(group) for group in _groups(file, batch)} - {None}
-            interval = min((one for one in others if one), default=interval)
-            if interval != batch.interval:
-                batch = replace(batch, notes=tuple(note for note in batch.notes if not note.startswith("interval: ")))  # noqa: PLW2901
-        if interval is None and batch.kind == "bars" and batch.frame.height:
-            problems.append(
-                Problem(batch.source, f"{batch.frame.height} bars do not tell their interval; name it with --interval")
-            )
+        if batch.kind != "bars" or batch.interval is not None or batch.frame.is_empty():
+            settled.append((file, batch))
+            continue
+        others = {one for group in _groups(file, batch) for one in there[group] if one is not None}
+        interval = interval_of(batch.frame, others)
+        if interval is None:
+            problems.append(Problem(batch.source, f"{batch.frame.height} {UNTOLD}"))
         else:
-            settled.append((file, replace(batch, interval=interval)))
+            notes = tuple(note for note in batch.notes if not note.startswith("interval: "))
+            settled.append((file, replace(batch, interval=interval, notes=notes)))
     return settled, problems
-
-
-def _is_doubtful(file: SourceFile, batch: Batch, options: LoadOptions) -> bool:
-    stated = file.interval is not None or options.read.interval is not None
-    return batch.kind == "bars" and not stated and (batch.interval is None or batch.frame.height < ENOUGH_BARS)
 
 
 def _left_out(told: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]) -> list[str]:

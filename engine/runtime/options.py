@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import ParameterError
-from engine.grid import Align
+from engine.grid import Align, GridSpec
 from engine.interval import Interval
 from engine.sources.options import ReadOptions
+from engine.sources.resolution import Resolution, base_of
 from engine.store.session_data import DateRange
 from engine.store.snapshot import Incomplete
 
-DEFAULT_BASE = Interval(1, "m")
-Resolution = Interval | None  # None: ticks and quotes
 Progress = Callable[[int, int, str], None]
 
 
@@ -69,7 +68,7 @@ class LoadOptions:
     ----------
     calendars : CalendarMap
     interval : Interval, optional
-        The base; default 1m where there is one, else the finest there is.
+        The base; default as `sources.resolution.base_of` chooses it.
     derive : tuple of Interval
         Derived intervals; those not coarser than a symbol's base are left out for it, and said.
     dates : (date or None, date or None)
@@ -85,7 +84,7 @@ class LoadOptions:
     incomplete : {"flag", "drop"}
         Whether bars of windows that lack slots are shown and flagged, or left out.
     choose : callable, optional
-        Chooses the base of a symbol (or of a root of contracts) from the resolutions that there are; default `choose_base`.
+        Chooses the base of a symbol (or of a root of contracts) from the resolutions that there are; default `sources.resolution.base_of`.
     read : ReadOptions
         For the readers.
     """
@@ -102,19 +101,13 @@ class LoadOptions:
     choose: Callable[[str, Iterable[Resolution]], Resolution] | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
 
+    def spec_of(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
+        """The axis of a symbol: its calendar, the segments asked for, and how its files align their bars, unless an option says."""
+        align = "date" if not interval.is_intraday else self.align or align
+        return GridSpec(self.calendars.of(symbol), self.segments, align, "UTC" if align == "session" else zone)
+
     def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
         """The resolution that is the base of a symbol, or of all contracts of a root."""
-        return choose_base(available, self.interval) if self.choose is None else self.choose(group, available)
-
-
-def choose_base(available: Iterable[Resolution], wanted: Interval | None = None) -> Resolution:
-    """The resolution that is a symbol's base: the wanted one, else 1m, else the finest; None means ticks."""
-    there = set(available)
-    bars = {one for one in there if one is not None}
-    if wanted is not None:
-        if wanted in bars:
-            return wanted
-        return None if None in there else min(bars)
-    if DEFAULT_BASE in bars:
-        return DEFAULT_BASE
-    return min(bars) if bars else None
+        if self.choose is not None:
+            return self.choose(group, available)
+        return base_of(available, self.interval, self.derive)

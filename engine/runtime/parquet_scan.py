@@ -1,19 +1,18 @@
 """Large Parquet tables of bars, many symbols each, surveyed a stretch of rows at a time, without a store.
 
 1. `stretches` cuts files at their row groups, into tasks of about `ROWS_PER_STRETCH` rows.
-2. `survey_stretch` reads the columns that have a role, and `survey_rows` places, counts and traces the rows. A series whose
-   rows lie in several stretches is put together when surveys are joined.
-
-What the door (`schema.conform`) would refuse is counted and reported by reason, and enters nothing.
+2. `survey_stretch` reads and conforms them as the readers do (`sources.frames.read_parquet_rows`), and `survey_rows` places,
+   deduplicates (`store.deduplication`), counts and traces the rows. A series whose rows lie in several stretches is put together
+   when surveys are joined.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,41 +20,47 @@ import pyarrow.parquet as pq
 
 from engine.audit.survey import COUNTS, FILES, SERIES, Survey
 from engine.calendars.providers import calendar
-from engine.checks.findings import FINDINGS, findings
+from engine.checks.refused import CONFLICTS, conflict_pairs, count_refused
 from engine.errors import SourceError
-from engine.grid import GridSpec, SessionGrid
+from engine.grid import Align, SessionGrid, Stamp
 from engine.interval import Interval
 from engine.quality.causes.profiles import bin_width, trace
 from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
 from engine.runtime.store_survey import measured_rows
-from engine.schema import TS, empty
-from engine.sources.columns import match_columns
-from engine.sources.layouts import OHLC
-from engine.sources.stamps import Reading, utc
-from engine.sources.table_rows import commonest_step
+from engine.schema import REJECTS, ROWS, empty
+from engine.sources.batch import Batch
+from engine.sources.frames import read_parquet_rows
+from engine.sources.resolution import UNTOLD
 from engine.store.anomalies import count_anomalies
+from engine.store.deduplication import settle
+from engine.store.panel import KEY
+from engine.store.session_data import conflict_rejects
+from engine.store.snapshot import BAR_VALUES
 
 ROWS_PER_STRETCH = 1 << 21
 ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
-ROWS_TO_TELL = 20_000  # the interval, where nothing else does
 MOST_GROUPS_ASKED = 64
-KEPT = ("symbol", "price_type", "ts", *OHLC, "volume")
+MAY_BE_ABSENT = ("volume", "size", "vwap", "trades")
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows `[first, first + count)` of a Parquet file (or of an object, by its URL); of these symbols only, where they are named."""
+    """Rows `[first, first + count)` of a Parquet file (or of an object, by its URL); of these symbols only, where they are named.
+
+    Of the files of an export, rows whose provenance is synthetic are left out.
+    """
 
     path: Path | str
     first: int
     count: int
     mark: str
     symbols: tuple[str, ...] = ()
+    of_export: bool = False
 
 
-def stretches(path: Path | RemoteFile, symbols: tuple[str, ...] = ()) -> Iterator[Stretch]:
-    """Cut a Parquet file into tasks, at its row groups where those are smaller.
+def stretches(path: Path | RemoteFile, symbols: tuple[str, ...] = (), *, of_export: bool = False) -> Iterator[Stretch]:
+    """Cut a Parquet file into tasks, at its row groups where those are smaller; `symbols` are those of an export.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def stretches(path: Path | RemoteFile, symbols: tuple[str, ...] = ()) -> Iterato
         if end - first >= ROWS_PER_STRETCH or at == len(ends) - 1:
             for begin in range(first, int(end), 2 * ROWS_PER_STRETCH):
                 count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
-                yield Stretch(place, begin, count, f"{place}|{state}|{begin}|{count}|{symbols}", symbols)
+                yield Stretch(place, begin, count, f"{place}|{state}|{begin}|{count}|{symbols}", symbols, of_export)
             first = int(end)
 
 
@@ -100,144 +105,84 @@ def _footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
 
 def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
     """Survey the rows of a stretch; errors as of `read_stretch`."""
-    rows, interval = read_stretch(stretch, options)
-    return survey_rows(rows, interval, options, str(stretch.path), stretch.first)
+    batch = read_stretch(stretch, options)
+    names = [
+        name
+        for name in ROWS["bars"]
+        if name not in MAY_BE_ABSENT or batch.frame[name].null_count() < batch.frame.height
+    ]
+    spec = AxisOptions(batch.align, batch.zone, batch.stamp)
+    return survey_rows(batch.frame.select(*names, "row"), batch.interval, options, batch.source, spec, batch.rejects)
 
 
-def read_stretch(stretch: Stretch, options: LoadOptions) -> tuple[pl.DataFrame, Interval]:
-    """Read the rows of a stretch as `survey_rows` takes them, and their interval.
+def read_stretch(stretch: Stretch, options: LoadOptions) -> Batch:
+    """Read the rows of a stretch as the readers conform them.
 
     Raises
     ------
     SourceError
         The file cannot be read, its columns are no bars, or its interval is not told.
     """
-    path = stretch.path
-    try:
-        scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-        names = scanned.collect_schema().names()
-        found = match_columns(names, options.read, str(path))
-        if found.kind != "bars" or "symbol" not in found.roles:
-            raise SourceError(
-                path, f"{found.kind} of columns {', '.join(names)}; valid here: bars with a column of symbols"
-            )
-        roles = {role: name for role, name in found.roles.items() if role in KEPT}
-        raw = _kept(
-            scanned.slice(stretch.first, stretch.count),
-            names,
-            stretch,
-            roles,
-            options,
-        )
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise SourceError(path, f"no Parquet file that can be read: {error}") from error
-    ts = raw["ts"]
-    if ts.dtype != TS:
-        reading = Reading(str(path), roles["ts"], options.read.timezone, options.read.unit, is_bars=True)
-        ts = utc(ts, reading, raw["symbol"]).ts.cast(TS)
-    price_type = pl.lit(options.read.price_type or "last").alias("price_type")
-    rows = raw.with_columns(ts.alias("ts"), pl.col("price_type") if "price_type" in raw.columns else price_type)
-    interval = options.interval or options.read.interval or commonest_step(rows.head(ROWS_TO_TELL))
-    if interval is None:
-        raise SourceError(path, "bars that do not tell their interval; name it with --interval")
-    return rows, interval
+    # Synthetic rows of an export never count as present.
+    synthetic = pl.col("provenance").cast(pl.String).eq_missing("synthetic") if stretch.of_export else None
+    rows = stretch.first, stretch.count
+    batch = read_parquet_rows(stretch.path, options.read, rows, stretch.symbols, synthetic)
+    if batch.kind != "bars":
+        raise SourceError(stretch.path, f"{batch.kind}; valid here: bars")
+    if batch.interval is None and batch.frame.height:
+        raise SourceError(stretch.path, f"{batch.frame.height} {UNTOLD}")
+    return batch
 
 
-def _kept(
-    rows: pl.LazyFrame, names: Sequence[str], stretch: Stretch, roles: Mapping[str, str], options: LoadOptions
-) -> pl.DataFrame:
-    # Synthetic rows are those of an export: they never count as present.
-    if "provenance" in names:
-        rows = rows.filter(
-            pl.col("provenance").cast(pl.String).is_null() | (pl.col("provenance").cast(pl.String) != "synthetic")
-        )
-    if stretch.symbols:
-        rows = rows.filter(pl.col(roles["symbol"]).is_in(list(stretch.symbols)))
-    raw = rows.select(pl.col(name).alias(role) for role, name in roles.items()).collect()
-    if options.read.symbols:
-        wanted = [symbol for symbol in raw["symbol"].unique().drop_nulls() if options.read.selects(symbol)]
-        raw = raw.filter(pl.col("symbol").is_in(wanted))
-    if options.read.price_types and "price_type" in raw.columns:
-        raw = raw.filter(pl.col("price_type").is_in(list(options.read.price_types)))
-    return raw
+class AxisOptions(NamedTuple):
+    """How the stamps of rows are to be read (`sources.batch.Batch`)."""
+
+    align: Align = "session"
+    zone: str = "UTC"
+    stamp: Stamp = "start"
 
 
-def survey_rows(rows: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, first: int = 0) -> Survey:
+def survey_rows(
+    rows: pl.DataFrame,
+    interval: Interval | None,
+    options: LoadOptions,
+    source: str,
+    axis: AxisOptions | None = None,
+    rejects: pl.DataFrame | None = None,
+) -> Survey:
     """Survey bars of many symbols.
 
     Parameters
     ----------
     rows : DataFrame
-        `symbol, price_type` (String), `ts` (Datetime[us, UTC], the vendor's stamps), `open, high, low, close` and, when there
-        is one, `volume`; in any order, in file order where stamps repeat.
-    interval : Interval
+        Conformed (`schema.conform`): `symbol, price_type, ts, open, high, low, close`, and any others of `schema.BARS`; in any
+        order, in file order where stamps repeat. One batch: of a key that comes again with other values the last row is kept.
+    interval : Interval or None
+        None where there is no row.
     options : LoadOptions
-        Calendars by symbol, dates, segments, what stamps mark.
+        Calendars by symbol, dates, segments.
     source : str
         What messages call it.
-    first : int
-        Number of the first row in the file, from 0.
+    axis : AxisOptions, optional
+    rejects : DataFrame of `schema.REJECTS`, optional
+        Rows that did not hold.
     """
-    if rows.is_empty():
-        return replace(Survey.none(), files=pl.DataFrame([(source, 0, None)], schema=dict(FILES), orient="row"))
-    volume = pl.col("volume").cast(pl.Float64) if "volume" in rows.columns else pl.lit(None, pl.Float64).alias("volume")
-    typed = rows.with_columns(pl.col(OHLC).cast(pl.Float64), volume)
-    good, refused = _sifted(typed, options, source, first)
-    numbered, series = _numbered(good)
+    axis = axis or AxisOptions()
+    files = pl.DataFrame([(source, rows.height, None)], schema=dict(FILES), orient="row")
+    refused = count_refused(empty(REJECTS) if rejects is None else rejects)
+    if rows.is_empty() or interval is None:
+        return replace(Survey.none(), refused=refused, files=files)
+    absent = {"volume": pl.Float64(), "row": pl.Int64()}
+    whole = rows.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in absent.items() if name not in rows.columns
+    )
+    numbered, series = _numbered(whole)
     calendars = dict(_by_calendar(series, options))
     parts = [
-        _surveyed(numbered if len(calendars) == 1 else numbered.filter(pl.col("series").is_in(numbers)), series, code, interval, options, source)
-        for code, numbers in calendars.items()
+        _surveyed(numbered if len(calendars) == 1 else numbered.filter(pl.col("series").is_in(numbers)), series, interval, options, source, axis)
+        for numbers in calendars.values()
     ]  # fmt: skip
-    whole = _beside(parts)
-    files = pl.DataFrame([(source, rows.height, None)], schema=dict(FILES), orient="row")
-    return replace(whole, findings=pl.concat([whole.findings, refused]), files=files)
-
-
-def _sifted(rows: pl.DataFrame, options: LoadOptions, source: str, first: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows that hold, and a finding per reason of those that do not."""
-    if _holds(rows):
-        return rows, empty(FINDINGS)
-    price = [pl.col(name) for name in OHLC]
-    reasons = {
-        "symbol or time missing": pl.col("symbol").is_null() | pl.col("ts").is_null(),
-        "a price missing or not finite": pl.any_horizontal(~p.is_finite().fill_null(value=False) for p in price),
-        "high below low": pl.col("high") < pl.col("low"),
-        "open outside low..high": (pl.col("open") < pl.col("low")) | (pl.col("open") > pl.col("high")),
-        "close outside low..high": (pl.col("close") < pl.col("low")) | (pl.col("close") > pl.col("high")),
-        "volume negative": (pl.col("volume") < 0).fill_null(value=False),
-    }
-    if not options.read.allow_non_positive:
-        reasons["a price not above zero"] = pl.any_horizontal(p <= 0 for p in price)
-    bad = rows.select(pl.any_horizontal(list(reasons.values())).fill_null(value=True).alias("bad"))["bad"]
-    if not bad.any():
-        return rows, empty(FINDINGS)
-    wrong = rows.with_row_index("row", offset=first + 1).filter(bad)
-    found = []
-    for reason, test in reasons.items():
-        such = wrong.filter(test.fill_null(value=False))
-        if such.height:
-            at = such.row(0, named=True)
-            found.append((
-                "refused", "warning", such.height, source, f"{such.height} rows: {reason}",
-                f"first: row {at['row']}, {at['symbol']} {at['ts']}: {', '.join(str(at[name]) for name in OHLC)}, {at['volume']}",
-            ))  # fmt: skip
-    shape = (
-        dict.fromkeys(("check", "severity"), pl.String)
-        | {"count": pl.Int64}
-        | dict.fromkeys(("source", "message", "evidence"), pl.String)
-    )
-    return rows.filter(~bad), findings(pl.DataFrame(found, schema=shape, orient="row"))
-
-
-def _holds(rows: pl.DataFrame) -> bool:
-    """Whether every row plainly holds; what is null or NaN fails one of these."""
-    if any(rows[name].null_count() for name in ("symbol", "ts", *OHLC)):
-        return False
-    low, high = pl.col("low"), pl.col("high")
-    tests = [low > 0, high.is_finite(), *(low <= pl.col(n) for n in ("open", "close")), *(pl.col(n) <= high for n in ("open", "close"))]  # fmt: skip
-    volume = (pl.col("volume") >= 0).fill_null(value=True)
-    return all(rows.select(test.all().alias(str(at)) for at, test in enumerate((*tests, volume))).row(0))
+    return replace(_beside(parts), refused=refused, files=files)
 
 
 def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -279,21 +224,24 @@ def _by_calendar(series: pl.DataFrame, options: LoadOptions) -> Iterator[tuple[s
 
 
 def _surveyed(
-    rows: pl.DataFrame, series: pl.DataFrame, code: str, interval: Interval, options: LoadOptions, source: str
+    rows: pl.DataFrame, series: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, axis: AxisOptions
 ) -> Survey:
-    spec = GridSpec(code, options.segments, options.align or "session", options.read.timezone or "UTC")
+    named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
+    spec = options.spec_of(named, interval, axis.align, axis.zone)
+    code = spec.calendar
     first, last = (rows["ts"].min(), rows["ts"].max())
     segments = calendar(code).segments_in_bounds(first.date(), last.date())  # type: ignore[union-attr]
     grid = SessionGrid.build(segments, interval, spec)
-    stamp = options.read.stamp or "start"
-    if stamp != "start" or spec.align != "session":
-        rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
+    if axis.stamp != "start" or spec.align != "session":
+        rows = rows.with_columns(grid.from_stamps(rows["ts"], axis.stamp).alias("ts")).sort(
+            "series", "ts", maintain_order=True
+        )
     placed = pl.concat([rows, grid.place(rows["ts"])], how="horizontal")
     low, high = options.dates
     if low is not None or high is not None:
         inside = pl.col("session") >= low if low else pl.lit(value=True)
         placed = placed.filter(inside & (pl.col("session") <= high if high else pl.lit(value=True)))
-    placed, repeats = _without_repeats(placed)
+    placed, repeats, losers = settle(placed, KEY, [name for name in BAR_VALUES if name in placed.columns])
     in_slot = placed.drop_nulls("slot") if placed["slot"].null_count() else placed
     traced = trace(in_slot, bin_width(interval))
     sizes = _sizes(placed)
@@ -314,7 +262,18 @@ def _surveyed(
         profile=traced.profile,
         counts=_counts([repeats, odd]),
         checks=(measured_rows(placed, told, grid),),
+        conflicts=_conflicts(losers, placed, series, interval, source),
     )
+
+
+def _conflicts(
+    losers: pl.DataFrame, placed: pl.DataFrame, series: pl.DataFrame, interval: Interval, source: str
+) -> pl.DataFrame:
+    if losers.is_empty():
+        return empty(CONFLICTS)
+    winners = placed.join(losers, on=KEY, how="semi").join(series, on="series")
+    lost = conflict_rejects(losers.with_columns(pl.lit(source).alias("source")), series)
+    return conflict_pairs(lost, winners.with_columns(pl.lit(str(interval)).alias("interval")))
 
 
 def _sizes(rows: pl.DataFrame) -> pl.DataFrame:
@@ -330,29 +289,6 @@ def _sizes(rows: pl.DataFrame) -> pl.DataFrame:
             "last": pl.Series(np.maximum.reduceat(day, starts) if len(starts) else day).cast(pl.Date),
         }
     )
-
-
-def _without_repeats(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The last row of each stamp; and how many others repeat it or differ, by session."""
-    series, ts = rows["series"].to_numpy(), rows["ts"].cast(pl.Int64).to_numpy()
-    twice = ts[1:] == ts[:-1]
-    if twice.any():
-        twice &= series[1:] == series[:-1]
-    again = np.append(twice, [False])
-    if not twice.any():
-        return rows, empty(
-            {"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64(), "corrections": pl.Int64()}
-        )
-    values = [*OHLC, "volume"]
-    same = rows.select(
-        pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in values).alias("same")
-    )["same"]
-    lost = rows.select("series", "session", same.alias("same")).filter(pl.Series(again))
-    counted = lost.group_by("series", "session").agg(
-        pl.col("same").sum().cast(pl.Int64).alias("duplicates"),
-        (~pl.col("same")).sum().cast(pl.Int64).alias("corrections"),
-    )
-    return rows.filter(pl.Series(~again)), counted
 
 
 def _counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -379,4 +315,6 @@ def _beside(parts: Sequence[Survey]) -> Survey:
     whole: dict[str, Any] = {
         name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()
     }
-    return replace(Survey.none(), checks=tuple(one for part in parts for one in part.checks), **whole)
+    conflicts = pl.concat([part.conflicts for part in parts])
+    checks = tuple(one for part in parts for one in part.checks)
+    return replace(Survey.none(), checks=checks, conflicts=conflicts, **whole)

@@ -1,7 +1,7 @@
 """What of a symbol is streamed and what is derived: a pure function of what is asked and what the source has.
 
-The base is the coarsest resolution of the source that serves all that is asked (1s for 30s; 1m for 5m and 1d); bars
-that it can fold are derived, those that it cannot are refused with the reason. Bars are preferred to ticks.
+`sources.resolution.base_of` chooses the base, as it does for `run` and `audit`: 1m, or what something finer can be made of (1s
+for 30s). Bars that the base can be folded to are derived, the others are refused with the reason.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.schema import Kind
+from engine.sources.resolution import base_of, interval_of_prints, serves
 from engine.sources.streams.contract import Resolution, Subscription
-
-FROM_TICKS = Interval(1, "m")  # what ticks and quotes are folded to when nothing finer is asked
 
 
 @dataclass(frozen=True)
@@ -99,24 +98,20 @@ def _base(symbol: str, asked: Asked, bars: Sequence[Interval], kinds: set[Kind])
     has = ", ".join([*map(str, bars), *sorted(kinds & {"ticks", "quotes"})]) or "nothing"
     if asked.bars is not None and bars and asked.bars not in bars and not kinds & {"ticks", "quotes"}:
         raise ParameterError(f"streams.bars: received {asked.bars}; the source has {has} of {symbol}")
-    if asked.bars is not None and asked.bars in bars:
-        return asked.bars, "bars", f"{asked.bars} is asked for"
     raw: tuple[Kind, ...] = ("ticks", "quotes")
     from_raw = next((kind for kind in raw if kind in kinds), None)
-    serving = [one for one in bars if all(_serves(one, target) for target in asked.derived)]
-    if asked.bars is None and serving:
-        wanted = ", ".join(map(str, sorted(asked.derived))) or "nothing else"
-        return serving[-1], "bars", f"of {has} the coarsest that serves {wanted}"
-    if from_raw is not None:
-        base = asked.bars or min([*(i for i in asked.derived if i < FROM_TICKS), FROM_TICKS])
+    base = base_of([*bars, *([None] if from_raw else [])], asked.bars, asked.derived)
+    if base is None and from_raw is not None:
+        base = interval_of_prints(asked.bars, asked.derived)
         return base, from_raw, f"bars of {base} are made of {from_raw}"
-    if bars:
-        return bars[0], "bars", f"of {has} the finest; not all that is asked can be made of it"
-    raise ParameterError(f"{symbol}: the source has {has} of it; valid: bars, ticks or quotes")
-
-
-def _serves(base: Interval, target: Interval) -> bool:
-    return base == target or (base < target and base.nests_in(target))
+    if base is None:
+        raise ParameterError(f"{symbol}: the source has {has} of it; valid: bars, ticks or quotes")
+    if base == asked.bars:
+        return base, "bars", f"{base} is asked for"
+    if all(serves(base, target) for target in asked.derived):
+        wanted = ", ".join(map(str, sorted(asked.derived))) or "nothing else"
+        return base, "bars", f"of {has} the base; {wanted} can be made of it"
+    return base, "bars", f"of {has} the base; not all that is asked can be made of it"
 
 
 def _parted(base: Interval, asked: Mapping[Interval, str]) -> tuple[tuple[Interval, ...], dict[Interval, str]]:
@@ -124,7 +119,7 @@ def _parted(base: Interval, asked: Mapping[Interval, str]) -> tuple[tuple[Interv
     for target in sorted(asked):
         if target == base:
             continue
-        if _serves(base, target):
+        if serves(base, target):
             derived.append(target)
         else:
             refused[target] = _reason(base, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,61 @@ def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
     known = parse_path(path)
-    stated = _stated_symbol(path, options)
+    known = replace(known, symbol=known.symbol or _stated_symbol(path, options))
+    return _read(path, Origin(str(path), sha256(path), known, options, qualifier))
+
+
+def read_parquet_rows(
+    path: Path | str,
+    options: ReadOptions,
+    rows: tuple[int, int],
+    symbols: Sequence[str] = (),
+    without: pl.Expr | None = None,
+) -> Batch:
+    """A batch from some rows of a Parquet file, conformed as `read_parquet` conforms all of them; the file is not hashed.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file, or the URL of an object.
+    options : ReadOptions
+    rows : (int, int)
+        Number of the first one, from 0, and how many.
+    symbols : sequence of str
+        As the file spells them: only these rows. Empty: all.
+    without : Expr, optional
+        Over the file's columns: leave out the rows of which it is true.
+
+    Raises
+    ------
+    SourceError
+        As `read_parquet`.
+    """
+    return _read(path, Origin(str(path), "", parse_path(str(path)), options), rows, symbols, without)
+
+
+def _read(
+    path: Path | str,
+    origin: Origin,
+    cut: tuple[int, int] | None = None,
+    symbols: Sequence[str] = (),
+    without: pl.Expr | None = None,
+) -> Batch:
     try:
-        names = list(pl.read_parquet_schema(path))
-        found = match_columns(names, options, str(path))
-        raw = pl.read_parquet(path, columns=[name for name in names if name in set(found.roles.values())])
+        scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        names = scanned.collect_schema().names()
+        found = match_columns(names, origin.options, str(path))
+        rows = scanned.slice(*cut) if cut else scanned
+        numbered = rows.with_row_index("row", offset=1 + (cut[0] if cut else 0))
+        if without is not None:
+            numbered = numbered.filter(~without)
+        if symbols:
+            numbered = numbered.filter(pl.col(found.roles["symbol"]).is_in(list(symbols)))
+        used = set(found.roles.values())
+        raw = numbered.select("row", *(name for name in names if name in used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
-    known = replace(known, symbol=known.symbol or stated)
-    origin = Origin(str(path), sha256(path), known, options, qualifier)
-    return batch(_numbered(raw, origin), found, origin)
+    return batch(_unpacked(raw, origin), found, origin)
 
 
 def from_frame(
@@ -79,7 +125,8 @@ def from_frame(
     table = _polars(frame)
     origin = Origin(source, "", PathFacts(), options)
     found = match_columns([name for name in table.columns if name != "row"], options, source)
-    return batch(_numbered(table, origin), found, origin)
+    numbered = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
+    return batch(_unpacked(numbered, origin), found, origin)
 
 
 def _polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
@@ -103,10 +150,10 @@ def _index_is_stamp(table: pl.DataFrame) -> bool:
     return isinstance(table.schema.get(PANDAS_INDEX), pl.Datetime | pl.Date) and "timestamp" not in table.columns
 
 
-def _numbered(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
+def _unpacked(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
     packed = [name for name, dtype in raw.schema.items() if dtype == pl.Binary]
     numbers = [unpacked_integers(pl.col(name), _width(raw[name], origin), origin.options.scale) for name in packed]
-    return raw.with_columns(*numbers, pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
+    return raw.with_columns(*numbers, pl.col("row").cast(pl.Int64))
 
 
 def _width(cells: pl.Series, origin: Origin) -> int:

@@ -22,6 +22,7 @@ from engine.sources.columns import TableColumns
 from engine.sources.file_names import PathFacts
 from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
+from engine.sources.resolution import interval_of
 from engine.sources.stamps import Reading, Stamps, utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
@@ -310,33 +311,10 @@ def _interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval
         return None, ()
     if origin.interval is not None:
         return origin.interval, ()
-    found = commonest_step(frame)
+    found = interval_of(frame)
     if found is None:
         return None, ("interval: not told by name, option or rows; give --interval",) if frame.height else ()
     return found, (f"interval: {found}, the commonest step between bars",)
-
-
-def commonest_step(frame: pl.DataFrame) -> Interval | None:
-    """The interval of bars: the commonest step between neighbouring stamps of a series.
-
-    Parameters
-    ----------
-    frame : DataFrame with `symbol`, `price_type`, `ts`
-    """
-    series = ["symbol", "price_type"]
-    steps = (
-        frame.select(*series, "ts").unique().sort(*series, "ts")
-        .select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step"))["step"]
-        .drop_nulls().value_counts(sort=True).sort("count", "step", descending=[True, False])
-    )  # fmt: skip
-    if steps.is_empty():
-        return None
-    seconds, rest = divmod(int(steps["step"][0]), 1000)
-    day = 86_400
-    if rest == 0 and 0 < seconds < day:
-        return Interval.of_seconds(seconds)
-    unit = "d" if rest == 0 and seconds == day else "w" if seconds == 7 * day else "mo" if seconds >= 28 * day else None
-    return Interval(1, unit) if unit else None
 
 
 def _align(interval: Interval | None, stamps: Stamps) -> Align:

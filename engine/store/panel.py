@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, reduce
+from functools import cached_property, reduce
 from operator import or_
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.keys import (
     is_strictly_increasing,
     searchsorted_within,
 )
+from engine.store.deduplication import count, differs, no_counts, settle, sum_counts
 
 TIER_RATIO = 3  # a part is merged into the one before it when it has grown to a third of its size
 
@@ -256,9 +257,9 @@ class Panel:
         Upsert
         """
         rows = rows if is_strictly_increasing(rows, self.key) else rows.sort(self.key, maintain_order=True)
-        rows, within, conflicts = _settle(rows, self.key, self.values)
+        rows, within, conflicts = settle(rows, self.key, self.values)
         written, against, replaced = self._compare(rows[[name for name in rows.columns if name != "batch"]])
-        counts = _sum_counts([within, against])
+        counts = sum_counts([within, against])
         if written.is_empty():
             return Upsert(self, written, counts, conflicts, replaced)
         parts = (*tuple(part for part in self.parts if part.height), written[self.parts[0].columns])
@@ -269,17 +270,17 @@ class Panel:
         """Rows that are new or differ, counts of those that repeat or replace, and the rows that are replaced."""
         at, known = self._known(rows)
         if known.is_empty():
-            return rows, _no_counts(), known
+            return rows, no_counts(), known
         there = rows[at]
         old = {name: f"{name}:old" for name in self.values}
         beside = there.hstack([known.get_column(name).alias(was) for name, was in old.items()])
-        differs = beside.select(_differs(old).alias("differs")).to_series()
-        counts = _count(there, ~differs, differs)
-        if differs.all():
+        is_other = beside.select(differs(old).alias("differs")).to_series()
+        counts = count(there, ~is_other, is_other)
+        if is_other.all():
             return rows, counts, known
         keep = np.ones(rows.height, bool)
-        keep[at] = differs.to_numpy()
-        return rows.filter(pl.Series(keep)), counts, known.filter(differs)
+        keep[at] = is_other.to_numpy()
+        return rows.filter(pl.Series(keep)), counts, known.filter(is_other)
 
     def _known(self, rows: pl.DataFrame) -> tuple[Ints, pl.DataFrame]:
         """Which of `rows` have keys that this panel holds, and its row for each, the latest one, in the same order."""
@@ -380,59 +381,3 @@ def _gathered(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
     if high[held[-1]] - low[held[0]] == total:
         return part.rows.slice(int(low[held[0]]), total)
     return part.rows[expand_ranges(low, count)]
-
-
-def _settle(
-    rows: pl.DataFrame, key: tuple[str, ...], values: tuple[str, ...]
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Sorted rows with one left per key; counts of repeats and replacements between batches; losers within one."""
-    again = np.ones(max(rows.height - 1, 0), bool)
-    for name in key:
-        again &= (column := column_values(rows, name))[1:] == column[:-1]
-    if not again.any():
-        return rows, _no_counts(), rows.clear()
-    flagged = pl.Series("again", np.append(again, [False]))
-    involved = flagged | flagged.shift(1, fill_value=False)
-    group = rows.with_row_index("at").filter(involved)
-    last = [pl.col(name).last().over(*key, "batch").alias(f"{name}:old") for name in values]
-    old = {name: f"{name}:old" for name in values}
-    ends = pl.col("at") == pl.col("at").max().over(*key, "batch")
-    judged = group.with_columns(*last).with_columns(ends.alias("wins"), _differs(old).alias("differs"))
-    conflicts = judged.filter(~pl.col("wins") & pl.col("differs"))
-    repeats = judged.filter(~pl.col("wins") & ~pl.col("differs"))
-    finals = judged.filter("wins")
-    before = [pl.col(name).shift(1).over(*key).alias(f"{name}:old") for name in values]
-    first = pl.col("at") == pl.col("at").min().over(*key)
-    finals = finals.with_columns(*before, first.alias("first")).with_columns(_differs(old).alias("differs"))
-    later = finals.filter(~pl.col("first"))
-    counts = _sum_counts([
-        _count(repeats, pl.lit(value=True), pl.lit(value=False)),
-        _count(later, ~pl.col("differs"), pl.col("differs")),
-    ])  # fmt: skip
-    kept = finals.filter(pl.col("at") == pl.col("at").max().over(*key))["at"]
-    keep = ~involved | pl.int_range(rows.height, eager=True).is_in(kept.cast(pl.Int64).implode())
-    return rows.filter(keep), counts, conflicts.select(rows.columns)
-
-
-def _differs(old: dict[str, str]) -> pl.Expr:
-    return pl.any_horizontal([pl.col(name).ne_missing(pl.col(was)) for name, was in old.items()])
-
-
-def _count(rows: pl.DataFrame, repeats: pl.Expr | pl.Series, replaces: pl.Expr | pl.Series) -> pl.DataFrame:
-    marked = rows.select("series", "session", repeats.alias("duplicates"), replaces.alias("corrections"))
-    return marked.group_by("series", "session").agg(pl.col("duplicates", "corrections").sum().cast(pl.Int64))
-
-
-@cache
-def _no_counts() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
-    )
-
-
-def _sum_counts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    counted = [frame for frame in frames if frame.height]
-    if not counted:
-        return _no_counts()
-    summed = counted[0] if len(counted) == 1 else pl.concat(counted).group_by("series", "session").sum()
-    return summed.filter((pl.col("duplicates") > 0) | (pl.col("corrections") > 0)).sort("series", "session")

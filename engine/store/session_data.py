@@ -331,7 +331,9 @@ class SessionData(Summarized):
                 self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates)
                 for axis, part in groups
             ]
-            refused = pl.concat([empty(REJECTS), *(_conflicts(one.conflicts, self._state.series) for one in done)])
+            refused = pl.concat(
+                [empty(REJECTS), *(conflict_rejects(one.conflicts, self._state.series) for one in done)]
+            )
             self.add_rejects(refused)
             counts = pl.concat([one.counts for one in done]).sum() if done else None
             return Appended(
@@ -722,7 +724,8 @@ def _stack(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.Da
     return whole.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
 
 
-def _conflicts(losers: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+def conflict_rejects(losers: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    """Rows that lost a conflict as `schema.REJECTS`: `series, ts`, values, `source, row`; and the names of the series."""
     if losers.is_empty():
         return empty(REJECTS)
     shown = with_series_names(losers, series)

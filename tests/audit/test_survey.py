@@ -16,7 +16,7 @@ from engine.schema import BARS
 from engine.simulation.sessions import Market, simulate
 
 OPTIONS = LoadOptions(CalendarMap("XNYS"))
-FRAMES = ("series", "runs", "counts", "prints", "quotes", "findings", "files")
+FRAMES = ("series", "runs", "counts", "prints", "quotes", "refused", "conflicts", "files")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import datetime as dt
 
 import engine
 import polars as pl
-from engine.checks.refused import conflicts, refused, repeats
+from engine.checks.refused import conflict_pairs, conflicts, count_refused, refused, repeats
 from engine.checks.spreads import bar_spreads, crossed, quote_spreads, summed_spreads
 from engine.schema import REJECTS, empty, rejected_rows
 
@@ -33,7 +33,7 @@ def test_refused_rows_are_one_finding_per_file_and_reason_with_the_first_row() -
     raw = pl.DataFrame({"row": [4, 9, 11], "text": ["<script>", "=1+1", "[/]"]})
     bad = pl.concat([rejected_rows(raw, "high below low", "a.csv"), rejected_rows(raw.head(1), "ts: missing", "b.csv"),
                      rejected_rows(raw, "conflict: later", "a.csv")])  # fmt: skip
-    found = refused(bad)
+    found = refused(count_refused(bad))
     assert found.select("source", "count").rows() == [("a.csv", 3), ("b.csv", 1)]
     assert found["evidence"][0] == 'the first is row 4: {"text":"<script>"}'
     assert found["fingerprint"].n_unique() == 2
@@ -41,13 +41,13 @@ def test_refused_rows_are_one_finding_per_file_and_reason_with_the_first_row() -
 
 def test_refused_nothing_says_nothing() -> None:
     none = empty(REJECTS)
-    assert refused(none).height == 0
-    assert conflicts(none, bars([1.0])).height == 0
+    assert refused(count_refused(none)).height == 0
+    assert conflicts(conflict_pairs(none, bars([1.0]))).height == 0
 
 
 def test_conflicts_of_one_ratio_are_an_adjusted_copy() -> None:
     kept = bars([100 + n / 4 for n in range(40)])
-    (row,) = conflicts(losers(kept, pl.lit(1.02)), kept).iter_rows(named=True)
+    (row,) = conflicts(conflict_pairs(losers(kept, pl.lit(1.02)), kept)).iter_rows(named=True)
     assert (row["count"], row["source"]) == (40, "a.csv")
     assert "back-adjusted copy of the other: every close differs by x 1.02000" in row["message"]
     assert "100% have the same volume; the first: 102 refused, 100 kept" in row["evidence"]
@@ -55,20 +55,20 @@ def test_conflicts_of_one_ratio_are_an_adjusted_copy() -> None:
 
 def test_conflicts_of_many_ratios_are_no_copy() -> None:
     kept = bars([100.0] * 40)
-    (row,) = conflicts(losers(kept, 1 + pl.int_range(pl.len()) / 1000), kept).iter_rows(named=True)
+    (row,) = conflicts(conflict_pairs(losers(kept, 1 + pl.int_range(pl.len()) / 1000), kept)).iter_rows(named=True)
     assert "copy" not in row["message"]
 
 
 def test_conflicts_without_the_bars_that_won_are_counted_all_the_same() -> None:
     kept = bars([100.0] * 3)
-    (row,) = conflicts(losers(kept, pl.lit(1.1)), kept.clear()).iter_rows(named=True)
+    (row,) = conflicts(conflict_pairs(losers(kept, pl.lit(1.1)), kept.clear())).iter_rows(named=True)
     assert row["count"] == 3
     assert "not at hand" in row["message"]
 
 
 def test_conflicts_of_the_euro_stoxx_future_are_a_back_adjusted_copy(vendor) -> None:
     session = engine.load(vendor / "lean/future/eurex/minute/fesx", str(EUREX))
-    found = conflicts(pl.concat(session.snapshot().rejects), session.snapshot().bars())
+    found = conflicts(conflict_pairs(pl.concat(session.snapshot().rejects), session.snapshot().bars()))
     assert found.select("symbol", "count").rows() == [("FESX.202406", 1152)]
     assert "x 1.00835" in found["message"][0]
 

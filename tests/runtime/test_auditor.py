@@ -113,7 +113,7 @@ def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_pat
     done = audit([tmp_path / "bad.parquet"], OPTIONS)
     found = done.tables["findings"].filter(pl.col("check") == "refused").row(0, named=True)
     assert (found["count"], found["source"]) == (2, str(tmp_path / "bad.parquet"))
-    assert found["evidence"].startswith(f"first: row 6, {rows['symbol'][5]}")
+    assert found["evidence"].startswith(f'the first is row 6: {{"symbol":"{rows["symbol"][5]}"')
     assert done.tables["series"]["rows"].sum() == 1998
 
 

@@ -11,7 +11,8 @@ import pytest
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
 from engine.runtime.load import load_files
-from engine.runtime.options import CalendarMap, LoadOptions, choose_base
+from engine.runtime.options import CalendarMap, LoadOptions
+from engine.sources.options import ReadOptions
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 HEADER = "ts,open,high,low,close,volume\n"
@@ -29,24 +30,6 @@ def minutes(count: int, step: int = 1) -> list[dt.datetime]:
 
 def options(**more: object) -> LoadOptions:
     return LoadOptions(CalendarMap("XNYS"), **more)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("available", "wanted", "base"),
-    [
-        (["1s", "1m", "1h"], None, "1m"),
-        (["5m", "1h"], None, "5m"),
-        (["1s", "5m"], None, "1s"),
-        (["1s", "1m", None], "1s", "1s"),
-        ([None], None, None),
-        ([None, "1m"], None, "1m"),
-        ([None, "1m"], "1s", None),
-        (["1m"], "5m", "1m"),
-    ],
-)
-def test_choose_base_of_several_resolutions(available: list[str | None], wanted: str | None, base: str | None) -> None:
-    parsed = [None if a is None else Interval.parse(a) for a in available]
-    assert choose_base(parsed, wanted and Interval.parse(wanted)) == (base and Interval.parse(base))
 
 
 def test_load_two_resolutions_keeps_the_base_and_names_the_other(tmp_path: Path) -> None:
@@ -67,12 +50,30 @@ def test_load_with_keep_source_keeps_the_other_as_a_series_beside(tmp_path: Path
     assert kept.filter(pl.col("origin") == "derived")["close"].unique().to_list() == [10.0]
 
 
-def test_load_few_bars_take_the_interval_of_their_symbol(tmp_path: Path) -> None:
+def test_load_few_bars_whose_steps_fit_their_symbol_only_take_its_interval(tmp_path: Path) -> None:
     csv(tmp_path / "1" / "ABC.csv", minutes(60))
-    csv(tmp_path / "2" / "ABC.csv", [OPEN + dt.timedelta(minutes=m) for m in (3, 8)], price=11.0)
+    csv(tmp_path / "2" / "ABC.csv", [OPEN + dt.timedelta(minutes=m) for m in (3, 8, 15)], price=11.0)
     loaded = load_files([tmp_path], options())
-    assert loaded.corrections == 2
-    assert loaded.session.get_symbol_data("ABC").bars_base["close"].to_list().count(11.0) == 2
+    assert loaded.corrections == 3
+    assert loaded.session.get_symbol_data("ABC").bars_base["close"].to_list().count(11.0) == 3
+
+
+def test_load_few_bars_that_may_be_coarser_are_refused_and_never_enter_the_base(tmp_path: Path) -> None:
+    csv(tmp_path / "1" / "ABC.csv", minutes(60))
+    csv(tmp_path / "2" / "ABC.csv", [OPEN + dt.timedelta(minutes=m) for m in (0, 30)], price=11.0)
+    loaded = load_files([tmp_path], options())
+    assert [(Path(one.path).parent.name, "--interval" in one.reason) for one in loaded.problems] == [("2", True)]
+    assert loaded.session.get_symbol_data("ABC").bars_base["close"].unique().to_list() == [10.0]
+    stated = load_files([tmp_path], options(read=ReadOptions(interval=Interval.parse("1m"))))
+    assert stated.corrections == 2
+
+
+def test_load_few_hours_beside_minutes_are_left_out_as_hours(tmp_path: Path) -> None:
+    csv(tmp_path / "1" / "ABC.csv", minutes(60))
+    csv(tmp_path / "2" / "ABC.csv", minutes(7, 60), price=11.0)
+    loaded = load_files([tmp_path], options())
+    assert loaded.corrections == 0
+    assert any("1h left out" in note for note in loaded.notes)
 
 
 def test_load_one_bar_alone_is_a_problem_that_names_the_option(tmp_path: Path) -> None:

@@ -32,15 +32,15 @@ def marked(derive: list[str], offered: list[str], bars: str | None = None, **str
         (["1d"], ["1s", "1m"], "1m"),
         (["5m", "1d"], ["1s", "1m"], "1m"),
         (["30s", "5m", "1d"], ["1s", "1m"], "1s"),
-        (["15m"], ["1m", "5m"], "5m"),
+        (["15m"], ["1m", "5m"], "1m"),
         (["7m"], ["1m", "5m"], "1m"),
-        (["5m"], ["1m", "5m"], "5m"),
+        (["5m"], ["1m", "5m"], "1m"),
         ([], ["1s", "1m"], "1m"),
-        (["1w"], ["1m", "1d"], "1d"),
+        (["1w"], ["1m", "1d"], "1m"),
         (["5m"], ["1m", "ticks"], "1m"),
     ],
 )
-def test_mark_streams_the_coarsest_base_that_serves_all(derive: list[str], offered: list[str], base: str) -> None:
+def test_mark_streams_the_base_and_derives_the_rest(derive: list[str], offered: list[str], base: str) -> None:
     marking = marked(derive, offered)
     assert (marking.base, marking.base_from) == (Interval.parse(base), "bars")
     assert marking.streams == (Subscription("A", "bars", Interval.parse(base)),)
@@ -139,7 +139,7 @@ def test_explain_says_of_everything_how_and_why() -> None:
     told = explain(mark("A", asked, offer("1m")), asked)
     assert [(what, how) for what, how, _ in told] == [("stream", "bars 1m"), ("derive", "5m"), ("refuse", "5s")]
     assert [why for _, _, why in told] == [
-        "of 1m the finest; not all that is asked can be made of it",
+        "of 1m the base; not all that is asked can be made of it",
         "for indicator sma(20), from 1m",
         "5s is finer than the base 1m: bars can be joined, not cut",
     ]

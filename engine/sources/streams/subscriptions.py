@@ -14,8 +14,6 @@ from engine.schema import TS, Kind
 from engine.sources.batch import Batch
 from engine.sources.streams.contract import Delivery, Resolution, Subscription
 
-FEW_BARS = 30  # fewer do not tell their interval
-
 
 class SubscriptionFilter:
     """The subscribed kinds and intervals of each symbol; selects their rows from deliveries."""
@@ -44,13 +42,13 @@ class SubscriptionFilter:
         selected = replace(delivery, frames=tuple(frame for frame in frames if frame.height))
         return selected, delivery.height - selected.height
 
-    def interval_of(self, batch: Batch, *, is_stated: bool) -> Interval | None:
-        """The interval of a batch of bars: as stated, else as subscribed when its rows are too few to infer it."""
-        if is_stated or (batch.interval is not None and batch.frame.height >= FEW_BARS):
+    def interval_of(self, batch: Batch) -> Interval | None:
+        """The interval of a batch of bars; the subscribed one where neither name, option, metadata nor rows tell it."""
+        if batch.interval is not None:
             return batch.interval
         symbols = batch.frame["symbol"].unique()
         subscribed = {step for symbol in symbols for kind, step in self._resolutions.get(symbol, ()) if kind == "bars"}
-        return subscribed.pop() if len(subscribed) == 1 else batch.interval
+        return subscribed.pop() if len(subscribed) == 1 else None
 
 
 def delivery_of_batch(batch: Batch, interval: Interval | None) -> Delivery:

@@ -1,0 +1,107 @@
+"""Interval of a file's bars, and which of several resolutions of a symbol is its base.
+
+`interval_of` and `base_of` are the only places that decide either: `run`, `load`, `audit`, `replay` and `live` call them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+
+import polars as pl
+
+from engine.interval import Interval
+
+Resolution = Interval | None  # None: ticks and quotes
+DEFAULT_BASE = Interval(1, "m")
+ENOUGH_BARS = 30  # tell their interval whatever their steps
+ENOUGH_STEPS = 2  # of fewer bars, and most of their steps, are equal
+SAMPLE_ROWS = 20_000
+DAY_SECONDS = 86_400
+UNTOLD = "bars do not tell their interval: neither name, option, metadata nor rows do; name it with --interval"
+
+
+def base_of(
+    available: Iterable[Resolution], wanted: Interval | None = None, derived: Collection[Interval] = ()
+) -> Resolution:
+    """The resolution that is a symbol's base.
+
+    The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of, else
+    ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).
+
+    Parameters
+    ----------
+    available : iterable of Interval or None
+        What the source has of the symbol; None stands for ticks or quotes.
+    wanted : Interval, optional
+        Stated by an option. Where the source has no such bars they are made of ticks or quotes; without these it is as if
+        none were stated, with the finest bars.
+    derived : collection of Interval
+        What is to be derived.
+    """
+    there = set(available)
+    bars = {one for one in there if one is not None}
+    has_prints = None in there
+    if not bars or wanted in bars:
+        return wanted if bars else None
+    if wanted is not None:
+        return None if has_prints else min(bars)
+    if min(derived, default=DEFAULT_BASE) < DEFAULT_BASE:
+        serving = [one for one in bars if all(serves(one, target) for target in derived)]
+        if serving or has_prints:
+            return max(serving, default=None)
+    return DEFAULT_BASE if DEFAULT_BASE in bars else min(bars)
+
+
+def interval_of_prints(wanted: Interval | None, derived: Collection[Interval] = ()) -> Interval:
+    """Interval of the bars that ticks or quotes are folded to: the one wanted, else 1m, or finer where that is to be derived."""
+    return wanted or min([DEFAULT_BASE, *derived])
+
+
+def serves(base: Interval, target: Interval) -> bool:
+    """Whether bars of `target` are, or can be made of, bars of `base`."""
+    return base == target or (base < target and base.nests_in(target))
+
+
+def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Interval | None:
+    """The interval that bars tell by their stamps; None where they are too few.
+
+    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have, or
+    the largest step that all of them are multiples of, where `others` has it: a few bars of an hour, beside files of
+    minutes, are not taken for minutes.
+
+    Parameters
+    ----------
+    frame : DataFrame with `symbol`, `price_type`, `ts`
+    others : collection of Interval
+        Those of other files of the same symbols.
+    """
+    steps = _steps(frame.head(SAMPLE_ROWS))
+    if steps.is_empty() and frame.height > SAMPLE_ROWS:
+        steps = _steps(frame)
+    if steps.is_empty():
+        return None
+    commonest, count = steps.row(0)
+    is_most = count >= ENOUGH_STEPS and 2 * count > steps["count"].sum()
+    if frame.height >= ENOUGH_BARS or is_most:
+        return _interval(commonest)
+    shared = _interval(math.gcd(*steps["step"]))
+    return shared if shared in others else None
+
+
+def _steps(frame: pl.DataFrame) -> pl.DataFrame:
+    """Milliseconds between neighbouring stamps of a series, and how often each occurs: `step, count`, the commonest first."""
+    series = ["symbol", "price_type"]
+    steps = frame.select(*series, "ts").unique().sort(*series, "ts")
+    steps = steps.select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step")).drop_nulls()
+    return steps.group_by("step").len("count").sort("count", "step", descending=[True, False])
+
+
+def _interval(milliseconds: int) -> Interval | None:
+    seconds, rest = divmod(milliseconds, 1000)
+    if rest or not seconds:
+        return None
+    if seconds < DAY_SECONDS:
+        return Interval.of_seconds(seconds)
+    unit = "d" if seconds == DAY_SECONDS else "w" if seconds == 7 * DAY_SECONDS else "mo" if seconds >= 28 * DAY_SECONDS else None  # fmt: skip
+    return Interval(1, unit) if unit else None

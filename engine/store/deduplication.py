@@ -1,0 +1,102 @@
+"""Rows of one key: which one is kept, and what the others are. The store and the audit of large files both ask here.
+
+Inside one batch the last row in file order is kept: an earlier one with the same values is a duplicate, one with other values a
+conflict. Between batches a later row with the same values is a duplicate; with other values it replaces the earlier one, a correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from engine.keys import column_values
+
+
+class Settled(NamedTuple):
+    """Rows with one left per key.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        Those that are kept, in the same order.
+    counts : DataFrame of `series, session, duplicates, corrections` (Int64)
+        Of the sessions that have any.
+    conflicts : DataFrame
+        Rows that lost against a later one of their batch that has other values.
+    """
+
+    rows: pl.DataFrame
+    counts: pl.DataFrame
+    conflicts: pl.DataFrame
+
+
+def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Settled:
+    """Keep one row per key.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, session`, key and values, and `batch` (Int32) where there are several; sorted by key, rows of one key in the
+        order of arrival.
+    key, values : sequence of str
+        What identifies a row, and what tells a correction or a conflict from a duplicate.
+    """
+    again = np.ones(max(rows.height - 1, 0), bool)
+    for name in key:
+        again &= (column := column_values(rows, name))[1:] == column[:-1]
+    if not again.any():
+        return Settled(rows, no_counts(), rows.clear())
+    flagged = pl.Series("again", np.append(again, [False]))
+    involved = flagged | flagged.shift(1, fill_value=False)
+    group = rows.with_row_index("at").filter(involved)
+    of_batch = [*key, "batch"] if "batch" in rows.columns else list(key)
+    old = {name: f"{name}:old" for name in values}
+    last = [pl.col(name).last().over(of_batch).alias(was) for name, was in old.items()]
+    ends = pl.col("at") == pl.col("at").max().over(of_batch)
+    judged = group.with_columns(*last).with_columns(ends.alias("wins"), differs(old).alias("differs"))
+    conflicts = judged.filter(~pl.col("wins") & pl.col("differs"))
+    repeats = judged.filter(~pl.col("wins") & ~pl.col("differs"))
+    finals = judged.filter("wins")
+    before = [pl.col(name).shift(1).over(key).alias(was) for name, was in old.items()]
+    first = pl.col("at") == pl.col("at").min().over(key)
+    finals = finals.with_columns(*before, first.alias("first")).with_columns(differs(old).alias("differs"))
+    later = finals.filter(~pl.col("first"))
+    counts = sum_counts([
+        count(repeats, pl.lit(value=True), pl.lit(value=False)),
+        count(later, ~pl.col("differs"), pl.col("differs")),
+    ])  # fmt: skip
+    kept = finals.filter(pl.col("at") == pl.col("at").max().over(key))["at"]
+    keep = ~involved | pl.int_range(rows.height, eager=True).is_in(kept.cast(pl.Int64).implode())
+    return Settled(rows.filter(keep), counts, conflicts.select(rows.columns))
+
+
+def differs(old: Mapping[str, str]) -> pl.Expr:
+    """Whether any value is another than the one in the column beside it (name to name of that column); null equals null."""
+    return pl.any_horizontal([pl.col(name).ne_missing(pl.col(was)) for name, was in old.items()])
+
+
+def count(rows: pl.DataFrame, duplicates: pl.Expr | pl.Series, corrections: pl.Expr | pl.Series) -> pl.DataFrame:
+    """Count marked rows: `series, session, duplicates, corrections`."""
+    marked = rows.select("series", "session", duplicates.alias("duplicates"), corrections.alias("corrections"))
+    return marked.group_by("series", "session").agg(pl.col("duplicates", "corrections").sum().cast(pl.Int64))
+
+
+@cache
+def no_counts() -> pl.DataFrame:
+    """Counts of no session."""
+    return pl.DataFrame(
+        schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
+    )
+
+
+def sum_counts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Counts added up, of sessions that have any, sorted."""
+    counted = [frame for frame in frames if frame.height]
+    if not counted:
+        return no_counts()
+    summed = counted[0] if len(counted) == 1 else pl.concat(counted).group_by("series", "session").sum()
+    return summed.filter((pl.col("duplicates") > 0) | (pl.col("corrections") > 0)).sort("series", "session")

@@ -1,0 +1,66 @@
+"""The base of a symbol, and the interval that a few stamps tell."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from engine.interval import Interval
+from engine.sources.resolution import base_of, interval_of
+
+OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
+
+
+def parsed(texts: list[str]) -> list[Interval]:
+    return [Interval.parse(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("available", "wanted", "derived", "base"),
+    [
+        (["1s", "1m", "1h"], None, [], "1m"),
+        (["5m", "1h"], None, [], "5m"),
+        (["1s", "5m"], None, [], "1s"),
+        (["1s", "1m", None], "1s", [], "1s"),
+        ([None], None, [], None),
+        ([None, "1m"], None, [], "1m"),
+        ([None, "1m"], "1s", [], None),
+        (["1m"], "5m", [], "1m"),
+        (["1m", "5m"], None, ["15m"], "1m"),
+        (["1m", "1d"], None, ["1w"], "1m"),
+        (["1s", "1m"], None, ["30s", "5m"], "1s"),
+        (["1s", "10s", "1m"], None, ["30s"], "10s"),
+        (["1m", None], None, ["30s"], None),
+        (["1m"], None, ["30s"], "1m"),
+        (["1h", None], None, ["5m"], "1h"),
+    ],
+)
+def test_base_of_several_resolutions(
+    available: list[str | None], wanted: str | None, derived: list[str], base: str | None
+) -> None:
+    there = [None if text is None else Interval.parse(text) for text in available]
+    found = base_of(there, wanted and Interval.parse(wanted), parsed(derived))
+    assert found == (base and Interval.parse(base))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "others", "interval"),
+    [
+        (range(40), [], "1m"),
+        (range(0, 400, 5), ["1m"], "5m"),
+        ([0, 1, 2], [], "1m"),
+        ([0, 60, 120, 180], ["1m"], "1h"),
+        ([3, 8, 15], ["1m"], "1m"),
+        ([3, 8, 15], [], None),
+        ([0, 30], ["1m"], None),
+        ([0, 60, 150], ["1m"], None),
+        ([0], ["1m"], None),
+        ([], ["1m"], None),
+    ],
+)
+def test_interval_of_few_and_of_many_bars(minutes: list[int], others: list[str], interval: str | None) -> None:
+    stamps = [OPEN + dt.timedelta(minutes=minute) for minute in minutes]
+    frame = pl.DataFrame({"ts": stamps}, schema={"ts": pl.Datetime("us", "UTC")})
+    frame = frame.with_columns(pl.lit("A").alias("symbol"), pl.lit("last").alias("price_type"))
+    assert interval_of(frame, parsed(others)) == (interval and Interval.parse(interval))
