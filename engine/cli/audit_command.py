@@ -183,7 +183,12 @@ def _show(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) 
         "symbol", "price_type", "interval", "sessions", "rows", "missing", "explained", "quality", "quality_adjusted", "activity"
     )  # fmt: skip
     causes = tables["gaps"].group_by("cause").agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("missing"))
-    print_frame("Worst series", series.sort("quality_adjusted", "quality", "symbol", nulls_last=True).head(MOST_SERIES))
+    print_frame(
+        "Worst series",
+        series.sort("quality_adjusted", "quality", "symbol", "price_type", "interval", nulls_last=True).head(
+            MOST_SERIES
+        ),
+    )
     print_frame("Why bars are missing", causes.sort("missing", "cause", descending=[True, False]))
     print_frame("Findings by check", verdict.summary)
     for note in verdict.notes:

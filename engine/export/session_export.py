@@ -106,6 +106,9 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
             continue
         files = TableFiles(work.target / name, work.former.statistics(name))
         changes[name] = work.edited(name, *edit(name, change, files, work.staging))
+    if any(revision > last["store_revision"] for _, revision in snapshot.removals):
+        # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
+        changes["rejects"] = work.replaced("rejects", list(_everything(snapshot, work, "rejects")))
     return Plan({**changes, **small}, since=last["revision"])
 
 
@@ -237,9 +240,10 @@ def _changes(snapshot: Snapshot, work: Work, since: int, was_as_of: dt.datetime 
     touched = snapshot.changes(since).filter(pl.col("symbol").is_not_null(), ~pl.col("removed"))
     for name in STORED:
         yield name, _stored_since(snapshot, work, name, since, touched, removed)
-    written = work.former.rows("rejects") if work.former is not None and snapshot.rejects else 0
-    refused = shaped("rejects", pl.concat([empty(REJECTS), *snapshot.rejects]).slice(written))
-    yield "rejects", Edit(_new(refused, work))
+    if not gone:
+        written = work.former.rows("rejects") if work.former is not None and snapshot.rejects else 0
+        refused = shaped("rejects", pl.concat([empty(REJECTS), *snapshot.rejects]).slice(written))
+        yield "rejects", Edit(_new(refused, work))
 
 
 def _rows_since(

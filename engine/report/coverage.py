@@ -175,7 +175,11 @@ def _written(lost: Floats, owed: Floats) -> str:
 def _marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: _Day) -> dict[str, object]:
     """Where outages lie: row, first slot, end slot."""
     told = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
-    spans = told.group_by("session", "outage_id").agg(pl.col("from").min(), pl.col("to").max()).sort("session", "from")
+    spans = (
+        told.group_by("session", "outage_id")
+        .agg(pl.col("from").min(), pl.col("to").max())
+        .sort("session", "from", "to", "outage_id", nulls_last=True)
+    )
     slot = ((pl.col("from", "to") - day.first) / day.step).clip(0, day.slots)
     shown = within(spans, MOST_MARKS, MOST_MARK_BYTES)
     row = pl.Series("row", rows.search_sorted(shown["session"]))

@@ -134,7 +134,9 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
         "series": series,
         "findings": tables["findings"],
         "gaps": tables["gaps"],
-        "outages": tables["outages"].sort(["missing", "start"], descending=[True, False], nulls_last=True),
+        "outages": tables["outages"].sort(
+            ["missing", "start", "outage_id"], descending=[True, False, False], nulls_last=True
+        ),
         "calendars": tables["calendars"].sort("calendar"),
         "files": tables["files"].filter(pl.col("problem").is_not_null()),
     }

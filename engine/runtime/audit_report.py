@@ -88,10 +88,10 @@ def with_strips(done: Audit, holders: Sequence[Holder]) -> Audit:
     """The audit with the bars around its gravest gaps, for pictures."""
     gaps = done.tables["gaps"].filter(pl.col("cause").is_in(REPORTED)).with_columns(
         pl.col("cause").cast(pl.Enum(CAUSES)).to_physical().alias("rank"),
-        pl.int_range(pl.len()).over("outage_id", order_by="symbol").alias("turn"),
+        pl.int_range(pl.len()).over("outage_id", order_by=["symbol", "price_type", "interval", "gap_start"]).alias("turn"),
     )  # fmt: skip
     # One gap of each outage first, then the others.
-    order = ["turn", "rank", "bar_count", "symbol", "gap_start"]
+    order = ["turn", "rank", "bar_count", "symbol", "price_type", "interval", "gap_start"]
     shown = gaps.sort(order, descending=[name == "bar_count" for name in order]).head(MOST_STRIPS)
     wanted = set(shown["symbol"])
     near = [(one, sorted(one.symbols & wanted)) for one in holders if one.symbols & wanted]
