@@ -153,16 +153,19 @@ def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int 
     if isinstance(base, int) and base < presence:  # where the three do not nest, one row makes a window complete
         nests = presence % base == 0 and (isinstance(step, str) or step % presence == 0)
         counted = presence if nests else step
-    members = daily_segments(grid) if isinstance(step, str) and isinstance(counted, int) else cut(grid, counted)
+    members = daily_segments(grid) if isinstance(step, str) and isinstance(base, int) else cut(grid, base)
     starts = [slot.start for segment in members for slot in slots(grid, segment, counted)]
-    windows: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    outer, inner = cut(grid, step), cut(grid, counted)
+    windows: dict[Slot, list[tuple[Row, Slot]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["ts"]):
-        if window := _window(grid, base, step, row["ts"]):
-            windows[window].append(row)
+        _, segment, slot = place(grid, base, row["ts"])
+        if segment in members and slot is not None:
+            window = _slot_around(grid, step, outer, segment, row["ts"])
+            windows[window].append((row, _slot_around(grid, counted, inner, segment, row["ts"])))
     out = []
-    for (start, end), held in windows.items():
-        real = [row for row in held if row.get("provenance") != "synthetic"]
-        present = {_window(grid, base, counted, row["ts"]) for row in real}
+    for (_, start, end), found in windows.items():
+        held = [row for row, _ in found]
+        present = {slot for row, slot in found if row.get("provenance") != "synthetic"}
         expected = 1 if counted == step else sum(1 for one in starts if start <= one < end)
         volumes = [row["volume"] for row in held if row.get("volume") is not None]
         trades = [row["trades"] for row in held if row.get("trades") is not None]
@@ -188,15 +191,10 @@ def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int 
     return out
 
 
-def _window(grid: Grid, base: Step, step: Step, ts: int) -> tuple[int, int] | None:
-    _, segment, slot = place(grid, base, ts)
-    if segment is None or slot is None:
-        return None
-    if isinstance(step, int):
-        return slot_at(grid, segment, step, ts)[1:]
-    if isinstance(base, int) and segment not in daily_segments(grid):
-        return None
-    return next((one.open, one.close) for one in cut(grid, step) if segment.session <= one.session)
+def _slot_around(grid: Grid, step: Step, segments: list[Segment], segment: Segment, ts: int) -> Slot:
+    if isinstance(step, str):
+        segment = next(period for period in segments if segment.session <= period.session)
+    return slot_at(grid, segment, step, ts)
 
 
 def due_slots(grid: Grid, step: Step, dates: Dates, as_of: int | None = None) -> list[Due]:
