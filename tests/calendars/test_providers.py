@@ -156,6 +156,27 @@ def test_read_weeks_of_clock_changes_moves_the_open_in_utc(date, opening):
     assert f"{regular['segment_open'].item():%H:%M}" == opening
 
 
+@pytest.mark.parametrize(
+    ("code", "halt"),
+    [
+        ("CME_Equity", "12:00"),
+        ("CME_Bond", "12:00"),
+        ("CMEGlobex_FX", "16:00"),
+        ("CMEGlobex_EnergyAndMetals", "13:30"),
+        ("CME Globex Equity", "12:00"),
+        ("CME Globex Crypto", "16:00"),
+        ("CME Globex Fixed Income", "12:00"),
+    ],
+)
+def test_read_cme_holiday_of_each_group_is_cleared_with_the_next_trade_date(code, halt):
+    # Martin Luther King day, a Monday, and Tuesday; a session of its own it has none.
+    assert hours(code, "2024-01-12", "2024-01-16") == [
+        "2024-01-12 ETH 11 17:00-16:00",
+        f"2024-01-16 ETH 14 17:00-{halt}",
+        "2024-01-16 ETH 15 17:00-16:00",
+    ]
+
+
 @pytest.mark.parametrize(("date", "length"), [("2024-03-11", 23), ("2024-11-04", 23), ("2024-03-12", 23)])
 def test_read_cme_over_clock_changes_keeps_the_length_of_its_day(date, length):
     found = calendar("CME_INDEX").segments(day(date), day(date))
