@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("engine", deadline=None)
-settings.load_profile("engine")
+# A failure is shown as it was found, with the line that gives it again: shrinking it takes minutes, so that is done at a
+# desk. For CI, and for mutants, of which most fail.
+settings.register_profile("ci", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate], print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "engine")
 
 VENDOR = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,0 +1,130 @@
+"""Mutation testing of the kernels: `python -m tests.mutants.run [MODULE ...] [--per-module N] [--seed N]`.
+
+Each mutant of a seeded sample is tried in a process of its own with the tests of `TESTS`, which stop at the first
+failure. A mutant that no test fails survives; each survivor has its class and reason in `survivors.toml`. It exits with 1
+where fewer than 90 % are killed, or where a survivor has no class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.abc
+import importlib.util
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis  # noqa: F401 - what every child needs is loaded once, before it is forked
+import numpy as np  # noqa: F401
+import polars as pl  # noqa: F401
+import pytest
+
+from tests.mutants.operators import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+SURVIVORS = Path(__file__).with_name("survivors.toml")
+CASES = "tests/test_reference_cases.py"
+# The quickest first: most mutants never see the others.
+TESTS: dict[str, list[str]] = {
+    "grid": ["tests/test_grid_boundaries.py", CASES, "tests/test_grid_strides.py"],
+    "derive/bars": [
+        "tests/derive/test_bars_by_hand.py",
+        CASES,
+        "tests/derive/test_tick_bars.py",
+        "tests/derive/test_bars.py",
+    ],
+    "quality/gaps": [CASES, "tests/quality/test_gaps.py"],
+    "quality/score": ["tests/quality/test_score.py", CASES],
+    "schema": ["tests/test_schema.py"],
+}
+KILLED_SHARE = 0.9
+CPU_SECONDS = 240  # of one mutant: an endless loop is a failure
+
+
+class _Swapped(importlib.abc.MetaPathFinder):
+    """One module is loaded from another file."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> object:
+        return importlib.util.spec_from_file_location(fullname, self.path) if fullname == self.name else None
+
+
+def main() -> int:
+    """Try the mutants; 0 where enough are killed and each survivor is classed."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("modules", nargs="*", default=list(TESTS), help=f"of {', '.join(TESTS)}")
+    options.add_argument("--per-module", type=int, default=80, help="size of the sample")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options.add_argument("--survivors", action="store_true", help="try again the classed survivors alone")
+    chosen = options.parse_args()
+    classed = {(one["module"], one["function"], one["change"]) for one in _classed()}
+    failed = False
+    for module in chosen.modules:
+        every = mutants((ROOT / "engine" / f"{module}.py").read_text())
+        size = min(chosen.per_module, len(every))
+        sample = random.Random(chosen.seed).sample(every, size)  # noqa: S311
+        if chosen.survivors:
+            sample = [one for one in every if (module, one.function, one.change) in classed]
+        alive = []
+        for one, is_killed in _tried(module, sample, chosen.jobs):
+            if not is_killed:
+                alive.append(one)
+                mark = "classed" if (module, one.function, one.change) in classed else "SURVIVED"
+                _say(f"  {mark}: {module}.py:{one.line} {one.function}: {one.change}")
+        killed = len(sample) - len(alive)
+        share = 1 - len(alive) / max(len(sample), 1)
+        unclassed = [one for one in alive if (module, one.function, one.change) not in classed]
+        _say(f"{module}: {killed} of {len(sample)} killed ({share:.0%}), of {len(every)} mutants; "
+             f"{len(unclassed)} survivors without a class")  # fmt: skip
+        failed |= bool(unclassed) or (share < KILLED_SHARE and not chosen.survivors)
+    return int(failed)
+
+
+def _tried(module: str, sample: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, bool]]:
+    with tempfile.TemporaryDirectory() as folder:
+        running: dict[int, Mutant] = {}
+        waiting = list(sample)
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                one = waiting.pop()
+                path = Path(folder) / f"mutant_{len(waiting)}.py"
+                path.write_text(one.source)
+                running[_start(module, path)] = one
+            pid, status = os.wait()
+            yield running.pop(pid), status != 0
+
+
+def _start(module: str, path: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    sys.meta_path.insert(0, _Swapped(f"engine.{module.replace('/', '.')}", path))
+    arguments = ["-x", "-q", "-n0", "-p", "no:cacheprovider", "--hypothesis-profile=ci"]
+    os._exit(int(pytest.main([*arguments, *TESTS[module]])))
+
+
+def _classed() -> list[dict[str, str]]:
+    return tomllib.loads(SURVIVORS.read_text()).get("survivor", []) if SURVIVORS.exists() else []
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

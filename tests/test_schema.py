@@ -1,0 +1,179 @@
+"""Validation of rows, by hand: which rows are good, which are refused, and for which reason."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+
+import polars as pl
+import pytest
+from engine.errors import SchemaError
+from engine.schema import BARS, REJECTS, ROWS, TS, Rules, conform, empty, select_schema
+
+NOON = dt.datetime(2024, 1, 2, 12, tzinfo=dt.UTC)
+BAR = {"symbol": "A", "ts": NOON, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0, "trades": 3}
+QUOTE = {"symbol": "A", "ts": NOON, "bid": 10.0, "ask": 11.0, "bid_size": 1.0, "ask_size": 2.0}
+TICK = {"symbol": "A", "ts": NOON, "price": 10.0, "size": 1.0}
+
+
+def checked(rows: list[dict], kind: str = "bars", rules: Rules | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    return conform(frame, kind, {name: pl.col(name) for name in frame.columns if name != "row"}, "a.csv", rules)
+
+
+def reason(row: dict, kind: str = "bars", rules: Rules | None = None) -> str | None:
+    """Why a row is refused, beside one that is good; None where both are good."""
+    right = {"bars": BAR, "quotes": QUOTE, "ticks": TICK, "open_interest": {"symbol": "A", "ts": NOON, "value": 1.0}}[
+        kind
+    ]
+    good, bad = checked([right, {**right, **row}, right], kind, rules)
+    assert good.height + bad.height == 3
+    assert bad["row"].to_list() in ([], [2])
+    return bad["reason"][0] if bad.height else None
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"symbol": None}, "symbol: missing or unreadable"),
+        ({"ts": None}, "ts: missing or unreadable"),
+        ({"open": None}, "open: missing or unreadable"),
+        ({"high": None}, "high: missing or unreadable"),
+        ({"low": None}, "low: missing or unreadable"),
+        ({"close": None}, "close: missing or unreadable"),
+        ({"ts": dt.datetime(1899, 12, 31, 23, 59, 59, 999_999, dt.UTC)}, "ts: not of 1900 to 2200"),
+        ({"ts": dt.datetime(1900, 1, 1, tzinfo=dt.UTC)}, None),
+        ({"ts": dt.datetime(2200, 1, 1, tzinfo=dt.UTC)}, None),
+        ({"ts": dt.datetime(2200, 1, 1, 0, 0, 0, 1, dt.UTC)}, "ts: not of 1900 to 2200"),
+        ({"low": 10.0, "open": 10.0, "high": 11.0, "close": 11.0}, None),  # at the bounds
+        ({"low": 10.0, "high": 10.0, "open": 10.0, "close": 10.0}, None),
+        ({"open": 11.0, "high": 11.0, "low": 10.0, "close": 10.0}, None),
+        ({"open": 8.99}, "open outside low..high"),
+        ({"open": 12.01}, "open outside low..high"),
+        ({"close": 8.99}, "close outside low..high"),
+        ({"close": 12.01}, "close outside low..high"),
+        ({"volume": 0.0}, None),
+        ({"volume": None, "trades": None}, None),
+        ({"volume": -0.01}, "volume: negative"),
+        ({"volume": 0.5}, None),
+        ({"trades": 0}, None),
+        ({"trades": -1}, "trades: negative"),
+        ({"volume": math.inf}, "volume: not finite"),
+        ({"volume": math.nan}, "volume: not finite"),
+        ({"low": 0.5}, None),
+        ({"low": 0.0}, "low: not above zero"),
+    ],
+)
+def test_conform_bar_at_each_bound_is_refused_beyond_it_alone(row: dict, why: str | None) -> None:
+    assert reason(row) == why
+
+
+def test_conform_row_with_several_faults_names_each() -> None:
+    assert reason({"high": 8.0, "volume": -1.0}) == (
+        "volume: negative; high below low; open outside low..high; close outside low..high"
+    )
+    assert reason({"high": math.nan, "close": None, "open": None}) == (
+        "open: missing or unreadable; close: missing or unreadable; high: not finite"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"bid": None}, None),
+        ({"ask": None}, None),
+        ({"bid": None, "ask": None}, "bid and ask: both missing"),
+        ({"bid": 0.0}, "bid: not above zero"),
+        ({"ask": 0.0}, "ask: not above zero"),
+        ({"bid": 12.0}, None),  # crossed quotes are real
+        ({"bid_size": -1.0}, "bid_size: negative"),
+        ({"ask_size": -1.0}, "ask_size: negative"),
+        ({"bid_size": 0.0, "ask_size": None}, None),
+    ],
+)
+def test_conform_quote_needs_one_side(row: dict, why: str | None) -> None:
+    assert reason(row, "quotes") == why
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "why"),
+    [
+        ({"price": 0.0}, "ticks", "price: not above zero"),
+        ({"price": None}, "ticks", "price: missing or unreadable"),
+        ({"size": -1.0}, "ticks", "size: negative"),
+        ({"size": None}, "ticks", None),
+        ({"value": 0.0}, "open_interest", None),
+        ({"value": -1.0}, "open_interest", "value: negative"),
+    ],
+)
+def test_conform_tick_and_open_interest(row: dict, kind: str, why: str | None) -> None:
+    assert reason(row, kind) == why
+
+
+@pytest.mark.parametrize("price", [0.0, -37.63])
+def test_conform_prices_through_zero_are_good_where_rules_allow_them(price: float) -> None:
+    row = {"open": price, "high": price, "low": price, "close": price}
+    assert reason(row).startswith("open: not above zero")
+    assert reason(row, rules=Rules(allow_non_positive=True)) is None
+    assert reason({"volume": -1.0}, rules=Rules(allow_non_positive=True)) == "volume: negative"
+
+
+def test_conform_good_rows_have_the_whole_schema_and_their_numbers() -> None:
+    good, bad = checked([BAR, {**BAR, "volume": None}])
+    assert dict(good.schema) == {**BARS, "row": pl.Int64()}
+    assert good["row"].to_list() == [1, 2]
+    assert good["price_type"].to_list() == ["last", "last"]
+    assert good["vwap"].null_count() == 2
+    assert bad.equals(empty(REJECTS))
+    assert dict(checked([TICK], "ticks")[0].schema) == {**ROWS["ticks"], "row": pl.Int64()}
+
+
+def test_conform_numbers_of_the_file_and_cells_as_they_came_are_in_the_rejects() -> None:
+    good, bad = checked([{**BAR, "row": 7}, {**BAR, "high": 1.0, "row": 9}, {**BAR, "row": 8}])
+    assert good["row"].to_list() == [7, 8]
+    assert bad.select("source", "row").rows() == [("a.csv", 9)]
+    cells = json.loads(bad["cells"][0])
+    assert (cells["symbol"], cells["high"], "row" in cells) == ("A", "1.0", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("7", None), (None, None), ("", None), ("  ", None), ("many", "volume: unreadable"), ("-", "volume: unreadable")],
+)
+def test_conform_cell_with_text_that_is_no_number_is_unreadable(text: str | None, why: str | None) -> None:
+    right = {**BAR, "volume": "5"}
+    good, bad = checked([right, {**right, "volume": text}])
+    assert bad["reason"].to_list() == ([why] if why else [])
+    assert set(good.columns) == {*BARS, "row"}
+
+
+def test_conform_constant_columns_need_no_cell() -> None:
+    frame = pl.DataFrame([{name: value for name, value in BAR.items() if name != "symbol"}])
+    columns = {name: pl.col(name) for name in frame.columns} | {"symbol": pl.lit("B"), "price_type": pl.lit("bid")}
+    good, bad = conform(frame, "bars", columns, "b.csv")
+    assert (good["symbol"][0], good["price_type"][0], bad.height) == ("B", "bid", 0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        (("symbol", "ts", "open", "high", "low"), "absent: close; not a column of bars: none"),
+        ((*BAR, "colour"), "absent: none; not a column of bars: colour"),
+    ],
+)
+def test_conform_wrong_columns_raise_by_name(columns: tuple[str, ...], match: str) -> None:
+    frame = pl.DataFrame([{**BAR, "colour": "red"}])
+    with pytest.raises(SchemaError, match=match):
+        conform(frame, "bars", {name: pl.col(name) for name in columns}, "a.csv")
+
+
+def test_select_schema_orders_casts_and_refuses() -> None:
+    schema = {"a": pl.Int64(), "b": TS}
+    frame = pl.DataFrame({"c": [1], "b": [NOON], "a": [1]}, schema={"c": pl.Int64, "b": TS, "a": pl.Int32})
+    assert dict(select_schema(frame, schema, "it").schema) == schema
+    assert select_schema(frame.cast({"a": pl.Int64}), schema, "it").columns == ["a", "b"]
+    with pytest.raises(SchemaError, match="it: lacks a; it has c, b"):
+        select_schema(frame.drop("a"), schema, "it")
+    with pytest.raises(SchemaError, match="it: "):
+        select_schema(frame.with_columns(pl.lit("x").alias("a")), schema, "it")
