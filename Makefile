@@ -25,6 +25,10 @@ cov: $(VENV)/.done
 slow: $(VENV)/.done
 	$(BIN)/python -m pytest -n auto -m slow
 
+# Changes of the kernels in one place at a time that no test notices; MODULE=grid for one of them, SIZE=400 for all mutants.
+mutants: $(VENV)/.done
+	$(BIN)/python -m tests.mutants.run $(MODULE) $(if $(SIZE),--per-module $(SIZE))
+
 fmt: $(VENV)/.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

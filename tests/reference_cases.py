@@ -16,12 +16,12 @@ import polars as pl
 from engine.derive.bars import derive
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import expected, find_gaps, runs
-from engine.quality.score import score
+from engine.quality.gaps import expected_slots, find_gaps, slot_runs
+from engine.quality.score import quality_score
 from engine.reference import DAY, MINUTE, SECOND, Dates, Gap, Grid, Row, Segment, Step, cut, slots
 from engine.schema import BARS, PROVENANCE, TS
-from engine.store.anomalies import tally
-from engine.store.panel import KEY, panel
+from engine.store.anomalies import count_anomalies
+from engine.store.panel import KEY, empty_panel
 
 from tests import axis
 
@@ -218,7 +218,7 @@ def instants(stamps: list[int]) -> pl.Series:
 def answers(one: Round) -> Answers:
     """All rows of a round in one panel, and what is computed from that."""
     grid = session_grid(one)
-    held = panel(ROWS, KEY, VALUES)
+    held = empty_panel(ROWS, KEY, VALUES)
     counted, lost = [], []
     for number in range(max(len(case.calls) for case in one.cases)):
         calls = {n: case.calls[number] for n, case in enumerate(one.cases, 1) if number < len(case.calls)}
@@ -246,10 +246,10 @@ def answers(one: Round) -> Answers:
     gaps, quality = {}, {}
     for step, frame in present.items():
         level = grid.at(interval(step))
-        wanted = expected(lifetimes, level, as_of)
-        found = find_gaps(wanted, runs(frame), level)
-        counts = tally(rows if step == one.base else rows.clear(), level.due()["ordinal"])
-        judged = score(wanted, found, counts).select("series", "session", *QUALITY)
+        wanted = expected_slots(lifetimes, level, as_of)
+        found = find_gaps(wanted, slot_runs(frame), level)
+        counts = count_anomalies(rows if step == one.base else rows.clear(), level.due()["ordinal"])
+        judged = quality_score(wanted, found, counts).select("series", "session", *QUALITY)
         quality |= by_case(judged, step, len(one.cases))
         spans = found.select("series", "session", "gap_start", "gap_end", "bar_count", "position")
         listed = by_case(spans, step, len(one.cases))

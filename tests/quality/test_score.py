@@ -6,7 +6,7 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from engine.quality.score import QUALITY, period_coverage, score, slot_coverage
+from engine.quality.score import QUALITY, period_coverage, quality_score, slot_coverage
 
 MONDAY, TUESDAY, WEDNESDAY = (dt.date(2024, 1, day) for day in (1, 2, 3))
 BEFORE_1970 = dt.date(1969, 12, 30)
@@ -24,9 +24,9 @@ NONE = rows([])
 WANTED = rows([(1, MONDAY, 4), (1, TUESDAY, 3), (1, TUESDAY, 5), (2, MONDAY, 10)], "slots")
 
 
-def test_score_segments_of_a_session_are_one_row() -> None:
+def test_quality_score_segments_of_a_session_are_one_row() -> None:
     gaps = rows([(1, TUESDAY, 2), (1, TUESDAY, 1), (2, MONDAY, 10)], "bar_count")
-    scored = score(WANTED, gaps, NONE)
+    scored = quality_score(WANTED, gaps, NONE)
     assert dict(scored.schema) == QUALITY
     assert scored.select("series", "session", "expected", "present", "missing", "quality").rows() == [
         (1, MONDAY, 4, 4, 0, 100.0),
@@ -37,12 +37,12 @@ def test_score_segments_of_a_session_are_one_row() -> None:
     assert scored["slot_coverage"].null_count() == 3
 
 
-def test_score_counts_are_summed_per_session_and_nulls_count_nothing() -> None:
+def test_quality_score_counts_are_summed_per_session_and_nulls_count_nothing() -> None:
     counts = rows(
         [(1, MONDAY, 1, 2, None, 4, 5, 6), (1, MONDAY, 10, None, 30, 40, 50, 60), (2, MONDAY, 7, 7, 7, 7, 7, 7)],
         *COUNTS,
     )
-    scored = score(WANTED, rows([], "bar_count"), counts)
+    scored = quality_score(WANTED, rows([], "bar_count"), counts)
     assert scored.select("series", *COUNTS).rows() == [
         (1, 11, 2, 30, 44, 55, 66),
         (1, 0, 0, 0, 0, 0, 0),
@@ -50,9 +50,9 @@ def test_score_counts_are_summed_per_session_and_nulls_count_nothing() -> None:
     ]
 
 
-def test_score_session_with_counts_alone_has_no_quality_and_stands_in_order() -> None:
+def test_quality_score_session_with_counts_alone_has_no_quality_and_stands_in_order() -> None:
     counts = rows([(2, TUESDAY, 1), (1, BEFORE_1970, 2)], "off_grid")
-    scored = score(WANTED, rows([], "bar_count"), counts)
+    scored = quality_score(WANTED, rows([], "bar_count"), counts)
     assert scored.select("series", "session", "expected", "off_grid", "quality").rows() == [
         (1, BEFORE_1970, 0, 2, None),
         (1, MONDAY, 4, 0, 100.0),
@@ -62,10 +62,10 @@ def test_score_session_with_counts_alone_has_no_quality_and_stands_in_order() ->
     ]
 
 
-def test_score_gaps_and_coverage_of_sessions_that_are_not_there_count_nowhere() -> None:
+def test_quality_score_gaps_and_coverage_of_sessions_that_are_not_there_count_nowhere() -> None:
     gaps = rows([(1, WEDNESDAY, 99), (0, MONDAY, 99), (3, MONDAY, 99), (1, MONDAY, 1)], "bar_count")
     found = [(0, MONDAY, 0.1), (1, BEFORE_1970, 0.2), (1, TUESDAY, 0.5), (1, WEDNESDAY, 0.3), (3, MONDAY, 0.4)]
-    scored = score(WANTED, gaps, NONE, rows(found, "slot_coverage"))
+    scored = quality_score(WANTED, gaps, NONE, rows(found, "slot_coverage"))
     assert scored.select("series", "session", "missing", "slot_coverage").rows() == [
         (1, MONDAY, 1, None),
         (1, TUESDAY, 0, 0.5),
@@ -74,8 +74,8 @@ def test_score_gaps_and_coverage_of_sessions_that_are_not_there_count_nowhere() 
 
 
 @pytest.mark.parametrize("coverage", [None, rows([], "slot_coverage"), rows([(1, MONDAY, 1.0)], "slot_coverage")])
-def test_score_of_nothing_is_empty(coverage: pl.DataFrame | None) -> None:
-    scored = score(rows([], "slots"), rows([], "bar_count"), NONE, coverage)
+def test_quality_score_of_nothing_is_empty(coverage: pl.DataFrame | None) -> None:
+    scored = quality_score(rows([], "slots"), rows([], "bar_count"), NONE, coverage)
     assert scored.height == 0
     assert dict(scored.schema) == QUALITY
 
