@@ -1,4 +1,4 @@
-"""Benchmarks of the kernels and the store, beside what others take for the same columns.
+"""Benchmarks of the kernels and the store, against other libraries on the same columns.
 
     python -m benchmarks [--size S|M|L] [--only GROUP] [--repeat N] [--json PATH]
 
@@ -17,14 +17,14 @@ import   `import engine` against `import polars`, whole processes.
 store    append, derive and assess through `SessionData`, in fresh processes: rows per second, and the peak memory of
          each step, the input included; no rival.
 market   a session of a whole market by the minute: appended, derived, gaps and quality, around minute 30 and minute 380,
-         beside a list of bar objects per symbol, all computed anew at each bar; and the same minute of a few symbols.
+         against a list of bar objects per symbol, all computed again at each bar; and the same minute of a few symbols.
 export   `export_session` to a new folder, against Polars writing the same frames as Parquet with as many flushes.
 delta    one more minute of 1,000 symbols, written into exports of ever more sessions, the last of which was merged at its
          end, and read from them: seconds, bytes of new files, rows read; against the smallest export.
 memory   peak memory of a full export beyond its store, in fresh processes; against the smallest store.
 pruning  a symbol's year of 5m bars out of an export of many symbols: bytes read / bytes of the table.
 sql      full scans through `engine.sql`, its child process and `engine.connect`, against DuckDB `read_parquet`.
-cold     `engine sql` as a whole process, beside `import duckdb`.
+cold     `engine sql` as a whole process, against `import duckdb`.
 audit    the audit of a Parquet table against its decode, step by step, by two workers, and its memory (`benchmarks.audit`).
 
 Sizes
@@ -37,16 +37,16 @@ M     500 x 20 (3.9M rows)      30 x 10 (7M rows)   50, 500, 5,000      1, 10, 1
 L     2,000 x 20 (15.6M rows)   60 x 20 (28M rows)  50, 500, 5,000      1, 10, 100      2,500 (49M rows)   5M, 50M
 ====  ========================  ==================  ==================  ==============  =================  ==========
 
-The audit takes 5M rows, and 50M from size M on. `minutes` is also what checks, indicators, export, sql and cold take. Size S has 50 symbols in delta. The market has 50, 8,000
-and 8,000 symbols.
+The audit has 5M rows, and 50M from size M on. `minutes` is also the size of checks, indicators, export, sql and cold. Size S
+has 50 symbols in delta. The market has 50, 8,000 and 8,000 symbols.
 
-How it is fair
---------------
+Fairness
+--------
 All contenders of a case run in this process and take turns; each result is compared with ours, row by row, in a warm-up
 round. The ratio is the median over the rounds of (contender / first contender of the case). Rivals get what is fastest
 for them (`benchmarks.rivals`): integer keys, stamps without a zone, a constant origin, no order asked of the result,
-data in memory in their own format. DuckDB also runs `as exported`, on text symbols and UTC stamps. The engine checks that its rows are sorted and always makes every column of
-`bars.DERIVED`, so in the case `OHLCV` it makes more than the others. Data is synthetic and seeded (`benchmarks.panel`).
+data in memory in their own format. DuckDB also runs `as exported`, on text symbols and UTC stamps. The engine checks that
+its rows are sorted and always computes every column of `bars.DERIVED`, so in the case `OHLCV` it computes more than others. Data is synthetic and seeded (`benchmarks.panel`).
 
 A target that is missed is printed as such, and changes nothing about the exit code. Size S is a smoke test: fixed costs
 of a few milliseconds outweigh its rows, so it is not held to targets.
@@ -85,7 +85,7 @@ from benchmarks.timing import Measure, table
 
 @dataclass(frozen=True)
 class Size:
-    """How much data each group takes: (symbols, sessions); numbers of symbols; delta: symbols, and numbers of sessions."""
+    """Size of the data of each group: (symbols, sessions); numbers of symbols; delta: symbols, and numbers of sessions."""
 
     minutes: tuple[int, int]
     seconds: tuple[int, int]
@@ -126,7 +126,7 @@ FIXED_STEPS = 30
 
 @dataclass
 class Bench:
-    """One run: its size, where it may write, and the panel and the export that several groups share."""
+    """One run: size, rounds, scratch folder, and the panel and the export that several groups share."""
 
     size: Size
     rounds: int
@@ -148,7 +148,7 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "checks": lambda b: checks.shares(b.panel, b.rounds),
     "indicators": lambda b: [*indicators.whole(b.panel, min(b.rounds, 3)), *indicators.one_more(b.panel, b.rounds)],
     "seconds": lambda b: derive.seconds(*b.size.seconds, b.rounds),
-    "growth": lambda b: growth.symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),
+    "growth": lambda b: growth.by_symbols(b.size.growth, GROWTH_SESSIONS, b.rounds),
     "import": lambda b: imports.start(b.rounds),
     "store": lambda b: store.whole_run(*b.size.minutes, min(b.rounds, 3)),
     "market": lambda b: [*market.whole_market(b.size.market), *market.fixed_cost(FIXED_STEPS)],
@@ -165,24 +165,28 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print, write; 0 when done, whether or not a target was met."""
-    options = _parser().parse_args(arguments)
+    """Run the chosen groups, print and write their report; 0 when done, also where a target was missed."""
+    options = build_parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
-        return _run(options, Bench(SIZES[options.size], options.repeat, Path(scratch)))
+        return run_groups(options, Bench(SIZES[options.size], options.repeat, Path(scratch)))
 
 
-def _run(options: argparse.Namespace, bench: Bench) -> int:
+def run_groups(options: argparse.Namespace, bench: Bench) -> int:
     before, begin = machine.load(), time.perf_counter()
     lines: list[Measure] = []
     for name in [options.only] if options.only else GROUPS:
-        made = GROUPS[name](bench) if options.size != "S" else [replace(one, target="") for one in GROUPS[name](bench)]
-        print(table(made), flush=True)
-        lines += made
+        measures = (
+            GROUPS[name](bench) if options.size != "S" else [replace(one, target="") for one in GROUPS[name](bench)]
+        )
+        print(table(measures), flush=True)
+        lines += measures
     taken = time.perf_counter() - begin
     print(
-        f"\n{taken:.0f} s; load {before:.1f} at the start, {machine.load():.1f} at the end", _verdict(lines), sep="\n"
+        f"\n{taken:.0f} s; load {before:.1f} at the start, {machine.load():.1f} at the end",
+        summarize_targets(lines),
+        sep="\n",
     )
-    _write(Path(options.json), {
+    write_report(Path(options.json), {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "size": options.size, "repeat": options.repeat,
         "sizes": vars(bench.size), "load": [before, machine.load()], "seconds": taken,
         "about": machine.about(), "results": [line.as_json() for line in lines],
@@ -190,7 +194,7 @@ def _run(options: argparse.Namespace, bench: Bench) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="See the docstring of benchmarks/__main__.py."
     )
@@ -201,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verdict(lines: list[Measure]) -> str:
+def summarize_targets(lines: list[Measure]) -> str:
     judged = [line for line in lines if line.met is not None]
     missed = [
         f"{line.group}: {line.case}, {line.name} {line.ratio:.2f} (wanted {line.target})"
@@ -211,7 +215,7 @@ def _verdict(lines: list[Measure]) -> str:
     return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} targets met", *missed])
 
 
-def _write(path: Path, report: dict[str, object]) -> None:
+def write_report(path: Path, report: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1, default=str) + "\n")
     print(f"written: {path}")

@@ -49,7 +49,7 @@ from engine.interval import Interval
 from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.quality.score import quality_score
 from engine.runtime import auditor, parquet_scan, partitioned_run
-from engine.runtime.executor import Executor, Here, Processes
+from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
 from engine.runtime.run import load_options, run
 
 from benchmarks import machine
@@ -79,14 +79,14 @@ STEPS: tuple[tuple[str, object, str], ...] = (
     ("explain blocks", pipeline, "judge"),
     ("explain blocks", pipeline, "name"),
     ("explain", auditor, "explain"),
-    ("checks judged", auditor, "_checked"),
+    ("checks judged", auditor, "judge_checks"),
     ("findings", auditor, "observed"),
 )
 PARENTS = ("join", "explain", "checks judged", "findings")
 
 
 @dataclass(frozen=True)
-class Lake:
+class BarsTable:
     """A table of bars on the disk."""
 
     path: Path
@@ -94,14 +94,14 @@ class Lake:
     market: str
 
     @classmethod
-    def write(cls, folder: Path, rows: int, market: str) -> Lake:
+    def write(cls, folder: Path, rows: int, market: str) -> BarsTable:
         """Write about so many rows, a few symbols at a time."""
         path = folder / f"{market}-{rows}.parquet"
-        stamps, rng, written = _stamps(), np.random.default_rng(SEED), 0
+        stamps, rng, written = session_minutes(), np.random.default_rng(SEED), 0
         symbols = max(1, round(rows / len(stamps) / (1 - MARKETS[market] / 5)))
         writer: Any = None
         for first in range(0, symbols, SYMBOLS_AT_ONCE):
-            part = _bars(first, min(SYMBOLS_AT_ONCE, symbols - first), stamps, MARKETS[market], rng).to_arrow(
+            part = random_bars(first, min(SYMBOLS_AT_ONCE, symbols - first), stamps, MARKETS[market], rng).to_arrow(
                 compat_level=pl.CompatLevel.oldest()
             )
             writer = writer or pq.ParquetWriter(path, part.schema, compression="zstd")
@@ -115,13 +115,13 @@ class Lake:
         return f"{self.rows / 1e6:.0f}M rows, {self.market}"
 
 
-def _stamps() -> np.ndarray:
+def session_minutes() -> np.ndarray:
     regular = calendar("XNYS").segments(FIRST, LAST).filter("regular")
     spans = regular.select(pl.col("segment_open", "segment_close").to_physical()).iter_rows()
     return np.concatenate([np.arange(begin, end, 60_000_000) for begin, end in spans])
 
 
-def _bars(first: int, symbols: int, stamps: np.ndarray, most: float, rng: np.random.Generator) -> pl.DataFrame:
+def random_bars(first: int, symbols: int, stamps: np.ndarray, most: float, rng: np.random.Generator) -> pl.DataFrame:
     silent = np.repeat(most * rng.random(symbols) ** 4, len(stamps))
     kept = rng.random(len(silent)) >= silent
     rows = int(kept.sum())
@@ -143,27 +143,36 @@ def _bars(first: int, symbols: int, stamps: np.ndarray, most: float, rng: np.ran
     )
 
 
-def speed(made: Lake, rounds: int) -> list[Measure]:
+def speed(bars_table: BarsTable, rounds: int) -> list[Measure]:
     """Decode, grid with gaps and quality, and the full audit, in turns."""
-    decode = Contender(DECODE, lambda: pl.read_parquet(made.path, columns=USED).height)
-    two = Contender("Polars, decode of symbol and ts", lambda: pl.read_parquet(made.path, columns=USED[:2]).height)
-    contenders = [decode, two, Contender(SCAN, partial(_scan, made.path)), Contender(FULL, partial(_audit, made.path))]
+    decode = Contender(DECODE, lambda: pl.read_parquet(bars_table.path, columns=USED).height)
+    two = Contender(
+        "Polars, decode of symbol and ts", lambda: pl.read_parquet(bars_table.path, columns=USED[:2]).height
+    )
+    contenders = [
+        decode,
+        two,
+        Contender(SCAN, partial(scan_gaps, bars_table.path)),
+        Contender(FULL, partial(run_audit, bars_table.path)),
+    ]
     times: dict[str, list[float]] = {one.name: [] for one in contenders}
     for _ in range(rounds):
         for one in contenders:
             begin = time.process_time()
             rows = one.run()
             times[one.name].append(time.process_time() - begin)
-            if rows != made.rows:
-                raise AssertionError(f"{one.name}: {rows} rows of {made.rows}")
-    return measures("Audit of a Parquet table", made.name, made.rows, times, {SCAN: "<= 2.5", FULL: "<= 10"})
+            if rows != bars_table.rows:
+                raise AssertionError(f"{one.name}: {rows} rows of {bars_table.rows}")
+    return measures(
+        "Audit of a Parquet table", bars_table.name, bars_table.rows, times, {SCAN: "<= 2.5", FULL: "<= 10"}
+    )
 
 
-def _audit(path: Path, executor: Executor | None = None) -> int:
+def run_audit(path: Path, executor: Executor | None = None) -> int:
     return auditor.audit([path], OPTIONS, executor=executor).rows
 
 
-def _scan(path: Path) -> int:
+def scan_gaps(path: Path) -> int:
     """Place, find gaps, score: a stretch at a time, decode included, as the audit does it."""
     rows = 0
     for stretch in parquet_scan.stretches(path):
@@ -180,22 +189,29 @@ def _scan(path: Path) -> int:
     return rows
 
 
-def steps(made: Lake) -> list[Measure]:
+def steps(bars_table: BarsTable) -> list[Measure]:
     """Seconds of each step of an audit, as a share of the whole."""
     spent: dict[str, float] = defaultdict(float)
-    with _clocked(spent):
+    with timed_steps(spent):
         begin = time.process_time()
-        _audit(made.path)
+        run_audit(bars_table.path)
         whole = time.process_time() - begin
     spent["the rest"] = whole - sum(spent.values())
     return [
-        Measure("Steps of an audit", made.name, name, made.rows, (seconds,), note=f"{100 * seconds / whole:.0f} %")
+        Measure(
+            "Steps of an audit",
+            bars_table.name,
+            name,
+            bars_table.rows,
+            (seconds,),
+            note=f"{100 * seconds / whole:.0f} %",
+        )
         for name, seconds in spent.items()
     ]
 
 
 @contextmanager
-def _clocked(spent: dict[str, float]) -> Iterator[None]:
+def timed_steps(spent: dict[str, float]) -> Iterator[None]:
     former = [(owner, function, getattr(owner, function)) for _, owner, function in STEPS]
     called = {(owner, function): step for step, owner, function in STEPS}
     inside: list[float] = []
@@ -224,7 +240,7 @@ def _clocked(spent: dict[str, float]) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def workers(made: Lake, rounds: int) -> list[Measure]:
+def workers(bars_table: BarsTable, rounds: int) -> list[Measure]:
     """One and two workers, the start of processes included; a ratio is one's time over two's.
 
     By processor time, two workers take what the parent does, and half of what the workers do: what a machine would see
@@ -234,26 +250,26 @@ def workers(made: Lake, rounds: int) -> list[Measure]:
     spent: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(rounds):
         for count, seconds in taken.items():
-            begin, parent, children = time.perf_counter(), time.process_time(), _of_children()
-            _audit(made.path, Processes(count, threads=1))
+            begin, parent, children = time.perf_counter(), time.process_time(), children_seconds()
+            run_audit(bars_table.path, ProcessExecutor(count, threads=1))
             seconds.append(time.perf_counter() - begin)
-            spent[count].append((time.process_time() - parent, _of_children() - children))
+            spent[count].append((time.process_time() - parent, children_seconds() - children))
     gained = sorted(one / two for one, two in zip(taken[1], taken[2], strict=True))[rounds // 2]
     alone, shared = (tuple(parent + work / count for parent, work in spent[count]) for count in (1, 2))
     could = sorted(one / two for one, two in zip(alone, shared, strict=True))[rounds // 2]
     parent = sorted(part / whole for (part, _), whole in zip(spent[2], shared, strict=True))[rounds // 2]
     group = "Audit by workers of one Polars thread"
     return [
-        Measure(group, made.name, "one worker", made.rows, tuple(taken[1])),
-        Measure(group, made.name, "two workers", made.rows, tuple(taken[2]), gained, ">= 1.7",
-                f"times one worker; arithmetic gains {_gain_of_arithmetic():.2f}"),
-        Measure(group, made.name, "one worker, by processor time", made.rows, alone),
-        Measure(group, made.name, "two workers, by processor time", made.rows, shared, could, ">= 1.7",
+        Measure(group, bars_table.name, "one worker", bars_table.rows, tuple(taken[1])),
+        Measure(group, bars_table.name, "two workers", bars_table.rows, tuple(taken[2]), gained, ">= 1.7",
+                f"times one worker; arithmetic gains {gain_of_arithmetic():.2f}"),
+        Measure(group, bars_table.name, "one worker, by processor time", bars_table.rows, alone),
+        Measure(group, bars_table.name, "two workers, by processor time", bars_table.rows, shared, could, ">= 1.7",
                 f"times one worker; {100 * parent:.0f} % of it in the parent"),
     ]  # fmt: skip
 
 
-def _gain_of_arithmetic() -> float:
+def gain_of_arithmetic() -> float:
     def taken(count: int) -> float:
         begin = time.perf_counter()
         code = "sum(number * number for number in range(20_000_000))"
@@ -265,20 +281,20 @@ def _gain_of_arithmetic() -> float:
     return 2 * taken(1) / taken(2)
 
 
-def _of_children() -> float:
+def children_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def memory(made: Lake) -> list[Measure]:
+def memory(bars_table: BarsTable) -> list[Measure]:
     """The most that a fresh process and its workers hold."""
     lines = []
-    for name, executor in (("one process", Here()), ("two workers", Processes(2, threads=1))):
-        count = 0 if isinstance(executor, Here) else 2
+    for name, executor in (("one process", SerialExecutor()), ("two workers", ProcessExecutor(2, threads=1))):
+        count = 0 if isinstance(executor, SerialExecutor) else 2
         seconds, peak = _peak(
-            [sys.executable, "-m", "benchmarks.audit", "alone", str(made.path), "--workers", str(count)]
+            [sys.executable, "-m", "benchmarks.audit", "alone", str(bars_table.path), "--workers", str(count)]
         )
-        lines.append(Measure("Memory of an audit, process and workers", made.name, name, made.rows, (seconds,), peak / 2048,
+        lines.append(Measure("Memory of an audit, process and workers", bars_table.name, name, bars_table.rows, (seconds,), peak / 2048,
                              "<= 1", f"{peak:,.0f} MB; ratio to 2 GB"))  # fmt: skip
     return lines
 
@@ -336,10 +352,10 @@ class Plan:
     @classmethod
     def measured(cls, folder: Path) -> Plan:
         """Audit, and run, a small table of `mixed` names: processor time of this process."""
-        big, small = Lake.write(folder, 4_000_000, "mixed"), Lake.write(folder, 500_000, "mixed")
+        big, small = BarsTable.write(folder, 4_000_000, "mixed"), BarsTable.write(folder, 500_000, "mixed")
         spent: dict[str, float] = defaultdict(float)
-        with _clocked(spent):
-            whole = _processor(partial(_audit, big.path))
+        with timed_steps(spent):
+            whole = _processor(partial(run_audit, big.path))
         in_parent = sum(spent[step] for step in PARENTS)
         options = load_options("XNYS", interval="1m", derive=("5m", "15m", "1h", "1d"))
         ran = _processor(partial(run, [small.path], options, folder / "out"))
@@ -388,23 +404,25 @@ def everything(
 ) -> Iterator[list[Measure]]:
     """Every group on both markets."""
     for market in markets:
-        made = Lake.write(scratch, rows, market)
+        bars_table = BarsTable.write(scratch, rows, market)
         kinds: dict[str, Callable[[], list[Measure]]] = {
-            "speed": lambda made=made: speed(made, rounds),  # type: ignore[misc]
-            "steps": lambda made=made: steps(made),  # type: ignore[misc]
-            "workers": lambda made=made: workers(made, max(1, rounds // 2)),  # type: ignore[misc]
-            "memory": lambda made=made: memory(made),  # type: ignore[misc]
+            "speed": lambda bars_table=bars_table: speed(bars_table, rounds),  # type: ignore[misc]
+            "steps": lambda bars_table=bars_table: steps(bars_table),  # type: ignore[misc]
+            "workers": lambda bars_table=bars_table: workers(bars_table, max(1, rounds // 2)),  # type: ignore[misc]
+            "memory": lambda bars_table=bars_table: memory(bars_table),  # type: ignore[misc]
         }
         for name, kind in kinds.items():
             if only in (None, name):
                 yield kind()
-        made.path.unlink()
+        bars_table.path.unlink()
 
 
 def main() -> int:
     options = _parser().parse_args()
     if options.what == "alone":
-        _audit(Path(options.path), Processes(options.workers, threads=1) if options.workers else Here())
+        run_audit(
+            Path(options.path), ProcessExecutor(options.workers, threads=1) if options.workers else SerialExecutor()
+        )
         return 0
     if options.what == "plan":
         with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:

@@ -1,4 +1,4 @@
-"""The checks of an audit, each against the warm decode of the columns that they read, and the share of each."""
+"""Checks of an audit, each against the warm decode of the columns that they read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DECODE = "warm decode of the columns"
 
 
 def shares(panel: Panel, rounds: int) -> list[Measure]:
-    """What each check costs on one part, all of them together, and judging the sums."""
+    """Seconds of each check on one part, of all checks together, and of judging the summed measurements."""
     rows = panel.placed.select(COLUMNS)
     number = pl.int_range(1, panel.symbols + 1, dtype=pl.Int32, eager=True).alias("series")
     series = pl.DataFrame([number]).with_columns(

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark ran."""
+"""Machine and versions of a benchmark, and the memory of its process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("polars", "duckdb", "pandas", "numpy", "pyarrow")
 
 
 def about() -> dict[str, object]:
-    """Machine, cores, memory, versions."""
+    """Processor, cores, memory, system and package versions."""
     return {
         "machine": platform.machine(),
         "processor": _field("/proc/cpuinfo", "model name"),
@@ -25,23 +25,23 @@ def about() -> dict[str, object]:
 
 
 def load() -> float:
-    """Processes that ran in the last minute; more than the benchmark's own mean noise."""
+    """Load average of the last minute; above the benchmark's own it means noise."""
     return os.getloadavg()[0]
 
 
-def forget_peak() -> None:
-    """Let `peak_mb` count from here on (Linux)."""
+def reset_peak() -> None:
+    """Reset the peak that `peak_mb` reports (Linux)."""
     if PEAK.exists():
         PEAK.write_text("5")
 
 
 def peak_mb() -> float:
-    """The most memory this process held since `forget_peak`; 0 where the system does not tell."""
+    """Peak memory in MB of this process since `reset_peak`; 0 on other systems than Linux."""
     return int(_field("/proc/self/status", "VmHWM").removesuffix("kB") or 0) / 1024
 
 
 def resident_mb() -> float:
-    """Memory this process holds now; 0 where the system does not tell."""
+    """Resident memory in MB of this process; 0 on other systems than Linux."""
     return int(_field("/proc/self/status", "VmRSS").removesuffix("kB") or 0) / 1024
 
 

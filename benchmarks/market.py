@@ -1,10 +1,10 @@
-"""A whole market by the minute: what a step costs early and late in a session, beside bar objects in lists.
+"""A whole market by the minute: cost of a step early and late in a session, against bar objects in lists.
 
-`python -m benchmarks.market SYMBOLS` runs it once in this process and prints what it saw as JSON: what it comes to first
-(`Sums`), then the seconds of every minute (`Seen`).
+`python -m benchmarks.market SYMBOLS` runs it once in this process and prints JSON: the summary (`Summary`), then the seconds
+of every minute (`Timings`).
 
-Every minute is appended, derived into 5m 15m 1h, and judged (gaps and quality), in one transaction, as the session runtime
-does it. Two stores take turns, minute by minute: one around minute 30, one around minute 380.
+Every minute is appended, derived into 5m 15m 1h and assessed (gaps and quality) in one transaction, as in a live session.
+Two stores take turns, minute by minute: one around minute 30, one around minute 380.
 
 Silent minutes: symbol by symbol the chance of a minute without a bar is `MOST_SILENT * u**4` with `u` uniform, so the median
 name has 97 % of its minutes and the thinnest half of them.
@@ -31,7 +31,7 @@ from engine.store.session_data import SessionData
 from engine.store.snapshot import SymbolSessionData
 
 from benchmarks import machine
-from benchmarks.former import FormerSession
+from benchmarks.object_baseline import ObjectSession
 from benchmarks.timing import Measure
 
 SESSION = dt.date(2024, 10, 21)
@@ -41,17 +41,17 @@ MINUTES = 390
 DERIVED = ("5m", "15m", "1h")
 EARLY, LATE = range(26, 41), range(371, 386)  # alike in where they lie in their 5m and 15m windows
 MOST_SILENT = 0.5
-MOST_FORMER = 1_000  # symbols of the former design; its cost is a sum over symbols, so more say nothing more
+MOST_OBJECT_SYMBOLS = 1_000  # of bar objects; their cost is a sum over symbols, so more need not be measured
 SEED = 20241021
 FIXED_SYMBOLS, FIXED_DERIVED = 8, ("5m", "15m", "30m", "1h", "4h", "1d")
 
 
-class Sums(TypedDict):
-    """What a run comes to.
+class Summary(TypedDict):
+    """Summary of a run.
 
     Seconds are medians over the 15 minutes around 30 and 380; `growth` and `growth_of_work` are the median ratio of one
-    around 380 to one around 30, by the clock and by processor time; `times_real_time` is of all 390 minutes. `former_30` and
-    `former_380` are how many times ours the former design takes, as if it had as many symbols.
+    around 380 to one around 30, by the clock and by processor time; `times_real_time` is of all 390 minutes. `objects_30` and
+    `objects_380` are the seconds of bar objects, scaled to as many symbols, over ours.
     """
 
     minute_30: float
@@ -61,20 +61,20 @@ class Sums(TypedDict):
     slowest_minute: float
     times_real_time: float
     processor_seconds: float
-    former_30: float
-    former_380: float
+    objects_30: float
+    objects_380: float
 
 
-class Seen(TypedDict):
-    """What a run saw; seconds by minute."""
+class Timings(TypedDict):
+    """Measurements of a run; seconds by minute."""
 
     early: list[float]
     late: list[float]
     every: list[float]
     symbols: int
-    former_symbols: int
-    former_early: list[float]
-    former_late: list[float]
+    objects_symbols: int
+    objects_early: list[float]
+    objects_late: list[float]
     rows: int
     data_mb: float
     beyond_mb: float
@@ -86,7 +86,7 @@ class Seen(TypedDict):
 
 @dataclass
 class Market:
-    """A store that a market's session is stepped through, minute by minute."""
+    """A store and its processors, advanced minute by minute through a session of a market."""
 
     symbols: int
     derived: tuple[str, ...] = DERIVED
@@ -102,7 +102,7 @@ class Market:
         self.session.set_session(SESSION, active=True)
 
     def step(self) -> float:
-        """One more minute; seconds it took."""
+        """Append, derive and assess the next minute; return the seconds it took."""
         self.minute += 1
         rows = bars(self.symbols, self.minute)
         begin, worked = time.perf_counter(), time.process_time()
@@ -115,7 +115,7 @@ class Market:
         return time.perf_counter() - begin
 
     def to(self, minute: int) -> list[float]:
-        """All minutes up to one."""
+        """Seconds of each minute up to a given one."""
         return [self.step() for _ in range(self.minute, minute)]
 
 
@@ -125,7 +125,7 @@ def names(symbols: int) -> list[str]:
 
 
 def bars(symbols: int, minute: int) -> pl.DataFrame:
-    """Bars of one minute (counted from 1) as a source hands them over, silent names left out; the same at every call."""
+    """Bars of one minute (counted from 1) as a source delivers them, without silent names; the same at every call."""
     silent = MOST_SILENT * np.random.default_rng(SEED).random(symbols) ** 4
     rng = np.random.default_rng([SEED, minute])
     there = np.flatnonzero(rng.random(symbols) >= silent)
@@ -141,11 +141,11 @@ def bars(symbols: int, minute: int) -> pl.DataFrame:
     return frame.with_columns(about).select(pl.col(name).cast(dtype) for name, dtype in BARS.items())
 
 
-def run(symbols: int) -> Seen:
-    """Both stores and the former design, in this process."""
+def run(symbols: int) -> Timings:
+    """Measure both stores and the bar objects in this process."""
     Market(4).to(3)  # the calendar and the libraries load once per process: not what is measured here
     begun = machine.resident_mb()
-    machine.forget_peak()
+    machine.reset_peak()
     late = Market(symbols)
     every = late.to(LATE[0] - 1)
     early = Market(symbols)
@@ -155,10 +155,10 @@ def run(symbols: int) -> Seen:
     beyond = machine.peak_mb() - begun
     snapshot = late.session.snapshot()
     data = data_mb(late.session)
-    few = min(symbols, MOST_FORMER)
+    few = min(symbols, MOST_OBJECT_SYMBOLS)
     return {
         "early": [one for one, _ in taken], "late": [one for _, one in taken], "every": every,
-        "symbols": symbols, "former_symbols": few, "former_early": former(few, EARLY), "former_late": former(few, LATE),
+        "symbols": symbols, "objects_symbols": few, "objects_early": time_objects(few, EARLY), "objects_late": time_objects(few, LATE),
         "rows": sum(held.height for held in snapshot.panels.values()), "data_mb": data,
         "beyond_mb": beyond - data - data_mb(early.session), "log_rows": sum(part.height for part in snapshot.log),
         "worked_early": [early.processor_seconds[minute - 1] for minute in EARLY],
@@ -167,30 +167,30 @@ def run(symbols: int) -> Seen:
     }  # fmt: skip
 
 
-def sums(seen: Seen) -> Sums:
-    """What a run comes to."""
-    scale = seen["symbols"] / seen["former_symbols"]
+def summarize(timings: Timings) -> Summary:
+    """Summarize the measurements of a run."""
+    scale = timings["symbols"] / timings["objects_symbols"]
     return {
-        "minute_30": median(seen["early"]), "minute_380": median(seen["late"]),
-        "growth": _growth(seen["early"], seen["late"]),
-        "growth_of_work": _growth(seen["worked_early"], seen["worked_late"]),
-        "slowest_minute": max(seen["every"]), "times_real_time": MINUTES * 60 / sum(seen["every"]),
-        "processor_seconds": seen["processor_seconds"],
-        "former_30": scale * _against(seen["former_early"], seen["early"]),
-        "former_380": scale * _against(seen["former_late"], seen["late"]),
+        "minute_30": median(timings["early"]), "minute_380": median(timings["late"]),
+        "growth": median_growth(timings["early"], timings["late"]),
+        "growth_of_work": median_growth(timings["worked_early"], timings["worked_late"]),
+        "slowest_minute": max(timings["every"]), "times_real_time": MINUTES * 60 / sum(timings["every"]),
+        "processor_seconds": timings["processor_seconds"],
+        "objects_30": scale * median_ratio(timings["objects_early"], timings["early"]),
+        "objects_380": scale * median_ratio(timings["objects_late"], timings["late"]),
     }  # fmt: skip
 
 
-def former(symbols: int, minutes: range) -> list[float]:
-    """Seconds of these minutes in the former design; the bars before them are only put in their lists."""
-    session = FormerSession(names(symbols), OPEN)
+def time_objects(symbols: int, minutes: range) -> list[float]:
+    """Seconds of some minutes of the bar objects; earlier bars are only appended."""
+    session = ObjectSession(names(symbols), OPEN)
     for minute in range(1, minutes[0]):
-        session.hold(bars(symbols, minute))
-    return [_timed(session.step, bars(symbols, minute), OPEN + minute * MINUTE) for minute in minutes]
+        session.append(bars(symbols, minute))
+    return [seconds_of(session.step, bars(symbols, minute), OPEN + minute * MINUTE) for minute in minutes]
 
 
 def data_mb(session: SessionData) -> float:
-    """Size of everything that a store keeps of its rows."""
+    """Size in MB of the panels, gaps and quality of a store."""
     snapshot = session.snapshot()
     panels = [part for held in snapshot.panels.values() for part in held.parts]
     ledgers = [*snapshot.gap_rows.values(), *snapshot.quality_rows.values()]
@@ -201,26 +201,26 @@ def data_mb(session: SessionData) -> float:
 def whole_market(symbols: int) -> list[Measure]:
     """Lines of one run in a fresh process."""
     done = subprocess.run([sys.executable, "-m", "benchmarks.market", str(symbols)], check=True, capture_output=True)
-    seen: Seen = json.loads(done.stdout)
+    timings: Timings = json.loads(done.stdout)
     group = f"Market by the minute, {symbols:,} symbols, 1m -> 5m 15m 1h, gaps, quality"
-    scale = symbols / seen["former_symbols"]
-    of_former = [[one * scale for one in seen[name]] for name in ("former_early", "former_late")]  # type: ignore[literal-required]
-    scaled = f"lists of bar objects; {seen['former_symbols']:,} symbols x {scale:g}"
-    come_to, total = sums(seen), sum(seen["every"])
-    beyond = f"log {seen['log_rows']:,} rows; memory {seen['data_mb']:,.0f} MB of data, at most {seen['beyond_mb']:,.0f} MB beyond it"
+    scale = symbols / timings["objects_symbols"]
+    of_objects = [[one * scale for one in timings[name]] for name in ("objects_early", "objects_late")]  # type: ignore[literal-required]
+    scaled = f"lists of bar objects; {timings['objects_symbols']:,} symbols x {scale:g}"
+    summary, total = summarize(timings), sum(timings["every"])
+    beyond = f"log {timings['log_rows']:,} rows; memory {timings['data_mb']:,.0f} MB of data, at most {timings['beyond_mb']:,.0f} MB beyond it"
     return [
-        Measure(group, "minute 30", "engine", symbols, tuple(seen["early"]), 1.0),
-        Measure(group, "minute 30", "former design", symbols, tuple(of_former[0]), _against(of_former[0], seen["early"]), note=scaled),
-        Measure(group, "minute 380", "engine", symbols, tuple(seen["late"]), come_to["growth"], "<= 1.3",
-                f"against minute 30; {come_to['minute_380'] / 60:.1%} of a minute; processor time {come_to['growth_of_work']:.2f}x"),
-        Measure(group, "minute 380", "former design", symbols, tuple(of_former[1]), _against(of_former[1], seen["late"]), note=scaled),
-        Measure(group, "slowest minute", "engine", symbols, (come_to["slowest_minute"],), note="the parts of a panel are merged"),
-        Measure(group, "all 390 minutes", "engine", seen["rows"], (total,), come_to["times_real_time"], ">= 60", f"times real time; {beyond}"),
+        Measure(group, "minute 30", "engine", symbols, tuple(timings["early"]), 1.0),
+        Measure(group, "minute 30", "bar objects", symbols, tuple(of_objects[0]), median_ratio(of_objects[0], timings["early"]), note=scaled),
+        Measure(group, "minute 380", "engine", symbols, tuple(timings["late"]), summary["growth"], "<= 1.3",
+                f"against minute 30; {summary['minute_380'] / 60:.1%} of a minute; processor time {summary['growth_of_work']:.2f}x"),
+        Measure(group, "minute 380", "bar objects", symbols, tuple(of_objects[1]), median_ratio(of_objects[1], timings["late"]), note=scaled),
+        Measure(group, "slowest minute", "engine", symbols, (summary["slowest_minute"],), note="the parts of a panel are merged"),
+        Measure(group, "all 390 minutes", "engine", timings["rows"], (total,), summary["times_real_time"], ">= 60", f"times real time; {beyond}"),
     ]  # fmt: skip
 
 
 def fixed_cost(steps: int) -> list[Measure]:
-    """What a step costs however few rows it brings."""
+    """Cost of a step of few rows: the last minutes of a session of 8 symbols."""
     market = Market(FIXED_SYMBOLS, FIXED_DERIVED)
     market.to(MINUTES - steps)
     taken = market.to(MINUTES)
@@ -228,20 +228,20 @@ def fixed_cost(steps: int) -> list[Measure]:
     return [Measure(group, f"last {steps} minutes", "engine", FIXED_SYMBOLS, tuple(taken))]
 
 
-def _against(theirs: list[float], ours: list[float]) -> float:
+def median_ratio(theirs: list[float], ours: list[float]) -> float:
     return median(theirs) / median(ours)
 
 
-def _growth(early: list[float], late: list[float]) -> float:
+def median_growth(early: list[float], late: list[float]) -> float:
     return median(b / a for a, b in zip(early, late, strict=True))
 
 
-def _timed(job: Callable[..., object], *arguments: object) -> float:
+def seconds_of(job: Callable[..., object], *arguments: object) -> float:
     begin = time.perf_counter()
     job(*arguments)
     return time.perf_counter() - begin
 
 
 if __name__ == "__main__":
-    saw = run(int(sys.argv[1]))
-    print(json.dumps({**sums(saw), **saw}))
+    timings = run(int(sys.argv[1]))
+    print(json.dumps({**summarize(timings), **timings}))

@@ -61,7 +61,7 @@ def peak_of(rows: int) -> Peak:
         session.append(market(symbols[at : at + SYMBOLS_PER_APPEND], ts), "bars", "1m")
     parts = [part for panel in session.snapshot().panels.values() for part in panel.parts]
     with tempfile.TemporaryDirectory(prefix="engine-bench-") as folder:
-        machine.forget_peak()
+        machine.reset_peak()
         begin = time.perf_counter()
         export_session(session, Path(folder, "out"))
         taken = time.perf_counter() - begin

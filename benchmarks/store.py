@@ -79,7 +79,7 @@ def steps(symbols: int, sessions: int) -> list[Step]:
 
 
 def _step(name: str, job: Callable[[], object], rows: int) -> Step:
-    machine.forget_peak()
+    machine.reset_peak()
     begin = time.perf_counter()
     job()
     return {"name": name, "rows": rows, "seconds": time.perf_counter() - begin, "peak_mb": machine.peak_mb()}

@@ -14,9 +14,9 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who does the job: `run` is timed, what it returns is checked by `check` before the first round.
+    """A function to time: `run` is timed, its result is checked before the first round.
 
-    `once` marks one that takes seconds: it is timed in the first round only.
+    With `once` (for one that takes seconds) it is timed in the first round only.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Measure:
     ratio : float or None
         Median over the rounds of this contender's time divided by the reference's (the first contender's).
     target : str
-        What `ratio` should be: `>= 3`, `<= 1.7`, or empty.
+        Target of `ratio`: `>= 3`, `<= 1.7`, or empty.
     """
 
     group: str
@@ -63,10 +63,10 @@ class Measure:
 
 
 def race(contenders: Sequence[Contender], rounds: int, check: Callable[[str, object], None]) -> dict[str, list[float]]:
-    """Times of each contender, one per round; every result is checked once, unmeasured, as the warm-up."""
+    """Time each contender once per round, in turns; a first unmeasured round checks every result."""
     first: dict[str, float] = {}
     for one in contenders:
-        seconds, result = _timed(one.run)
+        seconds, result = seconds_and_result(one.run)
         check(one.name, result)
         first[one.name] = seconds
         del result
@@ -74,23 +74,23 @@ def race(contenders: Sequence[Contender], rounds: int, check: Callable[[str, obj
     for _ in range(rounds):
         for one in contenders:
             if not one.once:
-                times[one.name].append(_timed(one.run)[0])
+                times[one.name].append(seconds_and_result(one.run)[0])
     return times
 
 
 def measures(
     group: str, case: str, rows: int, times: dict[str, list[float]], targets: dict[str, str], against: str | None = None
 ) -> list[Measure]:
-    """A line per contender; ratios against the first one, or the one named."""
+    """One `Measure` per contender, with ratios to the first one or to `against`."""
     reference = times[against or next(iter(times))]
     return [
-        Measure(group, case, name, rows, tuple(taken), _ratio(taken, reference), targets.get(name, ""))
+        Measure(group, case, name, rows, tuple(taken), median_ratio(taken, reference), targets.get(name, ""))
         for name, taken in times.items()
     ]
 
 
 def table(lines: Iterable[Measure]) -> str:
-    """The report as text."""
+    """Report of measures as a text table."""
     head = (
         f"{'case':<34} {'contender':<34} {'rows':>11} {'median':>10} {'best':>10} {'Mrows/s':>8} {'ratio':>7}  target"
     )
@@ -100,32 +100,32 @@ def table(lines: Iterable[Measure]) -> str:
         if line.group != group:
             group = line.group
             out += ["", group, head, "-" * len(head)]
-        out.append(_shown(line))
+        out.append(format_measure(line))
     return "\n".join(out)
 
 
-def _shown(line: Measure) -> str:
+def format_measure(line: Measure) -> str:
     speed = f"{line.rows / line.median / 1e6:8.1f}" if line.rows else " " * 8
     ratio = f"{line.ratio:7.2f}" if line.ratio is not None else " " * 7
     verdict = {True: "met", False: "MISSED", None: ""}[line.met]
     tail = f"{line.target} {verdict} {line.note}".strip()
     rows = f"{line.rows:>11,}" if line.rows else " " * 11
     return (
-        f"{line.case:<34} {line.name:<34} {rows} {_ms(line.median)} {_ms(min(line.seconds))} {speed} {ratio}  {tail}"
+        f"{line.case:<34} {line.name:<34} {rows} {milliseconds(line.median)} {milliseconds(min(line.seconds))} {speed} {ratio}  {tail}"
     ).rstrip()
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:7.1f} ms"
 
 
-def _ratio(taken: Sequence[float], reference: Sequence[float]) -> float:
+def median_ratio(taken: Sequence[float], reference: Sequence[float]) -> float:
     if len(taken) != len(reference):  # timed once: against the typical round of the other
         return median(taken) / median(reference)
     return median(a / b for a, b in zip(taken, reference, strict=True))
 
 
-def _timed(run: Callable[[], object]) -> tuple[float, object]:
+def seconds_and_result(run: Callable[[], object]) -> tuple[float, object]:
     gc.collect()
     start = time.perf_counter()
     result = run()

@@ -17,6 +17,8 @@ EngineError
 └── QueryError                      SQL that was refused or failed
 """
 
+from __future__ import annotations
+
 
 class EngineError(Exception):
     """Root of every error of this package."""
@@ -45,6 +47,10 @@ class SourceError(DataError):
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SourceError], tuple[str, str]]:
+        # Pickle would rebuild it from the message alone; workers hand it to their parent.
+        return type(self), (self.path, self.reason)
 
 
 class SchemaError(DataError):

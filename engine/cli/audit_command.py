@@ -93,7 +93,7 @@ def audit(
     """
     from engine.audit.verdict import judge
     from engine.runtime import auditor
-    from engine.runtime.executor import executor
+    from engine.runtime.executor import choose_executor
     from engine.runtime.options import CalendarMap, LoadOptions
     from engine.sources.options import ReadOptions
 
@@ -114,7 +114,7 @@ def audit(
     standards = _standards(rules, baseline, allow)
     with progress(enabled=not as_json, doing="auditing") as tell:
         done = auditor.audit(
-            sources, chosen, work=_work(output, resume=resume), executor=executor(workers, dask), progress=tell,
+            sources, chosen, work=_work(output, resume=resume), executor=choose_executor(workers, dask), progress=tell,
             strips=output is not None,
         )  # fmt: skip
     verdict = judge(done.tables, **standards)

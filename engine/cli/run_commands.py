@@ -38,8 +38,8 @@ from engine.cli.source_options import (
 
 if TYPE_CHECKING:
     from engine.runtime.options import LoadOptions, Progress
-    from engine.runtime.partitioned_run import PartedOutcome
-    from engine.runtime.run import Outcome
+    from engine.runtime.partitioned_run import PartitionedResult
+    from engine.runtime.run import RunResult
 
 
 @app.command()
@@ -140,12 +140,12 @@ def demo(
 def _in_parts(
     sources: list[Path], options: LoadOptions, export: Path | None, workers: int | None, dask: str | None,
     *, resume: bool, tell: Progress,
-) -> PartedOutcome:  # fmt: skip
+) -> PartitionedResult:  # fmt: skip
     import shutil
 
     from engine.errors import ParameterError
-    from engine.runtime.executor import executor
-    from engine.runtime.partitioned_run import run_parted
+    from engine.runtime.executor import choose_executor
+    from engine.runtime.partitioned_run import run_partitioned
 
     if export is None:
         raise ParameterError(
@@ -154,14 +154,14 @@ def _in_parts(
     work = export.with_name(f"{export.name}.parts")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
-    outcome = run_parted(sources, options, export, executor(workers, dask), work, tell)
+    outcome = run_partitioned(sources, options, export, choose_executor(workers, dask), work, tell)
     # Kept while anything can fail, so that it need not be done again.
     shutil.rmtree(work, ignore_errors=True)
     return outcome
 
 
 def _show_run(
-    outcome: Outcome | PartedOutcome, export: Path | None, options: LoadOptions | None, *, as_json: bool
+    outcome: RunResult | PartitionedResult, export: Path | None, options: LoadOptions | None, *, as_json: bool
 ) -> None:
     from engine.report.summary_tables import by_series, worst
 

@@ -69,7 +69,7 @@ def _source_of(config: SessionConfig) -> tuple[Stream, list[str]]:
 
 
 def _explained(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
-    from engine.runtime.subscription_plan import Asked, explain, mark
+    from engine.runtime.subscription_plan import Requirements, explain_plan, plan_subscription
 
     symbols = list(config.session.symbols) or sorted(stream.available([]))
     offers = stream.available(symbols)
@@ -77,8 +77,8 @@ def _explained(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str
         if symbol not in offers:
             yield symbol, "refuse", symbol, "the source has nothing of it"
             continue
-        asked = Asked.of(config, symbol)
-        yield from ((symbol, *row) for row in explain(mark(symbol, asked, offers[symbol]), asked))
+        asked = Requirements.of(config, symbol)
+        yield from ((symbol, *row) for row in explain_plan(plan_subscription(symbol, asked, offers[symbol]), asked))
         for history in config.history_of(symbol):
             yield symbol, "history", f"{history.sessions} sessions", ", ".join(history.intervals) or "base bars"
         for indicator in config.indicators_of(symbol):

@@ -28,7 +28,7 @@ YEAR = dt.timedelta(days=364)  # 52 weeks
 MEASURES = ("volume", "range", "close")
 
 
-def trailing(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
+def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
     """Averages and extremes of each series over its last sessions before a trade date.
 
     Parameters

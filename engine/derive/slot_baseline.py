@@ -1,7 +1,7 @@
 """The usual volume of each slot as it is known on a session's morning, and bars held against it. Pure: frame in, frame out.
 
-`passes.indicators` finds what is usual by a window over all sessions of a slot. While one session runs, what came before it
-stands still: `usual` reads that once, and each bar that comes costs a look-up (`against`).
+`indicator_passes.indicators` computes it by a window over all sessions of a slot. While one session runs, what came before it
+does not change: `slot_baseline` reads that once, and each new bar costs a look-up (`compare_to_baseline`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.derive.series import POSITION, SESSION_NUMBER, SLOT, placed, series_
 from engine.derive.session_baseline import per_slot
 
 
-def usual(bars: pl.DataFrame, before: dt.date, wanted: Sequence[Indicator]) -> pl.DataFrame:
+def slot_baseline(bars: pl.DataFrame, before: dt.date, wanted: Sequence[Indicator]) -> pl.DataFrame:
     """What indicators of the kind of `relative_volume` compare bars of a session with.
 
     Parameters
@@ -43,10 +43,10 @@ def usual(bars: pl.DataFrame, before: dt.date, wanted: Sequence[Indicator]) -> p
     return windows.join(numbers, on=key[:-2], how="left", nulls_equal=True)
 
 
-def against(bars: pl.DataFrame, usual: pl.DataFrame, wanted: Sequence[Indicator]) -> pl.DataFrame:
-    """The bars with the columns of these indicators; each series' bars are of the session that its rows of `usual` are for."""
+def compare_to_baseline(bars: pl.DataFrame, baseline: pl.DataFrame, wanted: Sequence[Indicator]) -> pl.DataFrame:
+    """The bars with the columns of these indicators; each series' bars are of the session that its rows of `baseline` are for."""
     rows = placed(bars)
-    near = usual.filter(pl.col(SLOT).is_in(rows[SLOT].unique().implode()))
+    near = baseline.filter(pl.col(SLOT).is_in(rows[SLOT].unique().implode()))
     beside = rows.join(
         near, on=[*series_key(bars), POSITION, SLOT], how="left", maintain_order="left", nulls_equal=True
     )

@@ -1,10 +1,11 @@
-"""Gaps and quality of one interval of a cohort: found anew where something was touched, kept everywhere else.
+"""Gaps and quality of one interval of a cohort: computed again where something was touched, kept everywhere else.
 
-1. `Level.whole` looks at every row of some series.
-2. `Level.refresh` looks at the sessions it is told (`Affected`), in each segment from the first slot on that may have
-   changed (`_lows`), and from the start of the gap that ends there (`_joined`).
+1. `IntervalAssessor.assess_lifetimes` reads every row of some series.
+2. `IntervalAssessor.assess_sessions` reads dirty sessions only (`DirtySessions`): each segment from the first slot
+   that may have changed (`_first_changed_slots`), or from the start of the stored gap that ends there
+   (`extend_to_stored_gaps`).
 
-Both give the same rows; the second costs what changed and not what is there.
+Both give the same rows; the cost of the second follows what changed.
 """
 
 from __future__ import annotations
@@ -29,36 +30,36 @@ from engine.store.versioned_rows import VersionedRows
 
 SERIES_SESSION = ["series", "session"]
 SEGMENT = ["series", "ordinal"]
-_LOST = [*SERIES_SESSION, "bar_count"]
+MISSING = [*SERIES_SESSION, "bar_count"]
 RETRIES = ["state", "retry_count", "last_retry", "next_retry"]
-_NO_LOW = pl.lit(None, pl.Int32).alias("low")
+NO_LOW = pl.lit(None, pl.Int32).alias("low")
 
 Ints = NDArray[np.int64]
 
 
-class Held(NamedTuple):
-    """What is stored of a level."""
+class StoredOutcome(NamedTuple):
+    """Stored gaps and quality of one interval of a cohort."""
 
     gaps: VersionedRows
     quality: VersionedRows
 
-    def lost(self, sessions: pl.DataFrame) -> pl.DataFrame:
-        """`series, session, bar_count`: how many slots each of these sessions lacked."""
+    def missing(self, sessions: pl.DataFrame) -> pl.DataFrame:
+        """Stored number of missing slots (`series, session, bar_count`) of some sessions."""
         scores = self.quality.of_sessions(sessions)
         return scores.select(*SERIES_SESSION, pl.col("missing").cast(GAPS["bar_count"]).alias("bar_count"))
 
 
-class Affected(NamedTuple):
-    """What of a cohort has to be judged anew.
+class DirtySessions(NamedTuple):
+    """Sessions of a cohort that have to be assessed again.
 
     Attributes
     ----------
     sessions : DataFrame of `series, session`
-        Every session in which something may be other than before; sorted.
+        Every session whose gaps or quality may have changed; sorted.
     touched : DataFrame of `series, session, first_ts`
-        Those with rows that were written, and the first of them.
+        Sessions with touched rows, and the first of these rows.
     fresh : DataFrame of `series, session`
-        Those that are expected now and were not before.
+        Sessions that are expected now and were not before.
     """
 
     sessions: pl.DataFrame
@@ -67,39 +68,39 @@ class Affected(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is expected of some sessions, and how much of it is missing.
+class Expectation:
+    """Expected and missing slots of some sessions.
 
     Attributes
     ----------
-    wanted : DataFrame
-        From `gaps.expected_slots`.
-    lost : DataFrame of `series, session, bar_count`
-        Rows whose `bar_count`, added up, is what a session lacks: its gaps, or what it lacked before, and what came
-        to that and went from it.
+    slots : DataFrame
+        Expected slots by segment, from `gaps.expected_slots`.
+    missing : DataFrame of `series, session, bar_count`
+        Rows whose `bar_count` add up to the missing slots of a session: its gaps; or its former number, gaps added
+        (positive) and gaps removed (negative).
     """
 
-    wanted: pl.DataFrame
-    lost: pl.DataFrame
+    slots: pl.DataFrame
+    missing: pl.DataFrame
 
     @cached_property
     def coverage(self) -> pl.DataFrame:
         """`slot_coverage` of these sessions."""
-        return slot_coverage(self.wanted, self.lost)
+        return slot_coverage(self.slots, self.missing)
 
 
 @dataclass(frozen=True)
-class Level:
-    """One interval of a cohort.
+class IntervalAssessor:
+    """Assesses one interval of a cohort.
 
     Attributes
     ----------
     key : PanelKey
-        Where its bars are, and where its gaps and quality are stored.
+        Panel of its bars, and key of its stored gaps and quality.
     grid : SessionGrid
-        The axis at its interval.
+        Grid of the cohort at this interval.
     base : PanelKey or None
-        Where its slots are filled from, when it is not a panel of its own but the base at a coarser step.
+        Panel of base bars that fill its slots, when it has no panel of its own.
     """
 
     key: PanelKey
@@ -108,139 +109,141 @@ class Level:
 
     @property
     def interval(self) -> Interval:
-        """Its interval."""
+        """Interval of the grid."""
         return self.grid.interval
 
-    def whole(self, snapshot: Snapshot, alive: pl.DataFrame) -> tuple[Judged, pl.DataFrame]:
-        """Expectation and gaps of these series in all their life (`series, first, last`)."""
-        wanted = expected_slots(alive, self.grid, snapshot.as_of)
+    def assess_lifetimes(self, snapshot: Snapshot, alive: pl.DataFrame) -> tuple[Expectation, pl.DataFrame]:
+        """Expectation and gaps of series in all sessions of their lifetimes (`series, first, last`)."""
+        slots = expected_slots(alive, self.grid, snapshot.as_of)
         rows = snapshot.rows_of(self.base or self.key)
-        ours = alive["series"]
-        if rows.height and not rows["series"].unique().is_in(ours.implode()).all():
-            rows = rows.filter(pl.col("series").is_in(ours.implode()))
-        gaps = find_gaps(wanted, slot_runs(self._present(snapshot, rows)), self.grid)
-        return Judged(wanted, gaps[_LOST]), gaps
+        series = alive["series"]
+        if rows.height and not rows["series"].unique().is_in(series.implode()).all():
+            rows = rows.filter(pl.col("series").is_in(series.implode()))
+        gaps = find_gaps(slots, slot_runs(self._present(snapshot, rows)), self.grid)
+        return Expectation(slots, gaps[MISSING]), gaps
 
-    def refresh(
-        self, snapshot: Snapshot, held: Held, affected: Affected, alive: pl.DataFrame, before: dt.datetime | None
-    ) -> tuple[Judged, pl.DataFrame, pl.DataFrame]:
-        """Expectation of the affected sessions and what they lack, and what that changes.
+    def assess_sessions(
+        self,
+        snapshot: Snapshot,
+        stored: StoredOutcome,
+        dirty: DirtySessions,
+        alive: pl.DataFrame,
+        before: dt.datetime | None,
+    ) -> tuple[Expectation, pl.DataFrame, pl.DataFrame]:
+        """Recompute expected and missing slots of dirty sessions; return the stored gaps to remove and the gaps to add.
 
         Parameters
         ----------
         snapshot : Snapshot
-        held : Held
-            What was found before.
-        affected : Affected
+        stored : StoredOutcome
+            Gaps and quality as of `before`.
+        dirty : DirtySessions
         alive : DataFrame of `series, first, last`
         before : datetime or None
-            The as-of time at which `held` was right.
+            The as-of time of the last assessment.
 
         Returns
         -------
-        judged : Judged
-        gone, come : DataFrame
-            Stored gaps that are to be replaced, and what replaces them.
+        expectation : Expectation
+        removed, added : DataFrame
+            Stored gaps that no longer hold, and the gaps that replace them.
         """
-        sessions = self.sessions_of(affected.sessions)
-        wanted = self._wanted(snapshot, sessions, alive)
-        before_lost, scan = held.lost(sessions), self._lows(wanted, affected, before)
-        days = pack_columns(wanted, "series", "session")
-        every = find_keys(np.unique(days), pack_columns(sessions, "series", "session"))[1].all()
-        here = _near(held.gaps, scan, wanted) if every else held.gaps.of_sessions(sessions)
-        if (
-            scan.is_empty()
-            and np.isin(pack_columns(here, "series", "ordinal"), pack_columns(wanted, "series", "ordinal")).all()
-        ):
-            return Judged(wanted, before_lost), here.clear(), here.clear().drop("revision")
-        scan = _joined(scan, here)
-        places = self._present(snapshot, self._rows_from(snapshot, scan))
-        gone, kept = _replaced(here, scan, wanted)
-        come = inherited(find_gaps(scan, slot_runs(places), self.grid), gone)
-        lost = pl.concat([before_lost, come[_LOST], gone.select(*SERIES_SESSION, -pl.col("bar_count"))])
-        if _is_alone(days):
-            return Judged(wanted, lost), gone, come
-        # In a session of several segments, what comes in one changes what is said of the others.
-        gaps = positioned(pl.concat([kept[come.columns], come]), wanted).select(list(GAPS))
-        come = gaps.join(here, on=list(GAPS), how="anti", nulls_equal=True)
-        gone = here.join(gaps, on=list(GAPS), how="anti", nulls_equal=True)
-        return Judged(wanted, lost), gone, come
+        sessions = self.sessions_of(dirty.sessions)
+        slots = self._expected_slots(snapshot, sessions, alive)
+        missing_before, scan = stored.missing(sessions), self._first_changed_slots(slots, dirty, before)
+        days = pack_columns(slots, *SERIES_SESSION)
+        are_all_expected = find_keys(np.unique(days), pack_columns(sessions, *SERIES_SESSION))[1].all()
+        gaps_here = gaps_to_check(stored.gaps, scan, slots) if are_all_expected else stored.gaps.of_sessions(sessions)
+        if scan.is_empty() and np.isin(pack_columns(gaps_here, *SEGMENT), pack_columns(slots, *SEGMENT)).all():
+            return Expectation(slots, missing_before), gaps_here.clear(), gaps_here.clear().drop("revision")
+        scan = extend_to_stored_gaps(scan, gaps_here)
+        present = self._present(snapshot, self._rows_from(snapshot, scan))
+        removed, kept = split_rescanned(gaps_here, scan, slots)
+        added = inherit_retries(find_gaps(scan, slot_runs(present), self.grid), removed)
+        freed = removed.select(*SERIES_SESSION, -pl.col("bar_count"))
+        missing = pl.concat([missing_before, added[MISSING], freed])
+        if not has_repeats(days):
+            return Expectation(slots, missing), removed, added
+        # In a session of several segments, the rows of one change the position of gaps in the others.
+        gaps = positioned(pl.concat([kept[added.columns], added]), slots).select(list(GAPS))
+        added = gaps.join(gaps_here, on=list(GAPS), how="anti", nulls_equal=True)
+        removed = gaps_here.join(gaps, on=list(GAPS), how="anti", nulls_equal=True)
+        return Expectation(slots, missing), removed, added
 
-    def coverage(self, snapshot: Snapshot, wanted: pl.DataFrame, judged: Judged, judge: SessionGrid) -> pl.DataFrame:
-        """`slot_coverage` of a derived interval, by the slots that its completeness counts."""
+    def coverage(
+        self, snapshot: Snapshot, slots: pl.DataFrame, expectation: Expectation, counted_grid: SessionGrid
+    ) -> pl.DataFrame:
+        """Slot coverage of a derived interval in the slots of `counted_grid`, of which `expectation` is given."""
         if self.interval.is_intraday:
-            return judged.coverage
-        slots = self.grid.slots_in(wanted.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), judge)
-        key = wanted.select("series", "ordinal").with_columns(
+            return expectation.coverage
+        counted = self.grid.slots_in(slots.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), counted_grid)
+        periods = slots.select(SEGMENT).with_columns(
             pl.lit(0, pl.Int32).alias("low"), pl.lit(1, pl.Int32).alias("slots")
         )
-        bars = self._rows_from(snapshot, key)
-        return period_coverage(wanted, slots, bars.select("series", "ordinal", "n_base"))
-
-    def _wanted(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
-        due = self.grid.due(snapshot.as_of)
-        day, first_day = column_values(due, "session"), column_values(due, "first_session")
-        asked = column_values(sessions, "session")
-        low, high = np.searchsorted(day, asked, side="left"), np.searchsorted(day, asked, side="right")
-        at = expand_ranges(low, high - low)
-        owner = np.repeat(sessions["series"].to_numpy(), high - low)
-        life, known = find_keys(alive["series"].to_numpy(), owner)
-        lived = (day[at] >= column_values(alive, "first")[life]) & (first_day[at] <= column_values(alive, "last")[life])
-        held = known & lived & (due["slots"].to_numpy()[at] > 0)
-        picked = due[at[held]][["ordinal", "session", "segment", "slots"]]
-        return picked.insert_column(0, pl.Series("series", owner[held]))
+        bars = self._rows_from(snapshot, periods)
+        return period_coverage(slots, counted, bars.select(*SEGMENT, "n_base"))
 
     def sessions_of(self, sessions: pl.DataFrame) -> pl.DataFrame:
-        """`series, session` at this interval: of a week or month, its last scheduled session."""
+        """`series, session` at this interval: for weeks and months, the last scheduled session of the period."""
         if self.interval.is_intraday or sessions.is_empty():
             return sessions
         return sessions.with_columns(self.grid.periods_of(sessions["session"])).unique().sort(SERIES_SESSION)
 
-    def _lows(self, wanted: pl.DataFrame, affected: Affected, before: dt.datetime | None) -> pl.DataFrame:
-        """The first slot of each segment that may be other than before, in `low`; segments without one are left out."""
-        slots = wanted["slots"].to_numpy()
-        low = np.minimum(slots, self._slots_due(wanted, before))
-        touched = self._at_level(affected.touched)
+    def _expected_slots(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
+        # `gaps.expected_slots` of some sessions only.
+        due = self.grid.due(snapshot.as_of)
+        day, first_day = column_values(due, "session"), column_values(due, "first_session")
+        dirty_day = column_values(sessions, "session")
+        low, high = np.searchsorted(day, dirty_day, side="left"), np.searchsorted(day, dirty_day, side="right")
+        at = expand_ranges(low, high - low)
+        series = np.repeat(sessions["series"].to_numpy(), high - low)
+        life, has_life = find_keys(alive["series"].to_numpy(), series)
+        begun, over = day[at] >= column_values(alive, "first")[life], first_day[at] > column_values(alive, "last")[life]
+        is_expected = has_life & begun & ~over & (due["slots"].to_numpy()[at] > 0)
+        slots = due[at[is_expected]][["ordinal", "session", "segment", "slots"]]
+        return slots.insert_column(0, pl.Series("series", series[is_expected]))
+
+    def _first_changed_slots(
+        self, expected: pl.DataFrame, dirty: DirtySessions, before: dt.datetime | None
+    ) -> pl.DataFrame:
+        # Adds `low`, the first slot of each segment that may have changed; segments without one are left out.
+        slots = expected["slots"].to_numpy()
+        days = pack_columns(expected, *SERIES_SESSION)
+        due = self.grid.due(before)
+        low = np.zeros(len(slots), np.int64)
+        if due.height:
+            at, was_due = find_keys(due["ordinal"].to_numpy(), expected["ordinal"].to_numpy())
+            low = np.minimum(slots, np.where(was_due, due["slots"].to_numpy()[at], 0))
+        touched = dirty.touched
         if touched.height:
-            keys, first = pack_columns(touched, "series", "session"), touched["first_ts"].cast(TS)
+            if not self.interval.is_intraday:
+                touched = touched.with_columns(self.grid.periods_of(touched["session"]))
+            keys, first = pack_columns(touched, *SERIES_SESSION), touched["first_ts"].cast(TS)
             earliest = np.lexsort((first.cast(pl.Int64).to_numpy(), keys))
             earliest = earliest[np.flatnonzero(np.diff(keys[earliest], prepend=keys[earliest[0]] - 1))]
-            at, is_touched = find_keys(keys[earliest], pack_columns(wanted, "series", "session"))
-            reached = self.grid.slots_at(wanted["ordinal"], first[earliest[at]]).to_numpy()
-            low = np.where(is_touched, np.minimum(low, reached), low)
-        fresh = self.sessions_of(affected.fresh)
-        low = (
-            np.where(
-                np.isin(pack_columns(wanted, "series", "session"), pack_columns(fresh, "series", "session")), 0, low
-            )
-            if fresh.height
-            else low
-        )
-        lows = wanted.with_columns(pl.Series("low", low.astype(np.int32))) if (low < slots).any() else None
-        return wanted.clear().with_columns(_NO_LOW) if lows is None else lows.filter(pl.Series(low < slots))
-
-    def _slots_due(self, wanted: pl.DataFrame, as_of: dt.datetime | None) -> Ints:
-        due = self.grid.due(as_of)
-        at, known = find_keys(due["ordinal"].to_numpy(), wanted["ordinal"].to_numpy())
-        return np.where(known, due["slots"].to_numpy()[at], 0) if due.height else np.zeros(wanted.height, np.int64)
-
-    def _at_level(self, touched: pl.DataFrame) -> pl.DataFrame:
-        if self.interval.is_intraday or touched.is_empty():
-            return touched
-        return touched.with_columns(self.grid.periods_of(touched["session"]))
+            at, is_touched = find_keys(keys[earliest], days)
+            first_touched = self.grid.slots_at(expected["ordinal"], first[earliest[at]]).to_numpy()
+            low = np.where(is_touched, np.minimum(low, first_touched), low)
+        fresh = self.sessions_of(dirty.fresh)
+        if fresh.height:
+            low = np.where(np.isin(days, pack_columns(fresh, *SERIES_SESSION)), 0, low)
+        changed = low < slots
+        if not changed.any():
+            return expected.clear().with_columns(NO_LOW)
+        return expected.with_columns(pl.Series("low", low.astype(np.int32))).filter(pl.Series(changed))
 
     def _rows_from(self, snapshot: Snapshot, scan: pl.DataFrame) -> pl.DataFrame:
-        """Rows in the slots `low` to `slots` of these segments."""
+        # Rows in the slots from `low` to the end of some segments.
         key = self.base or self.key
         if scan.is_empty() or key not in snapshot.panels:
             return snapshot.none_of(key)
         first = self.grid.starts(scan["ordinal"], scan["low"])
         last = self.grid.ends(scan["ordinal"], scan["slots"] - 1) - dt.timedelta(microseconds=1)
-        spans = pl.DataFrame([scan["series"], first.alias("first"), last.alias("last")])
-        return snapshot.panels[key].between(spans)
+        ranges = pl.DataFrame([scan["series"], first.alias("first"), last.alias("last")])
+        return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """`series, ordinal, slot` of the slots that hold one of these rows."""
+        # `series, ordinal, slot` of the slots that hold one of these rows.
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():
@@ -251,60 +254,64 @@ class Level:
         return windows[np.flatnonzero(np.diff(key, prepend=-1))]
 
 
-def _near(held: VersionedRows, scan: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
-    """Stored gaps that may be other than before: those the scan reaches, and whole segments beside others of a session."""
-    reached = held.reaching(scan)
-    if scan.is_empty() or _is_alone(pack_columns(wanted, "series", "session")):
-        return reached
-    beside = wanted.filter(
-        pl.Series(~find_keys(pack_columns(scan, "series", "ordinal"), pack_columns(wanted, "series", "ordinal"))[1])
-    )
-    leading = held.leading(beside)
-    at, _ = find_keys(pack_columns(wanted, "series", "ordinal"), pack_columns(leading, "series", "ordinal"))
-    return pl.concat([reached, leading.filter(leading["bar_count"] == wanted["slots"].gather(at))])
+def gaps_to_check(stored: VersionedRows, scan: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
+    """Stored gaps that may have changed: those reaching into the scan, and whole segments next to scanned ones."""
+    reaching = stored.reaching(scan)
+    if scan.is_empty() or not has_repeats(pack_columns(slots, *SERIES_SESSION)):
+        return reaching
+    keys = pack_columns(slots, *SEGMENT)
+    not_scanned = slots.filter(pl.Series(~find_keys(pack_columns(scan, *SEGMENT), keys)[1]))
+    leading = stored.leading(not_scanned)
+    at, _ = find_keys(keys, pack_columns(leading, *SEGMENT))
+    return pl.concat([reaching, leading.filter(leading["bar_count"] == slots["slots"].gather(at))])
 
 
-def _joined(scan: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    """The scan from the start of the stored gap that reaches up to it, where there is one."""
-    if held.is_empty() or scan.is_empty():
+def extend_to_stored_gaps(scan: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """Move `low` of each scanned segment back to the start of the stored gap that ends at or after it."""
+    if stored.is_empty() or scan.is_empty():
         return scan
-    at, known = find_keys(pack_columns(scan, "series", "ordinal"), pack_columns(held, "series", "ordinal"))
-    low, begin = scan["low"].to_numpy().copy(), held["slot"].to_numpy()
-    reaches = known & (begin <= low[at]) & (begin + held["bar_count"].to_numpy() >= low[at])
+    at, is_scanned = find_keys(pack_columns(scan, *SEGMENT), pack_columns(stored, *SEGMENT))
+    low, begin = scan["low"].to_numpy().copy(), stored["slot"].to_numpy()
+    reaches = is_scanned & (begin <= low[at]) & (begin + stored["bar_count"].to_numpy() >= low[at])
     np.minimum.at(low, at[reaches], begin[reaches])
     return scan.with_columns(pl.Series("low", low))
 
 
-def _replaced(held: pl.DataFrame, scan: pl.DataFrame, wanted: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Stored gaps that the scan looks at again or that nothing is expected of any more, and the others."""
-    if held.is_empty():
-        return held, held
-    keys = pack_columns(held, "series", "ordinal")
-    again = ~find_keys(pack_columns(wanted, "series", "ordinal"), keys)[1]
+def split_rescanned(stored: pl.DataFrame, scan: pl.DataFrame, slots: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split stored gaps into those that are scanned again or whose segment is no longer expected, and the others."""
+    if stored.is_empty():
+        return stored, stored
+    keys = pack_columns(stored, *SEGMENT)
+    again = ~find_keys(pack_columns(slots, *SEGMENT), keys)[1]
     if scan.height:
-        at, known = find_keys(pack_columns(scan, "series", "ordinal"), keys)
-        again |= known & (held["slot"].to_numpy() >= scan["low"].to_numpy()[at])
-    return held.filter(pl.Series(again)), held.filter(pl.Series(~again))
+        at, is_scanned = find_keys(pack_columns(scan, *SEGMENT), keys)
+        again |= is_scanned & (stored["slot"].to_numpy() >= scan["low"].to_numpy()[at])
+    return stored.filter(pl.Series(again)), stored.filter(pl.Series(~again))
 
 
-def _is_alone(sorted_keys: Ints) -> bool:
-    return not (sorted_keys[1:] == sorted_keys[:-1]).any()
+def has_repeats(sorted_keys: Ints) -> bool:
+    """Whether any of some sorted keys is there twice."""
+    return bool((sorted_keys[1:] == sorted_keys[:-1]).any())
 
 
-def inherited(found: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
-    """Gaps with what was tried before to fill the stored gap that they begin in."""
-    tried = gone.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
-    if tried.is_empty() or found.is_empty():
-        return found
-    was = tried.select(*SEGMENT, pl.col("slot").alias("begin"), (pl.col("slot") + pl.col("bar_count")).alias("end"),
-                       *(pl.col(name).alias(f"{name}:was") for name in RETRIES))  # fmt: skip
-    within = (
-        found.select(*SEGMENT, "slot")
-        .join(was, on=SEGMENT)
-        .filter(pl.col("slot").is_between("begin", "end", closed="left"))
+def inherit_retries(gaps: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """New gaps with the retry state of the stored gap that they begin in."""
+    retried = stored.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
+    if retried.is_empty() or gaps.is_empty():
+        return gaps
+    spans = retried.select(
+        *SEGMENT,
+        pl.col("slot").alias("begin"),
+        (pl.col("slot") + pl.col("bar_count")).alias("end"),
+        *(pl.col(name).alias(f"{name}:was") for name in RETRIES),
     )
-    beside = found.join(within.drop("begin", "end"), on=[*SEGMENT, "slot"], how="left", maintain_order="left")
-    return beside.with_columns(
-        pl.when(pl.col("state:was").is_not_null()).then(pl.col(f"{name}:was")).otherwise(pl.col(name)).alias(name)
-        for name in RETRIES
-    ).select(found.columns)
+    begins_within = pl.col("slot").is_between("begin", "end", closed="left")
+    inherited = gaps.select(*SEGMENT, "slot").join(spans, on=SEGMENT).filter(begins_within).drop("begin", "end")
+    return (
+        gaps.join(inherited, on=[*SEGMENT, "slot"], how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("state:was").is_not_null()).then(pl.col(f"{name}:was")).otherwise(pl.col(name)).alias(name)
+            for name in RETRIES
+        )
+        .select(gaps.columns)
+    )

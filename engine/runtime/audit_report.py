@@ -1,8 +1,7 @@
-"""What an audit gave, and how it is left in a folder: tables, verdict, report; with the bars around its gravest gaps."""
+"""Result of an audit, the bars around its gravest gaps, and its output folder: tables, verdict, report."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from engine.report import page
 from engine.schema import TS, Schema, empty
 from engine.store.snapshot import Snapshot
 
-MOST_STRIPS, MOST_HOLDERS, STRIP_MINUTES = 60, 24, 30
+MOST_STRIPS, MOST_READERS, STRIP_MINUTES = 60, 24, 30
 BAR: Schema = {
     "symbol": pl.String(),
     "price_type": pl.String(),
@@ -38,14 +37,14 @@ BAR: Schema = {
 
 @dataclass(frozen=True, repr=False)
 class Audit(Summarized):
-    """What an audit found.
+    """Result of an audit.
 
     Attributes
     ----------
     tables : mapping of name to DataFrame
         `engine.audit.audit_tables.AUDIT_TABLES`.
     rows, files : int
-        What was read.
+        Number of rows and files read.
     """
 
     tables: Mapping[str, pl.DataFrame]
@@ -59,20 +58,21 @@ class Audit(Summarized):
         ).row(0)
         levels = self.tables["findings"]["severity"].value_counts().sort("severity")
         facts = {
-            "read": f"{self.rows:,} rows of {self.files:,} files", "series": series.height,
+            "read": f"{self.rows:,} rows of {self.files:,} files",
+            "series": series.height,
             "quality": 100.0 * present / expected if expected else None,
             "adjusted": 100.0 * (present + explained) / expected if expected else None,
             "missing": f"{missing:,} of {expected:,} slots, {explained:,} of them explained",
             "findings": ", ".join(f"{count:,} {level}" for level, count in levels.iter_rows()) or "none",
-        }  # fmt: skip
+        }
         rows = causes.agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("slots")).sort(
             "slots", "cause", descending=[True, False]
         )
         return Summary("Audit", facts, ("cause", "gaps", "slots"), rows.rows(), rows.height)
 
 
-class Holder(NamedTuple):
-    """Something that has bars of some symbols: which, and how to read them (`BAR`)."""
+class BarsReader(NamedTuple):
+    """Symbols of a part of the sources, and a function that reads bars (`BAR`) of some of them."""
 
     symbols: frozenset[str]
     bars: Callable[[Sequence[str]], pl.DataFrame]
@@ -84,23 +84,31 @@ def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
     return pl.concat([empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in known)])
 
 
-def with_strips(done: Audit, holders: Sequence[Holder]) -> Audit:
-    """The audit with the bars around its gravest gaps, for pictures."""
-    gaps = done.tables["gaps"].filter(pl.col("cause").is_in(REPORTED)).with_columns(
-        pl.col("cause").cast(pl.Enum(CAUSES)).to_physical().alias("rank"),
-        pl.int_range(pl.len()).over("outage_id", order_by=["symbol", "price_type", "interval", "gap_start"]).alias("turn"),
-    )  # fmt: skip
+def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
+    """Add the table `strips` to an audit: bars within 30 minutes of its 60 gravest gaps, for plots."""
+    gaps = (
+        done.tables["gaps"]
+        .filter(pl.col("cause").is_in(REPORTED))
+        .with_columns(
+            pl.col("cause").cast(pl.Enum(CAUSES)).to_physical().alias("rank"),
+            pl.int_range(pl.len())
+            .over("outage_id", order_by=["symbol", "price_type", "interval", "gap_start"])
+            .alias("turn"),
+        )
+    )
     # One gap of each outage first, then the others.
     order = ["turn", "rank", "bar_count", "symbol", "price_type", "interval", "gap_start"]
     shown = gaps.sort(order, descending=[name == "bar_count" for name in order]).head(MOST_STRIPS)
     wanted = set(shown["symbol"])
-    near = [(one, sorted(one.symbols & wanted)) for one in holders if one.symbols & wanted]
-    bars = pl.concat([empty(BAR), *(one.bars(symbols) for one, symbols in near[:MOST_HOLDERS])])
+    having = [(reader, sorted(reader.symbols & wanted)) for reader in readers if reader.symbols & wanted]
+    bars = pl.concat([empty(BAR), *(reader.bars(symbols) for reader, symbols in having[:MOST_READERS])])
     margin = pl.duration(minutes=STRIP_MINUTES)
-    beside = shown.select(*KEY, "gap_start", "gap_end").join(bars, on=["symbol", "price_type"]).filter(
-        (pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin)
-    )  # fmt: skip
-    strips = beside.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts")
+    around = (
+        shown.select(*KEY, "gap_start", "gap_end")
+        .join(bars, on=["symbol", "price_type"])
+        .filter((pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin))
+    )
+    strips = around.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts")
     return replace(done, tables={**done.tables, "strips": strips.select(list(STRIPS))})
 
 
@@ -113,15 +121,15 @@ def write_audit(
     verdict: Verdict | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Leave an audit in a folder: `report.html`, `audit.json` (the next one's baseline), and `tables` for SQL.
+    """Write an audit to a folder: `report.html`, `audit.json` (baseline of the next audit), and `tables` for SQL.
 
     Parameters
     ----------
     done : Audit
     folder : str or Path
-        What an earlier audit left there is replaced, each file at once.
+        Files of an earlier audit there are replaced one by one.
     title, sources : str
-        Heading of the report, and what it says was audited.
+        Heading of the report, and the sources that it names.
     verdict : Verdict, optional
         Default: by the default rules.
     clock : Clock, optional
@@ -142,12 +150,8 @@ def write_audit(
         "sources": sources,
         "rows read": done.rows,
         **({"files read": done.files} if done.files else {}),  # a store is audited as it is
-        "made": _made(now),
+        "made": f"{now:%Y-%m-%d %H:%M UTC} by session-engine {__version__}",
     }
     told = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)
     text = page.audit_page(tables, about, told, confidence=SURE)
     return write_bytes(text.encode(), folder / "report.html")
-
-
-def _made(now: dt.datetime) -> str:
-    return f"{now:%Y-%m-%d %H:%M UTC} by session-engine {__version__}"

@@ -1,11 +1,10 @@
-"""An export as the source of an audit: its base bars, by the calendars and axes that it names, and what was counted then."""
+"""An export as the source of an audit: base bars on the axes that it stores, and the counts of its load."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 
@@ -20,11 +19,15 @@ from engine.runtime.parquet_scan import Stretch, stretches
 from engine.schema import TS, Schema, empty
 
 AXIS = ["calendar", "segments", "align", "zone", "base_interval"]
+STORED = ("duplicates", "corrections", "backfilled")  # counts that stored rows do not show
+
 KEPT: Schema = {
     **dict.fromkeys(("symbol", "price_type", "interval"), pl.String()),
-    "session": pl.Date(), "ts": TS, "close": pl.Float64(), "volume": pl.Float64(),
-}  # fmt: skip
-STORED = ("duplicates", "corrections", "backfilled")  # what the rows themselves do not show any more
+    "session": pl.Date(),
+    "ts": TS,
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+}
 
 
 def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[Stretch, LoadOptions]]:
@@ -33,7 +36,7 @@ def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[S
     Raises
     ------
     ExportError
-        The export is of a version that does not name its axes.
+        The export is of a version that does not store the axes of its symbols.
     """
     symbols = dataset.scan("symbols").collect()
     if symbols["align"].null_count():
@@ -51,22 +54,24 @@ def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[S
             align=align,  # type: ignore[arg-type]
             read=replace(options.read, timezone=zone, interval=Interval.parse(base), columns={}, stamp=None, unit=None),
         )
-        files = [file for file in dataset.files("bars") if _interval_of(file, dataset.target) == base]
+        files = [file for file in dataset.files("bars") if file.relative_to(dataset.target / "bars").parts[0] == base]
         for file in files:
             for stretch in stretches(file, names if len(names) < symbols.height else (), of_export=True):
                 yield stretch, own
 
 
 def export_counts(dataset: Dataset) -> Survey:
-    """What was counted when the rows were taken in."""
+    """Survey without rows of the counts in an export: duplicates, corrections, backfilled bars."""
     base = dataset.scan("symbols").select(
         "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
     )
-    held = dataset.scan("quality").join(base, on=["symbol", "interval"]).filter(pl.sum_horizontal(STORED) > 0).collect()
-    names = held.select("symbol", "price_type", "interval", "calendar", "segments", "align", "zone").unique(
+    counted = (
+        dataset.scan("quality").join(base, on=["symbol", "interval"]).filter(pl.sum_horizontal(STORED) > 0).collect()
+    )
+    names = counted.select("symbol", "price_type", "interval", "calendar", "segments", "align", "zone").unique(
         ["symbol", "price_type"], maintain_order=True
     )
-    spans = held.group_by("symbol", "price_type").agg(
+    spans = counted.group_by("symbol", "price_type").agg(
         pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
     )
     series = names.join(spans, on=["symbol", "price_type"]).with_columns(
@@ -74,7 +79,7 @@ def export_counts(dataset: Dataset) -> Survey:
         pl.lit(str(dataset.target)).alias("source"),
         pl.lit(0, pl.Int64).alias("rows"),
     )
-    counts = held.join(series.select("symbol", "price_type", "series"), on=["symbol", "price_type"]).select(
+    counts = counted.join(series.select("symbol", "price_type", "series"), on=["symbol", "price_type"]).select(
         "series", "session", *(pl.col(name) if name in STORED else pl.lit(0, pl.Int64).alias(name) for name in COUNTED)
     )
     shaped = counts.select(pl.col(name).cast(dtype) for name, dtype in COUNTS.items()).sort("series", "session")
@@ -84,11 +89,12 @@ def export_counts(dataset: Dataset) -> Survey:
         series=pl.concat([empty(SERIES), series.select(list(SERIES))]),
         counts=shaped,
         refused=count_refused(rejects),
-        conflicts=_conflicts(dataset, rejects),
+        conflicts=stored_conflicts(dataset, rejects),
     )
 
 
-def _conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
+def stored_conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of a rejected conflicting bar and the stored bar of the same key."""
     lost = conflict_pairs(rejects, empty(KEPT))
     if lost.is_empty():
         return lost
@@ -97,7 +103,3 @@ def _conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
     bars = dataset.scan("bars").join(base, on=["symbol", "interval"], how="semi")
     kept = bars.join(stamps.lazy(), on=["symbol", "price_type", "ts"], how="semi").select(list(KEPT)).collect()
     return conflict_pairs(rejects, kept)
-
-
-def _interval_of(file: Path, target: Path) -> str:
-    return file.relative_to(target / "bars").parts[0]

@@ -1,4 +1,4 @@
-"""What a session is to do: read from TOML or JSON, checked as a whole, every mistake named with the nearest valid key.
+"""Configuration of a session: read from TOML or JSON, validated as a whole; each mistake names the nearest valid key.
 
 [session]      calendar, mode, dates, symbols
 [streams]      bars, quotes, ticks
@@ -30,25 +30,28 @@ EVERY = "*"
 PACED_STEP_SECONDS, FAST_STEP_SECONDS = 60.0, 1800.0
 
 
-def _interval(text: object) -> str:
+def parse_interval(text: object) -> str:
+    """Shortest spelling of an interval; refuse anything but text."""
     if not isinstance(text, str):
         raise ValueError(f"received {text!r}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
     return str(Interval.parse(text))
 
 
-def _bars(text: object) -> str:
-    return str(text) if text in ("auto", "none") else _interval(text)
+def parse_base(text: object) -> str:
+    """`auto`, `none` or an interval."""
+    return str(text) if text in ("auto", "none") else parse_interval(text)
 
 
-def _seconds(value: object) -> object:
-    """A number of seconds, or a length of time as an interval is spelled."""
+def parse_seconds(value: object) -> object:
+    """Seconds of a number, or of an interval such as `5m`."""
     if isinstance(value, str):
         length = Interval.parse(value)
         return length.seconds
     return value
 
 
-def _speed(value: object) -> object:
+def parse_speed(value: object) -> object:
+    """Speed as a multiple of the clock; `max` is 0."""
     if value == "max":
         return 0.0
     if isinstance(value, str):
@@ -56,40 +59,43 @@ def _speed(value: object) -> object:
     return value
 
 
-def _read(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_read_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse unknown keys and values that `ReadOptions` does not take."""
     known = [option.name for option in fields(ReadOptions)]
-    strange = [_unknown(name, name, known) for name in given if name not in known]
-    if strange:
-        raise ValueError("; ".join(strange))
+    unknown = [unknown_key(name, name, known) for name in options if name not in known]
+    if unknown:
+        raise ValueError("; ".join(unknown))
     try:
-        ReadOptions(**given)
+        ReadOptions(**options)
     except TypeError as error:
         raise ValueError(str(error)) from error
-    return given
+    return options
 
 
-IntervalText = Annotated[str, BeforeValidator(_interval)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+IntervalText = Annotated[str, BeforeValidator(parse_interval)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, allow_inf_nan=False)]
 Pattern = Annotated[str, AfterValidator(str.strip), Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class Section(BaseModel):
+    """Base of all sections: immutable, unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SessionPart(_Part):
-    """`[session]`: which market, which days, which symbols.
+class SessionPart(Section):
+    """`[session]`: calendars, trade dates and symbols.
 
     Attributes
     ----------
     calendar : str or None
-        Of symbols that `calendars` does not name.
+        Calendar of symbols that `calendars` does not name.
     calendars : mapping of pattern to code
     mode : {"replay", "live"}
     start, end : date or None
-        First and last trade date. A replay without them takes all that its source has; a live session begins today.
+        First and last trade date. A replay without them runs all sessions of its source; a live session begins today.
     symbols : tuple of str
-        Empty: all that the source has.
+        Empty: all symbols of the source.
     segments : tuple of str
         Labels whose slots are expected; empty: the regular ones.
     """
@@ -104,39 +110,40 @@ class SessionPart(_Part):
     incomplete: Literal["flag", "drop"] = "flag"
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> SessionPart:
+    def check_dates(self) -> SessionPart:
+        """Refuse an end before the start."""
         if self.start and self.end and self.end < self.start:
             raise ValueError(f"end: received {self.end}; valid: not before start ({self.start})")
         return self
 
 
-class StreamsPart(_Part):
-    """`[streams]`: what is taken from the source as it comes.
+class StreamsPart(Section):
+    """`[streams]`: kinds of rows to subscribe to.
 
     Attributes
     ----------
     bars : str
-        An interval, `auto` (the coarsest that serves all that is asked) or `none`.
+        An interval, `auto` (chosen by `subscription_plan`) or `none`.
     quotes, ticks : bool
     synthetic_quotes : bool
         In a replay without quotes, bid and ask of each symbol are its last close.
     """
 
-    bars: Annotated[str, BeforeValidator(_bars)] = "auto"
+    bars: Annotated[str, BeforeValidator(parse_base)] = "auto"
     quotes: bool = False
     ticks: bool = False
     synthetic_quotes: bool = False
 
 
-class HistoryPart(_Part):
+class HistoryPart(Section):
     """`[[history]]`: sessions before the current one.
 
     Attributes
     ----------
     sessions : int
-        How many.
+        Their number.
     intervals : tuple of str
-        In which bars; empty: the base.
+        Intervals of their bars; empty: the base.
     symbols : tuple of pattern
     """
 
@@ -145,32 +152,33 @@ class HistoryPart(_Part):
     symbols: tuple[Pattern, ...] = (EVERY,)
 
 
-def _definition(text: str) -> str:
+def parse_indicator(text: str) -> str:
+    """Normal spelling of an indicator definition; refuse one that is not valid."""
     return str(Indicator.parse(text))
 
 
-class IndicatorPart(_Part):
+class IndicatorPart(Section):
     """`[[indicators]]`: a definition such as `sma(20)`, and the intervals and symbols it is computed for."""
 
-    use: Annotated[str, AfterValidator(_definition)]
+    use: Annotated[str, AfterValidator(parse_indicator)]
     intervals: tuple[IntervalText, ...] = ()
     symbols: tuple[Pattern, ...] = (EVERY,)
 
 
-class GapsPart(_Part):
-    """`[gaps]`: how open gaps are asked for again, in live mode.
+class GapsPart(Section):
+    """`[gaps]`: retries of open gaps in live mode.
 
     Attributes
     ----------
     fill : bool
     retries : int
-        How often a gap is asked for before it is abandoned.
+        Number of requests for a gap before it is abandoned.
     interval_seconds : float
-        Until the first retry, and between two.
+        Time until the first retry, and between two.
     backoff : float
-        By how much that grows each time.
+        Factor by which that time grows with each retry.
     every_seconds : float
-        How often gaps and quality are judged.
+        Time between two assessments of gaps and quality.
     """
 
     fill: bool = True
@@ -180,39 +188,39 @@ class GapsPart(_Part):
     every_seconds: Seconds = 0.0
 
 
-class ExportPart(_Part):
-    """`[export]`: the dataset that the session leaves, and how often it takes a revision (0: at the end)."""
+class ExportPart(Section):
+    """`[export]`: target of the dataset, and session time between two revisions (0: one at the end)."""
 
     target: Path
     every_seconds: Seconds = 0.0
 
 
-class ReplayPart(_Part):
-    """`[replay]`: how fast (`max`, or a multiple of the clock), and how much session time passes in a step.
+class ReplayPart(Section):
+    """`[replay]`: speed (`max`, or a multiple of the clock), and session time per step.
 
-    The step changes what can be seen on the way (and an export's cadence is not finer), and nothing of the end.
+    The step changes the states that a reader can see (an export's cadence is not finer), and nothing of the last one.
     """
 
-    speed: Annotated[float, BeforeValidator(_speed), Field(ge=0, allow_inf_nan=False)] = 0.0
+    speed: Annotated[float, BeforeValidator(parse_speed), Field(ge=0, allow_inf_nan=False)] = 0.0
     step_seconds: Annotated[Seconds, Field(gt=0)] | None = None
 
     @property
     def step(self) -> dt.timedelta:
-        """How much session time passes in a step: what is asked for, else a minute, or half an hour where nothing is waited for."""
+        """Session time per step: `step_seconds`, else a minute, or half an hour at speed `max`."""
         return dt.timedelta(seconds=self.step_seconds or (PACED_STEP_SECONDS if self.speed else FAST_STEP_SECONDS))
 
 
-class LivePart(_Part):
+class LivePart(Section):
     """`[live]`: bounds of a running session.
 
     Attributes
     ----------
     grace_seconds : float
-        How long after its end a slot is due.
+        Time after its end at which a slot is due.
     queue_rows : int
-        How many quotes and ticks wait before the oldest are dropped (and counted).
+        Quotes and ticks that are queued before the oldest are dropped (and counted).
     poll_seconds : float
-        The longest time between two looks at the clock.
+        Longest time between two steps.
     """
 
     grace_seconds: Seconds = 5.0
@@ -220,8 +228,8 @@ class LivePart(_Part):
     poll_seconds: Seconds = 1.0
 
 
-class SourcePart(_Part):
-    """`[source]`: where rows come from.
+class SourcePart(Section):
+    """`[source]`: source of the rows.
 
     Attributes
     ----------
@@ -231,19 +239,20 @@ class SourcePart(_Part):
     read : mapping
         Options of the readers (`engine.sources.options.ReadOptions`).
     keep_source : bool
-        Of files: keep other resolutions than the base as series beside it.
+        Load other resolutions of files than the base as series of their own.
     options : mapping
-        Of a live source.
+        Options of a live source.
     """
 
     kind: str = "files"
     paths: tuple[Path, ...] = ()
-    read: Annotated[Mapping[str, Any], AfterValidator(_read)] = Field(default_factory=dict)
+    read: Annotated[Mapping[str, Any], AfterValidator(check_read_options)] = Field(default_factory=dict)
     keep_source: bool = False
     options: Mapping[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _is_known(self) -> SourcePart:
+    def check_kind(self) -> SourcePart:
+        """Refuse an unknown kind, and a source of files without a path."""
         if self.kind not in SOURCES:
             raise ValueError(f"kind: received {self.kind!r}; valid: {', '.join(SOURCES)}")
         if self.kind in ("files", "folder") and not self.paths:
@@ -251,8 +260,8 @@ class SourcePart(_Part):
         return self
 
 
-class SessionConfig(_Part):
-    """A whole configuration; see the parts for their fields."""
+class SessionConfig(Section):
+    """Configuration of a session; the fields are described in their sections."""
 
     session: SessionPart
     source: SourcePart
@@ -266,7 +275,8 @@ class SessionConfig(_Part):
     live: LivePart = LivePart()
 
     @model_validator(mode="after")
-    def _fits(self) -> SessionConfig:
+    def check_sections(self) -> SessionConfig:
+        """Refuse sections that contradict each other: mode, source, calendar, symbols."""
         if self.session.calendar is None and not self.session.calendars:
             raise ValueError("session.calendar: none given; valid: a code of `engine calendars`, or a TOML file")
         if self.session.mode == "replay" and self.source.kind != "files":
@@ -284,7 +294,7 @@ class SessionConfig(_Part):
         Raises
         ------
         ParameterError
-            The file cannot be read, or is not valid; all mistakes are named.
+            The file cannot be read, or is not valid; the message names all mistakes.
         """
         try:
             text = path.read_text("utf-8")
@@ -295,75 +305,73 @@ class SessionConfig(_Part):
 
     @classmethod
     def of(cls, content: Mapping[str, Any], folder: Path | None = None, name: str = "configuration") -> SessionConfig:
-        """Check a configuration that is a mapping already."""
+        """Validate a mapping as a configuration; relative paths are relative to `folder`."""
         try:
             config = cls.model_validate(content)
         except ValidationError as error:
-            raise ParameterError(f"{name}: " + "; ".join(_mistakes(error))) from error
+            raise ParameterError(
+                f"{name}: " + "; ".join(describe_mistake(one) for one in error.errors(include_url=False))
+            ) from error
         return config if folder is None else config.below(folder)
 
     def below(self, folder: Path) -> SessionConfig:
-        """The configuration with its relative paths below a folder."""
+        """Copy with relative paths resolved against a folder."""
         source = self.source.model_copy(update={"paths": tuple(folder / path for path in self.source.paths)})
         export = self.export and self.export.model_copy(update={"target": folder / self.export.target})
         return self.model_copy(update={"source": source, "export": export})
 
     def history_of(self, symbol: str) -> tuple[HistoryPart, ...]:
-        """The history that a symbol needs."""
+        """History sections whose patterns match a symbol."""
         return tuple(part for part in self.history if matches(symbol, part.symbols))
 
     def indicators_of(self, symbol: str) -> tuple[IndicatorPart, ...]:
-        """The indicators of a symbol."""
+        """Indicator sections whose patterns match a symbol."""
         return tuple(part for part in self.indicators if matches(symbol, part.symbols))
 
     @property
     def history_sessions(self) -> int:
-        """The longest history that any symbol needs, in sessions."""
+        """Largest number of history sessions of any section."""
         return max((part.sessions for part in self.history), default=0)
 
 
 def matches(symbol: str, patterns: Iterable[str]) -> bool:
-    """Whether one of these shell patterns fits a symbol."""
+    """Whether a symbol matches any of the shell patterns."""
     return any(fnmatch.fnmatchcase(symbol, pattern) for pattern in patterns)
 
 
-def _mistakes(error: ValidationError) -> list[str]:
-    return [_mistake(one) for one in error.errors(include_url=False)]
-
-
-def _mistake(one: Mapping[str, Any]) -> str:
-    place = [str(part) for part in one["loc"]]
+def describe_mistake(error: Mapping[str, Any]) -> str:
+    """Message of one validation error: path of the key, reason, value received."""
+    place = [str(part) for part in error["loc"]]
     where = ".".join(place)
-    if one["type"] == "extra_forbidden":
-        valid = _keys(place[:-1])
-        return _unknown(where, place[-1], valid)
-    if one["type"] == "missing":
+    if error["type"] == "extra_forbidden":
+        valid = valid_keys(place[:-1])
+        return unknown_key(where, place[-1], valid)
+    if error["type"] == "missing":
         return f"{where}: is missing"
-    said = str(one["msg"]).removeprefix("Value error, ")
-    got = (
-        ""
-        if any(told in said for told in ("received", "none given", "unknown key"))
-        else f" (received {one['input']!r})"
-    )
-    return f"{where}: {said}{got}" if where else f"{said}{got}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not any(part in message for part in ("received", "none given", "unknown key")):
+        message = f"{message} (received {error['input']!r})"
+    return f"{where}: {message}" if where else message
 
 
-def _unknown(where: str, key: str, valid: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, valid, 1, 0.5)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"unknown key {where}; {meant}valid: {', '.join(valid)}"
+def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:
+    """Message for an unknown key, with the most similar valid one."""
+    similar = difflib.get_close_matches(key, valid, 1, 0.5)
+    hint = f"did you mean {similar[0]}? " if similar else ""
+    return f"unknown key {where}; {hint}valid: {', '.join(valid)}"
 
 
-def _keys(place: Sequence[str]) -> list[str]:
+def valid_keys(place: Sequence[str]) -> list[str]:
+    """Keys that are valid in the section at a path."""
     model: type[BaseModel] = SessionConfig
     for part in place:
         if part.isdecimal():
             continue
-        found = [one for one in _models(model.model_fields[part].annotation) if issubclass(one, BaseModel)]
-        model = found[0]
+        model = next(one for one in types_within(model.model_fields[part].annotation) if issubclass(one, BaseModel))
     return list(model.model_fields)
 
 
-def _models(annotation: object) -> list[type]:
-    inner = [one for part in get_args(annotation) for one in _models(part)]
+def types_within(annotation: object) -> list[type]:
+    """All classes in a type annotation."""
+    inner = [one for part in get_args(annotation) for one in types_within(part)]
     return [annotation, *inner] if isinstance(annotation, type) else inner

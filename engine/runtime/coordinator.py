@@ -1,14 +1,15 @@
 """A session from its first row to its last: load, activate, run, end, roll to the next trade date, stop.
 
-`SessionCoordinator` has no thread and no wall time: whoever deploys it (`worker`) calls `step`, and a clock that it is
-given says what time it is.
+`SessionCoordinator` has no thread and no wall time: its deployment (`deployments`, `live`) calls it and passes the
+time.
 
-1. `load` registers symbols, takes the history that is available before the first session opens, and marks them loaded.
-2. `advance(to)` takes what has become available, and in one transaction appends it, derives and judges (`_commit`).
-3. It does so up to each open and close on the way (`_turns`): a session begins, ends, and the next one is current.
-4. `add_symbol` and `remove_symbol` are one operation each, at any moment; no other component is told, as none keeps a
-   list of its own.
-5. `finish` takes what came after the last session, judges everything as over, and writes the last revision.
+1. `load` registers symbols, appends the history that is available before the first session opens, and marks them
+   loaded.
+2. `advance(to)` appends what has become available, derives bars and assesses quality, in one transaction (`_move_to`).
+3. It stops at each open and close on the way: a session begins or ends there, and the next one becomes current.
+4. `add_symbol` and `remove_symbol` are one operation each, at any moment; no component keeps a list of symbols of its
+   own.
+5. `finish` appends what comes after the last session, assesses every slot as due, and writes the last revision.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from engine.runtime.config import SessionConfig
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
-from engine.runtime.subscription_plan import Asked, Marking, mark
+from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, plan_subscription
 from engine.schema import TS
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
 from engine.store.session_data import PADDING, DateRange, SessionData
@@ -36,7 +37,7 @@ from engine.store.views import with_series_names
 Phase = Literal["new", "waiting", "running", "finished"]
 ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 Exported = Callable[[Sequence[SymbolSessionData], dt.date], Iterable[tuple[str, Delivery]]]
-Exporter = Callable[[SessionData], int]  # writes a revision of the store somewhere, and tells which
+Exporter = Callable[[SessionData], int]  # writes a revision of the store and returns its number
 INSTANT = dt.timedelta(microseconds=1)
 
 
@@ -50,18 +51,18 @@ class SessionSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did.
+    """Outcome of one step.
 
     Attributes
     ----------
     at : datetime
-        The session's time.
+        Session time after the step.
     session : date or None
         The current trade date.
     rows, derived : int
-        Rows that came, and derived bars that are new or changed.
+        Rows appended, and derived bars that are new or changed.
     revision : int or None
-        The export's, where one was written.
+        Revision of the export, if one was written.
     """
 
     at: dt.datetime
@@ -72,8 +73,8 @@ class Step:
 
 
 @dataclass
-class Totals:
-    """What a session has done so far."""
+class SessionTotals:
+    """Counts of a session since it was loaded."""
 
     rows: int = 0
     duplicates: int = 0
@@ -92,7 +93,7 @@ class SessionCoordinator:
     config : SessionConfig
     stream : Stream
     describe : callable
-        What is known of a symbol before anything is chosen for it: calendar, price type, vendor's name.
+        Returns what is known of a symbol before its plan is made: calendar, price type, vendor's name.
     session : SessionData
         The store.
     export : Exporter, optional
@@ -112,7 +113,7 @@ class SessionCoordinator:
         self.config = config
         self.session = session
         self.stream = stream
-        self.totals = Totals()
+        self.totals = SessionTotals()
         self.phase: Phase = "new"
         self._describe = describe
         self._export = export
@@ -130,26 +131,26 @@ class SessionCoordinator:
 
     @property
     def now(self) -> dt.datetime | None:
-        """The session's time; None before it was loaded."""
+        """Session time; None before `load`."""
         return self._now
 
     @property
     def pending(self) -> frozenset[str]:
-        """Symbols that are being loaded."""
+        """Symbols whose load is under way."""
         return frozenset(self._pending)
 
     @property
     def current(self) -> SessionSpan | None:
-        """The session that runs or comes next; None when all are over."""
+        """The running or next session; None when all are over."""
         return self._spans[0] if self._spans else None
 
     @property
     def sessions(self) -> tuple[int, int]:
-        """How many sessions are over, of how many that are known."""
+        """Number of sessions that are over, and of all known sessions."""
         return self._over, self._over + len(self._spans)
 
-    def marking(self, symbol: str) -> Marking:
-        """What a symbol streams and derives.
+    def plan(self, symbol: str) -> SubscriptionPlan:
+        """Streams and derived intervals of a symbol, from the configuration and the source.
 
         Raises
         ------
@@ -159,7 +160,7 @@ class SessionCoordinator:
         offered = self.stream.available([symbol])
         if symbol not in offered:
             raise ParameterError(f"symbol: the source has nothing of {symbol}; valid: a symbol that it has")
-        return mark(symbol, Asked.of(self.config, symbol), offered[symbol])
+        return plan_subscription(symbol, Requirements.of(self.config, symbol), offered[symbol])
 
     def load(
         self,
@@ -170,7 +171,7 @@ class SessionCoordinator:
         at: dt.datetime | None = None,
         exported: Exported | None = None,
     ) -> None:
-        """Make symbols known, and take what is available before the first session opens.
+        """Register symbols, and append the rows that are available before the first session opens.
 
         Parameters
         ----------
@@ -178,47 +179,41 @@ class SessionCoordinator:
         first, last : date
             Trade dates to run, both included.
         at : datetime, optional
-            Join a session that may run already: those that are over by then are left out, and the source is asked for
-            the past.
+            Join a session that may run already: sessions that are over by then are left out, and the past is requested
+            from the source.
         exported : callable, optional
-            What an earlier process left of the sessions from a trade date on; the source is asked for the rest.
+            Returns the rows that an earlier process exported from a trade date on; only the rest is requested.
         """
         if self.phase != "new":
             raise ParameterError(f"phase: the session is {self.phase} already; valid: loading once")
         self._pending |= set(symbols)
         try:
-            self._load(symbols, (first, last), at, exported)
+            plans = [self.plan(symbol) for symbol in symbols]
+            described = [self._describe_planned(plan) for plan in plans]
+            self._specs = frozenset(symbol.spec for symbol in described)
+            self._spans = self._sessions(first, last)
+            if at is not None:
+                self._spans = [span for span in self._spans if span.closes > at]
+            if not self._spans:
+                raise ParameterError(f"session: no calendar has a session from {first} to {last} that is not over")
+            self.totals.notes += [f"{plan.symbol}: {why}" for plan in plans for why in plan.refused.values()]
+            opens = self._spans[0].opens
+            described = [self._expect_from_now(symbol) for symbol in described]
+            with self.session.transaction():
+                self.session.register_symbol_data(*described)
+                streams = [stream for plan in plans for stream in plan.streams]
+                self._subscribe(streams)
+                self.session.set_session(self._spans[0].session, active=False)
+                if at is not None:
+                    self._append_past(streams, described, min(at, opens), at, exported)
+                self._move_to(opens - INSTANT if at is None or at < opens else opens)
+                self.session.mark_loaded(symbols)
         finally:
             self._pending -= set(symbols)
         self.phase = "waiting"
 
-    def _load(
-        self, symbols: Sequence[str], dates: tuple[dt.date, dt.date], at: dt.datetime | None, exported: Exported | None
-    ) -> None:  # fmt: skip
-        first, last = dates
-        markings = [self.marking(symbol) for symbol in symbols]
-        described = [self._registration(one) for one in markings]
-        self._specs = frozenset(one.spec for one in described)
-        self._spans = self._sessions(first, last)
-        if at is not None:
-            self._spans = [span for span in self._spans if span.closes > at]
-        if not self._spans:
-            raise ParameterError(f"session: no calendar has a session from {first} to {last} that is not over")
-        self._note(markings)
-        opens = self._spans[0].opens
-        described = [self._expected(one) for one in described]
-        with self.session.transaction():
-            self.session.register_symbol_data(*described)
-            subscriptions = [subscription for one in markings for subscription in one.streams]
-            self._subscribe(subscriptions)
-            self.session.set_session(self._spans[0].session, active=False)
-            if at is not None:
-                self._join(subscriptions, described, min(at, opens), at, exported)
-            self._move_to(opens - INSTANT if at is None or at < opens else opens)
-            self.session.mark_loaded(symbols)
-
     def look_ahead(self, last: dt.date) -> None:
-        """Run sessions up to a later trade date, too."""
+        """Extend the sessions to run up to a later trade date."""
         known = self._spans[-1].session if self._spans else None
         if known is not None and last > known:
             begin = self._dates[0]
@@ -226,102 +221,128 @@ class SessionCoordinator:
             self._dates = (begin, last)
 
     def advance(self, to: dt.datetime) -> Step:
-        """Go on to an instant: through every open and close on the way.
+        """Advance session time to an instant, through every open and close on the way.
 
-        Nothing that becomes available later is taken, and nothing that is due later is judged.
+        Rows that become available later are not appended, slots that are due later not assessed.
         """
         if self._now is None:
             raise ParameterError("advance: the session was not loaded; call load first")
         rows, derived, revision = self.totals.rows, self.totals.derived, None
-        for turn in self._turns(to):
-            written = self._turn(turn)
-            revision = written if written is not None else revision
+        for stop in self._stops(to):
+            with self.session.transaction():
+                if self.phase == "waiting" and self._spans and stop == self._spans[0].opens:
+                    self.phase = "running"
+                    self.session.set_session(self._spans[0].session, active=True)
+                self._move_to(stop)
+                is_over = self.phase == "running" and bool(self._spans) and stop == self._spans[0].closes
+                if is_over:
+                    self._quality.step(force=True)
+                    self._spans.pop(0)
+                    self._over += 1
+                    self.phase = "waiting"
+                    if self._spans:
+                        self.session.set_session(self._spans[0].session, active=False)
+                        self._indicators.step()
+            if is_over or self._is_export_due(stop):
+                written = self._write()
+                revision = revision if written is None else written
         self.totals.steps += 1
-        return Step(self._now, self.session.snapshot().session_date, self.totals.rows - rows,
-                    self.totals.derived - derived, revision)  # fmt: skip
+        session = self.session.snapshot().session_date
+        return Step(self._now, session, self.totals.rows - rows, self.totals.derived - derived, revision)
 
     def finish(self) -> Step:
-        """End: take what comes after the last session, judge every slot as due, write the last revision."""
+        """End the session: append the rows after the last close, assess every slot as due, write the last revision."""
         rows, derived = self.totals.rows, self.totals.derived
         with self.session.transaction():
             self.session.set_session(None, active=False)
             self.session.set_streams(self.session.snapshot().active_streams, active=False)
-            self._take(ALWAYS[1])
+            self._append(self.stream.take(ALWAYS[1]))
             self.session.set_as_of(None)
-            self._derive_and_judge(force=True)
+            self._derive_and_assess(force=True)
         self.phase = "finished"
         revision = self._write()
         at = self._now or ALWAYS[0]
         return Step(at, None, self.totals.rows - rows, self.totals.derived - derived, revision)
 
     def stop(self) -> Step:
-        """Stop where it is: write the last revision of what is there."""
+        """End the session where it is: write the last revision of the rows appended so far."""
         revision = None if self.phase in ("new", "finished") else self._write()
         self.phase = "finished"
         return Step(self._now or ALWAYS[0], self.session.snapshot().session_date, revision=revision)
 
-    def add_symbol(self, symbol: str) -> Marking:
-        """Take a symbol in: readers see it as loaded when it has caught up, with everything it needs, at once.
+    def add_symbol(self, symbol: str) -> SubscriptionPlan:
+        """Register a symbol, append, derive and assess its past, and mark it loaded, in one transaction.
 
         Raises
         ------
         ParameterError
-            It is there already, or the source has nothing of it.
+            The session has it already, or the source has nothing of it.
         """
         if symbol in self.session.get_active_symbols():
             raise ParameterError(f"symbol: {symbol} is there already; valid: remove_symbol first, or another one")
         self._pending.add(symbol)
         try:
-            marking = self.marking(symbol)
-            described = self._expected(self._registration(marking))
-            missed = self.stream.fetch(self._past_of(marking))
+            plan = self.plan(symbol)
+            described = self._expect_from_now(self._describe_planned(plan))
+            resolutions: Iterable[Resolution] = [(stream.kind, stream.interval) for stream in plan.streams]
+            if self.config.session.mode == "replay":  # all resolutions that files have of a symbol are loaded
+                resolutions = sorted(self.stream.available([symbol])[symbol], key=str)
+            end = (self._now or ALWAYS[1]) + INSTANT
+            requests = [HistoryRequest(symbol, kind, interval, ALWAYS[0], end) for kind, interval in resolutions]
+            past = self.stream.fetch(requests)
             with self.session.transaction():
                 self.session.register_symbol_data(described)
-                self._widen(described.spec)
-                self._subscribe(marking.streams)
-                self._append(missed)
+                self._add_axis(described.spec)
+                self._subscribe(plan.streams)
+                self._append(past)
                 self.session.mark_loaded([symbol])
-                self._derive_and_judge(force=True)
+                self._derive_and_assess(force=True)
         except BaseException:
             self.stream.unsubscribe(symbol)
             raise
         finally:
             self._pending.discard(symbol)
-        return marking
+        return plan
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Forget a symbol; everything that was kept for it goes with it. False when it was not there."""
+        """Unsubscribe a symbol and remove it with all its rows; False when the session does not have it."""
         self.stream.unsubscribe(symbol)
         return self.session.remove_symbol(symbol)
 
     def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
-        """Append rows that came another way (a backfill), and let everything follow from them."""
+        """Append rows from outside the stream (a backfill), derive and assess; return the number of rows appended."""
         before = self.totals.rows
         with self.session.transaction():
             self._append(deliveries, provenance)
-            self._derive_and_judge(force=True)
+            self._derive_and_assess(force=True)
         return self.totals.rows - before
 
-    def _join(
-        self, subscriptions: Sequence[Subscription], symbols: Sequence[SymbolSessionData], opens: dt.datetime, at: dt.datetime,
+    def _append_past(
+        self,
+        streams: Sequence[Subscription],
+        symbols: Sequence[SymbolSessionData],
+        opens: dt.datetime,
+        at: dt.datetime,
         exported: Exported | None,
-    ) -> None:  # fmt: skip
-        """Take in what is there already: from an earlier process, and from the source what is missing of it."""
+    ) -> None:
+        # Rows of an earlier process first; the source is asked for what comes after them.
         since = self._dates[0] or at.date()
-        for provenance, one in exported(symbols, since) if exported is not None else ():
-            self._append([one], provenance)
+        for provenance, delivery in exported(symbols, since) if exported is not None else ():
+            self._append([delivery], provenance)
         begin = min(opens, dt.datetime.combine(since, dt.time(), dt.UTC) - dt.timedelta(days=1))
-        known = _last_stamps(self.session)
+        last = last_stamps(self.session)
         for provenance, is_known in (("source", False), ("backfill", True)):
             requests = [
-                HistoryRequest(one.symbol, one.kind, one.interval, known.get((one.symbol, one.kind), begin), at)
-                for one in subscriptions
-                if ((one.symbol, one.kind) in known) == is_known
+                HistoryRequest(
+                    stream.symbol, stream.kind, stream.interval, last.get((stream.symbol, stream.kind), begin), at
+                )
+                for stream in streams
+                if ((stream.symbol, stream.kind) in last) == is_known
             ]
             self._append(self.stream.fetch(requests) if requests else (), provenance)
 
-    def _turns(self, to: dt.datetime) -> Iterable[dt.datetime]:
-        """Instants to stop at on the way: opens and closes of sessions, and the end of the way."""
+    def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
+        # Opens and closes of sessions up to `to`, then `to`; each depends on what `advance` did at the one before.
         at = None
         while self._spans:
             at = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
@@ -331,86 +352,71 @@ class SessionCoordinator:
         if at != to and self._now is not None and self._now <= to:
             yield to
 
-    def _turn(self, to: dt.datetime) -> int | None:
-        with self.session.transaction():
-            if self.phase == "waiting" and self._spans and to == self._spans[0].opens:
-                self.phase = "running"
-                self.session.set_session(self._spans[0].session, active=True)
-            self._move_to(to)
-            ends = self.phase == "running" and self._spans and to == self._spans[0].closes
-            if ends:
-                self._roll()
-        if ends or self._is_export_due(to):
-            return self._write()
-        return None
-
-    def _roll(self) -> None:
-        """The session is over: the next trade date is current, and begins when it opens."""
-        self._quality.step(force=True)
-        self._spans.pop(0)
-        self._over += 1
-        self.phase = "waiting"
-        if self._spans:
-            self.session.set_session(self._spans[0].session, active=False)
-            self._indicators.step()
-
     def _move_to(self, now: dt.datetime) -> None:
-        self._take(now)
+        self._append(self.stream.take(now))
         self._now = now
         self.session.set_as_of(now - self._grace)
-        self._derive_and_judge()
+        self._derive_and_assess()
 
-    def _subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        self.stream.subscribe(subscriptions)
-        self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in subscriptions], active=True)
-
-    def _take(self, until: dt.datetime) -> None:
-        self._append(self.stream.take(until))
+    def _subscribe(self, streams: Sequence[Subscription]) -> None:
+        self.stream.subscribe(streams)
+        self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in streams], active=True)
 
     def _append(self, deliveries: Iterable[Delivery], provenance: str = "source") -> None:
-        known = self.session.get_active_symbols()
-        for one in deliveries:
-            self.session.add_rejects(one.rejects)
-            frames = [frame for frame in (_known_only(frame, known) for frame in one.frames) if frame.height]
+        symbols = self.session.get_active_symbols()
+        for delivery in deliveries:
+            self.session.add_rejects(delivery.rejects)
+            # Rows of a removed symbol may still arrive.
+            frames = [frame for frame in (rows_of_symbols(frame, symbols) for frame in delivery.frames) if frame.height]
             if not frames:
                 continue
-            done = self.session.append(frames, one.kind, one.interval, stamp=one.stamp, spec=one.spec,
-                                       provenance=provenance, dates=self._dates)  # fmt: skip
-            self.totals.rows += done.written + done.duplicates + done.corrections
-            self.totals.duplicates += done.duplicates
-            self.totals.corrections += done.corrections
+            appended = self.session.append(
+                frames,
+                delivery.kind,
+                delivery.interval,
+                stamp=delivery.stamp,
+                spec=delivery.spec,
+                provenance=provenance,
+                dates=self._dates,
+            )
+            self.totals.rows += appended.written + appended.duplicates + appended.corrections
+            self.totals.duplicates += appended.duplicates
+            self.totals.corrections += appended.corrections
 
-    def _derive_and_judge(self, *, force: bool = False) -> None:
+    def _derive_and_assess(self, *, force: bool = False) -> None:
         self.totals.derived += self._processor.step()
         self._indicators.step()
         self._quality.step(force=force)
 
-    def _registration(self, marking: Marking) -> SymbolSessionData:
-        known = self._describe(marking.symbol)
-        history = self.config.history_of(marking.symbol)
-        there = set(map(str, (marking.base, *marking.derived)))  # what is not was refused, and noted
+    def _describe_planned(self, plan: SubscriptionPlan) -> SymbolSessionData:
+        known = self._describe(plan.symbol)
+        history = self.config.history_of(plan.symbol)
+        intervals = set(map(str, (plan.base, *plan.derived)))  # others were refused, and noted
+        indicators = [
+            (indicator.use, interval)
+            for indicator in self.config.indicators_of(plan.symbol)
+            for interval in (indicator.intervals or (str(plan.base),))
+            if interval in intervals
+        ]
         return replace(
             known,
-            base_interval=str(marking.base),
-            base_from=marking.base_from,
-            price_type=_price_type(known, marking),
-            derived_intervals=tuple(map(str, marking.derived)),
+            base_interval=str(plan.base),
+            base_from=plan.base_from,
+            price_type=primary_price_type(known, plan),
+            derived_intervals=tuple(map(str, plan.derived)),
             history_sessions=max((one.sessions for one in history), default=0),
-            indicators=(*known.indicators, *(
-                (one.use, interval) for one in self.config.indicators_of(marking.symbol)
-                for interval in (one.intervals or (str(marking.base),)) if interval in there
-            )),
+            indicators=(*known.indicators, *indicators),
             synthetic_quotes=self.config.streams.synthetic_quotes,
             is_loaded=False,
-        )  # fmt: skip
+        )
 
-    def _expected(self, symbol: SymbolSessionData) -> SymbolSessionData:
-        # Files tell by their rows from when on there is something of a symbol; a vendor is asked for it, and may be silent.
+    def _expect_from_now(self, symbol: SymbolSessionData) -> SymbolSessionData:
+        # Rows of files show since when a symbol exists; a vendor that was subscribed to may send nothing.
         is_live = self.config.session.mode == "live" and bool(self._spans)
         return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
-        """The trade dates to run, of all calendars in use, in order."""
+        # Trade dates to run, of all calendars in use, in order.
         frames, history = [], []
         for spec in self._specs:
             segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
@@ -418,32 +424,23 @@ class SessionCoordinator:
             frames.append(due.select("session", "open", "close"))
             before = due.filter(pl.col("session") < first)["session"].unique().sort()
             history += before.tail(self.config.history_sessions).to_list()[:1]
-        spans = (
-            pl.concat(frames).filter(pl.col("session").is_between(first, last)).group_by("session")
-            .agg(pl.col("open").min(), pl.col("close").max()).sort("session")
-        )  # fmt: skip
+        within = pl.concat(frames).filter(pl.col("session").is_between(first, last))
+        spans = within.group_by("session").agg(pl.col("open").min(), pl.col("close").max()).sort("session")
         begin = min([first, *history]) if self.config.history_sessions else first
         self._dates = (begin, last)
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
-    def _widen(self, spec: GridSpec) -> None:
-        """Run the sessions of one more calendar, too, from the current trade date on."""
+    def _add_axis(self, spec: GridSpec) -> None:
+        # Sessions of one more calendar, from the current trade date on.
         begin, last = self._dates
         if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
             return
         self._specs |= {spec}
-        # One that is open already begins now.
+        # A session that is open already begins now.
         self._spans = [
             span._replace(opens=max(span.opens, self._now)) for span in self._sessions(self._spans[0].session, last)
         ]
         self._dates = (min(begin, self._dates[0] or begin), last)
-
-    def _past_of(self, marking: Marking) -> list[HistoryRequest]:
-        wanted: Iterable[Resolution] = [(one.kind, one.interval) for one in marking.streams]
-        if self.config.session.mode == "replay":  # files hand over all that was read of a symbol, not just its base
-            wanted = sorted(self.stream.available([marking.symbol])[marking.symbol], key=str)
-        end = (self._now or ALWAYS[1]) + INSTANT
-        return [HistoryRequest(marking.symbol, kind, interval, ALWAYS[0], end) for kind, interval in wanted]
 
     def _is_export_due(self, now: dt.datetime) -> bool:
         export = self.config.export
@@ -460,32 +457,25 @@ class SessionCoordinator:
         self.totals.exports += 1
         return self._export(self.session)
 
-    def _note(self, markings: Iterable[Marking]) -> None:
-        for one in markings:
-            self.totals.notes += [f"{one.symbol}: {why}" for why in one.refused.values()]
 
-
-def _price_type(known: SymbolSessionData, marking: Marking) -> str:
-    """Which bars calls mean that name none: those there are when the base is not made of what was expected."""
-    made = {"ticks": ("last",), "quotes": tuple(QUOTE_BARS)}.get(marking.base_from, (known.price_type,))
+def primary_price_type(known: SymbolSessionData, plan: SubscriptionPlan) -> str:
+    """Price type of calls that name none: the known one, unless the base is made of rows without it."""
+    made = {"ticks": ("last",), "quotes": tuple(QUOTE_BARS)}.get(plan.base_from, (known.price_type,))
     return known.price_type if known.price_type in made else made[0]
 
 
-def _last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
-    """Up to where each symbol's rows of a kind are there."""
+def last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
+    """Last `ts` of the source rows of each (symbol, kind)."""
     snapshot = session.snapshot()
-    found: dict[tuple[str, str], dt.datetime] = {}
-    for key, held in snapshot.panels.items():
-        last = with_series_names(held.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
-        found |= {
-            (symbol, str(key.kind)): ts
-            for symbol, ts in last.select("symbol", "ts").iter_rows()
-            if key.origin == "source"
-        }
-    return found
+    stamps: dict[tuple[str, str], dt.datetime] = {}
+    for key, panel in snapshot.panels.items():
+        if key.origin == "source":
+            last = with_series_names(panel.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
+            stamps |= {(symbol, str(key.kind)): ts for symbol, ts in last.select("symbol", "ts").iter_rows()}
+    return stamps
 
 
-def _known_only(frame: pl.DataFrame, known: set[str]) -> pl.DataFrame:
-    """Rows of symbols that are there: what still comes of one that was removed is not wanted."""
-    strange = set(frame["symbol"].unique()) - known
-    return frame.filter(~pl.col("symbol").is_in(list(strange))) if strange else frame
+def rows_of_symbols(frame: pl.DataFrame, symbols: set[str]) -> pl.DataFrame:
+    """Rows of the given symbols; the frame itself when it has no others."""
+    others = set(frame["symbol"].unique()) - symbols
+    return frame.filter(~pl.col("symbol").is_in(list(others))) if others else frame

@@ -1,4 +1,4 @@
-"""The main job on simulated sessions whose every fault is known: what was planned against what was found."""
+"""`run` and `audit` on simulated sessions with planned faults: planned against found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.query import sql
 from engine.runtime.audit_report import write_audit
 from engine.runtime.auditor import run_audit
 from engine.runtime.options import CalendarMap, LoadOptions, Progress
-from engine.runtime.run import Outcome, run
+from engine.runtime.run import RunResult, run
 from engine.simulation.faults import EMPTY_KINDS, SPAN_KINDS, FaultPlan
 from engine.simulation.feed import write_csv
 from engine.simulation.sessions import Instrument, Market, Simulation, simulate
@@ -35,9 +35,20 @@ MARKET = (
     Instrument("RARE", price=33.0, trades_per_minute=0.8),
 )
 PLAN = FaultPlan(
-    missing_start=3, missing_middle=6, missing_end=3, absent_session=1, outage=1, halt=2, duplicate=40, conflict=8,
-    correction=12, late=25, off_grid=9, out_of_session=11, bad_row=10,
-)  # fmt: skip
+    missing_start=3,
+    missing_middle=6,
+    missing_end=3,
+    absent_session=1,
+    outage=1,
+    halt=2,
+    duplicate=40,
+    conflict=8,
+    correction=12,
+    late=25,
+    off_grid=9,
+    out_of_session=11,
+    bad_row=10,
+)
 QUESTION = (
     "SELECT symbol, session, position, bar_count AS bars, gap_start FROM gaps "
     "WHERE interval = '1m' AND bar_count >= 10 ORDER BY bars DESC, symbol LIMIT 8"
@@ -46,12 +57,12 @@ QUESTION = (
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demo did and what it shows.
+    """Output of the demo.
 
     Attributes
     ----------
-    outcome : Outcome
-        Of the main job.
+    outcome : RunResult
+        Result of `run` on the simulated files.
     files, dataset : Path
         The simulated vendor files, and the export.
     comparison : DataFrame of `fault, planned, found, agrees`
@@ -65,7 +76,7 @@ class Demonstration:
         Of the audit.
     """
 
-    outcome: Outcome
+    outcome: RunResult
     files: Path
     dataset: Path
     comparison: pl.DataFrame
@@ -93,7 +104,7 @@ class Demonstration:
 
 
 def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> Demonstration:
-    """Simulate, write vendor files, run the main job on them, compare.
+    """Simulate sessions, write vendor files, run and audit them, match planned faults with what was found.
 
     Parameters
     ----------
@@ -105,20 +116,27 @@ def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> De
     files, dataset = target / "files", target / "export"
     if files.exists() and any(files.iterdir()) and not (files / ".demo").exists():
         raise ParameterError(f"export: {files} holds files that no demo wrote; valid: a new folder")
-    simulation = simulate(_grid(), Market(MARKET, seed), PLAN)
-    _write(simulation, files)
+    grid = SessionGrid.build(calendar(CODE).segments(FIRST, LAST), "1m", GridSpec(CODE))
+    simulation = simulate(grid, Market(MARKET, seed), PLAN)
+    write_feed(simulation, files)
     options = LoadOptions(CalendarMap(CODE), derive=tuple(map(Interval.parse, DERIVED)), dates=(FIRST, LAST))
     outcome = run([files], options, dataset, progress)
     found = run_audit(outcome.session)
     report = write_audit(found, target / "audit", title="Simulated sessions with planned faults", sources=str(files))
     return Demonstration(
-        outcome, files, dataset, compare(simulation, outcome), QUESTION, sql(dataset, QUESTION),
-        told(simulation.truth, found.tables["gaps"]), report,
-    )  # fmt: skip
+        outcome,
+        files,
+        dataset,
+        match_faults(simulation, outcome),
+        QUESTION,
+        sql(dataset, QUESTION),
+        match_causes(simulation.truth, found.tables["gaps"]),
+        report,
+    )
 
 
-def told(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Planned stretches without bars, and the causes of the gaps that hold them.
+def match_causes(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Count planned spans without bars by kind of fault and by cause of the gap that contains them.
 
     Returns
     -------
@@ -136,8 +154,8 @@ def told(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def compare(simulation: Simulation, outcome: Outcome) -> pl.DataFrame:
-    """Planned faults against what the store holds.
+def match_faults(simulation: Simulation, outcome: RunResult) -> pl.DataFrame:
+    """Count planned faults against what the store has of each kind.
 
     Returns
     -------
@@ -147,25 +165,21 @@ def compare(simulation: Simulation, outcome: Outcome) -> pl.DataFrame:
     base = {name: tables[name].filter(pl.col("interval") == "1m") for name in ("bars", "gaps", "quality")}
     planned = simulation.truth.group_by("kind").len()
     counts = {kind: int(count) for kind, count in planned.iter_rows()}
-    covered = _covered(simulation.truth, base["gaps"])
+    covered = count_spans_in_gaps(simulation.truth, base["gaps"])
     found: dict[str, int] = {kind: covered.get(kind, 0) for kind in SPAN_KINDS}
     conflict = tables["rejects"]["reason"].str.starts_with("conflict")
     found |= {name: int(base["quality"][f"{name}s"].sum()) for name in ("duplicate", "correction")}
     found |= {name: int(base["quality"][name].sum()) for name in ("off_grid", "out_of_session")}
     found |= {"conflict": int(conflict.sum()), "bad_row": int((~conflict).sum())}
-    found["late"] = _in_place(simulation, base["bars"])
+    found["late"] = count_late_bars_in_place(simulation, base["bars"])
     rows = [(kind.replace("_", " "), counts.get(kind, 0), found[kind]) for kind in found]
-    rows.append(("slots without a bar", _empty_slots(simulation), int(base["quality"]["missing"].sum())))
+    rows.append(("slots without a bar", count_slots_without_bar(simulation), int(base["quality"]["missing"].sum())))
     frame = pl.DataFrame(rows, schema={"fault": pl.String, "planned": pl.Int64, "found": pl.Int64}, orient="row")
     return frame.with_columns((pl.col("planned") == pl.col("found")).alias("agrees"))
 
 
-def _grid() -> SessionGrid:
-    return SessionGrid.build(calendar(CODE).segments(FIRST, LAST), "1m", GridSpec(CODE))
-
-
-def _write(simulation: Simulation, files: Path) -> None:
-    """The feed as a vendor would deliver it: the session's files, and corrections in a later drop."""
+def write_feed(simulation: Simulation, files: Path) -> None:
+    """Write the simulated feed as a vendor delivers it: files of the sessions, and corrections in a second folder."""
     repaired = simulation.truth.filter(pl.col("kind") == "correction").select("symbol", pl.col("start").alias("ts"))
     second = pl.col("fault").is_null() & pl.struct("symbol", "ts").is_in(repaired.to_struct().implode())
     write_csv(simulation.rows.filter(~second), files / "1-session")
@@ -173,8 +187,8 @@ def _write(simulation: Simulation, files: Path) -> None:
     (files / ".demo").touch()
 
 
-def _covered(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, int]:
-    """How many planned stretches of each kind lie within a stored gap."""
+def count_spans_in_gaps(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, int]:
+    """Number of planned spans of each kind that lie within a stored gap."""
     spans = truth.filter(pl.col("kind").is_in(SPAN_KINDS)).with_row_index("at")
     held = spans.join(gaps.select("symbol", "gap_start", "gap_end"), on="symbol").filter(
         (pl.col("gap_start") <= pl.col("start")) & (pl.col("gap_end") >= pl.col("end"))
@@ -182,16 +196,16 @@ def _covered(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, int]:
     return {kind: int(count) for kind, count in held.unique("at").group_by("kind").len().iter_rows()}
 
 
-def _in_place(simulation: Simulation, bars: pl.DataFrame) -> int:
-    """How many bars that came late stand where they belong, with their values."""
+def count_late_bars_in_place(simulation: Simulation, bars: pl.DataFrame) -> int:
+    """Number of bars that arrived late and are stored at their time, with their values."""
     late = simulation.truth.filter(pl.col("kind") == "late").select("symbol", pl.col("start").alias("ts"))
     values = ["symbol", "ts", "open", "high", "low", "close", "volume"]
     true = simulation.clean.join(late, on=["symbol", "ts"], how="semi").select(values)
     return true.join(bars.select(values), on=values, how="semi").height
 
 
-def _empty_slots(simulation: Simulation) -> int:
-    """Slots that can hold no bar: those without a trade, and those of a planned stretch or spoiled row."""
+def count_slots_without_bar(simulation: Simulation) -> int:
+    """Number of slots that can have no bar: those without a trade, and those of a planned span or refused row."""
     empty = simulation.truth.filter(pl.col("kind").is_in(EMPTY_KINDS))
     lost = simulation.clean.join(empty.select("symbol", "start", "end", "kind"), on="symbol").filter(
         (pl.col("ts") >= pl.col("start")) & (pl.col("ts") < pl.col("end"))

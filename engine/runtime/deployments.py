@@ -23,7 +23,7 @@ from engine.runtime.load import Contents, read_files
 from engine.runtime.options import CalendarMap, LoadOptions, Progress
 from engine.runtime.replay import ReplayStream
 from engine.runtime.run import export_session
-from engine.runtime.subscription_plan import Asked, mark
+from engine.runtime.subscription_plan import Requirements, plan_subscription
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import Resolution
 from engine.sources.streams.contract import Resolution as Offered
@@ -132,8 +132,8 @@ def load_options(config: SessionConfig) -> LoadOptions:
 
     def choose(group: str, available: Iterable[Resolution]) -> Resolution:
         offered: set[Offered] = {("ticks", None) if one is None else ("bars", one) for one in available}
-        marking = mark(group, Asked.of(config, group), offered)
-        return marking.base if marking.base_from == "bars" else None
+        plan = plan_subscription(group, Requirements.of(config, group), offered)
+        return plan.base if plan.base_from == "bars" else None
 
     read = ReadOptions(**{"symbols": part.symbols, **config.source.read})
     return LoadOptions(

@@ -1,7 +1,7 @@
-"""Where tasks run: here, in processes of this machine, or on a Dask cluster. One door, the same results.
+"""Executors of tasks: in this process, in processes of this machine, on a Dask cluster; the results are the same.
 
-A task is a function of its arguments that leaves a file and may be run again. A worker that dies costs its task, which is
-given to another one; a task that takes down `ATTEMPTS` workers is named in the error.
+A task is a function of its arguments that leaves a file and may be run again. The task of a worker that dies is given
+to another worker; the one that takes down `ATTEMPTS` workers is named in the error.
 """
 
 # ruff: noqa: PLC0415 - what starts processes or clusters loads where it is used
@@ -24,61 +24,61 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 ATTEMPTS = 3
 THREADS = "POLARS_MAX_THREADS"
-CLUSTER = 16
+CLUSTER_WORKERS = 16
 
 
 class Executor(Protocol):
-    """Runs tasks in any order."""
+    """Runs a function of each task, in any order."""
 
     @property
-    def at_once(self) -> int:
-        """How many tasks it runs side by side."""
+    def concurrency(self) -> int:
+        """Number of tasks that run at the same time."""
         ...
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """Give the number of each task and its result, as they are done."""
+        """Yield (position of the task in `tasks`, result) as tasks are done; raise the first error of a task."""
         ...
 
-    def kept(self) -> AbstractContextManager[Executor]:
-        """The same workers for several runs: what they take to start is taken once."""
+    def open_pool(self) -> AbstractContextManager[Executor]:
+        """Reuse one worker pool across several `run` calls."""
         ...
 
-    def started(self, function: Callable[[int], object]) -> bool:
-        """Have new processes load what a function needs while this one goes on; False where there are none to start."""
+    def warm_up(self, function: Callable[[int], object]) -> bool:
+        """Start the workers by calling `function` once in each, without waiting; False where there is none to start."""
         ...
 
 
 @dataclass(frozen=True)
-class Here:
-    """In this process, one after the other."""
+class SerialExecutor:
+    """Runs tasks in this process, one after the other."""
 
-    at_once: int = field(default=1, init=False)
+    concurrency: int = field(default=1, init=False)
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """As `Executor.run`, in order."""
         for number, task in enumerate(tasks):
             yield number, function(task)
 
-    def kept(self) -> AbstractContextManager[Executor]:
-        """As `Executor.kept`."""
+    def open_pool(self) -> AbstractContextManager[Executor]:
+        """As `Executor.open_pool`."""
         return nullcontext(self)
 
-    def started(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.started`."""
+    def warm_up(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.warm_up`."""
         del function
         return False
 
 
 @dataclass(frozen=True)
-class Processes:
-    """In new processes of this machine, which share its cores.
+class ProcessExecutor:
+    """Runs tasks in new processes of this machine, which share its cores.
 
     Attributes
     ----------
     workers : int
-        How many.
+        Number of processes.
     threads : int, optional
-        Of Polars, in each; default its share of the cores.
+        Threads of Polars in each; default its share of the cores.
     """
 
     workers: int
@@ -89,75 +89,80 @@ class Processes:
             raise ParameterError(f"workers: received {self.workers}; valid: from 1")
 
     @property
-    def at_once(self) -> int:
-        """As `Executor.at_once`."""
+    def concurrency(self) -> int:
+        """As `Executor.concurrency`."""
         return self.workers
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """As `Executor.run`."""
-        with self.kept() as pool:
+        with self.open_pool() as pool:
             yield from pool.run(function, tasks)
 
     @contextmanager
-    def kept(self) -> Iterator[Executor]:
-        """As `Executor.kept`."""
-        pool = _Pool(self.workers)
-        with _environment(THREADS, str(self.threads or max(1, (os.cpu_count() or 1) // self.workers))):
+    def open_pool(self) -> Iterator[Executor]:
+        """As `Executor.open_pool`."""
+        pool = ProcessPool(self.workers)
+        with environment_variable(THREADS, str(self.threads or max(1, (os.cpu_count() or 1) // self.workers))):
             try:
                 yield pool
             finally:
                 pool.close()
 
-    def started(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.started`: only workers that are kept can be started before they run."""
+    def warm_up(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.warm_up`: only the workers of an open pool can be started before they run."""
         del function
         return False
 
 
-class _Pool:
+class ProcessPool:
     """Processes that are started when there is a task for them, and again after one died."""
 
     def __init__(self, workers: int) -> None:
-        self.at_once = workers
+        self.concurrency = workers
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        tries = dict.fromkeys(range(len(tasks)), 0)
-        while tries:
-            # Whoever was at work when a worker died runs alone, so that the one who kills it costs nobody else a try.
-            suspects = [number for number, count in tries.items() if count]
-            todo = deque(suspects[:1] or tries)
-            for number, result in self._round(function, tasks, todo, tries):
-                del tries[number]
+        """As `Executor.run`; a task is tried `ATTEMPTS` times when its worker dies."""
+        attempts = dict.fromkeys(range(len(tasks)), 0)
+        while attempts:
+            # Tasks under way when a worker died run alone, so that the one that kills it costs the others no attempt.
+            suspects = [number for number, count in attempts.items() if count]
+            todo = deque(suspects[:1] or attempts)
+            for number, result in self.run_until_death(function, tasks, todo, attempts):
+                del attempts[number]
                 yield number, result
-            worn = [number for number, count in tries.items() if count >= ATTEMPTS]
-            if worn:
-                raise WorkerError(f"{tasks[worn[0]]}: its worker died {ATTEMPTS} times (out of memory, or killed)")
+            fatal = [number for number, count in attempts.items() if count >= ATTEMPTS]
+            if fatal:
+                raise WorkerError(f"{tasks[fatal[0]]}: its worker died {ATTEMPTS} times (out of memory, or killed)")
 
-    def kept(self) -> AbstractContextManager[Executor]:
+    def open_pool(self) -> AbstractContextManager[Executor]:
+        """As `Executor.open_pool`: the pool itself."""
         return nullcontext(self)
 
-    def started(self, function: Callable[[int], object]) -> bool:
-        for worker in range(self.at_once):
-            self._started().submit(function, worker)
+    def warm_up(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.warm_up`."""
+        for worker in range(self.concurrency):
+            self._open().submit(function, worker)
         return True
 
     def close(self) -> None:
+        """Stop the workers, when the tasks under way are done."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         self._pool = None
 
-    def _round(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task], todo: deque[int], tries: dict[int, int]
+    def run_until_death(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], todo: deque[int], attempts: dict[int, int]
     ) -> Iterator[tuple[int, Result]]:
+        """Run the tasks numbered in `todo`; when a worker dies, count an attempt of each task under way and stop."""
         from concurrent.futures import FIRST_COMPLETED, Future, wait
         from concurrent.futures.process import BrokenProcessPool
 
         under_way: dict[Future[Result], int] = {}
-        pool = self._started()
+        pool = self._open()
         try:
             while todo or under_way:
-                while todo and len(under_way) < self.at_once:
+                while todo and len(under_way) < self.concurrency:
                     number = todo.popleft()
                     under_way[pool.submit(function, tasks[number])] = number
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
@@ -165,47 +170,47 @@ class _Pool:
                     yield under_way.pop(future), result
         except BrokenProcessPool:
             for number in under_way.values():
-                tries[number] += 1
+                attempts[number] += 1
             self.close()
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _open(self) -> ProcessPoolExecutor:
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 
         if self._pool is None:
             # Forks of a process that runs Polars hang.
-            self._pool = ProcessPoolExecutor(self.at_once, multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(self.concurrency, multiprocessing.get_context("spawn"))
         return self._pool
 
 
 @dataclass(frozen=True)
-class Dask:
-    """On a Dask cluster.
+class DaskExecutor:
+    """Runs tasks on a Dask cluster.
 
     Attributes
     ----------
     address : str
         Of its scheduler (`tcp://host:8786`), or `local` for one of this machine.
     workers : int, optional
-        Of a local one.
+        Number of workers of a local one.
     """
 
     address: str
     workers: int | None = None
 
     @property
-    def at_once(self) -> int:
-        """As `Executor.at_once`; a guess for a cluster that is named by its address."""
-        return self.workers or CLUSTER
+    def concurrency(self) -> int:
+        """As `Executor.concurrency`; a guess for a cluster that is named by its address."""
+        return self.workers or CLUSTER_WORKERS
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """As `Executor.run`."""
-        with self.kept() as cluster:
+        with self.open_pool() as cluster:
             yield from cluster.run(function, tasks)
 
     @contextmanager
-    def kept(self) -> Iterator[Executor]:
-        """As `Executor.kept`."""
+    def open_pool(self) -> Iterator[Executor]:
+        """As `Executor.open_pool`."""
         try:
             from dask import distributed
         except ImportError as error:
@@ -215,21 +220,24 @@ class Dask:
         dask: Any = distributed
         local = {"n_workers": self.workers, "threads_per_worker": 1, "dashboard_address": None}
         with dask.Client(**local) if self.address == "local" else dask.Client(self.address) as client:
-            yield _Cluster(client, dask.as_completed, self.at_once)
+            yield DaskCluster(client, dask.as_completed, self.concurrency)
 
-    def started(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.started`: whoever runs a cluster has started it."""
+    def warm_up(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.warm_up`: the workers of a cluster run already."""
         del function
         return False
 
 
 @dataclass(frozen=True)
-class _Cluster:
+class DaskCluster:
+    """A connected client of a Dask cluster."""
+
     client: Any
     as_completed: Callable[[list[Any]], Iterator[Any]]
-    at_once: int
+    concurrency: int
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """As `Executor.run`; Dask tries a task that fails `ATTEMPTS` times more."""
         # Equal arguments would be one task to Dask; each has its number.
         futures = {
             self.client.submit(function, task, key=f"task-{number}-{os.urandom(4).hex()}", retries=ATTEMPTS): number
@@ -238,29 +246,32 @@ class _Cluster:
         for future in self.as_completed(list(futures)):
             yield futures[future], future.result()
 
-    def kept(self) -> AbstractContextManager[Executor]:
+    def open_pool(self) -> AbstractContextManager[Executor]:
+        """As `Executor.open_pool`: the cluster itself."""
         return nullcontext(self)
 
-    def started(self, function: Callable[[int], object]) -> bool:
+    def warm_up(self, function: Callable[[int], object]) -> bool:
+        """As `Executor.warm_up`: the workers of a cluster run already."""
         del function
         return False
 
 
-def executor(workers: int | None = None, dask: str | None = None) -> Executor:
-    """Where tasks run: on the Dask cluster that is named, in so many processes, or here."""
+def choose_executor(workers: int | None = None, dask: str | None = None) -> Executor:
+    """Executor for the command line: the Dask cluster named, else that many processes, else this process."""
     if dask is not None:
-        return Dask(dask, workers)
-    return Here() if workers is None else Processes(workers)
+        return DaskExecutor(dask, workers)
+    return SerialExecutor() if workers is None else ProcessExecutor(workers)
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    former = os.environ.get(name)
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable within a `with` block and restore its previous state after it."""
+    previous = os.environ.get(name)
     os.environ[name] = value
     try:
         yield
     finally:
-        if former is None:
+        if previous is None:
             os.environ.pop(name, None)
         else:
-            os.environ[name] = former
+            os.environ[name] = previous

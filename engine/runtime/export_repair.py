@@ -1,7 +1,7 @@
-"""Repair an export: derived bars, gaps and quality are computed anew from its own base rows.
+"""Repair an export: derived bars, gaps and quality are computed again from its own base rows.
 
-`symbols` says on which axis each one lived. An export of version 0.1 does not: there `_axes` proposes some. A symbol's rows
-are believed only where the axis gives every row of the derived tables that is still whole.
+`symbols` stores the axis of each symbol. An export of version 0.1 does not: `candidate_axes` lists the possible ones.
+The recomputed rows of a symbol are accepted only if they contain every undamaged row of the derived tables.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from engine.store.session_data import SessionData
 from engine.store.snapshot import Incomplete, SymbolSessionData
 
 RAW: tuple[Kind, ...] = ("ticks", "quotes", "open_interest")
-# What must come out as it stands: counts of what was read, and retries, are no kernel's.
+# Columns that a recomputation must reproduce; counts of what was read, and retries, cannot be recomputed.
 EVIDENCE: Mapping[str, tuple[str, ...]] = {
     "bars": ("symbol", "price_type", "interval", "ts", "ts_end", "session", "n_base", "n_expected"),
     "gaps": ("symbol", "price_type", "interval", "session", "gap_start", "gap_end", "bar_count"),
@@ -40,7 +40,7 @@ EVIDENCE: Mapping[str, tuple[str, ...]] = {
 
 
 class Axis(NamedTuple):
-    """How symbols may have lived on their calendar."""
+    """A possible axis of symbols on their calendar, and policy for incomplete windows."""
 
     align: Align
     segments: tuple[str, ...]
@@ -55,16 +55,16 @@ def repair(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Put an export right as far as its own data go.
+    """Repair an export as far as its own undamaged rows allow.
 
     Parameters
     ----------
     target : Path
         The export's folder.
     drop_damaged : bool
-        Take files that cannot be had again out of a new revision.
+        Leave files that cannot be recomputed out of a new revision.
     calendars : mapping of code to SessionCalendar, optional
-        Those that the package does not know by their code.
+        Calendars that the package does not know by their code.
     clock : Clock, optional
         Stamps the revision; default the machine's.
     lock_timeout : float
@@ -73,12 +73,12 @@ def repair(
     Returns
     -------
     Repaired
-        The revision, and what was done and could not be done, file by file.
+        The revision, and for each file whether it was repaired.
 
     Raises
     ------
     ExportError
-        No export, somebody else writes to it, its disk is full, or its logs cannot be read.
+        No export, another process writes to it, its disk is full, or its logs cannot be read.
     """
     rebuild = partial(rebuild_tables, calendars=calendars or {})
     return repair_files(target, rebuild, drop_damaged=drop_damaged, clock=clock, lock_timeout=lock_timeout)
@@ -87,88 +87,85 @@ def repair(
 def rebuild_tables(
     dataset: Dataset, lost: Mapping[str, Sequence[str]], calendars: Mapping[str, SessionCalendar]
 ) -> Rebuilt:
-    """Compute every table from the base rows of an export, without its damaged files.
+    """Recompute every table of an export from its undamaged base rows.
 
     Parameters
     ----------
     dataset : Dataset
     lost : mapping of table to paths
-        Files that are not to be read.
+        Damaged files, which are not read.
     calendars : mapping of code to SessionCalendar
-        Beside those that are known by their code.
+        Calendars that the package does not know by their code.
     """
     if lost.get("symbols"):
         return Rebuilt({}, "`symbols` is damaged, which says how the other tables were made")
-    held = {table: _held(dataset, table, lost.get(table, ())) for table in DATA_TABLES}
+    stored = {table: undamaged_rows(dataset, table, lost.get(table, ())) for table in DATA_TABLES}
     try:
+        is_whole = not any(holds_source_rows(dataset, table, paths) for table, paths in lost.items())
         as_of = dataset.exports.row(-1, named=True).get("as_of")
-        return _believed(held, calendars, as_of, is_whole=not any(_sources_lost(dataset, lost)))
+        return choose_axes(stored, calendars, as_of, is_whole=is_whole)
     except EngineError as error:
         return Rebuilt({}, f"cannot be rebuilt: {error}")
 
 
-def _sources_lost(dataset: Dataset, lost: Mapping[str, Sequence[str]]) -> Iterator[bool]:
-    for table, paths in lost.items():
-        files = dataset.statistics(table).filter(pl.col("path").is_in(list(paths)))
-        yield table in RAW or (table == "bars" and bool((files["max.origin"] == "source").any()))
+def holds_source_rows(dataset: Dataset, table: str, paths: Sequence[str]) -> bool:
+    """Whether any of these files of a table has rows of the source, which cannot be recomputed."""
+    files = dataset.statistics(table).filter(pl.col("path").is_in(list(paths)))
+    return table in RAW or (table == "bars" and bool((files["max.origin"] == "source").any()))
 
 
-def _held(dataset: Dataset, table: str, lost: Sequence[str]) -> pl.DataFrame:
-    gone = {dataset.target / table / path for path in lost}
+def undamaged_rows(dataset: Dataset, table: str, lost: Sequence[str]) -> pl.DataFrame:
+    """All rows of a table, without its damaged files and without the column `revision`."""
+    damaged = {dataset.target / table / path for path in lost}
     columns = [name for name in TABLES[table] if name != "revision"]
     none = empty({name: TABLES[table][name] for name in columns})
-    files = [path for path in dataset.files(table) if path not in gone]
+    files = [path for path in dataset.files(table) if path not in damaged]
     return pl.concat([none, *(scan_files(table, [path]).select(columns).collect() for path in files)])
 
 
-def _believed(
-    held: Mapping[str, pl.DataFrame],
+def choose_axes(
+    stored: Mapping[str, pl.DataFrame],
     calendars: Mapping[str, SessionCalendar],
     as_of: dt.datetime | None,
     *,
     is_whole: bool,
 ) -> Rebuilt:
-    """For each symbol, the tables of the first axis that contradicts it least; none, where its base is whole, may."""
+    """Recompute the tables on each candidate axis; take each symbol from the axis that contradicts it least.
+
+    With all base rows there (`is_whole`), a symbol that every axis contradicts is left out, and named in the reason.
+    """
     least: dict[str, int] = {}
     chosen: dict[str, int] = {}
     computed: list[dict[str, pl.DataFrame]] = []
-    for axis in _axes(held):
-        computed.append(_computed(held, axis, calendars, as_of))
-        against = _contradicted(held, computed[-1])
-        for symbol in held["symbols"]["symbol"]:
-            if against.get(symbol, 0) < least.get(symbol, sum(against.values()) + 1):
-                least[symbol], chosen[symbol] = against.get(symbol, 0), len(computed) - 1
+    for axis in candidate_axes(stored):
+        computed.append(recompute_tables(stored, axis, calendars, as_of))
+        contradicted = count_contradicted_rows(stored, computed[-1])
+        for symbol in stored["symbols"]["symbol"]:
+            if contradicted.get(symbol, 0) < least.get(symbol, sum(contradicted.values()) + 1):
+                least[symbol], chosen[symbol] = contradicted.get(symbol, 0), len(computed) - 1
         if not any(least.values()):
             break
-    strange = [symbol for symbol, rows in least.items() if rows and is_whole]
-    reason = f"no axis of {', '.join(sorted(strange)[:3])} gives the rows of it that are whole" if strange else ""
-    tables = {table: _of_chosen(table, computed, chosen, strange) for table in DATA_TABLES}
-    return Rebuilt(tables, reason)
+    refused = [symbol for symbol, rows in least.items() if rows and is_whole]
+    reason = f"no axis of {', '.join(sorted(refused)[:3])} gives the rows of it that are whole" if refused else ""
+    whole: dict[str, pl.DataFrame] = {}
+    for table in DATA_TABLES:
+        parts = [empty(TABLES[table])]
+        for number, tables in enumerate(computed):
+            symbols = [symbol for symbol, at in chosen.items() if at == number and symbol not in refused]
+            rows = tables[table]
+            parts.append(rows.filter(pl.col("symbol").is_in(symbols)) if "symbol" in rows.columns else rows)
+        rows = pl.concat([empty(TABLES[table]), *parts])
+        whole[table] = rows if "symbol" in rows.columns else rows.unique(maintain_order=True)
+    return Rebuilt(whole, reason)
 
 
-def _of_chosen(
-    table: str, computed: Sequence[Mapping[str, pl.DataFrame]], chosen: Mapping[str, int], strange: Sequence[str]
-) -> pl.DataFrame:
-    parts = [empty(TABLES[table])]
-    for at, tables in enumerate(computed):
-        ours = [symbol for symbol, where in chosen.items() if where == at and symbol not in strange]
-        rows = tables[table]
-        parts.append(rows.filter(pl.col("symbol").is_in(ours)) if "symbol" in rows.columns else rows)
-    return _concat(table, parts)
-
-
-def _concat(table: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    whole = pl.concat([empty(TABLES[table]), *parts])
-    return whole if "symbol" in whole.columns else whole.unique(maintain_order=True)
-
-
-def _axes(held: Mapping[str, pl.DataFrame]) -> Iterator[Axis]:
-    """What to try: how windows that lack slots were treated where every symbol says how it lived, else everything."""
-    told = held["symbols"].select("align", "incomplete")
-    if not told["align"].null_count():
-        yield from (Axis("session", (), policy) for policy in sorted(told["incomplete"].unique()))
+def candidate_axes(stored: Mapping[str, pl.DataFrame]) -> Iterator[Axis]:
+    """Axes to try: every combination, or one per stored policy where symbols store their axis."""
+    symbols = stored["symbols"].select("align", "incomplete")
+    if not symbols["align"].null_count():
+        yield from (Axis("session", (), policy) for policy in sorted(symbols["incomplete"].unique()))
         return
-    labels = tuple(sorted(held["sessions"]["segment"].drop_nulls().unique().to_list()))
+    labels = tuple(sorted(stored["sessions"]["segment"].drop_nulls().unique().to_list()))
     incomplete: tuple[Incomplete, ...] = ("flag", "drop")
     aligned: tuple[Align, ...] = ("session", "clock")
     for segments in ((), labels):
@@ -177,36 +174,38 @@ def _axes(held: Mapping[str, pl.DataFrame]) -> Iterator[Axis]:
                 yield Axis(align, segments, policy)
 
 
-def _computed(
-    held: Mapping[str, pl.DataFrame], axis: Axis, calendars: Mapping[str, SessionCalendar], as_of: dt.datetime | None
+def recompute_tables(
+    stored: Mapping[str, pl.DataFrame], axis: Axis, calendars: Mapping[str, SessionCalendar], as_of: dt.datetime | None
 ) -> dict[str, pl.DataFrame]:
+    """Tables of a store that is filled with the base rows on one axis, derived and assessed."""
     session = SessionData(as_of=as_of, incomplete=axis.incomplete, calendars=calendars)
-    zones = dict(held["calendars"].select("calendar", "time_zone").iter_rows())
-    sources = held["bars"].filter(pl.col("origin") == "source")
-    session.register_symbol_data(*_registered(held, sources, axis, zones))
-    _append_bars(session, sources, zones)
+    zones = dict(stored["calendars"].select("calendar", "time_zone").iter_rows())
+    sources = stored["bars"].filter(pl.col("origin") == "source")
+    session.register_symbol_data(*registrations(stored, sources, axis, zones))
+    append_bars(session, sources, zones)
     for kind in RAW:
-        rows = held[kind]
+        rows = stored[kind]
         if rows.height:
             session.append(raw_rows(kind, rows), kind)
     derive_session(session)
     assess_session(session)
     tables = session.snapshot().tables()
-    # A store without a row does not know the types of its tables.
-    known = {table: rows for table, rows in tables.items() if rows.height}
-    return {table: shaped(table, known.get(table)) for table in DATA_TABLES}
+    # The tables of a store without rows have no types.
+    with_rows = {table: rows for table, rows in tables.items() if rows.height}
+    return {table: shaped(table, with_rows.get(table)) for table in DATA_TABLES}
 
 
-def _registered(
-    held: Mapping[str, pl.DataFrame], sources: pl.DataFrame, axis: Axis, zones: Mapping[str, str]
+def registrations(
+    stored: Mapping[str, pl.DataFrame], sources: pl.DataFrame, axis: Axis, zones: Mapping[str, str]
 ) -> Iterator[SymbolSessionData]:
-    based = held["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
+    """Registration of each symbol: on its stored axis, else on the candidate."""
+    based = stored["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
     from_bars = set(sources.join(based, on=["symbol", "interval"], how="semi")["symbol"])
-    from_ticks = set(held["ticks"]["symbol"].unique())
-    for row in held["symbols"].iter_rows(named=True):
+    from_ticks = set(stored["ticks"]["symbol"].unique())
+    for row in stored["symbols"].iter_rows(named=True):
         symbol = row["symbol"]
         base_from: Kind = "bars" if symbol in from_bars else "ticks" if symbol in from_ticks else "quotes"
-        spec = _spec(row["calendar"], Interval.parse(row["base_interval"]), axis, zones)
+        spec = spec_of(row["calendar"], Interval.parse(row["base_interval"]), axis, zones)
         if row["align"] is not None:
             base_from = row["base_from"]
             spec = GridSpec(row["calendar"], tuple(row["segments"]), row["align"], row["zone"])
@@ -228,42 +227,44 @@ def _registered(
         )
 
 
-def _spec(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, str]) -> GridSpec:
+def spec_of(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, str]) -> GridSpec:
+    """Grid of a symbol on a candidate axis; of bars of a day or more by date."""
     align: Align = axis.align if interval.is_intraday else "date"
     return GridSpec(calendar, axis.segments, align, "UTC" if align == "session" else zones.get(calendar, "UTC"))
 
 
-def _append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
+def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
+    """Append source bars to a store: those of the base on the symbol's axis, coarser ones on an axis of their own."""
     symbols = session.snapshot().symbols
     specs = list(dict.fromkeys(one.spec for one in symbols.values()))
-    homes = pl.DataFrame(
+    axes = pl.DataFrame(
         [(name, one.base_interval, specs.index(one.spec)) for name, one in symbols.items()],
         schema={"symbol": pl.String, "base": pl.String, "spec": pl.Int64},
         orient="row",
     )
-    rows = sources.join(homes, on="symbol")
+    rows = sources.join(axes, on="symbol")
     for key, part in rows.partition_by("interval", "provenance", "spec", as_dict=True, maintain_order=True).items():
         interval, provenance, number = str(key[0]), str(key[1]), int(str(key[2]))
         is_base = part["base"] == interval
-        beside = _beside(specs[number], Interval.parse(interval), zones)
-        for chosen, spec in ((part.filter(is_base), None), (part.filter(~is_base), beside)):
+        coarser = spec_of_coarser_bars(specs[number], Interval.parse(interval), zones)
+        for chosen, spec in ((part.filter(is_base), None), (part.filter(~is_base), coarser)):
             if chosen.height:
                 session.append(chosen.select(list(ROWS["bars"])), "bars", interval, spec=spec, provenance=provenance)
 
 
-def _beside(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:
-    """The axis of coarser bars that were kept beside a base on its own."""
+def spec_of_coarser_bars(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:
+    """Grid of coarser bars that are stored beside a base: by date for bars of a day or more."""
     if interval.is_intraday or base.align == "date":
         return base
     return replace(base, align="date", zone=zones.get(base.calendar, "UTC") if base.align == "session" else base.zone)
 
 
-def _contradicted(held: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:
-    """How many rows of each symbol, in the derived tables that are whole, do not come out."""
-    found: dict[str, int] = {}
+def count_contradicted_rows(stored: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:
+    """For each symbol, the number of undamaged derived rows that a recomputation does not reproduce."""
+    counts: dict[str, int] = {}
     for table, columns in EVIDENCE.items():
-        known = held[table].filter(pl.col("origin") == "derived") if table == "bars" else held[table]
-        unmatched = known.select(columns).join(tables[table], on=columns, how="anti", nulls_equal=True)
-        for symbol, rows in unmatched.group_by("symbol").len().iter_rows():
-            found[symbol] = found.get(symbol, 0) + rows
-    return found
+        rows = stored[table].filter(pl.col("origin") == "derived") if table == "bars" else stored[table]
+        unmatched = rows.select(columns).join(tables[table], on=columns, how="anti", nulls_equal=True)
+        for symbol, count in unmatched.group_by("symbol").len().iter_rows():
+            counts[symbol] = counts.get(symbol, 0) + count
+    return counts

@@ -1,4 +1,4 @@
-"""Who asks for which indicators and how long a history: series that ask for the same are computed together."""
+"""Groups of series with the same indicators or the same length of history: each group is computed in one pass."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from engine.errors import ParameterError, SchemaError
 from engine.interval import Interval
 from engine.store.snapshot import PANELS, IndicatorKey, PanelKey, Snapshot, SymbolSessionData, layout
 
-PLACED = ("series", "session", "ordinal", "slot", "ts")
-USUAL_INPUTS = ("high", "low", "volume")
+PLACE_COLUMNS = ("series", "session", "ordinal", "slot", "ts")
+BASELINE_INPUTS = ("high", "low", "volume")
 
 K = TypeVar("K")
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Series of one panel that the same indicators are computed for.
+class IndicatorGroup:
+    """Series of one panel with the same indicators.
 
     Attributes
     ----------
     key : PanelKey
-        Their bars.
+        Panel of their bars.
     definitions : frozenset
-        As their symbols name them.
-    wanted : tuple of Indicator
-        What these mean, by name.
+        The indicators as the symbols name them.
+    indicators : tuple of Indicator
+        The definitions parsed, sorted by name.
     series : Series of Int32
     """
 
     key: PanelKey
     definitions: frozenset[Hashable]
-    wanted: tuple[Indicator, ...]
+    indicators: tuple[Indicator, ...]
     series: pl.Series
 
     @cached_property
-    def usual(self) -> tuple[Indicator, ...]:
-        """Those that hold a bar against its slot in former sessions."""
-        return tuple(one for one in self.wanted if one.sessions is not None)
+    def baseline_indicators(self) -> tuple[Indicator, ...]:
+        """Indicators that compare a bar with its slot in former sessions."""
+        return tuple(one for one in self.indicators if one.sessions is not None)
 
     @cached_property
-    def near(self) -> tuple[Indicator, ...]:
-        """The others."""
-        return tuple(one for one in self.wanted if one.sessions is None)
+    def window_indicators(self) -> tuple[Indicator, ...]:
+        """All other indicators: those of windows of bars."""
+        return tuple(one for one in self.indicators if one.sessions is None)
 
     @cached_property
     def reach(self) -> int | None:
-        """How many bars up to the last one they look at; None when that is not known."""
-        return lookback(self.near)
+        """Number of bars, up to the last one, that the window indicators look back; None when unknown."""
+        return lookback(self.window_indicators)
 
     @cached_property
     def columns(self) -> dict[str, pl.DataType]:
-        """What is read of each bar.
+        """Columns and types of bars that the indicators read.
 
         Raises
         ------
@@ -67,22 +67,24 @@ class Group:
             The panel does not have it.
         """
         has = PANELS[layout(self.key)]
-        inputs = {name for one in self.wanted for name in one.inputs} | {*(USUAL_INPUTS if self.usual else ())}
-        if lacking := sorted(inputs - {*has}):
+        inputs = {name for one in self.indicators for name in one.inputs} | {
+            *(BASELINE_INPUTS if self.baseline_indicators else ())
+        }
+        if absent := sorted(inputs - {*has}):
             raise SchemaError(
-                f"indicators: {', '.join(map(str, self.wanted))} of {self.key.interval} read {', '.join(lacking)}; "
+                f"indicators: {', '.join(map(str, self.indicators))} of {self.key.interval} read {', '.join(absent)}; "
                 f"stored bars have {', '.join(has)}"
             )
-        return {name: has[name] for name in (*PLACED, *sorted(inputs - {*PLACED}))}
+        return {name: has[name] for name in (*PLACE_COLUMNS, *sorted(inputs - {*PLACE_COLUMNS}))}
 
     @property
     def values(self) -> list[str]:
-        """What is stored of each bar."""
-        return ["series", "session", "ts", *(name for one in self.wanted for name in one.columns)]
+        """Columns that are stored per bar."""
+        return ["series", "session", "ts", *(name for one in self.indicators for name in one.columns)]
 
 
-class Lookback(NamedTuple):
-    """Series of one panel that have as many sessions for a history."""
+class HistoryGroup(NamedTuple):
+    """Series of one panel with the same number of history sessions."""
 
     key: PanelKey
     sessions: int
@@ -90,93 +92,94 @@ class Lookback(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """Who asks for what."""
+class IndicatorPlan:
+    """All indicator groups and history groups of a store."""
 
-    groups: Mapping[IndicatorKey, Group]
-    lookbacks: tuple[Lookback, ...]
+    groups: Mapping[IndicatorKey, IndicatorGroup]
+    histories: tuple[HistoryGroup, ...]
 
 
-class Asking:
-    """Who asks for what in a store, found anew only when symbols or series have come or gone."""
+class IndicatorPlanCache:
+    """The plan of a store, made again only when its symbols or series have changed."""
 
     def __init__(self) -> None:
         self._symbols: Mapping[str, SymbolSessionData] | None = None
         self._numbers: tuple[int, int] = (0, 0)
-        self._found = Asked({}, ())
+        self._plan = IndicatorPlan({}, ())
 
-    def of(self, snapshot: Snapshot) -> Asked:
-        """The same object while nothing has changed."""
-        # Numbers only grow: as many as before, up to the same, are the same.
+    def of(self, snapshot: Snapshot) -> IndicatorPlan:
+        """Plan of a snapshot; the same object while symbols and series are the same."""
+        # Series numbers only grow: the same count and maximum are the same series.
         numbers = (snapshot.series.height, snapshot.series["series"].max() or 0)
         if snapshot.symbols is not self._symbols or numbers != self._numbers:
             self._symbols, self._numbers = snapshot.symbols, numbers  # type: ignore[assignment]
-            self._found = asked_of(snapshot)
-        return self._found
+            self._plan = plan_indicators(snapshot)
+        return self._plan
 
 
-def asked_of(snapshot: Snapshot) -> Asked:
-    """The groups of a store, and the histories of symbols that have one or ask for an indicator.
+def plan_indicators(snapshot: Snapshot) -> IndicatorPlan:
+    """Indicator groups of a store, and history groups of the symbols with a history or an indicator.
 
     Raises
     ------
     ParameterError
-        A definition means nothing, two of one name differ, or a symbol has no bars of an interval.
+        A definition is not valid, two of one name differ, or a symbol has no bars of an interval.
     """
     asking = [one for one in snapshot.symbols.values() if one.indicators or one.history_sessions]
     if not asking:
-        return Asked({}, ())
-    meant = _meant(asking)
+        return IndicatorPlan({}, ())
+    parsed = parse_definitions(asking)
     groups: dict[IndicatorKey, list[SymbolSessionData]] = defaultdict(list)
-    lookbacks: dict[tuple[PanelKey, int], list[SymbolSessionData]] = defaultdict(list)
-    known: dict[tuple[object, ...], list[IndicatorKey]] = {}
+    histories: dict[tuple[PanelKey, int], list[SymbolSessionData]] = defaultdict(list)
+    # Many symbols share few combinations of base, intervals and indicators.
+    panels_of: dict[tuple[object, ...], list[IndicatorKey]] = {}
     for one in asking:
-        # Symbols are many, ways to ask are few.
-        way = one.base_key, one.derived_intervals, one.indicators
-        panels = known.get(way) or known.setdefault(way, _panels(one))
+        combination = one.base_key, one.derived_intervals, one.indicators
+        panels = panels_of.get(combination) or panels_of.setdefault(combination, requested_panels(one))
         for key, definitions in panels:
-            lookbacks[key, one.history_sessions].append(one)
+            histories[key, one.history_sessions].append(one)
             if definitions:
                 groups[key, definitions].append(one)
-    return Asked(
-        {key: Group(*key, _by_name(key[1], meant), series) for key, series in _numbered(groups, snapshot).items()},
-        tuple(Lookback(*key, series) for key, series in _numbered(lookbacks, snapshot).items()),
+    return IndicatorPlan(
+        {
+            key: IndicatorGroup(*key, tuple(sorted({parsed[one] for one in key[1]}, key=lambda one: one.name)), series)
+            for key, series in series_of_members(groups, snapshot).items()
+        },
+        tuple(HistoryGroup(*key, series) for key, series in series_of_members(histories, snapshot).items()),
     )
 
 
-def _meant(asking: Iterable[SymbolSessionData]) -> dict[Hashable, Indicator]:
-    """What definitions mean."""
-    meant: dict[Hashable, Indicator] = {}
-    names: dict[str, Indicator] = {}
-    for given in (definition for one in asking for definition, _ in one.indicators):
-        if isinstance(given, str) and given in meant:
+def parse_definitions(symbols: Iterable[SymbolSessionData]) -> dict[Hashable, Indicator]:
+    """Parse each definition of the symbols once; refuse two different ones of the same name."""
+    parsed: dict[Hashable, Indicator] = {}
+    by_name: dict[str, Indicator] = {}
+    for definition in (definition for symbol in symbols for definition, _ in symbol.indicators):
+        if isinstance(definition, str) and definition in parsed:
             continue
-        one = meant[given] = Indicator.parse(given)  # type: ignore[arg-type]
-        held = names.setdefault(one.name, one)
-        if not is_same(held, one):
+        indicator = parsed[definition] = Indicator.parse(definition)  # type: ignore[arg-type]
+        if not means_same(by_name.setdefault(indicator.name, indicator), indicator):
             raise ParameterError(
-                f"indicators: two definitions are called {one.name}; valid: one of each name in all the symbols of a session"
+                f"indicators: two definitions are called {indicator.name}; valid: one of each name in all the symbols "
+                "of a session"
             )
-    return meant
+    return parsed
 
 
-def is_same(one: Indicator, other: Indicator) -> bool:
-    """Whether two indicators of one name mean the same."""
+def means_same(one: Indicator, other: Indicator) -> bool:
+    """Whether two indicators compute the same: equal text, or equal expressions, name and look-back."""
     if one is other or (one.text and one == other and one.text == other.text):
         return True
     mine, its = one.expressions, other.expressions
-    return (
-        (one.name, one.within, one.lookback, len(mine)) == (other.name, other.within, other.lookback, len(its))
-        and all(a.meta.eq(b) for a, b in zip(mine, its, strict=True))
-    )  # fmt: skip
+    return (one.name, one.within, one.lookback, len(mine)) == (
+        other.name,
+        other.within,
+        other.lookback,
+        len(its),
+    ) and all(a.meta.eq(b) for a, b in zip(mine, its, strict=True))
 
 
-def _by_name(definitions: Iterable[Hashable], meant: Mapping[Hashable, Indicator]) -> tuple[Indicator, ...]:
-    return tuple(sorted({meant[one] for one in definitions}, key=lambda one: one.name))
-
-
-def _panels(one: SymbolSessionData) -> list[IndicatorKey]:
-    """Each panel of a symbol, with what it asks for there."""
+def requested_panels(one: SymbolSessionData) -> list[IndicatorKey]:
+    """Panel and definitions of each interval of a symbol; refuse indicators of an interval that it does not have."""
     there = (one.base_interval, *one.derived_intervals)
     for definition, interval in one.indicators:
         if str(Interval.parse(interval)) not in there:
@@ -187,8 +190,8 @@ def _panels(one: SymbolSessionData) -> list[IndicatorKey]:
     return [(one.key_of(interval), one.definitions_of(interval)) for interval in there]
 
 
-def _numbered(members: Mapping[K, list[SymbolSessionData]], snapshot: Snapshot) -> dict[K, pl.Series]:
-    """The series of the price type of each symbol; without those that have none."""
+def series_of_members(members: Mapping[K, list[SymbolSessionData]], snapshot: Snapshot) -> dict[K, pl.Series]:
+    """For each key, the series of its symbols in their price type; keys without any are left out."""
     names = [(at, one.symbol, one.price_type) for at, group in enumerate(members.values()) for one in group]
     schema = {"at": pl.Int64, "symbol": pl.String, "price_type": pl.String}
     series = pl.DataFrame(names, schema=schema, orient="row").join(snapshot.series, on=["symbol", "price_type"])

@@ -1,10 +1,11 @@
-"""A live session: a coordinator on the machine's clock, a source that pushes, and gaps that are asked for again.
+"""A live session: a coordinator on the machine's clock, a source that pushes, and retries of gaps.
 
-1. `LiveSession.start` registers the symbols, takes what an earlier process exported (`resume`), and asks the source for
-   the rest of the history and of today.
-2. `step` goes on to now; `run` does so whenever something comes, until it is told to stop, and writes the last revision.
-3. What may block (asking the source for the past) is done in a thread of its own; what it brings is taken in by `step`.
-4. Consumers are told after each step; what one of them raises is noted, and ends neither the session nor the others.
+1. `LiveSession.start` registers the symbols, appends the rows that an earlier process exported (`resume`), and
+   requests the rest of the history and of today from the source.
+2. `step` advances to now; `run` does so whenever rows arrive, until it is told to stop, and writes the last revision.
+3. Requests for the past may block: they run in a thread of their own, and `step` appends their answers.
+4. Consumers are called after each step; an error of one of them is recorded, and ends neither the session nor the
+   others.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class LiveSession:
     clock : Clock, optional
         Default the machine's.
     fetch_aside : bool
-        Ask the source for the past in a thread of its own (else `step` waits for the answer).
+        HistoryRequest the past in a thread of its own (else `step` waits for the answer).
     """
 
     def __init__(
@@ -60,15 +61,15 @@ class LiveSession:
         self.consumers: list[Consumer] = []
         grace = dt.timedelta(seconds=config.live.grace_seconds)
         self.coordinator = SessionCoordinator(
-            config, stream, self._described, self.session, exporter(config, self.clock), grace=grace
+            config, stream, self._describe, self.session, exporter(config, self.clock), grace=grace
         )
         self.filler = GapFiller(self.session, config.gaps)
         self._calendars = CalendarMap(config.session.calendar, tuple(config.session.calendars.items()))
         self._pool = ThreadPoolExecutor(1, "backfill") if fetch_aside else None
-        self._out: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
+        self._requested: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
 
     def start(self) -> None:
-        """Load: what was exported before, what the source has of the past, and what it streams from now on."""
+        """Register the symbols, append exported and past rows, subscribe, and advance to now."""
         now = self.clock.now()
         symbols = list(self.config.session.symbols) or sorted(self.stream.available([]))
         if not symbols:
@@ -80,7 +81,7 @@ class LiveSession:
             self.coordinator.advance(now)
 
     def step(self) -> Step:
-        """Go on to now: take what came, derive, judge, fill gaps, tell the consumers."""
+        """Advance to now: append what arrived, derive, assess, request gaps whose retry is due, call the consumers."""
         now = self.clock.now()
         before = self.session.snapshot().session_date
         self._take_answers()
@@ -89,26 +90,34 @@ class LiveSession:
             self.filler.forget()
         if self.config.session.end is None:
             self.coordinator.look_ahead(now.date() + DAYS_AHEAD)
-        self._ask(self.filler.due(now))
-        self._tell(step)
+        self._request(self.filler.due(now))
+        for consumer in self.consumers:
+            try:
+                consumer(self.session, step)
+            except Exception as error:  # noqa: BLE001 - a consumer's mistake is not the session's
+                name = getattr(consumer, "__name__", consumer)
+                self.errors.append(f"consumer {name}: {type(error).__name__}: {error}")
         return step
 
     def run(self, stop: threading.Event) -> Step:
-        """Step whenever something comes, at least every `poll_seconds`, until `stop` is set, the source is exhausted or its last session over."""
+        """Step whenever rows arrive, at least every `poll_seconds`; write the last revision at the end.
+
+        It ends when `stop` is set, the source is exhausted, or its last session is over.
+        """
         try:
             if self.coordinator.phase == "new":
                 self.start()
             while not stop.is_set() and self.coordinator.current is not None:
                 self.stream.wait(self.config.live.poll_seconds)
                 self.step()
-                if self.stream.status().exhausted and not self._out:
+                if self.stream.status().exhausted and not self._requested:
                     break
         finally:
             last = self.close()
         return last
 
     def close(self) -> Step:
-        """Let go of the source, and write the last revision."""
+        """Close the source and write the last revision."""
         self.stream.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -122,7 +131,7 @@ class LiveSession:
         """As `SessionCoordinator.remove_symbol`."""
         return self.coordinator.remove_symbol(symbol)
 
-    def _described(self, symbol: str) -> SymbolSessionData:
+    def _describe(self, symbol: str) -> SymbolSessionData:
         part = self.config.session
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
@@ -130,10 +139,10 @@ class LiveSession:
 
     def _exported(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> Iterable[tuple[str, Delivery]]:
         export = self.config.export
-        held = None if export is None else last_export(export.target)
-        return [] if held is None else exported_rows(held, {one.symbol: one for one in symbols}, since)
+        dataset = None if export is None else last_export(export.target)
+        return [] if dataset is None else exported_rows(dataset, {one.symbol: one for one in symbols}, since)
 
-    def _ask(self, requests: list[HistoryRequest]) -> None:
+    def _request(self, requests: list[HistoryRequest]) -> None:
         if not requests:
             return
         if self._pool is None:
@@ -142,34 +151,24 @@ class LiveSession:
                 done.set_result(self.stream.fetch(requests))
             except EngineError as error:
                 done.set_exception(error)
-            self._out.append((tuple(requests), done))
+            self._requested.append((tuple(requests), done))
             self._take_answers()
             return
-        self._out.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
+        self._requested.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
 
     def _take_answers(self) -> None:
-        while self._out and self._out[0][1].done():
-            requests, answer = self._out.popleft()
+        while self._requested and self._requested[0][1].done():
+            requests, answer = self._requested.popleft()
             error = answer.exception()
             if error is None:
                 self.coordinator.take_in(answer.result(), "backfill")
             else:
-                self._note(f"backfill: {error}")
+                self.errors.append(f"backfill: {error}")
             self.filler.settle(requests, self.clock.now())
-
-    def _tell(self, step: Step) -> None:
-        for one in self.consumers:
-            try:
-                one(self.session, step)
-            except Exception as error:  # noqa: BLE001 - a consumer's mistake is not the session's
-                self._note(f"consumer {getattr(one, '__name__', one)}: {type(error).__name__}: {error}")
-
-    def _note(self, error: str) -> None:
-        self.errors.append(error)
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
-    """The live source of a configuration.
+    """Open the live source of a configuration.
 
     Raises
     ------

@@ -1,21 +1,18 @@
-"""The main job in parts: bundles of symbols are loaded, derived and judged by workers; one committer makes one export of them.
+"""`run` in parts: workers load, derive and assess batches of symbols; one committer makes one export of their parts.
 
-1. `planned` bundles files by symbol; files that do not tell theirs are one task.
-2. `parted` does one task, anywhere, and leaves an export of its own in the work folder, and what it counted. Done twice
-   it does no harm, and what is there is not done again.
-3. `export.gather` makes them the target's next revision. No symbol may be in two parts: its rows would have to be judged
-   together.
+1. `plan_tasks` batches files by symbol; files whose names do not tell theirs are one task.
+2. `write_part` does one task, anywhere: an export of its own and the counts of its load, in a folder of the work folder
+   (`task_runner`).
+3. `export.gather` makes them the target's next revision. No symbol may be in two parts: its rows would have to be
+   assessed together.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,30 +20,31 @@ import orjson
 import polars as pl
 
 from engine.clock import Clock, WallClock
-from engine.errors import ParameterError, SourceError
+from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.gather import gather, shared_symbols
 from engine.export.session_export import export_snapshot
-from engine.publish import atomic_publish, remove_if_exists
 from engine.runtime.executor import Executor
-from engine.runtime.load import all_refused, check_some_batch, loaded, read_part
+from engine.runtime.load import all_refused, check_some_batch, read_part
+from engine.runtime.load import loaded as loaded_from
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.runtime.run import misplaced
-from engine.runtime.task_batches import bundled, key, state
+from engine.runtime.run import misplaced_series_notes
+from engine.runtime.task_batches import FilesTask, batch_groups, check_sources_exist
+from engine.runtime.task_runner import run_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.scan import scan
 
 BYTES_PER_TASK = 32 << 20
-EXPORT, TOLD = "export", "told.json"
+EXPORT, COUNTS = "export", "counts.json"
 COUNTED = ("files", "rows", "duplicates", "corrections", "rejected")
 LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What loading counted, as `load.Loaded` has it: of one part, or of all."""
+class LoadCounts:
+    """Counts, problems and notes of a load, as in `load.Loaded`: of one part, or of all parts."""
 
     files: int
     rows: int
@@ -58,12 +56,12 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class PartedOutcome:
-    """What a run in parts did.
+class PartitionedResult:
+    """The export that a run in parts made, and what it loaded and derived.
 
     Attributes
     ----------
-    loaded : Totals
+    loaded : LoadCounts
     derived : int
         Derived bars written.
     export_revision : int
@@ -71,13 +69,13 @@ class PartedOutcome:
         The export at that revision.
     """
 
-    loaded: Totals
+    loaded: LoadCounts
     derived: int
     export_revision: int
     dataset: Dataset
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """`quality` and `gaps` of base intervals, `symbols` and `calendars`: what a summary is made of."""
+        """Tables of a summary: `quality` and `gaps` of base intervals, `symbols`, `calendars`."""
         symbols = self.dataset.scan("symbols")
         base = symbols.select("symbol", pl.col("base_interval").alias("interval"))
         judged = {
@@ -93,26 +91,15 @@ class PartedOutcome:
         }
 
 
-@dataclass(frozen=True)
-class PartTask:
-    """Files that hold all there is of their symbols."""
+class Part(NamedTuple):
+    """What one task left: its export, the counts of its load, the number of its derived bars."""
 
-    files: tuple[SourceFile, ...]
-    options: LoadOptions
-
-    @property
-    def mark(self) -> str:
-        """What the task depends on."""
-        return "|".join(f"{file.path}:{state(file.path)}" for file in self.files)
-
-
-class _Part(NamedTuple):
     dataset: Dataset
-    totals: Totals
+    counts: LoadCounts
     derived: int
 
 
-def run_parted(
+def run_partitioned(
     sources: Sequence[Path],
     options: LoadOptions,
     export: Path,
@@ -120,8 +107,8 @@ def run_parted(
     work: Path | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
-) -> PartedOutcome:
-    """As `run`, with the work cut by symbols and given to an executor.
+) -> PartitionedResult:
+    """Load sources, derive, assess and export as `run` does, cut by symbol into tasks of an executor.
 
     Parameters
     ----------
@@ -132,15 +119,15 @@ def run_parted(
     executor : Executor
         Where tasks run. Workers on other machines need sources and `work` under the same paths.
     work : Path, optional
-        Folder for parts: what is there is not done again. Default: one beside the export that is removed.
+        Folder of parts: a part that is there is not made again. Default: one beside the export that is removed.
     progress : callable, optional
-        Told after each task: how many are done, of how many, and its first file.
+        Called after each task: how many are done, of how many, and its first file.
     clock : Clock, optional
         Stamps the export; default the machine's.
 
     Returns
     -------
-    PartedOutcome
+    PartitionedResult
         The export holds what that of `run` holds.
 
     Raises
@@ -150,114 +137,76 @@ def run_parted(
     SourceError
         Nothing could be read at all.
     """
-    tasks, problems = planned(sources, options)
-    with _folder(work, export) as folder:
-        parts = _parts(tasks, folder, executor, progress)
-        totals = _summed([part.totals for part in parts], problems)
-        _check_some(totals, parts, ", ".join(map(str, sources)))
+    tasks, problems = plan_tasks(sources, options)
+    with work_folder(work, f".{export.name}-parts-", export.absolute().parent) as folder:
+        parts = [read_part_export(one) for one in run_tasks(tasks, write_part, folder, executor, progress)]
+        counts = sum_counts([part.counts for part in parts], problems)
+        check_some_batch(counts.files, counts.problems, ", ".join(map(str, sources)))
         datasets = [part.dataset for part in parts]
-        _check_apart(datasets)
+        if counts.rejected and not any(dataset.rows("symbols") for dataset in datasets):
+            refused = next(dataset for dataset in datasets if dataset.rows("rejects"))
+            raise all_refused(refused.scan("rejects").head(1).collect(), counts.rejected)
+        twice = shared_symbols(datasets)
+        if twice:
+            raise ParameterError(
+                f"workers: {twice[0]!r} is in files of two tasks ({len(twice)} such symbols; some files do not tell "
+                "theirs by name); valid: files of one symbol, or all files without; run without --workers and --dask"
+            )
         revision = gather(datasets, export, store_id=uuid.uuid4().hex, written_at=(clock or WallClock()).now())
-    return PartedOutcome(totals, sum(part.derived for part in parts), revision, open_dataset(export, revision))
+    return PartitionedResult(counts, sum(part.derived for part in parts), revision, open_dataset(export, revision))
 
 
-def planned(sources: Sequence[Path], options: LoadOptions) -> tuple[list[PartTask], list[Problem]]:
-    """Tasks that together cover all sources, in the order of their paths; and what is no data."""
-    absent = [str(path) for path in sources if not path.exists()]
-    if absent or not sources:
-        raise ParameterError(f"source: {', '.join(absent)} does not exist" if absent else "source: none given")
-    found, problems = scan(list(sources), options.read)
+def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[FilesTask], list[Problem]]:
+    """Tasks that cover all files of the sources, batched by symbol; and the files that are no data."""
+    check_sources_exist(sources)
+    files, problems = scan(list(sources), options.read)
     groups: dict[str, list[SourceFile]] = {}
-    for file in found:
+    for file in files:
         groups.setdefault(f"{file.symbol}{file.qualifier}" if file.symbol else "", []).append(file)
-    # Which symbols they hold is only known when they are read, so files that do not tell stay together, and apart.
-    untold = groups.pop("", [])
-    bundles = [*bundled(groups.values(), BYTES_PER_TASK), *([untold] if untold else [])]
-    return [PartTask(tuple(files), options) for files in bundles], problems
+    # Files whose names do not tell their symbols may share some: they are one task.
+    unnamed = groups.pop("", [])
+    batches = [*batch_groups(groups.values(), BYTES_PER_TASK), *([unnamed] if unnamed else [])]
+    return [FilesTask(tuple(batch), options) for batch in batches], problems
 
 
-def parted(task: PartTask, work: Path) -> Path:
-    """Load, derive and judge one task into a folder of `work`, if it is not there."""
-    place = work / key(task.mark, task.options)
-    if not place.exists():
-        try:
-            with atomic_publish(place) as staged:
-                staged.mkdir()
-                counted = _made(task, staged / EXPORT)
-                (staged / TOLD).write_bytes(orjson.dumps(counted))
-        except OSError:
-            # Two workers may have been given the same task: the first one's stays.
-            if not place.exists():
-                raise
-    return place
+def write_part(task: FilesTask, folder: Path) -> None:
+    """Load, derive and assess the files of a task; write an export and the counts of the load to `folder`."""
+    folder.mkdir()
+    loaded = loaded_from(read_part(task.files, (), task.options), task.options)
+    derived = derive_session(loaded.session)
+    assess_session(loaded.session, task.options.dates)
+    export_snapshot(loaded.session.snapshot(), folder / EXPORT, written_at=LONG_AGO)
+    notes = (*loaded.notes, *misplaced_series_notes(loaded.session))
+    counts = LoadCounts(**{name: getattr(loaded, name) for name in COUNTED}, problems=loaded.problems, notes=notes)
+    (folder / COUNTS).write_bytes(orjson.dumps({"derived": derived, **asdict(counts)}))
 
 
-@contextmanager
-def _folder(work: Path | None, export: Path) -> Iterator[Path]:
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-        yield work
-        return
-    beside = export.absolute().parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{export.name}-parts-", dir=beside) as scratch:
-        yield Path(scratch)
+def read_part_export(part: Path | EngineError) -> Part:
+    """Open what `write_part` left in a folder; raise the error of a part that failed.
 
-
-def _made(task: PartTask, target: Path) -> dict[str, object]:
-    contents = read_part(task.files, (), task.options)
-    done = loaded(contents, task.options)
-    derived = derive_session(done.session)
-    assess_session(done.session, task.options.dates)
-    snapshot = done.session.snapshot()
-    export_snapshot(snapshot, target, written_at=LONG_AGO)
-    notes = (*done.notes, *misplaced(done.session))
-    totals = Totals(done.files, done.rows, done.duplicates, done.corrections, done.rejected, done.problems, notes)
-    return {"derived": derived, **asdict(totals)}
-
-
-def _parts(tasks: Sequence[PartTask], work: Path, executor: Executor, progress: Progress | None) -> list[_Part]:
-    for left in work.glob(".*.tmp"):
-        remove_if_exists(left)  # of workers that died
-    done: dict[int, Path] = {}
-    for number, path in executor.run(partial(parted, work=work), tasks):
-        done[number] = path
-        if progress is not None:
-            progress(len(done), len(tasks), str(tasks[number].files[0].path))
-    return [_read(done[number]) for number in range(len(tasks))]
-
-
-def _read(place: Path) -> _Part:
+    Raises
+    ------
+    SourceError
+        The folder is damaged.
+    EngineError
+        The error of the task.
+    """
+    if isinstance(part, EngineError):
+        raise part
     try:
-        counted = orjson.loads((place / TOLD).read_bytes())
-        problems = tuple(Problem(**one) for one in counted.pop("problems"))
-        derived = int(counted.pop("derived"))
-        totals = Totals(**{**counted, "problems": problems, "notes": tuple(counted["notes"])})
+        stored = orjson.loads((part / COUNTS).read_bytes())
+        problems = tuple(Problem(**problem) for problem in stored.pop("problems"))
+        derived = int(stored.pop("derived"))
+        counts = LoadCounts(**{**stored, "problems": problems, "notes": tuple(stored["notes"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(place, f"{error}; remove it and run again") from error
-    return _Part(open_dataset(place / EXPORT), totals, derived)
+        raise SourceError(part, f"{error}; remove it and run again") from error
+    return Part(open_dataset(part / EXPORT), counts, derived)
 
 
-def _summed(parts: Sequence[Totals], problems: Sequence[Problem]) -> Totals:
-    counted = {name: sum(getattr(part, name) for part in parts) for name in COUNTED}
-    return Totals(
-        **counted,
-        problems=(*problems, *(one for part in parts for one in part.problems)),
+def sum_counts(parts: Sequence[LoadCounts], problems: Sequence[Problem]) -> LoadCounts:
+    """Add up the counts of parts; the given problems come first, then those and the notes of each part in order."""
+    return LoadCounts(
+        **{name: sum(getattr(part, name) for part in parts) for name in COUNTED},
+        problems=(*problems, *(problem for part in parts for problem in part.problems)),
         notes=tuple(note for part in parts for note in part.notes),
     )
-
-
-def _check_some(totals: Totals, parts: Sequence[_Part], name: str) -> None:
-    check_some_batch(totals.files, totals.problems, name)
-    if totals.rejected and not any(part.dataset.rows("symbols") for part in parts):
-        refused = next(part.dataset for part in parts if part.dataset.rows("rejects"))
-        raise all_refused(refused.scan("rejects").head(1).collect(), totals.rejected)
-
-
-def _check_apart(parts: Sequence[Dataset]) -> None:
-    twice = shared_symbols(parts)
-    if twice:
-        raise ParameterError(
-            f"workers: {twice[0]!r} is in files of two tasks ({len(twice)} such symbols; some files do not tell theirs by "
-            "name); valid: files of one symbol, or all files without; run without --workers and --dask"
-        )

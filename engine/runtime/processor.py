@@ -1,17 +1,18 @@
-"""Derived bars of a store: what to derive is read from its symbols, what comes of it is written back.
+"""Derived bars of a store: intervals are read from its symbols, derived bars written back.
 
 Symbols that share an axis, a base and a set of intervals (a cohort) go through the kernels together, as one panel.
 
-1. `DataProcessor.step` asks the store what was touched since it last looked (`_dirty`).
+1. `DataProcessor.step` reads from the store what was touched since its last step (`touched_ranges`).
 2. Symbols that are new are derived whole (`_derive_whole`).
-3. Of the others exactly the windows that hold a touched row: `_refold` takes each interval's windows from the level of
-   the ladder below it, which is read from the store where it is kept there, else folded on the way (`_level_rows`).
+3. Of the others exactly the windows that hold a touched row: `_refold` reads each interval's windows from the next
+   finer interval that the store has, else folds them from the one below (`_carried_rows_of`).
 
-Both ways fold whole windows with the same kernel from the same ladder, so what comes out is equal to the last bit.
+Both ways fold whole windows with the same kernel through the same intervals, so their results are equal to the last
+bit.
 
-What a step costs follows what was touched and not how far the session is, with one exception: a day, week or month is
-folded from the coarsest intraday step that is kept, and where none above the base is asked for, from all base bars of the
-period at each step. Asking for 1h beside 1d spares that.
+The cost of a step follows what was touched and not the length of the session, with one exception: a day, week or
+month is folded from the coarsest stored intraday interval, and where none above the base is derived, from all base
+bars of the period at each step. Deriving 1h beside 1d avoids that.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ RAW_KINDS: tuple[Kind, ...] = ("ticks", "quotes")
 
 
 class Cohort(NamedTuple):
-    """Symbols that are derived together."""
+    """Symbols of one axis, base, set of intervals and price types: derived and assessed together."""
 
     key: PanelKey
     intervals: tuple[Interval, ...]
@@ -54,54 +55,54 @@ class Cohort(NamedTuple):
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What its symbols have in common, which stays when some come or go."""
+        """Properties that its symbols share: the identity of the cohort while symbols are added and removed."""
         return self[:3]
 
     def makes(self, price_type: str) -> bool:
-        """Whether bars of this price type are made of ticks and quotes."""
+        """Whether its bars made of ticks and quotes include this price type."""
         return not self.price_types or price_type in self.price_types
 
     def of(self, interval: Interval) -> PanelKey:
-        """The panel of one of its intervals."""
+        """Key of the panel of one of its intervals."""
         return self.key if interval == self.base else PanelKey("bars", interval, "derived", self.key.spec)
 
     def raw(self, kind: Kind) -> PanelKey:
-        """The panel of its ticks or quotes."""
+        """Key of the panel of its ticks or quotes."""
         return PanelKey(kind, None, "source", self.key.spec)
 
 
-def cohorts(snapshot: Snapshot) -> list[Cohort]:
-    """The symbols of a store by base panel, derived intervals and price types."""
-    together: dict[tuple[PanelKey, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+def find_cohorts(snapshot: Snapshot) -> list[Cohort]:
+    """Group the symbols of a store by base panel, derived intervals and price types."""
+    members: dict[tuple[PanelKey, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for name, data in snapshot.symbols.items():
-        together[data.base_key, data.derived_intervals, data.price_types].append(name)
+        members[data.base_key, data.derived_intervals, data.price_types].append(name)
     return [
         Cohort(key, tuple(map(Interval.parse, intervals)), types, tuple(names))
-        for (key, intervals, types), names in together.items()
+        for (key, intervals, types), names in members.items()
     ]
 
 
-class Cohorts:
-    """The cohorts of a store, found anew only when its symbols have changed."""
+class CohortCache:
+    """The cohorts of a store, grouped again only when its symbols have changed."""
 
     def __init__(self) -> None:
         self._symbols: Mapping[str, SymbolSessionData] | None = None
-        self._found: list[Cohort] = []
+        self._cohorts: list[Cohort] = []
 
     def of(self, snapshot: Snapshot) -> list[Cohort]:
-        """As `cohorts`."""
+        """Cohorts of a snapshot; the same list while its symbols are the same."""
         if snapshot.symbols is not self._symbols:
-            self._symbols, self._found = snapshot.symbols, cohorts(snapshot)
-        return self._found
+            self._symbols, self._cohorts = snapshot.symbols, find_cohorts(snapshot)
+        return self._cohorts
 
 
 class DataProcessor:
-    """Keeps the derived bars of a store in step with its rows. It knows no symbol: the store does.
+    """Updates the derived bars of a store after each change of its rows. Symbols are read from the store.
 
     Parameters
     ----------
     session : SessionData
-        Its symbols say which intervals (`SymbolSessionData.derived_intervals`).
+        Its symbols name the intervals to derive (`SymbolSessionData.derived_intervals`).
     presence : Interval
         Where a base is finer than this, completeness counts slots of this length.
     """
@@ -109,7 +110,7 @@ class DataProcessor:
     def __init__(self, session: SessionData, *, presence: Interval = PRESENCE) -> None:
         self._session = session
         self._presence = presence
-        self._cohorts = Cohorts()
+        self._cohorts = CohortCache()
         self._since = 0
         self._rollbacks = session.rollbacks
 
@@ -119,22 +120,20 @@ class DataProcessor:
         Returns
         -------
         int
-            How many derived bars are new or changed.
+            Number of derived bars that are new or changed.
 
         Raises
         ------
         IntervalError
-            An interval cannot be made of its symbol's base bars.
+            An interval cannot be derived from its symbol's base.
         """
         with self._session.transaction():
-            if (
-                self._session.rollbacks != self._rollbacks
-            ):  # what was derived may be gone, and its revisions be others now
+            if self._session.rollbacks != self._rollbacks:  # derived bars may be rolled back too
                 self._since, self._rollbacks = 0, self._session.rollbacks
             snapshot = self._session.snapshot()
             if snapshot.revision == self._since:
                 return 0
-            whole = asking(snapshot, self._since)
+            whole = symbols_registered_since(snapshot, self._since)
             touched = None if whole is None else snapshot.touched(self._since, ("bars", *RAW_KINDS))
             written = sum(self._derive(cohort, whole, touched) for cohort in self._cohorts.of(snapshot))
             self._since = self._session.revision
@@ -142,7 +141,11 @@ class DataProcessor:
 
     def _derive(self, cohort: Cohort, whole: frozenset[str] | None, touched: pl.DataFrame | None) -> int:
         new = cohort.symbols if whole is None else tuple(name for name in cohort.symbols if name in whole)
-        _check_intervals(self._session.snapshot().symbols, new)
+        symbols = self._session.snapshot().symbols
+        for base, interval in {
+            (symbols[name].base_interval, i) for name in new for i in symbols[name].derived_intervals
+        }:
+            check_derivable(Interval.parse(base), Interval.parse(interval))
         written = self._derive_whole(cohort._replace(symbols=new)) if new else 0
         if touched is None or len(new) == len(cohort.symbols):
             return written
@@ -150,7 +153,7 @@ class DataProcessor:
         return written + self._derive_touched(rest, touched)
 
     def _derive_whole(self, cohort: Cohort) -> int:
-        written = _fold_ticks(self._session, cohort, "ticks") + _fold_ticks(self._session, cohort, "quotes")
+        written = derive_base_bars(self._session, cohort, "ticks") + derive_base_bars(self._session, cohort, "quotes")
         snapshot = self._session.snapshot()
         rows = base_rows(snapshot, cohort)
         if rows.is_empty() or not cohort.intervals:
@@ -163,81 +166,87 @@ class DataProcessor:
     def _derive_touched(self, cohort: Cohort, touched: pl.DataFrame) -> int:
         snapshot = self._session.snapshot()
         if cohort.key.origin == "source":
-            dirty = _dirty(snapshot, cohort, "bars", touched)
-            return self._refold(cohort, _reread(snapshot, cohort.key, dirty))
-        written, remade = 0, []
+            ranges = touched_ranges(snapshot, cohort, "bars", touched)
+            return self._refold(cohort, rows_in_ranges(snapshot, cohort.key, ranges))
+        written, base_bars = 0, []
         for kind in RAW_KINDS:
-            for bars in self._remade(cohort, kind, _dirty(snapshot, cohort, kind, touched)):
+            for bars in self._base_bars_again(cohort, kind, touched_ranges(snapshot, cohort, kind, touched)):
                 written += self._session.write_derived(cohort.base, cohort.key.spec, bars)
-                remade.append(bars)
-        return written + (self._refold(cohort, pl.concat(remade).sort(PLACE)) if remade else 0)
+                base_bars.append(bars)
+        return written + (self._refold(cohort, pl.concat(base_bars).sort(PLACE)) if base_bars else 0)
 
-    def _remade(self, cohort: Cohort, kind: Kind, dirty: pl.DataFrame) -> list[pl.DataFrame]:
-        """Base bars of the slots that hold a touched tick or quote."""
+    def _base_bars_again(self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame) -> list[pl.DataFrame]:
+        # Of the slots that hold a touched tick or quote.
         snapshot = self._session.snapshot()
-        rows = _reread(snapshot, cohort.raw(kind), dirty)
+        rows = rows_in_ranges(snapshot, cohort.raw(kind), ranges)
         if rows.is_empty():
             return []
         grid = snapshot.grid(cohort.key.spec, cohort.base)
-        slots = _windows(rows.select(PLACE), snapshot.grid(cohort.key.spec, PRESENCE), grid, rows["ts"])
-        near = snapshot.panels[cohort.raw(kind)].between(_spans(slots, grid, TS_NS))
+        slots = windows_holding(rows.select(PLACE), snapshot.grid(cohort.key.spec, PRESENCE), grid, rows["ts"])
+        panel = snapshot.panels[cohort.raw(kind)]
+        rows = panel.between(ranges_of_windows(slots, grid, TS_NS))
         if kind == "ticks":
-            return [bars_from_trades(near, grid)] if cohort.makes("last") else []
-        made = []
-        for side in (side for side in QUOTE_BARS if cohort.makes(side)):
-            panel = snapshot.panels[cohort.raw(kind)]
-            bars = mid_bars(panel, slots, grid) if side == "mid" else bars_from_quotes(near, grid, side)
-            made.append(_renumbered(self._session, bars, side))
-        return made
+            return [bars_from_trades(rows, grid)] if cohort.makes("last") else []
+        sides = (side for side in QUOTE_BARS if cohort.makes(side))
+        return [
+            as_series_of(
+                self._session,
+                mid_bars(panel, slots, grid) if side == "mid" else bars_from_quotes(rows, grid, side),
+                side,
+            )
+            for side in sides
+        ]
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
-        """Every derived window that holds one of these base rows, folded anew."""
+        # Folds every derived window that holds one of these base rows.
         rows = rows[list(PLACE)]
         rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         written = 0
         for target in cohort.intervals if rows.height else ():
             snapshot = self._session.snapshot()
             base, grid = snapshot.grid(cohort.key.spec, cohort.base), snapshot.grid(cohort.key.spec, target)
-            windows = _windows(rows, base, grid)
+            windows = windows_holding(rows, base, grid)
             if windows.is_empty():
                 continue
-            folded = self._level_rows(snapshot, cohort, target, _spans(windows, grid, TS), refold=True)
+            folded = self._carried_rows_of(snapshot, cohort, target, ranges_of_windows(windows, grid, TS), refold=True)
             if folded.height != windows.height:
                 folded = folded.join(windows, on=PLACE, how="semi", maintain_order="left")
             bars = finished(folded, grid, grid.at(judged_at(cohort.base, target, self._presence)))
             written += self._session.write_derived(target, cohort.key.spec, bars)
         return written
 
-    def _level_rows(
-        self, snapshot: Snapshot, cohort: Cohort, level: Interval, spans: pl.DataFrame, *, refold: bool = False
+    def _carried_rows_of(
+        self, snapshot: Snapshot, cohort: Cohort, interval: Interval, ranges: pl.DataFrame, *, refold: bool = False
     ) -> pl.DataFrame:
-        """Carried rows of one level of the ladder in these spans, which hold whole windows of it."""
-        key = cohort.of(level)
-        if level == cohort.base:
-            rows = snapshot.panels[key].between(spans)
+        # Rows of one interval as `bars.fold` takes them, in ranges that hold whole windows of it.
+        key = cohort.of(interval)
+        if interval == cohort.base:
+            rows = snapshot.panels[key].between(ranges)
             return carried_rows(rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows)
-        if not refold and level in cohort.intervals:
-            return recarried(snapshot.panels[key].between(spans))
-        above = parent(cohort.base, level)
-        finer, coarser = snapshot.grid(key.spec, above), snapshot.grid(key.spec, level)
-        counts_rows = level <= judged_at(cohort.base, level, self._presence)
-        return fold(self._level_rows(snapshot, cohort, above, spans), finer, coarser, counts_rows=counts_rows)
+        if not refold and interval in cohort.intervals:
+            return recarried(snapshot.panels[key].between(ranges))
+        finer_interval = parent(cohort.base, interval)
+        finer, coarser = snapshot.grid(key.spec, finer_interval), snapshot.grid(key.spec, interval)
+        counts_rows = interval <= judged_at(cohort.base, interval, self._presence)
+        return fold(
+            self._carried_rows_of(snapshot, cohort, finer_interval, ranges), finer, coarser, counts_rows=counts_rows
+        )
 
 
 def derive_session(session: SessionData, *, presence: Interval = PRESENCE) -> int:
-    """Derive every interval that the symbols of a store ask for, from their base rows; see `DataProcessor.step`."""
+    """Derive every interval of every symbol of a store from its base rows; return the number of bars written."""
     return DataProcessor(session, presence=presence).step()
 
 
-def asking(snapshot: Snapshot, since: int) -> frozenset[str] | None:
-    """Symbols that ask for something they did not at revision `since`; None when all count as new."""
+def symbols_registered_since(snapshot: Snapshot, since: int) -> frozenset[str] | None:
+    """Symbols registered after revision `since`; None (all) when the change log does not reach back to it."""
     if since == 0 or since < snapshot.horizon:
         return None
     return frozenset(name for name, revision in snapshot.registered.items() if revision > since)
 
 
 def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    """Base bars of a cohort as its panel has them, sorted by (series, ts)."""
+    """All base bars of the symbols of a cohort, sorted by (series, ts)."""
     rows = snapshot.rows_of(cohort.key)
     ours = snapshot.series_of(cohort.symbols)
     if rows.is_empty() or set(rows["series"].unique().to_list()) <= set(ours):
@@ -245,37 +254,33 @@ def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
     return rows.filter(pl.col("series").is_in(ours))
 
 
-def _check_intervals(symbols: Mapping[str, SymbolSessionData], names: Iterable[str]) -> None:
-    for base, interval in {(symbols[name].base_interval, i) for name in names for i in symbols[name].derived_intervals}:
-        check_derivable(Interval.parse(base), Interval.parse(interval))
-
-
-def _dirty(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.DataFrame) -> pl.DataFrame:
-    """`series, first, last` of the cohort's rows of a kind that were touched."""
+def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.DataFrame) -> pl.DataFrame:
+    """Time ranges (`series, first, last`) of the touched rows of a kind of a cohort."""
     interval = str(cohort.base) if kind == "bars" else None
     of_kind = touched.filter((pl.col("kind") == kind) & pl.col("interval").eq_missing(pl.lit(interval, pl.String)))
     names = None if kind == "bars" else [RAW_PRICE_TYPES[kind]]
     ours = snapshot.series_of(cohort.symbols, names)
     return (
-        of_kind.filter(pl.col("series").is_in(ours)).sort("series", "first_ts")
+        of_kind.filter(pl.col("series").is_in(ours))
+        .sort("series", "first_ts")
         .select("series", pl.col("first_ts").alias("first"), pl.col("last_ts").alias("last"))
-    )  # fmt: skip
+    )
 
 
-def _reread(snapshot: Snapshot, key: PanelKey, dirty: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a panel in spans of whole microseconds."""
-    if key not in snapshot.panels or dirty.is_empty():
+def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a panel in time ranges (`series, first, last`, whole microseconds, both ends included)."""
+    if key not in snapshot.panels or ranges.is_empty():
         return snapshot.none_of(key)
     if key.kind in RAW_KINDS:
         last = pl.col("last").cast(TS_NS) + pl.duration(nanoseconds=999)
-        dirty = dirty.with_columns(pl.col("first").cast(TS_NS), last)
-    return snapshot.panels[key].between(dirty)
+        ranges = ranges.with_columns(pl.col("first").cast(TS_NS), last)
+    return snapshot.panels[key].between(ranges)
 
 
-def _windows(
+def windows_holding(
     rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, instants: pl.Series | None = None
 ) -> pl.DataFrame:
-    """Places in `coarser` that hold one of these rows, each once, sorted. Ticks are placed by their instants."""
+    """Distinct slots of `coarser` that hold one of the rows, sorted; ticks are placed by `instants`."""
     if instants is None:
         placed = rows[["series"]].hstack(finer.windows(rows, coarser))
     else:
@@ -290,15 +295,15 @@ def _windows(
     return pl.DataFrame([pl.Series(name, one[begins]) for name, one in zip(PLACE, sorted_columns, strict=True)])
 
 
-def _spans(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataType) -> pl.DataFrame:
-    """`series, first, last` (inclusive) of the rows that places hold."""
+def ranges_of_windows(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataType) -> pl.DataFrame:
+    """Time ranges (`series, first, last`, both ends included) of slots of a grid, in the unit of `unit`."""
     first, end = grid.starts(windows["ordinal"], windows["slot"]), grid.ends(windows["ordinal"], windows["slot"])
     last = pl.Series("last", end.cast(unit).cast(pl.Int64).to_numpy() - 1).cast(unit)
     return pl.DataFrame([windows["series"], first.cast(unit).alias("first"), last])
 
 
-def _fold_ticks(session: SessionData, cohort: Cohort, kind: Kind) -> int:
-    """Base bars from all ticks or quotes of symbols whose base comes from them."""
+def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
+    """Write base bars from all ticks or quotes of a cohort whose base comes from them; return the number written."""
     snapshot = session.snapshot()
     if cohort.key.origin == "source":
         return 0
@@ -312,24 +317,24 @@ def _fold_ticks(session: SessionData, cohort: Cohort, kind: Kind) -> int:
         return session.write_derived(grid.interval, cohort.key.spec, bars_from_trades(rows, grid))
     return sum(
         session.write_derived(
-            grid.interval, cohort.key.spec, _renumbered(session, bars_from_quotes(rows, grid, side), side)
+            grid.interval, cohort.key.spec, as_series_of(session, bars_from_quotes(rows, grid, side), side)
         )
         for side in QUOTE_BARS
         if cohort.makes(side)
     )
 
 
-def _renumbered(session: SessionData, bars: pl.DataFrame, price_type: str) -> pl.DataFrame:
-    """Bars under the numbers of their own price type instead of those of the quotes."""
+def as_series_of(session: SessionData, bars: pl.DataFrame, price_type: str) -> pl.DataFrame:
+    """Bars made of quotes, under the series numbers of the given price type instead of those of the quotes."""
     names = session.snapshot().series.filter(pl.col("series").is_in(bars["series"].unique().implode()))
     pairs = names.select(pl.col("series").alias("quote"), "symbol", pl.lit(price_type).alias("price_type"))
     numbers = session.series_for(pairs.drop("quote")).select("series").with_columns(pairs["quote"])
-    swapped = (
+    renumbered = (
         bars.rename({"series": "quote"}).join(numbers, on="quote", how="left", maintain_order="left").drop("quote")
     )
-    return swapped.sort("series", "ts").select(bars.columns)
+    return renumbered.sort("series", "ts").select(bars.columns)
 
 
-def intervals_of(texts: Iterable[str]) -> tuple[str, ...]:
-    """Interval texts, each once, ascending, in their shortest spelling."""
+def sort_intervals(texts: Iterable[str]) -> tuple[str, ...]:
+    """Distinct intervals, ascending, each in its shortest spelling."""
     return tuple(str(i) for i in sorted({Interval.parse(text) for text in texts}))

@@ -1,10 +1,11 @@
-"""Two sides to reconcile, from files, folders or exports: loaded, brought to intervals they share, compared.
+"""Two sides to reconcile, from files, folders or exports: loaded, derived to common intervals, compared.
 
-- `between`: A against B. Where a symbol has no interval on both sides, the finer side is derived to the coarser one.
-- `within`: one source against itself: bars derived from its base against the coarser ones that it brings along.
+- `between`: A against B. Where a symbol has no common interval, the finer side is derived to the coarser one.
+- `within`: one source against itself: bars derived from its base against its own coarser bars.
 
-Derived bars live on the axis of the bars that they are compared with: those of a vendor that cuts hours by the clock are
-derived by the clock. They cover the chosen segments alone, so bars of others are left out there, and counted.
+Derived bars are on the axis of the bars that they are compared with: against a vendor that cuts hours by the clock
+they are derived by the clock. They cover the chosen segments alone, so bars of other segments are left out, and
+counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from engine.runtime.load import load_files
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.sources.batch import Problem
-from engine.store.snapshot import Snapshot
 from engine.store.views import BARS_VIEW
 
 KEY = ["symbol", "price_type", "interval"]
@@ -31,13 +31,13 @@ KEY = ["symbol", "price_type", "interval"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it.
+    """Result of a comparison.
 
     Attributes
     ----------
     result : Reconciled
     notes : tuple of str
-        What was derived, renamed or left out.
+        Messages on what was derived, renamed or left out.
     problems : tuple of Problem
         Files that could not be read.
     """
@@ -48,7 +48,9 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Side:
+class Side:
+    """One side of a comparison: bars, messages, whether it is cut by the clock and whether it can be derived."""
+
     name: str
     bars: pl.DataFrame
     notes: tuple[str, ...] = ()
@@ -57,7 +59,7 @@ class _Side:
     derivable: bool = True
 
     def intervals(self) -> dict[str, set[str]]:
-        """Intervals of each symbol."""
+        """Intervals of the bars of each symbol."""
         rows = self.bars.select("symbol", "interval").unique().group_by("symbol").agg("interval")
         return {symbol: set(intervals) for symbol, intervals in rows.iter_rows()}
 
@@ -73,21 +75,21 @@ def between(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare A with B.
+    """Compare the bars of A with those of B, at the intervals that both have or can be derived to.
 
     Parameters
     ----------
     a, b : Path
         A file, a folder or an export each.
     options, options_b : LoadOptions
-        How each is read; B's default to A's. With `interval` only bars of that are compared; a side that has finer ones
-        is derived to it.
+        How each is read; B's default to A's. With `interval` only bars of that interval are compared; a side that has
+        finer ones is derived to it.
     names : mapping of B's symbol to A's, optional
-        Where they have different names for one thing.
+        Symbols that are named differently.
     tolerances, limit
         As `reconcile` takes them.
     progress : callable, optional
-        Told after each file.
+        Called after each file.
 
     Raises
     ------
@@ -98,14 +100,17 @@ def between(
     if wanted is not None:
         options = replace(options, derive=(wanted,))
     options_b = replace(options_b or options, interval=wanted, derive=options.derive)
-    left, right = _side("A", a, options, progress), _renamed(_side("B", b, options_b, progress), names or {})
-    for_left, for_right = _targets(left, right), _targets(right, left)
+    left, right = (
+        load_side("A", a, options, progress),
+        rename_symbols(load_side("B", b, options_b, progress), names or {}),
+    )
+    for_left, for_right = missing_intervals(left, right), missing_intervals(right, left)
     if for_left:
-        left = _side("A", a, _deriving(options, for_left, right), progress)
+        left = load_side("A", a, options_deriving(options, for_left, right), progress)
     if for_right:
-        right = _renamed(_side("B", b, _deriving(options_b, for_right, left), progress), names or {})
+        right = rename_symbols(load_side("B", b, options_deriving(options_b, for_right, left), progress), names or {})
     only = set() if wanted is None else {str(wanted)}
-    return _compared(left, right, only, tolerances, limit)
+    return compare_sides(left, right, only, tolerances, limit)
 
 
 def within(
@@ -117,14 +122,14 @@ def within(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare bars derived from a source's base (A) with the coarser bars that it brings along (B).
+    """Compare bars derived from a source's base (A) with the coarser bars of the same source (B).
 
     Parameters
     ----------
     source : Path
-        A folder with several resolutions, or an export that kept them.
+        A folder with several resolutions, or an export with them.
     against : sequence of Interval
-        Which.
+        Intervals of the coarser bars.
     options, tolerances, limit, progress
         As `between` takes them.
 
@@ -139,31 +144,37 @@ def within(
         raise ParameterError("against: none given; valid: intervals such as 1h,1d")
     wanted = {str(one) for one in against}
     keeping = replace(options, keep_source=True, derive=tuple(against))
-    side = _side("A", source, keeping, progress)
+    side = load_side("A", source, keeping, progress)
     if side.by_clock and options.align is None:
-        side = _side("A", source, replace(keeping, align="clock"), progress)
+        side = load_side("A", source, replace(keeping, align="clock"), progress)
     at_wanted = pl.col("interval").is_in(wanted)
     ours = side.bars.filter((pl.col("origin") == "derived") & at_wanted)
     theirs = side.bars.filter((pl.col("origin") == "source") & at_wanted)
     series = ours.select(KEY).unique().join(theirs.select(KEY).unique(), on=KEY)
     if series.is_empty():
         raise DataError(
-            f"{source}: no symbol has bars of {', '.join(sorted(wanted))} beside a finer base; it has {_described(side.bars)}"
+            f"{source}: no symbol has bars of {', '.join(sorted(wanted))} beside a finer base; it has {describe_series(side.bars)}"
             "; valid: a folder with both, or an export that --keep-source wrote"
         )
     lone = pl.concat([ours, theirs]).select(KEY).unique().join(series, on=KEY, how="anti").sort(KEY)
     notes = [f"{s} {p} {i}: no finer and coarser bars to compare" for s, p, i in lone.iter_rows()]
     left = replace(side, bars=ours.join(series, on=KEY, how="semi"), notes=(*side.notes, *notes))
-    right = _Side("B", theirs.join(series, on=KEY, how="semi"))
-    finer = _at_base(side.bars.filter((pl.col("origin") == "source") & ~at_wanted), options)
-    return _compared(left, right, wanted, tolerances, limit, finer)
+    right = Side("B", theirs.join(series, on=KEY, how="semi"))
+    finer = bars_of_base(side.bars.filter((pl.col("origin") == "source") & ~at_wanted), options)
+    return compare_sides(left, right, wanted, tolerances, limit, finer)
 
 
-def _side(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> _Side:
-    return _exported(name, source, options) if (source / "exports").is_dir() else _read(name, source, options, progress)
+def load_side(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
+    """Bars of an export, or of files that are loaded and derived."""
+    return (
+        read_export(name, source, options)
+        if (source / "exports").is_dir()
+        else load_and_derive(name, source, options, progress)
+    )
 
 
-def _exported(name: str, source: Path, options: LoadOptions) -> _Side:
+def read_export(name: str, source: Path, options: LoadOptions) -> Side:
+    """Bars of an export within the dates, symbols and price types of the options."""
     rows = open_dataset(source).scan("bars").select(*BARS_VIEW)
     start, end = options.dates
     for limit, kept in ((start, pl.col("session") >= pl.lit(start)), (end, pl.col("session") <= pl.lit(end))):
@@ -174,31 +185,31 @@ def _exported(name: str, source: Path, options: LoadOptions) -> _Side:
     bars = bars.filter(pl.col("symbol").is_in(wanted.implode()))
     if options.read.price_types:
         bars = bars.filter(pl.col("price_type").is_in(options.read.price_types))
-    return _Side(name, bars, derivable=False)
+    return Side(name, bars, derivable=False)
 
 
-def _read(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> _Side:
+def load_and_derive(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
+    """Load files and derive their intervals; return all bars."""
     loaded = load_files([source], options, progress)
     derive_session(loaded.session)
     snapshot = loaded.session.snapshot()
     problems = tuple(one for one in loaded.problems if not one.ignored)
     notes = tuple(f"{name}: {note}" for note in loaded.notes)
-    return _Side(name, snapshot.bars(), notes, problems, _cut_by_clock(snapshot))
+    source_bars = [key for key in snapshot.panels if key.kind == "bars" and key.origin == "source"]
+    by_clock = any(key.spec.align == "clock" for key in source_bars)
+    return Side(name, snapshot.bars(), notes, problems, by_clock)
 
 
-def _cut_by_clock(snapshot: Snapshot) -> bool:
-    return any(key.spec.align == "clock" for key in snapshot.panels if key.kind == "bars" and key.origin == "source")
-
-
-def _renamed(side: _Side, names: Mapping[str, str]) -> _Side:
+def rename_symbols(side: Side, names: Mapping[str, str]) -> Side:
+    """Rename symbols of a side; refuse names that it does not have."""
     absent = [name for name in names if name not in set(side.bars["symbol"])]
     if absent:
         raise ParameterError(f"names: {', '.join(absent)} is no symbol of {side.name}")
     return replace(side, bars=side.bars.with_columns(pl.col("symbol").replace(dict(names)))) if names else side
 
 
-def _targets(finer: _Side, coarser: _Side) -> set[Interval]:
-    """Intervals that a side must be derived to, of symbols that share none."""
+def missing_intervals(finer: Side, coarser: Side) -> set[Interval]:
+    """Intervals that `finer` must be derived to, of symbols without a common interval."""
     ours, theirs = finer.intervals(), coarser.intervals()
     targets: set[Interval] = set()
     for symbol in ours.keys() & theirs.keys():
@@ -208,42 +219,45 @@ def _targets(finer: _Side, coarser: _Side) -> set[Interval]:
     return targets
 
 
-def _deriving(options: LoadOptions, targets: set[Interval], other: _Side) -> LoadOptions:
+def options_deriving(options: LoadOptions, targets: set[Interval], other: Side) -> LoadOptions:
+    """Options that also derive some intervals, by the clock if the other side is cut by the clock."""
     align = "clock" if other.by_clock and options.align is None else options.align
     return replace(options, derive=tuple(sorted({*options.derive, *targets})), align=align)
 
 
-def _compared(
-    a: _Side,
-    b: _Side,
+def compare_sides(
+    a: Side,
+    b: Side,
     intervals: set[str],
     tolerances: Tolerances | None,
     limit: int | None,
     finer: pl.DataFrame | None = None,
 ) -> Comparison:
-    left, right = (_settled(side.bars, intervals) for side in (a, b))
-    left, right = _sharing(left, right), _sharing(right, left)
-    bars_a, bars_b = _of_its_segments(left, right), _of_its_segments(right, left)
+    """Compare the common series of two sides; note the bars left out."""
+    left, right = (prefer_source_bars(side.bars, intervals) for side in (a, b))
+    left, right = common_series(left, right), common_series(right, left)
+    bars_a, bars_b = bars_of_derived_segments(left, right), bars_of_derived_segments(right, left)
     result = reconcile(bars_a, bars_b, tolerances, limit, finer)
     if not (result.summary["common"] + result.summary["only_a"] + result.summary["only_b"]).sum():
-        raise DataError(f"nothing to compare: A has {_described(a.bars)}; B has {_described(b.bars)}")
+        raise DataError(f"nothing to compare: A has {describe_series(a.bars)}; B has {describe_series(b.bars)}")
     left_out = [
         f"{name}: {whole.height - kept.height} bars outside the segments of the derived bars left out"
-        for name, whole, kept in (("A", left, bars_a), ("B", right, bars_b)) if whole.height > kept.height
-    ]  # fmt: skip
+        for name, whole, kept in (("A", left, bars_a), ("B", right, bars_b))
+        if whole.height > kept.height
+    ]
     return Comparison(result, (*a.notes, *b.notes, *left_out), (*a.problems, *b.problems))
 
 
-def _settled(bars: pl.DataFrame, intervals: set[str]) -> pl.DataFrame:
-    """Bars of these intervals; what a source brought along stands before what was derived."""
+def prefer_source_bars(bars: pl.DataFrame, intervals: set[str]) -> pl.DataFrame:
+    """Bars of some intervals (all, if none given); series of the source replace derived ones."""
     chosen = bars.filter(pl.col("interval").is_in(intervals)) if intervals else bars
     brought = chosen.filter(pl.col("origin") == "source").select(KEY).unique()
     derived = chosen.filter(pl.col("origin") == "derived").join(brought, on=KEY, how="anti")
     return pl.concat([chosen.filter(pl.col("origin") == "source"), derived])
 
 
-def _sharing(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Series at intervals that the other has of the symbol; the finest of symbols that it has not."""
+def common_series(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Series at the intervals that `other` has of their symbol; of symbols that it does not have, the finest."""
     at = ["symbol", "interval"]
     shared = side.join(other.select(at).unique(), on=at, how="semi")
     foreign = side.join(other.select("symbol").unique(), on="symbol", how="anti")
@@ -254,15 +268,15 @@ def _sharing(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([shared, foreign.filter(step == step.min().over("symbol"))])
 
 
-def _at_base(bars: pl.DataFrame, options: LoadOptions) -> pl.DataFrame:
-    """Of several intervals of a symbol the one that is its base."""
+def bars_of_base(bars: pl.DataFrame, options: LoadOptions) -> pl.DataFrame:
+    """Bars of each symbol's base interval, chosen as in a load."""
     there = bars.select("symbol", "interval").unique().group_by("symbol").agg("interval")
     base = {name: str(options.base_of(name, map(Interval.parse, intervals))) for name, intervals in there.iter_rows()}
     return bars.filter(pl.col("interval") == pl.col("symbol").replace_strict(base, return_dtype=pl.String))
 
 
-def _of_its_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Bars of the segments that the other's derived bars cover; all, where it has derived none."""
+def bars_of_derived_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Bars of the segments that the derived bars of `other` cover; all bars of series that it has not derived."""
     derived = other.filter((pl.col("origin") == "derived") & pl.col("segment").is_not_null())
     covered = derived.select(*KEY, "segment").unique()
     about = covered.select(KEY).unique()
@@ -270,7 +284,8 @@ def _of_its_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([side.join(about, on=KEY, how="anti"), bound])
 
 
-def _described(bars: pl.DataFrame) -> str:
+def describe_series(bars: pl.DataFrame) -> str:
+    """Up to five series of some bars, for messages."""
     series = bars.select(*KEY, "origin").unique().sort(*KEY, "origin")
     named = ", ".join(" ".join(row) for row in series.head(5).iter_rows())
     more = f" and {series.height - 5} more" if series.height > 5 else ""  # noqa: PLR2004 - as many as are named

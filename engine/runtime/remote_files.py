@@ -1,7 +1,7 @@
-"""Objects of a store that is reached by URL (`s3://bucket/prefix`): which Parquet files there are, and what their footers say.
+"""Parquet files in an object store, by URL (`s3://bucket/prefix`): their list and their footers.
 
-Credentials, region and endpoint come from where the vendor's own tools look (environment, configuration files, roles); of a
-store that is not AWS's, from `AWS_ENDPOINT_URL`.
+Credentials, region and endpoint come from the places that the vendor's own tools read: environment, configuration
+files, instance roles; `AWS_ENDPOINT_URL` names another S3-compatible store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _URL = re.compile(r"(?P<scheme>\w+):/{1,2}(?P<rest>.+)")
 
 
 class RemoteFile(NamedTuple):
-    """A Parquet object: where it is, its size in bytes, and when it was written (nanoseconds since 1970, 0 if unknown)."""
+    """A Parquet object: URL, size in bytes, time of writing (nanoseconds since 1970, 0 if unknown)."""
 
     url: str
     size: int
@@ -30,7 +30,7 @@ class RemoteFile(NamedTuple):
 
 
 def is_remote(source: str | Path) -> bool:
-    """Whether a source is a URL of a store of objects."""
+    """Whether a source is the URL of an object store (`s3`, `gs`, `gcs`, `abfs`, `abfss`)."""
     found = _URL.fullmatch(str(source))
     return found is not None and found["scheme"] in SCHEMES
 
@@ -43,20 +43,22 @@ def remote_files(source: str) -> list[RemoteFile]:
     SourceError
         The store cannot be reached, or there is none.
     """
-    url = _normal(source)
+    # A path object makes one slash of two.
+    parts = _URL.fullmatch(source)
+    url = f"{parts['scheme']}://{parts['rest']}" if parts else source
     try:
-        files, path = _opened(url)
-        one = files.get_file_info(path)
-        held = (
-            [one] if one.is_file else files.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-        )
+        files, path = open_object_store(url)
+        named = files.get_file_info(path)
+        below = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+        infos = [named] if named.is_file else files.get_file_info(below)
     except (OSError, ValueError) as error:
         raise SourceError(url, f"cannot be listed: {error}; check credentials, region and AWS_ENDPOINT_URL") from error
     scheme = urlsplit(url).scheme
     found = [
         RemoteFile(f"{scheme}://{info.path}", info.size, info.mtime_ns or 0)
-        for info in held if info.is_file and ((info.is_file and info.path == path) or info.path.endswith((".parquet", ".pq")))
-    ]  # fmt: skip
+        for info in infos
+        if info.is_file and (info.path == path or info.path.endswith((".parquet", ".pq")))
+    ]
     if not found:
         raise SourceError(url, "holds no Parquet object; valid: an object, or a prefix with *.parquet below it")
     return sorted(found)
@@ -71,20 +73,15 @@ def remote_metadata(url: str) -> pq.FileMetaData:
         It cannot be read.
     """
     try:
-        files, path = _opened(url)
-        with files.open_input_file(path) as held:
-            return pq.ParquetFile(held).metadata
+        files, path = open_object_store(url)
+        with files.open_input_file(path) as file:
+            return pq.ParquetFile(file).metadata
     except (OSError, ValueError) as error:
         raise SourceError(url, f"no Parquet file that can be read: {error}") from error
 
 
-def _normal(source: str) -> str:
-    # A path object makes one slash of two.
-    found = _URL.fullmatch(source)
-    return f"{found['scheme']}://{found['rest']}" if found else source
-
-
-def _opened(url: str) -> tuple[Any, str]:
+def open_object_store(url: str) -> tuple[Any, str]:
+    """File system and path of an object's URL; S3 endpoint from `AWS_ENDPOINT_URL` where it is set."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if urlsplit(url).scheme == "s3" and endpoint:
         at = urlsplit(endpoint)

@@ -1,4 +1,4 @@
-"""What an export holds of the sessions that a new process goes on with: the base rows, as they came."""
+"""Rows of an export that a new process resumes a session from: base rows, as they were appended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
 
 
 def last_export(target: Path) -> Dataset | None:
-    """The last revision of a target; None where there is none yet."""
+    """Open the last revision of an export; None when the target has none."""
     if not is_table(target / "exports"):
         return None
     try:
@@ -35,25 +35,24 @@ def last_export(target: Path) -> Dataset | None:
 def exported_rows(
     dataset: Dataset, symbols: Mapping[str, SymbolSessionData], since: dt.date
 ) -> list[tuple[str, Delivery]]:
-    """Base rows of an export from a trade date on, with their provenance.
+    """Base rows of an export from a trade date on, as (provenance, delivery).
 
     Parameters
     ----------
     dataset : Dataset
     symbols : mapping of name to SymbolSessionData
-        As they are registered now; bars of another interval than a symbol's base are left out.
+        The current registrations; bars of another interval than a symbol's base are left out.
     since : date
     """
     bases = pl.LazyFrame(
-        [(name, str(one.base_interval)) for name, one in symbols.items()],
-        schema={"symbol": pl.String, "interval": pl.String}, orient="row",
-    )  # fmt: skip
+        [(name, str(symbol.base_interval)) for name, symbol in symbols.items()],
+        schema={"symbol": pl.String, "interval": pl.String},
+        orient="row",
+    )
     recent = pl.col("session") >= since
-    bars = (
-        dataset.scan("bars").filter(recent & (pl.col("origin") == "source"))
-        .join(bases, on=["symbol", "interval"], how="semi").collect()
-    )  # fmt: skip
-    found = [
+    source_bars = dataset.scan("bars").filter(recent & (pl.col("origin") == "source"))
+    bars = source_bars.join(bases, on=["symbol", "interval"], how="semi").collect()
+    deliveries = [
         (provenance, Delivery("bars", (part.select(list(ROWS["bars"])),), Interval.parse(interval)))
         for provenance in PROVENANCES
         for interval in bars["interval"].unique().sort()
@@ -62,12 +61,12 @@ def exported_rows(
     for kind in RAW:
         rows = dataset.scan(kind).filter(recent & pl.col("symbol").is_in(list(symbols))).collect()
         if rows.height:
-            found.append(("source", Delivery(kind, (raw_rows(kind, rows),))))
-    return found
+            deliveries.append(("source", Delivery(kind, (raw_rows(kind, rows),))))
+    return deliveries
 
 
 def raw_rows(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
-    """Exported quotes, ticks or open interest as `SessionData.append` takes them, with the nanoseconds of their stamps."""
+    """Exported quotes, ticks or open interest for `SessionData.append`: `ts` with the nanoseconds of `ts_ns`."""
     if "ts_ns" in rows.columns:
         rows = rows.with_columns(pl.from_epoch("ts_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("ts"))
     return rows.select(list(ROWS[kind]))

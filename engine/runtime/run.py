@@ -25,13 +25,13 @@ from engine.store.snapshot import Incomplete
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run did.
+class RunResult:
+    """Result of a run.
 
     Attributes
     ----------
     loaded : Loaded
-        The store, and how reading went.
+        The store, and the counts of the load.
     derived : int
         Derived bars written.
     export_revision : int or None
@@ -44,11 +44,11 @@ class Outcome:
 
     @property
     def session(self) -> SessionData:
-        """The store."""
+        """The loaded store."""
         return self.loaded.session
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """`quality`, `gaps`, `symbols` and `calendars`: what a summary is made of."""
+        """Tables of a summary: `quality`, `gaps`, `symbols`, `calendars`."""
         snapshot = self.session.snapshot()
         small = snapshot.small_tables()
         judged = {"quality": snapshot.stored("quality"), "gaps": snapshot.stored("gaps")}
@@ -61,8 +61,8 @@ def run(
     export: Path | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
-) -> Outcome:
-    """Load sources, derive, judge and, when a target is given, export.
+) -> RunResult:
+    """Load sources, derive bars, assess quality and, when a target is given, export.
 
     Parameters
     ----------
@@ -70,18 +70,18 @@ def run(
         Files and folders.
     options : LoadOptions
     export : Path, optional
-        Where the dataset goes; a new folder, or an export that takes a new revision.
+        Target of the dataset: a new folder, or an export that takes a new revision.
     progress : callable, optional
-        Told after each file.
+        Called after each file.
     clock : Clock, optional
         Stamps the export; default the machine's.
     """
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
-    loaded = replace(loaded, notes=(*loaded.notes, *misplaced(loaded.session)))
+    loaded = replace(loaded, notes=(*loaded.notes, *misplaced_series_notes(loaded.session)))
     revision = None if export is None else export_session(loaded.session, export, clock)
-    return Outcome(loaded, derived, revision)
+    return RunResult(loaded, derived, revision)
 
 
 def load(
@@ -99,7 +99,7 @@ def load(
     as_of: dt.datetime | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> SessionData:
-    """Read files and folders, derive bars, find gaps and judge quality: `engine run` for notebooks.
+    """Load files and folders, derive bars, find gaps and score quality: `engine run` for notebooks.
 
     Parameters
     ----------
@@ -129,18 +129,27 @@ def load(
         A file could not be read.
     """
     options = load_options(
-        calendar, derive=derive, interval=interval, start=start, end=end, segments=segments, align=align,
-        incomplete=incomplete, keep_source=keep_source, as_of=as_of, **read,
-    )  # fmt: skip
-    outcome = run(paths_of(sources), options)
+        calendar,
+        derive=derive,
+        interval=interval,
+        start=start,
+        end=end,
+        segments=segments,
+        align=align,
+        incomplete=incomplete,
+        keep_source=keep_source,
+        as_of=as_of,
+        **read,
+    )
+    outcome = run(as_paths(sources), options)
     bad = [problem for problem in outcome.loaded.problems if not problem.ignored]
     if bad:
         raise SourceError(bad[0].path, bad[0].reason + (f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""))
     return outcome.session
 
 
-def paths_of(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One path or several, as paths."""
+def as_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+    """List of `Path` of one path or several."""
     return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
@@ -158,14 +167,15 @@ def load_options(
     as_of: dt.datetime | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> LoadOptions:
-    """Options from what a notebook has: texts, dates, the fields of `ReadOptions`."""
+    """Build `LoadOptions` from text, dates and the fields of `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
+    first, last = (dt.date.fromisoformat(date) if isinstance(date, str) else date for date in (start, end))
     known = calendar if calendar is None or isinstance(calendar, CalendarMap) else CalendarMap(str(calendar))
     return LoadOptions(
         calendars=known or CalendarMap(None),
         interval=step,
         derive=tuple(Interval.parse(one) for one in derive),
-        dates=(_date(start), _date(end)),
+        dates=(first, last),
         segments=tuple(segments),
         align=align,
         keep_source=keep_source,
@@ -175,7 +185,7 @@ def load_options(
     )
 
 
-def misplaced(session: SessionData) -> list[str]:
+def misplaced_series_notes(session: SessionData) -> list[str]:
     """Notes on series of which most bars lie in no slot: more likely a wrong option than missing data."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
     outside = pl.col("off_grid") + pl.col("out_of_session")
@@ -189,12 +199,8 @@ def misplaced(session: SessionData) -> list[str]:
     ]
 
 
-def _date(value: dt.date | str | None) -> dt.date | None:
-    return dt.date.fromisoformat(value) if isinstance(value, str) else value
-
-
 def export_session(session: SessionData, target: Path, clock: Clock | None = None, *, full: bool = False) -> int:
-    """Write what changed since the last export of this store to the target, or everything where that cannot be told.
+    """Export a store: only changes since its last export to this target, or everything where these are not known.
 
     Parameters
     ----------
@@ -205,7 +211,7 @@ def export_session(session: SessionData, target: Path, clock: Clock | None = Non
     clock : Clock, optional
         Stamps the export; default the machine's.
     full : bool
-        Write everything anyway.
+        Write everything.
 
     Returns
     -------

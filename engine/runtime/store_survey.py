@@ -14,7 +14,7 @@ from engine.grid import SessionGrid
 from engine.quality.causes.profiles import bin_width, trace
 from engine.quality.gaps import slot_runs
 from engine.quality.score import COUNTED
-from engine.runtime.processor import Cohort, cohorts, derive_session
+from engine.runtime.processor import Cohort, derive_session, find_cohorts
 from engine.runtime.quality_manager import lifetimes
 from engine.schema import empty
 from engine.store.session_data import SessionData
@@ -34,7 +34,7 @@ def survey_session(session: SessionData) -> Survey:
     """
     derive_session(session)
     snapshot = session.snapshot()
-    parts = [_of_cohort(snapshot, cohort) for cohort in cohorts(snapshot) if cohort.key.spec in snapshot.axes]
+    parts = [_of_cohort(snapshot, cohort) for cohort in find_cohorts(snapshot) if cohort.key.spec in snapshot.axes]
     return joined([part for part in parts if part.series.height])
 
 

@@ -1,7 +1,7 @@
-"""What of a symbol is streamed and what is derived: a pure function of what is asked and what the source has.
+"""Plan of one symbol: streams to subscribe and intervals to derive. A pure function.
 
-`sources.resolution.base_of` chooses the base, as it does for `run` and `audit`: 1m, or what something finer can be made of (1s
-for 30s). Bars that the base can be folded to are derived, the others are refused with the reason.
+`sources.resolution.base_of` chooses the base, as it does for `run` and `audit`: 1m, or what something finer can be made
+of (1s for 30s). Intervals that cannot be derived from the base are refused with the reason.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from engine.sources.streams.contract import Resolution, Subscription
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a configuration asks of one symbol.
+class Requirements:
+    """Bars, quotes and ticks that a configuration requires of one symbol.
 
     Attributes
     ----------
     bars : Interval or None
-        The base that is asked for by name; None leaves the choice.
-    derived : tuple of Interval
-        Everything that must be there as bars, with whom it is for.
+        The base, if it is required by name; None leaves the choice.
+    derived : mapping of Interval to str
+        Intervals that are required as bars, each with its purpose.
     quotes, ticks : bool
     """
 
@@ -36,8 +36,8 @@ class Asked:
     ticks: bool = False
 
     @classmethod
-    def of(cls, config: SessionConfig, symbol: str) -> Asked:
-        """What a configuration asks of a symbol: its derived intervals, and those that its history and indicators need."""
+    def of(cls, config: SessionConfig, symbol: str) -> Requirements:
+        """Requirements of a symbol: derived intervals, and those of its history and indicators."""
         derived = {Interval.parse(text): "derive" for text in config.derive}
         for history in config.history_of(symbol):
             for text in history.intervals:
@@ -51,8 +51,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Marking:
-    """What is streamed and derived for one symbol, and why.
+class SubscriptionPlan:
+    """Base, streams and derived intervals of one symbol, with the reason.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Marking:
     streams : tuple of Subscription
     derived : tuple of Interval
     refused : mapping of Interval to str
-        What cannot be had, with the reason.
+        Intervals that cannot be derived, with the reason.
     why : str
     """
 
@@ -75,69 +75,61 @@ class Marking:
     why: str
 
 
-def mark(symbol: str, asked: Asked, offered: Iterable[Resolution]) -> Marking:
-    """Choose the base of a symbol, and what is streamed and derived.
+def plan_subscription(symbol: str, required: Requirements, available: Iterable[Resolution]) -> SubscriptionPlan:
+    """Choose the base of a symbol among the available resolutions, its streams and its derived intervals.
 
     Raises
     ------
     ParameterError
-        The source has nothing to make bars of, or not the base that is asked for by name.
+        The source has nothing to make bars of, or not the base that is required by name.
     """
-    offered = set(offered)
-    bars = sorted(interval for kind, interval in offered if kind == "bars" and interval is not None)
-    base, base_from, why = _base(symbol, asked, bars, {kind for kind, _ in offered})
-    derived, refused = _parted(base, asked.derived)
-    subscriptions = [Subscription(symbol, "bars", base)] if base_from == "bars" else [Subscription(symbol, base_from)]
-    for kind, wanted in (("quotes", asked.quotes), ("ticks", asked.ticks)):
-        if wanted and base_from != kind and (kind, None) in offered:
-            subscriptions.append(Subscription(symbol, kind))  # type: ignore[arg-type]
-    return Marking(symbol, base, base_from, tuple(subscriptions), derived, refused, why)
+    available = set(available)
+    bars = sorted(interval for kind, interval in available if kind == "bars" and interval is not None)
+    base, base_from, why = choose_stream_base(symbol, required, bars, {kind for kind, _ in available})
+    derived, refused = [], {}
+    for interval in sorted(required.derived):
+        if interval < base:
+            refused[interval] = f"{interval} is finer than the base {base}: bars can be joined, not cut"
+        elif not serves(base, interval):
+            refused[interval] = f"{interval} is not a whole number of {base} bars"
+        elif interval != base:
+            derived.append(interval)
+    streams = [Subscription(symbol, "bars", base)] if base_from == "bars" else [Subscription(symbol, base_from)]
+    for kind, is_required in (("quotes", required.quotes), ("ticks", required.ticks)):
+        if is_required and base_from != kind and (kind, None) in available:
+            streams.append(Subscription(symbol, kind))  # type: ignore[arg-type]
+    return SubscriptionPlan(symbol, base, base_from, tuple(streams), tuple(derived), refused, why)
 
 
-def _base(symbol: str, asked: Asked, bars: Sequence[Interval], kinds: set[Kind]) -> tuple[Interval, Kind, str]:
+def choose_stream_base(
+    symbol: str, required: Requirements, bars: Sequence[Interval], kinds: set[Kind]
+) -> tuple[Interval, Kind, str]:
+    """Base of a symbol, the kind of rows it is made of, and the reason."""
     has = ", ".join([*map(str, bars), *sorted(kinds & {"ticks", "quotes"})]) or "nothing"
-    if asked.bars is not None and bars and asked.bars not in bars and not kinds & {"ticks", "quotes"}:
-        raise ParameterError(f"streams.bars: received {asked.bars}; the source has {has} of {symbol}")
+    if required.bars is not None and bars and required.bars not in bars and not kinds & {"ticks", "quotes"}:
+        raise ParameterError(f"streams.bars: received {required.bars}; the source has {has} of {symbol}")
     raw: tuple[Kind, ...] = ("ticks", "quotes")
     from_raw = next((kind for kind in raw if kind in kinds), None)
-    base = base_of([*bars, *([None] if from_raw else [])], asked.bars, asked.derived)
+    base = base_of([*bars, *([None] if from_raw else [])], required.bars, required.derived)
     if base is None and from_raw is not None:
-        base = interval_of_prints(asked.bars, asked.derived)
+        base = interval_of_prints(required.bars, required.derived)
         return base, from_raw, f"bars of {base} are made of {from_raw}"
     if base is None:
         raise ParameterError(f"{symbol}: the source has {has} of it; valid: bars, ticks or quotes")
-    if base == asked.bars:
+    if base == required.bars:
         return base, "bars", f"{base} is asked for"
-    if all(serves(base, target) for target in asked.derived):
-        wanted = ", ".join(map(str, sorted(asked.derived))) or "nothing else"
+    if all(serves(base, target) for target in required.derived):
+        wanted = ", ".join(map(str, sorted(required.derived))) or "nothing else"
         return base, "bars", f"of {has} the base; {wanted} can be made of it"
     return base, "bars", f"of {has} the base; not all that is asked can be made of it"
 
 
-def _parted(base: Interval, asked: Mapping[Interval, str]) -> tuple[tuple[Interval, ...], dict[Interval, str]]:
-    derived, refused = [], {}
-    for target in sorted(asked):
-        if target == base:
-            continue
-        if serves(base, target):
-            derived.append(target)
-        else:
-            refused[target] = _reason(base, target)
-    return tuple(derived), refused
-
-
-def _reason(base: Interval, target: Interval) -> str:
-    if target < base:
-        return f"{target} is finer than the base {base}: bars can be joined, not cut"
-    return f"{target} is not a whole number of {base} bars"
-
-
-def explain(marking: Marking, asked: Asked) -> list[tuple[str, str, str]]:
-    """`(what, how, why)` of everything that a symbol streams, derives and cannot have."""
+def explain_plan(plan: SubscriptionPlan, required: Requirements) -> list[tuple[str, str, str]]:
+    """Rows `(stream | derive | refuse, resolution, reason)` of a plan."""
     rows = [
-        ("stream", f"{one.kind} {one.interval or ''}".strip(), marking.why if number == 0 else "is asked for")
-        for number, one in enumerate(marking.streams)
+        ("stream", f"{one.kind} {one.interval or ''}".strip(), plan.why if number == 0 else "is asked for")
+        for number, one in enumerate(plan.streams)
     ]
-    rows += [("derive", str(one), f"for {asked.derived[one]}, from {marking.base}") for one in marking.derived]
-    rows += [("refuse", str(one), why) for one, why in sorted(marking.refused.items())]
+    rows += [("derive", str(one), f"for {required.derived[one]}, from {plan.base}") for one in plan.derived]
+    rows += [("refuse", str(one), why) for one, why in sorted(plan.refused.items())]
     return rows

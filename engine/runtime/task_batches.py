@@ -1,37 +1,59 @@
-"""Files bundled into tasks of bounded size, and what tells one task from another."""
+"""Files batched into tasks of bounded size, files of one symbol always in the same task."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from engine import __version__
+from engine.errors import ParameterError
 from engine.runtime.options import LoadOptions
 from engine.sources.batch import SourceFile
 
 
-def bundled(groups: Iterable[Sequence[SourceFile]], most_bytes: int) -> Iterator[list[SourceFile]]:
-    """Put groups that stay whole together, in their order, to about so many bytes."""
-    bundle: list[SourceFile] = []
+@dataclass(frozen=True)
+class FilesTask:
+    """A task of files that are read together: all there is of their symbols."""
+
+    files: tuple[SourceFile, ...]
+    options: LoadOptions
+
+    @property
+    def name(self) -> str:
+        """Path of the first file."""
+        return str(self.files[0].path)
+
+    @property
+    def identity(self) -> str:
+        """Paths of the files, with their sizes and times of modification."""
+        return "|".join(f"{file.path}:{file_state(file.path)}" for file in self.files)
+
+
+def batch_groups(groups: Iterable[Sequence[SourceFile]], batch_bytes: int) -> Iterator[list[SourceFile]]:
+    """Join groups of files, in order and none of them cut, into batches that end before they exceed `batch_bytes`."""
+    batch: list[SourceFile] = []
     size = 0
-    for members in groups:
-        weight = sum(file.path.stat().st_size for file in members)
-        if bundle and size + weight > most_bytes:
-            yield bundle
-            bundle, size = [], 0
-        bundle += members
-        size += weight
-    if bundle:
-        yield bundle
+    for group in groups:
+        group_size = sum(file.path.stat().st_size for file in group)
+        if batch and size + group_size > batch_bytes:
+            yield batch
+            batch, size = [], 0
+        batch += group
+        size += group_size
+    if batch:
+        yield batch
 
 
-def state(path: Path) -> str:
-    """What changes when a file does."""
+def file_state(path: Path) -> str:
+    """Size and time of modification of a file: another text once its content changed."""
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def key(mark: str, options: LoadOptions) -> str:
-    """A name for what becomes of a task: another version, other options or other files give another one."""
-    return hashlib.sha256(f"{__version__}|{mark}|{options!r}".encode()).hexdigest()[:40]
+def check_sources_exist(sources: Sequence[Path]) -> None:
+    """Raise ParameterError when there is no source, or one that does not exist."""
+    if not sources:
+        raise ParameterError("source: none given; valid: files or folders")
+    absent = [str(path) for path in sources if not path.exists()]
+    if absent:
+        raise ParameterError(f"source: {', '.join(absent)} does not exist")

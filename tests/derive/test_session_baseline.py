@@ -9,7 +9,7 @@ from statistics import fmean
 import polars as pl
 import pytest
 from engine.derive.indicator_passes import indicators
-from engine.derive.session_baseline import per_slot, trailing
+from engine.derive.session_baseline import per_slot, session_baseline
 from engine.errors import ParameterError, SchemaError, SortednessError
 from engine.reference import MINUTE
 from engine.schema import BARS
@@ -67,7 +67,7 @@ def approximately(want: dict[str, object]) -> dict[str, object]:
 @pytest.mark.parametrize("before", [dt.date(2024, 1, 3), BEFORE, dt.date(2025, 12, 1)])
 def test_trailing_of_several_series_with_gaps_equals_plain_python(before: dt.date, sessions: int) -> None:
     bars = walks.bars()
-    got = trailing(bars, before, sessions).to_dicts()
+    got = session_baseline(bars, before, sessions).to_dicts()
     assert [(g["symbol"], g["price_type"]) for g in got] == list(walks.MANY)
     for row, one in zip(got, walks.each_series(bars), strict=True):
         have = {name: value for name, value in row.items() if name not in SERIES}
@@ -83,14 +83,14 @@ def test_trailing_over_more_than_a_year_forgets_what_is_older_than_52_weeks() ->
         pl.when(pl.col("session") == edge).then(1e-6).otherwise("low").alias("low"),
     )
     assert {edge, edge - dt.timedelta(days=1)} <= set(bars["session"])
-    row = trailing(spiked, before, 5).row(0, named=True)
+    row = session_baseline(spiked, before, 5).row(0, named=True)
     assert (row["high_52w"] < 1e6, row["low_52w"]) == (True, 1e-6)
-    assert trailing(spiked, before - dt.timedelta(days=1), 5)["high_52w"].item() == 1e6
+    assert session_baseline(spiked, before - dt.timedelta(days=1), 5)["high_52w"].item() == 1e6
 
 
 def test_trailing_without_any_volume_is_null_there_alone() -> None:
     bars = walks.bars().with_columns(pl.lit(None, pl.Float64).alias("volume"))
-    got = trailing(bars, BEFORE, 3)
+    got = session_baseline(bars, BEFORE, 3)
     assert sorted(name for name in got.columns if got[name].null_count()) == [
         "average_volume",
         "max_volume",
@@ -103,7 +103,7 @@ def test_trailing_of_days_equals_that_of_their_minutes() -> None:
     days = bars.group_by([*SERIES, "session"], maintain_order=True).agg(
         pl.col("ts").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum()
     )
-    assert_frame_equal(trailing(days, BEFORE, 4), trailing(bars, BEFORE, 4))
+    assert_frame_equal(session_baseline(days, BEFORE, 4), session_baseline(bars, BEFORE, 4))
 
 
 @pytest.mark.parametrize("sessions", [1, 4, 100])
@@ -160,7 +160,7 @@ def test_history_does_not_change_when_the_session_and_later_ones_are_poisoned(be
     poison = {"high": 1e12, "low": -1e12, "close": 7e11, "volume": 1e15}
     poisoned = bars.with_columns(pl.when(later).then(v).otherwise(n).alias(n) for n, v in poison.items())
     assert poisoned.filter(later).height > 50
-    for read in (trailing, per_slot):
+    for read in (session_baseline, per_slot):
         assert read(poisoned, before, 3).equals(read(bars, before, 3))
         assert read(bars.filter(~later), before, 3).equals(read(bars, before, 3))
         assert not read(poisoned, before + dt.timedelta(days=20), 3).equals(
@@ -179,22 +179,25 @@ def test_history_of_a_snapshot_does_not_change_when_history_is_revised_later() -
     )  # fmt: skip
     session.append(rows, interval="1m")
     morning = session.snapshot()
-    known = trailing(morning.bars("A"), dt.date(2024, 1, 4), 5)
+    known = session_baseline(morning.bars("A"), dt.date(2024, 1, 4), 5)
     revised = rows.with_columns(pl.lit(1e9).alias("volume"), pl.lit(500.0).alias("high"))
     assert session.append(revised, interval="1m").corrections == 3
-    assert trailing(morning.bars("A"), dt.date(2024, 1, 4), 5).equals(known)
+    assert session_baseline(morning.bars("A"), dt.date(2024, 1, 4), 5).equals(known)
     assert known.select("sessions", "average_volume", "high").row(0) == (2, 150.0, 11.0)
-    assert trailing(session.bars("A"), dt.date(2024, 1, 4), 5).select("average_volume", "high").row(0) == (1e9, 500.0)
+    assert session_baseline(session.bars("A"), dt.date(2024, 1, 4), 5).select("average_volume", "high").row(0) == (
+        1e9,
+        500.0,
+    )
 
 
 def test_history_of_no_session_before_the_date_is_empty() -> None:
     bars = walks.bars()
     first = bars["session"].min()
-    assert trailing(bars, first, 3).equals(trailing(bars.clear(), BEFORE, 3))
+    assert session_baseline(bars, first, 3).equals(session_baseline(bars.clear(), BEFORE, 3))
     assert per_slot(bars, first, 3).height == 0
 
 
-@pytest.mark.parametrize("read", [trailing, per_slot])
+@pytest.mark.parametrize("read", [session_baseline, per_slot])
 def test_history_of_bad_input_raises(read) -> None:
     bars = walks.bars()
     with pytest.raises(ParameterError, match="sessions: received 0"):

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from engine.derive.indicator_passes import indicators
 from engine.derive.indicators import relative_volume
-from engine.derive.slot_baseline import against, usual
+from engine.derive.slot_baseline import compare_to_baseline, slot_baseline
 from polars.testing import assert_frame_equal
 
 from tests.derive import walks
@@ -21,7 +21,7 @@ def test_against_what_is_usual_equals_relative_volume_of_a_full_pass(keep: float
     some = 0
     for (session,), today in bars.group_by("session"):
         want = full.filter(pl.col("session") == session)
-        got = against(today, usual(bars, session, WANTED), WANTED)
+        got = compare_to_baseline(today, slot_baseline(bars, session, WANTED), WANTED)
         assert_frame_equal(got, want, rel_tol=1e-12, abs_tol=0)
         some += want["relative_volume_4"].count()
     assert some > 20
@@ -30,9 +30,9 @@ def test_against_what_is_usual_equals_relative_volume_of_a_full_pass(keep: float
 def test_usual_of_a_first_session_is_nothing() -> None:
     bars = walks.bars()
     first = bars.filter(pl.col("session") == pl.col("session").min())
-    known = usual(bars, bars["session"].min(), WANTED)
+    known = slot_baseline(bars, bars["session"].min(), WANTED)
     assert known.is_empty()
-    assert against(first, known, WANTED)["relative_volume_1"].null_count() == first.height
+    assert compare_to_baseline(first, known, WANTED)["relative_volume_1"].null_count() == first.height
 
 
 def test_usual_does_not_read_the_session_or_later_ones() -> None:
@@ -41,4 +41,6 @@ def test_usual_does_not_read_the_session_or_later_ones() -> None:
     later = pl.when(pl.col("session") >= session).then(pl.col("volume") * 99).otherwise(pl.col("volume"))
     poisoned = bars.with_columns(later.alias("volume"))
     keys = ["symbol", "price_type", "_position", "_slot"]
-    assert_frame_equal(usual(poisoned, session, WANTED).sort(keys), usual(bars, session, WANTED).sort(keys))
+    assert_frame_equal(
+        slot_baseline(poisoned, session, WANTED).sort(keys), slot_baseline(bars, session, WANTED).sort(keys)
+    )

@@ -16,7 +16,7 @@ from engine.grid import GridSpec, SessionGrid
 from engine.query import sql
 from engine.runtime import auditor, parquet_scan
 from engine.runtime.auditor import audit
-from engine.runtime.executor import Here, Processes
+from engine.runtime.executor import ProcessExecutor, SerialExecutor
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.schema import BARS
 from engine.simulation.faults import FaultPlan
@@ -69,7 +69,7 @@ def test_audit_a_folder_counts_what_was_planted(market, folder):
 def test_audit_however_files_are_bundled_finds_the_same(folder, monkeypatch, size):
     whole = audit([folder], OPTIONS).tables
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", size)
-    tasks, _ = auditor.planned([folder], OPTIONS)
+    tasks, _ = auditor.plan_tasks([folder], OPTIONS)
     assert (len(tasks) == 1) == (size > 1_000_000)
     cut = audit([folder], OPTIONS).tables
     assert {name: same(cut[name], whole[name]) for name in whole} == dict.fromkeys(whole, True)
@@ -77,18 +77,18 @@ def test_audit_however_files_are_bundled_finds_the_same(folder, monkeypatch, siz
 
 def test_audit_in_processes_finds_the_same(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 200_000)
-    here = audit([folder], OPTIONS, executor=Here()).tables
+    here = audit([folder], OPTIONS, executor=SerialExecutor()).tables
     monkeypatch.setattr(pipeline, "LEAST_RUNS_PER_BLOCK", 20)  # so that blocks are explained there too
-    there = audit([folder], OPTIONS, executor=Processes(2), work=tmp_path / "work").tables
+    there = audit([folder], OPTIONS, executor=ProcessExecutor(2), work=tmp_path / "work").tables
     assert {name: there[name].equals(here[name]) for name in here} == dict.fromkeys(here, True)
     assert [path.name for path in (tmp_path / "work").iterdir() if path.suffix != ".survey"] == []
 
 
 def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):
     small = audit([table], OPTIONS).tables
-    monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
+    monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
     monkeypatch.setattr(parquet_scan, "ROWS_PER_STRETCH", 1500)
-    tasks, _ = auditor.planned([table], OPTIONS)
+    tasks, _ = auditor.plan_tasks([table], OPTIONS)
     assert len(tasks) > 5
     cut = audit([table], OPTIONS).tables
     assert {name: same(cut[name], small[name]) for name in ("gaps", "quality", "outages")} == dict.fromkeys(
@@ -97,15 +97,15 @@ def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_p
 
 
 def test_audit_a_table_in_processes_uses_no_calendar_that_it_would_not_use_alone(table, monkeypatch):
-    monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
+    monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
     unused = LoadOptions(CalendarMap("NOPE", (("*", "XNYS"),)))
-    alone, beside = audit([table], unused).tables, audit([table], unused, executor=Processes(2)).tables
+    alone, beside = audit([table], unused).tables, audit([table], unused, executor=ProcessExecutor(2)).tables
     assert alone["gaps"].height > 0
     assert all(same(beside[name], alone[name]) for name in ("gaps", "quality", "outages", "findings"))
 
 
 def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_path, monkeypatch):
-    monkeypatch.setattr(auditor, "LAKE_BYTES", 1)
+    monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
     rows = market.clean.head(2000).with_columns(
         pl.when(pl.int_range(pl.len()).is_in([5, 7])).then(-1.0).otherwise("low").alias("low")
     )
@@ -121,7 +121,7 @@ def test_audit_that_was_interrupted_goes_on_where_it_stopped(folder, tmp_path, m
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 1)
     whole = audit([folder], OPTIONS).tables
     calls = []
-    survey_files = auditor._survey_files
+    survey_files = auditor.survey_files
 
     def counted(files, options, name):
         calls.append(name)
@@ -129,7 +129,7 @@ def test_audit_that_was_interrupted_goes_on_where_it_stopped(folder, tmp_path, m
             raise KeyboardInterrupt
         return survey_files(files, options, name)
 
-    monkeypatch.setattr(auditor, "_survey_files", counted)
+    monkeypatch.setattr(auditor, "survey_files", counted)
     with pytest.raises(KeyboardInterrupt):
         audit([folder], OPTIONS, work=tmp_path / "work")
     assert len(list((tmp_path / "work").iterdir())) == 3

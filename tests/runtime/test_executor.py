@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from engine.errors import ParameterError, WorkerError
-from engine.runtime.executor import Dask, Here, Processes
+from engine.runtime.executor import DaskExecutor, ProcessExecutor, SerialExecutor
 
 
 def doubled(number: int) -> int:
@@ -34,14 +34,14 @@ def failing(number: int) -> int:
     raise ValueError(f"task {number}")
 
 
-@pytest.mark.parametrize("executor", [Here(), Processes(2)], ids=["here", "processes"])
+@pytest.mark.parametrize("executor", [SerialExecutor(), ProcessExecutor(2)], ids=["here", "processes"])
 def test_run_gives_every_result_with_its_number(executor):
     assert dict(executor.run(doubled, [5, 6, 7])) == {0: 10, 1: 12, 2: 14}
     assert dict(executor.run(doubled, [])) == {}
 
 
 def test_run_a_worker_that_dies_costs_only_its_task(tmp_path):
-    done = dict(Processes(2).run(partial(marked, folder=tmp_path), list(range(8))))
+    done = dict(ProcessExecutor(2).run(partial(marked, folder=tmp_path), list(range(8))))
     assert done == {number: number for number in range(8)}
     starts = {path.stem: path.stat().st_size for path in tmp_path.iterdir()}
     assert starts["3"] == 2
@@ -50,10 +50,10 @@ def test_run_a_worker_that_dies_costs_only_its_task(tmp_path):
 
 def test_run_a_task_that_kills_every_worker_is_named():
     with pytest.raises(WorkerError, match="1: its worker died 3 times"):
-        list(Processes(2).run(deadly, [0, 1]))
+        list(ProcessExecutor(2).run(deadly, [0, 1]))
 
 
-@pytest.mark.parametrize("executor", [Here(), Processes(1)], ids=["here", "processes"])
+@pytest.mark.parametrize("executor", [SerialExecutor(), ProcessExecutor(1)], ids=["here", "processes"])
 def test_run_a_task_that_fails_raises_its_error(executor):
     with pytest.raises(ValueError, match="task 4"):
         list(executor.run(failing, [4]))
@@ -63,16 +63,16 @@ def process(number: int) -> int:
     return os.getpid()
 
 
-@pytest.mark.parametrize("executor", [Here(), Processes(1)], ids=["here", "processes"])
+@pytest.mark.parametrize("executor", [SerialExecutor(), ProcessExecutor(1)], ids=["here", "processes"])
 def test_kept_workers_run_again_where_they_ran_before(executor):
-    with executor.kept() as workers:
+    with executor.open_pool() as workers:
         first, second = (set(dict(workers.run(process, [1, 2])).values()) for _ in range(2))
     assert first == second
-    assert (os.getpid() in first) == isinstance(executor, Here)
+    assert (os.getpid() in first) == isinstance(executor, SerialExecutor)
 
 
 def test_kept_workers_go_on_after_one_died_and_after_a_task_failed(tmp_path):
-    with Processes(2).kept() as workers:
+    with ProcessExecutor(2).open_pool() as workers:
         assert dict(workers.run(partial(marked, folder=tmp_path), [3, 4])) == {0: 3, 1: 4}
         with pytest.raises(ValueError, match="task 4"):
             list(workers.run(failing, [4]))
@@ -80,25 +80,25 @@ def test_kept_workers_go_on_after_one_died_and_after_a_task_failed(tmp_path):
 
 
 def test_started_workers_load_while_the_parent_goes_on_and_run_what_comes(tmp_path):
-    with Processes(2).kept() as workers:
-        assert workers.started(partial(marked, folder=tmp_path))
+    with ProcessExecutor(2).open_pool() as workers:
+        assert workers.warm_up(partial(marked, folder=tmp_path))
         assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.starts", "1.starts"]
-    assert not Here().started(doubled)
+    assert not SerialExecutor().warm_up(doubled)
 
 
 def test_processes_without_a_worker_are_refused():
     with pytest.raises(ParameterError, match="workers: received 0; valid: from 1"):
-        Processes(0)
+        ProcessExecutor(0)
 
 
 def test_workers_share_the_cores_and_the_environment_is_left_as_it_was(monkeypatch):
     monkeypatch.delenv("POLARS_MAX_THREADS", raising=False)
-    assert dict(Processes(1, threads=3).run(os.getenv, ["POLARS_MAX_THREADS"])) == {0: "3"}
+    assert dict(ProcessExecutor(1, threads=3).run(os.getenv, ["POLARS_MAX_THREADS"])) == {0: "3"}
     assert "POLARS_MAX_THREADS" not in os.environ
 
 
 @pytest.mark.filterwarnings("default")
 def test_run_on_a_local_dask_cluster_gives_the_same():
     pytest.importorskip("distributed")
-    assert dict(Dask("local", 1).run(doubled, [5, 6, 7])) == {0: 10, 1: 12, 2: 14}
+    assert dict(DaskExecutor("local", 1).run(doubled, [5, 6, 7])) == {0: 10, 1: 12, 2: 14}

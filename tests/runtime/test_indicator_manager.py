@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from engine.derive.indicator_passes import indicators
 from engine.derive.indicators import Indicator, custom
-from engine.derive.session_baseline import trailing
+from engine.derive.session_baseline import session_baseline
 from engine.errors import ParameterError, SchemaError
 from engine.runtime import indicator_manager
 from engine.runtime.config import SessionConfig
@@ -41,7 +41,7 @@ MINUTE = dt.timedelta(minutes=1)
 SIDES = {"ticks": "last", "quotes": "bid"}
 
 
-def asking(world: World, *wanted: Hashable) -> World:
+def with_indicators(world: World, *wanted: Hashable) -> World:
     coarse = (("sma(2)", world.derived[-1]), ("relative_volume(1)", world.derived[-1]), ("ema(2)", world.derived[0]))
     about = {
         "indicators": (*((one, world.base) for one in wanted), *((one, "5m") for one in wanted), *coarse),
@@ -55,7 +55,7 @@ def asking(world: World, *wanted: Hashable) -> World:
 @given(data=st.data())
 @settings(max_examples=8)
 def test_step_after_any_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tuple, data: st.DataObject) -> None:
-    world = asking(WORLDS[name], *wanted)
+    world = with_indicators(WORLDS[name], *wanted)
     check(world, data.draw(edits(world)), data.draw(st.sets(st.integers(0, 7))))
 
 
@@ -64,7 +64,7 @@ def test_step_after_any_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tu
 @given(data=st.data())
 @settings(max_examples=600)
 def test_step_after_very_many_edits_equals_a_pass_over_a_rebuild(name: str, wanted: tuple, data: st.DataObject) -> None:
-    world = asking(WORLDS[name], *wanted)
+    world = with_indicators(WORLDS[name], *wanted)
     check(world, data.draw(edits(world)), data.draw(st.sets(st.integers(0, 7))))
 
 
@@ -125,7 +125,7 @@ def expected_history(data: SymbolSessionData) -> dict[str, dict[str, object]]:
     today = data._snapshot.session_date
     found = {}
     for interval in (data.base_interval, *data.derived_intervals) if today else ():
-        rows = trailing(in_slots(data, interval), today, data.history_sessions)
+        rows = session_baseline(in_slots(data, interval), today, data.history_sessions)
         if rows.height:
             found[interval] = rows.drop("series").row(0, named=True)
     return found
@@ -152,7 +152,9 @@ class Stepping:
 
     def __init__(self, session: SessionData, monkeypatch: pytest.MonkeyPatch) -> None:
         self.session, self.processor, self.manager = session, DataProcessor(session), IndicatorManager(session)
-        self.given: dict[str, list[pl.DataFrame]] = {name: [] for name in ("begin", "extend", "usual", "trailing")}
+        self.given: dict[str, list[pl.DataFrame]] = {
+            name: [] for name in ("begin", "extend", "slot_baseline", "session_baseline")
+        }
         for name in self.given:
             monkeypatch.setattr(indicator_manager, name, self._recorded(name, getattr(indicator_manager, name)))
 
@@ -237,17 +239,17 @@ def test_step_reads_what_is_usual_once_a_session(monkeypatch: pytest.MonkeyPatch
     read = []
     for day, volume in ((0, 7.0), (1, 9.0), (4, 8.0)):
         running.take(minutes("A", OPEN + dt.timedelta(days=day), 30, volume=volume))
-        read.append(len(running.given["usual"]))
+        read.append(len(running.given["slot_baseline"]))
     for at in range(30, 35):
         running.take(minutes("A", OPEN + dt.timedelta(days=4, minutes=at), 1))
         assert running.given["begin"] == []
-        read.append(len(running.given["usual"]))
+        read.append(len(running.given["slot_baseline"]))
     assert read == [0, 1, 1, 0, 0, 0, 0, 0]
     running.check()
     correction = minutes("A", OPEN + dt.timedelta(days=1, minutes=35), 1, volume=99.0)
     running.take(correction, OPEN + dt.timedelta(days=4, minutes=35))
     running.take(minutes("A", OPEN + dt.timedelta(days=4, minutes=35), 1))
-    assert len(running.given["usual"]) == 1
+    assert len(running.given["slot_baseline"]) == 1
     running.check()
     assert running.session.get_symbol_data("A").indicator_values()["relative_volume_2"][-1] == 7 / 99
 
@@ -416,7 +418,7 @@ def test_history_holds_nothing_of_the_current_session_or_later_ones(monkeypatch:
     ] * 3
     poison = [minutes("A", OPEN + dt.timedelta(days=day), 40, 9_999.0) for day in (4, 5, 6)]
     running.take(pl.concat(poison), OPEN + dt.timedelta(days=4, minutes=40))
-    assert running.given["trailing"] == []
+    assert running.given["session_baseline"] == []
     assert running.session.get_symbol_data("A").historical_indicators == clean
 
 
@@ -434,7 +436,7 @@ def test_history_follows_the_current_session_and_corrections_of_former_ones(monk
         highs[day] = running.session.get_symbol_data("A").historical_indicators["1m"]["high"]
     assert highs == {1: 10 + 9 / 7 + 0.3, 4: 11 + 9 / 7 + 0.3, 5: 14 + 9 / 7 + 0.3}
     running.take(minutes("A", OPEN + dt.timedelta(days=1), 1, 50.0), OPEN + dt.timedelta(days=5))
-    assert [bars["series"].n_unique() for bars in running.given["trailing"]] == [1]
+    assert [bars["series"].n_unique() for bars in running.given["session_baseline"]] == [1]
     found = {one: running.session.get_symbol_data(one).historical_indicators["1m"]["high"] for one in "AB"}
     assert found == {"A": 50.3, "B": highs[5]}
     assert running.session.get_symbol_data("A").historical_indicators == expected_history(

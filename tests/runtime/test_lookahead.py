@@ -20,7 +20,7 @@ import pytest
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec
 from engine.interval import Interval
-from engine.runtime.availability import arrivals
+from engine.runtime.availability import order_by_availability
 from engine.runtime.deployments import ReplaySession
 from engine.runtime.load import Group
 
@@ -235,5 +235,5 @@ def test_arrivals_of_coarse_bars_are_available_at_their_clamped_end(
         pl.lit(start, pl.Datetime("us", "UTC")).alias("ts"), pl.lit("AAA").alias("symbol")
     )
     rows = rows.with_columns(pl.lit("last").alias("price_type")).drop("available")
-    timed = arrivals(Group("bars", Interval.parse(interval), "start", spec, (rows,)), {}, calendar)
+    timed = order_by_availability(Group("bars", Interval.parse(interval), "start", spec, (rows,)), {}, calendar)
     assert timed["available"].to_list() == [end]

@@ -21,9 +21,9 @@ from engine.export.tables import KEYS, LIVE
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.runtime import partitioned_run
-from engine.runtime.executor import Dask, Here, Processes
+from engine.runtime.executor import DaskExecutor, ProcessExecutor, SerialExecutor
 from engine.runtime.options import CalendarMap, LoadOptions
-from engine.runtime.partitioned_run import run_parted
+from engine.runtime.partitioned_run import run_partitioned
 from engine.runtime.run import run
 from engine.simulation.faults import FaultPlan
 from engine.simulation.feed import write_csv
@@ -84,8 +84,8 @@ def expect_equal(one: Path, other: Path) -> None:
 def test_run_in_parts_exports_what_one_process_does(folder, tmp_path, monkeypatch, options, batch):
     whole = run([folder], options, tmp_path / "whole")
     monkeypatch.setattr(export_session, "ROWS_PER_BATCH", batch)
-    assert len(partitioned_run.planned([folder], options)[0]) > 2
-    cut = run_parted([folder], options, tmp_path / "cut", Here())
+    assert len(partitioned_run.plan_tasks([folder], options)[0]) > 2
+    cut = run_partitioned([folder], options, tmp_path / "cut", SerialExecutor())
     expect_equal(tmp_path / "whole", tmp_path / "cut")
     assert contents(tmp_path / "cut")["rejects"].height
     told = ("files", "rows", "duplicates", "corrections", "rejected")
@@ -100,7 +100,7 @@ def test_run_in_parts_onto_an_export_is_its_next_revision(folder, tmp_path):
     for target in ("whole", "cut"):
         run([folder], OPTIONS, tmp_path / target)
     run([folder], OPTIONS, tmp_path / "whole")
-    assert run_parted([folder], OPTIONS, tmp_path / "cut", Here()).export_revision == 2
+    assert run_partitioned([folder], OPTIONS, tmp_path / "cut", SerialExecutor()).export_revision == 2
     expect_equal(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -119,12 +119,12 @@ class Deadly:
         self.folder = folder
 
     def run(self, function, tasks):
-        yield from Processes(2).run(partial(dies_once, function=function, folder=self.folder), tasks)
+        yield from ProcessExecutor(2).run(partial(dies_once, function=function, folder=self.folder), tasks)
 
 
 def test_run_in_parts_a_worker_that_dies_changes_nothing(folder, tmp_path):
     run([folder], OPTIONS, tmp_path / "whole")
-    run_parted([folder], OPTIONS, tmp_path / "cut", Deadly(tmp_path))
+    run_partitioned([folder], OPTIONS, tmp_path / "cut", Deadly(tmp_path))
     assert (tmp_path / "died").exists()
     expect_equal(tmp_path / "whole", tmp_path / "cut")
 
@@ -133,21 +133,21 @@ def test_run_in_parts_a_worker_that_dies_changes_nothing(folder, tmp_path):
 def test_run_on_dask_exports_what_one_process_does(folder, tmp_path):
     pytest.importorskip("distributed")
     run([folder], OPTIONS, tmp_path / "whole")
-    run_parted([folder], OPTIONS, tmp_path / "cut", Dask("local", 1))
+    run_partitioned([folder], OPTIONS, tmp_path / "cut", DaskExecutor("local", 1))
     expect_equal(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_run_in_parts_that_are_there_does_them_not_again(folder, tmp_path, monkeypatch):
     made = []
     work = tmp_path / "work"
-    original = partitioned_run._made
-    monkeypatch.setattr(partitioned_run, "_made", lambda task, target: made.append(task) or original(task, target))
-    run_parted([folder], OPTIONS, tmp_path / "one", Here(), work)
+    original = partitioned_run.write_part
+    monkeypatch.setattr(partitioned_run, "write_part", lambda task, target: made.append(task) or original(task, target))
+    run_partitioned([folder], OPTIONS, tmp_path / "one", SerialExecutor(), work)
     tasks = len(made)
     (work / ".left.tmp").mkdir()
     changed = next(folder.rglob("XHKG9.csv"))
     os.utime(changed, (1, 1))
-    run_parted([folder], OPTIONS, tmp_path / "two", Here(), work)
+    run_partitioned([folder], OPTIONS, tmp_path / "two", SerialExecutor(), work)
     assert len(made) == tasks + 1
     assert not (work / ".left.tmp").exists()
     expect_equal(tmp_path / "one", tmp_path / "two")
@@ -160,7 +160,7 @@ def test_run_in_parts_a_symbol_in_two_tasks_is_refused(folder, tmp_path, monkeyp
         bars.with_columns(pl.lit("XHKG9").alias("symbol"))
     ).write_parquet(folder / "everything.parquet")
     with pytest.raises(ParameterError, match=r"'XHKG9' is in files of two tasks .* run without --workers"):
-        run_parted([folder], OPTIONS, tmp_path / "cut", Here())
+        run_partitioned([folder], OPTIONS, tmp_path / "cut", SerialExecutor())
     assert not (tmp_path / "cut").exists()
 
 
@@ -176,7 +176,7 @@ def test_run_in_parts_files_that_do_not_tell_their_symbol_are_one_task(folder, t
         part = bars.head(500) if name == "all" else bars.tail(500)
         part.with_columns(pl.lit(symbol).alias("symbol")).write_parquet(folder / f"{name}.parquet")
     run([folder], OPTIONS, tmp_path / "whole")
-    run_parted([folder], OPTIONS, tmp_path / "cut", Here())
+    run_partitioned([folder], OPTIONS, tmp_path / "cut", SerialExecutor())
     expect_equal(tmp_path / "whole", tmp_path / "cut")
     assert HOSTILE in contents(tmp_path / "cut")["symbols"]["symbol"]
 
@@ -188,7 +188,9 @@ def test_run_in_parts_of_nothing_fails_as_one_process_does(tmp_path, text):
     with pytest.raises(SourceError) as alone:
         run([tmp_path / "feed"], replace(OPTIONS, interval=Interval(1, "m")), tmp_path / "whole")
     with pytest.raises(SourceError) as apart:
-        run_parted([tmp_path / "feed"], replace(OPTIONS, interval=Interval(1, "m")), tmp_path / "cut", Here())
+        run_partitioned(
+            [tmp_path / "feed"], replace(OPTIONS, interval=Interval(1, "m")), tmp_path / "cut", SerialExecutor()
+        )
     assert str(apart.value) == str(alone.value)
 
 

@@ -19,7 +19,7 @@ from engine.clock import ManualClock
 from engine.export.tables import DATA_TABLES
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.runtime.demo import PLAN, _write
+from engine.runtime.demo import PLAN, write_feed
 from engine.runtime.deployments import ReplaySession
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.run import run
@@ -156,7 +156,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fewer = {"missing_start": 1, "missing_middle": 2, "missing_end": 1, "halt": 1, "out_of_session": 3}
     simulation = simulate(grid, market, replace(PLAN, **fewer))
     folder = tmp_path_factory.mktemp("faulty") / "files"
-    _write(simulation, folder)
+    write_feed(simulation, folder)
     assert set(simulation.truth["kind"]) >= {
         "absent_session",
         "outage",

@@ -6,7 +6,7 @@ import pytest
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
-from engine.runtime.subscription_plan import Asked, Marking, explain, mark
+from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, explain_plan, plan_subscription
 from engine.sources.streams.contract import Resolution, Subscription
 
 
@@ -19,9 +19,9 @@ def offer(*texts: str) -> set[Resolution]:
     return {kinds.get(text, ("bars", Interval.parse(text) if text not in kinds else None)) for text in texts}
 
 
-def marked(derive: list[str], offered: list[str], bars: str | None = None, **streams: bool) -> Marking:
-    asked = Asked(bars and Interval.parse(bars), dict.fromkeys(parsed(*derive), "derive"), **streams)
-    return mark("A", asked, offer(*offered))
+def marked(derive: list[str], offered: list[str], bars: str | None = None, **streams: bool) -> SubscriptionPlan:
+    asked = Requirements(bars and Interval.parse(bars), dict.fromkeys(parsed(*derive), "derive"), **streams)
+    return plan_subscription("A", asked, offer(*offered))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_mark_explicit_base_that_the_source_lacks_names_what_it_has() -> None:
 
 def test_mark_source_with_nothing_to_make_bars_of_raises() -> None:
     with pytest.raises(ParameterError, match="A: the source has nothing"):
-        mark("A", Asked(None, {}), [])
+        plan_subscription("A", Requirements(None, {}), [])
 
 
 def test_mark_quotes_and_ticks_stream_beside_the_base_where_asked_and_there() -> None:
@@ -128,15 +128,15 @@ def test_asked_of_configuration_joins_derived_history_and_indicators_of_the_symb
         "history": [{"sessions": 5, "intervals": ["1d"], "symbols": ["A"]}],
         "indicators": [{"use": "sma(20)", "intervals": ["30s"], "symbols": ["B"]}],
     })  # fmt: skip
-    assert [str(one) for one in sorted(Asked.of(config, "A").derived)] == ["5m", "1d"]
-    assert [str(one) for one in sorted(Asked.of(config, "B").derived)] == ["30s", "5m"]
-    assert mark("B", Asked.of(config, "B"), offer("1s", "1m")).base == Interval.parse("1s")
-    assert mark("A", Asked.of(config, "A"), offer("1s", "1m")).base == Interval.parse("1m")
+    assert [str(one) for one in sorted(Requirements.of(config, "A").derived)] == ["5m", "1d"]
+    assert [str(one) for one in sorted(Requirements.of(config, "B").derived)] == ["30s", "5m"]
+    assert plan_subscription("B", Requirements.of(config, "B"), offer("1s", "1m")).base == Interval.parse("1s")
+    assert plan_subscription("A", Requirements.of(config, "A"), offer("1s", "1m")).base == Interval.parse("1m")
 
 
 def test_explain_says_of_everything_how_and_why() -> None:
-    asked = Asked(None, {Interval.parse("5s"): "derive", Interval.parse("5m"): "indicator sma(20)"})
-    told = explain(mark("A", asked, offer("1m")), asked)
+    asked = Requirements(None, {Interval.parse("5s"): "derive", Interval.parse("5m"): "indicator sma(20)"})
+    told = explain_plan(plan_subscription("A", asked, offer("1m")), asked)
     assert [(what, how) for what, how, _ in told] == [("stream", "bars 1m"), ("derive", "5m"), ("refuse", "5s")]
     assert [why for _, _, why in told] == [
         "of 1m the base; not all that is asked can be made of it",

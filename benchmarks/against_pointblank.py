@@ -1,9 +1,9 @@
-"""An audit beside Pointblank on the same bars with planted faults: what each finds, misses and costs.
+"""An audit and Pointblank on the same bars with planted faults: findings, misses and seconds of each.
 
-    python -m benchmarks.beside [--python PATH]
+    python -m benchmarks.against_pointblank [--python PATH]
 
-`PATH` is a Python that has `pointblank` and Polars (default: this one); without it the comparison says so and ends. It runs the
-rules of `benchmarks.pointblank_side`. Simulated names from liquid to thin on 20 sessions of XNYS; the seconds are processor time.
+`PATH` is a Python that has `pointblank` and Polars (default: this one); without it the comparison says so and ends. It runs
+the rules of `benchmarks.pointblank_rules`. Simulated names from liquid to thin on 20 sessions of XNYS; seconds of processor time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TRUE = {"outage": ["feed_loss"], "halt": ["halt"]}
 LOST = ["symbol_loss"]
 BLAMES = ("feed_loss", "symbol_loss")
 SPANS = ("outage", "halt", "missing_start", "missing_middle", "missing_end", "absent_session")
-SIDE = Path(__file__).with_name("pointblank_side.py")
+RULES = Path(__file__).with_name("pointblank_rules.py")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Line:
     pointblank: str
 
 
-def made() -> tuple[Simulation, SessionGrid]:
+def simulate_faults() -> tuple[Simulation, SessionGrid]:
     grid = SessionGrid.build(
         calendar("XNYS").segments(dt.date(2024, 10, 21), dt.date(2024, 11, 15)), "1m", GridSpec("XNYS")
     )
@@ -61,7 +61,7 @@ def made() -> tuple[Simulation, SessionGrid]:
     return simulate(grid, Market(names, SEED), PLAN), grid
 
 
-def compared(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> list[Line]:
+def compare_findings(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> list[Line]:
     """What each side found of each kind of fault, and what it says of slots with which nothing is wrong."""
     gaps = done.tables["gaps"].select("symbol", "gap_start", "gap_end", "cause")
     flagged = pl.DataFrame(theirs["gaps"], schema=["symbol", "gap_start", "gap_end"], orient="row").with_columns(
@@ -72,45 +72,45 @@ def compared(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> 
     lines = []
     for kind in SPANS:
         planted = spans.filter(pl.col("kind") == kind)
-        here, there = _met(planted, gaps), _met(planted, flagged)
+        here, there = overlapping(planted, gaps), overlapping(planted, flagged)
         right = here.filter(pl.col("cause").is_in(TRUE.get(kind, LOST)))
         lines.append(
             Line(
                 kind,
                 planted.height,
-                f"{_once(here)} found, {_once(right)} with that cause",
-                f"{_once(there)} found, no cause",
+                f"{count_faults(here)} found, {count_faults(right)} with that cause",
+                f"{count_faults(there)} found, no cause",
             )
         )
-    return [*lines, _alarms(gaps, flagged, spans), *_rows(simulation, done, theirs)]
+    return [*lines, false_alarms(gaps, flagged, spans), *row_faults(simulation, done, theirs)]
 
 
-def _met(planted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+def overlapping(planted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     beside = planted.select("fault", "symbol", "start", "end").join(gaps, on="symbol")
     return beside.filter((pl.col("gap_start") < pl.col("end")) & (pl.col("gap_end") > pl.col("start")))
 
 
-def _once(rows: pl.DataFrame) -> int:
+def count_faults(rows: pl.DataFrame) -> int:
     return rows.select("fault", "symbol", "start").unique().height
 
 
-def _alarms(gaps: pl.DataFrame, flagged: pl.DataFrame, spans: pl.DataFrame) -> Line:
-    fine = _apart(gaps, spans)
+def false_alarms(gaps: pl.DataFrame, flagged: pl.DataFrame, spans: pl.DataFrame) -> Line:
+    fine = gaps_outside(gaps, spans)
     blamed = fine.filter(pl.col("cause").is_in(BLAMES)).height
     return Line(
         "nothing: no trade in a minute", fine.height, f"{blamed} blamed on the feed or the symbol",
-        f"{_apart(flagged, spans).height} reported like any other",
+        f"{gaps_outside(flagged, spans).height} reported like any other",
     )  # fmt: skip
 
 
-def _apart(gaps: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+def gaps_outside(gaps: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     met = gaps.join(spans.select("symbol", "start", "end"), on="symbol").filter(
         (pl.col("gap_start") < pl.col("end")) & (pl.col("gap_end") > pl.col("start"))
     )
     return gaps.join(met, on=["symbol", "gap_start"], how="anti")
 
 
-def _rows(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> list[Line]:
+def row_faults(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> list[Line]:
     counted = dict(simulation.truth.group_by("kind").len().iter_rows())
     series = done.tables["series"].select(pl.col("duplicates", "corrections", "off_grid", "out_of_session").sum())
     have = series.row(0, named=True)
@@ -130,7 +130,7 @@ def _rows(simulation: Simulation, done: Audit, theirs: dict[str, object]) -> lis
     ]  # fmt: skip
 
 
-def shown(lines: list[Line], about: dict[str, str]) -> str:
+def format_lines(lines: list[Line], about: dict[str, str]) -> str:
     head = Line("planted", 0, "engine audit", "Pointblank")
     rows = [(line.kind, str(line.planted or ""), line.engine, line.pointblank) for line in [head, *lines]]
     rows += [(name, "", *value.split("|")) for name, value in about.items()]
@@ -141,14 +141,14 @@ def shown(lines: list[Line], about: dict[str, str]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.beside")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.against_pointblank")
     parser.add_argument("--python", default=sys.executable)
     python = parser.parse_args().python
     if subprocess.run([python, "-c", "import pointblank"], capture_output=True, check=False).returncode:
         print(f"skipped: {python} cannot import pointblank; name a Python that can with --python")
         return 0
-    simulation, grid = made()
-    with tempfile.TemporaryDirectory(prefix="engine-beside-") as folder:
+    simulation, grid = simulate_faults()
+    with tempfile.TemporaryDirectory(prefix="engine-pointblank-") as folder:
         bars, hours = Path(folder, "bars.parquet"), Path(folder, "hours.parquet")
         simulation.rows.select(list(BARS)).write_parquet(bars)
         traded = grid.table.filter("chosen")
@@ -156,13 +156,13 @@ def main() -> int:
             hours
         )
         theirs = json.loads(
-            subprocess.run([python, SIDE, bars, hours], check=True, capture_output=True, text=True).stdout
+            subprocess.run([python, RULES, bars, hours], check=True, capture_output=True, text=True).stdout
         )
         begin = time.process_time()
         done = audit([bars], load_options("XNYS", interval="1m"))
         seconds = time.process_time() - begin
-    lines = len(SIDE.read_text().splitlines())
-    print(shown(compared(simulation, done, theirs), {
+    lines = len(RULES.read_text().splitlines())
+    print(format_lines(compare_findings(simulation, done, theirs), {
         "rows": f"{simulation.rows.height:,}|the same",
         "processor seconds": f"{seconds:.2f}|{theirs['seconds']:.2f}",
         "written for it": f"one command|{lines} lines, and the hours from a calendar",

@@ -1,4 +1,4 @@
-"""What Pointblank is asked of minute bars: `python benchmarks/pointblank_side.py TABLE HOURS`, in any environment that has it.
+"""What Pointblank is asked of minute bars: `python benchmarks/pointblank_rules.py TABLE HOURS`, in any environment that has it.
 
 Everything it has a rule for is a rule; what it has none for (where bars should be) is computed by hand in `pre`, from `HOURS`, the
 sessions that a calendar library would give: open and close of each. Prints JSON.

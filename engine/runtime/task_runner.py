@@ -1,0 +1,135 @@
+"""Run tasks whose outcomes are files of a work folder: on any executor, resumable, gathered in the order of the tasks.
+
+`run` with workers (`partitioned_run`) and `audit` (`auditor`) share it:
+
+1. Each task has an identity: the files it reads as they are now, its options, the version of this package.
+2. A worker stages the outcome, a file or a folder, and renames it to its place in the work folder. An outcome that is
+   there is not made again, so that an interrupted job goes on where it stopped; a task done twice does no harm.
+3. An engine error costs its task only: the others are finished and stay. A wrong parameter concerns all and ends the
+   job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from engine import __version__
+from engine.errors import EngineError, ParameterError
+from engine.publish import atomic_publish, remove_if_exists
+from engine.runtime.executor import Executor
+from engine.runtime.options import LoadOptions, Progress
+
+
+class Task(Protocol):
+    """A part of a job."""
+
+    @property
+    def options(self) -> LoadOptions:
+        """How its files are read."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The name that progress and messages show."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Everything that its outcome depends on, options and version apart."""
+        ...
+
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+def run_tasks(
+    tasks: Sequence[AnyTask],
+    write_outcome: Callable[[AnyTask, Path], None],
+    work: Path,
+    executor: Executor,
+    progress: Progress | None = None,
+    suffix: str = "",
+) -> list[Path | EngineError]:
+    """Write the outcome of each task into `work` unless it is there; return their paths in the order of the tasks.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    write_outcome : callable
+        Writes the outcome of a task to a new file or folder of the given path. Pickled for executors in other
+        processes.
+    work : Path
+        The folder of outcomes, under the same path for every worker.
+    executor : Executor
+    progress : callable, optional
+        Called after each task with the number of tasks done, the number of all, and the name of this one.
+    suffix : str
+        Of the names of outcomes.
+
+    Returns
+    -------
+    list of Path or EngineError
+        The error instead of the path where a task failed; it is tried again when the job is resumed.
+
+    Raises
+    ------
+    ParameterError
+        A task found a parameter that is not valid.
+    WorkerError
+        A task took down every worker it was given to.
+    """
+    for staged in work.glob(".*.tmp"):
+        remove_if_exists(staged)  # of workers that died
+    outcomes: dict[int, Path | EngineError] = {}
+    for number, outcome in executor.run(
+        partial(run_task, write_outcome=write_outcome, work=work, suffix=suffix), tasks
+    ):
+        outcomes[number] = outcome
+        if progress is not None:
+            progress(len(outcomes), len(tasks), tasks[number].name)
+    return [outcomes[number] for number in range(len(tasks))]
+
+
+def run_task(
+    task: AnyTask, write_outcome: Callable[[AnyTask, Path], None], work: Path, suffix: str = ""
+) -> Path | EngineError:
+    """Write the outcome of a task into `work` unless it is there; return its path, or the error of the task."""
+    place = work / f"{outcome_key(task)}{suffix}"
+    if place.exists():
+        return place
+    try:
+        with atomic_publish(place) as staged:
+            write_outcome(task, staged)
+    except ParameterError:
+        raise
+    except EngineError as error:
+        return error
+    except OSError:
+        # Two workers may have been given the same task: the first one's outcome stays.
+        if not place.exists():
+            raise
+    return place
+
+
+def outcome_key(task: Task) -> str:
+    """File name of an outcome: hash of version, identity and options of the task; any change gives another."""
+    return hashlib.sha256(f"{__version__}|{task.identity}|{task.options!r}".encode()).hexdigest()[:40]
+
+
+@contextmanager
+def work_folder(work: Path | None, prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Yield `work`, created if need be; without one a temporary folder that is removed afterwards."""
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as scratch:
+        yield Path(scratch)
