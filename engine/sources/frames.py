@@ -31,7 +31,8 @@ def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
     known = parse_path(path)
-    known = replace(known, symbol=known.symbol or _stated_symbol(path, options))
+    stated = _stated_symbol(path, options)  # also refuses a file over the limits
+    known = replace(known, symbol=known.symbol or stated)
     return _read(path, Origin(str(path), sha256(path), known, options, qualifier))
 
 

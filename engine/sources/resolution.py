@@ -66,8 +66,8 @@ def serves(base: Interval, target: Interval) -> bool:
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Interval | None:
     """The interval that bars tell by their stamps; None where they are too few.
 
-    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have, or
-    the largest step that all of them are multiples of, where `others` has it: a few bars of an hour, beside files of
+    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
+    (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others` has it: a few bars of an hour, beside files of
     minutes, are not taken for minutes.
 
     Parameters
@@ -82,7 +82,9 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Inter
     if steps.is_empty():
         return None
     commonest, count = steps.row(0)
-    is_most = count >= ENOUGH_STEPS and 2 * count > steps["count"].sum()
+    # Bars a minute apart are of no coarser interval; a wider step may be a gap, so one of them tells nothing.
+    is_told = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000
+    is_most = is_told and 2 * count > steps["count"].sum()
     if frame.height >= ENOUGH_BARS or is_most:
         return _interval(commonest)
     shared = _interval(math.gcd(*steps["step"]))

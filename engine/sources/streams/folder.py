@@ -323,7 +323,8 @@ class FolderStream:
             yield from ((file, batch) for batch in batches)
 
     def _delivered_as(self, file: SourceFile, batch: Batch) -> Delivery:
-        interval = self._filter.interval_of(batch) if batch.kind == "bars" else None
+        is_stated = file.interval is not None or self._options.interval is not None
+        interval = self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
         if batch.kind == "bars" and batch.frame.height and interval is None:
             count = batch.frame.height
             self._say(file.path, f"{count} bars do not tell their interval; name it in the file's name or as option")

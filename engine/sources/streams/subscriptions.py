@@ -12,6 +12,7 @@ import polars as pl
 from engine.interval import Interval
 from engine.schema import TS, Kind
 from engine.sources.batch import Batch
+from engine.sources.resolution import ENOUGH_BARS
 from engine.sources.streams.contract import Delivery, Resolution, Subscription
 
 
@@ -42,13 +43,13 @@ class SubscriptionFilter:
         selected = replace(delivery, frames=tuple(frame for frame in frames if frame.height))
         return selected, delivery.height - selected.height
 
-    def interval_of(self, batch: Batch) -> Interval | None:
-        """The interval of a batch of bars; the subscribed one where neither name, option, metadata nor rows tell it."""
-        if batch.interval is not None:
+    def interval_of(self, batch: Batch, *, is_stated: bool) -> Interval | None:
+        """The interval of a batch of bars; of few bars that neither name nor option state, the subscribed one."""
+        if is_stated or batch.frame.height >= ENOUGH_BARS:
             return batch.interval
         symbols = batch.frame["symbol"].unique()
         subscribed = {step for symbol in symbols for kind, step in self._resolutions.get(symbol, ()) if kind == "bars"}
-        return subscribed.pop() if len(subscribed) == 1 else None
+        return subscribed.pop() if len(subscribed) == 1 else batch.interval
 
 
 def delivery_of_batch(batch: Batch, interval: Interval | None) -> Delivery:
