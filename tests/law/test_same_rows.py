@@ -18,9 +18,9 @@ from engine.runtime import auditor, parquet_scan
 from engine.runtime.auditor import audit
 from engine.runtime.config import SessionConfig
 from engine.runtime.deployments import ReplaySession
-from engine.runtime.executor import Dask, Here, Processes
+from engine.runtime.executor import DaskExecutor, ProcessExecutor, SerialExecutor
 from engine.runtime.options import CalendarMap, LoadOptions
-from engine.runtime.partitioned_run import run_parted
+from engine.runtime.partitioned_run import run_partitioned
 from engine.runtime.run import run
 from engine.sources.read import read
 from engine.sources.scan import scan
@@ -33,7 +33,12 @@ AUDITED = LoadOptions(CALENDARS, keep_source=True)
 FORMS = ("csv", "gzip", "ndjson", "parquet", "text")
 PRODUCT = [(cut, form) for cut in market.CUTS for form in FORMS]
 ALWAYS = [("symbol", "csv"), ("day", "gzip"), ("random", "ndjson"), ("one", "parquet"), ("day", "text")]
-EXECUTORS = {0: Here, 1: lambda: Processes(1), 2: lambda: Processes(2), "dask": lambda: Dask("local", 2)}
+EXECUTORS = {
+    0: SerialExecutor,
+    1: lambda: ProcessExecutor(1),
+    2: lambda: ProcessExecutor(2),
+    "dask": lambda: DaskExecutor("local", 2),
+}
 
 
 def cases(always: list[tuple[str, str]], product: list[tuple[str, str]]) -> list[object]:
@@ -177,9 +182,9 @@ def test_audit_agrees_with_run(stored, audited) -> None:
 def test_workers_give_the_same_tables(folder, stored, audited, monkeypatch, tmp_path: Path, workers) -> None:
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 300_000)
     where = EXECUTORS[workers]()
-    with where.kept() as kept:
+    with where.open_pool() as kept:
         done = audit([folder("symbol", "csv")], AUDITED, executor=kept)
-        outcome = run_parted([folder("symbol", "csv")], OPTIONS, tmp_path / "out", kept)
+        outcome = run_partitioned([folder("symbol", "csv")], OPTIONS, tmp_path / "out", kept)
     assert tables.differences(tables.of_audit(audited), tables.of_audit(done)) == []
     assert tables.exit_code(done) == tables.exit_code(audited)
     exported = {
