@@ -3,8 +3,6 @@
 Nothing of weight loads here: the process that answers `engine sql` starts before anything else does.
 """
 
-# ruff: noqa: PLC0415
-
 from __future__ import annotations
 
 import gc

@@ -5,7 +5,6 @@ Exit codes: 0 fine; 1 an unexpected failure, such as an output that is full; 2 b
 """
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -30,12 +29,12 @@ Export = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that --exp
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,  # noqa: FBT002
-    quiet: Annotated[  # noqa: FBT002
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    quiet: Annotated[
         bool, typer.Option(QUIET, help="Print only answers and errors: no progress, no summary, no notes.")
     ] = False,
-    no_color: Annotated[bool, typer.Option(PLAIN, help="Print without colours; so does NO_COLOR=1.")] = False,  # noqa: FBT002
-    debug: Annotated[bool, typer.Option(DEBUG, help="Print the trace of an error.")] = False,  # noqa: FBT002
+    no_color: Annotated[bool, typer.Option(PLAIN, help="Print without colours; so does NO_COLOR=1.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Print the trace of an error.")] = False,
 ) -> None:
     """Session-true bars, stored and explained gaps, per-bar completeness and SQL for intraday market data.
 

@@ -1,7 +1,6 @@
 """`engine audit`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -65,25 +64,25 @@ def audit(
     columns: Columns = None,
     options: OptionsFile = None,
     symbol: OneSymbol = None,
-    allow_non_positive: NonPositive = False,  # noqa: FBT002
+    allow_non_positive: NonPositive = False,
     as_of: AsOf = None,
-    no_evidence: Annotated[  # noqa: FBT002
+    no_evidence: Annotated[
         bool, typer.Option("--no-evidence", help="Leave out ticks and finer bars, which tell what happened in gaps.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the report, the tables and the work that is resumed.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with what an interrupted audit left in --output.")] = False,  # noqa: FBT002
+    resume: Annotated[bool, typer.Option(help="Go on with what an interrupted audit left in --output.")] = False,
     rules: Annotated[Path | None, typer.Option(help="TOML with rules (see `engine rules`).")] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="audit.json of an earlier audit: only what is new or worse fails.")
     ] = None,
     allow: Annotated[Path | None, typer.Option(help="TOML with findings that are accepted, and until when.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
-    github: Annotated[bool, typer.Option(help="Print GitHub annotations.")] = False,  # noqa: FBT002
+    github: Annotated[bool, typer.Option(help="Print GitHub annotations.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; default: this one.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Say what is missing, why, and what else is wrong, over a whole folder of data.
 
@@ -98,9 +97,19 @@ def audit(
     from engine.sources.options import ReadOptions
 
     given: dict[str, Any] = {
-        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "interval": interval, "symbol": symbol,
-        "time_format": time_format, "delimiter": delimiter, "columns": pairs(columns), "symbols": words(symbols), "allow_non_positive": allow_non_positive,
-    }  # fmt: skip
+        "format": source_format,
+        "timezone": timezone,
+        "stamp": stamp,
+        "align": align,
+        "unit": unit,
+        "interval": interval,
+        "symbol": symbol,
+        "time_format": time_format,
+        "delimiter": delimiter,
+        "columns": pairs(columns),
+        "symbols": words(symbols),
+        "allow_non_positive": allow_non_positive,
+    }
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
         interval=interval_of(interval),
@@ -114,9 +123,13 @@ def audit(
     standards = _standards(rules, baseline, allow)
     with progress(enabled=not as_json, doing="auditing") as tell:
         done = auditor.audit(
-            sources, chosen, work=_work(output, resume=resume), executor=choose_executor(workers, dask), progress=tell,
+            sources,
+            chosen,
+            work=_work(output, resume=resume),
+            executor=choose_executor(workers, dask),
+            progress=tell,
             strips=output is not None,
-        )  # fmt: skip
+        )
     verdict = judge(done.tables, **standards)
     if output is not None:
         _keep(done, verdict, sources, output)
@@ -180,8 +193,17 @@ def _show(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) 
         return
     tables = done.tables
     series = tables["series"].select(
-        "symbol", "price_type", "interval", "sessions", "rows", "missing", "explained", "quality", "quality_adjusted", "activity"
-    )  # fmt: skip
+        "symbol",
+        "price_type",
+        "interval",
+        "sessions",
+        "rows",
+        "missing",
+        "explained",
+        "quality",
+        "quality_adjusted",
+        "activity",
+    )
     causes = tables["gaps"].group_by("cause").agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("missing"))
     print_frame(
         "Worst series",

@@ -1,7 +1,6 @@
 """What commands print: tables, lines, JSON, a progress bar. Cells are data, never markup."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

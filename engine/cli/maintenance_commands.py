@@ -1,7 +1,6 @@
 """`engine history`, `diff`, `verify`, `repair`, `compact`, `vacuum`: an export over the years."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ Limit = Annotated[int, typer.Option(help="How many rows of each table; 0 for all
 
 
 @app.command()
-def history(out: Export, as_json: AsJson = False) -> None:  # noqa: FBT002
+def history(out: Export, as_json: AsJson = False) -> None:
     """List the revisions of an export: when, from which store, what each added and removed.
 
     Example: engine history out
@@ -48,7 +47,7 @@ def diff(
     new: Annotated[int, typer.Argument(metavar="REV2", help="The revision to compare with it.")],
     table: Annotated[str, typer.Option(help="bars, gaps, quality, symbols or all.")] = "all",
     limit: Limit = 20,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Show what changed between two revisions: bars, gaps, quality, symbols.
 
@@ -74,8 +73,8 @@ def diff(
 def verify(
     out: Export,
     revision: Annotated[int | None, typer.Option(help="Check the files of this one alone.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Logs, names and sizes only; no file is read.")] = False,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
+    quick: Annotated[bool, typer.Option("--quick", help="Logs, names and sizes only; no file is read.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check an export: every byte, every table against the others. Exit code 1 when something is wrong.
 
@@ -99,9 +98,9 @@ def verify(
 @app.command()
 def repair(
     out: Export,
-    drop_damaged: Annotated[bool, typer.Option("--drop-damaged", help="Leave out what cannot be had again.")] = False,  # noqa: FBT002
+    drop_damaged: Annotated[bool, typer.Option("--drop-damaged", help="Leave out what cannot be had again.")] = False,
     calendar: Annotated[list[Path] | None, typer.Option(help="TOML of a calendar that is not built in.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Put back what a crash left, rebuild derived tables from base bars, say what is lost. Exit code 1 if any is.
 
@@ -123,7 +122,7 @@ def repair(
 
 
 @app.command()
-def compact(out: Export, as_json: AsJson = False) -> None:  # noqa: FBT002
+def compact(out: Export, as_json: AsJson = False) -> None:
     """Merge small files, as a new revision with the same rows.
 
     Example: engine compact out
@@ -144,7 +143,7 @@ def vacuum(
     out: Export,
     keep: Annotated[str | None, typer.Option(help="Keep revisions that stood within this time: 7d, 12h, 2w.")] = None,
     keep_revisions: Annotated[int | None, typer.Option(help="Keep so many of the last revisions.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Remove files that only old revisions hold. Those revisions cannot be read any more.
 

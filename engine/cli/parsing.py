@@ -1,7 +1,6 @@
 """From the text of an option to a value; a mistake names the option and what would be valid."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

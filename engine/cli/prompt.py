@@ -113,7 +113,7 @@ class _Talk:
                 print_text(f"unknown command {name}\n{HELP}")
 
     def _list(self) -> None:
-        import polars as pl  # noqa: PLC0415 - loaded by then; the module itself does not need it
+        import polars as pl
 
         rows = {"table": list(self.columns), "columns": [", ".join(names) for names in self.columns.values()]}
         print_table("", pl.DataFrame(rows, schema={"table": pl.String, "columns": pl.String}))

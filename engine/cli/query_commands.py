@@ -1,7 +1,6 @@
 """`engine sql`, `gaps`, `quality`, `export`, `calendars`: what is in an export."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -45,9 +44,17 @@ def sql(
     from engine.cli.sql_command import answer
 
     answer(
-        out, query, form=form, output=output, revision=revision, as_of=as_of, audit=audit, limit=limit, timeout=timeout,
+        out,
+        query,
+        form=form,
+        output=output,
+        revision=revision,
+        as_of=as_of,
+        audit=audit,
+        limit=limit,
+        timeout=timeout,
         memory=memory,
-    )  # fmt: skip
+    )
 
 
 @app.command()
@@ -56,7 +63,7 @@ def gaps(
     symbols: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
     interval: Annotated[str | None, typer.Option(help="Default: each symbol's base.")] = None,
     limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """List the gaps of an export, longest first, in the venue's time.
 
@@ -70,9 +77,17 @@ def gaps(
         zones, on="symbol", how="left", maintain_order="left"
     )
     shown = found.select(
-        "symbol", "price_type", "interval", "session", "segment", venue_time(found, "gap_start").alias("from"),
-        venue_time(found, "gap_end").alias("to"), "bar_count", "position", "state",
-    )  # fmt: skip
+        "symbol",
+        "price_type",
+        "interval",
+        "session",
+        "segment",
+        venue_time(found, "gap_start").alias("from"),
+        venue_time(found, "gap_end").alias("to"),
+        "bar_count",
+        "position",
+        "state",
+    )
     print_rows(f"{found.height} gaps, {found['bar_count'].sum()} bars missing", shown, limit, as_json=as_json)
 
 
@@ -82,7 +97,7 @@ def quality(
     symbols: Annotated[str | None, typer.Option(help="Only these, by comma.")] = None,
     interval: Annotated[str | None, typer.Option(help="Default: each symbol's base.")] = None,
     limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """List the quality of an export per symbol and session, worst first.
 
@@ -108,7 +123,7 @@ def export_files(
     consumer: Annotated[
         str | None, typer.Option(help="What changed since this name was last given, and take note.")
     ] = None,
-    spreadsheet_safe: Annotated[  # noqa: FBT002
+    spreadsheet_safe: Annotated[
         bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
     ] = False,
 ) -> None:
@@ -143,7 +158,7 @@ def calendars(
     code: Annotated[str | None, typer.Argument(help="A code, or a TOML file; without one, all codes.")] = None,
     start: Annotated[str | None, typer.Option(help="First trade date.")] = None,
     end: Annotated[str | None, typer.Option(help="Last trade date.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """List the calendars that can be named, or show one with its segments.
 

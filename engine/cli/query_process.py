@@ -1,7 +1,6 @@
 """What is started before the command line is read, so that it is there when it is needed: the child of `engine sql`."""
 
 # Rooms are imported inside the functions: `engine --help` answers without loading what asks.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """`engine reconcile` and `engine rules`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ def reconcile(
     output: Annotated[
         Path | None, typer.Option("--findings", help="Write findings to this file: .parquet, .csv or .json.")
     ] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Compare two accounts of the same bars: what only one has, what differs, by how much, and a guess why.
 
@@ -109,7 +108,7 @@ def reconcile(
 @app.command()
 def rules(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A rule file to check.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Print the default rules of an audit, or check a file of your own and list its rules.
 
@@ -155,9 +154,13 @@ def _renames(text: str | None) -> dict[str, str]:
 
 def _rule(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule
     return {
-        "name": rule.name, "check": str(rule), "per": rule.per, "severity": rule.severity, "allow": rule.allow,
+        "name": rule.name,
+        "check": str(rule),
+        "per": rule.per,
+        "severity": rule.severity,
+        "allow": rule.allow,
         "tolerance": str(rule.tolerance),
-    }  # fmt: skip
+    }
 
 
 def _show(done: Comparison, limit: int, *, as_json: bool) -> None:
@@ -172,7 +175,12 @@ def _show(done: Comparison, limit: int, *, as_json: bool) -> None:
         if frame.height:
             print_frame(title, frame)
     if result.differences.height:
-        print_rows(f"Values that differ, of the first {limit} bars" if limit else "Values that differ", result.differences, 0, as_json=False)  # fmt: skip
+        print_rows(
+            f"Values that differ, of the first {limit} bars" if limit else "Values that differ",
+            result.differences,
+            0,
+            as_json=False,
+        )
     print_list("note", together(done.notes))
     print_problems([f"{one['path']}: {one['reason']}" for one in problems])
     print_line("equal" if result.is_equal else "different")

@@ -1,7 +1,6 @@
 """`engine run` and `engine demo`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -65,14 +64,14 @@ def run(
     options: OptionsFile = None,
     symbol: OneSymbol = None,
     incomplete: Annotated[str, typer.Option(help="Bars of windows that lack slots: flag or drop.")] = "flag",
-    keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,  # noqa: FBT002
-    allow_non_positive: NonPositive = False,  # noqa: FBT002
+    keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,
+    allow_non_positive: NonPositive = False,
     as_of: AsOf = None,
     export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that share the symbols; needs --export.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`; needs --export.")] = None,
-    resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
+    resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read vendor files, derive bars, find gaps, judge quality, export.
 
@@ -83,10 +82,20 @@ def run(
     from engine.sources.options import ReadOptions
 
     given: dict[str, Any] = {
-        "format": source_format, "timezone": timezone, "stamp": stamp, "align": align, "unit": unit, "symbol": symbol,
-        "time_format": time_format, "delimiter": delimiter, "interval": interval, "columns": pairs(columns), "symbols": words(symbols), "price_types": words(price_type),
+        "format": source_format,
+        "timezone": timezone,
+        "stamp": stamp,
+        "align": align,
+        "unit": unit,
+        "symbol": symbol,
+        "time_format": time_format,
+        "delimiter": delimiter,
+        "interval": interval,
+        "columns": pairs(columns),
+        "symbols": words(symbols),
+        "price_types": words(price_type),
         "allow_non_positive": allow_non_positive,
-    }  # fmt: skip
+    }
     base = ReadOptions.from_toml(options) if options else ReadOptions()
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
@@ -102,9 +111,10 @@ def run(
     )
     with progress(enabled=not as_json) as tell:
         outcome = (
-            runtime.run(sources, chosen, export, tell) if workers is None and dask is None
+            runtime.run(sources, chosen, export, tell)
+            if workers is None and dask is None
             else _in_parts(sources, chosen, export, workers, dask, resume=resume, tell=tell)
-        )  # fmt: skip
+        )
     _show_run(outcome, export, chosen, as_json=as_json)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
@@ -114,7 +124,7 @@ def run(
 def demo(
     export: Annotated[Path, typer.Option(help="Where the files and the dataset go.")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found.
 
@@ -138,9 +148,15 @@ def demo(
 
 
 def _in_parts(
-    sources: list[Path], options: LoadOptions, export: Path | None, workers: int | None, dask: str | None,
-    *, resume: bool, tell: Progress,
-) -> PartitionedResult:  # fmt: skip
+    sources: list[Path],
+    options: LoadOptions,
+    export: Path | None,
+    workers: int | None,
+    dask: str | None,
+    *,
+    resume: bool,
+    tell: Progress,
+) -> PartitionedResult:
     import shutil
 
     from engine.errors import ParameterError
@@ -170,18 +186,29 @@ def _show_run(
     bad = worst(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
     loaded = outcome.loaded
     counted = {
-        "files": loaded.files, "rows": loaded.rows, "duplicates": loaded.duplicates, "corrections": loaded.corrections,
-        "rejected": loaded.rejected, "derived_bars": outcome.derived, "export": export and str(export),
+        "files": loaded.files,
+        "rows": loaded.rows,
+        "duplicates": loaded.duplicates,
+        "corrections": loaded.corrections,
+        "rejected": loaded.rejected,
+        "derived_bars": outcome.derived,
+        "export": export and str(export),
         "export_revision": outcome.export_revision,
-    }  # fmt: skip
+    }
     # In an order of their own: workers are done in any.
     problems = sorted((p.path, p.reason) for p in loaded.problems if not p.ignored)
     notes = sorted(loaded.notes)
     if as_json:
-        print_json({
-            **counted, "calendars": tables["calendars"].to_dicts(), "series": series.to_dicts(), "worst": bad.to_dicts(),
-            "notes": notes, "problems": [{"path": path, "reason": why} for path, why in problems],
-        })  # fmt: skip
+        print_json(
+            {
+                **counted,
+                "calendars": tables["calendars"].to_dicts(),
+                "series": series.to_dicts(),
+                "worst": bad.to_dicts(),
+                "notes": notes,
+                "problems": [{"path": path, "reason": why} for path, why in problems],
+            }
+        )
         return
     del options
     print_frame("Series", series)

@@ -1,7 +1,6 @@
 """`engine config check`, `engine replay` and `engine live`: sessions from a configuration."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ app.add_typer(config_app, name="config")
 
 
 @config_app.command()
-def check(config: ConfigFile, as_json: AsJson = False) -> None:  # noqa: FBT002
+def check(config: ConfigFile, as_json: AsJson = False) -> None:
     """Explain what each symbol will stream, derive and need, and why.
 
     Example: engine config check session.toml
@@ -93,8 +92,8 @@ def replay(
     ] = None,
     step: Annotated[str | None, typer.Option(help="Session time that passes in a step, such as 1m or 15m.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
-    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
+    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Replay files as they would have arrived: nothing is shown before it was available.
 
@@ -118,8 +117,8 @@ def replay(
 @app.command()
 def live(
     config: ConfigFile,
-    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
+    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Follow a live source until it is told to stop (Ctrl-C, SIGTERM); the last revision is exported then.
 
@@ -201,15 +200,25 @@ def _state(
 
 
 def _report(
-    coordinator: SessionCoordinator, session: SessionData, config: SessionConfig, errors: Sequence[str] = (), *, as_json: bool
-) -> None:  # fmt: skip
+    coordinator: SessionCoordinator,
+    session: SessionData,
+    config: SessionConfig,
+    errors: Sequence[str] = (),
+    *,
+    as_json: bool,
+) -> None:
     from engine.report.session_status import state_table
 
     totals = coordinator.totals
     counted = {
-        "rows": totals.rows, "duplicates": totals.duplicates, "corrections": totals.corrections,
-        "derived_bars": totals.derived, "steps": totals.steps, "exports": totals.exports, "export": None if config.export is None else str(config.export.target),
-    }  # fmt: skip
+        "rows": totals.rows,
+        "duplicates": totals.duplicates,
+        "corrections": totals.corrections,
+        "derived_bars": totals.derived,
+        "steps": totals.steps,
+        "exports": totals.exports,
+        "export": None if config.export is None else str(config.export.target),
+    }
     table = state_table(session.snapshot())
     if as_json:
         print_json({**counted, "symbols": table.to_dicts(), "notes": totals.notes, "errors": errors})

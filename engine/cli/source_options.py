@@ -1,7 +1,6 @@
 """Options that commands share which read sources: what they are called, and what they say of themselves."""
 
 # Rooms are imported where they are used: `engine --help` answers without loading Polars.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

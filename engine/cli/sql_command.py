@@ -1,7 +1,6 @@
 """`engine sql`: from the command's values to an answer, a prompt or a script."""
 
 # Each library loads where it is used, and Polars while the child loads DuckDB.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ Cells are data, never markup: a symbol may hold brackets or control characters.
 """
 
 # Rich is imported inside the functions: `engine --help` answers without loading it.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

@@ -134,14 +134,17 @@ def _on_the_clock(rows: pl.DataFrame, start: str, end: str, zone: str) -> pl.Dat
     # Minutes after midnight of the trade date by the venue's wall clock, so that a change of its clocks moves nothing.
     midnight = pl.col("session").cast(pl.Datetime("us"))
     since = {
-        name: (pl.col(column).dt.convert_time_zone(zone).dt.replace_time_zone(None) - midnight).dt.total_microseconds() / MINUTE_US
+        name: (pl.col(column).dt.convert_time_zone(zone).dt.replace_time_zone(None) - midnight).dt.total_microseconds()
+        / MINUTE_US
         for name, column in (("from", start), ("to", end))
-    }  # fmt: skip
+    }
     return rows.with_columns(**since).with_columns(pl.max_horizontal("from", "to").alias("to"))
 
 
 def _day(spans: pl.DataFrame, intervals: pl.Series, most: int) -> _Day:
-    low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(0)  # fmt: skip
+    low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(
+        0
+    )
     finest = min((Interval.parse(text).seconds / 60 for text in intervals.drop_nulls().unique()), default=1)
     least = max(finest, (high - low) / most)
     step = next((s for s in STEPS_MINUTES if s >= least), STEPS_MINUTES[-1])

@@ -29,11 +29,21 @@ from engine.schema import select_schema
 
 SCRIPTS = ("data.js", "tables.js", "matrix.js", "strips.js", "page.js")
 MOST_ROWS: Mapping[str, int] = {
-    "series": 2_000, "findings": 5_000, "gaps": 5_000, "outages": 1_000, "calendars": 200, "files": 1_000,
-}  # fmt: skip
+    "series": 2_000,
+    "findings": 5_000,
+    "gaps": 5_000,
+    "outages": 1_000,
+    "calendars": 200,
+    "files": 1_000,
+}
 MOST_BYTES: Mapping[str, int] = {
-    "series": 250_000, "findings": 800_000, "gaps": 450_000, "outages": 150_000, "calendars": 50_000, "files": 150_000,
-}  # fmt: skip
+    "series": 250_000,
+    "findings": 800_000,
+    "gaps": 450_000,
+    "outages": 150_000,
+    "calendars": 50_000,
+    "files": 150_000,
+}
 MOST_STRIPS, MOST_STRIP_POINTS, MOST_STRIP_BYTES = 2_000, 25_000, 100_000
 MOST_SLOT_PICTURES, MOST_SLOT_COLUMNS = 6, 1_200
 MOST_REASONS = 50
@@ -107,9 +117,13 @@ def _framed(title: str, data: str) -> str:
     parts = "\n".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{parts}}})();\n'
     pieces = {
-        "title": html.escape(title), "style": style, "script": script, "data": data,
-        "style_hash": _hash(style), "script_hash": _hash(script),
-    }  # fmt: skip
+        "title": html.escape(title),
+        "style": style,
+        "script": script,
+        "data": data,
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+    }
     page = (web / "page.html").read_text(encoding="utf-8")
     # Cut once, so that a piece which holds another's name changes nothing.
     first, *rest = page.split("{{")
@@ -272,13 +286,15 @@ def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
     price = pl.when(reach > 0).then((pl.col("close") - pl.col("low")) / reach).otherwise(0.5)
     volume = pl.when(pl.col("most") > 0).then(pl.col("volume") / pl.col("most")).otherwise(0.0)
     return table(fit, heads.height) | {
-        "points": table(points.select(
-            (pl.col("ts") - pl.col("gap_start")).dt.total_seconds().alias("seconds"),
-            *(
-                # Not a number, or without end: no place in a picture.
-                (share * STRIP_LEVELS).round().cast(pl.Int32, strict=False).alias(name)
-                for name, share in (("price", price), ("volume", volume))
-            ),
-        )),
+        "points": table(
+            points.select(
+                (pl.col("ts") - pl.col("gap_start")).dt.total_seconds().alias("seconds"),
+                *(
+                    # Not a number, or without end: no place in a picture.
+                    (share * STRIP_LEVELS).round().cast(pl.Int32, strict=False).alias(name)
+                    for name, share in (("price", price), ("volume", volume))
+                ),
+            )
+        ),
         "levels": STRIP_LEVELS,
-    }  # fmt: skip
+    }

@@ -40,9 +40,19 @@ def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
     ticks = axis.ticks(zone)
     texts = {f"{x:.6g}": text for x, text in ticks.iter_rows()}
     return alt.X(
-        "x", type="quantitative", title=None, scale=alt.Scale(domain=[0, axis.length], nice=False, zero=False, padding=0),
-        axis=alt.Axis(values=ticks["x"].to_list(), grid=False, labels=labels, labelAlign="left", labelFlush=False, labelExpr=_looked_up(texts)),
-    )  # fmt: skip
+        "x",
+        type="quantitative",
+        title=None,
+        scale=alt.Scale(domain=[0, axis.length], nice=False, zero=False, padding=0),
+        axis=alt.Axis(
+            values=ticks["x"].to_list(),
+            grid=False,
+            labels=labels,
+            labelAlign="left",
+            labelFlush=False,
+            labelExpr=_looked_up(texts),
+        ),
+    )
 
 
 def _looked_up(texts: Mapping[str, str]) -> str:
@@ -56,7 +66,9 @@ def break_marks(axis: Axis, x: X, colours: Ink) -> Chart | None:
     breaks = axis.breaks()
     if breaks.is_empty():
         return None
-    dash = alt.StrokeDash("kind", type="nominal", legend=None, scale=alt.Scale(domain=["session", "pause"], range=[[1, 0], [2, 3]]))  # fmt: skip
+    dash = alt.StrokeDash(
+        "kind", type="nominal", legend=None, scale=alt.Scale(domain=["session", "pause"], range=[[1, 0], [2, 3]])
+    )
     return alt.Chart(breaks).mark_rule(color=colours.line, strokeWidth=1).encode(x=x, strokeDash=dash)
 
 
@@ -72,9 +84,12 @@ def day_x(minutes: pl.Series, step: int) -> X:
     values = list(range(-(-low // every) * every, high + 1, every))
     told = "format(floor((datum.value + 2880) % 1440 / 60), '02') + ':' + format((datum.value + 2880) % 60, '02')"
     return alt.X(
-        "minute", type="quantitative", title=None, scale=alt.Scale(domain=[low, high], nice=False, zero=False, padding=0),
+        "minute",
+        type="quantitative",
+        title=None,
+        scale=alt.Scale(domain=[low, high], nice=False, zero=False, padding=0),
         axis=alt.Axis(values=values, labelExpr=told, grid=False, labelFlush=False),
-    )  # fmt: skip
+    )
 
 
 def clock_text() -> pl.Expr:

@@ -32,11 +32,20 @@ VALID = (
     "of bars, quotes, gaps or quality"
 )
 SHAPES: Mapping[str, tuple[str, ...]] = {
-    "gaps": ("gap_start", "gap_end", "bar_count"), "quality": ("symbol", "session", "expected", "missing"),
-    "bars": ("ts", "open", "high", "low", "close"), "quotes": ("ts", "bid", "ask"),
-}  # fmt: skip
-EMPTY = {"bars": BARS_VIEW, "gaps": GAPS_VIEW, "quality": QUALITY_VIEW, "sessions": SESSIONS, "calendars": CALENDARS,
-         "symbols": SYMBOLS_VIEW, "quotes": {"symbol": pl.String(), "ts": TS, "bid": pl.Float64(), "ask": pl.Float64()}}  # fmt: skip
+    "gaps": ("gap_start", "gap_end", "bar_count"),
+    "quality": ("symbol", "session", "expected", "missing"),
+    "bars": ("ts", "open", "high", "low", "close"),
+    "quotes": ("ts", "bid", "ask"),
+}
+EMPTY = {
+    "bars": BARS_VIEW,
+    "gaps": GAPS_VIEW,
+    "quality": QUALITY_VIEW,
+    "sessions": SESSIONS,
+    "calendars": CALENDARS,
+    "symbols": SYMBOLS_VIEW,
+    "quotes": {"symbol": pl.String(), "ts": TS, "bid": pl.Float64(), "ask": pl.Float64()},
+}
 NAMELESS = "(no symbol)"
 
 
@@ -115,8 +124,15 @@ class Subject:
             )
         row = found.row(0, named=True)
         align: Align = row["align"] if row["align"] in get_args(Align) else "session"
-        return About(row["symbol"], row["calendar"], row["base_interval"], row["price_type"] or "last",
-                     tuple(row["segments"] or ()), align, row["zone"] or "UTC")  # fmt: skip
+        return About(
+            row["symbol"],
+            row["calendar"],
+            row["base_interval"],
+            row["price_type"] or "last",
+            tuple(row["segments"] or ()),
+            align,
+            row["zone"] or "UTC",
+        )
 
     def time_zone(self, code: str) -> str:
         """The venue's."""
@@ -190,12 +206,16 @@ def _of_folder(path: Path) -> Subject:
 def _of_snapshot(snapshot: Snapshot) -> Subject:
     small = snapshot.small_tables()
     made: Mapping[str, Callable[[], pl.DataFrame]] = {
-        "bars": snapshot.bars, "gaps": snapshot.gaps, "quality": snapshot.quality,
-        "quotes": lambda: pl.concat([
-            empty(EMPTY["quotes"]).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC"))),
-            *(snapshot.raw_of(key).select("symbol", "ts", "bid", "ask") for key in snapshot.panels_of("quotes")),
-        ]),
-    }  # fmt: skip
+        "bars": snapshot.bars,
+        "gaps": snapshot.gaps,
+        "quality": snapshot.quality,
+        "quotes": lambda: pl.concat(
+            [
+                empty(EMPTY["quotes"]).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC"))),
+                *(snapshot.raw_of(key).select("symbol", "ts", "bid", "ask") for key in snapshot.panels_of("quotes")),
+            ]
+        ),
+    }
     held: dict[str, pl.DataFrame] = {}
 
     def table(name: str, where: pl.Expr) -> pl.DataFrame:
@@ -222,9 +242,14 @@ def _with_symbols(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFra
     )
     series = tables["series"].unique("symbol", keep="first", maintain_order=True)
     symbols = series.join(chosen, on="calendar", how="left", maintain_order="left").select(
-        "symbol", "calendar", pl.col("interval").alias("base_interval"), "price_type", "segments",
-        pl.lit(None, pl.String).alias("align"), pl.lit(None, pl.String).alias("zone"),
-    )  # fmt: skip
+        "symbol",
+        "calendar",
+        pl.col("interval").alias("base_interval"),
+        "price_type",
+        "segments",
+        pl.lit(None, pl.String).alias("align"),
+        pl.lit(None, pl.String).alias("zone"),
+    )
     return {**tables, "symbols": symbols}
 
 
@@ -234,10 +259,13 @@ def _of_frame(frame: pl.DataFrame, calendar: str | None) -> Subject:
         raise ParameterError(f"source: a frame of {', '.join(frame.columns) or 'no column'}; valid: {VALID}")
     rows = _filled(frame, name)
     symbols = rows.group_by("symbol", maintain_order=True).agg(
-        pl.lit(calendar or "", pl.String).first().alias("calendar"), pl.col("interval").first().alias("base_interval"),
-        pl.col("price_type").first(), pl.lit(None, pl.List(pl.String)).first().alias("segments"),
-        pl.lit(None, pl.String).first().alias("align"), pl.lit(None, pl.String).first().alias("zone"),
-    )  # fmt: skip
+        pl.lit(calendar or "", pl.String).first().alias("calendar"),
+        pl.col("interval").first().alias("base_interval"),
+        pl.col("price_type").first(),
+        pl.lit(None, pl.List(pl.String)).first().alias("segments"),
+        pl.lit(None, pl.String).first().alias("align"),
+        pl.lit(None, pl.String).first().alias("zone"),
+    )
     return _of_tables({name: rows, "symbols": symbols}, calendar)
 
 
@@ -268,13 +296,23 @@ def _usual_step(ts: pl.Series) -> str:
 def _days_of(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
     day = pl.col("session") if "session" in rows.columns else pl.col("ts").dt.date()
     length = pl.duration(seconds=step.seconds if step.is_intraday else 60)
-    spans = rows.drop_nulls("ts").group_by(day.alias("session")).agg(
-        pl.col("ts").min().cast(TS).alias("segment_open"), (pl.col("ts").max() + length).cast(TS).alias("segment_close")
-    )  # fmt: skip
-    return spans.sort("segment_open").with_columns(
-        session_ordinal(pl.col("session"), pl.lit(0)).alias("ordinal"), pl.lit("day").alias("segment"),
-        pl.lit(value=True).alias("regular"),
-    ).select(list(SEGMENTS))  # fmt: skip
+    spans = (
+        rows.drop_nulls("ts")
+        .group_by(day.alias("session"))
+        .agg(
+            pl.col("ts").min().cast(TS).alias("segment_open"),
+            (pl.col("ts").max() + length).cast(TS).alias("segment_close"),
+        )
+    )
+    return (
+        spans.sort("segment_open")
+        .with_columns(
+            session_ordinal(pl.col("session"), pl.lit(0)).alias("ordinal"),
+            pl.lit("day").alias("segment"),
+            pl.lit(value=True).alias("regular"),
+        )
+        .select(list(SEGMENTS))
+    )
 
 
 def _listed(names: Iterable[str], most: int = 6) -> str:

@@ -74,15 +74,24 @@ def plot_coverage(
     had = pl.col("present") + (pl.col("explained").fill_null(0) if of == "quality_adjusted" else 0)
     cells = due.group_by(*SERIES, pl.col("session").dt.truncate(every).alias("period")).agg(
         (100.0 * had.sum() / pl.col("expected").sum()).alias("quality"),
-        pl.col("missing").sum(), pl.col("expected").sum(),
-    )  # fmt: skip
+        pl.col("missing").sum(),
+        pl.col("expected").sum(),
+    )
     names, said = _worst_first(cells)
-    shown = cells.join(names, on=SERIES).with_columns(
-        _step_of_heat().alias("covered"), pl.col("period").dt.strftime("%Y-%m-%d").alias("day"), pl.col("quality").round(2),
-    ).sort("turn", "period")  # fmt: skip
+    shown = (
+        cells.join(names, on=SERIES)
+        .with_columns(
+            _step_of_heat().alias("covered"),
+            pl.col("period").dt.strftime("%Y-%m-%d").alias("day"),
+            pl.col("quality").round(2),
+        )
+        .sort("turn", "period")
+    )
     shares = 100.0 * had.sum() / pl.col("expected").sum()
     whole = due.select(shares).item()
-    told = f"{whole:.2f} % of {int(due['expected'].sum()):,} slots" + (", explained ones counted" if of != "quality" else "")  # fmt: skip
+    told = f"{whole:.2f} % of {int(due['expected'].sum()):,} slots" + (
+        ", explained ones counted" if of != "quality" else ""
+    )
     title = f"Coverage by series and {PERIODS[every]}"
     return titled(_heatmap(shown, names["name"].to_list(), theme), title, [sentence(told, said)], theme)
 
@@ -118,10 +127,14 @@ def plot_slots(
     code = str(calendar) if calendar is not None else str(known["calendar"].mode().sort()[0])
     series = known.filter(pl.col("calendar") == code).rename({"base_interval": "interval"})
     if series.is_empty():
-        raise ParameterError(f"calendar: received {code!r}; the source has {', '.join(known['calendar'].unique().sort())}")  # fmt: skip
+        raise ParameterError(
+            f"calendar: received {code!r}; the source has {', '.join(known['calendar'].unique().sort())}"
+        )
     due = _due(told, series["symbol"].to_list(), start, end)
     key = [*SERIES, "interval"]
-    gaps = told.gaps(pl.col("symbol").is_in(series["symbol"].implode())).join(due.select(*key, "session").unique(), on=[*key, "session"], how="semi")  # fmt: skip
+    gaps = told.gaps(pl.col("symbol").is_in(series["symbol"].implode())).join(
+        due.select(*key, "session").unique(), on=[*key, "session"], how="semi"
+    )
     outage = [] if "outage_id" in gaps.columns else [pl.lit(None, pl.String).alias("outage_id")]
     if of == "unexplained" and "confidence" not in gaps.columns:
         raise ParameterError(
@@ -134,7 +147,11 @@ def plot_slots(
     )
     lost = gaps.with_columns(is_explained.fill_null(value=False).alias("explained"), *outage)
     zone, about = told.time_zone(code), told.about(series["symbol"][0])
-    chosen = told.grid(about, about.interval, due).table.filter("chosen").rename({"open": "segment_open", "close": "segment_close"})  # fmt: skip
+    chosen = (
+        told.grid(about, about.interval, due)
+        .table.filter("chosen")
+        .rename({"open": "segment_open", "close": "segment_close"})
+    )
     rows = due["session"].n_unique()
     drawn = slot_shares(due.select(key).unique(), due, lost, chosen, zone, max(MOST_SLOT_MARKS // min(rows, 60), 40))
     if drawn is None:
@@ -180,7 +197,9 @@ def plot_gaps(
     step = interval or about.interval
     gaps = told.gaps(pl.col("symbol").is_in(ours.implode()) & (pl.col("interval") == step)).rename({"gap_start": "ts"})
     if gaps.is_empty():
-        raise ParameterError(f"source: it has no gap of {step} bars of these symbols; valid: others, or nothing is missing")  # fmt: skip
+        raise ParameterError(
+            f"source: it has no gap of {step} bars of these symbols; valid: others, or nothing is missing"
+        )
     axis = Axis.of(told.grid(about, step, gaps), as_date("start", start), as_date("end", end), PLACES)
     spans = axis.spans(gaps.rename({"ts": "gap_start"}))
     marks, names, said = _gap_marks(spans)
@@ -208,9 +227,11 @@ def _due(told: Subject, symbols: Iterable[str] | None, start: Day, end: Day) -> 
 
 
 def _worst_first(cells: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    ranked = cells.group_by(SERIES).agg(
-        (pl.col("missing").sum() / pl.col("expected").sum()).alias("share")
-    ).sort("share", *SERIES, descending=[True, False, False])  # fmt: skip
+    ranked = (
+        cells.group_by(SERIES)
+        .agg((pl.col("missing").sum() / pl.col("expected").sum()).alias("share"))
+        .sort("share", *SERIES, descending=[True, False, False])
+    )
     shown = ranked.head(MOST_SERIES)
     said = f"the worst {MOST_SERIES} of {ranked.height:,} series" if ranked.height > MOST_SERIES else ""
     return _labelled(shown), said
@@ -236,24 +257,39 @@ def _shares(drawn: dict[str, Any]) -> pl.DataFrame:
     codes[ALPHABET] = np.arange(len(ALPHABET))
     level = codes[np.frombuffer(drawn["adjusted"].encode(), np.uint8)]
     at = np.arange(len(level))
-    return pl.DataFrame({
-        "row": at // drawn["slots"], "minute": drawn["first"] + (at % drawn["slots"]) * drawn["step"],
-        "share": (level / ALL) ** 2, "open": level != CLOSED,
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "row": at // drawn["slots"],
+            "minute": drawn["first"] + (at % drawn["slots"]) * drawn["step"],
+            "share": (level / ALL) ** 2,
+            "open": level != CLOSED,
+        }
+    )
 
 
 def _gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str]:
-    lost = spans.group_by(SERIES).agg(pl.col("bar_count").sum()).sort("bar_count", *SERIES, descending=[True, False, False])  # fmt: skip
+    lost = (
+        spans.group_by(SERIES)
+        .agg(pl.col("bar_count").sum())
+        .sort("bar_count", *SERIES, descending=[True, False, False])
+    )
     names = _labelled(lost.head(MOST_ROWS))
     cause = pl.when(pl.col("cause").is_in(list(CAUSES))).then("cause").otherwise(pl.lit(OTHER_CAUSE)).alias("cause")
     placed = spans.join(names.select(*SERIES, "name"), on=SERIES).with_columns(cause)
     # Gaps of one cause that begin in one place are one mark.
     merged = placed.group_by("name", "cause", pl.col("x").floor().alias("place")).agg(
         pl.col("x").min(), pl.col("x2").max(), pl.len().alias("gaps"), pl.col("bar_count").sum().alias("slots")
-    )  # fmt: skip
-    shown = merged.sort("slots", "place", "name", descending=[True, False, False]).head(MOST_GAP_MARKS).sort("place", "name")  # fmt: skip
+    )
+    shown = (
+        merged.sort("slots", "place", "name", descending=[True, False, False])
+        .head(MOST_GAP_MARKS)
+        .sort("place", "name")
+    )
     said = f"{int(spans['bar_count'].sum()):,} slots missing in {spans.height:,} gaps of {lost.height:,} series"
-    left = [f"the {MOST_ROWS} worst series" if lost.height > MOST_ROWS else "", f"the {MOST_GAP_MARKS:,} largest marks" if merged.height > MOST_GAP_MARKS else ""]  # fmt: skip
+    left = [
+        f"the {MOST_ROWS} worst series" if lost.height > MOST_ROWS else "",
+        f"the {MOST_GAP_MARKS:,} largest marks" if merged.height > MOST_GAP_MARKS else "",
+    ]
     cut = " and ".join(one for one in left if one)
     middle = ((pl.col("x") + pl.col("x2")) / 2).alias("middle")
     return shown.drop("place").with_columns(middle), names, sentence(said, f"shown: {cut}" if cut else "")
@@ -266,7 +302,13 @@ def _heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
     heat = alt.Scale(domain=list(HEAT), range=list(ink(theme).heat))
     days = cells["day"].unique().sort().to_list()
     every = -(-len(days) // 12)
-    x = alt.X("day", type="ordinal", title=None, sort=days, axis=alt.Axis(values=days[::every], labelAngle=0, ticks=True, labelFlush=False))  # fmt: skip
+    x = alt.X(
+        "day",
+        type="ordinal",
+        title=None,
+        sort=days,
+        axis=alt.Axis(values=days[::every], labelAngle=0, ticks=True, labelFlush=False),
+    )
     y = alt.Y("name", type="nominal", title=None, sort=names)
     told = ["name:N", "day:N", "quality:Q", "missing:Q", "expected:Q"]
     rows = cells.select("name", "day", "quality", "missing", "expected", "covered")
@@ -299,25 +341,50 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
         pl.col("minute").min(), (pl.col("minute").max() + drawn["step"]).alias("until")
     )
     lost = open_.filter(pl.col("share") > 0).sort("share", descending=True, maintain_order=True)
-    shown = lost.head(MOST_SLOT_MARKS).with_columns(
-        (pl.col("minute") + drawn["step"]).alias("until"), (pl.col("minute")).alias("minute"), pl.col("share").round(4),
-    ).select("day", "minute", "until", "share").with_columns(clock_text().alias("time"))  # fmt: skip
-    by_slot = open_.group_by("minute").agg(pl.col("share").max().alias("worst"), pl.col("share").mean().alias("mean")).sort("minute").with_columns((pl.col("minute") + drawn["step"]).alias("until"))  # fmt: skip
+    shown = (
+        lost.head(MOST_SLOT_MARKS)
+        .with_columns(
+            (pl.col("minute") + drawn["step"]).alias("until"),
+            (pl.col("minute")).alias("minute"),
+            pl.col("share").round(4),
+        )
+        .select("day", "minute", "until", "share")
+        .with_columns(clock_text().alias("time"))
+    )
+    by_slot = (
+        open_.group_by("minute")
+        .agg(pl.col("share").max().alias("worst"), pl.col("share").mean().alias("mean"))
+        .sort("minute")
+        .with_columns((pl.col("minute") + drawn["step"]).alias("until"))
+    )
     x = day_x(by_slot["minute"], drawn["step"])
     every = -(-len(days) // 14)
     y = alt.Y("day", type="ordinal", title=None, sort=days, axis=alt.Axis(values=days[::every]))
     share = alt.Y("worst", type="quantitative", title="worst, mean", axis=alt.Axis(format="%", tickCount=3))
     above = alt.Chart(by_slot).properties(width=WIDTH, height=70)
     top = alt.layer(
-        above.mark_rect(color=CAUSES["missing"][0], opacity=0.45).encode(x=_unlabelled(x), x2="until", y=share, y2=alt.datum(0), tooltip=["worst:Q", "mean:Q"]),
-        alt.Chart(closed_steps(by_slot, drawn["step"], ["mean"])).mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(x=_unlabelled(x), y="mean:Q"),
-    )  # fmt: skip
+        above.mark_rect(color=CAUSES["missing"][0], opacity=0.45).encode(
+            x=_unlabelled(x), x2="until", y=share, y2=alt.datum(0), tooltip=["worst:Q", "mean:Q"]
+        ),
+        alt.Chart(closed_steps(by_slot, drawn["step"], ["mean"]))
+        .mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after")
+        .encode(x=_unlabelled(x), y="mean:Q"),
+    )
     height = max(min(14 * len(days), 520), 60)
-    fill = alt.Color("share", type="quantitative", scale=alt.Scale(domain=[0, 1], range=list(colours.share)), legend=alt.Legend(title="series that lack the slot", format="%", orient="top", gradientLength=220, titleLimit=300))  # fmt: skip
+    fill = alt.Color(
+        "share",
+        type="quantitative",
+        scale=alt.Scale(domain=[0, 1], range=list(colours.share)),
+        legend=alt.Legend(
+            title="series that lack the slot", format="%", orient="top", gradientLength=220, titleLimit=300
+        ),
+    )
     grid = alt.layer(
         alt.Chart(fields).mark_rect(color=colours.field).encode(x=x, x2="until", y=y),
-        alt.Chart(shown).mark_rect().encode(x=x, x2="until", y=y, color=fill, tooltip=["day:N", "time:N", alt.Tooltip("share:Q", format=".1%")]),
-    ).properties(width=WIDTH, height=height)  # fmt: skip
+        alt.Chart(shown)
+        .mark_rect()
+        .encode(x=x, x2="until", y=y, color=fill, tooltip=["day:N", "time:N", alt.Tooltip("share:Q", format=".1%")]),
+    ).properties(width=WIDTH, height=height)
     cut = f"the {MOST_SLOT_MARKS:,} largest shares shown" if lost.height > MOST_SLOT_MARKS else ""
     said = f"rows: {drawn['every']}s · columns: {drawn['step']} minutes · {series:,} series"
     return titled(
@@ -340,8 +407,12 @@ def _timeline(marks: pl.DataFrame, names: pl.DataFrame, axis: Axis, zone: str, t
     y = alt.Y("name", type="nominal", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(grid=True))
     seen = [cause for cause in CAUSES if cause in set(marks["cause"])]
     legend = alt.Legend(title=None, orient="top", direction="horizontal", columns=len(CAUSES), symbolOpacity=1)
-    colour = alt.Color("cause", type="nominal", legend=legend, scale=alt.Scale(domain=seen, range=[CAUSES[one][0] for one in seen]))  # fmt: skip
-    shape = alt.Shape("cause", type="nominal", legend=legend, scale=alt.Scale(domain=seen, range=[CAUSES[one][1] for one in seen]))  # fmt: skip
+    colour = alt.Color(
+        "cause", type="nominal", legend=legend, scale=alt.Scale(domain=seen, range=[CAUSES[one][0] for one in seen])
+    )
+    shape = alt.Shape(
+        "cause", type="nominal", legend=legend, scale=alt.Scale(domain=seen, range=[CAUSES[one][1] for one in seen])
+    )
     told = ["name:N", "cause:N", "gaps:Q", "slots:Q"]
     base = alt.Chart(marks).encode(y=y, color=colour, tooltip=told)
     bars = base.mark_bar(height=9, opacity=0.45, cornerRadius=1).encode(x=x, x2="x2")

@@ -68,13 +68,43 @@ class Ink:
 
 # From whole to nothing at all: paler or dimmer than the page's ink at first, strong at the end.
 INKS: Mapping[str, Ink] = {
-    "both": Ink("#768390", "#768390", "#76839055", "#76839026", "#3b8eea", "#d9772b", "#3b8eea", "#d9772b",
-                ("#76839026", "#8fb8d6", "#dbb04a", "#e08a3c", "#d65a3a", "#b83280", "#8b2fc9"), ("#d9772b33", "#d65a3a", "#b0206e")),
-    "light": Ink("#1f2328", "#59636e", "#8c959f66", "#8c959f22", "#0969da", "#bc5a00", "#0969da", "#bc5a00",
-                 ("#e6ebf0", "#9cc4e4", "#f0c75e", "#ec9440", "#d9502c", "#a61b64", "#4b1063"), ("#fbe3d8", "#e0603f", "#6d0f3a")),
-    "dark": Ink("#e6edf3", "#9198a1", "#9198a155", "#9198a122", "#58a6ff", "#f0883e", "#58a6ff", "#f0883e",
-                ("#21303f", "#2f6f9f", "#b08a2a", "#d9822b", "#f0604a", "#ff6fb5", "#f3d1ff"), ("#40251d", "#d9532f", "#ffd5c7")),
-}  # fmt: skip
+    "both": Ink(
+        "#768390",
+        "#768390",
+        "#76839055",
+        "#76839026",
+        "#3b8eea",
+        "#d9772b",
+        "#3b8eea",
+        "#d9772b",
+        ("#76839026", "#8fb8d6", "#dbb04a", "#e08a3c", "#d65a3a", "#b83280", "#8b2fc9"),
+        ("#d9772b33", "#d65a3a", "#b0206e"),
+    ),
+    "light": Ink(
+        "#1f2328",
+        "#59636e",
+        "#8c959f66",
+        "#8c959f22",
+        "#0969da",
+        "#bc5a00",
+        "#0969da",
+        "#bc5a00",
+        ("#e6ebf0", "#9cc4e4", "#f0c75e", "#ec9440", "#d9502c", "#a61b64", "#4b1063"),
+        ("#fbe3d8", "#e0603f", "#6d0f3a"),
+    ),
+    "dark": Ink(
+        "#e6edf3",
+        "#9198a1",
+        "#9198a155",
+        "#9198a122",
+        "#58a6ff",
+        "#f0883e",
+        "#58a6ff",
+        "#f0883e",
+        ("#21303f", "#2f6f9f", "#b08a2a", "#d9822b", "#f0604a", "#ff6fb5", "#f3d1ff"),
+        ("#40251d", "#d9532f", "#ffd5c7"),
+    ),
+}
 HEAT = ("all", "99 % and more", "95 to 99 %", "80 to 95 %", "50 to 80 %", "under 50 %", "none")
 
 # Each cause has a colour of its family (lost, rightly absent, a matter of the calendar, not known) and a shape of its own.
@@ -138,15 +168,31 @@ def titled(chart: Any, title: str, said: Iterable[str], theme: str) -> Any:  # n
     return (
         named.configure(font=FONT)
         .configure_view(stroke=None)
-        .configure_axis(**text, titleFontWeight="normal", gridColor=colours.line, gridOpacity=0.45, domain=False,
-                        tickColor=colours.line, labelLimit=230)
+        .configure_axis(
+            **text,
+            titleFontWeight="normal",
+            gridColor=colours.line,
+            gridOpacity=0.45,
+            domain=False,
+            tickColor=colours.line,
+            labelLimit=230,
+        )
         .configure_axisY(minExtent=42)  # panels below one another begin at one line
         .configure_legend(**text, titleFontWeight="normal", symbolSize=90, labelLimit=180)
-        .configure_title(color=colours.text, subtitleColor=colours.quiet, fontSize=15, subtitleFontSize=12,
-                         subtitlePadding=5, offset=12, fontWeight=600, limit=WIDTH, dy=-2)
+        .configure_title(
+            color=colours.text,
+            subtitleColor=colours.quiet,
+            fontSize=15,
+            subtitleFontSize=12,
+            subtitlePadding=5,
+            offset=12,
+            fontWeight=600,
+            limit=WIDTH,
+            dy=-2,
+        )
         .configure_text(color=colours.text, fontSize=11)
         .properties(usermeta={"theme": theme})
-    )  # fmt: skip
+    )
 
 
 def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # noqa: ANN401 - any of Altair's charts

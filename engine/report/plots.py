@@ -236,7 +236,9 @@ def _holes(told: Subject, about: About, interval: str, kind: str, axis: Axis) ->
     slots = int(found["bar_count"].sum())
     said = f"{slots:,} of {int(axis.table['slots'].sum()):,} slots missing in {found.height:,} gaps"
     cut = f", the {MOST_GAPS} longest shaded" if found.height > MOST_GAPS else ""
-    known = longest.with_columns(pl.when(pl.col("cause").is_in(list(CAUSES))).then("cause").otherwise(pl.lit(OTHER_CAUSE)).alias("cause"))  # fmt: skip
+    known = longest.with_columns(
+        pl.when(pl.col("cause").is_in(list(CAUSES))).then("cause").otherwise(pl.lit(OTHER_CAUSE)).alias("cause")
+    )
     slots_ = pl.when(pl.col("bar_count") == 1).then(pl.lit("slot")).otherwise(pl.lit("slots"))
     comma = pl.when(pl.col("cause") == "missing").then(pl.lit(" ")).otherwise(pl.lit(", "))
     shown = known.select(
@@ -287,7 +289,11 @@ def _quoted(told: Subject, about: About) -> tuple[pl.DataFrame, str]:
         return quotes, "quotes"
     interval = about.interval
     sides = [told.bars(about.symbol, interval, side) for side in ("bid", "ask")]
-    both = sides[0].select("ts", pl.col("close").alias("bid")).join(sides[1].select("ts", pl.col("close").alias("ask")), on="ts")  # fmt: skip
+    both = (
+        sides[0]
+        .select("ts", pl.col("close").alias("bid"))
+        .join(sides[1].select("ts", pl.col("close").alias("ask")), on="ts")
+    )
     if both.is_empty():
         raise ParameterError(
             f"source: it has neither quotes nor bid and ask bars of {about.symbol!r}; valid: one that has"
@@ -302,11 +308,19 @@ def _compared(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str
     apart = places.with_columns((10_000 * (pl.col("vendor") / pl.col("derived") - 1)).alias("apart"))
     # Of several bars in one place the one that is furthest off.
     worst = apart.sort(pl.col("apart").abs(), descending=True, nulls_last=True).unique("place", keep="first")
-    side = pl.when(pl.col("vendor").is_null()).then(pl.lit("derived only")).when(pl.col("derived").is_null()).then(pl.lit("vendor only"))  # fmt: skip
+    side = (
+        pl.when(pl.col("vendor").is_null())
+        .then(pl.lit("derived only"))
+        .when(pl.col("derived").is_null())
+        .then(pl.lit("vendor only"))
+    )
     rows = _timed(worst.sort("place").with_columns(side.alias("side")).drop("x").rename({"place": "x"}), zone)
     differ = apart.filter(pl.col("apart").abs() > 1e-5)  # noqa: PLR2004 - a billionth of the price
-    only = [f"{count:,} {name} only" for name in ("derived", "vendor")
-            if (count := apart[{"derived": "vendor", "vendor": "derived"}[name]].null_count())]  # fmt: skip
+    only = [
+        f"{count:,} {name} only"
+        for name in ("derived", "vendor")
+        if (count := apart[{"derived": "vendor", "vendor": "derived"}[name]].null_count())
+    ]
     most = differ["apart"].abs().max()
     said = [f"{apart['apart'].drop_nulls().len():,} bars in both", f"{differ.height:,} differ"]
     said += [f"at most {most:.2f} bp"] if isinstance(most, float) else []
@@ -366,7 +380,11 @@ def _named(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
 def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: Ink) -> Chart:
     y = alt.Y("volume", type="quantitative", title="volume", axis=alt.Axis(tickCount=3, format="~s"))
     rows = candles.select((pl.col("x") + 0.5).alias("x"), "volume", "time")
-    bars = alt.Chart(rows).mark_bar(size=bar_width(axis), color=colours.quiet, opacity=0.75).encode(x=x, y=y, tooltip=["time:N", "volume:Q"])  # fmt: skip
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(size=bar_width(axis), color=colours.quiet, opacity=0.75)
+        .encode(x=x, y=y, tooltip=["time:N", "volume:Q"])
+    )
     layers = [_shades(holes, x, named=False), break_marks(axis, x, colours), bars]
     return alt.layer(*(one for one in layers if one is not None)).properties(width=WIDTH, height=70)
 
@@ -374,14 +392,26 @@ def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colou
 def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, theme: Theme, source: str = "") -> Chart:
     colours = ink(theme)
     value = pl.col("value")
-    rows = sums.group_by("minute").agg(
-        value.median().alias("median"), value.quantile(0.25, "linear").alias("low"), value.quantile(0.75, "linear").alias("high"), pl.len().alias("sessions"),
-    ).sort("minute").with_columns(clock_text().alias("time"))  # fmt: skip
+    rows = (
+        sums.group_by("minute")
+        .agg(
+            value.median().alias("median"),
+            value.quantile(0.25, "linear").alias("low"),
+            value.quantile(0.75, "linear").alias("high"),
+            pl.len().alias("sessions"),
+        )
+        .sort("minute")
+        .with_columns(clock_text().alias("time"))
+    )
     x = day_x(rows["minute"], step)
     drawn = alt.Chart(closed_steps(rows, step, ["median", "low", "high"])).properties(width=WIDTH, height=240)
-    band = drawn.mark_area(opacity=0.25, color=colours.mark, interpolate="step-after").encode(x=x, y=alt.Y("low", type="quantitative", title=unit, axis=alt.Axis(format="~s", tickCount=6)), y2="high")  # fmt: skip
+    band = drawn.mark_area(opacity=0.25, color=colours.mark, interpolate="step-after").encode(
+        x=x, y=alt.Y("low", type="quantitative", title=unit, axis=alt.Axis(format="~s", tickCount=6)), y2="high"
+    )
     told = ["time:N", "median:Q", "low:Q", "high:Q", "sessions:Q"]
-    line = drawn.mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(x=x, y="median:Q", tooltip=told)  # fmt: skip
+    line = drawn.mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after").encode(
+        x=x, y="median:Q", tooltip=told
+    )
     said = f"line: median of {sums['session'].n_unique()} sessions · band: the middle half of them"
     return titled(alt.layer(band, line), title, [sentence(said, source, zone)], theme)
 
@@ -392,27 +422,61 @@ def _against(rows: pl.DataFrame, axis: Axis, zone: str, colours: Ink) -> Chart:
     lines = placed.unpivot(["derived", "vendor"], index=["x", "time"], variable_name="whose", value_name="close")
     whose = ["derived", "vendor"]
     legend = alt.Legend(title=None, orient="top-left", direction="horizontal", symbolType="stroke", symbolStrokeWidth=2)
-    close = alt.Chart(lines.drop_nulls("close")).mark_line(strokeWidth=1.6).encode(
-        x=over, y=alt.Y("close", type="quantitative", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
-        color=alt.Color("whose", type="nominal", scale=alt.Scale(domain=whose, range=[colours.mark, colours.other]), legend=legend),
-        strokeDash=alt.StrokeDash("whose", type="nominal", scale=alt.Scale(domain=whose, range=[[1, 0], [5, 4]]), legend=legend),
-        tooltip=["time:N", "whose:N", "close:Q"],
-    )  # fmt: skip
+    close = (
+        alt.Chart(lines.drop_nulls("close"))
+        .mark_line(strokeWidth=1.6)
+        .encode(
+            x=over,
+            y=alt.Y("close", type="quantitative", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
+            color=alt.Color(
+                "whose",
+                type="nominal",
+                scale=alt.Scale(domain=whose, range=[colours.mark, colours.other]),
+                legend=legend,
+            ),
+            strokeDash=alt.StrokeDash(
+                "whose", type="nominal", scale=alt.Scale(domain=whose, range=[[1, 0], [5, 4]]), legend=legend
+            ),
+            tooltip=["time:N", "whose:N", "close:Q"],
+        )
+    )
     breaks = break_marks(axis, x, colours)
     upper = alt.layer(*(one for one in (break_marks(axis, over, colours), close) if one is not None)).properties(
         width=WIDTH, height=230
     )
     most = placed["apart"].abs().max()
     reach = 1.15 * float(most) if isinstance(most, float) and most > 0 else 1.0
-    apart = alt.Chart(placed.drop_nulls("apart")).mark_bar(size=bar_width(axis), color=colours.quiet).encode(
-        x=x, y=alt.Y("apart", type="quantitative", title="vendor less derived, bp", scale=alt.Scale(domain=[-reach, reach], nice=False), axis=alt.Axis(tickCount=4)), tooltip=["time:N", "derived:Q", "vendor:Q", "apart:Q"],
-    )  # fmt: skip
-    alone = alt.Chart(placed.drop_nulls("side")).mark_point(filled=True, size=45, opacity=1).encode(
-        x=x, y=alt.value(6), shape=alt.Shape("side", type="nominal", legend=alt.Legend(title=None, orient="top", direction="horizontal", symbolFillColor=colours.quiet),
-                                             scale=alt.Scale(domain=["derived only", "vendor only"], range=["triangle-up", "diamond"])),
-        color=alt.condition("datum.side == 'derived only'", alt.value(colours.mark), alt.value(colours.other)),
-        tooltip=["time:N", "side:N"],
-    )  # fmt: skip
+    apart = (
+        alt.Chart(placed.drop_nulls("apart"))
+        .mark_bar(size=bar_width(axis), color=colours.quiet)
+        .encode(
+            x=x,
+            y=alt.Y(
+                "apart",
+                type="quantitative",
+                title="vendor less derived, bp",
+                scale=alt.Scale(domain=[-reach, reach], nice=False),
+                axis=alt.Axis(tickCount=4),
+            ),
+            tooltip=["time:N", "derived:Q", "vendor:Q", "apart:Q"],
+        )
+    )
+    alone = (
+        alt.Chart(placed.drop_nulls("side"))
+        .mark_point(filled=True, size=45, opacity=1)
+        .encode(
+            x=x,
+            y=alt.value(6),
+            shape=alt.Shape(
+                "side",
+                type="nominal",
+                legend=alt.Legend(title=None, orient="top", direction="horizontal", symbolFillColor=colours.quiet),
+                scale=alt.Scale(domain=["derived only", "vendor only"], range=["triangle-up", "diamond"]),
+            ),
+            color=alt.condition("datum.side == 'derived only'", alt.value(colours.mark), alt.value(colours.other)),
+            tooltip=["time:N", "side:N"],
+        )
+    )
     lower = [one for one in (breaks, apart, alone if placed["side"].count() else None) if one is not None]
     panels = [upper, alt.layer(*lower).properties(width=WIDTH, height=110)]
     return alt.vconcat(*panels, spacing=38, bounds="flush").resolve_scale(color="independent", shape="independent")

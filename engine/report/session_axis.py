@@ -100,27 +100,38 @@ class Axis:
         return (
             placed.group_by("place", maintain_order=True)
             .agg(
-                pl.col("ts", "open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(),
-                pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum()).alias("volume"), pl.len().alias("bars"),
+                pl.col("ts", "open").first(),
+                pl.col("high").max(),
+                pl.col("low").min(),
+                pl.col("close").last(),
+                pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum()).alias("volume"),
+                pl.len().alias("bars"),
             )
             .rename({"place": "x"})
             .sort("x")
-        )  # fmt: skip
+        )
 
     def spans(self, gaps: pl.DataFrame) -> pl.DataFrame:
         """Gaps with `x` and `x2`; those out of range are left out."""
         begins = gaps.hstack(self.at(gaps["gap_start"]).select("x"))
         # The end of a segment is in no slot, so a gap ends so many slots after its start.
-        step = self.grid.place(gaps["gap_start"].cast(TS)).select("ordinal").join(
-            self.table.select("ordinal", "step"), on="ordinal", how="left", maintain_order="left"
-        )  # fmt: skip
-        return begins.hstack(step.select("step")).with_columns(
-            (pl.col("x") + pl.col("bar_count") * pl.col("step")).alias("x2")
-        ).drop("step").drop_nulls("x")  # fmt: skip
+        step = (
+            self.grid.place(gaps["gap_start"].cast(TS))
+            .select("ordinal")
+            .join(self.table.select("ordinal", "step"), on="ordinal", how="left", maintain_order="left")
+        )
+        return (
+            begins.hstack(step.select("step"))
+            .with_columns((pl.col("x") + pl.col("bar_count") * pl.col("step")).alias("x2"))
+            .drop("step")
+            .drop_nulls("x")
+        )
 
     def breaks(self) -> pl.DataFrame:
         """Where sessions and segments begin, the first one apart: `x`, `kind` (session or pause)."""
-        kind = pl.when(pl.col("session") != pl.col("session").shift(1)).then(pl.lit("session")).otherwise(pl.lit("pause"))  # fmt: skip
+        kind = (
+            pl.when(pl.col("session") != pl.col("session").shift(1)).then(pl.lit("session")).otherwise(pl.lit("pause"))
+        )
         found = self.table.select(pl.col("at").alias("x"), kind.alias("kind")).slice(1)
         return found if found.height <= MOST_BREAKS else found.clear()
 
@@ -142,10 +153,10 @@ class Axis:
         every = next((step for step in CLOCK_MINUTES if wide / step <= most), CLOCK_MINUTES[-1])
         hours = self.table.select(
             pl.datetime_ranges(pl.col("open").dt.truncate("1d"), "close", f"{every}m").alias("ts"), "open", "at"
-        ).explode("ts", empty_as_null=False, keep_nulls=False)  # fmt: skip
+        ).explode("ts", empty_as_null=False, keep_nulls=False)
         # Not beside a date.
         later = hours.filter(pl.col("ts") > pl.col("open") + pl.duration(minutes=every / 2))
         placed = later.hstack(self.at(later["ts"], exact=False).select("x")).drop_nulls("x")
         return placed.select("x", pl.col("ts").dt.convert_time_zone(zone).dt.strftime("%H:%M").alias("label")).unique(
             "x", keep="first"
-        )  # fmt: skip
+        )

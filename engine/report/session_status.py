@@ -25,14 +25,19 @@ def state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
     """
     base = pl.DataFrame(
         [(name, one.base_interval, one.is_loaded) for name, one in snapshot.symbols.items()],
-        schema={"symbol": pl.String, "interval": pl.String, "loaded": pl.Boolean}, orient="row",
-    )  # fmt: skip
+        schema={"symbol": pl.String, "interval": pl.String, "loaded": pl.Boolean},
+        orient="row",
+    )
     series, at_base = ["symbol", "price_type"], ["symbol", "interval"]
     spans = [
-        held.frame.group_by("series").agg(pl.len().alias("bars"), pl.col("ts").max().alias("last_ts")).join(snapshot.series, on="series")
-        for key, held in snapshot.panels.items() if key.kind == "bars" and key.interval is not None
+        held.frame.group_by("series")
+        .agg(pl.len().alias("bars"), pl.col("ts").max().alias("last_ts"))
+        .join(snapshot.series, on="series")
+        for key, held in snapshot.panels.items()
+        if key.kind == "bars"
+        and key.interval is not None
         and key in {one.base_key for one in snapshot.symbols.values()}
-    ]  # fmt: skip
+    ]
     none = pl.DataFrame(
         schema={"symbol": pl.String, "price_type": pl.String, "bars": pl.UInt32, "last_ts": pl.Datetime("us", "UTC")}
     )
@@ -43,15 +48,22 @@ def state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
         snapshot.gaps().join(base, on=at_base, how="semi").filter(is_now).group_by(series).agg(pl.len().alias("gaps"))
     )
     quality = (
-        snapshot.quality().join(base, on=at_base, how="semi").filter(is_now).group_by(series)
+        snapshot.quality()
+        .join(base, on=at_base, how="semi")
+        .filter(is_now)
+        .group_by(series)
         .agg(pl.col("expected", "present", "missing").sum())
-        .with_columns(pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality"))
-    )  # fmt: skip
+        .with_columns(
+            pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")
+        )
+    )
     whole = (
-        base.join(bars, on="symbol", how="left").join(gaps, on=series, how="left").join(quality, on=series, how="left")
+        base.join(bars, on="symbol", how="left")
+        .join(gaps, on=series, how="left")
+        .join(quality, on=series, how="left")
         .with_columns(pl.col("bars", "gaps", "missing").fill_null(0))
         .select("symbol", "price_type", "interval", "bars", "last_ts", "gaps", "missing", "quality", "loaded")
-    )  # fmt: skip
+    )
     if most is None or whole.height <= most:
         return whole.sort(series)
     return whole.sort("quality", *series, nulls_last=True).head(most)

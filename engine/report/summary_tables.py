@@ -55,17 +55,20 @@ def worst(
         nothing is missing are left out.
     """
     first = (
-        _at_base(gaps, symbols).group_by(*SERIES, "session")
+        _at_base(gaps, symbols)
+        .group_by(*SERIES, "session")
         .agg(pl.col("gap_start").min(), pl.col("bar_count").max().alias("longest_gap"))
-    )  # fmt: skip
+    )
     bad = (
-        _at_base(quality, symbols).filter(pl.col("missing") > 0)
-        .sort(["quality", "missing", *SERIES, "session"], descending=[False, True, False, False, False]).head(count)
-    )  # fmt: skip
+        _at_base(quality, symbols)
+        .filter(pl.col("missing") > 0)
+        .sort(["quality", "missing", *SERIES, "session"], descending=[False, True, False, False, False])
+        .head(count)
+    )
     zone_of = symbols.join(zones, on="calendar", how="left").select("symbol", "time_zone")
     found = bad.join(first, on=[*SERIES, "session"], how="left", maintain_order="left").join(
         zone_of, on="symbol", how="left", maintain_order="left"
-    )  # fmt: skip
+    )
     return found.with_columns(venue_time(found, "gap_start").alias("first_missing")).select(
         *SERIES, "session", "quality", "missing", "longest_gap", "first_missing"
     )

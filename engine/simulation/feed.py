@@ -103,8 +103,13 @@ def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
         ISO 8601, UTC. A cell that cannot be read holds its text.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = rows.select("symbol", _cell("ts", _iso("ts")), _cell("close", pl.col("close").cast(pl.String)),
-                        pl.col("open", "high", "low", "vwap", "trades"), pl.col("volume").cast(pl.Int64))  # fmt: skip
+    texts = rows.select(
+        "symbol",
+        _cell("ts", _iso("ts")),
+        _cell("close", pl.col("close").cast(pl.String)),
+        pl.col("open", "high", "low", "vwap", "trades"),
+        pl.col("volume").cast(pl.Int64),
+    )
     paths = []
     for (symbol,), part in sorted(texts.partition_by("symbol", as_dict=True).items()):
         paths.append(folder / f"{symbol}.csv")
@@ -202,9 +207,12 @@ def _spoiled(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
         pl.when(way == "negative volume").then(-pl.col("volume")).otherwise("volume").alias("volume"),
         pl.when(way != "unreadable price").then("close").alias("close"),
         pl.when(way != "unreadable time").then("ts").alias("ts"),
-        pl.when(way == "unreadable price").then(pl.lit("1O.5O")).when(way == "unreadable time").then(pl.lit("25:61"))
+        pl.when(way == "unreadable price")
+        .then(pl.lit("1O.5O"))
+        .when(way == "unreadable time")
+        .then(pl.lit("25:61"))
         .alias("text"),
-    ).with_columns(pl.when(is_zero).then(0.0).otherwise(pl.col(name)).alias(name) for name in PRICES)  # fmt: skip
+    ).with_columns(pl.when(is_zero).then(0.0).otherwise(pl.col(name)).alias(name) for name in PRICES)
 
 
 def _strayed(clean: pl.DataFrame, at: Ints, planned: Planned) -> pl.DataFrame:

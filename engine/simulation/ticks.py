@@ -83,9 +83,15 @@ def _simulate_one(
     size = trades.split(bars["volume"].to_numpy(), rng)
     ts = _times(trades, rng)
     seq = np.arange(1, len(ts) + 1)
-    ticks = {"symbol": instrument.symbol, "seq": seq, "price": priced(price, instrument.tick, 0), "size": size,
-             "exchange": pl.Series(VENUES).gather(rng.integers(0, len(VENUES), len(ts))),
-             "conditions": None, "suspicious": False}  # fmt: skip
+    ticks = {
+        "symbol": instrument.symbol,
+        "seq": seq,
+        "price": priced(price, instrument.tick, 0),
+        "size": size,
+        "exchange": pl.Series(VENUES).gather(rng.integers(0, len(VENUES), len(ts))),
+        "conditions": None,
+        "suspicious": False,
+    }
     quotes = {"symbol": instrument.symbol, "seq": seq, **_sides(price, instrument, rng)}
     notional = np.add.reduceat(price * size, trades.first)
     vwap = np.clip(notional / bars["volume"].to_numpy() * instrument.tick, bars["low"], bars["high"])

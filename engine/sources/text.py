@@ -130,9 +130,11 @@ def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table
         (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"), wrapped.alias("wrapped")
     )
     reason = (
-        pl.when(~pl.col("wrapped")).then(pl.lit("quotes that do not wrap a whole cell of the line"))
-        .when(pl.col("count") != len(names)).then(pl.format(f"{{}} cells, where {len(names)} are due", "count"))
-    )  # fmt: skip
+        pl.when(~pl.col("wrapped"))
+        .then(pl.lit("quotes that do not wrap a whole cell of the line"))
+        .when(pl.col("count") != len(names))
+        .then(pl.format(f"{{}} cells, where {len(names)} are due", "count"))
+    )
     judged = counted.with_columns(reason.alias("reason"))
     good, bad = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     text = "\n".join(good["line"]).encode()

@@ -84,8 +84,9 @@ def test_sql_on_an_export_answers_as_table_csv_json_and_file(engine, out: Path, 
 def test_gaps_and_quality_list_the_worst_first(engine, out: Path) -> None:
     gaps = json.loads(engine("gaps", out, "--json").out)
     assert [(g["symbol"], g["bar_count"], g["from"]) for g in gaps] == [
-        ("BBB", 20, "2024-01-02 10:30:00 EST"), ("BBB", 1, "2024-01-02 09:35:00 EST"),
-    ]  # fmt: skip
+        ("BBB", 20, "2024-01-02 10:30:00 EST"),
+        ("BBB", 1, "2024-01-02 09:35:00 EST"),
+    ]
     quality = json.loads(engine("quality", out, "--json", "--interval", "5m").out)
     assert [q["symbol"] for q in quality] == ["BBB", "AAA"]
     assert quality[0]["missing"] == 4
@@ -139,10 +140,18 @@ def test_gaps_of_a_symbol_that_is_not_there_is_refused(engine, out: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (None, ()), ("", ()), (" , ,", ()), ("A,B", ("A", "B")), (" A , B ", ("A", "B")), ('"a,b;c",D', ("a,b;c", "D")),
-        ('" x "', (" x ",)), ('"say ""x""",=cmd', ('say "x"', "=cmd")), ('say "x",y', ('say "x"', "y")), ("two\nlines", ("two\nlines",)),
+        (None, ()),
+        ("", ()),
+        (" , ,", ()),
+        ("A,B", ("A", "B")),
+        (" A , B ", ("A", "B")),
+        ('"a,b;c",D', ("a,b;c", "D")),
+        ('" x "', (" x ",)),
+        ('"say ""x""",=cmd', ('say "x"', "=cmd")),
+        ('say "x",y', ('say "x"', "y")),
+        ("two\nlines", ("two\nlines",)),
     ],
-)  # fmt: skip
+)
 def test_words_are_cut_at_commas_outside_of_quotes(text: str | None, found: tuple[str, ...]) -> None:
     assert words(text) == found
 
@@ -188,7 +197,7 @@ def test_run_again_on_an_export_makes_the_next_revision(engine, folder: Path, ou
         (["gaps", "{folder}"], "{folder}"),
         (["calendars", "NOPE"], "did you mean"),
     ],
-)  # fmt: skip
+)
 def test_wrong_argument_is_told_what_would_be_right(engine, folder: Path, words: list[str], told: str) -> None:
     ran = engine(*(word.format(folder=folder) for word in words))
     assert ran.code == USAGE

@@ -117,8 +117,11 @@ def test_run_in_a_narrow_terminal_keeps_to_its_width(folder: Path) -> None:
 
 def test_pipe_gets_no_colour_and_no_bar(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "run", str(folder), "--calendar", "XNYS"], capture_output=True, text=True, check=True
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM, "run", str(folder), "--calendar", "XNYS"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "\x1b" not in done.stdout
     assert (done.stderr, "SPY" in done.stdout) == ("", True)
 

@@ -43,8 +43,9 @@ def source(tmp_path_factory) -> Path:
     for turn in (1, 2):
         rows = [
             f"{(OPEN + dt.timedelta(minutes=m)).isoformat()},10,10.5,9.5,{10.3 if turn == 2 and m == 9 else 10.2},100"
-            for m in range(390) if turn == 2 or not 60 <= m < 80
-        ]  # fmt: skip
+            for m in range(390)
+            if turn == 2 or not 60 <= m < 80
+        ]
         (folder / "[b]AAA.csv").write_text("ts,open,high,low,close,volume\n" + "\n".join(rows))
         options = LoadOptions(CalendarMap("XNYS"), derive=(Interval.parse("5m"),))
         run([folder / "[b]AAA.csv"], options, folder / "out", clock=exported.clock(turn))

@@ -48,44 +48,84 @@ def of_two_symbols(column: str) -> list[str]:
 # name: lines of the file, words of the command, what the message holds, words that mend it (None: the file must change)
 MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = {
     "no zone": ([HEAD, *rows(local)], [], ["carry no zone", "--timezone"], ["--timezone", "America/New_York"]),
-    "seconds as milliseconds": ([HEAD, *rows(seconds)], ["--unit", "ms"], ["in ms is no time", "--unit s"], ["--unit", "s"]),
+    "seconds as milliseconds": (
+        [HEAD, *rows(seconds)],
+        ["--unit", "ms"],
+        ["in ms is no time", "--unit s"],
+        ["--unit", "s"],
+    ),
     "milliseconds as seconds": (
-        [HEAD, *rows(lambda ts: seconds(ts) * 1000)], ["--unit", "s"], ["in s is no time", "--unit ms"], ["--unit", "ms"]
+        [HEAD, *rows(lambda ts: seconds(ts) * 1000)],
+        ["--unit", "s"],
+        ["in s is no time", "--unit ms"],
+        ["--unit", "ms"],
     ),
     "empty file": ([], [], ["is empty"], None),
     "spreadsheet dates": ([HEAD, *rows(spreadsheet_day)], [], ["spreadsheet's day number", "yyyy-mm-dd"], None),
     "european decimals": (
-        [HEAD.replace(",", ";"), *(f"{iso(ts)};10,0;10,5;9,5;10,2;100" for ts in MINUTES)], [],
-        ["'10,2', a decimal comma", "decimal points"], None,
+        [HEAD.replace(",", ";"), *(f"{iso(ts)};10,0;10,5;9,5;10,2;100" for ts in MINUTES)],
+        [],
+        ["'10,2', a decimal comma", "decimal points"],
+        None,
     ),
-    "commas between thousands": ([HEAD, *rows(iso, '"1,010.0","1,010.5","1,009.5","1,010.2",100')], [], ["between thousands"], None),
-    "a currency's sign": ([HEAD, *rows(iso, "$10,$10.5,$9.5,$10.2,100")], [], ["'$10.2', with a currency's sign"], None),
+    "commas between thousands": (
+        [HEAD, *rows(iso, '"1,010.0","1,010.5","1,009.5","1,010.2",100')],
+        [],
+        ["between thousands"],
+        None,
+    ),
+    "a currency's sign": (
+        [HEAD, *rows(iso, "$10,$10.5,$9.5,$10.2,100")],
+        [],
+        ["'$10.2', with a currency's sign"],
+        None,
+    ),
     "no header": (
-        rows(iso), [], ["no header line", "--columns ts=1,open=2,high=3,low=4,close=5,volume=6"],
+        rows(iso),
+        [],
+        ["no header line", "--columns ts=1,open=2,high=3,low=4,close=5,volume=6"],
         ["--columns", "ts=1,open=2,high=3,low=4,close=5,volume=6"],
     ),
-    "mixed symbols": (of_two_symbols("Stock"), [], ["390 stamps", "AAA, BBB", "--columns symbol=Stock"], ["--columns", "symbol=Stock"]),
+    "mixed symbols": (
+        of_two_symbols("Stock"),
+        [],
+        ["390 stamps", "AAA, BBB", "--columns symbol=Stock"],
+        ["--columns", "symbol=Stock"],
+    ),
     "duplicate header": (
-        ["ts,open,high,low,close,close,volume", *rows(iso, "10,10.5,9.5,10.2,99,100")], [], ["columns 5 and 6", "--columns close=5"],
+        ["ts,open,high,low,close,close,volume", *rows(iso, "10,10.5,9.5,10.2,99,100")],
+        [],
+        ["columns 5 and 6", "--columns close=5"],
         ["--columns", "close=5"],
     ),
-    "missing column": (["ts,open,high,low,Kurs", *rows(iso, "10,10.5,9.5,10.2")], [], ["close is missing", "--columns close="], ["--columns", "close=Kurs"]),
+    "missing column": (
+        ["ts,open,high,low,Kurs", *rows(iso, "10,10.5,9.5,10.2")],
+        [],
+        ["close is missing", "--columns close="],
+        ["--columns", "close=Kurs"],
+    ),
     "american dates": (
-        [HEAD, *rows(spelled("%m/%d/%Y %H:%M"))], ["--timezone", "UTC"], ["'01/02/2024 14:30'", "--time-format '%m/%d/%Y %H:%M' (month first) or '%d/%m/%Y %H:%M' (day first)"],
+        [HEAD, *rows(spelled("%m/%d/%Y %H:%M"))],
+        ["--timezone", "UTC"],
+        ["'01/02/2024 14:30'", "--time-format '%m/%d/%Y %H:%M' (month first) or '%d/%m/%Y %H:%M' (day first)"],
         ["--time-format", "%m/%d/%Y %H:%M"],
     ),
     "german dates": (
-        [HEAD, *rows(spelled("%d.%m.%Y %H:%M:%S"))], ["--timezone", "UTC"], ["--time-format '%d.%m.%Y %H:%M:%S'"],
+        [HEAD, *rows(spelled("%d.%m.%Y %H:%M:%S"))],
+        ["--timezone", "UTC"],
+        ["--time-format '%d.%m.%Y %H:%M:%S'"],
         ["--time-format", "%d.%m.%Y %H:%M:%S"],
     ),
     "half days": (
-        [HEAD, *rows(spelled("%Y-%m-%d %I:%M %p"))], ["--timezone", "UTC"], ["--time-format '%Y-%m-%d %I:%M %p'"],
+        [HEAD, *rows(spelled("%Y-%m-%d %I:%M %p"))],
+        ["--timezone", "UTC"],
+        ["--time-format '%Y-%m-%d %I:%M %p'"],
         ["--time-format", "%Y-%m-%d %I:%M %p"],
     ),
     "a web page": (["<!DOCTYPE html><html>403 Forbidden</html>"], [], ["is a web page", "fetch the file again"], None),
     "an answer in JSON": (['{"error": "bad key"}'], [], ["is JSON", "--format ndjson"], None),
     "remarks above the header": (["bars of SPY", HEAD, *rows(iso)], [], ["'bars of SPY'", "begin with #"], None),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -126,11 +166,15 @@ def test_mend_as_told_reads_every_row(engine, tmp_path: Path, mistake: str) -> N
 @pytest.mark.parametrize(
     ("spell", "words", "told"),
     [
-        (local, ["--calendar", "XNYS", "--timezone", "UTC"], "90 bars lie in a slot of a session, 300 outside; check --timezone"),
+        (
+            local,
+            ["--calendar", "XNYS", "--timezone", "UTC"],
+            "90 bars lie in a slot of a session, 300 outside; check --timezone",
+        ),
         (iso, ["--calendar", "XHKG"], "no bar lies in a slot of a session, 390 outside; check --timezone"),
     ],
     ids=["wrong zone", "wrong calendar"],
-)  # fmt: skip
+)
 def test_run_bars_that_miss_the_sessions_are_noted(engine, tmp_path: Path, spell, words: list[str], told: str) -> None:
     (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(spell)]))
     code, out, _ = engine("run", tmp_path, *words)

@@ -100,8 +100,10 @@ def test_rules_without_a_file_prints_the_default_ones_which_can_be_read_again(en
     ran = engine("rules", tmp_path / "rules.toml", "--json")
     assert ran.code == 0
     assert [rule["name"] for rule in json.loads(ran.out)["rules"]] == [
-        "adjusted quality", "adjusted quality", "long loss",
-    ]  # fmt: skip
+        "adjusted quality",
+        "adjusted quality",
+        "long loss",
+    ]
 
 
 def test_rules_of_a_file_are_listed(engine, tmp_path: Path) -> None:  # noqa: F811

@@ -106,10 +106,13 @@ def test_sql_revision_and_instant_choose_the_state(engine, tmp_path: Path) -> No
         (["SELECT {'at': [TIMESTAMP '290000-01-01']} AS x"], "years 1 to 9999"),
         (["SELECT 1", "--revision", 9], "no revision 9"),
         (["SELECT 1", "--revision", 1, "--as-of", "2024-01-01T00:00:00+00:00"], "one of them"),
-        (["SELECT count(*) FROM range(100000000000) t(a) WHERE hash(a) % 7 = 1", "--timeout", 0.5], "stopped after timeout_seconds=0.5"),
+        (
+            ["SELECT count(*) FROM range(100000000000) t(a) WHERE hash(a) % 7 = 1", "--timeout", 0.5],
+            "stopped after timeout_seconds=0.5",
+        ),
         (["SELECT repeat('x', 1000000000) AS x", "--memory", "100MB"], "memory=100MB"),
     ],
-)  # fmt: skip
+)
 def test_sql_wrong_argument_is_told(engine, out: Path, words: list[object], told: str) -> None:
     ran = engine("sql", out, *words)
     assert ran.code == USAGE
@@ -128,19 +131,43 @@ SELECT [1, NULL] AS list, {'a': TIMESTAMPTZ '2024-01-02 03:04:05+00'} AS struct,
 def test_sql_values_of_every_type_have_a_form_in_json(engine, out: Path) -> None:
     (row,) = json.loads(engine("sql", out, EVERY_TYPE, "--format", "json").out)
     assert row == {
-        "list": [1, None], "struct": {"a": "2024-01-02T03:04:05Z"}, "map": {"k": 1}, "d": "1.50", "span": 129600.0,
-        "utc": "2024-01-02T03:04:05.500000Z", "local": "2024-01-02T03:04:05", "t": "10:00:00", "b": "ff61", "nothing": None,
-        "day": "9999-12-31", "n": 1, "n_1": 2, "nan": None, "named": {"interval": 1},
-    }  # fmt: skip
+        "list": [1, None],
+        "struct": {"a": "2024-01-02T03:04:05Z"},
+        "map": {"k": 1},
+        "d": "1.50",
+        "span": 129600.0,
+        "utc": "2024-01-02T03:04:05.500000Z",
+        "local": "2024-01-02T03:04:05",
+        "t": "10:00:00",
+        "b": "ff61",
+        "nothing": None,
+        "day": "9999-12-31",
+        "n": 1,
+        "n_1": 2,
+        "nan": None,
+        "named": {"interval": 1},
+    }
 
 
 def test_sql_values_of_every_type_have_a_form_in_csv(engine, out: Path) -> None:
     names, row = csv.reader(io.StringIO(engine("sql", out, EVERY_TYPE, "--format", "csv").out))
     assert dict(zip(names, row, strict=True)) == {
-        "list": "[1,null]", "struct": '{"a":"2024-01-02T03:04:05Z"}', "map": '{"k":1}', "d": "1.50", "span": "129600.0",
-        "utc": "2024-01-02T03:04:05.500000Z", "local": "2024-01-02T03:04:05.000000", "t": "10:00:00.000000000", "b": "ff61",
-        "nothing": "", "day": "9999-12-31", "n": "1", "n_1": "2", "nan": "NaN", "named": '{"interval":1}',
-    }  # fmt: skip
+        "list": "[1,null]",
+        "struct": '{"a":"2024-01-02T03:04:05Z"}',
+        "map": '{"k":1}',
+        "d": "1.50",
+        "span": "129600.0",
+        "utc": "2024-01-02T03:04:05.500000Z",
+        "local": "2024-01-02T03:04:05.000000",
+        "t": "10:00:00.000000000",
+        "b": "ff61",
+        "nothing": "",
+        "day": "9999-12-31",
+        "n": "1",
+        "n_1": "2",
+        "nan": "NaN",
+        "named": '{"interval":1}',
+    }
 
 
 def test_sql_lists_and_bytes_are_shown_in_their_cell(engine, out: Path) -> None:
@@ -281,9 +308,14 @@ class Terminal:
         self._master, slave = pty.openpty()
         env = {**os.environ, "TERM": "xterm", "XDG_STATE_HOME": str(home), "COLUMNS": "100"}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", RUN, *map(str, words)], stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True,
+            [sys.executable, "-c", RUN, *map(str, words)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            start_new_session=True,
             preexec_fn=_own_terminal,  # noqa: PLW1509 - nothing else gives a child its terminal
-        )  # fmt: skip
+        )
         os.close(slave)
         self.seen = ""
 

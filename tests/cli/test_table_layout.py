@@ -94,10 +94,16 @@ def test_print_table_cells_are_data() -> None:
 @pytest.mark.parametrize(
     ("value", "exact", "rounded"),
     [
-        (1.083451, "1.083451", "1.08"), (100.0, "100", "100.00"), (0.1 + 0.2, "0.3", "0.3"), (1e20, "1e+20", None),
-        (123456789012.0, "123456789012", None), (-1.5, "-1.5", "-1.50"), (float("nan"), "nan", "nan"), (None, "", ""),
+        (1.083451, "1.083451", "1.08"),
+        (100.0, "100", "100.00"),
+        (0.1 + 0.2, "0.3", "0.3"),
+        (1e20, "1e+20", None),
+        (123456789012.0, "123456789012", None),
+        (-1.5, "-1.5", "-1.50"),
+        (float("nan"), "nan", "nan"),
+        (None, "", ""),
     ],
-)  # fmt: skip
+)
 def test_print_table_numbers(value: float | None, exact: str, rounded: str | None) -> None:
     frame = pl.DataFrame({"x": [value]}, schema={"x": pl.Float64})
     assert printed(frame, None, decimals=None).splitlines()[3].strip("│ ") == exact

@@ -23,9 +23,14 @@ FORMULA = '=cmd|" /C calc"!A0'
 LONG = "L" * 300
 STRANGE = (SCRIPT, IMAGE, RTL, LINE, FORMULA, LONG, "[/]", "🚀e\u0301", "&lt;b&gt;", "{{data}}")
 CAUSE_OF = {
-    "outage": "feed_loss", "halt": "halt", "missing_start": "symbol_loss", "missing_middle": "symbol_loss",
-    "missing_end": "symbol_loss", "absent_session": "symbol_loss", "bad_row": "symbol_loss",
-}  # fmt: skip
+    "outage": "feed_loss",
+    "halt": "halt",
+    "missing_start": "symbol_loss",
+    "missing_middle": "symbol_loss",
+    "missing_end": "symbol_loss",
+    "absent_session": "symbol_loss",
+    "bad_row": "symbol_loss",
+}
 SAYS = {
     "feed_loss": "the same {} slots are missing in {} series of this source, p < 1e-9",
     "symbol_loss": "at its rate of that hour a run of {} slots has p = 0.00003; {} others traded",
@@ -52,9 +57,13 @@ def small_audit(strange: bool = True) -> dict[str, pl.DataFrame]:
     tables = {name: pl.concat([part[name] for part in parts]) for name in parts[0]}
     tables["files"] = pl.DataFrame(
         [(f"vendor/{name}.csv", 23_400, None) for name in names]
-        + [("vendor/broken<b>.csv", 0, "not a CSV: line 3 has 4 cells, the head has 7"), ("vendor/empty.csv", 0, "empty")],
-        schema=dict(FILES), orient="row",
-    )  # fmt: skip
+        + [
+            ("vendor/broken<b>.csv", 0, "not a CSV: line 3 has 4 cells, the head has 7"),
+            ("vendor/empty.csv", 0, "empty"),
+        ],
+        schema=dict(FILES),
+        orient="row",
+    )
     tables["findings"] = _findings(tables["gaps"], tables["series"])
     if strange:
         renamed = dict(zip(names[3:], STRANGE, strict=False))
@@ -72,7 +81,9 @@ def venue(code: str, first: dt.date, last: dt.date, names: list[str], seed: int)
     grid = SessionGrid.build(here.segments(first, last), "1m", GridSpec(code))
     simulation = simulate(grid, market, PLAN)
     lost = simulation.truth.filter(pl.col("kind").is_in(EMPTY_KINDS)).select("symbol", "kind", "fault", "start", "end")
-    bars = simulation.clean.join_asof(lost.sort("start"), left_on="ts", right_on="start", by="symbol", check_sortedness=False)  # fmt: skip
+    bars = simulation.clean.join_asof(
+        lost.sort("start"), left_on="ts", right_on="start", by="symbol", check_sortedness=False
+    )
     bars = bars.filter((pl.col("ts") >= pl.col("end")).fill_null(value=True)).select("symbol", "ts", "close", "volume")
     series = pl.DataFrame({"symbol": names}).with_row_index("series").cast({"series": pl.Int32})
     placed = bars.join(series, on="symbol", maintain_order="left").with_columns(grid.place(bars["ts"]))
@@ -107,32 +118,63 @@ def _shaped(code, gaps, wanted, bars, here, grid) -> dict[str, pl.DataFrame]:
     explained = pl.col("bar_count").filter(pl.col("cause").is_in(["no_trade", "halt"])).sum().alias("explained")
     per = gaps.group_by("symbol", "session").agg(pl.col("bar_count").sum().alias("missing"), explained)
     quality = (
-        wanted.group_by("symbol", "session", maintain_order=True).agg(pl.col("slots").sum().cast(pl.Int64).alias("expected"))
-        .join(per, on=["symbol", "session"], how="left").with_columns(pl.col("missing", "explained").fill_null(0), *lits)
-    )  # fmt: skip
+        wanted.group_by("symbol", "session", maintain_order=True)
+        .agg(pl.col("slots").sum().cast(pl.Int64).alias("expected"))
+        .join(per, on=["symbol", "session"], how="left")
+        .with_columns(pl.col("missing", "explained").fill_null(0), *lits)
+    )
     quality = _scored(_at_the_door(quality)).select(list(QUALITY))
     series = quality.group_by(*KEY, maintain_order=True).agg(
-        pl.col("session").min().alias("first_session"), pl.col("session").max().alias("last_session"),
-        pl.len().alias("sessions"), pl.col("expected", "missing", "explained", "duplicates", "corrections", "off_grid", "out_of_session", "zero_volume").sum(),
-    )  # fmt: skip
+        pl.col("session").min().alias("first_session"),
+        pl.col("session").max().alias("last_session"),
+        pl.len().alias("sessions"),
+        pl.col(
+            "expected", "missing", "explained", "duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"
+        ).sum(),
+    )
     traded = 1 - pl.col("explained") / pl.col("expected")
     series = _scored(series).with_columns(
-        pl.lit(code).alias("calendar"), pl.lit("vendor").alias("source"), pl.col("present").alias("rows"), traded.alias("traded"),
-        pl.when(traded > 0.99).then(pl.lit("liquid")).when(traded > 0.8).then(pl.lit("mixed")).otherwise(pl.lit("thin")).alias("activity"),
-    )  # fmt: skip
-    outages = gaps.filter(pl.col("outage_id").is_not_null()).group_by("outage_id").agg(
-        pl.lit(code).alias("calendar"), pl.col("cause").first(), pl.col("session").min().alias("first_session"),
-        pl.col("gap_start").min().alias("start"), pl.col("gap_end").max().alias("end"), pl.col("symbol").n_unique().alias("symbols"),
-        pl.len().alias("gaps"), pl.col("bar_count").sum().alias("missing"), pl.col("confidence").max(), pl.col("evidence").first(),
-    )  # fmt: skip
+        pl.lit(code).alias("calendar"),
+        pl.lit("vendor").alias("source"),
+        pl.col("present").alias("rows"),
+        traded.alias("traded"),
+        pl.when(traded > 0.99)
+        .then(pl.lit("liquid"))
+        .when(traded > 0.8)
+        .then(pl.lit("mixed"))
+        .otherwise(pl.lit("thin"))
+        .alias("activity"),
+    )
+    outages = (
+        gaps.filter(pl.col("outage_id").is_not_null())
+        .group_by("outage_id")
+        .agg(
+            pl.lit(code).alias("calendar"),
+            pl.col("cause").first(),
+            pl.col("session").min().alias("first_session"),
+            pl.col("gap_start").min().alias("start"),
+            pl.col("gap_end").max().alias("end"),
+            pl.col("symbol").n_unique().alias("symbols"),
+            pl.len().alias("gaps"),
+            pl.col("bar_count").sum().alias("missing"),
+            pl.col("confidence").max(),
+            pl.col("evidence").first(),
+        )
+    )
     sessions = grid.segments.filter("regular").select("session", "segment", "segment_open", "segment_close")
     zones = [(code, here.provider, here.version, here.zone, here.overrides_hash)]
     tables = {
-        "series": series, "quality": quality, "gaps": gaps, "outages": outages, "strips": _strips(gaps, bars),
+        "series": series,
+        "quality": quality,
+        "gaps": gaps,
+        "outages": outages,
+        "strips": _strips(gaps, bars),
         "sessions": sessions.with_columns(pl.lit(code).alias("calendar")),
         "calendars": pl.DataFrame(zones, schema=dict(CALENDARS), orient="row"),
-    }  # fmt: skip
-    return {name: table.select(list(AUDIT_TABLES[name])).cast(dict(AUDIT_TABLES[name])) for name, table in tables.items()}  # fmt: skip
+    }
+    return {
+        name: table.select(list(AUDIT_TABLES[name])).cast(dict(AUDIT_TABLES[name])) for name, table in tables.items()
+    }
 
 
 def _at_the_door(quality: pl.DataFrame) -> pl.DataFrame:
@@ -151,28 +193,50 @@ def _scored(frame: pl.DataFrame) -> pl.DataFrame:
 def _strips(gaps: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     drawn = gaps.filter((pl.col("cause") != "no_trade") & (pl.col("position") != "session")).head(80)
     near = dt.timedelta(minutes=25)
-    return drawn.select(*KEY, "gap_start", "gap_end").join(bars, on="symbol").filter(
-        (pl.col("ts") >= pl.col("gap_start") - near) & (pl.col("ts") < pl.col("gap_end") + near)
-    ).sort(*KEY, "gap_start", "ts").select(list(STRIPS))  # fmt: skip
+    return (
+        drawn.select(*KEY, "gap_start", "gap_end")
+        .join(bars, on="symbol")
+        .filter((pl.col("ts") >= pl.col("gap_start") - near) & (pl.col("ts") < pl.col("gap_end") + near))
+        .sort(*KEY, "gap_start", "ts")
+        .select(list(STRIPS))
+    )
 
 
 def _findings(gaps: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     told = gaps.filter(pl.col("cause").is_in(["feed_loss", "symbol_loss", "halt"])).select(
         pl.format("gaps.{}", "cause").alias("check"),
-        pl.col("cause").replace_strict({"feed_loss": "error", "symbol_loss": "warning", "halt": "info"}).alias("severity"),
-        *KEY, "session", pl.col("gap_start").alias("start"), pl.col("gap_end").alias("end"), pl.col("bar_count").alias("count"),
-        pl.format("{} slots are missing", "bar_count").alias("message"), "evidence",
-        pl.lit("Ask the vendor for these minutes again; a gap filler does so with a budget of retries.").alias("remedy"),
+        pl.col("cause")
+        .replace_strict({"feed_loss": "error", "symbol_loss": "warning", "halt": "info"})
+        .alias("severity"),
+        *KEY,
+        "session",
+        pl.col("gap_start").alias("start"),
+        pl.col("gap_end").alias("end"),
+        pl.col("bar_count").alias("count"),
+        pl.format("{} slots are missing", "bar_count").alias("message"),
+        "evidence",
+        pl.lit("Ask the vendor for these minutes again; a gap filler does so with a budget of retries.").alias(
+            "remedy"
+        ),
         pl.lit("vendor").alias("source"),
-    )  # fmt: skip
+    )
     thin = series.filter(pl.col("activity") == "thin").select(
-        pl.lit("thin").alias("check"), pl.lit("info").alias("severity"), *KEY, pl.lit("thin, not broken: most of its missing minutes had no trade").alias("message"),
-    )  # fmt: skip
-    strange = pl.DataFrame({
-        "check": ["bars.order", SCRIPT], "severity": ["error", "warning"], "symbol": [None, None],
-        "message": [f"high below low {IMAGE}", f"text {RTL} and {LINE}"], "evidence": [FORMULA, "e" * 5_000],
-        "source": ["vendor/x&y.csv", None], "value": [float("nan"), 1.5],
-    })  # fmt: skip
+        pl.lit("thin").alias("check"),
+        pl.lit("info").alias("severity"),
+        *KEY,
+        pl.lit("thin, not broken: most of its missing minutes had no trade").alias("message"),
+    )
+    strange = pl.DataFrame(
+        {
+            "check": ["bars.order", SCRIPT],
+            "severity": ["error", "warning"],
+            "symbol": [None, None],
+            "message": [f"high below low {IMAGE}", f"text {RTL} and {LINE}"],
+            "evidence": [FORMULA, "e" * 5_000],
+            "source": ["vendor/x&y.csv", None],
+            "value": [float("nan"), 1.5],
+        }
+    )
     return pl.concat([findings(told), findings(thin), findings(strange)])
 
 
@@ -186,39 +250,95 @@ def large_audit(
     names = pl.Series([f"{text}N{i:05d}" for i in range(symbols)])
     size = symbols * sessions
     missing = np.minimum(rng.poisson(rng.gamma(0.4, 12, symbols).repeat(sessions)), 390)
-    quality = pl.DataFrame({
-        "symbol": names.gather(np.arange(size) // sessions), "price_type": "last", "interval": "1m",
-        "session": days.gather(np.arange(size) % sessions), "expected": np.full(size, 390),
-        "missing": missing, "explained": rng.binomial(missing, 0.8),
-    })  # fmt: skip
+    quality = pl.DataFrame(
+        {
+            "symbol": names.gather(np.arange(size) // sessions),
+            "price_type": "last",
+            "interval": "1m",
+            "session": days.gather(np.arange(size) % sessions),
+            "expected": np.full(size, 390),
+            "missing": missing,
+            "explained": rng.binomial(missing, 0.8),
+        }
+    )
     quality = _scored(_at_the_door(quality)).select(list(QUALITY)).cast(dict(QUALITY))
-    counts = ["expected", "present", "missing", "explained", "duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"]  # fmt: skip
+    counts = [
+        "expected",
+        "present",
+        "missing",
+        "explained",
+        "duplicates",
+        "corrections",
+        "off_grid",
+        "out_of_session",
+        "zero_volume",
+    ]
     series = _scored(quality.group_by(*KEY, maintain_order=True).agg(pl.col(counts).sum(), pl.len().alias("sessions")))
     series = series.with_columns(
-        pl.Series("calendar", codes).gather(np.arange(symbols) % calendars), pl.lit(f"{text}vendor").alias("source"), pl.lit(first).alias("first_session"),
-        pl.lit(days[-1]).alias("last_session"), pl.col("present").alias("rows"), pl.lit(0.97).alias("traded"), pl.lit("mixed").alias("activity"),
-    )  # fmt: skip
+        pl.Series("calendar", codes).gather(np.arange(symbols) % calendars),
+        pl.lit(f"{text}vendor").alias("source"),
+        pl.lit(first).alias("first_session"),
+        pl.lit(days[-1]).alias("last_session"),
+        pl.col("present").alias("rows"),
+        pl.lit(0.97).alias("traded"),
+        pl.lit("mixed").alias("activity"),
+    )
     at, when, slot = rng.integers(0, symbols, faults), rng.integers(0, sessions, faults), rng.integers(0, 360, faults)
     length = rng.integers(1, 30, faults)
     opens = days.gather(when).cast(pl.Datetime("us")).dt.replace_time_zone("UTC") + dt.timedelta(hours=14, minutes=30)
     start = opens + pl.Series(slot * 60_000_000).cast(pl.Duration("us"))
-    words = pl.Series([f"{text}run of {n} slots, p = {n * slot_ % 977}e-6 at its rate" for n, slot_ in zip(length, slot, strict=True)])  # fmt: skip
-    gaps = pl.DataFrame({
-        "symbol": names.gather(at), "price_type": "last", "interval": "1m", "session": days.gather(when), "segment": "RTH",
-        "gap_start": start, "gap_end": start + pl.Series(length * 60_000_000).cast(pl.Duration("us")), "bar_count": length,
-        "position": "inner", "cause": pl.Series(["no_trade", "feed_loss", "symbol_loss", None]).gather(at % 4), "confidence": rng.random(faults),
-        "evidence": words, "outage_id": None,
-    }).cast(dict(GAPS))  # fmt: skip
-    segments = pl.DataFrame({"session": days, "segment": "RTH"}).join(pl.DataFrame({"calendar": codes}), how="cross").with_columns(
-        segment_open=pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC") + dt.timedelta(hours=14, minutes=30)
-    )  # fmt: skip
+    words = pl.Series(
+        [f"{text}run of {n} slots, p = {n * slot_ % 977}e-6 at its rate" for n, slot_ in zip(length, slot, strict=True)]
+    )
+    gaps = pl.DataFrame(
+        {
+            "symbol": names.gather(at),
+            "price_type": "last",
+            "interval": "1m",
+            "session": days.gather(when),
+            "segment": "RTH",
+            "gap_start": start,
+            "gap_end": start + pl.Series(length * 60_000_000).cast(pl.Duration("us")),
+            "bar_count": length,
+            "position": "inner",
+            "cause": pl.Series(["no_trade", "feed_loss", "symbol_loss", None]).gather(at % 4),
+            "confidence": rng.random(faults),
+            "evidence": words,
+            "outage_id": None,
+        }
+    ).cast(dict(GAPS))
+    segments = (
+        pl.DataFrame({"session": days, "segment": "RTH"})
+        .join(pl.DataFrame({"calendar": codes}), how="cross")
+        .with_columns(
+            segment_open=pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+            + dt.timedelta(hours=14, minutes=30)
+        )
+    )
     tables = {
-        "series": series, "quality": quality, "gaps": gaps, "outages": empty(OUTAGES), "calendars": pl.DataFrame(
-            [(code, "exchange_calendars", "4.13.2", "America/New_York", "") for code in codes], schema=dict(CALENDARS), orient="row"),
+        "series": series,
+        "quality": quality,
+        "gaps": gaps,
+        "outages": empty(OUTAGES),
+        "calendars": pl.DataFrame(
+            [(code, "exchange_calendars", "4.13.2", "America/New_York", "") for code in codes],
+            schema=dict(CALENDARS),
+            orient="row",
+        ),
         "sessions": segments.with_columns(segment_close=pl.col("segment_open") + dt.timedelta(minutes=390)),
         "findings": _findings(gaps.with_columns(cause=pl.lit("symbol_loss")), series.head(0)),
-        "strips": pl.concat([gaps.head(1_500).select(*KEY, "gap_start", pl.col("gap_start").dt.offset_by(f"{m}m").alias("ts"),
-            pl.lit(100.0 + m).alias("close"), pl.lit(5.0).alias("volume")) for m in range(-20, 40)]),
+        "strips": pl.concat(
+            [
+                gaps.head(1_500).select(
+                    *KEY,
+                    "gap_start",
+                    pl.col("gap_start").dt.offset_by(f"{m}m").alias("ts"),
+                    pl.lit(100.0 + m).alias("close"),
+                    pl.lit(5.0).alias("volume"),
+                )
+                for m in range(-20, 40)
+            ]
+        ),
         "files": pl.DataFrame({"source": names + ".csv", "rows": 1_000, "problem": None}),
-    }  # fmt: skip
+    }
     return {name: tables[name].select(list(schema)).cast(dict(schema)) for name, schema in AUDIT_TABLES.items()}

@@ -74,7 +74,9 @@ def export(session: engine.SessionData, tmp_path_factory: pytest.TempPathFactory
 
 
 def every_plot(session, audit, **options):
-    quotes = session.bars("AAA", "1m").select("symbol", "ts", pl.col("close").alias("bid"), (pl.col("close") + 0.02).alias("ask"))  # fmt: skip
+    quotes = session.bars("AAA", "1m").select(
+        "symbol", "ts", pl.col("close").alias("bid"), (pl.col("close") + 0.02).alias("ask")
+    )
     return {
         "candles": plots.plot_candles(session, "AAA", gaps=audit, **options),
         "volume": plots.plot_volume(session, "AAA", **options),
@@ -122,10 +124,13 @@ def test_plot_of_session_export_and_frame_is_the_same(session, export: Path) -> 
     ways = [
         plots.plot_candles(source, "AAA", calendar=code)
         for source, code in (
-            (session, None), (session.snapshot(), None), (export, None), (engine.open_dataset(export), None),
+            (session, None),
+            (session.snapshot(), None),
+            (export, None),
+            (engine.open_dataset(export), None),
             (session.bars("AAA", "1m"), "XNYS"),
         )
-    ]  # fmt: skip
+    ]
     candles = [rows_with(chart, "low") for chart in ways]
     assert all(one.equals(candles[0]) for one in candles[1:])
 
@@ -203,7 +208,9 @@ def test_plot_spread_without_quotes_says_what_is_needed(session) -> None:
 
 
 def test_plots_by_time_of_day_leave_a_lunch_break_open(tmp_path: Path) -> None:
-    grid = SessionGrid.build(engine.calendar("XHKG").segments(dt.date(2024, 11, 4), dt.date(2024, 11, 5)), "5m", GridSpec("XHKG"))  # fmt: skip
+    grid = SessionGrid.build(
+        engine.calendar("XHKG").segments(dt.date(2024, 11, 4), dt.date(2024, 11, 5)), "5m", GridSpec("XHKG")
+    )
     write_csv(simulate(grid, Market((Instrument("AAA"),), 1), FaultPlan(missing_middle=1)).rows, tmp_path)
     hongkong = engine.load(tmp_path, "XHKG", timezone="UTC")
     noon, one = 12 * 60, 13 * 60
@@ -227,9 +234,15 @@ def test_plots_of_a_large_market_stay_within_their_bounds() -> None:
         [f"S{i:03d}" for i in range(300)],
         pl.date_range(dt.date(2022, 1, 3), dt.date(2024, 12, 31), eager=True),
     )
-    quality = pl.DataFrame({"symbol": symbols}).join(pl.DataFrame({"session": days}), how="cross").with_columns(
-        pl.lit(390).alias("expected"), (pl.int_range(pl.len()) % 7).alias("missing"),
-    ).with_columns((pl.col("expected") - pl.col("missing")).alias("present"), pl.lit(1.0).alias("quality"))  # fmt: skip
+    quality = (
+        pl.DataFrame({"symbol": symbols})
+        .join(pl.DataFrame({"session": days}), how="cross")
+        .with_columns(
+            pl.lit(390).alias("expected"),
+            (pl.int_range(pl.len()) % 7).alias("missing"),
+        )
+        .with_columns((pl.col("expected") - pl.col("missing")).alias("present"), pl.lit(1.0).alias("quality"))
+    )
     chart = plot_maps.plot_coverage(quality)
     assert marks(chart) <= plot_maps.MOST_SERIES * plot_maps.MOST_PERIODS
     assert "the worst 60 of 300 series" in chart.to_dict()["title"]["subtitle"][0]
@@ -297,8 +310,16 @@ def test_saved_html_opens_from_disk_without_network_or_complaint(session, audit,
 
 @pytest.mark.skipif(browser_path() is None, reason="no Chromium here")
 def test_saved_png_on_a_page_has_the_colours_it_was_given(tmp_path: Path) -> None:
-    field = alt.Chart(pl.DataFrame({"x": [1]})).mark_rect(color="#e07a2f", opacity=0.25).encode(x=alt.value(0), x2=alt.value(40), y=alt.value(0), y2=alt.value(40))  # fmt: skip
-    save_plot(field.properties(width=40, height=40, background="transparent").configure_view(stroke=None), tmp_path / "a.png", scale=1)  # fmt: skip
+    field = (
+        alt.Chart(pl.DataFrame({"x": [1]}))
+        .mark_rect(color="#e07a2f", opacity=0.25)
+        .encode(x=alt.value(0), x2=alt.value(40), y=alt.value(0), y2=alt.value(40))
+    )
+    save_plot(
+        field.properties(width=40, height=40, background="transparent").configure_view(stroke=None),
+        tmp_path / "a.png",
+        scale=1,
+    )
     (tmp_path / "a.html").write_text('<img id="i" src="a.png">')
     source = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
     drawn = f"""new Promise(r => {{const i = new Image(); i.onload = () => {{const c = document.createElement('canvas');
@@ -357,7 +378,9 @@ def test_plot_of_a_wrong_argument_names_the_mend(session, audit, plot, source, o
 @pytest.mark.parametrize("most", [1, 7, 50, 400, 5_000])
 def test_axis_of_any_bound_keeps_order_and_bound(most: int) -> None:
     code = "XHKG"  # a lunch break
-    grid = SessionGrid.build(engine.calendar(code).segments(dt.date(2024, 11, 1), dt.date(2024, 11, 29)), "1m", GridSpec(code))  # fmt: skip
+    grid = SessionGrid.build(
+        engine.calendar(code).segments(dt.date(2024, 11, 1), dt.date(2024, 11, 29)), "1m", GridSpec(code)
+    )
     axis = Axis.of(grid, None, None, most)
     places = grid.table.select(pl.int_ranges(0, "slots").alias("slot"), "ordinal").explode("slot")
     at = axis.at(grid.starts(places["ordinal"], places["slot"].cast(pl.Int32)))

@@ -544,9 +544,13 @@ def test_simulate_out_of_session_row_lies_in_no_segment(venue):
 def test_simulate_bad_rows_are_what_the_door_refuses(simulation):
     raw = simulation.rows.drop("fault", "arrived", "text")
     good, bad = conform(raw, "bars", {name: pl.col(name) for name in BARS}, "feed")
-    reasons = {"high below low": "high below low", "price of zero": "open: not above zero",
-               "negative volume": "volume: negative", "unreadable price": "close: missing or unreadable",
-               "unreadable time": "ts: missing or unreadable"}  # fmt: skip
+    reasons = {
+        "high below low": "high below low",
+        "price of zero": "open: not above zero",
+        "negative volume": "volume: negative",
+        "unreadable price": "close: missing or unreadable",
+        "unreadable time": "ts: missing or unreadable",
+    }
     assert good.height + bad.height == simulation.rows.height
     refused = {row["row"] - 1: row["reason"] for row in bad.to_dicts()}
     for fault in faults(simulation, "bad_row"):

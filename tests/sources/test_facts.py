@@ -85,8 +85,13 @@ def test_scan_vendor_folder_passes_over_only_what_holds_no_rows(vendor, scanned)
     ignored = {Path(problem.path).relative_to(vendor).as_posix() for problem in scanned[1]}
     skipped = {path for path in facts if path in ignored}
     assert skipped
-    assert all(any(f".{schema}." in path or f"_{schema}." in path for schema in
-                   ("definition", "mbo", "mbp-10", "statistics", "status")) for path in skipped)  # fmt: skip
+    assert all(
+        any(
+            f".{schema}." in path or f"_{schema}." in path
+            for schema in ("definition", "mbo", "mbp-10", "statistics", "status")
+        )
+        for path in skipped
+    )
 
 
 def test_scan_vendor_folder_keeps_markets_apart(scanned):

@@ -46,15 +46,16 @@ BARS = pl.DataFrame(
         BARS.rename({"timestamp": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}),
         BARS.with_columns(pl.col("symbol").cast(pl.Categorical)),
     ],
-)  # fmt: skip
+)
 def test_from_frame_of_any_library_gives_the_same_bars(frame):
     batch = from_frame(frame)
     assert batch.rejects.is_empty()
     assert str(batch.interval) == "1m"
     assert_frame_equal(batch.frame, from_frame(BARS).frame)
     assert batch.frame.select("ts", "close", "volume").rows() == [
-        (START, 10.5, 100), (START + dt.timedelta(minutes=1), 11, 200),
-    ]  # fmt: skip
+        (START, 10.5, 100),
+        (START + dt.timedelta(minutes=1), 11, 200),
+    ]
 
 
 def test_from_frame_float_columns_are_not_copied():
@@ -114,10 +115,13 @@ def test_read_parquet_integers_in_binary_cells_are_the_nearest_floats(tmp_path, 
     prices = [Decimal("1.14"), Decimal("0.07"), Decimal("150.29"), Decimal("-3.3")]
     cells = [int(price * 10**digits).to_bytes(width, "little", signed=True) for price in prices]
     table = pa.table(
-        {"ts_event": pa.array([1_704_205_800_000_000_000 + at for at in range(4)], pa.uint64()),
-         "bid_price": pa.array(cells, pa.binary(width)), "ask_price": pa.array(cells, pa.binary(width))},
+        {
+            "ts_event": pa.array([1_704_205_800_000_000_000 + at for at in range(4)], pa.uint64()),
+            "bid_price": pa.array(cells, pa.binary(width)),
+            "ask_price": pa.array(cells, pa.binary(width)),
+        },
         metadata={"instrument_id": "EUR/USD"},
-    )  # fmt: skip
+    )
     pq.write_table(table, tmp_path / "one_two.parquet")
     batch = read_parquet(tmp_path / "one_two.parquet", ReadOptions(scale=scale, allow_non_positive=True))
     assert batch.frame["bid"].to_list() == [float(price) for price in prices]

@@ -46,8 +46,10 @@ def names(files, root):
 def test_scan_folder_finds_data_in_order_of_path_and_says_what_it_left(folder):
     files, problems = scan([folder])
     assert names(files, folder) == [
-        ("SPY.csv", "csv", "SPY"), ("deep/QQQ.csv.gz", "csv", "QQQ"), ("deep/er/IWM.parquet", "parquet", "IWM"),
-    ]  # fmt: skip
+        ("SPY.csv", "csv", "SPY"),
+        ("deep/QQQ.csv.gz", "csv", "QQQ"),
+        ("deep/er/IWM.parquet", "parquet", "IWM"),
+    ]
     left = {Path(problem.path).name: (problem.reason, problem.ignored) for problem in problems}
     assert left["README.md"] == ("about the data", True)
     assert left["spy.csv"] == ("ticker map", True)
@@ -137,8 +139,9 @@ def test_read_zip_of_text_files_gives_a_batch_per_member(tmp_path):
         file.writestr("QQQ-1m-2024-01-02.csv", CSV)
     batches = read(scan([tmp_path])[0][0])
     assert [(batch.frame["symbol"][0], batch.source) for batch in batches] == [
-        ("SPY", f"{path}!SPY-1m-2024-01-02.csv"), ("QQQ", f"{path}!QQQ-1m-2024-01-02.csv"),
-    ]  # fmt: skip
+        ("SPY", f"{path}!SPY-1m-2024-01-02.csv"),
+        ("QQQ", f"{path}!QQQ-1m-2024-01-02.csv"),
+    ]
 
 
 def test_read_one_bad_file_does_not_stop_the_others(tmp_path):

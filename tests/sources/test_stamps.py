@@ -161,9 +161,18 @@ def test_options_from_toml_reads_names_and_refuses_unknown_ones(tmp_path):
 
 @pytest.mark.parametrize(
     "given",
-    [{"stamp": "middle"}, {"align": "x"}, {"unit": "m"}, {"format": "xls"}, {"delimiter": "::"}, {"price_types": ("mean",)},
-     {"symbols": "SPY"}, {"max_ratio": 0}, {"interval": "2d"}],
-)  # fmt: skip
+    [
+        {"stamp": "middle"},
+        {"align": "x"},
+        {"unit": "m"},
+        {"format": "xls"},
+        {"delimiter": "::"},
+        {"price_types": ("mean",)},
+        {"symbols": "SPY"},
+        {"max_ratio": 0},
+        {"interval": "2d"},
+    ],
+)
 def test_options_values_that_are_not_valid_are_refused(given):
     with pytest.raises(ParameterError, match="received"):
         ReadOptions(**given)

@@ -189,9 +189,13 @@ def test_read_text_ids_that_are_numbers_order_ticks_and_others_do_not():
 
 CELLS = st.sampled_from(["1", "", "x", '"1"', '"1,2"', '"', "2024-01-02T14:30:00Z", " ", "é", "1e3", "nan", "-1", "\t"])
 LINES = st.one_of(
-    st.just(FIRST), st.just(SECOND), st.just(HEADER), st.just(""), st.just("  "),
+    st.just(FIRST),
+    st.just(SECOND),
+    st.just(HEADER),
+    st.just(""),
+    st.just("  "),
     st.lists(CELLS, min_size=1, max_size=9).map(",".join),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -346,9 +346,13 @@ class FolderStream:
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
         known = self._held.get(path)
         return known is None or any(
-            one.kind == request.kind and request.symbol in one.symbols and one.first <= request.end and one.last >= request.start
-            for one in known for request in requests
-        )  # fmt: skip
+            one.kind == request.kind
+            and request.symbol in one.symbols
+            and one.first <= request.end
+            and one.last >= request.start
+            for one in known
+            for request in requests
+        )
 
     def _say(self, path: Path, reason: str) -> None:
         self._error = f"{path}: {reason}"

@@ -300,10 +300,11 @@ class AlpacaStream:
         asked = (start - dt.timedelta(days=1), end) if interval == DAY else (start, end)
         history, names = self._history(), sorted(set(symbols))
         rows = [
-            row for at in range(0, len(names), CHUNK)
+            row
+            for at in range(0, len(names), CHUNK)
             for row in history.rows((kind, interval), names[at : at + CHUNK], *asked)
             if type(row[1]) is not int or row[1] + step_ns <= _ns(now.timestamp())
-        ]  # fmt: skip
+        ]
         made = to_delivery((kind, interval), rows, f"{self._source}:history") if rows else None
         return _of_days(made, start, end) if made is not None and interval == DAY else made
 

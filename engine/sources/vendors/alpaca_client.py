@@ -331,13 +331,19 @@ def _limit(client: RESTClient, seconds: float) -> None:
 
 def _stream(access: Access) -> _Hooks:
     parameters = {
-        "ping_interval": PING_SECONDS, "ping_timeout": PONG_SECONDS, "close_timeout": CLOSE_SECONDS,
-        "open_timeout": access.timeout_seconds, "max_queue": 1024, "logger": _SILENT,
-    }  # fmt: skip
+        "ping_interval": PING_SECONDS,
+        "ping_timeout": PONG_SECONDS,
+        "close_timeout": CLOSE_SECONDS,
+        "open_timeout": access.timeout_seconds,
+        "max_queue": 1024,
+        "logger": _SILENT,
+    }
     given: dict[str, Any] = {
-        "raw_data": True, "url_override": access.stream_url, "websocket_params": parameters,
+        "raw_data": True,
+        "url_override": access.stream_url,
+        "websocket_params": parameters,
         "data_timeout": access.quiet_seconds,
-    }  # fmt: skip
+    }
     keys = (access.key, access.secret)
     is_crypto = access.feed == "crypto"
     stream = _CryptoStream(*keys, **given) if is_crypto else _StockStream(*keys, feed=DataFeed(access.feed), **given)

@@ -99,6 +99,12 @@ class AlpacaOptions:
         if absent:
             raise ParameterError(f"key: {' and '.join(absent)} not given; set in the environment, or as key and secret")
         return Access(
-            keys[KEY], keys[SECRET], self.feed, self.stream_url, self.rest_url,
-            self.timeout_seconds, self.quiet_seconds, self.backoff_seconds,
-        )  # fmt: skip
+            keys[KEY],
+            keys[SECRET],
+            self.feed,
+            self.stream_url,
+            self.rest_url,
+            self.timeout_seconds,
+            self.quiet_seconds,
+            self.backoff_seconds,
+        )

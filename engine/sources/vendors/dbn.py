@@ -33,10 +33,27 @@ from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, divided, source_symbols, wanted
 
 SCHEMAS = {
-    0: "mbo", 1: "mbp-1", 2: "mbp-10", 3: "tbbo", 4: "trades", 5: "ohlcv-1s", 6: "ohlcv-1m", 7: "ohlcv-1h", 8: "ohlcv-1d",
-    9: "definition", 10: "statistics", 11: "status", 12: "imbalance", 13: "ohlcv-eod", 14: "cmbp-1", 15: "cbbo-1s",
-    16: "cbbo-1m", 17: "tcbbo", 18: "bbo-1s", 19: "bbo-1m",
-}  # fmt: skip
+    0: "mbo",
+    1: "mbp-1",
+    2: "mbp-10",
+    3: "tbbo",
+    4: "trades",
+    5: "ohlcv-1s",
+    6: "ohlcv-1m",
+    7: "ohlcv-1h",
+    8: "ohlcv-1d",
+    9: "definition",
+    10: "statistics",
+    11: "status",
+    12: "imbalance",
+    13: "ohlcv-eod",
+    14: "cmbp-1",
+    15: "cbbo-1s",
+    16: "cbbo-1m",
+    17: "tcbbo",
+    18: "bbo-1s",
+    19: "bbo-1m",
+}
 KINDS: dict[str, tuple[Kind, ...]] = {
     "ohlcv-1s": ("bars",),
     "ohlcv-1m": ("bars",),

@@ -128,13 +128,21 @@ def test_register_second_format_of_a_name_raises(fixed):
 @pytest.mark.parametrize(
     ("head", "name", "expected"),
     [
-        (b"PAR1rest", "a.csv", "parquet"), (b"PAR1rest", "equity/usa/daily/spy.zip", "parquet"),
-        (b"PK\x03\x04", "equity/usa/daily/spy.zip", "lean"), (b"garbage", "equity/usa/daily/spy.zip", "lean"),
-        (b"PK\x03\x04", "a.ndjson", "csv"), (b"PK\x05\x06", "a.bin", "csv"), (b'{"a":1}', "a.ndjson.gz", "ndjson"),
-        (b"a,b\n", "a.parquet", "csv"), (b"a,b\n", "a.bin", None), (b"a\0b\n", "a.csv", None), (b"\xff\xfea\0", "a.csv", "csv"),
-        (b"DBN", "a.dbn", "csv"), (b"DBN" + b"\x01" * 30, "a.csv", "dbn"),
+        (b"PAR1rest", "a.csv", "parquet"),
+        (b"PAR1rest", "equity/usa/daily/spy.zip", "parquet"),
+        (b"PK\x03\x04", "equity/usa/daily/spy.zip", "lean"),
+        (b"garbage", "equity/usa/daily/spy.zip", "lean"),
+        (b"PK\x03\x04", "a.ndjson", "csv"),
+        (b"PK\x05\x06", "a.bin", "csv"),
+        (b'{"a":1}', "a.ndjson.gz", "ndjson"),
+        (b"a,b\n", "a.parquet", "csv"),
+        (b"a,b\n", "a.bin", None),
+        (b"a\0b\n", "a.csv", None),
+        (b"\xff\xfea\0", "a.csv", "csv"),
+        (b"DBN", "a.dbn", "csv"),
+        (b"DBN" + b"\x01" * 30, "a.csv", "dbn"),
     ],
-)  # fmt: skip
+)
 def test_sniff_by_content_then_path_then_suffix(head, name, expected):
     sniffed = sniff_format(head, Path("/data") / name)
     assert (sniffed and sniffed.name) == expected

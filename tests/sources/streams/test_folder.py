@@ -62,8 +62,10 @@ class Scene:
         self.rejects += [row for one in deliveries for row in one.rejects.iter_rows(named=True)]
         return [
             (symbol, round((ts - OPEN).total_seconds() / 60))
-            for one in deliveries for frame in one.frames for symbol, ts in frame.select("symbol", "ts").iter_rows()
-        ]  # fmt: skip
+            for one in deliveries
+            for frame in one.frames
+            for symbol, ts in frame.select("symbol", "ts").iter_rows()
+        ]
 
     def settled(self):
         """What is taken once all has stood still."""

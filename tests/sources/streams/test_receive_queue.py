@@ -99,10 +99,16 @@ def test_take_garbage_cell_rejects_its_row_alone_and_keeps_the_cell(cells, reaso
 
 
 JUNK = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary(max_size=9),
-    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(),
+    st.text(),
+    st.binary(max_size=9),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
     st.datetimes(timezones=st.just(dt.UTC)),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("resolution", [BARS, QUOTES, TICKS])

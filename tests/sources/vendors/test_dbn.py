@@ -30,15 +30,25 @@ def spans(number, first=dt.date(2024, 1, 1), past=dt.date(2024, 2, 1)):
 
 def encoded(schema, mappings, records, *, dataset="GLBX.MDP3", stype_in="raw_symbol"):
     metadata = dbn.Metadata(
-        dataset=dataset, start=START_NS, stype_in=dbn.SType.from_str(stype_in), stype_out=dbn.SType.INSTRUMENT_ID,
+        dataset=dataset,
+        start=START_NS,
+        stype_in=dbn.SType.from_str(stype_in),
+        stype_out=dbn.SType.INSTRUMENT_ID,
         schema=dbn.Schema.from_str(schema),
-        symbols=list(mappings), partial=[], not_found=[],
+        symbols=list(mappings),
+        partial=[],
+        not_found=[],
         mappings=[
-            SimpleNamespace(raw_symbol=name, intervals=[
-                SimpleNamespace(start_date=one["start_date"], end_date=one["end_date"], symbol=one["symbol"]) for one in found
-            ]) for name, found in mappings.items()
+            SimpleNamespace(
+                raw_symbol=name,
+                intervals=[
+                    SimpleNamespace(start_date=one["start_date"], end_date=one["end_date"], symbol=one["symbol"])
+                    for one in found
+                ],
+            )
+            for name, found in mappings.items()
         ],
-    )  # fmt: skip
+    )
     return metadata.encode() + b"".join(block.tobytes() for block in records)
 
 
@@ -54,9 +64,15 @@ def block(message, rtype, **columns):
 
 def trades(ids, times, prices, sequence):
     return block(
-        dbn.TradeMsg, 0, instrument_id=ids, ts_event=times, ts_recv=[START_NS + 500 + at for at in range(len(ids))],
-        price=[int(price * 10**9) for price in prices], size=[2] * len(ids), sequence=sequence,
-    )  # fmt: skip
+        dbn.TradeMsg,
+        0,
+        instrument_id=ids,
+        ts_event=times,
+        ts_recv=[START_NS + 500 + at for at in range(len(ids))],
+        price=[int(price * 10**9) for price in prices],
+        size=[2] * len(ids),
+        sequence=sequence,
+    )
 
 
 def written(tmp_path, data, name="x.dbn.zst"):
@@ -68,16 +84,24 @@ def written(tmp_path, data, name="x.dbn.zst"):
 @pytest.mark.parametrize("name", ["x.dbn.zst", "x.dbn"])
 def test_read_dbn_bars_are_floats_with_symbols_of_the_metadata(tmp_path, name):
     bars = block(
-        dbn.OHLCVMsg, 0x21, instrument_id=[7, 8, 9], ts_event=[START_NS] * 3, open=[3702750000000] * 3, high=[3704500000000] * 3,
-        low=[3702250000000] * 3, close=[3703010000000] * 3, volume=[10, 20, 30],
-    )  # fmt: skip
+        dbn.OHLCVMsg,
+        0x21,
+        instrument_id=[7, 8, 9],
+        ts_event=[START_NS] * 3,
+        open=[3702750000000] * 3,
+        high=[3704500000000] * 3,
+        low=[3702250000000] * 3,
+        close=[3703010000000] * 3,
+        volume=[10, 20, 30],
+    )
     path = written(tmp_path, encoded("ohlcv-1m", {"ESH4": [spans(7)], "NQH4": [spans(8)]}, [bars]), name)
     file = scan([path])[0][0]
     assert (file.format, file.kind, str(file.interval), file.market) == ("dbn", "bars", "1m", "GLBX.MDP3")
     batch = read(file)[0]
     assert batch.frame.select("symbol", "ts", "open", "high", "low", "close", "volume").rows() == [
-        ("ESH4", START, 3702.75, 3704.5, 3702.25, 3703.01, 10), ("NQH4", START, 3702.75, 3704.5, 3702.25, 3703.01, 20),
-    ]  # fmt: skip
+        ("ESH4", START, 3702.75, 3704.5, 3702.25, 3703.01, 10),
+        ("NQH4", START, 3702.75, 3704.5, 3702.25, 3703.01, 20),
+    ]
     assert batch.rejects.select("row", "reason").rows() == [(3, "symbol: missing or unreadable")]
 
 
@@ -121,10 +145,17 @@ def test_read_dbn_trades_of_one_packet_have_sequences_of_their_own(tmp_path):
 
 def test_read_dbn_quotes_without_a_side_have_it_null_and_without_both_are_rejected(tmp_path):
     books = block(
-        dbn.BBOMsg, 0xC4, instrument_id=[7, 7, 7], ts_event=[UNDEFINED_TIME] * 3, ts_recv=[START_NS] * 3, sequence=[1, 2, 3],
-        bid_px_00=[10**9, UNDEFINED_PRICE, UNDEFINED_PRICE], ask_px_00=[2 * 10**9, 2 * 10**9, UNDEFINED_PRICE],
-        bid_sz_00=[4, 0, 0], ask_sz_00=[5, 6, 0],
-    )  # fmt: skip
+        dbn.BBOMsg,
+        0xC4,
+        instrument_id=[7, 7, 7],
+        ts_event=[UNDEFINED_TIME] * 3,
+        ts_recv=[START_NS] * 3,
+        sequence=[1, 2, 3],
+        bid_px_00=[10**9, UNDEFINED_PRICE, UNDEFINED_PRICE],
+        ask_px_00=[2 * 10**9, 2 * 10**9, UNDEFINED_PRICE],
+        bid_sz_00=[4, 0, 0],
+        ask_sz_00=[5, 6, 0],
+    )
     batch = read_dbn(written(tmp_path, encoded("bbo-1m", {"A": [spans(7)]}, [books])), ANY)[0]
     assert batch.frame.select("bid", "bid_size", "ask", "ask_size").rows() == [(1, 4, 2, 5), (None, None, 2, 6)]
     assert batch.frame["ts"].unique().to_list() == [START]
@@ -133,9 +164,19 @@ def test_read_dbn_quotes_without_a_side_have_it_null_and_without_both_are_reject
 
 def test_read_dbn_trades_with_their_quotes_give_two_batches(tmp_path):
     both = block(
-        dbn.MBP1Msg, 1, instrument_id=[7], ts_event=[START_NS], ts_recv=[START_NS], price=[15 * 10**8], size=[3], sequence=[9],
-        bid_px_00=[10**9], ask_px_00=[2 * 10**9], bid_sz_00=[4], ask_sz_00=[5],
-    )  # fmt: skip
+        dbn.MBP1Msg,
+        1,
+        instrument_id=[7],
+        ts_event=[START_NS],
+        ts_recv=[START_NS],
+        price=[15 * 10**8],
+        size=[3],
+        sequence=[9],
+        bid_px_00=[10**9],
+        ask_px_00=[2 * 10**9],
+        bid_sz_00=[4],
+        ask_sz_00=[5],
+    )
     ticks, quotes = read_dbn(written(tmp_path, encoded("tbbo", {"A": [spans(7)]}, [both])), ANY)
     assert (ticks.kind, ticks.frame["price"].to_list(), quotes.kind, quotes.frame["ask"].to_list()) == (
         "ticks",

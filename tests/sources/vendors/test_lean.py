@@ -65,11 +65,14 @@ def test_read_lean_quote_bars_have_a_row_per_side_that_is_there(tmp_path):
     path = lean_zip(tmp_path, "future/cme/minute/es/20240102_quote.zip", d_20240102_es_minute_quote_202403=text)
     batch = read_lean(path, ANY)
     assert batch.frame.select("symbol", "price_type", "row", "close", "size", "volume").rows() == [
-        ("ES.202403", "bid", 1, 2, 7, None), ("ES.202403", "ask", 1, 4, 8, None), ("ES.202403", "ask", 2, 4, 9, None),
-    ]  # fmt: skip
+        ("ES.202403", "bid", 1, 2, 7, None),
+        ("ES.202403", "ask", 1, 4, 8, None),
+        ("ES.202403", "ask", 2, 4, 9, None),
+    ]
     assert sorted(batch.rejects.select("row", "reason").rows()) == [
-        (3, "bid and ask: all missing"), (4, "high: missing or unreadable"),
-    ]  # fmt: skip
+        (3, "bid and ask: all missing"),
+        (4, "high: missing or unreadable"),
+    ]
 
 
 def test_read_lean_equity_quote_ticks_have_one_side_and_the_other_null(tmp_path):
@@ -77,8 +80,9 @@ def test_read_lean_equity_quote_ticks_have_one_side_and_the_other_null(tmp_path)
     path = lean_zip(tmp_path, "equity/usa/tick/bac/20240102_quote.zip", d_20240102_bac_Quote_Tick=text)
     frame = read_lean(path, ANY).frame
     assert frame.select("seq", "bid", "bid_size", "ask", "ask_size").rows() == [
-        (1, None, None, 140.2, 500), (2, 138.4, 700, None, None),
-    ]  # fmt: skip
+        (1, None, None, 140.2, 500),
+        (2, 138.4, 700, None, None),
+    ]
     assert frame["ts"].to_physical()[1] % 10**9 == 554_500_000
 
 
@@ -87,8 +91,9 @@ def test_read_lean_trade_ticks_keep_exchange_conditions_and_flag(tmp_path):
     path = lean_zip(tmp_path, "future/comex/tick/gc/20240102_trade.zip", d_20240102_gc_tick_trade_202404=text)
     frame = read_lean(path, ANY).frame
     assert frame.select("price", "size", "exchange", "conditions", "suspicious").rows() == [
-        (1313.7, 0, "usa", None, False), (1313.7, 1, "usa", "0A2", True),
-    ]  # fmt: skip
+        (1313.7, 0, "usa", None, False),
+        (1313.7, 1, "usa", "0A2", True),
+    ]
 
 
 def test_read_lean_contracts_of_one_zip_become_symbols_with_their_own_lines(tmp_path):
