@@ -39,7 +39,7 @@ from engine.runtime.quality_manager import assess_session
 from engine.runtime.run import export_session
 from engine.schema import BARS, TS
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 from polars.testing import assert_frame_equal
 
 from benchmarks.panel import SEED, SPEC, TICK, Panel

@@ -28,7 +28,7 @@ from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.schema import BARS, TS
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 from benchmarks import machine
 from benchmarks.object_baseline import ObjectSession
@@ -160,7 +160,7 @@ def run(symbols: int) -> Timings:
         "early": [one for one, _ in taken], "late": [one for _, one in taken], "every": every,
         "symbols": symbols, "objects_symbols": few, "objects_early": time_objects(few, EARLY), "objects_late": time_objects(few, LATE),
         "rows": sum(held.height for held in snapshot.panels.values()), "data_mb": data,
-        "beyond_mb": beyond - data - data_mb(early.session), "log_rows": sum(part.height for part in snapshot.log),
+        "beyond_mb": beyond - data - data_mb(early.session), "log_rows": sum(part.height for part in snapshot.change_log.entries),
         "worked_early": [early.processor_seconds[minute - 1] for minute in EARLY],
         "worked_late": [late.processor_seconds[minute - 1] for minute in LATE],
         "processor_seconds": sum(late.processor_seconds),

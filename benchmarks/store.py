@@ -17,7 +17,7 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import BARS
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 from benchmarks import machine
 from benchmarks.panel import FIRST, LAST, build

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from engine.simulation.sessions import simulate
     from engine.sources.frames import from_frame
     from engine.store.session_data import SessionData
-    from engine.store.snapshot import Snapshot, SymbolSessionData
+    from engine.store.snapshot import Snapshot
+    from engine.store.symbol_data import SymbolSessionData
 
 _ROOMS = {
     "judge": "audit.verdict", "read_rules": "audit.rules", "reconcile": "audit.reconcile",
@@ -60,7 +61,7 @@ _ROOMS = {
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
     "Audit": "runtime.audit_report", "write_audit": "runtime.audit_report",
     "conform": "schema",
-    "Snapshot": "store.snapshot", "SymbolSessionData": "store.snapshot",
+    "Snapshot": "store.snapshot", "SymbolSessionData": "store.symbol_data",
     "from_frame": "sources.frames", "simulate": "simulation.sessions",
     "connect": "query", "sql": "query",
     "SessionData": "store.session_data",

@@ -19,7 +19,7 @@ from engine.runtime.quality_manager import assess_session
 from engine.runtime.run import run
 from engine.schema import BARS, TICKS, conform
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)  # XNYS, a Tuesday
 DAY = 24 * 60
@@ -269,7 +269,7 @@ def test_append_many_times_keeps_a_short_log_that_tells_every_change() -> None:
 
 
 def test_bars_updated_needs_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.store.session_data.LOG_ROWS", 2)
+    monkeypatch.setattr("engine.store.change_log.LOG_ROWS", 2)
     session = store("A", "B")
     for minute in range(6):
         session.append(bars("A", [minute]), interval="1m")

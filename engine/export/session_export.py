@@ -25,7 +25,8 @@ from engine.export.table_edits import Edit, TableFiles, edit
 from engine.export.tables import DATA_TABLES, KEYS, TABLES, shaped
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
-from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.panel_key import PanelKey
+from engine.store.snapshot import Snapshot
 
 ROWS_PER_BATCH = 1 << 20
 MOST_CHANGED = 8 * ROWS_PER_BATCH  # rows that are held at once
@@ -85,7 +86,7 @@ def why_full(snapshot: Snapshot, exports: pl.DataFrame | None) -> str | None:
         return f"revision {last['revision']} is of another store"
     if last["store_revision"] > snapshot.revision or _instant(last["as_of"]) > _instant(snapshot.as_of):
         return f"revision {last['revision']} is of a later state of the store"
-    if last["store_revision"] < snapshot.horizon:
+    if last["store_revision"] < snapshot.change_log.start_revision:
         return f"the store's log begins after revision {last['revision']}"
     return None
 
@@ -141,7 +142,7 @@ def batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
         Any but the tables of `Snapshot.small_tables`.
     """
     if name in STORED:
-        yield snapshot.stored("gaps" if name == "gaps" else "quality")
+        yield snapshot.outcomes("gaps" if name == "gaps" else "quality")
     elif name == "rejects":
         yield pl.concat([empty(REJECTS), *snapshot.rejects])
     else:
@@ -229,11 +230,11 @@ def _part(held: Panel, span: tuple[dt.date, dt.date] | None, series: list[int] |
 
 
 def _shown(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
-    return snapshot.closed_bars(key, rows) if key.kind == "bars" else snapshot.named_raw(rows)
+    return snapshot.closed_bars(key, rows) if key.kind == "bars" else snapshot.raw_view(rows)
 
 
 def _changes(snapshot: Snapshot, work: Work, since: int, was_as_of: dt.datetime | None) -> Iterator[tuple[str, Edit]]:
-    gone = [symbol for symbol, revision in snapshot.removals if revision > since]
+    gone = [symbol for symbol, revision in snapshot.change_log.removals if revision > since]
     removed = pl.DataFrame({"symbol": gone}, schema={"symbol": pl.String}).unique()
     for kind in STREAMS:
         yield kind, _rows_since(snapshot, work, kind, since, was_as_of, removed)
@@ -275,7 +276,7 @@ def _stored_since(
     snapshot: Snapshot, work: Work, name: Literal["gaps", "quality"], since: int, touched: pl.DataFrame, removed: pl.DataFrame
 ) -> Edit:  # fmt: skip
     scope = touched.filter(pl.col("kind") == name).select(SCOPE)
-    now = shaped(name, snapshot.stored(name, scope))
+    now = shaped(name, snapshot.outcomes(name, scope))
     is_new = pl.col("revision") > since
     return Edit(_new(now.filter(is_new), work), [scope, removed], now.filter(~is_new).select(KEYS[name]))
 

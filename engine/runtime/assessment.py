@@ -25,7 +25,8 @@ from engine.keys import column_values, expand_ranges, find_keys, pack_columns
 from engine.quality.gaps import GAPS, expected_slots, find_gaps, positioned, slot_runs
 from engine.quality.score import period_coverage, slot_coverage
 from engine.schema import TS
-from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.panel_key import PanelKey
+from engine.store.snapshot import Snapshot
 from engine.store.versioned_rows import VersionedRows
 
 SERIES_SESSION = ["series", "session"]
@@ -236,7 +237,7 @@ class IntervalAssessor:
         # Rows in the slots from `low` to the end of some segments.
         key = self.base or self.key
         if scan.is_empty() or key not in snapshot.panels:
-            return snapshot.none_of(key)
+            return snapshot.no_rows_of(key)
         first = self.grid.starts(scan["ordinal"], scan["low"])
         last = self.grid.ends(scan["ordinal"], scan["slots"] - 1) - dt.timedelta(microseconds=1)
         ranges = pl.DataFrame([scan["series"], first.alias("first"), last.alias("last")])

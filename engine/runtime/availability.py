@@ -17,8 +17,8 @@ from engine.calendars.providers import SessionCalendar
 from engine.grid import GridSpec, SessionGrid
 from engine.runtime.load import Group
 from engine.schema import TS, Kind
-from engine.store.session_data import MONTH
-from engine.store.snapshot import AXIS_INTERVAL
+from engine.store.panel_key import AXIS_INTERVAL
+from engine.store.placement import MONTH
 from engine.store.views import with_ends
 
 ADDED = {"available": TS, "version": pl.Int32()}

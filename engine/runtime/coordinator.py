@@ -30,8 +30,11 @@ from engine.runtime.quality_manager import DataQualityManager
 from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, plan_subscription
 from engine.schema import TS
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
-from engine.store.session_data import PADDING, DateRange, SessionData
-from engine.store.snapshot import AXIS_INTERVAL, SymbolSessionData
+from engine.store.batch_rows import DateRange
+from engine.store.panel_key import AXIS_INTERVAL
+from engine.store.placement import PADDING
+from engine.store.session_data import SessionData
+from engine.store.symbol_data import SymbolSessionData
 from engine.store.views import with_series_names
 
 Phase = Literal["new", "waiting", "running", "finished"]

@@ -28,7 +28,7 @@ from engine.sources.options import ReadOptions
 from engine.sources.resolution import Resolution
 from engine.sources.streams.contract import Resolution as Offered
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 Sleep = Callable[[float], None]
 

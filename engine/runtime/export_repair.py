@@ -28,7 +28,8 @@ from engine.runtime.quality_manager import assess_session
 from engine.runtime.resume import raw_rows
 from engine.schema import ROWS, Kind, empty
 from engine.store.session_data import SessionData
-from engine.store.snapshot import Incomplete, SymbolSessionData
+from engine.store.session_state import Incomplete
+from engine.store.symbol_data import SymbolSessionData
 
 RAW: tuple[Kind, ...] = ("ticks", "quotes", "open_interest")
 # Columns that a recomputation must reproduce; counts of what was read, and retries, cannot be recomputed.

@@ -20,8 +20,9 @@ from engine.quality.gaps import GAPS
 from engine.runtime.config import GapsPart
 from engine.schema import Kind
 from engine.sources.streams.contract import HistoryRequest
+from engine.store.panel_key import PanelKey
 from engine.store.session_data import SessionData
-from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.snapshot import Snapshot
 from engine.store.versioned_rows import VersionedRows
 
 LONGEST_WAIT_SECONDS = 6 * 3600.0

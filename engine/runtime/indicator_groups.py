@@ -14,7 +14,7 @@ from engine.derive.indicator_passes import lookback
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError, SchemaError
 from engine.interval import Interval
-from engine.store.snapshot import PANELS, IndicatorKey, PanelKey, Snapshot, SymbolSessionData, layout
+from engine.store.snapshot import IndicatorKey, PanelKey, Snapshot, SymbolSessionData
 
 PLACE_COLUMNS = ("series", "session", "ordinal", "slot", "ts")
 BASELINE_INPUTS = ("high", "low", "volume")
@@ -66,7 +66,7 @@ class IndicatorGroup:
         SchemaError
             The panel does not have it.
         """
-        has = PANELS[layout(self.key)]
+        has = self.key.schema
         inputs = {name for one in self.indicators for name in one.inputs} | {
             *(BASELINE_INPUTS if self.baseline_indicators else ())
         }

@@ -27,7 +27,7 @@ from engine.runtime.options import CalendarMap
 from engine.runtime.resume import exported_rows, last_export
 from engine.sources.streams.contract import Delivery, HistoryRequest, Stream
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 Consumer = Callable[[SessionData, Step], None]
 DAYS_AHEAD = dt.timedelta(days=14)  # how far sessions are known in advance; they are looked up again as days go by

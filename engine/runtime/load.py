@@ -27,7 +27,7 @@ from engine.sources.read import read
 from engine.sources.resolution import DEFAULT_BASE, UNTOLD, Resolution, interval_of, interval_of_prints
 from engine.sources.scan import scan
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 
 @dataclass(frozen=True)

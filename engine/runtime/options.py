@@ -14,8 +14,8 @@ from engine.grid import Align, GridSpec
 from engine.interval import Interval
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import Resolution, base_of
-from engine.store.session_data import DateRange
-from engine.store.snapshot import Incomplete
+from engine.store.batch_rows import DateRange
+from engine.store.session_state import Incomplete
 
 Progress = Callable[[int, int, str], None]
 

@@ -64,11 +64,11 @@ class Cohort(NamedTuple):
 
     def of(self, interval: Interval) -> PanelKey:
         """Key of the panel of one of its intervals."""
-        return self.key if interval == self.base else PanelKey("bars", interval, "derived", self.key.spec)
+        return self.key if interval == self.base else PanelKey.of_derived_bars(interval, self.key.spec)
 
     def raw(self, kind: Kind) -> PanelKey:
         """Key of the panel of its ticks or quotes."""
-        return PanelKey(kind, None, "source", self.key.spec)
+        return PanelKey.of_source(kind, None, self.key.spec)
 
 
 def find_cohorts(snapshot: Snapshot) -> list[Cohort]:

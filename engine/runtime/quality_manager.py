@@ -30,13 +30,13 @@ from engine.runtime.assessment import (
     inherit_retries,
 )
 from engine.runtime.processor import RAW_KINDS, Cohort, CohortCache, symbols_registered_since
-from engine.store.session_data import LEDGER_ORDER, DateRange, SessionData
+from engine.store.session_data import OUTCOME_ORDER, DateRange, SessionData
 from engine.store.snapshot import PanelKey, Snapshot
 from engine.store.versioned_rows import VersionedRows
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
 NO_OUTCOME = StoredOutcome(
-    VersionedRows.empty(GAPS, LEDGER_ORDER["gaps"]), VersionedRows.empty(QUALITY, LEDGER_ORDER["quality"])
+    VersionedRows.empty(GAPS, OUTCOME_ORDER["gaps"]), VersionedRows.empty(QUALITY, OUTCOME_ORDER["quality"])
 )
 NO_COUNTS = pl.DataFrame(schema={"series": pl.Int32(), "session": pl.Date()})
 

@@ -15,7 +15,7 @@ from engine.export.delta_table import is_table
 from engine.interval import Interval
 from engine.schema import PROVENANCES, ROWS, Kind
 from engine.sources.streams.contract import Delivery
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
 

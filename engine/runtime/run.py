@@ -21,7 +21,7 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.sources.options import ReadOptions
 from engine.store.session_data import SessionData
-from engine.store.snapshot import Incomplete
+from engine.store.session_state import Incomplete
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RunResult:
         """Tables of a summary: `quality`, `gaps`, `symbols`, `calendars`."""
         snapshot = self.session.snapshot()
         small = snapshot.small_tables()
-        judged = {"quality": snapshot.stored("quality"), "gaps": snapshot.stored("gaps")}
+        judged = {"quality": snapshot.outcomes("quality"), "gaps": snapshot.outcomes("gaps")}
         return {**judged, "symbols": small["symbols"], "calendars": small["calendars"]}
 
 

@@ -17,8 +17,9 @@ from engine.quality.score import COUNTED
 from engine.runtime.processor import Cohort, derive_session, find_cohorts
 from engine.runtime.quality_manager import lifetimes
 from engine.schema import empty
+from engine.store.panel_key import PanelKey
 from engine.store.session_data import SessionData
-from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.snapshot import Snapshot
 
 TRACED = ["series", "ordinal", "slot", "open", "close", "volume"]
 

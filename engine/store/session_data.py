@@ -1,15 +1,15 @@
-"""The single source of truth: every symbol's frames, keyed by symbol and interval, and nothing derivable from them.
+"""The store of a session: every symbol's rows and stored outcomes, and nothing that could be derived from them.
 
 The whole state is one immutable `Snapshot`. A writer builds the next one under the one lock and swaps a reference;
-readers take no lock, and what they hold never changes. Rows of all symbols of one kind, interval and axis share one
-sorted `Panel`; `SymbolSessionData` and its frames are views on it.
+readers take no lock, and the snapshot they hold never changes. Rows of all symbols of one kind, interval and axis share
+one sorted `Panel`; `SymbolSessionData` and its frames are views on it.
 
-1. `register_symbol_data` makes a symbol known, `remove_symbol` forgets it with everything it had.
-2. `append` is the one way in for raw rows: placed on the grid, deduplicated, counted, logged (`_place_and_insert`).
+1. `register_symbol_data` registers symbols, `remove_symbol` removes one with everything stored of it.
+2. `append` is the only entry of raw rows: placed on the grid, deduplicated, counted, logged (`insertion.insert_rows`).
 3. `write_derived`, `set_gaps`, `set_quality`, `set_indicators` and `set_trailing` store what the runtime computed from them.
-4. `changes` says what was touched since a revision; consumers pull (`wait_for_revision` blocks until there is something), the
-   store calls nobody.
-5. `transaction` makes several writes one: other threads see all of them at once, or none.
+4. `changes` lists what was written since a revision; consumers pull (`wait_for_revision` blocks until there is something),
+   the store calls nobody.
+5. `transaction` makes several writes atomic: other threads see all of them at once, or none.
 """
 
 from __future__ import annotations
@@ -20,70 +20,43 @@ import uuid
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.display import Summarized, Summary
-from engine.errors import CalendarError, ParameterError, SchemaError, UnknownSymbolError
-from engine.grid import GridSpec, SessionGrid, Stamp
+from engine.errors import ParameterError, UnknownSymbolError
+from engine.grid import GridSpec, Stamp
 from engine.interval import Interval
-from engine.schema import (
-    EARLIEST,
-    LATEST,
-    PRICE_TYPES,
-    PROVENANCE,
-    PROVENANCES,
-    REJECTS,
-    ROWS,
-    TS,
-    Kind,
-    empty,
-    rejected_rows,
-    select_schema,
+from engine.schema import REJECTS, TS, Kind, empty, select_schema
+from engine.store.batch_rows import (
+    DateRange,
+    check_kind,
+    conflict_rejects,
+    stack_batches,
+    within_dates,
+    without_conflicts_of,
 )
-from engine.store.anomalies import count_anomalies
-from engine.store.panel import KEY, TICK_KEY, Upsert, append_size_tiered, empty_panel
-from engine.store.snapshot import (
-    AXIS_INTERVAL,
-    BAR_VALUES,
-    CHANGE_LOG,
-    PANELS,
-    PLACE_COLUMNS,
-    RAW_PRICE_TYPES,
-    WRITE_COLUMNS,
-    Incomplete,
-    PanelKey,
-    Snapshot,
-    SymbolSessionData,
-    coalesce_changes,
-    layout,
-)
+from engine.store.change_log import change_entry
+from engine.store.insertion import extend_excluded_range, insert_rows
+from engine.store.panel import KEY, Upsert, empty_panel
+from engine.store.panel_key import PanelKey
+from engine.store.placement import extend_axis, partition_by_axis, place_rows
+from engine.store.session_state import Incomplete
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
 from engine.store.versioned_rows import VersionedRows
-from engine.store.views import with_series_names
 
-MONTH = dt.timedelta(
-    days=31
-)  # the least an axis reaches beyond the data, so that weeks and months at its edges are whole
-CONFLICT = "conflict: a later row of the same batch has other values for this key"
-PADDING = 2 * MONTH  # what it reaches when it is built, so that it is not built anew every day
-LOG_ROWS = 2_000_000  # changes older than this many (series, session) rows are forgotten
-RECENT_LOG_ROWS = (
-    1 << 18
-)  # at least so many entries tell exactly what was touched when: a few minutes of a whole market
-LEDGERS = {"gaps": "gap_rows", "quality": "quality_rows"}
-LEDGER_ORDER = {"gaps": ("series", "ordinal", "slot"), "quality": ("series", "session")}
-
-
-DateRange = tuple[dt.date | None, dt.date | None]
+OUTCOME_FIELDS = {"gaps": "gap_rows", "quality": "quality_rows"}
+OUTCOME_ORDER = {"gaps": ("series", "ordinal", "slot"), "quality": ("series", "session")}
 
 
 class Appended(NamedTuple):
-    """What came of an `append`: the revision it made, and what became of the rows that were offered.
+    """Result of `append`: the store's revision, and counts of the rows offered, written, repeated and corrected.
 
-    `offered = written + duplicates + corrections` does not hold where a batch corrects another one of the same call;
-    `written` counts the rows that are in the store now and were not before.
+    `written` counts the rows that are in the store now and were not before; hence `offered = written + duplicates +
+    corrections` does not hold where a batch corrects another one of the same call. `rejects` has the conflicts.
     """
 
     revision: int
@@ -95,7 +68,7 @@ class Appended(NamedTuple):
 
 
 class SessionData(Summarized):
-    """Per-symbol session data in one place: the dict of symbols, their rows, and what was computed from them."""
+    """Store of per-symbol session data: registered symbols, their rows, and the gaps, quality and indicators computed from them."""
 
     def __init__(
         self,
@@ -107,18 +80,16 @@ class SessionData(Summarized):
     ) -> None:
         if incomplete not in get_args(Incomplete):
             raise ParameterError(f"incomplete: received {incomplete!r}; valid: {', '.join(get_args(Incomplete))}")
-        _check_aware(as_of)
         self._lock = threading.RLock()
         self._news = threading.Condition()
-        self._shown = Snapshot(store_id=store_id or uuid.uuid4().hex, as_of=as_of, incomplete=incomplete)
+        self._shown = Snapshot(store_id=store_id or uuid.uuid4().hex, as_of=_aware(as_of), incomplete=incomplete)
         self._draft: Snapshot | None = None
         self._drafter = 0
         self._rollbacks = 0
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
-        self._covered: dict[GridSpec, tuple[dt.date, dt.date]] = {}
         self._base_keys: set[PanelKey] = set()
         self._next_series = 1
-        self._axes_found: tuple[Mapping[str, SymbolSessionData], list[GridSpec], dict[str, int]] = ({}, [], {})
+        self._axes_of_symbols: tuple[Mapping[str, SymbolSessionData], list[GridSpec], dict[str, int]] = ({}, [], {})
 
     @property
     def _state(self) -> Snapshot:
@@ -128,23 +99,23 @@ class SessionData(Summarized):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the writes inside one: other threads see all of them at once or, when something is raised, none.
+        """Make the writes inside atomic: other threads see all of them at once or, when an exception is raised, none.
 
-        One inside another shows nothing by itself; when it raises, just its own writes are undone.
+        A nested transaction publishes nothing by itself; when it raises, only its own writes are rolled back.
         """
         with self._lock:
-            before, covered = self._draft, dict(self._covered)
+            before = self._draft
             self._drafter, self._draft = threading.get_ident(), before or self._shown
             try:
                 yield
             except BaseException:
-                self._draft, self._covered = before, covered
+                self._draft = before
                 self._rollbacks += 1
                 raise
             if before is not None:
                 return
             self._shown, self._draft = self._draft, None
-        self._tell()
+        self._notify()
 
     def _summary(self) -> Summary:
         return self._state.summary("SessionData")
@@ -155,11 +126,11 @@ class SessionData(Summarized):
         return self._rollbacks
 
     def wait_for_revision(self, revision: int, seconds: float | None = None) -> bool:
-        """Block until the store is past a revision, at most so long; whether it is."""
+        """Block until the store's revision exceeds this one, at most `seconds` (None: without limit); whether it does."""
         with self._news:
             return self._news.wait_for(lambda: self._shown.revision > revision, seconds)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._news:
             self._news.notify_all()
 
@@ -168,100 +139,91 @@ class SessionData(Summarized):
         return self._state.symbols
 
     def snapshot(self) -> Snapshot:
-        """The state as it is now; it never changes."""
+        """The current state, immutable. Inside a transaction its own thread gets the uncommitted state."""
         return self._state
 
     @property
     def revision(self) -> int:
-        """How many writes there were."""
+        """Number of writes so far."""
         return self._state.revision
 
     def calendar(self, code: str) -> SessionCalendar:
-        """The calendar of a code, built once."""
+        """The calendar of a code: one passed to the constructor, else that of `calendars.providers.calendar`."""
         with self._lock:
             if code not in self._calendars:
                 self._calendars[code] = calendar(code)
             return self._calendars[code]
 
     def register_symbol_data(self, *symbols: SymbolSessionData) -> None:
-        """Make symbols known; one that is known already takes the new fields and keeps its rows.
+        """Register symbols; one that is registered already takes the new fields and keeps its rows.
 
         Raises
         ------
         ParameterError
-            A known symbol would move to another calendar or base interval, or lose a derived one: remove it first.
+            A registered symbol would move to another calendar or base interval, or lose a derived one: remove it first.
         """
         with self._lock:
             known = dict(self._state.symbols)
             revision = self._state.revision + 1
             registered: dict[str, int] = {}
-            for one in symbols:
-                _check_reregistration(known.get(one.symbol), one)
-                if _asks_for_more(known.get(one.symbol), one):
-                    registered[one.symbol] = revision
-                known[one.symbol] = replace(one, _snapshot=None)
-                self._base_keys.add(one.base_key)
+            for symbol in symbols:
+                before = known.get(symbol.symbol)
+                symbol.check_replaces(before)
+                if symbol.requires_more_than(before):
+                    registered[symbol.symbol] = revision
+                known[symbol.symbol] = replace(symbol, _snapshot=None)
+                self._base_keys.add(symbol.base_key)
             self._swap(
                 symbols=known,
                 registered={**self._state.registered, **registered},
                 revision=revision if registered else revision - 1,
             )
-            # What is missing from the first slot on is missing of something.
+            # Slots that are missing from the first one on need a series that they are missing of.
             expected = [(one.symbol, one.price_type) for one in symbols if one.expected_from is not None]
             if expected:
                 self.series_for(pl.DataFrame(expected, schema=["symbol", "price_type"], orient="row").unique())
 
     def mark_loaded(self, symbols: Iterable[str]) -> None:
-        """Note that symbols have all they need; readers see them among `get_loaded_symbols` from now on."""
+        """Mark symbols as fully loaded; `get_loaded_symbols` lists them from now on. Unknown ones are ignored."""
         with self._lock:
             known = self._state.symbols
-            done = {name: replace(known[name], is_loaded=True) for name in symbols if name in known}
-            self._swap(symbols={**known, **done})
+            loaded = {name: replace(known[name], is_loaded=True) for name in symbols if name in known}
+            self._swap(symbols={**known, **loaded})
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Forget a symbol and everything it had; False when it was not known."""
+        """Remove a symbol with its rows, outcomes, conflicts and streams; False when it was not registered."""
         with self._lock:
             state = self._state
             if symbol not in state.symbols:
                 return False
-            gone = state.series_of([symbol])
             revision = state.revision + 1
-            keep = ~pl.col("series").is_in(gone)
             self._swap(
                 revision=revision,
                 symbols={name: data for name, data in state.symbols.items() if name != symbol},
-                series=state.series.filter(keep),
-                panels={key: held.without(gone) for key, held in state.panels.items()},
-                counts={key: frame.filter(keep) for key, frame in state.counts.items()},
-                gap_rows={key: ledger.without(gone) for key, ledger in state.gap_rows.items()},
-                quality_rows={key: ledger.without(gone) for key, ledger in state.quality_rows.items()},
-                indicators={group: held.without(gone) for group, held in state.indicators.items()},
-                trailing={key: frame.filter(keep) for key, frame in state.trailing.items()},
-                excluded_range={key: frame.filter(keep) for key, frame in state.excluded_range.items()},
-                observed_range={key: frame.filter(keep) for key, frame in state.observed_range.items()},
                 registered={name: at for name, at in state.registered.items() if name != symbol},
-                rejects=tuple(_without_conflicts_of(symbol, frame) for frame in state.rejects),
+                rejects=tuple(without_conflicts_of(symbol, frame) for frame in state.rejects),
                 active_streams={key: on for key, on in state.active_streams.items() if key[0] != symbol},
-                removals=(*(one for one in state.removals if one[0] != symbol), (symbol, revision)),
+                change_log=state.change_log.with_removal(symbol, revision),
+                **state.without_series(state.series_of([symbol])),
             )
             return True
 
     def get_symbol_data(self, symbol: str) -> SymbolSessionData | None:
-        """A symbol with views on its rows as they are now; None when it is not there (any more)."""
+        """A symbol with views on its current rows; None when it is not registered (any more)."""
         state = self._state
-        found = state.symbols.get(symbol)
-        return None if found is None else replace(found, _snapshot=state)
+        registered = state.symbols.get(symbol)
+        return None if registered is None else replace(registered, _snapshot=state)
 
     def get_active_symbols(self) -> set[str]:
-        """All symbols."""
+        """Names of all registered symbols."""
         return set(self._state.symbols)
 
     def get_loaded_symbols(self) -> set[str]:
-        """Symbols that are fully loaded."""
+        """Names of the symbols that are fully loaded."""
         return {name for name, data in self._state.symbols.items() if data.is_loaded}
 
     def get_symbols_with_derived(self) -> dict[str, list[str]]:
-        """Derived intervals of each symbol that has any."""
+        """Derived intervals of each symbol that has any, by its name."""
         return {name: list(d.derived_intervals) for name, d in self._state.symbols.items() if d.derived_intervals}
 
     def bars(
@@ -289,7 +251,7 @@ class SessionData(Summarized):
         provenance: str = "source",
         dates: DateRange = (None, None),
     ) -> Appended:
-        """Take raw rows in: the one way.
+        """Append raw rows: place them on the grid, deduplicate them by key, count, log and store them.
 
         Parameters
         ----------
@@ -321,32 +283,35 @@ class SessionData(Summarized):
         """
         frames = [rows] if isinstance(rows, pl.DataFrame) else list(rows)
         step = Interval.parse(interval) if interval is not None else None
-        _check_kind(kind, step, provenance)
-        whole = _stack(frames, kind, provenance)
+        check_kind(kind, step, provenance)
+        stacked = stack_batches(frames, kind, provenance)
         with self.transaction():
-            groups = self._by_axis(whole, spec) if whole.height else []
+            upserts = []
+            groups = self._partition_by_axis(stacked, spec) if stacked.height else []
             for axis, part in groups:
-                self._cover(axis, part["ts"].cast(TS))
-            done = [
-                self._place_and_insert(part, PanelKey(kind, step, "source", axis), stamp, dates)
-                for axis, part in groups
-            ]
-            refused = pl.concat(
-                [empty(REJECTS), *(conflict_rejects(one.conflicts, self._state.series) for one in done)]
-            )
-            self.add_rejects(refused)
-            counts = pl.concat([one.counts for one in done]).sum() if done else None
+                venue = self.calendar(axis.calendar)
+                self._swap(**extend_axis(self._state, axis, venue, part["ts"].cast(TS)))
+            for axis, part in groups:
+                key = PanelKey.of_source(kind, step, axis)
+                placed = place_rows(self._state, key, part, stamp)
+                included = within_dates(placed, dates)
+                if included.height < placed.height:
+                    self._swap(**extend_excluded_range(self._state, key, placed, dates))
+                upserts.append(self._insert(key, included))
+            conflicts = [conflict_rejects(one.conflicts, self._state.series) for one in upserts]
+            rejects = pl.concat([empty(REJECTS), *conflicts])
+            self.add_rejects(rejects)
             return Appended(
                 self.revision,
-                whole.height,
-                sum(one.written.height for one in done),
-                int(counts["duplicates"][0] or 0) if counts is not None else 0,
-                int(counts["corrections"][0] or 0) if counts is not None else 0,
-                refused,
+                stacked.height,
+                sum(one.written.height for one in upserts),
+                sum(int(one.counts["duplicates"].sum()) for one in upserts),
+                sum(int(one.counts["corrections"].sum()) for one in upserts),
+                rejects,
             )
 
     def series_for(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """Numbers of series, given to new ones here.
+        """Numbers of the series of (symbol, price type) pairs; new pairs are numbered.
 
         Parameters
         ----------
@@ -364,10 +329,10 @@ class SessionData(Summarized):
             A symbol is not registered.
         """
         with self._lock:
-            strange = set(pairs["symbol"].to_list()) - set(self._state.symbols)
-            if strange:
-                shown = ", ".join(sorted(map(str, strange))[:5])
-                raise UnknownSymbolError(f"symbol: {shown} not registered; call register_symbol_data first")
+            unknown = set(pairs["symbol"].to_list()) - set(self._state.symbols)
+            if unknown:
+                listed = ", ".join(sorted(map(str, unknown))[:5])
+                raise UnknownSymbolError(f"symbol: {listed} not registered; call register_symbol_data first")
             known = pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
             if not known["series"].null_count():
                 return known
@@ -380,127 +345,111 @@ class SessionData(Summarized):
             return pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
 
     def write_derived(self, interval: Interval, spec: GridSpec, rows: pl.DataFrame) -> int:
-        """Store derived bars (`derive.bars.DERIVED`): the one way. Bars that did not change keep their revision.
-
-        Returns
-        -------
-        int
-            How many bars are new or changed.
-        """
-        key = PanelKey("bars", interval, "derived", spec)
+        """Upsert derived bars (`derive.bars.DERIVED`); unchanged bars keep their revision. Return how many were new or changed."""
+        key = PanelKey.of_derived_bars(interval, spec)
         with self._lock:
-            whole = self._of_known(rows).with_columns(
-                pl.lit(0, pl.Int32).alias("batch"), pl.lit(self.revision + 1, pl.Int64).alias("revision")
-            )
-            return self._insert(
-                key, select_schema(whole, {**PANELS["derived"], "batch": pl.Int32()}, "derived bars")
-            ).written.height
+            batch = self._of_registered(rows).with_columns(pl.lit(0, pl.Int32).alias("batch"))
+            columns = {name: dtype for name, dtype in key.schema.items() if name != "revision"}
+            fitted = select_schema(batch, {**columns, "batch": pl.Int32()}, "derived bars")
+            return self._insert(key, fitted).written.height
 
     def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
-        """Store gaps of one interval: all of them, or instead of the stored rows in `replaced`."""
-        self._store_outcome("gaps", key, gaps, replaced)
+        """Replace the stored gaps of one interval: all of them, or only those in `replaced`."""
+        self._set_outcome("gaps", key, gaps, replaced)
 
     def set_quality(self, key: PanelKey, quality: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
-        """Store quality of one interval: all of it, or instead of the stored rows in `replaced`."""
-        self._store_outcome("quality", key, quality, replaced)
+        """Replace the stored quality of one interval: all of it, or only the rows in `replaced`."""
+        self._set_outcome("quality", key, quality, replaced)
 
     def set_indicators(
         self, key: PanelKey, definitions: frozenset[Hashable], rows: pl.DataFrame, *, without: Sequence[int] = ()
     ) -> int:
-        """Store values of indicators: the one way. Values that did not change keep their revision.
+        """Upsert indicator values per bar; unchanged ones keep their revision.
 
         Parameters
         ----------
         key : PanelKey
             The bars they are computed from.
         definitions : frozenset
-            What is computed; series that ask for the same are kept together.
+            The indicators; series with the same definitions share one panel.
         rows : DataFrame of `series, session, ts` and values
             In any order, each (series, ts) once.
         without : sequence of int
-            Series whose values are forgotten first.
+            Series whose stored values are dropped first.
 
         Returns
         -------
         int
-            How many rows are new or changed.
+            Number of rows that are new or changed.
 
         Raises
         ------
         ParameterError
-            A value has the name of one of the columns that are kept beside them.
+            A value has the name of a column of the store.
         """
-        if taken := {"revision", "batch"} & set(rows.columns):
-            raise ParameterError(f"indicators: a value is called {taken.pop()}; valid: another name")
+        if reserved := {"revision", "batch"} & set(rows.columns):
+            raise ParameterError(f"indicators: a value is called {reserved.pop()}; valid: another name")
         with self._lock:
             state, group = self._state, (key, definitions)
-            fresh = self._of_known(rows).with_columns(pl.lit(state.revision + 1, pl.Int64).alias("revision"))
-            values = tuple(name for name in rows.columns if name not in ("series", "session", "ts"))
-            held = state.indicators.get(group)
-            held = held.without(without) if held is not None and len(without) else held
-            if held is None or not held.height:  # values of another type may come once none is left
-                held = empty_panel(dict(fresh.schema), KEY, values)
-            done = held.upsert(fresh.with_columns(pl.lit(0, pl.Int32).alias("batch")))
-            changed: dict[str, object] = {"indicators": {**state.indicators, group: done.panel}}
-            if done.written.height:
-                touched = done.written.select("series", "session", first_ts="ts", last_ts="ts")
-                entry = self._entry(key, "indicators", touched)
-                changed |= {"revision": state.revision + 1, **self._log_with(entry)}
-            self._swap(**changed)
-            return done.written.height
+            stamped = self._of_registered(rows).with_columns(pl.lit(state.revision + 1, pl.Int64).alias("revision"))
+            panel = state.indicators.get(group)
+            panel = panel.without(without) if panel is not None and len(without) else panel
+            if panel is None or not panel.height:  # values of another type may come once none is left
+                values = tuple(name for name in rows.columns if name not in ("series", "session", "ts"))
+                panel = empty_panel(dict(stamped.schema), KEY, values)
+            upsert = panel.upsert(stamped.with_columns(pl.lit(0, pl.Int32).alias("batch")))
+            entry = None
+            if upsert.written.height:
+                changed = upsert.written.select("series", "session", first_ts="ts", last_ts="ts")
+                entry = change_entry(key, "indicators", changed, state.revision + 1)
+            self._write({"indicators": {**state.indicators, group: upsert.panel}}, entry)
+            return upsert.written.height
 
     def set_trailing(self, key: PanelKey, rows: pl.DataFrame) -> None:
-        """Store what the sessions before a date were like (`series, before`, values), instead of what these series had."""
+        """Replace the statistics of the sessions before a date (`series, before`, values) of the series in `rows`."""
         with self._lock:
-            fresh, held = self._of_known(rows), self._state.trailing.get(key)
-            if held is not None:
-                fresh = pl.concat([held.join(fresh, on="series", how="anti", maintain_order="left"), fresh])
-            self._swap(trailing={**self._state.trailing, key: fresh.sort("series")})
+            merged, stored = self._of_registered(rows), self._state.trailing.get(key)
+            if stored is not None:
+                merged = pl.concat([stored.join(merged, on="series", how="anti", maintain_order="left"), merged])
+            self._swap(trailing={**self._state.trailing, key: merged.sort("series")})
 
     def changes(self, since: int) -> pl.DataFrame:
-        """What was touched after revision `since`; see `Snapshot.changes`."""
+        """Changes after revision `since`, one row per series, kind, interval and session; see `Snapshot.changes`."""
         return self._state.changes(since)
 
-    def add_rejects(self, refused: pl.DataFrame) -> None:
-        """Keep rows that a reader refused, for the `rejects` table."""
-        if refused.height:
+    def add_rejects(self, rejects: pl.DataFrame) -> None:
+        """Add rows that were refused (`schema.REJECTS`) to the `rejects` table."""
+        if rejects.height:
             with self._lock:
-                self._swap(rejects=(*self._state.rejects, select_schema(refused, REJECTS, "rejects")))
+                self._swap(rejects=(*self._state.rejects, select_schema(rejects, REJECTS, "rejects")))
 
     def add_files(self, marks: Iterable[str]) -> frozenset[str]:
-        """Note files by their hashes, all at once; returns those that were loaded before."""
+        """Note files as loaded by their content marks, all at once; return those that were loaded before."""
         with self._lock:
-            known = self._state.files
-            offered = frozenset(marks)
-            self._swap(files=known | offered)
-            return offered & known
+            loaded = self._state.files
+            added = frozenset(marks)
+            self._swap(files=loaded | added)
+            return added & loaded
 
     def mark_exported(self, revision: int) -> None:
-        """Note that everything up to `revision` is in an export."""
+        """Note that an export holds everything up to `revision`; an earlier revision has no effect."""
         with self._lock:
             self._swap(exported_revision=max(revision, self._state.exported_revision))
 
     def set_as_of(self, as_of: dt.datetime | None) -> None:
-        """Set until when slots are due."""
-        _check_aware(as_of)
+        """Set the instant until which slots are due (None: all of them)."""
         with self._lock:
-            self._swap(as_of=as_of)
+            self._swap(as_of=_aware(as_of))
 
     def set_session(self, session_date: dt.date | None, *, active: bool) -> None:
-        """Set the current trade date and whether its session runs."""
+        """Set the current trade date and whether its session is running."""
         with self._lock:
             self._swap(session_date=session_date, session_active=active)
 
     def set_streams(self, streams: Iterable[tuple[str, str]], *, active: bool) -> None:
-        """Note which (symbol, interval or kind of rows) are streamed, or are not any more."""
+        """Mark streams of (symbol, interval or kind of rows) as active or not."""
         with self._lock:
             self._swap(active_streams={**self._state.active_streams, **dict.fromkeys(streams, active)})
-
-    def _of_known(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Computed rows without those of symbols that were removed meanwhile."""
-        if not self._state.removals:
-            return rows
-        return rows.filter(pl.col("series").is_in(self._state.series["series"].implode()))
 
     def _swap(self, **fields: object) -> None:
         new = replace(self._state, **fields)  # type: ignore[arg-type]
@@ -508,287 +457,55 @@ class SessionData(Summarized):
             self._draft = new
             return
         self._shown = new
-        self._tell()
+        self._notify()
 
-    def _by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
-        """Rows with numbers for names, parted by the axis they live on."""
-        names = ["symbol", "price_type"]
-        lookup = self.series_for(rows.select(names).unique(maintain_order=True))
-        distinct, axis_of = self._axes_of_symbols()
-        if spec is not None or len(distinct) == 1:
-            return [(spec or distinct[0], rows.join(lookup, on=names, how="left", maintain_order="left").drop(names))]
-        axes = [axis_of[symbol] for symbol in lookup["symbol"]]
-        numbered = rows.join(
-            lookup.with_columns(pl.Series("axis", axes, pl.Int32)), on=names, how="left", maintain_order="left"
-        ).drop(names)
-        parts = numbered.partition_by("axis", as_dict=True, include_key=False, maintain_order=True)
-        return [(distinct[at], part) for (at,), part in parts.items()]
+    def _write(self, fields: dict[str, object], entry: pl.DataFrame | None) -> None:
+        if entry is not None:
+            state = self._state
+            fields |= {"revision": state.revision + 1, "change_log": state.change_log.with_entry(entry)}
+        self._swap(**fields)
 
-    def _place_and_insert(self, rows: pl.DataFrame, key: PanelKey, stamp: Stamp, dates: DateRange) -> Upsert:
-        grid = self._state.grid(key.spec, key.interval or AXIS_INTERVAL)
-        if key.kind == "bars":
-            rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
-        place = grid.place(rows["ts"].cast(TS), exact=key.kind == "bars")
-        placed = rows.with_columns(*place.get_columns(), pl.lit(self.revision + 1, pl.Int64).alias("revision"))
-        kept = _within(placed, dates)
-        if kept.height < placed.height:
-            self._note_left_out(key, placed, dates)
-        return self._insert(key, kept)
+    def _of_registered(self, rows: pl.DataFrame) -> pl.DataFrame:
+        # A symbol may have been removed while its rows were computed.
+        if not self._state.change_log.removals:
+            return rows
+        return rows.filter(pl.col("series").is_in(self._state.series["series"].implode()))
 
-    def _note_left_out(self, key: PanelKey, placed: pl.DataFrame, dates: DateRange) -> None:
-        """Keep which of the dates that were asked for the series lived through, by rows that are left out too."""
-        reach = placed.group_by("series").agg(session_ranges(pl.col("slot").is_not_null()))
-        reach = reach.with_columns(
-            pl.col("first", "any_first").clip(dates[0]), pl.col("last", "any_last").clip(None, dates[1])
-        )
-        held = self._state.excluded_range.get(key, reach.clear())
-        self._swap(excluded_range={**self._state.excluded_range, key: merge_ranges([held, reach])})
-
-    def _cover(self, spec: GridSpec, stamps: pl.Series) -> None:
-        """Make the axis reach well beyond the stamps; ordinals do not depend on how far it reaches."""
-        venue = self.calendar(spec.calendar)
-        earliest, latest = venue.bounds()
-        first, last = (min(max(day.date(), earliest), latest) for day in (stamps.min(), stamps.max()))  # type: ignore[union-attr]
-        low, high = self._covered.get(spec, (latest, earliest))
-        if low <= max(first - MONTH, earliest) and min(last + MONTH, latest) <= high:
-            return
-        low, high = min(low, max(first - PADDING, earliest)), max(high, min(last + PADDING, latest))
-        segments = venue.segments_in_bounds(low, high)
-        if segments.is_empty():
-            raise CalendarError(f"calendar {spec.calendar} has no session from {low} to {high}, where the rows are")
-        self._swap(
-            axes={**self._state.axes, spec: SessionGrid.build(segments, AXIS_INTERVAL, spec)},
-            calendars={**self._state.calendars, spec.calendar: venue},
-        )
-        self._covered[spec] = low, high
+    def _partition_by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
+        symbols = self._state.symbols
+        series = self.series_for(rows.select("symbol", "price_type").unique(maintain_order=True))
+        if self._axes_of_symbols[0] is not symbols:  # found anew when symbols come or go
+            numbers: dict[GridSpec, int] = {}
+            axis_of = {name: numbers.setdefault(one.spec, len(numbers)) for name, one in symbols.items()}
+            self._axes_of_symbols = (symbols, list(numbers), axis_of)
+        _, specs, axis_of = self._axes_of_symbols
+        return partition_by_axis(rows, series, specs if spec is None else [spec], axis_of)
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
-        state = self._state
-        shape = layout(key)
-        held = state.panels.get(key) or empty_panel(
-            PANELS[shape], TICK_KEY if "seq" in PANELS[shape] else KEY, _values(shape)
-        )
-        done = held.upsert(rows)
-        changed: dict[str, object] = {"panels": {**state.panels, key: done.panel}}
-        counts = self._counted(key, done)
-        if counts.height:
-            total = pl.concat([state.counts[key], counts], how="diagonal") if key in state.counts else counts
-            changed["counts"] = {**state.counts, key: total.group_by("series", "session", maintain_order=True).sum()}
-        touched = done.written.select(
-            "series", "session", pl.col("ts").alias("first_ts"), pl.col("ts").alias("last_ts")
-        )
-        entries = [self._entry(key, key.kind, touched)] if touched.height else []
-        if key.origin == "source" and done.counts.height:  # also where every row repeats one
-            none = pl.lit(None, TS)
-            entries.append(self._entry(key, "counts", done.counts.with_columns(first_ts=none, last_ts=none)))
-        if touched.height and self._is_raw(key):
-            changed |= self._reached(key, done.written)
-        if entries:
-            changed |= {"revision": state.revision + 1, **self._log_with(pl.concat(entries))}
-        self._swap(**changed)
-        return done
+        is_base = key.origin == "source" or key in self._base_keys
+        inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base)
+        self._write(inserted.fields, inserted.entry)
+        return inserted.upsert
 
-    def _is_raw(self, key: PanelKey) -> bool:
-        return key.origin == "source" or key in self._base_keys
-
-    def _counted(self, key: PanelKey, done: Upsert) -> pl.DataFrame:
-        """What rows that came and went add to the counts of their sessions."""
-        # Deriving again repeats bars, the feed did not.
-        counts = done.counts if key.origin == "source" else done.counts.clear()
-        if key.kind != "bars" or not self._is_raw(key):
-            return counts
-        chosen = self._state.grid(key.spec, key.interval or AXIS_INTERVAL).due()["ordinal"]
-        come, gone = count_anomalies(done.written, chosen), count_anomalies(done.replaced, chosen)
-        gone = gone.select("series", "session", -pl.col(gone.columns[2:]))
-        counted = pl.concat([counts, come, gone], how="diagonal")
-        return counted.group_by("series", "session", maintain_order=True).sum() if counted.height else counts
-
-    def _reached(self, key: PanelKey, written: pl.DataFrame) -> dict[str, object]:
-        """First and last session of each series, with those of rows that were written; nothing where none of them moves."""
-        chosen = self._state.grid(key.spec, key.interval or AXIS_INTERVAL).due()["ordinal"].implode()
-        held, inside = self._state.observed_range.get(key), pl.col("ordinal").is_in(chosen).fill_null(value=False)
-        rows = written[["series", "session", "ordinal"]]
-        if held is not None:
-            known = rows.join(held, on="series", how="left")
-            within = pl.col("session").is_between("any_first", "any_last")
-            within &= ~inside | pl.col("session").is_between("first", "last")
-            # As the same object it tells whoever keeps what was made of it that it still is right.
-            if known.select(within.fill_null(value=False).all()).item():
-                return {}
-        new = rows.unique().group_by("series").agg(session_ranges(inside))
-        return {
-            "observed_range": {**self._state.observed_range, key: new if held is None else merge_ranges([held, new])}
-        }
-
-    def _axes_of_symbols(self) -> tuple[list[GridSpec], dict[str, int]]:
-        """The axes in use, and which of them each symbol is on; found anew when symbols come or go."""
-        symbols = self._state.symbols
-        if self._axes_found[0] is not symbols:
-            numbers: dict[GridSpec, int] = {}
-            of = {name: numbers.setdefault(one.spec, len(numbers)) for name, one in symbols.items()}
-            self._axes_found = (symbols, list(numbers), of)
-        return self._axes_found[1], self._axes_found[2]
-
-    def _entry(self, key: PanelKey, kind: str, touched: pl.DataFrame) -> pl.DataFrame:
-        """What the log notes of rows that hold `series, session, first_ts, last_ts`."""
-        about = {
-            "kind": pl.lit(kind),
-            "interval": pl.lit(None if key.interval is None else str(key.interval), pl.String),
-            "first_ts": pl.col("first_ts").cast(TS),
-            "last_ts": pl.col("last_ts").cast(TS),
-            "revision": pl.lit(self.revision + 1, pl.Int64),
-        }
-        return coalesce_changes(
-            touched.select(about.get(name, pl.col(name)).alias(name) for name in CHANGE_LOG), alike=True
-        )
-
-    def _log_with(self, entry: pl.DataFrame) -> dict[str, object]:
-        """The log with one more entry: recent ones exact, older ones as one row per series, kind, interval and session."""
-        past, *recent = self._state.log or (entry.clear(),)
-        recent = list(append_size_tiered(recent, entry))
-        rows = sum(part.height for part in recent)
-        if rows <= max(RECENT_LOG_ROWS, past.height):
-            return {"log": (past, *recent)}
-        # By half, so that whoever follows closely is still told exactly, and not every write does this.
-        whole = pl.concat(recent)
-        border = whole["revision"][rows // 2]
-        old = whole["revision"] < border
-        old = old if old.any() else whole["revision"] == border
-        past, kept = coalesce_changes(pl.concat([past, whole.filter(old)])).sort("revision"), whole.filter(~old)
-        if past.height <= LOG_ROWS:
-            return {"log": (past, kept)}
-        horizon = int(past["revision"][past.height - LOG_ROWS // 2 - 1])
-        return {"log": (past.filter(pl.col("revision") > horizon), kept), "horizon": horizon}
-
-    def _store_outcome(self, kind: str, key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None) -> None:
+    def _set_outcome(
+        self, table: Literal["gaps", "quality"], key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None
+    ) -> None:
         with self._lock:
-            state = self._state
-            ledgers: Mapping[PanelKey, VersionedRows] = getattr(state, LEDGERS[kind])
-            held = ledgers.get(key) or VersionedRows.empty(dict(rows.schema), LEDGER_ORDER[kind])
-            gone = held.frame if replaced is None else replaced
-            edited = held.edited(gone, self._of_known(rows), state.revision + 1)
-            changed: dict[str, object] = {LEDGERS[kind]: {**ledgers, key: edited.ledger}}
-            if edited.touched.height:
-                changed |= {
-                    "revision": state.revision + 1,
-                    **self._log_with(self._entry(key, kind, _spanned(edited.touched))),
-                }
-            self._swap(**changed)
+            state, name = self._state, OUTCOME_FIELDS[table]
+            outcomes: Mapping[PanelKey, VersionedRows] = getattr(state, name)
+            stored = outcomes.get(key) or VersionedRows.empty(dict(rows.schema), OUTCOME_ORDER[table])
+            removed = stored.frame if replaced is None else replaced
+            edit = stored.edited(removed, self._of_registered(rows), state.revision + 1)
+            entry = None
+            if edit.touched.height:
+                has_span = "gap_start" in edit.touched.columns
+                first, last = (pl.col(at) if has_span else pl.lit(None, TS) for at in ("gap_start", "gap_end"))
+                changed = edit.touched.select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
+                entry = change_entry(key, table, changed, state.revision + 1)
+            self._write({name: {**outcomes, key: edit.ledger}}, entry)
 
 
-def session_ranges(inside: pl.Expr) -> list[pl.Expr]:
-    """First and last session of rows: `first, last` of those `inside` the chosen segments, `any_first, any_last` of all."""
-    session = pl.col("session")
-    return [
-        session.filter(inside).min().alias("first"), session.filter(inside).max().alias("last"),
-        session.min().alias("any_first"), session.max().alias("any_last"),
-    ]  # fmt: skip
-
-
-def merge_ranges(reaches: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Several reaches (`session_ranges`) of series as one row each."""
-    ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
-    return pl.concat(reaches).group_by("series", maintain_order=True).agg(ends).select(reaches[0].columns)
-
-
-def _values(shape: str) -> tuple[str, ...]:
-    # Where a row came from makes it no other row; a derived bar tells it of the rows below.
-    marks = {"revision"} if shape == "derived" else {*WRITE_COLUMNS}
-    skipped = {*PLACE_COLUMNS, *marks, "ts", "seq"}
-    return tuple(name for name in PANELS[shape] if name not in skipped)
-
-
-def _stack(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.DataFrame:
-    """All batches in one frame, numbered in order, with what every row needs beside its values."""
-    origin = {"source": pl.String(), "row": pl.Int64()}
-    stacked = []
-    for number, frame in enumerate(frames):
-        extra = [pl.lit(None, dtype).alias(name) for name, dtype in origin.items() if name not in frame.columns]
-        fitted = select_schema(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
-        stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
-    whole = pl.concat(stacked) if stacked else empty({**ROWS[kind], **origin, "batch": pl.Int32()})
-    needed = [name for name in ("symbol", "ts", "seq", "price_type") if name in whole.columns]
-    lacking = [name for name in needed if whole[name].null_count()]
-    if lacking:
-        raise SchemaError(f"{kind}: a row lacks its {', '.join(lacking)}; pass rows through schema.conform first")
-    if not whole.select(pl.col("ts").is_between(EARLIEST, LATEST).all()).item():
-        raise SchemaError(
-            f"{kind}: a ts lies outside {EARLIEST:%Y} to {LATEST:%Y}; pass rows through schema.conform first"
-        )
-    if kind == "bars":
-        strange = sorted(set(whole["price_type"].unique()) - set(PRICE_TYPES))
-        if strange:
-            raise SchemaError(f"bars: price_type: received {strange[0]!r}; valid: {', '.join(PRICE_TYPES)}")
-    else:
-        whole = whole.with_columns(pl.lit(RAW_PRICE_TYPES[kind]).alias("price_type"))
-    return whole.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
-
-
-def conflict_rejects(losers: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """Rows that lost a conflict as `schema.REJECTS`: `series, ts`, values, `source, row`; and the names of the series."""
-    if losers.is_empty():
-        return empty(REJECTS)
-    shown = with_series_names(losers, series)
-    cells = shown.select("symbol", "price_type", "ts", *(n for n in BAR_VALUES if n in shown.columns), "row")
-    source = shown["source"].fill_null("")
-    return rejected_rows(cells, CONFLICT, "").with_columns(source)
-
-
-def _without_conflicts_of(symbol: str, refused: pl.DataFrame) -> pl.DataFrame:
-    # What a reader refused tells of a file, whoever is there; a conflict is between rows that the symbol brought.
-    its = (pl.col("reason") == CONFLICT) & (pl.col("cells").str.json_path_match("$.symbol") == symbol)
-    return refused.filter(~its.fill_null(value=False))
-
-
-def _within(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
-    first, last = dates
-    if first is not None:
-        rows = rows.filter(pl.col("session") >= first)
-    return rows if last is None else rows.filter(pl.col("session") <= last)
-
-
-def _spanned(touched: pl.DataFrame) -> pl.DataFrame:
-    """`series, session, first_ts, last_ts` of rows of gaps or quality."""
-    span = [name if name in touched.columns else None for name in ("gap_start", "gap_end")]
-    first, last = (pl.lit(None, TS) if name is None else pl.col(name) for name in span)
-    return touched.select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
-
-
-def _check_kind(kind: str, step: Interval | None, provenance: str) -> None:
-    if kind not in ROWS:
-        raise ParameterError(f"kind: received {kind!r}; valid: {', '.join(ROWS)}")
-    if kind == "bars" and step is None:
-        raise ParameterError("interval: bars need one; valid: 1s, 1m, 5m, 1d ...")
-    if kind != "bars" and step is not None:
-        raise ParameterError(f"interval: received {step}; {kind} have none")
-    if provenance not in PROVENANCES:
-        raise ParameterError(f"provenance: received {provenance!r}; valid: {', '.join(PROVENANCES)}")
-
-
-def _check_aware(as_of: dt.datetime | None) -> None:
+def _aware(as_of: dt.datetime | None) -> dt.datetime | None:
     if as_of is not None and as_of.tzinfo is None:
         raise ParameterError(f"as_of: received {as_of}, which has no zone; valid: an aware datetime")
-
-
-def _asks_for_more(known: SymbolSessionData | None, new: SymbolSessionData) -> bool:
-    """Whether something has to be derived or judged for a symbol that was not before."""
-    if known is None:
-        return True
-    fields = ("derived_intervals", "price_types", "first_session", "last_session")
-    return any(getattr(known, name) != getattr(new, name) for name in fields)
-
-
-def _check_reregistration(known: SymbolSessionData | None, new: SymbolSessionData) -> None:
-    if known is None:
-        return
-    if known.base_key != new.base_key:
-        raise ParameterError(
-            f"symbol: {new.symbol} is registered with calendar {known.calendar} and base {known.base_interval}; "
-            f"received {new.calendar} and {new.base_interval}; remove_symbol first"
-        )
-    lost = [interval for interval in known.derived_intervals if interval not in new.derived_intervals]
-    if lost:
-        raise ParameterError(
-            f"symbol: {new.symbol} has {', '.join(lost)} derived, which would no longer follow its base; "
-            "remove_symbol first, or keep them among derived_intervals"
-        )
+    return as_of

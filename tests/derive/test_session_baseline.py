@@ -14,7 +14,7 @@ from engine.errors import ParameterError, SchemaError, SortednessError
 from engine.reference import MINUTE
 from engine.schema import BARS
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 from polars.testing import assert_frame_equal
 
 from tests import axis

@@ -16,7 +16,7 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import ROWS, TS, empty
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 from tests.export.sample import WRITTEN_AT, counting_fsync
 

@@ -13,7 +13,7 @@ from engine.runtime.processor import DataProcessor, derive_session
 from engine.runtime.quality_manager import DataQualityManager, assess_session
 from engine.schema import BARS, QUOTES, TICKS
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal

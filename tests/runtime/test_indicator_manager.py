@@ -19,9 +19,10 @@ from engine.runtime.deployments import ReplaySession
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import DataProcessor, derive_session
 from engine.schema import BARS
-from engine.store import session_data
+from engine.store import change_log
+from engine.store.panel_key import PanelKey
 from engine.store.session_data import SessionData
-from engine.store.snapshot import PanelKey, SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -267,7 +268,7 @@ def test_step_without_anyone_who_asks_looks_at_nothing(monkeypatch: pytest.Monke
     session = session_of(SymbolSessionData("A", derived_intervals=("5m",)))
     session.set_session(OPEN.date(), active=True)
     session.append(minutes("A", OPEN, 30), "bars", "1m")
-    monkeypatch.setattr(type(session.snapshot()), "touched", lambda *_: pytest.fail("asked what was touched"))
+    monkeypatch.setattr(type(session.snapshot()), "series_changes", lambda *_: pytest.fail("asked what was touched"))
     revision = session.revision
     assert IndicatorManager(session).step() == 0
     assert session.revision == revision
@@ -352,11 +353,11 @@ def test_step_with_two_meanings_of_a_name_in_two_symbols_is_refused() -> None:
 def test_step_after_the_log_was_cut_computes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     running = Stepping(session_of(SymbolSessionData("A", indicators=(("ema(3)", "1m"),))), monkeypatch)
     running.take(minutes("A", OPEN, 20))
-    monkeypatch.setattr(session_data, "RECENT_LOG_ROWS", 1)
-    monkeypatch.setattr(session_data, "LOG_ROWS", 2)
+    monkeypatch.setattr(change_log, "RECENT_LOG_ROWS", 1)
+    monkeypatch.setattr(change_log, "LOG_ROWS", 2)
     for day in (1, 4, 5, 6, 7, 8):
         running.session.append(minutes("A", OPEN + dt.timedelta(days=day), 3), "bars", "1m")
-    assert running.session.snapshot().horizon > 0
+    assert running.session.snapshot().change_log.start_revision > 0
     running.at(OPEN + dt.timedelta(days=9))
     assert len(running.given["begin"]) == 1
     running.check()

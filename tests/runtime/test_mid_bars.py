@@ -10,7 +10,7 @@ from engine.runtime.processor import DataProcessor
 from engine.schema import QUOTES
 from engine.store.panel import Panel
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 from polars.testing import assert_frame_equal
 
 OPEN = dt.datetime(2024, 1, 3, 14, 30, tzinfo=dt.UTC)

@@ -16,7 +16,8 @@ from engine.runtime.processor import DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
 from engine.schema import BARS
 from engine.store.session_data import SessionData
-from engine.store.snapshot import Snapshot, SymbolSessionData
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
 
 from tests.runtime.feeds import (
     DAYS,

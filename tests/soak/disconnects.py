@@ -27,7 +27,7 @@ from engine.sources.streams.contract import Subscription
 from engine.sources.vendors.alpaca import AlpacaStream
 from engine.sources.vendors.alpaca_options import AlpacaOptions
 from engine.store.session_data import SessionData
-from engine.store.snapshot import SymbolSessionData
+from engine.store.symbol_data import SymbolSessionData
 
 from tests.soak.loopback import KEY, SECRET, STAGES, Loopback, bar_messages
 from tests.soak.report import Line, first

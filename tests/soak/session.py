@@ -24,7 +24,8 @@ from engine.runtime.processor import DataProcessor, derive_session
 from engine.runtime.quality_manager import DataQualityManager, assess_session
 from engine.runtime.run import export_session
 from engine.store.session_data import SessionData
-from engine.store.snapshot import Snapshot, SymbolSessionData
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
 
 from tests.soak.report import Line, first
 from tests.soak.story import DAILY, SLOTS, _bars, comparable

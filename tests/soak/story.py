@@ -21,7 +21,8 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import ROWS, TS, Kind
 from engine.store.session_data import SessionData
-from engine.store.snapshot import Snapshot, SymbolSessionData
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
 
 WRITTEN_AT = dt.datetime(2024, 2, 6, 12, tzinfo=dt.UTC)
 STORE_ID = "soak"

@@ -12,8 +12,9 @@ from engine.interval import Interval
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import BARS, rejected_rows
+from engine.store.change_log import CHANGE_LOG, coalesce_changes
 from engine.store.session_data import SessionData
-from engine.store.snapshot import CHANGE_LOG, SymbolSessionData, coalesce_changes
+from engine.store.symbol_data import SymbolSessionData
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -199,8 +200,8 @@ def test_changes_since_coalesces_per_session_and_tells_removals() -> None:
 
 
 def test_changes_behind_the_log_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.store.session_data.LOG_ROWS", 2)
-    monkeypatch.setattr("engine.store.session_data.RECENT_LOG_ROWS", 2)
+    monkeypatch.setattr("engine.store.change_log.LOG_ROWS", 2)
+    monkeypatch.setattr("engine.store.change_log.RECENT_LOG_ROWS", 2)
     session = store("A")
     for day in range(6):
         session.append(bars("A", [day * 1440]), interval="1m")

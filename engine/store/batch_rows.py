@@ -1,0 +1,97 @@
+"""Batches of raw rows on their way into the store: checked, stacked into one frame, and refused where they conflict."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import polars as pl
+
+from engine.errors import ParameterError, SchemaError
+from engine.interval import Interval
+from engine.schema import (
+    EARLIEST,
+    LATEST,
+    PRICE_TYPES,
+    PROVENANCE,
+    PROVENANCES,
+    REJECTS,
+    ROWS,
+    Kind,
+    empty,
+    rejected_rows,
+    select_schema,
+)
+from engine.store.panel_key import BAR_VALUES, RAW_PRICE_TYPES
+from engine.store.views import with_series_names
+
+CONFLICT = "conflict: a later row of the same batch has other values for this key"
+
+DateRange = tuple[dt.date | None, dt.date | None]  # first and last trade date, both included; None is unbounded
+
+
+def check_kind(kind: str, interval: Interval | None, provenance: str) -> None:
+    """Raise ParameterError unless the kind and the provenance exist and exactly bars have an interval."""
+    if kind not in ROWS:
+        raise ParameterError(f"kind: received {kind!r}; valid: {', '.join(ROWS)}")
+    if kind == "bars" and interval is None:
+        raise ParameterError("interval: bars need one; valid: 1s, 1m, 5m, 1d ...")
+    if kind != "bars" and interval is not None:
+        raise ParameterError(f"interval: received {interval}; {kind} have none")
+    if provenance not in PROVENANCES:
+        raise ParameterError(f"provenance: received {provenance!r}; valid: {', '.join(PROVENANCES)}")
+
+
+def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.DataFrame:
+    """Concatenate batches of one kind with their number in `batch`, and `price_type`, `provenance`, `source, row` filled in.
+
+    Raises
+    ------
+    SchemaError
+        A column is missing, a key column has a null, a `ts` is out of range or a `price_type` unknown.
+    """
+    origin = {"source": pl.String(), "row": pl.Int64()}
+    stacked = []
+    for number, frame in enumerate(frames):
+        extra = [pl.lit(None, dtype).alias(name) for name, dtype in origin.items() if name not in frame.columns]
+        fitted = select_schema(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
+        stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
+    rows = pl.concat(stacked) if stacked else empty({**ROWS[kind], **origin, "batch": pl.Int32()})
+    required = [name for name in ("symbol", "ts", "seq", "price_type") if name in rows.columns]
+    lacking = [name for name in required if rows[name].null_count()]
+    if lacking:
+        raise SchemaError(f"{kind}: a row lacks its {', '.join(lacking)}; pass rows through schema.conform first")
+    if not rows.select(pl.col("ts").is_between(EARLIEST, LATEST).all()).item():
+        raise SchemaError(
+            f"{kind}: a ts lies outside {EARLIEST:%Y} to {LATEST:%Y}; pass rows through schema.conform first"
+        )
+    if kind == "bars":
+        unknown = sorted(set(rows["price_type"].unique()) - set(PRICE_TYPES))
+        if unknown:
+            raise SchemaError(f"bars: price_type: received {unknown[0]!r}; valid: {', '.join(PRICE_TYPES)}")
+    else:
+        rows = rows.with_columns(pl.lit(RAW_PRICE_TYPES[kind]).alias("price_type"))
+    return rows.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
+
+
+def within_dates(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
+    """Rows whose `session` lies in the range; rows of no session are dropped where the range has a bound."""
+    first, last = dates
+    if first is not None:
+        rows = rows.filter(pl.col("session") >= first)
+    return rows if last is None else rows.filter(pl.col("session") <= last)
+
+
+def conflict_rejects(conflicts: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    """Rejects of rows that lost against a later row of their batch: key and values as cells, with source and row number."""
+    if conflicts.is_empty():
+        return empty(REJECTS)
+    rows = with_series_names(conflicts, series)
+    cells = rows.select("symbol", "price_type", "ts", *(name for name in BAR_VALUES if name in rows.columns), "row")
+    return rejected_rows(cells, CONFLICT, "").with_columns(rows["source"].fill_null(""))
+
+
+def without_conflicts_of(symbol: str, rejects: pl.DataFrame) -> pl.DataFrame:
+    """Rejects without the conflicts of a symbol, for when it is removed; those of readers stay, as they belong to a file."""
+    of_symbol = pl.col("cells").str.json_path_match("$.symbol") == symbol
+    return rejects.filter(~((pl.col("reason") == CONFLICT) & of_symbol).fill_null(value=False))

@@ -1,0 +1,96 @@
+"""Identity of a panel and its columns: which rows are stored together, and in which layout.
+
+A layout is a fixed set of columns (`PANEL_SCHEMAS`). It is a field of the key, because the origin of rows does not decide
+it: bars derived from ticks are a base and still have the columns of derived bars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from engine.grid import GridSpec
+from engine.interval import Interval
+from engine.schema import PROVENANCE, ROWS, TS, TS_NS, Kind
+
+Layout = Literal["bars", "derived_bars", "quotes", "ticks", "open_interest"]
+
+AXIS_INTERVAL = Interval(1, "m")  # axes are stored at this step; `SessionGrid.at` cuts them at any other
+# The price type of series of raw rows; bars carry theirs in a column.
+RAW_PRICE_TYPES: Mapping[Kind, str] = {"quotes": "quote", "ticks": "last", "open_interest": "open_interest"}
+
+BAR_VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
+PLACE_COLUMNS = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
+WRITE_COLUMNS = {"provenance": PROVENANCE, "revision": pl.Int64()}
+_BAR_AMOUNTS = {name: ROWS["bars"][name] for name in BAR_VALUES}
+_RAW = {kind: {n: t for n, t in ROWS[kind].items() if n not in ("symbol", "ts")} for kind in RAW_PRICE_TYPES}
+_COMPLETENESS = {"n_base": pl.Int32(), "n_expected": pl.Int32(), "complete": pl.Boolean(), "notional": pl.Float64()}
+PANEL_SCHEMAS: Mapping[Layout, dict[str, pl.DataType]] = {
+    "bars": {**PLACE_COLUMNS, "ts": TS, **_BAR_AMOUNTS, **WRITE_COLUMNS},
+    "derived_bars": {**PLACE_COLUMNS, "ts": TS, "ts_end": TS, **_BAR_AMOUNTS, **_COMPLETENESS, **WRITE_COLUMNS},
+    "quotes": {**PLACE_COLUMNS, "ts": TS_NS, **_RAW["quotes"], **WRITE_COLUMNS},
+    "ticks": {**PLACE_COLUMNS, "ts": TS_NS, **_RAW["ticks"], **WRITE_COLUMNS},
+    "open_interest": {**PLACE_COLUMNS, "ts": TS, **_RAW["open_interest"], **WRITE_COLUMNS},
+}
+
+
+class PanelKey(NamedTuple):
+    """Identity of a panel: rows of one kind, interval and origin on one axis, stored in one layout.
+
+    Attributes
+    ----------
+    kind : {"bars", "quotes", "ticks", "open_interest"}
+    interval : Interval or None
+        None for raw rows.
+    origin : {"source", "derived"}
+    spec : GridSpec
+        The axis that the rows are placed on.
+    layout : key of `PANEL_SCHEMAS`
+        The columns that its rows have.
+    """
+
+    kind: Kind
+    interval: Interval | None
+    origin: Literal["source", "derived"]
+    spec: GridSpec
+    layout: Layout
+
+    @classmethod
+    def of_source(cls, kind: Kind, interval: Interval | None, spec: GridSpec) -> PanelKey:
+        """Key of the panel that rows of a source are stored in: bars of an interval, or raw rows (interval None)."""
+        return cls(kind, interval, "source", spec, kind)
+
+    @classmethod
+    def of_derived_bars(cls, interval: Interval, spec: GridSpec) -> PanelKey:
+        """Key of the panel that bars derived at an interval are stored in."""
+        return cls("bars", interval, "derived", spec, "derived_bars")
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        """Columns and types of the panel's rows."""
+        return PANEL_SCHEMAS[self.layout]
+
+    @property
+    def grid_interval(self) -> Interval:
+        """The interval that the panel's axis is cut at: that of its bars, `AXIS_INTERVAL` for raw rows."""
+        return self.interval or AXIS_INTERVAL
+
+    @property
+    def compared_columns(self) -> tuple[str, ...]:
+        """The columns in which two rows of one key must agree to be duplicates; else one corrects the other.
+
+        The provenance of a row does not count, except in derived bars, where it summarizes the rows below.
+        """
+        ignored = {*PLACE_COLUMNS, "ts", "seq", "revision"}
+        ignored |= set() if self.layout == "derived_bars" else {"provenance"}
+        return tuple(name for name in self.schema if name not in ignored)
+
+    @property
+    def sort_key(self) -> tuple[str, int, str, str]:
+        """Sort keys of panels by this: by kind, interval, origin and axis."""
+        return (self.kind, self.interval.seconds if self.interval else 0, self.origin, repr(self.spec))
+
+
+IndicatorKey = tuple[PanelKey, frozenset[Hashable]]  # the panel of the bars, and the definitions computed from them

@@ -1,0 +1,173 @@
+"""Panels of a store and their outcomes: stored rows, counts, gaps, quality and indicators of all series. Immutable.
+
+Frames refer to series by number; `series` maps numbers to symbols and price types.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from engine.calendars.providers import SessionCalendar
+from engine.errors import ParameterError
+from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.schema import Kind, Schema, empty
+from engine.store.panel import Panel
+from engine.store.panel_key import RAW_PRICE_TYPES, IndicatorKey, PanelKey
+from engine.store.versioned_rows import VersionedRows
+from engine.store.views import GAPS_VIEW, QUALITY_VIEW, SESSIONS_VIEW, with_series_names
+
+SERIES = {"series": pl.Int32(), "symbol": pl.String(), "price_type": pl.String()}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PanelState:
+    """Rows and outcomes of all series at one revision.
+
+    Attributes
+    ----------
+    series : DataFrame of `series, symbol, price_type`
+    panels : mapping of PanelKey to Panel
+    counts : mapping of PanelKey to DataFrame
+        Duplicates, corrections and, for base bars, anomalies per series and session.
+    observed_range : mapping of PanelKey to DataFrame
+        First and last session of each series with a stored row (`insertion.session_ranges`).
+    excluded_range : mapping of PanelKey to DataFrame
+        The same of rows that the requested dates excluded, clipped to these dates.
+    axes : mapping of GridSpec to SessionGrid
+        Each at `AXIS_INTERVAL`, over the dates of the data.
+    axis_dates : mapping of GridSpec to (date, date)
+        The first and last date that each axis was built for.
+    calendars : mapping of str to SessionCalendar
+        By the code that symbols name.
+    gap_rows, quality_rows : mapping of PanelKey to VersionedRows
+        Stored outcomes of an interval.
+    indicators : mapping of IndicatorKey to Panel
+        Values per bar.
+    trailing : mapping of PanelKey to DataFrame
+        Statistics of the sessions before a date, per series.
+    """
+
+    series: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SERIES))
+    panels: Mapping[PanelKey, Panel] = field(default_factory=dict)
+    counts: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    observed_range: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    excluded_range: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    axes: Mapping[GridSpec, SessionGrid] = field(default_factory=dict)
+    axis_dates: Mapping[GridSpec, tuple[dt.date, dt.date]] = field(default_factory=dict)
+    calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
+    gap_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
+    quality_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
+    indicators: Mapping[IndicatorKey, Panel] = field(default_factory=dict)
+    trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+
+    def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
+        """The axis `spec` cut at `interval`, over the dates of the data; ParameterError when no row is placed on it."""
+        if spec not in self.axes:
+            raise ParameterError(f"spec: no row lives on {spec} in this store")
+        return self.axes[spec].at(interval)
+
+    def panels_of(self, kind: Kind) -> list[PanelKey]:
+        """Keys of the panels that hold rows of a kind, sorted by interval and origin."""
+        return sorted((key for key in self.panels if key.kind == kind), key=lambda key: key.sort_key)
+
+    def series_of(self, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None) -> list[int]:
+        """Numbers of the series of these symbols and price types (None: of any), ascending."""
+        chosen = self.series
+        if symbols is not None:
+            chosen = chosen.filter(pl.col("symbol").is_in(list(symbols)))
+        if price_types is not None:
+            chosen = chosen.filter(pl.col("price_type").is_in(list(price_types)))
+        return chosen["series"].sort().to_list()
+
+    def rows_of(self, key: PanelKey, series: Sequence[int] | None = None) -> pl.DataFrame:
+        """Rows of a panel as stored, of some series or all, sorted by (series, ts); empty when there is no such panel."""
+        if key not in self.panels:
+            return pl.DataFrame(schema=key.schema)
+        panel = self.panels[key]
+        return panel.frame if series is None else panel.of_series(series)
+
+    def no_rows_of(self, key: PanelKey) -> pl.DataFrame:
+        """An empty frame with the columns of a panel."""
+        return self.panels[key].parts[0].clear() if key in self.panels else pl.DataFrame(schema=key.schema)
+
+    def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """Table of quotes, ticks or open interest of a panel, of some symbols or all, without `revision`."""
+        rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [RAW_PRICE_TYPES[key.kind]]))
+        return self.raw_view(rows).drop("revision")
+
+    def raw_view(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Stored quotes, ticks or open interest with the columns of their table, in the same order."""
+        return with_series_names(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
+
+    def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The `gaps` table, of some symbols or all."""
+        return self._outcome_table(GAPS_VIEW, {key: rows.frame for key, rows in self.gap_rows.items()}, symbols)
+
+    def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+        """The `quality` table, of some symbols or all."""
+        return self._outcome_table(QUALITY_VIEW, {key: rows.frame for key, rows in self.quality_rows.items()}, symbols)
+
+    def outcomes(self, table: Literal["gaps", "quality"], scope: pl.DataFrame | None = None) -> pl.DataFrame:
+        """The `gaps` or the `quality` table with the `revision` that wrote each row.
+
+        Parameters
+        ----------
+        table : {"gaps", "quality"}
+        scope : DataFrame of `symbol, price_type, interval, session`, optional
+            Only rows of these.
+        """
+        columns = {**(GAPS_VIEW if table == "gaps" else QUALITY_VIEW), "revision": pl.Int64()}
+        stored = self.gap_rows if table == "gaps" else self.quality_rows
+        if scope is None:
+            return self._outcome_table(columns, {key: rows.frame for key, rows in stored.items()}, None)
+        numbers = scope.join(self.series, on=["symbol", "price_type"]).select("series", "interval", "session")
+        scoped = {key: rows.of_sessions(numbers.filter(interval=str(key.interval))) for key, rows in stored.items()}
+        return self._outcome_table(columns, scoped, None)
+
+    def _outcome_table(
+        self, columns: Schema, outcomes: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
+    ) -> pl.DataFrame:
+        series = None if symbols is None else self.series_of(symbols)
+        parts = []
+        for key in sorted(outcomes, key=lambda key: key.sort_key):
+            rows = outcomes[key] if series is None else outcomes[key].filter(pl.col("series").is_in(series))
+            interval = pl.lit(str(key.interval)).alias("interval")
+            parts.append(with_series_names(rows, self.series).with_columns(interval).select(*columns))
+        return pl.concat(parts) if parts else empty(columns)
+
+    def sessions(self) -> pl.DataFrame:
+        """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
+        dates: dict[str, list[dt.date]] = {}
+        for key, panel in self.panels.items():
+            for run in panel.sorted_runs:
+                if run.rows.height:
+                    dates.setdefault(key.spec.calendar, []).extend(run.sessions)
+        # From the calendar, because each of its axes reaches no further than its own rows.
+        frames = [
+            self.calendars[code]
+            .segments_in_bounds(min(days), max(days))
+            .select(pl.lit(code).alias("calendar"), *SESSIONS_VIEW[1:])
+            for code, days in sorted(dates.items())
+        ]
+        return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
+
+    def without_series(self, removed: Sequence[int]) -> dict[str, object]:
+        """The fields of this state without some series, for `dataclasses.replace`."""
+        keep = ~pl.col("series").is_in(list(removed))
+        return {
+            "series": self.series.filter(keep),
+            **{
+                name: {key: held.without(removed) for key, held in getattr(self, name).items()}
+                for name in ("panels", "gap_rows", "quality_rows", "indicators")
+            },
+            **{
+                name: {key: frame.filter(keep) for key, frame in getattr(self, name).items()}
+                for name in ("counts", "observed_range", "excluded_range", "trailing")
+            },
+        }

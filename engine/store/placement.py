@@ -1,0 +1,77 @@
+"""Placement of raw rows: which axis each row belongs to, how far the axis reaches, and the segment and slot of each row. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from engine.calendars.providers import SessionCalendar
+from engine.errors import CalendarError
+from engine.grid import GridSpec, SessionGrid, Stamp
+from engine.schema import TS
+from engine.store.panel_key import AXIS_INTERVAL, PanelKey
+from engine.store.panel_state import PanelState
+
+MONTH = dt.timedelta(days=31)  # axes reach at least this far beyond the data: weeks and months at the edges are whole
+PADDING = 2 * MONTH  # axes are built this far beyond the data, so that not every day builds them anew
+
+
+def partition_by_axis(
+    rows: pl.DataFrame, series: pl.DataFrame, specs: Sequence[GridSpec], axis_of: Mapping[str, int]
+) -> list[tuple[GridSpec, pl.DataFrame]]:
+    """Replace `symbol, price_type` of rows by their series number, and split the rows by the axis of their symbol.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With `symbol` and `price_type`.
+    series : DataFrame of `symbol, price_type, series`
+        Of every pair in `rows`.
+    specs : sequence of GridSpec
+        The axes in use.
+    axis_of : mapping of str to int
+        Position in `specs` of each symbol's axis; not read when there is only one.
+    """
+    names = ["symbol", "price_type"]
+    if len(specs) == 1:
+        return [(specs[0], rows.join(series, on=names, how="left", maintain_order="left").drop(names))]
+    axes = pl.Series("axis", [axis_of[symbol] for symbol in series["symbol"]], pl.Int32)
+    numbered = rows.join(series.with_columns(axes), on=names, how="left", maintain_order="left").drop(names)
+    parts = numbered.partition_by("axis", as_dict=True, include_key=False, maintain_order=True)
+    return [(specs[axis], part) for (axis,), part in parts.items()]
+
+
+def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamps: pl.Series) -> dict[str, object]:
+    """Fields of the state with an axis that reaches at least a month beyond the stamps; none when it does already.
+
+    Ordinals do not depend on how far an axis reaches, so stored rows keep theirs.
+
+    Raises
+    ------
+    CalendarError
+        The calendar has no session in these months.
+    """
+    earliest, latest = venue.bounds()
+    first, last = (min(max(day.date(), earliest), latest) for day in (stamps.min(), stamps.max()))  # type: ignore[union-attr]
+    low, high = state.axis_dates.get(spec, (latest, earliest))
+    if low <= max(first - MONTH, earliest) and min(last + MONTH, latest) <= high:
+        return {}
+    low, high = min(low, max(first - PADDING, earliest)), max(high, min(last + PADDING, latest))
+    segments = venue.segments_in_bounds(low, high)
+    if segments.is_empty():
+        raise CalendarError(f"calendar {spec.calendar} has no session from {low} to {high}, where the rows are")
+    return {
+        "axes": {**state.axes, spec: SessionGrid.build(segments, AXIS_INTERVAL, spec)},
+        "axis_dates": {**state.axis_dates, spec: (low, high)},
+        "calendars": {**state.calendars, spec.calendar: venue},
+    }
+
+
+def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:
+    """Rows with `session, ordinal, slot` added; `ts` of bars becomes the start of the slot that the stamp belongs to."""
+    grid = state.grid(key.spec, key.grid_interval)
+    if key.kind == "bars":
+        rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))
+    return rows.with_columns(*grid.place(rows["ts"].cast(TS), exact=key.kind == "bars").get_columns())

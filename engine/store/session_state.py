@@ -1,0 +1,52 @@
+"""State of a session that no row tells: its symbols, clock, streams, rejects and what was exported. Immutable."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from engine.store.symbol_data import SymbolSessionData
+
+Incomplete = Literal["flag", "drop"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SessionState:
+    """Symbols and state of a session at one revision.
+
+    Attributes
+    ----------
+    symbols : mapping of str to SymbolSessionData
+        The registered symbols; they refer to no snapshot.
+    registered : mapping of str to int
+        The revision at which a symbol was registered, or last asked for more.
+    session_date : date or None
+        The current trade date.
+    session_active : bool
+        Whether its session runs.
+    active_streams : mapping of (symbol, interval or kind of rows) to bool
+    as_of : datetime or None
+        Until when slots are due; None for a batch whose sessions are all over.
+    incomplete : {"flag", "drop"}
+        Whether derived bars of windows that lack slots are shown (and flagged) or left out of views and exports.
+    rejects : tuple of DataFrame of `schema.REJECTS`
+    exported_revision : int
+        Everything up to it is in an export.
+    files : frozenset of str
+        Content marks of the loaded files.
+    """
+
+    symbols: Mapping[str, SymbolSessionData] = field(default_factory=dict)
+    registered: Mapping[str, int] = field(default_factory=dict)
+    session_date: dt.date | None = None
+    session_active: bool = False
+    active_streams: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    as_of: dt.datetime | None = None
+    incomplete: Incomplete = "flag"
+    rejects: tuple[pl.DataFrame, ...] = ()
+    exported_revision: int = 0
+    files: frozenset[str] = frozenset()

@@ -1,0 +1,307 @@
+"""One symbol of a snapshot: its registered fields, and its bars, quotes, ticks, gaps and quality as views. Immutable."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from engine.display import Summarized, Summary
+from engine.errors import ParameterError, UnknownSymbolError
+from engine.grid import Align, GridSpec
+from engine.interval import Interval
+from engine.schema import TS, Kind
+from engine.store.panel_key import PanelKey
+
+if TYPE_CHECKING:
+    from engine.store.snapshot import Snapshot
+
+
+@dataclass(frozen=True, repr=False)
+class SymbolSessionData(Summarized):
+    """One symbol: its registered fields, and views on its rows.
+
+    The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
+    one another and never change. `price_type` is the default of calls that name none; `price_types` narrows which bars are
+    built from ticks and quotes (empty: `last`, `bid`, `ask` and `mid`). `history_sessions` is the number of sessions
+    before the current one that are its history (0: all), `indicators` are pairs of definition (a text, or your own
+    `Indicator`) and interval. `expected_from` is the session from which rows are expected although none has arrived yet,
+    as for a symbol that a live session subscribes to.
+    """
+
+    symbol: str
+    calendar: str = "XNYS"
+    base_interval: str = "1m"
+    derived_intervals: tuple[str, ...] = ()
+    is_loaded: bool = False
+    price_type: str = "last"
+    price_types: tuple[str, ...] = ()
+    base_from: Kind = "bars"
+    segments: tuple[str, ...] = ()
+    align: Align = "session"
+    zone: str = "UTC"
+    source_symbol: str = ""
+    source: str = ""
+    adjustment: str = "raw"
+    first_session: dt.date | None = None
+    last_session: dt.date | None = None
+    expected_from: dt.date | None = None
+    history_sessions: int = 0
+    indicators: tuple[tuple[Hashable, str], ...] = ()
+    synthetic_quotes: bool = False
+    _snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        base = Interval.parse(self.base_interval)
+        derived = sorted({Interval.parse(i) for i in self.derived_intervals})
+        object.__setattr__(self, "base_interval", str(base))
+        object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
+
+    def requires_more_than(self, registered: SymbolSessionData | None) -> bool:
+        """Whether intervals, price types or dates differ from the registered symbol's, so that work has to be done."""
+        if registered is None:
+            return True
+        fields = ("derived_intervals", "price_types", "first_session", "last_session")
+        return any(getattr(registered, name) != getattr(self, name) for name in fields)
+
+    def check_replaces(self, registered: SymbolSessionData | None) -> None:
+        """Raise ParameterError unless this can replace the registered symbol: same base panel, no derived interval less."""
+        if registered is None:
+            return
+        if registered.base_key != self.base_key:
+            raise ParameterError(
+                f"symbol: {self.symbol} is registered with calendar {registered.calendar} and base "
+                f"{registered.base_interval}; received {self.calendar} and {self.base_interval}; remove_symbol first"
+            )
+        lost = [interval for interval in registered.derived_intervals if interval not in self.derived_intervals]
+        if lost:
+            raise ParameterError(
+                f"symbol: {self.symbol} has {', '.join(lost)} derived, which would no longer follow its base; "
+                "remove_symbol first, or keep them among derived_intervals"
+            )
+
+    @property
+    def base(self) -> Interval:
+        """The base interval."""
+        return Interval.parse(self.base_interval)
+
+    @cached_property
+    def spec(self) -> GridSpec:
+        """The axis that its rows are placed on: calendar, segments, alignment and zone."""
+        return GridSpec(self.calendar, self.segments, self.align, self.zone)
+
+    @cached_property
+    def base_key(self) -> PanelKey:
+        """Key of the panel of its base bars: bars of the source, or bars derived from ticks or quotes."""
+        if self.base_from == "bars":
+            return PanelKey.of_source("bars", self.base, self.spec)
+        return PanelKey.of_derived_bars(self.base, self.spec)
+
+    def key_of(self, interval: str | None = None) -> PanelKey:
+        """Key of the panel of its bars of an interval (default: the base)."""
+        step = Interval.parse(interval or self.base_interval)
+        return self.base_key if step == self.base else PanelKey.of_derived_bars(step, self.spec)
+
+    def definitions_of(self, interval: str | None = None) -> frozenset[Hashable]:
+        """Definitions of the indicators that it requires at an interval (default: the base)."""
+        step = Interval.parse(interval or self.base_interval)
+        return frozenset(definition for definition, at in self.indicators if Interval.parse(at) == step)
+
+    def bars(self, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
+        """The `bars` table of one interval (default: the base) and price type (default: the symbol's)."""
+        return self._bound.bars_of(self.key_of(interval), [self.symbol], [price_type or self.price_type])
+
+    @property
+    def bars_base(self) -> pl.DataFrame:
+        """Base bars of the symbol's price type."""
+        return self.bars()
+
+    @property
+    def bars_derived(self) -> dict[str, pl.DataFrame]:
+        """Derived bars of the symbol's price type, keyed by interval."""
+        return {interval: self.bars(interval) for interval in self.derived_intervals}
+
+    @property
+    def latest_bar(self) -> dict[str, object] | None:
+        """The last base bar, None when there is none."""
+        bars = self.bars_base
+        return bars.row(-1, named=True) if bars.height else None
+
+    @property
+    def bar_quality(self) -> dict[str, pl.DataFrame]:
+        """Quality per session, keyed by interval."""
+        return self._per_interval("quality")
+
+    @property
+    def bar_gaps(self) -> dict[str, pl.DataFrame]:
+        """Stored gaps, keyed by interval; an interval without a gap has an empty frame."""
+        return self._per_interval("gaps")
+
+    @property
+    def quotes(self) -> pl.DataFrame:
+        """Quotes, sorted by (ts, seq)."""
+        return self._raw("quotes")
+
+    @property
+    def ticks(self) -> pl.DataFrame:
+        """Trades, sorted by (ts, seq)."""
+        return self._raw("ticks")
+
+    @property
+    def open_interest(self) -> pl.DataFrame:
+        """Open interest, sorted by ts."""
+        return self._raw("open_interest")
+
+    @cached_property
+    def session_bars(self) -> pl.DataFrame:
+        """Base bars on the grid of the current session, or of the last one with a bar when none is current."""
+        bound = self._bound
+        rows = bound.rows_of(self.base_key, bound.series_of([self.symbol], [self.price_type]))
+        rows = rows.filter(pl.col("slot").is_not_null())
+        current = bound.session_date or rows["session"].max()
+        return bound.bars_table(self.base_key, rows.filter(pl.col("session") == pl.lit(current, pl.Date)))
+
+    @property
+    def session_volume(self) -> float:
+        """Volume of the current session."""
+        return float(self.session_bars["volume"].sum())
+
+    @property
+    def session_high(self) -> float | None:
+        """Highest price of the current session."""
+        return self.session_bars["high"].max()  # type: ignore[return-value]
+
+    @property
+    def session_low(self) -> float | None:
+        """Lowest price of the current session."""
+        return self.session_bars["low"].min()  # type: ignore[return-value]
+
+    @property
+    def historical_bars(self) -> dict[str, dict[dt.date, pl.DataFrame]]:
+        """Bars of sessions before the current one, the last `history_sessions` of them: interval -> trade date -> frame."""
+        current, history = self._bound.session_date, {}
+        for interval in (self.base_interval, *self.derived_intervals):
+            bars = self.bars(interval)
+            past = bars if current is None else bars.filter(pl.col("session") < current)
+            if self.history_sessions:
+                last = past["session"].unique().sort().tail(self.history_sessions)
+                past = past.filter(pl.col("session").is_in(last.implode()))
+            parts = past.partition_by("session", as_dict=True, maintain_order=True)
+            history[interval] = {key[0]: frame for key, frame in parts.items()}
+        return history
+
+    @property
+    def historical_indicators(self) -> dict[str, dict[str, object]]:
+        """Averages and extremes of the sessions before the current one, keyed by interval.
+
+        An interval without an earlier session is left out; all are, while no session is current or no
+        `IndicatorManager` has stepped since it became so.
+        """
+        bound, values = self._bound, {}
+        ours = pl.col("series").is_in(bound.series_of([self.symbol], [self.price_type]))
+        current = pl.col("before") == pl.lit(bound.session_date, pl.Date)
+        for interval in (self.base_interval, *self.derived_intervals):
+            stored = bound.trailing.get(self.key_of(interval))
+            rows = None if stored is None else stored.filter(ours & current)
+            if rows is not None and rows.height:
+                values[interval] = rows.drop("series", "before").row(0, named=True)
+        return values
+
+    def indicator_values(self, interval: str | None = None) -> pl.DataFrame:
+        """Its indicator values at an interval (default: the base): `ts, session` and one column per value, one row per bar.
+
+        `ts, session` alone while none is computed.
+        """
+        bound, group = self._bound, (self.key_of(interval), self.definitions_of(interval))
+        if group not in bound.indicators:
+            return pl.DataFrame(schema={"ts": TS, "session": pl.Date()})
+        rows = bound.indicators[group].of_series(bound.series_of([self.symbol], [self.price_type]))
+        return rows.select("ts", "session", pl.exclude("ts", "session", "series", "revision"))
+
+    @property
+    def latest_quote(self) -> dict[str, object] | None:
+        """The last quote; without one and with `synthetic_quotes`, the last close as bid and ask; else None."""
+        bar = self.latest_bar if self.synthetic_quotes and not self.quotes.height else None
+        if bar is not None:
+            return {"ts": bar["ts_end"], "bid": bar["close"], "ask": bar["close"], "source": "bar"}
+        return {**self.quotes.row(-1, named=True), "source": "quote"} if self.quotes.height else None
+
+    @property
+    def latest_trade(self) -> dict[str, object] | None:
+        """The last trade, None when there is none."""
+        return self.ticks.row(-1, named=True) if self.ticks.height else None
+
+    @property
+    def spread(self) -> float | None:
+        """Ask minus bid of the last quote; None when a side is missing."""
+        quote = self.latest_quote or {}
+        bid, ask = quote.get("bid"), quote.get("ask")
+        return ask - bid if isinstance(bid, float) and isinstance(ask, float) else None
+
+    @property
+    def last_update(self) -> dt.datetime | None:
+        """Start of the last base bar; None without one."""
+        return self.bars_base["ts"].max()  # type: ignore[return-value]
+
+    @property
+    def bars_updated(self) -> bool:
+        """Whether bars were written since the last export."""
+        return self._updated("bars")
+
+    @property
+    def quotes_updated(self) -> bool:
+        """Whether quotes were written since the last export."""
+        return self._updated("quotes")
+
+    @property
+    def ticks_updated(self) -> bool:
+        """Whether ticks were written since the last export."""
+        return self._updated("ticks")
+
+    @property
+    def _bound(self) -> Snapshot:
+        if self._snapshot is None:
+            raise UnknownSymbolError(f"symbol: {self.symbol} is not in a store; take it from get_symbol_data()")
+        return self._snapshot
+
+    def _summary(self) -> Summary:
+        facts = {
+            "calendar": self.calendar,
+            "price type": self.price_type,
+            "segments": self.segments,
+            "source": self.source,
+        }
+        title = f"SymbolSessionData {self.symbol}"
+        if self._snapshot is None:
+            return Summary(title, {**facts, "base": self.base_interval, "derived": self.derived_intervals})
+        mine = pl.col("price_type") == self.price_type
+        rows = []
+        for interval in (self.base_interval, *self.derived_intervals):
+            bars, gaps = self.bars(interval), self.bar_gaps[interval].filter(mine)
+            quality = self.bar_quality[interval].filter(mine)
+            expected, present = quality.select(pl.col("expected", "present").sum()).row(0)
+            share = 100.0 * present / expected if expected else None
+            first, last, longest = bars["session"].min(), bars["session"].max(), gaps["bar_count"].max()
+            rows.append((interval, bars.height, first, last, expected - present, gaps.height, longest, share))
+        raw = {kind: getattr(self, kind).height or None for kind in ("quotes", "ticks", "open_interest")}
+        return Summary(
+            title, facts | raw, ("interval", "bars", "first", "last", "missing", "gaps", "longest", "quality"), rows
+        )
+
+    def _per_interval(self, table: str) -> dict[str, pl.DataFrame]:
+        frame = self._bound.gaps([self.symbol]) if table == "gaps" else self._bound.quality([self.symbol])
+        return {i: frame.filter(pl.col("interval") == i) for i in (self.base_interval, *self.derived_intervals)}
+
+    def _raw(self, kind: Kind) -> pl.DataFrame:
+        return self._bound.raw_of(PanelKey.of_source(kind, None, self.spec), [self.symbol])
+
+    def _updated(self, kind: str) -> bool:
+        # Read from the rows and not from the change log, which forgets.
+        bound = self._bound
+        ours = bound.series_of([self.symbol])
+        revisions = (bound.rows_of(key, ours)["revision"] for key in bound.panels if key.kind == kind)
+        return any(bool((one > bound.exported_revision).any()) for one in revisions)
