@@ -257,7 +257,7 @@ def test_append_many_times_keeps_a_short_log_that_tells_every_change() -> None:
     session = store("A", "B", derived=())
     for minute in range(60):
         session.append(bars("AB"[minute % 2], [minute]), interval="1m")
-    assert len(session.snapshot().log) <= 7
+    assert len(session.snapshot().change_log.entries) <= 7
     for since in range(61):
         told = session.changes(since + 1)  # the registration is the first revision
         touched = {"AB"[minute % 2]: minute for minute in range(since, 60)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import engine.publish
@@ -16,6 +17,7 @@ from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
 from engine.export.session_export import export_snapshot
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
+from engine.store.session_data import SessionData
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +62,11 @@ PLAIN = {
 }
 WEIGHTS = {"bars": 6, "until": 3, "settle": 3, "export": 4}
 EDITS = st.one_of([st.tuples(st.just(name), PLAIN[name]) for name in PLAIN for _ in range(WEIGHTS.get(name, 1))])
+
+
+def forget_changes(store: SessionData) -> None:
+    log = store.snapshot().change_log
+    store._swap(change_log=replace(log, entries=(), start_revision=store.revision))
 
 
 class World:
@@ -121,7 +128,7 @@ class World:
         settle(self.store)
 
     def forget(self) -> None:
-        self.store._swap(log=(), horizon=self.store.revision)
+        forget_changes(self.store)
 
     def export(self, full: bool) -> None:
         revision = put(self.store, self.target, full=full)
@@ -312,7 +319,7 @@ def test_export_of_removed_symbol_leaves_no_row_and_the_rest_untouched(tmp_path)
 def test_export_of_log_that_was_forgotten_is_full_and_keeps_revisions(story):
     told, target = story
     before = rows(target)
-    told.edit(5).store._swap(log=(), horizon=told.store.revision)
+    forget_changes(told.edit(5).store)
     put(told.store, target)
     assert open_dataset(target).exports["since_revision"].to_list()[-1] is None
     delta = read_delta(target, 4)
