@@ -107,7 +107,7 @@ def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
             continue
         files = TableFiles(work.target / name, work.former.statistics(name))
         changes[name] = work.edited(name, *edit(name, change, files, work.staging))
-    if any(revision > last["store_revision"] for _, revision in snapshot.removals):
+    if any(revision > last["store_revision"] for _, revision in snapshot.change_log.removals):
         # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
         changes["rejects"] = work.replaced("rejects", list(_everything(snapshot, work, "rejects")))
     return Plan({**changes, **small}, since=last["revision"])

@@ -33,10 +33,10 @@ from engine.sources.batch import Batch
 from engine.sources.frames import read_parquet_rows
 from engine.sources.resolution import UNTOLD
 from engine.store.anomalies import count_anomalies
+from engine.store.batch_rows import conflict_rejects
 from engine.store.deduplication import settle
 from engine.store.panel import KEY
-from engine.store.session_data import conflict_rejects
-from engine.store.snapshot import BAR_VALUES
+from engine.store.panel_key import BAR_VALUES
 
 ROWS_PER_STRETCH = 1 << 21
 ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
