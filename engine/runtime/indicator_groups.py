@@ -14,7 +14,9 @@ from engine.derive.indicator_passes import lookback
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError, SchemaError
 from engine.interval import Interval
-from engine.store.snapshot import IndicatorKey, PanelKey, Snapshot, SymbolSessionData
+from engine.store.panel_key import IndicatorKey, PanelKey
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
 
 PLACE_COLUMNS = ("series", "session", "ordinal", "slot", "ts")
 BASELINE_INPUTS = ("high", "low", "volume")

@@ -33,9 +33,11 @@ from engine.runtime.indicator_groups import (
 )
 from engine.runtime.indicator_state import CLOSED, IndicatorState
 from engine.schema import empty
+from engine.store.change_log import CHANGE_LOG
 from engine.store.panel import Panel
+from engine.store.panel_key import IndicatorKey, PanelKey
 from engine.store.session_data import SessionData
-from engine.store.snapshot import CHANGE_LOG, IndicatorKey, PanelKey, Snapshot
+from engine.store.snapshot import Snapshot
 from engine.store.views import with_ends
 
 ALL_SESSIONS = 1_000_000
@@ -96,12 +98,12 @@ class IndicatorManager:
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
         # The change log does not reach back to the last step, or the writes of that step were rolled back.
-        if since < max(snapshot.horizon, 1) or snapshot.revision < since:
+        if since < max(snapshot.change_log.start_revision, 1) or snapshot.revision < since:
             self._states.clear()
             self._histories.clear()
         if not self._states and not self._histories:
             return empty(CHANGE_LOG)
-        return snapshot.touched(since, ["bars"])
+        return snapshot.series_changes(since, ["bars"])
 
     def _drop_unplanned(self, snapshot: Snapshot, plan: IndicatorPlan) -> None:
         # Series that left their group, and values of definitions whose meaning has changed.

@@ -30,8 +30,10 @@ from engine.grid import SessionGrid
 from engine.interval import Interval, check_derivable, parent
 from engine.runtime.mid_bars import mid_bars
 from engine.schema import TS, TS_NS, Kind
+from engine.store.panel_key import RAW_PRICE_TYPES, PanelKey
 from engine.store.session_data import SessionData
-from engine.store.snapshot import RAW_PRICE_TYPES, PanelKey, Snapshot, SymbolSessionData
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
 
 QUOTE_BARS = ("bid", "ask", "mid")
 PLACE = ("series", "ordinal", "slot")
@@ -134,7 +136,7 @@ class DataProcessor:
             if snapshot.revision == self._since:
                 return 0
             whole = symbols_registered_since(snapshot, self._since)
-            touched = None if whole is None else snapshot.touched(self._since, ("bars", *RAW_KINDS))
+            touched = None if whole is None else snapshot.series_changes(self._since, ("bars", *RAW_KINDS))
             written = sum(self._derive(cohort, whole, touched) for cohort in self._cohorts.of(snapshot))
             self._since = self._session.revision
             return written
@@ -240,7 +242,7 @@ def derive_session(session: SessionData, *, presence: Interval = PRESENCE) -> in
 
 def symbols_registered_since(snapshot: Snapshot, since: int) -> frozenset[str] | None:
     """Symbols registered after revision `since`; None (all) when the change log does not reach back to it."""
-    if since == 0 or since < snapshot.horizon:
+    if since == 0 or since < snapshot.change_log.start_revision:
         return None
     return frozenset(name for name, revision in snapshot.registered.items() if revision > since)
 
@@ -270,7 +272,7 @@ def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.D
 def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> pl.DataFrame:
     """Rows of a panel in time ranges (`series, first, last`, whole microseconds, both ends included)."""
     if key not in snapshot.panels or ranges.is_empty():
-        return snapshot.none_of(key)
+        return snapshot.no_rows_of(key)
     if key.kind in RAW_KINDS:
         last = pl.col("last").cast(TS_NS) + pl.duration(nanoseconds=999)
         ranges = ranges.with_columns(pl.col("first").cast(TS_NS), last)

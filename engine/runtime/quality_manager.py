@@ -30,8 +30,10 @@ from engine.runtime.assessment import (
     inherit_retries,
 )
 from engine.runtime.processor import RAW_KINDS, Cohort, CohortCache, symbols_registered_since
-from engine.store.session_data import OUTCOME_ORDER, DateRange, SessionData
-from engine.store.snapshot import PanelKey, Snapshot
+from engine.store.batch_rows import DateRange
+from engine.store.panel_key import PanelKey
+from engine.store.session_data import OUTCOME_ORDER, SessionData
+from engine.store.snapshot import Snapshot
 from engine.store.versioned_rows import VersionedRows
 
 LIFETIME = {"series": pl.Int32(), "first": pl.Date(), "last": pl.Date()}
@@ -102,7 +104,9 @@ class DataQualityManager:
                 return False
             is_earlier = as_of is not None and (last is None or as_of < last)
             whole = None if is_earlier else symbols_registered_since(snapshot, self._last.revision)
-            touched = pl.DataFrame() if whole is None else snapshot.touched(self._last.revision, ("bars", "counts"))
+            touched = (
+                pl.DataFrame() if whole is None else snapshot.series_changes(self._last.revision, ("bars", "counts"))
+            )
             alive: dict[tuple[object, ...], pl.DataFrame] = {}
             for cohort in self._cohorts.of(snapshot):
                 if cohort.key.spec in snapshot.axes:
