@@ -114,7 +114,7 @@ def row_faults(simulation: Simulation, done: Audit, theirs: dict[str, object]) -
     counted = dict(simulation.truth.group_by("kind").len().iter_rows())
     series = done.tables["series"].select(pl.col("duplicates", "corrections", "off_grid", "out_of_session").sum())
     have = series.row(0, named=True)
-    said = dict(done.tables["findings"].group_by("check").agg(pl.col("count").sum()).iter_rows())
+    said = dict(done.tables["findings"].group_by("check_name").agg(pl.col("count").sum()).iter_rows())
     rules = theirs["rules"]
     failed = [int(rule["failed"]) for rule in rules]  # type: ignore[attr-defined]
     twice, whole, order, grid, hours = failed[-6:-1]

@@ -74,13 +74,13 @@ STEPS: tuple[tuple[str, object, str], ...] = (
     ("checks of bars", parquet_scan, "measured_rows"),
     ("keep", auditor, "to_bytes"),
     ("keep", auditor, "from_bytes"),
-    ("join", auditor, "joined"),
-    ("explain blocks", pipeline, "weigh"),
-    ("explain blocks", pipeline, "judge"),
-    ("explain blocks", pipeline, "name"),
-    ("explain", auditor, "explain"),
+    ("join", auditor, "join_surveys"),
+    ("explain blocks", pipeline, "sum_missing"),
+    ("explain blocks", pipeline, "attribute_causes"),
+    ("explain blocks", pipeline, "build_tables"),
+    ("explain", auditor, "attribute_gaps"),
     ("checks judged", auditor, "judge_checks"),
-    ("findings", auditor, "observed"),
+    ("findings", auditor, "gap_findings"),
 )
 PARENTS = ("join", "explain", "checks judged", "findings")
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from engine.checks.bar_checks import judge, measure, summed
-from engine.checks.calendar_check import presence, strays
+from engine.checks.bar_checks import combine, judge, measure
+from engine.checks.calendar_check import presence, unscheduled_rows
 from engine.checks.clock_profile import clock_profile
 from engine.checks.sanity import bar_sanity
-from engine.checks.truncated import cut_sessions
+from engine.checks.truncated import truncations
 from engine.quality.contiguous_runs import SlotRuns
 
 from benchmarks.panel import Panel
@@ -29,17 +29,17 @@ def shares(panel: Panel, rounds: int) -> list[Measure]:
     series = pl.DataFrame([number]).with_columns(
         pl.format("S{}", "series").alias("symbol"), pl.lit("last").alias("price_type"), pl.lit("1m").alias("interval")
     )  # fmt: skip
-    measured = summed([measure(rows, series, panel.grid, ZONE)])
+    measured = combine([measure(rows, series, panel.grid, ZONE)])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.parquet"
         rows.write_parquet(path)
         steps: dict[str, Callable[[], object]] = {
             DECODE: lambda: pl.read_parquet(path, columns=list(COLUMNS)),
             "clock profile": lambda: clock_profile(rows, series, panel.grid, ZONE),
-            "rows outside sessions": lambda: strays(rows, series, panel.grid, ZONE),
+            "rows outside sessions": lambda: unscheduled_rows(rows, series, panel.grid, ZONE),
             "slots that are there": lambda: presence(SlotRuns.of(rows), panel.grid, ZONE),
             "bar sanity": lambda: bar_sanity(rows, series, panel.grid, ZONE),
-            "truncated sessions": lambda: cut_sessions(SlotRuns.of(rows), series, panel.grid),
+            "truncated sessions": lambda: truncations(SlotRuns.of(rows), series, panel.grid),
             "all that looks at rows": lambda: measure(rows, series, panel.grid, ZONE),
             "judging the sums": lambda: judge(measured, panel.grid.segments, ZONE, CODE),
         }

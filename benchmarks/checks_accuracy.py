@@ -98,7 +98,7 @@ def main() -> None:
                 for span in ((FIRST, LAST), AUTUMN):
                     feed = simulated(code, Market.of(20, seed), interval, *span)
                     judged += feed.series.height
-                    right.update(feed.findings["check"])
+                    right.update(feed.findings["check_name"])
     print(f"{judged:,} series that are right: {sum(right.values())} findings {dict(right) or ''}")
     instruments = tuple(Instrument(f"R{rate:g}-{n}", trades_per_minute=rate) for rate in RATES for n in range(EACH))
     feeds = {code: simulated(code, Market(instruments, seed=SEED), "1m") for code in CODES}
@@ -107,11 +107,13 @@ def main() -> None:
         for code, feed in feeds.items():
             told = plant(feed).findings
             named = (
-                pl.col("check") == check if value is None else (pl.col("check") == check) & (pl.col("value") == value)
+                pl.col("check_name") == check
+                if value is None
+                else (pl.col("check_name") == check) & (pl.col("value") == value)
             )
             found = Counter(told.filter(named).unique("symbol")["symbol"].str.split("-").list.first())
             cells = "".join(f"{found[f'R{rate:g}']:>7}/{EACH}" for rate in RATES)
-            print(f"{name:<26}{code:<12}{cells}   {dict(Counter(told.filter(~named)['check'])) or '-'}")
+            print(f"{name:<26}{code:<12}{cells}   {dict(Counter(told.filter(~named)['check_name'])) or '-'}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from engine.cli.commands import app
 from engine.export.tables import KEYS, TABLES
 
 GROUPS = {
-    "Load, run, judge": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "judge", "read_rules", "export_session", "CalendarMap"],
+    "Load, run, judge": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "apply_rules", "read_rules", "export_session", "CalendarMap"],
     "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
     "The store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
     "Kernels": [

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from engine.audit.reconcile import reconcile
     from engine.audit.rules import read_rules
-    from engine.audit.verdict import judge
+    from engine.audit.verdict import apply_rules
     from engine.calendars.providers import SessionCalendar, calendar, calendar_codes
     from engine.derive.bars import derive as derive_bars
     from engine.derive.indicator_passes import indicators
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from engine.store.symbol_data import SymbolSessionData
 
 _ROOMS = {
-    "judge": "audit.verdict", "read_rules": "audit.rules", "reconcile": "audit.reconcile",
+    "apply_rules": "audit.verdict", "read_rules": "audit.rules", "reconcile": "audit.reconcile",
     "SessionCalendar": "calendars.providers", "calendar": "calendars.providers", "calendar_codes": "calendars.providers",
     "derive_bars": "derive.bars:derive", "bars_from_quotes": "derive.tick_bars", "bars_from_trades": "derive.tick_bars",
     "Indicator": "derive.indicators", "indicators": "derive.indicator_passes",
@@ -70,8 +70,8 @@ _ROOMS = {
 __all__ = [
     "Audit", "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
-    "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
-    "expected_slots", "export_session", "find_gaps", "from_frame", "indicators", "judge", "load", "open_dataset",
+    "apply_rules", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
+    "expected_slots", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset",
     "plot_against", "plot_candles", "plot_coverage", "plot_gaps", "plot_slots", "plot_spread", "plot_volume",
     "quality_score", "read_rules", "reconcile", "run", "run_audit", "save_plot",
     "simulate", "slot_runs", "sql", "write_audit", "write_csv", "write_json",

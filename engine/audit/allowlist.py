@@ -15,7 +15,7 @@ from engine.audit.rule_language import nearest
 from engine.audit.rules import matching
 from engine.errors import ParameterError
 
-PATTERNS = ("fingerprint", "check", "symbol", "interval", "session", "source")
+PATTERNS = ("fingerprint", "check_name", "symbol", "interval", "session", "source")
 KEYS = (*PATTERNS, "reason", "until")
 
 
@@ -27,8 +27,8 @@ class Allowance:
     reason: str
     until: dt.date
 
-    def hides(self, found: pl.DataFrame) -> pl.Series:
-        """Which findings it is about, whether it has expired or not."""
+    def matches(self, found: pl.DataFrame) -> pl.Series:
+        """Return a mask of the findings that the entry is about, whether it has expired or not."""
         fits = pl.select(pl.repeat(value=True, n=found.height, dtype=pl.Boolean)).to_series()
         for name, pattern in self.fits.items():
             values = found[name].cast(pl.String)
@@ -39,8 +39,8 @@ class Allowance:
         return ", ".join(f"{name} {value}" for name, value in self.fits.items())
 
 
-def read_allowed(path: Path) -> tuple[Allowance, ...]:
-    """Read an allow-list: `[[allow]]` with any of fingerprint, check, symbol, interval, session, source; `reason`; `until`.
+def read_allowlist(path: Path) -> tuple[Allowance, ...]:
+    """Read an allow-list: entries `[[allow]]` with any of `PATTERNS`, a `reason` and a date `until`.
 
     Raises
     ------
@@ -51,19 +51,20 @@ def read_allowed(path: Path) -> tuple[Allowance, ...]:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ParameterError(f"{path}: no allow-list could be read: {error}") from error
-    return allowed_of(content, str(path))
+    return parse_allowlist(content, str(path))
 
 
-def allowed_of(content: Mapping[str, Any], name: str = "allow-list") -> tuple[Allowance, ...]:
-    """An allow-list that is a mapping already."""
+def parse_allowlist(content: Mapping[str, Any], name: str = "allow-list") -> tuple[Allowance, ...]:
+    """Parse an allow-list that is a mapping already."""
     strange = [key for key in content if key != "allow"]
     given = content.get("allow", [])
     if strange or not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         raise ParameterError(f"{name}: received {strange[0] if strange else given!r}; valid: tables [[allow]]")
-    return tuple(_allowance(f"{name}: entry {number}", one) for number, one in enumerate(given, 1))
+    return tuple(parse_allowance(f"{name}: entry {number}", one) for number, one in enumerate(given, 1))
 
 
-def _allowance(where: str, given: Mapping[str, Any]) -> Allowance:
+def parse_allowance(where: str, given: Mapping[str, Any]) -> Allowance:
+    """Parse one entry of an allow-list; refuse unknown keys, an entry that fits everything, a missing reason or date."""
     for key in given:
         if key not in KEYS:
             raise ParameterError(f"{where}: unknown key {key!r}{nearest(key, KEYS)}; valid: {', '.join(KEYS)}")

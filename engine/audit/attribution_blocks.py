@@ -1,10 +1,10 @@
-"""Some series of a group: what each says by itself, then what follows from what all of them lack together.
+"""Blocks of series of a group: find their gaps, attribute causes with the outages of the whole group, build tables.
 
-1. `weigh` finds the gaps of a block, weighs them by their own rates, and adds up what the block lacks (`Lack`).
-2. With the outages of the whole group known, `judge` gives each gap its cause, and says what outages look like from here.
-3. With the outages named, `name` makes tables.
+1. `sum_missing` finds the gaps of a block, weighs them by their own rates, and adds up what the block sums (`MissingSums`).
+2. With the outages of the whole group known, `attribute_causes` gives each gap its cause, and says what outages look like from here.
+3. With the outages named, `build_tables` makes tables.
 
-A step may run anywhere, and again: what it leaves for the next one is kept in memory, or in files (`Held`).
+A step may run anywhere, and again: what it leaves for the next one is kept in memory, or in files (`BlockState`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import numpy as np
 import polars as pl
 
 from engine.audit.audit_tables import AT_THE_DOOR, COUNTS, GAPS, QUALITY, SERIES
-from engine.audit.evidence import is_plain, told, told_of_absence, told_plainly
+from engine.audit.evidence import absence_evidence, gap_evidence, is_ordinary, ordinary_evidence
 from engine.calendars.providers import SessionCalendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import edges, explained, prepare, witnessed
-from engine.quality.causes.attribution import judge as judged_by
+from engine.quality.causes.attribution import judge as attribute_block
 from engine.quality.causes.profiles import Trace, bin_width, line, overlap
 from engine.quality.gaps import expected_slots, find_gaps
 from engine.quality.score import quality_score
@@ -40,8 +40,8 @@ Calendars = Callable[[str], SessionCalendar]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What all series of a group have in common.
+class GroupContext:
+    """Calendar, grid and dates that all series of a group share.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Ground:
     first, last : date
         First and last trade date of any of them.
     dates : (date or None, date or None)
-        Those that were asked for.
+        Requested first and last trade date.
     as_of : datetime, optional
         Slots that end later are not due.
     """
@@ -85,7 +85,7 @@ class Ground:
         return bin_width(self.interval)
 
 
-class Given(NamedTuple):
+class BlockInput(NamedTuple):
     """Frames of the series of a block.
 
     Attributes
@@ -96,7 +96,7 @@ class Given(NamedTuple):
     trace : Trace
     counts : DataFrame of `survey.COUNTS`
     prints, quotes : DataFrame of `survey.SLOTS`
-    voters : DataFrame
+    quorum_series : DataFrame
         `series, group`: below 0, a series has no vote on outages.
     listed : DataFrame
         `series, first, last`: ordinals of the first and last row of its symbol.
@@ -108,19 +108,19 @@ class Given(NamedTuple):
     counts: pl.DataFrame
     prints: pl.DataFrame
     quotes: pl.DataFrame
-    voters: pl.DataFrame
+    quorum_series: pl.DataFrame
     listed: pl.DataFrame
 
 
-class Lack(NamedTuple):
-    """What a block lacks and what was due, as steps that add up over blocks: `outages.peer_sums`, `expectation`, `habit_steps`."""
+class MissingSums(NamedTuple):
+    """Missing and due slots of a block, as steps that add up over blocks."""
 
     missing: pl.DataFrame
     due: pl.DataFrame
-    habits: pl.DataFrame
+    recurring_gaps: pl.DataFrame
 
 
-class Named(NamedTuple):
+class BlockTables(NamedTuple):
     """Rows of the tables `series`, `quality` and `gaps`."""
 
     series: pl.DataFrame
@@ -129,13 +129,13 @@ class Named(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the steps of a block leave for one another.
+class BlockState:
+    """Intermediate results of a block, in memory or in files, for its next step.
 
     Attributes
     ----------
     folder : Path, optional
-        Of files that whoever runs the next step can read; default memory. They are written and read by one audit alone.
+        Folder of files that every process of the audit can read; default memory.
     name : str
         Of the block.
     """
@@ -145,14 +145,14 @@ class Held:
     _memory: dict[str, Any] = field(default_factory=dict)
 
     def put(self, what: str, value: object) -> None:
-        """Keep something."""
+        """Store a value under a name."""
         if self.folder is None:
             self._memory[what] = value
         else:
             (self.folder / f"{self.name}.{what}").write_bytes(pickle.dumps(value, protocol=5))
 
     def take(self, what: str) -> Any:  # noqa: ANN401 - whatever was put
-        """Give it back; once."""
+        """Return a stored value; from memory only once."""
         if self.folder is None:
             return self._memory.pop(what)
         return pickle.loads((self.folder / f"{self.name}.{what}").read_bytes())  # noqa: S301 - of this audit's own workers
@@ -160,39 +160,41 @@ class Held:
 
 @dataclass(frozen=True)
 class Block:
-    """Some series of a group; `held` has what was `Given`."""
+    """Some series of a group; `state` holds its `BlockInput`."""
 
-    ground: Ground
-    held: Held
+    context: GroupContext
+    state: BlockState
 
 
-def weigh(block: Block) -> Lack:
-    """Find the gaps of a block, and weigh them."""
-    ground, given = block.ground, block.held.take("given")
-    wanted = expected_slots(given.lives, ground.grid, ground.as_of)
-    gaps = find_gaps(wanted, given.trace.runs, ground.grid).drop(
+def sum_missing(block: Block) -> MissingSums:
+    """Find the gaps of a block, weigh them by their own rates, and return the sums of missing and due slots."""
+    context, block_input = block.context, block.state.take("block_input")
+    wanted = expected_slots(block_input.lives, context.grid, context.as_of)
+    gaps = find_gaps(wanted, block_input.trace.runs, context.grid).drop(
         "cause", "state", "retry_count", "last_retry", "next_retry"
     )
-    gaps = _with_evidence(gaps, wanted, given.prints, given.quotes)
-    part = prepare(gaps, wanted, ground.width)
-    group = gaps.select("series").join(given.voters, on="series", how="left", maintain_order="left")["group"]
+    gaps = with_prints_and_quotes(gaps, wanted, block_input.prints, block_input.quotes)
+    part = prepare(gaps, wanted, context.width)
+    group = gaps.select("series").join(block_input.quorum_series, on="series", how="left", maintain_order="left")[
+        "group"
+    ]
     lives = wanted.group_by("series").agg(pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last"))
-    lack = Lack(
+    lack = MissingSums(
         peers.peer_sums(gaps, part.odds.pieces, part.odds.p, group.to_numpy()),
-        peers.expectation(part.rates, lives.join(given.voters, on="series")),
-        peers.habit_steps(gaps, wanted, given.voters.filter(pl.col("group") >= 0)),
+        peers.expectation(part.rates, lives.join(block_input.quorum_series, on="series")),
+        peers.habit_steps(gaps, wanted, block_input.quorum_series.filter(pl.col("group") >= 0)),
     )
-    block.held.put("weighed", (given, part.lean()))
+    block.state.put("weighed", (block_input, part.lean()))
     return lack
 
 
-def judge(block: Block, outages: pl.DataFrame, habits: pl.DataFrame) -> pl.DataFrame:
-    """Give the gaps of a block their causes.
+def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.DataFrame) -> pl.DataFrame:
+    """Attribute a cause to each gap of a block; return the price and volume evidence for the outages.
 
     Parameters
     ----------
     block : Block
-    outages, habits : DataFrame
+    outages, recurring_gaps : DataFrame
         Of the whole group: from `outages.find_outages` and `outages.recurrent`.
 
     Returns
@@ -200,20 +202,22 @@ def judge(block: Block, outages: pl.DataFrame, habits: pl.DataFrame) -> pl.DataF
     DataFrame of `causes.WITNESSES`
         What outages look like here; adds up over blocks.
     """
-    ground = block.ground
-    given, part = block.held.take("weighed")
-    beside = edges(part.gaps, given.trace, ground.width)
-    groups = given.series.select("series", pl.lit(0, pl.Int32).alias("group"))
-    judged = judged_by(part, beside, groups, outages, habits, given.listed, ground.interval.seconds / 60)
+    context = block.context
+    block_input, part = block.state.take("weighed")
+    joined = edges(part.gaps, block_input.trace, context.width)
+    groups = block_input.series.select("series", pl.lit(0, pl.Int32).alias("group"))
+    judged = attribute_block(
+        part, joined, groups, outages, recurring_gaps, block_input.listed, context.interval.seconds / 60
+    )
     whole = part.rates.of_series
     traded = whole.select("series", (1 - pl.col("missing") / pl.col("due").clip(1)).alias("traded"))
-    given = given._replace(trace=Trace(*(frame.clear() for frame in given.trace)))
-    block.held.put("judged", (given, pl.concat([part.gaps, judged], how="horizontal"), traded))
-    return witnessed(judged, beside)
+    block_input = block_input._replace(trace=Trace(*(frame.clear() for frame in block_input.trace)))
+    block.state.put("judged", (block_input, pl.concat([part.gaps, judged], how="horizontal"), traded))
+    return witnessed(judged, joined)
 
 
-def name(block: Block, outages: pl.DataFrame) -> Named:
-    """Make tables of a block.
+def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
+    """Build the rows of the tables `series`, `quality` and `gaps` of a block.
 
     Parameters
     ----------
@@ -221,28 +225,29 @@ def name(block: Block, outages: pl.DataFrame) -> Named:
     outages : DataFrame
         From `causes.labelled`, with `outage_id`.
     """
-    given, gaps, traded = block.held.take("judged")
-    told = _named_gaps(gaps, outages, given.series, block.ground.axis)
-    quality = _quality(told, given, block.ground)
-    return Named(
-        _series_table(quality, traded, given),
-        _with_names(quality, given.series).select(list(QUALITY)),
-        _with_names(told, given.series).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items()),
+    block_input, gaps, traded = block.state.take("judged")
+    told = label_gaps(gaps, outages, block_input.series, block.context.axis)
+    quality = quality_table(told, block_input, block.context)
+    return BlockTables(
+        series_table(quality, traded, block_input),
+        with_series_names(quality, block_input.series).select(list(QUALITY)),
+        with_series_names(told, block_input.series).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items()),
     )
 
 
-def _named_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
+def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
+    """Final cause, confidence, outage and evidence of each gap; `unknown` when absent for 20 sessions in a row."""
     known = outages.select(
         "outage", "outage_id", pl.col("cause").alias("outage_cause"), pl.col("confidence").alias("outage_confidence"),
         "symbols", "peers",
     )  # fmt: skip
-    beside = gaps.join(known, on="outage", how="left", maintain_order="left")
+    joined = gaps.join(known, on="outage", how="left", maintain_order="left")
     of_outage = (pl.col("cause").cast(pl.String) == "feed_loss") & pl.col("outage_cause").is_not_null()
-    settled = beside.with_columns(
+    settled = joined.with_columns(
         pl.when(of_outage).then("outage_cause").otherwise("cause").alias("cause"),
         pl.when(of_outage).then("outage_confidence").otherwise("confidence").alias("confidence"),
     )
-    chains = settled.hstack(_chained(settled, series, axis))
+    chains = settled.hstack(chains_of_gaps(settled, series, axis))
     gone = (pl.col("absent") >= GONE_SESSIONS) & pl.col("own_id").is_not_null()
     known = chains.with_columns(
         pl.when(gone).then(pl.lit("unknown")).otherwise(pl.col("cause").cast(pl.String)).alias("cause"),
@@ -250,15 +255,16 @@ def _named_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame,
     )
     return known.with_columns(
         pl.coalesce("outage_id", "own_id").alias("outage_id"),
-        pl.when(gone).then(told_of_absence()).otherwise(_evidence(known)).alias("evidence"),
+        pl.when(gone).then(absence_evidence()).otherwise(evidence_of_gaps(known)).alias("evidence"),
     )
 
 
-def _quality(gaps: pl.DataFrame, given: Given, ground: Ground) -> pl.DataFrame:
-    wanted = expected_slots(given.lives, ground.grid, ground.as_of)
-    first, last = ground.dates
+def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
+    """Rows of `quality`: raw and adjusted quality of each series and session within the dates asked for."""
+    wanted = expected_slots(block_input.lives, context.grid, context.as_of)
+    first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
-    raw = quality_score(wanted, gaps, given.counts.filter(asked))
+    raw = quality_score(wanted, gaps, block_input.counts.filter(asked))
     fine = explained(gaps)
     rate = 100.0 * (pl.col("present") + pl.col("explained")) / pl.col("expected")
     return (
@@ -268,7 +274,8 @@ def _quality(gaps: pl.DataFrame, given: Given, ground: Ground) -> pl.DataFrame:
     )
 
 
-def _series_table(quality: pl.DataFrame, traded: pl.DataFrame, given: Given) -> pl.DataFrame:
+def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
+    """Rows of `series`: sums over the sessions of each series, and its activity (liquid, mixed, thin)."""
     counted = [*COUNTS, *AT_THE_DOOR]
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
@@ -278,8 +285,10 @@ def _series_table(quality: pl.DataFrame, traded: pl.DataFrame, given: Given) -> 
         pl.when(pl.col("traded") >= LIQUID).then(pl.lit("liquid"))
         .when(pl.col("traded") >= MIXED).then(pl.lit("mixed")).otherwise(pl.lit("thin"))
     )  # fmt: skip
-    known = given.series.join(
-        given.lives.select("series", pl.col("first").alias("first_session"), pl.col("last").alias("last_session")),
+    known = block_input.series.join(
+        block_input.lives.select(
+            "series", pl.col("first").alias("first_session"), pl.col("last").alias("last_session")
+        ),
         on="series",
     )
     whole = known.join(sums, on="series").join(traded, on="series", how="left").with_columns(
@@ -289,19 +298,20 @@ def _series_table(quality: pl.DataFrame, traded: pl.DataFrame, given: Given) -> 
     return whole.sort("series").select(pl.col(name).cast(dtype) for name, dtype in SERIES.items())
 
 
-def _with_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    """Add symbol, price type and interval to rows by their series number."""
     names = series.select("series", "symbol", "price_type", "interval")
     return rows.join(names, on="series", how="left", maintain_order="left")
 
 
-def _with_evidence(
+def with_prints_and_quotes(
     gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Gaps with how many of their slots hold prints and quotes; null for series that have neither anywhere."""
+    """Add how many slots of each gap hold prints and quotes; null for series that have neither anywhere."""
     for name, runs in (("prints", prints), ("quotes", quotes)):
         if runs.is_empty():
             continue
-        inside = pl.Series(name, _overlap(runs, gaps))
+        inside = pl.Series(name, count_slots_in_gaps(runs, gaps))
         known = gaps["series"].is_in(runs["series"].unique().implode())
         gaps = gaps.with_columns(pl.when(known).then(inside).alias(name))
     if quotes.is_empty():
@@ -309,25 +319,26 @@ def _with_evidence(
     due = wanted.group_by("series").agg(pl.col("slots").sum().alias("due"))
     held = quotes.group_by("series").agg((pl.col("last") - pl.col("first") + 1).sum().alias("held"))
     share = due.join(held, on="series").select("series", (pl.col("held") / pl.col("due")).clip(0, 0.999).alias("share"))
-    beside = gaps.join(share, on="series", how="left", maintain_order="left")
-    return beside.with_columns((-pl.col("bar_count") * (1 - pl.col("share")).log()).alias("usual_quotes")).drop("share")
+    joined = gaps.join(share, on="series", how="left", maintain_order="left")
+    return joined.with_columns((-pl.col("bar_count") * (1 - pl.col("share")).log()).alias("usual_quotes")).drop("share")
 
 
-def _overlap(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
+def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
+    """Count the slots of each gap that runs of slots cover."""
     start = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     end = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "last"))) + 1
     begin = line(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))
     return overlap(start, end, begin, begin + gaps["bar_count"].to_numpy())
 
 
-def _chained(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Which gaps of a series follow one another without a slot between them: a name for each such run, and its sessions.
+def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
+    """Id, and number of absent sessions, of each run of gaps without a slot between them.
 
     Returns
     -------
     DataFrame of `own_id` (String, null where nothing was lost), `absent` (whole sessions of the run)
     """
-    begun = _chains(gaps, axis)
+    begun = chain_starts(gaps, axis)
     run = np.repeat(np.arange(len(begun)), np.diff(np.append(begun, gaps.height)))
     placed = gaps.select("series", "session", "position", "cause").with_columns(
         pl.Series("run", run), gaps["gap_start"].gather(begun[run]).alias("begun")
@@ -341,11 +352,11 @@ def _chained(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl
     named = lost.join(names, on="series", how="left", maintain_order="left").join(absent, on="run", how="left", maintain_order="left")  # fmt: skip
     stamp = pl.col("begun").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     told = named.select("row", pl.format("{} {} {}", "symbol", "price_type", stamp).alias("own_id"), "absent")
-    return _scattered(told, gaps.height).with_columns(pl.col("absent").fill_null(0))
+    return scatter_rows(told, gaps.height).with_columns(pl.col("absent").fill_null(0))
 
 
-def _chains(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
-    """Gaps that do not go on where the one before ends."""
+def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
+    """Row numbers of gaps that do not continue the gap before."""
     ordinal, slot, end, number = (gaps[name].to_numpy() for name in ("ordinal", "slot", "bar_count", "series"))
     at = np.searchsorted(axis["ordinal"].to_numpy(), ordinal)
     closes = slot + end >= axis["slots"].to_numpy()[np.minimum(at, axis.height - 1)]
@@ -353,17 +364,17 @@ def _chains(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
     return np.flatnonzero(np.append([True], ~follows)[: gaps.height])
 
 
-def _evidence(gaps: pl.DataFrame) -> pl.Series:
-    """What each cause rests on; most gaps are plain, and take a word."""
-    plain = gaps.select(is_plain()).to_series()
+def evidence_of_gaps(gaps: pl.DataFrame) -> pl.Series:
+    """Evidence text of each gap; ordinary gaps get a short one."""
+    plain = gaps.select(is_ordinary()).to_series()
     rows = gaps.with_row_index("row")
-    parts = [(rows.filter(plain), told_plainly()), (rows.filter(~plain), told(gaps))]
+    parts = [(rows.filter(plain), ordinary_evidence()), (rows.filter(~plain), gap_evidence(gaps))]
     whole = pl.concat([part.select("row", said.alias("evidence")) for part, said in parts])
-    return _scattered(whole, gaps.height)["evidence"]
+    return scatter_rows(whole, gaps.height)["evidence"]
 
 
-def _scattered(rows: pl.DataFrame, height: int) -> pl.DataFrame:
-    """Rows at the places that their `row` says, null between."""
+def scatter_rows(rows: pl.DataFrame, height: int) -> pl.DataFrame:
+    """Put rows at the places that their column `row` names; null between them."""
     at = np.full(height, rows.height, np.int64)
     at[rows["row"].to_numpy()] = np.arange(rows.height)
     return pl.concat([rows.drop("row"), rows.drop("row").clear(1)])[at]

@@ -1,7 +1,4 @@
-"""An audit in a folder: its tables as Parquet files, for SQL and for whoever reads Parquet.
-
-No column there is a reserved word of SQL: `check`, `start` and `end` are called `check_name`, `start_ts` and `end_ts`.
-"""
+"""An audit in a folder: its tables as Parquet files, for SQL and for other readers of Parquet."""
 
 from __future__ import annotations
 
@@ -15,45 +12,44 @@ from engine.errors import ExportError
 from engine.export.formats.output_formats import write_result
 
 TABLES = "tables"
-IN_SQL = {"check": "check_name", "start": "start_ts", "end": "end_ts"}
 
 
-def keep(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
+def write_audit_tables(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
     """Write the tables of an audit to `folder/tables`, each whole or not at all."""
-    named = {name: tables[name].rename(IN_SQL, strict=False) for name in AUDIT_TABLES}
-    return [write_result(rows, "parquet", folder / TABLES / f"{name}.parquet") for name, rows in named.items()]
+    return [write_result(tables[name], "parquet", folder / TABLES / f"{name}.parquet") for name in AUDIT_TABLES]
 
 
-def is_kept(folder: Path) -> bool:
-    """Whether `keep` wrote to this folder."""
+def is_audit(folder: Path) -> bool:
+    """Whether `write_audit_tables` wrote to this folder."""
     return (folder / TABLES / "findings.parquet").is_file()
 
 
 def table_files(folder: Path) -> dict[str, Path]:
-    """The Parquet file of every table of an audit, by the table's name.
+    """Return the path of the Parquet file of every table of an audit, by the table's name.
 
     Raises
     ------
     ExportError
         The folder is no audit.
     """
-    if not is_kept(folder):
+    if not is_audit(folder):
         raise ExportError(f"{folder}: is no audit; valid: a folder that `engine audit --output` wrote")
     return {name: folder / TABLES / f"{name}.parquet" for name in AUDIT_TABLES}
 
 
-def kept(folder: Path) -> dict[str, pl.DataFrame]:
-    """The tables of an audit under their names in SQL.
+def read_audit_tables(folder: Path) -> dict[str, pl.DataFrame]:
+    """Read the tables of an audit, by name.
 
     Raises
     ------
     ExportError
         The folder is no audit, or a table cannot be read.
     """
-    return {name: _read(path) for name, path in table_files(folder).items()}
+    return {name: read_audit_table(path) for name, path in table_files(folder).items()}
 
 
-def _read(path: Path) -> pl.DataFrame:
+def read_audit_table(path: Path) -> pl.DataFrame:
+    """Read one table of an audit; raise ExportError when the file is damaged."""
     try:
         return pl.read_parquet(path, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -18,7 +18,7 @@ from engine.checks.findings import FINDINGS, SEVERITIES
 from engine.errors import ParameterError
 from engine.schema import TS
 
-FORMAT, VERSION = "session-engine audit", 1
+FORMAT, VERSION = "session-engine audit", 2
 STAMP = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 
@@ -53,10 +53,10 @@ def read_baseline(path: Path) -> Baseline:
         content = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ParameterError(f"baseline {path}: cannot be read: {error}; valid: the JSON of an audit") from error
-    return baseline_of(content, f"baseline {path}")
+    return parse_baseline(content, f"baseline {path}")
 
 
-def baseline_of(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
+def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
     """Make a baseline of JSON that is parsed already."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -68,13 +68,13 @@ def baseline_of(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN4
     try:
         rows = [one for one in content["findings"] if one["state"] != "allowed"]
         rules = frozenset(str(one["name"]) for one in content["rules"])
-        return Baseline(name, _framed(rows), rules)
+        return Baseline(name, findings_of_json(rows), rules)
     except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise ParameterError(f"{name}: is damaged: {type(error).__name__} {error}; run the audit again") from error
 
 
-def compared(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
-    """Tell findings that are known from those that are new or worse.
+def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
+    """Mark findings that the baseline has, at least as severe and not worse by more than the tolerance.
 
     Parameters
     ----------
@@ -92,10 +92,10 @@ def compared(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
     )
     beside = found.join(before, on="fingerprint", how="left", maintain_order="left")
     was_there = pl.col("severity_before").is_not_null()
-    severer = _rank("severity") < _rank("severity_before")
-    sizes = [_worse(pl.col("value"), pl.col("value_before"), pl.col("lower_is_worse"))]
+    severer = severity_rank("severity") < severity_rank("severity_before")
+    sizes = [is_worse(pl.col("value"), pl.col("value_before"), pl.col("lower_is_worse"))]
     # Where a finding has no value, how many rows or slots it holds is its size.
-    sizes += [_worse(pl.col("count"), pl.col("count_before"), pl.lit(value=False))]
+    sizes += [is_worse(pl.col("count"), pl.col("count_before"), pl.lit(value=False))]
     worse = pl.coalesce([*sizes, pl.lit(value=False)])
     now, then = (pl.coalesce(pl.col(f"value{end}"), pl.col(f"count{end}").cast(pl.Float64)) for end in ("", "_before"))
     than = (
@@ -108,10 +108,10 @@ def compared(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
     )
 
 
-def gone(
+def resolved_findings(
     found: pl.DataFrame, baseline: Baseline, series: pl.DataFrame, files: pl.DataFrame, rules: Iterable[str]
 ) -> pl.DataFrame:
-    """Findings of the baseline that are not found any more.
+    """Findings of the baseline that are not found any more: `mended`, or `unchecked` where they were not looked at.
 
     Parameters
     ----------
@@ -134,28 +134,32 @@ def gone(
     within = pl.col("session").is_between("first_session", "last_session")
     of_symbol = pl.col("first_session").is_not_null() & (pl.col("session").is_null() | within)
     of_file = pl.col("source").is_null() | pl.col("source").is_in(files["source"].implode())
-    of_rule = ~pl.col("check").is_in(sorted(baseline.rules - set(rules)))
+    of_rule = ~pl.col("check_name").is_in(sorted(baseline.rules - set(rules)))
     looked_at = pl.when(pl.col("symbol").is_null()).then(of_file).otherwise(of_symbol) & of_rule
     state = pl.when(looked_at).then(pl.lit("mended")).otherwise(pl.lit("unchecked"))
     return lost.select(*FINDINGS, state.alias("state"))
 
 
-def _worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
-    """Whether a size has got worse by more than its tolerance; null where it has none now or had none."""
+def is_worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
+    """Whether a value got worse by more than its tolerance; null where one of them is null."""
     grown = pl.when(lower_is_worse).then(before - now).otherwise(now - before)
     return grown > pl.max_horizontal(pl.col("absolute"), pl.col("relative") * before.abs())
 
 
-def _rank(column: str) -> pl.Expr:
+def severity_rank(column: str) -> pl.Expr:
+    """Severity as a number, 0 for errors."""
     return pl.col(column).replace_strict(list(SEVERITIES), list(range(len(SEVERITIES))), return_dtype=pl.Int8)
 
 
-def _framed(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    as_text = {name: pl.String() if name in ("session", "start", "end") else dtype for name, dtype in FINDINGS.items()}
+def findings_of_json(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Findings of the JSON of an audit as a frame; each fingerprint once, its gravest severity."""
+    as_text = {
+        name: pl.String() if name in ("session", "start_ts", "end_ts") else dtype for name, dtype in FINDINGS.items()
+    }
     frame = pl.DataFrame([{name: row[name] for name in FINDINGS} for row in rows], schema=as_text, orient="row")
     stamps = [
-        pl.col(name).str.to_datetime(STAMP, time_unit="us", time_zone="UTC").cast(TS) for name in ("start", "end")
+        pl.col(name).str.to_datetime(STAMP, time_unit="us", time_zone="UTC").cast(TS) for name in ("start_ts", "end_ts")
     ]
     parsed = frame.with_columns(pl.col("session").str.to_date("%Y-%m-%d"), *stamps)
-    worst_first = parsed.sort(_rank("severity"), maintain_order=True)
+    worst_first = parsed.sort(severity_rank("severity"), maintain_order=True)
     return worst_first.unique("fingerprint", keep="first", maintain_order=True)

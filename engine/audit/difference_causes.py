@@ -1,6 +1,6 @@
 """Why bars of two sides differ: a guess for each, from what the series does as a whole and from where the bar lies.
 
-Of the series as a whole (`_shift`, `_level`, `_lots`, `_hours`, `_quote_side`, `_feeds`), the first that holds:
+Of the series as a whole (`find_shifts`, `find_price_levels`, `find_volume_ratios`, `find_other_hours`, `find_quote_sides`, `find_other_feeds`), the first that holds:
 
 - `zone`: closes fit better when B is shifted by whole hours, a half, or a slot.
 - `scale`: prices, or volumes, stand in one ratio that is a power of ten.
@@ -12,7 +12,7 @@ Of the series as a whole (`_shift`, `_level`, `_lots`, `_hours`, `_quote_side`, 
 - `other_feed`: closes differ in most bars, to either side, by little: two feeds of one market.
 
 
-Of a bar that the series does not explain (`_placed`):
+Of a bar that the series does not explain (`attribute_by_place`):
 
 - `session_missing`, `session_boundary`, `missing_bar`: only one side has it; in a session that the other lacks
   whole, before the other's first or after its last bar of the session, or between those.
@@ -82,8 +82,8 @@ PATTERNS: Mapping[str, str] = {
 }
 
 
-def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Bars that differ, each with a guess why.
+def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return bars that differ, each with the most likely cause, evidence and remedy.
 
     Parameters
     ----------
@@ -98,31 +98,32 @@ def explained(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.Data
     DataFrame
         The rows that differ, or that one side lacks, in the same order, with `cause`, `evidence` and `remedy`.
     """
-    placed = _placed(pairs)
-    different = placed.filter((pl.col("side") != "both") | _any(COMPARED))
+    placed = attribute_by_place(pairs)
+    different = placed.filter((pl.col("side") != "both") | any_differs(COMPARED))
     if different.is_empty():
         return different.with_columns(pl.lit(None, pl.String).alias("remedy"))
     suspects = pairs.join(different.select(KEY).unique(), on=KEY, how="semi", maintain_order="left")
     # The later one is the stronger reason.
-    wholesale = [_feeds(suspects), _quote_side(suspects)]
-    wholesale += [_hours(different, finer)] if finer is not None else []
-    wholesale += [_lots(suspects), _level(suspects), _shift(suspects, different)]
+    wholesale = [find_other_feeds(suspects), find_quote_sides(suspects)]
+    wholesale += [find_other_hours(different, finer)] if finer is not None else []
+    wholesale += [find_volume_ratios(suspects), find_price_levels(suspects), find_shifts(suspects, different)]
     for reason in wholesale:
-        different = _relabelled(different, reason)
+        different = apply_series_cause(different, reason)
     if finer is not None:
-        different = _whole_days(different, finer)
+        different = mark_days_of_all_hours(different, finer)
     said = pl.col("cause").replace_strict(PATTERNS, default=None, return_dtype=pl.String)
     different = different.with_columns(pl.coalesce("evidence", said).alias("evidence"))
     remedy = pl.col("cause").replace_strict(REMEDIES, default=None, return_dtype=pl.String)
     return different.with_columns(remedy.alias("remedy"))
 
 
-def _relabelled(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
+def apply_series_cause(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
+    """Give the cause of a whole series to the bars that it is about."""
     if whole.is_empty():
         return different
     beside = different.join(whole, on=KEY, how="left", maintain_order="left")
     about = (
-        (pl.col("prices") & _any(PRICES)) | (pl.col("amounts") & ~_any(PRICES) & _any(AMOUNTS))
+        (pl.col("prices") & any_differs(PRICES)) | (pl.col("amounts") & ~any_differs(PRICES) & any_differs(AMOUNTS))
         | (pl.col("alone") & (pl.col("side") != "both"))
     ).fill_null(value=False)  # fmt: skip
     return beside.with_columns(
@@ -131,15 +132,16 @@ def _relabelled(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
     ).drop(whole.columns[len(KEY) :])
 
 
-def _any(names: tuple[str, ...]) -> pl.Expr:
+def any_differs(names: tuple[str, ...]) -> pl.Expr:
+    """Whether any of these columns differs."""
     return pl.any_horizontal(f"{name}_differs" for name in names)
 
 
 # ------------------------------------------------------------------ by the place of a bar
 
 
-def _placed(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs with the `cause` that their place and columns suggest, and no evidence yet."""
+def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with the cause that their place in the session and their columns suggest, and no evidence yet."""
     day = [*KEY, "session"]
     has_a, has_b = pl.col("side") != "b", pl.col("side") != "a"
     edges = [
@@ -149,22 +151,24 @@ def _placed(pairs: pl.DataFrame) -> pl.DataFrame:
     ]
     before = [pl.col(f"close_{side}").shift(1).over(KEY).alias(f"before_{side}") for side in "ab"]
     beside = pairs.with_columns(*edges, *before)
-    judged = beside.with_columns(_cause().alias("cause"), pl.lit(None, pl.String).alias("evidence"))
-    return _few(judged).drop("first_a", "last_a", "first_b", "last_b", "before_a", "before_b")
+    judged = beside.with_columns(cause_of_place().alias("cause"), pl.lit(None, pl.String).alias("evidence"))
+    return mark_late_corrections(judged).drop("first_a", "last_a", "first_b", "last_b", "before_a", "before_b")
 
 
-def _cause() -> pl.Expr:
+def cause_of_place() -> pl.Expr:
+    """Cause of a pair from its place and from which columns differ; `unknown` where no pattern fits."""
     return (
-        pl.when(pl.col("side") == "a").then(_alone("b")).when(pl.col("side") == "b").then(_alone("a"))
-        .when(_auction()).then(pl.lit("auction_print"))
-        .when(~_any(PRICES)).then(pl.lit("volume_only"))
-        .when(_opened_before()).then(pl.lit("open_at_close_before"))
-        .when(_within("a", "b") | _within("b", "a")).then(pl.lit("price_filter"))
+        pl.when(pl.col("side") == "a").then(cause_of_one_side("b")).when(pl.col("side") == "b").then(cause_of_one_side("a"))
+        .when(is_auction_print()).then(pl.lit("auction_print"))
+        .when(~any_differs(PRICES)).then(pl.lit("volume_only"))
+        .when(is_open_at_close_before()).then(pl.lit("open_at_close_before"))
+        .when(is_range_within("a", "b") | is_range_within("b", "a")).then(pl.lit("price_filter"))
         .otherwise(pl.lit("unknown"))
     )  # fmt: skip
 
 
-def _alone(other: str) -> pl.Expr:
+def cause_of_one_side(other: str) -> pl.Expr:
+    """Cause of a bar that the other side lacks: session missing, session boundary or missing bar."""
     first, last = pl.col(f"first_{other}"), pl.col(f"last_{other}")
     return (
         pl.when(first.is_null()).then(pl.lit("session_missing"))
@@ -173,26 +177,30 @@ def _alone(other: str) -> pl.Expr:
     )  # fmt: skip
 
 
-def _auction() -> pl.Expr:
+def is_auction_print() -> pl.Expr:
+    """Whether only the open of the first bar, or the close or volume of the last bar differs."""
     # A day is first and last at once, and so tells nothing.
     opens = pl.col("ts") == pl.min_horizontal("first_a", "first_b")
     closes = pl.col("ts") == pl.max_horizontal("last_a", "last_b")
     at_open = opens & pl.col("open_differs") & ~pl.col("close_differs")
-    at_close = closes & ~pl.col("open_differs") & (pl.col("close_differs") | ~_any(PRICES))
+    at_close = closes & ~pl.col("open_differs") & (pl.col("close_differs") | ~any_differs(PRICES))
     return (opens != closes) & (at_open | at_close)
 
 
-def _opened_before() -> pl.Expr:
+def is_open_at_close_before() -> pl.Expr:
+    """Whether one side opens where its bar before closed."""
     before = [pl.col(f"open_{side}") == pl.col(f"before_{side}") for side in "ab"]
     return pl.col("open_differs") & ~pl.col("close_differs") & pl.any_horizontal(before).fill_null(value=False)
 
 
-def _within(inner: str, outer: str) -> pl.Expr:
+def is_range_within(inner: str, outer: str) -> pl.Expr:
+    """Whether the range of one side lies within the range of the other."""
     return (pl.col(f"high_{inner}") <= pl.col(f"high_{outer}")) & (pl.col(f"low_{inner}") >= pl.col(f"low_{outer}"))
 
 
-def _few(judged: pl.DataFrame) -> pl.DataFrame:
-    left = pl.col("cause").is_in(["price_filter", "unknown"]) & _any(PRICES)
+def mark_late_corrections(judged: pl.DataFrame) -> pl.DataFrame:
+    """Call unexplained price differences late corrections where they are at most 1 % of the common bars."""
+    left = pl.col("cause").is_in(["price_filter", "unknown"]) & any_differs(PRICES)
     common = (pl.col("side") == "both").sum().over(KEY)
     few = left.sum().over(KEY) <= FEW * common
     return judged.with_columns(pl.when(left & few).then(pl.lit("late_correction")).otherwise("cause").alias("cause"))
@@ -201,13 +209,14 @@ def _few(judged: pl.DataFrame) -> pl.DataFrame:
 # ------------------------------------------------------------------ by the series as a whole
 
 
-def _found(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
+def series_causes(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
+    """Rows of `WHOLESALE`: a cause of whole series and which of their rows it is about."""
     kinds = [pl.lit(kind in about.split()).alias(kind) for kind in list(WHOLESALE)[-3:]]
     return rows.select(*KEY, label.alias("label"), why.alias("why"), *kinds)
 
 
-def _whole_days(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Days of B that are the fold of all finer bars of A, those outside the segments too."""
+def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
+    """Give the cause `hours` to days of B that are the fold of all finer bars of A."""
     day = ["symbol", "price_type", "session"]
     folds = [pl.col("open").first(), pl.col("close").last(), pl.col("volume").sum()]
     whole = finer.sort("ts").group_by(day).agg(fold.name.suffix("_whole") for fold in folds)
@@ -223,7 +232,8 @@ def _whole_days(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
     ).drop("open_whole", "close_whole", "volume_whole")
 
 
-def _quote_side(suspects: pl.DataFrame) -> pl.DataFrame:
+def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Find series whose closes nearly all differ to one side by a small share: bid against mid, or a spread."""
     a, b = pl.col("close_a"), pl.col("close_b")
     sides = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
         pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), (b > a).mean().alias("above"),
@@ -232,32 +242,32 @@ def _quote_side(suspects: pl.DataFrame) -> pl.DataFrame:
     one_side = pl.max_horizontal("above", "below") >= MOST_OF_ONE_SIDE
     held = sides.filter(one_side & (pl.col("off").abs() <= SPREAD) & (pl.col("common") >= LEAST_ROWS))
     side = pl.when(pl.col("above") > pl.col("below")).then(pl.lit("above")).otherwise(pl.lit("below"))
-    share = _rounded((100 * pl.max_horizontal("above", "below")).round(1))
-    points = _rounded((1e4 * pl.col("off").abs()).round(3))
+    share = shown_figures((100 * pl.max_horizontal("above", "below")).round(1))
+    points = shown_figures((1e4 * pl.col("off").abs()).round(3))
     why = pl.format("B closes {} A in {} % of {} bars, by {} basis points in the median", side, share, "common", points)
     quoted = pl.col("price_type").is_in(["bid", "ask"])
     label = pl.when(quoted).then(pl.lit("spread")).otherwise(pl.lit("price_side"))
-    return _found(held, label, why, "prices")
+    return series_causes(held, label, why, "prices")
 
 
-def _feeds(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Closes that differ in most bars by little, to either side: two feeds of one market."""
+def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Find series whose closes differ in most bars by little, to either side: two feeds of one market."""
     apart = (pl.col("close_b") - pl.col("close_a")).abs()
     both = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
         pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), apart.quantile(0.95).alias("most"),
         (apart / pl.col("close_a").abs()).median().alias("off"),
     )  # fmt: skip
     held = both.filter((pl.col("share") >= FEEDS) & (pl.col("off") <= APPRECIABLE) & (pl.col("common") >= LEAST_ROWS))
-    share, points = _rounded((100 * pl.col("share")).round(1)), _rounded((1e4 * pl.col("off")).round(3))
+    share, points = shown_figures((100 * pl.col("share")).round(1)), shown_figures((1e4 * pl.col("off")).round(3))
     why = pl.format(
         "closes differ in {} % of {} bars, by {} basis points in the median, 95 % of them by at most {}",
         share, "common", points, pl.col("most").round_sig_figs(3),
     )  # fmt: skip
-    return _found(held, pl.lit("other_feed"), why, "prices")
+    return series_causes(held, pl.lit("other_feed"), why, "prices")
 
 
-def _hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Days whose open is that of a finer bar at one time of most days."""
+def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
+    """Find daily series whose open is that of a finer bar at one time of most days."""
     series = ["symbol", "price_type"]
     days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
     opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
@@ -276,11 +286,11 @@ def _hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
         "days",
         "all",
     )
-    return _found(held, pl.lit("hours"), why, "prices amounts")
+    return series_causes(held, pl.lit("hours"), why, "prices amounts")
 
 
-def _lots(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Volumes in one ratio: lots for shares, or a currency for units."""
+def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Find series whose volumes stand in one ratio: lots for shares, or a currency for units."""
     some = suspects.filter((pl.col("volume_a") > 0) & (pl.col("volume_b") > 0))
     ratio = (pl.col("volume_b") / pl.col("volume_a")).alias("ratio")
     levels = some.select(*KEY, ratio).with_columns(pl.col("ratio").median().over(KEY).alias("level"))
@@ -288,16 +298,16 @@ def _lots(suspects: pl.DataFrame) -> pl.DataFrame:
     found = levels.group_by(KEY).agg(pl.col("level").first(), near.mean().alias("near"), pl.len().alias("common"))
     far = (pl.col("level") - 1).abs() > LOT_CONSTANT
     held = found.filter((pl.col("near") >= NEARLY_ALL) & far & (pl.col("common") >= LEAST_ROWS))
-    why = pl.format("volume of B is {} times that of A in {} bars", _rounded("level"), "common")
-    return _found(held, pl.lit("scale"), why, "amounts")
+    why = pl.format("volume of B is {} times that of A in {} bars", shown_figures("level"), "common")
+    return series_causes(held, pl.lit("scale"), why, "amounts")
 
 
-def _level(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Prices in a ratio, or at a distance, that is constant in stretches of sessions."""
+def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
+    """Find series whose prices stand in a ratio, or at a distance, that is constant in runs of sessions."""
     both = suspects.filter((pl.col("close_a") > 0) & (pl.col("close_b") > 0))
     ratio, distance = pl.col("close_b") / pl.col("close_a"), (pl.col("close_b") - pl.col("close_a"))
-    ratios = _stretches(both, ratio, 1.0, pl.lit(1.0))
-    distances = _stretches(both, distance, 0.0, pl.col("close_b")).join(ratios, on=KEY, how="anti")
+    ratios = piecewise_constant_series(both, ratio, 1.0, pl.lit(1.0))
+    distances = piecewise_constant_series(both, distance, 0.0, pl.col("close_b")).join(ratios, on=KEY, how="anti")
     power = pl.col("last").log10().round(0)
     is_power = (
         ((pl.col("last") / pl.lit(10.0).pow(power) - 1).abs() <= pl.col("grain"))
@@ -306,24 +316,25 @@ def _level(suspects: pl.DataFrame) -> pl.DataFrame:
     )
     label = pl.when(is_power).then(pl.lit("scale")).otherwise(pl.lit("adjustment"))
     return pl.concat([
-        _found(ratios, label, _told("B is {} times A"), "prices amounts"),
-        _found(distances, pl.lit("adjustment"), _told("B is A plus {}"), "prices"),
+        series_causes(ratios, label, level_evidence("B is {} times A"), "prices amounts"),
+        series_causes(distances, pl.lit("adjustment"), level_evidence("B is A plus {}"), "prices"),
     ])  # fmt: skip
 
 
-def _told(what: str) -> pl.Expr:
-    first, last, over = _rounded("first"), _rounded("last"), pl.format(" ({} sessions)", "sessions")
+def level_evidence(what: str) -> pl.Expr:
+    """Evidence of a constant ratio or distance: its first and last value and how often it changes."""
+    first, last, over = shown_figures("first"), shown_figures("last"), pl.format(" ({} sessions)", "sessions")
     moving = pl.format(what + " at first, {} at last, and moves {} times between", first, last, "changes")
     return pl.concat_str(pl.when(pl.col("changes") == 0).then(pl.format(what, last)).otherwise(moving), over)
 
 
-def _stretches(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
-    """Series whose measure, in units of the price, is constant in stretches, and not neutral in all of them."""
+def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
+    """Series whose measure is constant in runs of sessions, and not neutral in all of them."""
     rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
     days = rows.group_by(*KEY, "session", maintain_order=True).agg(
         pl.col("measure").median().alias("level"), pl.col("unit").median(), pl.len().alias("bars"),
         ((pl.col("measure") - pl.col("measure").median()).abs().median() / pl.col("unit").median()).alias("stray"),
-    ).join(_grain(both), on=KEY, maintain_order="left")  # fmt: skip
+    ).join(rounding_spread(both), on=KEY, maintain_order="left")  # fmt: skip
     step = (pl.col("level") - pl.col("level").shift(1)).abs().over(KEY) / pl.col("unit")
     moved = (step > 2 * pl.col("grain")).fill_null(value=False)
     series = days.with_columns(moved.alias("moved")).group_by(KEY, maintain_order=True).agg(
@@ -337,15 +348,15 @@ def _stretches(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Ex
     return series.filter((pl.col("tight") >= NEARLY_ALL) & appreciable & few_changes & (pl.col("common") >= LEAST_ROWS))
 
 
-def _grain(both: pl.DataFrame) -> pl.DataFrame:
+def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
     """How far a constant ratio strays for the ticks that prices are rounded to, as a share of the price."""
     ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
     rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
     return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
 
 
-def _shift(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
-    """Series whose closes fit better when B is moved in time."""
+def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
+    """Find series whose closes fit better when B is moved in time."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
     often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
     often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
@@ -359,11 +370,11 @@ def _shift(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
     a = a.filter(pl.int_range(pl.len()).over("series") < SHIFT_ROWS)
     b = bars.filter(pl.col("close_b") > 0).select("series", "ts", pl.col("close_b").log().alias("b"))
     own = {step.seconds for step in steps.values() if step.is_intraday}
-    tried = [_fit(a, b, seconds) for seconds in sorted({*SHIFT_SECONDS, *own, *(-step for step in own)})]
-    return _best(pl.concat(tried), a.group_by("series").agg(pl.len().alias("bars")), intraday)
+    tried = [spread_at_shift(a, b, seconds) for seconds in sorted({*SHIFT_SECONDS, *own, *(-step for step in own)})]
+    return best_shifts(pl.concat(tried), a.group_by("series").agg(pl.len().alias("bars")), intraday)
 
 
-def _fit(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
+def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
     """How far closes stray from a constant ratio when B is moved back by so many seconds."""
     moved = b.with_columns(pl.col("ts") - pl.duration(seconds=seconds))
     off = a.join(moved, on=["series", "ts"]).with_columns((pl.col("b") - pl.col("a")).alias("off"))
@@ -375,7 +386,8 @@ def _fit(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
     )
 
 
-def _best(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    """Cause `zone` of series for which a shift halves how far closes stray."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))
@@ -391,11 +403,12 @@ def _best(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.Da
     why = pl.format(
         "B is {} by {} min: moved, closes stray by {}, as they are by {} ({} bars)",
         pl.when(pl.col("seconds") > 0).then(pl.lit("late")).otherwise(pl.lit("early")),
-        _rounded(pl.col("seconds").abs() / 60), pl.col("stray").round(7), pl.coalesce("unmoved", "usual").round(7), "met",
+        shown_figures(pl.col("seconds").abs() / 60), pl.col("stray").round(7), pl.coalesce("unmoved", "usual").round(7), "met",
     )  # fmt: skip
-    return _found(held, pl.lit("zone"), why, "prices amounts alone")
+    return series_causes(held, pl.lit("zone"), why, "prices amounts alone")
 
 
-def _rounded(value: str | pl.Expr) -> pl.Expr:
+def shown_figures(value: str | pl.Expr) -> pl.Expr:
+    """Number with seven significant figures as text."""
     number = pl.col(value) if isinstance(value, str) else value
     return number.round_sig_figs(7).cast(pl.String).str.strip_suffix(".0")

@@ -1,4 +1,4 @@
-"""What a cause rests on, in a sentence: columns in, text out."""
+"""Evidence of causes as sentences: columns in, text out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from engine.quality.causes.attribution import LOSSES_A_SESSION
 ORDINARY = 0.05  # a run likelier than this needs no more words
 
 
-def is_plain() -> pl.Expr:
-    """Whether a gap is an ordinary one of its series: that takes no more words than `told_plainly` has."""
-    is_ordinary = (pl.col("cause").cast(pl.String) == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)
-    return is_ordinary.fill_null(value=False)
+def is_ordinary() -> pl.Expr:
+    """Whether a gap is an ordinary one of its series (no trade, likely at its rate), whose evidence is one number."""
+    ordinary = (pl.col("cause").cast(pl.String) == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)
+    return ordinary.fill_null(value=False)
 
 
-def told_plainly() -> pl.Expr:
-    """Evidence of gaps that `is_plain`."""
-    return pl.format("p={}", _short("run"))
+def ordinary_evidence() -> pl.Expr:
+    """Evidence of ordinary gaps: the probability of a run so long."""
+    return pl.format("p={}", two_figures("run"))
 
 
-def told(gaps: pl.DataFrame) -> pl.Expr:
-    """Evidence of all other gaps, from the columns of `causes.JUDGED`, `symbols` and `peers` of their outage, and `prints`, `quotes`."""
+def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
+    """Evidence of all other gaps: outage, run at its own rate, and activity around it."""
     cause = pl.col("cause").cast(pl.String)
-    own = pl.concat_str([_run(), *_seen(gaps)], separator="; ", ignore_nulls=True)
+    own = pl.concat_str([run_evidence(), *activity_evidence(gaps)], separator="; ", ignore_nulls=True)
     in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))
     beside = pl.format("{} of {} slots lie in an outage", pl.col("lost"), pl.col("bar_count"))
     with_outage = pl.concat_str([pl.when(pl.col("lost") > 0).then(beside), own], separator="; ", ignore_nulls=True)
@@ -35,14 +35,14 @@ def told(gaps: pl.DataFrame) -> pl.Expr:
     )  # fmt: skip
 
 
-def told_of_absence() -> pl.Expr:
+def absence_evidence() -> pl.Expr:
     """Evidence of absences of many sessions, from their `absent`."""
     text = "absent for {} sessions in a row: not listed under this name, never asked for, or never delivered"
     return pl.format(text, "absent")
 
 
-def told_of_outages() -> pl.Expr:
-    """Evidence of outages (`causes.labelled`)."""
+def outage_evidence() -> pl.Expr:
+    """Evidence of outages: how many symbols lack it, and how prices and volumes resumed."""
     lacks = pl.format(
         "{} of {} symbols lack it, {} % of the bars expected",
         "symbols",
@@ -59,18 +59,20 @@ def told_of_outages() -> pl.Expr:
     return pl.concat_str([lacks, why])
 
 
-def _run() -> pl.Expr:
+def run_evidence() -> pl.Expr:
+    """Probability of the run at the series' own rate, and how many such runs a session has."""
     runs = pl.col("expected_runs")
     usual = (
-        pl.when(runs >= 1.5).then(pl.format("a session has {} runs so long", _short("expected_runs")))  # noqa: PLR2004
+        pl.when(runs >= 1.5).then(pl.format("a session has {} runs so long", two_figures("expected_runs")))  # noqa: PLR2004
         .when(runs >= 2 / 3).then(pl.lit("a session has about one run so long"))
         .when(runs >= LOSSES_A_SESSION / 100).then(pl.format("one in {} sessions has a run so long", (1 / runs).round(0).cast(pl.Int64)))
         .otherwise(pl.lit("no session has a run so long"))
     )  # fmt: skip
-    return pl.format("p={} at its own rate: {}", _short("run"), usual)
+    return pl.format("p={} at its own rate: {}", two_figures("run"), usual)
 
 
-def _seen(gaps: pl.DataFrame) -> list[pl.Expr]:
+def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
+    """Price move, volume, prints and quotes around a gap, each null where it says nothing."""
     jump = pl.format("price moved {} deviations", pl.col("jump").abs().round(1))
     busier = pl.format("volume after it {}x the usual", pl.col("busier").exp().round(1))
     seen: list[pl.Expr] = [pl.when(pl.col("jump").abs() >= 3).then(jump), pl.when(pl.col("busier") >= 1).then(busier)]  # noqa: PLR2004
@@ -87,6 +89,7 @@ def _seen(gaps: pl.DataFrame) -> list[pl.Expr]:
     return seen
 
 
-def _short(name: str) -> pl.Expr:
+def two_figures(name: str) -> pl.Expr:
+    """A number with two significant figures as text; 0 below 1e-12."""
     value = pl.col(name)
     return pl.when(value < 1e-12).then(pl.lit("0")).otherwise(value.round_sig_figs(2).cast(pl.String))  # noqa: PLR2004

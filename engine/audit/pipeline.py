@@ -1,9 +1,9 @@
 """From a survey to the tables of an audit: gaps with their causes, quality raw and adjusted, outages.
 
-1. Series that share an axis and an interval are peers (`_peers`): what they lack together is one outage.
-2. The series of a group are taken a block at a time (`blocks`), here or by whoever a `Spread` names: each block is weighed,
+1. Series that share an axis and an interval are peers (`peer_groups`): what they lack together is one outage.
+2. The series of a group are taken a block at a time (`blocks`), here or by whoever a `BlockRunner` names: each block is weighed,
    and what the blocks lack is added up.
-3. With the outages of the whole group known, each block is judged, and named (`_Group.tables`).
+3. With the outages of the whole group known, each block is judged, and named (`PeerGroup.tables`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,19 @@ from typing import Any
 
 import polars as pl
 
-from engine.audit.attribution_blocks import Block, Calendars, DateRange, Given, Ground, Held, judge, name, weigh
+from engine.audit.attribution_blocks import (
+    Block,
+    BlockInput,
+    BlockState,
+    Calendars,
+    DateRange,
+    GroupContext,
+    attribute_causes,
+    build_tables,
+    sum_missing,
+)
 from engine.audit.audit_tables import AUDIT_TABLES, OUTAGES
-from engine.audit.evidence import told_of_outages
+from engine.audit.evidence import outage_evidence
 from engine.audit.survey import Survey
 from engine.grid import GridSpec
 from engine.interval import Interval
@@ -29,11 +39,11 @@ from engine.quality.causes.profiles import Trace
 from engine.schema import Schema, empty
 
 RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
-EXPLAINED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
+ATTRIBUTED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
 
 
 @dataclass(frozen=True)
-class Spread:
+class BlockRunner:
     """Where blocks are worked on.
 
     Attributes
@@ -50,29 +60,29 @@ class Spread:
     blocks: int = 1
     folder: Path | None = None
 
-    def each(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
-        """What a function makes of each block, in order."""
+    def map_blocks(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
+        """Return the result of a function for each block, in order."""
         if self.run is None or len(blocks) == 1:
             return [function(block) for block in blocks]
         done = dict(self.run(function, blocks))
         return [done[number] for number in range(len(blocks))]
 
     def runs_per_block(self, runs: int) -> int:
-        """Of so many runs of slots."""
+        """Number of runs of slots that a block may have, for a group with so many."""
         return max(min(RUNS_PER_BLOCK, runs // self.blocks + 1), LEAST_RUNS_PER_BLOCK)
 
 
-HERE = Spread()
+IN_PROCESS = BlockRunner()
 
 
-def explain(
+def attribute_gaps(
     survey: Survey,
     calendars: Calendars,
     dates: DateRange = (None, None),
     as_of: dt.datetime | None = None,
-    spread: Spread = HERE,
+    runner: BlockRunner = IN_PROCESS,
 ) -> dict[str, pl.DataFrame]:
-    """Find the gaps of a survey and say why they are there.
+    """Find the gaps of a survey and attribute each to a cause.
 
     Parameters
     ----------
@@ -84,7 +94,7 @@ def explain(
         First and last trade date, both included; each symbol is judged within its lifetime.
     as_of : datetime, optional
         Slots that end later are not due.
-    spread : Spread
+    runner : BlockRunner
         Where the work is done; the answer is the same.
 
     Returns
@@ -92,24 +102,25 @@ def explain(
     dict of table to DataFrame
         `series, quality, gaps, outages, sessions, calendars` of `engine.audit.audit_tables`.
     """
-    groups = [_Group(survey, one, calendars, dates, as_of) for one in _peers(survey.series)]
-    made = [group.tables(spread, f"group{number}") for number, group in enumerate(groups)]
-    tables = {name: pl.concat([empty(AUDIT_TABLES[name]), *(one[name] for one in made)]) for name in EXPLAINED}
+    groups = [PeerGroup(survey, one, calendars, dates, as_of) for one in peer_groups(survey.series)]
+    made = [group.tables(runner, f"group{number}") for number, group in enumerate(groups)]
+    tables = {name: pl.concat([empty(AUDIT_TABLES[name]), *(one[name] for one in made)]) for name in ATTRIBUTED}
     return tables | {
         "calendars": tables["calendars"].unique(maintain_order=True),
         "sessions": tables["sessions"].unique(maintain_order=True),
     }
 
 
-def _peers(series: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def peer_groups(series: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Iterate over series that share calendar, segments, alignment, zone and interval, in the order of these."""
     axis = ["calendar", "segments", "align", "zone", "interval"]
     # A list is no key of a group, its text is.
     keyed = series.with_columns(pl.col("segments").list.join("\x1f").alias("segments"))
-    for _, rows in keyed.group_by(axis, maintain_order=True):
-        yield rows.sort("series")
+    for _, rows in keyed.sort(*axis, "series").group_by(axis, maintain_order=True):
+        yield rows
 
 
-class _Group:
+class PeerGroup:
     """Series of one axis and interval."""
 
     def __init__(
@@ -130,64 +141,77 @@ class _Group:
         self._calendar = calendars(first["calendar"])
         low: Any = self._lives["first"].min()
         high: Any = self._lives["last"].max()
-        self._ground = Ground(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
+        self._context = GroupContext(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
 
-    def tables(self, spread: Spread, called: str) -> dict[str, pl.DataFrame]:
+    def tables(self, runner: BlockRunner, called: str) -> dict[str, pl.DataFrame]:
+        """Find and attribute the gaps of the group, block by block; return its rows of the tables of `ATTRIBUTED`."""
         if self._lives.is_empty():
-            return {name: empty(AUDIT_TABLES[name]) for name in EXPLAINED}
-        axis = self._ground.axis
-        blocks = list(self._blocks(spread, called))
-        lacks = spread.each(weigh, blocks)
-        missing = _added([one.missing for one in lacks], peers.SUMS)
-        due = _added([one.due for one in lacks], peers.EXPECTATION)
-        found = peers.find_outages(missing, due, self._ground.width)
-        habits = peers.recurrent(_added([one.habits for one in lacks], peers.HABIT_STEPS))
-        seen = spread.each(partial(judge, outages=found, habits=habits), blocks)
+            return {name: empty(AUDIT_TABLES[name]) for name in ATTRIBUTED}
+        axis = self._context.axis
+        blocks = list(self.blocks(runner, called))
+        sums = runner.map_blocks(sum_missing, blocks)
+        missing = add_steps([one.missing for one in sums], peers.SUMS)
+        due = add_steps([one.due for one in sums], peers.EXPECTATION)
+        found = peers.find_outages(missing, due, self._context.width)
+        recurring_gaps = peers.recurrent(add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS))
+        seen = runner.map_blocks(partial(attribute_causes, outages=found, recurring_gaps=recurring_gaps), blocks)
         witnesses = pl.concat(seen).group_by("outage").sum().sort("outage")
         outages = labelled(found, witnesses, axis)
-        outages = outages.with_columns(self._outage_names(outages))
-        named = spread.each(partial(name, outages=outages), blocks)
+        outages = outages.with_columns(self.outage_ids(outages))
+        named = runner.map_blocks(partial(build_tables, outages=outages), blocks)
         return {
             "series": pl.concat([one.series for one in named]),
             "quality": pl.concat([one.quality for one in named]),
             "gaps": pl.concat([one.gaps for one in named]),
-            "outages": self._outage_table(outages),
-            "sessions": self._sessions(),
-            "calendars": pl.DataFrame([self._calendar_row()], schema=dict(AUDIT_TABLES["calendars"])),
+            "outages": self.outage_table(outages),
+            "sessions": self.session_rows(),
+            "calendars": pl.DataFrame([self.calendar_row()], schema=dict(AUDIT_TABLES["calendars"])),
         }
 
-    def _blocks(self, spread: Spread, called: str) -> Iterator[Block]:
+    def blocks(self, runner: BlockRunner, called: str) -> Iterator[Block]:
+        """Cut the series of the group into blocks of bounded size."""
         ours = self._lives.select("series").join(
             self._survey.runs.group_by("series").len(), on="series", how="left", maintain_order="left"
         )
         counts = ours["len"].fill_null(0)
-        cut = (counts.cum_sum() // spread.runs_per_block(int(counts.sum()))).alias("cut")
+        cut = (counts.cum_sum() // runner.runs_per_block(int(counts.sum()))).alias("cut")
         parts = list(ours.with_columns(cut).group_by("cut", maintain_order=True))
         for number, (_, rows) in enumerate(parts):
-            held = Held(spread.folder if len(parts) > 1 else None, f"{called}-{number}")
-            held.put("given", self._given(rows["series"].to_list()))
-            yield Block(self._ground, held)
+            state = BlockState(runner.folder if len(parts) > 1 else None, f"{called}-{number}")
+            state.put("block_input", self.block_input(rows["series"].to_list()))
+            yield Block(self._context, state)
 
-    def _given(self, series: list[int]) -> Given:
+    def block_input(self, series: list[int]) -> BlockInput:
+        """Frames of some series of the group."""
         survey = self._survey
         runs, profile, counts, prints = (
-            _of(frame, series) for frame in (survey.runs, survey.profile, survey.counts, survey.prints)
+            rows_of_series(frame, series) for frame in (survey.runs, survey.profile, survey.counts, survey.prints)
         )
         ours = pl.col("series").is_in(series)
-        about, lives, voters, listed = (
-            frame.filter(ours) for frame in (self._series, self._lives, self._voters, self._listed)
+        about, lives, quorum_series, listed = (
+            frame.filter(ours) for frame in (self._series, self._lives, self.quorum_series, self.listed_ranges)
         )
-        return Given(about, lives, Trace(runs, profile), counts, prints, _of(self._quoted, series), voters, listed)
+        return BlockInput(
+            about,
+            lives,
+            Trace(runs, profile),
+            counts,
+            prints,
+            rows_of_series(self.quoted_slots, series),
+            quorum_series,
+            listed,
+        )
 
     @cached_property
-    def _voters(self) -> pl.DataFrame:
+    def quorum_series(self) -> pl.DataFrame:
+        """The series of each symbol that counts for outages: trades before mid, bid and ask."""
         # Bid and ask of a symbol are not two witnesses.
         rank = pl.col("price_type").replace_strict({"last": 0, "mid": 1, "bid": 2, "ask": 3}, default=4)
         first = pl.int_range(pl.len()).over("symbol", order_by=rank) == 0
         return self._series.select("series", pl.when(first).then(0).otherwise(-1).cast(pl.Int32).alias("group"))
 
     @cached_property
-    def _quoted(self) -> pl.DataFrame:
+    def quoted_slots(self) -> pl.DataFrame:
         """Slots in which series of trades are quoted: by quotes, else by bars of bid or ask of the same symbol."""
         told = self._survey.quotes
         trades = self._series.filter(
@@ -205,7 +229,8 @@ class _Group:
         return pl.concat([told, runs]).sort("series", "ordinal", "first")
 
     @cached_property
-    def _listed(self) -> pl.DataFrame:
+    def listed_ranges(self) -> pl.DataFrame:
+        """First and last ordinal with a row of each symbol: it is listed while any of its series has rows."""
         # A symbol is listed while any of its series has rows.
         names = self._survey.series.select("series", "symbol")
         span = self._survey.runs.group_by("series").agg(
@@ -214,55 +239,63 @@ class _Group:
         whole = span.join(names, on="series").group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
         return self._series.select("series", "symbol").join(whole, on="symbol").drop("symbol")
 
-    def _outage_names(self, outages: pl.DataFrame) -> pl.Series:
+    def outage_ids(self, outages: pl.DataFrame) -> pl.Series:
+        """Id of each outage: calendar, interval and start of its chain."""
         if outages.is_empty():
             return pl.Series("outage_id", [], pl.String)
-        start = self._ground.grid.starts(outages["ordinal"], outages["first"])
+        start = self._context.grid.starts(outages["ordinal"], outages["first"])
         begun = outages.select("chain", start.alias("start")).select(pl.col("start").first().over("chain"))["start"]
         stamp = begun.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return pl.Series("outage_id", f"{self._ground.spec.calendar} {self._ground.interval} " + stamp)
+        return pl.Series("outage_id", f"{self._context.spec.calendar} {self._context.interval} " + stamp)
 
-    def _outage_table(self, outages: pl.DataFrame) -> pl.DataFrame:
+    def outage_table(self, outages: pl.DataFrame) -> pl.DataFrame:
+        """Rows of `outages`: one per id, with the cause of its costliest part."""
         if outages.is_empty():
             return empty(OUTAGES)
         placed = outages.with_columns(
-            self._ground.grid.starts(outages["ordinal"], outages["first"]).alias("start"),
-            self._ground.grid.ends(outages["ordinal"], outages["end"] - 1).alias("end"),
-            self._ground.grid.sessions(outages["ordinal"]).alias("session"),
-            pl.lit(self._ground.spec.calendar).alias("calendar"),
-            told_of_outages().alias("evidence"),
+            self._context.grid.starts(outages["ordinal"], outages["first"]).alias("start_ts"),
+            self._context.grid.ends(outages["ordinal"], outages["end"] - 1).alias("end_ts"),
+            self._context.grid.sessions(outages["ordinal"]).alias("session"),
+            pl.lit(self._context.spec.calendar).alias("calendar"),
+            outage_evidence().alias("evidence"),
         )
         worst = pl.col("lost").arg_max()
         whole = placed.group_by("outage_id", maintain_order=True).agg(
             pl.col("calendar").first(), pl.col("cause").get(worst), pl.col("session").min().alias("first_session"),
-            pl.col("start").min(), pl.col("end").max(), pl.col("symbols").max(), pl.col("gaps").sum(),
+            pl.col("start_ts").min(), pl.col("end_ts").max(), pl.col("symbols").max(), pl.col("gaps").sum(),
             pl.col("lost").sum().alias("missing"), pl.col("confidence").get(worst), pl.col("evidence").get(worst),
         )  # fmt: skip
         return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
-    def _sessions(self) -> pl.DataFrame:
+    def session_rows(self) -> pl.DataFrame:
+        """Rows of `sessions`: the segments from the first to the last session of the group."""
         chosen = (
-            self._ground.grid.table.filter("chosen") if self._ground.interval.is_intraday else self._ground.grid.table
+            self._context.grid.table.filter("chosen")
+            if self._context.interval.is_intraday
+            else self._context.grid.table
         )
-        inside = chosen.filter(pl.col("session").is_between(self._ground.first, self._ground.last))
+        inside = chosen.filter(pl.col("session").is_between(self._context.first, self._context.last))
         return inside.select(
-            pl.lit(self._ground.spec.calendar).alias("calendar"), "session", "segment",
+            pl.lit(self._context.spec.calendar).alias("calendar"), "session", "segment",
             pl.col("open").alias("segment_open"), pl.col("close").alias("segment_close"),
         )  # fmt: skip
 
-    def _calendar_row(self) -> dict[str, Any]:
+    def calendar_row(self) -> dict[str, Any]:
+        """Row of `calendars`: provider, version, zone and overrides."""
         one = self._calendar
         return {
-            "calendar": self._ground.spec.calendar, "provider": one.provider, "version": one.version,
+            "calendar": self._context.spec.calendar, "provider": one.provider, "version": one.version,
             "time_zone": one.zone, "overrides_hash": one.overrides_hash,
         }  # fmt: skip
 
 
-def _added(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
+def add_steps(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
+    """Add up steps of several blocks."""
     return steps[0] if len(steps) == 1 else peers.summed(pl.concat(steps), schema)
 
 
-def _of(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:
+def rows_of_series(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:
+    """Rows of some series; rows and series are sorted."""
     # Series of a block are neighbours, mostly; rows are sorted by them.
     low = rows["series"].search_sorted(series[0], side="left")
     near = rows.slice(low, rows["series"].search_sorted(series[-1], side="right") - low)

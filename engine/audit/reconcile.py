@@ -1,9 +1,9 @@
-"""Two accounts of the same bars beside each other, on one grid. Pure: frames in, frames out.
+"""Comparison of two sets of the same bars on one grid. Pure: frames in, frames out.
 
-1. `_spans`: of a series that both sides have, the sessions that both reach are compared; what lies outside is counted.
-2. `_paired`: every bar of one side with the bar of the other at the same place.
-3. `_marked`: a value differs when it is further off than its tolerance, or when only one side has it.
-4. `reasons.explained` labels each bar that differs with a guess of the cause.
+1. `shared_sessions`: of a series that both sides have, the sessions that both reach are compared; what lies outside is counted.
+2. `pair_bars`: every bar of one side with the bar of the other at the same place.
+3. `mark_differences`: a value differs when it is further off than its tolerance, or when only one side has it.
+4. `difference_causes.attribute_differences` labels each bar that differs with a guess of the cause.
 5. The pairs are counted up: per series (`SUMMARY`), per column (`COLUMNS`), per cause (`CAUSES`); of the bars
    themselves the first of each series and cause are shown (`DIFFERENCES`).
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from engine.audit.difference_causes import COMPARED, KEY, PRICES, explained
+from engine.audit.difference_causes import COMPARED, KEY, PRICES, attribute_differences
 from engine.audit.rules import Tolerance
 from engine.checks.findings import findings
 from engine.errors import ParameterError, SchemaError
@@ -111,8 +111,8 @@ class Reconciled:
         message = pl.concat_str(pl.format("{} bars of A and B differ: {}", "rows", what), pl.format(" ({})", "columns"), ignore_nulls=True)  # fmt: skip
         return findings(
             rows.select(
-                *KEY, pl.format("reconcile {}", what).alias("check"), severe.alias("severity"), message.alias("message"),
-                pl.col("first_ts").alias("start"), pl.col("last_ts").alias("end"), pl.col("rows").alias("count"),
+                *KEY, pl.format("reconcile {}", what).alias("check_name"), severe.alias("severity"), message.alias("message"),
+                pl.col("first_ts").alias("start_ts"), pl.col("last_ts").alias("end_ts"), pl.col("rows").alias("count"),
                 pl.col("median_rel").alias("value"), "evidence", "remedy",
             )
         )  # fmt: skip
@@ -147,7 +147,7 @@ def reconcile(
     limit: int | None = None,
     finer: pl.DataFrame | None = None,
 ) -> Reconciled:
-    """Compare two accounts of the same bars.
+    """Compare two sets of the same bars value by value, and guess a cause of each difference.
 
     Parameters
     ----------
@@ -168,20 +168,23 @@ def reconcile(
         A column is missing, or two rows have one key.
     """
     tolerances = tolerances or Tolerances()
-    a, b = _checked(a, "A"), _checked(b, "B")
-    spans = _spans(a, b)
-    pairs = _marked(_paired(_within(a, spans), _within(b, spans), spans), tolerances)
-    different = explained(pairs, finer)
-    causes = _causes(different)
+    a, b = conform_side(a, "A"), conform_side(b, "B")
+    spans = shared_sessions(a, b)
+    pairs = mark_differences(
+        pair_bars(bars_of_shared_sessions(a, spans), bars_of_shared_sessions(b, spans), spans), tolerances
+    )
+    different = attribute_differences(pairs, finer)
+    causes = cause_table(different)
     return Reconciled(
-        _summary(spans, pairs, causes),
-        _columns(pairs),
+        summary_table(spans, pairs, causes),
+        column_table(pairs),
         causes.select(*CAUSES),
-        _differences(different, limit),
+        difference_table(different, limit),
     )
 
 
-def _checked(side: pl.DataFrame, name: str) -> pl.DataFrame:
+def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The compared columns of one side as Float64; raise SchemaError when a column is missing or a key comes twice."""
     needed = [*AT, "session", *PRICES]
     absent = [column for column in needed if column not in side.columns]
     if absent:
@@ -201,8 +204,8 @@ def _checked(side: pl.DataFrame, name: str) -> pl.DataFrame:
     return kept
 
 
-def _spans(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """`first` and `last` session that both sides of a series reach, its rows, and `state`: both, only_a, only_b, apart."""
+def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    """First and last session that both sides of a series reach, and `state`: both, only_a, only_b or apart."""
     reach = [
         pl.col("session").min().alias("first"),
         pl.col("session").max().alias("last"),
@@ -223,15 +226,15 @@ def _spans(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     ).sort(KEY)  # fmt: skip
 
 
-def _within(side: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Bars of the sessions that both reach; `series` is the number of the row of `spans`."""
+def bars_of_shared_sessions(side: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Bars of the sessions that both sides reach; `series` is the row number in the shared sessions."""
     shared = spans.with_row_index("series").filter(pl.col("state") == "both").select(*KEY, "series", "first", "last")
     beside = side.join(shared, on=KEY, how="inner")
     return beside.filter(pl.col("session").is_between("first", "last")).drop("first", "last", *KEY)
 
 
-def _paired(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Bars of both, `<value>_a` and `<value>_b`, sorted by their place; `side` is both, a or b."""
+def pair_bars(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Pair the bars of both sides by series and stamp: `<value>_a`, `<value>_b`, and `side` both, a or b."""
     ours = a.rename({name: f"{name}_a" for name in COMPARED}).with_columns(pl.lit(value=True).alias("in_a"))
     theirs = b.rename({name: f"{name}_b" for name in COMPARED} | {"session": "session_b"}).with_columns(
         pl.lit(value=True).alias("in_b")
@@ -247,8 +250,8 @@ def _paired(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFra
     return named.with_columns(side.alias("side"), session.alias("session")).drop("in_a", "in_b", "session_b")
 
 
-def _marked(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFrame:
-    """With `<value>_differs` of every column and `<value>_compared`."""
+def mark_differences(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFrame:
+    """Add `<value>_compared` and `<value>is_different` to the pairs; a column is compared where both sides have it."""
     # Only what both sides ever tell is compared.
     told = pairs.group_by(KEY).agg(
         (pl.col(f"{name}_a").is_not_null().any() & pl.col(f"{name}_b").is_not_null().any()).alias(f"{name}_compared")
@@ -257,18 +260,20 @@ def _marked(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFrame:
     beside = pairs.join(told, on=KEY, how="left", maintain_order="left")
     is_pair = pl.col("side") == "both"
     compared = [(pl.col(f"{name}_compared") & is_pair).alias(f"{name}_compared") for name in COMPARED]
-    return beside.with_columns(compared).with_columns(_differs(name, tolerances) for name in COMPARED)
+    return beside.with_columns(compared).with_columns(is_different(name, tolerances) for name in COMPARED)
 
 
-def _differs(name: str, tolerances: Tolerances) -> pl.Expr:
+def is_different(name: str, tolerances: Tolerances) -> pl.Expr:
+    """Whether a value differs by more than its tolerance, or only one side has it."""
     a, b, tolerance = pl.col(f"{name}_a"), pl.col(f"{name}_b"), tolerances.for_column(name)
     bound = pl.max_horizontal(tolerance.absolute, tolerance.relative * pl.max_horizontal(a.abs(), b.abs()))
     far = ((a - b).abs() > bound).fill_null(value=True) & a.ne_missing(b)
-    return (pl.col(f"{name}_compared") & far).alias(f"{name}_differs")
+    return (pl.col(f"{name}_compared") & far).alias(f"{name}is_different")
 
 
-def _summary(spans: pl.DataFrame, pairs: pl.DataFrame, causes: pl.DataFrame) -> pl.DataFrame:
-    differs = pl.any_horizontal(f"{name}_differs" for name in COMPARED)
+def summary_table(spans: pl.DataFrame, pairs: pl.DataFrame, causes: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `SUMMARY`: counts and state of each series."""
+    differs = pl.any_horizontal(f"{name}is_different" for name in COMPARED)
     side = pl.col("side")
     counted = pairs.group_by(KEY).agg(
         (side == "both").sum().alias("common"), ((side == "both") & ~differs).sum().alias("equal"),
@@ -290,28 +295,34 @@ def _summary(spans: pl.DataFrame, pairs: pl.DataFrame, causes: pl.DataFrame) -> 
     ).select(*SUMMARY).sort(KEY)  # fmt: skip
 
 
-def _columns(pairs: pl.DataFrame) -> pl.DataFrame:
-    parts = [_column(pairs, name) for name in COMPARED]
+def column_table(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `COLUMNS`: one per series and column that differs somewhere."""
+    parts = [differences_of_column(pairs, name) for name in COMPARED]
     order = pl.col("column").cast(pl.Enum(COMPARED))
     return pl.concat([empty(COLUMNS), *parts]).sort(*KEY, order)
 
 
-def _column(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
-    a, b, differs = pl.col(f"{name}_a"), pl.col(f"{name}_b"), pl.col(f"{name}_differs")
+def differences_of_column(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Count and size of the differences of one column by series."""
+    a, b, differs = pl.col(f"{name}_a"), pl.col(f"{name}_b"), pl.col(f"{name}is_different")
     counted = pairs.group_by(KEY).agg(
         pl.col(f"{name}_compared").sum().cast(pl.Int64).alias("compared"), differs.sum().cast(pl.Int64).alias("different"),
-        (a - b).abs().filter(differs).max().alias("max_abs"), _relative(a, b).filter(differs).median().alias("median_rel"),
+        (a - b).abs().filter(differs).max().alias("max_abs"), relative_difference(a, b).filter(differs).median().alias("median_rel"),
         pl.col("ts").filter(differs).first().alias("first_ts"), a.filter(differs).first().alias("first_a"),
         b.filter(differs).first().alias("first_b"),
     )  # fmt: skip
     return counted.filter(pl.col("different") > 0).with_columns(pl.lit(name).alias("column")).select(*COLUMNS)
 
 
-def _causes(different: pl.DataFrame) -> pl.DataFrame:
+def cause_table(different: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `CAUSES`: one per series and cause, with evidence and remedy."""
     which = [
-        pl.when(pl.col(f"{name}_differs").any()).then(pl.lit(name)).alias(name) for name in COMPARED
+        pl.when(pl.col(f"{name}is_different").any()).then(pl.lit(name)).alias(name) for name in COMPARED
     ]  # fmt: skip
-    sizes = [pl.when(f"{name}_differs").then(_relative(pl.col(f"{name}_a"), pl.col(f"{name}_b"))) for name in COMPARED]
+    sizes = [
+        pl.when(f"{name}is_different").then(relative_difference(pl.col(f"{name}_a"), pl.col(f"{name}_b")))
+        for name in COMPARED
+    ]
     counted = different.with_columns(pl.mean_horizontal(sizes).alias("relative")).group_by(*KEY, "cause").agg(
         pl.len().cast(pl.Int64).alias("rows"), *which, pl.col("relative").median().alias("median_rel"),
         pl.col("ts").min().alias("first_ts"), pl.col("ts").max().alias("last_ts"),
@@ -330,12 +341,13 @@ def _causes(different: pl.DataFrame) -> pl.DataFrame:
     ).sort(*KEY, -pl.col("rows"), "cause")  # fmt: skip
 
 
-def _differences(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
+def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
+    """Rows of `DIFFERENCES`: one per value that differs, of the first `limit` bars."""
     # The first of each series and cause come before the second of any.
     number = pl.int_range(pl.len()).over(*KEY, "cause")
     shown = different if limit is None else different.sort(number, maintain_order=True).head(limit)
     cells = [
-        shown.filter(f"{name}_differs").select(
+        shown.filter(f"{name}is_different").select(
             *AT, "session", "cause", "side", pl.lit(name).alias("column"), pl.col(f"{name}_a").alias("a"), pl.col(f"{name}_b").alias("b")
         )
         for name in COMPARED
@@ -345,10 +357,13 @@ def _differences(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
         pl.lit(None, pl.Float64).alias("a"), pl.lit(None, pl.Float64).alias("b"),
     )  # fmt: skip
     a, b = pl.col("a"), pl.col("b")
-    every = pl.concat([alone, *cells]).with_columns((b - a).alias("difference"), _relative(a, b).alias("relative"))
+    every = pl.concat([alone, *cells]).with_columns(
+        (b - a).alias("difference"), relative_difference(a, b).alias("relative")
+    )
     return every.select(*DIFFERENCES).sort(*AT, pl.col("column").cast(pl.Enum(COMPARED)))
 
 
-def _relative(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+def relative_difference(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+    """Difference as a share of the larger value."""
     size = pl.max_horizontal(a.abs(), b.abs())
     return pl.when(size > 0).then((b - a) / size)

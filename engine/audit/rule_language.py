@@ -1,268 +1,192 @@
-"""The language of rules: the text of a check becomes a value, and that an expression or a filter over an audit's tables.
+"""Conditions of rules: a Boolean SQL expression over one table of an audit becomes a Polars expression.
 
-    check      = comparison { "and" comparison } | gap | finding | file
-    comparison = column operator number [ "%" ]          quality < 99, missing >= 5 and explained == 0
-    gap        = "gap" operator length [ "in" window ]   gap > 5 min, gap >= 20 bars, gap > 90 s in last 30 min
-    window     = ( "first" | "last" ) [ number ] unit    first hour, last 30 min
-    length     = number ( unit | "bars" )
-    finding    = "finding" pattern                       finding zone, finding stale*
-    file       = "file" "unreadable"
-    operator   = < | <= | > | >= | == | !=
-
-Nothing is evaluated: what is no check is refused with the nearest word that would be.
+1. Every word of the text must be a column of the table, a keyword of `KEYWORDS` or a function of `FUNCTIONS`. This is checked
+   before anything is parsed: `pl.sql_expr` reads files while it parses a subquery.
+2. `pl.sql_expr` parses the text. The expression is tried on one row of nulls, and must be one Boolean column.
+3. Comparisons of a numeric column with a number (`quality < 99`) are also read as such: they give a finding its value and
+   its message, and say which way is worse.
 """
 
 from __future__ import annotations
 
 import difflib
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
-from engine.audit.audit_tables import OUTAGES, QUALITY, SERIES
+from engine.audit.audit_tables import FILES, GAPS, OUTAGES, QUALITY, SERIES
+from engine.checks.findings import FINDINGS
 from engine.errors import ParameterError
 from engine.schema import Schema
 
-OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+FLOAT = pl.Float64()
+# `seconds` is the length of a gap; `in_first` and `in_last` are its seconds within the first and the last hour of its label.
+GAPS_OF_RULES: Schema = {**GAPS, "seconds": FLOAT, "in_first": FLOAT, "in_last": FLOAT}
+TABLES: Mapping[str, Schema] = {
+    "quality": QUALITY, "series": SERIES, "gaps": GAPS_OF_RULES, "outages": OUTAGES, "findings": FINDINGS, "files": FILES,
 }  # fmt: skip
-SECONDS = {
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
-    **dict.fromkeys(("h", "hour", "hours"), 3600),
-}
-BARS = ("bar", "bars", "slot", "slots")
-PER: Mapping[str, Schema] = {"session": QUALITY, "series": SERIES, "outage": OUTAGES}
-US_PER_SECOND = 1_000_000
+KEYWORDS = (
+    "and", "or", "not", "in", "is", "null", "like", "ilike", "between", "true", "false", "case", "when", "then", "else", "end",
+    "date",
+)  # fmt: skip
+FUNCTIONS = ("abs", "coalesce", "greatest", "least", "round", "lower", "upper", "length", "starts_with", "ends_with")
+LONGEST_CONDITION = 1000  # characters: the parser recurses
 
-_TOKEN = re.compile(r"\s*(?:(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<op><=|>=|==|!=|<|>)|(?P<word>[A-Za-z_]+)|(?P<sign>%))")
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)|(?P<text>'(?:[^']|'')*')|"(?P<quoted>\w+)"|(?P<word>[A-Za-z_]\w*)|(?P<number>\d+(?:\.\d+)?)"""
+    r"|(?P<sign><=|>=|<>|!=|==|[<>=+\-*/%(),])"
+)
+# Alone, not as a part of arithmetic: `present < 0.9 * expected` compares no column with a number.
+_COMPARISON = re.compile(
+    r'(?:^|\(|\b(?:and|or|not|when)\b)\s*"(\w+)"\s*(<=|>=|<>|!=|==|=|<|>)\s*(-?\d+(?:\.\d+)?)(?![\d.]|\s*[*/+\-%])',
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A column of a table against a number: true where the rule is broken."""
+    """A numeric column, an operator and the number it is compared with."""
 
     column: str
     operator: str
     bound: float
 
-    @property
-    def expression(self) -> pl.Expr:
-        """True, false, or null where the column is."""
-        broken: pl.Expr = OPERATORS[self.operator](pl.col(self.column), self.bound)
-        return broken
-
-    def __str__(self) -> str:
-        return f"{self.column} {self.operator} {self.bound:g}"
-
 
 @dataclass(frozen=True)
-class TableCheck:
-    """Comparisons that must all hold of one row; the first says what is measured."""
+class Condition:
+    """A Boolean SQL expression over a table of `TABLES`; rows for which it is true break the rule.
 
+    Attributes
+    ----------
+    table : str
+    text : str
+        As it was written.
+    sql : str
+        With columns in quotes.
+    comparisons : tuple of Comparison
+        In the order of the text.
+    """
+
+    table: str
+    text: str
+    sql: str
     comparisons: tuple[Comparison, ...]
+
+    @property
+    def expression(self) -> pl.Expr:
+        """The condition as a Polars expression over the columns of the table."""
+        return pl.sql_expr(self.sql)
+
+    @property
+    def measured(self) -> str | None:
+        """Column whose value a finding reports: that of the first comparison, if there is any."""
+        return self.comparisons[0].column if self.comparisons else None
 
     @property
     def lower_is_worse(self) -> bool:
         """Whether a smaller measured value is a worse one."""
-        return self.comparisons[0].operator in ("<", "<=")
+        return bool(self.comparisons) and self.comparisons[0].operator in ("<", "<=")
+
+    def reads(self, *columns: str) -> bool:
+        """Whether the condition reads any of these columns."""
+        return not set(columns).isdisjoint(self.expression.meta.root_names())
 
     def __str__(self) -> str:
-        return " and ".join(map(str, self.comparisons))
+        return f"{self.table} where {self.text}"
 
 
-@dataclass(frozen=True)
-class Window:
-    """The first or the last seconds of a session."""
-
-    edge: str
-    seconds: int
-
-    def __str__(self) -> str:
-        return f"{self.edge} {_shown(self.seconds)}"
-
-
-@dataclass(frozen=True)
-class GapCheck:
-    """The length of a gap, in seconds or in bars; with a window, of the part of it that lies there."""
-
-    operator: str
-    length: float
-    in_bars: bool
-    window: Window | None
-
-    def holds(self, measured: pl.Expr) -> pl.Expr:
-        """Whether a measured length (seconds or bars) breaks the rule."""
-        broken: pl.Expr = OPERATORS[self.operator](measured, self.length)
-        return broken
-
-    def __str__(self) -> str:
-        length = f"{self.length:g} bars" if self.in_bars else _shown(self.length)
-        return f"gap {self.operator} {length}{f' in {self.window}' if self.window else ''}"
-
-
-@dataclass(frozen=True)
-class FindingCheck:
-    """Findings of built-in checks, by a shell pattern on the check's name."""
-
-    pattern: str
-
-    def __str__(self) -> str:
-        return f"finding {self.pattern}"
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """Files that could not be read."""
-
-    def __str__(self) -> str:
-        return "file unreadable"
-
-
-Check = TableCheck | GapCheck | FindingCheck | FileCheck
-
-
-def parse_check(text: str, per: str = "session") -> Check:
-    """Read a check.
-
-    Parameters
-    ----------
-    text : str
-        As the grammar above.
-    per : {"session", "series", "outage"}
-        Of which table the columns of a comparison are.
+def parse_condition(text: str, table: str) -> Condition:
+    """Parse the condition of a rule over a table of `TABLES`.
 
     Raises
     ------
     ParameterError
-        The text is none; the message names the word, and the nearest that is valid.
+        A word is no column, keyword or function (the message has the nearest one), the text is no SQL expression, or its
+        result is not Boolean.
     """
-    first, _, rest = text.strip().partition(" ")
-    if first == "finding":
-        return FindingCheck(_pattern(rest.strip()))
-    if text.split() == ["file", "unreadable"]:
-        return FileCheck()
-    tokens = _Tokens(text)
-    check = _gap(tokens) if tokens.peek() == "gap" else _table(tokens, per)
-    tokens.end()
-    return check
+    sql = quote_columns(text, TABLES[table])
+    try:
+        # One row of nulls, not none: types are only compared where there is a row.
+        tried = pl.DataFrame(schema=dict(TABLES[table])).clear(1).select(pl.sql_expr(sql).alias("broken"))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ParameterError(
+            f"{reason}; valid: a Boolean SQL expression such as quality < 99 AND missing > 5"
+        ) from error
+    if tried.schema["broken"] != pl.Boolean:
+        raise ParameterError(
+            f"is {tried.schema['broken']}, not Boolean; valid: a comparison such as quality < 99 AND missing > 5"
+        )
+    numeric = {name for name, dtype in TABLES[table].items() if dtype.is_numeric()}
+    found = [Comparison(name, sign, float(bound)) for name, sign, bound in _COMPARISON.findall(sql) if name in numeric]
+    return Condition(table, text.strip(), sql, tuple(found))
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """`did you mean`, when a valid word is near."""
-    near = difflib.get_close_matches(word, list(valid), 1, 0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    """Return ` (did you mean 'x'?)` for the most similar valid word, or nothing when none is similar."""
+    similar = difflib.get_close_matches(word, list(valid), 1, 0.5)
+    return f" (did you mean {similar[0]!r}?)" if similar else ""
 
 
-def numbers(per: str) -> list[str]:
-    """Columns of a table that can be compared with a number."""
-    return [name for name, dtype in PER[per].items() if dtype.is_numeric()]
+def quote_columns(text: str, columns: Mapping[str, pl.DataType]) -> str:
+    """Put columns in quotes; refuse every word that is no column, keyword or function, before anything is parsed."""
+    # Quoted, `interval` and `position` are columns, and no keywords of SQL.
+    if len(text) > LONGEST_CONDITION:
+        raise ParameterError(f"has {len(text)} characters; valid: at most {LONGEST_CONDITION}")
+    parts, at = [], 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise ParameterError(f"received {text[at : at + 20]!r}; valid: columns, numbers, 'text' and SQL operators")
+        word = match["quoted"] or match["word"]
+        if word in columns:
+            parts.append(f'"{word}"')
+        elif word is None or (match["word"] and word.lower() in (*KEYWORDS, *FUNCTIONS)):
+            parts.append(match[0])
+        else:
+            known = [*columns, *FUNCTIONS]
+            raise ParameterError(
+                f"received {word!r}{nearest(word, known)}; valid: {', '.join(columns)}; functions {', '.join(FUNCTIONS)}"
+            )
+        at = match.end()
+    return "".join(parts)
 
 
-class _Tokens:
-    def __init__(self, text: str) -> None:
-        self._found: list[tuple[str, str]] = []
-        self._next = 0
-        at = 0
-        while at < len(text.rstrip()):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise ParameterError(
-                    f"received {text[at:].strip()[:20]!r}; valid: words, numbers, {', '.join(OPERATORS)}"
-                )
-            self._found.append((str(match.lastgroup), match[str(match.lastgroup)]))
-            at = match.end()
+# ---------------------------------------------------------------------------- the form of earlier versions
 
-    def peek(self) -> str:
-        return self._found[self._next][1] if self._next < len(self._found) else ""
-
-    def take(self, kind: str, valid: str) -> str:
-        if self._next == len(self._found):
-            raise ParameterError(f"ends too early; valid here: {valid}")
-        found, text = self._found[self._next]
-        if found != kind:
-            raise ParameterError(f"received {text!r}; valid here: {valid}")
-        self._next += 1
-        return text
-
-    def skip(self, *words: str) -> bool:
-        if self.peek() not in words:
-            return False
-        self._next += 1
-        return True
-
-    def end(self) -> None:
-        if self.peek():
-            raise ParameterError(f"received {self.peek()!r} after the check; valid here: nothing more")
+_UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+_OLD_GAP = re.compile(
+    r"gap\s*(<=|>=|==|!=|<|>)\s*([0-9.]+)\s*([a-z]+?)s?(?:\s+in\s+(first|last)(?:\s+([0-9.]+))?\s+([a-z]+?)s?)?"
+)
 
 
-def _table(tokens: _Tokens, per: str) -> TableCheck:
-    found = [_comparison(tokens, per)]
-    while tokens.skip("and"):
-        found.append(_comparison(tokens, per))
-    return TableCheck(tuple(found))
-
-
-def _comparison(tokens: _Tokens, per: str) -> Comparison:
-    columns = numbers(per)
-    column = tokens.take("word", "a column")
-    if column not in columns:
-        known = [*columns, "gap", "finding", "file"]
-        raise ParameterError(f"received {column!r}{nearest(column, known)}; valid per {per}: {', '.join(known)}")
-    sign = _operator(tokens)
-    bound = float(tokens.take("number", "a number"))
-    if tokens.skip("%") and not column.startswith("quality"):
-        raise ParameterError(f"received % after {column}, which is no share; valid: a number alone")
-    return Comparison(column, sign, bound)
-
-
-def _gap(tokens: _Tokens) -> GapCheck:
-    tokens.skip("gap")
-    sign = _operator(tokens)
-    length = float(tokens.take("number", "a length such as 5 min or 10 bars"))
-    unit = tokens.take("word", "a unit: s, min, hour or bars")
-    window = _window(tokens) if tokens.skip("in") else None
-    if unit in BARS:
-        if window is not None:
-            raise ParameterError(f"received {unit!r} in a window; valid there: a length of time such as 5 min")
-        return GapCheck(sign, length, in_bars=True, window=None)
-    return GapCheck(sign, length * _unit(unit, BARS), in_bars=False, window=window)
-
-
-def _window(tokens: _Tokens) -> Window:
-    edge = tokens.take("word", "first or last")
-    if edge not in ("first", "last"):
-        raise ParameterError(f"received {edge!r}{nearest(edge, ('first', 'last'))}; valid here: first or last")
-    count = float(tokens.take("number", "")) if tokens.peek()[:1].isdecimal() else 1.0
-    seconds = count * _unit(tokens.take("word", "a unit: s, min or hour"))
-    if seconds <= 0:
-        raise ParameterError("received a window of no length; valid: first hour, last 30 min")
-    return Window(edge, round(seconds))
-
-
-def _operator(tokens: _Tokens) -> str:
-    return tokens.take("op", " ".join(OPERATORS))
-
-
-def _unit(word: str, others: tuple[str, ...] = ()) -> int:
-    if word not in SECONDS:
-        known = [*SECONDS, *others]
-        raise ParameterError(f"received {word!r}{nearest(word, known)}; valid units: {', '.join(known)}")
-    return SECONDS[word]
-
-
-def _pattern(word: str) -> str:
-    if not word:
-        raise ParameterError("finding: no name; valid: the name of a check, or a shell pattern such as stale*")
-    return word
-
-
-def _shown(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
+def replaced_check(check: str, per: str = "session") -> str | None:
+    """Return the TOML that replaces a `check` of earlier versions; None where there is none that parses."""
+    text, edge = " ".join(check.split()), ""
+    if text.startswith("finding "):
+        pattern = text.removeprefix("finding ").replace("'", "''").replace("*", "%").replace("?", "_")
+        table, where = "findings", f"check_name LIKE '{pattern}'"
+    elif text == "file unreadable":
+        table, where = "files", "problem IS NOT NULL"
+    elif gap := _OLD_GAP.fullmatch(text):
+        sign, size, unit, side, count, window = gap.groups()
+        if unit not in ("bar", "slot", *_UNITS) or (window or "s") not in _UNITS:
+            return None
+        column = "bar_count" if unit in ("bar", "slot") else f"in_{side}" if side else "seconds"
+        table, where = "gaps", f"{column} {sign} {float(size) * _UNITS.get(unit, 1):g}"
+        # A gap outside of the window has no second in it, and broke no rule.
+        where += f" AND {column} > 0" if side and sign not in (">", ">=") else ""
+        minutes = float(count or 1) * _UNITS[window] / 60 if side else 60
+        edge = f"\nedge_minutes = {minutes:g}" if minutes != 60 else ""  # noqa: PLR2004 - the default
+    else:
+        table, where = (
+            {"series": "series", "outage": "outages"}.get(per, "quality"),
+            re.sub(r"\s*%", "", text).replace("==", "="),
+        )
+    try:
+        parse_condition(where, table)
+    except ParameterError:
+        return None
+    return f'table = "{table}"\nwhere = "{where}"{edge}'

@@ -1,8 +1,8 @@
 """Rules: read from TOML, applied to the tables of an audit. What they find has the shape of all findings.
 
-A rule is one check (`engine.audit.rule_language`) and to what it applies; `finding` checks change the severity of what the
-built-in checks found. Of rules with one name the first that is broken counts for a session, a gap or a file, so an
-`error` at 95 stands before a `warning` at 99. Rules on findings: the first that matches counts.
+A rule is a table, a condition over its rows (`engine.audit.rule_language`) and to what it applies; rules on the table `findings`
+set the severity of what the built-in checks found. Of rules with one name the first that is broken counts for a session, a gap
+or a file, so an `error` at 95 stands before a `warning` at 99. Of rules on findings the first that matches counts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,7 @@ from typing import Any
 import polars as pl
 
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
-from engine.audit.rule_language import (
-    PER,
-    US_PER_SECOND,
-    Check,
-    FileCheck,
-    FindingCheck,
-    GapCheck,
-    TableCheck,
-    Window,
-    nearest,
-    parse_check,
-)
+from engine.audit.rule_language import TABLES, Condition, nearest, parse_condition, replaced_check
 from engine.checks.findings import SEVERITIES, findings
 from engine.errors import ParameterError
 from engine.quality.causes.cause_table import CAUSES, LOSSES
@@ -41,7 +30,19 @@ OFF = "off"
 ACTIVITIES = ("liquid", "mixed", "thin")
 LISTS: Mapping[str, tuple[str, ...]] = {"activity": ACTIVITIES, "cause": CAUSES, "position": POSITIONS}
 TOP = ("threshold", "tolerance", "defaults", "rule")
-KEYS = ("name", "check", "per", "severity", "symbols", "interval", *LISTS, "allow", "tolerance")
+KEYS = (
+    "name", "table", "where", "edge_minutes", "severity", "symbols", "interval", *LISTS, "allow", "tolerance",
+)  # fmt: skip
+# The column by which a selector chooses rows; `activity` is that of the symbol.
+SELECTORS = {
+    "symbols": "symbol",
+    "interval": "interval",
+    "activity": "symbol",
+    "cause": "cause",
+    "position": "position",
+}
+EDGE_MINUTES = 60
+US_PER_SECOND = 1_000_000
 Tables = Mapping[str, pl.DataFrame]
 
 DEFAULT_RULES = f"""\
@@ -49,21 +50,24 @@ threshold = "error"
 
 [[rule]]
 name = "adjusted quality"
-check = "quality_adjusted < 95 and present > 0"
+table = "quality"
+where = "quality_adjusted < 95 AND present > 0"
 activity = ["liquid"]
 severity = "error"
 tolerance = 0.1
 
 [[rule]]
 name = "adjusted quality"
-check = "quality_adjusted < 99 and present > 0"
+table = "quality"
+where = "quality_adjusted < 99 AND present > 0"
 activity = ["liquid"]
 severity = "warning"
 tolerance = 0.1
 
 [[rule]]
 name = "long loss"
-check = "gap > 1 hour"
+table = "gaps"
+where = "seconds > 3600"
 cause = {json.dumps(LOSSES)}
 severity = "error"
 """
@@ -87,11 +91,13 @@ class Rule:
     Attributes
     ----------
     name : str
-        The `check` of its findings.
-    check : Check
-    per : {"session", "series", "outage"}
+        `check_name` of its findings.
+    condition : Condition
+        Table and SQL condition: a row for which it is true is a finding.
     severity : {"error", "warning", "info", "off"}
         `off` silences a built-in check.
+    edge_minutes : float
+        Length of the first and the last part of a session that `in_first` and `in_last` measure.
     symbols : tuple of pattern
         Empty: all.
     interval : tuple of str
@@ -105,9 +111,9 @@ class Rule:
     """
 
     name: str
-    check: Check
+    condition: Condition
     severity: str = "error"
-    per: str = "session"
+    edge_minutes: float = EDGE_MINUTES
     symbols: tuple[str, ...] = ()
     interval: tuple[str, ...] = ()
     activity: tuple[str, ...] = ()
@@ -117,8 +123,14 @@ class Rule:
     tolerance: Tolerance = Tolerance(relative=0.05)
 
     def __str__(self) -> str:
-        of = {"symbols": self.symbols, "interval": self.interval, **{name: getattr(self, name) for name in LISTS}}
-        return f"{self.check}" + "".join(f", {name} {'|'.join(words)}" for name, words in of.items() if words)
+        edge = f", edge_minutes {self.edge_minutes:g}" if self.edge_minutes != EDGE_MINUTES else ""
+        chosen = {name: words for name in SELECTORS if (words := getattr(self, name))}
+        return f"{self.condition}{edge}" + "".join(f", {name} {'|'.join(words)}" for name, words in chosen.items())
+
+    @property
+    def is_about_findings(self) -> bool:
+        """Whether the rule sets the severity of built-in findings, and makes none of its own."""
+        return self.condition.table == "findings"
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ class RuleSet:
 
 
 def read_rules(path: Path | None = None) -> RuleSet:
-    """Rules of a file, or the default ones.
+    """Read the rules of a file; without one, return the default rules.
 
     Raises
     ------
@@ -145,31 +157,31 @@ def read_rules(path: Path | None = None) -> RuleSet:
         what would be valid.
     """
     if path is None:
-        return rules_of(tomllib.loads(DEFAULT_RULES), "default rules")
+        return parse_rules(tomllib.loads(DEFAULT_RULES), "default rules")
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ParameterError(f"{path}: no rules could be read: {error}") from error
-    return rules_of(content, str(path))
+    return parse_rules(content, str(path))
 
 
-def rules_of(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
-    """Rules that are a mapping already; `defaults = true` puts the default ones behind them."""
-    _check_keys(name, content, TOP)
-    threshold = _one_of(f"{name}: threshold", content.get("threshold", "error"), SEVERITIES)
+def parse_rules(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
+    """Parse rules that are a mapping already; `defaults = true` appends the default rules."""
+    check_keys(name, content, TOP)
+    threshold = parse_choice(f"{name}: threshold", content.get("threshold", "error"), SEVERITIES)
     given = content.get("rule", [])
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         raise ParameterError(f"{name}: rule: received {given!r}; valid: tables that begin with [[rule]]")
-    general = tolerance_of(f"{name}: tolerance", content.get("tolerance", "5%"))
-    made = tuple(_rule(f"{name}: rule {number}", one, general) for number, one in enumerate(given, 1))
+    general = parse_tolerance(f"{name}: tolerance", content.get("tolerance", "5%"))
+    made = tuple(parse_rule(f"{name}: rule {number}", one, general) for number, one in enumerate(given, 1))
     defaults = content.get("defaults", False)
     if not isinstance(defaults, bool):
         raise ParameterError(f"{name}: defaults: received {defaults!r}; valid: true or false")
     return RuleSet(made + (read_rules().rules if defaults else ()), threshold, general)
 
 
-def broken(tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """What the rules and the built-in checks find.
+def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
+    """Find the rows that break the rules, and set the severities of the built-in findings.
 
     Parameters
     ----------
@@ -183,25 +195,34 @@ def broken(tables: Tables, rules: RuleSet) -> pl.DataFrame:
         `FINDINGS`, and `rule` (Int32): its place among the rules, null where none is about it.
     """
     full = {name: tables.get(name, empty(schema)) for name, schema in AUDIT_TABLES.items()}
-    parts = [_found(full, rule, at) for at, rule in enumerate(rules.rules) if not isinstance(rule.check, FindingCheck)]
-    none = _numbered(findings(pl.DataFrame(schema=dict.fromkeys(("check", "severity", "message"), pl.String))), 0)
+    none = findings(pl.DataFrame(schema=dict.fromkeys(("check_name", "severity", "message"), pl.String)))
+    parts = [none.with_columns(pl.lit(0, pl.Int32).alias("rule"))]
+    for at, rule in enumerate(rules.rules):
+        if not rule.is_about_findings:
+            named = [pl.lit(rule.name).alias("check_name"), pl.lit(rule.severity).alias("severity")]
+            found = findings(broken_rows(full, rule).with_columns(named))
+            parts.append(found.with_columns(pl.lit(at, pl.Int32).alias("rule")))
     # A check that is built in and a rule that finds the same thing under one name are one finding.
-    own = pl.concat([none, *parts]).unique("fingerprint", keep="first", maintain_order=True)
-    built_in = _reviewed(full, rules).join(own, on="fingerprint", how="anti", maintain_order="left")
+    own = pl.concat(parts).unique("fingerprint", keep="first", maintain_order=True)
+    built_in = with_rule_severities(full, rules).join(own, on="fingerprint", how="anti", maintain_order="left")
     return pl.concat([own, built_in.select(own.columns)])
 
 
-def unmeasured(tables: Tables, rule: Rule) -> int:
-    """How many gaps that a rule is about have no hours in `sessions`, so that its window cannot be told."""
-    if not isinstance(rule.check, GapCheck) or rule.check.window is None:
+def count_unmeasured_gaps(tables: Tables, rule: Rule) -> int:
+    """Count gaps that a rule on `in_first` or `in_last` selects and whose hours are unknown."""
+    if rule.condition.table != "gaps" or not rule.condition.reads("in_first", "in_last"):
         return 0
     full = {name: tables.get(name, empty(schema)) for name, schema in AUDIT_TABLES.items()}
-    gaps = _chosen(full, full["gaps"], rule)
-    return gaps.height - _with_window(full, gaps, rule.check.window).height
+    return (
+        full["gaps"]
+        .filter(is_selected(full, full["gaps"], rule))
+        .pipe(with_edge_seconds, full, rule)["in_first"]
+        .null_count()
+    )
 
 
 def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
-    """Which values are one of these words, or fit one of these shell patterns; nulls do not."""
+    """Return a mask of values that equal one of the patterns or fit it as a shell pattern; nulls do not."""
     wanted = list(patterns)
     fits = [
         one for one in values.drop_nulls().unique()
@@ -213,98 +234,77 @@ def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
 # ------------------------------------------------------------------ tables to findings
 
 
-def _found(tables: Tables, rule: Rule, at: int) -> pl.DataFrame:
-    match rule.check:
-        case TableCheck():
-            rows = _of_table(tables, rule, rule.check)
-        case GapCheck():
-            rows = _of_gaps(tables, rule, rule.check)
-        case _:
-            rows = _of_files(tables)
-    about = rows.with_columns(pl.lit(rule.name).alias("check"), pl.lit(rule.severity).alias("severity"))
-    return _numbered(findings(about), at)
-
-
-def _numbered(found: pl.DataFrame, at: int) -> pl.DataFrame:
-    return found.with_columns(pl.lit(at, pl.Int32).alias("rule"))
-
-
-def _of_table(tables: Tables, rule: Rule, check: TableCheck) -> pl.DataFrame:
-    source = {"session": "quality", "series": "series", "outage": "outages"}[rule.per]
-    rows = _chosen(tables, tables[source], rule)
-    rows = rows.filter(pl.all_horizontal([one.expression for one in check.comparisons]))
-    measured = pl.col(check.comparisons[0].column).cast(pl.Float64)
+def broken_rows(tables: Tables, rule: Rule) -> pl.DataFrame:
+    """Return the rows that break a rule, in the columns of findings."""
+    condition = rule.condition
+    rows = tables[condition.table].filter(is_selected(tables, tables[condition.table], rule))
+    if condition.table == "gaps":
+        rows = with_edge_seconds(rows, tables, rule)
+    rows = rows.filter(condition.expression)
+    measured = pl.lit(None, pl.Float64) if condition.measured is None else pl.col(condition.measured).cast(pl.Float64)
     shown = [
-        pl.format(f"{one.column} {{}} ({one.operator} {one.bound:g})", _number(pl.col(one.column)))
-        for one in check.comparisons
+        pl.format(f"{one.column} {{}} ({one.operator} {one.bound:g})", shown_number(pl.col(one.column)))
+        for one in condition.comparisons
     ]
-    message = pl.concat_str(shown, separator=", ", ignore_nulls=True)
-    if rule.per == "outage":
-        return rows.select(
-            pl.col("first_session").alias("session"), "start", "end", "evidence",
-            pl.col("missing").alias("count"), message.alias("message"), measured.alias("value"),
-        )  # fmt: skip
-    when = ["session"] if rule.per == "session" else []
-    counted = pl.format(
-        "{} of {} slots present, {} of the others explained", *(pl.col(n).fill_null(0) for n in ("present", "expected", "explained"))
-    )  # fmt: skip
-    return rows.select(
-        *KEY, *when, message.alias("message"), measured.alias("value"), pl.col("missing").alias("count"),
-        counted.alias("evidence"),
-    )  # fmt: skip
+    told = pl.concat_str(shown, separator=", ", ignore_nulls=True) if shown else pl.lit(condition.text)
+    value = measured.alias("value")
+    match condition.table:
+        case "files":
+            return rows.select("source", pl.coalesce("problem", told).alias("message"), value)
+        case "outages":
+            return rows.select(
+                pl.col("first_session").alias("session"), "start_ts", "end_ts", "evidence",
+                pl.col("missing").alias("count"), told.alias("message"), value,
+            )  # fmt: skip
+        case "gaps":
+            edges = [one for one in ("in_first", "in_last") if condition.reads(one)]
+            where = "".join(
+                f", {{}} min of it in the {one[3:]} {shown_duration(60 * rule.edge_minutes)}" for one in edges
+            )
+            minutes = [shown_number(pl.col(name) / 60) for name in ("seconds", *edges)]
+            cause = pl.col("cause").fill_null("cause not known")
+            message = pl.format(f"gap of {{}} min{where}, {{}} bars: {{}}", *minutes, "bar_count", cause)
+            return rows.select(
+                *KEY, "session", pl.col("gap_start").alias("start_ts"), pl.col("gap_end").alias("end_ts"),
+                pl.col("bar_count").alias("count"), value, message.alias("message"), "evidence",
+            )  # fmt: skip
+    slots = (pl.col(name).fill_null(0) for name in ("present", "expected", "explained"))
+    evidence = pl.format("{} of {} slots present, {} of the others explained", *slots).alias("evidence")
+    when = ["session"] if condition.table == "quality" else []
+    return rows.select(*KEY, *when, told.alias("message"), value, pl.col("missing").alias("count"), evidence)
 
 
-def _of_gaps(tables: Tables, rule: Rule, check: GapCheck) -> pl.DataFrame:
-    gaps = _chosen(tables, tables["gaps"], rule)
-    inside = pl.col("gap_end") - pl.col("gap_start")
-    if check.window is not None:
-        gaps = _with_window(tables, gaps, check.window)
-        inside = pl.min_horizontal("gap_end", "window_end") - pl.max_horizontal("gap_start", "window_start")
-    seconds = inside.dt.total_microseconds() / US_PER_SECOND
-    gaps = gaps.with_columns(
-        (pl.col("bar_count").cast(pl.Float64) if check.in_bars else seconds).alias("measured"), seconds.alias("seconds")
-    )
-    gaps = gaps.filter(check.holds(pl.col("measured")) & (pl.col("seconds") > 0))
-    where = "" if check.window is None else f", {{}} min of it in the {check.window}"
-    minutes = [(pl.col("gap_end") - pl.col("gap_start")).dt.total_seconds() / 60]
-    minutes += [pl.col("seconds") / 60] * (check.window is not None)
-    message = pl.format(
-        f"gap of {{}} min{where}, {{}} bars: {{}}",
-        *map(_number, minutes), "bar_count", pl.col("cause").fill_null("cause not known"),
-    )  # fmt: skip
-    return gaps.select(
-        *KEY, "session", pl.col("gap_start").alias("start"), pl.col("gap_end").alias("end"),
-        pl.col("bar_count").alias("count"), pl.col("measured").alias("value"), message.alias("message"), "evidence",
-    )  # fmt: skip
-
-
-def _with_window(tables: Tables, gaps: pl.DataFrame, window: Window) -> pl.DataFrame:
+def with_edge_seconds(gaps: pl.DataFrame, tables: Tables, rule: Rule) -> pl.DataFrame:
+    """Add `seconds`, `in_first` and `in_last` to gaps; null where `sessions` has no hours of the label."""
     # The hours of one label: the first hour of RTH is not that of PRE, and a lunch break ends no session.
-    where = ["calendar", "session", "segment"]
-    hours = tables["sessions"].group_by(where).agg(pl.col("segment_open").min(), pl.col("segment_close").max())
-    length = pl.duration(seconds=window.seconds)
-    first = window.edge == "first"
-    start = pl.col("segment_open") if first else pl.col("segment_close") - length
-    end = pl.col("segment_open") + length if first else pl.col("segment_close")
+    label = ["calendar", "session", "segment"]
+    hours = tables["sessions"].group_by(label).agg(pl.col("segment_open").min(), pl.col("segment_close").max())
     calendars = tables["series"].select(*KEY, "calendar").unique(list(KEY), keep="first", maintain_order=True)
-    placed = gaps.drop("calendar", strict=False).join(calendars, on=list(KEY), how="left", maintain_order="left")
-    return placed.join(hours, on=where, how="inner", maintain_order="left").with_columns(
-        start.alias("window_start"), end.alias("window_end")
+    placed = gaps.join(calendars, on=list(KEY), how="left", maintain_order="left").join(
+        hours, on=label, how="left", maintain_order="left"
     )
+    edge = pl.duration(seconds=60 * rule.edge_minutes)
+    inside = {
+        "seconds": pl.col("gap_end") - pl.col("gap_start"),
+        "in_first": pl.min_horizontal(pl.col("gap_end"), pl.col("segment_open") + edge)
+        - pl.max_horizontal("gap_start", "segment_open"),
+        "in_last": pl.min_horizontal("gap_end", "segment_close")
+        - pl.max_horizontal(pl.col("gap_start"), pl.col("segment_close") - edge),
+    }
+    known = pl.col("segment_open").is_not_null()
+    return placed.with_columns(
+        pl.when(known | pl.lit(name == "seconds"))
+        .then((span.dt.total_microseconds() / US_PER_SECOND).clip(lower_bound=0)).alias(name)
+        for name, span in inside.items()
+    ).drop("calendar", "segment_open", "segment_close")  # fmt: skip
 
 
-def _of_files(tables: Tables) -> pl.DataFrame:
-    bad = tables["files"].filter(pl.col("problem").is_not_null())
-    return bad.select("source", pl.col("problem").alias("message"))
-
-
-def _reviewed(tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """Findings of built-in checks with the severity that the first matching rule gives them."""
+def with_rule_severities(tables: Tables, rules: RuleSet) -> pl.DataFrame:
+    """Return the built-in findings with the severity of the first matching rule; drop those that are off."""
     found = tables["findings"].with_columns(pl.lit(None, pl.Int32).alias("rule"))
     for at, rule in enumerate(rules.rules):
-        if isinstance(rule.check, FindingCheck):
-            fits = _fits(tables, found, rule) & matching(found["check"], [rule.check.pattern]) & found["rule"].is_null()
-            is_its = pl.lit(fits)
+        if rule.is_about_findings:
+            is_its = pl.lit(is_selected(tables, found, rule)) & rule.condition.expression & pl.col("rule").is_null()
             found = found.with_columns(
                 pl.when(is_its).then(pl.lit(rule.severity)).otherwise("severity").alias("severity"),
                 pl.when(is_its).then(pl.lit(at, pl.Int32)).otherwise("rule").alias("rule"),
@@ -312,11 +312,8 @@ def _reviewed(tables: Tables, rules: RuleSet) -> pl.DataFrame:
     return found.filter(pl.col("severity") != OFF)
 
 
-def _chosen(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.DataFrame:
-    return rows.filter(_fits(tables, rows, rule))
-
-
-def _fits(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
+def is_selected(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
+    """Return a mask of the rows that the selectors of a rule choose: symbols, interval, activity, cause, position."""
     fits = pl.select(pl.repeat(value=True, n=rows.height, dtype=pl.Boolean)).to_series()
     if rule.symbols:
         fits &= matching(rows["symbol"], rule.symbols)
@@ -330,83 +327,98 @@ def _fits(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
     return fits
 
 
-def _number(value: pl.Expr) -> pl.Expr:
+def shown_number(value: pl.Expr) -> pl.Expr:
+    """Number rounded to two decimals as text."""
     return value.cast(pl.Float64).round(2).cast(pl.String).str.strip_suffix(".0")
+
+
+def shown_duration(seconds: float) -> str:
+    """Seconds in their largest whole unit."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 # ------------------------------------------------------------------ TOML to rules
 
 
-def _rule(where: str, given: Mapping[str, Any], general: Tolerance) -> Rule:
-    _check_keys(where, given, KEYS)
-    if not isinstance(given.get("check"), str):
-        raise ParameterError(f'{where}: check: received {given.get("check")!r}; valid: text such as "quality < 99"')
-    per = _one_of(f"{where}: per", given.get("per", "session"), tuple(PER))
+def parse_rule(where: str, given: Mapping[str, Any], general: Tolerance) -> Rule:
+    """Parse one rule; refuse unknown keys, selectors that do not apply, and the form of earlier versions."""
+    if isinstance(given.get("check"), str) and "where" not in given:
+        new = replaced_check(given["check"], str(given.get("per", "session")))
+        shown = "a table and an SQL condition" if new is None else ", ".join(new.split("\n"))
+        raise ParameterError(f"{where}: check {given['check']!r} is the form of earlier versions; valid: {shown}")
+    check_keys(where, given, KEYS)
+    table = parse_choice(f"{where}: table", given.get("table"), tuple(TABLES))
+    if not isinstance(given.get("where"), str):
+        raise ParameterError(f'{where}: where: received {given.get("where")!r}; valid: text such as "quality < 99"')
     try:
-        check = parse_check(given["check"], per)
+        condition = parse_condition(given["where"], table)
     except ParameterError as error:
-        raise ParameterError(f"{where}: check {given['check']!r}: {error}") from error
-    name = given.get("name", str(check))
+        raise ParameterError(f"{where}: where {given['where'][:100]!r}: {error}") from error
+    name = given.get("name", condition.text)
     if not isinstance(name, str) or not name.strip():
         raise ParameterError(f"{where}: name: received {name!r}; valid: some text")
-    severities = (*SEVERITIES, OFF) if isinstance(check, FindingCheck) else SEVERITIES
-    rule = Rule(
+    usable = [key for key, column in SELECTORS.items() if column in TABLES[table]]
+    for key in SELECTORS:
+        # What would choose nothing: a cause of a session, a symbol of a file.
+        if given.get(key) and key not in usable:
+            raise ParameterError(
+                f"{where}: {key} does not apply to the table {table}; valid: {', '.join(usable) or 'none'}"
+            )
+    edge = given.get("edge_minutes", EDGE_MINUTES)
+    if isinstance(edge, bool) or not isinstance(edge, int | float) or not 0 < edge < float("inf"):
+        raise ParameterError(f"{where}: edge_minutes: received {edge!r}; valid: a number above 0")
+    if "edge_minutes" in given and not condition.reads("in_first", "in_last"):
+        raise ParameterError(f"{where}: edge_minutes applies to conditions on in_first or in_last of the table gaps")
+    return Rule(
         name,
-        check,
-        severity=_one_of(f"{where}: severity", given.get("severity", "error"), severities),
-        per=per,
-        symbols=_words(f"{where}: symbols", given.get("symbols", [])),
-        interval=_words(f"{where}: interval", given.get("interval", [])),
-        allow=_count(f"{where}: allow", given.get("allow", 0)),
-        tolerance=tolerance_of(f"{where}: tolerance", given["tolerance"]) if "tolerance" in given else general,
-        **{name: _words(f"{where}: {name}", given.get(name, []), valid) for name, valid in LISTS.items()},
+        condition,
+        severity=parse_choice(
+            f"{where}: severity",
+            given.get("severity", "error"),
+            (*SEVERITIES, OFF) if table == "findings" else SEVERITIES,
+        ),
+        edge_minutes=float(edge),
+        symbols=parse_words(f"{where}: symbols", given.get("symbols", [])),
+        interval=parse_words(f"{where}: interval", given.get("interval", [])),
+        allow=parse_count(f"{where}: allow", given.get("allow", 0)),
+        tolerance=parse_tolerance(f"{where}: tolerance", given["tolerance"]) if "tolerance" in given else general,
+        **{key: parse_words(f"{where}: {key}", given.get(key, []), valid) for key, valid in LISTS.items()},
     )
-    _check_applies(where, rule, given)
-    return rule
 
 
-def _check_applies(where: str, rule: Rule, given: Mapping[str, Any]) -> None:
-    """Refuse what would choose nothing: a cause of a session, a symbol of a file."""
-    outage = isinstance(rule.check, TableCheck) and rule.per == "outage"
-    usable = {"symbols", "interval", "activity"}
-    if isinstance(rule.check, GapCheck):
-        usable |= {"cause", "position"}
-    if outage or isinstance(rule.check, FileCheck):
-        usable = {"cause"} if outage else set()
-    for name in ("symbols", "interval", "activity", "cause", "position"):
-        if given.get(name) and name not in usable:
-            what = "per outage" if outage else f"with the check {rule.check}"
-            raise ParameterError(f"{where}: {name} does not apply {what}; valid: {', '.join(sorted(usable)) or 'none'}")
-    if "per" in given and not isinstance(rule.check, TableCheck):
-        raise ParameterError(f"{where}: per does not apply with the check {rule.check}; valid: a rule without it")
-
-
-def _check_keys(where: str, given: Mapping[str, Any], valid: Sequence[str]) -> None:
+def check_keys(where: str, given: Mapping[str, Any], valid: Sequence[str]) -> None:
+    """Raise ParameterError for a key that is not valid, with the nearest one that is."""
     for key in given:
         if key not in valid:
             raise ParameterError(f"{where}: unknown key {key!r}{nearest(key, valid)}; valid: {', '.join(valid)}")
 
 
-def _one_of(where: str, value: object, valid: Sequence[str]) -> str:
+def parse_choice(where: str, value: object, valid: Sequence[str]) -> str:
+    """Return the value if it is valid; else raise ParameterError with the nearest valid one."""
     if value not in valid:
         raise ParameterError(f"{where}: received {value!r}{nearest(str(value), valid)}; valid: {', '.join(valid)}")
     return str(value)
 
 
-def _words(where: str, value: object, valid: Sequence[str] = ()) -> tuple[str, ...]:
+def parse_words(where: str, value: object, valid: Sequence[str] = ()) -> tuple[str, ...]:
+    """Parse a list of text, each one of `valid` when that is given."""
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise ParameterError(f'{where}: received {value!r}; valid: a list of text, such as ["SPY", "Q*"]')
-    return tuple(_one_of(where, one, valid) if valid else one for one in value)
+    return tuple(parse_choice(where, one, valid) if valid else one for one in value)
 
 
-def _count(where: str, value: object) -> int:
+def parse_count(where: str, value: object) -> int:
+    """Parse a whole number, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ParameterError(f"{where}: received {value!r}; valid: a whole number, 0 or more")
     return value
 
 
-def tolerance_of(where: str, value: object) -> Tolerance:
-    """A tolerance from a number, its text, or a share such as `5%`; `where` names it in errors."""
+def parse_tolerance(where: str, value: object) -> Tolerance:
+    """Parse a tolerance: a number, its text, or a share such as `5%`; `where` names it in errors."""
     share = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%", value) if isinstance(value, str) else None
     if share is not None:
         return Tolerance(relative=float(share[1]) / 100)

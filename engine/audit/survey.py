@@ -1,7 +1,7 @@
-"""What one part of the data says, small enough to be kept, sent and joined: the unit of work of an audit.
+"""Surveys: small mergeable summaries of one part of the data, the unit of work of an audit.
 
 A part may hold all rows of some symbols (a vendor's folder), or some rows of all symbols (a file of a lake): surveys of both
-are joined by `joined`, and only then are gaps found and explained.
+are joined by `join_surveys`, and only then are gaps found and explained.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from engine.checks.bar_checks import Measured, summed
+from engine.checks.bar_checks import combine
 from engine.checks.refused import CONFLICTS, REFUSED, sum_refused
 from engine.quality.causes.profiles import PROFILE, PROFILE_KEY, RUNS, Trace
 from engine.quality.causes.profiles import joined as traces_joined
@@ -46,7 +46,7 @@ AXES = "axes.json"
 
 
 class Axis(NamedTuple):
-    """What series have in common that are checked together."""
+    """Calendar, segments, alignment, zone and interval of series that are checked together."""
 
     calendar: str
     segments: tuple[str, ...]
@@ -55,11 +55,11 @@ class Axis(NamedTuple):
     interval: str
 
 
-class Checked(NamedTuple):
-    """What the checks keep of the bars of an axis (`quality.checks`), and the sessions from the first to the last of them."""
+class CheckedAxis(NamedTuple):
+    """Measurements (`checks.bar_checks.measure`) of the bars of one axis."""
 
     axis: Axis
-    measured: Measured
+    measured: Mapping[str, pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Survey:
     runs, profile : DataFrame
         A trace (`quality.traces`).
     counts : DataFrame of `COUNTS`
-        What was counted at the door.
+        Counts of anomalies when rows were stored.
     prints, quotes : DataFrame of `SLOTS`
         Runs of slots in which a series has trade prints, or quotes, from other files than its bars.
-    checks : tuple of Checked
-        What the checks keep, one of each axis.
+    checks : tuple of CheckedAxis
+        Measurements of the checks, one of each axis.
     refused : DataFrame of `checks.refused.REFUSED`
         Rows that did not hold, by file and reason.
     conflicts : DataFrame of `checks.refused.CONFLICTS`
@@ -90,14 +90,14 @@ class Survey:
     counts: pl.DataFrame
     prints: pl.DataFrame
     quotes: pl.DataFrame
-    checks: tuple[Checked, ...]
+    checks: tuple[CheckedAxis, ...]
     refused: pl.DataFrame
     conflicts: pl.DataFrame
     files: pl.DataFrame
 
     @classmethod
     def none(cls) -> Survey:
-        """A survey of nothing."""
+        """An empty survey."""
         return cls(
             empty(SERIES), empty(RUNS), empty(PROFILE), empty(COUNTS), empty(SLOTS), empty(SLOTS), (), empty(REFUSED), empty(CONFLICTS), empty(FILES),
         )  # fmt: skip
@@ -118,8 +118,8 @@ NUMBERED = {
 }
 
 
-def joined(surveys: Sequence[Survey]) -> Survey:
-    """Surveys of several parts as one, series numbered in the order of symbol and price type.
+def join_surveys(surveys: Sequence[Survey]) -> Survey:
+    """Join surveys of several parts, series numbered in the order of symbol and price type.
 
     A series that several parts have is one: what they count is added up, a slot that two of them have is one duplicate.
     """
@@ -127,26 +127,29 @@ def joined(surveys: Sequence[Survey]) -> Survey:
         return Survey.none()
     names = pl.concat([one.series.select(NAMED) for one in surveys]).unique().sort(NAMED)
     numbers = names.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("number"))
-    renumbered = [_renumbered(one, numbers) for one in surveys]
+    renumbered = [renumber_series(one, numbers) for one in surveys]
     together = {field.name: [getattr(one, field.name) for one in renumbered] for field in fields(Survey)}
-    series = _one_each(pl.concat(together["series"]))
+    series = merge_series(pl.concat(together["series"]))
     trace = traces_joined([one.trace for one in renumbered])
-    counts = pl.concat([*together["counts"], _twice(together["runs"], trace.runs)], how="diagonal")
+    counts = pl.concat([*together["counts"], count_slots_of_two_parts(together["runs"], trace.runs)], how="diagonal")
     return Survey(
         series,
         trace.runs,
         trace.profile,
         counts.group_by("series", "session").agg(pl.col(COUNTED).sum()).sort("series", "session").select(list(COUNTS)),
-        _slots(together["prints"]),
-        _slots(together["quotes"]),
-        _checked([one for checks in together["checks"] for one in checks], _halved(together["runs"], series)),
+        merge_slot_runs(together["prints"]),
+        merge_slot_runs(together["quotes"]),
+        combine_checks(
+            [one for checks in together["checks"] for one in checks], sessions_of_two_parts(together["runs"], series)
+        ),
         sum_refused(together["refused"]),
         pl.concat(together["conflicts"]),
         pl.concat(together["files"]),
     )
 
 
-def _renumbered(one: Survey, numbers: pl.DataFrame) -> Survey:
+def renumber_series(one: Survey, numbers: pl.DataFrame) -> Survey:
+    """A survey with the series numbers of the whole."""
     number = one.series.join(numbers, on=NAMED, maintain_order="left").select("series", "number").sort("series")
     if number["series"].equals(number["number"]):
         return one
@@ -162,7 +165,8 @@ def _renumbered(one: Survey, numbers: pl.DataFrame) -> Survey:
     return replace(one, **changed)
 
 
-def _one_each(series: pl.DataFrame) -> pl.DataFrame:
+def merge_series(series: pl.DataFrame) -> pl.DataFrame:
+    """One row per series: rows added up, the first part's axis and source."""
     # The first part names the axis; what the others add is rows and sessions.
     first = [pl.col(name).first() for name in SERIES if name not in ("series", "rows", "first", "last")]
     whole = series.group_by("series", maintain_order=True).agg(
@@ -171,12 +175,12 @@ def _one_each(series: pl.DataFrame) -> pl.DataFrame:
     return whole.sort("series").select(list(SERIES))
 
 
-def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
-    """Slots that more than one part has, as duplicates by session."""
+def count_slots_of_two_parts(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
+    """Count slots that more than one part has, as duplicates by series and session."""
     size = (pl.col("last") - pl.col("first") + 1).cast(pl.Int64)
 
     def held(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.group_by("series", _day().alias("session")).agg(size.sum().alias("slots"))
+        return frame.group_by("series", session_of_ordinal().alias("session")).agg(size.sum().alias("slots"))
 
     if sum(frame.select(size.sum()).item() for frame in runs) == union.select(size.sum()).item():
         return empty({"series": pl.Int32(), "session": pl.Date(), "duplicates": pl.Int64()})
@@ -188,39 +192,43 @@ def _twice(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
     return again.select("series", "session", "duplicates")
 
 
-def _checked(parts: Sequence[Checked], halved: pl.DataFrame) -> tuple[Checked, ...]:
-    """What parts keep, summed by axis."""
-    by_axis: dict[Axis, list[Measured]] = {}
+def combine_checks(parts: Sequence[CheckedAxis], halved: pl.DataFrame) -> tuple[CheckedAxis, ...]:
+    """Combine the measurements of parts by axis."""
+    by_axis: dict[Axis, list[Mapping[str, pl.DataFrame]]] = {}
     for one in parts:
         by_axis.setdefault(one.axis, []).append(one.measured)
     return tuple(
-        Checked(axis, found[0] if len(found) == 1 else _without_halves(summed(found), halved))
+        CheckedAxis(axis, found[0] if len(found) == 1 else without_split_sessions(combine(found), halved))
         for axis, found in by_axis.items()
     )
 
 
-def _without_halves(whole: Measured, halved: pl.DataFrame) -> Measured:
+def without_split_sessions(whole: Mapping[str, pl.DataFrame], halved: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
+    """Measurements without truncations of sessions that lie in two parts: the cut of the parts truncated them."""
     # A session that lies in two parts was cut by whoever cut the parts.
-    cuts = whole.cuts.join(halved, on=[*NAMED, "session"], how="anti", maintain_order="left")
-    return replace(whole, cuts=cuts)
+    truncated = whole["truncated"].join(halved, on=[*NAMED, "session"], how="anti", maintain_order="left")
+    return {**whole, "truncated": truncated}
 
 
-def _halved(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
+def sessions_of_two_parts(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
     """Sessions of a series of which more than one part has rows: `symbol, price_type, session`."""
     numbers = pl.concat([part.select(pl.col("series").unique()) for part in parts])["series"]
     shared = numbers.filter(numbers.is_duplicated()).unique().implode()
     days = [
-        part.filter(pl.col("series").is_in(shared)).select("series", _day().alias("session")).unique() for part in parts
+        part.filter(pl.col("series").is_in(shared)).select("series", session_of_ordinal().alias("session")).unique()
+        for part in parts
     ]
     both = pl.concat(days).group_by("series", "session").len().filter(pl.col("len") > 1)
     return both.join(series.select("series", *NAMED), on="series").select(*NAMED, "session")
 
 
-def _day() -> pl.Expr:
+def session_of_ordinal() -> pl.Expr:
+    """Session (Date) of a segment ordinal."""
     return (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
 
 
-def _slots(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def merge_slot_runs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Runs of slots of all parts without overlaps: a later run begins after what is covered."""
     whole = pl.concat([empty(SLOTS), *parts]).sort("series", "ordinal", "first", "last")
     # Parts that overlap are rare; where they do, the later run begins after what is covered.
     covered = pl.col("last").cum_max().shift(1).over("series", "ordinal")
@@ -232,7 +240,7 @@ def to_bytes(survey: Survey) -> bytes:
     """A survey as one file: an archive of its frames."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, frame in _frames(survey):
+        for name, frame in named_frames(survey):
             held = io.BytesIO()
             frame.write_ipc(held, compression="lz4")
             archive.writestr(name, held.getvalue())
@@ -252,7 +260,7 @@ def from_bytes(content: bytes) -> Survey:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             frames = {name: pl.read_ipc(archive.read(name)) for name in archive.namelist() if name != AXES}
             axes = [Axis(a[0], tuple(a[1]), *a[2:]) for a in json.loads(archive.read(AXES))]
-        checks = tuple(Checked(axis, Measured.of(_of_check(frames, number))) for number, axis in enumerate(axes))
+        checks = tuple(CheckedAxis(axis, frames_of_check(frames, number)) for number, axis in enumerate(axes))
         return Survey(
             checks=checks, **{field.name: frames[field.name] for field in fields(Survey) if field.name != "checks"}
         )
@@ -260,14 +268,16 @@ def from_bytes(content: bytes) -> Survey:
         raise ValueError(f"no survey: {error}") from error
 
 
-def _frames(survey: Survey) -> Iterator[tuple[str, pl.DataFrame]]:
+def named_frames(survey: Survey) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Iterate over the frames of a survey under the names they have in its file."""
     for field in fields(Survey):
         if field.name != "checks":
             yield field.name, getattr(survey, field.name)
     for number, one in enumerate(survey.checks):
-        yield from ((f"{number}/{name}", frame) for name, frame in one.measured.frames.items())
+        yield from ((f"{number}/{name}", frame) for name, frame in one.measured.items())
 
 
-def _of_check(frames: Mapping[str, pl.DataFrame], number: int) -> dict[str, pl.DataFrame]:
+def frames_of_check(frames: Mapping[str, pl.DataFrame], number: int) -> dict[str, pl.DataFrame]:
+    """Frames of the checks of one axis, from all frames of a file."""
     prefix = f"{number}/"
     return {name.removeprefix(prefix): frame for name, frame in frames.items() if name.startswith(prefix)}

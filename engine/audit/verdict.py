@@ -1,9 +1,9 @@
 """The verdict on an audit: which findings are new, known, tolerated or allowed, what was mended, and whether it fails.
 
-1. `rules.broken` finds what the rules and the built-in checks say.
-2. `_allow` marks what an allow-list hides; entries that have expired, or fit nothing, are said.
-3. `baseline.compared` tells what an earlier audit knew from what is new or worse.
-4. `_tolerate`: of a rule with a budget (`allow = 3`), what is within it does not fail.
+1. `rules.rule_findings` finds what the rules and the built-in checks say.
+2. `apply_allowlist` marks what an allow-list hides; entries that have expired, or fit nothing, are said.
+3. `baseline.mark_known` tells what an earlier audit knew from what is new or worse.
+4. `apply_budgets`: of a rule with a budget (`allow = 3`), what is within it does not fail.
 5. What is new and at or over the threshold fails.
 """
 
@@ -17,9 +17,8 @@ import polars as pl
 
 from engine.audit.allowlist import Allowance
 from engine.audit.audit_tables import FILES, SERIES
-from engine.audit.baseline import Baseline, compared, gone
-from engine.audit.rule_language import FindingCheck, TableCheck
-from engine.audit.rules import Rule, RuleSet, Tables, broken, matching, unmeasured
+from engine.audit.baseline import Baseline, mark_known, resolved_findings
+from engine.audit.rules import Rule, RuleSet, Tables, count_unmeasured_gaps, matching, rule_findings
 from engine.checks.findings import FINDINGS, SEVERITIES
 from engine.schema import Schema, empty
 
@@ -80,25 +79,25 @@ class Verdict:
         states = [(pl.col("state") == state).sum().alias(state) for state in STATES]
         rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
         return (
-            self.findings.group_by("check", "severity", maintain_order=True)
+            self.findings.group_by("check_name", "severity", maintain_order=True)
             .agg(
                 pl.col("fails").sum(), *states, pl.col("symbol").n_unique().alias("symbols"),
                 pl.concat_str("symbol", pl.lit(" "), pl.col("session").cast(pl.String), pl.lit(": "), "message", ignore_nulls=True)
                 .first().alias("example"),
             )
-            .sort(pl.col("fails") == 0, rank, "check", maintain_order=True)
+            .sort(pl.col("fails") == 0, rank, "check_name", maintain_order=True)
         )  # fmt: skip
 
 
-def judge(
+def apply_rules(
     tables: Tables,
     rules: RuleSet,
     *,
     today: dt.date,
     baseline: Baseline | None = None,
-    allowed: Sequence[Allowance] = (),
+    allowlist: Sequence[Allowance] = (),
 ) -> Verdict:
-    """Judge an audit.
+    """Apply rules, a baseline and an allow-list to the tables of an audit; return the verdict.
 
     Parameters
     ----------
@@ -110,22 +109,25 @@ def judge(
         Entries of the allow-list that end earlier have expired.
     baseline : Baseline, optional
         What is known from an earlier audit does not fail.
-    allowed : sequence of Allowance
+    allowlist : sequence of Allowance
         What is accepted for a time.
     """
-    found = broken(tables, rules)
-    found, notes = _allow(found, allowed, today)
-    found = _against(found, baseline, rules)
-    found = _tolerate(found, rules)
-    judged = _failing(found, rules)
-    return Verdict(judged, _gone(found, baseline, tables, rules), rules, (*notes, *_idle(tables, rules)))
+    found = rule_findings(tables, rules)
+    found, notes = apply_allowlist(found, allowlist, today)
+    found = compare_with_baseline(found, baseline, rules)
+    found = apply_budgets(found, rules)
+    judged = mark_failing(found, rules)
+    return Verdict(judged, resolved(found, baseline, tables, rules), rules, (*notes, *idle_rule_notes(tables, rules)))
 
 
-def _allow(found: pl.DataFrame, allowed: Sequence[Allowance], today: dt.date) -> tuple[pl.DataFrame, list[str]]:
+def apply_allowlist(
+    found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date
+) -> tuple[pl.DataFrame, list[str]]:
+    """Mark findings that the allow-list matches as `allowed`; return notes on entries that expired or match nothing."""
     found = found.with_columns(pl.lit(None, pl.String).alias("note"))
     notes = []
-    for number, entry in enumerate(allowed, 1):
-        fits = entry.hides(found)
+    for number, entry in enumerate(allowlist, 1):
+        fits = entry.matches(found)
         if not fits.any():
             notes.append(f"allow-list entry {number} ({entry}) fits nothing: {entry.reason}")
         elif entry.until < today:
@@ -140,32 +142,34 @@ def _allow(found: pl.DataFrame, allowed: Sequence[Allowance], today: dt.date) ->
     return found.with_columns(state.alias("state")), notes
 
 
-def _against(found: pl.DataFrame, baseline: Baseline | None, rules: RuleSet) -> pl.DataFrame:
+def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules: RuleSet) -> pl.DataFrame:
+    """Mark findings that the baseline knows as `known`; say what got worse."""
     if baseline is None:
         return found
-    with_sizes = found.join(_sizes(rules), on="rule", how="left", maintain_order="left").with_columns(
+    with_sizes = found.join(rule_tolerances(rules), on="rule", how="left", maintain_order="left").with_columns(
         pl.col("lower_is_worse").fill_null(value=False),
         pl.col("absolute").fill_null(rules.tolerance.absolute),
         pl.col("relative").fill_null(rules.tolerance.relative),
     )
-    told = compared(with_sizes, baseline)
+    told = mark_known(with_sizes, baseline)
     is_known = pl.col("known") & (pl.col("state") == "new")
     state = pl.when(is_known).then(pl.lit("known")).otherwise("state")
     note = pl.when(is_known).then(pl.lit("in the baseline")).otherwise(pl.coalesce("note", "than"))
     return told.with_columns(state.alias("state"), note.alias("note")).select(found.columns)
 
 
-def _sizes(rules: RuleSet) -> pl.DataFrame:
-    """Of each rule, which way is worse and what is tolerated."""
+def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
+    """Which way is worse, and what is tolerated, for each rule."""
     rows = [
-        (at, isinstance(rule.check, TableCheck) and rule.check.lower_is_worse, rule.tolerance.absolute, rule.tolerance.relative)
+        (at, rule.condition.table not in ("gaps", "findings") and rule.condition.lower_is_worse, rule.tolerance.absolute, rule.tolerance.relative)
         for at, rule in enumerate(rules.rules)
     ]  # fmt: skip
     schema = {"rule": pl.Int32, "lower_is_worse": pl.Boolean, "absolute": pl.Float64, "relative": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _tolerate(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+def apply_budgets(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+    """Mark the findings of a rule as `tolerated` while there are no more than it allows."""
     # What is known counts too: a budget that each baseline filled anew would have no end.
     counted = found.filter(pl.col("state") != "allowed").group_by("rule").len()
     budget = {at: rule.allow for at, rule in enumerate(rules.rules) if rule.allow}
@@ -177,7 +181,8 @@ def _tolerate(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
     )
 
 
-def _failing(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+def mark_failing(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+    """Mark new findings at or over the threshold as failing; sort failing ones first."""
     fails = (pl.col("state") == "new") & pl.col("severity").is_in(rules.failing)
     names = pl.DataFrame(
         {"rule": range(len(rules.rules)), "text": [str(rule) for rule in rules.rules]},
@@ -185,31 +190,33 @@ def _failing(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
     )
     judged = found.with_columns(fails.alias("fails")).join(names, on="rule", how="left", maintain_order="left")
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    order = ["check", "symbol", "price_type", "interval", "session", "start", "source", "message"]
+    order = ["check_name", "symbol", "price_type", "interval", "session", "start_ts", "source", "message"]
     ordered = judged.sort(~pl.col("fails"), rank, *order, maintain_order=True, nulls_last=True)
     return ordered.with_columns(pl.col("text").alias("rule")).select(*JUDGED)
 
 
-def _gone(found: pl.DataFrame, baseline: Baseline | None, tables: Tables, rules: RuleSet) -> pl.DataFrame:
+def resolved(found: pl.DataFrame, baseline: Baseline | None, tables: Tables, rules: RuleSet) -> pl.DataFrame:
+    """Findings of the baseline that are gone, none without a baseline."""
     if baseline is None:
         return empty(GONE)
     series, files = tables.get("series", empty(SERIES)), tables.get("files", empty(FILES))
-    return gone(found, baseline, series, files, [rule.name for rule in rules.rules])
+    return resolved_findings(found, baseline, series, files, [rule.name for rule in rules.rules])
 
 
-def _idle(tables: Tables, rules: RuleSet) -> list[str]:
-    """What rules could not look at: a rule that never speaks should not pass for a clean audit."""
+def idle_rule_notes(tables: Tables, rules: RuleSet) -> list[str]:
+    """Notes on rules that choose no symbol, or cannot measure some gaps."""
     there = tables.get("series", empty(SERIES))["symbol"]
     notes = []
     for number, rule in enumerate(rules.rules, 1):
         if rule.symbols and not matching(there, rule.symbols).any():
-            notes.append(f"rule {number} ({_title(rule)}): no symbol is one of {', '.join(rule.symbols)}")
-        if lost := unmeasured(tables, rule):
+            notes.append(f"rule {number} ({rule_title(rule)}): no symbol is one of {', '.join(rule.symbols)}")
+        if lost := count_unmeasured_gaps(tables, rule):
             notes.append(
-                f"rule {number} ({_title(rule)}): {lost} gaps have no hours in the table sessions, and were not measured"
+                f"rule {number} ({rule_title(rule)}): {lost} gaps have no hours in the table sessions, and were not measured"
             )
     return notes
 
 
-def _title(rule: Rule) -> str:
-    return str(rule.check) if isinstance(rule.check, FindingCheck) else rule.name
+def rule_title(rule: Rule) -> str:
+    """Name of a rule, or its condition where it is about findings."""
+    return str(rule.condition) if rule.is_about_findings else rule.name

@@ -30,7 +30,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_json(verdict: Verdict) -> bytes:
-    """A verdict as JSON, which is also the baseline of a later one.
+    """Render a verdict as JSON, which is also the baseline of a later audit.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def to_json(verdict: Verdict) -> bytes:
         `Z`, sessions ISO dates; what is not a number is null.
     """
     rules = [
-        {"name": rule.name, "check": str(rule), "severity": rule.severity, "allow": rule.allow, "tolerance": str(rule.tolerance)}
+        {"name": rule.name, "rule": str(rule), "severity": rule.severity, "allow": rule.allow, "tolerance": str(rule.tolerance)}
         for rule in verdict.rules.rules
     ]  # fmt: skip
     content = {
@@ -60,7 +60,7 @@ def to_json(verdict: Verdict) -> bytes:
 
 
 def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
-    """A verdict as JUnit XML, for Jenkins, GitLab and others.
+    """Render a verdict as JUnit XML, for Jenkins, GitLab and others.
 
     A suite per check; a case per finding: a failure where it fails, skipped where it is known, tolerated or allowed,
     else passed with the finding as its output. A rule that finds nothing is a case that passed. Beyond `most` findings
@@ -68,18 +68,18 @@ def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
     """
     shown, left = verdict.findings.head(most), verdict.findings.slice(most)
     suites: dict[str, list[Mapping[str, Any]]] = {
-        rule.name: [] for rule in verdict.rules.rules if rule.name not in set(shown["check"])
+        rule.name: [] for rule in verdict.rules.rules if rule.name not in set(shown["check_name"])
     }
     for row in shown.iter_rows(named=True):
-        suites.setdefault(row["check"], []).append(row)
+        suites.setdefault(row["check_name"], []).append(row)
     root = ET.Element("testsuites", name="engine audit")
     for name, rows in suites.items():
-        _suite(root, name, [_case(name, row) for row in rows] or [_passed(name, "nothing found")])
+        add_suite(root, name, [finding_case(name, row) for row in rows] or [passed_case(name, "nothing found")])
     if left.height:
-        rest = _passed("more", f"{left.height} more findings, which are not listed here")
+        rest = passed_case("more", f"{left.height} more findings, which are not listed here")
         if left["fails"].any():
             ET.SubElement(rest, "failure", message=f"{left['fails'].sum()} of them fail", type="error")
-        _suite(root, "more", [rest])
+        add_suite(root, "more", [rest])
     for key in ("tests", "failures", "errors", "skipped"):
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     root.set("time", "0")
@@ -89,13 +89,13 @@ def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
 
 
 def to_annotations(verdict: Verdict, most: int = MOST_ANNOTATIONS) -> bytes:
-    """New findings as workflow commands of GitHub Actions, one line each, at most `most` of each level; then the headline."""
+    """Render new findings as GitHub annotations, at most `most` of each level, then the headline."""
     lines = []
-    for level, rows in _by_level(verdict.findings.filter(pl.col("state") == "new")).items():
-        lines += [_annotation(level, row) for row in rows.head(most).iter_rows(named=True)]
+    for level, rows in by_level(verdict.findings.filter(pl.col("state") == "new")).items():
+        lines += [annotation(level, row) for row in rows.head(most).iter_rows(named=True)]
         if rows.height > most:
             lines.append(f"::notice title=engine audit::{rows.height - most} more of level {level}")
-    lines.append(f"::notice title=engine audit::{_data(verdict.headline)}")
+    lines.append(f"::notice title=engine audit::{escape_data(verdict.headline)}")
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -104,7 +104,7 @@ FORMS = (*RENDERERS, "parquet")
 
 
 def render(verdict: Verdict, form: str) -> bytes:
-    """A verdict as text (UTF-8): `json`, `junit` or `github`."""
+    """Render a verdict as `json`, `junit` or `github` text (UTF-8)."""
     if form not in RENDERERS:
         raise ParameterError(f"format: received {form!r}; valid: {', '.join(RENDERERS)}")
     return RENDERERS[form](verdict)
@@ -130,68 +130,80 @@ def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
 # ---------------------------------------------------------------------------- JUnit
 
 
-def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
+def add_suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
+    """Add a test suite with its counts to the JUnit tree."""
     counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "skipped")}
     suite = ET.SubElement(
-        root, "testsuite", name=_xml(name), tests=str(len(cases)), failures=str(counts["failure"]), errors="0",
+        root, "testsuite", name=xml_text(name), tests=str(len(cases)), failures=str(counts["failure"]), errors="0",
         skipped=str(counts["skipped"]), time="0",
     )  # fmt: skip
     suite.extend(cases)
 
 
-def _case(suite: str, row: Mapping[str, Any]) -> ET.Element:
-    case = ET.Element("testcase", name=_xml(_place(row) or row["message"]), classname=_xml(f"audit.{suite}"), time="0")
+def finding_case(suite: str, row: Mapping[str, Any]) -> ET.Element:
+    """JUnit case of one finding: failure, skipped, or passed with the finding as output."""
+    case = ET.Element(
+        "testcase", name=xml_text(finding_place(row) or row["message"]), classname=xml_text(f"audit.{suite}"), time="0"
+    )
     if row["fails"]:
-        failure = ET.SubElement(case, "failure", message=_xml(row["message"]), type=row["severity"])
-        failure.text = _xml(_story(row))
+        failure = ET.SubElement(case, "failure", message=xml_text(row["message"]), type=row["severity"])
+        failure.text = xml_text(finding_text(row))
     elif row["state"] != "new":
-        ET.SubElement(case, "skipped", message=_xml(f"{row['state']}: {row['note']}"))
+        ET.SubElement(case, "skipped", message=xml_text(f"{row['state']}: {row['note']}"))
     if not row["fails"]:
-        ET.SubElement(case, "system-out").text = _xml(_story(row))
+        ET.SubElement(case, "system-out").text = xml_text(finding_text(row))
     return case
 
 
-def _passed(suite: str, name: str) -> ET.Element:
-    return ET.Element("testcase", name=name, classname=_xml(f"audit.{suite}"), time="0")
+def passed_case(suite: str, name: str) -> ET.Element:
+    """JUnit case that passed."""
+    return ET.Element("testcase", name=name, classname=xml_text(f"audit.{suite}"), time="0")
 
 
-def _story(row: Mapping[str, Any]) -> str:
+def finding_text(row: Mapping[str, Any]) -> str:
+    """Severity, message, evidence, remedy, note, rule and fingerprint of a finding as lines."""
     named = [(name, row[name]) for name in ("evidence", "remedy", "note", "rule", "fingerprint")]
     return "\n".join([f"{row['severity']}: {row['message']}", *(f"{name}: {text}" for name, text in named if text)])
 
 
-def _place(row: Mapping[str, Any]) -> str:
-    start = row["start"] and row["start"].strftime("%Y-%m-%dT%H:%M:%SZ")
+def finding_place(row: Mapping[str, Any]) -> str:
+    """Series, session, start and file of a finding in one line."""
+    start = row["start_ts"] and row["start_ts"].strftime("%Y-%m-%dT%H:%M:%SZ")
     parts = (row["symbol"], row["price_type"], row["interval"], row["session"], start, row["source"])
     return " ".join(str(part) for part in parts if part is not None)
 
 
-def _xml(text: str) -> str:
+def xml_text(text: str) -> str:
+    """Text with characters that XML cannot hold spelled out."""
     return _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 # ---------------------------------------------------------------------------- GitHub
 
 
-def _by_level(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def by_level(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Findings by level of GitHub annotations; failing ones are errors."""
     level = pl.when("fails").then(pl.lit("error")).otherwise(pl.col("severity").replace_strict(LEVELS))
     leveled = found.with_columns(level.alias("level"))
     return {one: rows for one in LEVELS.values() if (rows := leveled.filter(pl.col("level") == one)).height}
 
 
-def _annotation(level: str, row: Mapping[str, Any]) -> str:
-    title = f"{row['check']}: {_place({**row, 'source': None})}".rstrip(": ")
+def annotation(level: str, row: Mapping[str, Any]) -> str:
+    """One workflow command of GitHub Actions."""
+    title = f"{row['check_name']}: {finding_place({**row, 'source': None})}".rstrip(": ")
     properties = {"file": row["source"], "title": title}
-    given = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    given = ",".join(f"{name}={escape_property(value)}" for name, value in properties.items() if value)
     said = [row["message"], row["evidence"] or "", row["remedy"] or ""]
-    text = _data("\n".join(part for part in said if part))
+    text = escape_data("\n".join(part for part in said if part))
     return f"::{level} {given}::{text}"
 
 
-def _data(text: str) -> str:
+def escape_data(text: str) -> str:
+    """Text escaped for the message of a workflow command."""
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped)
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def escape_property(text: str) -> str:
+    """Text escaped for a property of a workflow command."""
+    return escape_data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,84 +1,40 @@
-"""All checks of bars in two calls: `measure` looks at one part of a lake, `judge` says what all parts show.
+"""Run the registered checks: `measure` a part of the bars, `combine` the parts, `judge` what all of them show.
 
-1. `measure` makes one pass over the rows of a part, and keeps frames whose size does not grow with the rows.
-2. `summed` puts parts together, in any order: parts by date, by symbol, or both.
-3. `judge` turns the sums into findings. What a wrong stamp explains is not said again by the checks that build on it.
+1. `measure` makes one pass over the rows of a part; the frames it returns do not grow with the rows.
+2. `combine` puts parts together, in any order: parts by date, by symbol, or both.
+3. `judge` turns the sums into findings. What a wrong stamp explains is not reported again by the checks that need places.
 
-`check_bars` is all three, for rows that are at hand as a whole. Pure: frame in, frame out.
+`check_bars` is all three, for rows that are at hand as a whole. `check_tables` runs the checks of other inputs. Pure: frame in, frame out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
-from engine.checks.calendar_check import (
-    absent_sessions,
-    absent_slots,
-    presence,
-    strays,
-    summed_presence,
-    summed_strays,
-    unscheduled,
+from engine.checks.check import (
+    QUOTES,
+    SERIES,
+    BarCheck,
+    JudgeInput,
+    MeasureInput,
+    TableCheck,
+    measurements,
+    registered,
 )
-from engine.checks.clock_profile import SERIES, clock_profile
-from engine.checks.clock_profile import summed as summed_profiles
-from engine.checks.conventions import conventions
-from engine.checks.findings import findings, together
-from engine.checks.sanity import Sanity, bar_sanity, summed_sanity
-from engine.checks.sanity_findings import sanity_findings
-from engine.checks.spreads import bar_spreads, crossed, summed_spreads
-from engine.checks.truncated import CUTS, cut_sessions, truncated
+from engine.checks.findings import FINDINGS, findings, merge_findings
 from engine.grid import SessionGrid
-from engine.interval import Interval
-from engine.quality.contiguous_runs import SlotRuns
 from engine.schema import empty
 
 KEY = list(SERIES)
-# What is wrong with the place of rows is wrong in all that is read from their places.
-OF_PLACES = ("unscheduled", "truncated")
-MOSTLY = 0.5
-MOST = 20  # findings per check and series
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the checks keep of bars of one calendar, zone and interval.
-
-    Attributes
-    ----------
-    profile : DataFrame of `clock_profile.PROFILE`
-    strays : DataFrame of `calendar_check.STRAYS`
-    presence : DataFrame of `calendar_check.PRESENCE`
-    sanity : Sanity
-    cuts : DataFrame of `truncated.CUTS`
-    spreads : DataFrame of `spreads.SPREADS`
-    """
-
-    profile: pl.DataFrame
-    strays: pl.DataFrame
-    presence: pl.DataFrame
-    sanity: Sanity
-    cuts: pl.DataFrame
-    spreads: pl.DataFrame
-
-    @property
-    def frames(self) -> dict[str, pl.DataFrame]:
-        """Everything as flat frames by name, to be kept as files or sent to another process."""
-        whole = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "sanity"}
-        return whole | {one.name: getattr(self.sanity, one.name) for one in fields(self.sanity)}
-
-    @classmethod
-    def of(cls, frames: Mapping[str, pl.DataFrame]) -> Measured:
-        """What `frames` were made of."""
-        own = {one.name: frames[one.name] for one in fields(cls) if one.name != "sanity"}
-        return cls(sanity=Sanity(**{one.name: frames[one.name] for one in fields(Sanity)}), **own)
-
-
-def measure(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> Measured:
-    """Look at the bars of one part: one calendar, one interval.
+def measure(
+    rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str, quotes: pl.DataFrame | None = None
+) -> dict[str, pl.DataFrame]:
+    """Measure the bars of one part (one calendar, one interval) for all registered checks, in one pass.
 
     Parameters
     ----------
@@ -91,48 +47,43 @@ def measure(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: s
     grid : SessionGrid
     zone : str
         IANA zone of the venue.
+    quotes : DataFrame of `check.QUOTES`, optional
+        Quote ticks of the same symbols.
 
     Returns
     -------
-    Measured
+    dict of name to DataFrame
+        Flat frames, to be stored as files or sent to another process.
     """
-    runs = SlotRuns.of(rows)
-    return Measured(
-        clock_profile(rows, series, grid, zone),
-        strays(rows, series, grid, zone),
-        presence(runs, grid, zone),
-        bar_sanity(rows, series, grid, zone),
-        cut_sessions(runs, series, grid),
-        bar_spreads(rows, series),
-    )
+    part = MeasureInput(rows, series, grid, zone, empty(QUOTES) if quotes is None else quotes)
+    frames: dict[str, pl.DataFrame] = {}
+    for shared in measurements():
+        frames |= shared.measure(part)
+    return frames | {check.name: check.measure(part) for check in measuring_checks()}
 
 
-def summed(parts: Sequence[Measured]) -> Measured:
-    """What several parts show together; no (series, session) may be in two of them."""
-    return Measured(
-        summed_profiles([part.profile for part in parts]),
-        summed_strays([part.strays for part in parts]),
-        summed_presence([part.presence for part in parts]),
-        summed_sanity([part.sanity for part in parts]),
-        pl.concat([empty(CUTS), *(part.cuts for part in parts)]),
-        summed_spreads([part.spreads for part in parts]),
-    )
+def combine(parts: Sequence[Mapping[str, pl.DataFrame]]) -> dict[str, pl.DataFrame]:
+    """Combine the measurements of several parts, in any order; no (series, session) may be in two of them."""
+    frames: dict[str, pl.DataFrame] = {}
+    for shared in measurements():
+        frames |= shared.combine({name: [part[name] for part in parts] for name in shared.schemas})
+    return frames | {check.name: check.combine([part[check.name] for part in parts]) for check in measuring_checks()}
 
 
 def judge(
-    measured: Measured,
+    frames: Mapping[str, pl.DataFrame],
     segments: pl.DataFrame,
     zone: str,
     calendar: str,
     others: Mapping[str, pl.DataFrame] | None = None,
     coarse: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Say what all parts show.
+    """Return the findings of combined measurements, errors first, at most `Check.most` per check and series.
 
     Parameters
     ----------
-    measured : Measured
-        Summed.
+    frames : mapping of name to DataFrame
+        From `combine`.
     segments : DataFrame of `schema.SEGMENTS`
         The calendar's, over the dates of the rows.
     zone : str
@@ -147,50 +98,20 @@ def judge(
     Returns
     -------
     DataFrame of `findings.FINDINGS`
-        Errors first.
     """
-    placed = check_profile(measured.profile, segments, zone, others)
-    wrong = placed.select(KEY).unique()
-    rest = [
-        unscheduled(measured.strays, calendar),
-        truncated(measured.cuts, lifetimes(measured.sanity), coarse),
-        *_of_calendar(measured, segments, calendar, wrong),
-        sanity_findings(measured.sanity, measured.presence),
-        crossed(measured.spreads),
-    ]
-    told = [frame.join(wrong, on=KEY, how="anti", maintain_order="left") if _is_of_places(frame) else frame for frame in rest]  # fmt: skip
-    return together([placed, *map(capped, told)])
-
-
-def capped(found: pl.DataFrame, most: int = MOST) -> pl.DataFrame:
-    """Findings with at most so many per check and series, and one more that counts the others.
-
-    Parameters
-    ----------
-    found : DataFrame of `findings.FINDINGS`
-        The first ones of each check and series are kept.
-    most : int
-        How many.
-    """
-    key = ["check", *KEY]
-    if found.height <= most:
-        return found
-    rank = pl.int_range(pl.len()).over(key)
-    more = found.filter(rank >= most).group_by(key, maintain_order=True).agg(
-        pl.col("severity", "session", "start", "source").first(), pl.col("count").sum(), pl.len().alias("others")
-    )  # fmt: skip
-    said = pl.format("{} more findings like the {} before.", "others", pl.lit(most)).alias("message")
-    evidence = pl.format("the first of them of {}", pl.col("session").cast(pl.String).fill_null("no session")).alias(
-        "evidence"
-    )
-    return pl.concat([found.filter(rank < most), findings(more.with_columns(said, evidence).drop("others"))])
-
-
-def check_profile(
-    profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
-) -> pl.DataFrame:
-    """What a summed clock profile says about stamps, interval and calendar: `conventions.conventions`."""
-    return conventions(profile, segments, zone, others)
+    measured = JudgeInput(frames, segments, zone, calendar, others or {}, coarse)
+    checks = registered(BarCheck)
+    of_places = [check.checked(check.judge(measured)) for check in checks if check.finds_misplaced]
+    misplaced = pl.concat([empty(FINDINGS), *of_places]).select(KEY).unique()
+    measured = replace(measured, misplaced=misplaced)
+    found = list(of_places)
+    for check in checks:
+        if not check.finds_misplaced:
+            own = check.checked(check.judge(measured))
+            if check.needs_places:
+                own = own.join(misplaced, on=KEY, how="anti", maintain_order="left")
+            found.append(capped(own, check.most))
+    return merge_findings(found)
 
 
 def check_bars(
@@ -202,24 +123,32 @@ def check_bars(
     coarse: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Measure and judge rows that are at hand as a whole; parameters as of `measure` and `judge`."""
-    whole = summed([measure(rows, series, grid, zone)])
+    whole = combine([measure(rows, series, grid, zone)])
     return judge(whole, grid.segments, zone, grid.spec.calendar, others, coarse)
 
 
-def lifetimes(kept: Sanity) -> pl.DataFrame:
-    """First and last session with a row of each series: `symbol, price_type, interval, first, last`."""
-    return kept.ends.group_by(KEY).agg(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
+def check_tables(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return the findings of the registered table checks, for the tables that are given; capped."""
+    checks = [check for check in registered(TableCheck) if check.table in tables]
+    found = [capped(check.checked(check.judge(tables[check.table])), check.most) for check in checks]
+    return pl.concat([empty(FINDINGS), *found])
 
 
-def _is_of_places(frame: pl.DataFrame) -> bool:
-    return frame.height > 0 and frame["check"][0] in OF_PLACES
+def capped(found: pl.DataFrame, most: int | None) -> pl.DataFrame:
+    """Keep the first `most` findings per check and series; one more finding counts the others."""
+    key = ["check_name", *KEY]
+    if most is None or found.height <= most:
+        return found
+    rank = pl.int_range(pl.len()).over(key)
+    more = found.filter(rank >= most).group_by(key, maintain_order=True).agg(
+        pl.col("severity", "session", "start_ts", "source").first(), pl.col("count").sum(), pl.len().alias("others")
+    )  # fmt: skip
+    message = pl.format("{} more findings like the {} before.", "others", pl.lit(most)).alias("message")
+    first = pl.format("the first of them of {}", pl.col("session").cast(pl.String).fill_null("no session"))
+    rest = findings(more.with_columns(message, first.alias("evidence")).drop("others"))
+    return pl.concat([found.filter(rank < most), rest])
 
 
-def _of_calendar(measured: Measured, segments: pl.DataFrame, calendar: str, wrong: pl.DataFrame) -> list[pl.DataFrame]:
-    series = measured.profile.select(KEY).unique()
-    if wrong.height >= MOSTLY * series.height and wrong.height:
-        return []
-    intervals = [Interval.parse(text) for text in series["interval"].unique()]
-    minutes = [one.seconds // 60 for one in intervals if one.is_intraday]
-    slots: Callable[[int], pl.DataFrame] = lambda m: absent_slots(measured.presence, calendar, m)  # noqa: E731
-    return [absent_sessions(measured.presence, segments, calendar), *(slots(m) for m in minutes if m > 0)]
+def measuring_checks() -> list[BarCheck]:
+    """Registered bar checks with a measurement of their own."""
+    return [check for check in registered(BarCheck) if check.schema is not None]

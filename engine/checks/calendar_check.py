@@ -1,21 +1,24 @@
-"""Where a calendar and the rows disagree: rows outside sessions, slots and sessions that nobody has. Pure: frame in, frame out.
+"""Disagreements of calendar and rows: rows outside sessions, slots and sessions without rows. Pure: frame in, frame out.
 
-1. `strays` counts the rows of each series by where they lie: in sessions, after a close, in a break, ...
-2. `presence` counts, slot by slot, how many series have it. Both add up over the parts of a lake (`summed_strays`,
-   `summed_presence`).
+1. `unscheduled_rows` counts the rows of each series by where they lie: in sessions, after a close, in a break, ...
+2. `presence` counts, slot by slot, how many series have it. Both add up over the parts of a lake (`combine_unscheduled_rows`,
+   `combine_presence`).
 3. `unscheduled`, `absent_slots` and `absent_sessions` say what follows.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
-from engine.checks.clock_profile import HOUR_US, MINUTE_US, SERIES, utc_offsets
+from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, Measurement, register
+from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, utc_offsets
 from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
+from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.contiguous_runs import SlotRuns, begins
 from engine.schema import TS, Schema, empty
@@ -25,7 +28,7 @@ PLACES = (
     IN_SESSION, "off the grid", "before the open", "after the close", "after an early close", "in a break",
     "on days without a session", "in extended hours",
 )  # fmt: skip
-STRAYS: Schema = {
+UNSCHEDULED_ROWS: Schema = {
     **SERIES,
     "place": pl.Enum(PLACES),
     "rows": pl.Int64(),
@@ -43,12 +46,13 @@ FEW, WORTH_A_WARNING = 3, 0.005  # rows outside in all, and as a share
 ABSENT_SHARE, FEWEST_SESSIONS, USUALLY = 0.9, 5, 0.8
 NEIGHBOURS, NEIGHBOURS_TRADE = 15, 0.5
 SHOWN = 3
+MOSTLY = 0.5  # of the series
 SPARSE = 0.5  # of the sessions absent: the files are a sample
 
 Row = dict[str, Any]
 
 
-def strays(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
+def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
     """Count rows by where they lie.
 
     Parameters
@@ -63,31 +67,31 @@ def strays(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: st
 
     Returns
     -------
-    DataFrame of `STRAYS`
+    DataFrame of `UNSCHEDULED_ROWS`
         A row per series and place. `sessions` counts trade dates; `from_minute` and `to_minute` are the first and last
         minute of the venue's day.
     """
     outside = rows.filter(pl.col("slot").is_null()).select("series", "ts", "session", "ordinal")
-    place = pl.Series("place", _places(outside, grid, zone), STRAYS["place"])
+    place = pl.Series("place", classify_places(outside, grid, zone), UNSCHEDULED_ROWS["place"])
     local = outside["ts"].dt.convert_time_zone(zone)
     minute = (local.dt.hour().cast(pl.Int16) * 60 + local.dt.minute()).alias("minute")
-    stray = outside.with_columns(place, minute).group_by("series", "place").agg(
+    counted = outside.with_columns(place, minute).group_by("series", "place").agg(
         pl.len().cast(pl.Int64).alias("rows"), pl.col("session").n_unique().cast(pl.Int64).alias("sessions"),
         pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"),
         pl.col("minute").min().alias("from_minute"), pl.col("minute").max().alias("to_minute"),
     )  # fmt: skip
-    inside = _in_slots(rows).with_columns(pl.lit(IN_SESSION, STRAYS["place"]).alias("place"))
-    whole = pl.concat([stray, inside], how="diagonal").join(series.select("series", *SERIES), on="series")
-    return whole.select(pl.col(name).cast(dtype) for name, dtype in STRAYS.items())
+    inside = count_rows_in_slots(rows).with_columns(pl.lit(IN_SESSION, UNSCHEDULED_ROWS["place"]).alias("place"))
+    whole = pl.concat([counted, inside], how="diagonal").join(series.select("series", *SERIES), on="series")
+    return whole.select(pl.col(name).cast(dtype) for name, dtype in UNSCHEDULED_ROWS.items())
 
 
-def summed_strays(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The counts of all parts, each of sessions or series of its own."""
+def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up the counts of all parts, each of sessions or series of its own."""
     key = [*SERIES, "place"]
     return (
-        pl.concat([empty(STRAYS), *parts]).group_by(key)
+        pl.concat([empty(UNSCHEDULED_ROWS), *parts]).group_by(key)
         .agg(pl.col("rows", "sessions").sum(), pl.col("first", "from_minute").min(), pl.col("last", "to_minute").max())
-        .select(list(STRAYS)).sort(key)
+        .select(list(UNSCHEDULED_ROWS)).sort(key)
     )  # fmt: skip
 
 
@@ -118,11 +122,11 @@ def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
     days, session = np.unique(chosen["session"].cast(pl.Int32).to_numpy(), return_inverse=True)
     of_run = session[owner]
     attending = np.bincount(of_run[begins(of_run, runs.series)], minlength=len(days))
-    return _slot_counts(chosen, starts, session, days, np.cumsum(steps)[:-1], attending, step.step_us, zone)
+    return presence_rows(chosen, starts, session, days, np.cumsum(steps)[:-1], attending, step.step_us, zone)
 
 
-def summed_presence(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The counts of all parts; a session may be in several, with series of its own in each."""
+def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up the counts of all parts; a session may be in several, with series of its own in each."""
     return pl.concat([empty(PRESENCE), *parts]).group_by("session", "minute").agg(pl.col("present").sum()).sort("session", "minute")  # fmt: skip
 
 
@@ -131,7 +135,7 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
 
     Parameters
     ----------
-    counted : DataFrame of `STRAYS`
+    counted : DataFrame of `UNSCHEDULED_ROWS`
         Summed.
     calendar : str
         Its code, for the text.
@@ -144,11 +148,11 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
     """
     totals = counted.with_columns(pl.col("rows").sum().over(list(SERIES)).alias("total"))
     out = totals.filter(pl.col("place") != IN_SESSION).sort([*SERIES, "place"])
-    return findings_of([_unscheduled(row, calendar) for row in out.iter_rows(named=True)])
+    return findings_of([unscheduled_finding(row, calendar) for row in out.iter_rows(named=True)])
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataFrame:
-    """Slots that hardly any series ever has while those around them trade: a break that the calendar does not know.
+    """Findings `absent_slots`: minutes that hardly any series ever has while those around them trade.
 
     Parameters
     ----------
@@ -164,19 +168,21 @@ def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataF
     DataFrame of `findings.FINDINGS`
         Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
     """
-    shares = _shares(counted)
+    shares = presence_by_minute(counted)
     at, share = shares["minute"].to_numpy().astype(np.int64), shares["share"].to_numpy()
     flagged = shares["absent"].to_numpy()
-    starts = np.flatnonzero(flagged & ~_follows(at, flagged, minutes))
-    runs = [_run(at, flagged, int(start), minutes) for start in starts]
-    trading = [(run, beside) for run in runs if (beside := _beside(share, flagged, *run)) >= NEIGHBOURS_TRADE]
+    starts = np.flatnonzero(flagged & ~continues_run(at, flagged, minutes))
+    runs = [flagged_run(at, flagged, int(start), minutes) for start in starts]
+    trading = [(run, beside) for run in runs if (beside := mean_share_around(share, flagged, *run)) >= NEIGHBOURS_TRADE]
     attending = counted.filter(pl.col("minute") == ATTENDING)
     most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
-    return findings_of([_absent(shares[run[0] : run[1]], beside, calendar, minutes, most) for run, beside in trading])
+    return findings_of(
+        [absent_slots_finding(shares[run[0] : run[1]], beside, calendar, minutes, most) for run, beside in trading]
+    )
 
 
 def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """Sessions of the calendar, between the first and the last one with a row, in which no series has any.
+    """Finding `absent_sessions`: sessions of the calendar, within the data, in which no series has a row.
 
     Parameters
     ----------
@@ -200,7 +206,7 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
         return findings_of([])
     shown = ", ".join(str(day) for day in gone.head(SHOWN)) + (" ..." if len(gone) > SHOWN else "")
     return findings_of([{
-        "check": "absent_sessions", "severity": "info" if len(gone) > SPARSE * len(due) else "warning",
+        "check_name": "absent_sessions", "severity": "info" if len(gone) > SPARSE * len(due) else "warning",
         "session": gone[0], "count": len(gone), "value": len(gone) / len(due),
         "message": f"No symbol has a row in {len(gone):,} of {len(due):,} sessions of {calendar}: {shown}.",
         "evidence": f"sessions from {due[0]} to {due[-1]}, the first and the last one with a row",
@@ -211,8 +217,8 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
 # ---------------------------------------------------------------------------- where rows lie
 
 
-def _in_slots(rows: pl.DataFrame) -> pl.DataFrame:
-    """`series, rows`: how many rows of each lie in slots, where any does."""
+def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
+    """Count the rows of each series that lie in slots: `series, rows`; series without any are left out."""
     heads = begins(rows["series"].to_numpy())
     counts = np.diff(np.append(heads, rows.height))
     if rows["slot"].null_count():
@@ -221,7 +227,8 @@ def _in_slots(rows: pl.DataFrame) -> pl.DataFrame:
     return counted.filter(pl.col("rows") > 0)
 
 
-def _places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
+def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
+    """Name the place of each row without a slot, from the nearest segment before and after it."""
     table = grid.table
     if table.is_empty() or outside.is_empty():
         return ["on days without a session"] * outside.height
@@ -234,7 +241,7 @@ def _places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
     session = table["session"].cast(pl.Int32).to_numpy()
     held = outside["ordinal"].is_not_null().to_numpy()
     chosen = table["chosen"].to_numpy()[last] & held
-    early = _closed_early(table, zone)[last] & (table["session"].to_numpy()[last] == outside["session"].to_numpy())
+    early = is_closed_early(table, zone)[last] & (table["session"].to_numpy()[last] == outside["session"].to_numpy())
     in_break = (before >= 0) & (before + 1 < len(opens)) & (session[last] == session[following])
     place = np.select(
         [chosen, held & early, held, in_break, (since > FAR_US) & (until > FAR_US), since > until, early],
@@ -244,8 +251,8 @@ def _places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
     return [PLACES[one] for one in place]
 
 
-def _closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Of each segment: whether the last chosen one of its session is over, and closed before its usual time."""
+def is_closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return a mask of segments whose session is over and whose last chosen close was earlier than usual."""
     local = pl.col("close").dt.convert_time_zone(zone)
     ends = table.filter("chosen").group_by("session").agg(pl.col("close").max())
     ends = ends.with_columns((local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute()).alias("minute"))
@@ -255,16 +262,17 @@ def _closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[np
     return beside.select((pl.col("close") >= pl.col("early")).fill_null(value=False).alias("is_early"))["is_early"].to_numpy()  # fmt: skip
 
 
-def _unscheduled(row: Row, calendar: str) -> Row:
+def unscheduled_finding(row: Row, calendar: str) -> Row:
+    """Finding `unscheduled` of one series and place; a warning above 3 rows and 0.5 % of the series."""
     share = row["rows"] / max(row["total"], 1)
     extended = row["place"] == "in extended hours"
     loud = not extended and row["rows"] > FEW and share >= WORTH_A_WARNING
     span = f"{_clock(row['from_minute'])} to {_clock(row['to_minute'])}"
     return {
         **{name: row[name] for name in SERIES},
-        "check": "unscheduled",
+        "check_name": "unscheduled",
         "severity": "warning" if loud else "info",
-        "start": row["first"],
+        "start_ts": row["first"],
         "count": row["rows"],
         "value": share,
         "message": f"{row['rows']:,} rows ({share:.1%}) lie {row['place']} of {calendar}, in {row['sessions']:,} sessions.",
@@ -276,16 +284,18 @@ def _unscheduled(row: Row, calendar: str) -> Row:
 
 
 def _clock(minute: int) -> str:
+    """Minute of the day as HH:MM."""
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 # ---------------------------------------------------------------------------- slots that nobody has
 
 
-def _slot_counts(
+def presence_rows(
     chosen: pl.DataFrame, starts: Ints, session: Ints, days: np.ndarray[Any, Any], counts: Ints, attending: Ints,
     step: int, zone: str,
 ) -> pl.DataFrame:  # fmt: skip
+    """Rows of `PRESENCE`: the count of each slot, and under minute -1 the series with a row in the session."""
     slots = np.diff(starts)
     owner = np.repeat(np.arange(len(slots)), slots)
     kept = np.flatnonzero(attending[session[owner]] > 0)
@@ -305,7 +315,8 @@ def _slot_counts(
     })  # fmt: skip
 
 
-def _shares(counted: pl.DataFrame) -> pl.DataFrame:
+def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
+    """Presence summed by minute of the day; `absent` marks minutes that nearly all series always lack."""
     attending = counted.filter(pl.col("minute") == ATTENDING).select("session", pl.col("present").alias("series"))
     slots = counted.filter(pl.col("minute") != ATTENDING).join(attending, on="session", how="left")
     lacks = pl.col("present") <= (1 - ABSENT_SHARE) * pl.col("series")
@@ -318,29 +329,32 @@ def _shares(counted: pl.DataFrame) -> pl.DataFrame:
     return by_minute.with_columns(share.alias("share"), ((share <= 1 - ABSENT_SHARE) & always).alias("absent")).sort("minute")  # fmt: skip
 
 
-def _follows(at: Ints, flagged: Any, minutes: int) -> Any:  # noqa: ANN401 - arrays of bool
-    """Whether the slot before, without a break, is flagged too."""
+def continues_run(at: Ints, flagged: Any, minutes: int) -> Any:  # noqa: ANN401 - arrays of bool
+    """Return a mask of minutes whose predecessor is one slot earlier and flagged."""
     return np.append([False], flagged[:-1] & (np.diff(at) == minutes))[: len(at)]
 
 
-def _run(at: Ints, flagged: Any, start: int, minutes: int) -> tuple[int, int]:  # noqa: ANN401 - array of bool
-    stops = np.flatnonzero(~_follows(at, flagged, minutes)[start + 1 :])
+def flagged_run(at: Ints, flagged: Any, start: int, minutes: int) -> tuple[int, int]:  # noqa: ANN401 - array of bool
+    """Return begin and end (exclusive) of the run of flagged minutes that begins at `start`."""
+    stops = np.flatnonzero(~continues_run(at, flagged, minutes)[start + 1 :])
     ends = start + 1 + (int(stops[0]) if len(stops) else len(at) - start - 1)
     return start, ends if flagged[ends - 1] else ends - 1
 
 
-def _beside(share: Any, flagged: Any, start: int, end: int) -> float:  # noqa: ANN401 - arrays
+def mean_share_around(share: Any, flagged: Any, start: int, end: int) -> float:  # noqa: ANN401 - arrays
+    """Mean presence of up to 15 minutes on either side of a run; flagged minutes do not count."""
     near = np.append(np.arange(max(start - NEIGHBOURS, 0), start), np.arange(end, min(end + NEIGHBOURS, len(share))))
     near = near[~flagged[near]]
     return float(share[near].mean()) if len(near) else 0.0
 
 
-def _absent(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most: int) -> Row:
+def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most: int) -> Row:
+    """Finding `absent_slots` of one run of minutes, with the pause that would explain it as remedy."""
     start, end = int(run["minute"][0]), int(run["minute"][-1]) + minutes
     lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
     share = 1 - float(run["present"].sum()) / float(run["series"].sum())
     return {
-        "check": "absent_slots",
+        "check_name": "absent_slots",
         "severity": "warning",
         "session": run["first"].min(),
         "count": lacking,
@@ -352,3 +366,80 @@ def _absent(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most:
         "evidence": f"{share:.0%} of these slots are absent; of the slots beside them {beside:.0%} are there",
         "remedy": f'an override: pause = "{_clock(start)} to {_clock(end)}" (docs/calendars.md), or another --calendar',
     }
+
+
+# ---------------------------------------------------------------------------- checks
+
+
+class Presence(Measurement):
+    """Frame `presence`: how many series have each slot of a session, of `PRESENCE`."""
+
+    schemas: ClassVar[Mapping[str, Schema]] = {"presence": PRESENCE}
+
+    def measure(self, part: MeasureInput) -> Frames:
+        """Count the series that have each slot."""
+        return {"presence": presence(part.runs, part.grid, part.zone)}
+
+    def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
+        """Add up the counts of all parts."""
+        return {"presence": combine_presence(frames["presence"])}
+
+
+PRESENCE_COUNTS = Presence()
+
+
+@register
+class UnscheduledCheck(BarCheck):
+    """Rows lie outside the sessions of the calendar."""
+
+    name, severities = "unscheduled", ("warning", "info")
+    schema, needs_places = UNSCHEDULED_ROWS, True
+
+    def measure(self, part: MeasureInput) -> pl.DataFrame:
+        """Count the rows of each series by where they lie."""
+        return unscheduled_rows(part.rows, part.series, part.grid, part.zone)
+
+    def combine(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Add up the counts of all parts."""
+        return combine_unscheduled_rows(frames)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Report rows without a slot, by series and place."""
+        return unscheduled(measured.frames[self.name], measured.calendar)
+
+
+def is_mostly_misplaced(measured: JudgeInput) -> bool:
+    """Whether at least half of the series have wrong places: then absent slots say the same thing again."""
+    series = measured.frames["clock_profile"].select(list(SERIES)).unique()
+    return measured.misplaced.height > 0 and measured.misplaced.height >= MOSTLY * series.height
+
+
+@register
+class AbsentSlotsCheck(BarCheck):
+    """A stretch of the day is empty for all series."""
+
+    name, severities = "absent_slots", ("warning",)
+    reads = (CLOCK_PROFILE, PRESENCE_COUNTS)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find slots that hardly any series ever has while those around them trade; from one minute up."""
+        if is_mostly_misplaced(measured):
+            return findings_of([])
+        texts = measured.frames["clock_profile"]["interval"].unique()
+        minutes = [one.seconds // 60 for one in map(Interval.parse, texts) if one.is_intraday]
+        found = [absent_slots(measured.frames["presence"], measured.calendar, many) for many in minutes if many > 0]
+        return pl.concat([findings_of([]), *found])
+
+
+@register
+class AbsentSessionsCheck(BarCheck):
+    """No symbol has a row in some sessions."""
+
+    name, severities = "absent_sessions", ("warning", "info")
+    reads = (CLOCK_PROFILE, PRESENCE_COUNTS)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find sessions of the calendar, between the first and last one with a row, in which no series has any."""
+        if is_mostly_misplaced(measured):
+            return findings_of([])
+        return absent_sessions(measured.frames["presence"], measured.segments, measured.calendar)

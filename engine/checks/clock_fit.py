@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.checks.check import SERIES
 from engine.checks.clock_profile import (
     CELL_MINUTES,
     MINUTE_US,
-    SERIES,
     WEEK_CELLS,
     utc_offsets,
     week_cells,
@@ -89,13 +89,13 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     """
     week = profile.filter(pl.col("facet") == "week")
     groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
-    rows, volume = _dense(week, groups, "rows", "volume")
+    rows, volume = dense_counts(week, groups, "rows", "volume")
     weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
     weight = np.where(weighed[:, None], volume, rows)
     inside, rows_inside, filled = (np.zeros((groups.height, len(SHIFTS))) for _ in range(3))
     by_day = rows.reshape(-1, 7, DAY_CELLS).sum(1)
     has_rows = by_day > LOST_SHARE * by_day.max(1, initial=1)[:, None]
-    for offset, mask in _masks(segments, zone).items():
+    for offset, mask in session_masks(segments, zone).items():
         ours = np.flatnonzero((groups["offset"] == offset).to_numpy())
         moved = np.stack([np.roll(mask, s * HALF_HOUR_CELLS) for s in SHIFTS], axis=1)
         inside[ours], rows_inside[ours] = _share(weight[ours], moved), _share(rows[ours], moved)
@@ -106,7 +106,8 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest)
 
 
-def _dense(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
+def dense_counts(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
+    """Counts per quarter of an hour of the week as arrays: a row per group, a column per cell."""
     key = [*SERIES, "offset"]
     at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
     flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()
@@ -119,8 +120,8 @@ def _share(weight: Floats, moved: Floats) -> Floats:
     return shares
 
 
-def _masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
-    """How much of each quarter of an hour of the UTC week is in session, by offset of the zone."""
+def session_masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
+    """Share of each quarter of an hour of the UTC week that is in session, by UTC offset of the zone."""
     spans = segments.filter("regular")
     if spans.is_empty():
         return {}
@@ -132,10 +133,11 @@ def _masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
     covered = (np.minimum(begins + cell, closes[owner]) - np.maximum(begins, opens[owner])) / cell
     moves, offsets = utc_offsets(zone, int(begins.min()), int(begins.max()))
     season = offsets[np.searchsorted(moves, begins, side="right") - 1]
-    return {int(one): _mask(begins[season == one], covered[season == one]) for one in np.unique(offsets)}
+    return {int(one): session_mask(begins[season == one], covered[season == one]) for one in np.unique(offsets)}
 
 
-def _mask(begins: Ints, covered: Floats) -> Floats:
+def session_mask(begins: Ints, covered: Floats) -> Floats:
+    """Share of each quarter of an hour that is in session, averaged over weeks; below 25 % of the days it is 0."""
     if not len(begins):
         return np.zeros(WEEK_CELLS)
     days = np.unique(begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US))

@@ -1,6 +1,6 @@
-"""When a series trades, by the clock: counts that say how its stamps were made. Pure: frame in, frame out.
+"""Clock profiles: counts of rows by the clock, which show how stamps were made. Pure: frame in, frame out.
 
-A profile is a long frame of counts, so profiles of the parts of a lake add up (`summed`), and its size does not grow
+A profile is a long frame of counts, so profiles of the parts of a lake add up (`combine_profiles`), and its size does not grow
 with the rows. Each `facet` has its own `cell`:
 
 1. `week`: quarter of an hour of the UTC week, 0 (Monday 00:00) to 671.
@@ -14,10 +14,14 @@ Everything is counted apart for each UTC offset of the venue, so that what chang
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import Ints, number_ranges
@@ -25,7 +29,6 @@ from engine.quality.contiguous_runs import Floats, Strides, begins
 from engine.schema import TS, Schema, empty
 
 FACETS = ("week", "minute", "after_open", "after_close", "open_edges", "close_edges", "days")
-SERIES: Schema = {"symbol": pl.String(), "price_type": pl.String(), "interval": pl.String()}
 PROFILE: Schema = {
     **SERIES,
     "facet": pl.Enum(FACETS),
@@ -67,20 +70,20 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
     if rows.is_empty():
         return empty(PROFILE)
     heads = begins(rows["series"].to_numpy())
-    whole = Strides.of(rows["ts"], heads, _stride(grid.interval))
+    whole = Strides.of(rows["ts"], heads, stride_step(grid.interval))
     moves, offsets = utc_offsets(zone, int(whole.first.min()), int(whole.last.max()))
     low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
     strides, season = whole.cut(low, high, lambda cell: moves[cell])
     group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(offsets) + season
-    volume = _filled(rows["volume"]) if "volume" in rows.columns else None
-    counted = [*_by_quarter(strides, group, volume), _by_minute(strides, group)]
+    volume = without_nulls(rows["volume"]) if "volume" in rows.columns else None
+    counted = [*count_by_quarter(strides, group, volume), count_by_minute(strides, group)]
     if grid.interval.is_intraday:
-        counted += _edges(strides, group, volume, grid)
-    return _named(pl.concat(counted), rows["series"].to_numpy()[heads], offsets, series)
+        counted += count_near_edges(strides, group, volume, grid)
+    return with_series_names(pl.concat(counted), rows["series"].to_numpy()[heads], offsets, series)
 
 
-def summed(profiles: list[pl.DataFrame]) -> pl.DataFrame:
-    """One profile of several: the counts of all of them, in any order."""
+def combine_profiles(profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up the counts of several profiles, in any order."""
     whole = pl.concat([empty(PROFILE), *profiles])
     # Only a series that several parts have is to be added up.
     names = pl.concat([empty(SERIES), *(one.select(list(SERIES)).unique() for one in profiles)])
@@ -115,41 +118,44 @@ def true_edges(table: pl.DataFrame) -> tuple[Ints, Ints]:
     return opens[np.append([True], ~joined)[: len(opens)]], closes[np.append(~joined, [True])[: len(closes)]]
 
 
-def _stride(interval: Interval) -> int | None:
-    """The step of strides of bars of an interval: none where the clock's quarters and minutes do not go with it."""
+def stride_step(interval: Interval) -> int | None:
+    """Step in microseconds of run-length encoded rows; None where the interval divides no quarter of an hour."""
     step = interval.step_us if interval.is_intraday else 0
     fits = 0 < step <= QUARTER_US and (MINUTE_US % step == 0 or (step % MINUTE_US == 0 and HOUR_US % step == 0))
     return step if fits else None
 
 
-def _filled(volume: pl.Series) -> Floats:
+def without_nulls(volume: pl.Series) -> Floats:
+    """Volumes with null and NaN as 0."""
     values: Floats = volume.fill_null(0.0).to_numpy()
     return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
 
 
-def _by_quarter(strides: Strides, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
+def count_by_quarter(strides: Strides, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
+    """Count rows and volume per quarter of an hour of the week (`week`), and days with a row (`days`)."""
     low, high = (at // QUARTER_US for at in (strides.first, strides.last))
     pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
     owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
     heavy = None if volume is None else np.add.reduceat(volume, pieces.row)
     one_a_day = begins(quarter // QUARTERS, owner)
     return [
-        _counted("week", owner, (quarter + MONDAY) % WEEK_CELLS, WEEK_CELLS, 0, pieces.size, heavy),
-        _counted("days", owner[one_a_day], 0, 1, 0, None, None),
+        facet_counts("week", owner, (quarter + MONDAY) % WEEK_CELLS, WEEK_CELLS, 0, pieces.size, heavy),
+        facet_counts("days", owner[one_a_day], 0, 1, 0, None, None),
     ]
 
 
-def _by_minute(strides: Strides, group: Ints) -> pl.DataFrame:
+def count_by_minute(strides: Strides, group: Ints) -> pl.DataFrame:
+    """Count rows per minute of the hour; stamps between whole minutes have cell -1."""
     ahead, step = -strides.first % MINUTE_US, strides.step
     # Stamps on whole minutes follow each other too: the first is `ahead`, and one of so many rows is one.
     of, minutes = max(MINUTE_US // step, 1), max(step // MINUTE_US, 1)
     whole = np.where(ahead % step == 0, np.maximum(-((ahead // step - strides.size) // of), 0), 0)
     minute = (strides.first + ahead) // MINUTE_US % 60
-    times = _turns(group * minutes + minute % minutes, minute // minutes, whole, 60 // minutes)
+    times = count_passes(group * minutes + minute % minutes, minute // minutes, whole, 60 // minutes)
     owner, cell = np.divmod(np.arange(times.size), 60)
     # An hour begins with each of so many minutes: those are apart.
     cell = cell // (60 // minutes) + cell % (60 // minutes) * minutes
-    return _counted(
+    return facet_counts(
         "minute",
         np.concatenate([owner, group]),
         np.concatenate([cell, np.full(len(group), -1)]),
@@ -160,8 +166,8 @@ def _by_minute(strides: Strides, group: Ints) -> pl.DataFrame:
     )
 
 
-def _turns(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
-    """How often each cell of each dial is passed by hands that begin at one and go so many on, round and round."""
+def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
+    """Count how often runs that begin at a cell and step so many cells around a dial pass each cell of the dial."""
     turns, end = size // cells, begin + size % cells
     base, dials = dial * (cells + 1), int(dial.max()) + 1
     over = end > cells
@@ -174,19 +180,21 @@ def _turns(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
     return passed
 
 
-def _edges(strides: Strides, group: Ints, volume: Floats | None, grid: SessionGrid) -> list[pl.DataFrame]:
+def count_near_edges(strides: Strides, group: Ints, volume: Floats | None, grid: SessionGrid) -> list[pl.DataFrame]:
+    """Count rows within six steps of each open and close of the chosen segments."""
     spans = grid.table.filter("chosen")
     found = []
     for name, seen, edges in zip(
         ("after_open", "after_close"), ("open_edges", "close_edges"), true_edges(spans), strict=True
     ):
-        found += _near(name, seen, edges, strides, group, volume, grid.interval.step_us)
+        found += count_near(name, seen, edges, strides, group, volume, grid.interval.step_us)
     return found
 
 
-def _near(
+def count_near(
     name: str, seen: str, edges: Ints, strides: Strides, group: Ints, volume: Floats | None, step: int
 ) -> list[pl.DataFrame]:
+    """Count rows within six steps of some edges; a row near two edges counts for the later one."""
     if not len(edges):
         return []
     # A row that two edges are near is the later one's.
@@ -206,14 +214,15 @@ def _near(
     heavy = None if volume is None else volume[strides.row[owner][piece] + row]
     once = begins(edge, group[owner])
     return [
-        _counted(name, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
-        _counted(seen, group[owner][once], 0, 1, 0, None, None),
+        facet_counts(name, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
+        facet_counts(seen, group[owner][once], 0, 1, 0, None, None),
     ]
 
 
-def _counted(
+def facet_counts(
     facet: str, group: Ints, cell: Ints | int, cells: int, lowest: int, times: Ints | None, volume: Floats | None
 ) -> pl.DataFrame:
+    """Counts of one facet by group and cell: `facet, group, cell, rows, volume`."""
     key = group * cells + cell - lowest
     rows = np.bincount(key, weights=times).astype(np.int64)
     held = np.flatnonzero(rows)
@@ -227,7 +236,10 @@ def _counted(
     })  # fmt: skip
 
 
-def _named(counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, series: pl.DataFrame) -> pl.DataFrame:
+def with_series_names(
+    counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, series: pl.DataFrame
+) -> pl.DataFrame:
+    """Counts with symbol, price type, interval and UTC offset in place of group numbers: `PROFILE`."""
     group = counted["group"].to_numpy()
     keyed = counted.with_columns(
         pl.Series("series", numbers[group // len(offsets)]),
@@ -236,3 +248,20 @@ def _named(counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, ser
     return keyed.join(series.select("series", *SERIES), on="series", how="inner").select(
         pl.col(name).cast(dtype) for name, dtype in PROFILE.items()
     )
+
+
+class ClockProfile(Measurement):
+    """Frame `clock_profile`: counts of rows by the clock, of `PROFILE`."""
+
+    schemas: ClassVar[Mapping[str, Schema]] = {"clock_profile": PROFILE}
+
+    def measure(self, part: MeasureInput) -> Frames:
+        """Count the rows of a part by the clock."""
+        return {"clock_profile": clock_profile(part.rows, part.series, part.grid, part.zone)}
+
+    def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
+        """Add up the counts of all parts."""
+        return {"clock_profile": combine_profiles(frames["clock_profile"])}
+
+
+CLOCK_PROFILE = ClockProfile()

@@ -1,4 +1,4 @@
-"""What a clock profile says about how stamps were made: zone, change of clocks, start or end, interval, calendar.
+"""Findings of a clock profile about how stamps were made: zone, change of clocks, start or end, interval, calendar.
 
 Everything is reported, nothing applied. A right feed says nothing here: what cannot be told is left alone.
 
@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.checks.check import SERIES, BarCheck, JudgeInput, register
 from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
-from engine.checks.clock_profile import SERIES
+from engine.checks.clock_profile import CLOCK_PROFILE
 from engine.checks.findings import findings_of
 from engine.checks.stamp_check import interval_findings, stamp_findings
 from engine.interval import Interval
@@ -47,7 +48,7 @@ def conventions(
     zone: str,
     others: Mapping[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
-    """Everything that a profile says about its stamps.
+    """Findings `clock`, `calendar`, `stamp` and `interval` of a clock profile.
 
     Parameters
     ----------
@@ -79,27 +80,27 @@ def clock_findings(
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
     fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
     rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
-    moved, elsewhere = _shifts(fitted), _elsewheres(fitted)
+    moved, elsewhere = late_hours(fitted), is_round_the_clock(fitted)
     rows: list[Row] = []
-    for named, at in _by_series(fitted, (moved != 0) | elsewhere):
-        best_rival = _best_rival(fitted, rivals, at)
+    for named, at in flagged_series(fitted, (moved != 0) | elsewhere):
+        best_rival = best_other_calendar(fitted, rivals, at)
         is_moved = bool((moved[at] != 0).any())
-        if is_moved and not (best_rival and best_rival[1] >= _best_score(fitted, at) - NEAR_BEST):
-            rows.append(_shifted(named, fitted, at, moved, zone))
-        elif is_moved or _is_around(fitted, at):
-            rows.append(_elsewhere(named, fitted, at, best_rival, zone))
-    return findings_of(_unless_last_fits(rows, fitted))
+        if is_moved and not (best_rival and best_rival[1] >= mean_best_score(fitted, at) - NEAR_BEST):
+            rows.append(clock_finding(named, fitted, at, moved, zone))
+        elif is_moved or is_series_round_the_clock(fitted, at):
+            rows.append(calendar_finding(named, fitted, at, best_rival, zone))
+    return findings_of(without_quotes_of_fitting_trades(rows, fitted))
 
 
-def _by_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:
-    """Series with a flagged season, each with all its seasons."""
+def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:
+    """Iterate over series with a flagged season; each comes with the row numbers of all its seasons."""
     groups = fitted.groups.with_row_index("at").with_columns(pl.Series("flagged", flagged))
     keyed = groups.group_by(list(SERIES), maintain_order=True).agg("at", pl.col("flagged").any())
     for *named, at in keyed.filter("flagged").drop("flagged").iter_rows():
         yield (named[0], named[1], named[2]), at
 
 
-def _shifts(fitted: Fit) -> Floats:
+def late_hours(fitted: Fit) -> Floats:
     """Hours by which the stamps of each season are late; 0 where they are right or nothing can be told."""
     score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
@@ -113,24 +114,27 @@ def _shifts(fitted: Fit) -> Floats:
     return np.where(better & can_tell, SHIFTS[best] / 2, 0.0)
 
 
-def _elsewheres(fitted: Fit) -> Flags:
-    """Seasons in which rows come around the clock, and hardly more in sessions than outside."""
+def is_round_the_clock(fitted: Fit) -> Flags:
+    """Mask of seasons whose rows come around the clock and lie in sessions hardly more than outside."""
     quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
     even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
     elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
     return elsewhere
 
 
-def _is_around(fitted: Fit, at: list[int]) -> bool:
+def is_series_round_the_clock(fitted: Fit, at: list[int]) -> bool:
+    """Whether every season of a series with enough rows is round the clock."""
     told = [g for g in at if fitted.rows[g] >= FEWEST_ROWS]
-    return bool(told) and bool(_elsewheres(fitted)[told].all())
+    return bool(told) and bool(is_round_the_clock(fitted)[told].all())
 
 
-def _best_score(fitted: Fit, at: list[int]) -> float:
+def mean_best_score(fitted: Fit, at: list[int]) -> float:
+    """Mean over the seasons of a series of the score at the best shift."""
     return float(np.mean([fitted.score[g].max() for g in at]))
 
 
-def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
+def best_other_calendar(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
+    """Return code and score of the other calendar that fits a series best without a shift; None below 95 %."""
     if not rivals:
         return None
     key = [*SERIES, "offset"]
@@ -143,10 +147,11 @@ def _best_rival(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[
     return (code, score) if score >= FITS else None
 
 
-def _shifted(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
+def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
+    """Finding `clock`: hours by which the stamps of a series are late, why, and the option that mends it."""
     shifts = {int(fitted.offsets[g]): float(moved[g]) for g in at}
-    told = {offset: shift for offset, shift in shifts.items() if shift or _is_sure(fitted, at, offset)}
-    what, remedy = _diagnosis(told, zone)
+    told = {offset: shift for offset, shift in shifts.items() if shift or is_surely_right(fitted, at, offset)}
+    what, remedy = diagnose_shift(told, zone)
     g = max(at, key=lambda one: (shifts[int(fitted.offsets[one])] != 0, fitted.rows[one]))
     shift = shifts[int(fitted.offsets[g])]
     best = int(np.flatnonzero(round(shift * 2) == SHIFTS)[0])
@@ -160,32 +165,33 @@ def _shifted(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str)
     what_of = "volume" if fitted.weighed[g] else "rows"
     return {
         **dict(zip(SERIES, named, strict=True)),
-        "check": "clock",
+        "check_name": "clock",
         "severity": "error",
         "count": rows,
         "value": shift,
         "message": f"Stamps are {abs(shift):g} hours {'late' if shift > 0 else 'early'}: {what}.",
         "evidence": (
             f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved by {-shift:+g} h "
-            f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {_local(fitted, g)} {zone} as "
+            f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {busiest_local_time(fitted, g)} {zone} as "
             f"stamped; seasons: {seasons}; {rows:,} rows; confidence {sure}"
         ),
         "remedy": remedy,
     }
 
 
-def _is_sure(fitted: Fit, at: list[int], offset: int) -> bool:
-    """Whether a season without a shift has rows enough to say that it has none."""
+def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
+    """Whether a season without a shift has rows enough to say that its stamps are right."""
     g = next(one for one in at if fitted.offsets[one] == offset)
     return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= SURE
 
 
-def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
+def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
+    """Return explanation and remedy of the shifts of a series by UTC offset."""
     hours = {offset / 60: shift for offset, shift in told.items()}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     right = [offset for offset in hours if offset not in wrong]
     if right and wrong:
-        return _missed_change(right[0], wrong, zone)
+        return diagnose_missed_change(right[0], wrong, zone)
     if all(shift == -offset for offset, shift in wrong.items()):
         return (
             "they were converted to UTC twice, or UTC was read as the venue's time",
@@ -197,7 +203,7 @@ def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
         shift = next(iter(wrong.values()))
         far = "" if abs(shift) < 6 else "; or these are another market's hours (--calendar)"  # noqa: PLR2004 - hours
         mend = (
-            f"if they were read as UTC, --timezone {_fixed(shift)}"
+            f"if they were read as UTC, --timezone {fixed_zone(shift)}"
             if shift == int(shift)
             else f"move them by {-shift:+g} h"
         )
@@ -205,12 +211,13 @@ def _diagnosis(told: dict[int, float], zone: str) -> tuple[str, str]:
     return "the shift changes with the season", "ask the vendor for the zone of the stamps, and give it as --timezone"
 
 
-def _missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[str, str]:
+def diagnose_missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[str, str]:
+    """Return explanation and remedy where one season is right and the other is off by the change of clocks."""
     offset, shift = next(iter(wrong.items()))
     if shift == right - offset:
         return (
             f"the file keeps UTC{right:+g} all year, and was read in a zone that changes its clocks",
-            f"--timezone {_fixed(right)}",
+            f"--timezone {fixed_zone(right)}",
         )
     if shift == offset - right:
         return (
@@ -220,39 +227,100 @@ def _missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[
     return "they are right in one season only", "ask the vendor for the zone of the stamps, and give it as --timezone"
 
 
-def _fixed(hours: float) -> str:
+def fixed_zone(hours: float) -> str:
+    """Name of the zone with a fixed offset in hours, such as UTC+02."""
     return f"UTC{'-' if hours < 0 else '+'}{abs(hours):02g}"
 
 
-def _local(fitted: Fit, g: int) -> str:
+def busiest_local_time(fitted: Fit, g: int) -> str:
+    """Local time (HH:MM) at which the busiest quarter of an hour of a season begins."""
     minute = (int(fitted.busiest[g]) + int(fitted.offsets[g])) % (24 * 60)
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-def _elsewhere(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
+def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
+    """Finding `calendar`: the calendar is another venue's; names the one that fits, if any was given."""
     rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
-    around = _is_around(fitted, at)
+    around = is_series_round_the_clock(fitted, at)
     what = "rows come around the clock" if around else "these are another market's hours"
     fits = f"; calendar {rival[0]} fits them as they are ({rival[1]:.0%})" if rival else ""
     return {
         **dict(zip(SERIES, named, strict=True)),
-        "check": "calendar",
+        "check_name": "calendar",
         "severity": "error",
         "count": rows,
         "value": share,
         "message": f"The calendar is another venue's: {what}, and {share:.0%} of them lie in its sessions{fits}.",
         "evidence": (
             f"{rows:,} rows, in {float(np.mean(fitted.active[at])):.0%} of the quarters of an hour of a day; busiest at "
-            f"{_local(fitted, at[0])} {zone}; confidence {'high' if rival else 'moderate'}"
+            f"{busiest_local_time(fitted, at[0])} {zone}; confidence {'high' if rival else 'moderate'}"
         ),
         "remedy": f"--calendar {rival[0]}" if rival else "--calendar: 24/7, FX, or the venue's own",
     }
 
 
-def _unless_last_fits(rows: list[Row], fitted: Fit) -> list[Row]:
+def without_quotes_of_fitting_trades(rows: list[Row], fitted: Fit) -> list[Row]:
+    """Drop findings of quotes whose trades fit the calendar: quotes come at all hours."""
     # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
-    bad = (_shifts(fitted) != 0) | _elsewheres(fitted)
+    bad = (late_hours(fitted) != 0) | is_round_the_clock(fitted)
     trades = fitted.groups.with_columns(pl.Series("bad", bad)).filter(pl.col("price_type") == "last")
     good = set(trades.group_by("symbol", "interval").agg(pl.col("bad").any()).filter(~pl.col("bad")).drop("bad").rows())
     return [row for row in rows if row["price_type"] == "last" or (row["symbol"], row["interval"]) not in good]
+
+
+# ---------------------------------------------------------------------------- checks
+
+
+def clock_and_calendar_findings(measured: JudgeInput) -> pl.DataFrame:
+    """Findings `clock` and `calendar`, which one fit of the profile tells apart."""
+    return clock_findings(measured.frames["clock_profile"], measured.segments, measured.zone, measured.others)
+
+
+@register
+class ClockCheck(BarCheck):
+    """Stamps of a series are hours late or early, or a change of clocks was missed."""
+
+    name, severities = "clock", ("error",)
+    reads, finds_misplaced = (CLOCK_PROFILE,), True
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series whose rows fit the sessions far better when they are moved by some hours."""
+        return measured.once(clock_and_calendar_findings).filter(pl.col("check_name") == self.name)
+
+
+@register
+class CalendarCheck(BarCheck):
+    """The calendar of a series is another venue's."""
+
+    name, severities = "calendar", ("error",)
+    reads, finds_misplaced = (CLOCK_PROFILE,), True
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series whose rows come around the clock, or fit another calendar as they are."""
+        return measured.once(clock_and_calendar_findings).filter(pl.col("check_name") == self.name)
+
+
+@register
+class StampCheck(BarCheck):
+    """Stamps mark the ends of bars, or rows come a few steps late."""
+
+    name, severities = "stamp", ("error", "warning")
+    reads, finds_misplaced = (CLOCK_PROFILE,), True
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series without a row at the opens and with one at the closes, apart from those that are hours off."""
+        moved = measured.once(clock_and_calendar_findings).select(list(SERIES))
+        return stamp_findings(measured.frames["clock_profile"].join(moved, on=list(SERIES), how="anti"))
+
+
+@register
+class IntervalCheck(BarCheck):
+    """The interval of a series is another one than was stated."""
+
+    name, severities = "interval", ("error",)
+    reads, finds_misplaced = (CLOCK_PROFILE,), True
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series whose stamps repeat on another step than the stated interval."""
+        return interval_findings(measured.frames["clock_profile"])

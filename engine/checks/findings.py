@@ -1,4 +1,4 @@
-"""What an audit says: one row per finding, in one shape, whatever check it came from. Pure: frame in, frame out."""
+"""Findings: one row each, in one schema, whatever check they came from. Pure: frame in, frame out."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from engine.errors import SchemaError
 from engine.schema import TS, Schema, empty
 
 FINDINGS: Schema = {
-    "check": pl.String(),
+    "check_name": pl.String(),
     "severity": pl.String(),
     "symbol": pl.String(),
     "price_type": pl.String(),
     "interval": pl.String(),
     "session": pl.Date(),
-    "start": TS,
-    "end": TS,
+    "start_ts": TS,
+    "end_ts": TS,
     "count": pl.Int64(),
     "value": pl.Float64(),
     "message": pl.String(),
@@ -28,19 +28,20 @@ FINDINGS: Schema = {
     "fingerprint": pl.String(),
 }
 SEVERITIES = ("error", "warning", "info")
-NEEDED = ("check", "severity", "message")
+NEEDED = ("check_name", "severity", "message")
+ORDER = ("check_name", "symbol", "price_type", "session", "start_ts", "message")
 # What makes two findings of two audits the same one: what was measured of it may move.
-IDENTITY = ("check", "symbol", "price_type", "interval", "session", "start", "source")
+IDENTITY = ("check_name", "symbol", "price_type", "interval", "session", "start_ts", "source")
 
 
 def findings(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give the findings of a check their shape.
+    """Bring the findings of a check into `FINDINGS`, with fingerprints; raise SchemaError for missing or unknown columns.
 
     Parameters
     ----------
     rows : DataFrame
-        `check`, `severity` (one of `SEVERITIES`), `message`, and any others of `FINDINGS`: `symbol, price_type,
-        interval, session` say whose and when; `start` and `end` (exclusive) the span; `count` how many rows or slots;
+        `check_name`, `severity` (one of `SEVERITIES`), `message`, and any others of `FINDINGS`: `symbol, price_type,
+        interval, session` say whose and when; `start_ts` and `end_ts` (exclusive) the span; `count` how many rows or slots;
         `value` the size in the check's own unit; `evidence` what it is based on; `remedy` what would mend it; `source`
         a file. The fingerprint is made here.
 
@@ -63,38 +64,26 @@ def findings(rows: pl.DataFrame) -> pl.DataFrame:
         raise SchemaError(f"findings: severity {wrong[0]!r}; valid: {', '.join(SEVERITIES)}")
     given = [pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype).alias(name) for name, dtype in FINDINGS.items()]  # fmt: skip
     shaped = rows.select(given)
-    return shaped.with_columns(_fingerprint().alias("fingerprint"))
+    return shaped.with_columns(fingerprint_of_findings().alias("fingerprint"))
 
 
 def findings_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """As `findings`, from a mapping of names to values per finding; maybe none."""
+    """Frame of findings from one mapping of column to value each; may be empty."""
     if not rows:
         return empty(FINDINGS)
     return findings(pl.DataFrame(rows, infer_schema_length=None))
 
 
-def together(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """Findings of several checks as one frame: errors first, then by check, symbol and time, then by all else."""
+def merge_findings(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Put findings of several checks into one frame: errors first, then by check, symbol and time."""
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    # Every column, so that findings that are alike come in one order whatever task found them first.
-    order = [
-        "check",
-        "symbol",
-        "price_type",
-        "session",
-        "start",
-        "message",
-        "interval",
-        "end",
-        "source",
-        "count",
-        "value",
-        "evidence",
-    ]
+    # All columns: the order must not depend on how the work was cut, or where it ran.
+    order = list(dict.fromkeys([*ORDER, *FINDINGS]))
     return pl.concat([empty(FINDINGS), *parts]).sort([rank, *map(pl.col, order)], maintain_order=True, nulls_last=True)
 
 
-def _fingerprint() -> pl.Expr:
+def fingerprint_of_findings() -> pl.Expr:
+    """Fingerprint of each finding: the columns of `IDENTITY`, joined by `|`; readable and stable."""
     # Readable, so that a person can name a finding in a list of what is known; stable, as a hash of Polars is not.
     parts = [pl.col(name).cast(pl.String).fill_null("").str.replace_all("|", "||", literal=True) for name in IDENTITY]
     return pl.concat_str(parts, separator="|")

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.checks.clock_profile import SERIES
+from engine.checks.check import SERIES, TableCheck, register
 from engine.checks.findings import findings, findings_of
 from engine.schema import TS, Schema, empty
 
@@ -28,7 +28,7 @@ CONFLICTS: Schema = {
 
 
 def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
-    """Rows that did not hold, conflicts apart, by file and reason.
+    """Count refused rows, apart from conflicts, by file and reason.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
 
 
 def sum_refused(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Counts of refused rows added up by file and reason: `REFUSED`."""
+    """Add up counts of refused rows by file and reason: `REFUSED`."""
     first = [pl.col(name).sort_by("row").first() for name in ("row", "cells")]
     whole = pl.concat([empty(REFUSED), *(part.select(list(REFUSED)) for part in parts)])
     return whole.group_by("source", "reason").agg(pl.col("count").sum(), *first).sort("source", "reason")
 
 
 def refused(counts: pl.DataFrame) -> pl.DataFrame:
-    """Refused rows: one finding per file and reason.
+    """Findings `refused`: refused rows, one per file and reason.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def refused(counts: pl.DataFrame) -> pl.DataFrame:
     """
     return findings(
         counts.select(
-            pl.lit("refused").alias("check"),
+            pl.lit("refused").alias("check_name"),
             pl.lit("warning").alias("severity"),
             "source",
             "count",
@@ -76,7 +76,7 @@ def refused(counts: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Rows that lost against a later one of the same key with other values, each beside the row that was kept.
+    """Pair each row that lost against a later one of the same key and file with the row that was stored.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     if lost.is_empty():
         return empty(CONFLICTS)
     kept = bars.select(*KEY, "ts", "session", pl.col("close").alias("kept"), pl.col("volume").alias("kept_volume"))
-    beside = _cells(lost).join(kept, on=["symbol", "price_type", "ts"], how="left", maintain_order="left")
+    beside = conflict_cells(lost).join(kept, on=["symbol", "price_type", "ts"], how="left", maintain_order="left")
     return beside.select(pl.col(name).cast(dtype) for name, dtype in CONFLICTS.items())
 
 
 def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Rows that lost against a later one of the same key with other values: one finding per series and session.
+    """Findings `conflict`: rows replaced by a later row of the same key in one file, by series and session.
 
     Parameters
     ----------
@@ -113,40 +113,35 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
     ratio = pl.col("close") / pl.col("kept")
     ordered = pairs.sort(*KEY, "session", "ts", "source", "row", nulls_last=True)
     summed = ordered.group_by(*KEY, "session", maintain_order=True).agg(
-        pl.len().cast(pl.Int64).alias("count"), pl.col("ts").min().alias("start"), pl.col("source").first(),
+        pl.len().cast(pl.Int64).alias("count"), pl.col("ts").min().alias("start_ts"), pl.col("source").first(),
         ratio.median().alias("ratio"), (ratio.quantile(0.95) - ratio.quantile(0.05)).alias("spread"),
         (pl.col("volume") == pl.col("kept_volume")).mean().alias("same_volume"),
         pl.col("close").first(), pl.col("kept").first(),
     )  # fmt: skip
-    return findings_of([_conflict(row) for row in summed.iter_rows(named=True)])
+    return findings_of([conflict_finding(row) for row in summed.iter_rows(named=True)])
 
 
-def repeats(quality: pl.DataFrame) -> pl.DataFrame:
-    """Rows that repeated or replaced what was there: at most one finding per series and kind.
+def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Findings of rows that repeated or replaced a stored one: at most one per series, with the session that has most.
 
     Parameters
     ----------
     quality : DataFrame
-        `symbol, price_type, interval, session, present, duplicates, corrections`.
-
-    Returns
-    -------
-    DataFrame of `findings.FINDINGS`
-        Checks `duplicates` (`info`) and `corrections` (`warning` above one in a thousand rows, else `info`).
+        `symbol, price_type, interval, session, present` and the column `kind`.
+    kind : {"duplicates", "corrections"}
+        `corrections` above one in a thousand rows are a `warning`, all others `info`.
     """
-    rows: list[Row] = []
-    for kind in ("duplicates", "corrections"):
-        there = pl.col(kind) > 0
-        summed = quality.group_by(KEY, maintain_order=True).agg(
-            pl.col(kind).sum().alias("count"), pl.col("present").sum(), there.sum().alias("sessions"),
-            pl.col("session").filter(there).sort_by(pl.col(kind).filter(there), descending=True).first().alias("worst"),
-            pl.col(kind).max().alias("most"),
-        ).filter(pl.col("count") > 0)  # fmt: skip
-        rows += [_repeated(row, kind) for row in summed.iter_rows(named=True)]
-    return findings_of(rows)
+    counted = pl.col(kind) > 0
+    summed = quality.group_by(KEY, maintain_order=True).agg(
+        pl.col(kind).sum().alias("count"), pl.col("present").sum(), counted.sum().alias("sessions"),
+        pl.col("session").filter(counted).sort_by(pl.col(kind).filter(counted), descending=True, maintain_order=True).first().alias("worst"),
+        pl.col(kind).max().alias("most"),
+    ).filter(pl.col("count") > 0)  # fmt: skip
+    return findings_of([repeats_finding(row, kind) for row in summed.iter_rows(named=True)])
 
 
-def _cells(lost: pl.DataFrame) -> pl.DataFrame:
+def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
+    """Decode the cells of rejected rows: `source, row, symbol, price_type, ts, close, volume`."""
     dtype = pl.Struct(dict.fromkeys(("symbol", "price_type", "ts", "close", "volume"), pl.String))
     cells = lost.select("source", "row", pl.col("cells").str.json_decode(dtype)).unnest("cells")
     stamp = pl.col("ts").str.replace(r"(\.\d+)?\s*(UTC|Z|\+00:00)$", "").str.replace("T", " ", literal=True)
@@ -156,7 +151,8 @@ def _cells(lost: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _conflict(row: Row) -> Row:
+def conflict_finding(row: Row) -> Row:
+    """Finding `conflict` of one series and session; names an adjusted copy where all closes stand in one ratio."""
     ratio = row["ratio"]
     is_copy = (
         ratio is not None and row["count"] >= ADJUSTED_FEWEST and abs(ratio - 1) > COPY_SPREAD and row["spread"] <= COPY_SPREAD
@@ -170,10 +166,10 @@ def _conflict(row: Row) -> Row:
     first = "" if row["kept"] is None else f"; the first: {row['close']:g} refused, {row['kept']:g} kept"
     return {
         **{name: row[name] for name in KEY},
-        "check": "conflict",
+        "check_name": "conflict",
         "severity": "error" if row["count"] >= ADJUSTED_FEWEST else "warning",
         "session": row["session"],
-        "start": row["start"],
+        "start_ts": row["start_ts"],
         "count": row["count"],
         "value": ratio,
         "source": row["source"],
@@ -185,12 +181,13 @@ def _conflict(row: Row) -> Row:
     }
 
 
-def _repeated(row: Row, kind: str) -> Row:
+def repeats_finding(row: Row, kind: str) -> Row:
+    """Finding `duplicates` or `corrections` of one series."""
     share = row["count"] / max(row["present"], 1)
     done = "repeat a row that was there, in every cell" if kind == "duplicates" else "replace a row that was there with other values"  # fmt: skip
     return {
         **{name: row[name] for name in KEY},
-        "check": kind,
+        "check_name": kind,
         "severity": "warning" if kind == "corrections" and share > 0.001 else "info",  # noqa: PLR2004
         "session": row["worst"],
         "count": row["count"],
@@ -201,3 +198,50 @@ def _repeated(row: Row, kind: str) -> Row:
         if kind == "duplicates"
         else "none, if the vendor corrects; else load each session once",
     }
+
+
+# ---------------------------------------------------------------------------- checks
+
+
+@register
+class RefusedCheck(TableCheck):
+    """Rows were refused on their way in."""
+
+    name, severities, table = "refused", ("warning",), "refused"
+
+    def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Report refused rows (`REFUSED`) by file and reason."""
+        return refused(rows)
+
+
+@register
+class ConflictCheck(TableCheck):
+    """A key came twice in one file with other values."""
+
+    name, severities, table = "conflict", ("error", "warning"), "conflicts"
+
+    def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Report rows that lost against a later one (`CONFLICTS`), by series and session."""
+        return conflicts(rows)
+
+
+@register
+class DuplicatesCheck(TableCheck):
+    """Rows repeat one that was stored, in every cell."""
+
+    name, severities, table = "duplicates", ("info",), "quality"
+
+    def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Sum duplicates by series."""
+        return repeats(rows, "duplicates")
+
+
+@register
+class CorrectionsCheck(TableCheck):
+    """Rows replace one that was stored, with other values."""
+
+    name, severities, table = "corrections", ("warning", "info"), "quality"
+
+    def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Sum corrections by series."""
+        return repeats(rows, "corrections")

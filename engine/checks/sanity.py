@@ -1,8 +1,8 @@
 """Bars that cannot be right, or hardly: counted in one pass over sorted rows, said when all parts are counted.
 
 1. `bar_sanity` looks at the rows of one part of a lake, and keeps little: counts, the runs, spikes and jumps that stand
-   out, and how many series moved at once. `summed_sanity` puts the parts together.
-2. `sanity_findings` judges: a spike at an instant at which most series moved is the market's, a jump to a simple ratio
+   out, and how many series moved at once. `combine_sanity` puts the parts together.
+2. The checks of `sanity_findings` judge: a spike at an instant at which most series moved is the market's, a jump to a simple ratio
    that stays is a split, a run is stale when the series' own habits do not explain it.
 
 Pure: frame in, frame out. What is compared with neighbours is not judged at the first and last bar of a session.
@@ -10,13 +10,13 @@ Pure: frame in, frame out. What is compared with neighbours is not judged at the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from engine.checks.clock_profile import SERIES
+from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.grid import SessionGrid
 from engine.keys import Flags, Ints, number_ranges
 from engine.quality.contiguous_runs import Floats, begins, where
@@ -24,9 +24,9 @@ from engine.schema import TS, Schema, empty
 
 DATE, LONG, FLOAT = pl.Date(), pl.Int64(), pl.Float64()
 # Per series: how many rows are of that kind, and the first. `longest` is of runs in a row.
-ODD = ("zero_volume_range", "vwap_outside", "repeated", "flat", "flat_runs", "traded", "rows")
-COUNTS: Schema = {**SERIES, "kind": pl.Enum(ODD), "rows": LONG, "first": TS, "longest": LONG}
-RUNS: Schema = {**SERIES, "start": TS, "session": DATE, "bars": LONG, "price": FLOAT}
+ANOMALIES = ("zero_volume_range", "vwap_outside", "repeated", "flat", "flat_runs", "traded", "rows")
+COUNTS: Schema = {**SERIES, "kind": pl.Enum(ANOMALIES), "rows": LONG, "first": TS, "longest": LONG}
+RUNS: Schema = {**SERIES, "start_ts": TS, "session": DATE, "bars": LONG, "price": FLOAT}
 SPIKES: Schema = {
     **SERIES, "ts": TS, "session": DATE, "minute": pl.Int16(), "up": pl.Boolean(), "bars": pl.Int8(),
     "price": FLOAT, "beside": FLOAT, "size": FLOAT, "scale": FLOAT,
@@ -34,6 +34,9 @@ SPIKES: Schema = {
 MOVES: Schema = {"ts": TS, "session": DATE, "minute": pl.Int16(), "up": LONG, "down": LONG}
 JUMPS: Schema = {**SERIES, "session": DATE, "ts": TS, "before": FLOAT, "open": FLOAT, "close": FLOAT}
 ENDS: Schema = {**SERIES, "session": DATE, "ts": TS, "is_last": pl.Boolean(), "open": FLOAT, "close": FLOAT}
+SANITY: Mapping[str, Schema] = {
+    "counts": COUNTS, "runs": RUNS, "spikes": SPIKES, "moves": MOVES, "jumps": JUMPS, "ends": ENDS,
+}  # fmt: skip
 
 SMALLEST_SPIKE, SMALLEST_MOVE = 0.002, 0.001  # below it nothing stands out, whatever the scale
 SPIKE_SCALES, MOVE_SCALES = 20.0, 8.0
@@ -45,20 +48,8 @@ SMALLEST_JUMP, LONGEST_CLOSED_DAYS = 0.35, 10
 LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
 
 
-@dataclass(frozen=True)
-class Sanity:
-    """What one pass over bars keeps; frames of the schemas of this module."""
-
-    counts: pl.DataFrame
-    runs: pl.DataFrame
-    spikes: pl.DataFrame
-    moves: pl.DataFrame
-    jumps: pl.DataFrame
-    ends: pl.DataFrame
-
-
-def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> Sanity:
-    """Look at every bar once.
+def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> dict[str, pl.DataFrame]:
+    """Measure every bar in one pass.
 
     Parameters
     ----------
@@ -73,28 +64,29 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
 
     Returns
     -------
-    Sanity
+    dict of name to DataFrame of `SANITY`
     """
     bars = _Bars(rows, grid.interval.is_intraday)
-    scale = _scales(bars)
-    far = _far(bars, scale)
-    spikes, moves = _spikes(bars, scale, far), _moves(bars, scale, far)
-    counts, runs = _odd(bars)
-    jumps, ends = _sessions(bars)
-    named = [_shaped(frame, series, schema, zone) for frame, schema in (
-        (counts, COUNTS), (runs, RUNS), (spikes, SPIKES), (jumps, JUMPS), (ends, ENDS))]  # fmt: skip
-    return Sanity(named[0], named[1], named[2], _shaped(moves, series, MOVES, zone), named[3], named[4])
+    scale = usual_moves(bars)
+    far = far_bars(bars, scale)
+    spikes, moves = find_spikes(bars, scale, far), count_market_moves(bars, scale, far)
+    counts, runs = find_anomalies(bars)
+    jumps, ends = session_jumps(bars)
+    found = {"counts": counts, "runs": runs, "spikes": spikes, "moves": moves, "jumps": jumps, "ends": ends}
+    return {name: with_names_and_minutes(found[name], series, schema, zone) for name, schema in SANITY.items()}
 
 
-def summed_sanity(parts: list[Sanity]) -> Sanity:
-    """What several parts kept, as one; a run or a spike across two parts is seen in neither."""
-    schemas = dict(zip((one.name for one in fields(Sanity)), (COUNTS, RUNS, SPIKES, MOVES, JUMPS, ENDS), strict=True))
-    whole = {name: pl.concat([empty(schema), *(getattr(p, name) for p in parts)]) for name, schema in schemas.items()}
+def combine_sanity(frames: Mapping[str, Sequence[pl.DataFrame]]) -> dict[str, pl.DataFrame]:
+    """Put the frames of all parts together, counts added up; a run or a spike across two parts is seen in neither."""
+    whole = {name: pl.concat([empty(schema), *frames[name]]) for name, schema in SANITY.items()}
     whole["counts"] = whole["counts"].group_by(*SERIES, "kind").agg(
         pl.col("rows").sum(), pl.col("first").min(), pl.col("longest").max()
     ).sort(*SERIES, "kind")  # fmt: skip
+    # In one order, however the parts were cut: the first or the worst of equals is shown.
+    for name, order in {"runs": "start_ts", "spikes": "ts", "jumps": "ts", "ends": "ts"}.items():
+        whole[name] = whole[name].sort(*SERIES, order, maintain_order=True)
     whole["moves"] = whole["moves"].group_by("ts", "session", "minute").agg(pl.col("up", "down").sum()).sort("ts")
-    return Sanity(**whole)
+    return whole
 
 
 class _Bars:
@@ -135,8 +127,8 @@ class _Bars:
         return same & self.positive[self.owner(index)]
 
 
-def _scales(bars: _Bars) -> Floats:
-    """Usual size of a series' move from bar to bar, from a sample; infinite where nothing moves."""
+def usual_moves(bars: _Bars) -> Floats:
+    """Usual size of a move from bar to bar of each series, from a sample of 512; infinite where nothing moves."""
     scale = np.full(len(bars.begins), np.inf)
     if not bars.pairs:
         return scale
@@ -161,8 +153,8 @@ class _Far(NamedTuple):
     move: Ints  # its high or low from the close before
 
 
-def _far(bars: _Bars, scale: Floats) -> _Far:
-    """All bars that may be a spike or a move, and a few more; each is the number of the bar before."""
+def far_bars(bars: _Bars, scale: Floats) -> _Far:
+    """Find all bars that may be a spike or a move, and a few more; each is the number of the bar before."""
     least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
     beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
     high, low, close = bars.high, bars.low, bars.close
@@ -174,14 +166,15 @@ def _far(bars: _Bars, scale: Floats) -> _Far:
         )
 
 
-def _spikes(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
-    found = [_sticking_out(bars, scale, far, width, up) for width in (1, 2) for up in (True, False)]
+def find_spikes(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+    """Find bars that stick out of both neighbours; of a spike seen as one bar and as two, the narrower counts."""
+    found = [find_spikes_of_width(bars, scale, far, width, up) for width in (1, 2) for up in (True, False)]
     # A spike of one bar may look like one of two with its neighbour: the narrower one is it.
     return pl.concat(found).unique(["series", "ts"], keep="first", maintain_order=True)
 
 
-def _sticking_out(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
-    """Bars that are beyond the bar before and the bar after; of two, the first."""
+def find_spikes_of_width(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
+    """Find spikes of one or two bars in one direction, beyond the bar before and the bar after."""
     edge, at = (bars.high, far.high) if up else (bars.low, far.low)
     at = at[at + width + 1 < len(edge)]
     inner, outer = (np.minimum, np.maximum) if up else (np.maximum, np.minimum)
@@ -205,8 +198,8 @@ def _sticking_out(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -
     )
 
 
-def _moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
-    """How many series moved far at each instant, by direction; only those at which any did."""
+def count_market_moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+    """Count the series that moved far at each instant, by direction; instants without any are left out."""
     at = far.move[bars.joined(far.move)]
     with np.errstate(divide="ignore", invalid="ignore"):
         rise, fall = bars.high[at + 1] / bars.close[at] - 1, 1 - bars.low[at + 1] / bars.close[at]
@@ -221,24 +214,25 @@ def _moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _odd(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    flat, repeated = _alike(bars)
+def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Count anomalies of each series by kind, and find runs of at least 15 flat bars."""
+    flat, repeated = flat_and_repeated_bars(bars)
     idle = np.flatnonzero(bars.volume == 0)
-    start, end = _runs(flat)
+    start, end = consecutive_runs(flat)
     kinds = {
-        "zero_volume_range": idle[bars.high[idle] > bars.low[idle]], "vwap_outside": _outside(bars),
+        "zero_volume_range": idle[bars.high[idle] > bars.low[idle]], "vwap_outside": vwap_outside_bars(bars),
         "repeated": repeated, "flat": flat, "flat_runs": start,
     }  # fmt: skip
     whole = {"traded": np.add.reduceat(bars.volume > 0, bars.begins, dtype=np.int64), "rows": bars.counts}
     long = np.flatnonzero(end - start >= LONGEST_SHORT_RUN)
     runs = bars.at(start[long], "session", "ts", "close")
-    runs = runs.with_columns(pl.Series("bars", end[long] - start[long])).rename({"ts": "start", "close": "price"})
-    counted = [_counted(bars, kind, index) for kind, index in kinds.items()]
-    return pl.concat([*counted, *(_summed(bars, kind, sums) for kind, sums in whole.items())]), runs
+    runs = runs.with_columns(pl.Series("bars", end[long] - start[long])).rename({"ts": "start_ts", "close": "price"})
+    counted = [count_kind(bars, kind, index) for kind, index in kinds.items()]
+    return pl.concat([*counted, *(sum_kind(bars, kind, sums) for kind, sums in whole.items())]), runs
 
 
-def _alike(bars: _Bars) -> tuple[Ints, Ints]:
-    """Bars that are the close before without a range, though there were trades; and those that repeat the bar before."""
+def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
+    """Find bars with volume that stand at the close before, and bars that repeat the bar before in every cell."""
     close, volume = bars.close, bars.volume
     at = where(lambda a, b: close[b] == close[a], bars.pairs) + 1
     at = at[bars.series[at] == bars.series[at - 1]]
@@ -250,41 +244,45 @@ def _alike(bars: _Bars) -> tuple[Ints, Ints]:
     return flat[volume[flat] > 0], same[alike]
 
 
-def _outside(bars: _Bars) -> Ints:
+def vwap_outside_bars(bars: _Bars) -> Ints:
+    """Find bars whose vwap lies more than a millionth outside low to high."""
     if "vwap" not in bars.rows.columns or bars.rows["vwap"].null_count() == len(bars.series):
         return np.zeros(0, np.int64)
     vwap, slack = bars.rows["vwap"].fill_null(np.nan).to_numpy(), 1e-6 * bars.high
     return np.flatnonzero((vwap < bars.low - slack) | (vwap > bars.high + slack))
 
 
-def _counted(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
+def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
+    """Count bars of one kind by series, with the first of them and the longest run."""
     owner = bars.owner(index)
     fresh = begins(owner)
-    start, end = _runs(index) if kind == "repeated" else (index[:0], index[:0])
+    start, end = consecutive_runs(index) if kind == "repeated" else (index[:0], index[:0])
     longest = np.zeros(len(bars.begins), np.int64)
     np.maximum.at(longest, bars.owner(start), end - start)
-    return _kind(bars, kind, index[fresh], np.diff(np.append(fresh, len(index))), longest[owner[fresh]])
+    return kind_rows(bars, kind, index[fresh], np.diff(np.append(fresh, len(index))), longest[owner[fresh]])
 
 
-def _summed(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
+def sum_kind(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
+    """Counts of one kind that are known per series already."""
     held = np.flatnonzero(sums)
-    return _kind(bars, kind, bars.begins[held], sums[held], np.zeros(len(held), np.int64))
+    return kind_rows(bars, kind, bars.begins[held], sums[held], np.zeros(len(held), np.int64))
 
 
-def _kind(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
+def kind_rows(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
+    """Rows of `COUNTS` (by series number) of one kind."""
     return bars.at(first, "ts").rename({"ts": "first"}).with_columns(
         pl.lit(kind, COUNTS["kind"]).alias("kind"), pl.Series("rows", rows), pl.Series("longest", longest)
     )  # fmt: skip
 
 
-def _runs(index: Ints) -> tuple[Ints, Ints]:
-    """Starts and ends (exclusive) of the runs of numbers that follow one another."""
+def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
+    """Starts and ends (exclusive) of the runs of consecutive numbers."""
     start = begins(index - np.arange(len(index)))
     return index[start], index[np.append(start[1:], len(index))[: len(start)] - 1] + 1
 
 
-def _sessions(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Jumps from a session's close to the next one's open that may be splits; first and last session of each series."""
+def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Find jumps between sessions that may be splits; and the first and last session of each series."""
     begin = begins(bars.session, bars.series)
     end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
     before, after = end[:-1], begin[1:]
@@ -309,10 +307,28 @@ def _sessions(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     return jumps, pl.concat(sides)
 
 
-def _shaped(frame: pl.DataFrame, series: pl.DataFrame, schema: Schema, zone: str) -> pl.DataFrame:
+def with_names_and_minutes(frame: pl.DataFrame, series: pl.DataFrame, schema: Schema, zone: str) -> pl.DataFrame:
+    """Measurement with series names and local minutes, in the columns of its schema."""
     if "symbol" in schema:
         frame = frame.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
     if "minute" in schema:
         local = pl.col("ts").dt.convert_time_zone(zone)
         frame = frame.with_columns((local.dt.hour().cast(pl.Int16) * 60 + local.dt.minute()).alias("minute"))
     return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+class BarSanity(Measurement):
+    """Frames of `SANITY`: anomalies, flat runs, spikes, moves of the market, jumps, first and last sessions."""
+
+    schemas = SANITY
+
+    def measure(self, part: MeasureInput) -> Frames:
+        """Measure every bar of a part in one pass."""
+        return bar_sanity(part.rows, part.series, part.grid, part.zone)
+
+    def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
+        """Add up the counts of all parts, and put their runs, spikes and jumps together."""
+        return combine_sanity(frames)
+
+
+BAR_SANITY = BarSanity()

@@ -1,4 +1,4 @@
-"""What is said of bars that stood out: spikes, splits, stale runs, volume and price at odds. Pure: frame in, frame out."""
+"""Checks of bar sanity: spikes, splits, stale runs, volume and price at odds. Pure: frame in, frame out."""
 
 from __future__ import annotations
 
@@ -7,65 +7,57 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from engine.checks.calendar_check import ATTENDING
-from engine.checks.clock_profile import SERIES
+from engine.checks.calendar_check import ATTENDING, PRESENCE_COUNTS
+from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.findings import findings_of
-from engine.checks.sanity import LONGEST_CLOSED_DAYS, SMALLEST_JUMP, Sanity
+from engine.checks.sanity import BAR_SANITY, LONGEST_CLOSED_DAYS, SMALLEST_JUMP
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
 # Not 4:3 and 5:4: shares move as far in a night.
 RATIOS = ((2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (10, 1), (15, 1), (20, 1), (25, 1), (30, 1), (50, 1), (100, 1), (3, 2), (5, 2))  # fmt: skip
 NEAR_RATIO, STAYS = 0.04, 0.12
 STALE_CHANCE = 1e-6
-FEWEST_REPEATS, LONGEST_STANDING_QUOTE, FEWEST_ODD = 3, 20, 3
+FEWEST_REPEATS, LONGEST_STANDING_QUOTE, FEWEST_ANOMALIES = 3, 20, 3
 NO_VOLUME_AT_ALL = 0.1  # of the bars: then the source gives none for a stretch
-ODD_SHARE, TRADED_SHARE = 0.001, 0.5
+ANOMALY_SHARE, TRADED_SHARE = 0.001, 0.5
 
 Row = dict[str, Any]
 KEY = list(SERIES)
 
 
-def sanity_findings(kept: Sanity, presence: pl.DataFrame) -> pl.DataFrame:
-    """Judge what a pass over bars kept.
+def spikes(frames: Frames) -> pl.DataFrame:
+    """Findings `spike`: bars beyond both neighbours that the market does not explain, one per series.
 
-    Parameters
-    ----------
-    kept : Sanity
-        Of all parts, summed.
-    presence : DataFrame of `calendar_check.PRESENCE`
-        Summed; how many series have each slot. Where it is empty, all series of `kept` count as peers.
-
-    Returns
-    -------
-    DataFrame of `findings.FINDINGS`
-        Checks `spike`, `stale`, `repeated`, `zero_volume`, `vwap` (one per series each) and `split` (one per event).
+    Where `presence` is empty, all series count as peers.
     """
-    judged = [spikes(kept, presence), splits(kept), stale(kept), *(odd(kept, check) for check in ODD_CHECKS)]
-    return pl.concat(judged)
-
-
-def spikes(kept: Sanity, presence: pl.DataFrame) -> pl.DataFrame:
-    """Bars beyond both neighbours that the market does not explain; parameters as of `sanity_findings`."""
+    presence = frames["presence"]
     peers = presence.filter(pl.col("minute") != ATTENDING).select("session", "minute", pl.col("present").alias("peers"))
     moved = pl.when("up").then(pl.col("up_right")).otherwise(pl.col("down")).fill_null(0)
-    beside = kept.spikes.join(
-        kept.moves.select("ts", pl.col("up").alias("up_right"), "down"), on="ts", how="left", maintain_order="left"
-    ).join(peers, on=["session", "minute"], how="left", maintain_order="left")
-    others = pl.col("peers").fill_null(kept.counts.select(KEY).n_unique()) - 1
+    beside = (
+        frames["spikes"]
+        .join(
+            frames["moves"].select("ts", pl.col("up").alias("up_right"), "down"),
+            on="ts",
+            how="left",
+            maintain_order="left",
+        )
+        .join(peers, on=["session", "minute"], how="left", maintain_order="left")
+    )
+    others = pl.col("peers").fill_null(frames["counts"].select(KEY).n_unique()) - 1
     judged = beside.with_columns(others.alias("others"), (moved - 1).clip(0).alias("with_it"))
     of_market = (pl.col("with_it") >= MARKET_SHARE * pl.col("others")) & (pl.col("others") >= FEWEST_PEERS)
     times = (pl.col("size").abs() / pl.col("scale")).alias("times")
     summed = judged.with_columns(of_market.alias("of_market"), times).group_by(KEY, maintain_order=True).agg(
         pl.col("of_market").sum().alias("set_aside"),
         pl.struct("ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it")
-        .filter(~pl.col("of_market")).sort_by(pl.col("times").filter(~pl.col("of_market")), descending=True).alias("own"),
+        .filter(~pl.col("of_market")).sort_by(pl.col("times").filter(~pl.col("of_market")), descending=True, maintain_order=True).alias("own"),
     )  # fmt: skip
-    return findings_of([_spike(row) for row in summed.iter_rows(named=True) if row["own"]])
+    return findings_of([spike_finding(row) for row in summed.iter_rows(named=True) if row["own"]])
 
 
-def splits(kept: Sanity) -> pl.DataFrame:
-    """Jumps between two sessions to a simple ratio that stay; parameter as of `sanity_findings`."""
-    jumps = pl.concat([kept.jumps, _across_parts(kept.ends)]).filter(pl.col("price_type") == "last")
+def splits(frames: Frames) -> pl.DataFrame:
+    """Findings `split`: jumps between two sessions to a simple ratio that stay, one per event."""
+    jumps = pl.concat([frames["jumps"], jumps_across_parts(frames["ends"])]).filter(pl.col("price_type") == "last")
     logs = np.log([up / down for up, down in RATIOS])
     with np.errstate(divide="ignore", invalid="ignore"):  # a price may be zero or below
         opened, closed = (np.log((jumps["before"] / jumps[name]).to_numpy()) for name in ("open", "close"))
@@ -74,43 +66,40 @@ def splits(kept: Sanity) -> pl.DataFrame:
     stays = np.abs(np.abs(closed) - logs[nearest]) <= STAYS
     fits = (off.min(1, initial=np.inf) <= NEAR_RATIO) & stays & (np.sign(opened) == np.sign(closed))
     return findings_of([
-        _split(row, RATIOS[nearest[at]], is_forward=bool(opened[at] > 0))
+        split_finding(row, RATIOS[nearest[at]], is_forward=bool(opened[at] > 0))
         for at, row in enumerate(jumps.iter_rows(named=True)) if fits[at]
     ])  # fmt: skip
 
 
-def stale(kept: Sanity) -> pl.DataFrame:
-    """Runs of bars at one price, with volume, that a series' habits do not explain; parameter as of `sanity_findings`."""
-    wide = kept.counts.pivot("kind", index=KEY, values="rows", sort_columns=True)
+def stale(frames: Frames) -> pl.DataFrame:
+    """Findings `stale`: runs of bars at one price, with volume, that the rest of the series makes improbable."""
+    wide = frames["counts"].pivot("kind", index=KEY, values="rows", sort_columns=True)
     if "flat_runs" not in wide.columns:
         return findings_of([])
-    runs = kept.runs.join(wide.select(*KEY, "flat", "flat_runs"), on=KEY, how="inner", maintain_order="left")
+    runs = frames["runs"].join(wide.select(*KEY, "flat", "flat_runs"), on=KEY, how="inner", maintain_order="left")
     # How often such a bar follows another, as the rest of the series has it; its root, as prices that stand tend to stand on.
     others, other_runs = pl.col("flat") - pl.col("bars"), pl.col("flat_runs") - 1
     again = (others - other_runs + 1) / (others + 5)
     chance = pl.col("flat_runs").log() + (pl.col("bars") - 1) * again.clip(1e-4, 0.999).log() / 2
     odd_runs = runs.with_columns(again.alias("again")).filter(chance < np.log(STALE_CHANCE))
-    summed = odd_runs.sort("bars", descending=True).group_by(KEY, maintain_order=True).agg(
-        pl.len().alias("runs"), pl.col("bars").sum().alias("rows"), pl.col("bars", "start", "session", "price", "again").first()
+    summed = odd_runs.sort("bars", descending=True, maintain_order=True).group_by(KEY, maintain_order=True).agg(
+        pl.len().alias("runs"), pl.col("bars").sum().alias("rows"), pl.col("bars", "start_ts", "session", "price", "again").first()
     )  # fmt: skip
-    return findings_of([_stale(row) for row in summed.iter_rows(named=True)])
+    return findings_of([stale_finding(row) for row in summed.iter_rows(named=True)])
 
 
-ODD_CHECKS = ("zero_volume_range", "vwap_outside", "repeated")
-
-
-def odd(kept: Sanity, kind: str) -> pl.DataFrame:
-    """Rows at odds with themselves or with the row before; `kind` is one of `ODD_CHECKS`."""
-    wide = kept.counts.pivot("kind", index=KEY, values=["rows", "first", "longest"], sort_columns=True)
+def anomalies(frames: Frames, kind: str) -> pl.DataFrame:
+    """Findings of rows at odds with themselves or with the row before; `kind` is one of `sanity.ANOMALIES`."""
+    wide = frames["counts"].pivot("kind", index=KEY, values=["rows", "first", "longest"], sort_columns=True)
     if f"rows_{kind}" not in wide.columns:
         return findings_of([])
     found = wide.filter(pl.col(f"rows_{kind}") > 0).sort(KEY)
-    rows = [_odd(row, kind) for row in found.iter_rows(named=True)]
+    rows = [anomaly_finding(row, kind) for row in found.iter_rows(named=True)]
     return findings_of([row for row in rows if row])
 
 
-def _across_parts(ends: pl.DataFrame) -> pl.DataFrame:
-    """Jumps from the last session of one part to the first one of the next."""
+def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
+    """Jumps from the last session of one part to the first session of the next, at most 10 days later."""
     ordered = ends.sort([*KEY, "session", "is_last"])
     beside = ordered.with_columns(
         pl.col("close").shift().over(KEY).alias("before"), pl.col("session").shift().over(KEY).alias("session_before"),
@@ -124,19 +113,20 @@ def _across_parts(ends: pl.DataFrame) -> pl.DataFrame:
     return beside.filter(crossing.fill_null(value=False)).select(*KEY, "session", "ts", "before", "open", "close")
 
 
-def _spike(row: Row) -> Row:
+def spike_finding(row: Row) -> Row:
+    """Finding `spike` of one series: the worst spike, and how many were set aside as the market's."""
     own, worst = row["own"], row["own"][0]
     aside = f"; {row['set_aside']} more set aside: most series moved with them" if row["set_aside"] else ""
     return {
         **{name: row[name] for name in KEY},
-        "check": "spike",
+        "check_name": "spike",
         "severity": "warning" if row["price_type"] == "last" else "info",
         "session": worst["session"],
-        "start": worst["ts"],
+        "start_ts": worst["ts"],
         "count": len(own),
         "value": worst["size"],
         "message": (
-            f"{_bars(len(own))} stick out of both neighbours and revert; the worst, {worst['ts']:%Y-%m-%d %H:%M} UTC, "
+            f"{bar_count_text(len(own))} stick out of both neighbours and revert; the worst, {worst['ts']:%Y-%m-%d %H:%M} UTC, "
             f"has {worst['price']:g} where the bars beside it reach {worst['beside']:g} ({worst['size']:+.2%})."
         ),
         "evidence": (
@@ -147,14 +137,15 @@ def _spike(row: Row) -> Row:
     }
 
 
-def _split(row: Row, ratio: tuple[int, int], *, is_forward: bool) -> Row:
+def split_finding(row: Row, ratio: tuple[int, int], *, is_forward: bool) -> Row:
+    """Finding `split` of one jump."""
     shown = f"{ratio[0]}:{ratio[1]}" if is_forward else f"{ratio[1]}:{ratio[0]}"
     return {
         **{name: row[name] for name in KEY},
-        "check": "split",
+        "check_name": "split",
         "severity": "warning",
         "session": row["session"],
-        "start": row["ts"],
+        "start_ts": row["ts"],
         "count": 1,
         "value": row["before"] / row["open"],
         "message": f"A {shown} split of {row['session']} looks unadjusted: {row['before']:g} at the close before, {row['open']:g} at the open.",
@@ -163,46 +154,48 @@ def _split(row: Row, ratio: tuple[int, int], *, is_forward: bool) -> Row:
     }
 
 
-def _stale(row: Row) -> Row:
+def stale_finding(row: Row) -> Row:
+    """Finding `stale` of one series: its longest run."""
     return {
         **{name: row[name] for name in KEY},
-        "check": "stale",
+        "check_name": "stale",
         "severity": "warning",
         "session": row["session"],
-        "start": row["start"],
+        "start_ts": row["start_ts"],
         "count": row["rows"],
         "value": float(row["bars"]),
-        "message": f"{_bars(row['bars'])} in a row stand at {row['price']:g} without range, though with volume; {row['runs']:,} such runs in all.",
+        "message": f"{bar_count_text(row['bars'])} in a row stand at {row['price']:g} without range, though with volume; {row['runs']:,} such runs in all.",
         "evidence": f"apart from that run, such a bar is followed by another in {max(row['again'], 0):.0%} of cases",
         "remedy": "compare with another source: a price that was carried forward is no trade",
     }
 
 
-def _odd(row: Row, kind: str) -> Row | None:
+def anomaly_finding(row: Row, kind: str) -> Row | None:
+    """Finding of one kind of anomaly of a series; None where its habits make it ordinary."""
     count, total, traded = row[f"rows_{kind}"], row["rows_rows"], row.get("rows_traded") or 0
     share = count / total
-    few = count < FEWEST_ODD
+    few = count < FEWEST_ANOMALIES
     if kind == "zero_volume_range":
         if traded < TRADED_SHARE * total:
             return None
-        said = f"{_bars(count)} ({share:.1%}) have a range and no volume."
+        said = f"{bar_count_text(count)} ({share:.1%}) have a range and no volume."
         evidence = f"{traded / total:.0%} of the bars have volume"
     elif kind == "vwap_outside":
-        said = f"{_bars(count)} ({share:.1%}) have a vwap above their high or below their low."
+        said = f"{bar_count_text(count)} ({share:.1%}) have a vwap above their high or below their low."
         evidence = "further than a millionth of the price"
     else:
         # A quote stands as long as nobody changes it; a volume to the last share does not come again.
         usual = LONGEST_STANDING_QUOTE if not traded else FEWEST_REPEATS
-        if row["longest_repeated"] < usual and (not traded or few or share < ODD_SHARE):
+        if row["longest_repeated"] < usual and (not traded or few or share < ANOMALY_SHARE):
             return None
-        said = f"{_bars(count)} repeat the bar before in every cell, up to {row['longest_repeated']} in a row."
+        said = f"{bar_count_text(count)} repeat the bar before in every cell, up to {row['longest_repeated']} in a row."
         evidence = "open, high, low, close and volume are the same, and high is above low"
-    loud = not few and share >= ODD_SHARE and (kind != "zero_volume_range" or share <= NO_VOLUME_AT_ALL)
+    loud = not few and share >= ANOMALY_SHARE and (kind != "zero_volume_range" or share <= NO_VOLUME_AT_ALL)
     return {
         **{name: row[name] for name in KEY},
-        "check": {"zero_volume_range": "zero_volume", "vwap_outside": "vwap", "repeated": "repeated"}[kind],
+        "check_name": {"zero_volume_range": "zero_volume", "vwap_outside": "vwap", "repeated": "repeated"}[kind],
         "severity": "warning" if loud else "info",
-        "start": row[f"first_{kind}"],
+        "start_ts": row[f"first_{kind}"],
         "count": count,
         "value": share,
         "message": said,
@@ -211,5 +204,78 @@ def _odd(row: Row, kind: str) -> Row | None:
     }
 
 
-def _bars(count: int) -> str:
+def bar_count_text(count: int) -> str:
+    """Number of bars as text."""
     return f"{count:,} bar{'s' if count != 1 else ''}"
+
+
+@register
+class SpikeCheck(BarCheck):
+    """Bars stick out of both neighbours and revert."""
+
+    name, severities = "spike", ("warning", "info")
+    reads = (BAR_SANITY, PRESENCE_COUNTS)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find spikes that most other series did not share at that instant."""
+        return spikes(measured.frames)
+
+
+@register
+class SplitCheck(BarCheck):
+    """A split of a share looks unadjusted."""
+
+    name, severities = "split", ("warning",)
+    reads = (BAR_SANITY,)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find jumps from a close to the next open by a simple ratio, which the session keeps."""
+        return splits(measured.frames)
+
+
+@register
+class StaleCheck(BarCheck):
+    """A price stands for many bars, with volume."""
+
+    name, severities = "stale", ("warning",)
+    reads = (BAR_SANITY,)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find runs of bars without range that the rest of the series makes improbable."""
+        return stale(measured.frames)
+
+
+@register
+class RepeatedCheck(BarCheck):
+    """Bars repeat the one before in every cell."""
+
+    name, severities = "repeated", ("warning", "info")
+    reads = (BAR_SANITY,)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series with repeated bars."""
+        return anomalies(measured.frames, "repeated")
+
+
+@register
+class ZeroVolumeCheck(BarCheck):
+    """Bars have a range without volume."""
+
+    name, severities = "zero_volume", ("warning", "info")
+    reads = (BAR_SANITY,)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series of which half has volume, and some bars a range without any."""
+        return anomalies(measured.frames, "zero_volume_range")
+
+
+@register
+class VwapCheck(BarCheck):
+    """The vwap of bars lies outside low to high."""
+
+    name, severities = "vwap", ("warning", "info")
+    reads = (BAR_SANITY,)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Find series with a vwap more than a millionth of the price outside its bar."""
+        return anomalies(measured.frames, "vwap_outside")

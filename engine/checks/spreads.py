@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
+from engine.checks.check import BarCheck, JudgeInput, MeasureInput, register
 from engine.checks.findings import findings_of
 from engine.schema import TS, Schema, empty
 
@@ -32,11 +34,13 @@ def quote_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
         Per symbol and session: all two-sided quotes, those with bid = ask, those with bid > ask, by how much at most
         (a share of the ask), and the first crossed one. `interval` is null.
     """
-    return _counted(quotes.select("symbol", pl.lit(None, pl.String).alias("interval"), "session", "ts", "bid", "ask"))
+    return count_spreads(
+        quotes.select("symbol", pl.lit(None, pl.String).alias("interval"), "session", "ts", "bid", "ask")
+    )
 
 
 def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """As `quote_spreads`, of the closes of bid and ask bars with the same stamp.
+    """Count pairs of closes of bid and ask bars with the same stamp, as `quote_spreads` does.
 
     Parameters
     ----------
@@ -55,11 +59,11 @@ def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     asks = rows.select(pl.col("series").alias("series_ask"), "ts", pl.col("close").alias("ask")).join(
         pairs.select("series_ask"), on="series_ask", how="semi"
     )  # fmt: skip
-    return _counted(bids.join(asks, on=["series_ask", "ts"]))
+    return count_spreads(bids.join(asks, on=["series_ask", "ts"]))
 
 
-def summed_spreads(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The counts of all parts."""
+def combine_spreads(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up the counts of all parts."""
     key = ["symbol", "interval", "session"]
     return (
         pl.concat([empty(SPREADS), *parts]).group_by(key)
@@ -68,7 +72,7 @@ def summed_spreads(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def crossed(counted: pl.DataFrame) -> pl.DataFrame:
-    """Symbols with crossed or locked quotes.
+    """Findings `crossed`: symbols whose bid is above the ask, or often equal to it.
 
     Parameters
     ----------
@@ -83,16 +87,17 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
     """
     key = ["symbol", "interval"]
     share = pl.col("crossed") / pl.col("quotes")
-    worst = counted.with_columns(share.alias("share")).sort("share", descending=True)
+    worst = counted.with_columns(share.alias("share")).sort("share", "session", descending=[True, False])
     summed = worst.group_by(key).agg(
         pl.col("quotes", "locked", "crossed").sum(), pl.col("widest").max(), pl.col("first").min(), pl.len().alias("sessions"),
         pl.col("session").first().alias("worst"), pl.col("share").first().alias("worst_share"),
     )  # fmt: skip
     found = summed.filter((pl.col("crossed") > 0) | (pl.col("locked") > MANY_LOCKED * pl.col("quotes"))).sort(key)
-    return findings_of([_crossed(row) for row in found.iter_rows(named=True)])
+    return findings_of([crossed_finding(row) for row in found.iter_rows(named=True)])
 
 
-def _counted(quotes: pl.DataFrame) -> pl.DataFrame:
+def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
+    """Count two-sided quotes by symbol, interval and session: all, locked, crossed, and the widest crossed."""
     two_sided = quotes.filter(pl.col("bid").is_not_null() & pl.col("ask").is_not_null())
     over = pl.col("bid") > pl.col("ask")
     counted = two_sided.group_by("symbol", "interval", "session").agg(
@@ -102,7 +107,8 @@ def _counted(quotes: pl.DataFrame) -> pl.DataFrame:
     return counted.select(pl.col(name).cast(dtype) for name, dtype in SPREADS.items())
 
 
-def _crossed(row: Row) -> Row:
+def crossed_finding(row: Row) -> Row:
+    """Finding `crossed` of one symbol; a warning above 1 in 1,000 crossed or 1 in 20 locked."""
     share, locked = row["crossed"] / row["quotes"], row["locked"] / row["quotes"]
     what = "quotes" if row["interval"] is None else f"{row['interval']} closes"
     size = f", by up to {row['widest']:.4%} of the price" if row["crossed"] else ""
@@ -110,13 +116,33 @@ def _crossed(row: Row) -> Row:
     return {
         "symbol": row["symbol"],
         "interval": row["interval"],
-        "check": "crossed",
+        "check_name": "crossed",
         "severity": "warning" if share > MANY_CROSSED or locked > MANY_LOCKED else "info",
         "session": row["worst"],
-        "start": row["first"],
+        "start_ts": row["first"],
         "count": row["crossed"],
         "value": share,
         "message": f"The bid is above the ask in {row['crossed']:,} of {row['quotes']:,} {what} ({share:.2%}){size}, and equal to it in {row['locked']:,} ({locked:.2%}).",
         "evidence": f"{row['sessions']:,} sessions, the worst {row['worst']}: {row['worst_share']:.2%} crossed{first}",
         "remedy": "do not trade on mid prices of these rows; ask the vendor whether both sides come from one book",
     }
+
+
+@register
+class CrossedCheck(BarCheck):
+    """The bid is above the ask, or equal to it, in quote ticks or in the closes of bid and ask bars."""
+
+    name, severities = "crossed", ("warning", "info")
+    schema = SPREADS
+
+    def measure(self, part: MeasureInput) -> pl.DataFrame:
+        """Count quote ticks, and pairs of closes, by their spread."""
+        return pl.concat([bar_spreads(part.rows, part.series), quote_spreads(part.quotes)])
+
+    def combine(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Add up the counts of all parts."""
+        return combine_spreads(frames)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Report symbols with crossed or many locked quotes."""
+        return crossed(measured.frames[self.name])

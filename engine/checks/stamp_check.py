@@ -1,4 +1,4 @@
-"""What a clock profile says about single stamps: start or end of a bar, and the interval. Pure: frame in, frame out.
+"""Findings of a clock profile about single stamps: start or end of a bar, and the interval. Pure: frame in, frame out.
 
 1. `stamp_findings`: at the edges of sessions every row comes a step or a few late.
 2. `interval_findings`: stamps repeat on another step than the interval that was stated.
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from engine.checks.clock_profile import NEAR_STEPS, SERIES
+from engine.checks.check import SERIES
+from engine.checks.clock_profile import NEAR_STEPS
 from engine.checks.findings import findings_of
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
@@ -29,12 +30,12 @@ Row = dict[str, Any]
 
 
 def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Series whose rows at the edges of sessions come one or a few steps late; parameter as of `conventions.conventions`."""
-    series, opens = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
-    _, closes = _facet(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
-    _, peaks = _facet(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
-    _, open_edges = _facet(profile, "open_edges", 1, 0)
-    _, close_edges = _facet(profile, "close_edges", 1, 0)
+    """Findings `stamp`: series whose rows at the edges of sessions come one to three steps late."""
+    series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
+    _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
+    _, peaks = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
+    _, open_edges = facet_of_series(profile, "open_edges", 1, 0)
+    _, close_edges = facet_of_series(profile, "close_edges", 1, 0)
     zero = NEAR_STEPS
     suspect = ((opens[:, zero] <= SELDOM * open_edges[:, 0]) & (closes[:, zero] > 0)) | (
         peaks[:, zero + 1] >= PEAK_RATIO * peaks[:, zero]
@@ -45,14 +46,15 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
         if not Interval.parse(named[2]).is_intraday:
             continue
         counts = (open_edges[at, 0], close_edges[at, 0])
-        late = _steps_late(opens[at], closes[at], *counts)
-        peak = 0 if late else int(_peak_is_late(peaks[at], counts[0]))
+        late = count_steps_late(opens[at], closes[at], *counts)
+        peak = 0 if late else int(is_peak_late(peaks[at], counts[0]))
         if late or peak:
-            rows.append(_late(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
+            rows.append(stamp_finding(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
     return findings_of(rows)
 
 
-def _steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
+def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
+    """Number of steps (0 to 3) by which rows come late: none after the opens, some after the closes."""
     zero = NEAR_STEPS
     for late in range(1, LATEST_STEPS + 1):
         if not opens or not closes:
@@ -70,7 +72,8 @@ def _steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> 
     return 0
 
 
-def _peak_is_late(volume: Floats, opens: float) -> bool:
+def is_peak_late(volume: Floats, opens: float) -> bool:
+    """Whether the volume of the opening auction stands in the bar a step after the open."""
     # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
     zero = NEAR_STEPS
     before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
@@ -79,9 +82,10 @@ def _peak_is_late(volume: Floats, opens: float) -> bool:
     return bool(opens >= FEWEST_OPENS and before > 0 and is_small and after >= PEAK_RATIO * at_open and after > rest)
 
 
-def _late(
+def stamp_finding(
     named: tuple[Any, ...], late: int, opened: Floats, closed: Floats, peaks: Floats | None, edges: tuple[float, float]
 ) -> Row:
+    """Finding `stamp` of one series: end stamps (error), or rows two or three steps late (warning)."""
     zero = NEAR_STEPS
     if peaks is None:
         evidence = (
@@ -99,7 +103,7 @@ def _late(
     is_end = late == 1
     return {
         **dict(zip(SERIES, named, strict=True)),
-        "check": "stamp",
+        "check_name": "stamp",
         "severity": "error" if is_end else "warning",
         "count": int(edges[0]),
         "value": float(late),
@@ -117,29 +121,31 @@ def _late(
 
 
 def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Series whose stamps repeat on another step than was stated; parameter as of `conventions.conventions`."""
-    series, minutes = _facet(profile, "minute", 61, 1)
-    _, days = _facet(profile, "days", 1, 0)
+    """Findings `interval`: series whose stamps repeat on another step than the stated interval."""
+    series, minutes = facet_of_series(profile, "minute", 61, 1)
+    _, days = facet_of_series(profile, "days", 1, 0)
     intervals = {text: Interval.parse(text) for text in series["interval"].unique()}
-    alike = _alike(minutes)
+    alike = shares_on_steps(minutes)
     rows: list[Row] = []
     for at, named in enumerate(series.iter_rows()):
         stated = intervals[named[2]]
-        actual = _step_of(minutes[at], float(days[at, 0]), stated, dict(zip(RUNGS, alike[at].tolist(), strict=True)))
+        actual = actual_interval(
+            minutes[at], float(days[at, 0]), stated, dict(zip(RUNGS, alike[at].tolist(), strict=True))
+        )
         if actual is not None and actual != str(stated):
-            rows.append(_other_step(named, actual, minutes[at], float(days[at, 0])))
+            rows.append(interval_finding(named, actual, minutes[at], float(days[at, 0])))
     return findings_of(rows)
 
 
-def _alike(minutes: Floats) -> Floats:
-    """Of each series and rung: the largest share of its stamps that lie on that step together."""
+def shares_on_steps(minutes: Floats) -> Floats:
+    """Of each series and step of `RUNGS`: the largest share of its stamps that lie on that step together."""
     total, steps = np.maximum(minutes.sum(1), 1), minutes[:, 1:]
     shares = [steps.reshape(len(steps), steps.shape[1] // rung, rung).sum(1).max(1) / total for rung in RUNGS]
     return np.stack(shares, axis=1)
 
 
-def _step_of(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
-    """The step of stamps where it is surely another one than stated; None where it is not."""
+def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
+    """Interval on which stamps surely repeat; None where the stated interval may be right."""
     total = cells.sum()
     if total < FEWEST_STAMPS or not stated.is_intraday:
         return None
@@ -159,13 +165,14 @@ def _step_of(cells: Floats, days: float, stated: Interval, alike: dict[int, floa
     return None
 
 
-def _other_step(named: tuple[Any, ...], actual: str, cells: Floats, days: float) -> Row:
+def interval_finding(named: tuple[Any, ...], actual: str, cells: Floats, days: float) -> Row:
+    """Finding `interval` of one series: the actual interval and the minutes of its stamps."""
     held = np.flatnonzero(cells[1:])
     shown = ", ".join(str(one) for one in held[:6]) + (" ..." if len(held) > 6 else "")  # noqa: PLR2004
     between = f"; {cells[0]:,.0f} between whole minutes" if cells[0] else ""
     return {
         **dict(zip(SERIES, named, strict=True)),
-        "check": "interval",
+        "check_name": "interval",
         "severity": "error",
         "count": int(cells.sum()),
         "message": f"The interval is {actual}, not {named[2]}: that is the step on which its stamps repeat.",
@@ -174,7 +181,7 @@ def _other_step(named: tuple[Any, ...], actual: str, cells: Floats, days: float)
     }
 
 
-def _facet(
+def facet_of_series(
     profile: pl.DataFrame, name: str, cells: int, zero: int, column: str = "rows"
 ) -> tuple[pl.DataFrame, Floats]:
     """All series of a profile, sorted, and their counts in one facet over all seasons, a column per cell."""

@@ -1,6 +1,6 @@
 """Sessions whose rows begin late or end early although the series would go on. Pure: frame in, frame out.
 
-1. `cut_sessions` finds, in one part of a lake, sessions that begin or end well inside, against the series' own rate of
+1. `truncations` finds, in one part of a lake, sessions that begin or end well inside, against the series' own rate of
    rows in that session; and what the symbol's other price types and the other series did then.
 2. `truncated` says it, once all parts are there, and whether coarser bars were made from the same short data.
 """
@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from engine.checks.clock_profile import SERIES
+from engine.checks.check import SERIES, BarCheck, JudgeInput, MeasureInput, register
 from engine.checks.findings import findings_of
+from engine.checks.sanity import BAR_SANITY
 from engine.grid import SessionGrid
 from engine.keys import pack_columns, pack_pair
 from engine.quality.contiguous_runs import SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
-CUTS: Schema = {
+TRUNCATIONS: Schema = {
     **SERIES, "session": pl.Date(), "is_tail": pl.Boolean(), "ts": TS, "slots": pl.Int64(), "of": pl.Int64(),
     "rate": pl.Float64(), "sibling": pl.String(), "sibling_ts": TS, "peers": pl.Int64(), "peers_on": pl.Int64(),
     "high": pl.Float64(), "low": pl.Float64(), "close": pl.Float64(), "volume": pl.Float64(),
@@ -36,8 +37,8 @@ Row = dict[str, Any]
 KEY = list(SERIES)
 
 
-def cut_sessions(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Sessions that begin or end well inside.
+def truncations(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """Find sessions that begin or end well inside, less likely than 1 in a million at the series' rate of rows.
 
     Parameters
     ----------
@@ -50,30 +51,30 @@ def cut_sessions(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.
 
     Returns
     -------
-    DataFrame of `CUTS`
+    DataFrame of `TRUNCATIONS`
         `ts` is the last row before the cut, or the first one after it; `slots` are missing of the `of` of the session;
         `sibling` is another price type of the symbol that went on, until `sibling_ts`; `peers_on` of `peers` other
         series of the session went on.
     """
     if not grid.interval.is_intraday or not len(runs.row):
-        return empty(CUTS)
-    spans = _spans(runs, grid)
-    sides = pl.concat([_side(spans, is_tail=is_tail) for is_tail in (True, False)])
+        return empty(TRUNCATIONS)
+    spans = session_spans(runs, grid)
+    sides = pl.concat([missing_at_edge(spans, is_tail=is_tail) for is_tail in (True, False)])
     missing, of = pl.col("slots"), pl.col("of")
     unlikely = missing * (1 - pl.col("rate").clip(0, HIGHEST_RATE)).log() < np.log(CHANCE)
     is_long = (missing >= FEWEST_SLOTS) & (missing >= LEAST_SHARE * of)
     cut = sides.filter(is_long & unlikely & (pl.col("rate") >= LEAST_RATE))
     if cut.is_empty():
-        return empty(CUTS)
-    return _with_others(cut, sides, series, _folds(runs.rows, cut))
+        return empty(TRUNCATIONS)
+    return with_witnesses(cut, sides, series, fold_sessions(runs.rows, cut))
 
 
-def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Say which sessions are truncated.
+def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Findings `truncated`, one per series and side, from its truncated sessions.
 
     Parameters
     ----------
-    cuts : DataFrame of `CUTS`
+    cut : DataFrame of `TRUNCATIONS`
         Of all parts.
     lifetimes : DataFrame
         `symbol, price_type, interval, first, last` (Date). A cut at the edge of a lifetime may be where the data begin
@@ -86,21 +87,23 @@ def truncated(cuts: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame 
     DataFrame of `findings.FINDINGS`
         Check `truncated`, one per series and side; `count` is sessions, `value` the missing slots of the worst one.
     """
-    told = cuts.join(lifetimes, on=KEY, how="left", maintain_order="left")
+    told = cut.join(lifetimes, on=KEY, how="left", maintain_order="left")
     edge = pl.col("session") == pl.when("is_tail").then(pl.col("last")).otherwise(pl.col("first"))
     others = pl.col("sibling").is_not_null() | ((pl.col("peers") >= FEWEST_PEERS) & (pl.col("peers_on") >= ON_SHARE * pl.col("peers")))  # fmt: skip
     everybody = (pl.col("peers") >= FEWEST_PEERS) & (pl.col("peers_on") == 0)
     judged = told.with_columns(
         (edge.fill_null(value=False) & ~others).alias("is_edge"), everybody.alias("everybody"), (~others).alias("alone")
     ).sort("is_edge", "everybody", "alone", -pl.col("slots"), "session")  # fmt: skip
-    if coarse is not None and cuts.height:
-        judged = judged.join(_coarse(judged, coarse), on=[*KEY, "session"], how="left", maintain_order="left")
+    if coarse is not None and cut.height:
+        judged = judged.join(
+            compare_with_coarse(judged, coarse), on=[*KEY, "session"], how="left", maintain_order="left"
+        )
     worst = judged.group_by(*KEY, "is_tail", maintain_order=True).agg(pl.all().first(), pl.len().alias("sessions"))
-    return findings_of([_truncated(row) for row in worst.iter_rows(named=True)])
+    return findings_of([truncated_finding(row) for row in worst.iter_rows(named=True)])
 
 
-def _spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
-    """First and last slot of each series and session, counted through its chosen segments."""
+def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
+    """First and last slot of each series and session, counted through its chosen segments, and its rate of rows."""
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     slots = chosen["slots"].to_numpy().astype(np.int64)
     starts = np.cumsum(slots) - slots
@@ -126,7 +129,8 @@ def _spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
     return spans.with_columns(pl.min_horizontal("rate", overall).alias("rate"))
 
 
-def _side(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
+def missing_at_edge(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
+    """Missing slots at the head or the tail of each series and session, with the row next to them."""
     missing, ts = ("tail", "last_ts") if is_tail else ("head", "first_ts")
     return spans.select(
         "series", "session", pl.lit(is_tail).alias("is_tail"), pl.col(ts).alias("ts"), pl.col(missing).alias("slots"),
@@ -134,8 +138,8 @@ def _side(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _folds(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
-    """What the rows of each truncated session fold to."""
+def fold_sessions(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
+    """High, low, volume and close of the rows of each truncated session."""
     begin, end = cut["begin"].to_numpy(), cut["end"].to_numpy() + 1
     fold = {}
     for name, by in (("high", np.maximum), ("low", np.minimum), ("volume", np.add)):
@@ -144,7 +148,8 @@ def _folds(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({**fold, "close": placed["close"].gather(end - 1)})
 
 
-def _with_others(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame, folds: pl.DataFrame) -> pl.DataFrame:
+def with_witnesses(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame, folds: pl.DataFrame) -> pl.DataFrame:
+    """Truncated sessions with the price type of the symbol, and the number of other symbols, that went on."""
     named = sides.join(series.select("series", *SERIES), on="series", how="inner")
     key = ["session", "is_tail"]
     mine = cut.hstack(folds).join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
@@ -156,14 +161,14 @@ def _with_others(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame, f
     ).filter(other & lacking).sort("cut", "slots_right").group_by("cut", maintain_order=True).agg(
         pl.col("price_type_right").first().alias("sibling"), pl.col("ts").first().alias("sibling_ts")
     )  # fmt: skip
-    peers = _peers(mine, named)
+    peers = count_peers(mine, named)
     return mine.join(kin, on="cut", how="left", maintain_order="left").hstack(peers).select(
-        pl.col(name).cast(dtype) for name, dtype in CUTS.items()
+        pl.col(name).cast(dtype) for name, dtype in TRUNCATIONS.items()
     )  # fmt: skip
 
 
-def _peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """How many other symbols each session of `mine` has, and how many of them went on."""
+def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
+    """Count the other symbols of each session, and those of them that went on."""
     key = ["session", "is_tail"]
     # A symbol went on when one of its price types did; its own ones are no peers.
     best = named.group_by("symbol", *key).agg(pl.col("slots").min().alias("best"))
@@ -181,8 +186,8 @@ def _peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({"peers": there - 1, "peers_on": on - low - own})
 
 
-def _coarse(cuts: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Whether coarser bars of the same series and session agree with what is left of it."""
+def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
+    """Say whether coarser bars of the same series and session agree with the rows that are left of it."""
     key = ["symbol", "price_type", "session"]
     folded = coarse.sort("ts").group_by(*key, pl.col("interval").alias("coarse"), maintain_order=True).agg(
         pl.col("high").max().alias("coarse_high"), pl.col("low").min().alias("coarse_low"),
@@ -190,33 +195,35 @@ def _coarse(cuts: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     near = (pl.col("coarse_volume") - pl.col("volume")).abs() <= SAME_VOLUME * pl.col("volume")
     same = [(pl.col(f"coarse_{n}") - pl.col(n)).abs() <= SAME * pl.col(n) for n in ("high", "low", "close")]
-    beside = cuts.select(*KEY, "session", "high", "low", "close", "volume").unique().join(folded, on=key)
+    beside = cut.select(*KEY, "session", "high", "low", "close", "volume").unique().join(folded, on=key)
     judged = beside.with_columns(pl.all_horizontal(near, *same).alias("agrees"))
     return judged.sort("coarse").group_by(*KEY, "session", maintain_order=True).agg(
         pl.col("coarse").first(), pl.col("agrees").first(), pl.col("coarse_volume").first()
     )  # fmt: skip
 
 
-def _truncated(row: Row) -> Row:
+def truncated_finding(row: Row) -> Row:
+    """Finding `truncated` of one series and side: its worst session."""
     side = "stop" if row["is_tail"] else "begin only"
     where = "before its end" if row["is_tail"] else "after its open"
     said = f"Rows of {row['session']} {side} at {row['ts']:%Y-%m-%d %H:%M} UTC, {row['slots']:,} of {row['of']:,} slots {where}"
     more = f"; {row['sessions'] - 1:,} more sessions are cut like that" if row["sessions"] > 1 else ""
     return {
         **{name: row[name] for name in KEY},
-        "check": "truncated",
+        "check_name": "truncated",
         "severity": "info" if row["is_edge"] or row["everybody"] else "warning",
         "session": row["session"],
-        "start": row["ts"],
+        "start_ts": row["ts"],
         "count": row["sessions"],
         "value": float(row["slots"]),
         "message": f"{said}{more}.",
-        "evidence": _evidence(row),
+        "evidence": truncation_evidence(row),
         "remedy": "load the session again from the source; do not trust coarser bars made from it",
     }
 
 
-def _evidence(row: Row) -> str:
+def truncation_evidence(row: Row) -> str:
+    """Evidence of a truncated session: rate of rows, other price types, other symbols, coarser bars."""
     said = [f"this series has a row in {row['rate']:.0%} of its slots"]
     if row["sibling"] is not None:
         said.append(f"{row['sibling']} of the same symbol has rows {'until' if row['is_tail'] else 'from'} {row['sibling_ts']:%Y-%m-%d %H:%M} UTC")  # fmt: skip
@@ -229,3 +236,24 @@ def _evidence(row: Row) -> str:
         verb = "agrees with the short data, so it was made from them" if row["agrees"] else "differs, so it was made from more"  # fmt: skip
         said.append(f"the {row['coarse']} bar {verb} (volume {row['coarse_volume']:,.6g} and {row['volume']:,.6g})")
     return "; ".join(said)
+
+
+def lifetimes(ends: pl.DataFrame) -> pl.DataFrame:
+    """First and last session with a row of each series, from `sanity.ENDS`."""
+    return ends.group_by(KEY).agg(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
+
+
+@register
+class TruncatedCheck(BarCheck):
+    """A session begins late or ends early although the series would go on."""
+
+    name, severities = "truncated", ("warning", "info")
+    schema, reads, needs_places = TRUNCATIONS, (BAR_SANITY,), True
+
+    def measure(self, part: MeasureInput) -> pl.DataFrame:
+        """Find sessions of a part that begin or end well inside."""
+        return truncations(part.runs, part.series, part.grid)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Report truncated sessions by series and side; at the edge of the data, or shared by all, as `info`."""
+        return truncated(measured.frames[self.name], lifetimes(measured.frames["ends"]), measured.coarse)

@@ -90,7 +90,7 @@ def audit(
 
     Example: engine audit lean/equity/usa/minute --calendar XNYS --output audit
     """
-    from engine.audit.verdict import judge
+    from engine.audit.verdict import apply_rules
     from engine.runtime import auditor
     from engine.runtime.executor import choose_executor
     from engine.runtime.options import CalendarMap, LoadOptions
@@ -130,7 +130,7 @@ def audit(
             progress=tell,
             strips=output is not None,
         )
-    verdict = judge(done.tables, **standards)
+    verdict = apply_rules(done.tables, **standards)
     if output is not None:
         _keep(done, verdict, sources, output)
     _write(verdict, junit, github=github)
@@ -140,7 +140,7 @@ def audit(
 
 def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
     """What is judged by, read before the work: a mistake in it should not cost an hour."""
-    from engine.audit.allowlist import read_allowed
+    from engine.audit.allowlist import read_allowlist
     from engine.audit.baseline import read_baseline
     from engine.audit.rules import read_rules
     from engine.clock import WallClock
@@ -149,7 +149,7 @@ def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) ->
         "rules": read_rules(rules),
         "today": WallClock().now().date(),
         "baseline": read_baseline(baseline) if baseline else None,
-        "allowed": read_allowed(allow) if allow else (),
+        "allowlist": read_allowlist(allow) if allow else (),
     }
 
 

@@ -131,14 +131,14 @@ def rules(
 def tolerances_of(text: str | None) -> Tolerances:
     """`column=number` pairs; a number with `%` is a share."""
     from engine.audit.reconcile import Tolerances
-    from engine.audit.rules import tolerance_of
+    from engine.audit.rules import parse_tolerance
 
     found = {}
     for word in words(text):
         name, equals, size = word.partition("=")
         if not equals:
             raise usage(f"--tolerance: received {word!r}; valid: column=size, as in close=0.0001,volume=1%")
-        found[name] = tolerance_of(f"--tolerance {name}", size)
+        found[name] = parse_tolerance(f"--tolerance {name}", size)
     return Tolerances(found)
 
 
@@ -155,8 +155,7 @@ def _renames(text: str | None) -> dict[str, str]:
 def _rule(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule
     return {
         "name": rule.name,
-        "check": str(rule),
-        "per": rule.per,
+        "rule": str(rule),
         "severity": rule.severity,
         "allow": rule.allow,
         "tolerance": str(rule.tolerance),

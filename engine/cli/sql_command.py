@@ -63,7 +63,7 @@ def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | Non
 
 
 def _tables(out: Path, audit: Path | None) -> tuple[Path | dict[str, Path], dict[str, Path]]:
-    from engine.audit.audit_files import is_kept, table_files
+    from engine.audit.audit_files import is_audit, table_files
 
     also = {} if audit is None else {f"audit_{name}": path for name, path in table_files(audit).items()}
-    return (table_files(out) if is_kept(out) else out), also
+    return (table_files(out) if is_audit(out) else out), also

@@ -149,7 +149,7 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
         "findings": tables["findings"],
         "gaps": tables["gaps"],
         "outages": tables["outages"].sort(
-            ["missing", "start", "outage_id"], descending=[True, False, False], nulls_last=True
+            ["missing", "start_ts", "calendar", "outage_id"], descending=[True, False, False, False], nulls_last=True
         ),
         "calendars": tables["calendars"].sort("calendar"),
         "files": tables["files"].filter(pl.col("problem").is_not_null()),

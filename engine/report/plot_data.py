@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import polars as pl
 
-from engine.audit.audit_files import is_kept, kept
+from engine.audit.audit_files import is_audit, read_audit_tables
 from engine.audit.audit_tables import CALENDARS, SESSIONS
 from engine.calendars.files import did_you_mean
 from engine.calendars.providers import calendar
@@ -198,8 +198,8 @@ def subject(source: Source, calendar: str | Path | None = None) -> Subject:
 def _of_folder(path: Path) -> Subject:
     if is_export(path):
         return _of_dataset(open_dataset(path))
-    if is_kept(path):
-        return _of_tables(_with_symbols(kept(path)))
+    if is_audit(path):
+        return _of_tables(_with_symbols(read_audit_tables(path)))
     raise ParameterError(f"source: {path} is neither an export nor an audit; valid: {VALID}")
 
 

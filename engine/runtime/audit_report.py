@@ -10,10 +10,10 @@ from typing import NamedTuple
 import polars as pl
 
 from engine import __version__
-from engine.audit.audit_files import keep
+from engine.audit.audit_files import write_audit_tables
 from engine.audit.audit_tables import KEY, STRIPS
 from engine.audit.rules import read_rules
-from engine.audit.verdict import Verdict, judge
+from engine.audit.verdict import Verdict, apply_rules
 from engine.audit.verdict_formats import write_verdict
 from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
@@ -141,9 +141,9 @@ def write_audit(
         The report.
     """
     folder, now = Path(folder), (clock or WallClock()).now()
-    judged = verdict or judge(done.tables, read_rules(), today=now.date())
+    judged = verdict or apply_rules(done.tables, read_rules(), today=now.date())
     tables = {**done.tables, "findings": judged.findings.select(list(FINDINGS))}  # what the rules find, too
-    keep(tables, folder)
+    write_audit_tables(tables, folder)
     write_verdict(judged, "json", folder / "audit.json")
     about: dict[str, str | int] = {
         "title": title,

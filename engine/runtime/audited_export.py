@@ -8,15 +8,20 @@ from dataclasses import replace
 
 import polars as pl
 
-from engine.audit.survey import COUNTS, SERIES, Survey
+from engine.audit.survey import COUNTS, SERIES, CheckedAxis, Survey
+from engine.calendars.providers import calendar
+from engine.checks.check import QUOTES
 from engine.checks.refused import conflict_pairs, count_refused
 from engine.errors import ExportError
 from engine.export.dataset import Dataset
+from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.score import COUNTED
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import Stretch, stretches
+from engine.runtime.store_survey import measured_rows
 from engine.schema import TS, Schema, empty
+from engine.store.panel_key import PANEL_SCHEMAS
 
 AXIS = ["calendar", "segments", "align", "zone", "base_interval"]
 STORED = ("duplicates", "corrections", "backfilled")  # counts that stored rows do not show
@@ -61,7 +66,7 @@ def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[S
 
 
 def export_counts(dataset: Dataset) -> Survey:
-    """Survey without rows of the counts in an export: duplicates, corrections, backfilled bars."""
+    """Survey of what an export counted when its rows were stored, and of its quote ticks."""
     base = dataset.scan("symbols").select(
         "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
     )
@@ -88,6 +93,7 @@ def export_counts(dataset: Dataset) -> Survey:
         Survey.none(),
         series=pl.concat([empty(SERIES), series.select(list(SERIES))]),
         counts=shaped,
+        checks=tuple(measured_quotes(dataset)),
         refused=count_refused(rejects),
         conflicts=stored_conflicts(dataset, rejects),
     )
@@ -103,3 +109,21 @@ def stored_conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
     bars = dataset.scan("bars").join(base, on=["symbol", "interval"], how="semi")
     kept = bars.join(stamps.lazy(), on=["symbol", "price_type", "ts"], how="semi").select(list(KEPT)).collect()
     return conflict_pairs(rejects, kept)
+
+
+def measured_quotes(dataset: Dataset) -> Iterator[CheckedAxis]:
+    """Measure the quote ticks of an export for the checks, axis by axis."""
+    if not dataset.rows("quotes"):
+        return
+    symbols = dataset.scan("symbols").collect().with_columns(pl.col("segments").list.join("\x1f"))
+    for key, rows in symbols.group_by(AXIS, maintain_order=True):
+        code, segments, align, zone, base = map(str, key)
+        ours = dataset.scan("quotes").filter(pl.col("symbol").is_in(rows["symbol"].implode()))
+        quotes = ours.select(pl.col(name).cast(dtype) for name, dtype in QUOTES.items()).collect()
+        if quotes.is_empty():
+            continue
+        first, last = quotes["session"].min(), quotes["session"].max()
+        labels = tuple(label for label in segments.split("\x1f") if label)
+        spec = GridSpec(code, labels, align, zone)  # type: ignore[arg-type]
+        grid = SessionGrid.build(calendar(code).segments_in_bounds(first, last), base, spec)  # type: ignore[arg-type]
+        yield measured_rows(empty(PANEL_SCHEMAS["bars"]), empty(SERIES), grid, quotes)

@@ -18,13 +18,15 @@ from typing import Any
 import polars as pl
 
 from engine.audit.audit_tables import AUDIT_TABLES
-from engine.audit.gap_findings import PASSED_OVER, observed
-from engine.audit.pipeline import HERE, Spread, explain
-from engine.audit.survey import FILES, Checked, Survey, from_bytes, joined, to_bytes
+from engine.audit.gap_findings import gap_findings
+from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
+from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, to_bytes
 from engine.calendars.providers import SessionCalendar, calendar, prepared, take_prepared
-from engine.checks.bar_checks import capped, judge
+from engine.checks.bar_checks import check_tables, judge
+from engine.checks.check import Check, added_checks, fingerprint, register
 from engine.checks.findings import FINDINGS
-from engine.checks.refused import conflict_pairs, conflicts, count_refused, refused, repeats
+from engine.checks.refused import conflict_pairs, count_refused
+from engine.checks.unreadable_files import PASSED_OVER
 from engine.errors import CalendarError, EngineError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
@@ -107,17 +109,18 @@ def audit(
     tasks, problems = plan_tasks(sources, options)
     with work_folder(work, "engine-audit-") as folder, (executor or SerialExecutor()).open_pool() as workers:
         calendars = prepare_calendar(tasks, options) if workers.warm_up(echo) else []
-        outcomes = run_tasks(tasks, partial(write_survey, calendars=calendars), folder, workers, progress, ".survey")
+        write = partial(write_survey, calendars=calendars, checks=added_checks())
+        outcomes = run_tasks(tasks, write, folder, workers, progress, ".survey", fingerprint())
         parts = [read_survey(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
         counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
-        survey = joined([*parts, *counted, survey_of_problems(problems)])
+        survey = join_surveys([*parts, *counted, survey_of_problems(problems)])
         if survey.series.is_empty():
             raise SourceError(", ".join(map(str, sources)), why_nothing_was_read(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
-            spread = Spread(folder=Path(blocks))
+            runner = BlockRunner(folder=Path(blocks))
             if workers.concurrency > 1:
-                spread = replace(spread, run=workers.run, blocks=BLOCKS_PER_WORKER * workers.concurrency)
-            done = build_audit(survey, options, spread)
+                runner = replace(runner, run=workers.run, blocks=BLOCKS_PER_WORKER * workers.concurrency)
+            done = build_audit(survey, options, runner)
     if not strips:
         return done
     readers = [
@@ -168,23 +171,21 @@ def run_audit(
     return audit(as_paths(sources), chosen, work=work, executor=executor)
 
 
-def build_audit(survey: Survey, options: LoadOptions, spread: Spread = HERE) -> Audit:
+def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
     """Tables of an audit from a survey: gaps with their causes, quality, outages, files and findings."""
-    tables = explain(survey, calendar, options.dates, options.as_of, spread)
-    files = survey.files.sort("source", maintain_order=True)
-    of_rows = [refused(survey.refused), conflicts(survey.conflicts), repeats(tables["quality"])]
-    found = observed(tables, pl.concat([*map(judge_checks, survey.checks), *map(capped, of_rows)]), files)
-    whole = (
-        {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files, "findings": found}
-    )
+    tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner)
+    files = survey.files.sort("source", "rows", "problem", nulls_last=True)
+    tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
+    of_tables = check_tables(tables | {"refused": survey.refused, "conflicts": survey.conflicts})
+    whole = tables | {"findings": gap_findings(tables, pl.concat([of_tables, *map(judge_checks, survey.checks)]))}
     return Audit(
         whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
     )
 
 
-def judge_checks(one: Checked) -> pl.DataFrame:
+def judge_checks(one: CheckedAxis) -> pl.DataFrame:
     """Findings of the checks of one axis, from what they measured of its bars."""
-    axis, ends = one.axis, one.measured.sanity.ends
+    axis, ends = one.axis, one.measured["ends"]
     if ends.is_empty():
         return empty(FINDINGS)
     known = calendar(axis.calendar)
@@ -218,9 +219,13 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
     return tasks, problems
 
 
-def write_survey(task: AuditTask, path: Path, calendars: Sequence[SessionCalendar] = ()) -> None:
-    """Survey the rows of a task into a file; `calendars` are used instead of being computed again."""
+def write_survey(
+    task: AuditTask, path: Path, calendars: Sequence[SessionCalendar] = (), checks: Sequence[type[Check]] = ()
+) -> None:
+    """Survey the rows of a task into a file; use these calendars instead of computing them, and register these checks."""
     take_prepared(calendars)
+    for check in checks:
+        register(check)
     survey = (
         survey_files(task.files, task.options, task.name)
         if isinstance(task, FilesTask)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from engine.audit.survey import COUNTS, SERIES, SLOTS, Axis, Checked, Survey, joined
+from engine.audit.survey import COUNTS, SERIES, SLOTS, Axis, CheckedAxis, Survey, join_surveys
 from engine.calendars.providers import calendar
 from engine.checks.bar_checks import measure
+from engine.checks.check import QUOTES
 from engine.grid import SessionGrid
 from engine.quality.causes.profiles import bin_width, trace
 from engine.quality.gaps import slot_runs
@@ -36,7 +37,7 @@ def survey_session(session: SessionData) -> Survey:
     derive_session(session)
     snapshot = session.snapshot()
     parts = [_of_cohort(snapshot, cohort) for cohort in find_cohorts(snapshot) if cohort.key.spec in snapshot.axes]
-    return joined([part for part in parts if part.series.height])
+    return join_surveys([part for part in parts if part.series.height])
 
 
 def _of_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
@@ -55,16 +56,31 @@ def _of_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
         counts=_counts(snapshot, cohort.key, series),
         prints=_prints(snapshot, cohort, grid, series),
         quotes=_quotes(snapshot, grid, series),
-        checks=(measured_rows(rows.filter(pl.col("provenance") != "synthetic"), found, grid),),
+        checks=(
+            measured_rows(rows.filter(pl.col("provenance") != "synthetic"), found, grid, quote_ticks(snapshot, cohort)),
+        ),
     )
 
 
-def measured_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid) -> Checked:
-    """What the checks keep of placed bars of one axis, those outside sessions included."""
+def measured_rows(
+    rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, quotes: pl.DataFrame | None = None
+) -> CheckedAxis:
+    """Measure placed bars of one axis, those outside sessions included, and quote ticks for all registered checks."""
     spec = grid.spec
     axis = Axis(spec.calendar, spec.segments, spec.align, spec.zone, str(grid.interval))
     named = series.select("series", "symbol", "price_type", "interval")
-    return Checked(axis, measure(rows, named, grid, calendar(spec.calendar).zone))
+    return CheckedAxis(axis, measure(rows, named, grid, calendar(spec.calendar).zone, quotes))
+
+
+def quote_ticks(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
+    """Quote ticks of the symbols of a cohort: `checks.check.QUOTES`."""
+    panel = snapshot.panels.get(cohort.raw("quotes"))
+    names = snapshot.series.filter(pl.col("symbol").is_in(cohort.symbols)).select("series", "symbol")
+    parts = [] if panel is None else [part.select("series", "session", "ts", "bid", "ask") for part in panel.parts]
+    named = [part.join(names, on="series") for part in parts]
+    return pl.concat(
+        [empty(QUOTES), *(part.select(pl.col(n).cast(dtype) for n, dtype in QUOTES.items()) for part in named)]
+    )
 
 
 def _series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:

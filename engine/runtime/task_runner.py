@@ -2,7 +2,8 @@
 
 `run` with workers (`partitioned_run`) and `audit` (`auditor`) share it:
 
-1. Each task has an identity: the files it reads as they are now, its options, the version of this package.
+1. Each task has an identity: the files it reads as they are now, its options, the version of this package, and what
+   the whole job depends on (of an audit: the registered checks).
 2. A worker stages the outcome, a file or a folder, and renames it to its place in the work folder. An outcome that is
    there is not made again, so that an interrupted job goes on where it stopped; a task done twice does no harm.
 3. An engine error costs its task only: the others are finished and stay. A wrong parameter concerns all and ends the
@@ -55,6 +56,7 @@ def run_tasks(
     executor: Executor,
     progress: Progress | None = None,
     suffix: str = "",
+    job_identity: str = "",
 ) -> list[Path | EngineError]:
     """Write the outcome of each task into `work` unless it is there; return their paths in the order of the tasks.
 
@@ -71,6 +73,8 @@ def run_tasks(
         Called after each task with the number of tasks done, the number of all, and the name of this one.
     suffix : str
         Of the names of outcomes.
+    job_identity : str
+        Everything that all outcomes depend on beside their tasks.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def run_tasks(
         remove_if_exists(staged)  # of workers that died
     outcomes: dict[int, Path | EngineError] = {}
     for number, outcome in executor.run(
-        partial(run_task, write_outcome=write_outcome, work=work, suffix=suffix), tasks
+        partial(run_task, write_outcome=write_outcome, work=work, suffix=suffix, job_identity=job_identity), tasks
     ):
         outcomes[number] = outcome
         if progress is not None:
@@ -97,10 +101,14 @@ def run_tasks(
 
 
 def run_task(
-    task: AnyTask, write_outcome: Callable[[AnyTask, Path], None], work: Path, suffix: str = ""
+    task: AnyTask,
+    write_outcome: Callable[[AnyTask, Path], None],
+    work: Path,
+    suffix: str = "",
+    job_identity: str = "",
 ) -> Path | EngineError:
     """Write the outcome of a task into `work` unless it is there; return its path, or the error of the task."""
-    place = work / f"{outcome_key(task)}{suffix}"
+    place = work / f"{outcome_key(task, job_identity)}{suffix}"
     if place.exists():
         return place
     try:
@@ -117,9 +125,10 @@ def run_task(
     return place
 
 
-def outcome_key(task: Task) -> str:
-    """File name of an outcome: hash of version, identity and options of the task; any change gives another."""
-    return hashlib.sha256(f"{__version__}|{task.identity}|{task.options!r}".encode()).hexdigest()[:40]
+def outcome_key(task: Task, job_identity: str = "") -> str:
+    """File name of an outcome: hash of version, job, identity and options of the task; any change gives another."""
+    content = f"{__version__}|{job_identity}|{task.identity}|{task.options!r}"
+    return hashlib.sha256(content.encode()).hexdigest()[:40]
 
 
 @contextmanager

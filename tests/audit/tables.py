@@ -41,7 +41,14 @@ def gap(first: int, last: int, symbol: str = "SPY", **values: Any) -> dict[str, 
 
 def found(check: str = "zone", severity: str = "warning", symbol: str = "SPY", **values: Any) -> pl.DataFrame:
     """A finding of a built-in check."""
-    row = {"check": check, "severity": severity, "message": f"{check} of {symbol}", **KEY, "symbol": symbol, **values}
+    row = {
+        "check_name": check,
+        "severity": severity,
+        "message": f"{check} of {symbol}",
+        **KEY,
+        "symbol": symbol,
+        **values,
+    }
     return findings(pl.DataFrame([row]))
 
 

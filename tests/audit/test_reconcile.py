@@ -276,9 +276,9 @@ def test_findings_are_one_per_cause_and_per_series_of_one_side() -> None:
     hostile = "<script>|=cmd[/]"
     a = frame([*walk(symbol=hostile), *walk(symbol="LONE")])
     result = reconcile(a, times(100, *PRICES)(a.filter(pl.col("symbol") == hostile)))
-    found = result.findings.sort("check")
+    found = result.findings.sort("check_name")
     assert dict(found.schema) == dict(FINDINGS)
-    assert found.select("check", "severity", "symbol", "count").rows() == [
+    assert found.select("check_name", "severity", "symbol", "count").rows() == [
         ("reconcile only a", "error", "LONE", 600), ("reconcile scale", "error", hostile, 600),
     ]  # fmt: skip
     assert found["message"][1] == "600 bars of A and B differ: scale (open, high, low, close)"

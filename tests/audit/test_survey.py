@@ -6,7 +6,7 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from engine.audit.survey import Survey, from_bytes, joined, to_bytes
+from engine.audit.survey import Survey, from_bytes, join_surveys, to_bytes
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -36,9 +36,7 @@ def test_to_bytes_and_back_is_the_same_survey(bars):
     again = from_bytes(to_bytes(one))
     assert all(getattr(again, name).equals(getattr(one, name)) for name in FRAMES)
     assert [check.axis for check in again.checks] == [check.axis for check in one.checks]
-    assert all(
-        frame.equals(one.checks[0].measured.frames[name]) for name, frame in again.checks[0].measured.frames.items()
-    )
+    assert all(frame.equals(one.checks[0].measured[name]) for name, frame in again.checks[0].measured.items())
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x05\x06" + bytes(18)])
@@ -50,19 +48,18 @@ def test_from_bytes_of_something_else_is_refused(content):
 def test_joined_a_day_cut_in_two_is_no_truncated_session(bars):
     noon = pl.col("ts").dt.hour() < 17
     halves = [bars.filter(noon), bars.filter(~noon)]
-    assert survey(halves[0]).checks[0].measured.cuts.height > 10
-    assert (
-        joined([survey(half) for half in halves]).checks[0].measured.cuts.equals(survey(bars).checks[0].measured.cuts)
-    )
+    assert survey(halves[0]).checks[0].measured["truncated"].height > 10
+    whole, cut = survey(bars), join_surveys([survey(half) for half in halves])
+    assert cut.checks[0].measured["truncated"].equals(whole.checks[0].measured["truncated"])
 
 
 def test_joined_rows_that_two_parts_have_are_duplicates(bars):
     some = bars.filter(pl.col("symbol") == "S0001").head(7)
-    made = joined([survey(bars), survey(some)])
+    made = join_surveys([survey(bars), survey(some)])
     assert made.counts["duplicates"].sum() == 7
-    assert made.runs.equals(joined([survey(bars)]).runs)
+    assert made.runs.equals(join_surveys([survey(bars)]).runs)
 
 
 def test_joined_nothing_is_a_survey_of_nothing():
-    assert joined([]).series.is_empty()
-    assert joined([Survey.none()]).runs.is_empty()
+    assert join_surveys([]).series.is_empty()
+    assert join_surveys([Survey.none()]).runs.is_empty()

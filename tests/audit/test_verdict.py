@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.audit.allowlist import allowed_of, read_allowed
-from engine.audit.baseline import baseline_of, read_baseline
-from engine.audit.rules import rules_of
-from engine.audit.verdict import JUDGED, judge
+from engine.audit.allowlist import parse_allowlist, read_allowlist
+from engine.audit.baseline import parse_baseline, read_baseline
+from engine.audit.rules import parse_rules
+from engine.audit.verdict import JUDGED, apply_rules
 from engine.audit.verdict_formats import to_json, write_verdict
 from engine.errors import ParameterError
 from hypothesis import given
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.audit.tables import DAY, OPEN, audit, found, gap, quality, series, table
 
 TODAY = dt.date(2024, 6, 1)
-RULES = rules_of({"rule": [{"name": "q", "check": "quality < 99", "tolerance": 0.5}]})
+RULES = parse_rules({"rule": [{"name": "q", "table": "quality", "where": "quality < 99", "tolerance": 0.5}]})
 
 
 def sessions(*values: float, symbol: str = "SPY") -> pl.DataFrame:
@@ -28,8 +28,8 @@ def sessions(*values: float, symbol: str = "SPY") -> pl.DataFrame:
 
 
 def against(before: dict[str, pl.DataFrame], now: dict[str, pl.DataFrame], rules=RULES, **more):
-    former = judge(before, rules, today=TODAY, **more)
-    return judge(now, rules, today=TODAY, baseline=baseline_of(json.loads(to_json(former))))
+    former = apply_rules(before, rules, today=TODAY, **more)
+    return apply_rules(now, rules, today=TODAY, baseline=parse_baseline(json.loads(to_json(former))))
 
 
 def states(verdict) -> list[str]:
@@ -37,33 +37,35 @@ def states(verdict) -> list[str]:
 
 
 def test_judge_nothing_found_is_clean() -> None:
-    verdict = judge(audit(quality=sessions(100.0)), RULES, today=TODAY)
+    verdict = apply_rules(audit(quality=sessions(100.0)), RULES, today=TODAY)
     assert (verdict.exit_code, verdict.findings.height, verdict.headline) == (0, 0, "passed: no findings")
     assert verdict.findings.schema == pl.Schema(JUDGED)
 
 
 def test_judge_no_tables_at_all_is_clean() -> None:
-    assert judge({}, RULES, today=TODAY).exit_code == 0
+    assert apply_rules({}, RULES, today=TODAY).exit_code == 0
 
 
 @pytest.mark.parametrize(("threshold", "code"), [("error", 0), ("warning", 1), ("info", 1)])
 def test_judge_threshold_says_which_severity_fails(threshold: str, code: int) -> None:
-    rules = rules_of({"threshold": threshold, "rule": [{"check": "quality < 99", "severity": "warning"}]})
-    verdict = judge(audit(quality=sessions(90.0)), rules, today=TODAY)
+    rules = parse_rules(
+        {"threshold": threshold, "rule": [{"table": "quality", "where": "quality < 99", "severity": "warning"}]}
+    )
+    verdict = apply_rules(audit(quality=sessions(90.0)), rules, today=TODAY)
     assert verdict.exit_code == code
     assert verdict.counts["new"] == 1
 
 
 @pytest.mark.parametrize(("allow", "code", "expected"), [(2, 1, "new"), (3, 0, "tolerated"), (4, 0, "tolerated")])
 def test_judge_budget_of_a_rule_tolerates_so_many_and_not_one_more(allow: int, code: int, expected: str) -> None:
-    rules = rules_of({"rule": [{"check": "quality < 99", "allow": allow}]})
-    verdict = judge(audit(quality=sessions(90.0, 91.0, 92.0)), rules, today=TODAY)
+    rules = parse_rules({"rule": [{"table": "quality", "where": "quality < 99", "allow": allow}]})
+    verdict = apply_rules(audit(quality=sessions(90.0, 91.0, 92.0)), rules, today=TODAY)
     assert verdict.exit_code == code
     assert states(verdict) == [expected] * 3
 
 
 def test_judge_budget_counts_what_the_baseline_knows() -> None:
-    rules = rules_of({"rule": [{"check": "quality < 99", "allow": 2}]})
+    rules = parse_rules({"rule": [{"table": "quality", "where": "quality < 99", "allow": 2}]})
     verdict = against(audit(quality=sessions(90.0, 91.0)), audit(quality=sessions(90.0, 91.0, 92.0)), rules)
     assert states(verdict) == ["known", "known", "new"]
     assert verdict.exit_code == 1
@@ -86,7 +88,7 @@ def test_judge_known_finding_that_got_worse_by_more_than_the_tolerance_is_new(no
 
 @pytest.mark.parametrize(("last", "state"), [(120, "known"), (126, "known"), (127, "new")])
 def test_judge_known_gap_that_grew_is_new_beyond_five_percent(last: int, state: str) -> None:
-    rules = rules_of({"rule": [{"check": "gap > 5 min"}]})
+    rules = parse_rules({"rule": [{"table": "gaps", "where": "seconds > 300"}]})
     verdict = against(audit(gaps=table("gaps", gap(0, 120))), audit(gaps=table("gaps", gap(0, last))), rules)
     assert states(verdict) == [state]
 
@@ -107,10 +109,17 @@ def test_judge_baseline_of_a_symbol_session_or_rule_not_looked_at_is_unchecked_n
     rows = pl.concat(
         [sessions(90.0, symbol="QQQ"), table("quality", quality(session=dt.date(2023, 1, 3), quality=80.0))]
     )
-    both = rules_of({"rule": [{"name": "q", "check": "quality < 99"}, {"name": "z", "check": "missing > 1"}]})
+    both = parse_rules(
+        {
+            "rule": [
+                {"name": "q", "table": "quality", "where": "quality < 99"},
+                {"name": "z", "table": "quality", "where": "missing > 1"},
+            ]
+        }
+    )
     before = audit(quality=pl.concat([rows, table("quality", quality(missing=5))]))
-    former = judge(before, both, today=TODAY)
-    verdict = judge(audit(), RULES, today=TODAY, baseline=baseline_of(json.loads(to_json(former))))
+    former = apply_rules(before, both, today=TODAY)
+    verdict = apply_rules(audit(), RULES, today=TODAY, baseline=parse_baseline(json.loads(to_json(former))))
     assert verdict.mended["state"].to_list() == ["unchecked"] * 3
     assert verdict.exit_code == 0
 
@@ -135,29 +144,29 @@ def test_judge_baseline_of_itself_has_nothing_new_and_nothing_mended(rows, value
 
 
 def test_judge_allowed_finding_is_hidden_until_its_day_and_not_after() -> None:
-    allowed = allowed_of(
-        {"allow": [{"check": "q", "symbol": "S*", "session": "2024-01-*", "reason": "halted", "until": TODAY}]}
+    allowed = parse_allowlist(
+        {"allow": [{"check_name": "q", "symbol": "S*", "session": "2024-01-*", "reason": "halted", "until": TODAY}]}
     )
     tables = audit(quality=sessions(90.0))
-    verdict = judge(tables, RULES, today=TODAY, allowed=allowed)
+    verdict = apply_rules(tables, RULES, today=TODAY, allowlist=allowed)
     assert (verdict.exit_code, states(verdict)) == (0, ["allowed"])
     assert verdict.findings["note"][0] == "allowed until 2024-06-01: halted"
-    late = judge(tables, RULES, today=TODAY + dt.timedelta(days=1), allowed=allowed)
+    late = apply_rules(tables, RULES, today=TODAY + dt.timedelta(days=1), allowlist=allowed)
     assert (late.exit_code, states(late)) == (1, ["new"])
     assert late.notes == (
-        "allow-list entry 1 (check q, symbol S*, session 2024-01-*) expired on 2024-06-01, it hides nothing: halted",
+        "allow-list entry 1 (check_name q, symbol S*, session 2024-01-*) expired on 2024-06-01, it hides nothing: halted",
     )
 
 
 def test_judge_expired_allowance_is_no_part_of_the_baseline() -> None:
-    allowed = allowed_of({"allow": [{"check": "q", "reason": "halted", "until": TODAY}]})
+    allowed = parse_allowlist({"allow": [{"check_name": "q", "reason": "halted", "until": TODAY}]})
     tables = audit(quality=sessions(90.0))
-    assert states(against(tables, tables, allowed=allowed)) == ["new"]
+    assert states(against(tables, tables, allowlist=allowed)) == ["new"]
 
 
 def test_judge_allowance_that_fits_nothing_is_said() -> None:
-    allowed = allowed_of({"allow": [{"symbol": "TWX", "reason": "sold", "until": TODAY}]})
-    assert judge(audit(), RULES, today=TODAY, allowed=allowed).notes == (
+    allowed = parse_allowlist({"allow": [{"symbol": "TWX", "reason": "sold", "until": TODAY}]})
+    assert apply_rules(audit(), RULES, today=TODAY, allowlist=allowed).notes == (
         "allow-list entry 1 (symbol TWX) fits nothing: sold",
     )
 
@@ -165,8 +174,8 @@ def test_judge_allowance_that_fits_nothing_is_said() -> None:
 def test_judge_fingerprint_of_an_allowance_is_taken_to_the_letter() -> None:
     tables = audit(findings=pl.concat([found("spike", "error", "[a]"), found("spike", "error", "a")]))
     mark = tables["findings"]["fingerprint"][0]
-    allowed = allowed_of({"allow": [{"fingerprint": mark, "reason": "seen", "until": TODAY}]})
-    verdict = judge(tables, RULES, today=TODAY, allowed=allowed)
+    allowed = parse_allowlist({"allow": [{"fingerprint": mark, "reason": "seen", "until": TODAY}]})
+    verdict = apply_rules(tables, RULES, today=TODAY, allowlist=allowed)
     assert verdict.findings.filter(pl.col("state") == "allowed")["symbol"].to_list() == ["[a]"]
 
 
@@ -182,14 +191,14 @@ def test_judge_fingerprint_of_an_allowance_is_taken_to_the_letter() -> None:
 )
 def test_allowed_of_mistake_names_entry_and_what_is_valid(entry: dict, told: str) -> None:
     with pytest.raises(ParameterError, match=told):
-        allowed_of({"allow": [entry]})
+        parse_allowlist({"allow": [entry]})
 
 
 def test_read_allowed_file_with_dates_reads_them(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(
         '[[allow]]\nsymbol = "A"\nsession = 2024-01-02\nreason = "x"\nuntil = 2026-12-31\n'
     )
-    entry = read_allowed(tmp_path / "a.toml")[0]
+    entry = read_allowlist(tmp_path / "a.toml")[0]
     assert (entry.fits, entry.until) == ({"symbol": "A", "session": "2024-01-02"}, dt.date(2026, 12, 31))
 
 
@@ -199,10 +208,10 @@ def test_read_allowed_file_with_dates_reads_them(tmp_path: Path) -> None:
         (b"{", "cannot be read"),
         (b"[]", "format: received 'list'; valid: 'session-engine audit'"),
         (b'{"format": "other"}', "format: received 'other'"),
-        (b'{"format": "session-engine audit", "version": 99}', "version: received 99; valid: 1. Run the audit again"),
-        (b'{"format": "session-engine audit", "version": 1}', "is damaged: KeyError 'findings'"),
+        (b'{"format": "session-engine audit", "version": 99}', "version: received 99; valid: 2. Run the audit again"),
+        (b'{"format": "session-engine audit", "version": 2}', "is damaged: KeyError 'findings'"),
         (
-            b'{"format": "session-engine audit", "version": 1, "rules": [], "findings": [{"state": "new"}]}',
+            b'{"format": "session-engine audit", "version": 2, "rules": [], "findings": [{"state": "new"}]}',
             "is damaged",
         ),
     ],
@@ -214,22 +223,22 @@ def test_read_baseline_that_is_none_says_why(content: bytes, told: str, tmp_path
 
 
 def test_judge_rule_whose_symbols_are_not_there_is_said() -> None:
-    rules = rules_of({"rule": [{"name": "mine", "check": "quality < 9", "symbols": ["XYZ*"]}]})
-    assert judge(audit(), rules, today=TODAY).notes == ("rule 1 (mine): no symbol is one of XYZ*",)
+    rules = parse_rules({"rule": [{"name": "mine", "table": "quality", "where": "quality < 9", "symbols": ["XYZ*"]}]})
+    assert apply_rules(audit(), rules, today=TODAY).notes == ("rule 1 (mine): no symbol is one of XYZ*",)
 
 
 def test_judge_gaps_whose_session_has_no_hours_are_said() -> None:
-    rules = rules_of({"rule": [{"name": "early", "check": "gap > 5 min in first hour"}]})
+    rules = parse_rules({"rule": [{"name": "early", "table": "gaps", "where": "in_first > 300"}]})
     tables = audit(gaps=table("gaps", gap(0, 9), gap(0, 9, segment="PRE")))
-    verdict = judge(tables, rules, today=TODAY)
+    verdict = apply_rules(tables, rules, today=TODAY)
     assert verdict.findings.height == 1
     assert verdict.notes == ("rule 1 (early): 1 gaps have no hours in the table sessions, and were not measured",)
 
 
 def test_summary_counts_by_check_and_severity_with_an_example() -> None:
     tables = audit(quality=sessions(90.0, 91.0), findings=found("zone", symbol="TLT"), series=table("series", series()))
-    rows = judge(tables, RULES, today=TODAY).summary.to_dicts()
-    assert [(row["check"], row["severity"], row["fails"], row["new"]) for row in rows] == [
+    rows = apply_rules(tables, RULES, today=TODAY).summary.to_dicts()
+    assert [(row["check_name"], row["severity"], row["fails"], row["new"]) for row in rows] == [
         ("q", "error", 2, 2), ("zone", "warning", 0, 1),
     ]  # fmt: skip
     assert rows[0]["example"] == "SPY 2024-01-02: quality 90 (< 99)"
@@ -237,19 +246,19 @@ def test_summary_counts_by_check_and_severity_with_an_example() -> None:
 
 def test_write_verdict_json_round_trips_as_a_baseline_with_every_stamp(tmp_path: Path) -> None:
     fine = OPEN + dt.timedelta(microseconds=5)
-    tables = audit(findings=found("spike", "error", "=cmd|' /C", start=fine, session=DAY, value=float("inf")))
-    verdict = judge(tables, RULES, today=TODAY)
+    tables = audit(findings=found("spike", "error", "=cmd|' /C", start_ts=fine, session=DAY, value=float("inf")))
+    verdict = apply_rules(tables, RULES, today=TODAY)
     back = read_baseline(write_verdict(verdict, "json", tmp_path / "new" / "last.json"))
-    assert back.findings["start"][0] == fine
+    assert back.findings["start_ts"][0] == fine
     assert back.findings["fingerprint"].to_list() == verdict.findings["fingerprint"].to_list()
-    assert judge(tables, RULES, today=TODAY, baseline=back).exit_code == 0
+    assert apply_rules(tables, RULES, today=TODAY, baseline=back).exit_code == 0
 
 
 def test_write_verdict_parquet_holds_the_findings(tmp_path: Path) -> None:
-    verdict = judge(audit(quality=sessions(90.0)), RULES, today=TODAY)
+    verdict = apply_rules(audit(quality=sessions(90.0)), RULES, today=TODAY)
     assert pl.read_parquet(write_verdict(verdict, "parquet", tmp_path / "f.parquet")).equals(verdict.findings)
 
 
 def test_write_verdict_other_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="format: received 'xls'; valid: json, junit, github, parquet"):
-        write_verdict(judge(audit(), RULES, today=TODAY), "xls", tmp_path / "f")
+        write_verdict(apply_rules(audit(), RULES, today=TODAY), "xls", tmp_path / "f")

@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 
 import polars as pl
 import pytest
-from engine.audit.allowlist import allowed_of
-from engine.audit.rules import rules_of
-from engine.audit.verdict import Verdict, judge
+from engine.audit.allowlist import parse_allowlist
+from engine.audit.rules import parse_rules
+from engine.audit.verdict import Verdict, apply_rules
 from engine.audit.verdict_formats import render, to_annotations, to_json, to_junit
 from engine.errors import ParameterError
 from hypothesis import given
@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 from tests.audit.tables import audit, found, quality, table
 
 TODAY = dt.date(2024, 6, 1)
-RULES = rules_of({"rule": [{"name": "q", "check": "quality < 99"}, {"name": "never", "check": "missing > 999"}]})
+RULES = parse_rules(
+    {
+        "rule": [
+            {"name": "q", "table": "quality", "where": "quality < 99"},
+            {"name": "never", "table": "quality", "where": "missing > 999"},
+        ]
+    }
+)
 HOSTILE = [
     "<script>alert(1)</script>",
     "=cmd|' /C calc'!A0",
@@ -34,7 +41,7 @@ HOSTILE = [
 
 def verdict_of(*symbols: str) -> Verdict:
     parts = [found("spike", "error", symbol, source=f"{symbol}.csv", evidence="a\nb") for symbol in symbols]
-    return judge(audit(findings=pl.concat([found().clear(), *parts])), RULES, today=TODAY)
+    return apply_rules(audit(findings=pl.concat([found().clear(), *parts])), RULES, today=TODAY)
 
 
 def cases(verdict: Verdict, **more: int) -> list[ET.Element]:
@@ -57,13 +64,13 @@ def cases(verdict: Verdict, **more: int) -> list[ET.Element]:
 
 
 def test_to_junit_failures_skips_and_quiet_rules_are_cases() -> None:
-    allowed = allowed_of({"allow": [{"symbol": "QQQ", "reason": "seen", "until": TODAY}]})
+    allowed = parse_allowlist({"allow": [{"symbol": "QQQ", "reason": "seen", "until": TODAY}]})
     tables = audit(
         quality=table("quality", quality(quality=90.0), quality("QQQ", quality=80.0)), findings=found("zone")
     )
     told = {
         case.get("name"): [one.tag for one in case]
-        for case in cases(judge(tables, RULES, today=TODAY, allowed=allowed))
+        for case in cases(apply_rules(tables, RULES, today=TODAY, allowlist=allowed))
     }
     assert told == {
         "SPY last 1m 2024-01-02": ["failure"], "QQQ last 1m 2024-01-02": ["skipped", "system-out"],
@@ -115,10 +122,14 @@ def test_to_annotations_are_bounded_and_say_what_is_left() -> None:
 
 def test_to_annotations_levels_are_those_of_severity_unless_it_fails() -> None:
     tables = audit(findings=pl.concat([found("a", "warning"), found("b", "info")]))
-    levels = [line.split(" ")[0] for line in to_annotations(judge(tables, RULES, today=TODAY)).decode().splitlines()]
+    levels = [
+        line.split(" ")[0] for line in to_annotations(apply_rules(tables, RULES, today=TODAY)).decode().splitlines()
+    ]
     assert levels == ["::warning", "::notice", "::notice"]
-    strict = rules_of({"threshold": "warning"})
-    levels = [line.split(" ")[0] for line in to_annotations(judge(tables, strict, today=TODAY)).decode().splitlines()]
+    strict = parse_rules({"threshold": "warning"})
+    levels = [
+        line.split(" ")[0] for line in to_annotations(apply_rules(tables, strict, today=TODAY)).decode().splitlines()
+    ]
     assert levels == ["::error", "::notice", "::notice"]
 
 
@@ -127,12 +138,12 @@ def test_to_json_is_the_same_bytes_whatever_order_the_findings_came_in() -> None
 
 
 def test_to_json_holds_version_stamps_and_states() -> None:
-    verdict = judge(
-        audit(findings=found(start=dt.datetime(2024, 1, 2, tzinfo=dt.UTC), value=float("nan"))), RULES, today=TODAY
+    verdict = apply_rules(
+        audit(findings=found(start_ts=dt.datetime(2024, 1, 2, tzinfo=dt.UTC), value=float("nan"))), RULES, today=TODAY
     )
     content = json.loads(to_json(verdict))
-    assert (content["format"], content["version"], content["exit_code"]) == ("session-engine audit", 1, 0)
-    assert content["findings"][0]["start"] == "2024-01-02T00:00:00Z"
+    assert (content["format"], content["version"], content["exit_code"]) == ("session-engine audit", 2, 0)
+    assert content["findings"][0]["start_ts"] == "2024-01-02T00:00:00Z"
     assert (content["findings"][0]["value"], content["findings"][0]["state"]) == (None, "new")
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from engine.checks.bar_checks import Measured, capped, check_bars, judge, measure, summed
+from engine.checks.bar_checks import capped, check_bars, combine, judge, measure
 from engine.checks.findings import FINDINGS, findings
 from engine.grid import SessionGrid
 from polars.testing import assert_frame_equal
@@ -47,21 +47,21 @@ def test_measure_in_parts_says_what_the_whole_says(by) -> None:
     feed = faulty()
     test = pl.col("series") == 2 if by == "symbol" else pl.col("session") < dt.date(2024, 6, 5)
     parts = [measure(feed.rows.filter(one), feed.series, feed.grid, feed.zone) for one in (~test, test)]
-    told = judge(summed(parts), feed.grid.segments, feed.zone, "XNYS")
+    told = judge(combine(parts), feed.grid.segments, feed.zone, "XNYS")
     whole = said(feed)
-    assert whole["check"].to_list() == ["spike", "truncated"]
-    same = ["check", "symbol", "session", "start", "count", "fingerprint"]
+    assert whole["check_name"].to_list() == ["spike", "truncated"]
+    same = ["check_name", "symbol", "session", "start_ts", "count", "fingerprint"]
     assert_frame_equal(told.select(same), whole.select(same))
 
 
 def test_check_bars_of_shifted_stamps_says_so_once_per_series() -> None:
     found = said(moved(market("XNYS", *JUNE), dt.timedelta(hours=4)))
-    assert found.select("check", "symbol").rows() == [("clock", "LIQ"), ("clock", "MIX"), ("clock", "THN")]
+    assert found.select("check_name", "symbol").rows() == [("clock", "LIQ"), ("clock", "MIX"), ("clock", "THN")]
 
 
 def test_check_bars_of_end_stamps_in_a_future_names_no_break() -> None:
     found = said(moved(market("CME_INDEX", *JUNE), dt.timedelta(minutes=1)))
-    assert set(found["check"]) == {"stamp"}
+    assert set(found["check_name"]) == {"stamp"}
 
 
 def test_check_bars_without_a_row_says_nothing() -> None:
@@ -78,36 +78,37 @@ def test_check_bars_keeps_hostile_names_as_they_are() -> None:
 def test_check_bars_without_volume_or_vwap_works() -> None:
     feed = faulty()
     bare = feed._replace(rows=feed.rows.drop("volume", "vwap", "trades"))
-    assert said(bare)["check"].to_list() == ["spike", "truncated"]
+    assert said(bare)["check_name"].to_list() == ["spike", "truncated"]
 
 
 def test_check_bars_on_a_grid_with_seconds_works() -> None:
     feed = market("XNYS", dt.date(2024, 6, 3), dt.date(2024, 6, 4), "1s")
     assert isinstance(feed.grid, SessionGrid)
-    assert set(said(feed)["check"]) <= {"spike"}
+    assert set(said(feed)["check_name"]) <= {"spike"}
 
 
 def test_check_bars_of_the_broker_dump_names_the_shift_first(vendor) -> None:
     (feed,) = stored(vendor / "mismartera/bars_dump_AAPL_2025-07-02.csv", "XNYS")
-    assert said(feed).select("check", "severity", "value").rows() == [("clock", "error", 4.0)]
+    assert said(feed).select("check_name", "severity", "value").rows() == [("clock", "error", 4.0)]
 
 
 def test_capped_findings_of_a_series_keep_the_first_and_count_the_others() -> None:
-    many = findings(pl.DataFrame({"check": "split", "severity": "warning", "message": [f"no {n}" for n in range(30)],
+    many = findings(pl.DataFrame({"check_name": "split", "severity": "warning", "message": [f"no {n}" for n in range(30)],
                                   "symbol": ["A"] * 27 + ["B"] * 3, "count": 2}))  # fmt: skip
     told = capped(many, most=5)
     assert told["symbol"].to_list() == ["A"] * 5 + ["B"] * 3 + ["A"]
     assert told["message"][-1] == "22 more findings like the 5 before."
     assert told["count"].sum() == many["count"].sum()
-    assert_frame_equal(capped(many), many.head(20).vstack(many.tail(3)).vstack(capped(many).tail(1)))
+    assert_frame_equal(capped(many, 20), many.head(20).vstack(many.tail(3)).vstack(capped(many, 20).tail(1)))
+    assert_frame_equal(capped(many, None), many)
     assert_frame_equal(capped(many.head(5), most=5), many.head(5))
 
 
 def test_measured_frames_kept_as_files_are_judged_alike(tmp_path) -> None:
     feed = faulty()
     part = measure(feed.rows, feed.series, feed.grid, feed.zone)
-    for name, frame in part.frames.items():
+    for name, frame in part.items():
         frame.write_parquet(tmp_path / name)
-    again = Measured.of({name: pl.read_parquet(tmp_path / name) for name in part.frames})
-    told = judge(summed([again]), feed.grid.segments, feed.zone, "XNYS")
+    again = {name: pl.read_parquet(tmp_path / name) for name in part}
+    told = judge(combine([again]), feed.grid.segments, feed.zone, "XNYS")
     assert_frame_equal(told, said(feed))

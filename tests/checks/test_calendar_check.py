@@ -9,11 +9,11 @@ import pytest
 from engine.checks.calendar_check import (
     absent_sessions,
     absent_slots,
+    combine_presence,
+    combine_unscheduled_rows,
     presence,
-    strays,
-    summed_presence,
-    summed_strays,
     unscheduled,
+    unscheduled_rows,
 )
 from engine.quality.contiguous_runs import SlotRuns
 from polars.testing import assert_frame_equal
@@ -25,11 +25,14 @@ CHRISTMAS = dt.date(2024, 12, 16), dt.date(2024, 12, 31)  # closes at 13:00 on t
 
 
 def held(feed: Feed) -> pl.DataFrame:
-    return summed_presence([presence(SlotRuns.of(feed.rows), feed.grid, feed.zone)])
+    return combine_presence([presence(SlotRuns.of(feed.rows), feed.grid, feed.zone)])
 
 
 def outside(feed: Feed) -> pl.DataFrame:
-    return unscheduled(summed_strays([strays(feed.rows, feed.series, feed.grid, feed.zone)]), feed.grid.spec.calendar)
+    return unscheduled(
+        combine_unscheduled_rows([unscheduled_rows(feed.rows, feed.series, feed.grid, feed.zone)]),
+        feed.grid.spec.calendar,
+    )
 
 
 def without(feed: Feed, test: pl.Expr) -> Feed:
@@ -66,11 +69,14 @@ def test_presence_of_parts_by_symbol_and_by_date_equals_that_of_the_whole() -> N
     for test in (first, early):
         parts = [feed.rows.filter(test), feed.rows.filter(~test)]
         assert_frame_equal(
-            summed_presence([presence(SlotRuns.of(part), feed.grid, feed.zone) for part in parts]), whole
+            combine_presence([presence(SlotRuns.of(part), feed.grid, feed.zone) for part in parts]), whole
         )
     assert whole.filter(pl.col("minute") >= 0)["present"].sum() == feed.rows.height
-    counted = [strays(part, feed.series, feed.grid, feed.zone) for part in parts]
-    assert_frame_equal(summed_strays(counted), summed_strays([strays(feed.rows, feed.series, feed.grid, feed.zone)]))
+    counted = [unscheduled_rows(part, feed.series, feed.grid, feed.zone) for part in parts]
+    assert_frame_equal(
+        combine_unscheduled_rows(counted),
+        combine_unscheduled_rows([unscheduled_rows(feed.rows, feed.series, feed.grid, feed.zone)]),
+    )
 
 
 def test_unscheduled_rows_are_told_by_where_they_lie() -> None:

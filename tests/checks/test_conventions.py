@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.calendars.providers import calendar
-from engine.checks.clock_profile import PROFILE, summed
+from engine.checks.clock_profile import PROFILE, combine_profiles
 from engine.checks.conventions import conventions
 from polars.testing import assert_frame_equal
 
@@ -55,7 +55,7 @@ def test_conventions_right_coarse_feed_says_nothing(code, interval) -> None:
 def test_conventions_constant_shift_is_named_with_its_hours(code, hours, word) -> None:
     feed = moved(market(code, *SUMMER), dt.timedelta(hours=hours))
     found = said(feed)
-    assert set(found["check"]) == {"clock"}
+    assert set(found["check_name"]) == {"clock"}
     assert set(found["symbol"]) >= {"LIQ", "MIX"}
     assert set(found["value"]) == {float(hours)}
     assert found["message"].str.contains(f"{abs(hours)} hours {word}").all()
@@ -86,7 +86,7 @@ def test_conventions_utc_converted_twice_is_told_in_both_seasons() -> None:
 )  # fmt: skip
 def test_conventions_missed_change_of_clocks_is_told_from_a_constant_shift(stamps, remedy) -> None:
     found = said(moved(market("XNYS", *AUTUMN), stamps)).filter(pl.col("symbol") == "LIQ")
-    assert found["check"].to_list() == ["clock"]
+    assert found["check_name"].to_list() == ["clock"]
     assert found["remedy"].to_list() == [remedy]
     assert abs(found["value"][0]) == 1
 
@@ -100,7 +100,7 @@ def test_conventions_shift_of_a_market_with_a_daily_pause_is_found(hours) -> Non
 @pytest.mark.parametrize("hours", [1, -5])
 def test_conventions_shift_of_a_market_that_only_closes_at_weekends_is_found(hours) -> None:
     found = said(moved(market("FX", *SUMMER), dt.timedelta(hours=hours)))
-    assert found.filter(pl.col("symbol") == "LIQ").select("check", "value").rows() == [("clock", float(hours))]
+    assert found.filter(pl.col("symbol") == "LIQ").select("check_name", "value").rows() == [("clock", float(hours))]
 
 
 @pytest.mark.parametrize("code", ["XNYS", "XHKG", "CME_INDEX"])
@@ -109,7 +109,7 @@ def test_conventions_end_stamps_are_found(code, interval) -> None:
     step = dt.timedelta(minutes=int(interval[:-1]))
     found = said(moved(market(code, *SUMMER, interval), step))
     assert "LIQ" in set(found["symbol"])
-    assert set(found["check"]) == {"stamp"}
+    assert set(found["check_name"]) == {"stamp"}
     assert set(found["remedy"]) == {"--stamp end"}
 
 
@@ -125,7 +125,7 @@ def test_conventions_end_stamps_among_extended_hours_are_told_by_the_opening_pea
     both = feed._replace(rows=pl.concat([feed.rows, early]).unique(["series", "ts"]).sort("series", "ts"))
     assert said(moved(both, dt.timedelta(0))).height == 0
     found = said(moved(both, dt.timedelta(minutes=1)))
-    assert found.select("check", "remedy").rows() == [("stamp", "--stamp end")]
+    assert found.select("check_name", "remedy").rows() == [("stamp", "--stamp end")]
 
 
 @pytest.mark.parametrize(("stated", "actual"), [("1m", "5m"), ("1m", "15m"), ("5m", "1m"), ("1m", "1h"), ("1h", "1m")])
@@ -136,7 +136,7 @@ def test_conventions_wrong_interval_is_named(stated, actual) -> None:
         feed._replace(series=feed.series.with_columns(pl.lit(stated).alias("interval")), grid=grid), dt.timedelta(0)
     )
     found = said(wrong).filter(pl.col("symbol") == "LIQ")
-    assert found.select("check", "remedy").rows() == [("interval", f"--interval {actual}")]
+    assert found.select("check_name", "remedy").rows() == [("interval", f"--interval {actual}")]
 
 
 def test_conventions_daily_bars_named_minutes_are_found() -> None:
@@ -147,7 +147,7 @@ def test_conventions_daily_bars_named_minutes_are_found() -> None:
         .select(feed.rows.columns)
         .sort("series", "ts")
     )
-    found = said(daily).filter(pl.col("check") == "interval")
+    found = said(daily).filter(pl.col("check_name") == "interval")
     assert found["remedy"].to_list() == ["--interval 1d"]
 
 
@@ -156,14 +156,14 @@ def test_conventions_round_the_clock_on_an_exchange_calendar_is_its_wrong_calend
     segments = {code: calendar(code).segments_in_bounds(*SUMMER) for code in ("XNYS", "24/7", "FX")}
     wrong = feed._replace(grid=axis("XNYS", *SUMMER), zone="America/New_York")
     found = said(moved(wrong, dt.timedelta(0)), **{code: segments[code] for code in ("24/7", "FX")})
-    assert found.select("check", "remedy").rows() == [("calendar", "--calendar 24/7")]
+    assert found.select("check_name", "remedy").rows() == [("calendar", "--calendar 24/7")]
 
 
 def test_conventions_hours_of_another_market_name_its_calendar_and_no_shift() -> None:
     feed = market("XHKG", *SUMMER)._replace(grid=axis("XNYS", *SUMMER), zone="America/New_York")
     others = {code: calendar(code).segments_in_bounds(*SUMMER) for code in ("XTKS", "XHKG", "XLON")}
     found = said(moved(feed, dt.timedelta(0)), **others)
-    assert set(found["check"]) == {"calendar"}
+    assert set(found["check_name"]) == {"calendar"}
     assert set(found["remedy"]) == {"--calendar XHKG"}
 
 
@@ -171,8 +171,8 @@ def test_summed_profiles_of_parts_equal_the_profile_of_the_whole() -> None:
     feed = market("XNYS", *AUTUMN)
     cut = dt.date(2024, 11, 4)
     parts = [feed._replace(rows=feed.rows.filter(test)) for test in (pl.col("session") < cut, pl.col("session") >= cut)]
-    whole = summed([profile(feed)])
-    assert_frame_equal(summed([profile(part) for part in parts]), whole, check_row_order=False)
+    whole = combine_profiles([profile(feed)])
+    assert_frame_equal(combine_profiles([profile(part) for part in parts]), whole, check_row_order=False)
     assert dict(whole.schema) == dict(PROFILE)
     assert whole.filter(pl.col("facet") == "week")["rows"].sum() == feed.rows.height
 
@@ -200,19 +200,19 @@ def test_conventions_option_that_is_named_repairs_the_feed(written, options, men
 def test_conventions_broker_dump_is_four_hours_late(symbol, vendor) -> None:
     (feed,) = stored(vendor / "mismartera" / f"bars_dump_{symbol}_2025-07-02.csv", "XNYS")
     found = said(feed)
-    assert found.select("symbol", "check", "value").rows() == [(symbol, "clock", 4.0)]
+    assert found.select("symbol", "check_name", "value").rows() == [(symbol, "clock", 4.0)]
     assert "converted to UTC twice" in found["message"][0]
 
 
 @pytest.mark.parametrize(("stamp", "checks"), [("start", ["stamp"]), ("end", [])])
 def test_conventions_euro_fx_is_stamped_at_ends(stamp, checks, vendor) -> None:
     (feed,) = stored(vendor / "nautilus" / "xcme", "CMEGlobex_FX", stamp=stamp)
-    assert said(feed)["check"].to_list() == checks
+    assert said(feed)["check_name"].to_list() == checks
 
 
 def test_conventions_euro_stoxx_index_comes_two_minutes_late(vendor) -> None:
     (feed,) = stored(vendor / "lean/index/eurex/minute", "XFRA")
-    assert said(feed).select("check", "severity", "value").rows() == [("stamp", "warning", 2.0)]
+    assert said(feed).select("check_name", "severity", "value").rows() == [("stamp", "warning", 2.0)]
 
 
 @pytest.mark.parametrize("hours", [-5, 3])
@@ -222,7 +222,7 @@ def test_conventions_vendor_files_that_are_moved_say_by_how_much(folder, code, h
     (feed,) = stored(vendor / "lean" / folder, code)
     found = said(moved(feed, dt.timedelta(hours=hours)))
     assert found.height > 0
-    assert set(found.select("check", "value").rows()) == {("clock", float(hours))}
+    assert set(found.select("check_name", "value").rows()) == {("clock", float(hours))}
 
 
 @pytest.mark.parametrize(

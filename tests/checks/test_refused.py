@@ -7,7 +7,7 @@ import datetime as dt
 import engine
 import polars as pl
 from engine.checks.refused import conflict_pairs, conflicts, count_refused, refused, repeats
-from engine.checks.spreads import bar_spreads, crossed, quote_spreads, summed_spreads
+from engine.checks.spreads import bar_spreads, combine_spreads, crossed, quote_spreads
 from engine.schema import REJECTS, empty, rejected_rows
 
 from tests.checks.feeds import stored
@@ -79,11 +79,11 @@ def test_repeats_are_summed_per_series_and_kind() -> None:
         "symbol": "A", "price_type": "last", "interval": "1m", "session": days, "present": 390,
         "duplicates": [0, 7, 1], "corrections": [0, 0, 9],
     })  # fmt: skip
-    found = repeats(quality)
-    assert found.select("check", "severity", "count", "session").rows() == [
+    found = pl.concat([repeats(quality, kind) for kind in ("duplicates", "corrections")])
+    assert found.select("check_name", "severity", "count", "session").rows() == [
         ("duplicates", "info", 8, days[1]), ("corrections", "warning", 9, days[2]),
     ]  # fmt: skip
-    assert repeats(quality.with_columns(pl.lit(0).alias("duplicates"), pl.lit(0).alias("corrections"))).height == 0
+    assert repeats(quality.with_columns(pl.lit(0).alias("duplicates")), "duplicates").height == 0
 
 
 def test_spreads_of_quotes_count_locked_and_crossed_and_leave_out_one_sided_ones() -> None:
@@ -91,15 +91,15 @@ def test_spreads_of_quotes_count_locked_and_crossed_and_leave_out_one_sided_ones
         "symbol": "A", "session": dt.date(2024, 1, 2), "ts": [OPEN] * 5, "bid": [10.0, 10.0, 11.0, None, 9.0],
         "ask": [11.0, 10.0, 10.0, 10.0, None],
     })  # fmt: skip
-    counted = summed_spreads([quote_spreads(quotes), quote_spreads(quotes)])
+    counted = combine_spreads([quote_spreads(quotes), quote_spreads(quotes)])
     assert counted.select("quotes", "locked", "crossed", "widest").rows() == [(6, 2, 2, 0.10000000000000009)]
     (row,) = crossed(counted).iter_rows(named=True)
     assert (row["severity"], row["count"]) == ("warning", 2)
-    assert crossed(summed_spreads([quote_spreads(quotes.head(1))])).height == 0
+    assert crossed(combine_spreads([quote_spreads(quotes.head(1))])).height == 0
 
 
 def test_spreads_of_the_pound_in_2012_are_crossed_in_347_minutes(vendor) -> None:
     (feed,) = stored(vendor / "nautilus/fxcm", "FX")
-    (row,) = crossed(summed_spreads([bar_spreads(feed.rows, feed.series)])).iter_rows(named=True)
+    (row,) = crossed(combine_spreads([bar_spreads(feed.rows, feed.series)])).iter_rows(named=True)
     assert (row["symbol"], row["count"]) == ("GBPUSD", 347)
     assert "347 of 30,117 1m closes" in row["message"]

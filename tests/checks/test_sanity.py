@@ -6,10 +6,11 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from engine.checks.calendar_check import presence, summed_presence
-from engine.checks.sanity import bar_sanity, summed_sanity
-from engine.checks.sanity_findings import sanity_findings
+from engine.checks.calendar_check import PRESENCE, presence
+from engine.checks.check import BarCheck, JudgeInput, registered
+from engine.checks.sanity import BAR_SANITY, bar_sanity, combine_sanity
 from engine.quality.contiguous_runs import SlotRuns
+from engine.schema import SEGMENTS, empty
 from engine.simulation.sessions import Instrument
 from polars.testing import assert_frame_equal
 
@@ -22,8 +23,22 @@ BAR = 500  # of a series: in the second session, far from its edges
 
 
 def said(feed: Feed) -> pl.DataFrame:
-    kept = summed_sanity([bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)])
-    return sanity_findings(kept, summed_presence([presence(SlotRuns.of(feed.rows), feed.grid, feed.zone)]))
+    return judged([bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)], counted(feed))
+
+
+def counted(feed: Feed) -> pl.DataFrame:
+    return presence(SlotRuns.of(feed.rows), feed.grid, feed.zone)
+
+
+def whole(parts: list[dict[str, pl.DataFrame]]) -> dict[str, pl.DataFrame]:
+    return combine_sanity({name: [part[name] for part in parts] for name in parts[0]})
+
+
+def judged(parts: list[dict[str, pl.DataFrame]], present: pl.DataFrame) -> pl.DataFrame:
+    measured = JudgeInput({**whole(parts), "presence": present}, empty(SEGMENTS), "UTC", "")
+    checks = [check for check in registered(BarCheck) if BAR_SANITY in check.reads and check.schema is None]
+    assert {check.name for check in checks} == {"spike", "split", "stale", "repeated", "zero_volume", "vwap"}
+    return pl.concat([check.judge(measured) for check in checks])
 
 
 def changed(feed: Feed, test: pl.Expr, **columns: pl.Expr) -> Feed:
@@ -55,8 +70,8 @@ def test_spike_that_reverts_is_found_with_its_place(bars, columns, up) -> None:
     clean = market("XNYS", *JUNE)
     feed = changed(clean, nth(*bars), **columns)
     (row,) = said(feed).iter_rows(named=True)
-    assert (row["check"], row["symbol"], row["count"]) == ("spike", "LIQ", 1)
-    assert row["start"] == clean.rows.filter(pl.col("series") == 1)["ts"][BAR]
+    assert (row["check_name"], row["symbol"], row["count"]) == ("spike", "LIQ", 1)
+    assert row["start_ts"] == clean.rows.filter(pl.col("series") == 1)["ts"][BAR]
     assert (row["value"] > 0) == up
     assert abs(row["value"]) == pytest.approx(0.045, abs=0.012)
 
@@ -77,14 +92,14 @@ def test_spike_that_most_of_the_market_shares_is_the_markets() -> None:
 
 def test_spikes_at_many_bars_of_a_series_are_one_finding() -> None:
     feed = changed(market("XNYS", *JUNE), nth(*range(BAR, BAR + 200, 10)), **times(1.05))
-    assert said(feed).select("check", "count").rows() == [("spike", 20)]
+    assert said(feed).select("check_name", "count").rows() == [("spike", 20)]
 
 
 @pytest.mark.parametrize(("ratio", "shown"), [(0.5, "2:1"), (2 / 3, "3:2"), (10.0, "1:10")])
 def test_split_is_told_from_a_spike_and_named_by_its_ratio(ratio, shown) -> None:
     later = (pl.col("series") == 1) & (pl.col("session") >= dt.date(2024, 6, 7))
     (row,) = said(changed(market("XNYS", *JUNE), later, **times(ratio))).iter_rows(named=True)
-    assert (row["check"], row["session"]) == ("split", dt.date(2024, 6, 7))
+    assert (row["check_name"], row["session"]) == ("split", dt.date(2024, 6, 7))
     assert f"A {shown} split" in row["message"]
 
 
@@ -92,26 +107,26 @@ def test_split_between_two_parts_is_found_once_they_are_summed() -> None:
     later = pl.col("session") >= dt.date(2024, 6, 7)
     feed = changed(market("XNYS", *JUNE), later & (pl.col("series") == 1), **times(0.5))
     parts = [bar_sanity(feed.rows.filter(test), feed.series, feed.grid, feed.zone) for test in (~later, later)]
-    none = summed_presence([])
-    assert all(sanity_findings(summed_sanity([part]), none).height == 0 for part in parts)
-    together = sanity_findings(summed_sanity(parts[::-1]), none)
-    assert together.select("check", "session").rows() == [("split", dt.date(2024, 6, 7))]
+    none = empty(PRESENCE)
+    assert all(judged([part], none).height == 0 for part in parts)
+    together = judged(parts[::-1], none)
+    assert together.select("check_name", "session").rows() == [("split", dt.date(2024, 6, 7))]
 
 
 def test_summed_sanity_of_parts_by_symbol_equals_that_of_the_whole() -> None:
     feed = changed(market("XNYS", *JUNE), nth(BAR), **times(1.05))
     one = pl.col("series") == 1
     parts = [bar_sanity(feed.rows.filter(test), feed.series, feed.grid, feed.zone) for test in (one, ~one)]
-    whole = summed_sanity([bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)])
-    both = summed_sanity(parts)
+    one_part = whole([bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)])
+    both = whole(parts)
     for name in ("counts", "moves", "spikes", "jumps"):
-        assert_frame_equal(getattr(both, name), getattr(whole, name), check_row_order=False)
+        assert_frame_equal(both[name], one_part[name], check_row_order=False)
 
 
 def test_stale_run_with_volume_is_found_in_a_liquid_series() -> None:
     flat = nth(*range(BAR, BAR + 40))
     (row,) = said(changed(market("XNYS", *JUNE), flat, **dict.fromkeys(PRICES, pl.lit(100.25)))).iter_rows(named=True)
-    assert (row["check"], row["symbol"], row["value"]) == ("stale", "LIQ", 39.0)
+    assert (row["check_name"], row["symbol"], row["value"]) == ("stale", "LIQ", 39.0)
     assert "at 100.25" in row["message"]
 
 
@@ -119,7 +134,9 @@ def test_standing_price_of_a_series_that_often_stands_is_not_stale() -> None:
     feed = market("XNYS", *JUNE)
     often = (pl.col("series") == 1) & ((pl.int_range(pl.len()).over("series") // 20) % 2 == 0)
     assert (
-        said(changed(feed, often, **dict.fromkeys(PRICES, pl.lit(100.25)))).filter(pl.col("check") == "stale").height
+        said(changed(feed, often, **dict.fromkeys(PRICES, pl.lit(100.25))))
+        .filter(pl.col("check_name") == "stale")
+        .height
         == 0
     )
 
@@ -129,20 +146,20 @@ def test_bar_that_is_repeated_in_every_cell_is_found() -> None:
     bar = feed.rows.filter(pl.col("series") == 1).row(BAR, named=True)
     copied = {name: pl.lit(bar[name]) for name in (*PRICES, "volume")}
     found = said(changed(feed, nth(*range(BAR, BAR + 6)), **copied))
-    assert found.select("check", "count").rows() == [("repeated", 5)]
+    assert found.select("check_name", "count").rows() == [("repeated", 5)]
     assert "up to 5 in a row" in found["message"][0]
 
 
 def test_volume_of_zero_with_a_range_is_found_where_others_have_volume() -> None:
     feed = changed(market("XNYS", *JUNE), nth(*range(BAR, BAR + 5)), volume=pl.lit(0.0))
-    assert said(feed).select("check", "severity", "count").rows() == [("zero_volume", "warning", 5)]
+    assert said(feed).select("check_name", "severity", "count").rows() == [("zero_volume", "warning", 5)]
     index = feed._replace(rows=feed.rows.with_columns(pl.lit(0.0).alias("volume")))
     assert said(index).height == 0
 
 
 def test_vwap_outside_of_its_bar_is_found() -> None:
     feed = changed(market("XNYS", *JUNE), nth(BAR, BAR + 9), vwap=pl.col("high") * 1.001)
-    assert said(feed).select("check", "severity", "count").rows() == [("vwap", "info", 2)]
+    assert said(feed).select("check_name", "severity", "count").rows() == [("vwap", "info", 2)]
 
 
 def test_sanity_of_prices_through_zero_says_nothing_of_ratios() -> None:
@@ -150,21 +167,23 @@ def test_sanity_of_prices_through_zero_says_nothing_of_ratios() -> None:
     shifted = feed._replace(rows=feed.rows.with_columns(pl.col(*PRICES) - 100))
     assert shifted.rows["low"].min() < 0 < shifted.rows["high"].max()
     later = (pl.col("series") == 1) & (pl.col("session") >= dt.date(2024, 6, 7))
-    assert said(changed(shifted, later, **times(-0.5))).filter(pl.col("check").is_in(["spike", "split"])).height == 0
+    assert (
+        said(changed(shifted, later, **times(-0.5))).filter(pl.col("check_name").is_in(["spike", "split"])).height == 0
+    )
 
 
 def test_sanity_of_daily_vendor_bars_names_real_splits_and_bad_prints(vendor) -> None:
     (feed,) = stored(vendor / "lean/equity/usa/daily", "XNYS")
     found = said(feed)
-    splits = found.filter(pl.col("check") == "split").select("symbol", "session").rows()
+    splits = found.filter(pl.col("check_name") == "split").select("symbol", "session").rows()
     assert splits == [("BAC", dt.date(2004, 8, 30)), ("GOOG", dt.date(2014, 4, 3)), ("IBM", dt.date(1999, 5, 27))]
-    google = found.filter((pl.col("check") == "spike") & (pl.col("symbol") == "GOOG"))
+    google = found.filter((pl.col("check_name") == "spike") & (pl.col("symbol") == "GOOG"))
     assert "has 0.01 where the bars beside it reach 380.72" in google["message"][0]
 
 
 def test_sanity_of_minutes_finds_the_bad_prints_of_spy(vendor) -> None:
     (feed,) = stored(sorted((vendor / "lean/equity/usa/minute/spy").glob("*_trade.zip")), "XNYS")
-    spikes = said(feed).filter(pl.col("check") == "spike")
+    spikes = said(feed).filter(pl.col("check_name") == "spike")
     assert "has 167.51" in spikes["message"][0]
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from engine.checks.bar_checks import lifetimes
 from engine.checks.sanity import bar_sanity
-from engine.checks.truncated import cut_sessions, truncated
+from engine.checks.truncated import lifetimes, truncated, truncations
 from engine.quality.contiguous_runs import SlotRuns
 from engine.simulation.sessions import Instrument
 
@@ -21,8 +20,8 @@ FIVE = tuple(Instrument(f"S{n}", trades_per_minute=60) for n in range(5))
 
 
 def said(feed: Feed, coarse: pl.DataFrame | None = None) -> list[dict[str, Any]]:
-    kept = bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)
-    return truncated(cut_sessions(SlotRuns.of(feed.rows), feed.series, feed.grid), lifetimes(kept), coarse).to_dicts()
+    ends = bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)["ends"]
+    return truncated(truncations(SlotRuns.of(feed.rows), feed.series, feed.grid), lifetimes(ends), coarse).to_dicts()
 
 
 def cut(

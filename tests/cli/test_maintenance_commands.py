@@ -87,7 +87,7 @@ def test_verify_ends_with_0_when_clean_and_1_when_not(engine, out: Path) -> None
     for words in ((), ("--quick",), ("--revision", 2)):
         code, text, _ = engine("verify", out, *words)
         assert (code, path.name in text) == (FOUND, True)
-    assert json.loads(engine("verify", out, "--json")[1])[0]["check"] == "size"
+    assert json.loads(engine("verify", out, "--json")[1])[0]["check_name"] == "size"
 
 
 def test_repair_restores_derived_bars_and_ends_with_0(engine, out: Path) -> None:

@@ -58,7 +58,7 @@ def test_reconcile_within_the_tolerance_is_equal(engine, sides) -> None:  # noqa
 def test_reconcile_findings_are_written_as_a_file(engine, sides, tmp_path: Path) -> None:  # noqa: F811
     assert engine("reconcile", *sides, *AT, "--findings", tmp_path / "f.parquet").code == 1
     found = pl.read_parquet(tmp_path / "f.parquet")
-    assert found.select("check", "severity", "symbol", "count").rows() == [
+    assert found.select("check_name", "severity", "symbol", "count").rows() == [
         ("reconcile price side", "warning", "SPY", 780)
     ]
 
@@ -107,12 +107,14 @@ def test_rules_without_a_file_prints_the_default_ones_which_can_be_read_again(en
 
 
 def test_rules_of_a_file_are_listed(engine, tmp_path: Path) -> None:  # noqa: F811
-    (tmp_path / "r.toml").write_text('[[rule]]\ncheck = "gap > 5 min in first hour"\nsymbols = ["S*"]\nallow = 3\n')
-    assert "gap > 5 min in first 1 h, symbols S*" in engine("rules", tmp_path / "r.toml").out
+    (tmp_path / "r.toml").write_text(
+        '[[rule]]\ntable = "gaps"\nwhere = "in_first > 300"\nsymbols = ["S*"]\nallow = 3\n'
+    )
+    assert "gaps where in_first > 300, symbols S*" in engine("rules", tmp_path / "r.toml").out
 
 
 def test_rules_with_a_mistake_names_file_rule_and_nearest_word(engine, tmp_path: Path) -> None:  # noqa: F811
-    (tmp_path / "r.toml").write_text('[[rule]]\ncheck = "qualty < 99"\n')
+    (tmp_path / "r.toml").write_text('[[rule]]\ntable = "quality"\nwhere = "qualty < 99"\n')
     ran = engine("rules", tmp_path / "r.toml")
     assert ran.code == USAGE
-    assert "r.toml: rule 1: check 'qualty < 99': received 'qualty' (did you mean 'quality'?)" in ran.err
+    assert "r.toml: rule 1: where 'qualty < 99': received 'qualty' (did you mean 'quality'?)" in ran.err

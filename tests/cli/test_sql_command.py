@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.audit.audit_files import keep
+from engine.audit.audit_files import write_audit_tables
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.cli import FAILED, USAGE, main
 from engine.cli import prompt as prompt_room
@@ -210,7 +210,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = {name: pl.DataFrame(schema=dict(schema)) for name, schema in AUDIT_TABLES.items()}
     gap = {"symbol": "SPY", "bar_count": 7, "cause": "halt"}
     tables["gaps"] = pl.DataFrame([gap], schema=dict(AUDIT_TABLES["gaps"]))
-    keep(tables, folder)
+    write_audit_tables(tables, folder)
     return folder
 
 

@@ -77,19 +77,21 @@ def findings(frame: pl.DataFrame) -> pl.DataFrame:
 
     May differ: the file, hence the fingerprint, and how the refused rows of one reason are shared out among files.
     """
-    refused = frame.filter(pl.col("check") == "refused").with_columns(
+    refused = frame.filter(pl.col("check_name") == "refused").with_columns(
         pl.col("message").str.replace(r"^\d+ row\(s\) of this file were refused: ", "").alias("reason")
     )
-    by_reason = refused.group_by("check", "severity", "reason").agg(pl.col("count").sum()).sort("reason")
+    by_reason = refused.group_by("check_name", "severity", "reason").agg(pl.col("count").sum()).sort("reason")
     others = (
-        frame.filter(pl.col("check") != "refused").drop("source", "fingerprint").with_columns(pl.col("value").round(3))
+        frame.filter(pl.col("check_name") != "refused")
+        .drop("source", "fingerprint")
+        .with_columns(pl.col("value").round(3))
     )
     return pl.concat([others, by_reason.rename({"reason": "message"})], how="diagonal")
 
 
 def exit_code(done: Audit) -> int:
     """Of `engine audit`."""
-    return engine.judge(done.tables, engine.read_rules(None), today=dt.date(2024, 4, 1)).exit_code
+    return engine.apply_rules(done.tables, engine.read_rules(None), today=dt.date(2024, 4, 1)).exit_code
 
 
 def differences(one: Tables, other: Tables) -> list[str]:

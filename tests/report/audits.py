@@ -152,8 +152,8 @@ def _shaped(code, gaps, wanted, bars, here, grid) -> dict[str, pl.DataFrame]:
             pl.lit(code).alias("calendar"),
             pl.col("cause").first(),
             pl.col("session").min().alias("first_session"),
-            pl.col("gap_start").min().alias("start"),
-            pl.col("gap_end").max().alias("end"),
+            pl.col("gap_start").min().alias("start_ts"),
+            pl.col("gap_end").max().alias("end_ts"),
             pl.col("symbol").n_unique().alias("symbols"),
             pl.len().alias("gaps"),
             pl.col("bar_count").sum().alias("missing"),
@@ -204,14 +204,14 @@ def _strips(gaps: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 def _findings(gaps: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     told = gaps.filter(pl.col("cause").is_in(["feed_loss", "symbol_loss", "halt"])).select(
-        pl.format("gaps.{}", "cause").alias("check"),
+        pl.format("gaps.{}", "cause").alias("check_name"),
         pl.col("cause")
         .replace_strict({"feed_loss": "error", "symbol_loss": "warning", "halt": "info"})
         .alias("severity"),
         *KEY,
         "session",
-        pl.col("gap_start").alias("start"),
-        pl.col("gap_end").alias("end"),
+        pl.col("gap_start").alias("start_ts"),
+        pl.col("gap_end").alias("end_ts"),
         pl.col("bar_count").alias("count"),
         pl.format("{} slots are missing", "bar_count").alias("message"),
         "evidence",
@@ -221,14 +221,14 @@ def _findings(gaps: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
         pl.lit("vendor").alias("source"),
     )
     thin = series.filter(pl.col("activity") == "thin").select(
-        pl.lit("thin").alias("check"),
+        pl.lit("thin").alias("check_name"),
         pl.lit("info").alias("severity"),
         *KEY,
         pl.lit("thin, not broken: most of its missing minutes had no trade").alias("message"),
     )
     strange = pl.DataFrame(
         {
-            "check": ["bars.order", SCRIPT],
+            "check_name": ["bars.order", SCRIPT],
             "severity": ["error", "warning"],
             "symbol": [None, None],
             "message": [f"high below low {IMAGE}", f"text {RTL} and {LINE}"],

@@ -83,7 +83,7 @@ def test_open_page_of_hostile_text_shows_it_and_runs_none(page: Browser) -> None
 def test_search_findings_shows_those_that_hold_the_words(page: Browser, audit: dict[str, pl.DataFrame]) -> None:
     page.value("document.querySelector('#findings input[type=search]').focus()")
     page.type("GAPS.HALT")
-    halts = audit["findings"].filter(pl.col("check") == "gaps.halt")
+    halts = audit["findings"].filter(pl.col("check_name") == "gaps.halt")
     assert 0 < halts.height < 25
     assert column(page, "findings", 2) == ["gaps.halt"] * halts.height
     assert f"{halts.height} matching of" in page.value("document.querySelector('#findings .count').textContent")
@@ -96,7 +96,7 @@ def test_search_findings_by_markup_finds_its_symbol(page: Browser, audit: dict[s
     page.value("document.querySelector('#findings input[type=search]').focus()")
     page.type(SCRIPT)
     page.value(SHOW_ALL.format("findings"))
-    named = audit["findings"].filter((pl.col("symbol") == SCRIPT) | (pl.col("check") == SCRIPT))
+    named = audit["findings"].filter((pl.col("symbol") == SCRIPT) | (pl.col("check_name") == SCRIPT))
     assert len(column(page, "findings", 1)) == named.height > 1
 
 

@@ -142,7 +142,7 @@ def test_plot_of_a_bare_frame_takes_days_from_its_rows(session) -> None:
 
 
 def test_plot_of_an_audit_and_of_its_folder_are_the_same(audit, tmp_path: Path) -> None:
-    engine.audit.audit_files.keep(audit.tables, tmp_path)
+    engine.audit.audit_files.write_audit_tables(audit.tables, tmp_path)
     for plot in (plot_maps.plot_coverage, plot_maps.plot_slots, plot_maps.plot_gaps):
         assert plot(audit).to_dict() == plot(tmp_path).to_dict()
 

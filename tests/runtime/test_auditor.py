@@ -6,9 +6,11 @@ import datetime as dt
 import json
 from pathlib import Path
 
+import engine
 import polars as pl
 import pytest
 from engine.audit import pipeline
+from engine.audit.survey import join_surveys
 from engine.calendars.providers import calendar
 from engine.cli.commands import app
 from engine.errors import ParameterError, SourceError
@@ -18,6 +20,7 @@ from engine.runtime import auditor, parquet_scan
 from engine.runtime.auditor import audit
 from engine.runtime.executor import ProcessExecutor, SerialExecutor
 from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.task_runner import run_tasks
 from engine.schema import BARS
 from engine.simulation.faults import FaultPlan
 from engine.simulation.feed import write_csv
@@ -111,7 +114,7 @@ def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_pat
     )
     rows.write_parquet(tmp_path / "bad.parquet")
     done = audit([tmp_path / "bad.parquet"], OPTIONS)
-    found = done.tables["findings"].filter(pl.col("check") == "refused").row(0, named=True)
+    found = done.tables["findings"].filter(pl.col("check_name") == "refused").row(0, named=True)
     assert (found["count"], found["source"]) == (2, str(tmp_path / "bad.parquet"))
     assert found["evidence"].startswith(f'the first is row 6: {{"symbol":"{rows["symbol"][5]}"')
     assert done.tables["series"]["rows"].sum() == 1998
@@ -150,10 +153,10 @@ def test_audit_one_bad_file_is_a_finding_and_not_the_end(folder):
     (folder / "BROKEN.csv").write_bytes(b"\x00\xff not a table")
     (folder / "TORN.parquet").write_bytes(b"PAR1 torn")
     done = audit([folder], OPTIONS)
-    bad = done.tables["findings"].filter(pl.col("check") == "unreadable_file")
+    bad = done.tables["findings"].filter(pl.col("check_name") == "unreadable_file")
     assert [Path(source).name for source in bad["source"]] == ["TORN.parquet"]
     assert bad["severity"].to_list() == ["error"]
-    over = done.tables["findings"].filter(pl.col("check") == "passed_over")
+    over = done.tables["findings"].filter(pl.col("check_name") == "passed_over")
     assert [Path(source).name for source in over["source"]] == ["BROKEN.csv"]
     assert done.tables["series"].height == 8
 
@@ -171,7 +174,7 @@ def test_audit_command_leaves_tables_that_sql_joins(folder, tmp_path):
     done = CliRunner().invoke(app, ["audit", str(folder), "--calendar", "XNYS", "--output", str(out), "--json"])
     told = json.loads(done.stdout)
     assert done.exit_code == told["exit_code"]
-    assert "feed_loss" in {one["check"] for one in told["findings"]}
+    assert "feed_loss" in {one["check_name"] for one in told["findings"]}
     assert "<title>" in (out / "report.html").read_text()
     assert not (out / ".work").exists()
     exported = tmp_path / "export"
@@ -191,7 +194,7 @@ def test_audit_command_leaves_tables_that_sql_joins(folder, tmp_path):
 
 def test_audit_command_fails_on_what_is_new_and_passes_on_what_is_known(folder, tmp_path):
     out, rules = tmp_path / "audit", tmp_path / "rules.toml"
-    rules.write_text('[[rule]]\ncheck = "finding feed_loss"\nseverity = "error"\n')
+    rules.write_text('[[rule]]\ntable = "findings"\nwhere = "check_name = \'feed_loss\'"\nseverity = "error"\n')
     common = ["audit", str(folder), "--calendar", "XNYS", "--rules", str(rules)]
     assert (
         CliRunner().invoke(app, [*common, "--output", str(out), "--junit", str(tmp_path / "junit.xml")]).exit_code == 1
@@ -266,3 +269,35 @@ def test_audit_an_export_finds_what_an_audit_of_its_files_does(folder, tmp_path)
         assert same(made[name], whole[name]), name
     kept = [name for name in whole["series"].columns if name not in ("source", *FLOATS)]
     assert made["series"].select(kept).equals(whole["series"].select(kept))
+
+
+def test_audit_of_quote_ticks_reports_those_whose_bid_is_above_the_ask(tmp_path):
+    opened = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
+    number = pl.int_range(7700)
+    quotes = pl.select(ts=pl.lit(opened) + pl.duration(seconds=3 * number), bid=10.0 + 0.05 * (number % 2), ask=10.02)
+    quotes.write_parquet(tmp_path / "AAA_quotes.parquet")
+    done = engine.run_audit(tmp_path, "XNYS")
+    ticks = done.tables["findings"].filter((pl.col("check_name") == "crossed") & pl.col("interval").is_null())
+    row = ticks.row(0, named=True)
+    assert (ticks.height, row["symbol"], row["severity"], row["count"], row["value"]) == (
+        1,
+        "AAA",
+        "warning",
+        3850,
+        0.5,
+    )
+    assert row["message"].startswith("The bid is above the ask in 3,850 of 7,700 quotes (50.00%), by up to 0.2994%")
+    engine.export_session(engine.load(tmp_path, "XNYS"), tmp_path / "out")
+    again = engine.run_audit(tmp_path / "out").tables["findings"].filter(pl.col("fingerprint") == row["fingerprint"])
+    assert again.row(0, named=True) == row
+
+
+def test_audit_of_parts_in_another_order_gives_the_same_rows_in_the_same_order(folder, monkeypatch, tmp_path_factory):
+    monkeypatch.setattr(auditor, "BYTES_PER_TASK", 1)
+    (folder / "BROKEN.csv").write_bytes(b"\x00\xff not a table")
+    tasks, problems = auditor.plan_tasks([folder], OPTIONS)
+    paths = run_tasks(tasks, auditor.write_survey, tmp_path_factory.mktemp("work"), SerialExecutor())
+    parts = [*map(auditor.read_survey, tasks, paths), auditor.survey_of_problems(problems)]
+    assert len(parts) > 5
+    whole, turned = (auditor.build_audit(join_surveys(some), OPTIONS).tables for some in (parts, parts[::-1]))
+    assert {name: turned[name].equals(whole[name]) for name in whole} == dict.fromkeys(whole, True)

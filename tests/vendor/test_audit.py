@@ -17,7 +17,7 @@ def audited(vendor, path: str, calendar: str, **read: object) -> Audit:
 
 
 def checks(done: Audit, **narrow: object) -> set[str]:
-    return set(done.tables["findings"].filter(**narrow)["check"])
+    return set(done.tables["findings"].filter(**narrow)["check_name"])
 
 
 def causes(done: Audit, symbol: str, price_type: str = "last") -> dict[str, int]:
@@ -27,7 +27,7 @@ def causes(done: Audit, symbol: str, price_type: str = "last") -> dict[str, int]
 
 def test_audit_of_broker_dumps_names_the_four_hours(vendor):
     done = audited(vendor, "mismartera", "XNYS")
-    shifts = done.tables["findings"].filter(check="clock")
+    shifts = done.tables["findings"].filter(check_name="clock")
     assert shifts["symbol"].to_list() == ["AAPL", "RIVN"]
     assert all("4 hours late" in text for text in shifts["message"])
 
@@ -40,7 +40,7 @@ def test_audit_of_end_stamps_says_so_and_is_content_with_the_option(vendor):
 
 def test_audit_of_double_rows_calls_them_a_copy(vendor):
     done = audited(vendor, "lean/future/eurex/minute/fesx", "XEUR")
-    copy = done.tables["findings"].filter(check="conflict").row(0, named=True)
+    copy = done.tables["findings"].filter(check_name="conflict").row(0, named=True)
     assert (copy["count"], copy["severity"]) == (1152, "error")
     assert "back-adjusted copy" in copy["message"]
 

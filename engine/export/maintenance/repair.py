@@ -188,7 +188,7 @@ def repair_files(
 
 
 def _cleared(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
-    leftovers = verify(target, quick=True).filter(pl.col("check").is_in(LEFTOVERS))
+    leftovers = verify(target, quick=True).filter(pl.col("check_name").is_in(LEFTOVERS))
     with _told(target), lock_of(target, lock_timeout):
         dropped = log_sums.drop_bad_checkpoints(target)
     with maintaining(target, lock_timeout) as exports:
@@ -200,10 +200,10 @@ def _cleared(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
                 path.unlink()
     for table, path in dropped:
         yield _row("removed", table, str(path.relative_to(target)), "a damaged checkpoint, whose entries are all there")
-    for row in leftovers.filter(pl.col("check") == "head").iter_rows(named=True):
-        yield _row("put back", row["table"], row["file"], "to what the last revision pins")
+    for row in leftovers.filter(pl.col("check_name") == "head").iter_rows(named=True):
+        yield _row("put back", row["table_name"], row["file"], "to what the last revision pins")
     for row in leftovers.filter(pl.col("file") == STAGING).iter_rows(named=True):
-        yield _row("removed", row["table"], row["file"], "an export did not end")
+        yield _row("removed", row["table_name"], row["file"], "an export did not end")
     for table, files in strays.items():
         for path in files:
             yield _row("removed", table, str(path.relative_to(target)), "no revision pins it")

@@ -375,6 +375,6 @@ def lost_files(findings: pl.DataFrame) -> dict[str, list[str]]:
     """Paths of damaged files below their tables, by table."""
     found = damaged(findings).unique("file", maintain_order=True)
     lost: dict[str, list[str]] = {}
-    for table, file in found.select("table", "file").iter_rows():
+    for table, file in found.select("table_name", "file").iter_rows():
         lost.setdefault(table, []).append(file.removeprefix(f"{table}/"))
     return lost

@@ -12,9 +12,9 @@ from engine.export.file_statistics import held_by
 from engine.schema import TS, Schema
 
 FINDINGS: Schema = {
-    "table": pl.String(),
+    "table_name": pl.String(),
     "file": pl.String(),
-    "check": pl.String(),
+    "check_name": pl.String(),
     "severity": pl.String(),
     "rows": pl.Int64(),
     "symbols": pl.String(),
@@ -49,12 +49,12 @@ class Finding(NamedTuple):
 def framed(found: Iterable[Finding]) -> pl.DataFrame:
     """Findings as a frame of `FINDINGS`, errors first."""
     rows = [
-        {"table": one.table, "file": one.file, "check": one.check, "severity": one.severity, "detail": one.detail, **one.held}
+        {"table_name": one.table, "file": one.file, "check_name": one.check, "severity": one.severity, "detail": one.detail, **one.held}
         for one in found
     ]  # fmt: skip
     frame = pl.DataFrame([{name: row.get(name) for name in FINDINGS} for row in rows], schema=dict(FINDINGS))
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    return frame.unique(maintain_order=True).sort(rank, "table", "file", maintain_order=True)
+    return frame.unique(maintain_order=True).sort(rank, "table_name", "file", maintain_order=True)
 
 
 def faults(findings: pl.DataFrame) -> pl.DataFrame:
@@ -64,7 +64,7 @@ def faults(findings: pl.DataFrame) -> pl.DataFrame:
 
 def damaged(findings: pl.DataFrame) -> pl.DataFrame:
     """Findings of files that are gone, or not what the log says."""
-    return findings.filter((pl.col("severity") == "error") & pl.col("check").is_in(FILE_CHECKS))
+    return findings.filter((pl.col("severity") == "error") & pl.col("check_name").is_in(FILE_CHECKS))
 
 
 def tried(action: Callable[[], Value]) -> tuple[Value | None, str]:

@@ -304,30 +304,30 @@ function findingsSection() {
   const span = (i) => zoneOf(f.symbol[i]);
   const who = (i) => (f.symbol[i] === null ? "" : seriesName(f.symbol[i], f.price_type[i], f.interval[i]));
   const select = (table) => {
-    const names = wordsIn(f.check).sort(([a], [b]) => compare(a, b));
-    const pick = el("select", { "aria-label": "Check", change: () => table.choose("check", pick.value === "\u0000" ? [] : [pick.value]) },
+    const names = wordsIn(f.check_name).sort(([a], [b]) => compare(a, b));
+    const pick = el("select", { "aria-label": "Check", change: () => table.choose("check_name", pick.value === "\u0000" ? [] : [pick.value]) },
       el("option", { value: "\u0000", text: "All checks" }), ...names.map(([name, n]) => el("option", { value: name, text: `${name} (${count(n)})` })));
     return pick;
   };
   tables.findings = new Table(node, {
     what: "findings", rows: f.rows, of: f.of, empty: "Nothing was found.",
-    filters: { severity: (i) => f.severity[i], check: (i) => f.check[i] },
+    filters: { severity: (i) => f.severity[i], check_name: (i) => f.check_name[i] },
     onChoice: showChoices,
     tools: (table) => [...chips(table, "severity", Object.keys(RANK).map((level) => [level, data.severities[level]]), severityText), select(table)],
     searched: (i) => [f.evidence[i], f.remedy[i], f.source[i], f.fingerprint[i]].join("\n"),
     columns: [
       { label: "Severity", text: (i) => f.severity[i], value: (i) => RANK[f.severity[i]], render: (i) => severityText(f.severity[i]), kind: "tight" },
-      { label: "Check", text: (i) => f.check[i], kind: "tight" },
+      { label: "Check", text: (i) => f.check_name[i], kind: "tight" },
       { label: "Symbol", text: who, render: (i) => (f.symbol[i] === null ? "" : symbolText(who(i))), kind: "tight" },
       { label: "Session", text: (i) => day(f.session[i]), value: (i) => f.session[i], kind: "tight", slight: true },
       { label: "Count", text: (i) => count(f.count[i]), value: (i) => f.count[i], kind: "number", slight: true },
       { label: "Finding", text: (i) => f.message[i], render: (i) => saidOf(f.message[i], f.evidence[i]), kind: "wide" },
     ],
     details: (i) => {
-      const strip = stripOf(f.symbol[i], f.price_type[i], f.interval[i], f.start[i]);
+      const strip = stripOf(f.symbol[i], f.price_type[i], f.interval[i], f.start_ts[i]);
       const list = told(document.documentElement.dataset.print ? [["Remedy", f.remedy[i]]] : [
         ["Remedy", f.remedy[i]], ["Evidence", f.evidence[i]],
-        ["Session", day(f.session[i])], ["Span", [instant(f.start[i], span(i)), ending(f.start[i], f.end[i], span(i))].filter((part) => part).join(" to ")],
+        ["Session", day(f.session[i])], ["Span", [instant(f.start_ts[i], span(i)), ending(f.start_ts[i], f.end_ts[i], span(i))].filter((part) => part).join(" to ")],
         ["Count", count(f.count[i])], ["Value", f.value[i] === null ? "" : amount(f.value[i])],
         ["Source", f.source[i]], ["Fingerprint", el("code", { text: f.fingerprint[i] || "" })],
       ]);
@@ -396,8 +396,8 @@ function outagesSection() {
       { label: "Outage", text: (i) => o.outage_id[i] || "", kind: "tight", render: (i) => el("button", { type: "button", class: "plain", title: "Show its gaps", text: o.outage_id[i] || "", click: () => showGaps(null, o.outage_id[i] || "") }) },
       { label: "Calendar", text: (i) => o.calendar[i] || "", kind: "tight", slight: true },
       { label: "Cause", text: (i) => causeName(o.cause[i] || "unknown"), render: (i) => causeText(o.cause[i] || "unknown"), kind: "tight" },
-      { label: "From", text: (i) => instant(o.start[i], zone(i)), value: (i) => o.start[i], kind: "tight" },
-      { label: "To", text: (i) => ending(o.start[i], o.end[i], zone(i)), value: (i) => o.end[i], kind: "tight", slight: true },
+      { label: "From", text: (i) => instant(o.start_ts[i], zone(i)), value: (i) => o.start_ts[i], kind: "tight" },
+      { label: "To", text: (i) => ending(o.start_ts[i], o.end_ts[i], zone(i)), value: (i) => o.end_ts[i], kind: "tight", slight: true },
       { label: "Symbols", text: (i) => count(o.symbols[i]), value: (i) => o.symbols[i], kind: "number" },
       { label: "Gaps", text: (i) => count(o.gaps[i]), value: (i) => o.gaps[i], kind: "number", slight: true },
       { label: "Slots", text: (i) => count(o.missing[i]), value: (i) => o.missing[i], kind: "number" },

@@ -78,7 +78,7 @@ def test_verify_of_every_log_entry_whose_notes_were_changed_names_it(target):
             entry.write_text(text.replace('"commitInfo":{', '"commitInfo":{"note":"x",', 1))
             found = verify(target, quick=True)
             assert found["file"].to_list() == [str(entry.relative_to(target))] * (entry not in newest)
-            assert set(found["check"]) <= {"log"}
+            assert set(found["check_name"]) <= {"log"}
             entry.write_text(text)
 
 

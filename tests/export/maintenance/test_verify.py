@@ -140,7 +140,7 @@ def test_verify_names_what_a_deleted_file_held(target):
     path.unlink()
     (row,) = damaged(verify(target)).to_dicts()
     assert row["file"] == str(path.relative_to(target))
-    assert (row["check"], row["rows"], row["symbols"]) == ("exists", rows.height, "A")
+    assert (row["check_name"], row["rows"], row["symbols"]) == ("exists", rows.height, "A")
     assert (row["first_ts"], row["last_ts"]) == (rows["ts"].min(), rows["ts"].max())
 
 
@@ -195,7 +195,7 @@ def test_verify_forged_bars_with_a_true_name_are_told_by_their_rows(target, name
     change, check = FORGERIES[name]
     path = next(p for p in open_dataset(target).files("bars") if "/1m/" in str(p) and pl.read_parquet(p).height > 5)
     exported.forge(target, "bars", path, change(pl.read_parquet(path)))
-    assert check in set(faults(verify(target))["check"])
+    assert check in set(faults(verify(target))["check_name"])
 
 
 def test_verify_bar_moved_into_a_gap_is_found(target):
@@ -210,7 +210,7 @@ def test_verify_bar_moved_into_a_gap_is_found(target):
             moved = rows.with_columns(pl.when(place).then(start).otherwise("ts").alias("ts"))
             exported.forge(target, "bars", path, moved)
             break
-    assert "inside" in set(faults(verify(target))["check"])
+    assert "inside" in set(faults(verify(target))["check_name"])
 
 
 @pytest.mark.parametrize(
@@ -225,13 +225,13 @@ def test_verify_bar_moved_into_a_gap_is_found(target):
 def test_verify_forged_count_contradicts_another_table(target, table, column, check):
     path = file_of(target, table)
     exported.forge(target, table, path, pl.read_parquet(path).with_columns(pl.col(column) + 1))
-    assert check in set(faults(verify(target))["check"])
+    assert check in set(faults(verify(target))["check_name"])
 
 
 def test_verify_derived_bar_with_more_slots_than_its_window_is_found(target):
     path = next(p for p in open_dataset(target).files("bars") if "/5m/" in str(p))
     exported.forge(target, "bars", path, pl.read_parquet(path).with_columns((pl.col("n_expected") + 1).alias("n_base")))
-    assert "completeness" in set(faults(verify(target))["check"])
+    assert "completeness" in set(faults(verify(target))["check_name"])
 
 
 @pytest.mark.parametrize(("old", "new", "check"), [
@@ -247,7 +247,7 @@ def test_verify_edited_log_is_found(target, old, new, check):
             for line in text.splitlines(keepends=True)
         ]
         entry.write_text("".join(lines))
-    assert check in set(faults(verify(target))["check"])
+    assert check in set(faults(verify(target))["check_name"])
 
 
 def test_verify_file_taken_out_of_the_log_is_found(target):
@@ -255,7 +255,7 @@ def test_verify_file_taken_out_of_the_log_is_found(target):
     for entry, text in exported.edited_log(target, "quotes"):
         entry.write_text("".join(line for line in text.splitlines(keepends=True) if path.name not in line))
     found = faults(verify(target))
-    assert {"stray", "symbols"} <= set(found["check"])
+    assert {"stray", "symbols"} <= set(found["check_name"])
     assert str(path.relative_to(target)) in set(found["file"])
 
 
@@ -267,7 +267,7 @@ def test_verify_broken_log_is_a_finding_and_never_an_error(target, table, damage
      "gone": entry.unlink}[damage]()  # fmt: skip
     found = faults(verify(target))
     assert found.height
-    assert table in set(found["table"]) | ({"exports"} if table == "exports" else set()), found
+    assert table in set(found["table_name"]) | ({"exports"} if table == "exports" else set()), found
 
 
 def test_verify_random_damage_of_logs_never_breaks_it(target):
@@ -300,7 +300,7 @@ def test_verify_strays_are_told_and_are_no_fault(target):
 def test_verify_head_that_is_not_the_pin_is_found(target):
     delta_table.commit(target / "bars", TABLES["bars"], [], [delta_table.files(target / "bars")[0]], after=delta_table.head(target / "bars"),
                 written_at=exported.NOON, notes={})  # fmt: skip
-    assert set(faults(verify(target))["check"]) == {"head"}
+    assert set(faults(verify(target))["check_name"]) == {"head"}
 
 
 def test_verify_export_without_quality_says_that_it_was_not_judged(tmp_path):
@@ -310,5 +310,5 @@ def test_verify_export_without_quality_says_that_it_was_not_judged(tmp_path):
         store_id="s", store_revision=1, written_at=exported.NOON,
     )  # fmt: skip
     found = verify(tmp_path / "out")
-    assert set(found["check"]) == {"present"}
+    assert set(found["check_name"]) == {"present"}
     assert set(found["severity"]) == {"warning"}
