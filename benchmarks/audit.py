@@ -65,8 +65,8 @@ OPTIONS = load_options("XNYS", interval="1m")
 DECODE, SCAN, FULL = "Polars, decode of the seven columns", "engine, grid, gaps and quality", "engine, full audit"
 # What a step is called, and the functions that are one.
 STEPS: tuple[tuple[str, object, str], ...] = (
-    ("decode and conform", parquet_scan, "read_stretch"),
-    ("number and sort", parquet_scan, "_numbered"),
+    ("decode and conform", parquet_scan, "read_row_range"),
+    ("number and sort", parquet_scan, "number_series"),
     ("place", SessionGrid, "place"),
     ("repeats", parquet_scan, "settle"),
     ("trace", parquet_scan, "trace"),
@@ -175,9 +175,9 @@ def run_audit(path: Path, executor: Executor | None = None) -> int:
 def scan_gaps(path: Path) -> int:
     """Place, find gaps, score: a stretch at a time, decode included, as the audit does it."""
     rows = 0
-    for stretch in parquet_scan.stretches(path):
+    for stretch in parquet_scan.cut_row_ranges(path):
         bars = pl.scan_parquet(path).slice(stretch.first, stretch.count).select("symbol", "ts").collect()
-        numbered, series = parquet_scan._numbered(bars.with_columns(pl.lit("last").alias("price_type")))  # noqa: SLF001
+        numbered, series = parquet_scan.number_series(bars.with_columns(pl.lit("last").alias("price_type")))
         segments = calendar("XNYS").segments_in_bounds(FIRST, LAST)
         grid = SessionGrid.build(segments, Interval(1, "m"), GridSpec("XNYS"))
         placed = pl.concat([numbered, grid.place(numbered["ts"])], how="horizontal")
@@ -380,7 +380,7 @@ class Plan:
             ("partitions of 1m bars", f"{self.years * 12} months, {month / 1e6:.0f}M rows in {-(-month // 2**20):.0f} files each"),
             ("bytes of the source", f"{self.rows * self.source_bytes / 1e9:.0f} GB at {self.source_bytes:.1f} a row"),
             ("bytes of the export, 1m to 1d", f"{self.rows * self.export_bytes / 1e9:.0f} GB at {self.export_bytes:.1f} a row"),
-            ("tasks of the audit of a table", f"{self.rows / parquet_scan.ROWS_PER_STRETCH:,.0f} of {parquet_scan.ROWS_PER_STRETCH / 1e6:.1f}M rows"),
+            ("tasks of the audit of a table", f"{self.rows / parquet_scan.ROWS_PER_RANGE:,.0f} of {parquet_scan.ROWS_PER_RANGE / 1e6:.1f}M rows"),
             ("tasks of the run, files by symbol", f"{self.rows * self.source_bytes / partitioned_run.BYTES_PER_TASK:,.0f} of {partitioned_run.BYTES_PER_TASK >> 20} MB"),
         ]  # fmt: skip
         for name, rate, alone in (

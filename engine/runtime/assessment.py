@@ -191,7 +191,7 @@ class IntervalAssessor:
         return sessions.with_columns(self.grid.periods_of(sessions["session"])).unique().sort(SERIES_SESSION)
 
     def _expected_slots(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
-        # `gaps.expected_slots` of some sessions only.
+        """Expected slots of some sessions by segment, as `gaps.expected_slots` gives them."""
         due = self.grid.due(snapshot.as_of)
         day, first_day = column_values(due, "session"), column_values(due, "first_session")
         dirty_day = column_values(sessions, "session")
@@ -207,7 +207,7 @@ class IntervalAssessor:
     def _first_changed_slots(
         self, expected: pl.DataFrame, dirty: DirtySessions, before: dt.datetime | None
     ) -> pl.DataFrame:
-        # Adds `low`, the first slot of each segment that may have changed; segments without one are left out.
+        """Add `low`, the first slot of each segment that may have changed; drop segments without one."""
         slots = expected["slots"].to_numpy()
         days = pack_columns(expected, *SERIES_SESSION)
         due = self.grid.due(before)
@@ -234,7 +234,7 @@ class IntervalAssessor:
         return expected.with_columns(pl.Series("low", low.astype(np.int32))).filter(pl.Series(changed))
 
     def _rows_from(self, snapshot: Snapshot, scan: pl.DataFrame) -> pl.DataFrame:
-        # Rows in the slots from `low` to the end of some segments.
+        """Rows of some segments from slot `low` on."""
         key = self.base or self.key
         if scan.is_empty() or key not in snapshot.panels:
             return snapshot.no_rows_of(key)
@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        # `series, ordinal, slot` of the slots that hold one of these rows.
+        """Distinct slots (`series, ordinal, slot`) that hold a bar which counts as present."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():

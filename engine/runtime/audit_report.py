@@ -52,6 +52,7 @@ class Audit(Summarized):
     files: int
 
     def _summary(self) -> Summary:
+        """Summary of the audit for display."""
         series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
         expected, present, missing, explained = series.select(
             pl.col("expected", "present", "missing", "explained").sum()
@@ -152,6 +153,6 @@ def write_audit(
         **({"files read": done.files} if done.files else {}),  # a store is audited as it is
         "made": f"{now:%Y-%m-%d %H:%M UTC} by session-engine {__version__}",
     }
-    told = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)
-    text = page.audit_page(tables, about, told, confidence=SURE)
+    shown_verdict = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)
+    text = page.audit_page(tables, about, shown_verdict, confidence=SURE)
     return write_bytes(text.encode(), folder / "report.html")

@@ -18,7 +18,7 @@ from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.score import COUNTED
 from engine.runtime.options import CalendarMap, LoadOptions
-from engine.runtime.parquet_scan import Stretch, stretches
+from engine.runtime.parquet_scan import RowRange, cut_row_ranges
 from engine.runtime.store_survey import measured_rows
 from engine.schema import TS, Schema, empty
 from engine.store.panel_key import PANEL_SCHEMAS
@@ -35,8 +35,8 @@ KEPT: Schema = {
 }
 
 
-def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[Stretch, LoadOptions]]:
-    """Stretches of base bars, each with the axis of its symbols.
+def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[RowRange, LoadOptions]]:
+    """Row ranges of base bars, each with options for the axis of its symbols.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def export_stretches(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[S
         )
         files = [file for file in dataset.files("bars") if file.relative_to(dataset.target / "bars").parts[0] == base]
         for file in files:
-            for stretch in stretches(file, names if len(names) < symbols.height else (), of_export=True):
-                yield stretch, own
+            for row_range in cut_row_ranges(file, names if len(names) < symbols.height else (), of_export=True):
+                yield row_range, own
 
 
 def export_counts(dataset: Dataset) -> Survey:

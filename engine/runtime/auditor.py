@@ -31,15 +31,15 @@ from engine.errors import CalendarError, EngineError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
-from engine.runtime.audited_export import export_counts, export_stretches
+from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
-from engine.runtime.load import loaded, no_data_found, read_found
+from engine.runtime.load import check_sources_exist, no_data_found, read_scanned_files, store_contents, symbol_or_root
 from engine.runtime.options import CalendarMap, LoadOptions, Progress
-from engine.runtime.parquet_scan import Stretch, dates_of, read_stretch, stretches, survey_stretch
+from engine.runtime.parquet_scan import RowRange, cut_row_ranges, dates_in_footer, read_row_range, survey_row_range
 from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
 from engine.runtime.run import as_paths, load_options
 from engine.runtime.store_survey import survey_session
-from engine.runtime.task_batches import FilesTask, batch_groups, check_sources_exist
+from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
 from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
@@ -56,18 +56,18 @@ LARGE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
 class RowsTask:
     """A task of a range of rows of a large file."""
 
-    stretch: Stretch
+    rows: RowRange
     options: LoadOptions
 
     @property
     def name(self) -> str:
         """Path or URL of the file."""
-        return str(self.stretch.path)
+        return str(self.rows.path)
 
     @property
     def identity(self) -> str:
         """The file as it is now, and the range."""
-        return self.stretch.mark
+        return self.rows.identity
 
 
 AuditTask = FilesTask | RowsTask
@@ -82,7 +82,7 @@ def audit(
     progress: Progress | None = None,
     strips: bool = False,
 ) -> Audit:
-    """Audit files and folders.
+    """Audit files, folders and exports: gaps and their causes, quality, findings of the checks.
 
     Parameters
     ----------
@@ -91,11 +91,11 @@ def audit(
     options : LoadOptions
         Calendars, dates, how to read.
     work : Path, optional
-        Folder for surveys of parts: what is there is not done again. Default: one that is removed.
+        Folder of surveys: a task whose survey is there is not done again. Default: one that is removed.
     executor : Executor, optional
-        Where tasks run; default here.
+        Where tasks run; default this process.
     progress : callable, optional
-        Told after each task: how many are done, of how many, and which.
+        Called after each task: how many are done, of how many, and which.
     strips : bool
         Read the bars around the gravest gaps again, for pictures.
 
@@ -153,7 +153,7 @@ def run_audit(
     evidence : bool
         Read ticks and finer bars too, which tell what happened in gaps.
     work : Path, optional
-        Folder for surveys of parts: what is there is not done again.
+        Folder of surveys: a task whose survey is there is not done again.
     **options
         As `load` takes them: `start`, `end`, `segments`, `interval`, `as_of`, `timezone`, `columns` ...
 
@@ -201,20 +201,20 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
     if local or not sources:
         check_sources_exist(local)
     exports = [open_dataset(path) for path in local if is_export(path)]
-    tasks: list[AuditTask] = [RowsTask(*one) for dataset in exports for one in export_stretches(dataset, options)]
+    tasks: list[AuditTask] = [RowsTask(*one) for dataset in exports for one in export_row_ranges(dataset, options)]
     found, problems = scan([path for path in local if not is_export(path)], options.read)
     large = [file for file in found if is_large_table(file, options)]
     objects = [one for path in sources if is_remote(path) for one in remote_files(str(path))]
     places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
     for place in places:
         try:
-            tasks += [RowsTask(stretch, options) for stretch in stretches(place)]
+            tasks += [RowsTask(row_range, options) for row_range in cut_row_ranges(place)]
         except SourceError as error:
             problems.append(Problem(error.path, error.reason))
     others = [file for file in found if file not in large]
     groups: dict[str, list[SourceFile]] = {}
     for number, file in enumerate(others):
-        groups.setdefault(f"{file.symbol}{file.qualifier}" if file.symbol else f"\0{number:09}", []).append(file)
+        groups.setdefault(symbol_or_root(file) if file.symbol else f"\0{number:09}", []).append(file)
     tasks += [FilesTask(tuple(batch), options) for batch in batch_groups(groups.values(), BYTES_PER_TASK)]
     return tasks, problems
 
@@ -229,7 +229,7 @@ def write_survey(
     survey = (
         survey_files(task.files, task.options, task.name)
         if isinstance(task, FilesTask)
-        else survey_stretch(task.stretch, task.options)
+        else survey_row_range(task.rows, task.options)
     )
     path.write_bytes(to_bytes(survey))
 
@@ -254,15 +254,17 @@ def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
 def read_task_bars(task: AuditTask, symbols: Sequence[str]) -> pl.DataFrame:
     """Read the bars of some symbols of a task once more: columns of `BAR`."""
     if isinstance(task, RowsTask):
-        own = [symbol for symbol in symbols if not task.stretch.symbols or symbol in task.stretch.symbols]
-        bars = read_stretch(replace(task.stretch, symbols=tuple(own)), task.options).frame
+        own = [symbol for symbol in symbols if not task.rows.symbols or symbol in task.rows.symbols]
+        bars = read_row_range(replace(task.rows, symbols=tuple(own)), task.options).frame
         return bars.select(
             pl.col(name).cast(dtype) if name in bars.columns else pl.lit(None, dtype).alias(name)
             for name, dtype in BAR.items()
         )
     files = [file for file in task.files if may_hold(file, symbols)]
     options = replace(task.options, keep_source=False)
-    return bars_of(loaded(read_found(files, (), options, task.name), options).session.snapshot(), symbols)
+    return bars_of(
+        store_contents(read_scanned_files(files, (), options, task.name), options).session.snapshot(), symbols
+    )
 
 
 def echo(number: int) -> int:
@@ -273,8 +275,8 @@ def echo(number: int) -> int:
 def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[SessionCalendar]:
     """Default calendar over the dates of the large files, for workers; none where a task would not ask for it."""
     # Computed once: its library takes longer to import than this package.
-    places = dict.fromkeys(task.stretch.path for task in tasks if isinstance(task, RowsTask))
-    spans = [span for place in places if isinstance(place, Path) and (span := dates_of(place)) is not None]
+    places = dict.fromkeys(task.rows.path for task in tasks if isinstance(task, RowsTask))
+    spans = [span for place in places if isinstance(place, Path) and (span := dates_in_footer(place)) is not None]
     code = options.calendars.default
     if not spans or code is None or code.endswith(".toml"):
         return []
@@ -286,8 +288,8 @@ def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[S
 
 def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -> Survey:
     """Load files into a store and survey it, with the rows of each file, refused rows and conflicts."""
-    contents = read_found(files, (), options, name)
-    session = loaded(contents, options).session
+    contents = read_scanned_files(files, (), options, name)
+    session = store_contents(contents, options).session
     survey = survey_session(session)
     snapshot = session.snapshot()
     rejects = pl.concat([empty(REJECTS), *snapshot.rejects])
@@ -313,7 +315,7 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
 def may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
     """Whether a file, by its name, can have rows of any of the symbols; a root stands for its contracts."""
     # A name without a kind does not tell: the rows may have a column of symbols.
-    name = f"{file.symbol}{file.qualifier}"
+    name = symbol_or_root(file)
     return file.kind is None or any(symbol == name or symbol.startswith(f"{file.symbol}.") for symbol in symbols)
 
 

@@ -69,7 +69,8 @@ def add_bar_availability(
 ) -> pl.DataFrame:
     """Add `start` (the slot start of each bar's stamp) and `available` (the bar's end) to the bars of one axis."""
     low, high = bars["ts"].min(), bars["ts"].max()
-    segments = calendar(spec.calendar).segments_in_bounds(low.date() - 2 * MONTH, high.date() + 2 * MONTH)  # type: ignore[union-attr]
+    first, last = low.date() - 2 * MONTH, high.date() + 2 * MONTH  # type: ignore[union-attr]
+    segments = calendar(spec.calendar).segments_in_bounds(first, last)
     grid = SessionGrid.build(segments, AXIS_INTERVAL, spec).at(group.interval or AXIS_INTERVAL)
     start = grid.from_stamps(bars["ts"], group.stamp)
     placed = pl.DataFrame({"ts": start}).hstack(grid.place(start))

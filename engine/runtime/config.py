@@ -55,7 +55,9 @@ def parse_speed(value: object) -> object:
     if value == "max":
         return 0.0
     if isinstance(value, str):
-        raise ValueError(f"received {value!r}; valid: max, or how many times as fast as the clock, such as 60")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - pydantic's
+            f"received {value!r}; valid: max, or how many times as fast as the clock, such as 60"
+        )
     return value
 
 

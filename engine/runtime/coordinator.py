@@ -328,7 +328,7 @@ class SessionCoordinator:
         at: dt.datetime,
         exported: Exported | None,
     ) -> None:
-        # Rows of an earlier process first; the source is asked for what comes after them.
+        """Append the rows that an earlier process exported, then those that the source has after them."""
         since = self._dates[0] or at.date()
         for provenance, delivery in exported(symbols, since) if exported is not None else ():
             self._append([delivery], provenance)
@@ -345,7 +345,7 @@ class SessionCoordinator:
             self._append(self.stream.fetch(requests) if requests else (), provenance)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
-        # Opens and closes of sessions up to `to`, then `to`; each depends on what `advance` did at the one before.
+        """Instants at which `advance` stops: each open and close up to `to`, then `to`."""
         at = None
         while self._spans:
             at = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
@@ -356,16 +356,19 @@ class SessionCoordinator:
             yield to
 
     def _move_to(self, now: dt.datetime) -> None:
+        """Append what is available at an instant, make it the as-of time, derive and assess."""
         self._append(self.stream.take(now))
         self._now = now
         self.session.set_as_of(now - self._grace)
         self._derive_and_assess()
 
     def _subscribe(self, streams: Sequence[Subscription]) -> None:
+        """Subscribe to streams, and mark them active in the store."""
         self.stream.subscribe(streams)
         self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in streams], active=True)
 
     def _append(self, deliveries: Iterable[Delivery], provenance: str = "source") -> None:
+        """Append deliveries of known symbols to the store, and count their rows."""
         symbols = self.session.get_active_symbols()
         for delivery in deliveries:
             self.session.add_rejects(delivery.rejects)
@@ -387,11 +390,13 @@ class SessionCoordinator:
             self.totals.corrections += appended.corrections
 
     def _derive_and_assess(self, *, force: bool = False) -> None:
+        """Step the processor, the indicators and the quality manager."""
         self.totals.derived += self._processor.step()
         self._indicators.step()
         self._quality.step(force=force)
 
     def _describe_planned(self, plan: SubscriptionPlan) -> SymbolSessionData:
+        """Registration of a symbol by its plan and the configuration, not yet loaded."""
         known = self._describe(plan.symbol)
         history = self.config.history_of(plan.symbol)
         intervals = set(map(str, (plan.base, *plan.derived)))  # others were refused, and noted
@@ -414,12 +419,13 @@ class SessionCoordinator:
         )
 
     def _expect_from_now(self, symbol: SymbolSessionData) -> SymbolSessionData:
+        """In live mode, expect rows of a symbol from the first session on, also while it is silent."""
         # Rows of files show since when a symbol exists; a vendor that was subscribed to may send nothing.
         is_live = self.config.session.mode == "live" and bool(self._spans)
         return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
-        # Trade dates to run, of all calendars in use, in order.
+        """Sessions from `first` to `last`, over all calendars in use; sets the dates to load, with history."""
         frames, history = [], []
         for spec in self._specs:
             segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
@@ -434,7 +440,7 @@ class SessionCoordinator:
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
     def _add_axis(self, spec: GridSpec) -> None:
-        # Sessions of one more calendar, from the current trade date on.
+        """Add the sessions of one more calendar, from the current trade date on."""
         begin, last = self._dates
         if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
             return
@@ -446,6 +452,7 @@ class SessionCoordinator:
         self._dates = (min(begin, self._dates[0] or begin), last)
 
     def _is_export_due(self, now: dt.datetime) -> bool:
+        """Whether the configured time has passed since the last export."""
         export = self.config.export
         if self._export is None or export is None or not export.every_seconds:
             return False
@@ -454,6 +461,7 @@ class SessionCoordinator:
         return now >= since + dt.timedelta(seconds=export.every_seconds)
 
     def _write(self) -> int | None:
+        """Export the store, if there is an exporter; return the revision."""
         if self._export is None:
             return None
         self._exported_at = self._now

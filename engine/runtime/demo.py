@@ -91,7 +91,7 @@ class Demonstration:
         return bool(self.comparison["agrees"].all())
 
     def as_dict(self) -> dict[str, object]:
-        """For programs."""
+        """Counts, tables and paths of the demo as plain values for JSON."""
         return {
             "files": str(self.files),
             "dataset": str(self.dataset),

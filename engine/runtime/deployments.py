@@ -1,6 +1,6 @@
-"""Deployments of a session: who calls the coordinator, when, and with which clock.
+"""Replay of files: calls the coordinator as fast as possible, paced by a clock, or step by step.
 
-`ReplaySession` steps as fast as it can, paced against a clock, or by hand. `engine.runtime.live` is the other one.
+The deployment of a live source is `engine.runtime.live`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReplaySession:
     ----------
     config : SessionConfig
     progress : callable, optional
-        Told after each file that was read.
+        Called after each file that was read.
     clock : Clock, optional
         Paces the replay and stamps exports; default the machine's.
     """
@@ -50,23 +50,25 @@ class ReplaySession:
             raise ParameterError(f"session.mode: received {config.session.mode!r}; valid here: replay")
         self.config = config
         self.clock = clock or WallClock()
-        self.contents = read_files(config.source.paths, load_options(config), progress)
-        self.session = SessionData(incomplete=config.session.incomplete, store_id=_identity(config, self.contents))
+        self.contents = read_files(config.source.paths, configured_load_options(config), progress)
+        self.session = SessionData(
+            incomplete=config.session.incomplete, store_id=replay_identity(config, self.contents)
+        )
         self.session.add_files(self.contents.marks)
         self.stream = ReplayStream(self.contents, self.session.calendar)
         known = {one.symbol: one for one in self.contents.symbols}
         self.coordinator = SessionCoordinator(
-            config, self.stream, _describer(known), self.session, exporter(config, self.clock)
+            config, self.stream, registrations_of(known), self.session, exporter(config, self.clock)
         )
 
     def load(self) -> None:
-        """Take the symbols and their history."""
+        """Register the symbols and append their history."""
         symbols = list(self.config.session.symbols) or sorted(self.stream.symbols)
         first, last = self._dates()
         self.coordinator.load(symbols, first, last)
 
     def steps(self) -> Iterator[Step]:
-        """Everything from the first open on, a step of session time at a time, and the end; loads when that is still to be done."""
+        """Load, if not done, and yield each step of session time from the first open to the end."""
         if self.coordinator.phase == "new":
             self.load()
         while (to := self._next()) is not None:
@@ -74,11 +76,11 @@ class ReplaySession:
         yield self.coordinator.finish()
 
     def paced(self, sleep: Sleep, speed: float | None = None) -> Iterator[Step]:
-        """As `steps`, each not before its time has come on the clock, which runs `speed` times as fast; 0: no waiting."""
+        """Yield steps as `steps` does, each at its time on a clock that runs `speed` times as fast; 0: no waiting."""
         speed = self.config.replay.speed if speed is None else speed
         began: tuple[dt.datetime, dt.datetime] | None = None
         for step in self.steps():
-            # Nights are not waited for; what is done with a step takes from the wait.
+            # Nights are not waited for; time spent by the caller on a step shortens the wait.
             began = (began or (self.clock.now(), step.at)) if self.coordinator.phase == "running" else None
             yield step
             ahead = self._next()
@@ -88,13 +90,13 @@ class ReplaySession:
             sleep(max((due - self.clock.now()).total_seconds(), 0.0))
 
     def run(self) -> SessionData:
-        """Replay to the end, as fast as it goes."""
+        """Replay to the end as fast as possible; return the store."""
         for _ in self.steps():
             pass
         return self.session
 
     def _next(self) -> dt.datetime | None:
-        """Where the next step leads: to the first end of a step at which something has come, or the session turns."""
+        """Next stop: the end of the first step with available rows, or the open or close before it; None at the end."""
         span, now = self.coordinator.current, self.coordinator.now
         if span is None or now is None:
             return None
@@ -106,6 +108,7 @@ class ReplaySession:
         return min(span.opens + steps * step, span.closes)
 
     def _dates(self) -> tuple[dt.date, dt.date]:
+        """Trade dates to replay: those of the configuration, else those of the first and last row."""
         part, extent = self.config.session, self.stream.extent()
         if part.start is not None and part.end is not None:
             return part.start, part.end
@@ -115,18 +118,18 @@ class ReplaySession:
         return part.start or first[0], part.end or last[-1]
 
     def _trade_dates(self, at: dt.datetime) -> list[dt.date]:
-        """Trade dates of the instant in all calendars in use, in order; of one outside all sessions, those near it."""
+        """Trade dates of an instant in all calendars in use; outside all sessions, those within four days."""
         dates: set[dt.date] = set()
-        near = dt.timedelta(days=4)
+        margin = dt.timedelta(days=4)
         for code in {one.calendar for one in self.contents.symbols}:
-            segments = self.session.calendar(code).segments_in_bounds(at.date() - near, at.date() + near)
+            segments = self.session.calendar(code).segments_in_bounds(at.date() - margin, at.date() + margin)
             held = segments.filter((segments["segment_open"] <= at) & (segments["segment_close"] >= at))
             dates |= set((held if held.height else segments)["session"])
         return sorted(dates) or [at.date()]
 
 
-def load_options(config: SessionConfig) -> LoadOptions:
-    """How the files of a configuration are read."""
+def configured_load_options(config: SessionConfig) -> LoadOptions:
+    """Load options of a configuration; the base of each symbol is that of its subscription plan."""
     part = config.session
     patterns = tuple(part.calendars.items())
 
@@ -137,13 +140,19 @@ def load_options(config: SessionConfig) -> LoadOptions:
 
     read = ReadOptions(**{"symbols": part.symbols, **config.source.read})
     return LoadOptions(
-        CalendarMap(part.calendar, patterns), segments=part.segments, align=read.align, incomplete=part.incomplete,
-        derive=tuple(map(Interval.parse, config.derive)), keep_source=config.source.keep_source, choose=choose, read=read,
-    )  # fmt: skip
+        CalendarMap(part.calendar, patterns),
+        segments=part.segments,
+        align=read.align,
+        incomplete=part.incomplete,
+        derive=tuple(map(Interval.parse, config.derive)),
+        keep_source=config.source.keep_source,
+        choose=choose,
+        read=read,
+    )
 
 
 def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int] | None:
-    """What writes the configured dataset; None when there is none."""
+    """Function that exports a store to the configured target; None without a target."""
     part = config.export
     if part is None:
         return None
@@ -151,7 +160,9 @@ def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int
     return lambda session: export_session(session, target, clock)
 
 
-def _describer(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSessionData]:
+def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSessionData]:
+    """Function that returns the registration of a symbol of the files, not yet loaded; refuses others."""
+
     def describe(symbol: str) -> SymbolSessionData:
         if symbol not in known:
             raise ParameterError(f"symbol: {symbol} is not in the files; they have {', '.join(sorted(known)[:10])}")
@@ -160,10 +171,10 @@ def _describer(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSes
     return describe
 
 
-def _identity(config: SessionConfig, contents: Contents) -> str:
-    """Of a store that the same files and the same configuration fill: two replays of them are one store."""
+def replay_identity(config: SessionConfig, contents: Contents) -> str:
+    """Identity of the store of a replay: equal for the same files and the same configuration."""
     asked = config.model_dump(mode="json", exclude={"export": True, "source": {"paths"}, "replay": True})
-    said = orjson.dumps(
+    content = orjson.dumps(
         [__version__, asked, sorted(contents.marks), config.replay.step.total_seconds()], option=orjson.OPT_SORT_KEYS
     )
-    return hashlib.sha256(said).hexdigest()[:32]
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -174,6 +174,7 @@ class ProcessPool:
             self.close()
 
     def _open(self) -> ProcessPoolExecutor:
+        """The pool of processes, started if need be."""
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 

@@ -103,6 +103,7 @@ class GapFiller:
         return len(filled)
 
     def _after_retry(self, gaps: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:
+        """Gaps with one more retry counted: the next one scheduled, or the gap abandoned."""
         count = pl.col("retry_count") + 1
         waits = pl.lit(self._part.interval_seconds) * pl.lit(self._part.backoff).pow(count)
         milliseconds = (waits.clip(upper_bound=LONGEST_WAIT_SECONDS) * 1000).cast(pl.Int64)
@@ -116,6 +117,7 @@ class GapFiller:
         )
 
     def _replace_gaps(self, key: PanelKey, old: pl.DataFrame, new: pl.DataFrame) -> None:
+        """Replace stored gaps in the store."""
         if old.height:
             self._session.set_gaps(key, new.select(list(GAPS)), old)
 

@@ -186,8 +186,8 @@ def requested_panels(one: SymbolSessionData) -> list[IndicatorKey]:
     for definition, interval in one.indicators:
         if str(Interval.parse(interval)) not in there:
             raise ParameterError(
-                f"indicators: {one.symbol} asks for {definition} at {interval}; valid: {', '.join(there)}, or add {interval} "
-                "to its derived_intervals"
+                f"indicators: {one.symbol} asks for {definition} at {interval}; valid: {', '.join(there)}, or add "
+                f"{interval} to its derived_intervals"
             )
     return [(one.key_of(interval), one.definitions_of(interval)) for interval in there]
 

@@ -97,6 +97,7 @@ class IndicatorManager:
             return written
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
+        """Change log of bars since a revision; drops all state when the log does not reach back to it."""
         # The change log does not reach back to the last step, or the writes of that step were rolled back.
         if since < max(snapshot.change_log.start_revision, 1) or snapshot.revision < since:
             self._states.clear()
@@ -106,7 +107,7 @@ class IndicatorManager:
         return snapshot.series_changes(since, ["bars"])
 
     def _drop_unplanned(self, snapshot: Snapshot, plan: IndicatorPlan) -> None:
-        # Series that left their group, and values of definitions whose meaning has changed.
+        """Drop the state and values of series that left their group, and of definitions whose meaning changed."""
         for key, state in list(self._states.items()):
             group = plan.groups.get(key)
             stays = group is not None and all(map(means_same, group.indicators, state.indicators))
@@ -123,6 +124,7 @@ class IndicatorManager:
         self._histories = {key: known for key, known in self._histories.items() if key in planned}
 
     def _update_group(self, snapshot: Snapshot, group: IndicatorGroup, touched: pl.DataFrame) -> int:
+        """Compute new and touched series whole, extend the others; store their values; return the number of bars."""
         if group.key not in snapshot.panels:
             return 0
         state = self._states.get((group.key, group.definitions)) or IndicatorState.empty(
@@ -162,6 +164,7 @@ class IndicatorManager:
     def _compute_all(
         self, snapshot: Snapshot, group: IndicatorGroup, state: IndicatorState, series: pl.Series
     ) -> tuple[IndicatorState, pl.DataFrame]:
+        """Compute all bars of some series; return the new state and the values."""
         rows = rows_of_series(snapshot.panels[group.key], series)
         bars = visible_bars(snapshot, group.key, rows, group.columns)
         values = begin(bars, group.indicators)
@@ -171,6 +174,7 @@ class IndicatorManager:
     def _extend(
         self, snapshot: Snapshot, group: IndicatorGroup, state: IndicatorState, added: pl.DataFrame
     ) -> tuple[IndicatorState, pl.DataFrame]:
+        """Compute added bars from the state; return the new state and the values."""
         series = added["series"].unique()
         bars = pl.concat([state.tail_of(series), added]).sort("series", "ts")
         values = extend(bars, state.last_of(series), group.window_indicators)
@@ -185,6 +189,7 @@ class IndicatorManager:
         return state.advanced(values, bars, group.reach), values.select(group.values)
 
     def _update_history(self, snapshot: Snapshot, history: HistoryGroup, touched: pl.DataFrame) -> None:
+        """Store the session baseline of series that are new or touched in an earlier session."""
         key, today, panel = (history.key, history.sessions), snapshot.session_date, snapshot.panels.get(history.key)
         if today is None or panel is None:
             self._histories.pop(key, None)

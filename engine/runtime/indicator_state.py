@@ -82,8 +82,8 @@ class IndicatorState:
         begun = pl.all_horizontal(
             pl.col("ts").is_not_null(), *(pl.col(n).is_not_null() for n in running_names(self.indicators))
         )
-        beside = self.last.join(first, on="series")
-        return beside.filter(begun & (pl.col("first_ts") > pl.col("ts"))).select("series", "ts").sort("series")
+        touched = self.last.join(first, on="series")
+        return touched.filter(begun & (pl.col("first_ts") > pl.col("ts"))).select("series", "ts").sort("series")
 
     @staticmethod
     def after(last: pl.DataFrame) -> pl.DataFrame:
@@ -114,8 +114,8 @@ class IndicatorState:
             return self
         ends = values.filter(CLOSED).select(self.last.columns)
         ends = ends.filter((pl.col("series") != pl.col("series").shift(-1)).fill_null(value=True))
-        beside = bars.join(ends.select("series", pl.col("ts").alias("_last")), on="series", maintain_order="left")
-        past = beside.filter(pl.col("ts") <= pl.col("_last")).drop("_last")
+        last = ends.select("series", pl.col("ts").alias("_last"))
+        past = bars.join(last, on="series", maintain_order="left").filter(pl.col("ts") <= pl.col("_last")).drop("_last")
         tail = past.filter(pl.int_range(pl.len(), 0, -1).over("series") <= reach)
         moved = pl.col("series").is_in(ends["series"].implode())
         return replace(

@@ -132,17 +132,20 @@ class LiveSession:
         return self.coordinator.remove_symbol(symbol)
 
     def _describe(self, symbol: str) -> SymbolSessionData:
+        """Registration of a symbol before its plan is made."""
         part = self.config.session
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
 
     def _exported(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> Iterable[tuple[str, Delivery]]:
+        """Rows of the last export from a trade date on; none without an export."""
         export = self.config.export
         dataset = None if export is None else last_export(export.target)
         return [] if dataset is None else exported_rows(dataset, {one.symbol: one for one in symbols}, since)
 
     def _request(self, requests: list[HistoryRequest]) -> None:
+        """Request the past from the source, in the thread for it if there is one."""
         if not requests:
             return
         if self._pool is None:
@@ -157,6 +160,7 @@ class LiveSession:
         self._requested.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
 
     def _take_answers(self) -> None:
+        """Append the answers that have arrived, and settle their requests."""
         while self._requested and self._requested[0][1].done():
             requests, answer = self._requested.popleft()
             error = answer.exception()

@@ -29,10 +29,12 @@ from engine.sources.scan import scan
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
 
+FileBatch = tuple[SourceFile, Batch]
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did.
+    """Result of a load.
 
     Attributes
     ----------
@@ -43,7 +45,7 @@ class Loaded:
     problems : tuple of Problem
         Files that could not be read.
     notes : tuple of str
-        What was assumed, skipped or left out.
+        Messages on what was assumed, skipped or left out.
     """
 
     session: SessionData
@@ -58,7 +60,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one kind, interval and axis, as they are appended together: a frame per batch, in order of the batches."""
+    """Rows of one kind, interval and axis that are appended together: one frame per batch, in order of the batches."""
 
     kind: Kind
     interval: Interval | None
@@ -69,7 +71,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Contents:
-    """What files and folders hold, read and not yet in a store.
+    """Symbols and rows of files, read and not yet in a store.
 
     Attributes
     ----------
@@ -79,7 +81,7 @@ class Contents:
     refused : tuple of DataFrame
         Rows that the readers refused (`schema.REJECTS`), a frame per batch.
     marks : frozenset of str
-        What tells the batches, by content.
+        Identities of the batches, by content.
     files : int
     problems : tuple of Problem
     notes : tuple of str
@@ -95,33 +97,35 @@ class Contents:
 
 
 def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Loaded:
-    """Read files and folders into a new store; nothing is derived or judged yet.
+    """Load files and folders into a new store, without deriving or assessing anything.
 
     Parameters
     ----------
     sources, options, progress
         As `read_files` takes them.
     """
-    return loaded(read_files(sources, options, progress), options)
+    return store_contents(read_files(sources, options, progress), options)
 
 
-def loaded(contents: Contents, options: LoadOptions) -> Loaded:
-    """Put what was read into a new store."""
+def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
+    """Register the symbols of files in a new store and append their rows."""
     session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
     for refused in contents.refused:
         session.add_rejects(refused)
     session.add_files(contents.marks)
     session.register_symbol_data(*contents.symbols)
-    done = [
-        session.append(list(one.frames), one.kind, one.interval, stamp=one.stamp, spec=one.spec, dates=options.dates)
-        for one in contents.groups
+    appended = [
+        session.append(
+            list(group.frames), group.kind, group.interval, stamp=group.stamp, spec=group.spec, dates=options.dates
+        )
+        for group in contents.groups
     ]
     return Loaded(
         session,
         files=contents.files,
-        rows=sum(one.offered for one in done),
-        duplicates=sum(one.duplicates for one in done),
-        corrections=sum(one.corrections for one in done),
+        rows=sum(one.offered for one in appended),
+        duplicates=sum(one.duplicates for one in appended),
+        corrections=sum(one.corrections for one in appended),
         rejected=sum(frame.height for frame in session.snapshot().rejects),
         problems=contents.problems,
         notes=contents.notes,
@@ -129,7 +133,7 @@ def loaded(contents: Contents, options: LoadOptions) -> Loaded:
 
 
 def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Contents:
-    """Read files and folders: which symbols there are, their bases, and the rows of those.
+    """Read files and folders: their symbols, and the rows of each symbol's base.
 
     Parameters
     ----------
@@ -137,7 +141,7 @@ def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
         Files, or folders that are searched.
     options : LoadOptions
     progress : callable, optional
-        Told after each file: how many are done, of how many, and which.
+        Called after each file: how many are done, of how many, and which.
 
     Raises
     ------
@@ -146,60 +150,81 @@ def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     SourceError
         Nothing could be read at all.
     """
-    _check_sources(sources)
-    found, problems = scan(sources, options.read)
-    return read_found(found, problems, options, ", ".join(map(str, sources)), progress)
+    check_sources_exist(sources)
+    files, problems = scan(sources, options.read)
+    return read_scanned_files(files, problems, options, ", ".join(map(str, sources)), progress)
 
 
-def read_found(
-    found: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, name: str, progress: Progress | None = None
-) -> Contents:  # fmt: skip
-    """As `read_files`, of files that `scan` found (`name` is what messages call all of them)."""
-    contents = read_part(found, problems, options, progress)
+def read_scanned_files(
+    files: Sequence[SourceFile],
+    problems: Sequence[Problem],
+    options: LoadOptions,
+    name: str,
+    progress: Progress | None = None,
+) -> Contents:
+    """Read files that `scan` found, as `read_files` does; refuse them when they have no row."""
+    contents = read_part(files, problems, options, progress)
     check_some_batch(contents.files, contents.problems, name)
-    _check_some_row(contents)
+    if contents.refused and not contents.symbols:
+        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused))
     return contents
 
 
 def read_part(
-    found: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, progress: Progress | None = None
+    files: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, progress: Progress | None = None
 ) -> Contents:
-    """As `read_found`, of files that are a part of what is read: nothing in them is no error."""
-    reader = _Reader(options.read, len(found), progress)
-    told = [file for file in found if _tells(file)]
-    read_first = reader.read([file for file in found if not _tells(file)])
-    early, doubtful = _settled(told, read_first)
-    bases = choose_bases(told, early, options)
-    chosen = [f for f in told if f.kind == "open_interest" or options.keep_source or _resolution(f) == bases[_group(f)]]
-    batches = sorted([*early, *reader.read(chosen)], key=lambda one: one[1].source)
-    problems = [*problems, *reader.problems, *doubtful]
-    return _Sorting(bases, options).contents(batches, tuple(problems), _left_out(told, chosen, bases))
+    """Read some of the files that `scan` found, as `read_files` does; they may have no row."""
+    reader = FileReader(options.read, len(files), progress)
+    identified = [file for file in files if is_identified(file)]
+    read_first = reader.read([file for file in files if not is_identified(file)])
+    batches, without_interval = resolve_intervals(identified, read_first)
+    bases = choose_bases(identified, batches, options)
+    chosen = [
+        file
+        for file in identified
+        if file.kind == "open_interest" or options.keep_source or resolution_of(file) == bases[symbol_or_root(file)]
+    ]
+    batches = sorted([*batches, *reader.read(chosen)], key=lambda file_batch: file_batch[1].source)
+    problems = [*problems, *reader.problems, *without_interval]
+    return ContentsBuilder(bases, options).build(
+        batches, tuple(problems), notes_on_other_bases(identified, chosen, bases)
+    )
+
+
+def check_sources_exist(sources: Sequence[Path]) -> None:
+    """Raise ParameterError when there is no source, or one that does not exist."""
+    if not sources:
+        raise ParameterError("source: none given; valid: files or folders")
+    absent = [str(path) for path in sources if not path.exists()]
+    if absent:
+        raise ParameterError(f"source: {', '.join(absent)} does not exist")
 
 
 def choose_bases(
-    files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]], options: LoadOptions
+    files: Iterable[SourceFile], batches: Iterable[FileBatch], options: LoadOptions
 ) -> dict[str, Resolution]:
-    """The base of each symbol (of each root, where a file holds many contracts)."""
-    there = _resolutions(files, batches)
-    return {group: options.base_of(group, found) for group, found in there.items()}
+    """Base of each symbol, or of each root where a file has many contracts, from the resolutions that are available."""
+    available = available_resolutions(files, batches)
+    return {name: options.base_of(name, resolutions) for name, resolutions in available.items()}
 
 
-def _resolutions(
-    files: Iterable[SourceFile], batches: Iterable[tuple[SourceFile, Batch]]
+def available_resolutions(
+    files: Iterable[SourceFile], batches: Iterable[FileBatch]
 ) -> defaultdict[str, set[Resolution]]:
-    there: defaultdict[str, set[Resolution]] = defaultdict(set)
+    """Resolutions of each symbol or root: of files by their names, of batches by their rows; without open interest."""
+    available: defaultdict[str, set[Resolution]] = defaultdict(set)
     for file in files:
         if file.kind != "open_interest":
-            there[_group(file)].add(_resolution(file))
+            available[symbol_or_root(file)].add(resolution_of(file))
     for file, batch in batches:
         if batch.kind != "open_interest" and (batch.interval or batch.kind != "bars"):
-            for group in _groups(file, batch):
-                there[group].add(batch.interval)
-    return there
+            for name in symbols_or_roots(file, batch):
+                available[name].add(batch.interval)
+    return available
 
 
-class _Reader:
-    """Reads files side by side; hands batches over in the order of the files, and keeps what went wrong."""
+class FileReader:
+    """Reads files in threads; returns batches in the order of the files, and collects unreadable files."""
 
     def __init__(self, options: ReadOptions, total: int, progress: Progress | None) -> None:
         self.problems: list[Problem] = []
@@ -208,132 +233,125 @@ class _Reader:
         self._done = 0
         self._progress = progress
 
-    def read(self, files: Sequence[SourceFile]) -> list[tuple[SourceFile, Batch]]:
+    def read(self, files: Sequence[SourceFile]) -> list[FileBatch]:
+        """Batches of the files that can be read, each with its file; the others are added to `problems`."""
+
+        def attempt(file: SourceFile) -> list[Batch] | SourceError:
+            try:
+                return read(file, self._options)
+            except SourceError as error:
+                return error
+
+        file_batches: list[FileBatch] = []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            return [
-                (file, one)
-                for file, got in zip(files, pool.map(self._one, files), strict=True)
-                for one in self._kept(file, got)
-            ]
-
-    def _one(self, file: SourceFile) -> list[Batch] | SourceError:
-        try:
-            return read(file, self._options)
-        except SourceError as error:
-            return error
-
-    def _kept(self, file: SourceFile, got: list[Batch] | SourceError) -> list[Batch]:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total, str(file.path))
-        if isinstance(got, SourceError):
-            self.problems.append(Problem(got.path, got.reason))
-            return []
-        return got
+            for file, batches in zip(files, pool.map(attempt, files), strict=True):
+                self._done += 1
+                if self._progress is not None:
+                    self._progress(self._done, self._total, str(file.path))
+                if isinstance(batches, SourceError):
+                    self.problems.append(Problem(batches.path, batches.reason))
+                else:
+                    file_batches += [(file, batch) for batch in batches]
+        return file_batches
 
 
-class _Sorting:
-    """Batches sorted out: which symbols they bring, which of them are of a symbol's base, and what is appended together."""
+class ContentsBuilder:
+    """Builds `Contents` from batches: their symbols, and the groups of rows that are appended together."""
 
     def __init__(self, bases: Mapping[str, Resolution], options: LoadOptions) -> None:
         self._bases = bases
         self._options = options
         self._notes: list[str] = []
 
-    def contents(
-        self, batches: Sequence[tuple[SourceFile, Batch]], problems: tuple[Problem, ...], notes: Sequence[str]
-    ) -> Contents:
-        fresh, marks = self._without_repeats(batches)
-        kept = [(file, batch) for file, batch in fresh if batch.frame.height or batch.rejects.height]
+    def build(self, batches: Sequence[FileBatch], problems: tuple[Problem, ...], notes: Sequence[str]) -> Contents:
+        """Contents of batches, without copies of the same bytes and without rows of other resolutions than the base."""
+        distinct, marks = self._without_copies(batches)
+        with_rows = [(file, batch) for file, batch in distinct if batch.frame.height or batch.rejects.height]
         self._notes += [
-            f"{batch.source}: no rows" for _, batch in fresh if not batch.frame.height + batch.rejects.height
+            f"{batch.source}: no rows" for _, batch in distinct if not batch.frame.height + batch.rejects.height
         ]
-        for _, batch in kept:
+        for _, batch in with_rows:
             self._notes += [f"{batch.source}: {note}" for note in batch.notes]
-        bases, others = self._parted([(file, batch) for file, batch in kept if batch.frame.height])
-        symbols = self._symbols(bases, others)
-        groups = self._groups(bases) + (self._groups(others, kept=True) if self._options.keep_source else [])
-        if not self._options.keep_source:
-            self._notes += [f"{b.source}: {_shown(b.interval)} left out, the base is another" for _, b in others]
+        at_base, others = self._split_at_base([(file, batch) for file, batch in with_rows if batch.frame.height])
+        # A symbol without rows at its base is described by its other rows.
+        by_symbol = {**batches_by_symbol(others), **batches_by_symbol(at_base)}
+        symbols = tuple(self._symbol(name, own) for name, own in sorted(by_symbol.items()))
+        groups = self._groups(at_base)
+        if self._options.keep_source:
+            groups += self._groups(others, own_axes=True)
+        else:
+            self._notes += [
+                f"{batch.source}: {describe_resolution(batch.interval)} left out, the base is another"
+                for _, batch in others
+            ]
         return Contents(
             symbols,
             tuple(groups),
-            refused=tuple(batch.rejects for _, batch in kept if batch.rejects.height),
+            refused=tuple(batch.rejects for _, batch in with_rows if batch.rejects.height),
             marks=marks,
             files=len({batch.source.split("!")[0] for _, batch in batches}),
             problems=problems,
             notes=(*notes, *self._notes),
         )
 
-    def _without_repeats(
-        self, batches: Sequence[tuple[SourceFile, Batch]]
-    ) -> tuple[list[tuple[SourceFile, Batch]], frozenset[str]]:
-        """The batches whose bytes did not come before under the same symbols: a copy of a file is no correction."""
+    def _without_copies(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], frozenset[str]]:
+        """Batches without copies (equal bytes under equal symbols), and the identities of all."""
         first: dict[str, str] = {}
-        fresh = []
+        distinct = []
         for file, batch in batches:
             # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
             start = batch.frame["ts"].min() if batch.frame.height else None
             mark = " ".join([batch.sha256, batch.kind, *sorted(batch.frame["symbol"].unique()), str(start)])
             if first.setdefault(mark, batch.source) == batch.source or not batch.frame.height:
-                fresh.append((file, batch))
+                distinct.append((file, batch))
             else:
                 self._notes.append(f"{batch.source}: same bytes as {first[mark]}, left out")
-        return fresh, frozenset(first)
+        return distinct, frozenset(first)
 
-    def _parted(
-        self, batches: Sequence[tuple[SourceFile, Batch]]
-    ) -> tuple[list[tuple[SourceFile, Batch]], list[tuple[SourceFile, Batch]]]:
-        """Batches of their symbols' base (and open interest, which has none), and the others."""
-        bases: list[tuple[SourceFile, Batch]] = []
-        others: list[tuple[SourceFile, Batch]] = []
+    def _split_at_base(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], list[FileBatch]]:
+        """Split rows into those at the base of their symbol (and open interest), and the others."""
+        at_base: list[FileBatch] = []
+        others: list[FileBatch] = []
         for file, batch in batches:
-            at_base = self._symbols_at_base(file, batch)
-            for rows, into in ((at_base, bases), (~at_base, others)):
+            symbols = batch.frame["symbol"]
+            based = symbols.unique(maintain_order=True).to_list()
+            if batch.kind != "open_interest":
+                based = [symbol for symbol in based if self._base_of(file, symbol) == resolution_of(batch)]
+            is_at_base = symbols.is_in(based)
+            for rows, side in ((is_at_base, at_base), (~is_at_base, others)):
                 if rows.any():
-                    into.append((file, batch if rows.all() else replace(batch, frame=batch.frame.filter(rows))))
-        return bases, others
-
-    def _symbols_at_base(self, file: SourceFile, batch: Batch) -> pl.Series:
-        """For each row of a batch, whether it is of its symbol's base: one file may be that of some symbols only."""
-        symbols = batch.frame["symbol"]
-        there = symbols.unique(maintain_order=True)
-        if batch.kind == "open_interest":
-            return symbols.is_in(there.implode())
-        resolution = self._resolution_of(batch)
-        return symbols.is_in([one for one in there if self._base_of(file, one) == resolution])
-
-    def _resolution_of(self, batch: Batch) -> Resolution:
-        return batch.interval if batch.kind == "bars" else None
+                    side.append((file, batch if rows.all() else replace(batch, frame=batch.frame.filter(rows))))
+        return at_base, others
 
     def _base_of(self, file: SourceFile, symbol: str) -> Resolution:
-        return self._bases.get(_group(file) if _tells(file) else symbol, DEFAULT_BASE)
-
-    def _symbols(
-        self, bases: Sequence[tuple[SourceFile, Batch]], others: Sequence[tuple[SourceFile, Batch]]
-    ) -> tuple[SymbolSessionData, ...]:
-        grouped = _by_symbol(bases)
-        # What a symbol has no row of at its base says least about it, but more than nothing.
-        grouped = {**_by_symbol(others), **grouped}
-        return tuple(self._symbol(name, of) for name, of in sorted(grouped.items()))
+        """Base of a symbol of a file."""
+        return self._bases.get(symbol_or_root(file) if is_identified(file) else symbol, DEFAULT_BASE)
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
-        # Open interest alone tells nothing about bars, so any other batch speaks for the symbol first.
+        """Registration of a symbol from the batches with its rows."""
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):
             self._notes.append(f"{name}: no bars of {self._options.interval}, the base is {base}")
+        derived = [interval for interval in self._options.derive if base < interval and base.nests_in(interval)]
+        self._notes += [
+            f"{name}: {interval} cannot be derived from {base}, left out"
+            for interval in self._options.derive
+            if interval not in derived and interval != base
+        ]
         spec = self._options.spec_of(name, base, batch.align, batch.zone)
         types = [t for _, b in batches if b.kind == "bars" for t in b.frame["price_type"].unique()]
         kinds = {b.kind for _, b in batches}
         has_last = "last" in types or "ticks" in kinds or kinds == {"open_interest"}
+        price_type, chosen = "last" if has_last else "bid", self._options.read.price_types
+        price_type = price_type if not chosen or price_type in chosen else chosen[0]
         return SymbolSessionData(
             symbol=name,
             calendar=spec.calendar,
             base_interval=str(base),
-            derived_intervals=self._derivable(name, base),
+            derived_intervals=tuple(str(interval) for interval in derived),
             is_loaded=True,
-            price_type=_primary("last" if has_last else "bid", self._options.read.price_types),
+            price_type=price_type,
             price_types=tuple(sorted(self._options.read.price_types)),
             base_from="bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes",
             segments=spec.segments,
@@ -343,97 +361,88 @@ class _Sorting:
             source=file.market or file.format,
         )
 
-    def _derivable(self, symbol: str, base: Interval) -> tuple[str, ...]:
-        fits = [one for one in self._options.derive if base < one and base.nests_in(one)]
-        for one in self._options.derive:
-            if one not in fits and one != base:
-                self._notes.append(f"{symbol}: {one} cannot be derived from {base}, left out")
-        return tuple(str(one) for one in fits)
-
-    def _groups(self, batches: Sequence[tuple[SourceFile, Batch]], *, kept: bool = False) -> list[Group]:
+    def _groups(self, batches: Sequence[FileBatch], *, own_axes: bool = False) -> list[Group]:
+        """Group rows by kind, interval, stamp and axis; with `own_axes` each symbol has an axis of its own."""
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
         for _, batch in batches:
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
-            for part in rows.partition_by("symbol", maintain_order=True) if kept else [rows]:
+            for part in rows.partition_by("symbol", maintain_order=True) if own_axes else [rows]:
                 symbol: str = part["symbol"][0]
-                of_its_own = kept and batch.interval is not None
-                spec = self._options.spec_of(symbol, batch.interval, batch.align, batch.zone) if of_its_own else None  # type: ignore[arg-type]
-                groups[batch.kind, self._resolution_of(batch), batch.stamp, spec].append(part)
-        return [Group(*what, tuple(frames)) for what, frames in groups.items()]
+                spec = None
+                if own_axes and batch.interval is not None:
+                    spec = self._options.spec_of(symbol, batch.interval, batch.align, batch.zone)
+                groups[batch.kind, resolution_of(batch), batch.stamp, spec].append(part)
+        return [Group(*key, tuple(frames)) for key, frames in groups.items()]
 
 
-def _primary(natural: str, wanted: Sequence[str]) -> str:
-    return natural if not wanted or natural in wanted else wanted[0]
+def is_identified(file: SourceFile) -> bool:
+    """Whether name, path or options tell a file's symbol and resolution, without reading it."""
+    has_resolution = file.kind is not None and (file.kind != "bars" or file.interval is not None)
+    return has_resolution and file.symbol is not None
 
 
-def _check_sources(sources: Sequence[Path]) -> None:
-    if not sources:
-        raise ParameterError("source: none given; valid: files or folders")
-    absent = [str(path) for path in sources if not path.exists()]
-    if absent:
-        raise ParameterError(f"source: {', '.join(absent)} does not exist")
+def resolution_of(rows: SourceFile | Batch) -> Resolution:
+    """Interval of the bars of a file or batch; None for other kinds of rows."""
+    return rows.interval if rows.kind == "bars" else None
 
 
-def _tells(file: SourceFile) -> bool:
-    known = file.kind is not None and (file.kind != "bars" or file.interval is not None)
-    return known and file.symbol is not None
-
-
-def _resolution(file: SourceFile) -> Resolution:
-    return file.interval if file.kind == "bars" else None
-
-
-def _group(file: SourceFile) -> str:
+def symbol_or_root(file: SourceFile) -> str:
+    """Symbol of a file by its name, with its qualifier; the root where it has many contracts."""
     return f"{file.symbol}{file.qualifier}"
 
 
-def _groups(file: SourceFile, batch: Batch) -> set[str]:
-    # Where the name does not tell all, the rows have the word: their symbols may be others than the one it shows.
-    return {_group(file)} if _tells(file) else set(batch.frame["symbol"].unique())
+def symbols_or_roots(file: SourceFile, batch: Batch) -> set[str]:
+    """Symbol or root of an identified file; else the symbols of its rows, which may be others than the name shows."""
+    return {symbol_or_root(file)} if is_identified(file) else set(batch.frame["symbol"].unique())
 
 
-def _by_symbol(batches: Sequence[tuple[SourceFile, Batch]]) -> dict[str, list[tuple[SourceFile, Batch]]]:
-    grouped: dict[str, list[tuple[SourceFile, Batch]]] = defaultdict(list)
+def batches_by_symbol(batches: Sequence[FileBatch]) -> dict[str, list[FileBatch]]:
+    """Batches with rows of each symbol."""
+    by_symbol: dict[str, list[FileBatch]] = defaultdict(list)
     for file, batch in batches:
         for symbol in batch.frame["symbol"].unique(maintain_order=True):
-            grouped[symbol].append((file, batch))
-    return grouped
+            by_symbol[symbol].append((file, batch))
+    return by_symbol
 
 
-def _settled(
-    told: Sequence[SourceFile], batches: Sequence[tuple[SourceFile, Batch]]
-) -> tuple[list[tuple[SourceFile, Batch]], list[Problem]]:
-    """Batches with an interval each; those that do not tell theirs, even beside the other files of their symbols, are refused."""
-    there = _resolutions(told, batches)
-    settled, problems = [], []
+def resolve_intervals(
+    files: Sequence[SourceFile], batches: Sequence[FileBatch]
+) -> tuple[list[FileBatch], list[Problem]]:
+    """Give bars without an interval the one of their rows and of their symbols' other files; refuse the others."""
+    available = available_resolutions(files, batches)
+    resolved, problems = [], []
     for file, batch in batches:
         if batch.kind != "bars" or batch.interval is not None or batch.frame.is_empty():
-            settled.append((file, batch))
+            resolved.append((file, batch))
             continue
-        others = {one for group in _groups(file, batch) for one in there[group] if one is not None}
+        others = {one for name in symbols_or_roots(file, batch) for one in available[name] if one is not None}
         interval = interval_of(batch.frame, others)
         if interval is None:
             problems.append(Problem(batch.source, f"{batch.frame.height} {UNTOLD}"))
         else:
             notes = tuple(note for note in batch.notes if not note.startswith("interval: "))
-            settled.append((file, replace(batch, interval=interval, notes=notes)))
-    return settled, problems
+            resolved.append((file, replace(batch, interval=interval, notes=notes)))
+    return resolved, problems
 
 
-def _left_out(told: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]) -> list[str]:
-    read_ones = set(chosen)
-    spared: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for file in told:
-        if file not in read_ones:
-            spared[_group(file)][_shown(_resolution(file))] += 1
+def notes_on_other_bases(
+    files: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]
+) -> list[str]:
+    """One message per symbol or root with files that are not read, as the base is another resolution."""
+    read_files = set(chosen)
+    left_out: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for file in files:
+        if file not in read_files:
+            left_out[symbol_or_root(file)][describe_resolution(resolution_of(file))] += 1
     return [
-        f"{group}: base is {_shown(bases[group])}; left out "
-        + ", ".join(f"{name} ({count} {'file' if count == 1 else 'files'})" for name, count in sorted(found.items()))
-        for group, found in sorted(spared.items())
+        f"{symbol}: base is {describe_resolution(bases[symbol])}; left out "
+        + ", ".join(f"{name} ({count} {'file' if count == 1 else 'files'})" for name, count in sorted(counts.items()))
+        for symbol, counts in sorted(left_out.items())
     ]
 
 
-def _shown(resolution: Resolution) -> str:
+def describe_resolution(resolution: Resolution) -> str:
+    """An interval as text; `ticks` for None."""
     return "ticks" if resolution is None else str(resolution)
 
 
@@ -443,36 +452,29 @@ def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None
     Raises
     ------
     SourceError
-        It names the file, or the first of several.
+        Nothing could be read; it names the file, or the first of several.
     """
-    bad = [one for one in problems if not one.ignored]
-    if not files and len(bad) == 1:
+    if files:
+        return
+    bad = [problem for problem in problems if not problem.ignored]
+    if len(bad) == 1:
         raise SourceError(bad[0].path, bad[0].reason)
-    if not files:
-        raise SourceError(name, _nothing(bad, [one for one in problems if one.ignored]))
-
-
-def _check_some_row(contents: Contents) -> None:
-    if contents.refused and not contents.symbols:
-        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused))
+    if bad:
+        more = len(bad) - 1
+        raise SourceError(name, f"nothing could be read; {bad[0].path}: {bad[0].reason} ({more} more files)")
+    raise SourceError(name, no_data_found([(problem.path, problem.reason) for problem in problems]))
 
 
 def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
-    """What to raise when all rows were refused: it shows the first of them."""
+    """The error to raise when all rows were refused; it shows the first of them."""
     first = refused.row(0, named=True)
     return SourceError(
         first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
     )
 
 
-def _nothing(bad: Sequence[Problem], passed_over: Sequence[Problem]) -> str:
-    if bad:
-        return f"nothing could be read; {bad[0].path}: {bad[0].reason} ({len(bad) - 1} more files)"
-    return no_data_found([(one.path, one.reason) for one in passed_over])
-
-
 def no_data_found(passed_over: Sequence[tuple[str, str]]) -> str:
-    """Why nothing was read where nothing was wrong: what there was instead of data."""
+    """Message for sources without a data file: the first of the files that are no data."""
     valid = "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
     if not passed_over:
         return f"{valid}; there is no file at all"

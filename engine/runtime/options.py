@@ -22,7 +22,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class CalendarMap:
-    """Which calendar each symbol lives on.
+    """Calendar of each symbol, by patterns on its name.
 
     Attributes
     ----------
@@ -42,13 +42,13 @@ class CalendarMap:
             content = tomllib.loads(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ParameterError(f"calendar map {path}: {error}") from error
-        strange = sorted(set(content) - {"default", "symbols"})
-        if strange:
-            raise ParameterError(f"calendar map {path}: unknown {', '.join(strange)}; valid: default, [symbols]")
+        unknown = sorted(set(content) - {"default", "symbols"})
+        if unknown:
+            raise ParameterError(f"calendar map {path}: unknown {', '.join(unknown)}; valid: default, [symbols]")
         return cls(content.get("default", default), tuple(content.get("symbols", {}).items()))
 
     def of(self, symbol: str) -> str:
-        """The calendar of one symbol."""
+        """Calendar code of a symbol: of the first pattern that matches, else the default."""
         for pattern, code in self.patterns:
             if fnmatch.fnmatchcase(symbol, pattern):
                 return code
@@ -62,7 +62,7 @@ class CalendarMap:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How sources become a store.
+    """Options of a load.
 
     Attributes
     ----------
@@ -70,23 +70,24 @@ class LoadOptions:
     interval : Interval, optional
         The base; default as `sources.resolution.base_of` chooses it.
     derive : tuple of Interval
-        Derived intervals; those not coarser than a symbol's base are left out for it, and said.
+        Derived intervals; those that a symbol's base cannot be derived to are left out for it, with a note.
     dates : (date or None, date or None)
         First and last trade date.
     segments : tuple of str
         Labels whose slots are expected; empty means the regular ones.
     align : {"session", "clock", "date"}, optional
-        Overrides what the format says.
+        Alignment of bars; default that of the format.
     keep_source : bool
         Keep other resolutions as series of their own.
     as_of : datetime, optional
         Slots that end later are not due.
     incomplete : {"flag", "drop"}
-        Whether bars of windows that lack slots are shown and flagged, or left out.
+        Whether bars of incomplete windows are flagged or left out.
     choose : callable, optional
-        Chooses the base of a symbol (or of a root of contracts) from the resolutions that there are; default `sources.resolution.base_of`.
+        Chooses the base of a symbol, or of a root of contracts, from the available resolutions; default
+        `sources.resolution.base_of`.
     read : ReadOptions
-        For the readers.
+        Options of the readers.
     """
 
     calendars: CalendarMap
@@ -102,12 +103,12 @@ class LoadOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def spec_of(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
-        """The axis of a symbol: its calendar, the segments asked for, and how its files align their bars, unless an option says."""
+        """Axis of a symbol: calendar, chosen segments, and alignment of the options, else of its files."""
         align = "date" if not interval.is_intraday else self.align or align
         return GridSpec(self.calendars.of(symbol), self.segments, align, "UTC" if align == "session" else zone)
 
     def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
-        """The resolution that is the base of a symbol, or of all contracts of a root."""
+        """Resolution that is the base of a symbol, or of all contracts of a root."""
         if self.choose is not None:
             return self.choose(group, available)
         return base_of(available, self.interval, self.derive)

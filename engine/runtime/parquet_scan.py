@@ -1,9 +1,9 @@
-"""Large Parquet tables of bars, many symbols each, surveyed a stretch of rows at a time, without a store.
+"""Large Parquet tables of bars of many symbols: surveyed by ranges of rows, without a store.
 
-1. `stretches` cuts files at their row groups, into tasks of about `ROWS_PER_STRETCH` rows.
-2. `survey_stretch` reads and conforms them as the readers do (`sources.frames.read_parquet_rows`), and `survey_rows` places,
-   deduplicates (`store.deduplication`), counts and traces the rows. A series whose rows lie in several stretches is put together
-   when surveys are joined.
+1. `cut_row_ranges` cuts files at their row groups into ranges of about `ROWS_PER_RANGE` rows.
+2. `survey_row_range` reads and conforms a range as the readers do (`sources.frames.read_parquet_rows`), and
+   `survey_rows` places, deduplicates (`store.deduplication`), counts and traces its rows. A series whose rows lie in
+   several ranges is put together when surveys are joined.
 """
 
 from __future__ import annotations
@@ -38,62 +38,64 @@ from engine.store.deduplication import settle
 from engine.store.panel import KEY
 from engine.store.panel_key import BAR_VALUES
 
-ROWS_PER_STRETCH = 1 << 21
+ROWS_PER_RANGE = 1 << 21
 ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
-MOST_GROUPS_ASKED = 64
+MOST_GROUPS_READ = 64
 MAY_BE_ABSENT = ("volume", "size", "vwap", "trades")
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Rows `[first, first + count)` of a Parquet file (or of an object, by its URL); of these symbols only, where they are named.
+class RowRange:
+    """Rows `[first, first + count)` of a Parquet file or object; of some symbols only, if they are named.
 
-    Of the files of an export, rows whose provenance is synthetic are left out.
+    Of the files of an export, rows whose provenance is synthetic are left out. `identity` changes when the file does.
     """
 
     path: Path | str
     first: int
     count: int
-    mark: str
+    identity: str
     symbols: tuple[str, ...] = ()
     of_export: bool = False
 
 
-def stretches(path: Path | RemoteFile, symbols: tuple[str, ...] = (), *, of_export: bool = False) -> Iterator[Stretch]:
-    """Cut a Parquet file into tasks, at its row groups where those are smaller; `symbols` are those of an export.
+def cut_row_ranges(
+    path: Path | RemoteFile, symbols: tuple[str, ...] = (), *, of_export: bool = False
+) -> Iterator[RowRange]:
+    """Cut a Parquet file into row ranges: at row groups, and within larger ones; `symbols` are those of an export.
 
     Raises
     ------
     SourceError
-        It cannot be read.
+        The file cannot be read.
     """
-    meta, place, state = _footer(path)
+    meta, place, state = read_footer(path)
     ends = np.cumsum([meta.row_group(at).num_rows for at in range(meta.num_row_groups)])
     first = 0
     for at, end in enumerate(ends):
-        if end - first >= ROWS_PER_STRETCH or at == len(ends) - 1:
-            for begin in range(first, int(end), 2 * ROWS_PER_STRETCH):
-                count = min(2 * ROWS_PER_STRETCH, int(end) - begin)
-                yield Stretch(place, begin, count, f"{place}|{state}|{begin}|{count}|{symbols}", symbols, of_export)
+        if end - first >= ROWS_PER_RANGE or at == len(ends) - 1:
+            for begin in range(first, int(end), 2 * ROWS_PER_RANGE):
+                count = min(2 * ROWS_PER_RANGE, int(end) - begin)
+                yield RowRange(place, begin, count, f"{place}|{state}|{begin}|{count}|{symbols}", symbols, of_export)
             first = int(end)
 
 
-def dates_of(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
-    """Dates between which stamps of a Parquet file lie, as its footer tells of some row groups; None where it does not."""
+def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
+    """First and last date of a Parquet file's stamps, by statistics of up to 64 row groups; None without any."""
     try:
-        meta, _, _ = _footer(path)
+        meta, _, _ = read_footer(path)
     except SourceError:
         return None
-    step = max(1, meta.num_row_groups // MOST_GROUPS_ASKED)
+    step = max(1, meta.num_row_groups // MOST_GROUPS_READ)
     groups = [meta.row_group(at) for at in range(0, meta.num_row_groups, step)]
-    told = [one.column(at).statistics for one in groups for at in range(one.num_columns)]
-    edges = [edge for one in told if one is not None and one.has_min_max for edge in (one.min, one.max)]
+    statistics = [group.column(at).statistics for group in groups for at in range(group.num_columns)]
+    edges = [edge for one in statistics if one is not None and one.has_min_max for edge in (one.min, one.max)]
     stamps = [edge.date() for edge in edges if isinstance(edge, dt.datetime)]
     return (min(stamps), max(stamps)) if stamps else None
 
 
-def _footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
-    """Metadata, the place to read from, and what changes when the file does."""
+def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
+    """Metadata of a Parquet file or object, its path or URL, and a text that changes when the file does."""
     if isinstance(path, RemoteFile):
         return remote_metadata(path.url), path.url, f"{path.size}|{path.written_ns}"
     try:
@@ -103,9 +105,9 @@ def _footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
 
 
-def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
-    """Survey the rows of a stretch; errors as of `read_stretch`."""
-    batch = read_stretch(stretch, options)
+def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
+    """Survey the rows of a range; errors as of `read_row_range`."""
+    batch = read_row_range(row_range, options)
     names = [
         name
         for name in ROWS["bars"]
@@ -115,27 +117,27 @@ def survey_stretch(stretch: Stretch, options: LoadOptions) -> Survey:
     return survey_rows(batch.frame.select(*names, "row"), batch.interval, options, batch.source, spec, batch.rejects)
 
 
-def read_stretch(stretch: Stretch, options: LoadOptions) -> Batch:
-    """Read the rows of a stretch as the readers conform them.
+def read_row_range(row_range: RowRange, options: LoadOptions) -> Batch:
+    """Read the rows of a range, conformed as by the readers.
 
     Raises
     ------
     SourceError
-        The file cannot be read, its columns are no bars, or its interval is not told.
+        The file cannot be read, its columns are no bars, or nothing tells their interval.
     """
     # Synthetic rows of an export never count as present.
-    synthetic = pl.col("provenance").cast(pl.String).eq_missing("synthetic") if stretch.of_export else None
-    rows = stretch.first, stretch.count
-    batch = read_parquet_rows(stretch.path, options.read, rows, stretch.symbols, synthetic)
+    synthetic = pl.col("provenance").cast(pl.String).eq_missing("synthetic") if row_range.of_export else None
+    rows = row_range.first, row_range.count
+    batch = read_parquet_rows(row_range.path, options.read, rows, row_range.symbols, synthetic)
     if batch.kind != "bars":
-        raise SourceError(stretch.path, f"{batch.kind}; valid here: bars")
+        raise SourceError(row_range.path, f"{batch.kind}; valid here: bars")
     if batch.interval is None and batch.frame.height:
-        raise SourceError(stretch.path, f"{batch.frame.height} {UNTOLD}")
+        raise SourceError(row_range.path, f"{batch.frame.height} {UNTOLD}")
     return batch
 
 
 class AxisOptions(NamedTuple):
-    """How the stamps of rows are to be read (`sources.batch.Batch`)."""
+    """Alignment and zone of the axis of some rows, and what their stamps mark (`sources.batch.Batch`)."""
 
     align: Align = "session"
     zone: str = "UTC"
@@ -150,22 +152,22 @@ def survey_rows(
     axis: AxisOptions | None = None,
     rejects: pl.DataFrame | None = None,
 ) -> Survey:
-    """Survey bars of many symbols.
+    """Survey conformed bars of many symbols: place, deduplicate, count, trace and check them, by calendar.
 
     Parameters
     ----------
     rows : DataFrame
-        Conformed (`schema.conform`): `symbol, price_type, ts, open, high, low, close`, and any others of `schema.BARS`; in any
-        order, in file order where stamps repeat. One batch: of a key that comes again with other values the last row is kept.
+        Conformed (`schema.conform`): `symbol, price_type, ts, open, high, low, close`, and any others of `schema.BARS`;
+        in any order, in file order where stamps repeat. Of several rows of one key the last one is kept.
     interval : Interval or None
         None where there is no row.
     options : LoadOptions
         Calendars by symbol, dates, segments.
     source : str
-        What messages call it.
+        Name of the source in messages.
     axis : AxisOptions, optional
     rejects : DataFrame of `schema.REJECTS`, optional
-        Rows that did not hold.
+        Rows that were refused.
     """
     axis = axis or AxisOptions()
     files = pl.DataFrame([(source, rows.height, None)], schema=dict(FILES), orient="row")
@@ -176,23 +178,34 @@ def survey_rows(
     whole = rows.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in absent.items() if name not in rows.columns
     )
-    numbered, series = _numbered(whole)
-    calendars = dict(_by_calendar(series, options))
+    numbered, series = number_series(whole)
+    codes = {symbol: options.calendars.of(symbol) for symbol in series["symbol"].unique(maintain_order=True)}
+    calendars = series.select(
+        "series", pl.col("symbol").replace_strict(codes, return_dtype=pl.String).alias("calendar")
+    )
+    by_calendar = calendars.partition_by("calendar", maintain_order=True)
     parts = [
-        _surveyed(numbered if len(calendars) == 1 else numbered.filter(pl.col("series").is_in(numbers)), series, interval, options, source, axis)
-        for numbers in calendars.values()
-    ]  # fmt: skip
-    return replace(_beside(parts), refused=refused, files=files)
+        survey_axis(
+            numbered if len(by_calendar) == 1 else numbered.filter(pl.col("series").is_in(own["series"].implode())),
+            series,
+            interval,
+            options,
+            source,
+            axis,
+        )
+        for own in by_calendar
+    ]
+    return replace(combine_axes(parts), refused=refused, files=files)
 
 
-def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows with the number of their series, sorted by it and time; and the series."""
+def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Replace symbol and price type by the number of their series; sort by series and time; return rows and series."""
     kinds = rows.select(pl.col("price_type").unique())["price_type"]
-    code, names = _codes(rows["symbol"])
+    code, names = number_symbols(rows["symbol"])
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
     if len(kinds) > 1:
         code = code * len(kinds) + rows["price_type"].cast(pl.Enum(kinds.sort())).to_physical().cast(pl.Int32)
-    # A file is read in pieces, and whoever asks for a column as an array would put them together once more.
+    # A file is read in pieces; each conversion of a column to an array would join them again.
     numbered = rows.drop("symbol", "price_type").with_columns(code.alias("series")).rechunk()
     ahead, ts = numbered["series"].to_numpy(), numbered["ts"].cast(pl.Int64).to_numpy()
     follows = ts[1:] >= ts[:-1]
@@ -203,29 +216,24 @@ def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return numbered, pairs.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("series"))
 
 
-def _codes(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Number of each symbol in the order of names; and the names, sorted."""
+def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Number of each row's symbol in the order of names; and the names, sorted."""
     # Tables are mostly sorted by symbol: then a few heads of runs are looked up, not every row.
     begins = np.flatnonzero((symbols.slice(1) != symbols.head(-1)).to_numpy()) + 1
     heads = np.concatenate([[0], begins])
-    shown = symbols.gather(heads) if len(heads) * ROWS_PER_RUN <= len(symbols) else symbols
-    told = shown.cast(pl.Categorical)
-    names = told.unique().cast(pl.String).sort()
-    code = told.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
-    if len(shown) < len(symbols):
+    looked_up = symbols.gather(heads) if len(heads) * ROWS_PER_RUN <= len(symbols) else symbols
+    categories = looked_up.cast(pl.Categorical)
+    names = categories.unique().cast(pl.String).sort()
+    code = categories.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
+    if len(looked_up) < len(symbols):
         code = pl.Series(np.repeat(code.to_numpy(), np.diff(np.append(heads, len(symbols)))))
     return code, names
 
 
-def _by_calendar(series: pl.DataFrame, options: LoadOptions) -> Iterator[tuple[str, list[int]]]:
-    codes = [options.calendars.of(symbol) for symbol in series["symbol"]]
-    for (code,), rows in series.with_columns(pl.Series("code", codes)).group_by("code", maintain_order=True):
-        yield str(code), rows["series"].to_list()
-
-
-def _surveyed(
+def survey_axis(
     rows: pl.DataFrame, series: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, axis: AxisOptions
 ) -> Survey:
+    """Survey the bars of one calendar: place, deduplicate, count, trace, and measure for the checks."""
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
     spec = options.spec_of(named, interval, axis.align, axis.zone)
     code = spec.calendar
@@ -244,31 +252,32 @@ def _surveyed(
     placed, repeats, losers = settle(placed, KEY, [name for name in BAR_VALUES if name in placed.columns])
     in_slot = placed.drop_nulls("slot") if placed["slot"].null_count() else placed
     traced = trace(in_slot, bin_width(interval))
-    sizes = _sizes(placed)
-    # What `count_anomalies` would pass over, taken away before it looks closer.
-    curious = placed.filter(pl.col("slot").is_null() | (pl.col("volume") == 0))
-    odd = count_anomalies(
-        curious.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"]
+    sizes = series_sizes(placed)
+    # Only these rows can count as anomalies: the others need not be looked at.
+    candidates = placed.filter(pl.col("slot").is_null() | (pl.col("volume") == 0))
+    anomalies = count_anomalies(
+        candidates.with_columns(pl.lit("source").alias("provenance")), grid.table.filter("chosen")["ordinal"]
     )
-    told = series.join(sizes, on="series").with_columns(
+    described = series.join(sizes, on="series").with_columns(
         pl.lit(str(interval)).alias("interval"), pl.lit(code).alias("calendar"),
         pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"), pl.lit(spec.align).alias("align"),
         pl.lit(spec.zone).alias("zone"), pl.lit(source).alias("source"),
     )  # fmt: skip
     return replace(
         Survey.none(),
-        series=told.sort("series").select(list(SERIES)),
+        series=described.sort("series").select(list(SERIES)),
         runs=traced.runs,
         profile=traced.profile,
-        counts=_counts([repeats, odd]),
-        checks=(measured_rows(placed, told, grid),),
-        conflicts=_conflicts(losers, placed, series, interval, source),
+        counts=sum_counts([repeats, anomalies]),
+        checks=(measured_rows(placed, described, grid),),
+        conflicts=conflicts_of(losers, placed, series, interval, source),
     )
 
 
-def _conflicts(
+def conflicts_of(
     losers: pl.DataFrame, placed: pl.DataFrame, series: pl.DataFrame, interval: Interval, source: str
 ) -> pl.DataFrame:
+    """Pairs of a bar that lost against a later one of the same key, and the bar that was kept."""
     if losers.is_empty():
         return empty(CONFLICTS)
     winners = placed.join(losers, on=KEY, how="semi").join(series, on="series")
@@ -276,8 +285,8 @@ def _conflicts(
     return conflict_pairs(lost, winners.with_columns(pl.lit(str(interval)).alias("interval")))
 
 
-def _sizes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows, first and last session of each series; rows are sorted by series."""
+def series_sizes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Number of rows, first and last session of each series, of rows sorted by series."""
     series = rows["series"].to_numpy()
     starts = np.concatenate([[0], np.flatnonzero(series[1:] != series[:-1]) + 1])[: len(series)]
     day = rows["session"].cast(pl.Int32).to_numpy()
@@ -291,7 +300,8 @@ def _sizes(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def sum_counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up counts of several kinds by series and session; absent kinds are 0."""
     whole = pl.concat(parts, how="diagonal")
     given = [
         pl.col(name).fill_null(0) if name in whole.columns else pl.lit(0, pl.Int64).alias(name)
@@ -302,8 +312,8 @@ def _counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return shaped.group_by("series", "session").sum().sort("series", "session").select(list(COUNTS))
 
 
-def _beside(parts: Sequence[Survey]) -> Survey:
-    """Surveys whose series are numbered alike, each with series of its own."""
+def combine_axes(parts: Sequence[Survey]) -> Survey:
+    """One survey of several with different series of the same numbering."""
     if len(parts) == 1:
         return parts[0]
     order = {

@@ -25,13 +25,19 @@ from engine.export.dataset import Dataset, open_dataset
 from engine.export.gather import gather, shared_symbols
 from engine.export.session_export import export_snapshot
 from engine.runtime.executor import Executor
-from engine.runtime.load import all_refused, check_some_batch, read_part
-from engine.runtime.load import loaded as loaded_from
+from engine.runtime.load import (
+    all_refused,
+    check_some_batch,
+    check_sources_exist,
+    read_part,
+    store_contents,
+    symbol_or_root,
+)
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.run import misplaced_series_notes
-from engine.runtime.task_batches import FilesTask, batch_groups, check_sources_exist
+from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.scan import scan
@@ -162,7 +168,7 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[File
     files, problems = scan(list(sources), options.read)
     groups: dict[str, list[SourceFile]] = {}
     for file in files:
-        groups.setdefault(f"{file.symbol}{file.qualifier}" if file.symbol else "", []).append(file)
+        groups.setdefault(symbol_or_root(file) if file.symbol else "", []).append(file)
     # Files whose names do not tell their symbols may share some: they are one task.
     unnamed = groups.pop("", [])
     batches = [*batch_groups(groups.values(), BYTES_PER_TASK), *([unnamed] if unnamed else [])]
@@ -172,7 +178,7 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[File
 def write_part(task: FilesTask, folder: Path) -> None:
     """Load, derive and assess the files of a task; write an export and the counts of the load to `folder`."""
     folder.mkdir()
-    loaded = loaded_from(read_part(task.files, (), task.options), task.options)
+    loaded = store_contents(read_part(task.files, (), task.options), task.options)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, task.options.dates)
     export_snapshot(loaded.session.snapshot(), folder / EXPORT, written_at=LONG_AGO)

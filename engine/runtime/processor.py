@@ -117,7 +117,7 @@ class DataProcessor:
         self._rollbacks = session.rollbacks
 
     def step(self) -> int:
-        """Derive what was touched since the last step.
+        """Derive the windows that hold rows touched since the last step, and all of new symbols.
 
         Returns
         -------
@@ -142,6 +142,7 @@ class DataProcessor:
             return written
 
     def _derive(self, cohort: Cohort, whole: frozenset[str] | None, touched: pl.DataFrame | None) -> int:
+        """Derive the new symbols of a cohort whole, the touched windows of the others; return the number of bars."""
         new = cohort.symbols if whole is None else tuple(name for name in cohort.symbols if name in whole)
         symbols = self._session.snapshot().symbols
         for base, interval in {
@@ -155,6 +156,7 @@ class DataProcessor:
         return written + self._derive_touched(rest, touched)
 
     def _derive_whole(self, cohort: Cohort) -> int:
+        """Derive all intervals of a cohort from all its rows."""
         written = derive_base_bars(self._session, cohort, "ticks") + derive_base_bars(self._session, cohort, "quotes")
         snapshot = self._session.snapshot()
         rows = base_rows(snapshot, cohort)
@@ -166,6 +168,7 @@ class DataProcessor:
         return written
 
     def _derive_touched(self, cohort: Cohort, touched: pl.DataFrame) -> int:
+        """Derive again the windows of a cohort that hold a touched row."""
         snapshot = self._session.snapshot()
         if cohort.key.origin == "source":
             ranges = touched_ranges(snapshot, cohort, "bars", touched)
@@ -178,7 +181,7 @@ class DataProcessor:
         return written + (self._refold(cohort, pl.concat(base_bars).sort(PLACE)) if base_bars else 0)
 
     def _base_bars_again(self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame) -> list[pl.DataFrame]:
-        # Of the slots that hold a touched tick or quote.
+        """Base bars of the slots that hold a touched tick or quote, one frame per price type."""
         snapshot = self._session.snapshot()
         rows = rows_in_ranges(snapshot, cohort.raw(kind), ranges)
         if rows.is_empty():
@@ -200,7 +203,7 @@ class DataProcessor:
         ]
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
-        # Folds every derived window that holds one of these base rows.
+        """Fold and store every derived window that holds one of the base rows."""
         rows = rows[list(PLACE)]
         rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         written = 0
@@ -220,7 +223,7 @@ class DataProcessor:
     def _carried_rows_of(
         self, snapshot: Snapshot, cohort: Cohort, interval: Interval, ranges: pl.DataFrame, *, refold: bool = False
     ) -> pl.DataFrame:
-        # Rows of one interval as `bars.fold` takes them, in ranges that hold whole windows of it.
+        """Rows of an interval as `bars.fold` takes them, in ranges that hold whole windows of it."""
         key = cohort.of(interval)
         if interval == cohort.base:
             rows = snapshot.panels[key].between(ranges)

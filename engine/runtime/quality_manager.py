@@ -116,7 +116,7 @@ class DataQualityManager:
             return True
 
     def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-        # They change with a session's first row only: until then, their inputs are the same objects.
+        """Lifetimes of a cohort, computed again only when their inputs have changed."""
         made_of = (snapshot.symbols, snapshot.series, snapshot.observed_range, snapshot.excluded_range)
         state = (snapshot.session_active, snapshot.session_date)
         was = self._lifetimes.get(cohort.kind)
@@ -133,6 +133,7 @@ class DataQualityManager:
         whole: frozenset[str] | None,
         touched: pl.DataFrame,
     ) -> None:
+        """Assess new series whole, dirty sessions of the others; remove outcomes of series that are gone."""
         before = self._last.alive.get(cohort.kind)
         if before is not None:
             self._remove_outcomes(snapshot, cohort, before.join(alive, on="series", how="anti")["series"])
@@ -150,6 +151,7 @@ class DataQualityManager:
             self._assess_sessions(snapshot, cohort, alive, dirty)
 
     def _assess_lifetimes(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame) -> None:
+        """Assess and store every interval of some series in their whole lifetime."""
         if alive.is_empty():
             return
         ours = alive["series"].to_list()
@@ -167,6 +169,7 @@ class DataQualityManager:
             self._store("quality", assessor, quality, old_quality)
 
     def _remove_outcomes(self, snapshot: Snapshot, cohort: Cohort, removed: pl.Series) -> None:
+        """Remove the stored gaps and quality of series of which nothing is expected any more."""
         # Rows of their symbols came under other series; series of removed symbols and of other cohorts are not ours.
         removed = removed.filter(removed.is_in(snapshot.series_of(cohort.symbols)))
         if removed.is_empty():
@@ -181,6 +184,7 @@ class DataQualityManager:
             self._store("quality", assessor, quality.clear().drop("revision"), quality)
 
     def _assess_sessions(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, dirty: DirtySessions) -> None:
+        """Assess and store every interval of a cohort in dirty sessions only."""
         counts = snapshot.counts.get(cohort.key, NO_COUNTS).join(dirty.sessions, on=SERIES_SESSION, how="semi")
         expectations: dict[Interval, Expectation] = {}
         for interval in assessed_intervals(cohort, self._presence):
@@ -207,6 +211,7 @@ class DataQualityManager:
         expectations: Mapping[Interval, Expectation],
         counts: pl.DataFrame | None,
     ) -> pl.DataFrame:
+        """Quality rows of one interval from its expected, missing and counted slots."""
         expectation = expectations[assessor.interval]
         if counts is not None:
             return quality_score(expectation.slots, expectation.missing, counts)
@@ -218,11 +223,13 @@ class DataQualityManager:
         return quality_score(expectation.slots, expectation.missing, NO_COUNTS, coverage)
 
     def _assessor(self, snapshot: Snapshot, cohort: Cohort, interval: Interval) -> IntervalAssessor:
+        """Assessor of one interval of a cohort."""
         grid = snapshot.grid(cohort.key.spec, interval)
         is_stored = interval == cohort.base or interval in cohort.intervals
         return IntervalAssessor(cohort.of(interval), grid, None if is_stored else cohort.key)
 
     def _stored_outcome(self, snapshot: Snapshot, assessor: IntervalAssessor) -> StoredOutcome:
+        """Stored gaps and quality of an interval; of one that is not derived, those kept here."""
         if assessor.base is not None:
             return self._not_stored.get(assessor.key) or NO_OUTCOME
         gaps, quality = snapshot.gap_rows.get(assessor.key), snapshot.quality_rows.get(assessor.key)
@@ -231,6 +238,7 @@ class DataQualityManager:
     def _store(
         self, what: Literal["gaps", "quality"], assessor: IntervalAssessor, rows: pl.DataFrame, replaced: pl.DataFrame
     ) -> None:
+        """Replace gaps or quality of an interval in the store, or here for one that is not derived."""
         if assessor.base is None:
             store = self._session.set_gaps if what == "gaps" else self._session.set_quality
             store(assessor.key, rows, replaced)

@@ -153,8 +153,8 @@ def within(
     series = ours.select(KEY).unique().join(theirs.select(KEY).unique(), on=KEY)
     if series.is_empty():
         raise DataError(
-            f"{source}: no symbol has bars of {', '.join(sorted(wanted))} beside a finer base; it has {describe_series(side.bars)}"
-            "; valid: a folder with both, or an export that --keep-source wrote"
+            f"{source}: no symbol has bars of {', '.join(sorted(wanted))} beside a finer base; "
+            f"it has {describe_series(side.bars)}; valid: a folder with both, or an export that --keep-source wrote"
         )
     lone = pl.concat([ours, theirs]).select(KEY).unique().join(series, on=KEY, how="anti").sort(KEY)
     notes = [f"{s} {p} {i}: no finer and coarser bars to compare" for s, p, i in lone.iter_rows()]

@@ -191,8 +191,8 @@ def misplaced_series_notes(session: SessionData) -> list[str]:
     outside = pl.col("off_grid") + pl.col("out_of_session")
     lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
     return [
-        f"{symbol} {price_type} {interval}: {present or 'no'} bar{'s lie' if present > 1 else ' lies'} in a slot of a session, "
-        f"{outside} outside; check --timezone, --stamp, --align and --calendar (extended hours: --segments)"
+        f"{symbol} {price_type} {interval}: {present or 'no'} bar{'s lie' if present > 1 else ' lies'} in a slot of a "
+        f"session, {outside} outside; check --timezone, --stamp, --align and --calendar (extended hours: --segments)"
         for symbol, price_type, interval, present, outside in lost.select(
             "symbol", "price_type", "interval", "present", "outside"
         ).iter_rows()

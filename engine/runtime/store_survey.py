@@ -1,4 +1,4 @@
-"""From a loaded store to a survey: what an audit keeps of it."""
+"""Survey of a loaded store: the summary of its base bars and evidence that an audit works on."""
 
 from __future__ import annotations
 
@@ -26,38 +26,41 @@ TRACED = ["series", "ordinal", "slot", "open", "close", "volume"]
 
 
 def survey_session(session: SessionData) -> Survey:
-    """Survey the base bars of a store, with whatever else it holds as evidence.
+    """Survey the base bars of a store, with its ticks, quotes and finer bars as evidence.
 
     Parameters
     ----------
     session : SessionData
-        Bars of symbols that have only ticks or quotes are derived first. Ticks, finer bars of trades, and quotes of a symbol
-        that has bars of its own tell whether its feed was up (`LoadOptions.keep_source` keeps them).
+        Bars of symbols that have only ticks or quotes are derived first. Ticks, finer bars of trades, and quotes of a
+        symbol that has bars of its own tell whether its feed was up (`LoadOptions.keep_source` keeps them).
     """
     derive_session(session)
     snapshot = session.snapshot()
-    parts = [_of_cohort(snapshot, cohort) for cohort in find_cohorts(snapshot) if cohort.key.spec in snapshot.axes]
+    parts = [survey_cohort(snapshot, cohort) for cohort in find_cohorts(snapshot) if cohort.key.spec in snapshot.axes]
     return join_surveys([part for part in parts if part.series.height])
 
 
-def _of_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
-    series = _series(snapshot, cohort)
+def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
+    """Survey the base bars of one cohort, with its evidence."""
+    series = survey_series(snapshot, cohort)
     grid = snapshot.grid(cohort.key.spec, cohort.base)
     rows = snapshot.rows_of(cohort.key, series["series"].to_list())
     real = rows.filter(pl.col("slot").is_not_null() & (pl.col("provenance") != "synthetic"))
     traced = trace(real.select(TRACED), bin_width(cohort.base))
     sizes = rows.group_by("series").agg(pl.len().cast(pl.Int64).alias("rows"))
-    found = series.drop("rows").join(sizes, on="series", how="left").with_columns(pl.col("rows").fill_null(0))
+    described = series.drop("rows").join(sizes, on="series", how="left").with_columns(pl.col("rows").fill_null(0))
     return replace(
         Survey.none(),
-        series=found.sort("series").select(list(SERIES)),
+        series=described.sort("series").select(list(SERIES)),
         runs=traced.runs,
         profile=traced.profile,
-        counts=_counts(snapshot, cohort.key, series),
-        prints=_prints(snapshot, cohort, grid, series),
-        quotes=_quotes(snapshot, grid, series),
+        counts=stored_counts(snapshot, cohort.key, series),
+        prints=slots_with_trades(snapshot, cohort, grid, series),
+        quotes=slots_with_quotes(snapshot, grid, series),
         checks=(
-            measured_rows(rows.filter(pl.col("provenance") != "synthetic"), found, grid, quote_ticks(snapshot, cohort)),
+            measured_rows(
+                rows.filter(pl.col("provenance") != "synthetic"), described, grid, quote_ticks(snapshot, cohort)
+            ),
         ),
     )
 
@@ -83,62 +86,75 @@ def quote_ticks(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
     )
 
 
-def _series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
+def survey_series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
+    """Series of a cohort with their lifetimes, axis and source: `SERIES`."""
     alive = lifetimes(snapshot, cohort, (None, None)).join(snapshot.series, on="series")
     spec = cohort.key.spec
     symbols = pl.DataFrame(
         [(name, snapshot.symbols[name].source) for name in cohort.symbols], schema=["symbol", "source"], orient="row"
     )
-    return alive.join(symbols, on="symbol").with_columns(
-        pl.lit(str(cohort.base)).alias("interval"), pl.lit(spec.calendar).alias("calendar"),
-        pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"), pl.lit(spec.align).alias("align"),
-        pl.lit(spec.zone).alias("zone"), pl.lit(0, pl.Int64).alias("rows"),
-    ).sort("series").select(list(SERIES))  # fmt: skip
+    return (
+        alive.join(symbols, on="symbol")
+        .with_columns(
+            pl.lit(str(cohort.base)).alias("interval"),
+            pl.lit(spec.calendar).alias("calendar"),
+            pl.lit(list(spec.segments), pl.List(pl.String)).alias("segments"),
+            pl.lit(spec.align).alias("align"),
+            pl.lit(spec.zone).alias("zone"),
+            pl.lit(0, pl.Int64).alias("rows"),
+        )
+        .sort("series")
+        .select(list(SERIES))
+    )
 
 
-def _counts(snapshot: Snapshot, key: PanelKey, series: pl.DataFrame) -> pl.DataFrame:
-    held = snapshot.counts.get(key)
-    if held is None:
+def stored_counts(snapshot: Snapshot, key: PanelKey, series: pl.DataFrame) -> pl.DataFrame:
+    """Counts of anomalies that the store has of some series, by session; absent kinds are 0."""
+    counts = snapshot.counts.get(key)
+    if counts is None:
         return empty(COUNTS)
-    ours = held.filter(pl.col("series").is_in(series["series"].implode()))
-    given = [pl.col(name).fill_null(0) if name in ours.columns else pl.lit(0, pl.Int64).alias(name) for name in COUNTED]
-    return ours.select("series", "session", *given).sort("series", "session")
+    own = counts.filter(pl.col("series").is_in(series["series"].implode()))
+    columns = [
+        pl.col(name).fill_null(0) if name in own.columns else pl.lit(0, pl.Int64).alias(name) for name in COUNTED
+    ]
+    return own.select("series", "session", *columns).sort("series", "session")
 
 
-def _prints(snapshot: Snapshot, cohort: Cohort, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
-    """Slots in which trades of these symbols print: from ticks, and from bars finer than the base."""
-    found = []
+def slots_with_trades(snapshot: Snapshot, cohort: Cohort, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
+    """Slots in which symbols traded, by their ticks and by bars finer than the base."""
+    stamps = []
     for key, panel in snapshot.panels.items():
         is_finer = key.kind == "bars" and key.interval is not None and key.interval < cohort.base
         if key.origin == "source" and key != cohort.key and (key.kind == "ticks" or is_finer):
-            found += [part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC"))) for part in panel.parts]
+            stamps += [part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC"))) for part in panel.parts]
     trades = series.filter(pl.col("price_type") == "last")
-    return _slots(snapshot, found, grid, trades, "last")
+    return runs_of_slots(snapshot, stamps, grid, trades, "last")
 
 
-def _quotes(snapshot: Snapshot, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
-    """Slots in which symbols that have trades are quoted. Bars of bid and ask are series of their own, and tell as such."""
-    found = [
+def slots_with_quotes(snapshot: Snapshot, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
+    """Slots in which symbols with trades were quoted; bars of bid and ask are series of their own."""
+    stamps = [
         part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC")))
-        for key, panel in snapshot.panels.items() if key.kind == "quotes"
+        for key, panel in snapshot.panels.items()
+        if key.kind == "quotes"
         for part in panel.parts
-    ]  # fmt: skip
+    ]
     trades = series.filter(pl.col("price_type") == "last")
-    return _slots(snapshot, found, grid, trades, "quote")
+    return runs_of_slots(snapshot, stamps, grid, trades, "quote")
 
 
-def _slots(
+def runs_of_slots(
     snapshot: Snapshot, stamps: Sequence[pl.DataFrame], grid: SessionGrid, trades: pl.DataFrame, *price_types: str
 ) -> pl.DataFrame:
-    """Runs of slots that hold any of some stamps, numbered by the series of trades of the same symbol."""
-    told = pl.concat([stamps[0].clear(), *stamps]) if stamps else None
-    if told is None or told.is_empty() or trades.is_empty():
+    """Runs of slots that contain any of the stamps, under the series number of the trades of the same symbol."""
+    stamped = pl.concat([stamps[0].clear(), *stamps]) if stamps else None
+    if stamped is None or stamped.is_empty() or trades.is_empty():
         return empty(SLOTS)
     named = snapshot.series.filter(pl.col("price_type").is_in(price_types))
     number = named.join(trades.select("symbol", pl.col("series").alias("number")), on="symbol").select(
         "series", "number"
     )
-    ours = told.join(number, on="series").drop("series")
+    ours = stamped.join(number, on="series").drop("series")
     placed = pl.concat([ours, grid.place(ours["ts"], exact=False)], how="horizontal").drop_nulls("slot")
     distinct = (
         placed.select(pl.col("number").alias("series"), "ordinal", "slot").unique().sort("series", "ordinal", "slot")

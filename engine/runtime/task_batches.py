@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import ParameterError
 from engine.runtime.options import LoadOptions
 from engine.sources.batch import SourceFile
 
@@ -48,12 +47,3 @@ def file_state(path: Path) -> str:
     """Size and time of modification of a file: another text once its content changed."""
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
-
-
-def check_sources_exist(sources: Sequence[Path]) -> None:
-    """Raise ParameterError when there is no source, or one that does not exist."""
-    if not sources:
-        raise ParameterError("source: none given; valid: files or folders")
-    absent = [str(path) for path in sources if not path.exists()]
-    if absent:
-        raise ParameterError(f"source: {', '.join(absent)} does not exist")

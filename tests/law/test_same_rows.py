@@ -76,7 +76,7 @@ def streamed(request, monkeypatch) -> bool:
     """Whether Parquet files are surveyed a few rows at a time, as large ones are."""
     if request.param:
         monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
-        monkeypatch.setattr(parquet_scan, "ROWS_PER_STRETCH", 4000)
+        monkeypatch.setattr(parquet_scan, "ROWS_PER_RANGE", 4000)
     return request.param
 
 
@@ -156,7 +156,7 @@ def test_audit_gives_the_same_tables(folder, audited, streamed, cut: str, form: 
 @pytest.mark.parametrize("cut", market.CUTS)
 def test_audit_streams_the_same_tables(folder, audited, monkeypatch, cut: str, form: str) -> None:
     monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
-    monkeypatch.setattr(parquet_scan, "ROWS_PER_STRETCH", 4000)
+    monkeypatch.setattr(parquet_scan, "ROWS_PER_RANGE", 4000)
     done = audit([folder(cut, form)], AUDITED)
     assert tables.differences(tables.of_audit(audited), tables.of_audit(done)) == []
     assert tables.exit_code(done) == tables.exit_code(audited)

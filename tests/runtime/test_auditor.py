@@ -90,7 +90,7 @@ def test_audit_in_processes_finds_the_same(folder, monkeypatch, tmp_path):
 def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):
     small = audit([table], OPTIONS).tables
     monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
-    monkeypatch.setattr(parquet_scan, "ROWS_PER_STRETCH", 1500)
+    monkeypatch.setattr(parquet_scan, "ROWS_PER_RANGE", 1500)
     tasks, _ = auditor.plan_tasks([table], OPTIONS)
     assert len(tasks) > 5
     cut = audit([table], OPTIONS).tables
