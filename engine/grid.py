@@ -433,11 +433,6 @@ class SessionGrid(Summarized):
         return np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)
 
 
-def session_of(ordinal: pl.Expr) -> pl.Expr:
-    """Trade date of a segment's ordinal."""
-    return (ordinal // SEGMENTS_PER_SESSION).cast(pl.Int32).cast(pl.Date)
-
-
 def _check_segments(segments: pl.DataFrame) -> None:
     opens, closes = segments["segment_open"], segments["segment_close"]
     if (closes <= opens).any():

@@ -26,7 +26,6 @@ EARLIEST, LATEST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 
 PRICE_TYPES = ("last", "bid", "ask", "mid")
 PROVENANCES = ("source", "backfill", "synthetic")
 PROVENANCE = pl.Enum(PROVENANCES)
-ORIGINS = ("source", "derived")
 
 BARS: Schema = {
     "symbol": pl.String(),

@@ -15,9 +15,6 @@ from engine.report.session_axis import Axis
 Day = dt.date | str | None
 Chart = Any  # Altair's layered, concatenated and simple charts have no common public type that chains
 X = Any  # an encoding; what it takes is generated from a schema
-WIDEST_BAR, BAR_SHARE = 12, 0.7
-TICKS_MINUTES, MOST_TICKS = (5, 15, 30, 60, 120, 180, 240, 480), 14
-DAY_MINUTES = 1_440
 
 
 def as_date(name: str, value: Day) -> dt.date | None:

@@ -18,7 +18,7 @@ bars of the period at each step. Deriving 1h beside 1d avoids that.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -338,8 +338,3 @@ def as_series_of(session: SessionData, bars: pl.DataFrame, price_type: str) -> p
         bars.rename({"series": "quote"}).join(numbers, on="quote", how="left", maintain_order="left").drop("quote")
     )
     return renumbered.sort("series", "ts").select(bars.columns)
-
-
-def sort_intervals(texts: Iterable[str]) -> tuple[str, ...]:
-    """Distinct intervals, ascending, each in its shortest spelling."""
-    return tuple(str(i) for i in sorted({Interval.parse(text) for text in texts}))
