@@ -1,7 +1,7 @@
 """Calendars written as TOML: weekly hours in a zone, holidays, and overrides of any other calendar.
 
-`read_calendar` and `read_overrides` read a file and refuse whatever they do not know, naming file, table and key.
-The format is described in docs/calendars.md; what it means is in `calendar_hours`.
+`parse_calendar` and `parse_overrides` refuse whatever they do not know, naming file, table and key.
+The format is described in docs/calendars.md; its meaning is in `hours`.
 """
 
 from __future__ import annotations
@@ -51,15 +51,23 @@ class CalendarFile:
         return labels_of(rule.spans for rule in self.hours)
 
 
-def read_calendar(path: Path) -> CalendarFile:
-    """Read a calendar of its own from a TOML file.
+def read_bytes(path: Path) -> bytes:
+    """The content of a calendar file; CalendarError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CalendarError(f"{path}: not a readable calendar file: {error}") from error
+
+
+def parse_calendar(path: Path, content: bytes) -> CalendarFile:
+    """Parse the content of a TOML file that defines a calendar; `path` is for messages and the default code.
 
     Raises
     ------
     CalendarError
-        The file cannot be read, or holds a key, time, date or zone that is none.
+        It is no TOML, or holds an unknown key or a bad time, date or zone; the message names file, table and key.
     """
-    table = _load(path, CALENDAR_KEYS)
+    table = _parse_toml(path, content, CALENDAR_KEYS)
     zone, extends = table.zone("zone"), table.text("extends")
     rules = table.tables("hours", HOURS_KEYS)
     if bool(extends) == bool(rules):
@@ -77,15 +85,15 @@ def read_calendar(path: Path) -> CalendarFile:
     )
 
 
-def read_overrides(path: Path) -> Amendments:
-    """Read holidays and overrides for a calendar that comes from elsewhere.
+def parse_overrides(path: Path, content: bytes) -> Amendments:
+    """Parse the content of a TOML file of holidays and overrides for another calendar.
 
     Raises
     ------
     CalendarError
-        As `read_calendar`.
+        As `parse_calendar`.
     """
-    return _amendments(_load(path, OVERRIDES_KEYS))
+    return _amendments(_parse_toml(path, content, OVERRIDES_KEYS))
 
 
 def wall(text: str) -> WallTime:
@@ -115,6 +123,7 @@ class _Table:
     """One table of a file, and how its cells are read: every complaint names file, table and key."""
 
     path: Path
+    digest: str
     where: str
     cells: Mapping[str, Any]
 
@@ -146,7 +155,7 @@ class _Table:
         rows = self.cells.get(key, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self.error(key, rows, f"tables written [[{key}]]")
-        made = [_Table(self.path, f"[[{key}]] {n}: ", row) for n, row in enumerate(rows, 1)]
+        made = [_Table(self.path, self.digest, f"[[{key}]] {n}: ", row) for n, row in enumerate(rows, 1)]
         return [table.checked(keys, labels=True) for table in made]
 
     def date(self, key: str) -> dt.date | None:
@@ -188,18 +197,18 @@ class _Table:
         return Span(key, begin, end)
 
 
-def _load(path: Path, keys: tuple[str, ...]) -> _Table:
+def _parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> _Table:
     try:
-        cells = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        cells = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CalendarError(f"{path}: not a readable calendar file: {error}") from error
-    return _Table(path, "", cells).checked(keys, labels=False)
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return _Table(path, digest, "", cells).checked(keys, labels=False)
 
 
 def _amendments(table: _Table) -> Amendments:
     overrides = tuple(_override(row) for row in table.tables("override", OVERRIDE_KEYS))
-    digest = hashlib.sha256(table.path.read_bytes()).hexdigest()[:16]
-    return Amendments(table.dates("holidays"), overrides, digest)
+    return Amendments(table.dates("holidays"), overrides, table.digest)
 
 
 def _hours(table: _Table) -> Hours:

@@ -9,7 +9,8 @@ Which provider answers a code, the first that has it:
 
 Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. The libraries are imported
 inside the functions that ask them, because each takes longer to load than the rest of this package.
-A segment's close never depends on what else was asked: libraries are asked for whole decades, kept once built.
+A segment's close never depends on what else was asked: libraries are asked for whole decades. What is built of libraries
+and files is cached in `calendars.cache` alone, which documents when it is built anew.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from engine.calendars.files import CalendarFile, did_you_mean, read_calendar, read_overrides
+from engine.calendars.cache import adopted, cached
+from engine.calendars.files import CalendarFile, did_you_mean, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
     SPANS,
     Amendments,
@@ -215,31 +217,28 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
         Unknown code (the message names the nearest), one known to be wrong, or a mistake in a file.
     """
     is_file = isinstance(code, Path) or code.endswith(".toml")
-    found = _own(Path(code)) if is_file else _by_code(str(code))
+    path = Path(code)
+    base = cached(_of_content, path, read_bytes(path)) if is_file else _by_code(str(code))
     if overrides is None:
-        return found
-    amendments = read_overrides(Path(overrides))
-    return replace(_amended(found, amendments), overrides_hash=amendments.digest)
+        return base
+    amendments = cached(parse_overrides, Path(overrides), read_bytes(Path(overrides)))
+    return replace(_amended(base, amendments), overrides_hash=amendments.digest)
 
 
-def prepared(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
-    """A calendar that holds the decades of these dates, for another process: its library is asked, and loaded, for others alone."""
-    found = calendar(code)
-    low, high = (max(min(day, found.bounds()[1]), found.bounds()[0]) for day in (first, last))
-    begin, end = max(dt.date(low.year // 10 * 10, 1, 1), found.bounds()[0]), dt.date(high.year // 10 * 10 + 9, 12, 31)
-    held = (begin, min(end, found.bounds()[1]))
-    return replace(found, source=_Held(found.source(*held), held, found.source))
+def preload_calendar(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
+    """A calendar that carries the spans of the decades of these dates, so that a process that adopts it loads no library.
 
-
-def take_prepared(calendars: Iterable[SessionCalendar]) -> None:
-    """From now on, what `calendar` finds for their codes in this process."""
-    _prepared.update({one.code: one for one in calendars})
+    Dates of other decades are still asked of the library.
+    """
+    base = calendar(code)
+    earliest, latest = base.bounds()
+    low, high = (max(min(day, latest), earliest) for day in (first, last))
+    dates = max(dt.date(low.year // 10 * 10, 1, 1), earliest), min(dt.date(high.year // 10 * 10 + 9, 12, 31), latest)
+    return replace(base, source=_PreloadedSpans(base.source(*dates), dates, base.source))
 
 
 @dataclass(frozen=True)
-class _Held:
-    """Spans of some dates, and whom to ask for those of others."""
-
+class _PreloadedSpans:
     spans: pl.DataFrame
     dates: Dates
     beyond: SpansOf
@@ -250,9 +249,6 @@ class _Held:
         return self.beyond(first, last)
 
 
-_prepared: dict[str, SessionCalendar] = {}
-
-
 def calendar_codes() -> pl.DataFrame:
     """List every code that `calendar` takes.
 
@@ -261,29 +257,28 @@ def calendar_codes() -> pl.DataFrame:
     DataFrame of `code, provider, zone` (String), `labels` (List of String), `description` (String), sorted by `code`
         No calendar is built for it; a few of exchange_calendars cannot be (asking for segments tells).
     """
-    shipped = [_row(_shipped(code), _file(code).description) for code in _SHIPPED]
-    exchange = [_row(_exchange(code), _exchange_description(code)) for code in _exchange_codes()]
-    market = [_row(_market(code), _market_instance(code).full_name) for code in _market_codes()]
-    listed = pl.DataFrame(shipped + exchange + market, schema=dict(CODES), orient="row")
+    described = [
+        *((cached(_shipped, code), _shipped_file(code).description) for code in _SHIPPED),
+        *((cached(_exchange, code), _exchange_description(code)) for code in _exchange_codes()),
+        *((cached(_market, code), _market_instance(code).full_name) for code in _market_codes()),
+    ]
+    rows = [(one.code, one.provider, one.zone, list(one.labels), description) for one, description in described]
+    listed = pl.DataFrame(rows, schema=dict(CODES), orient="row")
     accepted = listed.filter(~pl.col("code").is_in(list(_REFUSED)))
     return accepted.unique("code", keep="first", maintain_order=True).sort("code")
 
 
-def _row(found: SessionCalendar, description: str) -> tuple[str, str, str, list[str], str]:
-    return found.code, found.provider, found.zone, list(found.labels), description
-
-
 def _by_code(code: str) -> SessionCalendar:
-    if code in _prepared:
-        return _prepared[code]
+    if (preloaded := adopted(code)) is not None:
+        return preloaded
     if code in _REFUSED:
         raise CalendarError(f"calendar: received {code!r}: {_REFUSED[code]}")
     if code in _SHIPPED:
-        return _shipped(code)
+        return cached(_shipped, code)
     if code in _exchange_codes():
-        return _exchange(code)
+        return cached(_exchange, code)
     if code in _market_codes():
-        return _market(code)
+        return cached(_market, code)
     known = [name for name in (*_SHIPPED, *_exchange_codes(), *_market_codes()) if name not in _REFUSED]
     raise CalendarError(
         f"calendar: received {code!r}{did_you_mean(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
@@ -303,30 +298,28 @@ def _in_order(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _shipped(code: str) -> SessionCalendar:
-    made = _from_file(_file(code))
-    return replace(made, code=code, provider="engine", version=version("session-engine"))
+    base = _from_file(_shipped_file(code))
+    return replace(base, code=code, provider="engine", version=version("session-engine"))
 
 
-def _file(code: str) -> CalendarFile:
-    return read_calendar(DATA / _SHIPPED[code])
+def _shipped_file(code: str) -> CalendarFile:
+    path = DATA / _SHIPPED[code]
+    return cached(parse_calendar, path, read_bytes(path))
 
 
-def _own(path: Path) -> SessionCalendar:
-    return _from_file(read_calendar(path))
+def _of_content(path: Path, content: bytes) -> SessionCalendar:
+    return _from_file(parse_calendar(path, content))
 
 
 def _from_file(file: CalendarFile) -> SessionCalendar:
     base = _by_code(file.extends) if file.extends else _weekly(file)
     zone = file.zone or base.zone
-    made = replace(base, code=file.code, provider="file", zone=zone, version=_file_version(file, base))
-    if file.holidays_from:
-        made = replace(made, source=partial(_without_holidays, made.source, _by_code(file.holidays_from)))
-    return _amended(made, file.amendments)
-
-
-def _file_version(file: CalendarFile, base: SessionCalendar) -> str:
     digest = file.amendments.digest
-    return f"{digest} on {base.provider} {base.version}" if file.extends else digest
+    revision = f"{digest} on {base.provider} {base.version}" if file.extends else digest
+    own = replace(base, code=file.code, provider="file", zone=zone, version=revision)
+    if file.holidays_from:
+        own = replace(own, source=partial(_without_holidays, own.source, _by_code(file.holidays_from)))
+    return _amended(own, file.amendments)
 
 
 def _weekly(file: CalendarFile) -> SessionCalendar:
@@ -371,7 +364,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _decades(block: Callable[[str, int], pl.DataFrame], name: str, first: dt.date, last: dt.date) -> pl.DataFrame:
-    blocks = [block(name, decade) for decade in range(first.year // 10, last.year // 10 + 1)]
+    blocks = [cached(block, name, decade) for decade in range(first.year // 10, last.year // 10 + 1)]
     return pl.concat([empty_spans(), *blocks]).filter(pl.col("session").is_between(first, last))
 
 
@@ -388,8 +381,11 @@ def _frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
 # ---------------------------------------------------------------------------- exchange_calendars
 
 
-@lru_cache(maxsize=1)
 def _exchange_factories() -> dict[str, Any]:
+    return cached(_load_exchange_factories)
+
+
+def _load_exchange_factories() -> dict[str, Any]:
     with _quiet():
         from exchange_calendars.calendar_utils import (  # noqa: PLC0415 - half a second to import
             _default_calendar_aliases,
@@ -444,7 +440,6 @@ def _exchange_range(name: str, decade: int) -> Dates:
     return max(first, low.date()) if low else first, min(last, high.date()) if high else last
 
 
-@lru_cache(maxsize=512)
 def _exchange_block(name: str, decade: int) -> pl.DataFrame:
     first, last = _exchange_range(name, decade)
     try:
@@ -463,23 +458,26 @@ def _exchange_block(name: str, decade: int) -> pl.DataFrame:
 # ---------------------------------------------------------------------------- pandas_market_calendars
 
 
-@lru_cache(maxsize=1)
-def _market_library() -> Any:  # noqa: ANN401 - a module without types
+def _market_codes() -> list[str]:
+    return cached(_list_market_codes)
+
+
+def _list_market_codes() -> list[str]:
     with _quiet():
         import pandas_market_calendars  # noqa: PLC0415 - half a second to import
-    return pandas_market_calendars
-
-
-@lru_cache(maxsize=1)
-def _market_codes() -> list[str]:
     mirrored = set(_exchange_codes())
-    return [code for code in _market_library().get_calendar_names() if code not in mirrored]
+    return [code for code in pandas_market_calendars.get_calendar_names() if code not in mirrored]
 
 
-@lru_cache(maxsize=512)
 def _market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
+    return cached(_build_market_instance, code)
+
+
+def _build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
     with _quiet():
-        return _market_library().get_calendar(code)
+        import pandas_market_calendars  # noqa: PLC0415 - half a second to import
+
+        return pandas_market_calendars.get_calendar(code)
 
 
 def _market(code: str) -> SessionCalendar:
@@ -497,7 +495,6 @@ def _market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
     return "ETH" if is_future else "RTH"
 
 
-@lru_cache(maxsize=512)
 def _market_block(code: str, decade: int) -> pl.DataFrame:
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     instance = _market_instance(code)

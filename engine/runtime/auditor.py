@@ -21,7 +21,8 @@ from engine.audit.audit_tables import AUDIT_TABLES
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
 from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, to_bytes
-from engine.calendars.providers import SessionCalendar, calendar, prepared, take_prepared
+from engine.calendars.cache import adopt
+from engine.calendars.providers import SessionCalendar, calendar, preload_calendar
 from engine.checks.bar_checks import check_tables, judge
 from engine.checks.check import Check, added_checks, fingerprint, register
 from engine.checks.findings import FINDINGS
@@ -223,7 +224,7 @@ def write_survey(
     task: AuditTask, path: Path, calendars: Sequence[SessionCalendar] = (), checks: Sequence[type[Check]] = ()
 ) -> None:
     """Survey the rows of a task into a file; use these calendars instead of computing them, and register these checks."""
-    take_prepared(calendars)
+    adopt(calendars)
     for check in checks:
         register(check)
     survey = (
@@ -281,7 +282,7 @@ def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[S
     if not spans or code is None or code.endswith(".toml"):
         return []
     try:
-        return [prepared(code, min(span[0] for span in spans), max(span[1] for span in spans))]
+        return [preload_calendar(code, min(span[0] for span in spans), max(span[1] for span in spans))]
     except CalendarError:
         return []  # a task that needs it says what is wrong with it, as it does without workers
 

@@ -148,11 +148,11 @@ class SessionData(Summarized):
         return self._state.revision
 
     def calendar(self, code: str) -> SessionCalendar:
-        """The calendar of a code: one passed to the constructor, else that of `calendars.providers.calendar`."""
-        with self._lock:
-            if code not in self._calendars:
-                self._calendars[code] = calendar(code)
-            return self._calendars[code]
+        """The calendar of a code: one passed to the constructor, else the one that stored rows were placed by, else the current."""
+        for calendars in (self._calendars, self._state.calendars):
+            if code in calendars:
+                return calendars[code]
+        return calendar(code)
 
     def register_symbol_data(self, *symbols: SymbolSessionData) -> None:
         """Register symbols; one that is registered already takes the new fields and keeps its rows.

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pandas_market_calendars
 import polars as pl
 import pytest
-from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, prepared
+from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, preload_calendar
 from engine.errors import CalendarError
 from engine.schema import SEGMENTS
 from hypothesis import given, settings
@@ -526,7 +526,7 @@ def test_count_minutes_of_euro_fx_month_equals_vendor_facts(vendor):
 
 @pytest.mark.parametrize("code", ["XNYS", "XHKG", "CMEGlobex_FX", "24/7"])
 def test_prepared_calendar_is_the_same_within_its_decades_and_beyond_them(code):
-    held = pickle.loads(pickle.dumps(prepared(code, dt.date(2013, 5, 1), dt.date(2014, 5, 1))))  # noqa: S301 - made here
+    held = pickle.loads(pickle.dumps(preload_calendar(code, dt.date(2013, 5, 1), dt.date(2014, 5, 1))))  # noqa: S301 - made here
     assert held == calendar(code)
     for first, last in ((2010, 2019), (2012, 2012), (2008, 2012), (2019, 2021)):
         dates = dt.date(first, 1, 1), dt.date(last, 12, 31)
@@ -535,12 +535,13 @@ def test_prepared_calendar_is_the_same_within_its_decades_and_beyond_them(code):
 
 def test_taken_calendar_asks_its_library_only_for_other_decades(tmp_path):
     path = tmp_path / "calendar"
-    path.write_bytes(pickle.dumps(prepared("XNYS", dt.date(2013, 5, 1), dt.date(2014, 5, 1))))
+    path.write_bytes(pickle.dumps(preload_calendar("XNYS", dt.date(2013, 5, 1), dt.date(2014, 5, 1))))
     code = f"""
 import datetime as dt, pickle, sys
 from pathlib import Path
-from engine.calendars.providers import calendar, take_prepared
-take_prepared([pickle.loads(Path({str(path)!r}).read_bytes())])
+from engine.calendars.cache import adopt
+from engine.calendars.providers import calendar
+adopt([pickle.loads(Path({str(path)!r}).read_bytes())])
 print(calendar("XNYS").segments_in_bounds(dt.date(2013, 1, 1), dt.date(2013, 12, 31)).height, "exchange_calendars" in sys.modules)
 print(calendar("XNYS").segments_in_bounds(dt.date(2023, 1, 1), dt.date(2023, 12, 31)).height, "exchange_calendars" in sys.modules)
 """
