@@ -16,7 +16,7 @@ Both count processor time (of one Polars thread, where POLARS_MAX_THREADS=1 says
 
 workers  two processes of one Polars thread each beside one.
 memory   the most memory that the process and its workers hold, in fresh processes.
-plan     what 8,000 symbols over ten years take: partitions, tasks, bytes, and hours from rates that it measures.
+plan     what 8,000 symbols over ten years take: partition_rows, tasks, bytes, and hours from rates that it measures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ import pyarrow.parquet as pq
 from engine.audit import pipeline
 from engine.calendars.providers import calendar
 from engine.export.dataset import open_dataset
-from engine.export.gather import gather
+from engine.export.gather import merge_exports
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected_slots, find_gaps, slot_runs
@@ -361,7 +361,7 @@ class Plan:
         ran = _processor(partial(run, [small.path], options, folder / "out"))
         exported = sum(path.stat().st_size for path in (folder / "out").rglob("*.parquet"))
         parts, now = [open_dataset(folder / "out")], dt.datetime(2024, 12, 1, tzinfo=dt.UTC)
-        gathered = _processor(partial(gather, parts, folder / "whole", store_id="plan", written_at=now))
+        gathered = _processor(partial(merge_exports, parts, folder / "whole", store_id="plan", written_at=now))
         return cls(big.rows / (whole - in_parent), big.rows / in_parent, small.rows / ran, small.rows / gathered,
                    big.path.stat().st_size / big.rows, exported / small.rows)  # fmt: skip
 
@@ -377,7 +377,7 @@ class Plan:
         month = self.rows / self.years / 12
         lines = [
             ("slots of 1m", f"{self.rows / 1e9:.2f} billion"),
-            ("partitions of 1m bars", f"{self.years * 12} months, {month / 1e6:.0f}M rows in {-(-month // 2**20):.0f} files each"),
+            ("partition_rows of 1m bars", f"{self.years * 12} months, {month / 1e6:.0f}M rows in {-(-month // 2**20):.0f} files each"),
             ("bytes of the source", f"{self.rows * self.source_bytes / 1e9:.0f} GB at {self.source_bytes:.1f} a row"),
             ("bytes of the export, 1m to 1d", f"{self.rows * self.export_bytes / 1e9:.0f} GB at {self.export_bytes:.1f} a row"),
             ("tasks of the audit of a table", f"{self.rows / parquet_scan.ROWS_PER_RANGE:,.0f} of {parquet_scan.ROWS_PER_RANGE / 1e6:.1f}M rows"),

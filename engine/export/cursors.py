@@ -1,4 +1,4 @@
-"""How far each consumer of an export is, kept in the export under the consumer's name.
+"""Cursors: the revision that each consumer of an export has read, stored in the export under the consumer's name.
 
 A cursor is a small file of its own in `_cursors`, called after the hash of its name, because a name is anybody's
 text. It is replaced as a whole, so a consumer that is killed has read twice at worst, and never missed anything.
@@ -21,19 +21,19 @@ COLUMNS = {"name": pl.String(), "revision": pl.Int64()}
 
 
 def read_cursor(target: Path, name: str) -> int:
-    """Tell the revision that a consumer has; 0 when it has none.
+    """The revision that a consumer has read; 0 when it has read none.
 
     Raises
     ------
     ExportError
         The cursor's file is damaged.
     """
-    file = _file(target, name)
-    return _read(file)[1] if file.exists() else 0
+    file = cursor_path(target, name)
+    return read_cursor_file(file)[1] if file.exists() else 0
 
 
 def advance_cursor(target: Path, name: str, revision: int) -> None:
-    """Note that a consumer has everything up to a revision; durable when this returns.
+    """Store that a consumer has read everything up to a revision; durable when this returns.
 
     Raises
     ------
@@ -45,10 +45,11 @@ def advance_cursor(target: Path, name: str, revision: int) -> None:
     reached = read_cursor(target, name)
     if revision < reached:
         raise ParameterError(
-            f"revision: received {revision}, but {name!r} is at {reached}; valid: {reached} or later, or drop_cursor first"
+            f"revision: received {revision}, but {name!r} is at {reached}; "
+            f"valid: {reached} or later, or drop_cursor first"
         )
     open_dataset(target, revision)
-    file = _file(target, name)
+    file = cursor_path(target, name)
     try:
         with atomic_publish(file) as staged:
             staged.write_text(json.dumps({"name": name, "revision": revision}), encoding="ascii")
@@ -57,8 +58,8 @@ def advance_cursor(target: Path, name: str, revision: int) -> None:
 
 
 def drop_cursor(target: Path, name: str) -> bool:
-    """Forget a consumer, which then gets everything anew; False when there was none of this name."""
-    file = _file(target, name)
+    """Remove a consumer's cursor, so that it reads everything again; return False when it had none."""
+    file = cursor_path(target, name)
     if not file.exists():
         return False
     try:
@@ -70,12 +71,13 @@ def drop_cursor(target: Path, name: str) -> bool:
 
 
 def list_cursors(target: Path) -> pl.DataFrame:
-    """List the consumers of an export: `name` (String), `revision` (Int64), sorted by name."""
-    rows = [_read(file) for file in (Path(target) / CURSORS).glob("*.json")]
+    """Consumers of an export: `name` (String), `revision` (Int64), sorted by name."""
+    rows = [read_cursor_file(file) for file in (Path(target) / CURSORS).glob("*.json")]
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort("name")
 
 
-def _file(target: Path, name: str) -> Path:
+def cursor_path(target: Path, name: str) -> Path:
+    """Path of a consumer's cursor: the SHA-256 of its name, below `_cursors`."""
     try:
         digest = hashlib.sha256(name.encode()).hexdigest()
     except UnicodeEncodeError as error:
@@ -83,10 +85,11 @@ def _file(target: Path, name: str) -> Path:
     return Path(target) / CURSORS / f"{digest}.json"
 
 
-def _read(file: Path) -> tuple[str, int]:
+def read_cursor_file(file: Path) -> tuple[str, int]:
+    """Name and revision in a cursor's file; raise ExportError where it is damaged."""
     try:
-        held = json.loads(file.read_text(encoding="ascii"))
-        name, revision = held["name"], held["revision"]
+        content = json.loads(file.read_text(encoding="ascii"))
+        name, revision = content["name"], content["revision"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(
             f"{file}: is no cursor ({error}); remove it, its consumer then reads everything anew"

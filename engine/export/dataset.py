@@ -2,12 +2,12 @@
 
 An export is written in these steps, under the target's lock:
 
-1. `tables.shaped` refuses frames that do not fit, before anything is touched.
+1. `tables.conform_table` refuses frames that do not fit, before anything is touched.
 2. `recover` puts back what an export that did not end left: heads that differ from their pins, stray files.
-3. `parquet.stage` writes every file of every table beside, durably. A full disk shows here. All rows
-   (`write_dataset`), or what changed since the last revision (`session.export_snapshot`): a `Plan` says which.
-4. `_place` renames them to their names, `<revision>-<sha256>.parquet`, which are never used again.
-5. `_commit` makes each table's next version: the files that are new, without those that are gone. A file that
+3. `parquet.stage` writes every file of every table to a staging folder, durably. A full disk shows here. All rows
+   (`write_dataset`), or what changed since the last revision (`session_export.export_snapshot`), by a `RevisionPlan`.
+4. `move_staged_files` renames them to their names, `<revision>-<sha256>.parquet`, which are never used again.
+5. `commit_change` commits each table's next version: adds the new files, removes those that are gone. A file that
    holds the same rows as before stays as it is.
 6. The row in `exports` with every table's version, by compare-and-swap: from then on the revision exists.
 
@@ -35,12 +35,12 @@ from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
 from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
-from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, shaped
+from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, conform_table
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
 
 if TYPE_CHECKING:
-    from engine.export.row_revisions import Chain
+    from engine.export.row_revisions import RevisionChain
 
 LOCK = ".lock"
 STAGING = ".staging"
@@ -71,7 +71,7 @@ class Dataset(Summarized):
         return tuple(self._versions)
 
     def files(self, table: str) -> list[Path]:
-        """List the Parquet files of a table, by folder and then by the rows' order.
+        """Parquet files of a table, sorted by folder and then by the order of their rows.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Dataset(Summarized):
         return [self.target / table / path for path in self.statistics(table)["path"]]
 
     def scan(self, table: str) -> pl.LazyFrame:
-        """Read a table's rows, with exactly the columns and types of `tables.TABLES`, also when it has none.
+        """A table's rows, lazily, with exactly the columns and types of `tables.TABLES`, also when it has none.
 
         Raises
         ------
@@ -94,16 +94,17 @@ class Dataset(Summarized):
         gone = next((path for path in paths if not path.exists()), None)
         if gone is not None:
             raise ExportError(
-                f"{gone}: a file of revision {self.revision} is gone; if it has expired, open the export again, else see `engine verify`"
+                f"{gone}: a file of revision {self.revision} is gone; if it has expired, open the export again, "
+                "else see `engine verify`"
             )
         return scan_files(table, paths)
 
     def rows(self, table: str) -> int:
-        """Count the rows of a table, from the log alone."""
+        """Number of rows of a table, from the log alone."""
         return int(self.statistics(table)["num_records"].sum())
 
     def statistics(self, table: str) -> pl.DataFrame:
-        """List a table's files with `num_records` and the bounds of every column (see `delta_table.statistics`).
+        """One row per file of a table, with its number of rows and bounds (see `delta_table.file_statistics`).
 
         Raises
         ------
@@ -113,8 +114,8 @@ class Dataset(Summarized):
         if table not in self._versions:
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
         if table not in self._read:
-            with _told(self.target):
-                found = delta_table.statistics(self.target / table, self._versions[table])
+            with explained_errors(self.target):
+                found = delta_table.file_statistics(self.target / table, self._versions[table])
             folder = pl.col("path").str.replace("[^/]*$", "")
             first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
             self._read[table] = found.sort(folder, *first, "path")
@@ -122,13 +123,18 @@ class Dataset(Summarized):
 
     def _summary(self) -> Summary:
         last = self.exports.row(-1, named=True)
-        facts = {"revision": self.revision, "written": last["written_at"], "as of": last["as_of"], "by engine": last["engine_version"],
-                 "tables": self.tables}  # fmt: skip
+        facts = {
+            "revision": self.revision,
+            "written": last["written_at"],
+            "as of": last["as_of"],
+            "by engine": last["engine_version"],
+            "tables": self.tables,
+        }
         return Summary(f"Dataset {self.target}", facts)
 
     @cached_property
     def _versions(self) -> dict[str, int]:
-        return _pins(self.exports)[1]
+        return last_pinned_versions(self.exports)[1]
 
     @cached_property
     def _read(self) -> dict[str, pl.DataFrame]:
@@ -137,7 +143,7 @@ class Dataset(Summarized):
 
 
 def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
-    """Read files of a table; columns that an earlier version did not write are null."""
+    """Rows of some Parquet files of a table, lazily; columns that an earlier version did not write are null."""
     # A folder above may be called `day=5`, and a path may hold `[`.
     return pl.scan_parquet(
         list(paths),
@@ -149,8 +155,8 @@ def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
 
 
 @dataclass(frozen=True)
-class State:
-    """Which state of which store an export holds.
+class StoreState:
+    """Identity and state of the store that a revision is written from.
 
     Attributes
     ----------
@@ -176,8 +182,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a planner is given, under the target's lock.
+class RevisionDraft:
+    """The revision being made: the tables it builds on, and where its files are staged. Valid under the target's lock.
 
     Attributes
     ----------
@@ -186,44 +192,46 @@ class Work:
         Where files are staged.
     former : Dataset or None
         The last revision.
-    heads : Heads
+    heads : TableHeads
         What each table's next version follows.
     revision : int
         The one being made.
-    chain : Chain
+    chain : RevisionChain
         Turns revisions of the store into the target's.
     """
 
     target: Path
     staging: Path
     former: Dataset | None
-    heads: Heads
+    heads: TableHeads
     revision: int
-    chain: Chain
+    chain: RevisionChain
 
-    def replaced(self, name: str, staged: Sequence[StagedFile]) -> Change:
-        """The change that leaves a table with exactly these files; one that is there already stays."""
-        return Change.of(self.target / name, self.heads.versions[name], self._paths(name), staged, self.revision)
+    def replaced(self, name: str, staged: Sequence[StagedFile]) -> TableChange:
+        """The change that leaves a table with exactly the staged files; one with the same content stays as it is."""
+        if name == "exports":
+            paths = self.heads.exports_files
+        else:
+            # What the last revision pins is what the head holds, whichever version that is.
+            paths = [] if self.former is None else self.former.statistics(name)["path"].to_list()
+        existing = {_folder_and_sha256(path): path for path in paths}
+        wanted = {(file.folder, file.sha256) for file in staged}
+        fresh = [file for file in staged if (file.folder, file.sha256) not in existing]
+        return self.edited(name, fresh, [path for content, path in existing.items() if content not in wanted])
 
-    def edited(self, name: str, staged: Sequence[StagedFile], gone: Sequence[str]) -> Change:
-        """The change that adds some files to a table and takes others away."""
-        return Change(self.target / name, self.heads.versions[name], self.revision, tuple(staged), tuple(gone))
+    def edited(self, name: str, staged: Sequence[StagedFile], gone: Sequence[str]) -> TableChange:
+        """The change that adds staged files to a table and removes files by their paths."""
+        return TableChange(self.target / name, self.heads.versions[name], self.revision, tuple(staged), tuple(gone))
 
     def rows(self, name: str) -> pl.LazyFrame | None:
-        """A table's rows in the last revision."""
+        """A table's rows in the last revision; None when this is the first."""
         return None if self.former is None else self.former.scan(name)
 
-    def _paths(self, name: str) -> Sequence[str]:
-        if name == "exports":
-            return self.heads.exports_files
-        # What the last revision pins is what the head holds, whichever version that is.
-        return () if self.former is None else self.former.statistics(name)["path"].to_list()
 
+class RevisionPlan(NamedTuple):
+    """The change of each table in a revision, and the revision it builds on (None when it was written in full)."""
 
-class Plan(NamedTuple):
-    """What a revision changes in each table, and the revision it builds on, None when it stands for itself."""
-
-    changes: Mapping[str, Change]
+    changes: Mapping[str, TableChange]
     since: int | None = None
 
 
@@ -244,7 +252,7 @@ def write_dataset(
     target : Path
         A folder that is new, empty, or an export, whose revision is replaced (and stays readable).
     tables : mapping of name to DataFrame
-        As `tables.shaped` takes them; those not given are written empty. `revision` is the store's; rows without
+        As `tables.conform_table` takes them; those not given are written empty. `revision` is the store's; rows without
         keep the revision of an equal row that the last export of the same store wrote.
     store_id, store_revision
         Which state of which store this is.
@@ -268,28 +276,37 @@ def write_dataset(
         The target is something else, somebody else is writing to it, or it cannot be written; the former
         revision is what it was.
     """
-    state = State(store_id, store_revision, written_at, as_of)
+    state = StoreState(store_id, store_revision, written_at, as_of)
     unknown = [name for name in tables if name not in DATA_TABLES]
     if unknown:
         raise SchemaError(f"tables: received {', '.join(unknown)}; valid: {', '.join(DATA_TABLES)}")
-    rows = {name: shaped(name, tables.get(name)) for name in DATA_TABLES}
+    rows = {name: conform_table(name, tables.get(name)) for name in DATA_TABLES}
 
-    def all_of_them(work: Work) -> Plan:
-        return Plan({name: work.replaced(name, list(_stamped(work, name, frame))) for name, frame in rows.items()})
+    def replace_all(draft: RevisionDraft) -> RevisionPlan:
+        changes = {}
+        for name, frame in rows.items():
+            stamped = draft.chain.with_target_revision(name, frame, draft.rows(name))
+            changes[name] = draft.replaced(name, list(stage(name, stamped, draft.staging)))
+        return RevisionPlan(changes)
 
-    return revise(target, all_of_them, state, lock_timeout)
+    return commit_revision(target, replace_all, state, lock_timeout)
 
 
-def revise(target: Path, plan: Callable[[Work], Plan], state: State, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> int:
-    """Make the target's next revision by a plan: all of it or, when anything fails, nothing.
+def commit_revision(
+    target: Path,
+    plan: Callable[[RevisionDraft], RevisionPlan],
+    state: StoreState,
+    lock_timeout: float = LOCK_TIMEOUT_SECONDS,
+) -> int:
+    """Make the target's next revision by a plan, all of it or, when anything fails, nothing; return its number.
 
     Parameters
     ----------
     target : Path
         A folder that is new, empty, or an export.
     plan : callable
-        Stages files and says what becomes of each table; a table it does not name stays as it is.
-    state : State
+        Stages files and returns the change of each table; a table it does not name stays as it is.
+    state : StoreState
         For the row of `exports`.
     lock_timeout : float
         Seconds to wait for another exporter of this target.
@@ -305,12 +322,15 @@ def revise(target: Path, plan: Callable[[Work], Plan], state: State, lock_timeou
         The target is something else, somebody else is writing to it, or it cannot be written.
     """
     target = Path(target)
-    with _told(target), _locked(target, lock_timeout):
+    with explained_errors(target), lock_target(target, lock_timeout):
         heads = recover(target)
         try:
-            return _write(target, heads, plan, state)
+            return write_revision(target, heads, plan, state)
         except BaseException as error:
-            _roll_back(target, error)
+            try:
+                recover(target)
+            except (OSError, DeltaError, pl.exceptions.PolarsError) as second:
+                error.add_note(f"{target}: could not be cleaned up now, the next export will: {second}")
             raise
 
 
@@ -325,8 +345,8 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
     target = Path(target)
     if not delta_table.is_table(target / "exports"):
         raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
-    with _told(target):
-        exports = _read_exports(target, delta_table.newest(target / "exports")[1])
+    with explained_errors(target):
+        exports = read_exports(target, delta_table.newest_version_and_files(target / "exports")[1])
     if exports.is_empty():
         raise ExportError(f"{target}: holds no revision, its first export did not end; export to it again")
     last = exports["revision"].item(-1)
@@ -345,13 +365,13 @@ def is_export(target: Path) -> bool:
 
 
 def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
-    """List revisions of `exports` whose files are there; one that has expired names no table any more."""
+    """Revisions of `exports` that have not expired: an expired one names no table any more."""
     return exports.filter(pl.col("table_names").list.len() > 0)["revision"]
 
 
 @dataclass(frozen=True)
-class Heads:
-    """The newest version of every table, as long as nobody else may write.
+class TableHeads:
+    """The newest version of every table, valid while the target's lock is held.
 
     Attributes
     ----------
@@ -367,8 +387,8 @@ class Heads:
     exports_files: Sequence[str]
 
 
-def recover(target: Path) -> Heads:
-    """Undo what an export that did not end left behind; call it under the lock.
+def recover(target: Path) -> TableHeads:
+    """Undo what an export that did not end left behind; return the newest versions. Call it under the lock.
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
@@ -379,69 +399,65 @@ def recover(target: Path) -> Heads:
         remove_if_exists(file)
     if not delta_table.is_table(target / "exports"):
         delta_table.create(target / "exports", EXPORTS)
-    head, files = delta_table.newest(target / "exports")
-    exports = _read_exports(target, files)
-    revision, pins = _pins(exports)
-    heads = {name: _restored(target / name, pins.get(name, 0)) for name in DATA_TABLES}
+    head, files = delta_table.newest_version_and_files(target / "exports")
+    exports = read_exports(target, files)
+    revision, pins = last_pinned_versions(exports)
+    heads = {}
+    for name in DATA_TABLES:
+        if delta_table.is_table(target / name):
+            heads[name] = delta_table.restore(target / name, pins.get(name, 0))
+        else:
+            delta_table.create(target / name, TABLES[name])
+            heads[name] = 0
     heads |= {name: delta_table.add_columns(target / name, TABLES[name], heads[name]) for name in ADDED}
     # The folder stands from before the first file is placed until the revision exists.
     if staging.exists() or staging.is_symlink():
-        for file in _later_files(target, revision):
-            remove_if_exists(file)
+        for name in TABLES:
+            for file in (target / name).rglob("*.parquet"):
+                number = file.name.partition("-")[0]
+                # A file that somebody else put there has another name, and is not ours to remove.
+                if delta_table.LOG not in file.parts and number.isdecimal() and int(number) > revision:
+                    remove_if_exists(file)
         remove_if_exists(staging)
-    return Heads({**heads, "exports": head}, exports, files)
+    return TableHeads({**heads, "exports": head}, exports, files)
 
 
-def _restored(table: Path, version: int) -> int:
-    if delta_table.is_table(table):
-        return delta_table.restore(table, version)
-    delta_table.create(table, TABLES[table.name])
-    return 0
+def write_revision(
+    target: Path, heads: TableHeads, plan: Callable[[RevisionDraft], RevisionPlan], state: StoreState
+) -> int:
+    """Stage, move and commit the files of a revision (steps 3 to 6 of the module); return its number."""
+    from engine.export.row_revisions import RevisionChain  # noqa: PLC0415 - loads NumPy, which readers do not need
 
-
-def _stamped(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
-    yield from stage(name, work.chain.stamped(name, rows, work.rows(name)), work.staging)
-
-
-def _write(target: Path, heads: Heads, plan: Callable[[Work], Plan], state: State) -> int:
     staging = target / STAGING
     make_durable_folders(staging)
-    work = _work(target, staging, heads, state)
-    changes, since = plan(work)
+    last, last_versions = last_pinned_versions(heads.exports)
+    former = Dataset(target, last, heads.exports) if last else None
+    chain = RevisionChain.of(heads.exports, last + 1, state.store_id, state.store_revision, state.as_of)
+    draft = RevisionDraft(target, staging, former, heads, last + 1, chain)
+    changes, since = plan(draft)
     for change in changes.values():
-        _place(change)
-    notes = {"revision": str(work.revision), "engine_version": __version__}
+        move_staged_files(change)
+    notes = {"revision": str(draft.revision), "engine_version": __version__}
     versions = {**heads.versions}
     for name, change in changes.items():
-        versions[name] = _commit(change, TABLES[name], state.written_at, notes)
+        versions[name] = commit_change(change, TABLES[name], state.written_at, notes)
     versions["exports"] += 1
-    entry = _entry(work.revision, since, versions, state)
-    whole = work.replaced("exports", list(stage("exports", pl.concat([heads.exports, entry]), staging)))
-    _place(whole)
-    pinned = {} if work.former is None else _pins(work.former.exports)[1]
-    sums = log_sums.fresh_sums(target, pinned, {**versions, "exports": heads.versions["exports"]})
-    _commit(whole, EXPORTS, state.written_at, notes | log_sums.note(sums))
+    row = exports_row(draft.revision, since, versions, state)
+    exports = draft.replaced("exports", list(stage("exports", pl.concat([heads.exports, row]), staging)))
+    move_staged_files(exports)
+    sums = log_sums.log_file_sums(target, last_versions, {**versions, "exports": heads.versions["exports"]})
+    commit_change(exports, EXPORTS, state.written_at, notes | log_sums.note(sums))
     remove_if_exists(staging)
     for name, version in versions.items():
         # A checkpoint is a file like others: it is made once, as somebody may be reading it.
         if version != heads.versions[name]:
             delta_table.checkpoint_when_due(target / name, version)
-    return work.revision
-
-
-def _work(target: Path, staging: Path, heads: Heads, state: State) -> Work:
-    from engine.export.row_revisions import Chain  # noqa: PLC0415 - loads NumPy, which readers can do without
-
-    exports = heads.exports
-    last = _pins(exports)[0]
-    former = Dataset(target, last, exports) if last else None
-    chain = Chain.of(exports, last + 1, state.store_id, state.store_revision, state.as_of)
-    return Work(target, staging, former, heads, last + 1, chain)
+    return draft.revision
 
 
 @dataclass(frozen=True)
-class Change:
-    """What a revision does to one table.
+class TableChange:
+    """Files that a revision adds to one table and removes from it.
 
     Attributes
     ----------
@@ -463,22 +479,14 @@ class Change:
     fresh: tuple[StagedFile, ...]
     gone: tuple[str, ...]
 
-    @classmethod
-    def of(cls, table: Path, head: int, held: Sequence[str], staged: Sequence[StagedFile], revision: int) -> Change:
-        """Leave exactly the staged files; one whose content is among the paths that are held already stays."""
-        active = {_content(path): path for path in held}
-        wanted = {(file.folder, file.sha256) for file in staged}
-        fresh = tuple(file for file in staged if (file.folder, file.sha256) not in active)
-        gone = tuple(path for content, path in active.items() if content not in wanted)
-        return cls(table, head, revision, fresh, gone)
 
-
-def _content(path: str) -> tuple[str, str]:
+def _folder_and_sha256(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
     return folder, name.removesuffix(".parquet").partition("-")[2]
 
 
-def _place(change: Change) -> None:
+def move_staged_files(change: TableChange) -> None:
+    """Rename the staged files of a change into the table's folders, under names that hold revision and SHA-256."""
     for file in change.fresh:
         place = change.table / file.at(change.revision).path
         make_durable_folders(place.parent)
@@ -487,9 +495,10 @@ def _place(change: Change) -> None:
         fsync(folder)
 
 
-def _commit(
-    change: Change, schema: Mapping[str, pl.DataType], written_at: dt.datetime, notes: Mapping[str, str]
+def commit_change(
+    change: TableChange, schema: Mapping[str, pl.DataType], written_at: dt.datetime, notes: Mapping[str, str]
 ) -> int:
+    """Commit a change as the table's next version; return the version, the old one when nothing changes."""
     if not change.fresh and not change.gone:
         return change.head
     added = [file.at(change.revision) for file in change.fresh]
@@ -498,8 +507,9 @@ def _commit(
     )
 
 
-def _entry(revision: int, since: int | None, versions: Mapping[str, int], state: State) -> pl.DataFrame:
-    whole = {
+def exports_row(revision: int, since: int | None, versions: Mapping[str, int], state: StoreState) -> pl.DataFrame:
+    """The row of `exports` that pins the version of every table at a revision."""
+    values = {
         "revision": revision,
         "since_revision": since,
         "store_id": state.store_id,
@@ -510,56 +520,47 @@ def _entry(revision: int, since: int | None, versions: Mapping[str, int], state:
         "table_names": list(versions),
         "table_versions": list(versions.values()),
     }
-    utc = {name: value.astimezone(dt.UTC) if isinstance(value, dt.datetime) else value for name, value in whole.items()}
+    utc = {
+        name: value.astimezone(dt.UTC) if isinstance(value, dt.datetime) else value for name, value in values.items()
+    }
     return pl.DataFrame({name: [utc[name]] for name in EXPORTS}, schema=dict(EXPORTS))
 
 
-def _pins(exports: pl.DataFrame) -> tuple[int, dict[str, int]]:
+def last_pinned_versions(exports: pl.DataFrame) -> tuple[int, dict[str, int]]:
+    """The last revision of `exports`, and the version of every table that it pins; 0 and none when there is none."""
     if exports.is_empty():
         return 0, {}
     last = exports.row(-1, named=True)
     return last["revision"], dict(zip(last["table_names"], last["table_versions"], strict=True))
 
 
-def _read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
+def read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
+    """Read files of the table `exports`, sorted by revision."""
     paths = [target / "exports" / path for path in files]
     if not paths:
         return empty(EXPORTS)
     return pl.read_parquet(paths, schema=dict(EXPORTS), hive_partitioning=False, glob=False).sort("revision")
 
 
-def _later_files(target: Path, revision: int) -> list[Path]:
-    files = [
-        file for name in TABLES for file in (target / name).rglob("*.parquet") if delta_table.LOG not in file.parts
-    ]
-    return [file for file in files if _revision_of(file) > revision]
-
-
-def _revision_of(file: Path) -> int:
-    number = file.name.partition("-")[0]
-    # A file that somebody else put there is not ours to remove.
-    return int(number) if number.isdecimal() else 0
-
-
-def _roll_back(target: Path, error: BaseException) -> None:
-    try:
-        recover(target)
-    except (OSError, DeltaError, pl.exceptions.PolarsError) as second:
-        error.add_note(f"{target}: could not be cleaned up now, the next export will: {second}")
-
-
 @contextmanager
-def _locked(target: Path, timeout: float) -> Iterator[None]:
-    _check_target(target)
+def lock_target(target: Path, timeout: float) -> Iterator[None]:
+    """Hold the lock of a target that is new, empty or an export; create its folder.
+
+    Raises
+    ------
+    ExportError
+        It is something else, or somebody else holds the lock.
+    """
+    check_target(target)
     make_durable_folders(target)
-    with lock_of(target, timeout):
-        _check_target(target)
+    with hold_lock(target, timeout):
+        check_target(target)
         yield
 
 
 @contextmanager
-def lock_of(target: Path, timeout: float) -> Iterator[None]:
-    """Hold an export's lock, whatever state it is in.
+def hold_lock(target: Path, timeout: float) -> Iterator[None]:
+    """Hold an export's lock, without looking at what is in the folder.
 
     Raises
     ------
@@ -581,7 +582,8 @@ def lock_of(target: Path, timeout: float) -> Iterator[None]:
         lock.release()
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Raise ExportError unless a target is new, empty, an export, or one whose first export was killed."""
     if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
         raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
     if not target.exists():
@@ -602,7 +604,8 @@ def _check_target(target: Path) -> None:
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
+def explained_errors(target: Path) -> Iterator[None]:
+    """Turn errors of disk, Delta and Polars in the block into an ExportError that names target and remedy."""
     try:
         yield
     except EngineError:

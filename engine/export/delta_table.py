@@ -43,7 +43,7 @@ TYPES: Mapping[pl.DataType, str] = {
 
 
 @dataclass(frozen=True)
-class LakeFile:
+class DataFile:
     """A Parquet file of a table.
 
     Attributes
@@ -67,40 +67,40 @@ def is_table(table: Path) -> bool:
 
 
 def create(table: Path, schema: Schema) -> None:
-    """Begin a log: version 0, no file."""
+    """Create an empty table: a log with version 0, which has no file."""
     make_durable_folders(table / LOG)
     DeltaTable.create(_uri(table), _delta(schema), configuration=CONFIGURATION)
-    _sync_log(table, 0)
+    fsync_log_entry(table, 0)
 
 
 def column_names(table: Path) -> list[str]:
-    """Name the columns that the log declares at its beginning; later ones may have been added (`add_columns`)."""
+    """Columns that version 0 of the log declares; later versions may have more (`add_columns`)."""
     return [field.name for field in DeltaTable(_uri(table), version=0).schema().fields]
 
 
-def head(table: Path) -> int:
-    """Tell the newest version."""
+def newest_version(table: Path) -> int:
+    """Number of the newest version."""
     return DeltaTable(_uri(table)).version()
 
 
-def files(table: Path, version: int | None = None) -> list[str]:
-    """List paths of a version's files below the table's folder, sorted; the newest version's when None."""
+def file_paths(table: Path, version: int | None = None) -> list[str]:
+    """Paths of a version's files below the table's folder, sorted; those of the newest version when None."""
     return _paths(DeltaTable(_uri(table), version=version))
 
 
-def newest(table: Path) -> tuple[int, list[str]]:
-    """Give the newest version and its `files`."""
+def newest_version_and_files(table: Path) -> tuple[int, list[str]]:
+    """Number of the newest version, and the paths of its files."""
     delta = DeltaTable(_uri(table))
     return delta.version(), _paths(delta)
 
 
-def statistics(table: Path, version: int) -> pl.DataFrame:
-    """Give one row per file of a version: `path`, `num_records`, `min.<column>`, `max.<column>`, `null_count.<column>`."""
+def file_statistics(table: Path, version: int) -> pl.DataFrame:
+    """One row per file of a version: `path`, `num_records`, `min.<column>`, `max.<column>`, `null_count.<column>`."""
     return _actions(DeltaTable(_uri(table), version=version))
 
 
-def holdings(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[str, LakeFile]]]:
-    """Give the files of several versions by path, reading each log entry once.
+def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[str, DataFile]]]:
+    """The files of several versions by path, version by version, reading each log entry once.
 
     Parameters
     ----------
@@ -108,69 +108,70 @@ def holdings(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[s
     versions : sequence of int
         Ascending.
     """
-    held: dict[str, LakeFile] = {}
+    held: dict[str, DataFile] = {}
     at: int | None = None
     for version in versions:
-        entries = [] if at is None else [entry(table, step) for step in range(at + 1, version + 1)]
+        entries = [] if at is None else [log_entry_path(table, step) for step in range(at + 1, version + 1)]
         if at is None or not all(path.is_file() for path in entries):
-            held = _loaded(table, version)
+            rows = file_statistics(table, version).iter_rows(named=True)
+            held = {row["path"]: DataFile(row["path"], row["size_bytes"], statistics_json(row)) for row in rows}
         else:
             for path in entries:
-                held = after_entry(held, path)
+                held = apply_log_entry(held, path)
         at = version
         yield version, dict(held)
 
 
-def entry(table: Path, version: int) -> Path:
-    """Name the log entry of a version."""
+def log_entry_path(table: Path, version: int) -> Path:
+    """Path of the log entry of a version."""
     return table / LOG / f"{version:020}.json"
 
 
-def after_entry(held: Mapping[str, LakeFile], path: Path) -> dict[str, LakeFile]:
-    """Apply a log entry to the files before it.
+def apply_log_entry(files: Mapping[str, DataFile], path: Path) -> dict[str, DataFile]:
+    """The files of a version by path: those before it, with the `remove` and `add` actions of its log entry applied.
 
     Raises
     ------
     ValueError
         A line is no JSON, or lacks what an action needs.
     """
-    after = dict(held)
+    after = dict(files)
     try:
         actions = [orjson.loads(line) for line in path.read_bytes().splitlines()]
         for gone in (action["remove"] for action in actions if "remove" in action):
             after.pop(unquote(gone["path"]), None)
         for add in (action["add"] for action in actions if "add" in action):
             name = unquote(add["path"])
-            after[name] = LakeFile(name, int(add["size"]), str(add.get("stats") or "{}"))
+            after[name] = DataFile(name, int(add["size"]), str(add.get("stats") or "{}"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: is no log entry ({type(error).__name__}: {error})") from error
     return after
 
 
-def checkpoint(table: Path, version: int) -> Path:
-    """Name the checkpoint of a version, which few have."""
+def checkpoint_path(table: Path, version: int) -> Path:
+    """Path of the checkpoint of a version; few versions have one."""
     return table / LOG / f"{version:020}.checkpoint.parquet"
 
 
-def checkpoints(table: Path) -> dict[int, Path]:
-    """List the checkpoints by version, ascending."""
+def checkpoint_paths(table: Path) -> dict[int, Path]:
+    """The checkpoints that exist, by version, ascending."""
     found = sorted((table / LOG).glob("*.checkpoint.parquet"))
     return {int(path.name[:20]): path for path in found if path.name[:20].isdecimal()}
 
 
-def outdated(table: Path, before: int) -> list[Path]:
-    """List log files that no version from `before` on needs; version 0, which begins the log, stays.
+def outdated_log_files(table: Path, before: int) -> list[Path]:
+    """Log files that no version from `before` on needs; version 0, which begins the log, is not among them.
 
     Entries are needed back to the last checkpoint that is not after `before`; without one, all of them.
     """
     log = table / LOG
-    start = max((version for version in checkpoints(table) if version <= before), default=0)
+    start = max((version for version in checkpoint_paths(table) if version <= before), default=0)
     return sorted(path for path in log.iterdir() if path.name[:20].isdecimal() and 0 < int(path.name[:20]) < start)
 
 
-def drop_entries(table: Path, before: int) -> list[Path]:
-    """Remove what is `outdated`."""
-    old = outdated(table, before)
+def remove_outdated_log_files(table: Path, before: int) -> list[Path]:
+    """Remove the `outdated_log_files` durably; return their paths."""
+    old = outdated_log_files(table, before)
     for path in old:
         path.unlink()
     if old:
@@ -181,14 +182,14 @@ def drop_entries(table: Path, before: int) -> list[Path]:
 def commit(
     table: Path,
     schema: Schema,
-    add: Iterable[LakeFile],
+    add: Iterable[DataFile],
     remove: Iterable[str],
     *,
     after: int,
     written_at: dt.datetime,
     notes: Mapping[str, str],
 ) -> int:
-    """Make version `after + 1`, which has these files more and those fewer; durable when this returns.
+    """Commit version `after + 1`, which adds and removes these files; durable when this returns.
 
     Returns
     -------
@@ -211,24 +212,24 @@ def commit(
         commit_properties=_commit_properties(notes),
         post_commithook_properties=_no_hooks(),
     )
-    _sync_log(table, after + 1)
+    fsync_log_entry(table, after + 1)
     return after + 1
 
 
 def add_columns(table: Path, schema: Schema, version: int) -> int:
-    """Declare the columns that an earlier version of this package did not know; returns the newest version."""
+    """Declare columns of the schema that the table does not have yet; return the newest version."""
     delta = DeltaTable(_uri(table))
     known = {field.name for field in delta.schema().fields}
     fresh = [DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items() if name not in known]
     if not fresh:
         return version
     delta.alter.add_columns(fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks())
-    _sync_log(table, head(table))
-    return head(table)
+    fsync_log_entry(table, newest_version(table))
+    return newest_version(table)
 
 
 def restore(table: Path, version: int) -> int:
-    """Make the newest version hold what `version` held; nothing is done when it does.
+    """Commit a version with the files of `version`, unless the newest one has exactly these.
 
     Returns
     -------
@@ -236,23 +237,23 @@ def restore(table: Path, version: int) -> int:
         The newest version.
     """
     # Versions have no holes, so two names tell what opening the table would, at a hundredth of its price.
-    if entry(table, version).is_file() and not entry(table, version + 1).exists():
+    if log_entry_path(table, version).is_file() and not log_entry_path(table, version + 1).exists():
         return version
     delta = DeltaTable(_uri(table))
-    if delta.version() == version or _paths(delta) == files(table, version):
+    if delta.version() == version or _paths(delta) == file_paths(table, version):
         return delta.version()
     delta.restore(
         version,
         commit_properties=_commit_properties({"restored": str(version)}),
         post_commithook_properties=_no_hooks(),
     )
-    after = head(table)
-    _sync_log(table, after)
+    after = newest_version(table)
+    fsync_log_entry(table, after)
     return after
 
 
 def checkpoint_when_due(table: Path, version: int) -> None:
-    """Sum up the log in a checkpoint, every 20 commits, so that opening a table reads few files."""
+    """Write a checkpoint that sums up the log, every 20 commits, so that opening a table reads few files."""
     if version and version % COMMITS_PER_CHECKPOINT == 0:
         DeltaTable(_uri(table)).create_checkpoint()
         for name in (f"{version:020}.checkpoint.parquet", "_last_checkpoint"):
@@ -260,12 +261,8 @@ def checkpoint_when_due(table: Path, version: int) -> None:
         fsync(table / LOG)
 
 
-def _loaded(table: Path, version: int) -> dict[str, LakeFile]:
-    rows = statistics(table, version).iter_rows(named=True)
-    return {row["path"]: LakeFile(row["path"], row["size_bytes"], _stats_text(row)) for row in rows}
-
-
-def _stats_text(row: Mapping[str, object]) -> str:
+def statistics_json(row: Mapping[str, object]) -> str:
+    """Delta's statistics of a file as JSON, from its row of `file_statistics`."""
     parts = {"minValues": "min.", "maxValues": "max.", "nullCount": "null_count."}
     bounds = {
         part: {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
@@ -288,6 +285,7 @@ def _delta(schema: Schema) -> DeltaSchema:
 
 
 def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType:
+    """Delta's type of a column."""
     if isinstance(dtype, pl.List):
         return ArrayType(_primitive(dtype.inner), contains_null=True)
     return _primitive(dtype)
@@ -305,7 +303,8 @@ def _no_hooks() -> PostCommitHookProperties:
     return PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
-def _sync_log(table: Path, version: int) -> None:
+def fsync_log_entry(table: Path, version: int) -> None:
+    """Wait until the log entry of a version is on the disk."""
     # The library flushes nothing itself.
     fsync(table / LOG / f"{version:020}.json")
     fsync(table / LOG)

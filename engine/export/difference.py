@@ -1,4 +1,4 @@
-"""What one revision of an export has that another has not.
+"""Difference between two revisions of an export: rows that were added, removed or corrected.
 
 Files are named by their content, so only those that one of the two revisions lacks are read, folder by folder; what
 is the same row in both falls out by anti-joins. Who wrote a row when (`revision`) is not compared.
@@ -6,7 +6,7 @@ is the same row in both falls out by anti-joins. Who wrote a row when (`revision
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import polars as pl
 
 from engine.errors import ParameterError
-from engine.export.dataset import Dataset, _told, open_dataset, scan_files
+from engine.export.dataset import explained_errors, open_dataset, scan_files
 from engine.export.tables import KEYS, TABLES
 from engine.schema import Schema, empty
 
@@ -32,7 +32,7 @@ SUMMARY: Schema = {
 
 
 class Changed(NamedTuple):
-    """How a table differs: rows that came, rows that went, rows whose values changed (`<column>_old`, `<column>_new`)."""
+    """Difference of a table: rows added, rows removed, rows whose values changed (`<column>_old`, `<column>_new`)."""
 
     added: pl.DataFrame
     removed: pl.DataFrame
@@ -41,7 +41,7 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True)
 class Diff:
-    """How a revision differs from an earlier (or any other) one.
+    """Difference of a revision from an earlier (or any other) one, table by table.
 
     Attributes
     ----------
@@ -72,15 +72,21 @@ class Diff:
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """Every frame by name: `bars_added`, `gaps_opened`, `quality_moved` and so on."""
-        return {f"{table}_{change}": frame for table, change, frame in self._named()}
+        return {f"{table}_{change}": frame for table, change, frame in self._changes()}
 
     @property
     def summary(self) -> pl.DataFrame:
-        """How many rows of each table changed in which way: `SUMMARY`; changes of which there is none are left out."""
-        rows = [_counted(table, change, frame) for table, change, frame in self._named() if frame.height]
-        return pl.DataFrame(rows, schema=SUMMARY)
+        """Number of changed rows by table and kind of change (`SUMMARY`); kinds without a row are left out."""
+        rows = []
+        for table, change, frame in self._changes():
+            dates = next((frame[name] for name in ("session", "session_new") if name in frame.columns), None)
+            first, last = (None, None) if dates is None else (dates.min(), dates.max())
+            if frame.height:
+                rows.append((table, change, frame.height, frame["symbol"].n_unique(), first, last))
+        return pl.DataFrame(rows, schema=SUMMARY, orient="row")
 
-    def _named(self) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    def _changes(self) -> Iterator[tuple[str, str, pl.DataFrame]]:
+        """Each table and kind of change with its rows."""
         words = {"gaps": ("opened", "closed", "changed")}
         for table in COMPARED:
             if table == "quality":
@@ -112,41 +118,39 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
     if strange:
         raise ParameterError(f"table: received {', '.join(strange)}; valid: {', '.join(COMPARED)}")
     before, after = open_dataset(target, old), open_dataset(target, new)
-    with _told(Path(target)):
-        found = {name: _changed(name, before, after) if name in tables else _unchanged(name) for name in COMPARED}
-    quality = found.pop("quality")
-    return Diff(Path(target), old, new, quality=_moved(quality), **found)
+    with explained_errors(Path(target)):
+        changes = {
+            name: compare_table(name, before.files(name), after.files(name))
+            if name in tables
+            else compare_table(name, [], [])
+            for name in COMPARED
+        }
+    quality = changes.pop("quality")
+    return Diff(Path(target), old, new, quality=moved_quality(quality), **changes)
 
 
-def _changed(name: str, before: Dataset, after: Dataset) -> Changed:
-    parts = [_compared(name, *_frames(name, pair)) for pair in _folders(before.files(name), after.files(name)).values()]
-    if not parts:
-        return _unchanged(name)
-    return Changed(*(pl.concat(frames, how="vertical_relaxed") for frames in zip(*parts, strict=True)))
-
-
-def _folders(old: Sequence[Path], new: Sequence[Path]) -> Mapping[Path, tuple[list[Path], list[Path]]]:
-    """Files that only one of two revisions has, by folder."""
-    found: dict[Path, tuple[list[Path], list[Path]]] = {}
+def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Changed:
+    """Difference of a table between two lists of its files, folder by folder; files in both lists are not read."""
+    columns = [column for column in TABLES[name] if column not in UNCOMPARED]
+    none = empty({column: TABLES[name][column] for column in columns})
+    folders: dict[Path, tuple[list[Path], list[Path]]] = {}
     for side, paths, others in ((0, old, set(new)), (1, new, set(old))):
         for path in paths:
             if path not in others:
-                found.setdefault(path.parent, ([], []))[side].append(path)
-    return found
+                folders.setdefault(path.parent, ([], []))[side].append(path)
+    parts = []
+    for sides in folders.values():
+        frames = [
+            pl.concat([none, *(scan_files(name, [one]).select(columns).collect() for one in paths)]) for paths in sides
+        ]
+        parts.append(compare_rows(name, *frames))
+    if not parts:
+        return compare_rows(name, none, none)
+    return Changed(*(pl.concat(frames, how="vertical_relaxed") for frames in zip(*parts, strict=True)))
 
 
-def _frames(name: str, pair: tuple[list[Path], list[Path]]) -> list[pl.DataFrame]:
-    columns = [column for column in TABLES[name] if column not in UNCOMPARED]
-    none = empty({column: TABLES[name][column] for column in columns})
-    return [pl.concat([none, *(_read(name, path, columns) for path in paths)]) for paths in pair]
-
-
-def _read(name: str, path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    return scan_files(name, [path]).select(columns).collect()
-
-
-def _compared(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
-    # A gap that ends elsewhere is another gap.
+def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
+    """Difference of a table between two frames, by the table's key; gaps with another end are other gaps."""
     key = [*KEYS[name], *(["gap_end"] if name == "gaps" else [])]
     values = [column for column in new.columns if column not in key]
     added = new.join(old, on=key, how="anti", nulls_equal=True, maintain_order="left")
@@ -161,12 +165,8 @@ def _compared(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
     return Changed(added, removed, both.select(*key, names.alias("columns"), *pairs))
 
 
-def _unchanged(name: str) -> Changed:
-    none = empty({column: dtype for column, dtype in TABLES[name].items() if column not in UNCOMPARED})
-    return _compared(name, none, none)
-
-
-def _moved(quality: Changed) -> pl.DataFrame:
+def moved_quality(quality: Changed) -> pl.DataFrame:
+    """Series and sessions whose quality or counts (`MOVED`) changed, with old and new values."""
     key = KEYS["quality"]
     old = [pl.col(column).alias(f"{column}_old") for column in MOVED]
     new = [pl.col(column).alias(f"{column}_new") for column in MOVED]
@@ -178,15 +178,3 @@ def _moved(quality: Changed) -> pl.DataFrame:
         quality.removed.select(*key, *old),
     ]
     return pl.concat(parts, how="diagonal").select(*key, *sides).sort(key)
-
-
-def _counted(table: str, change: str, frame: pl.DataFrame) -> Mapping[str, object]:
-    dates = next((frame[name] for name in ("session", "session_new") if name in frame.columns), None)
-    return {
-        "table": table,
-        "change": change,
-        "rows": frame.height,
-        "symbols": frame["symbol"].n_unique(),
-        "first_session": None if dates is None else dates.min(),
-        "last_session": None if dates is None else dates.max(),
-    }

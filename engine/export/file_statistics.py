@@ -1,4 +1,4 @@
-"""What the log says of a file without opening it: rows, bounds of every column, and so what a lost file held."""
+"""Statistics of a file in the log, read without opening it: rows, bounds and nulls of every column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from engine.export.delta_table import LakeFile
+from engine.export.delta_table import DataFile
 
 STAMPS = ("ts", "gap_start", "segment_open", "first_ts", "session")
 RELATIVE_TOLERANCE = 1e-12  # logs keep floats as text, which not every reader takes back to the last bit
@@ -18,14 +18,14 @@ PARTS = ("minValues", "maxValues", "nullCount")
 Held = dict[str, Any]
 
 
-def rows_of(file: LakeFile) -> int:
-    """Rows of a file as the log counts them, 0 where it does not say."""
-    count = parsed(file.stats).get("numRecords")
+def row_count(file: DataFile) -> int:
+    """Number of rows of a file by the log, 0 where it does not say."""
+    count = parse_statistics(file.stats).get("numRecords")
     return count if isinstance(count, int) else 0
 
 
-def parsed(stats: str) -> Mapping[str, Any]:
-    """Statistics as a mapping; empty where the text is none."""
+def parse_statistics(stats: str) -> Mapping[str, Any]:
+    """Parse Delta's statistics; an empty mapping where the text is no JSON object."""
     try:
         found = orjson.loads(stats)
     except orjson.JSONDecodeError:
@@ -33,9 +33,9 @@ def parsed(stats: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def held_by(file: LakeFile) -> Held:
-    """Tell what a file held: `rows, symbols, first_ts, last_ts`, null where its statistics do not say."""
-    stats = parsed(file.stats)
+def summarize_file(file: DataFile) -> Held:
+    """`rows, symbols, first_ts, last_ts` of a file by its statistics, null where they do not say."""
+    stats = parse_statistics(file.stats)
     low, high = _part(stats, "minValues"), _part(stats, "maxValues")
     first, last = low.get("symbol"), high.get("symbol")
     stamp = next((name for name in STAMPS if low.get(name) is not None), "ts")
@@ -47,9 +47,9 @@ def held_by(file: LakeFile) -> Held:
     }
 
 
-def differing(told: str, found: str) -> list[str]:
-    """Name what two statistics disagree on: `numRecords`, or a column."""
-    one, other = parsed(told), parsed(found)
+def differing_statistics(told: str, found: str) -> list[str]:
+    """Names of what differs between two statistics: `numRecords`, or columns whose bounds or nulls are others."""
+    one, other = parse_statistics(told), parse_statistics(found)
     names = ["numRecords"] * (one.get("numRecords") != other.get("numRecords"))
     for part in PARTS:
         mine, theirs = _part(one, part), _part(other, part)
@@ -63,6 +63,7 @@ def _part(stats: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _same(one: object, other: object) -> bool:
+    """Whether two bounds are equal: floats within 1e-12, stamps as instants."""
     if isinstance(one, float | int) and isinstance(other, float | int):
         return one == other or math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE)
     if isinstance(one, str) and isinstance(other, str) and one != other:
@@ -72,6 +73,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _instant(value: object) -> dt.datetime | None:
+    """A stamp of the statistics as an aware datetime; None where it is none."""
     try:
         instant = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

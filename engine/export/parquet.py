@@ -17,8 +17,8 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.export.delta_table import LakeFile
-from engine.export.tables import LIVE, PARTITION, SORT, in_order
+from engine.export.delta_table import DataFile
+from engine.export.tables import LIVE, PARTITION, SORT, sorted_rows
 from engine.publish import write_new_file
 
 ROWS_PER_FILE = 1 << 22
@@ -51,26 +51,26 @@ class StagedFile:
     size: int
     stats: str
 
-    def at(self, revision: int) -> LakeFile:
-        """Name the file as a revision does."""
+    def at(self, revision: int) -> DataFile:
+        """The file under the name that it gets in a revision: `<revision>-<sha256>.parquet` in its folder."""
         name = f"{revision}-{self.sha256}.parquet"
-        return LakeFile(f"{self.folder}/{name}" if self.folder else name, self.size, self.stats)
+        return DataFile(f"{self.folder}/{name}" if self.folder else name, self.size, self.stats)
 
 
 def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
-    """Write a table's rows (as `tables.shaped` gives them) to files in `staging`, one after the other."""
+    """Write a table's rows (as `tables.conform_table` gives them), sorted and cut by folder, to files in `staging`."""
     yield from stage_batches(name, [rows], staging)
 
 
 def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> Iterator[StagedFile]:
-    """As `stage`, of rows that come in batches, none of which is held for longer than it takes to encode it.
+    """Write a table's rows as `stage` does, batch by batch, each released as soon as it is encoded.
 
     Yields
     ------
     StagedFile
         In the order of the rows. `ENCODERS` batches are held, and the one that is being made.
     """
-    pieces = (piece for rows in batches for piece in _pieces(name, rows))
+    pieces = (piece for rows in batches for piece in file_pieces(name, rows))
     # Polars encodes a frame on one core: two at a time, while the caller makes the next one. Whoever stops listening
     # waits for those under way.
     under_way: deque[Future[StagedFile]] = deque()
@@ -78,25 +78,36 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
         for folder, rows in pieces:
             if len(under_way) == ENCODERS:
                 yield under_way.popleft().result()
-            under_way.append(encoders.submit(_written, folder, rows, staging))
+            under_way.append(encoders.submit(write_staged_file, folder, rows, staging))
             del rows
         while under_way:
             yield under_way.popleft().result()
 
 
-def _pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    for folder, part in partitions(name, rows):
-        ordered = in_order(part, SORT[name])
+def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows of each file to be written, sorted, with the file's folder; at most `ROWS_PER_FILE` rows each."""
+    for folder, part in partition_rows(name, rows):
+        ordered = sorted_rows(part, SORT[name])
         for offset in range(0, ordered.height, ROWS_PER_FILE):
             yield folder, ordered.slice(offset, ROWS_PER_FILE)
 
 
-def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     """Cut the rows by folder (`1m/2013-10`), folders sorted; of a `LIVE` table the last session apart."""
     by = PARTITION.get(name, ())
+    if name in LIVE:
+        # The next minute replaces the rows of the running session, and should not have to copy those of the others.
+        running = rows.select((pl.col("session") == pl.col("session").max().over("interval")).alias("running"))[
+            "running"
+        ]
+        return [("", part) for part in (rows.filter(~running), rows.filter(running)) if part.height]
     if rows.is_empty() or not by:
-        return [("", part) for part in (_live(rows) if name in LIVE else [rows])]
-    keys = _keys(rows, by)
+        return [("", rows)]
+    # One folder is the common case, and comparing all rows with the first costs less than finding distinct values.
+    if all((rows[column] == rows[column][0]).all() for column in by):
+        keys = [tuple(rows[column][0] for column in by)]
+    else:
+        keys = rows.select(by).unique().sort(by).rows()
     if len(keys) == 1:
         return [("/".join(keys[0]), rows)]
     return [
@@ -105,33 +116,17 @@ def partitions(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     ]
 
 
-def _live(rows: pl.DataFrame) -> list[pl.DataFrame]:
-    # The next minute replaces the rows of the running session, and should not have to copy those of the others.
-    runs = rows.select((pl.col("session") == pl.col("session").max().over("interval")).alias("runs"))["runs"]
-    return [part for part in (rows.filter(~runs), rows.filter(runs)) if part.height]
-
-
 def row_group_rows(height: int) -> int:
     """Rows in a row group: about 1/64 of the file, so that one symbol costs little, within bounds that pay."""
     low, high = ROW_GROUP_ROWS
     return min(max(-(-height // ROW_GROUPS_PER_FILE), low), high)
 
 
-def _keys(rows: pl.DataFrame, by: tuple[str, ...]) -> list[tuple[str, ...]]:
-    # One folder is the common case, and whether all are equal is told sooner than distinct values are.
-    if all((rows[name] == rows[name][0]).all() for name in by):
-        return [tuple(rows[name][0] for name in by)]
-    return rows.select(by).unique().sort(by).rows()
-
-
-def _encoded(rows: pl.DataFrame) -> memoryview:
+def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
+    """Encode rows as Parquet and write them durably to `staging`, under the SHA-256 of their bytes."""
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=row_group_rows(rows.height))
-    return buffer.getbuffer()
-
-
-def _written(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
-    content, stats = _encoded(rows), _stats(rows)
+    content, stats = buffer.getbuffer(), column_statistics(rows)
     sha256 = hashlib.sha256(content).hexdigest()
     # Two folders may hold the same bytes only if they hold the same rows, which their own columns rule out.
     staged = staging / sha256
@@ -139,23 +134,26 @@ def _written(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
     return StagedFile(staged, folder, sha256, len(content), stats)
 
 
-def _stats(rows: pl.DataFrame) -> str:
+def column_statistics(rows: pl.DataFrame) -> str:
+    """Delta's statistics of the rows as JSON: their number, and bounds and nulls of every column that is no list."""
     # Every column, also booleans and columns of nulls: PyArrow drops rows where a bound is merely left out.
-    bounds = {name: _bounds(rows[name]) for name, dtype in rows.schema.items() if not dtype.is_nested()}
+    bounds = {name: column_bounds(rows[name]) for name, dtype in rows.schema.items() if not dtype.is_nested()}
     low, high = ({name: pair[side] for name, pair in bounds.items()} for side in (0, 1))
     nulls = rows.select(pl.all().null_count()).row(0, named=True)
     values = {"numRecords": rows.height, "minValues": low, "maxValues": high, "nullCount": nulls}
-    return json.dumps(values, default=_iso, ensure_ascii=False)
+    return json.dumps(values, default=iso_8601, ensure_ascii=False)
 
 
-def _bounds(column: pl.Series) -> tuple[object, object]:
+def column_bounds(column: pl.Series) -> tuple[object, object]:
+    """The smallest and the largest value of a column."""
     # Most columns of text hold one value throughout, which a comparison tells at a fifth of the price of two bounds.
     if column.dtype == pl.String and len(column) and column[0] is not None and (column == column[0]).all():
         return column[0], column[0]
     return column.min(), column.max()
 
 
-def _iso(value: object) -> str:
+def iso_8601(value: object) -> str:
+    """A date or an instant as Delta's statistics write it; instants in UTC with `Z`."""
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(value, dt.date):

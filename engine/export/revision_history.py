@@ -1,4 +1,4 @@
-"""What an export was: its revisions, what each changed, and which one stood at an instant."""
+"""History of an export: its revisions, what each changed, and the one that was valid at an instant."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import polars as pl
 
 from engine.errors import ExportError, ParameterError
 from engine.export import delta_table
-from engine.export.dataset import _told, open_dataset, pinned_revisions
-from engine.export.delta_table import LakeFile
-from engine.export.file_statistics import rows_of
+from engine.export.dataset import explained_errors, open_dataset, pinned_revisions
+from engine.export.delta_table import DataFile
+from engine.export.file_statistics import row_count
 from engine.export.tables import DATA_TABLES
 from engine.schema import TS, Schema
 
@@ -34,7 +34,7 @@ HISTORY: Schema = {
 
 
 def history(target: Path) -> pl.DataFrame:
-    """List the revisions of an export.
+    """One row per revision of an export, with the rows, files and bytes that it has and that it changed.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def history(target: Path) -> pl.DataFrame:
         `target` is no export, or a log cannot be read (`engine verify` names it).
     """
     exports = open_dataset(target).exports
-    with _told(target):
-        per_table = pl.concat([_table_rows(Path(target), name, exports) for name in DATA_TABLES])
+    with explained_errors(target):
+        per_table = pl.concat([table_history(Path(target), name, exports) for name in DATA_TABLES])
     counts = [pl.when(pl.col(name).count() == pl.len()).then(pl.col(name).sum()).alias(name) for name in COUNTS]
     is_pinned = pl.col("revision").is_in(pinned_revisions(exports).implode())
     totals = per_table.group_by("revision").agg(*counts, pl.struct("table", *COUNTS).alias("tables"))
@@ -68,7 +68,7 @@ def history(target: Path) -> pl.DataFrame:
 
 
 def revision_at(target: Path, instant: dt.datetime) -> int:
-    """Tell which revision stood at an instant: the last one written by then.
+    """The revision that was valid at an instant: the last one written by then.
 
     Raises
     ------
@@ -91,42 +91,41 @@ def revision_at(target: Path, instant: dt.datetime) -> int:
 
 
 def pinned_versions(exports: pl.DataFrame, table: str) -> dict[int, int]:
-    """Versions of a table by the revisions that pin them; those that have expired are left out."""
+    """Version of a table that each revision pins, by revision; revisions that have expired are left out."""
     is_pinned = pl.col("revision").is_in(pinned_revisions(exports).implode())
     rows = exports.filter(is_pinned).select("revision", "table_names", "table_versions").iter_rows()
     pins = {revision: dict(zip(names, versions, strict=True)) for revision, names, versions in rows}
     return {revision: tables[table] for revision, tables in pins.items() if table in tables}
 
 
-def pinned_files(target: Path, table: str, exports: pl.DataFrame) -> Iterator[tuple[int, dict[str, LakeFile]]]:
+def pinned_files(target: Path, table: str, exports: pl.DataFrame) -> Iterator[tuple[int, dict[str, DataFile]]]:
     """Files of a table, by path, at each revision that has not expired, ascending."""
     versions = pinned_versions(exports, table)
-    held = dict(delta_table.holdings(target / table, sorted(set(versions.values()))))
+    files = dict(delta_table.files_by_version(target / table, sorted(set(versions.values()))))
     for revision, version in versions.items():
-        yield revision, held[version]
+        yield revision, files[version]
 
 
-def _table_rows(target: Path, table: str, exports: pl.DataFrame) -> pl.DataFrame:
-    former: Mapping[str, LakeFile] | None = {} if exports["table_names"].list.len().item(0) else None
+def table_history(target: Path, table: str, exports: pl.DataFrame) -> pl.DataFrame:
+    """`COUNTS` of a table at each revision that has not expired; changes are null where the revision before has."""
+    before: Mapping[str, DataFile] | None = {} if exports["table_names"].list.len().item(0) else None
     rows = []
-    for revision, held in pinned_files(target, table, exports):
-        rows.append({"revision": revision, "table": table, **_counts(held, former)})
-        former = held
+    for revision, files in pinned_files(target, table, exports):
+        counts: dict[str, object] = {
+            "revision": revision,
+            "table": table,
+            "rows": sum(row_count(file) for file in files.values()),
+            "files": len(files),
+            "bytes": sum(file.size for file in files.values()),
+        }
+        if before is not None:
+            added, removed = files.keys() - before.keys(), before.keys() - files.keys()
+            counts |= {
+                "files_added": len(added),
+                "files_removed": len(removed),
+                "bytes_added": sum(files[path].size for path in added),
+                "bytes_removed": sum(before[path].size for path in removed),
+            }
+        rows.append(counts)
+        before = files
     return pl.DataFrame(rows, schema={"revision": pl.Int64(), "table": pl.String(), **COUNTS})
-
-
-def _counts(held: Mapping[str, LakeFile], former: Mapping[str, LakeFile] | None) -> dict[str, int | None]:
-    counts: dict[str, int | None] = {
-        "rows": sum(rows_of(file) for file in held.values()),
-        "files": len(held),
-        "bytes": sum(file.size for file in held.values()),
-    }
-    if former is None:
-        return counts | dict.fromkeys(("files_added", "files_removed", "bytes_added", "bytes_removed"))
-    added, removed = held.keys() - former.keys(), former.keys() - held.keys()
-    return counts | {
-        "files_added": len(added),
-        "files_removed": len(removed),
-        "bytes_added": sum(held[path].size for path in added),
-        "bytes_removed": sum(former[path].size for path in removed),
-    }

@@ -1,4 +1,4 @@
-"""Which revision of the target a row carries: the first one that held it as it is now.
+"""The revision of the target that a row carries: the first one that had the row as it is now.
 
 A store counts its own revisions, a target counts exports. Along the exports of one store the one follows from the
 other: a row that the store wrote at its revision 7 entered with the first export of revision 7 or later, a bar with
@@ -22,8 +22,8 @@ END_OF_TIME = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class Chain:
-    """The exports of one store to one target, as far back as it only went on; the one being made comes last.
+class RevisionChain:
+    """The exports of one store to one target since its revision last went back; the one being made comes last.
 
     Attributes
     ----------
@@ -43,38 +43,39 @@ class Chain:
     @classmethod
     def of(
         cls, exports: pl.DataFrame, revision: int, store_id: str, store_revision: int, as_of: dt.datetime | None
-    ) -> Chain:
-        """Continue the rows of `exports` with a new one."""
+    ) -> RevisionChain:
+        """The chain of a store from the rows of `exports`, continued by the revision that is being made."""
         ours = exports.filter((pl.col("store_id") != store_id).cum_sum(reverse=True) == 0)
-        now = pl.DataFrame({"revision": [revision], "store_revision": [store_revision], "as_of": [as_of]},
-                           schema={"revision": pl.Int64, "store_revision": pl.Int64, "as_of": TS})  # fmt: skip
+        schema = {"revision": pl.Int64(), "store_revision": pl.Int64(), "as_of": TS}
+        now = pl.DataFrame([(revision, store_revision, as_of)], schema=schema, orient="row")
         whole = pl.concat([ours.select(now.columns), now])
         went_back = (pl.col("store_revision") < pl.col("store_revision").shift()).fill_null(value=False)
         whole = whole.filter(went_back.cum_sum() == went_back.sum())
-        until = whole["as_of"].to_physical().fill_null(END_OF_TIME)
-        return cls(whole["revision"].to_numpy(), whole["store_revision"].to_numpy(), _floor(until))
+        as_of_us = whole["as_of"].to_physical().fill_null(END_OF_TIME).to_numpy()
+        lowest_from_here: NDArray[np.int64] = np.minimum.accumulate(as_of_us[::-1])[::-1]
+        return cls(whole["revision"].to_numpy(), whole["store_revision"].to_numpy(), lowest_from_here)
 
     @property
     def revision(self) -> int:
-        """The one being made."""
+        """The revision of the target that is being made."""
         return int(self.revisions[-1])
 
-    def stamped(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
-        """Rows with the target's revision for the store's.
+    def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
+        """Rows with `revision` of the store replaced by that of the target.
 
         Parameters
         ----------
         name : str
             Of the table.
         rows : DataFrame
-            As `tables.shaped` gives them. Where one has no `revision`, all are compared with the former ones.
+            As `tables.conform_table` gives them. Where one has no `revision`, all are compared with the former ones.
         former : LazyFrame, optional
             The table's rows in the last revision; not read when it is not needed.
         """
         if len(self.revisions) == 1 or former is None:
             return rows.with_columns(pl.lit(self.revision, pl.Int64).alias("revision"))
         if rows["revision"].null_count():
-            return as_before(name, rows, former.collect(), self.revision)
+            return keep_known_revisions(name, rows, former.collect(), self.revision)
         index = np.searchsorted(self.store_revisions, rows["revision"].to_numpy())
         if name == "bars":
             index = np.maximum(index, np.searchsorted(self.as_of, rows["ts_end"].to_physical().fill_null(0).to_numpy()))
@@ -82,32 +83,24 @@ class Chain:
         return rows.with_columns(pl.Series("revision", entered))
 
 
-def as_before(name: str, rows: pl.DataFrame, former: pl.DataFrame, revision: int) -> pl.DataFrame:
+def keep_known_revisions(name: str, rows: pl.DataFrame, former: pl.DataFrame, revision: int) -> pl.DataFrame:
     """Rows with the revision of the equal row among the former ones, `revision` where there is none."""
-    key = [*KEYS[name], *_TURN]
+    key = [*KEYS[name], "turn"]
     values = [column for column in rows.columns if column not in key and column != "revision"]
     old = {column: f"{column}:old" for column in (*values, "revision")}
-    known = _with_turns(name, former.sort("revision")).rename(old).with_columns(pl.lit(value=True).alias("held"))
-    beside = _with_turns(name, rows.drop("revision")).join(
+    known = with_turns(name, former.sort("revision")).rename(old).with_columns(pl.lit(value=True).alias("known"))
+    joined = with_turns(name, rows.drop("revision")).join(
         known, on=key, how="left", nulls_equal=True, maintain_order="left"
     )
     is_same = pl.all_horizontal(
-        pl.col("held"), *(pl.col(column).eq_missing(pl.col(f"{column}:old")) for column in values)
+        pl.col("known"), *(pl.col(column).eq_missing(pl.col(f"{column}:old")) for column in values)
     )
     kept = pl.when(is_same.fill_null(value=False)).then("revision:old").otherwise(revision)
-    return beside.with_columns(kept.cast(pl.Int64).alias("revision")).select(rows.columns)
+    return joined.with_columns(kept.cast(pl.Int64).alias("revision")).select(rows.columns)
 
 
-_TURN = ("turn",)
-
-
-def _with_turns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
-    # A reject may be there twice, so the second one is another row.
+def with_turns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `turn`: 0, and for rejects the number of equal rows before; it makes repeated rejects distinct."""
     key = list(KEYS[name])
     turn = pl.int_range(pl.len()).over(key) if name == "rejects" else pl.lit(0, pl.Int64)
-    return rows.with_columns(turn.alias(_TURN[0]))
-
-
-def _floor(values: pl.Series) -> NDArray[np.int64]:
-    floor: NDArray[np.int64] = np.minimum.accumulate(values.to_numpy()[::-1])[::-1]
-    return floor
+    return rows.with_columns(turn.alias("turn"))

@@ -1,10 +1,12 @@
 """A store to an export: what changed since the last one, or everything, one batch of rows after the other.
 
-1. `why_full` says whether the last revision of the target can be built on.
-2. `_changes` asks the panels for rows that the store wrote since (unless they are very many: `_is_mostly_new`), and for bars whose window has ended since; gaps
-   and quality come by session. Former rows of their keys go (`edits.edit`).
-3. `_everything` writes all rows, symbol by symbol within month within interval, a batch at a time (`ROWS_PER_BATCH`; less
-   than two of them, or one session of one symbol). Two are being encoded while the next one is made.
+1. `reason_for_full_export` says whether the last revision of the target can be built on.
+2. `changes_since` asks the panels for rows that the store wrote since (unless they are very many: `is_mostly_new`), and
+   for bars whose window has ended since; gaps and quality come by session. Former rows of their keys go
+   (`table_edits.stage_changes`).
+3. `stage_all_rows` writes all rows, symbol by symbol within month within interval, a batch at a time
+   (`ROWS_PER_BATCH`; less than two of them, or one session of one symbol). Two are being encoded while the next one
+   is made.
 
 The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) are compared with what was there.
 """
@@ -19,10 +21,10 @@ from typing import Literal
 
 import polars as pl
 
-from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Plan, State, Work, revise
+from engine.export.dataset import LOCK_TIMEOUT_SECONDS, RevisionDraft, RevisionPlan, StoreState, commit_revision
 from engine.export.parquet import StagedFile, stage, stage_batches
-from engine.export.table_edits import Edit, TableFiles, edit
-from engine.export.tables import DATA_TABLES, KEYS, TABLES, shaped
+from engine.export.table_edits import RowChanges, TableFiles, stage_changes
+from engine.export.tables import DATA_TABLES, KEYS, TABLES, conform_table
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
 from engine.store.panel_key import PanelKey
@@ -73,12 +75,12 @@ def export_snapshot(
         The target is something else, somebody else is writing to it, or it cannot be written; the former
         revision is what it was.
     """
-    state = State(snapshot.store_id, snapshot.revision, written_at, snapshot.as_of)
-    return revise(target, partial(_plan, snapshot, full=full), state, lock_timeout)
+    state = StoreState(snapshot.store_id, snapshot.revision, written_at, snapshot.as_of)
+    return commit_revision(target, partial(plan_revision, snapshot, full=full), state, lock_timeout)
 
 
-def why_full(snapshot: Snapshot, exports: pl.DataFrame | None) -> str | None:
-    """Why the last of `exports` cannot be built on; None when it can."""
+def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> str | None:
+    """Why the last revision of `exports` cannot be built on, so that all rows are written; None when it can."""
     if exports is None:
         return "there is no revision"
     last = exports.row(-1, named=True)
@@ -91,49 +93,53 @@ def why_full(snapshot: Snapshot, exports: pl.DataFrame | None) -> str | None:
     return None
 
 
-def _plan(snapshot: Snapshot, work: Work, *, full: bool) -> Plan:
-    former = None if work.former is None else work.former.exports
-    small = {
-        name: work.replaced(name, list(_small(work, name, rows))) for name, rows in snapshot.small_tables().items()
-    }
-    if full or former is None or why_full(snapshot, former) is not None or _is_mostly_new(snapshot, former):
-        large = [name for name in DATA_TABLES if name not in small]
-        return Plan({**{name: work.replaced(name, list(_everything(snapshot, work, name))) for name in large}, **small})
-    last = former.row(-1, named=True)
+def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:
+    """Stage what changed since the last revision of the target or, where it cannot be built on, all rows."""
     changes = {}
-    for name, change in _changes(snapshot, work, last["store_revision"], last["as_of"]):
-        assert work.former is not None  # noqa: S101 - `former` comes from it
-        if change.is_empty:
-            continue
-        files = TableFiles(work.target / name, work.former.statistics(name))
-        changes[name] = work.edited(name, *edit(name, change, files, work.staging))
+    for name, rows in snapshot.small_tables().items():
+        small = conform_table(name, rows if rows.height else None)
+        stamped = draft.chain.with_target_revision(name, small, draft.rows(name))
+        changes[name] = draft.replaced(name, list(stage(name, stamped, draft.staging)))
+    former = draft.former
+    if (
+        full
+        or former is None
+        or reason_for_full_export(snapshot, former.exports) is not None
+        or is_mostly_new(snapshot, former.exports)
+    ):
+        for name in DATA_TABLES:
+            if name not in changes:
+                changes[name] = draft.replaced(name, list(stage_all_rows(snapshot, draft, name)))
+        return RevisionPlan(changes)
+    last = former.exports.row(-1, named=True)
+    for name, change in changes_since(snapshot, draft, last["store_revision"], last["as_of"]):
+        if not change.is_empty:
+            files = TableFiles(draft.target / name, former.statistics(name))
+            changes[name] = draft.edited(name, *stage_changes(name, change, files, draft.staging))
     if any(revision > last["store_revision"] for _, revision in snapshot.change_log.removals):
         # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
-        changes["rejects"] = work.replaced("rejects", list(_everything(snapshot, work, "rejects")))
-    return Plan({**changes, **small}, since=last["revision"])
+        changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
+    return RevisionPlan(changes, since=last["revision"])
 
 
-def _is_mostly_new(snapshot: Snapshot, former: pl.DataFrame) -> bool:
-    # What changed is held at once, what is written anew a batch at a time: a year more of data is written anew.
-    since = former["store_revision"].item(-1)
-    held = [(part.rows.height, part.newest) for panel in snapshot.panels.values() for part in panel.sorted_runs]
-    new = sum(rows for rows, newest in held if newest > since)
-    return new > MOST_CHANGED and MOST_CHANGED_SHARE * new > sum(rows for rows, _ in held)
+def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
+    """Whether more than `MOST_CHANGED` rows, and more than an eighth of all, are newer than the last revision."""
+    # What changed is held at once, what is written in full a batch at a time: a year more of data is written in full.
+    since = exports["store_revision"].item(-1)
+    runs = [(run.rows.height, run.newest) for panel in snapshot.panels.values() for run in panel.sorted_runs]
+    new = sum(rows for rows, newest in runs if newest > since)
+    return new > MOST_CHANGED and MOST_CHANGED_SHARE * new > sum(rows for rows, _ in runs)
 
 
-def _everything(snapshot: Snapshot, work: Work, name: str) -> Iterator[StagedFile]:
-    fitting = (shaped(name, rows) for rows in batches(snapshot, name))
-    stamped = (work.chain.stamped(name, rows, work.rows(name)) for rows in fitting)
-    yield from stage_batches(name, stamped, work.staging)
+def stage_all_rows(snapshot: Snapshot, draft: RevisionDraft, name: str) -> Iterator[StagedFile]:
+    """Stage every row of a table, batch by batch."""
+    batches = (conform_table(name, rows) for rows in table_batches(snapshot, name))
+    stamped = (draft.chain.with_target_revision(name, rows, draft.rows(name)) for rows in batches)
+    yield from stage_batches(name, stamped, draft.staging)
 
 
-def _small(work: Work, name: str, rows: pl.DataFrame) -> Iterator[StagedFile]:
-    fitting = shaped(name, rows if rows.height else None)
-    yield from stage(name, work.chain.stamped(name, fitting, work.rows(name)), work.staging)
-
-
-def batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
-    """Give a table's rows with the store's revisions, a file's worth at a time, each of one folder, in the files' order.
+def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
+    """All rows of a table with the store's revisions, in batches of about a file, each of one folder, in files' order.
 
     Parameters
     ----------
@@ -147,43 +153,39 @@ def batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
         yield pl.concat([empty(REJECTS), *snapshot.rejects])
     else:
         kind = next(kind for kind in STREAMS if kind == name)
-        for keys in _together(snapshot.panels_of(kind)):
-            for month, series in _shares(snapshot, keys, by_month=kind != "open_interest"):
-                yield pl.concat([_shown(snapshot, key, _part(snapshot.panels[key], month, series)) for key in keys])
+        all_keys = snapshot.panels_of(kind)
+        for interval in dict.fromkeys(key.interval for key in all_keys):
+            # Panels of one interval share their folders.
+            keys = [key for key in all_keys if key.interval == interval]
+            for sessions, series in batch_scopes(snapshot, keys, by_month=kind != "open_interest"):
+                panels = [(key, panel_rows(snapshot.panels[key], sessions, series)) for key in keys]
+                yield pl.concat([_exported_rows(snapshot, key, rows) for key, rows in panels])
 
 
-def _together(keys: Sequence[PanelKey]) -> list[list[PanelKey]]:
-    """Panels whose rows share folders: those of one interval."""
-    intervals = dict.fromkeys(key.interval for key in keys)
-    return [[key for key in keys if key.interval == interval] for interval in intervals]
-
-
-def _shares(
+def batch_scopes(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """Which sessions and series make a batch; None stands for all of them."""
+    """The sessions (first, last) and the series of each batch of the panels' rows; None stands for all."""
     parts = (part for key in keys for part in snapshot.panels[key].parts)
     counts = pl.concat(
-        [_counted(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
+        [count_by_session(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
     )
     month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
-    days = (
-        counts.join(snapshot.series, on="series").group_by(month.alias("month"), "symbol", "session")
-        .agg(pl.col("rows").sum(), "series").sort("month", "symbol", "session")
-    )  # fmt: skip
-    shares = (
-        cut(days)
+    named = counts.join(snapshot.series, on="series")
+    days = named.group_by(month.alias("month"), "symbol", "session").agg(pl.col("rows").sum(), "series")
+    scopes = (
+        assign_batches(days.sort("month", "symbol", "session"))
         .group_by("month", "turn", "cut", maintain_order=True)
         .agg(pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     )
-    alone = shares.select((pl.len().over("month") == 1).alias("alone"))["alone"]
-    for row, is_alone in zip(shares.iter_rows(named=True), alone, strict=True):
-        in_all = is_alone and not by_month
-        yield None if in_all else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
+    alone = scopes.select((pl.len().over("month") == 1).alias("alone"))["alone"]
+    for row, is_alone in zip(scopes.iter_rows(named=True), alone, strict=True):
+        is_whole = is_alone and not by_month
+        yield None if is_whole else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
 
 
-def cut(days: pl.DataFrame) -> pl.DataFrame:
-    """Cut days into batches of about `ROWS_PER_BATCH`.
+def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
+    """Number the batches of about `ROWS_PER_BATCH` rows into which the rows of days are cut.
 
     Parameters
     ----------
@@ -211,7 +213,8 @@ def cut(days: pl.DataFrame) -> pl.DataFrame:
     return sized.with_columns(turn.alias("turn"), share.alias("cut"))
 
 
-def _counted(part: pl.DataFrame) -> pl.DataFrame:
+def count_by_session(part: pl.DataFrame) -> pl.DataFrame:
+    """Number of rows of each series and session, of rows in this order: `series, session, rows`."""
     # Rows are in the order of series and time: runs of one session are counted without a hash of every row.
     begins = (pl.col("series") != pl.col("series").shift()) | (pl.col("session") != pl.col("session").shift())
     runs = part.select(pl.int_range(pl.len()).alias("at"), "series", "session").filter(begins.fill_null(value=True))
@@ -220,69 +223,81 @@ def _counted(part: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _part(held: Panel, span: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
-    sessions = [part.sessions for part in held.sorted_runs if part.rows.height]
+def panel_rows(panel: Panel, sessions: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
+    """Rows of a panel of these sessions (first, last) and series; None stands for all."""
+    spans = [run.sessions for run in panel.sorted_runs if run.rows.height]
     # Most stores hold one month at a time, and a filter that keeps all rows copies them.
-    if span is None or all(span[0] <= first and last <= span[1] for first, last in sessions):
-        return held.where(pl.lit(value=True)) if series is None else held.of_series(series)
-    inside = pl.col("session").is_between(*span)
-    return held.where(inside) if series is None else held.of_series(series, inside)
+    if sessions is None or all(sessions[0] <= first and last <= sessions[1] for first, last in spans):
+        return panel.where(pl.lit(value=True)) if series is None else panel.of_series(series)
+    in_sessions = pl.col("session").is_between(*sessions)
+    return panel.where(in_sessions) if series is None else panel.of_series(series, in_sessions)
 
 
-def _shown(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
+def _exported_rows(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
     return snapshot.closed_bars(key, rows) if key.kind == "bars" else snapshot.raw_view(rows)
 
 
-def _changes(snapshot: Snapshot, work: Work, since: int, was_as_of: dt.datetime | None) -> Iterator[tuple[str, Edit]]:
+def changes_since(
+    snapshot: Snapshot, draft: RevisionDraft, since: int, was_as_of: dt.datetime | None
+) -> Iterator[tuple[str, RowChanges]]:
+    """The changes of every growing table since a revision of the store, exported when `was_as_of` was its clock."""
     gone = [symbol for symbol, revision in snapshot.change_log.removals if revision > since]
     removed = pl.DataFrame({"symbol": gone}, schema={"symbol": pl.String}).unique()
     for kind in STREAMS:
-        yield kind, _rows_since(snapshot, work, kind, since, was_as_of, removed)
+        yield kind, raw_changes(snapshot, draft, kind, since, was_as_of, removed)
     touched = snapshot.changes(since).filter(pl.col("symbol").is_not_null(), ~pl.col("removed"))
     for name in STORED:
-        yield name, _stored_since(snapshot, work, name, since, touched, removed)
+        yield name, stored_changes(snapshot, draft, name, since, touched, removed)
     if not gone:
-        written = work.former.rows("rejects") if work.former is not None and snapshot.rejects else 0
-        refused = shaped("rejects", pl.concat([empty(REJECTS), *snapshot.rejects]).slice(written))
-        yield "rejects", Edit(_new(refused, work))
+        written = draft.former.rows("rejects") if draft.former is not None and snapshot.rejects else 0
+        refused = conform_table("rejects", pl.concat([empty(REJECTS), *snapshot.rejects]).slice(written))
+        yield "rejects", RowChanges(_with_revision(refused, draft))
 
 
-def _rows_since(
-    snapshot: Snapshot, work: Work, kind: Kind, since: int, was_as_of: dt.datetime | None, removed: pl.DataFrame
-) -> Edit:
+def raw_changes(
+    snapshot: Snapshot,
+    draft: RevisionDraft,
+    kind: Kind,
+    since: int,
+    was_as_of: dt.datetime | None,
+    removed: pl.DataFrame,
+) -> RowChanges:
+    """Rows of bars, quotes, ticks or open interest written since, and bars whose window was open at `was_as_of`."""
+    is_new = pl.col("revision") > since
+    if kind == "bars" and was_as_of is not None:
+        is_new |= pl.col("ts_end") > was_as_of
     frames = [empty(TABLES[kind])]
     for key in snapshot.panels_of(kind):
-        fresh = snapshot.panels[key].since(since, _maybe_open(key, was_as_of))
-        rows = shaped(kind, _shown(snapshot, key, fresh))
-        frames.append(rows.filter(_is_new(kind, since, was_as_of)))
-    come = _new(pl.concat(frames), work)
-    return Edit(come, [come.select(KEYS[kind]), removed])
+        open_from = None
+        if key.kind == "bars" and key.interval is not None and was_as_of is not None:
+            # Ends of bars that are not derived are computed from their places; none lies two steps after the start.
+            longest = dt.timedelta(seconds=0 if key.origin == "derived" else 2 * key.interval.seconds)
+            open_from = was_as_of - longest
+        rows = conform_table(kind, _exported_rows(snapshot, key, snapshot.panels[key].since(since, open_from)))
+        frames.append(rows.filter(is_new))
+    fresh = _with_revision(pl.concat(frames), draft)
+    return RowChanges(fresh, [fresh.select(KEYS[kind]), removed])
 
 
-def _maybe_open(key: PanelKey, was_as_of: dt.datetime | None) -> dt.datetime | None:
-    """An instant that no row of a window that was not over then lies before; None where there is none such."""
-    if key.kind != "bars" or key.interval is None or was_as_of is None:
-        return None
-    # Ends of bars that are not derived are computed from their places; none lies two steps after the start.
-    return was_as_of if key.origin == "derived" else was_as_of - dt.timedelta(seconds=2 * key.interval.seconds)
-
-
-def _is_new(kind: Kind, since: int, was_as_of: dt.datetime | None) -> pl.Expr:
-    written = pl.col("revision") > since
-    return written | (pl.col("ts_end") > was_as_of) if kind == "bars" and was_as_of is not None else written
-
-
-def _stored_since(
-    snapshot: Snapshot, work: Work, name: Literal["gaps", "quality"], since: int, touched: pl.DataFrame, removed: pl.DataFrame
-) -> Edit:  # fmt: skip
+def stored_changes(
+    snapshot: Snapshot,
+    draft: RevisionDraft,
+    name: Literal["gaps", "quality"],
+    since: int,
+    touched: pl.DataFrame,
+    removed: pl.DataFrame,
+) -> RowChanges:
+    """Rows of gaps or quality of the sessions that were touched since; those written before stay where they are."""
     scope = touched.filter(pl.col("kind") == name).select(SCOPE)
-    now = shaped(name, snapshot.outcomes(name, scope))
+    now = conform_table(name, snapshot.outcomes(name, scope))
     is_new = pl.col("revision") > since
-    return Edit(_new(now.filter(is_new), work), [scope, removed], now.filter(~is_new).select(KEYS[name]))
+    return RowChanges(
+        _with_revision(now.filter(is_new), draft), [scope, removed], now.filter(~is_new).select(KEYS[name])
+    )
 
 
-def _new(rows: pl.DataFrame, work: Work) -> pl.DataFrame:
-    return rows.with_columns(pl.lit(work.revision, pl.Int64).alias("revision"))
+def _with_revision(rows: pl.DataFrame, draft: RevisionDraft) -> pl.DataFrame:
+    return rows.with_columns(pl.lit(draft.revision, pl.Int64).alias("revision"))
 
 
 def _instant(as_of: dt.datetime | None) -> dt.datetime:

@@ -6,7 +6,7 @@ only the files that really hold some are written again, without them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,13 @@ SMALL_ROWS = 1 << 16  # what is left of a rewritten file joins the new rows when
 
 
 @dataclass(frozen=True)
-class Edit:
-    """What changed in a table.
+class RowChanges:
+    """Rows that are added to a table, and conditions on the rows that they replace or that are removed.
 
     Attributes
     ----------
     rows : DataFrame
-        New rows, as `tables.shaped` gives them, with the target's revision.
+        New rows, as `tables.conform_table` gives them, with the target's revision.
     scopes : sequence of DataFrame
         Each of some of the columns that files have bounds of: former rows that match one of its rows go.
     stay : DataFrame, optional
@@ -39,7 +39,7 @@ class Edit:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing comes and nothing may go."""
+        """Whether no row is added and no row can be removed."""
         return self.rows.is_empty() and all(scope.is_empty() for scope in self.scopes)
 
 
@@ -52,83 +52,80 @@ class TableFiles:
     folder : Path
         The table's.
     statistics : DataFrame
-        As `lake.statistics` gives them.
+        As `delta_table.file_statistics` gives them.
     """
 
     folder: Path
     statistics: pl.DataFrame
 
 
-def edit(name: str, change: Edit, former: TableFiles, staging: Path) -> tuple[list[StagedFile], list[str]]:
-    """Stage the files that a change needs.
+def stage_changes(
+    name: str, changes: RowChanges, former: TableFiles, staging: Path
+) -> tuple[list[StagedFile], list[str]]:
+    """Stage the files that changes of rows need: new rows, and the remaining rows of each file that loses some.
 
     Returns
     -------
     staged : list of StagedFile
-    gone : list of str
+    removed : list of str
         Paths of files that the next version does not have any more.
     """
     staged: list[StagedFile] = []
-    small, gone = [change.rows], []
-    for path in _suspects(former.statistics, change.scopes):
-        hits = _hits(name, former.folder / path, change)
-        if hits.is_empty():
+    new_rows, removed = [changes.rows], []
+    for path in files_in_scope(former.statistics, changes.scopes):
+        keys = removed_keys(name, former.folder / path, changes)
+        if keys.is_empty():
             continue
-        gone.append(path)
-        kept = _read(name, former.folder / path).collect()
-        kept = kept.join(hits, on=hits.columns, how="anti", nulls_equal=True, maintain_order="left")
-        if kept.height > SMALL_ROWS:
-            staged.extend(stage(name, kept, staging))
+        removed.append(path)
+        rows = scan_file(name, former.folder / path).collect()
+        rows = rows.join(keys, on=keys.columns, how="anti", nulls_equal=True, maintain_order="left")
+        if rows.height > SMALL_ROWS:
+            staged.extend(stage(name, rows, staging))
         else:
-            small.append(kept)
-    return [*staged, *stage(name, pl.concat(small), staging)], gone
+            new_rows.append(rows)
+    return [*staged, *stage(name, pl.concat(new_rows), staging)], removed
 
 
-def _suspects(statistics: pl.DataFrame, scopes: Iterable[pl.DataFrame]) -> Iterator[str]:
-    """Files whose bounds do not rule out that they hold a row of a scope."""
-    found: set[str] = set()
+def files_in_scope(statistics: pl.DataFrame, scopes: Iterable[pl.DataFrame]) -> list[str]:
+    """Paths of the files whose bounds do not rule out that they hold a row of a scope, sorted."""
+    paths: set[str] = set()
     for scope in scopes:
-        near = statistics.filter(_near(statistics, scope))
-        found.update(row["path"] for row in near.iter_rows(named=True) if _within(row, scope))
-    yield from sorted(found)
+        if scope.is_empty() or statistics.is_empty():
+            continue
+        # One comparison with the bounds of the whole scope spares most files the comparison with each of its rows.
+        overlaps = [
+            (pl.col(f"max.{c}") >= pl.lit(scope[c].min(), scope.schema[c]))
+            & (pl.col(f"min.{c}") <= pl.lit(scope[c].max(), scope.schema[c]))
+            for c in scope.columns
+        ]
+        candidates = statistics.filter(pl.all_horizontal(test.fill_null(value=True) for test in overlaps))
+        for bounds in candidates.iter_rows(named=True):
+            within = [
+                pl.col(c).is_between(pl.lit(bounds[f"min.{c}"], dtype), pl.lit(bounds[f"max.{c}"], dtype))
+                for c, dtype in scope.schema.items()
+                if bounds[f"min.{c}"] is not None
+            ]
+            if scope.select(pl.all_horizontal(pl.lit(value=True), *within).any()).item():
+                paths.add(bounds["path"])
+    return sorted(paths)
 
 
-def _near(statistics: pl.DataFrame, scope: pl.DataFrame) -> pl.Expr:
-    # One comparison with the bounds of the whole scope spares most files the comparison with each of its rows.
-    if scope.is_empty() or statistics.is_empty():
-        return pl.lit(value=False)
-    tests = [
-        (pl.col(f"max.{c}") >= pl.lit(scope[c].min(), scope.schema[c]))
-        & (pl.col(f"min.{c}") <= pl.lit(scope[c].max(), scope.schema[c]))
-        for c in scope.columns
-    ]
-    return pl.all_horizontal(test.fill_null(value=True) for test in tests)
-
-
-def _within(bounds: dict[str, object], scope: pl.DataFrame) -> bool:
-    tests = [
-        pl.col(column).is_between(pl.lit(bounds[f"min.{column}"], dtype), pl.lit(bounds[f"max.{column}"], dtype))
-        for column, dtype in scope.schema.items()
-        if bounds[f"min.{column}"] is not None
-    ]
-    return bool(scope.select(pl.all_horizontal(pl.lit(value=True), *tests).any()).item())
-
-
-def _hits(name: str, file: Path, change: Edit) -> pl.DataFrame:
-    """Keys of the rows of a file that go."""
-    found = [empty({column: TABLES[name][column] for column in KEYS[name]})]
-    for scope in change.scopes:
+def removed_keys(name: str, file: Path, changes: RowChanges) -> pl.DataFrame:
+    """Keys of the rows of a file that match a scope and are not among those that stay."""
+    keys = [empty({column: TABLES[name][column] for column in KEYS[name]})]
+    for scope in changes.scopes:
         if scope.is_empty():
             continue
         columns = list(dict.fromkeys((*KEYS[name], *scope.columns)))
-        box = [
+        in_bounds = [
             pl.col(c).is_between(pl.lit(scope[c].min(), t), pl.lit(scope[c].max(), t)) for c, t in scope.schema.items()
         ]
-        near = _read(name, file).filter(*box).select(columns).collect()
-        found.append(near.join(scope, on=scope.columns, how="semi").select(KEYS[name]))
-    hits = pl.concat(found).unique()
-    return hits if change.stay is None else hits.join(change.stay, on=KEYS[name], how="anti")
+        candidates = scan_file(name, file).filter(*in_bounds).select(columns).collect()
+        keys.append(candidates.join(scope, on=scope.columns, how="semi").select(KEYS[name]))
+    matching = pl.concat(keys).unique()
+    return matching if changes.stay is None else matching.join(changes.stay, on=KEYS[name], how="anti")
 
 
-def _read(name: str, file: Path) -> pl.LazyFrame:
+def scan_file(name: str, file: Path) -> pl.LazyFrame:
+    """The rows of one file of a table, lazily."""
     return pl.scan_parquet(file, schema=dict(TABLES[name]), hive_partitioning=False, glob=False)

@@ -1,9 +1,9 @@
 """The tables of an export: columns, types, keys, order of rows, folders. A public contract.
 
-`shaped` is the door: a frame that does not fit is refused before a byte is written.
+`conform_table` checks every frame: one that does not fit is refused before a byte is written.
 
 Every row says which `revision` wrote it: on the disk the target's own, in a frame on its way there the store's
-(`stamps` turns one into the other).
+(`row_revisions` turns one into the other).
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ SORT: Mapping[str, tuple[str, ...]] = {
 }
 # Folders below the table, `bars/1m/2013-10`. The columns are in the files, and neither the folders' names nor
 # the log declare them: pandas and PyArrow refuse files that hold a column of their `name=value` folders, and
-# Polars refuses a log with partitions below any such folder. Statistics prune as well as folders do.
+# Polars refuses a log with partition_rows below any such folder. Statistics prune as well as folders do.
 PARTITION: Mapping[str, tuple[str, ...]] = {
     "bars": ("interval", "month"),
     "quotes": ("month",),
@@ -186,8 +186,8 @@ ADDED: Mapping[str, tuple[str, ...]] = {
 LIVE = ("gaps", "quality")
 
 
-def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    """Give the rows of a table exactly its columns and types.
+def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
+    """Check a frame and bring it to exactly the columns and types of its table; refuse what would lose something.
 
     Parameters
     ----------
@@ -195,8 +195,9 @@ def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
         One of `TABLES`.
     frame : DataFrame or None
         The table's columns in any order; None means no row. `month` (from `session`), `ts_ns` (from `ts`) and
-        `revision` (then null) and what is `ADDED` (then null) may be left out. Types may differ where nothing can be lost: enum for String, an integer of another
-        width, an all-null column, nanoseconds in `ts` where `ts_ns` keeps them.
+        `revision` (then null) and what is `ADDED` (then null) may be left out. Types may differ where nothing can be
+        lost: enum for String, an integer of another width, an all-null column, nanoseconds in `ts` where `ts_ns` keeps
+        them.
 
     Raises
     ------
@@ -208,58 +209,69 @@ def shaped(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
         raise SchemaError(f"tables: received {name!r}; valid: {', '.join(DATA_TABLES)}")
     if frame is None:
         return empty(TABLES[name])
-    _check_columns(name, frame)
-    rows = _cast(name, _completed(name, frame))
-    _check_values(name, rows)
+    check_columns(name, frame)
+    for column in COMPUTED:
+        if column in TABLES[name]:
+            frame = with_computed_column(name, frame, column)
+    try:
+        rows = with_added_columns(name, frame).select(
+            pl.col(column).cast(dtype) for column, dtype in TABLES[name].items()
+        )
+    except pl.exceptions.PolarsError as error:
+        raise SchemaError(f"{name}: {error}") from error
+    check_values(name, rows)
     return rows
 
 
-def in_order(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
+def sorted_rows(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
     """Sort by these columns, nulls first; the same frame comes back when it is sorted already."""
-    return frame.sort(by, maintain_order=True) if frame.height and _out_of_order(frame, by) else frame
+    return frame if frame.is_empty() or is_sorted_by(frame, by) else frame.sort(by, maintain_order=True)
 
 
-def _out_of_order(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
-    # One shifted comparison per column, as long as rows are alike: a twentieth of the price of a sort by strings.
-    alike = pl.Series([True]).new_from_index(0, frame.height - 1)
+def is_sorted_by(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
+    """Whether the rows are in the order of these columns, nulls first."""
+    # One shifted comparison per column while rows are equal so far: a twentieth of the price of a sort by strings.
+    equal_so_far = pl.Series([True]).new_from_index(0, frame.height - 1)
     for name in by:
-        here, before = frame[name].slice(1), frame[name].head(-1)
-        beside = pl.select(here=here, before=before, alike=alike)
+        pairs = pl.select(here=frame[name].slice(1), before=frame[name].head(-1), equal=equal_so_far)
         is_less = (pl.col("here") < pl.col("before")).fill_null(
             pl.col("here").is_null() & pl.col("before").is_not_null()
         )
-        if beside.select((pl.col("alike") & is_less).any()).item():
-            return True
-        alike = beside.select(pl.col("alike") & pl.col("here").eq_missing(pl.col("before")))["alike"]
-        if not alike.any():
+        if pairs.select((pl.col("equal") & is_less).any()).item():
+            return False
+        equal_so_far = pairs.select(pl.col("equal") & pl.col("here").eq_missing(pl.col("before")))["equal"]
+        if not equal_so_far.any():
             break
-    return False
+    return True
 
 
-def _check_columns(name: str, frame: pl.DataFrame) -> None:
+def check_columns(name: str, frame: pl.DataFrame) -> None:
+    """Raise SchemaError where a frame lacks a column of its table, has another, or one whose type loses something."""
     schema = TABLES[name]
-    strange = [column for column in frame.columns if column not in schema]
+    unknown = [column for column in frame.columns if column not in schema]
     optional = (*COMPUTED, *ADDED.get(name, ()))
     missing = [column for column in schema if column not in frame.columns and column not in optional]
     wrong = [
-        f"{column} is {given}, valid {schema[column]}"
-        for column, given in frame.schema.items()
-        if column in schema and not _fits(given, schema[column], has_ns=column == "ts" and "ts_ns" in schema)
+        f"{column} is {dtype}, valid {schema[column]}"
+        for column, dtype in frame.schema.items()
+        if column in schema and not is_lossless(dtype, schema[column], has_ns=column == "ts" and "ts_ns" in schema)
     ]
-    faults = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has no column {', '.join(strange)}"] * bool(strange)
+    faults = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has no column {', '.join(unknown)}"] * bool(unknown)
     if faults or wrong:
         raise SchemaError(f"{name}: {'; '.join(faults + wrong)}; its columns: {', '.join(schema)}")
 
 
-def _completed(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    for column in COMPUTED:
-        if column in TABLES[name]:
-            frame = _with_computed(name, frame, column)
-    return with_added(name, frame)
+def is_lossless(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
+    """Whether a column can be cast without loss: enum to String, integer widths, nulls, `ts` beside a `ts_ns`."""
+    same = given in (wanted, pl.Null()) or (given.is_integer() and wanted.is_integer())
+    text = wanted == pl.String() and isinstance(given, pl.Enum | pl.Categorical)
+    empty_lists = isinstance(wanted, pl.List) and given == pl.List(pl.Null())
+    instants = wanted == TS and (given == pl.Datetime("ms", "UTC") or (has_ns and given == TS_NS))
+    return same or text or empty_lists or instants
 
 
-def with_added(name: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a table with the columns that an earlier version did not write, all null, and in their order."""
+def with_added_columns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the `ADDED` columns that they lack, all null, in the table's order of columns."""
     absent = [column for column in ADDED.get(name, ()) if column not in rows.columns]
     if not absent:
         return rows
@@ -267,21 +279,23 @@ def with_added(name: str, rows: pl.DataFrame) -> pl.DataFrame:
     return whole.select(column for column in TABLES[name] if column in whole.columns)
 
 
-def _with_computed(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+def with_computed_column(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The frame with `month` from `session`, `ts_ns` from `ts`, or a null `revision`; one that is there must agree."""
     if column == "revision":
         return frame if column in frame.columns else frame.with_columns(pl.lit(None, LONG).alias(column))
-    computed = _months(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
+    computed = month_names(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
     if column not in frame.columns:
         return frame.with_columns(computed.alias(column))
-    told = frame[column]
+    given = frame[column]
     # `ts` in microseconds cannot say more than the whole ones of `ts_ns`.
-    shown = told // 1000 * 1000 if column == "ts_ns" and frame.schema["ts"] == TS else told
-    if not shown.equals(computed, check_names=False, null_equal=True):
+    comparable = given // 1000 * 1000 if column == "ts_ns" and frame.schema["ts"] == TS else given
+    if not comparable.equals(computed, check_names=False, null_equal=True):
         raise SchemaError(f"{name}: {column} differs from what session and ts say; leave it out")
     return frame
 
 
-def _months(session: pl.Series) -> pl.Series:
+def month_names(session: pl.Series) -> pl.Series:
+    """The month of each date as text, `2013-10`."""
     day = session.cast(pl.Date).to_physical()
     first, last = day.min(), day.max()
     if not isinstance(first, int) or not isinstance(last, int):
@@ -291,44 +305,25 @@ def _months(session: pl.Series) -> pl.Series:
     return names.gather(day - first)
 
 
-def _cast(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    try:
-        return frame.select(pl.col(column).cast(dtype) for column, dtype in TABLES[name].items())
-    except pl.exceptions.PolarsError as error:
-        raise SchemaError(f"{name}: {error}") from error
-
-
-def _fits(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
-    same = given in (wanted, pl.Null()) or (given.is_integer() and wanted.is_integer())
-    text = wanted == pl.String() and isinstance(given, pl.Enum | pl.Categorical)
-    empty_lists = isinstance(wanted, pl.List) and given == pl.List(pl.Null())
-    instants = wanted == TS and (given == pl.Datetime("ms", "UTC") or (has_ns and given == TS_NS))
-    return same or text or empty_lists or instants
-
-
-def _check_values(name: str, rows: pl.DataFrame) -> None:
+def check_values(name: str, rows: pl.DataFrame) -> None:
+    """Raise SchemaError where a float is not finite, or a partition column is null or misspells an interval."""
     floats = [column for column, dtype in TABLES[name].items() if dtype == pl.Float64()]
     # A sum is finite only if all it adds up is, and costs a fifth of a look at every value.
     finite = rows.select(pl.col(floats).sum().is_finite())
-    odd = [column for column in floats if not finite[column].item()]
-    infinite = rows.select((~pl.col(odd).is_finite()).any())
-    bad = [column for column in odd if infinite[column].item()]
+    suspects = [column for column in floats if not finite[column].item()]
+    infinite = rows.select((~pl.col(suspects).is_finite()).any())
+    bad = [column for column in suspects if infinite[column].item()]
     if bad:
         raise SchemaError(f"{name}: {', '.join(bad)} holds NaN or an infinity; valid: finite numbers and null")
     for column in PARTITION.get(name, ()):
         if rows[column].null_count():
             source = "session" if column == "month" else column
             raise SchemaError(f"{name}: {source} is null in {rows[column].null_count()} rows; every row needs one")
-        if column == "interval":
-            _check_intervals(name, rows[column].unique().to_list())
-
-
-def _check_intervals(name: str, texts: list[str]) -> None:
-    for text in texts:
-        # It becomes a folder's name, so only the one spelling will do.
-        try:
-            shortest = str(Interval.parse(text))
-        except IntervalError as error:
-            raise SchemaError(f"{name}: {error}") from error
-        if shortest != text:
-            raise SchemaError(f"{name}: interval is {text!r}, valid {shortest!r}")
+        for text in rows[column].unique().to_list() if column == "interval" else ():
+            # It becomes a folder's name, so only the one spelling will do.
+            try:
+                shortest = str(Interval.parse(text))
+            except IntervalError as error:
+                raise SchemaError(f"{name}: {error}") from error
+            if shortest != text:
+                raise SchemaError(f"{name}: interval is {text!r}, valid {shortest!r}")

@@ -329,6 +329,7 @@ def exported_columns(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _plain_frame(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
+    """The result in plain Polars types; an error of Polars becomes a QueryError."""
     try:
         return to_plain_types(table, kinds)
     except pl.exceptions.PolarsError as error:

@@ -124,12 +124,13 @@ class _Conversation:
         self._deadline = monotonic() + self._request.limits.timeout_seconds + 1.0
         header = json.loads(self._expect(b"h"))
         kinds = tuple(header["kinds"])
-        table = self._table(header["names"], kinds)
+        table = self._receive_table(header["names"], kinds)
         while self._end is None:
             self._receive_rows()
         return ChildResult(table, kinds, self._end["rows"], bool(self._end["exact"]))
 
-    def _table(self, names: list[str], kinds: tuple[str, ...]) -> pa.Table | pl.DataFrame:
+    def _receive_table(self, names: list[str], kinds: tuple[str, ...]) -> pa.Table | pl.DataFrame:
+        """Receive rows up to the first MiB, then hand the rest to Arrow as it arrives."""
         while len(self._rows) < READ_BYTES and self._end is None:
             self._receive_rows()
         # Heavy libraries load here: the child has started by now, and loads its own at the same time.
@@ -157,6 +158,7 @@ class _Conversation:
         return True
 
     def _receive_rows(self) -> None:
+        """Receive one message of rows, or the row count at the end."""
         kind, content = self._receive()
         if kind == b"d":
             self._rows += content
@@ -164,12 +166,14 @@ class _Conversation:
             self._end = json.loads(content)
 
     def _expect(self, kind: bytes) -> bytes:
+        """Receive one message and return its content; raise QueryError where it is of another kind."""
         received, content = self._receive()
         if received != kind:
             raise QueryError(f"the query's process answered {received!r} where {kind!r} was due")
         return content
 
     def _receive(self) -> tuple[bytes, bytes]:
+        """Receive one message: its kind and content; raise the error that the child reports."""
         head = self._read_pipe(5)
         kind, length = head[:1], int.from_bytes(head[1:], "big")
         content = self._read_pipe(length)
@@ -179,6 +183,7 @@ class _Conversation:
         return kind, content
 
     def _read_pipe(self, count: int) -> bytes:
+        """Read exactly so many bytes; raise QueryError at the deadline or when the process has died."""
         assert self._process.stdout is not None  # noqa: S101
         pipe = self._process.stdout.fileno()
         while len(self._buffer) < count:
@@ -193,6 +198,7 @@ class _Conversation:
         return content
 
     def _died(self) -> QueryError:
+        """The error of a process that ended: which limit its signal or code stands for."""
         # Its limits end it by a signal; DuckDB may also crash for want of memory.
         _, output = self._process.communicate()
         code = self._process.returncode

@@ -64,10 +64,11 @@ def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
     hint = f"nearest: {', '.join(nearest)}" if nearest else f"{kind}s: {', '.join(names)}"
     if kind == "column" and f'"{name}"' in query and not nearest:
         hint = f"text is written in single quotes: '{name}'; {hint}"
-    return f"unknown {kind} {name}; {hint}{_line_with_caret(name, query)}"
+    return f"unknown {kind} {name}; {hint}{line_with_caret(name, query)}"
 
 
-def _line_with_caret(name: str, query: str) -> str:
+def line_with_caret(name: str, query: str) -> str:
+    """The line of the query that has a name, with carets below it; empty where it is only in strings."""
     # DuckDB gives no place for a name it does not know. What stands in a string is not the name.
     without_strings = re.sub(r"'[^']*'", lambda quoted: " " * len(quoted[0]), query)
     match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", without_strings, re.IGNORECASE)

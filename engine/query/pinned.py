@@ -128,8 +128,8 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         """Find the file of exactly this name, or nothing: patterns match no file."""
         return [path.removeprefix(SCHEME)] if self.isfile(path) else []
 
-    def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:  # noqa: FBT001, FBT002 - fsspec's signature
-        """List the file of exactly this name: there are no folders."""
+    def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:  # noqa: FBT001, FBT002 - fsspec
+        """The file of exactly this name, as a list: there are no folders."""
         return [self.info(path) if detail else path]
 
     def isfile(self, path: str) -> bool:
@@ -154,6 +154,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         return dt.datetime.fromtimestamp(self._path(path).stat().st_mtime, dt.UTC)
 
     def _path(self, path: str) -> Path:
+        """Path on disk of a pinned name; raise FileNotFoundError where it is not pinned."""
         try:
             return self._files[path.removeprefix(SCHEME)]
         except KeyError:

@@ -1,7 +1,7 @@
 """The child process that runs queries: it reads requests on standard input and writes results to standard output.
 
-A request is one line of JSON (`Request.line`). The result is a sequence of messages: a letter, the length as four bytes,
-the content.
+A request is one line of JSON (`Request.line`). The result is a sequence of messages: a letter, the length as four
+bytes, the content.
 
     b  begun: the clock of this query runs
     h  the columns' names and types, as JSON
@@ -49,11 +49,13 @@ class _Messages:
         self._stream = stream
 
     def send(self, kind: bytes, content: bytes | memoryview) -> None:
+        """Write one message: its kind, the length of the content, the content."""
         self._stream.write(MESSAGE_HEAD.pack(kind, len(content)))
         self._stream.write(content)
         self._stream.flush()
 
     def write(self, data: pa.Buffer) -> int:
+        """Send a piece of Arrow's stream as messages of rows; return its length."""
         whole = memoryview(data).cast("B")
         for offset in range(0, len(whole), PIECE_BYTES):
             self.send(b"d", whole[offset : offset + PIECE_BYTES])

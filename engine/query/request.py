@@ -1,4 +1,4 @@
-"""What one query needs: the catalog of tables, the statement, the limits. Imports no library, so that clients of the child process start at once."""
+"""Data of one query: catalog of tables, statement, limits. Imports no library, so that clients start at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 < self.timeout_seconds <= LONGEST_SECONDS:
             raise ParameterError(
-                f"timeout_seconds: received {self.timeout_seconds!r}; valid: above zero, and at most {LONGEST_SECONDS:,}"
+                f"timeout_seconds: received {self.timeout_seconds!r}; "
+                f"valid: above zero, and at most {LONGEST_SECONDS:,}"
             )
         if self.threads is not None and self.threads < 1:
             raise ParameterError(f"threads: received {self.threads!r}; valid: 1 or more")

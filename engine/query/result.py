@@ -50,8 +50,8 @@ def to_plain_types(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.D
     Raises
     ------
     QueryError
-        An INTERVAL of months or within another value, a UNION, a time with a zone, a whole number beyond 64 bits, a date or
-        an instant outside the years 1 to 9999.
+        An INTERVAL of months or within another value, a UNION, a time with a zone, a whole number beyond 64 bits, a
+        date or an instant outside the years 1 to 9999.
     """
     if not isinstance(table, pl.DataFrame):
         names = distinct_names(table.column_names)
@@ -78,7 +78,10 @@ def check_years(frame: pl.DataFrame) -> None:
     for name in frame.columns:
         for values in leaf_values(frame[name]):
             dtype = values.dtype
-            if isinstance(dtype, pl.Date | pl.Datetime) and not values.to_physical().is_between(*_bounds(dtype)).all():
+            if (
+                isinstance(dtype, pl.Date | pl.Datetime)
+                and not values.to_physical().is_between(*year_bounds(dtype)).all()
+            ):
                 raise QueryError(
                     f"{name}: holds a time outside the years 1 to 9999; CAST it to VARCHAR, or filter it out"
                 )
@@ -96,7 +99,8 @@ def leaf_values(column: pl.Series) -> Iterator[pl.Series]:
             yield column
 
 
-def _bounds(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
+def year_bounds(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
+    """The first and the last physical value of a type within the years 1 to 9999."""
     if isinstance(dtype, pl.Date):
         return YEAR_BOUNDS[0] // DAY, YEAR_BOUNDS[1] // DAY - 1
     per_second = PER_SECOND[dtype.time_unit]
@@ -141,7 +145,7 @@ def _text(dtype: DTypes) -> DTypes:
 
 
 def plain_type(dtype: DTypes) -> DTypes:
-    """The type of a column in a result: instants and durations in microseconds, categories as String, nested ones likewise."""
+    """The type of a column in a result: instants and durations in microseconds, categories as String, also nested."""
     match dtype:
         case pl.Datetime(time_zone=zone):
             return pl.Datetime("us", zone)

@@ -173,8 +173,9 @@ def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         except (duckdb.Error, OSError) as error:
             why = error_text(error) or "a file is not there"
             raise ExportError(
-                f"table {table} cannot be read: {why}; `engine verify` lists what is damaged in an export, and a revision "
-                "that was opened before a vacuum removed it has to be opened anew; `engine audit` writes an audit's anew"
+                f"table {table} cannot be read: {why}; `engine verify` lists what is damaged in an export, and a "
+                "revision that was opened before a vacuum removed it has to be opened anew; `engine audit` writes "
+                "an audit's tables anew"
             ) from error
     for statement in catalog.helpers:
         con.execute(statement)

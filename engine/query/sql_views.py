@@ -100,7 +100,7 @@ def pinned_catalog(tables: TableFiles) -> Catalog:
 
 
 def native_catalog(tables: TableFiles) -> Catalog:
-    """Views over the files by their own paths; pinned names where DuckDB would take a path for a pattern or a column."""
+    """Views over the files by their own paths; pinned names where a path would be a pattern or a column to DuckDB."""
     if any(PATTERN_CHARACTERS.search(str(table_folder(path))) for paths in tables.values() for path in paths):
         return pinned_catalog(tables)
     views = {table: create_view(table, list(map(str, paths))) for table, paths in tables.items()}

@@ -20,7 +20,7 @@ from engine.clock import Clock
 from engine.errors import EngineError
 from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, scan_files
 from engine.export.maintenance.repair import Rebuilt, Repaired, repair_files
-from engine.export.tables import DATA_TABLES, TABLES, shaped
+from engine.export.tables import DATA_TABLES, TABLES, conform_table
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
 from engine.runtime.processor import derive_session
@@ -193,7 +193,7 @@ def recompute_tables(
     tables = session.snapshot().tables()
     # The tables of a store without rows have no types.
     with_rows = {table: rows for table, rows in tables.items() if rows.height}
-    return {table: shaped(table, with_rows.get(table)) for table in DATA_TABLES}
+    return {table: conform_table(table, with_rows.get(table)) for table in DATA_TABLES}
 
 
 def registrations(

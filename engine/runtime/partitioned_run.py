@@ -3,7 +3,7 @@
 1. `plan_tasks` batches files by symbol; files whose names do not tell theirs are one task.
 2. `write_part` does one task, anywhere: an export of its own and the counts of its load, in a folder of the work folder
    (`task_runner`).
-3. `export.gather` makes them the target's next revision. No symbol may be in two parts: its rows would have to be
+3. `export.gather.merge_exports` makes them the target's next revision. No symbol may be in two parts: its rows would have to be
    assessed together.
 """
 
@@ -22,7 +22,7 @@ import polars as pl
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, ParameterError, SourceError
 from engine.export.dataset import Dataset, open_dataset
-from engine.export.gather import gather, shared_symbols
+from engine.export.gather import merge_exports, shared_symbols
 from engine.export.session_export import export_snapshot
 from engine.runtime.executor import Executor
 from engine.runtime.load import (
@@ -158,7 +158,7 @@ def run_partitioned(
                 f"workers: {twice[0]!r} is in files of two tasks ({len(twice)} such symbols; some files do not tell "
                 "theirs by name); valid: files of one symbol, or all files without; run without --workers and --dask"
             )
-        revision = gather(datasets, export, store_id=uuid.uuid4().hex, written_at=(clock or WallClock()).now())
+        revision = merge_exports(datasets, export, store_id=uuid.uuid4().hex, written_at=(clock or WallClock()).now())
     return PartitionedResult(counts, sum(part.derived for part in parts), revision, open_dataset(export, revision))
 
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from engine.errors import ExportError, ParameterError, SchemaError
 from engine.export import dataset, delta_table, parquet
 from engine.export.dataset import open_dataset, write_dataset
-from engine.export.tables import DATA_TABLES, SORT, TABLES, shaped
+from engine.export.tables import DATA_TABLES, SORT, TABLES, conform_table
 from filelock import FileLock
 from polars.testing import assert_frame_equal
 
@@ -31,14 +31,14 @@ def heads_equal_pins(target):
     last = open_dataset(target).exports.row(-1, named=True)
     pins = dict(zip(last["table_names"], last["table_versions"], strict=True))
     return {
-        name: sorted(delta_table.files(target / name)) == sorted(delta_table.files(target / name, pins[name]))
+        name: sorted(delta_table.file_paths(target / name)) == sorted(delta_table.file_paths(target / name, pins[name]))
         for name in TABLES
     }
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)
 def test_write_hostile_tables_reads_back_exactly(exported, name):
-    want = shaped(name, tables(1)[name])
+    want = conform_table(name, tables(1)[name])
     got = open_dataset(exported).scan(name).collect()
     assert got.schema == pl.Schema(TABLES[name])
     assert_frame_equal(got, want, check_row_order=False)

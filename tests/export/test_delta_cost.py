@@ -36,13 +36,13 @@ def minute(store, day, slot, value=2.0):
 def rows_read(monkeypatch):
     """Rows of every file that an export looked into."""
     counted = []
-    read = table_edits._read
+    read = table_edits.scan_file
 
     def counting(name, file):
         counted.append((name, read(name, file).select(pl.len()).collect().item()))
         return read(name, file)
 
-    monkeypatch.setattr(table_edits, "_read", counting)
+    monkeypatch.setattr(table_edits, "scan_file", counting)
     return counted
 
 

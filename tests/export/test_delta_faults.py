@@ -62,7 +62,7 @@ def assert_clean(target):
     opened = [open_dataset(target, revision) for revision in exports["revision"]]
     pinned = {path for one in opened for name in TABLES for path in one.files(name)}
     assert {path for path in target.rglob("*.parquet") if delta_table.LOG not in path.parts} == pinned
-    heads = {name: sorted(target / name / path for path in delta_table.files(target / name)) for name in TABLES}
+    heads = {name: sorted(target / name / path for path in delta_table.file_paths(target / name)) for name in TABLES}
     assert heads == {name: sorted(opened[-1].files(name)) for name in TABLES}
     assert {path.name for path in target.iterdir()} - {dataset.LOCK} == set(TABLES)
 
@@ -102,7 +102,8 @@ def test_count_of_flushes_of_changes_is_what_these_tests_assume(target):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "at"), [(delta_table, "commit", 3), (dataset, "_place", 4), (delta_table, "_sync_log", 5)]
+    ("module", "name", "at"),
+    [(delta_table, "commit", 3), (dataset, "move_staged_files", 4), (delta_table, "fsync_log_entry", 5)],
 )
 def test_failing_step_of_changes_rolls_back_at_once(target, expected, monkeypatch, module, name, at):
     story = Story.told(2)

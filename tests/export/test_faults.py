@@ -153,9 +153,9 @@ def failing(function, at):
 @pytest.mark.parametrize(
     ("module", "name", "at"),
     [(delta_table, "commit", n) for n in (1, 6, 11)]
-    + [(dataset, "sync", n) for n in (1,)]
-    + [(delta_table, "_sync_log", n) for n in (1, 10)]
-    + [(dataset, "_place", n) for n in (2, 11)],
+    + [(dataset, "fsync", n) for n in (1,)]
+    + [(delta_table, "fsync_log_entry", n) for n in (1, 10)]
+    + [(dataset, "move_staged_files", n) for n in (2, 11)],
 )
 def test_failing_step_rolls_back_at_once(exported, monkeypatch, module, name, at):
     monkeypatch.setattr(module, name, failing(getattr(module, name), at))
@@ -168,7 +168,7 @@ def test_failing_step_rolls_back_at_once(exported, monkeypatch, module, name, at
 
 
 def test_failing_flush_after_the_last_commit_keeps_the_new_revision(exported, monkeypatch):
-    monkeypatch.setattr(delta_table, "_sync_log", failing(delta_table._sync_log, len(TABLES)))
+    monkeypatch.setattr(delta_table, "fsync_log_entry", failing(delta_table.fsync_log_entry, len(TABLES)))
     with pytest.raises(ExportError, match="No space left"):
         export(exported, 2)
     monkeypatch.undo()
@@ -192,9 +192,9 @@ def test_rolled_back_tables_keep_their_statistics(exported, monkeypatch):
     with pytest.raises(ExportError):
         export(exported, 2)
     monkeypatch.undo()
-    assert delta_table.head(exported / "bars") > 1
-    found = delta_table.statistics(exported / "bars", delta_table.head(exported / "bars")).sort("path")
-    first = delta_table.statistics(exported / "bars", 1).sort("path")
+    assert delta_table.newest_version(exported / "bars") > 1
+    found = delta_table.file_statistics(exported / "bars", delta_table.newest_version(exported / "bars")).sort("path")
+    first = delta_table.file_statistics(exported / "bars", 1).sort("path")
     assert found.drop("modification_time").equals(first.drop("modification_time"))
     assert found["null_count.segment"].sum() > 0
 
@@ -203,7 +203,7 @@ def test_interrupt_rolls_back(exported, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "_entry", interrupted)
+    monkeypatch.setattr(dataset, "exports_row", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(exported, 2)
     monkeypatch.undo()

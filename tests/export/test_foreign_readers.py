@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from deltalake import DeltaTable
 from engine.export.dataset import open_dataset
-from engine.export.tables import DATA_TABLES, TABLES, shaped
+from engine.export.tables import DATA_TABLES, TABLES, conform_table
 from polars.testing import assert_frame_equal
 
 from tests.export.sample import HOSTILE, tables
@@ -36,7 +36,7 @@ def plain(rows, column, value):
 
 @pytest.mark.parametrize("name", DATA_TABLES)
 def test_filter_every_column_gives_same_rows_in_every_reader(first_export, name):
-    rows = shaped(name, tables(1)[name])
+    rows = conform_table(name, tables(1)[name])
     table = str(first_export / name)
     lazy = pl.scan_delta(table)
     arrow = DeltaTable(table).to_pyarrow_dataset()
@@ -65,7 +65,7 @@ def test_filter_every_column_gives_same_rows_in_every_reader(first_export, name)
 
 @pytest.mark.parametrize("name", DATA_TABLES)
 def test_read_whole_table_gives_same_rows_in_every_reader(first_export, name):
-    rows = shaped(name, tables(1)[name])
+    rows = conform_table(name, tables(1)[name])
     table = str(first_export / name)
     same(pl.scan_delta(table).collect(), rows)
     same(pl.DataFrame(DeltaTable(table).to_pyarrow_dataset().to_table()), rows)
@@ -80,7 +80,7 @@ def test_read_whole_table_gives_same_rows_in_every_reader(first_export, name):
 
 @pytest.mark.parametrize("symbol", HOSTILE)
 def test_filter_hostile_symbol_finds_its_rows(first_export, symbol):
-    want = shaped("bars", tables(1, [symbol])["bars"])
+    want = conform_table("bars", tables(1, [symbol])["bars"])
     table = str(first_export / "bars")
     same(pl.scan_delta(table).filter(pl.col("symbol") == symbol).collect(), want)
     arrow = DeltaTable(table).to_pyarrow_dataset()
@@ -93,6 +93,6 @@ def test_read_below_a_folder_named_like_a_partition_gives_same_rows(first_export
     place = tmp_path / "day=5"
     place.mkdir()
     (place / "out").symlink_to(first_export)
-    rows = shaped("bars", tables(1)["bars"])
+    rows = conform_table("bars", tables(1)["bars"])
     same(pl.scan_delta(str(place / "out" / "bars")).collect(), rows)
     same(open_dataset(place / "out").scan("bars").filter(interval="1m").collect(), rows.filter(interval="1m"))

@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.errors import SchemaError
-from engine.export.tables import DATA_TABLES, SORT, TABLES, in_order, shaped
+from engine.export.tables import DATA_TABLES, SORT, TABLES, conform_table, sorted_rows
 from polars.testing import assert_frame_equal
 
 from tests.export.sample import HOSTILE, framed, tables
@@ -14,19 +14,19 @@ from tests.export.sample import HOSTILE, framed, tables
 @pytest.mark.parametrize("name", DATA_TABLES)
 def test_shape_fitting_frame_has_exact_schema_and_all_rows(name):
     given = tables(3)[name]
-    rows = shaped(name, given)
+    rows = conform_table(name, given)
     assert rows.schema == pl.Schema(TABLES[name])
     assert_frame_equal(rows.select(given.columns), given)
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)
 def test_shape_nothing_gives_empty_table(name):
-    assert shaped(name, None).schema == pl.Schema(TABLES[name])
-    assert shaped(name, framed(name, [])).is_empty()
+    assert conform_table(name, None).schema == pl.Schema(TABLES[name])
+    assert conform_table(name, framed(name, [])).is_empty()
 
 
 def test_shape_bars_adds_month_of_trade_date():
-    rows = shaped("bars", tables(1)["bars"])
+    rows = conform_table("bars", tables(1)["bars"])
     assert set(rows.select("session", "month").unique().rows()) == {
         (dt.date(2013, 10, 31), "2013-10"),
         (dt.date(2013, 11, 1), "2013-11"),
@@ -36,14 +36,14 @@ def test_shape_bars_adds_month_of_trade_date():
 def test_shape_ticks_in_nanoseconds_keeps_them_beside():
     ticks = tables(1)["ticks"]
     fine = ticks.drop("ts_ns").with_columns(pl.from_epoch(ticks["ts_ns"], "ns").dt.replace_time_zone("UTC").alias("ts"))
-    assert_frame_equal(shaped("ticks", fine), shaped("ticks", ticks))
+    assert_frame_equal(conform_table("ticks", fine), conform_table("ticks", ticks))
 
 
 def test_shape_enum_and_narrow_integers_are_widened():
     given = tables(1)["bars"].with_columns(
         pl.col("provenance").cast(pl.Enum(["source"])), pl.col("n_expected").cast(pl.UInt8)
     )
-    assert_frame_equal(shaped("bars", given), shaped("bars", tables(1)["bars"]))
+    assert_frame_equal(conform_table("bars", given), conform_table("bars", tables(1)["bars"]))
 
 
 BAD = {
@@ -67,35 +67,35 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_shape_frame_that_does_not_fit_is_refused(message):
     with pytest.raises(SchemaError, match=r"^bars: ") as raised:
-        shaped("bars", BAD[message](tables(1)["bars"]))
+        conform_table("bars", BAD[message](tables(1)["bars"]))
     assert message in str(raised.value)
 
 
 def test_shape_ts_ns_of_another_instant_is_refused():
     with pytest.raises(SchemaError, match="ts_ns differs"):
-        shaped("ticks", tables(1)["ticks"].with_columns(pl.col("ts_ns") + 1_000_000))
+        conform_table("ticks", tables(1)["ticks"].with_columns(pl.col("ts_ns") + 1_000_000))
 
 
 def test_shape_unknown_table_is_refused():
     with pytest.raises(SchemaError, match="'candles'; valid: bars"):
-        shaped("candles", None)
+        conform_table("candles", None)
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)
 def test_order_shuffled_rows_equals_plain_sort(name):
-    rows = shaped(name, tables(1)[name])
+    rows = conform_table(name, tables(1)[name])
     by = SORT[name]
     # Nulls first, text by its bytes.
     plain = sorted(
         rows.select(by).rows(), key=lambda row: [(v is not None, v.encode() if isinstance(v, str) else v) for v in row]
     )
     for seed in range(3):
-        assert in_order(rows.sample(fraction=1, shuffle=True, seed=seed), by).select(by).rows() == plain
+        assert sorted_rows(rows.sample(fraction=1, shuffle=True, seed=seed), by).select(by).rows() == plain
 
 
 def test_order_sorted_rows_are_returned_as_they_are():
-    rows = shaped("bars", tables(1)["bars"]).sort(SORT["bars"])
-    assert in_order(rows, SORT["bars"]) is rows
+    rows = conform_table("bars", tables(1)["bars"]).sort(SORT["bars"])
+    assert sorted_rows(rows, SORT["bars"]) is rows
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)

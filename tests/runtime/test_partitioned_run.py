@@ -16,7 +16,7 @@ from engine.cli.commands import app
 from engine.errors import ExportError, ParameterError, SourceError
 from engine.export import session_export as export_session
 from engine.export.dataset import open_dataset
-from engine.export.gather import gather
+from engine.export.gather import merge_exports
 from engine.export.tables import KEYS, LIVE
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -199,9 +199,9 @@ def test_gather_parts_with_a_symbol_in_common_is_refused(folder, tmp_path):
     part = open_dataset(tmp_path / "part")
     now = dt.datetime(2024, 11, 1, tzinfo=dt.UTC)
     with pytest.raises(ExportError, match="parts: 'XHKG9' in more than one"):
-        gather([part, part], tmp_path / "cut", store_id="x", written_at=now)
+        merge_exports([part, part], tmp_path / "cut", store_id="x", written_at=now)
     with pytest.raises(ExportError, match="parts: none given"):
-        gather([], tmp_path / "cut", store_id="x", written_at=now)
+        merge_exports([], tmp_path / "cut", store_id="x", written_at=now)
 
 
 def test_command_with_workers_prints_what_it_prints_without(folder, tmp_path):

@@ -6,7 +6,7 @@
 Prints one line per kind of fault: how often it was injected, how often the outcome was wrong, what was seen, and what
 that bounds: 0 in N means a rate below 3 / N with 95 % confidence, for faults drawn as these were. Exits with 1 when anything
 was torn, mixed, lost, left behind or missed. A count of 0 leaves a kind out. What is hurt, and where, is the same in every run;
-at which instruction a kill arrives is not, and the more instants are tried the better.
+at which instruction a kill arrives is not, and the more instants are try_reading the better.
 
 `kills`, `disk`, `damage`, `readers`, `disconnects` and `session` inject one kind of fault each; `story` makes what is exported.
 """

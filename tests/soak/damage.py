@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.maintenance.verify import verify
-from engine.export.maintenance.verify_findings import damaged, tried
+from engine.export.maintenance.verify_findings import damaged, try_reading
 
 from tests.soak.report import Line, first
 from tests.soak.story import Chronicle, export
@@ -190,7 +190,7 @@ def _read_all(line: Connection) -> None:
     whole = lru_cache(maxsize=None)(_read)
     while True:
         name, path, twin = line.recv()
-        rows, _ = tried(partial(_read, name, path))
+        rows, _ = try_reading(partial(_read, name, path))
         line.send("error" if rows is None else "same" if rows.equals(whole(name, twin)) else "wrong")
 
 

@@ -107,7 +107,7 @@ def _after(job: _Job, chronicle: Chronicle) -> list[str]:
 
 
 def _largest(job: _Job) -> int:
-    """Size of the largest file that the export writes, tried out on a copy."""
+    """Size of the largest file that the export writes, try_reading out on a copy."""
     before = _state(job.place)
     copy = job.place.with_name("copy")
     shutil.copytree(job.place, copy)

@@ -28,7 +28,7 @@ from deltalake import DeltaTable
 from engine.errors import EngineError
 from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.maintenance.verify import verify
-from engine.export.maintenance.verify_findings import tried
+from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import DATA_TABLES
 from engine.publish import remove_if_exists
 from engine.store.snapshot import Snapshot
@@ -201,7 +201,7 @@ def _wrong(chronicle: Chronicle, generation: int, target: Path, revision: int, w
 
 
 def _verdict(chronicle: Chronicle, generation: int, read: Callable[[], Expected]) -> Verdict:
-    tables, why = tried(read)
+    tables, why = try_reading(read)
     return Verdict("torn", f"cannot be read: {why}") if tables is None else chronicle.compare(generation, tables)
 
 
@@ -215,7 +215,7 @@ def _last(target: Path) -> Dataset | None:
 def _is_ahead(dataset: Dataset) -> bool:
     last = dataset.exports.row(-1, named=True)
     pins = dict(zip(last["table_names"], last["table_versions"], strict=True))
-    heads = {name: tried(partial(_head, dataset.target / name))[0] for name in DATA_TABLES}
+    heads = {name: try_reading(partial(_head, dataset.target / name))[0] for name in DATA_TABLES}
     return any(head != pins[name] for name, head in heads.items())
 
 

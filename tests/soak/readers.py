@@ -25,8 +25,8 @@ from deltalake import DeltaTable
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.maintenance.compact import compact
 from engine.export.maintenance.verify import verify
-from engine.export.maintenance.verify_findings import tried
-from engine.export.tables import shaped
+from engine.export.maintenance.verify_findings import try_reading
+from engine.export.tables import conform_table
 from engine.query import connect, sql
 from engine.store.snapshot import Snapshot
 
@@ -142,7 +142,7 @@ def _note(written: _Written, revision: int, sums: Sums) -> None:
 
 def _held(snapshot: Snapshot) -> dict[str, pl.DataFrame]:
     tables = snapshot.tables()
-    return {name: _by_polars(shaped(name, tables[name]).lazy(), name) for name in AMOUNTS}
+    return {name: _by_polars(conform_table(name, tables[name]).lazy(), name) for name in AMOUNTS}
 
 
 def _read_all(target: Path, name: str, line: Connection) -> list[Seen]:
@@ -153,7 +153,7 @@ def _read_all(target: Path, name: str, line: Connection) -> list[Seen]:
     while not line.poll():
         share = chance.random() if len(seen) % FORMER_EVERY == FORMER_EVERY - 1 else 1.0
         start = time.perf_counter()
-        found, why = tried(partial(_read_one, target, share, read))
+        found, why = try_reading(partial(_read_one, target, share, read))
         seen.append(found or Seen(0, {}, why))
         # Else four readers leave the writer nothing, and nothing changes under them.
         time.sleep(time.perf_counter() - start)

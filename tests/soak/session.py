@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 from engine.export.dataset import open_dataset
 from engine.export.maintenance.verify import verify
-from engine.export.tables import DATA_TABLES, shaped
+from engine.export.tables import DATA_TABLES, conform_table
 from engine.runtime.processor import DataProcessor, derive_session
 from engine.runtime.quality_manager import DataQualityManager, assess_session
 from engine.runtime.run import export_session
@@ -248,7 +248,7 @@ def _exported(session: Session) -> Line:
 
 
 def _same(have: pl.DataFrame, want: pl.DataFrame | None, name: str) -> bool:
-    return comparable(name, have).equals(comparable(name, shaped(name, want)))
+    return comparable(name, have).equals(comparable(name, conform_table(name, want)))
 
 
 def _named(found: pl.DataFrame) -> Sequence[str]:

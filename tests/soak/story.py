@@ -16,7 +16,7 @@ import polars as pl
 from engine.calendars.providers import SessionCalendar
 from engine.export.dataset import Dataset
 from engine.export.session_export import export_snapshot
-from engine.export.tables import DATA_TABLES, KEYS, TABLES, shaped
+from engine.export.tables import DATA_TABLES, KEYS, TABLES, conform_table
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import ROWS, TS, Kind
@@ -157,7 +157,7 @@ class Chronicle:
         tables = now.tables()
         self.snapshots[self.story.generation] = now
         self.held[self.story.generation] = {
-            name: comparable(name, shaped(name, tables.get(name))) for name in DATA_TABLES
+            name: comparable(name, conform_table(name, tables.get(name))) for name in DATA_TABLES
         }
 
 

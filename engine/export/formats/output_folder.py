@@ -1,4 +1,4 @@
-"""A folder of files for people: written beside its place, with checksums, and put in place in one step, also over an earlier one."""
+"""A folder of files, published in one step with checksums, also over an earlier one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def check_output(output: Path, *, replace: bool) -> None:
-    """Raise ExportError unless `output` is outside every export and new, empty or, to `replace`, exactly an earlier output."""
+    """Raise ExportError unless `output` lies outside exports and is new, empty or, to `replace`, an earlier output."""
     export = next((folder for folder in output.resolve().parents if (folder / "exports" / LOG).is_dir()), None)
     if export is not None:
         raise ExportError(

@@ -1,8 +1,8 @@
 """The table of file formats: how rows become CSV, JSON, NDJSON, Parquet or Arrow, for exports, deltas and results.
 
-- CSV: UTF-8, comma, LF, a header. Stamps are ISO-8601 in UTC with six decimals and `Z` (without `Z` when they have no zone),
-  dates ISO; booleans `true` and `false`; null is an empty cell, empty text is `""`; durations are seconds, bytes are
-  hexadecimal; lists and structs are JSON text.
+- CSV: UTF-8, comma, LF, a header. Stamps are ISO-8601 in UTC with six decimals and `Z` (without `Z` when they have no
+  zone), dates ISO; booleans `true` and `false`; null is an empty cell, empty text is `""`; durations are seconds,
+  bytes are hexadecimal; lists and structs are JSON text.
 - JSON: a list of rows, each an object. Stamps as in CSV, without decimals where they are zero. JSON has no NaN and no
   infinity: they are null. (An export as JSON is one document instead, `engine.export.formats.session_json`.)
 - NDJSON: one object per line, the columns by name; values as in CSV, lists and structs as JSON.
@@ -205,7 +205,7 @@ def write_json(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
     separator = b"["
     for rows in pieces:
         if rows.height:
-            listed = orjson.dumps(rows.to_dicts(), option=orjson.OPT_INDENT_2 | JSON_OPTIONS, default=_json_default)
+            listed = orjson.dumps(rows.to_dicts(), option=orjson.OPT_INDENT_2 | JSON_OPTIONS, default=json_default)
             file.write(separator + listed.removeprefix(b"[").removesuffix(b"\n]"))
             separator = b","
     file.write(b"[]\n" if separator == b"[" else b"\n]\n")
@@ -213,10 +213,11 @@ def write_json(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 def to_json(value: object) -> bytes:
     """Any value as JSON: instants in UTC with `Z`, durations in seconds, bytes in hexadecimal."""
-    return orjson.dumps(value, option=JSON_OPTIONS, default=_json_default)
+    return orjson.dumps(value, option=JSON_OPTIONS, default=json_default)
 
 
-def _json_default(value: object) -> object:
+def json_default(value: object) -> object:
+    """A value that JSON has no form for: seconds of a duration, hexadecimal of bytes, text of others."""
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
     return value.hex() if isinstance(value, bytes) else str(value)
@@ -296,7 +297,7 @@ def arrow_schema(schema: Schema) -> pa.Schema:
 
 
 def arrow_type(dtype: DType) -> pa.DataType:
-    """The Arrow type of a column: text, enums and categories as `string` with 32-bit offsets, others as Polars has them."""
+    """The Arrow type of a column: text, enums and categories as plain `string`, others as Polars has them."""
     import pyarrow as pa
 
     match dtype:

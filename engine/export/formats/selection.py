@@ -1,4 +1,4 @@
-"""The rows of an export, or of frames, that a selection by symbol, trade date and interval leaves, in pieces to write."""
+"""Rows of an export, or of frames, selected by symbol, trade date and interval, in pieces to write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from engine.errors import ParameterError, SchemaError
 from engine.export.dataset import Dataset, scan_files
-from engine.export.tables import DATA_TABLES, PARTITION, SORT, TABLES, shaped
+from engine.export.tables import DATA_TABLES, PARTITION, SORT, TABLES, conform_table
 from engine.interval import Interval
 
 Source = Dataset | Mapping[str, pl.DataFrame]
@@ -156,7 +156,7 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
     unknown = [name for name in source if name not in DATA_TABLES]
     if unknown:
         raise SchemaError(f"tables: received {', '.join(unknown)}; valid: {', '.join(DATA_TABLES)}")
-    return {name: [shaped(name, source.get(name)).lazy()] for name in DATA_TABLES}
+    return {name: [conform_table(name, source.get(name)).lazy()] for name in DATA_TABLES}
 
 
 def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:

@@ -1,7 +1,8 @@
-"""An export as files: the session as one JSON document, or a file or folder per table in any other of the `OUTPUT_FORMATS`.
+"""An export as files: the session as one JSON document, or a file or folder per table in another format.
 
-A folder is written beside its place, with `SHA256SUMS`, and put there in one step (`engine.export.formats.output_folder`).
-No symbol is in a path. Rows pass in pieces of about 260,000; in JSON, one symbol at a time.
+A folder is written beside its place, with `SHA256SUMS`, and put there in one step
+(`engine.export.formats.output_folder`). No symbol is in a path. Rows pass in pieces of about 260,000; in JSON, one
+symbol at a time.
 
 `engine.export.formats.session_json` and `engine.export.formats.output_formats` describe the content of the files.
 """
@@ -60,7 +61,7 @@ def write_files(
     Parameters
     ----------
     source : Dataset or mapping of table name to DataFrame
-        What to write; frames as `tables.shaped` takes them.
+        What to write; frames as `tables.conform_table` takes them.
     to : str
         A key of `engine.export.formats.output_formats.OUTPUT_FORMATS`.
     output : Path
@@ -68,9 +69,9 @@ def write_files(
     symbols, start, end, intervals
         Narrow what is written; `start` and `end` are trade dates, both included.
     spreadsheet_safe : bool
-        CSV only: text cells that begin with `=`, `+`, `-`, `@`, a tab or a carriage return get a `'` in front, so that no
-        spreadsheet takes them for a formula. Numbers stay as they are. It cannot be told apart afterwards from text that
-        began with `'`, so leave it off for programs.
+        CSV only: text cells that begin with `=`, `+`, `-`, `@`, a tab or a carriage return get a `'` in front, so
+        that no spreadsheet takes them for a formula. Numbers stay as they are. It cannot be told apart afterwards
+        from text that began with `'`, so leave it off for programs.
 
     Returns
     -------
@@ -128,12 +129,20 @@ def write_csv(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write one CSV file per table (see `engine.export.formats.output_formats`); return their paths in the order of `tables.TABLES`.
+    """Write one CSV file per table (see `output_formats`); return their paths in the order of `tables.TABLES`.
 
     Parameters and errors are those of `write_files`.
     """
-    chosen = {"symbols": symbols, "start": start, "end": end, "intervals": intervals}
-    files = write_files(source, "csv", output, spreadsheet_safe=spreadsheet_safe, **chosen)  # type: ignore[arg-type]
+    files = write_files(
+        source,
+        "csv",
+        output,
+        symbols=symbols,
+        start=start,
+        end=end,
+        intervals=intervals,
+        spreadsheet_safe=spreadsheet_safe,
+    )
     return [path for name in TABLES for path in files if path.name == f"{name}.csv"]
 
 
@@ -151,11 +160,12 @@ def write_delta(
 ) -> list[Path]:
     """Write the changes between two revisions of an export as a folder of files; return the files.
 
-    As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed, with the
-    bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed), and `removed` has the
-    keys of rows that are gone, by table. In other formats it is two folders with a file or folder per table, as `write_files`
-    writes them: `upserts` with the rows that were added or changed, `removed` with the keys (`tables.KEYS`) of those that are
-    gone. `metadata`, in `metadata.json` there, has `since_revision`, `revision`, `full` and, when full, the `reason`.
+    As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed,
+    with the bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed),
+    and `removed` has the keys of rows that are gone, by table. In other formats it is two folders with a file or
+    folder per table, as `write_files` writes them: `upserts` with the rows that were added or changed, `removed` with
+    the keys (`tables.KEYS`) of those that are gone. `metadata`, in `metadata.json` there, has `since_revision`,
+    `revision`, `full` and, when full, the `reason`.
 
     Parameters
     ----------

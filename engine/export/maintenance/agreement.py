@@ -1,4 +1,4 @@
-"""The tables of one revision against one another: what must hold between bars, gaps, quality, sessions and symbols.
+"""Laws between the tables of one revision: bars, gaps, quality, sessions and symbols against one another.
 
 Bars are read folder by folder, `<interval>/<month>`, as every law holds within a session:
 
@@ -49,10 +49,10 @@ class _Tables:
         return not self.broken & set(tables)
 
 
-def disagreements(
+def cross_table_findings(
     target: Path, paths: Mapping[str, Sequence[Path]], broken: set[str], entry: Mapping[str, object]
 ) -> Iterator[Finding]:
-    """Check the laws between the tables of a revision.
+    """Findings of the laws between the tables of a revision that are broken, one per law and folder.
 
     Parameters
     ----------
@@ -66,41 +66,43 @@ def disagreements(
     """
     if broken & {"symbols", "exports"}:
         return
-    small = {name: _table(paths, name) for name in ("gaps", "quality", "symbols", "sessions")}
+    small = {}
+    for name in ("gaps", "quality", "symbols", "sessions"):
+        columns = {column: dtype for column, dtype in TABLES[name].items() if column != "revision"}
+        files = [scan_files(name, [path]).select(list(columns)).collect() for path in paths.get(name, NO_FILE)]
+        small[name] = pl.concat([empty(columns), *files])
     tables = _Tables(target, paths, broken, **small, has_as_of=entry.get("as_of") is not None)
     if tables.has("quality"):
-        yield from _counts(tables.quality)
+        yield from check_counts(tables.quality)
     if tables.has("quality", "gaps"):
-        yield from _gap_sums(tables)
-    yield from _unlisted(tables)
+        yield from check_gap_sums(tables)
+    for name in ("gaps", "quality"):
+        unlisted = small[name].join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
+        yield from summary_finding(name, name, "symbols", unlisted, pl.lit("the symbol is not in `symbols`"))
     totals = []
-    for folder, files in _folders(tables).items():
-        bars = _bars(files)
-        totals.append(_source_rows(bars))
+    for folder, files_of_folder in bar_folders(tables).items():
+        bars = read_bars(files_of_folder)
+        is_source = pl.col("origin") == "source"
+        counted = bars.group_by("symbol").agg(is_source.sum().cast(pl.Int64).alias("count"), last=pl.col("ts").max())
+        totals.append(counted.with_columns(has_bars=pl.lit(value=True)))
         if f"bars/{folder}" not in broken and "bars" not in broken:
-            yield from _of_folder(tables, folder, bars)
+            yield from check_folder(tables, folder, bars)
     if not any(name.split("/")[0] in ("bars", *SOURCES) for name in broken):
-        yield from _row_totals(tables, totals)
+        yield from check_row_totals(tables, totals)
 
 
-def _table(paths: Mapping[str, Sequence[Path]], name: str) -> pl.DataFrame:
-    columns = [column for column in TABLES[name] if column != "revision"]
-    none = empty({column: TABLES[name][column] for column in columns})
-    files = [scan_files(name, [path]).select(columns).collect() for path in paths.get(name, NO_FILE)]
-    return pl.concat([none, *files])
-
-
-def _folders(tables: _Tables) -> dict[str, list[Path]]:
-    """Files of bars by `<interval>/<month>`, with the folders where quality alone speaks of bars."""
+def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
+    """Files of bars by `<interval>/<month>`, with folders that have no file but rows of quality."""
     month = pl.concat_str("interval", pl.lit("/"), pl.col("session").dt.strftime("%Y-%m"))
-    spoken = tables.quality.select(month.alias("folder"))["folder"].unique().to_list()
-    folders: dict[str, list[Path]] = {folder: [] for folder in spoken}
+    in_quality = tables.quality.select(month.alias("folder"))["folder"].unique().to_list()
+    folders: dict[str, list[Path]] = {folder: [] for folder in in_quality}
     for path in tables.paths.get("bars", NO_FILE):
         folders.setdefault(path.parent.relative_to(tables.target / "bars").as_posix(), []).append(path)
     return dict(sorted(folders.items()))
 
 
-def _bars(files: Sequence[Path]) -> pl.DataFrame:
+def read_bars(files: Sequence[Path]) -> pl.DataFrame:
+    """The columns of bars that the laws need, from some files."""
     none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS})
     return pl.concat(
         [
@@ -110,70 +112,86 @@ def _bars(files: Sequence[Path]) -> pl.DataFrame:
     )
 
 
-def _of_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
+def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
+    """The laws of the bars of one interval and month: `completeness`, `sessions`, `present`, `inside`."""
     interval, _, month = folder.partition("/")
     place = f"bars/{folder}"
-    judged = _judged(bars, tables.symbols, interval)
-    yield from _completeness(place, bars)
+    assessed = assessed_bars(bars, tables.symbols, interval)
+    is_over = (pl.col("n_base") > pl.col("n_expected")) | (
+        pl.col("complete") != (pl.col("n_base") >= pl.col("n_expected"))
+    )
+    wrong = bars.filter((pl.col("origin") == "derived") & is_over.fill_null(value=False))
+    detail = pl.format("the bar at {} has {} of {} slots", "ts", "n_base", "n_expected")
+    yield from summary_finding("bars", place, "completeness", wrong, detail)
     if tables.has("sessions"):
-        yield from _uncovered(place, tables, bars)
+        with_calendar = (
+            bars.select("symbol", "session").unique().join(tables.symbols.select("symbol", "calendar"), on="symbol")
+        )
+        outside = with_calendar.join(tables.sessions, on=["calendar", "session"], how="anti")
+        detail = pl.format("calendar {} has no such session", "calendar")
+        yield from summary_finding("sessions", place, "sessions", outside, detail)
     if not tables.has("quality"):
         return
     in_month = (pl.col("interval") == interval) & (pl.col("session").dt.strftime("%Y-%m") == month)
     quality = tables.quality.filter(in_month)
-    yield from _present(place, tables, judged, quality, interval)
+    yield from check_present(place, tables, assessed, quality, interval)
     if tables.has("gaps"):
-        yield from _inside(place, judged, tables.gaps.filter(in_month), quality)
+        yield from check_inside(place, assessed, tables.gaps.filter(in_month), quality)
 
 
-def _judged(bars: pl.DataFrame, symbols: pl.DataFrame, interval: str) -> pl.DataFrame:
-    """Bars that quality speaks of: those of the base interval, and derived ones; not those kept beside them."""
+def assessed_bars(bars: pl.DataFrame, symbols: pl.DataFrame, interval: str) -> pl.DataFrame:
+    """Bars that quality counts: those of the base interval and derived ones, not coarser ones of the source."""
     base = symbols.filter(pl.col("base_interval") == interval).select("symbol")
     if base.height == symbols.height:
         return bars
-    beside = bars.filter(pl.col("origin") == "source").join(base, on="symbol", how="anti")
+    coarser = bars.filter(pl.col("origin") == "source").join(base, on="symbol", how="anti")
     return (
         bars
-        if beside.is_empty()
-        else bars.join(beside, on=[*SERIES, "origin", "ts"], how="anti", maintain_order="left")
+        if coarser.is_empty()
+        else bars.join(coarser, on=[*SERIES, "origin", "ts"], how="anti", maintain_order="left")
     )
 
 
-def _counts(quality: pl.DataFrame) -> Iterator[Finding]:
+def check_counts(quality: pl.DataFrame) -> Iterator[Finding]:
+    """The law `counts`: present + missing = expected, and quality is 100 * present / expected."""
     rate = 100.0 * pl.col("present") / pl.col("expected")
     adds_up = pl.col("present") + pl.col("missing") == pl.col("expected")
     fits = pl.when(pl.col("expected") > 0).then((pl.col("quality") - rate).abs() < PER_CENT_TOLERANCE)
     bad = quality.filter(~(adds_up & fits.otherwise(pl.col("quality").is_null())).fill_null(value=False))
     shown = pl.format("present {} + missing {}, expected {}, quality {}", "present", "missing", "expected", "quality")
-    yield from _summed("quality", "quality", "counts", bad, shown)
+    yield from summary_finding("quality", "quality", "counts", bad, shown)
 
 
-def _gap_sums(tables: _Tables) -> Iterator[Finding]:
+def check_gap_sums(tables: _Tables) -> Iterator[Finding]:
+    """The law `gaps`: the gaps of a series and session add up to the missing slots of quality."""
     key = [*SERIES, "interval", "session"]
     summed = tables.gaps.group_by(key).agg(pl.col("bar_count").sum().alias("lost"))
-    beside = tables.quality.select(*key, "missing").join(summed, on=key, how="full", coalesce=True, nulls_equal=True)
-    beside = beside.with_columns(pl.col("lost").fill_null(0))
+    joined = tables.quality.select(*key, "missing").join(summed, on=key, how="full", coalesce=True, nulls_equal=True)
+    joined = joined.with_columns(pl.col("lost").fill_null(0))
     shown = pl.format(
         "gaps of {} bars, quality says {}", "lost", pl.col("missing").cast(pl.String).fill_null("nothing")
     )
-    yield from _summed("gaps", "gaps", "gaps", beside.filter(pl.col("missing").ne_missing(pl.col("lost"))), shown)
+    yield from summary_finding(
+        "gaps", "gaps", "gaps", joined.filter(pl.col("missing").ne_missing(pl.col("lost"))), shown
+    )
 
 
-def _present(
-    place: str, tables: _Tables, judged: pl.DataFrame, quality: pl.DataFrame, interval: str
+def check_present(
+    place: str, tables: _Tables, assessed: pl.DataFrame, quality: pl.DataFrame, interval: str
 ) -> Iterator[Finding]:
+    """The law `present`: as many bars of a series and session are in a slot as quality counts."""
     key = [*SERIES, "session"]
-    counts = judged.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
-    beside = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
+    counts = assessed.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
+    joined = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
         counts, on=key, how="full", coalesce=True, nulls_equal=True
     )
     known = (
         tables.quality.filter(interval=interval).select(SERIES).unique().with_columns(pl.lit(value=True).alias("known"))
     )
-    beside = beside.with_columns(pl.col("bars").fill_null(0)).join(known, on=SERIES, how="left", nulls_equal=True)
-    strange = beside.filter(pl.col("known").is_null())
+    joined = joined.with_columns(pl.col("bars").fill_null(0)).join(known, on=SERIES, how="left", nulls_equal=True)
+    strange = joined.filter(pl.col("known").is_null())
     if strange.height:
-        yield from _summed(
+        yield from summary_finding(
             "bars", place, "present", strange, pl.format("{} bars of a series that was not judged", "bars"), "warning"
         )
     odd = pl.col("off_grid") + pl.col("out_of_session")
@@ -181,78 +199,54 @@ def _present(
     # Bars whose window is not over are not exported, but those of them off the grid were counted.
     late = pl.lit(tables.has_as_of) & (off < 0) & (-off <= odd)
     # Where windows that lack slots were dropped, quality counts more bars than there are, all of them complete.
-    drops = interval not in set(tables.symbols["base_interval"]) and bool(judged["complete"].all())
+    drops = interval not in set(tables.symbols["base_interval"]) and bool(assessed["complete"].all())
     dropped = pl.lit(drops) & (off < 0)
     unjudged = pl.col("present").is_null()
-    bad = beside.filter(pl.col("known") & (unjudged | ((pl.col("expected") > 0) & (off != 0) & ~late & ~dropped)))
+    bad = joined.filter(pl.col("known") & (unjudged | ((pl.col("expected") > 0) & (off != 0) & ~late & ~dropped)))
     shown = pl.format(
         "{} bars, {} of them out of place, quality says {} present",
         "bars",
         odd.fill_null(0),
         pl.col("present").fill_null(0),
     )
-    yield from _summed("bars", place, "present", bad, shown)
+    yield from summary_finding("bars", place, "present", bad, shown)
 
 
-def _inside(place: str, judged: pl.DataFrame, gaps: pl.DataFrame, quality: pl.DataFrame) -> Iterator[Finding]:
-    if gaps.is_empty() or judged.is_empty():
+def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality: pl.DataFrame) -> Iterator[Finding]:
+    """The law `inside`: no bar is in a gap, but for as many as quality counts off the grid or out of session."""
+    if gaps.is_empty() or assessed.is_empty():
         return
     spans = gaps.select(*SERIES, "gap_start", "gap_end").sort("gap_start")
-    near = judged.select(*SERIES, "session", "ts").sort("ts").join_asof(
+    stamps = assessed.select(*SERIES, "session", "ts").sort("ts")
+    with_gap = stamps.join_asof(
         spans, left_on="ts", right_on="gap_start", by=list(SERIES), strategy="backward", check_sortedness=False
-    )  # fmt: skip
-    held = near.filter(pl.col("ts") < pl.col("gap_end")).group_by(*SERIES, "session").agg(
-        pl.len().alias("inside"), pl.col("ts").min()
-    )  # fmt: skip
+    )
+    in_gap = with_gap.filter(pl.col("ts") < pl.col("gap_end"))
+    inside = in_gap.group_by(*SERIES, "session").agg(pl.len().alias("inside"), pl.col("ts").min())
     # A bar off the grid may lie within a slot that no bar stands in.
     odd = quality.select(*SERIES, "session", (pl.col("off_grid") + pl.col("out_of_session")).alias("odd"))
-    bad = held.join(odd, on=[*SERIES, "session"], how="left").filter(pl.col("inside") > pl.col("odd").fill_null(0))
-    yield from _summed("bars", place, "inside", bad, pl.format("{} bars in a gap, the first at {}", "inside", "ts"))
-
-
-def _completeness(place: str, bars: pl.DataFrame) -> Iterator[Finding]:
-    over = (pl.col("n_base") > pl.col("n_expected")) | (
-        pl.col("complete") != (pl.col("n_base") >= pl.col("n_expected"))
-    )
-    bad = bars.filter((pl.col("origin") == "derived") & over.fill_null(value=False))
-    yield from _summed(
-        "bars", place, "completeness", bad, pl.format("the bar at {} has {} of {} slots", "ts", "n_base", "n_expected")
+    bad = inside.join(odd, on=[*SERIES, "session"], how="left").filter(pl.col("inside") > pl.col("odd").fill_null(0))
+    yield from summary_finding(
+        "bars", place, "inside", bad, pl.format("{} bars in a gap, the first at {}", "inside", "ts")
     )
 
 
-def _uncovered(place: str, tables: _Tables, bars: pl.DataFrame) -> Iterator[Finding]:
-    homes = tables.symbols.select("symbol", "calendar")
-    seen = bars.select("symbol", "session").unique().join(homes, on="symbol")
-    bad = seen.join(tables.sessions, on=["calendar", "session"], how="anti")
-    yield from _summed("sessions", place, "sessions", bad, pl.format("calendar {} has no such session", "calendar"))
-
-
-def _unlisted(tables: _Tables) -> Iterator[Finding]:
-    for name in ("gaps", "quality"):
-        bad = getattr(tables, name).join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
-        yield from _summed(name, name, "symbols", bad, pl.lit("the symbol is not in `symbols`"))
-
-
-def _source_rows(bars: pl.DataFrame) -> pl.DataFrame:
-    ours = bars.group_by("symbol").agg(
-        (pl.col("origin") == "source").sum().cast(pl.Int64).alias("count"), pl.col("ts").max().alias("last"),
-    )  # fmt: skip
-    return ours.with_columns(pl.lit(value=True).alias("has_bars"))
-
-
-def _row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterator[Finding]:
+def check_row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterator[Finding]:
+    """The law `symbols`: each symbol has as many rows in the tables as its row of `symbols` counts."""
     none = pl.DataFrame(schema={"symbol": pl.String, "count": pl.Int64, "last": TS, "has_bars": pl.Boolean})
-    raw = [_raw_rows(path) for name in SOURCES for path in tables.paths.get(name, NO_FILE)]
-    summed = pl.concat([none, *totals, *raw]).group_by("symbol").agg(
-        pl.col("count").sum(), pl.col("last").max(), pl.col("has_bars").any()
-    )  # fmt: skip
-    beside = tables.symbols.select("symbol", "rows", "last_ts").join(summed, on="symbol", how="full", coalesce=True)
+    for path in (path for name in SOURCES for path in tables.paths.get(name, NO_FILE)):
+        by_symbol = pl.scan_parquet(path, hive_partitioning=False, glob=False).group_by("symbol")
+        counted = by_symbol.agg(pl.len().cast(pl.Int64).alias("count"), pl.col("ts").max().alias("last"))
+        totals = [*totals, counted.with_columns(pl.lit(value=False).alias("has_bars")).collect()]
+    by_symbol_in_all = pl.concat([none, *totals]).group_by("symbol")
+    summed = by_symbol_in_all.agg(pl.col("count").sum(), pl.col("last").max(), pl.col("has_bars").any())
+    joined = tables.symbols.select("symbol", "rows", "last_ts").join(summed, on="symbol", how="full", coalesce=True)
     short = pl.col("count").fill_null(0) - pl.col("rows").fill_null(0)
     # The last bars are left out until their window is over.
     running = pl.lit(tables.has_as_of) & pl.col("has_bars") & (short < 0) & (pl.col("last") < pl.col("last_ts"))
-    bad = beside.filter((short != 0) & ~running.fill_null(value=False) | pl.col("rows").is_null())
+    bad = joined.filter((short != 0) & ~running.fill_null(value=False) | pl.col("rows").is_null())
     said = pl.col("rows").cast(pl.String).fill_null("nothing")
-    yield from _summed(
+    yield from summary_finding(
         "symbols",
         "symbols",
         "symbols",
@@ -261,15 +255,10 @@ def _row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterator[Fin
     )
 
 
-def _raw_rows(path: Path) -> pl.DataFrame:
-    rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-    counted = rows.group_by("symbol").agg(pl.len().cast(pl.Int64).alias("count"), pl.col("ts").max().alias("last"))
-    return counted.with_columns(pl.lit(value=False).alias("has_bars")).collect()
-
-
-def _summed(
+def summary_finding(
     table: str, place: str, check: str, bad: pl.DataFrame, shown: pl.Expr, severity: str = "error"
 ) -> Iterator[Finding]:
+    """One finding for all rows that break a law, which names the first of them; none where there is no row."""
     if bad.is_empty():
         return
     order = [name for name in ("symbol", "price_type", "interval", "session", "ts") if name in bad.columns]

@@ -1,7 +1,8 @@
-"""Many small files into few: a live session that exported every minute leaves hundreds of them.
+"""Merge small files: a live session that exports every minute leaves hundreds of them.
 
-Small files of a folder are merged among themselves, sorted; large ones stay as they are, so that the work is that of
-what came since. The merged files are a new revision with the same rows; files of former revisions stay until `vacuum`.
+Small files of a folder are merged among themselves, sorted; large ones stay as they are, so that the cost is that of
+what was added since. The merged files are a new revision with the same rows; files of former revisions stay until
+`vacuum`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ import polars as pl
 
 from engine.clock import Clock, WallClock
 from engine.errors import ExportError
-from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, Plan, State, Work, open_dataset, revise
+from engine.export.dataset import (
+    LOCK_TIMEOUT_SECONDS,
+    Dataset,
+    RevisionDraft,
+    RevisionPlan,
+    StoreState,
+    commit_revision,
+    open_dataset,
+)
 from engine.export.parquet import ROWS_PER_FILE, StagedFile, stage
-from engine.export.tables import DATA_TABLES, with_added
+from engine.export.tables import DATA_TABLES, with_added_columns
 from engine.schema import Schema
 
 SMALL_ROWS = 1 << 19
@@ -37,7 +46,7 @@ MERGED: Schema = {
 
 @dataclass(frozen=True)
 class Compacted:
-    """What was merged.
+    """Result of `compact`: the revision, and the folders whose files were merged.
 
     Attributes
     ----------
@@ -72,24 +81,24 @@ def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = L
         No export, one that somebody else writes to, or a file that is damaged (it is never merged).
     """
     dataset = open_dataset(target)
-    if not any(_small(dataset, table) for table in DATA_TABLES):
+    if not any(small_files(dataset, table) for table in DATA_TABLES):
         return Compacted(dataset.revision, pl.DataFrame(schema=dict(MERGED)))
     last = dataset.exports.row(-1, named=True)
-    state = State(last["store_id"], last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
+    state = StoreState(last["store_id"], last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
     report: list[Mapping[str, object]] = []
 
-    def merge(work: Work) -> Plan:
-        former = open_dataset(work.target)
-        changes = {table: _merged(work, former, table, report) for table in DATA_TABLES}
-        fresh = {table: work.edited(table, *change) for table, change in changes.items() if change[1]}
-        return Plan(fresh, former.revision)
+    def merge(draft: RevisionDraft) -> RevisionPlan:
+        former = open_dataset(draft.target)
+        changes = {table: merge_small_files(draft, former, table, report) for table in DATA_TABLES}
+        fresh = {table: draft.edited(table, *change) for table, change in changes.items() if change[1]}
+        return RevisionPlan(fresh, former.revision)
 
-    revision = revise(Path(target), merge, state, lock_timeout)
+    revision = commit_revision(Path(target), merge, state, lock_timeout)
     return Compacted(revision, pl.DataFrame(report, schema=dict(MERGED)))
 
 
-def intact_bytes(path: Path) -> bytes:
-    """Read a file whose name says its SHA-256.
+def read_verified(path: Path) -> bytes:
+    """Read a file whose name has its SHA-256, and compare the two.
 
     Raises
     ------
@@ -105,34 +114,52 @@ def intact_bytes(path: Path) -> bytes:
     return content
 
 
-def _small(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, object]]]:
-    """Small files by folder, where there are enough of them to merge."""
+def small_files(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, object]]]:
+    """Files of fewer than `SMALL_ROWS` rows by folder, where there are enough of them to merge."""
     files = (
         dataset.statistics(table).select("path", "size_bytes", "num_records").filter(pl.col("num_records") < SMALL_ROWS)
     )
     folders: dict[str, list[Mapping[str, object]]] = {}
     for file in files.iter_rows(named=True):
         folders.setdefault(str(file["path"]).rpartition("/")[0], []).append(file)
-    return {folder: held for folder, held in folders.items() if len(held) > FEWEST.get(table, 1)}
+    return {folder: small for folder, small in folders.items() if len(small) > FEWEST.get(table, 1)}
 
 
-def _merged(
-    work: Work, former: Dataset, table: str, report: list[Mapping[str, object]]
+def merge_small_files(
+    draft: RevisionDraft, former: Dataset, table: str, report: list[Mapping[str, object]]
 ) -> tuple[list[StagedFile], list[str]]:
+    """Stage the rows of a table's small files in fewer files; return these and the replaced paths, fill `report`."""
     staged: list[StagedFile] = []
-    gone: list[str] = []
-    for folder, files in _small(former, table).items():
+    removed: list[str] = []
+    for folder, files in small_files(former, table).items():
         paths = [str(file["path"]) for file in files]
-        fresh = [one for group in _groups(files) for one in _restaged(work, table, group)]
+        fresh: list[StagedFile] = []
+        for group in groups_of_one_file(files):
+            # Bytes are checked first: what is damaged must not get a new, true name.
+            contents = (io.BytesIO(read_verified(draft.target / table / path)) for path in group)
+            parts = [
+                with_added_columns(table, pl.read_parquet(content, hive_partitioning=False)) for content in contents
+            ]
+            fresh += stage(table, pl.concat(parts), draft.staging)
         same = {one.sha256 for one in fresh} & {Path(path).stem.partition("-")[2] for path in paths}
         staged += [one for one in fresh if one.sha256 not in same]
-        gone += [path for path in paths if Path(path).stem.partition("-")[2] not in same]
-        report.append(_told(table, folder, files, fresh))
-    return staged, gone
+        removed += [path for path in paths if Path(path).stem.partition("-")[2] not in same]
+        report.append(
+            {
+                "table": table,
+                "folder": folder,
+                "rows": sum(int(str(file["num_records"])) for file in files),
+                "files_before": len(files),
+                "files_after": len(fresh),
+                "bytes_before": sum(int(str(file["size_bytes"])) for file in files),
+                "bytes_after": sum(one.size for one in fresh),
+            }
+        )
+    return staged, removed
 
 
-def _groups(files: Sequence[Mapping[str, object]]) -> Iterator[list[str]]:
-    """Paths, as many at a time as one large file has rows."""
+def groups_of_one_file(files: Sequence[Mapping[str, object]]) -> Iterator[list[str]]:
+    """Paths of files in groups whose rows together fill one file of `ROWS_PER_FILE`."""
     group: list[str] = []
     rows = 0
     for file in files:
@@ -143,24 +170,3 @@ def _groups(files: Sequence[Mapping[str, object]]) -> Iterator[list[str]]:
             group, rows = [], 0
     if group:
         yield group
-
-
-def _restaged(work: Work, table: str, paths: Sequence[str]) -> list[StagedFile]:
-    # Bytes are checked first: what is damaged must not get a new, true name.
-    contents = (io.BytesIO(intact_bytes(work.target / table / path)) for path in paths)
-    parts = [with_added(table, pl.read_parquet(content, hive_partitioning=False)) for content in contents]
-    return list(stage(table, pl.concat(parts), work.staging))
-
-
-def _told(
-    table: str, folder: str, files: Sequence[Mapping[str, object]], fresh: Sequence[StagedFile]
-) -> Mapping[str, object]:
-    return {
-        "table": table,
-        "folder": folder,
-        "rows": sum(int(str(file["num_records"])) for file in files),
-        "files_before": len(files),
-        "files_after": len(fresh),
-        "bytes_before": sum(int(str(file["size_bytes"])) for file in files),
-        "bytes_after": sum(one.size for one in fresh),
-    }

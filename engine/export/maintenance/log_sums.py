@@ -1,4 +1,4 @@
-"""Whether the logs are what was written: SHA-256 of every log file, noted in the log of `exports`.
+"""Checksums of the logs: SHA-256 of every log file, noted in the log of `exports`, and compared with the files.
 
 Each commit of `exports` notes the log files that came since the one before, of every table and of `exports` itself: the
 entries make a chain. The newest entry of `exports`, and a checkpoint that was made after it, are noted by the next one.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import orjson
 
 from engine.errors import ExportError
 from engine.export import delta_table
-from engine.export.maintenance.verify_findings import tried
+from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import TABLES
 from engine.publish import fsync, remove_if_exists
 
@@ -23,45 +24,52 @@ NOTE = "log_sha256"
 Sums = dict[str, str]
 
 
-def fresh_sums(target: Path, since: Mapping[str, int], until: Mapping[str, int]) -> Sums:
+def log_file_sums(target: Path, since: Mapping[str, int], until: Mapping[str, int]) -> Sums:
     """SHA-256 of the log files of the versions `since` (or 0) to `until` of each table, by path below `target`."""
     paths = (
         path
         for table, last in until.items()
         for version in range(since.get(table, 0), last + 1)
-        for path in (delta_table.entry(target / table, version), delta_table.checkpoint(target / table, version))
+        for path in (
+            delta_table.log_entry_path(target / table, version),
+            delta_table.checkpoint_path(target / table, version),
+        )
     )
     return {path.relative_to(target).as_posix(): _sha256(path) for path in paths if path.is_file()}
 
 
 def note(sums: Sums) -> dict[str, str]:
-    """What a commit of `exports` says of them."""
+    """Commit information with the checksums, for the next commit of `exports`; empty where there is none."""
     return {NOTE: orjson.dumps(sums).decode()} if sums else {}
 
 
-def sums_to_keep(target: Path, oldest: Mapping[str, int]) -> Sums:
-    """What entries of `exports` note that may go, of log files that stay, where `oldest` is the first version still needed."""
-    goes = {path for table, version in oldest.items() for path in delta_table.outdated(target / table, version)}
+def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
+    """Checksums of remaining log files that only outdated entries of `exports` note; `oldest`: versions needed."""
+    goes = {
+        path for table, version in oldest.items() for path in delta_table.outdated_log_files(target / table, version)
+    }
     entries = [path for path in _entries(target) if path in goes]
-    return {file: known for file, known in _noted(entries) if (target / file).is_file() and target / file not in goes}
+    return {
+        file: known for file, known in noted_sums(entries) if (target / file).is_file() and target / file not in goes
+    }
 
 
-def changed_files(target: Path) -> list[tuple[str, Path]]:
-    """List log files that are not what was noted, with their tables. One that is gone is none of them."""
-    noted = dict.fromkeys(_noted(_entries(target)))
+def altered_log_files(target: Path) -> list[tuple[str, Path]]:
+    """Tables and paths of log files whose SHA-256 is not the noted one; files that are gone are not among them."""
+    noted = dict.fromkeys(noted_sums(_entries(target)))
     found = {file for file, known in noted if (target / file).is_file() and _sha256(target / file) != known}
     return [(file.partition("/")[0], target / file) for file in sorted(found)]
 
 
 def check_logs(target: Path) -> None:
-    """Refuse logs that were changed, or whose checkpoints are not what the entries add up to.
+    """Raise ExportError where a log file was changed, or a checkpoint is not the sum of the entries before it.
 
     Raises
     ------
     ExportError
         The message names one.
     """
-    wrong = [*(path for _, path in changed_files(target)), *(path for _, path in bad_checkpoints(target))]
+    wrong = [*(path for _, path in altered_log_files(target)), *(path for _, path in bad_checkpoints(target))]
     if wrong:
         raise ExportError(
             f"{wrong[0]}: is not what was written, so it cannot be told which files are needed, and none was removed; "
@@ -70,11 +78,15 @@ def check_logs(target: Path) -> None:
 
 
 def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
-    """Remove checkpoints that are damaged and not needed, as all entries that they sum up are there."""
-    changed = changed_files(target)
+    """Remove damaged checkpoints where all entries that they sum up exist unchanged; return their tables and paths."""
+    changed = altered_log_files(target)
     entries = {path for _, path in changed if path.suffix == ".json"}
     found = sorted({*bad_checkpoints(target), *((table, path) for table, path in changed if path not in entries)})
-    dropped = [(table, path) for table, path in found if _made_up_for(target / table, path, entries)]
+    dropped = []
+    for table, path in found:
+        summed = {delta_table.log_entry_path(target / table, version) for version in range(int(path.name[:20]) + 1)}
+        if all(entry.is_file() for entry in summed) and not summed & entries:
+            dropped.append((table, path))
     for _, path in dropped:
         remove_if_exists(path)
         remove_if_exists(path.with_name("_last_checkpoint"))
@@ -83,42 +95,40 @@ def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
 
 
 def bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
-    """List checkpoints that cannot be read, or are not what the entries before them add up to, where all are there."""
-    return [(table, path) for table in TABLES for path in _bad(target / table)]
+    """Tables and paths of checkpoints that are unreadable, or not the sum of the entries before them."""
+    return [(table, path) for table in TABLES for path in bad_checkpoints_of_table(target / table)]
 
 
-def _bad(table: Path) -> Iterator[Path]:
-    held: dict[str, delta_table.LakeFile] = {}
+def bad_checkpoints_of_table(table: Path) -> Iterator[Path]:
+    """Checkpoints of one table that are not the sum of the log entries up to them; ends at the first missing entry."""
+    held: dict[str, delta_table.DataFile] = {}
     at = -1
-    for version, path in delta_table.checkpoints(table).items():
+    for version, path in delta_table.checkpoint_paths(table).items():
         for step in range(at + 1, version + 1):
-            entry = delta_table.entry(table, step)
-            after, why = tried(lambda entry=entry, held=held: delta_table.after_entry(held, entry))  # type: ignore[misc]
+            entry = delta_table.log_entry_path(table, step)
+            after, why = try_reading(partial(delta_table.apply_log_entry, held, entry))
             if after is None or why:
                 return
             held = after
         at = version
-        summed, _ = tried(lambda version=version: delta_table.files(table, version))  # type: ignore[misc]
+        summed, _ = try_reading(partial(delta_table.file_paths, table, version))
         if summed != sorted(held):
             yield path
-
-
-def _made_up_for(table: Path, checkpoint: Path, changed: Iterable[Path]) -> bool:
-    entries = [delta_table.entry(table, version) for version in range(int(checkpoint.name[:20]) + 1)]
-    return all(entry.is_file() for entry in entries) and not set(entries) & set(changed)
 
 
 def _entries(target: Path) -> list[Path]:
     return sorted((target / "exports" / delta_table.LOG).glob("*.json"))
 
 
-def _noted(entries: Iterable[Path]) -> Iterator[tuple[str, str]]:
+def noted_sums(entries: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Paths of log files and the SHA-256 that entries of `exports` note of them; unreadable entries note none."""
     for path in entries:
-        told, _ = tried(lambda path=path: _told(path))  # type: ignore[misc]
-        yield from (told or {}).items()
+        sums, _ = try_reading(partial(sums_in_entry, path))
+        yield from (sums or {}).items()
 
 
-def _told(entry: Path) -> Sums:
+def sums_in_entry(entry: Path) -> Sums:
+    """The checksums in one log entry of `exports`; paths that lead out of the export are left out."""
     actions = [orjson.loads(line) for line in entry.read_bytes().splitlines()]
     notes: dict[str, str] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     found = orjson.loads(notes.get(NOTE, "{}"))

@@ -1,13 +1,13 @@
-"""Put an export right as far as its own data go.
+"""Repair of an export from its own intact data.
 
-1. What an export that did not end left is put back or removed, and so are files that no revision pins.
+1. `remove_leftovers` undoes an export that did not end, and removes files that no revision pins.
 2. `verify` names the damaged files of the last revision.
-3. `_candidates` looks for their rows among those that a `rebuild` computes from what is whole: rows of the file's
+3. `find_rows` looks for their rows among those that a `rebuild` computes from intact files: rows within the file's
    bounds that no intact file has, as many as the log says.
-4. Where they make the very bytes that the file's name promises, the file is put back in its place, which heals every
-   revision that pins it. Else they become a file of a new revision.
-5. Files that cannot be had again are listed with what they held, and leave the new revision only on request; gaps,
-   quality and derived bars are then computed anew from the rest.
+4. Where their encoding has the SHA-256 in the file's name, the file is restored in its place, for every revision that
+   pins it. Else the rows become a file of a new revision.
+5. Files that cannot be rebuilt are listed with the rows they had, and leave the new revision only on request; gaps,
+   quality and derived bars are then computed from the remaining rows.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from engine.export import delta_table
 from engine.export.dataset import (
     LOCK_TIMEOUT_SECONDS,
     STAGING,
-    Change,
     Dataset,
-    Plan,
-    State,
-    Work,
-    _told,
-    lock_of,
+    RevisionDraft,
+    RevisionPlan,
+    StoreState,
+    TableChange,
+    commit_revision,
+    explained_errors,
+    hold_lock,
     open_dataset,
-    revise,
 )
-from engine.export.delta_table import LakeFile
-from engine.export.file_statistics import held_by, parsed, rows_of
+from engine.export.delta_table import DataFile
+from engine.export.file_statistics import parse_statistics, row_count, summarize_file
 from engine.export.maintenance import log_sums
-from engine.export.maintenance.compact import intact_bytes
-from engine.export.maintenance.vacuum import maintaining, unpinned
-from engine.export.maintenance.verify import lost_files, verify
-from engine.export.parquet import StagedFile, partitions, stage
-from engine.export.row_revisions import as_before
+from engine.export.maintenance.compact import read_verified
+from engine.export.maintenance.vacuum import locked_and_recovered, unpinned_files
+from engine.export.maintenance.verify import damaged_paths, verify
+from engine.export.parquet import StagedFile, partition_rows, stage
+from engine.export.row_revisions import keep_known_revisions
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import TS, Schema, empty
@@ -59,7 +59,7 @@ ACTIONS: Schema = {
     "detail": pl.String(),
 }
 DERIVED = ("gaps", "quality")
-TOLD: Mapping[str, tuple[str, ...]] = {
+STORED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "gaps": ("cause", "state", "retry_count", "last_retry", "next_retry"),
     "quality": ("duplicates", "corrections"),
 }
@@ -69,7 +69,7 @@ REPAIRED = "+repaired"
 
 
 class Rebuilt(NamedTuple):
-    """Rows of every table as the kernels give them from what is whole, and why there are none for some."""
+    """Rows of every table that the kernels compute from intact files, and the reason where they could not."""
 
     tables: Mapping[str, pl.DataFrame]
     reason: str
@@ -80,7 +80,7 @@ Rebuild = Callable[[Dataset, Mapping[str, Sequence[str]]], Rebuilt]
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was done.
+    """Result of `repair_files`: the last revision, and one row per action.
 
     Attributes
     ----------
@@ -97,9 +97,11 @@ class Repaired:
     actions: pl.DataFrame
 
 
-class _Lost(NamedTuple):
+class _LostFile(NamedTuple):
+    # A damaged file of the last revision.
+
     table: str
-    file: LakeFile
+    file: DataFile
 
     @property
     def folder(self) -> str:
@@ -110,10 +112,10 @@ class _Lost(NamedTuple):
         return Path(self.file.path).stem.partition("-")[2]
 
 
-class _Found(NamedTuple):
-    """Lost files, and the rows that they held together."""
+class _FoundRows(NamedTuple):
+    """Lost files, and the rows that they had together."""
 
-    lost: tuple[_Lost, ...]
+    lost: tuple[_LostFile, ...]
     rows: pl.DataFrame
 
     @property
@@ -129,7 +131,9 @@ def repair_files(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Repair an export with the rows that `rebuild` computes; `engine.runtime.export_repair.repair` brings the kernels.
+    """Restore or rebuild the damaged files of an export from the rows that `rebuild` computes; drop others on request.
+
+    `engine.runtime.export_repair.repair` brings the kernels.
 
     Parameters
     ----------
@@ -150,51 +154,52 @@ def repair_files(
         No export, somebody else writes to it, its disk is full, or its logs cannot be read.
     """
     target = Path(target)
-    actions = list(_cleared(target, lock_timeout))
+    actions = list(remove_leftovers(target, lock_timeout))
     dataset = open_dataset(target)
-    lost = _lost(dataset)
+    lost = damaged_files(dataset)
     if not lost:
         return Repaired(dataset.revision, _framed(actions))
     paths: dict[str, list[str]] = {}
     for one in lost:
         paths.setdefault(one.table, []).append(one.file.path)
     rebuilt = rebuild(dataset, paths)
-    found = list(_candidates(dataset, lost, rebuilt.tables))
-    restored = _restore(target, found, lock_timeout)
+    found = list(find_rows(dataset, lost, rebuilt.tables))
+    restored = restore_files(target, found, lock_timeout)
     reborn = [one for one in found if one not in restored]
     rest = [one for one in lost if not any(one in group.lost for group in restored)]
     gone = [one for one in rest if not any(one in group.lost for group in reborn)]
     actions += [_action("restored", one, "the same bytes as before") for group in restored for one in group.lost]
-    actions += [_action("rebuilt", one, _differences(group)) for group in reborn for one in group.lost]
-    actions += [_action("dropped" if drop_damaged else "lost", one, _why_lost(one, rebuilt)) for one in gone]
+    actions += [_action("rebuilt", one, describe_rebuilt(group)) for group in reborn for one in group.lost]
+    actions += [_action("dropped" if drop_damaged else "lost", one, reason_lost(one, rebuilt)) for one in gone]
     dropped = gone if drop_damaged else []
     if not reborn and not dropped:
         return Repaired(dataset.revision, _framed(actions))
     last = dataset.exports.row(-1, named=True)
     store_id = last["store_id"] + REPAIRED * bool(dropped)
-    state = State(store_id, last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
+    state = StoreState(store_id, last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
 
-    def plan(work: Work) -> Plan:
-        changes = _edits(work, reborn, dropped)
-        if any(_is_source(one) for one in dropped) and not rebuilt.tables:
+    def plan(draft: RevisionDraft) -> RevisionPlan:
+        changes = changes_of_repair(draft, reborn, dropped)
+        if any(is_source_file(one) for one in dropped) and not rebuilt.tables:
             actions.append(_row("stale", "quality", detail=f"gaps, quality and derived bars {rebuilt.reason}"))
-        elif any(_is_source(one) for one in dropped):
-            anew = _recomputed(work, dataset, rest, rebuilt.tables)
-            actions.extend(_row("recomputed", table, detail="from the rows that are left") for table in anew)
-            changes |= anew
-        return Plan(changes, None if dropped else dataset.revision)
+        elif any(is_source_file(one) for one in dropped):
+            recomputed = changes_of_recomputed(draft, dataset, rest, rebuilt.tables)
+            actions.extend(_row("recomputed", table, detail="from the rows that are left") for table in recomputed)
+            changes |= recomputed
+        return RevisionPlan(changes, None if dropped else dataset.revision)
 
-    return Repaired(revise(target, plan, state, lock_timeout), _framed(actions))
+    return Repaired(commit_revision(target, plan, state, lock_timeout), _framed(actions))
 
 
-def _cleared(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
+def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
+    """Undo an export that did not end, remove unpinned files and damaged checkpoints; yield an action for each."""
     leftovers = verify(target, quick=True).filter(pl.col("check_name").is_in(LEFTOVERS))
-    with _told(target), lock_of(target, lock_timeout):
+    with explained_errors(target), hold_lock(target, lock_timeout):
         dropped = log_sums.drop_bad_checkpoints(target)
-    with maintaining(target, lock_timeout) as exports:
+    with locked_and_recovered(target, lock_timeout) as exports:
         # A log that was changed may name other files than those that are needed.
-        trusted = not (log_sums.changed_files(target) or log_sums.bad_checkpoints(target))
-        strays = {table: unpinned(target, table, exports) if trusted else [] for table in TABLES}
+        trusted = not (log_sums.altered_log_files(target) or log_sums.bad_checkpoints(target))
+        strays = {table: unpinned_files(target, table, exports) if trusted else [] for table in TABLES}
         for files in strays.values():
             for path in files:
                 path.unlink()
@@ -209,99 +214,107 @@ def _cleared(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
             yield _row("removed", table, str(path.relative_to(target)), "no revision pins it")
 
 
-def _lost(dataset: Dataset) -> list[_Lost]:
-    paths = lost_files(verify(dataset.target, dataset.revision))
+def damaged_files(dataset: Dataset) -> list[_LostFile]:
+    """The damaged files of a revision with what the log says of them."""
+    paths = damaged_paths(verify(dataset.target, dataset.revision))
     last = dataset.exports.row(-1, named=True)
     versions = dict(zip(last["table_names"], last["table_versions"], strict=True))
     found = []
     for table, names in paths.items():
         if table in DATA_TABLES:
-            ((_, held),) = delta_table.holdings(dataset.target / table, [versions[table]])
-            found += [_Lost(table, held[name]) for name in names]
+            ((_, held),) = delta_table.files_by_version(dataset.target / table, [versions[table]])
+            found += [_LostFile(table, held[name]) for name in names]
     return found
 
 
-def _candidates(dataset: Dataset, lost: Sequence[_Lost], tables: Mapping[str, pl.DataFrame]) -> Iterator[_Found]:
-    """Rows of lost files: rebuilt ones within their bounds that no intact file of their folder has."""
+def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]) -> Iterator[_FoundRows]:
+    """Rows of lost files: rebuilt rows within their bounds that no intact file has, if as many as the log says."""
     for table, folder in sorted({(one.table, one.folder) for one in lost if one.table in tables}):
         ours = [one for one in lost if (one.table, one.folder) == (table, folder)]
-        rows = dict(_by_folder(table, tables[table])).get(folder, empty(TABLES[table]))
-        known = _intact(dataset, table, folder, {one.file.path for one in ours})
+        in_folder = [part for name, part in partition_rows(table, tables[table]) if name == folder]
+        rows = pl.concat([empty(TABLES[table]), *in_folder])
+        known = read_intact(dataset, table, {one.file.path for one in ours}, folder)
         left = rows.join(known.select(KEYS[table]), on=KEYS[table], how="anti", nulls_equal=True, maintain_order="left")
-        parts = {one: left.filter(_within(one.file, table)) for one in ours}
-        alone = [one for one in ours if parts[one].height == rows_of(one.file)]
+        parts = {one: left.filter(is_within_bounds(one.file, table)) for one in ours}
+        alone = [one for one in ours if parts[one].height == row_count(one.file)]
         if len(alone) == len(ours):
-            yield from (_Found((one,), _stamped(part, [one], dataset)) for one, part in parts.items())
-        elif left.height == sum(rows_of(one.file) for one in ours):
-            # Their bounds overlap, but together they held these rows.
-            yield _Found(tuple(ours), _stamped(left, ours, dataset))
+            yield from (_FoundRows((one,), with_revision_of(part, [one], dataset)) for one, part in parts.items())
+        elif left.height == sum(row_count(one.file) for one in ours):
+            # Their bounds overlap, but together they had these rows.
+            yield _FoundRows(tuple(ours), with_revision_of(left, ours, dataset))
 
 
-def _stamped(rows: pl.DataFrame, lost: Sequence[_Lost], dataset: Dataset) -> pl.DataFrame:
-    known = {_revision_of(one) for one in lost}
+def with_revision_of(rows: pl.DataFrame, lost: Sequence[_LostFile], dataset: Dataset) -> pl.DataFrame:
+    """Rows with the revision that wrote the lost files, where it is one; else with the next revision."""
+    known = set()
+    for one in lost:
+        stats = parse_statistics(one.file.stats)
+        low, high = ((stats.get(bound) or {}).get("revision") for bound in ("minValues", "maxValues"))
+        known.add(low if isinstance(low, int) and low == high else None)
     # Rows that several revisions wrote cannot be told apart any more: they count as written now.
     revision = known.pop() if len(known) == 1 else None
     return rows.with_columns(pl.lit(revision or dataset.revision + 1, pl.Int64).alias("revision"))
 
 
-def _by_folder(table: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    # A table of which the running session is kept apart has parts of one folder.
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for folder, part in partitions(table, rows):
-        parts.setdefault(folder, []).append(part)
-    for folder, found in parts.items():
-        yield folder, pl.concat(found)
+def read_intact(dataset: Dataset, table: str, lost: set[str], folder: str | None = None) -> pl.DataFrame:
+    """The rows of a table, or of one folder, from all files but the lost ones, after comparing their SHA-256."""
+    columns = TABLES[table]
+    frames = [empty(columns)]
+    for path in dataset.files(table):
+        name = path.relative_to(dataset.target / table).as_posix()
+        if name not in lost and folder in (None, name.rpartition("/")[0]):
+            read_verified(path)
+            rows = pl.read_parquet(path, hive_partitioning=False, glob=False)
+            absent = [
+                pl.lit(None, dtype).alias(column) for column, dtype in columns.items() if column not in rows.columns
+            ]
+            frames.append(rows.with_columns(absent).select(list(columns)))
+    return pl.concat(frames)
 
 
-def _intact(dataset: Dataset, table: str, folder: str, lost: set[str]) -> pl.DataFrame:
-    paths = [path.relative_to(dataset.target / table).as_posix() for path in dataset.files(table)]
-    mine = [path for path in paths if path.rpartition("/")[0] == folder and path not in lost]
-    return pl.concat([empty(TABLES[table]), *(_read(dataset.target / table / path, table) for path in mine)])
-
-
-def _read(path: Path, table: str) -> pl.DataFrame:
-    intact_bytes(path)
-    rows = pl.read_parquet(path, hive_partitioning=False, glob=False)
-    absent = [pl.lit(None, TABLES[table][name]).alias(name) for name in TABLES[table] if name not in rows.columns]
-    return rows.with_columns(absent).select(list(TABLES[table]))
-
-
-def _within(file: LakeFile, table: str) -> pl.Expr:
-    stats = parsed(file.stats)
+def is_within_bounds(file: DataFile, table: str) -> pl.Expr:
+    """Whether a row's key and session lie within the bounds that the log has of a file."""
+    stats = parse_statistics(file.stats)
     low, high = stats.get("minValues") or {}, stats.get("maxValues") or {}
     names = [
         name for name in dict.fromkeys((*KEYS[table], "session")) if name in TABLES[table] and low.get(name) is not None
     ]
+    dtypes = {name: TABLES[table][name] for name in names if name in high}
     tests = [
-        pl.col(name).is_between(_literal(low[name], TABLES[table][name]), _literal(high[name], TABLES[table][name]))
-        for name in names if name in high
-    ]  # fmt: skip
+        pl.col(name).is_between(bound_literal(low[name], dtype), bound_literal(high[name], dtype))
+        for name, dtype in dtypes.items()
+    ]
     return pl.all_horizontal([pl.lit(value=True), *tests])
 
 
-def _literal(value: Any, dtype: pl.DataType) -> pl.Expr:  # noqa: ANN401 - what JSON has
+def bound_literal(value: Any, dtype: pl.DataType) -> pl.Expr:  # noqa: ANN401 - any value of JSON
+    """A bound of Delta's statistics as a literal of a column's type."""
     if dtype == TS:
         return pl.lit(dt.datetime.fromisoformat(value), dtype)
     return pl.lit(dt.date.fromisoformat(value) if dtype == pl.Date else value, dtype)
 
 
-def _revision_of(one: _Lost) -> int | None:
-    stats = parsed(one.file.stats)
-    low, high = ((stats.get(part) or {}).get("revision") for part in ("minValues", "maxValues"))
-    return low if isinstance(low, int) and low == high else None
-
-
-def _restore(target: Path, found: Sequence[_Found], lock_timeout: float) -> list[_Found]:
-    """Put files back whose rows make the bytes that their names promise."""
+def restore_files(target: Path, found: Sequence[_FoundRows], lock_timeout: float) -> list[_FoundRows]:
+    """Restore lost files whose rows encode to the SHA-256 in their names; return those that were."""
     restored = []
-    with maintaining(target, lock_timeout):
+    with locked_and_recovered(target, lock_timeout):
         staging = target / STAGING
         make_durable_folders(staging)
         for one in found:
             staged = {file.sha256: file for file in stage(one.lost[0].table, one.rows, staging)}
             if staged.keys() == {lost.sha256 for lost in one.lost}:
                 for lost in one.lost:
-                    _put_back(staged[lost.sha256], target / lost.table / lost.file.path)
+                    place = target / lost.table / lost.file.path
+                    make_durable_folders(place.parent)
+                    if place.is_dir() and not place.is_symlink():
+                        try:
+                            place.rmdir()
+                        except OSError as error:
+                            raise ExportError(
+                                f"{place}: is a folder where a file was; move it away and repair again ({error})"
+                            ) from error
+                    staged[lost.sha256].staged.replace(place)
+                    fsync(place.parent)
                 restored.append(one)
             for file in staged.values():
                 remove_if_exists(file.staged)
@@ -309,89 +322,75 @@ def _restore(target: Path, found: Sequence[_Found], lock_timeout: float) -> list
     return restored
 
 
-def _put_back(file: StagedFile, place: Path) -> None:
-    make_durable_folders(place.parent)
-    if place.is_dir() and not place.is_symlink():
-        _clear(place)
-    file.staged.replace(place)
-    fsync(place.parent)
-
-
-def _clear(place: Path) -> None:
-    # An empty folder may go, for a file; what lies in it is somebody's.
-    try:
-        place.rmdir()
-    except OSError as error:
-        raise ExportError(f"{place}: is a folder where a file was; move it away and repair again ({error})") from error
-
-
-def _edits(work: Work, reborn: Sequence[_Found], dropped: Sequence[_Lost]) -> dict[str, Change]:
+def changes_of_repair(
+    draft: RevisionDraft, reborn: Sequence[_FoundRows], dropped: Sequence[_LostFile]
+) -> dict[str, TableChange]:
+    """The change of each table: files of found rows in place of the lost ones, and dropped files removed."""
     staged: dict[str, list[StagedFile]] = {}
     gone: dict[str, list[str]] = {}
     for found in reborn:
-        staged.setdefault(found.table, []).extend(stage(found.table, found.rows, work.staging))
+        staged.setdefault(found.table, []).extend(stage(found.table, found.rows, draft.staging))
     for one in [*(one for found in reborn for one in found.lost), *dropped]:
         gone.setdefault(one.table, []).append(one.file.path)
-    return {table: work.edited(table, staged.get(table, []), paths) for table, paths in gone.items()}
+    return {table: draft.edited(table, staged.get(table, []), paths) for table, paths in gone.items()}
 
 
-def _is_source(one: _Lost) -> bool:
-    stats = parsed(one.file.stats)
+def is_source_file(one: _LostFile) -> bool:
+    """Whether a lost file has rows that were read from sources, which no kernel computes."""
+    stats = parse_statistics(one.file.stats)
     origin = (stats.get("maxValues") or {}).get("origin")
     return one.table in ("quotes", "ticks") or (one.table == "bars" and origin != "derived")
 
 
-def _recomputed(
-    work: Work, dataset: Dataset, lost: Sequence[_Lost], tables: Mapping[str, pl.DataFrame]
-) -> dict[str, Change]:
-    """Derived bars, gaps, quality and what `symbols` counts, as they are without the rows that were dropped."""
+def changes_of_recomputed(
+    draft: RevisionDraft, dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]
+) -> dict[str, TableChange]:
+    """Changes of derived bars, gaps, quality and `symbols` to what the kernels compute without the dropped rows."""
     paths = {(one.table, one.file.path) for one in lost}
     changes = {}
     for table in ("bars", *DERIVED, "symbols"):
-        former = _whole(dataset, table, {path for name, path in paths if name == table})
+        former = read_intact(dataset, table, {path for name, path in paths if name == table})
         rows = tables[table]
         if table == "bars":
             rows = pl.concat([former.filter(pl.col("origin") == "source"), rows.filter(pl.col("origin") == "derived")])
-        elif table in TOLD:
-            rows = _with_history(table, rows, former)
-        stamped = as_before(table, rows, former, work.revision)
-        changes[table] = work.replaced(table, list(stage(table, stamped, work.staging)))
+        elif table in STORED_COLUMNS:
+            rows = with_stored_columns(table, rows, former)
+        stamped = keep_known_revisions(table, rows, former, draft.revision)
+        changes[table] = draft.replaced(table, list(stage(table, stamped, draft.staging)))
     return changes
 
 
-def _with_history(table: str, rows: pl.DataFrame, former: pl.DataFrame) -> pl.DataFrame:
-    """Rows with what no kernel computes taken from the former ones: counts at the door, tries to fill a gap."""
+def with_stored_columns(table: str, rows: pl.DataFrame, former: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the columns that no kernel computes (`STORED_COLUMNS`) taken from the former row of the same key."""
     key = [*KEYS[table], *(["gap_end"] if table == "gaps" else [])]
-    told = list(TOLD[table])
-    known = former.select(*key, *told, pl.lit(value=True).alias("known"))
-    beside = rows.join(known, on=key, how="left", nulls_equal=True, maintain_order="left", suffix="_known")
-    kept = [pl.when(pl.col("known")).then(f"{name}_known").otherwise(name).alias(name) for name in told]
-    return beside.with_columns(kept).select(rows.columns)
+    stored = list(STORED_COLUMNS[table])
+    known = former.select(*key, *stored, pl.lit(value=True).alias("known"))
+    joined = rows.join(known, on=key, how="left", nulls_equal=True, maintain_order="left", suffix="_known")
+    kept = [pl.when(pl.col("known")).then(f"{name}_known").otherwise(name).alias(name) for name in stored]
+    return joined.with_columns(kept).select(rows.columns)
 
 
-def _whole(dataset: Dataset, table: str, lost: set[str]) -> pl.DataFrame:
-    paths = [path.relative_to(dataset.target / table).as_posix() for path in dataset.files(table)]
-    read = [_read(dataset.target / table / path, table) for path in paths if path not in lost]
-    return pl.concat([empty(TABLES[table]), *read])
-
-
-def _differences(found: _Found) -> str:
-    said = [parsed(one.file.stats) for one in found.lost]
-    numbers = [name for name in TOLD.get(found.table, ()) if name in said[0].get("maxValues", {})]
-    highest = {name: max((one["maxValues"][name] for one in said if one["maxValues"].get(name) is not None), default=None)
-               for name in numbers}  # fmt: skip
+def describe_rebuilt(found: _FoundRows) -> str:
+    """Detail of a `rebuilt` action: the columns that differ from the log's bounds as no kernel computes them."""
+    said = [parse_statistics(one.file.stats) for one in found.lost]
+    numbers = [name for name in STORED_COLUMNS.get(found.table, ()) if name in said[0].get("maxValues", {})]
+    highest = {
+        name: max((one["maxValues"][name] for one in said if one["maxValues"].get(name) is not None), default=None)
+        for name in numbers
+    }
     differs = [name for name, value in highest.items() if found.rows[name].max() != value]
     return "rows as the log counts them" + (f"; {', '.join(differs)} cannot be computed again" if differs else "")
 
 
-def _why_lost(one: _Lost, rebuilt: Rebuilt) -> str:
-    if _is_source(one):
+def reason_lost(one: _LostFile, rebuilt: Rebuilt) -> str:
+    """Why the rows of a lost file cannot be computed again."""
+    if is_source_file(one):
         return "it held what was read from sources: load them again"
     return rebuilt.reason or "the kernels give other rows than the log says it had"
 
 
-def _action(action: str, one: _Lost, detail: str) -> Mapping[str, Any]:
-    return {**_row(action, one.table, f"{one.table}/{one.file.path}", detail), **held_by(one.file)}
+def _action(action: str, one: _LostFile, detail: str) -> Mapping[str, Any]:
+    return {**_row(action, one.table, f"{one.table}/{one.file.path}", detail), **summarize_file(one.file)}
 
 
 def _row(action: str, table: str, file: str = "", detail: str = "") -> Mapping[str, Any]:

@@ -1,10 +1,22 @@
-"""Forget old revisions: remove the files that no revision pins which is to stay.
+"""Remove old revisions: their files, where no revision that stays pins them, and their log entries.
 
 1. `recover` puts back what an export that did not end left.
-2. `_expire` writes `exports` anew, in which the revisions that go name no table any more: nobody can open them.
+2. `expire_revisions` writes `exports` anew, in which the revisions that go name no table any more: nobody can open
+   them.
 3. Files that no revision pins are removed, then log entries that no pinned version needs.
 
 Killed after any of these, every revision that stays is whole, and the next vacuum does the rest.
+
+`DeltaTable.vacuum(keep_versions=...)` of deltalake 1.6 selects the same files (a test compares the two on every
+table), and is not called here, because it
+
+- commits two versions (`VACUUM START`, `VACUUM END`) to each table: the head would no longer be what `exports` pins;
+- with `full=True` removes every file that no log names, also one that a user put there, and without it leaves the
+  files of an export that was killed;
+- keeps files whose removal has a time later than the machine's clock, so a vacuum by any other clock would remove
+  nothing;
+- reads the whole log once per version that is kept: 2.1 s for 300 versions of one table, where reading each entry once
+  takes 0.024 s.
 """
 
 from __future__ import annotations
@@ -24,8 +36,8 @@ from engine.export import delta_table
 from engine.export.dataset import (
     LOCK_TIMEOUT_SECONDS,
     STAGING,
-    _locked,
-    _told,
+    explained_errors,
+    lock_target,
     open_dataset,
     pinned_revisions,
     recover,
@@ -44,14 +56,14 @@ _NO_LIST = pl.lit([], pl.List(pl.Null))
 
 @dataclass(frozen=True)
 class Vacuumed:
-    """What was removed.
+    """Result of `vacuum`: revisions that stay, revisions that were removed, files and bytes by table.
 
     Attributes
     ----------
     kept : tuple of int
         Revisions that stay.
     expired : tuple of int
-        Revisions that were forgotten by this.
+        Revisions that were removed.
     removed : DataFrame
         `REMOVED`, one row per table that lost a file or a log entry.
     """
@@ -91,64 +103,62 @@ def vacuum(
     ExportError
         No export, somebody else writes to it, it cannot be written, or a log is not what was written.
     """
-    _check(keep, keep_revisions)
-    open_dataset(target)
-    with maintaining(Path(target), lock_timeout) as exports:
-        log_sums.check_logs(Path(target))
-        now = (clock or WallClock()).now().astimezone(dt.UTC)
-        stay = _staying(exports, None if keep is None else now - keep, keep_revisions)
-        gone = [revision for revision in pinned_revisions(exports) if revision not in stay]
-        kept = _expire(Path(target), exports, gone, now) if gone else exports
-        removed = [_cleaned(Path(target), table, kept) for table in TABLES]
-    frame = pl.DataFrame(removed, schema=dict(REMOVED)).filter((pl.col("files") > 0) | (pl.col("log_entries") > 0))
-    return Vacuumed(tuple(stay), tuple(gone), frame)
-
-
-@contextmanager
-def maintaining(target: Path, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[pl.DataFrame]:
-    """Hold an export's lock, with what an export that did not end left put back; gives its `exports`.
-
-    Raises
-    ------
-    ExportError
-        Somebody else writes to it, or it cannot be read or written.
-    """
-    with _told(target), _locked(target, lock_timeout):
-        recover(target)
-        yield open_dataset(target).exports
-
-
-def unpinned(target: Path, table: str, exports: pl.DataFrame) -> list[Path]:
-    """List files of a table, of those that exports wrote, that no revision pins."""
-    pinned = {target / table / path for _, held in pinned_files(target, table, exports) for path in held}
-    if table == "exports":
-        pinned |= {target / table / path for path in newest_exports(target)}
-    found = (
-        path
-        for path in (target / table).rglob("*.parquet")
-        if delta_table.LOG not in path.relative_to(target / table).parts
-    )
-    return sorted(path for path in found if path not in pinned and NAME.fullmatch(path.name) and path.is_file())
-
-
-def newest_exports(target: Path) -> set[str]:
-    """Paths of the files of `exports` that readers begin with, pinned or not: its newest version, and the one before."""
-    table = target / "exports"
-    head = delta_table.head(table)
-    # Somebody may have just begun with the one before.
-    return {path for version in (max(head - 1, 0), head) for path in delta_table.files(table, version)}
-
-
-def _check(keep: dt.timedelta | None, keep_revisions: int | None) -> None:
     if (keep is None) == (keep_revisions is None):
         raise ParameterError(f"keep: received {keep} and keep_revisions {keep_revisions}; valid: one of the two")
     if keep is not None and keep < dt.timedelta(0):
         raise ParameterError(f"keep: received {keep}; valid: zero or more")
     if keep_revisions is not None and keep_revisions < 1:
         raise ParameterError(f"keep_revisions: received {keep_revisions}; valid: 1 or more")
+    open_dataset(target)
+    with locked_and_recovered(Path(target), lock_timeout) as exports:
+        log_sums.check_logs(Path(target))
+        now = (clock or WallClock()).now().astimezone(dt.UTC)
+        kept = revisions_to_keep(exports, None if keep is None else now - keep, keep_revisions)
+        expired = [revision for revision in pinned_revisions(exports) if revision not in kept]
+        remaining = expire_revisions(Path(target), exports, expired, now) if expired else exports
+        removed = [remove_unpinned(Path(target), table, remaining) for table in TABLES]
+    frame = pl.DataFrame(removed, schema=dict(REMOVED)).filter((pl.col("files") > 0) | (pl.col("log_entries") > 0))
+    return Vacuumed(tuple(kept), tuple(expired), frame)
 
 
-def _staying(exports: pl.DataFrame, since: dt.datetime | None, count: int | None) -> list[int]:
+@contextmanager
+def locked_and_recovered(target: Path, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[pl.DataFrame]:
+    """Hold an export's lock, recover it from an export that did not end, and give its table `exports`.
+
+    Raises
+    ------
+    ExportError
+        Somebody else writes to it, or it cannot be read or written.
+    """
+    with explained_errors(target), lock_target(target, lock_timeout):
+        recover(target)
+        yield open_dataset(target).exports
+
+
+def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path]:
+    """Files of a table, among those that exports wrote, that no revision pins; sorted."""
+    pinned = {target / table / path for _, files in pinned_files(target, table, exports) for path in files}
+    if table == "exports":
+        pinned |= {target / table / path for path in current_exports_files(target)}
+    return sorted(
+        path
+        for path in (target / table).rglob("*.parquet")
+        if delta_table.LOG not in path.relative_to(target / table).parts
+        and path not in pinned
+        and NAME.fullmatch(path.name)
+        and path.is_file()
+    )
+
+
+def current_exports_files(target: Path) -> set[str]:
+    """Paths of the files of the newest version of `exports` and of the one before, which readers may have opened."""
+    table = target / "exports"
+    head = delta_table.newest_version(table)
+    return {path for version in (max(head - 1, 0), head) for path in delta_table.file_paths(table, version)}
+
+
+def revisions_to_keep(exports: pl.DataFrame, since: dt.datetime | None, count: int | None) -> list[int]:
+    """The last `count` revisions, or those written since an instant and the one before, which was valid at it."""
     pinned = pinned_revisions(exports).to_list()
     if since is None:
         return pinned[-(count or 1) :]
@@ -157,10 +167,11 @@ def _staying(exports: pl.DataFrame, since: dt.datetime | None, count: int | None
     return pinned[max(first_within - 1, 0) :]
 
 
-def _expire(target: Path, exports: pl.DataFrame, gone: list[int], now: dt.datetime) -> pl.DataFrame:
-    is_gone = pl.col("revision").is_in(gone)
+def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], now: dt.datetime) -> pl.DataFrame:
+    """Commit `exports` without the pins of the expired revisions; return the table as it is now."""
+    is_expired = pl.col("revision").is_in(expired)
     lists = [
-        pl.when(is_gone).then(_NO_LIST.cast(EXPORTS[name])).otherwise(name).alias(name)
+        pl.when(is_expired).then(_NO_LIST.cast(EXPORTS[name])).otherwise(name).alias(name)
         for name in ("table_names", "table_versions")
     ]
     marked = exports.with_columns(lists)
@@ -170,35 +181,29 @@ def _expire(target: Path, exports: pl.DataFrame, gone: list[int], now: dt.dateti
     file = staged.at(exports["revision"].item(-1))
     staged.staged.replace(target / "exports" / file.path)
     fsync(target / "exports")
-    head = delta_table.head(target / "exports")
+    head = delta_table.newest_version(target / "exports")
     oldest = {table: min(pinned_versions(marked, table).values()) for table in TABLES}
-    kept = log_sums.note(log_sums.sums_to_keep(target, oldest))
-    notes = {"expired": ",".join(map(str, gone)), "engine_version": __version__, **kept}
-    former = delta_table.files(target / "exports", head)
+    kept = log_sums.note(log_sums.sums_of_remaining_files(target, oldest))
+    notes = {"expired": ",".join(map(str, expired)), "engine_version": __version__, **kept}
+    former = delta_table.file_paths(target / "exports", head)
     delta_table.commit(target / "exports", EXPORTS, [file], former, after=head, written_at=now, notes=notes)
     remove_if_exists(staging)
     delta_table.checkpoint_when_due(target / "exports", head + 1)
     return marked
 
 
-def _cleaned(target: Path, table: str, exports: pl.DataFrame) -> dict[str, object]:
-    files = unpinned(target, table, exports)
+def remove_unpinned(target: Path, table: str, exports: pl.DataFrame) -> dict[str, object]:
+    """Remove files, empty folders and log entries of a table that no revision needs; return a row of `REMOVED`."""
+    files = unpinned_files(target, table, exports)
     size = sum(path.stat().st_size for path in files)
     for path in files:
         path.unlink()
     for folder in sorted({path.parent for path in files}):
         fsync(folder)
-    _drop_empty(target / table)
-    oldest = min(pinned_versions(exports, table).values())
-    entries = delta_table.drop_entries(target / table, oldest)
-    return {"table": table, "files": len(files), "bytes": size, "log_entries": len(entries)}
-
-
-def _drop_empty(table: Path) -> None:
-    """Remove folders of months that have no file any more."""
-    folders = [
-        path for path in table.rglob("*") if path.is_dir() and delta_table.LOG not in path.relative_to(table).parts
-    ]
+    folders = [path for path in (target / table).rglob("*") if path.is_dir()]
     for folder in sorted(folders, reverse=True):
-        if not any(folder.iterdir()):
+        if delta_table.LOG not in folder.relative_to(target / table).parts and not any(folder.iterdir()):
             folder.rmdir()
+    oldest = min(pinned_versions(exports, table).values())
+    entries = delta_table.remove_outdated_log_files(target / table, oldest)
+    return {"table": table, "files": len(files), "bytes": size, "log_entries": len(entries)}

@@ -1,12 +1,13 @@
-"""Whether an export is what it says, byte by byte and table against table.
+"""Verification of an export: files against the log byte by byte, and tables against one another.
 
-1. `_pins` reads the table `exports`: which revisions there are and which version of each table they pin.
-2. `_changed` compares log files with what `exports` noted of them; `_logs` reads every log entry, and that the versions that are pinned can be had; where a log is broken, what can
-   still be read of it names the files.
-3. `_intact` compares each file that a revision pins with its name and its log: there, as long, the same SHA-256.
-4. `_content` reads those of the revision in question: rows, columns, statistics, order, folder, keys.
-5. `agreement.disagreements` compares the tables with one another.
-6. `_strays` lists files that no revision pins.
+1. The table `exports` says which revisions there are and which version of each table they pin.
+2. `check_log_sums` compares log files with their noted SHA-256; `check_logs` reads every log entry, and the versions
+   that are pinned; where a log is broken, what can still be read of it names the files.
+3. `check_files` compares each file that a revision pins with its name and its log: it exists, has the size, the
+   SHA-256.
+4. `check_contents` reads those of the revision in question: rows, columns, statistics, order, folder, keys.
+5. `agreement.cross_table_findings` compares the tables with one another.
+6. `check_strays` lists files that no revision pins.
 
 Whatever is broken is a finding, never an error: only a folder that is no export is refused.
 """
@@ -26,14 +27,14 @@ import polars as pl
 from engine.errors import ExportError
 from engine.export import delta_table
 from engine.export.dataset import STAGING, Dataset, open_dataset
-from engine.export.delta_table import LakeFile
-from engine.export.file_statistics import differing, rows_of
-from engine.export.maintenance.agreement import disagreements
-from engine.export.maintenance.log_sums import changed_files
-from engine.export.maintenance.verify_findings import Finding, damaged, framed, tried
-from engine.export.parquet import _stats
+from engine.export.delta_table import DataFile
+from engine.export.file_statistics import differing_statistics, row_count
+from engine.export.maintenance.agreement import cross_table_findings
+from engine.export.maintenance.log_sums import altered_log_files
+from engine.export.maintenance.verify_findings import Finding, damaged, findings_frame, try_reading
+from engine.export.parquet import column_statistics
 from engine.export.revision_history import pinned_files
-from engine.export.tables import ADDED, KEYS, PARTITION, SORT, TABLES, in_order
+from engine.export.tables import ADDED, KEYS, PARTITION, SORT, TABLES, sorted_rows
 
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
@@ -68,11 +69,13 @@ def verify(target: Path, revision: int | None = None, *, quick: bool = False) ->
     target = Path(target)
     if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
         raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
-    dataset, why = tried(partial(open_dataset, target))
+    dataset, why = try_reading(partial(open_dataset, target))
     if dataset is None:
-        return framed([Finding("exports", "exports", "readable", why), *_loose(target, quick=quick)])
+        return findings_frame(
+            [Finding("exports", "exports", "readable", why), *check_without_exports(target, quick=quick)]
+        )
     chosen = dataset if revision is None else open_dataset(target, revision)
-    return framed(_found(_Check(target, dataset.exports, chosen, every=revision is None, quick=quick)))
+    return findings_frame(check_export(_Check(target, dataset.exports, chosen, every=revision is None, quick=quick)))
 
 
 @dataclass(frozen=True)
@@ -89,121 +92,133 @@ class _Check:
         return dict(zip(last["table_names"], last["table_versions"], strict=True))
 
 
-def _found(check: _Check) -> Iterator[Finding]:
+def check_export(check: _Check) -> Iterator[Finding]:
+    """All findings of an export whose table `exports` can be read, in the order of the module's steps."""
     named: set[str] = set()
-    whole: dict[str, dict[str, LakeFile]] = {}
+    whole: dict[str, dict[str, DataFile]] = {}
     broken: set[str] = set()
-    changed = list(_changed(check.target))
+    changed = list(check_log_sums(check.target))
     for table in TABLES:
-        logs = list(_logs(check, table))
+        logs = list(check_logs(check, table))
         yield from logs
         yield from (one for one in changed if one.table == table)
-        mine, others = _pinned(check, table)
+        mine, others = files_by_pin(check, table)
         named |= {f"{table}/{path}" for path in (*mine, *others)}
         former = [
-            one._replace(detail=f"{one.detail}; only former revisions hold it") for one in _intact(check, table, others)
+            one._replace(detail=f"{one.detail}; only former revisions hold it")
+            for one in check_files(check, table, others)
         ]
-        faulty = list(_intact(check, table, mine))
+        faulty = list(check_files(check, table, mine))
         fine = {path: file for path, file in mine.items() if f"{table}/{path}" not in {one.file for one in faulty}}
-        faulty += [] if check.quick or table == "exports" else _content(check, table, fine)
+        faulty += [] if check.quick or table == "exports" else check_contents(check, table, fine)
         yield from (*faulty, *former)
         whole[table] = fine
         broken |= {str(Path(one.file).parent) for one in faulty if one.check in UNREADABLE} | (
             {table} if logs else set()
         )
     if not check.quick:
-        yield from _agree(check, whole, broken)
-    yield from _strays(check, named)
+        paths = {table: [check.target / table / path for path in files] for table, files in whole.items()}
+        entry = check.chosen.exports.row(-1, named=True)
+        found, why = try_reading(lambda: list(cross_table_findings(check.target, paths, broken, entry)))
+        if found is None:
+            yield Finding("exports", "", "agreement", f"could not be checked: {why}", "warning")
+        yield from found or []
+    yield from check_strays(check, named)
 
 
-def _logs(check: _Check, table: str) -> Iterator[Finding]:
+def check_logs(check: _Check, table: str) -> Iterator[Finding]:
+    """Unreadable log entries of a table, an unreadable pinned version, and a head that differs from its pin."""
     log = check.target / table / delta_table.LOG
     for path in sorted(log.glob("*.json")):
-        _, why = tried(partial(delta_table.after_entry, {}, path))
+        _, why = try_reading(partial(delta_table.apply_log_entry, {}, path))
         if why:
             yield Finding(table, str(path.relative_to(check.target)), "log", why)
-    head, why = tried(partial(delta_table.head, check.target / table))
+    head, why = try_reading(partial(delta_table.newest_version, check.target / table))
     pin = check.versions.get(table)
     if head is None or pin is None:
         yield Finding(table, str(log.relative_to(check.target)), "log", why or "no version of it is pinned")
         return
-    held, why = tried(partial(delta_table.files, check.target / table, pin))
+    held, why = try_reading(partial(delta_table.file_paths, check.target / table, pin))
     if held is None:
         yield Finding(table, str(log.relative_to(check.target)), "pin", f"version {pin} cannot be read: {why}")
         return
-    yield from _replayed(check, table, pin)
+    yield from check_replay(check, table, pin)
     if check.every and table != "exports":
-        yield from _at_head(check, table, pin, held)
+        newest, why = try_reading(partial(delta_table.file_paths, check.target / table))
+        if newest != held:
+            detail = why or (
+                f"the newest version has other files than version {pin}, which is pinned: a crash, or another writer"
+            )
+            yield Finding(
+                table,
+                f"{table}/{delta_table.LOG}",
+                "head",
+                f"{detail}; `engine repair` or the next export puts it back",
+            )
 
 
-def _changed(target: Path) -> Iterator[Finding]:
-    for table, path in changed_files(target):
+def check_log_sums(target: Path) -> Iterator[Finding]:
+    """Log files whose SHA-256 is not the one that the log of `exports` notes."""
+    for table, path in altered_log_files(target):
         yield Finding(table, str(path.relative_to(target)), "log", "its SHA-256 is not what the log of `exports` notes")
 
 
-def _replayed(check: _Check, table: str, pin: int) -> Iterator[Finding]:
-    """The version as a checkpoint sums it up against the entries themselves, where all are there."""
-    entries = [delta_table.entry(check.target / table, version) for version in range(pin + 1)]
+def check_replay(check: _Check, table: str, pin: int) -> Iterator[Finding]:
+    """A pinned version whose checkpoint has other files than its log entries add up to, where all entries exist."""
+    entries = [delta_table.log_entry_path(check.target / table, version) for version in range(pin + 1)]
     if not all(path.is_file() for path in entries):
         return
-    held: dict[str, LakeFile] = {}
+    held: dict[str, DataFile] = {}
     for path in entries:
-        after, why = tried(partial(delta_table.after_entry, held, path))
+        after, why = try_reading(partial(delta_table.apply_log_entry, held, path))
         if why:
             return
         held = after or {}
-    summed, _ = tried(partial(delta_table.files, check.target / table, pin))
+    summed, _ = try_reading(partial(delta_table.file_paths, check.target / table, pin))
     if sorted(held) != summed:
         yield Finding(table, f"{table}/{delta_table.LOG}", "log", f"version {pin} is not what its entries add up to")
 
 
-def _at_head(check: _Check, table: str, pin: int, held: Sequence[str]) -> Iterator[Finding]:
-    newest, why = tried(partial(delta_table.files, check.target / table))
-    if newest != held:
-        detail = (
-            why or f"the newest version has other files than version {pin}, which is pinned: a crash, or another writer"
-        )
-        yield Finding(
-            table, f"{table}/{delta_table.LOG}", "head", f"{detail}; `engine repair` or the next export puts it back"
-        )
-
-
-def _pinned(check: _Check, table: str) -> tuple[dict[str, LakeFile], dict[str, LakeFile]]:
+def files_by_pin(check: _Check, table: str) -> tuple[dict[str, DataFile], dict[str, DataFile]]:
     """Files of the chosen revision, and those that only others pin."""
     exports = check.exports if check.every else check.chosen.exports.tail(1)
-    found, _ = tried(lambda: dict(pinned_files(check.target, table, exports)))
+    found, _ = try_reading(lambda: dict(pinned_files(check.target, table, exports)))
     if found is None:
         # A version that cannot be read does not hide the files that the rest of the log names.
-        return _salvaged(check.target / table, check.versions.get(table)), {}
+        return files_in_readable_entries(check.target / table, check.versions.get(table)), {}
     if table == "exports" and check.every:
-        # A vacuum writes it anew without a revision; what stood before is still being read.
-        head = delta_table.head(check.target / table)
+        # A vacuum writes it anew without a revision; the version before is still being read.
+        head = delta_table.newest_version(check.target / table)
         found |= {
-            -version: held for version, held in delta_table.holdings(check.target / table, [max(head - 1, 0), head])
+            -version: held
+            for version, held in delta_table.files_by_version(check.target / table, [max(head - 1, 0), head])
         }
     mine = found.pop(check.chosen.revision, {})
     others = {path: file for held in found.values() for path, file in held.items() if path not in mine}
     return mine, others
 
 
-def _salvaged(table: Path, version: int | None) -> dict[str, LakeFile]:
-    held: dict[str, LakeFile] = {}
+def files_in_readable_entries(table: Path, version: int | None) -> dict[str, DataFile]:
+    """Files of a version, or of the newest one, by those of its log entries that can be read."""
+    held: dict[str, DataFile] = {}
     for path in sorted((table / delta_table.LOG).glob("*.json")):
         if version is None or int(path.stem) <= version:
-            after, _ = tried(partial(delta_table.after_entry, held, path))
+            after, _ = try_reading(partial(delta_table.apply_log_entry, held, path))
             held = held if after is None else after
     return held
 
 
-def _intact(check: _Check, table: str, files: Mapping[str, LakeFile]) -> Iterator[Finding]:
+def check_files(check: _Check, table: str, files: Mapping[str, DataFile]) -> Iterator[Finding]:
+    """Files of a table that are gone, or whose size or SHA-256 is not what log and name say."""
     for file in files.values():
         path = check.target / table / file.path
-        fault, why = tried(partial(_damage, path, file, quick=check.quick))
+        fault, why = try_reading(partial(damage_of, path, file, quick=check.quick))
         if why or fault:
             yield Finding.of(table, file, *(fault or ("readable", why)))
 
 
-def _damage(path: Path, file: LakeFile, *, quick: bool) -> tuple[str, str] | None:
+def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | None:
+    """The failed check and its detail: `exists`, `size` or (unless `quick`) `sha256`; None where the file is intact."""
     if not path.is_file():
         return "exists", "the file is not there"
     size = path.stat().st_size
@@ -212,74 +227,81 @@ def _damage(path: Path, file: LakeFile, *, quick: bool) -> tuple[str, str] | Non
     name = NAME.fullmatch(path.name)
     if name is None:
         return "sha256", "the log names a file that is none of ours"
-    if not quick and (found := _sha256(path)) != name[2]:
-        return "sha256", f"its SHA-256 is {found}"
+    if not quick:
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if digest != name[2]:
+            return "sha256", f"its SHA-256 is {digest}"
     return None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _content(check: _Check, table: str, files: Mapping[str, LakeFile]) -> Iterator[Finding]:
-    by_folder: dict[str, list[LakeFile]] = {}
+def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> Iterator[Finding]:
+    """Files whose rows are not what the log or the table's definition says, and keys that repeat within a folder."""
+    by_folder: dict[str, list[DataFile]] = {}
     for file in files.values():
         by_folder.setdefault(file.path.rpartition("/")[0], []).append(file)
     for folder, held in sorted(by_folder.items()):
         keys = []
         for file in held:
-            rows, why = tried(partial(_rows, check.target / table / file.path))
+            rows, why = try_reading(partial(read_rows, check.target / table / file.path))
             if rows is None:
                 yield Finding.of(table, file, "readable", why)
                 continue
-            yield from (Finding.of(table, file, *fault) for fault in _faults(table, folder, file, rows))
+            yield from (Finding.of(table, file, *fault) for fault in content_faults(table, folder, file, rows))
             keys.append(rows.select([name for name in KEYS[table] if name in rows.columns]))
-        yield from _repeated(table, folder, keys)
+        yield from check_keys(table, folder, keys)
 
 
-def _rows(path: Path) -> pl.DataFrame:
+def read_rows(path: Path) -> pl.DataFrame:
+    """All rows of a Parquet file, read from a copy of its bytes."""
     # From memory: a map of a file that shrinks meanwhile kills the process.
     return pl.read_parquet(io.BytesIO(path.read_bytes()), hive_partitioning=False)
 
 
-def _faults(table: str, folder: str, file: LakeFile, rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
-    if rows.height != rows_of(file):
-        yield "rows", f"has {rows.height} rows, the log says {rows_of(file)}"
-    wrong = _wrong_columns(table, rows)
+def content_faults(table: str, folder: str, file: DataFile, rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """Failed checks of a file's rows with their details: `rows, schema, statistics, sorted, folder`."""
+    if rows.height != row_count(file):
+        yield "rows", f"has {rows.height} rows, the log says {row_count(file)}"
+    wrong = column_faults(table, rows)
     if wrong:
         yield "schema", "; ".join(wrong)
         return
-    differs = differing(file.stats, _stats(rows))
-    if differs and rows.height == rows_of(file):
+    differs = differing_statistics(file.stats, column_statistics(rows))
+    if differs and rows.height == row_count(file):
         yield "statistics", f"bounds or nulls differ from the log's: {', '.join(differs)}"
-    if in_order(rows, SORT[table]) is not rows:
+    if sorted_rows(rows, SORT[table]) is not rows:
         yield "sorted", f"rows are not in order of {', '.join(SORT[table])}"
-    if _folders(table, rows) - {folder}:
-        yield "folder", f"holds rows of {', '.join(sorted(_folders(table, rows) - {folder})[:3])}"
+    by = PARTITION.get(table, ())
+    folders = {"/".join(map(str, key)) for key in rows.select(by).unique().iter_rows()} if by else {""}
+    if folders - {folder}:
+        yield "folder", f"holds rows of {', '.join(sorted(folders - {folder})[:3])}"
 
 
-def _wrong_columns(table: str, rows: pl.DataFrame) -> list[str]:
+def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
+    """Columns that the rows of a table lack, have too many, or have with another type, each in words."""
     # Files of an earlier version do not have these.
     late = ("revision", *ADDED.get(table, ()))
     wanted = {name: dtype for name, dtype in TABLES[table].items() if name not in late or name in rows.columns}
     missing = [f"lacks {name}" for name in wanted if name not in rows.columns]
-    strange = [f"has {name}" for name in rows.columns if name not in wanted]
-    others = [f"{name} is {rows.schema[name]}, not {dtype}" for name, dtype in wanted.items()
-              if name in rows.columns and rows.schema[name] != dtype]  # fmt: skip
-    return missing + strange + others
+    unknown = [f"has {name}" for name in rows.columns if name not in wanted]
+    other_types = [
+        f"{name} is {rows.schema[name]}, not {dtype}"
+        for name, dtype in wanted.items()
+        if name in rows.columns and rows.schema[name] != dtype
+    ]
+    return missing + unknown + other_types
 
 
-def _folders(table: str, rows: pl.DataFrame) -> set[str]:
-    by = PARTITION.get(table, ())
-    return {"/".join(map(str, key)) for key in rows.select(by).unique().iter_rows()} if by else {""}
-
-
-def _repeated(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterator[Finding]:
+def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterator[Finding]:
+    """One finding where rows of a folder, given as the keys of each of its files, repeat a key; rejects may."""
     if not keys or table == "rejects":
         return
     whole = pl.concat(keys)
-    again = whole.height - whole.unique().height if _may_repeat(keys) else 0
+    again = 0
+    # Rows of one sorted file repeat a key only side by side, which is a twentieth of the price of a set.
+    adjacent_equal = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in whole.columns)
+    if len(keys) > 1 or (whole.height > 1 and whole.select(adjacent_equal.slice(1).any()).item()):
+        again = whole.height - whole.unique().height
     if again:
         twice = whole.filter(whole.is_duplicated())
         held = {"rows": again, "symbols": str(twice[twice.columns[0]][0])}
@@ -289,26 +311,8 @@ def _repeated(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterator
         )
 
 
-def _may_repeat(keys: Sequence[pl.DataFrame]) -> bool:
-    # Rows of one sorted file repeat a key only side by side, which is a twentieth of the price of a set.
-    if len(keys) > 1:
-        return True
-    rows = keys[0]
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in rows.columns)
-    return bool(rows.select(same.slice(1).any()).item()) if rows.height > 1 else False
-
-
-def _agree(check: _Check, whole: Mapping[str, Mapping[str, LakeFile]], broken: set[str]) -> Iterator[Finding]:
-    paths = {table: [check.target / table / path for path in files] for table, files in whole.items()}
-    found, why = tried(
-        lambda: list(disagreements(check.target, paths, broken, check.chosen.exports.row(-1, named=True)))
-    )
-    if found is None:
-        yield Finding("exports", "", "agreement", f"could not be checked: {why}", "warning")
-    yield from found or []
-
-
-def _strays(check: _Check, named: set[str]) -> Iterator[Finding]:
+def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
+    """Files below the tables that no revision pins, and what an export that did not end left."""
     if (check.target / STAGING).exists():
         detail = "an export runs, or one did not end; the next export or `engine repair` removes what it left"
         yield Finding("exports", STAGING, "stray", detail, "info")
@@ -317,15 +321,19 @@ def _strays(check: _Check, named: set[str]) -> Iterator[Finding]:
     last = check.exports["revision"].item(-1)
     for table in TABLES:
         known: set[str] | None = None
-        for path in _files_below(check.target / table):
-            file = str(path.relative_to(check.target))
-            if file in named:
+        for path in sorted(path for path in (check.target / table).rglob("*") if path.is_file()):
+            file, inner = str(path.relative_to(check.target)), path.relative_to(check.target / table)
+            if file in named or delta_table.LOG in inner.parts:
                 continue
-            known = _ever_named(check.target / table) if known is None else known
-            yield _stray(table, file, last, is_known=path.relative_to(check.target / table).as_posix() in known)
+            if known is None:
+                logs = sorted((check.target / table / delta_table.LOG).glob("*.json"))
+                text = "".join(log.read_text(errors="replace") for log in logs)
+                known = set(re.findall(r'"path":"([^"]+)"', text))
+            yield stray_finding(table, file, last, is_known=inner.as_posix() in known)
 
 
-def _stray(table: str, file: str, last: int, *, is_known: bool) -> Finding:
+def stray_finding(table: str, file: str, last: int, *, is_known: bool) -> Finding:
+    """Finding of a file that no revision pins: foreign, left over (`is_known` to a log), or of an unknown export."""
     name = NAME.fullmatch(Path(file).name)
     if name is None:
         return Finding(table, file, "stray", "a file that no export wrote", "info")
@@ -343,36 +351,23 @@ def _stray(table: str, file: str, last: int, *, is_known: bool) -> Finding:
     )
 
 
-def _ever_named(table: Path) -> set[str]:
-    text = "".join(path.read_text(errors="replace") for path in sorted((table / delta_table.LOG).glob("*.json")))
-    return set(re.findall(r'"path":"([^"]+)"', text))
-
-
-def _files_below(table: Path) -> list[Path]:
-    if not table.is_dir():
-        return []
-    return sorted(
-        path for path in table.rglob("*") if path.is_file() and delta_table.LOG not in path.relative_to(table).parts
-    )
-
-
-def _loose(target: Path, *, quick: bool) -> Iterable[Finding]:
-    """Without `exports`: what the logs of the other tables still say."""
-    yield from _changed(target)
+def check_without_exports(target: Path, *, quick: bool) -> Iterable[Finding]:
+    """Findings of an export whose table `exports` cannot be read, by the logs of the other tables."""
+    yield from check_log_sums(target)
     for table in TABLES:
-        files = _salvaged(target / table, None)
+        files = files_in_readable_entries(target / table, None)
         for file in files.values():
-            fault, why = tried(partial(_damage, target / table / file.path, file, quick=quick))
+            fault, why = try_reading(partial(damage_of, target / table / file.path, file, quick=quick))
             if why or fault:
                 yield Finding.of(table, file, *(fault or ("readable", why)))
         for path in sorted((target / table / delta_table.LOG).glob("*.json")):
-            _, why = tried(partial(delta_table.after_entry, {}, path))
+            _, why = try_reading(partial(delta_table.apply_log_entry, {}, path))
             if why:
                 yield Finding(table, str(path.relative_to(target)), "log", why)
 
 
-def lost_files(findings: pl.DataFrame) -> dict[str, list[str]]:
-    """Paths of damaged files below their tables, by table."""
+def damaged_paths(findings: pl.DataFrame) -> dict[str, list[str]]:
+    """Paths of damaged files, relative to their table's folder, by table."""
     found = damaged(findings).unique("file", maintain_order=True)
     lost: dict[str, list[str]] = {}
     for table, file in found.select("table_name", "file").iter_rows():

@@ -1,4 +1,4 @@
-"""What `verify` finds: one row per fault, with what the damaged file held as far as the log says."""
+"""Findings of `verify`: one row per fault, with the rows of the damaged file as far as the log says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import polars as pl
 
-from engine.export.delta_table import LakeFile
-from engine.export.file_statistics import held_by
+from engine.export.delta_table import DataFile
+from engine.export.file_statistics import summarize_file
 from engine.schema import TS, Schema
 
 FINDINGS: Schema = {
@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 class Finding(NamedTuple):
-    """One fault; `file` is below the target's folder, `held` is what it held."""
+    """One fault; `file` is its path below the target, `held` the rows, symbols and times that the file had."""
 
     table: str
     file: str
@@ -41,34 +41,41 @@ class Finding(NamedTuple):
     held: Mapping[str, Any] = {}
 
     @classmethod
-    def of(cls, table: str, file: LakeFile, check: str, detail: str) -> Finding:
-        """A fault of a file that the log names."""
-        return cls(table, f"{table}/{file.path}", check, detail, held=held_by(file))
+    def of(cls, table: str, file: DataFile, check: str, detail: str) -> Finding:
+        """The finding of a file that the log names, with the file's rows, symbols and times."""
+        return cls(table, f"{table}/{file.path}", check, detail, held=summarize_file(file))
 
 
-def framed(found: Iterable[Finding]) -> pl.DataFrame:
-    """Findings as a frame of `FINDINGS`, errors first."""
+def findings_frame(found: Iterable[Finding]) -> pl.DataFrame:
+    """Findings as a frame of `FINDINGS` without repetition, errors first, then by table and file."""
     rows = [
-        {"table_name": one.table, "file": one.file, "check_name": one.check, "severity": one.severity, "detail": one.detail, **one.held}
+        {
+            "table_name": one.table,
+            "file": one.file,
+            "check_name": one.check,
+            "severity": one.severity,
+            "detail": one.detail,
+            **one.held,
+        }
         for one in found
-    ]  # fmt: skip
+    ]
     frame = pl.DataFrame([{name: row.get(name) for name in FINDINGS} for row in rows], schema=dict(FINDINGS))
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
     return frame.unique(maintain_order=True).sort(rank, "table_name", "file", maintain_order=True)
 
 
 def faults(findings: pl.DataFrame) -> pl.DataFrame:
-    """Findings that need attention: all but the merely informative."""
+    """Findings of severity error or warning."""
     return findings.filter(pl.col("severity") != "info")
 
 
 def damaged(findings: pl.DataFrame) -> pl.DataFrame:
-    """Findings of files that are gone, or not what the log says."""
+    """Errors of files that are gone, or not what the log says (`FILE_CHECKS`)."""
     return findings.filter((pl.col("severity") == "error") & pl.col("check_name").is_in(FILE_CHECKS))
 
 
-def tried(action: Callable[[], Value]) -> tuple[Value | None, str]:
-    """Do what a damaged file may make fail in any way: the outcome, or the reason why there is none."""
+def try_reading(action: Callable[[], Value]) -> tuple[Value | None, str]:
+    """Run an action that a damaged file may make fail in any way; return its result, or None and the reason."""
     try:
         return action(), ""
     except Exception as error:  # noqa: BLE001 - becomes a finding

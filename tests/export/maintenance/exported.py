@@ -23,7 +23,7 @@ from engine.export.dataset import open_dataset
 from engine.export.maintenance.compact import compact
 from engine.export.maintenance.log_sums import NOTE
 from engine.export.maintenance.vacuum import vacuum
-from engine.export.parquet import _stats
+from engine.export.parquet import column_statistics
 from engine.export.tables import DATA_TABLES, KEYS
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
@@ -134,7 +134,11 @@ def forget_sums(target: Path) -> None:
 def _forged(line: str, path: Path, name: str, size: int, rows: pl.DataFrame) -> str:
     action = orjson.loads(line)
     if "add" in action and action["add"]["path"].endswith(path.name):
-        action["add"] |= {"path": action["add"]["path"].replace(path.name, name), "size": size, "stats": _stats(rows)}
+        action["add"] |= {
+            "path": action["add"]["path"].replace(path.name, name),
+            "size": size,
+            "stats": column_statistics(rows),
+        }
         return orjson.dumps(action).decode() + "\n"
     return line
 

@@ -11,7 +11,7 @@ import pytest
 from engine.errors import ExportError
 from engine.export import delta_table
 from engine.export.dataset import open_dataset
-from engine.export.maintenance.log_sums import changed_files
+from engine.export.maintenance.log_sums import altered_log_files
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
 from engine.export.tables import TABLES
@@ -46,7 +46,7 @@ def put_right(target):
 
 
 def checkpoint(target: Path, table: str) -> Path:
-    return delta_table.checkpoints(target / table)[20]
+    return delta_table.checkpoint_paths(target / table)[20]
 
 
 def lie(path: Path) -> None:
@@ -71,7 +71,7 @@ DAMAGE = {
 
 def test_verify_of_every_log_entry_whose_notes_were_changed_names_it(target):
     assert verify(target).is_empty()
-    newest = {delta_table.entry(target / "exports", delta_table.head(target / "exports"))}
+    newest = {delta_table.log_entry_path(target / "exports", delta_table.newest_version(target / "exports"))}
     for table in TABLES:
         for entry in sorted((target / table / delta_table.LOG).glob("*.json"))[-3:]:
             text = entry.read_text()
@@ -84,7 +84,9 @@ def test_verify_of_every_log_entry_whose_notes_were_changed_names_it(target):
 
 def test_export_makes_a_checkpoint_once(target):
     before = {
-        path: path.stat().st_mtime_ns for table in TABLES for path in delta_table.checkpoints(target / table).values()
+        path: path.stat().st_mtime_ns
+        for table in TABLES
+        for path in delta_table.checkpoint_paths(target / table).values()
     }
     assert before
     session = new_store(store_id=open_dataset(target).exports["store_id"][-1])
@@ -122,11 +124,11 @@ def test_vacuum_with_a_damaged_checkpoint_removes_nothing(target, damage, noted)
 def test_vacuum_keeps_what_is_noted_of_log_files_that_stay(target):
     session_target = settled(target.parent / "more", 45)
     vacuum(session_target, keep_revisions=1, clock=exported.clock(9))
-    assert not delta_table.entry(session_target / "exports", 5).exists()
+    assert not delta_table.log_entry_path(session_target / "exports", 5).exists()
     assert verify(session_target).is_empty()
-    path = delta_table.checkpoints(session_target / "bars")[40]
+    path = delta_table.checkpoint_paths(session_target / "bars")[40]
     exported.flip(path, 8 * path.stat().st_size - 100)
-    assert changed_files(session_target) == [("bars", path)]
-    entry = delta_table.entry(session_target / "calendars", 1)
+    assert altered_log_files(session_target) == [("bars", path)]
+    entry = delta_table.log_entry_path(session_target / "calendars", 1)
     entry.write_text(entry.read_text().replace('"commitInfo":{', '"commitInfo":{"note":"x",', 1))
-    assert ("calendars", entry) in changed_files(session_target)
+    assert ("calendars", entry) in altered_log_files(session_target)

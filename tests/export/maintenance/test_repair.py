@@ -163,7 +163,7 @@ def test_repair_removes_leftovers_and_puts_heads_back(target):
     (target / dataset.STAGING).mkdir()
     stray = target / "bars" / "1m" / f"2-{'0' * 64}.parquet"
     stray.write_bytes(b"x")
-    delta_table.commit(target / "bars", TABLES["bars"], [], [delta_table.files(target / "bars")[0]], after=delta_table.head(target / "bars"),
+    delta_table.commit(target / "bars", TABLES["bars"], [], [delta_table.file_paths(target / "bars")[0]], after=delta_table.newest_version(target / "bars"),
                 written_at=exported.NOON, notes={})  # fmt: skip
     done = put_right(target)
     assert told(done) == {

@@ -53,6 +53,25 @@ def test_vacuum_removes_what_only_expired_revisions_pin_and_nothing_else(target)
     assert faults(verify(target)).is_empty()
 
 
+@pytest.mark.parametrize("keep_revisions", [1, 2, 3])
+def test_vacuum_removes_the_files_that_delta_lake_would_of_the_versions_not_kept(target, keep_revisions):
+    (target / "bars" / "mine.txt").write_text("no table's file")
+    kept = open_dataset(target).exports["revision"].to_list()[-keep_revisions:]
+    expected = set()
+    for name in DATA_TABLES:
+        versions = sorted({open_dataset(target, revision)._versions[name] for revision in kept})
+        unreferenced = DeltaTable(target / name).vacuum(
+            0, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=versions
+        )
+        expected |= {target / name / path for path in unreferenced}
+    before = parquet_files(target)
+    vacuum(target, keep_revisions=keep_revisions, clock=exported.clock(9))
+    removed = {path for path in before - parquet_files(target) if path.relative_to(target).parts[0] != "exports"}
+    assert expected - removed == {target / "bars" / "mine.txt"}
+    assert removed <= expected
+    assert bool(removed) == (keep_revisions < 3)
+
+
 @pytest.mark.parametrize(
     ("keep", "kept_ones"),
     [

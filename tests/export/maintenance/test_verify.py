@@ -298,7 +298,7 @@ def test_verify_strays_are_told_and_are_no_fault(target):
 
 
 def test_verify_head_that_is_not_the_pin_is_found(target):
-    delta_table.commit(target / "bars", TABLES["bars"], [], [delta_table.files(target / "bars")[0]], after=delta_table.head(target / "bars"),
+    delta_table.commit(target / "bars", TABLES["bars"], [], [delta_table.file_paths(target / "bars")[0]], after=delta_table.newest_version(target / "bars"),
                 written_at=exported.NOON, notes={})  # fmt: skip
     assert set(faults(verify(target))["check_name"]) == {"head"}
 
