@@ -238,9 +238,13 @@ def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
 def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
     """Final cause, confidence, outage and evidence of each gap; `unknown` when absent for 20 sessions in a row."""
     known = outages.select(
-        "outage", "outage_id", pl.col("cause").alias("outage_cause"), pl.col("confidence").alias("outage_confidence"),
-        "symbols", "peers",
-    )  # fmt: skip
+        "outage",
+        "outage_id",
+        pl.col("cause").alias("outage_cause"),
+        pl.col("confidence").alias("outage_confidence"),
+        "symbols",
+        "peers",
+    )
     joined = gaps.join(known, on="outage", how="left", maintain_order="left")
     of_outage = (pl.col("cause").cast(pl.String) == "feed_loss") & pl.col("outage_cause").is_not_null()
     settled = joined.with_columns(
@@ -282,19 +286,29 @@ def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: Block
     )
     share = {"quality": pl.col("present"), "quality_adjusted": pl.col("present") + pl.col("explained")}
     activity = (
-        pl.when(pl.col("traded") >= LIQUID).then(pl.lit("liquid"))
-        .when(pl.col("traded") >= MIXED).then(pl.lit("mixed")).otherwise(pl.lit("thin"))
-    )  # fmt: skip
+        pl.when(pl.col("traded") >= LIQUID)
+        .then(pl.lit("liquid"))
+        .when(pl.col("traded") >= MIXED)
+        .then(pl.lit("mixed"))
+        .otherwise(pl.lit("thin"))
+    )
     known = block_input.series.join(
         block_input.lives.select(
             "series", pl.col("first").alias("first_session"), pl.col("last").alias("last_session")
         ),
         on="series",
     )
-    whole = known.join(sums, on="series").join(traded, on="series", how="left").with_columns(
-        *(pl.when(pl.col("expected") > 0).then(100.0 * of / pl.col("expected")).alias(name) for name, of in share.items()),
-        activity.alias("activity"),
-    )  # fmt: skip
+    whole = (
+        known.join(sums, on="series")
+        .join(traded, on="series", how="left")
+        .with_columns(
+            *(
+                pl.when(pl.col("expected") > 0).then(100.0 * of / pl.col("expected")).alias(name)
+                for name, of in share.items()
+            ),
+            activity.alias("activity"),
+        )
+    )
     return whole.sort("series").select(pl.col(name).cast(dtype) for name, dtype in SERIES.items())
 
 
@@ -343,13 +357,15 @@ def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame)
     placed = gaps.select("series", "session", "position", "cause").with_columns(
         pl.Series("run", run), gaps["gap_start"].gather(begun[run]).alias("begun")
     )
-    absent = placed.filter(pl.col("position") == "session").group_by("run").agg(
-        pl.col("session").n_unique().alias("absent")
-    )  # fmt: skip
+    absent = (
+        placed.filter(pl.col("position") == "session").group_by("run").agg(pl.col("session").n_unique().alias("absent"))
+    )
     its_own = pl.col("cause").cast(pl.String).is_in(["symbol_loss", "halt", "unknown"]).fill_null(value=False)
     lost = placed.with_row_index("row").filter(its_own)
     names = series.select("series", "symbol", "price_type")
-    named = lost.join(names, on="series", how="left", maintain_order="left").join(absent, on="run", how="left", maintain_order="left")  # fmt: skip
+    named = lost.join(names, on="series", how="left", maintain_order="left").join(
+        absent, on="run", how="left", maintain_order="left"
+    )
     stamp = pl.col("begun").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     told = named.select("row", pl.format("{} {} {}", "symbol", "price_type", stamp).alias("own_id"), "absent")
     return scatter_rows(told, gaps.height).with_columns(pl.col("absent").fill_null(0))

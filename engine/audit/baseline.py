@@ -99,9 +99,11 @@ def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
     worse = pl.coalesce([*sizes, pl.lit(value=False)])
     now, then = (pl.coalesce(pl.col(f"value{end}"), pl.col(f"count{end}").cast(pl.Float64)) for end in ("", "_before"))
     than = (
-        pl.when(was_there & severer).then(pl.format("was a finding of severity {}", "severity_before"))
-        .when(was_there & worse).then(pl.format("was {}, is {}", then.round(6), now.round(6)))
-    )  # fmt: skip
+        pl.when(was_there & severer)
+        .then(pl.format("was a finding of severity {}", "severity_before"))
+        .when(was_there & worse)
+        .then(pl.format("was {}, is {}", then.round(6), now.round(6)))
+    )
     known = was_there & ~severer.fill_null(value=False) & ~worse
     return beside.with_columns(known.alias("known"), than.alias("than")).drop(
         "severity_before", "value_before", "count_before"

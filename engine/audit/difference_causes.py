@@ -123,9 +123,10 @@ def apply_series_cause(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataF
         return different
     beside = different.join(whole, on=KEY, how="left", maintain_order="left")
     about = (
-        (pl.col("prices") & any_differs(PRICES)) | (pl.col("amounts") & ~any_differs(PRICES) & any_differs(AMOUNTS))
+        (pl.col("prices") & any_differs(PRICES))
+        | (pl.col("amounts") & ~any_differs(PRICES) & any_differs(AMOUNTS))
         | (pl.col("alone") & (pl.col("side") != "both"))
-    ).fill_null(value=False)  # fmt: skip
+    ).fill_null(value=False)
     return beside.with_columns(
         pl.when(about).then("label").otherwise("cause").alias("cause"),
         pl.when(about).then("why").otherwise("evidence").alias("evidence"),
@@ -158,23 +159,32 @@ def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
 def cause_of_place() -> pl.Expr:
     """Cause of a pair from its place and from which columns differ; `unknown` where no pattern fits."""
     return (
-        pl.when(pl.col("side") == "a").then(cause_of_one_side("b")).when(pl.col("side") == "b").then(cause_of_one_side("a"))
-        .when(is_auction_print()).then(pl.lit("auction_print"))
-        .when(~any_differs(PRICES)).then(pl.lit("volume_only"))
-        .when(is_open_at_close_before()).then(pl.lit("open_at_close_before"))
-        .when(is_range_within("a", "b") | is_range_within("b", "a")).then(pl.lit("price_filter"))
+        pl.when(pl.col("side") == "a")
+        .then(cause_of_one_side("b"))
+        .when(pl.col("side") == "b")
+        .then(cause_of_one_side("a"))
+        .when(is_auction_print())
+        .then(pl.lit("auction_print"))
+        .when(~any_differs(PRICES))
+        .then(pl.lit("volume_only"))
+        .when(is_open_at_close_before())
+        .then(pl.lit("open_at_close_before"))
+        .when(is_range_within("a", "b") | is_range_within("b", "a"))
+        .then(pl.lit("price_filter"))
         .otherwise(pl.lit("unknown"))
-    )  # fmt: skip
+    )
 
 
 def cause_of_one_side(other: str) -> pl.Expr:
     """Cause of a bar that the other side lacks: session missing, session boundary or missing bar."""
     first, last = pl.col(f"first_{other}"), pl.col(f"last_{other}")
     return (
-        pl.when(first.is_null()).then(pl.lit("session_missing"))
-        .when((pl.col("ts") < first) | (pl.col("ts") > last)).then(pl.lit("session_boundary"))
+        pl.when(first.is_null())
+        .then(pl.lit("session_missing"))
+        .when((pl.col("ts") < first) | (pl.col("ts") > last))
+        .then(pl.lit("session_boundary"))
         .otherwise(pl.lit("missing_bar"))
-    )  # fmt: skip
+    )
 
 
 def is_auction_print() -> pl.Expr:
@@ -235,10 +245,17 @@ def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.D
 def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
     """Find series whose closes nearly all differ to one side by a small share: bid against mid, or a spread."""
     a, b = pl.col("close_a"), pl.col("close_b")
-    sides = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
-        pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), (b > a).mean().alias("above"),
-        (b < a).mean().alias("below"), (b / a - 1).median().alias("off"),
-    )  # fmt: skip
+    sides = (
+        suspects.filter(pl.col("side") == "both")
+        .group_by(KEY)
+        .agg(
+            pl.len().alias("common"),
+            pl.col("close_differs").mean().alias("share"),
+            (b > a).mean().alias("above"),
+            (b < a).mean().alias("below"),
+            (b / a - 1).median().alias("off"),
+        )
+    )
     one_side = pl.max_horizontal("above", "below") >= MOST_OF_ONE_SIDE
     held = sides.filter(one_side & (pl.col("off").abs() <= SPREAD) & (pl.col("common") >= LEAST_ROWS))
     side = pl.when(pl.col("above") > pl.col("below")).then(pl.lit("above")).otherwise(pl.lit("below"))
@@ -253,16 +270,25 @@ def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
 def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
     """Find series whose closes differ in most bars by little, to either side: two feeds of one market."""
     apart = (pl.col("close_b") - pl.col("close_a")).abs()
-    both = suspects.filter(pl.col("side") == "both").group_by(KEY).agg(
-        pl.len().alias("common"), pl.col("close_differs").mean().alias("share"), apart.quantile(0.95).alias("most"),
-        (apart / pl.col("close_a").abs()).median().alias("off"),
-    )  # fmt: skip
+    both = (
+        suspects.filter(pl.col("side") == "both")
+        .group_by(KEY)
+        .agg(
+            pl.len().alias("common"),
+            pl.col("close_differs").mean().alias("share"),
+            apart.quantile(0.95).alias("most"),
+            (apart / pl.col("close_a").abs()).median().alias("off"),
+        )
+    )
     held = both.filter((pl.col("share") >= FEEDS) & (pl.col("off") <= APPRECIABLE) & (pl.col("common") >= LEAST_ROWS))
     share, points = shown_figures((100 * pl.col("share")).round(1)), shown_figures((1e4 * pl.col("off")).round(3))
     why = pl.format(
         "closes differ in {} % of {} bars, by {} basis points in the median, 95 % of them by at most {}",
-        share, "common", points, pl.col("most").round_sig_figs(3),
-    )  # fmt: skip
+        share,
+        "common",
+        points,
+        pl.col("most").round_sig_figs(3),
+    )
     return series_causes(held, pl.lit("other_feed"), why, "prices")
 
 
@@ -315,10 +341,12 @@ def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("changes") == 0)
     )
     label = pl.when(is_power).then(pl.lit("scale")).otherwise(pl.lit("adjustment"))
-    return pl.concat([
-        series_causes(ratios, label, level_evidence("B is {} times A"), "prices amounts"),
-        series_causes(distances, pl.lit("adjustment"), level_evidence("B is A plus {}"), "prices"),
-    ])  # fmt: skip
+    return pl.concat(
+        [
+            series_causes(ratios, label, level_evidence("B is {} times A"), "prices amounts"),
+            series_causes(distances, pl.lit("adjustment"), level_evidence("B is A plus {}"), "prices"),
+        ]
+    )
 
 
 def level_evidence(what: str) -> pl.Expr:
@@ -331,18 +359,32 @@ def level_evidence(what: str) -> pl.Expr:
 def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
     """Series whose measure is constant in runs of sessions, and not neutral in all of them."""
     rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
-    days = rows.group_by(*KEY, "session", maintain_order=True).agg(
-        pl.col("measure").median().alias("level"), pl.col("unit").median(), pl.len().alias("bars"),
-        ((pl.col("measure") - pl.col("measure").median()).abs().median() / pl.col("unit").median()).alias("stray"),
-    ).join(rounding_spread(both), on=KEY, maintain_order="left")  # fmt: skip
+    days = (
+        rows.group_by(*KEY, "session", maintain_order=True)
+        .agg(
+            pl.col("measure").median().alias("level"),
+            pl.col("unit").median(),
+            pl.len().alias("bars"),
+            ((pl.col("measure") - pl.col("measure").median()).abs().median() / pl.col("unit").median()).alias("stray"),
+        )
+        .join(rounding_spread(both), on=KEY, maintain_order="left")
+    )
     step = (pl.col("level") - pl.col("level").shift(1)).abs().over(KEY) / pl.col("unit")
     moved = (step > 2 * pl.col("grain")).fill_null(value=False)
-    series = days.with_columns(moved.alias("moved")).group_by(KEY, maintain_order=True).agg(
-        pl.len().alias("sessions"), pl.col("bars").sum().alias("common"), pl.col("moved").sum().cast(pl.Int64).alias("changes"),
-        (pl.col("stray") <= pl.col("grain")).mean().alias("tight"),
-        ((pl.col("level") - neutral).abs() / pl.col("unit")).max().alias("off"),
-        pl.col("level").first().alias("first"), pl.col("level").last().alias("last"), pl.col("grain").first(),
-    )  # fmt: skip
+    series = (
+        days.with_columns(moved.alias("moved"))
+        .group_by(KEY, maintain_order=True)
+        .agg(
+            pl.len().alias("sessions"),
+            pl.col("bars").sum().alias("common"),
+            pl.col("moved").sum().cast(pl.Int64).alias("changes"),
+            (pl.col("stray") <= pl.col("grain")).mean().alias("tight"),
+            ((pl.col("level") - neutral).abs() / pl.col("unit")).max().alias("off"),
+            pl.col("level").first().alias("first"),
+            pl.col("level").last().alias("last"),
+            pl.col("grain").first(),
+        )
+    )
     few_changes = pl.col("changes") <= pl.max_horizontal(1, pl.col("sessions") * 0.1)
     appreciable = pl.col("off") > pl.max_horizontal(APPRECIABLE, 3 * pl.col("grain"))
     return series.filter((pl.col("tight") >= NEARLY_ALL) & appreciable & few_changes & (pl.col("common") >= LEAST_ROWS))
@@ -403,8 +445,11 @@ def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) ->
     why = pl.format(
         "B is {} by {} min: moved, closes stray by {}, as they are by {} ({} bars)",
         pl.when(pl.col("seconds") > 0).then(pl.lit("late")).otherwise(pl.lit("early")),
-        shown_figures(pl.col("seconds").abs() / 60), pl.col("stray").round(7), pl.coalesce("unmoved", "usual").round(7), "met",
-    )  # fmt: skip
+        shown_figures(pl.col("seconds").abs() / 60),
+        pl.col("stray").round(7),
+        pl.coalesce("unmoved", "usual").round(7),
+        "met",
+    )
     return series_causes(held, pl.lit("zone"), why, "prices amounts alone")
 
 

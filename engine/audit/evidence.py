@@ -7,6 +7,9 @@ import polars as pl
 from engine.quality.causes.attribution import LOSSES_A_SESSION
 
 ORDINARY = 0.05  # a run likelier than this needs no more words
+SEVERAL_RUNS = 1.5  # per session
+JUMP_DEVIATIONS = 3  # a smaller move of the price is not mentioned
+SHOWN_AS_ZERO = 1e-12
 
 
 def is_ordinary() -> pl.Expr:
@@ -28,11 +31,14 @@ def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
     beside = pl.format("{} of {} slots lie in an outage", pl.col("lost"), pl.col("bar_count"))
     with_outage = pl.concat_str([pl.when(pl.col("lost") > 0).then(beside), own], separator="; ", ignore_nulls=True)
     return (
-        pl.when(pl.col("outage").is_not_null() & ~cause.is_in(["no_trade", "symbol_loss", "unknown"])).then(in_outage)
-        .when(cause.is_in(["late_open", "early_close", "calendar_suspect"])).then(pl.lit("nearly every session of every symbol lacks these slots"))
-        .when(cause == "not_listed").then(pl.lit("before its first or after its last row"))
+        pl.when(pl.col("outage").is_not_null() & ~cause.is_in(["no_trade", "symbol_loss", "unknown"]))
+        .then(in_outage)
+        .when(cause.is_in(["late_open", "early_close", "calendar_suspect"]))
+        .then(pl.lit("nearly every session of every symbol lacks these slots"))
+        .when(cause == "not_listed")
+        .then(pl.lit("before its first or after its last row"))
         .otherwise(with_outage)
-    )  # fmt: skip
+    )
 
 
 def absence_evidence() -> pl.Expr:
@@ -51,11 +57,14 @@ def outage_evidence() -> pl.Expr:
     )
     cause = pl.col("cause").cast(pl.String)
     why = (
-        pl.when(cause == "late_open").then(pl.lit("; the first bars after it have the volume of an opening"))
-        .when(cause == "early_close").then(pl.lit("; the last bars before it have the volume of a close"))
-        .when(cause == "halt").then(pl.lit("; prices reopened away from where they stopped"))
+        pl.when(cause == "late_open")
+        .then(pl.lit("; the first bars after it have the volume of an opening"))
+        .when(cause == "early_close")
+        .then(pl.lit("; the last bars before it have the volume of a close"))
+        .when(cause == "halt")
+        .then(pl.lit("; prices reopened away from where they stopped"))
         .otherwise(pl.lit(""))
-    )  # fmt: skip
+    )
     return pl.concat_str([lacks, why])
 
 
@@ -63,11 +72,14 @@ def run_evidence() -> pl.Expr:
     """Probability of the run at the series' own rate, and how many such runs a session has."""
     runs = pl.col("expected_runs")
     usual = (
-        pl.when(runs >= 1.5).then(pl.format("a session has {} runs so long", two_figures("expected_runs")))  # noqa: PLR2004
-        .when(runs >= 2 / 3).then(pl.lit("a session has about one run so long"))
-        .when(runs >= LOSSES_A_SESSION / 100).then(pl.format("one in {} sessions has a run so long", (1 / runs).round(0).cast(pl.Int64)))
+        pl.when(runs >= SEVERAL_RUNS)
+        .then(pl.format("a session has {} runs so long", two_figures("expected_runs")))
+        .when(runs >= 2 / 3)
+        .then(pl.lit("a session has about one run so long"))
+        .when(runs >= LOSSES_A_SESSION / 100)
+        .then(pl.format("one in {} sessions has a run so long", (1 / runs).round(0).cast(pl.Int64)))
         .otherwise(pl.lit("no session has a run so long"))
-    )  # fmt: skip
+    )
     return pl.format("p={} at its own rate: {}", two_figures("run"), usual)
 
 
@@ -75,7 +87,10 @@ def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
     """Price move, volume, prints and quotes around a gap, each null where it says nothing."""
     jump = pl.format("price moved {} deviations", pl.col("jump").abs().round(1))
     busier = pl.format("volume after it {}x the usual", pl.col("busier").exp().round(1))
-    seen: list[pl.Expr] = [pl.when(pl.col("jump").abs() >= 3).then(jump), pl.when(pl.col("busier") >= 1).then(busier)]  # noqa: PLR2004
+    seen: list[pl.Expr] = [
+        pl.when(pl.col("jump").abs() >= JUMP_DEVIATIONS).then(jump),
+        pl.when(pl.col("busier") >= 1).then(busier),
+    ]
     if "prints" in gaps.columns:
         seen.append(
             pl.when(pl.col("prints") > 0).then(pl.format("trade prints in {} of its {} slots", "prints", "bar_count"))
@@ -92,4 +107,4 @@ def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
 def two_figures(name: str) -> pl.Expr:
     """A number with two significant figures as text; 0 below 1e-12."""
     value = pl.col(name)
-    return pl.when(value < 1e-12).then(pl.lit("0")).otherwise(value.round_sig_figs(2).cast(pl.String))  # noqa: PLR2004
+    return pl.when(value < SHOWN_AS_ZERO).then(pl.lit("0")).otherwise(value.round_sig_figs(2).cast(pl.String))

@@ -35,12 +35,19 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
     message = pl.format("{}: {} symbols lack {} bars", cause.replace_strict(WORDS), "symbols", "missing")
     return findings(
         outages.select(
-            pl.format("{}", cause).alias("check_name"), cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
-            pl.col("first_session").alias("session"), "start_ts", "end_ts", pl.col("missing").alias("count"),
-            pl.col("confidence").alias("value"), message.alias("message"), "evidence",
-            cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"), pl.col("calendar").alias("source"),
+            pl.format("{}", cause).alias("check_name"),
+            cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
+            pl.col("first_session").alias("session"),
+            "start_ts",
+            "end_ts",
+            pl.col("missing").alias("count"),
+            pl.col("confidence").alias("value"),
+            message.alias("message"),
+            "evidence",
+            cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"),
+            pl.col("calendar").alias("source"),
         )
-    )  # fmt: skip
+    )
 
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
@@ -54,17 +61,35 @@ def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFra
     run = pl.coalesce("outage_id", pl.format("{} every session", cause)).alias("run")
     key = ["symbol", "price_type", "interval", "cause", "run"]
     longest = pl.col("bar_count").arg_max()
-    summed = own.with_columns(run).group_by(key, maintain_order=True).agg(
-        pl.col("session").first(), pl.col("gap_start").min().alias("start_ts"), pl.col("gap_end").max().alias("end_ts"),
-        pl.col("bar_count").sum().alias("count"), pl.len().alias("gaps"), pl.col("confidence").get(longest).alias("value"),
-        pl.col("evidence").get(longest),
-    )  # fmt: skip
+    summed = (
+        own.with_columns(run)
+        .group_by(key, maintain_order=True)
+        .agg(
+            pl.col("session").first(),
+            pl.col("gap_start").min().alias("start_ts"),
+            pl.col("gap_end").max().alias("end_ts"),
+            pl.col("bar_count").sum().alias("count"),
+            pl.len().alias("gaps"),
+            pl.col("confidence").get(longest).alias("value"),
+            pl.col("evidence").get(longest),
+        )
+    )
     several = pl.when(pl.col("gaps") > 1).then(pl.format(" in {} gaps", "gaps")).otherwise(pl.lit(""))
     message = pl.concat_str([cause.replace_strict(WORDS), pl.format(": {} missing bars", "count"), several])
     return findings(
         summed.select(
-            cause.alias("check_name"), cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
-            "symbol", "price_type", "interval", "session", "start_ts", "end_ts", "count", "value", message.alias("message"),
-            "evidence", cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"),
+            cause.alias("check_name"),
+            cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
+            "symbol",
+            "price_type",
+            "interval",
+            "session",
+            "start_ts",
+            "end_ts",
+            "count",
+            "value",
+            message.alias("message"),
+            "evidence",
+            cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"),
         )
-    )  # fmt: skip
+    )

@@ -261,10 +261,17 @@ class PeerGroup:
         )
         worst = pl.col("lost").arg_max()
         whole = placed.group_by("outage_id", maintain_order=True).agg(
-            pl.col("calendar").first(), pl.col("cause").get(worst), pl.col("session").min().alias("first_session"),
-            pl.col("start_ts").min(), pl.col("end_ts").max(), pl.col("symbols").max(), pl.col("gaps").sum(),
-            pl.col("lost").sum().alias("missing"), pl.col("confidence").get(worst), pl.col("evidence").get(worst),
-        )  # fmt: skip
+            pl.col("calendar").first(),
+            pl.col("cause").get(worst),
+            pl.col("session").min().alias("first_session"),
+            pl.col("start_ts").min(),
+            pl.col("end_ts").max(),
+            pl.col("symbols").max(),
+            pl.col("gaps").sum(),
+            pl.col("lost").sum().alias("missing"),
+            pl.col("confidence").get(worst),
+            pl.col("evidence").get(worst),
+        )
         return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
     def session_rows(self) -> pl.DataFrame:
@@ -276,17 +283,23 @@ class PeerGroup:
         )
         inside = chosen.filter(pl.col("session").is_between(self._context.first, self._context.last))
         return inside.select(
-            pl.lit(self._context.spec.calendar).alias("calendar"), "session", "segment",
-            pl.col("open").alias("segment_open"), pl.col("close").alias("segment_close"),
-        )  # fmt: skip
+            pl.lit(self._context.spec.calendar).alias("calendar"),
+            "session",
+            "segment",
+            pl.col("open").alias("segment_open"),
+            pl.col("close").alias("segment_close"),
+        )
 
     def calendar_row(self) -> dict[str, Any]:
         """Row of `calendars`: provider, version, zone and overrides."""
         one = self._calendar
         return {
-            "calendar": self._context.spec.calendar, "provider": one.provider, "version": one.version,
-            "time_zone": one.zone, "overrides_hash": one.overrides_hash,
-        }  # fmt: skip
+            "calendar": self._context.spec.calendar,
+            "provider": one.provider,
+            "version": one.version,
+            "time_zone": one.zone,
+            "overrides_hash": one.overrides_hash,
+        }
 
 
 def add_steps(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:

@@ -108,14 +108,23 @@ class Reconciled:
         rows = pl.concat([empty(CAUSES), self.causes, lone], how="diagonal")
         severe = pl.when(pl.col("cause").is_in(SEVERE)).then(pl.lit("error")).otherwise(pl.lit("warning"))
         what = pl.col("cause").str.replace_all("_", " ", literal=True)
-        message = pl.concat_str(pl.format("{} bars of A and B differ: {}", "rows", what), pl.format(" ({})", "columns"), ignore_nulls=True)  # fmt: skip
+        message = pl.concat_str(
+            pl.format("{} bars of A and B differ: {}", "rows", what), pl.format(" ({})", "columns"), ignore_nulls=True
+        )
         return findings(
             rows.select(
-                *KEY, pl.format("reconcile {}", what).alias("check_name"), severe.alias("severity"), message.alias("message"),
-                pl.col("first_ts").alias("start_ts"), pl.col("last_ts").alias("end_ts"), pl.col("rows").alias("count"),
-                pl.col("median_rel").alias("value"), "evidence", "remedy",
+                *KEY,
+                pl.format("reconcile {}", what).alias("check_name"),
+                severe.alias("severity"),
+                message.alias("message"),
+                pl.col("first_ts").alias("start_ts"),
+                pl.col("last_ts").alias("end_ts"),
+                pl.col("rows").alias("count"),
+                pl.col("median_rel").alias("value"),
+                "evidence",
+                "remedy",
             )
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -215,15 +224,22 @@ def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     both = sides[0].join(sides[1], on=KEY, how="full", coalesce=True, suffix="_b")
     first, last = pl.max_horizontal("first", "first_b"), pl.min_horizontal("last", "last_b")
     state = (
-        pl.when(pl.col("rows_b").is_null()).then(pl.lit("only_a"))
-        .when(pl.col("rows").is_null()).then(pl.lit("only_b"))
-        .when(first > last).then(pl.lit("apart"))
+        pl.when(pl.col("rows_b").is_null())
+        .then(pl.lit("only_a"))
+        .when(pl.col("rows").is_null())
+        .then(pl.lit("only_b"))
+        .when(first > last)
+        .then(pl.lit("apart"))
         .otherwise(pl.lit("both"))
-    )  # fmt: skip
+    )
     return both.select(
-        *KEY, first.alias("first"), last.alias("last"), state.alias("state"),
-        pl.col("rows").fill_null(0).alias("rows_a"), pl.col("rows_b").fill_null(0),
-    ).sort(KEY)  # fmt: skip
+        *KEY,
+        first.alias("first"),
+        last.alias("last"),
+        state.alias("state"),
+        pl.col("rows").fill_null(0).alias("rows_a"),
+        pl.col("rows_b").fill_null(0),
+    ).sort(KEY)
 
 
 def bars_of_shared_sessions(side: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
@@ -242,9 +258,12 @@ def pair_bars(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataF
     # A join on a number takes a third of one on three texts.
     pairs = ours.join(theirs, on=["series", "ts"], how="full", coalesce=True).sort("series", "ts")
     side = (
-        pl.when(pl.col("in_b").is_null()).then(pl.lit("a")).when(pl.col("in_a").is_null()).then(pl.lit("b"))
+        pl.when(pl.col("in_b").is_null())
+        .then(pl.lit("a"))
+        .when(pl.col("in_a").is_null())
+        .then(pl.lit("b"))
         .otherwise(pl.lit("both"))
-    )  # fmt: skip
+    )
     session = pl.coalesce("session", "session_b")
     named = spans.select(KEY)[pairs["series"]].hstack(pairs.drop("series"))
     return named.with_columns(side.alias("side"), session.alias("session")).drop("in_a", "in_b", "session_b")
@@ -268,31 +287,41 @@ def is_different(name: str, tolerances: Tolerances) -> pl.Expr:
     a, b, tolerance = pl.col(f"{name}_a"), pl.col(f"{name}_b"), tolerances.for_column(name)
     bound = pl.max_horizontal(tolerance.absolute, tolerance.relative * pl.max_horizontal(a.abs(), b.abs()))
     far = ((a - b).abs() > bound).fill_null(value=True) & a.ne_missing(b)
-    return (pl.col(f"{name}_compared") & far).alias(f"{name}is_different")
+    return (pl.col(f"{name}_compared") & far).alias(f"{name}_differs")
 
 
 def summary_table(spans: pl.DataFrame, pairs: pl.DataFrame, causes: pl.DataFrame) -> pl.DataFrame:
     """Rows of `SUMMARY`: counts and state of each series."""
-    differs = pl.any_horizontal(f"{name}is_different" for name in COMPARED)
+    differs = pl.any_horizontal(f"{name}_differs" for name in COMPARED)
     side = pl.col("side")
     counted = pairs.group_by(KEY).agg(
-        (side == "both").sum().alias("common"), ((side == "both") & ~differs).sum().alias("equal"),
-        differs.sum().alias("different"), (side == "a").sum().alias("only_a"), (side == "b").sum().alias("only_b"),
-    )  # fmt: skip
+        (side == "both").sum().alias("common"),
+        ((side == "both") & ~differs).sum().alias("equal"),
+        differs.sum().alias("different"),
+        (side == "a").sum().alias("only_a"),
+        (side == "b").sum().alias("only_b"),
+    )
     most = causes.sort("rows", descending=True, maintain_order=True).unique(KEY, keep="first", maintain_order=True)
     whole = spans.join(counted, on=KEY, how="left").join(most.select(*KEY, "cause"), on=KEY, how="left")
     counts = ["common", "equal", "different", "only_a", "only_b"]
     whole = whole.with_columns(pl.col(counts).fill_null(0).cast(pl.Int64))
     faults = pl.col("different") + pl.col("only_a") + pl.col("only_b")
     state = (
-        pl.when(pl.col("state") != "both").then("state")
-        .when(faults == 0).then(pl.lit("equal")).otherwise(pl.lit("different"))
-    )  # fmt: skip
-    return whole.with_columns(
-        state.alias("state"),
-        (pl.col("rows_a") - pl.col("common") - pl.col("only_a")).alias("outside_a"),
-        (pl.col("rows_b") - pl.col("common") - pl.col("only_b")).alias("outside_b"),
-    ).select(*SUMMARY).sort(KEY)  # fmt: skip
+        pl.when(pl.col("state") != "both")
+        .then("state")
+        .when(faults == 0)
+        .then(pl.lit("equal"))
+        .otherwise(pl.lit("different"))
+    )
+    return (
+        whole.with_columns(
+            state.alias("state"),
+            (pl.col("rows_a") - pl.col("common") - pl.col("only_a")).alias("outside_a"),
+            (pl.col("rows_b") - pl.col("common") - pl.col("only_b")).alias("outside_b"),
+        )
+        .select(*SUMMARY)
+        .sort(KEY)
+    )
 
 
 def column_table(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -304,31 +333,43 @@ def column_table(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def differences_of_column(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
     """Count and size of the differences of one column by series."""
-    a, b, differs = pl.col(f"{name}_a"), pl.col(f"{name}_b"), pl.col(f"{name}is_different")
+    a, b, differs = pl.col(f"{name}_a"), pl.col(f"{name}_b"), pl.col(f"{name}_differs")
     counted = pairs.group_by(KEY).agg(
-        pl.col(f"{name}_compared").sum().cast(pl.Int64).alias("compared"), differs.sum().cast(pl.Int64).alias("different"),
-        (a - b).abs().filter(differs).max().alias("max_abs"), relative_difference(a, b).filter(differs).median().alias("median_rel"),
-        pl.col("ts").filter(differs).first().alias("first_ts"), a.filter(differs).first().alias("first_a"),
+        pl.col(f"{name}_compared").sum().cast(pl.Int64).alias("compared"),
+        differs.sum().cast(pl.Int64).alias("different"),
+        (a - b).abs().filter(differs).max().alias("max_abs"),
+        relative_difference(a, b).filter(differs).median().alias("median_rel"),
+        pl.col("ts").filter(differs).first().alias("first_ts"),
+        a.filter(differs).first().alias("first_a"),
         b.filter(differs).first().alias("first_b"),
-    )  # fmt: skip
+    )
     return counted.filter(pl.col("different") > 0).with_columns(pl.lit(name).alias("column")).select(*COLUMNS)
 
 
 def cause_table(different: pl.DataFrame) -> pl.DataFrame:
     """Rows of `CAUSES`: one per series and cause, with evidence and remedy."""
-    which = [
-        pl.when(pl.col(f"{name}is_different").any()).then(pl.lit(name)).alias(name) for name in COMPARED
-    ]  # fmt: skip
+    which = [pl.when(pl.col(f"{name}_differs").any()).then(pl.lit(name)).alias(name) for name in COMPARED]
     sizes = [
-        pl.when(f"{name}is_different").then(relative_difference(pl.col(f"{name}_a"), pl.col(f"{name}_b")))
+        pl.when(f"{name}_differs").then(relative_difference(pl.col(f"{name}_a"), pl.col(f"{name}_b")))
         for name in COMPARED
     ]
-    counted = different.with_columns(pl.mean_horizontal(sizes).alias("relative")).group_by(*KEY, "cause").agg(
-        pl.len().cast(pl.Int64).alias("rows"), *which, pl.col("relative").median().alias("median_rel"),
-        pl.col("ts").min().alias("first_ts"), pl.col("ts").max().alias("last_ts"),
-        pl.col("evidence").first(), pl.col("remedy").first(),
-        (pl.col("volume_b") / pl.col("volume_a")).filter(pl.col("volume_differs") & (pl.col("volume_a") > 0)).median().alias("times"),
-    )  # fmt: skip
+    counted = (
+        different.with_columns(pl.mean_horizontal(sizes).alias("relative"))
+        .group_by(*KEY, "cause")
+        .agg(
+            pl.len().cast(pl.Int64).alias("rows"),
+            *which,
+            pl.col("relative").median().alias("median_rel"),
+            pl.col("ts").min().alias("first_ts"),
+            pl.col("ts").max().alias("last_ts"),
+            pl.col("evidence").first(),
+            pl.col("remedy").first(),
+            (pl.col("volume_b") / pl.col("volume_a"))
+            .filter(pl.col("volume_differs") & (pl.col("volume_a") > 0))
+            .median()
+            .alias("times"),
+        )
+    )
     amount = pl.format("volume of B is {} times that of A in the median", pl.col("times").round_sig_figs(4))
     evidence = pl.concat_str(
         "evidence", pl.when(~pl.col("cause").is_in(["scale", "zone"])).then(amount), separator="; ", ignore_nulls=True
@@ -336,9 +377,16 @@ def cause_table(different: pl.DataFrame) -> pl.DataFrame:
     named = pl.concat_str(COMPARED, separator=", ", ignore_nulls=True)
     columns = pl.when(named != "").then(named)
     return counted.select(
-        *KEY, "cause", "rows", columns.alias("columns"), "median_rel", "first_ts", "last_ts", evidence.alias("evidence"),
+        *KEY,
+        "cause",
+        "rows",
+        columns.alias("columns"),
+        "median_rel",
+        "first_ts",
+        "last_ts",
+        evidence.alias("evidence"),
         "remedy",
-    ).sort(*KEY, -pl.col("rows"), "cause")  # fmt: skip
+    ).sort(*KEY, -pl.col("rows"), "cause")
 
 
 def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
@@ -347,15 +395,26 @@ def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame
     number = pl.int_range(pl.len()).over(*KEY, "cause")
     shown = different if limit is None else different.sort(number, maintain_order=True).head(limit)
     cells = [
-        shown.filter(f"{name}is_different").select(
-            *AT, "session", "cause", "side", pl.lit(name).alias("column"), pl.col(f"{name}_a").alias("a"), pl.col(f"{name}_b").alias("b")
+        shown.filter(f"{name}_differs").select(
+            *AT,
+            "session",
+            "cause",
+            "side",
+            pl.lit(name).alias("column"),
+            pl.col(f"{name}_a").alias("a"),
+            pl.col(f"{name}_b").alias("b"),
         )
         for name in COMPARED
-    ]  # fmt: skip
+    ]
     alone = shown.filter(pl.col("side") != "both").select(
-        *AT, "session", "cause", "side", pl.lit(None, pl.String).alias("column"),
-        pl.lit(None, pl.Float64).alias("a"), pl.lit(None, pl.Float64).alias("b"),
-    )  # fmt: skip
+        *AT,
+        "session",
+        "cause",
+        "side",
+        pl.lit(None, pl.String).alias("column"),
+        pl.lit(None, pl.Float64).alias("a"),
+        pl.lit(None, pl.Float64).alias("b"),
+    )
     a, b = pl.col("a"), pl.col("b")
     every = pl.concat([alone, *cells]).with_columns(
         (b - a).alias("difference"), relative_difference(a, b).alias("relative")

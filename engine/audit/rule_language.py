@@ -25,13 +25,34 @@ FLOAT = pl.Float64()
 # `seconds` is the length of a gap; `in_first` and `in_last` are its seconds within the first and the last hour of its label.
 GAPS_OF_RULES: Schema = {**GAPS, "seconds": FLOAT, "in_first": FLOAT, "in_last": FLOAT}
 TABLES: Mapping[str, Schema] = {
-    "quality": QUALITY, "series": SERIES, "gaps": GAPS_OF_RULES, "outages": OUTAGES, "findings": FINDINGS, "files": FILES,
-}  # fmt: skip
+    "quality": QUALITY,
+    "series": SERIES,
+    "gaps": GAPS_OF_RULES,
+    "outages": OUTAGES,
+    "findings": FINDINGS,
+    "files": FILES,
+}
 KEYWORDS = (
-    "and", "or", "not", "in", "is", "null", "like", "ilike", "between", "true", "false", "case", "when", "then", "else", "end",
+    "and",
+    "or",
+    "not",
+    "in",
+    "is",
+    "null",
+    "like",
+    "ilike",
+    "between",
+    "true",
+    "false",
+    "case",
+    "when",
+    "then",
+    "else",
+    "end",
     "date",
-)  # fmt: skip
+)
 FUNCTIONS = ("abs", "coalesce", "greatest", "least", "round", "lower", "upper", "length", "starts_with", "ends_with")
+EDGE_MINUTES = 60  # default length of the first and the last part of a session
 LONGEST_CONDITION = 1000  # characters: the parser recurses
 
 _TOKEN = re.compile(
@@ -178,8 +199,8 @@ def replaced_check(check: str, per: str = "session") -> str | None:
         table, where = "gaps", f"{column} {sign} {float(size) * _UNITS.get(unit, 1):g}"
         # A gap outside of the window has no second in it, and broke no rule.
         where += f" AND {column} > 0" if side and sign not in (">", ">=") else ""
-        minutes = float(count or 1) * _UNITS[window] / 60 if side else 60
-        edge = f"\nedge_minutes = {minutes:g}" if minutes != 60 else ""  # noqa: PLR2004 - the default
+        minutes = float(count or 1) * _UNITS[window] / 60 if side else EDGE_MINUTES
+        edge = f"\nedge_minutes = {minutes:g}" if minutes != EDGE_MINUTES else ""
     else:
         table, where = (
             {"series": "series", "outage": "outages"}.get(per, "quality"),

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
-from engine.audit.rule_language import TABLES, Condition, nearest, parse_condition, replaced_check
+from engine.audit.rule_language import EDGE_MINUTES, TABLES, Condition, nearest, parse_condition, replaced_check
 from engine.checks.findings import SEVERITIES, findings
 from engine.errors import ParameterError
 from engine.quality.causes.cause_table import CAUSES, LOSSES
@@ -31,8 +31,17 @@ ACTIVITIES = ("liquid", "mixed", "thin")
 LISTS: Mapping[str, tuple[str, ...]] = {"activity": ACTIVITIES, "cause": CAUSES, "position": POSITIONS}
 TOP = ("threshold", "tolerance", "defaults", "rule")
 KEYS = (
-    "name", "table", "where", "edge_minutes", "severity", "symbols", "interval", *LISTS, "allow", "tolerance",
-)  # fmt: skip
+    "name",
+    "table",
+    "where",
+    "edge_minutes",
+    "severity",
+    "symbols",
+    "interval",
+    *LISTS,
+    "allow",
+    "tolerance",
+)
 # The column by which a selector chooses rows; `activity` is that of the symbol.
 SELECTORS = {
     "symbols": "symbol",
@@ -41,7 +50,6 @@ SELECTORS = {
     "cause": "cause",
     "position": "position",
 }
-EDGE_MINUTES = 60
 US_PER_SECOND = 1_000_000
 Tables = Mapping[str, pl.DataFrame]
 
@@ -225,9 +233,10 @@ def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
     """Return a mask of values that equal one of the patterns or fit it as a shell pattern; nulls do not."""
     wanted = list(patterns)
     fits = [
-        one for one in values.drop_nulls().unique()
+        one
+        for one in values.drop_nulls().unique()
         if any(one == pattern or fnmatch.fnmatchcase(one, pattern) for pattern in wanted)
-    ]  # fmt: skip
+    ]
     return values.is_in(pl.Series(fits, dtype=pl.String).implode()).fill_null(value=False)
 
 
@@ -253,9 +262,14 @@ def broken_rows(tables: Tables, rule: Rule) -> pl.DataFrame:
             return rows.select("source", pl.coalesce("problem", told).alias("message"), value)
         case "outages":
             return rows.select(
-                pl.col("first_session").alias("session"), "start_ts", "end_ts", "evidence",
-                pl.col("missing").alias("count"), told.alias("message"), value,
-            )  # fmt: skip
+                pl.col("first_session").alias("session"),
+                "start_ts",
+                "end_ts",
+                "evidence",
+                pl.col("missing").alias("count"),
+                told.alias("message"),
+                value,
+            )
         case "gaps":
             edges = [one for one in ("in_first", "in_last") if condition.reads(one)]
             where = "".join(
@@ -265,9 +279,15 @@ def broken_rows(tables: Tables, rule: Rule) -> pl.DataFrame:
             cause = pl.col("cause").fill_null("cause not known")
             message = pl.format(f"gap of {{}} min{where}, {{}} bars: {{}}", *minutes, "bar_count", cause)
             return rows.select(
-                *KEY, "session", pl.col("gap_start").alias("start_ts"), pl.col("gap_end").alias("end_ts"),
-                pl.col("bar_count").alias("count"), value, message.alias("message"), "evidence",
-            )  # fmt: skip
+                *KEY,
+                "session",
+                pl.col("gap_start").alias("start_ts"),
+                pl.col("gap_end").alias("end_ts"),
+                pl.col("bar_count").alias("count"),
+                value,
+                message.alias("message"),
+                "evidence",
+            )
     slots = (pl.col(name).fill_null(0) for name in ("present", "expected", "explained"))
     evidence = pl.format("{} of {} slots present, {} of the others explained", *slots).alias("evidence")
     when = ["session"] if condition.table == "quality" else []
@@ -294,9 +314,10 @@ def with_edge_seconds(gaps: pl.DataFrame, tables: Tables, rule: Rule) -> pl.Data
     known = pl.col("segment_open").is_not_null()
     return placed.with_columns(
         pl.when(known | pl.lit(name == "seconds"))
-        .then((span.dt.total_microseconds() / US_PER_SECOND).clip(lower_bound=0)).alias(name)
+        .then((span.dt.total_microseconds() / US_PER_SECOND).clip(lower_bound=0))
+        .alias(name)
         for name, span in inside.items()
-    ).drop("calendar", "segment_open", "segment_close")  # fmt: skip
+    ).drop("calendar", "segment_open", "segment_close")
 
 
 def with_rule_severities(tables: Tables, rules: RuleSet) -> pl.DataFrame:

@@ -99,8 +99,17 @@ class Survey:
     def none(cls) -> Survey:
         """An empty survey."""
         return cls(
-            empty(SERIES), empty(RUNS), empty(PROFILE), empty(COUNTS), empty(SLOTS), empty(SLOTS), (), empty(REFUSED), empty(CONFLICTS), empty(FILES),
-        )  # fmt: skip
+            empty(SERIES),
+            empty(RUNS),
+            empty(PROFILE),
+            empty(COUNTS),
+            empty(SLOTS),
+            empty(SLOTS),
+            (),
+            empty(REFUSED),
+            empty(CONFLICTS),
+            empty(FILES),
+        )
 
     @property
     def trace(self) -> Trace:

@@ -81,12 +81,17 @@ class Verdict:
         return (
             self.findings.group_by("check_name", "severity", maintain_order=True)
             .agg(
-                pl.col("fails").sum(), *states, pl.col("symbol").n_unique().alias("symbols"),
-                pl.concat_str("symbol", pl.lit(" "), pl.col("session").cast(pl.String), pl.lit(": "), "message", ignore_nulls=True)
-                .first().alias("example"),
+                pl.col("fails").sum(),
+                *states,
+                pl.col("symbol").n_unique().alias("symbols"),
+                pl.concat_str(
+                    "symbol", pl.lit(" "), pl.col("session").cast(pl.String), pl.lit(": "), "message", ignore_nulls=True
+                )
+                .first()
+                .alias("example"),
             )
             .sort(pl.col("fails") == 0, rank, "check_name", maintain_order=True)
-        )  # fmt: skip
+        )
 
 
 def apply_rules(
@@ -161,9 +166,14 @@ def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules:
 def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
     """Which way is worse, and what is tolerated, for each rule."""
     rows = [
-        (at, rule.condition.table not in ("gaps", "findings") and rule.condition.lower_is_worse, rule.tolerance.absolute, rule.tolerance.relative)
+        (
+            at,
+            rule.condition.table not in ("gaps", "findings") and rule.condition.lower_is_worse,
+            rule.tolerance.absolute,
+            rule.tolerance.relative,
+        )
         for at, rule in enumerate(rules.rules)
-    ]  # fmt: skip
+    ]
     schema = {"rule": pl.Int32, "lower_is_worse": pl.Boolean, "absolute": pl.Float64, "relative": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 

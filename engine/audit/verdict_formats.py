@@ -40,9 +40,15 @@ def to_json(verdict: Verdict) -> bytes:
         `Z`, sessions ISO dates; what is not a number is null.
     """
     rules = [
-        {"name": rule.name, "rule": str(rule), "severity": rule.severity, "allow": rule.allow, "tolerance": str(rule.tolerance)}
+        {
+            "name": rule.name,
+            "rule": str(rule),
+            "severity": rule.severity,
+            "allow": rule.allow,
+            "tolerance": str(rule.tolerance),
+        }
         for rule in verdict.rules.rules
-    ]  # fmt: skip
+    ]
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -134,9 +140,15 @@ def add_suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
     """Add a test suite with its counts to the JUnit tree."""
     counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "skipped")}
     suite = ET.SubElement(
-        root, "testsuite", name=xml_text(name), tests=str(len(cases)), failures=str(counts["failure"]), errors="0",
-        skipped=str(counts["skipped"]), time="0",
-    )  # fmt: skip
+        root,
+        "testsuite",
+        name=xml_text(name),
+        tests=str(len(cases)),
+        failures=str(counts["failure"]),
+        errors="0",
+        skipped=str(counts["skipped"]),
+        time="0",
+    )
     suite.extend(cases)
 
 

@@ -140,9 +140,13 @@ def capped(found: pl.DataFrame, most: int | None) -> pl.DataFrame:
     if most is None or found.height <= most:
         return found
     rank = pl.int_range(pl.len()).over(key)
-    more = found.filter(rank >= most).group_by(key, maintain_order=True).agg(
-        pl.col("severity", "session", "start_ts", "source").first(), pl.col("count").sum(), pl.len().alias("others")
-    )  # fmt: skip
+    more = (
+        found.filter(rank >= most)
+        .group_by(key, maintain_order=True)
+        .agg(
+            pl.col("severity", "session", "start_ts", "source").first(), pl.col("count").sum(), pl.len().alias("others")
+        )
+    )
     message = pl.format("{} more findings like the {} before.", "others", pl.lit(most)).alias("message")
     first = pl.format("the first of them of {}", pl.col("session").cast(pl.String).fill_null("no session"))
     rest = findings(more.with_columns(message, first.alias("evidence")).drop("others"))

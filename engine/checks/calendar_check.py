@@ -19,15 +19,21 @@ from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, utc_o
 from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.keys import Ints
-from engine.quality.contiguous_runs import SlotRuns, begins
+from engine.keys import Flags, Ints
+from engine.quality.contiguous_runs import Floats, SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"
 PLACES = (
-    IN_SESSION, "off the grid", "before the open", "after the close", "after an early close", "in a break",
-    "on days without a session", "in extended hours",
-)  # fmt: skip
+    IN_SESSION,
+    "off the grid",
+    "before the open",
+    "after the close",
+    "after an early close",
+    "in a break",
+    "on days without a session",
+    "in extended hours",
+)
 UNSCHEDULED_ROWS: Schema = {
     **SERIES,
     "place": pl.Enum(PLACES),
@@ -75,11 +81,18 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
     place = pl.Series("place", classify_places(outside, grid, zone), UNSCHEDULED_ROWS["place"])
     local = outside["ts"].dt.convert_time_zone(zone)
     minute = (local.dt.hour().cast(pl.Int16) * 60 + local.dt.minute()).alias("minute")
-    counted = outside.with_columns(place, minute).group_by("series", "place").agg(
-        pl.len().cast(pl.Int64).alias("rows"), pl.col("session").n_unique().cast(pl.Int64).alias("sessions"),
-        pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"),
-        pl.col("minute").min().alias("from_minute"), pl.col("minute").max().alias("to_minute"),
-    )  # fmt: skip
+    counted = (
+        outside.with_columns(place, minute)
+        .group_by("series", "place")
+        .agg(
+            pl.len().cast(pl.Int64).alias("rows"),
+            pl.col("session").n_unique().cast(pl.Int64).alias("sessions"),
+            pl.col("ts").min().alias("first"),
+            pl.col("ts").max().alias("last"),
+            pl.col("minute").min().alias("from_minute"),
+            pl.col("minute").max().alias("to_minute"),
+        )
+    )
     inside = count_rows_in_slots(rows).with_columns(pl.lit(IN_SESSION, UNSCHEDULED_ROWS["place"]).alias("place"))
     whole = pl.concat([counted, inside], how="diagonal").join(series.select("series", *SERIES), on="series")
     return whole.select(pl.col(name).cast(dtype) for name, dtype in UNSCHEDULED_ROWS.items())
@@ -89,10 +102,12 @@ def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Add up the counts of all parts, each of sessions or series of its own."""
     key = [*SERIES, "place"]
     return (
-        pl.concat([empty(UNSCHEDULED_ROWS), *parts]).group_by(key)
+        pl.concat([empty(UNSCHEDULED_ROWS), *parts])
+        .group_by(key)
         .agg(pl.col("rows", "sessions").sum(), pl.col("first", "from_minute").min(), pl.col("last", "to_minute").max())
-        .select(list(UNSCHEDULED_ROWS)).sort(key)
-    )  # fmt: skip
+        .select(list(UNSCHEDULED_ROWS))
+        .sort(key)
+    )
 
 
 def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
@@ -127,7 +142,12 @@ def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
 
 def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Add up the counts of all parts; a session may be in several, with series of its own in each."""
-    return pl.concat([empty(PRESENCE), *parts]).group_by("session", "minute").agg(pl.col("present").sum()).sort("session", "minute")  # fmt: skip
+    return (
+        pl.concat([empty(PRESENCE), *parts])
+        .group_by("session", "minute")
+        .agg(pl.col("present").sum())
+        .sort("session", "minute")
+    )
 
 
 def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
@@ -200,18 +220,29 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
     held = counted["session"].unique()
     if held.is_empty():
         return findings_of([])
-    due = segments.filter(pl.col("regular") & pl.col("session").is_between(held.min(), held.max()))["session"].unique().sort()  # fmt: skip
+    due = (
+        segments.filter(pl.col("regular") & pl.col("session").is_between(held.min(), held.max()))["session"]
+        .unique()
+        .sort()
+    )
     gone = due.filter(~due.is_in(held.implode()))
     if gone.is_empty():
         return findings_of([])
     shown = ", ".join(str(day) for day in gone.head(SHOWN)) + (" ..." if len(gone) > SHOWN else "")
-    return findings_of([{
-        "check_name": "absent_sessions", "severity": "info" if len(gone) > SPARSE * len(due) else "warning",
-        "session": gone[0], "count": len(gone), "value": len(gone) / len(due),
-        "message": f"No symbol has a row in {len(gone):,} of {len(due):,} sessions of {calendar}: {shown}.",
-        "evidence": f"sessions from {due[0]} to {due[-1]}, the first and the last one with a row",
-        "remedy": "load the missing files, or add the dates to the calendar's holidays (docs/calendars.md)",
-    }])  # fmt: skip
+    return findings_of(
+        [
+            {
+                "check_name": "absent_sessions",
+                "severity": "info" if len(gone) > SPARSE * len(due) else "warning",
+                "session": gone[0],
+                "count": len(gone),
+                "value": len(gone) / len(due),
+                "message": f"No symbol has a row in {len(gone):,} of {len(due):,} sessions of {calendar}: {shown}.",
+                "evidence": f"sessions from {due[0]} to {due[-1]}, the first and the last one with a row",
+                "remedy": "load the missing files, or add the dates to the calendar's holidays (docs/calendars.md)",
+            }
+        ]
+    )
 
 
 # ---------------------------------------------------------------------------- where rows lie
@@ -259,7 +290,9 @@ def is_closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[
     usual = ends["minute"].mode().max()
     early = ends.filter(pl.col("minute") < usual).select("session", pl.col("close").alias("early"))
     beside = table.select("session", "close").join(early, on="session", how="left", maintain_order="left")
-    return beside.select((pl.col("close") >= pl.col("early")).fill_null(value=False).alias("is_early"))["is_early"].to_numpy()  # fmt: skip
+    return beside.select((pl.col("close") >= pl.col("early")).fill_null(value=False).alias("is_early"))[
+        "is_early"
+    ].to_numpy()
 
 
 def unscheduled_finding(row: Row, calendar: str) -> Row:
@@ -292,9 +325,15 @@ def _clock(minute: int) -> str:
 
 
 def presence_rows(
-    chosen: pl.DataFrame, starts: Ints, session: Ints, days: np.ndarray[Any, Any], counts: Ints, attending: Ints,
-    step: int, zone: str,
-) -> pl.DataFrame:  # fmt: skip
+    chosen: pl.DataFrame,
+    starts: Ints,
+    session: Ints,
+    days: np.ndarray[Any, Any],
+    counts: Ints,
+    attending: Ints,
+    step: int,
+    zone: str,
+) -> pl.DataFrame:
     """Rows of `PRESENCE`: the count of each slot, and under minute -1 the series with a row in the session."""
     slots = np.diff(starts)
     owner = np.repeat(np.arange(len(slots)), slots)
@@ -308,11 +347,13 @@ def presence_rows(
     minute = (at // MINUTE_US + offset) % (24 * 60)
     held = np.flatnonzero(attending)
     day = np.concatenate([days[session[owner[kept]]], days[held]])
-    return pl.DataFrame({
-        "session": pl.Series(day.astype(np.int32)).cast(pl.Date),
-        "minute": np.concatenate([minute, np.full(len(held), ATTENDING)]).astype(np.int16),
-        "present": np.concatenate([counts[kept], attending[held]]),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "session": pl.Series(day.astype(np.int32)).cast(pl.Date),
+            "minute": np.concatenate([minute, np.full(len(held), ATTENDING)]).astype(np.int16),
+            "present": np.concatenate([counts[kept], attending[held]]),
+        }
+    )
 
 
 def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
@@ -321,27 +362,31 @@ def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
     slots = counted.filter(pl.col("minute") != ATTENDING).join(attending, on="session", how="left")
     lacks = pl.col("present") <= (1 - ABSENT_SHARE) * pl.col("series")
     by_minute = slots.group_by("minute").agg(
-        pl.col("present", "series").sum(), pl.len().alias("sessions"), lacks.sum().alias("lacking"),
+        pl.col("present", "series").sum(),
+        pl.len().alias("sessions"),
+        lacks.sum().alias("lacking"),
         pl.col("session").filter(lacks).min().alias("first"),
-    )  # fmt: skip
+    )
     share = pl.col("present") / pl.col("series")
     always = (pl.col("lacking") >= FEWEST_SESSIONS) & (pl.col("lacking") >= USUALLY * pl.col("sessions"))
-    return by_minute.with_columns(share.alias("share"), ((share <= 1 - ABSENT_SHARE) & always).alias("absent")).sort("minute")  # fmt: skip
+    return by_minute.with_columns(share.alias("share"), ((share <= 1 - ABSENT_SHARE) & always).alias("absent")).sort(
+        "minute"
+    )
 
 
-def continues_run(at: Ints, flagged: Any, minutes: int) -> Any:  # noqa: ANN401 - arrays of bool
+def continues_run(at: Ints, flagged: Flags, minutes: int) -> Flags:
     """Return a mask of minutes whose predecessor is one slot earlier and flagged."""
     return np.append([False], flagged[:-1] & (np.diff(at) == minutes))[: len(at)]
 
 
-def flagged_run(at: Ints, flagged: Any, start: int, minutes: int) -> tuple[int, int]:  # noqa: ANN401 - array of bool
+def flagged_run(at: Ints, flagged: Flags, start: int, minutes: int) -> tuple[int, int]:
     """Return begin and end (exclusive) of the run of flagged minutes that begins at `start`."""
     stops = np.flatnonzero(~continues_run(at, flagged, minutes)[start + 1 :])
     ends = start + 1 + (int(stops[0]) if len(stops) else len(at) - start - 1)
     return start, ends if flagged[ends - 1] else ends - 1
 
 
-def mean_share_around(share: Any, flagged: Any, start: int, end: int) -> float:  # noqa: ANN401 - arrays
+def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> float:
     """Mean presence of up to 15 minutes on either side of a run; flagged minutes do not count."""
     near = np.append(np.arange(max(start - NEIGHBOURS, 0), start), np.arange(end, min(end + NEIGHBOURS, len(share))))
     near = near[~flagged[near]]

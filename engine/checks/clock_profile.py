@@ -227,13 +227,15 @@ def facet_counts(
     rows = np.bincount(key, weights=times).astype(np.int64)
     held = np.flatnonzero(rows)
     heavy = np.zeros(len(held)) if volume is None else np.bincount(key, weights=volume)[held].astype(np.float64)
-    return pl.DataFrame({
-        "facet": pl.repeat(facet, len(held), dtype=PROFILE["facet"], eager=True),
-        "group": held // cells,
-        "cell": (held % cells + lowest).astype(np.int16),
-        "rows": rows[held],
-        "volume": heavy,
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "facet": pl.repeat(facet, len(held), dtype=PROFILE["facet"], eager=True),
+            "group": held // cells,
+            "cell": (held % cells + lowest).astype(np.int16),
+            "rows": rows[held],
+            "volume": heavy,
+        }
+    )
 
 
 def with_series_names(

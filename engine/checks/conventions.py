@@ -34,6 +34,7 @@ SURE, NEAR_BEST = 0.98, 0.02
 FEWEST_STRAYS = 50
 LEAST_INSIDE = 0.75  # after the shift
 ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
+FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
 ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
 
@@ -201,7 +202,7 @@ def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
         return "the venue's own time was read as UTC", f"--timezone {zone}"
     if len(set(wrong.values())) == 1:
         shift = next(iter(wrong.values()))
-        far = "" if abs(shift) < 6 else "; or these are another market's hours (--calendar)"  # noqa: PLR2004 - hours
+        far = "" if abs(shift) < FAR_HOURS else "; or these are another market's hours (--calendar)"
         mend = (
             f"if they were read as UTC, --timezone {fixed_zone(shift)}"
             if shift == int(shift)

@@ -62,7 +62,10 @@ def findings(rows: pl.DataFrame) -> pl.DataFrame:
     wrong = rows.filter(~pl.col("severity").is_in(SEVERITIES))["severity"].to_list()
     if wrong:
         raise SchemaError(f"findings: severity {wrong[0]!r}; valid: {', '.join(SEVERITIES)}")
-    given = [pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype).alias(name) for name, dtype in FINDINGS.items()]  # fmt: skip
+    given = [
+        pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in FINDINGS.items()
+    ]
     shaped = rows.select(given)
     return shaped.with_columns(fingerprint_of_findings().alias("fingerprint"))
 

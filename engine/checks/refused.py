@@ -15,16 +15,30 @@ CONFLICT = "conflict"
 SHOWN_CELLS = 200
 COPY_SPREAD = 1e-4  # ratios of a copy that was adjusted as a whole differ by no more: its prices are rounded
 ADJUSTED_FEWEST = 10
+MANY_CORRECTIONS = 0.001  # of the rows
 
 Row = dict[str, Any]
 KEY = list(SERIES)
 REFUSED: Schema = {
-    "source": pl.String(), "reason": pl.String(), "count": pl.Int64(), "row": pl.Int64(), "cells": pl.String(),
-}  # fmt: skip
+    "source": pl.String(),
+    "reason": pl.String(),
+    "count": pl.Int64(),
+    "row": pl.Int64(),
+    "cells": pl.String(),
+}
 CONFLICTS: Schema = {
-    "source": pl.String(), "row": pl.Int64(), "symbol": pl.String(), "price_type": pl.String(), "interval": pl.String(),
-    "session": pl.Date(), "ts": TS, "close": pl.Float64(), "volume": pl.Float64(), "kept": pl.Float64(), "kept_volume": pl.Float64(),
-}  # fmt: skip
+    "source": pl.String(),
+    "row": pl.Int64(),
+    "symbol": pl.String(),
+    "price_type": pl.String(),
+    "interval": pl.String(),
+    "session": pl.Date(),
+    "ts": TS,
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+    "kept": pl.Float64(),
+    "kept_volume": pl.Float64(),
+}
 
 
 def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
@@ -113,11 +127,15 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
     ratio = pl.col("close") / pl.col("kept")
     ordered = pairs.sort(*KEY, "session", "ts", "source", "row", nulls_last=True)
     summed = ordered.group_by(*KEY, "session", maintain_order=True).agg(
-        pl.len().cast(pl.Int64).alias("count"), pl.col("ts").min().alias("start_ts"), pl.col("source").first(),
-        ratio.median().alias("ratio"), (ratio.quantile(0.95) - ratio.quantile(0.05)).alias("spread"),
+        pl.len().cast(pl.Int64).alias("count"),
+        pl.col("ts").min().alias("start_ts"),
+        pl.col("source").first(),
+        ratio.median().alias("ratio"),
+        (ratio.quantile(0.95) - ratio.quantile(0.05)).alias("spread"),
         (pl.col("volume") == pl.col("kept_volume")).mean().alias("same_volume"),
-        pl.col("close").first(), pl.col("kept").first(),
-    )  # fmt: skip
+        pl.col("close").first(),
+        pl.col("kept").first(),
+    )
     return findings_of([conflict_finding(row) for row in summed.iter_rows(named=True)])
 
 
@@ -132,11 +150,21 @@ def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
         `corrections` above one in a thousand rows are a `warning`, all others `info`.
     """
     counted = pl.col(kind) > 0
-    summed = quality.group_by(KEY, maintain_order=True).agg(
-        pl.col(kind).sum().alias("count"), pl.col("present").sum(), counted.sum().alias("sessions"),
-        pl.col("session").filter(counted).sort_by(pl.col(kind).filter(counted), descending=True, maintain_order=True).first().alias("worst"),
-        pl.col(kind).max().alias("most"),
-    ).filter(pl.col("count") > 0)  # fmt: skip
+    summed = (
+        quality.group_by(KEY, maintain_order=True)
+        .agg(
+            pl.col(kind).sum().alias("count"),
+            pl.col("present").sum(),
+            counted.sum().alias("sessions"),
+            pl.col("session")
+            .filter(counted)
+            .sort_by(pl.col(kind).filter(counted), descending=True, maintain_order=True)
+            .first()
+            .alias("worst"),
+            pl.col(kind).max().alias("most"),
+        )
+        .filter(pl.col("count") > 0)
+    )
     return findings_of([repeats_finding(row, kind) for row in summed.iter_rows(named=True)])
 
 
@@ -146,17 +174,22 @@ def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
     cells = lost.select("source", "row", pl.col("cells").str.json_decode(dtype)).unnest("cells")
     stamp = pl.col("ts").str.replace(r"(\.\d+)?\s*(UTC|Z|\+00:00)$", "").str.replace("T", " ", literal=True)
     return cells.with_columns(
-        stamp.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us").dt.replace_time_zone("UTC").alias("ts"),
+        stamp.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")
+        .dt.replace_time_zone("UTC")
+        .alias("ts"),
         pl.col("close", "volume").cast(pl.Float64, strict=False),
-    )  # fmt: skip
+    )
 
 
 def conflict_finding(row: Row) -> Row:
     """Finding `conflict` of one series and session; names an adjusted copy where all closes stand in one ratio."""
     ratio = row["ratio"]
     is_copy = (
-        ratio is not None and row["count"] >= ADJUSTED_FEWEST and abs(ratio - 1) > COPY_SPREAD and row["spread"] <= COPY_SPREAD
-    )  # fmt: skip
+        ratio is not None
+        and row["count"] >= ADJUSTED_FEWEST
+        and abs(ratio - 1) > COPY_SPREAD
+        and row["spread"] <= COPY_SPREAD
+    )
     if is_copy:
         what = f"one is a back-adjusted copy of the other: every close differs by x {ratio:.5f}"
     elif ratio is not None:
@@ -184,11 +217,15 @@ def conflict_finding(row: Row) -> Row:
 def repeats_finding(row: Row, kind: str) -> Row:
     """Finding `duplicates` or `corrections` of one series."""
     share = row["count"] / max(row["present"], 1)
-    done = "repeat a row that was there, in every cell" if kind == "duplicates" else "replace a row that was there with other values"  # fmt: skip
+    done = (
+        "repeat a row that was there, in every cell"
+        if kind == "duplicates"
+        else "replace a row that was there with other values"
+    )
     return {
         **{name: row[name] for name in KEY},
         "check_name": kind,
-        "severity": "warning" if kind == "corrections" and share > 0.001 else "info",  # noqa: PLR2004
+        "severity": "warning" if kind == "corrections" and share > MANY_CORRECTIONS else "info",
         "session": row["worst"],
         "count": row["count"],
         "value": share,

@@ -28,15 +28,28 @@ ANOMALIES = ("zero_volume_range", "vwap_outside", "repeated", "flat", "flat_runs
 COUNTS: Schema = {**SERIES, "kind": pl.Enum(ANOMALIES), "rows": LONG, "first": TS, "longest": LONG}
 RUNS: Schema = {**SERIES, "start_ts": TS, "session": DATE, "bars": LONG, "price": FLOAT}
 SPIKES: Schema = {
-    **SERIES, "ts": TS, "session": DATE, "minute": pl.Int16(), "up": pl.Boolean(), "bars": pl.Int8(),
-    "price": FLOAT, "beside": FLOAT, "size": FLOAT, "scale": FLOAT,
-}  # fmt: skip
+    **SERIES,
+    "ts": TS,
+    "session": DATE,
+    "minute": pl.Int16(),
+    "up": pl.Boolean(),
+    "bars": pl.Int8(),
+    "price": FLOAT,
+    "beside": FLOAT,
+    "size": FLOAT,
+    "scale": FLOAT,
+}
 MOVES: Schema = {"ts": TS, "session": DATE, "minute": pl.Int16(), "up": LONG, "down": LONG}
 JUMPS: Schema = {**SERIES, "session": DATE, "ts": TS, "before": FLOAT, "open": FLOAT, "close": FLOAT}
 ENDS: Schema = {**SERIES, "session": DATE, "ts": TS, "is_last": pl.Boolean(), "open": FLOAT, "close": FLOAT}
 SANITY: Mapping[str, Schema] = {
-    "counts": COUNTS, "runs": RUNS, "spikes": SPIKES, "moves": MOVES, "jumps": JUMPS, "ends": ENDS,
-}  # fmt: skip
+    "counts": COUNTS,
+    "runs": RUNS,
+    "spikes": SPIKES,
+    "moves": MOVES,
+    "jumps": JUMPS,
+    "ends": ENDS,
+}
 
 SMALLEST_SPIKE, SMALLEST_MOVE = 0.002, 0.001  # below it nothing stands out, whatever the scale
 SPIKE_SCALES, MOVE_SCALES = 20.0, 8.0
@@ -79,9 +92,12 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
 def combine_sanity(frames: Mapping[str, Sequence[pl.DataFrame]]) -> dict[str, pl.DataFrame]:
     """Put the frames of all parts together, counts added up; a run or a spike across two parts is seen in neither."""
     whole = {name: pl.concat([empty(schema), *frames[name]]) for name, schema in SANITY.items()}
-    whole["counts"] = whole["counts"].group_by(*SERIES, "kind").agg(
-        pl.col("rows").sum(), pl.col("first").min(), pl.col("longest").max()
-    ).sort(*SERIES, "kind")  # fmt: skip
+    whole["counts"] = (
+        whole["counts"]
+        .group_by(*SERIES, "kind")
+        .agg(pl.col("rows").sum(), pl.col("first").min(), pl.col("longest").max())
+        .sort(*SERIES, "kind")
+    )
     # In one order, however the parts were cut: the first or the worst of equals is shown.
     for name, order in {"runs": "start_ts", "spikes": "ts", "jumps": "ts", "ends": "ts"}.items():
         whole[name] = whole[name].sort(*SERIES, order, maintain_order=True)
@@ -209,9 +225,10 @@ def count_market_moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
         pl.Series("up", is_far & (rise > limit)), pl.Series("down", is_far & (fall > limit))
     )
     return (
-        moved.filter(pl.col("up") | pl.col("down")).group_by("ts", "session")
+        moved.filter(pl.col("up") | pl.col("down"))
+        .group_by("ts", "session")
         .agg(pl.col("up", "down").sum().cast(pl.Int64))
-    )  # fmt: skip
+    )
 
 
 def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -220,9 +237,12 @@ def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     idle = np.flatnonzero(bars.volume == 0)
     start, end = consecutive_runs(flat)
     kinds = {
-        "zero_volume_range": idle[bars.high[idle] > bars.low[idle]], "vwap_outside": vwap_outside_bars(bars),
-        "repeated": repeated, "flat": flat, "flat_runs": start,
-    }  # fmt: skip
+        "zero_volume_range": idle[bars.high[idle] > bars.low[idle]],
+        "vwap_outside": vwap_outside_bars(bars),
+        "repeated": repeated,
+        "flat": flat,
+        "flat_runs": start,
+    }
     whole = {"traded": np.add.reduceat(bars.volume > 0, bars.begins, dtype=np.int64), "rows": bars.counts}
     long = np.flatnonzero(end - start >= LONGEST_SHORT_RUN)
     runs = bars.at(start[long], "session", "ts", "close")
@@ -270,9 +290,13 @@ def sum_kind(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
 
 def kind_rows(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
     """Rows of `COUNTS` (by series number) of one kind."""
-    return bars.at(first, "ts").rename({"ts": "first"}).with_columns(
-        pl.lit(kind, COUNTS["kind"]).alias("kind"), pl.Series("rows", rows), pl.Series("longest", longest)
-    )  # fmt: skip
+    return (
+        bars.at(first, "ts")
+        .rename({"ts": "first"})
+        .with_columns(
+            pl.lit(kind, COUNTS["kind"]).alias("kind"), pl.Series("rows", rows), pl.Series("longest", longest)
+        )
+    )
 
 
 def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
@@ -301,9 +325,10 @@ def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     last = np.append(first[1:], [len(begin)])[: len(first)] - 1
     sides = [
         bars.at(begin[one], "ts", "session", "open").with_columns(
-            pl.Series("close", bars.close[end[one]]), pl.Series("is_last", np.full(len(one), is_last)))
+            pl.Series("close", bars.close[end[one]]), pl.Series("is_last", np.full(len(one), is_last))
+        )
         for one, is_last in ((first, False), (last, True))
-    ]  # fmt: skip
+    ]
     return jumps, pl.concat(sides)
 
 

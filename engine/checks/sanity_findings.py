@@ -14,7 +14,24 @@ from engine.checks.sanity import BAR_SANITY, LONGEST_CLOSED_DAYS, SMALLEST_JUMP
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
 # Not 4:3 and 5:4: shares move as far in a night.
-RATIOS = ((2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (10, 1), (15, 1), (20, 1), (25, 1), (30, 1), (50, 1), (100, 1), (3, 2), (5, 2))  # fmt: skip
+RATIOS = (
+    (2, 1),
+    (3, 1),
+    (4, 1),
+    (5, 1),
+    (6, 1),
+    (7, 1),
+    (8, 1),
+    (10, 1),
+    (15, 1),
+    (20, 1),
+    (25, 1),
+    (30, 1),
+    (50, 1),
+    (100, 1),
+    (3, 2),
+    (5, 2),
+)
 NEAR_RATIO, STAYS = 0.04, 0.12
 STALE_CHANCE = 1e-6
 FEWEST_REPEATS, LONGEST_STANDING_QUOTE, FEWEST_ANOMALIES = 3, 20, 3
@@ -47,11 +64,17 @@ def spikes(frames: Frames) -> pl.DataFrame:
     judged = beside.with_columns(others.alias("others"), (moved - 1).clip(0).alias("with_it"))
     of_market = (pl.col("with_it") >= MARKET_SHARE * pl.col("others")) & (pl.col("others") >= FEWEST_PEERS)
     times = (pl.col("size").abs() / pl.col("scale")).alias("times")
-    summed = judged.with_columns(of_market.alias("of_market"), times).group_by(KEY, maintain_order=True).agg(
-        pl.col("of_market").sum().alias("set_aside"),
-        pl.struct("ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it")
-        .filter(~pl.col("of_market")).sort_by(pl.col("times").filter(~pl.col("of_market")), descending=True, maintain_order=True).alias("own"),
-    )  # fmt: skip
+    summed = (
+        judged.with_columns(of_market.alias("of_market"), times)
+        .group_by(KEY, maintain_order=True)
+        .agg(
+            pl.col("of_market").sum().alias("set_aside"),
+            pl.struct("ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it")
+            .filter(~pl.col("of_market"))
+            .sort_by(pl.col("times").filter(~pl.col("of_market")), descending=True, maintain_order=True)
+            .alias("own"),
+        )
+    )
     return findings_of([spike_finding(row) for row in summed.iter_rows(named=True) if row["own"]])
 
 
@@ -65,10 +88,13 @@ def splits(frames: Frames) -> pl.DataFrame:
     nearest = off.argmin(1) if len(opened) else np.zeros(0, np.int64)
     stays = np.abs(np.abs(closed) - logs[nearest]) <= STAYS
     fits = (off.min(1, initial=np.inf) <= NEAR_RATIO) & stays & (np.sign(opened) == np.sign(closed))
-    return findings_of([
-        split_finding(row, RATIOS[nearest[at]], is_forward=bool(opened[at] > 0))
-        for at, row in enumerate(jumps.iter_rows(named=True)) if fits[at]
-    ])  # fmt: skip
+    return findings_of(
+        [
+            split_finding(row, RATIOS[nearest[at]], is_forward=bool(opened[at] > 0))
+            for at, row in enumerate(jumps.iter_rows(named=True))
+            if fits[at]
+        ]
+    )
 
 
 def stale(frames: Frames) -> pl.DataFrame:
@@ -82,9 +108,15 @@ def stale(frames: Frames) -> pl.DataFrame:
     again = (others - other_runs + 1) / (others + 5)
     chance = pl.col("flat_runs").log() + (pl.col("bars") - 1) * again.clip(1e-4, 0.999).log() / 2
     odd_runs = runs.with_columns(again.alias("again")).filter(chance < np.log(STALE_CHANCE))
-    summed = odd_runs.sort("bars", descending=True, maintain_order=True).group_by(KEY, maintain_order=True).agg(
-        pl.len().alias("runs"), pl.col("bars").sum().alias("rows"), pl.col("bars", "start_ts", "session", "price", "again").first()
-    )  # fmt: skip
+    summed = (
+        odd_runs.sort("bars", descending=True, maintain_order=True)
+        .group_by(KEY, maintain_order=True)
+        .agg(
+            pl.len().alias("runs"),
+            pl.col("bars").sum().alias("rows"),
+            pl.col("bars", "start_ts", "session", "price", "again").first(),
+        )
+    )
     return findings_of([stale_finding(row) for row in summed.iter_rows(named=True)])
 
 
@@ -102,9 +134,10 @@ def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
     """Jumps from the last session of one part to the first session of the next, at most 10 days later."""
     ordered = ends.sort([*KEY, "session", "is_last"])
     beside = ordered.with_columns(
-        pl.col("close").shift().over(KEY).alias("before"), pl.col("session").shift().over(KEY).alias("session_before"),
+        pl.col("close").shift().over(KEY).alias("before"),
+        pl.col("session").shift().over(KEY).alias("session_before"),
         pl.col("is_last").shift().over(KEY).alias("was_last"),
-    )  # fmt: skip
+    )
     days = (pl.col("session") - pl.col("session_before")).dt.total_days()
     far = (pl.col("open") / pl.col("before")).log().abs() > SMALLEST_JUMP
     crossing = (

@@ -12,9 +12,15 @@ from engine.checks.findings import findings_of
 from engine.schema import TS, Schema, empty
 
 SPREADS: Schema = {
-    "symbol": pl.String(), "interval": pl.String(), "session": pl.Date(), "quotes": pl.Int64(), "locked": pl.Int64(),
-    "crossed": pl.Int64(), "widest": pl.Float64(), "first": TS,
-}  # fmt: skip
+    "symbol": pl.String(),
+    "interval": pl.String(),
+    "session": pl.Date(),
+    "quotes": pl.Int64(),
+    "locked": pl.Int64(),
+    "crossed": pl.Int64(),
+    "widest": pl.Float64(),
+    "first": TS,
+}
 MANY_CROSSED, MANY_LOCKED = 0.001, 0.05
 
 Row = dict[str, Any]
@@ -52,13 +58,15 @@ def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     sides = series.filter(pl.col("price_type").is_in(["bid", "ask"]))
     pairs = sides.filter(pl.col("price_type") == "bid").join(
         sides.filter(pl.col("price_type") == "ask"), on=["symbol", "interval"], suffix="_ask"
-    )  # fmt: skip
+    )
     if pairs.is_empty():
         return empty(SPREADS)
-    bids = rows.select("series", "ts", "session", pl.col("close").alias("bid")).join(pairs.select("series", "series_ask", "symbol", "interval"), on="series")  # fmt: skip
+    bids = rows.select("series", "ts", "session", pl.col("close").alias("bid")).join(
+        pairs.select("series", "series_ask", "symbol", "interval"), on="series"
+    )
     asks = rows.select(pl.col("series").alias("series_ask"), "ts", pl.col("close").alias("ask")).join(
         pairs.select("series_ask"), on="series_ask", how="semi"
-    )  # fmt: skip
+    )
     return count_spreads(bids.join(asks, on=["series_ask", "ts"]))
 
 
@@ -66,9 +74,11 @@ def combine_spreads(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Add up the counts of all parts."""
     key = ["symbol", "interval", "session"]
     return (
-        pl.concat([empty(SPREADS), *parts]).group_by(key)
-        .agg(pl.col("quotes", "locked", "crossed").sum(), pl.col("widest").max(), pl.col("first").min()).sort(key)
-    )  # fmt: skip
+        pl.concat([empty(SPREADS), *parts])
+        .group_by(key)
+        .agg(pl.col("quotes", "locked", "crossed").sum(), pl.col("widest").max(), pl.col("first").min())
+        .sort(key)
+    )
 
 
 def crossed(counted: pl.DataFrame) -> pl.DataFrame:
@@ -89,9 +99,13 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
     share = pl.col("crossed") / pl.col("quotes")
     worst = counted.with_columns(share.alias("share")).sort("share", "session", descending=[True, False])
     summed = worst.group_by(key).agg(
-        pl.col("quotes", "locked", "crossed").sum(), pl.col("widest").max(), pl.col("first").min(), pl.len().alias("sessions"),
-        pl.col("session").first().alias("worst"), pl.col("share").first().alias("worst_share"),
-    )  # fmt: skip
+        pl.col("quotes", "locked", "crossed").sum(),
+        pl.col("widest").max(),
+        pl.col("first").min(),
+        pl.len().alias("sessions"),
+        pl.col("session").first().alias("worst"),
+        pl.col("share").first().alias("worst_share"),
+    )
     found = summed.filter((pl.col("crossed") > 0) | (pl.col("locked") > MANY_LOCKED * pl.col("quotes"))).sort(key)
     return findings_of([crossed_finding(row) for row in found.iter_rows(named=True)])
 
@@ -101,9 +115,12 @@ def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
     two_sided = quotes.filter(pl.col("bid").is_not_null() & pl.col("ask").is_not_null())
     over = pl.col("bid") > pl.col("ask")
     counted = two_sided.group_by("symbol", "interval", "session").agg(
-        pl.len().alias("quotes"), (pl.col("bid") == pl.col("ask")).sum().alias("locked"), over.sum().alias("crossed"),
-        (pl.col("bid") / pl.col("ask") - 1).filter(over).max().alias("widest"), pl.col("ts").filter(over).min().alias("first"),
-    )  # fmt: skip
+        pl.len().alias("quotes"),
+        (pl.col("bid") == pl.col("ask")).sum().alias("locked"),
+        over.sum().alias("crossed"),
+        (pl.col("bid") / pl.col("ask") - 1).filter(over).max().alias("widest"),
+        pl.col("ts").filter(over).min().alias("first"),
+    )
     return counted.select(pl.col(name).cast(dtype) for name, dtype in SPREADS.items())
 
 

@@ -21,6 +21,7 @@ LATEST_STEPS = 3
 CHANCE = 0.003  # that a series that stamps starts looks so at its edges
 LIQUID, LIQUID_CAP = 0.8, 0.95  # no slot is surer than the latter
 PEAK_RATIO, FEWEST_OPENS = 5.0, 5
+FEWEST_CLOSES, SHOWN = 2, 6
 SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
 FEWEST_STAMPS, FEWEST_DAYS = 30, 10
@@ -67,7 +68,7 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
         runs_on = last[zero : zero + late].mean() >= 0.5 * min(last[zero - 5 : zero].mean(), 1.0)
         then_ends = closed[zero + late :].sum() <= max(0.1 * closed[zero : zero + late].sum(), 1.0)
         seen = closed[zero : zero + late].sum()
-        if is_quiet and runs_on and then_ends and seen >= 2 and (1 - usual) ** (opens * late) <= CHANCE:  # noqa: PLR2004
+        if is_quiet and runs_on and then_ends and seen >= FEWEST_CLOSES and (1 - usual) ** (opens * late) <= CHANCE:
             return late
     return 0
 
@@ -168,7 +169,7 @@ def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[in
 def interval_finding(named: tuple[Any, ...], actual: str, cells: Floats, days: float) -> Row:
     """Finding `interval` of one series: the actual interval and the minutes of its stamps."""
     held = np.flatnonzero(cells[1:])
-    shown = ", ".join(str(one) for one in held[:6]) + (" ..." if len(held) > 6 else "")  # noqa: PLR2004
+    shown = ", ".join(map(str, held[:SHOWN])) + (" ..." if len(held) > SHOWN else "")
     between = f"; {cells[0]:,.0f} between whole minutes" if cells[0] else ""
     return {
         **dict(zip(SERIES, named, strict=True)),

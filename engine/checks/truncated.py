@@ -21,10 +21,22 @@ from engine.quality.contiguous_runs import SlotRuns, begins
 from engine.schema import TS, Schema, empty
 
 TRUNCATIONS: Schema = {
-    **SERIES, "session": pl.Date(), "is_tail": pl.Boolean(), "ts": TS, "slots": pl.Int64(), "of": pl.Int64(),
-    "rate": pl.Float64(), "sibling": pl.String(), "sibling_ts": TS, "peers": pl.Int64(), "peers_on": pl.Int64(),
-    "high": pl.Float64(), "low": pl.Float64(), "close": pl.Float64(), "volume": pl.Float64(),
-}  # fmt: skip
+    **SERIES,
+    "session": pl.Date(),
+    "is_tail": pl.Boolean(),
+    "ts": TS,
+    "slots": pl.Int64(),
+    "of": pl.Int64(),
+    "rate": pl.Float64(),
+    "sibling": pl.String(),
+    "sibling_ts": TS,
+    "peers": pl.Int64(),
+    "peers_on": pl.Int64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+}
 FEWEST_SLOTS, LEAST_SHARE = 5, 0.05  # of a session, that are missing at its edge
 CHANCE, HIGHEST_RATE = 1e-6, 0.98
 LEAST_RATE = 0.2  # of slots with a row: what is thinner comes in clusters, and ends where it likes
@@ -89,11 +101,13 @@ def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame |
     """
     told = cut.join(lifetimes, on=KEY, how="left", maintain_order="left")
     edge = pl.col("session") == pl.when("is_tail").then(pl.col("last")).otherwise(pl.col("first"))
-    others = pl.col("sibling").is_not_null() | ((pl.col("peers") >= FEWEST_PEERS) & (pl.col("peers_on") >= ON_SHARE * pl.col("peers")))  # fmt: skip
+    others = pl.col("sibling").is_not_null() | (
+        (pl.col("peers") >= FEWEST_PEERS) & (pl.col("peers_on") >= ON_SHARE * pl.col("peers"))
+    )
     everybody = (pl.col("peers") >= FEWEST_PEERS) & (pl.col("peers_on") == 0)
     judged = told.with_columns(
         (edge.fill_null(value=False) & ~others).alias("is_edge"), everybody.alias("everybody"), (~others).alias("alone")
-    ).sort("is_edge", "everybody", "alone", -pl.col("slots"), "session")  # fmt: skip
+    ).sort("is_edge", "everybody", "alone", -pl.col("slots"), "session")
     if coarse is not None and cut.height:
         judged = judged.join(
             compare_with_coarse(judged, coarse), on=[*KEY, "session"], how="left", maintain_order="left"
@@ -118,12 +132,20 @@ def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
     total = np.append(starts[opens[1:]], slots.sum()) - starts[opens]
     first, last = number[head] - starts[opens][day], (number + runs.size - 1)[tail] - starts[opens][day]
     placed = runs.rows
-    spans = pl.DataFrame({
-        "series": placed["series"].gather(begin), "session": pl.Series(days[opens][day]).cast(pl.Date),
-        "head": first, "tail": total[day] - 1 - last, "of": total[day],
-        "rate": (end - begin + 1) / (last - first + 1),
-        "first_ts": placed["ts"].gather(begin), "last_ts": placed["ts"].gather(end), "begin": begin, "end": end,
-    })  # fmt: skip
+    spans = pl.DataFrame(
+        {
+            "series": placed["series"].gather(begin),
+            "session": pl.Series(days[opens][day]).cast(pl.Date),
+            "head": first,
+            "tail": total[day] - 1 - last,
+            "of": total[day],
+            "rate": (end - begin + 1) / (last - first + 1),
+            "first_ts": placed["ts"].gather(begin),
+            "last_ts": placed["ts"].gather(end),
+            "begin": begin,
+            "end": end,
+        }
+    )
     # A session that is cut to a few rows looks dense; the series as a whole tells how dense it is.
     overall = (pl.col("end") - pl.col("begin") + 1).sum().over("series") / pl.col("of").sum().over("series")
     return spans.with_columns(pl.min_horizontal("rate", overall).alias("rate"))
@@ -133,9 +155,16 @@ def missing_at_edge(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
     """Missing slots at the head or the tail of each series and session, with the row next to them."""
     missing, ts = ("tail", "last_ts") if is_tail else ("head", "first_ts")
     return spans.select(
-        "series", "session", pl.lit(is_tail).alias("is_tail"), pl.col(ts).alias("ts"), pl.col(missing).alias("slots"),
-        "of", "rate", "begin", "end",
-    )  # fmt: skip
+        "series",
+        "session",
+        pl.lit(is_tail).alias("is_tail"),
+        pl.col(ts).alias("ts"),
+        pl.col(missing).alias("slots"),
+        "of",
+        "rate",
+        "begin",
+        "end",
+    )
 
 
 def fold_sessions(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
@@ -156,15 +185,20 @@ def with_witnesses(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame,
     mine = mine.with_row_index("cut")
     lacking = pl.col("slots_right") <= (1 - ON_SHARE) * pl.col("slots")
     other = pl.col("price_type_right") != pl.col("price_type")
-    kin = mine.select("cut", "symbol", "interval", "price_type", "slots", *key).join(
-        named.select("symbol", "interval", "price_type", "slots", "ts", *key), on=["symbol", "interval", *key]
-    ).filter(other & lacking).sort("cut", "slots_right").group_by("cut", maintain_order=True).agg(
-        pl.col("price_type_right").first().alias("sibling"), pl.col("ts").first().alias("sibling_ts")
-    )  # fmt: skip
+    kin = (
+        mine.select("cut", "symbol", "interval", "price_type", "slots", *key)
+        .join(named.select("symbol", "interval", "price_type", "slots", "ts", *key), on=["symbol", "interval", *key])
+        .filter(other & lacking)
+        .sort("cut", "slots_right")
+        .group_by("cut", maintain_order=True)
+        .agg(pl.col("price_type_right").first().alias("sibling"), pl.col("ts").first().alias("sibling_ts"))
+    )
     peers = count_peers(mine, named)
-    return mine.join(kin, on="cut", how="left", maintain_order="left").hstack(peers).select(
-        pl.col(name).cast(dtype) for name, dtype in TRUNCATIONS.items()
-    )  # fmt: skip
+    return (
+        mine.join(kin, on="cut", how="left", maintain_order="left")
+        .hstack(peers)
+        .select(pl.col(name).cast(dtype) for name, dtype in TRUNCATIONS.items())
+    )
 
 
 def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
@@ -189,17 +223,25 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
     """Say whether coarser bars of the same series and session agree with the rows that are left of it."""
     key = ["symbol", "price_type", "session"]
-    folded = coarse.sort("ts").group_by(*key, pl.col("interval").alias("coarse"), maintain_order=True).agg(
-        pl.col("high").max().alias("coarse_high"), pl.col("low").min().alias("coarse_low"),
-        pl.col("close").last().alias("coarse_close"), pl.col("volume").sum().alias("coarse_volume"),
-    )  # fmt: skip
+    folded = (
+        coarse.sort("ts")
+        .group_by(*key, pl.col("interval").alias("coarse"), maintain_order=True)
+        .agg(
+            pl.col("high").max().alias("coarse_high"),
+            pl.col("low").min().alias("coarse_low"),
+            pl.col("close").last().alias("coarse_close"),
+            pl.col("volume").sum().alias("coarse_volume"),
+        )
+    )
     near = (pl.col("coarse_volume") - pl.col("volume")).abs() <= SAME_VOLUME * pl.col("volume")
     same = [(pl.col(f"coarse_{n}") - pl.col(n)).abs() <= SAME * pl.col(n) for n in ("high", "low", "close")]
     beside = cut.select(*KEY, "session", "high", "low", "close", "volume").unique().join(folded, on=key)
     judged = beside.with_columns(pl.all_horizontal(near, *same).alias("agrees"))
-    return judged.sort("coarse").group_by(*KEY, "session", maintain_order=True).agg(
-        pl.col("coarse").first(), pl.col("agrees").first(), pl.col("coarse_volume").first()
-    )  # fmt: skip
+    return (
+        judged.sort("coarse")
+        .group_by(*KEY, "session", maintain_order=True)
+        .agg(pl.col("coarse").first(), pl.col("agrees").first(), pl.col("coarse_volume").first())
+    )
 
 
 def truncated_finding(row: Row) -> Row:
@@ -226,14 +268,20 @@ def truncation_evidence(row: Row) -> str:
     """Evidence of a truncated session: rate of rows, other price types, other symbols, coarser bars."""
     said = [f"this series has a row in {row['rate']:.0%} of its slots"]
     if row["sibling"] is not None:
-        said.append(f"{row['sibling']} of the same symbol has rows {'until' if row['is_tail'] else 'from'} {row['sibling_ts']:%Y-%m-%d %H:%M} UTC")  # fmt: skip
+        said.append(
+            f"{row['sibling']} of the same symbol has rows {'until' if row['is_tail'] else 'from'} {row['sibling_ts']:%Y-%m-%d %H:%M} UTC"
+        )
     if row["peers"]:
         alike = ": an early close, or an outage of the feed" if row["everybody"] else ""
         said.append(f"{row['peers_on']:,} of {row['peers']:,} other symbols go on{alike}")
     if row["is_edge"]:
         said.append("it is where the data of this series " + ("end" if row["is_tail"] else "begin"))
     if row.get("agrees") is not None:
-        verb = "agrees with the short data, so it was made from them" if row["agrees"] else "differs, so it was made from more"  # fmt: skip
+        verb = (
+            "agrees with the short data, so it was made from them"
+            if row["agrees"]
+            else "differs, so it was made from more"
+        )
         said.append(f"the {row['coarse']} bar {verb} (volume {row['coarse_volume']:,.6g} and {row['volume']:,.6g})")
     return "; ".join(said)
 

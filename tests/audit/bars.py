@@ -25,16 +25,33 @@ def walk(
         for number in range(bars):
             close = round(last + rng.gauss(0, 0.05), 4)
             low, high = round(min(last, close) - 0.02, 4), round(max(last, close) + 0.02, 4)
-            rows.append({"symbol": symbol, "price_type": "last", "interval": f"{step}m", "ts": begin + number * dt.timedelta(minutes=step),
-                         "session": session, "open": round(last + 0.01, 4), "high": high, "low": low, "close": close,
-                         "volume": float(rng.randint(100, 5_000)), "vwap": None, "trades": None})  # fmt: skip
+            rows.append(
+                {
+                    "symbol": symbol,
+                    "price_type": "last",
+                    "interval": f"{step}m",
+                    "ts": begin + number * dt.timedelta(minutes=step),
+                    "session": session,
+                    "open": round(last + 0.01, 4),
+                    "high": high,
+                    "low": low,
+                    "close": close,
+                    "volume": float(rng.randint(100, 5_000)),
+                    "vwap": None,
+                    "trades": None,
+                }
+            )
             last = close
     return rows
 
 
 def frame(rows: Iterable[Row]) -> pl.DataFrame:
-    schema = {**dict.fromkeys(("symbol", "price_type", "interval"), pl.String), "ts": TS, "session": pl.Date,
-              **dict.fromkeys(COLUMNS, pl.Float64)}  # fmt: skip
+    schema = {
+        **dict.fromkeys(("symbol", "price_type", "interval"), pl.String),
+        "ts": TS,
+        "session": pl.Date,
+        **dict.fromkeys(COLUMNS, pl.Float64),
+    }
     return pl.DataFrame(list(rows), schema=schema, orient="row")
 
 
@@ -62,10 +79,15 @@ def compare(a: list[Row], b: list[Row], bound: float = 1e-9) -> dict[tuple[str, 
         only_a, only_b = len(left.keys() - right.keys()), len(right.keys() - left.keys())
         found[series] = {
             "state": "different" if different + only_a + only_b else "equal",
-            "common": common, "equal": common - different, "different": different, "only_a": only_a, "only_b": only_b,
-            "outside_a": len(sides[0]) - len(left), "outside_b": len(sides[1]) - len(right),
+            "common": common,
+            "equal": common - different,
+            "different": different,
+            "only_a": only_a,
+            "only_b": only_b,
+            "outside_a": len(sides[0]) - len(left),
+            "outside_b": len(sides[1]) - len(right),
             "columns": {c: len(stamps) for c, stamps in wrong.items() if stamps},
-        }  # fmt: skip
+        }
     return found
 
 

@@ -22,21 +22,53 @@ def table(name: str, *rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def quality(symbol: str = "SPY", session: dt.date = DAY, **values: Any) -> dict[str, Any]:
-    return {**KEY, "symbol": symbol, "session": session, "expected": 390, "present": 390, "missing": 0, "explained": 0,
-            "quality": 100.0, "quality_adjusted": 100.0, **values}  # fmt: skip
+    return {
+        **KEY,
+        "symbol": symbol,
+        "session": session,
+        "expected": 390,
+        "present": 390,
+        "missing": 0,
+        "explained": 0,
+        "quality": 100.0,
+        "quality_adjusted": 100.0,
+        **values,
+    }
 
 
 def series(symbol: str = "SPY", **values: Any) -> dict[str, Any]:
-    return {**KEY, "symbol": symbol, "calendar": "XNYS", "first_session": DAY, "last_session": dt.date(2024, 1, 31),
-            "expected": 390, "present": 390, "missing": 0, "explained": 0, "quality": 100.0, "quality_adjusted": 100.0,
-            "activity": "liquid", **values}  # fmt: skip
+    return {
+        **KEY,
+        "symbol": symbol,
+        "calendar": "XNYS",
+        "first_session": DAY,
+        "last_session": dt.date(2024, 1, 31),
+        "expected": 390,
+        "present": 390,
+        "missing": 0,
+        "explained": 0,
+        "quality": 100.0,
+        "quality_adjusted": 100.0,
+        "activity": "liquid",
+        **values,
+    }
 
 
 def gap(first: int, last: int, symbol: str = "SPY", **values: Any) -> dict[str, Any]:
     """A gap from one minute after the open to another, exclusive."""
     at = [OPEN + dt.timedelta(minutes=minute) for minute in (first, last)]
-    return {**KEY, "symbol": symbol, "session": DAY, "segment": "RTH", "gap_start": at[0], "gap_end": at[1],
-            "bar_count": last - first, "position": "inner", "cause": "feed_loss", **values}  # fmt: skip
+    return {
+        **KEY,
+        "symbol": symbol,
+        "session": DAY,
+        "segment": "RTH",
+        "gap_start": at[0],
+        "gap_end": at[1],
+        "bar_count": last - first,
+        "position": "inner",
+        "cause": "feed_loss",
+        **values,
+    }
 
 
 def found(check: str = "zone", severity: str = "warning", symbol: str = "SPY", **values: Any) -> pl.DataFrame:

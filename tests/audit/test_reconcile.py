@@ -32,8 +32,14 @@ def sides(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
             symbol, day, minute = draw(st.sampled_from("AB")), draw(st.integers(1, 3)), draw(st.integers(0, 3))
             session = dt.date(2024, 1, day)
             ts = dt.datetime(2024, 1, day, 14, minute, tzinfo=dt.UTC)
-            rows[symbol, ts] = {"symbol": symbol, "price_type": "last", "interval": "1m", "ts": ts, "session": session,
-                                **{name: draw(value) for name in bars.COLUMNS}}  # fmt: skip
+            rows[symbol, ts] = {
+                "symbol": symbol,
+                "price_type": "last",
+                "interval": "1m",
+                "ts": ts,
+                "session": session,
+                **{name: draw(value) for name in bars.COLUMNS},
+            }
         drawn.append(list(rows.values()))
     return drawn[0], drawn[1]
 
@@ -89,8 +95,11 @@ def test_reconcile_every_different_bar_has_one_cause(pair: tuple[list[Row], list
     assert result.causes["rows"].sum() == wrong
     assert result.differences.select("symbol", "ts").unique().height == wrong
     assert [dict(one.schema) for one in (result.summary, result.columns, result.causes, result.differences)] == [
-        SUMMARY, COLUMNS, CAUSES, DIFFERENCES,
-    ]  # fmt: skip
+        SUMMARY,
+        COLUMNS,
+        CAUSES,
+        DIFFERENCES,
+    ]
 
 
 def shifted(minutes: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -122,15 +131,22 @@ SPLIT_DAY = dt.date(2024, 1, 4)
         (times(1e-4, *PRICES), "scale", "B is 0.0001 times A"),
         (times(0.01, "volume"), "scale", "volume of B is 0.01 times that of A in 600 bars"),
         (times(1.00835, *PRICES), "adjustment", "B is 1.00835 times A (5 sessions)"),
-        (changed(pl.col("session") < SPLIT_DAY, **{n: pl.col(n) / 4 for n in PRICES}), "adjustment",
-         "B is 0.25 times A at first, 1 at last, and moves 1 times between"),
+        (
+            changed(pl.col("session") < SPLIT_DAY, **{n: pl.col(n) / 4 for n in PRICES}),
+            "adjustment",
+            "B is 0.25 times A at first, 1 at last, and moves 1 times between",
+        ),
         (lambda b: b.with_columns(pl.col(PRICES) - 12.25), "adjustment", "B is A plus -12.25"),
         (lambda b: b.with_columns(pl.col(PRICES) + 0.01), "price_side", "B closes above A in 100 % of 600 bars"),
         (lambda b: b.filter(IN_DAY >= 30), "session_boundary", "before the other's first"),
         (lambda b: b.filter(pl.col("session") != SPLIT_DAY), "session_missing", "no bar of the session"),
         (lambda b: b.filter(NUMBER % 50 != 3), "missing_bar", "has bars before and after"),
         (changed(IN_DAY == 0, open=pl.col("open") + 0.03), "auction_print", "open of the session's first"),
-        (changed(IN_DAY == 119, close=pl.col("close") - 0.03, volume=pl.col("volume") * 9), "auction_print", "close or volume"),
+        (
+            changed(IN_DAY == 119, close=pl.col("close") - 0.03, volume=pl.col("volume") * 9),
+            "auction_print",
+            "close or volume",
+        ),
         (changed(NUMBER % 9 == 1, volume=pl.col("volume") * 1.5), "volume_only", "volume of B is 1.5 times that of A"),
         (changed(NUMBER % 9 == 1, open=pl.col("close").shift(1)), "open_at_close_before", "opens where its bar before"),
         (changed(NUMBER % 9 == 1, high=pl.col("high") - 0.01), "price_filter", "lies within the other's"),
@@ -138,7 +154,7 @@ SPLIT_DAY = dt.date(2024, 1, 4)
         (changed(NUMBER % 9 == 1, high=pl.col("high") + 0.5, low=pl.col("low") + 0.01), "unknown", "no known pattern"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_reconcile_planted_difference_is_named_with_its_evidence(plant, cause: str, evidence: str) -> None:
     a = frame(walk())
     result = reconcile(a, plant(a))
@@ -221,8 +237,10 @@ def test_reconcile_symbols_that_differ_in_other_ways_are_told_apart() -> None:
     b = a.with_columns(pl.when(of_b).then(pl.col(n) * 100).otherwise(n).alias(n) for n in PRICES)
     b = b.with_columns(pl.when(of_c).then(pl.col("ts") + pl.duration(hours=1)).otherwise("ts").alias("ts"))
     assert reconcile(a, b).summary.select("symbol", "state", "cause").rows() == [
-        ("A", "equal", None), ("B", "different", "scale"), ("C", "different", "zone"),
-    ]  # fmt: skip
+        ("A", "equal", None),
+        ("B", "different", "scale"),
+        ("C", "different", "zone"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -279,8 +297,9 @@ def test_findings_are_one_per_cause_and_per_series_of_one_side() -> None:
     found = result.findings.sort("check_name")
     assert dict(found.schema) == dict(FINDINGS)
     assert found.select("check_name", "severity", "symbol", "count").rows() == [
-        ("reconcile only a", "error", "LONE", 600), ("reconcile scale", "error", hostile, 600),
-    ]  # fmt: skip
+        ("reconcile only a", "error", "LONE", 600),
+        ("reconcile scale", "error", hostile, 600),
+    ]
     assert found["message"][1] == "600 bars of A and B differ: scale (open, high, low, close)"
 
 

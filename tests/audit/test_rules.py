@@ -50,10 +50,16 @@ def test_parse_condition_reads_columns_operators_and_bounds_of_comparisons() -> 
 )
 def test_parse_condition_is_sql_over_the_columns_of_the_table(text, table, measured, kept) -> None:
     condition = parse_condition(text, table)
-    rows = pl.DataFrame({
-        "symbol": ["SPY", "QQQ", None], "interval": ["1m", "5m", None], "present": [300, 390, None],
-        "session": [dt.date(2024, 1, 2), dt.date(2024, 1, 3), None], "expected": 390, "explained": [0, 0, None],
-    })  # fmt: skip
+    rows = pl.DataFrame(
+        {
+            "symbol": ["SPY", "QQQ", None],
+            "interval": ["1m", "5m", None],
+            "present": [300, 390, None],
+            "session": [dt.date(2024, 1, 2), dt.date(2024, 1, 3), None],
+            "expected": 390,
+            "explained": [0, 0, None],
+        }
+    )
     assert condition.measured == measured
     assert rows.select(condition.expression.alias("broken"))["broken"].to_list() == kept
 
@@ -153,23 +159,38 @@ def test_rule_in_the_form_of_earlier_versions_is_refused_with_the_sql_that_repla
     [
         ({"rules": []}, r"unknown key 'rules' \(did you mean 'rule'\?\); valid: threshold, tolerance, defaults, rule"),
         ({"rule": [RULE, {"wher": "x"}]}, r"rule 2: unknown key 'wher' \(did you mean 'where'\?\)"),
-        ({"rule": [{"name": "x"}]}, "rule 1: table: received None; valid: quality, series, gaps, outages, findings, files"),
+        (
+            {"rule": [{"name": "x"}]},
+            "rule 1: table: received None; valid: quality, series, gaps, outages, findings, files",
+        ),
         ({"rule": [{"table": "gap"}]}, r"rule 1: table: received 'gap' \(did you mean 'gaps'\?\)"),
         ({"rule": [{"table": "gaps"}]}, "rule 1: where: received None; valid: text"),
         ({"rule": [{**RULE, "severity": "eror"}]}, r"rule 1: severity: received 'eror' \(did you mean 'error'"),
         ({"rule": [{**RULE, "severity": "off"}]}, "rule 1: severity: received 'off'"),
         ({"rule": [{**RULE, "symbols": "SPY"}]}, "rule 1: symbols: received 'SPY'; valid: a list"),
-        ({"rule": [{"table": "gaps", "where": "seconds > 1", "cause": ["feedloss"]}]}, r"cause: received 'feedloss' \(did you mean 'feed_loss'"),
-        ({"rule": [{**RULE, "cause": ["halt"]}]}, "cause does not apply to the table quality; valid: symbols, interval, activity"),
-        ({"rule": [{"table": "outages", "where": "missing > 9", "symbols": ["A"]}]}, "symbols does not apply to the table outages; valid: cause"),
+        (
+            {"rule": [{"table": "gaps", "where": "seconds > 1", "cause": ["feedloss"]}]},
+            r"cause: received 'feedloss' \(did you mean 'feed_loss'",
+        ),
+        (
+            {"rule": [{**RULE, "cause": ["halt"]}]},
+            "cause does not apply to the table quality; valid: symbols, interval, activity",
+        ),
+        (
+            {"rule": [{"table": "outages", "where": "missing > 9", "symbols": ["A"]}]},
+            "symbols does not apply to the table outages; valid: cause",
+        ),
         ({"rule": [{**RULE, "edge_minutes": 30}]}, "edge_minutes applies to conditions on in_first or in_last"),
-        ({"rule": [{"table": "gaps", "where": "in_first > 1", "edge_minutes": 0}]}, "edge_minutes: received 0; valid: a number above 0"),
+        (
+            {"rule": [{"table": "gaps", "where": "in_first > 1", "edge_minutes": 0}]},
+            "edge_minutes: received 0; valid: a number above 0",
+        ),
         ({"rule": [{**RULE, "allow": -1}]}, "allow: received -1"),
         ({"rule": [{**RULE, "tolerance": "many"}]}, "tolerance: received 'many'"),
         ({"threshold": "fatal"}, "threshold: received 'fatal'; valid: error, warning, info"),
         ({"rule": {"where": "x"}}, r"rule: received .*; valid: tables that begin with \[\[rule\]\]"),
     ],
-)  # fmt: skip
+)
 def test_rules_of_mistake_names_rule_value_and_what_is_valid(content: dict, told: str) -> None:
     with pytest.raises(ParameterError, match=told):
         parse_rules(content)
@@ -197,10 +218,14 @@ def test_broken_comparisons_joined_by_and_must_all_hold() -> None:
 
 def test_broken_rules_of_one_name_the_first_counts() -> None:
     rows = table("quality", quality(quality=90.0), quality("QQQ", quality=97.0))
-    both = parse_rules({"rule": [
-        {"name": "q", "table": "quality", "where": "quality < 95"},
-        {"name": "q", "table": "quality", "where": "quality < 99", "severity": "warning"},
-    ]})  # fmt: skip
+    both = parse_rules(
+        {
+            "rule": [
+                {"name": "q", "table": "quality", "where": "quality < 95"},
+                {"name": "q", "table": "quality", "where": "quality < 99", "severity": "warning"},
+            ]
+        }
+    )
     assert rule_findings(audit(quality=rows), both).select("symbol", "severity").rows() == [
         ("SPY", "error"),
         ("QQQ", "warning"),
@@ -236,9 +261,15 @@ def test_broken_gap_rule_on_an_edge_says_how_much_of_the_gap_lies_there() -> Non
 def test_broken_gap_in_the_first_hour_after_a_lunch_break_is_not_early() -> None:
     hour = dt.timedelta(hours=1)
     hours = [
-        {"calendar": "XNYS", "session": OPEN.date(), "segment": "RTH", "segment_open": OPEN + a * hour, "segment_close": OPEN + b * hour}
+        {
+            "calendar": "XNYS",
+            "session": OPEN.date(),
+            "segment": "RTH",
+            "segment_open": OPEN + a * hour,
+            "segment_close": OPEN + b * hour,
+        }
         for a, b in ((0, 2), (3, 6))
-    ]  # fmt: skip
+    ]
     gaps = table("gaps", gap(0, 10), gap(180, 190))
     tables = audit(gaps=gaps, sessions=table("sessions", *hours))
     assert rule_findings(tables, one("in_first > 300", "gaps"))["start_ts"].to_list() == [OPEN]
@@ -262,8 +293,15 @@ def test_broken_selectors_choose_by_symbol_class_cause_and_position(selectors: d
 
 
 def test_broken_per_series_and_per_outage_read_their_tables() -> None:
-    lost = {"start_ts": OPEN, "end_ts": OPEN + dt.timedelta(minutes=3), "symbols": 40, "missing": 120, "first_session": OPEN.date(),
-            "cause": "feed_loss", "evidence": "40 of 41 symbols"}  # fmt: skip
+    lost = {
+        "start_ts": OPEN,
+        "end_ts": OPEN + dt.timedelta(minutes=3),
+        "symbols": 40,
+        "missing": 120,
+        "first_session": OPEN.date(),
+        "cause": "feed_loss",
+        "evidence": "40 of 41 symbols",
+    }
     tables = audit(series=table("series", series(duplicates=7)), outages=table("outages", lost))
     assert messages(tables, "duplicates > 0", "series") == ["duplicates 7 (> 0)"]
     got = rule_findings(tables, one("symbols >= 10", "outages", cause=["feed_loss"])).row(0, named=True)
@@ -274,14 +312,20 @@ def test_broken_finding_rules_set_severity_or_silence_and_the_first_counts() -> 
     tables = audit(
         findings=pl.concat([found("zone"), found("stale run"), found("stale run", symbol="TLT"), found("spike")])
     )
-    rules = parse_rules({"rule": [
-        {"table": "findings", "where": "check_name LIKE 'stale%'", "symbols": ["TLT"], "severity": "info"},
-        {"table": "findings", "where": "check_name LIKE 'stale%'", "severity": "off"},
-        {"table": "findings", "where": "check_name = 'zone'", "severity": "error"},
-    ]})  # fmt: skip
+    rules = parse_rules(
+        {
+            "rule": [
+                {"table": "findings", "where": "check_name LIKE 'stale%'", "symbols": ["TLT"], "severity": "info"},
+                {"table": "findings", "where": "check_name LIKE 'stale%'", "severity": "off"},
+                {"table": "findings", "where": "check_name = 'zone'", "severity": "error"},
+            ]
+        }
+    )
     assert rule_findings(tables, rules).select("check_name", "symbol", "severity").rows() == [
-        ("zone", "SPY", "error"), ("stale run", "TLT", "info"), ("spike", "SPY", "warning"),
-    ]  # fmt: skip
+        ("zone", "SPY", "error"),
+        ("stale run", "TLT", "info"),
+        ("spike", "SPY", "warning"),
+    ]
 
 
 def test_broken_default_rules_spare_thin_symbols_and_name_long_losses() -> None:

@@ -125,10 +125,14 @@ def test_judge_baseline_of_a_symbol_session_or_rule_not_looked_at_is_unchecked_n
 
 
 finding_lists = st.lists(
-    st.tuples(st.sampled_from(["zone", "spike"]), st.sampled_from(["error", "warning", "info"]),
-              st.sampled_from(["A", "<b>", "[/]", "x|y", "\x00"]), st.one_of(st.none(), st.floats(-1e6, 1e6))),
+    st.tuples(
+        st.sampled_from(["zone", "spike"]),
+        st.sampled_from(["error", "warning", "info"]),
+        st.sampled_from(["A", "<b>", "[/]", "x|y", "\x00"]),
+        st.one_of(st.none(), st.floats(-1e6, 1e6)),
+    ),
     max_size=12,
-)  # fmt: skip
+)
 
 
 @given(finding_lists, st.lists(st.floats(0, 100), max_size=5))
@@ -239,8 +243,9 @@ def test_summary_counts_by_check_and_severity_with_an_example() -> None:
     tables = audit(quality=sessions(90.0, 91.0), findings=found("zone", symbol="TLT"), series=table("series", series()))
     rows = apply_rules(tables, RULES, today=TODAY).summary.to_dicts()
     assert [(row["check_name"], row["severity"], row["fails"], row["new"]) for row in rows] == [
-        ("q", "error", 2, 2), ("zone", "warning", 0, 1),
-    ]  # fmt: skip
+        ("q", "error", 2, 2),
+        ("zone", "warning", 0, 1),
+    ]
     assert rows[0]["example"] == "SPY 2024-01-02: quality 90 (< 99)"
 
 

@@ -73,9 +73,11 @@ def test_to_junit_failures_skips_and_quiet_rules_are_cases() -> None:
         for case in cases(apply_rules(tables, RULES, today=TODAY, allowlist=allowed))
     }
     assert told == {
-        "SPY last 1m 2024-01-02": ["failure"], "QQQ last 1m 2024-01-02": ["skipped", "system-out"],
-        "SPY last 1m": ["system-out"], "nothing found": [],
-    }  # fmt: skip
+        "SPY last 1m 2024-01-02": ["failure"],
+        "QQQ last 1m 2024-01-02": ["skipped", "system-out"],
+        "SPY last 1m": ["system-out"],
+        "nothing found": [],
+    }
 
 
 @pytest.mark.parametrize("symbol", HOSTILE)

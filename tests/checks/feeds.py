@@ -46,7 +46,9 @@ def market(
     grid = axis(code, first, last, interval)
     clean = simulate(grid, Market(instruments, seed=5)).clean
     names = pl.DataFrame({"symbol": sorted(one.symbol for one in instruments)}).with_row_index("series", offset=1)
-    series = names.with_columns(pl.col("series").cast(pl.Int32), pl.lit("last").alias("price_type"), pl.lit(interval).alias("interval"))  # fmt: skip
+    series = names.with_columns(
+        pl.col("series").cast(pl.Int32), pl.lit("last").alias("price_type"), pl.lit(interval).alias("interval")
+    )
     return placed(clean.join(series.select("series", "symbol"), on="symbol"), series, grid, calendar(code).zone)
 
 

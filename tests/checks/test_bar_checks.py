@@ -93,8 +93,17 @@ def test_check_bars_of_the_broker_dump_names_the_shift_first(vendor) -> None:
 
 
 def test_capped_findings_of_a_series_keep_the_first_and_count_the_others() -> None:
-    many = findings(pl.DataFrame({"check_name": "split", "severity": "warning", "message": [f"no {n}" for n in range(30)],
-                                  "symbol": ["A"] * 27 + ["B"] * 3, "count": 2}))  # fmt: skip
+    many = findings(
+        pl.DataFrame(
+            {
+                "check_name": "split",
+                "severity": "warning",
+                "message": [f"no {n}" for n in range(30)],
+                "symbol": ["A"] * 27 + ["B"] * 3,
+                "count": 2,
+            }
+        )
+    )
     told = capped(many, most=5)
     assert told["symbol"].to_list() == ["A"] * 5 + ["B"] * 3 + ["A"]
     assert told["message"][-1] == "22 more findings like the 5 before."

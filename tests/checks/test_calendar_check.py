@@ -91,8 +91,12 @@ def test_unscheduled_rows_are_told_by_where_they_lie() -> None:
     )
     said = outside(feed).with_columns(pl.col("message").str.extract(r"lie (.*) of XTKS").alias("place"))
     assert dict(said.select("place", "count").rows()) == {
-        "off the grid": 1, "before the open": 1, "after the close": 2, "in a break": 1, "on days without a session": 1,
-    }  # fmt: skip
+        "off the grid": 1,
+        "before the open": 1,
+        "after the close": 2,
+        "in a break": 1,
+        "on days without a session": 1,
+    }
     assert set(said["severity"]) == {"info"}
 
 

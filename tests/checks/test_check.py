@@ -101,6 +101,8 @@ def test_documented_checks_are_the_registered_ones_with_their_severities() -> No
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([a-z, ]+) \|", DOCS.read_text(), re.MULTILINE)
     told = {
         name: tuple(word for word in SEVERITIES if word in severities)
-        for names, severities in rows for name in re.findall(r"`(\w+)`", names) if name not in SEVERITIES
-    }  # fmt: skip
+        for names, severities in rows
+        for name in re.findall(r"`(\w+)`", names)
+        if name not in SEVERITIES
+    }
     assert told == {check.name: check.severities for check in registered(Check)}

@@ -36,9 +36,17 @@ def read_in(zone: str) -> pl.Expr:
 
 @pytest.mark.parametrize(
     ("code", "span"),
-    [("XNYS", AUTUMN), ("XHKG", SUMMER), ("XTKS", SUMMER), ("XLON", AUTUMN), ("24/7", SUMMER), ("FX", AUTUMN),
-     ("CME_INDEX", AUTUMN), ("XBOM", SUMMER)],
-)  # fmt: skip
+    [
+        ("XNYS", AUTUMN),
+        ("XHKG", SUMMER),
+        ("XTKS", SUMMER),
+        ("XLON", AUTUMN),
+        ("24/7", SUMMER),
+        ("FX", AUTUMN),
+        ("CME_INDEX", AUTUMN),
+        ("XBOM", SUMMER),
+    ],
+)
 @pytest.mark.parametrize("interval", ["1m", "5m"])
 def test_conventions_right_feed_says_nothing(code, span, interval) -> None:
     assert said(market(code, *span, interval)).height == 0
@@ -77,13 +85,18 @@ def test_conventions_utc_converted_twice_is_told_in_both_seasons() -> None:
 @pytest.mark.parametrize(
     ("stamps", "remedy"),
     [
-        (local("Etc/GMT+5").dt.replace_time_zone(None).dt.replace_time_zone("America/New_York", ambiguous="earliest").dt.convert_time_zone("UTC"),
-         "--timezone UTC-05"),
+        (
+            local("Etc/GMT+5")
+            .dt.replace_time_zone(None)
+            .dt.replace_time_zone("America/New_York", ambiguous="earliest")
+            .dt.convert_time_zone("UTC"),
+            "--timezone UTC-05",
+        ),
         (local("America/New_York") + dt.timedelta(hours=5), "--timezone America/New_York"),
         (local("America/New_York") + dt.timedelta(hours=4), "--timezone America/New_York"),
     ],
     ids=["fixed file read in the zone", "zone file read as winter all year", "zone file read as summer all year"],
-)  # fmt: skip
+)
 def test_conventions_missed_change_of_clocks_is_told_from_a_constant_shift(stamps, remedy) -> None:
     found = said(moved(market("XNYS", *AUTUMN), stamps)).filter(pl.col("symbol") == "LIQ")
     assert found["check_name"].to_list() == ["clock"]
@@ -179,11 +192,13 @@ def test_summed_profiles_of_parts_equal_the_profile_of_the_whole() -> None:
 
 @pytest.mark.parametrize(
     ("written", "options", "mend"),
-    [("America/New_York", {"timezone": "UTC"}, {"timezone": "America/New_York"}),
-     ("Etc/GMT-7", {"timezone": "UTC"}, {"timezone": "UTC+07"}),
-     ("UTC", {"timezone": "America/New_York"}, {"timezone": "UTC"}),
-     ("ends", {"timezone": "UTC"}, {"timezone": "UTC", "stamp": "end"})],
-)  # fmt: skip
+    [
+        ("America/New_York", {"timezone": "UTC"}, {"timezone": "America/New_York"}),
+        ("Etc/GMT-7", {"timezone": "UTC"}, {"timezone": "UTC+07"}),
+        ("UTC", {"timezone": "America/New_York"}, {"timezone": "UTC"}),
+        ("ends", {"timezone": "UTC"}, {"timezone": "UTC", "stamp": "end"}),
+    ],
+)
 def test_conventions_option_that_is_named_repairs_the_feed(written, options, mend, tmp_path) -> None:
     rows = market("XNYS", *SUMMER, "1m", (LIQUID,)).rows
     late, zone = (dt.timedelta(minutes=1), "UTC") if written == "ends" else (dt.timedelta(0), written)
@@ -216,8 +231,15 @@ def test_conventions_euro_stoxx_index_comes_two_minutes_late(vendor) -> None:
 
 
 @pytest.mark.parametrize("hours", [-5, 3])
-@pytest.mark.parametrize(("folder", "code"), [("forex/oanda/minute", "FX"), ("equity/usa/minute/ibm", "XNYS"),
-                                              ("cfd/oanda/minute/xauusd", "GOLD_CFD"), ("equity/india/minute", "XBOM")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [
+        ("forex/oanda/minute", "FX"),
+        ("equity/usa/minute/ibm", "XNYS"),
+        ("cfd/oanda/minute/xauusd", "GOLD_CFD"),
+        ("equity/india/minute", "XBOM"),
+    ],
+)
 def test_conventions_vendor_files_that_are_moved_say_by_how_much(folder, code, hours, vendor) -> None:
     (feed,) = stored(vendor / "lean" / folder, code)
     found = said(moved(feed, dt.timedelta(hours=hours)))
@@ -228,15 +250,27 @@ def test_conventions_vendor_files_that_are_moved_say_by_how_much(folder, code, h
 @pytest.mark.parametrize(
     ("folder", "code"),
     [
-        ("equity/usa/minute", "XNYS"), ("equity/usa/second", "XNYS"), ("equity/usa/hour", "XNYS"),
-        ("equity/usa/daily", "XNYS"), ("equity/india/minute", "XBOM"), ("forex/oanda/minute", "FX"),
-        ("forex/oanda/hour", "FX"), ("forex/fxcm/minute", "FX"), ("cfd/oanda/minute/xauusd", "GOLD_CFD"),
-        ("crypto/coinbase/minute", "24/7"), ("crypto/bybit/minute", "24/7"), ("future/cme/minute/es", "CME_INDEX"),
-        ("future/cme/minute/es", "CME_Equity"), ("future/comex/minute/gc", "COMEX_METALS"),
-        ("future/eurex/minute/fesx", EUREX), ("future/hkfe/hour", "XHKG"), ("index/ose/minute", "XTKS"),
-        ("index/india/minute", "XBOM"), ("index/usa/minute", str(CALENDARS / "spx_index.toml")),
+        ("equity/usa/minute", "XNYS"),
+        ("equity/usa/second", "XNYS"),
+        ("equity/usa/hour", "XNYS"),
+        ("equity/usa/daily", "XNYS"),
+        ("equity/india/minute", "XBOM"),
+        ("forex/oanda/minute", "FX"),
+        ("forex/oanda/hour", "FX"),
+        ("forex/fxcm/minute", "FX"),
+        ("cfd/oanda/minute/xauusd", "GOLD_CFD"),
+        ("crypto/coinbase/minute", "24/7"),
+        ("crypto/bybit/minute", "24/7"),
+        ("future/cme/minute/es", "CME_INDEX"),
+        ("future/cme/minute/es", "CME_Equity"),
+        ("future/comex/minute/gc", "COMEX_METALS"),
+        ("future/eurex/minute/fesx", EUREX),
+        ("future/hkfe/hour", "XHKG"),
+        ("index/ose/minute", "XTKS"),
+        ("index/india/minute", "XBOM"),
+        ("index/usa/minute", str(CALENDARS / "spx_index.toml")),
     ],
-)  # fmt: skip
+)
 def test_conventions_vendor_files_that_are_right_say_nothing(folder, code, vendor) -> None:
     for feed in stored(vendor / "lean" / folder, code):
         assert said(feed).height == 0

@@ -18,10 +18,17 @@ OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 
 
 def bars(closes: list[float], volume: float = 5.0) -> pl.DataFrame:
-    return pl.DataFrame({
-        "symbol": "A", "price_type": "last", "interval": "1m", "session": dt.date(2024, 1, 2),
-        "ts": [OPEN + dt.timedelta(minutes=n) for n in range(len(closes))], "close": closes, "volume": volume,
-    }).cast({"ts": pl.Datetime("us", "UTC")})  # fmt: skip
+    return pl.DataFrame(
+        {
+            "symbol": "A",
+            "price_type": "last",
+            "interval": "1m",
+            "session": dt.date(2024, 1, 2),
+            "ts": [OPEN + dt.timedelta(minutes=n) for n in range(len(closes))],
+            "close": closes,
+            "volume": volume,
+        }
+    ).cast({"ts": pl.Datetime("us", "UTC")})
 
 
 def losers(kept: pl.DataFrame, factor: pl.Expr) -> pl.DataFrame:
@@ -31,8 +38,13 @@ def losers(kept: pl.DataFrame, factor: pl.Expr) -> pl.DataFrame:
 
 def test_refused_rows_are_one_finding_per_file_and_reason_with_the_first_row() -> None:
     raw = pl.DataFrame({"row": [4, 9, 11], "text": ["<script>", "=1+1", "[/]"]})
-    bad = pl.concat([rejected_rows(raw, "high below low", "a.csv"), rejected_rows(raw.head(1), "ts: missing", "b.csv"),
-                     rejected_rows(raw, "conflict: later", "a.csv")])  # fmt: skip
+    bad = pl.concat(
+        [
+            rejected_rows(raw, "high below low", "a.csv"),
+            rejected_rows(raw.head(1), "ts: missing", "b.csv"),
+            rejected_rows(raw, "conflict: later", "a.csv"),
+        ]
+    )
     found = refused(count_refused(bad))
     assert found.select("source", "count").rows() == [("a.csv", 3), ("b.csv", 1)]
     assert found["evidence"][0] == 'the first is row 4: {"text":"<script>"}'
@@ -75,22 +87,35 @@ def test_conflicts_of_the_euro_stoxx_future_are_a_back_adjusted_copy(vendor) -> 
 
 def test_repeats_are_summed_per_series_and_kind() -> None:
     days = [dt.date(2024, 1, d) for d in (2, 3, 4)]
-    quality = pl.DataFrame({
-        "symbol": "A", "price_type": "last", "interval": "1m", "session": days, "present": 390,
-        "duplicates": [0, 7, 1], "corrections": [0, 0, 9],
-    })  # fmt: skip
+    quality = pl.DataFrame(
+        {
+            "symbol": "A",
+            "price_type": "last",
+            "interval": "1m",
+            "session": days,
+            "present": 390,
+            "duplicates": [0, 7, 1],
+            "corrections": [0, 0, 9],
+        }
+    )
     found = pl.concat([repeats(quality, kind) for kind in ("duplicates", "corrections")])
     assert found.select("check_name", "severity", "count", "session").rows() == [
-        ("duplicates", "info", 8, days[1]), ("corrections", "warning", 9, days[2]),
-    ]  # fmt: skip
+        ("duplicates", "info", 8, days[1]),
+        ("corrections", "warning", 9, days[2]),
+    ]
     assert repeats(quality.with_columns(pl.lit(0).alias("duplicates")), "duplicates").height == 0
 
 
 def test_spreads_of_quotes_count_locked_and_crossed_and_leave_out_one_sided_ones() -> None:
-    quotes = pl.DataFrame({
-        "symbol": "A", "session": dt.date(2024, 1, 2), "ts": [OPEN] * 5, "bid": [10.0, 10.0, 11.0, None, 9.0],
-        "ask": [11.0, 10.0, 10.0, 10.0, None],
-    })  # fmt: skip
+    quotes = pl.DataFrame(
+        {
+            "symbol": "A",
+            "session": dt.date(2024, 1, 2),
+            "ts": [OPEN] * 5,
+            "bid": [10.0, 10.0, 11.0, None, 9.0],
+            "ask": [11.0, 10.0, 10.0, 10.0, None],
+        }
+    )
     counted = combine_spreads([quote_spreads(quotes), quote_spreads(quotes)])
     assert counted.select("quotes", "locked", "crossed", "widest").rows() == [(6, 2, 2, 0.10000000000000009)]
     (row,) = crossed(counted).iter_rows(named=True)

@@ -62,10 +62,14 @@ def test_sanity_of_a_right_feed_says_nothing(code, interval) -> None:
 
 @pytest.mark.parametrize(
     ("bars", "columns", "up"),
-    [((BAR,), times(1.05), True), ((BAR,), times(0.95), False), ((BAR,), times(0.96, "low"), False),
-     ((BAR, BAR + 1), times(1.04), True)],
+    [
+        ((BAR,), times(1.05), True),
+        ((BAR,), times(0.95), False),
+        ((BAR,), times(0.96, "low"), False),
+        ((BAR, BAR + 1), times(1.04), True),
+    ],
     ids=["bar above", "bar below", "low alone", "two bars"],
-)  # fmt: skip
+)
 def test_spike_that_reverts_is_found_with_its_place(bars, columns, up) -> None:
     clean = market("XNYS", *JUNE)
     feed = changed(clean, nth(*bars), **columns)
@@ -187,8 +191,15 @@ def test_sanity_of_minutes_finds_the_bad_prints_of_spy(vendor) -> None:
     assert "has 167.51" in spikes["message"][0]
 
 
-@pytest.mark.parametrize(("folder", "code"), [("equity/india/minute", "XBOM"), ("forex/oanda/minute", "FX"),
-                                              ("index/ose/minute", "XTKS"), ("future/hkfe/hour", "XHKG")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [
+        ("equity/india/minute", "XBOM"),
+        ("forex/oanda/minute", "FX"),
+        ("index/ose/minute", "XTKS"),
+        ("future/hkfe/hour", "XHKG"),
+    ],
+)
 def test_sanity_of_vendor_files_that_are_right_says_nothing(folder, code, vendor) -> None:
     for feed in stored(vendor / "lean" / folder, code):
         assert said(feed).height == 0

@@ -98,9 +98,16 @@ def test_coarse_bars_of_the_session_tell_whether_they_were_made_from_it(share, v
     feed = cut(market("XNYS", *JUNE), DAY, last=dt.time(14))
     day = feed.rows.filter((pl.col("series") == 1) & (pl.col("session") == DAY))
     coarse = day.select(
-        pl.lit("LIQ").alias("symbol"), pl.lit("last").alias("price_type"), pl.lit("1d").alias("interval"), "session", "ts",
-        "high", "low", "close", pl.col("volume") * share,
-    )  # fmt: skip
+        pl.lit("LIQ").alias("symbol"),
+        pl.lit("last").alias("price_type"),
+        pl.lit("1d").alias("interval"),
+        "session",
+        "ts",
+        "high",
+        "low",
+        "close",
+        pl.col("volume") * share,
+    )
     (row,) = said(feed, coarse)
     assert f"the 1d bar {verb}" in row["evidence"]
 
@@ -123,8 +130,15 @@ def test_truncated_bybit_quotes_stop_at_noon(vendor) -> None:
     assert all("stop at 2022-12-13 12:00" in row["message"] for row in rows)
 
 
-@pytest.mark.parametrize(("folder", "code"), [("equity/usa/minute", "XNYS"), ("equity/usa/hour", "XNYS"),
-                                              ("equity/india/minute", "XBOM"), ("index/ose/minute", "XTKS")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [
+        ("equity/usa/minute", "XNYS"),
+        ("equity/usa/hour", "XNYS"),
+        ("equity/india/minute", "XBOM"),
+        ("index/ose/minute", "XTKS"),
+    ],
+)
 def test_truncated_of_vendor_files_that_are_whole_says_nothing(folder, code, vendor) -> None:
     for feed in stored(vendor / "lean" / folder, code):
         assert said(feed) == []
