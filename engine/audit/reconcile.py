@@ -270,7 +270,7 @@ def pair_bars(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataF
 
 
 def mark_differences(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFrame:
-    """Add `<value>_compared` and `<value>is_different` to the pairs; a column is compared where both sides have it."""
+    """Add `<value>_compared` and `<value>_differs` to the pairs; a column is compared where both sides have it."""
     # Only what both sides ever tell is compared.
     told = pairs.group_by(KEY).agg(
         (pl.col(f"{name}_a").is_not_null().any() & pl.col(f"{name}_b").is_not_null().any()).alias(f"{name}_compared")
