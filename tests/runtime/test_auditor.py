@@ -1,4 +1,4 @@
-"""The audit of folders: nothing lost however the work is cut and wherever it runs; one bad file is a finding."""
+"""The audit of folders: the same result however the work is cut and wherever it runs; one bad file is a finding."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(market, tmp_path) -> Path:
 
 @pytest.fixture
 def table(market, tmp_path) -> Path:
-    """All bars in one Parquet file, by time, so that every stretch holds every symbol."""
+    """All bars in one Parquet file, by time, so that every row range has every symbol."""
     path = tmp_path / "all.parquet"
     market.rows.filter(pl.col("fault").is_null()).select(list(BARS)).sort("ts").write_parquet(path, row_group_size=1000)
     return path
@@ -87,7 +87,7 @@ def test_audit_in_processes_finds_the_same(folder, monkeypatch, tmp_path):
     assert [path.name for path in (tmp_path / "work").iterdir() if path.suffix != ".survey"] == []
 
 
-def test_audit_a_table_in_stretches_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):
+def test_audit_a_table_in_row_ranges_finds_what_its_rows_say(market, table, tmp_path, monkeypatch):
     small = audit([table], OPTIONS).tables
     monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
     monkeypatch.setattr(parquet_scan, "ROWS_PER_RANGE", 1500)
@@ -120,7 +120,7 @@ def test_audit_rows_that_cannot_be_are_counted_and_enter_nothing(market, tmp_pat
     assert done.tables["series"]["rows"].sum() == 1998
 
 
-def test_audit_that_was_interrupted_goes_on_where_it_stopped(folder, tmp_path, monkeypatch):
+def test_audit_that_was_interrupted_resumes(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 1)
     whole = audit([folder], OPTIONS).tables
     calls = []

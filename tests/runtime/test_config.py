@@ -1,4 +1,4 @@
-"""A configuration is taken as a whole or refused with every mistake named, and what would have been valid."""
+"""A configuration is accepted as a whole, or refused with every mistake and its valid values."""
 
 from __future__ import annotations
 

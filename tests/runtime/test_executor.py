@@ -1,4 +1,4 @@
-"""Executors: the same results here, in processes and on Dask; a worker that dies costs its task only."""
+"""Executors: the same results in this process, in processes and on Dask; a worker that dies costs its task only."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def process(number: int) -> int:
 
 
 @pytest.mark.parametrize("executor", [SerialExecutor(), ProcessExecutor(1)], ids=["here", "processes"])
-def test_kept_workers_run_again_where_they_ran_before(executor):
+def test_open_pool_runs_again_in_the_same_workers(executor):
     with executor.open_pool() as workers:
         first, second = (set(dict(workers.run(process, [1, 2])).values()) for _ in range(2))
     assert first == second
     assert (os.getpid() in first) == isinstance(executor, SerialExecutor)
 
 
-def test_kept_workers_go_on_after_one_died_and_after_a_task_failed(tmp_path):
+def test_open_pool_goes_on_after_a_worker_died_and_after_a_task_failed(tmp_path):
     with ProcessExecutor(2).open_pool() as workers:
         assert dict(workers.run(partial(marked, folder=tmp_path), [3, 4])) == {0: 3, 1: 4}
         with pytest.raises(ValueError, match="task 4"):
@@ -79,7 +79,7 @@ def test_kept_workers_go_on_after_one_died_and_after_a_task_failed(tmp_path):
         assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}
 
 
-def test_started_workers_load_while_the_parent_goes_on_and_run_what_comes(tmp_path):
+def test_warm_up_starts_workers_that_run_later_tasks(tmp_path):
     with ProcessExecutor(2).open_pool() as workers:
         assert workers.warm_up(partial(marked, folder=tmp_path))
         assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}

@@ -1,4 +1,4 @@
-"""The law of the running session: whatever comes in whatever order, stepping equals a rebuild from scratch."""
+"""The law of the running session: after any sequence of rows, stepping equals a rebuild from scratch."""
 
 from __future__ import annotations
 

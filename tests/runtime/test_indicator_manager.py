@@ -1,4 +1,4 @@
-"""Indicators of a running session: whatever comes in whatever order, they are those of a pass over all bars there are."""
+"""Indicators of a running session: after any sequence of rows, they equal one pass over all bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live session: gaps that are asked for again, sources that fail, consumers that raise, processes that are killed."""
+"""A live session: retries of gaps, sources that fail, consumers that raise, processes that are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From files to a store: which resolution is the base, what is left out, and that the order of reading changes nothing."""
+"""From files to a store: the choice of the base, what is left out, and independence of the order of reading."""
 
 from __future__ import annotations
 

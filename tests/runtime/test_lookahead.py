@@ -1,4 +1,4 @@
-"""No look-ahead: whatever stands in the rows that are not available yet, the store is the same.
+"""No look-ahead: rows that are not available yet do not change the store.
 
 A replay is stopped at an instant, and compared with one of files in which every row that is not yet available then is
 poison: a thousand times as high, or not there at all. Bars are available at their end, the vendor's own hours and days

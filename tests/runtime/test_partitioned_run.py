@@ -1,4 +1,4 @@
-"""The main job in parts: whoever does them, the export holds what that of one process holds."""
+"""`run` in parts: on any executor, the export equals that of one process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 OPTIONS = LoadOptions(CalendarMap("XNYS"), derive=(Interval(5, "m"), Interval(1, "h"), Interval(1, "d")))
-OF_THE_STORE = ("written_at", "store_id", "store_revision")
+STORE_COLUMNS = ("written_at", "store_id", "store_revision")
 HOSTILE = "=cmd|'[/]"
 
 
@@ -61,7 +61,7 @@ def contents(target: Path) -> dict[str, pl.DataFrame]:
     tables = {name: dataset.scan(name).collect() for name in dataset.tables}
     # The last session's rows have files of their own, as many as there are batches.
     tables |= {name: tables[name].sort(KEYS[name]) for name in LIVE}
-    return {**tables, "exports": tables["exports"].drop(*OF_THE_STORE, "table_versions")}
+    return {**tables, "exports": tables["exports"].drop(*STORE_COLUMNS, "table_versions")}
 
 
 def expect_equal(one: Path, other: Path) -> None:
@@ -137,7 +137,7 @@ def test_run_on_dask_exports_what_one_process_does(folder, tmp_path):
     expect_equal(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_run_in_parts_that_are_there_does_them_not_again(folder, tmp_path, monkeypatch):
+def test_run_in_parts_reuses_parts_that_exist(folder, tmp_path, monkeypatch):
     made = []
     work = tmp_path / "work"
     original = partitioned_run.write_part

@@ -1,4 +1,4 @@
-"""Sides from files, folders and exports, brought to intervals that they share."""
+"""Sides from files, folders and exports, derived to the intervals that they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet objects in a store of objects: the same audit as of the files, and errors that name the URL."""
+"""Parquet objects in an object store: the same audit as of files, and errors that name the URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replay that has ended holds what a plain run of the same files holds, however it was stepped."""
+"""A finished replay equals a plain run of the same files, in steps of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is streamed and what is derived follows from what is asked and what the source has, and from nothing else."""
+"""Streams and derived intervals follow from the requirements and the source alone."""
 
 from __future__ import annotations
 
