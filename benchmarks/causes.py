@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from engine.audit.pipeline import explain
+from engine.audit.pipeline import attribute_gaps
 from engine.audit.survey import SLOTS, Survey
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
@@ -89,14 +89,14 @@ def gaps_of(trial: Trial, evidence: str) -> pl.DataFrame:
     options = LoadOptions(CalendarMap(trial.code))
     if evidence == "alone":
         parts = [
-            explain(survey_rows(rows, M1, options, "alone"), _calendar)["gaps"]
+            attribute_gaps(survey_rows(rows, M1, options, "alone"), _calendar)["gaps"]
             for _, rows in trial.rows.group_by("symbol", maintain_order=True)
         ]
         return pl.concat(parts)
     survey = survey_rows(trial.rows, M1, options, evidence)
     if evidence in ("quotes", "prints"):
         survey = replace(survey, **{evidence: _seen(trial, survey, evidence)})
-    return explain(survey, _calendar)["gaps"]
+    return attribute_gaps(survey, _calendar)["gaps"]
 
 
 def _seen(trial: Trial, survey: Survey, evidence: str) -> pl.DataFrame:
@@ -208,7 +208,7 @@ def _cut(bars: pl.DataFrame, code: str, rng: np.random.Generator, *, quotes_too:
     left = bars.join(lost.select("symbol", "price_type", "ts"), on=["symbol", "price_type", "ts"], how="anti").drop(
         "session"
     )
-    gaps = explain(survey_rows(left, M1, LoadOptions(CalendarMap(code)), "cut"), _calendar)["gaps"].filter(
+    gaps = attribute_gaps(survey_rows(left, M1, LoadOptions(CalendarMap(code)), "cut"), _calendar)["gaps"].filter(
         pl.col("price_type") == primary
     )
     holds = (pl.col("gap_start") <= pl.col("start")) & (pl.col("gap_end") >= pl.col("end"))

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 from engine.audit import pipeline
-from engine.audit.pipeline import Spread, explain
-from engine.audit.survey import SLOTS, joined
+from engine.audit.pipeline import BlockRunner, attribute_gaps
+from engine.audit.survey import SLOTS, join_surveys
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -52,7 +52,7 @@ def clean(grid) -> pl.DataFrame:
 
 def explained(rows: pl.DataFrame, **changes):
     survey = survey_rows(rows.select([name for name in BARS if name in rows.columns]), M1, OPTIONS, "test")
-    return explain(replace(survey, **{name: make(survey) for name, make in changes.items()}), calendar)
+    return attribute_gaps(replace(survey, **{name: make(survey) for name, make in changes.items()}), calendar)
 
 
 def cut(rows: pl.DataFrame, symbols: list[str], start: str, end: str) -> pl.DataFrame:
@@ -74,7 +74,7 @@ def test_explain_slots_that_all_lack_is_one_outage(clean):
     tables = explained(cut(clean, ALL, "2024-11-12 16:00", "2024-11-12 16:07"))
     outage = tables["outages"].row(0, named=True)
     assert tables["outages"].height == 1
-    assert (outage["cause"], outage["start"].minute, outage["end"].minute) == ("feed_loss", 0, 7)
+    assert (outage["cause"], outage["start_ts"].minute, outage["end_ts"].minute) == ("feed_loss", 0, 7)
     assert outage["symbols"] == 10
     of_it = tables["gaps"].filter(pl.col("outage_id") == outage["outage_id"])
     assert set(of_it["symbol"]) == set(ALL)
@@ -193,7 +193,7 @@ def test_explain_nothing_missing_gives_no_gap(grid):
 def test_explain_blocks_of_a_market_gives_what_the_whole_gives(clean, tmp_path, monkeypatch, keeps):
     rows = cut(cut(clean, ALL, "2024-11-12 16:00", "2024-11-12 16:07"), ["S02"], "2024-11-14 15:00", "2024-11-14 15:09")
     survey = survey_rows(rows.select(list(BARS)), M1, OPTIONS, "test")
-    whole = explain(survey, calendar)
+    whole = attribute_gaps(survey, calendar)
     monkeypatch.setattr(pipeline, "LEAST_RUNS_PER_BLOCK", 100)
     ran = []
 
@@ -201,7 +201,7 @@ def test_explain_blocks_of_a_market_gives_what_the_whole_gives(clean, tmp_path, 
         ran.append(len(blocks))
         yield from reversed([(number, function(block)) for number, block in enumerate(blocks)])
 
-    made = explain(survey, calendar, spread=Spread(run, 6, tmp_path if keeps == "files" else None))
+    made = attribute_gaps(survey, calendar, runner=BlockRunner(run, 6, tmp_path if keeps == "files" else None))
     assert len(ran) == 3
     assert set(ran) <= set(range(2, 7))
     assert {name: made[name].equals(whole[name]) for name in whole} == dict.fromkeys(whole, True)
@@ -243,7 +243,7 @@ def test_explain_parts_of_a_market_joined_gives_what_the_whole_gives(clean, by):
     parts = rows.with_columns(session=pl.col("ts").dt.date()).partition_by(by, maintain_order=True)
     surveys = [survey_rows(part.select(list(BARS)), M1, OPTIONS, "part") for part in reversed(parts)]
     whole = explained(rows)
-    made = explain(joined(surveys), calendar)
+    made = attribute_gaps(join_surveys(surveys), calendar)
     for name in ("gaps", "outages", "quality", "sessions"):
         same = {
             column: made[name][column].equals(whole[name][column])
