@@ -1,4 +1,4 @@
-"""The command line.
+"""The command line: entry point, flags of behaviour and error messages.
 
 Nothing of weight loads here: the process that answers `engine sql` starts before anything else does.
 """
@@ -30,7 +30,7 @@ __all__ = ["FAILED", "INTERRUPTED", "PARTLY_READ", "USAGE", "main", "program"]
 
 
 def program() -> NoReturn:
-    """`main` as a whole process: what it holds at its end is not searched for cycles, which takes a tenth of a second."""
+    """Run `main` as a whole process, without the search for reference cycles at its end (a tenth of a second)."""
     try:
         main()
     finally:
@@ -38,7 +38,7 @@ def program() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Entry point: runs a command; errors of this package end in one paragraph and exit code 2."""
+    """Run the command of `sys.argv`; errors of this package print one paragraph and exit with code 2."""
     flags, words = manners(sys.argv[1:])
     be_quiet(quiet=QUIET in flags)
     if PLAIN in flags:

@@ -1,4 +1,4 @@
-"""The command line: arguments to the public API, results to text or JSON. No logic of its own.
+"""The Typer application and the options that every command shares.
 
 Exit codes: 0 fine; 1 an unexpected failure, such as an output that is full; 2 bad input or usage; 3 done, but some files could not be read;
 130 interrupted.

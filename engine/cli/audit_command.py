@@ -84,7 +84,7 @@ def audit(
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is missing, why, and what else is wrong, over a whole folder of data.
+    """Audit a folder of data: report missing bars with their causes, and every other finding.
 
     Exit codes: 0 nothing fails, 1 findings at or over the threshold of the rules, 2 bad input.
 
@@ -139,7 +139,7 @@ def audit(
 
 
 def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
-    """What is judged by, read before the work: a mistake in it should not cost an hour."""
+    """Rules, baseline and allowlist, read before the work: a mistake in a file should not cost an hour."""
     from engine.audit.allowlist import read_allowlist
     from engine.audit.baseline import read_baseline
     from engine.audit.rules import read_rules

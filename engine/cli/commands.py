@@ -1,4 +1,4 @@
-"""All commands in the order of `engine --help`, and the one that words ask for."""
+"""All commands in the order of `engine --help`, and a run that builds only the requested one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ app.registered_commands.sort(key=lambda c: _ORDER.index(name) if (name := _name(
 
 
 def run(words: list[str]) -> None:
-    """Run the command that the words ask for."""
+    """Run the command that these words name."""
     with _only(words):
         app(words)
 

@@ -1,4 +1,4 @@
-"""What commands print: tables, lines, JSON, a progress bar. Cells are data, never markup."""
+"""Print tables, lines, JSON and progress to the terminal. Cells are data, never markup."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LOOKS = 0.25
 
 
 class _Manners:
-    """How this run of the command line was asked to behave; set once, before the command."""
+    """Whether this run of the command line prints summaries and notes; set once, before the command."""
 
     quiet = False
 
@@ -27,7 +27,7 @@ def be_quiet(*, quiet: bool) -> None:
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
-    """The first `limit` rows of a frame (0: all) as a table or as JSON, and how many more there are."""
+    """Print the first `limit` rows of a frame (0: all) as a table or JSON, and the number of rows left out."""
     shown = frame.head(limit) if limit else frame
     if as_json:
         print_json(shown.to_dicts())
@@ -40,7 +40,7 @@ def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) ->
 
 
 def print_frame(title: str, frame: pl.DataFrame) -> None:
-    """A summary as a table, to the width of the terminal; a pipe gets it as wide as it is."""
+    """Print a summary as a table as wide as the terminal; into a pipe, at its full width."""
     from engine.cli.table_layout import print_table
 
     if not _Manners.quiet:
@@ -48,7 +48,7 @@ def print_frame(title: str, frame: pl.DataFrame) -> None:
 
 
 def together(notes: Iterable[str]) -> list[str]:
-    """Notes that say the same of several files, once."""
+    """Notes with equal text of several files merged into one, with the number of files."""
     places: dict[str, list[str]] = {}
     for note in notes:
         place, _, text = note.partition(": ")
@@ -60,7 +60,7 @@ def together(notes: Iterable[str]) -> list[str]:
 
 
 def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text
-    """The first lines of a list, and how many more there are."""
+    """Print the first lines of a list, and the number of lines left out."""
     for line in lines[:most]:
         print_line(f"{what}: {line}")
     if len(lines) > most:
@@ -68,7 +68,7 @@ def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 -
 
 
 def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
-    """Files that could not be read; those are told even to who wants to hear nothing."""
+    """Print the files that could not be read; with --quiet to standard error."""
     if not _Manners.quiet:
         print_list("could not be read", lines)
         return
@@ -77,13 +77,13 @@ def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
 
 
 def print_line(text: str) -> None:
-    """A line about the work."""
+    """Print a line about the work; nothing with --quiet."""
     if not _Manners.quiet:
         print_text(text)
 
 
 def print_text(text: str) -> None:
-    """A line of an answer, with what is not printable, or not in the terminal's encoding, spelled out."""
+    """Print a line of an answer; characters that are not printable or not in the encoding are escaped."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write(_visible(text) + "\n")
@@ -94,7 +94,7 @@ def _visible(text: str) -> str:
 
 
 def print_json(content: object) -> None:
-    """Any content as indented JSON, instants in ISO 8601."""
+    """Print any content as indented JSON, instants in ISO 8601."""
     import orjson
 
     text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
@@ -102,7 +102,7 @@ def print_json(content: object) -> None:
 
 
 def print_data(text: str) -> None:
-    """Text for programs as it is, in UTF-8 whatever the terminal's encoding is."""
+    """Print text for programs unchanged, in UTF-8 whatever the terminal's encoding is."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)
@@ -113,7 +113,7 @@ def _is_watched() -> bool:
 
 
 class watching:  # noqa: N801 - used as a function
-    """A table that is drawn again as a session goes on, on standard error; nothing where nobody watches.
+    """Context manager: a function that redraws a table on standard error while a session runs.
 
     What it is given is a function that makes title and table: it is called a few times a second at most.
     """
@@ -150,7 +150,7 @@ class watching:  # noqa: N801 - used as a function
 
 
 class progress:  # noqa: N801 - used as a function
-    """A bar on standard error with rate and time left; nothing where nobody watches."""
+    """Context manager: a function that updates a progress bar on standard error, with rate and time left."""
 
     def __init__(self, *, enabled: bool, doing: str = "reading") -> None:
         self._doing = doing

@@ -1,4 +1,4 @@
-"""How the command line behaves: exit codes, flags that may stand anywhere, what an error says.
+"""Exit codes, flags of behaviour, and the message of an error.
 
 Loads nothing: it runs before the words are read.
 """
@@ -21,14 +21,14 @@ QUIET, PLAIN, DEBUG = "--quiet", "--no-color", "--debug"
 
 
 def manners(words: list[str]) -> tuple[set[str], list[str]]:
-    """The flags about behaviour that stand among the words, and the other words; what follows `--` is data."""
+    """Split words into flags of behaviour (--quiet, --no-color, --debug) and the rest; after `--` all are data."""
     end = words.index("--") if "--" in words else len(words)
     flags = {word for word in words[:end] if word in (QUIET, PLAIN, DEBUG)}
     return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
 def told(error: BaseException) -> int:
-    """Say what happened in one paragraph; the exit code."""
+    """Print what happened in one paragraph; return the exit code."""
     match error:
         case KeyboardInterrupt():
             say_interrupted()
@@ -51,7 +51,7 @@ def told(error: BaseException) -> int:
 
 
 def say_interrupted() -> None:
-    """Say that the user stopped the command."""
+    """Print that the user stopped the command."""
     sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
 
 

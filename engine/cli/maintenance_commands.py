@@ -1,4 +1,4 @@
-"""`engine history`, `diff`, `verify`, `repair`, `compact`, `vacuum`: an export over the years."""
+"""Commands that maintain an export: `engine history`, `diff`, `verify`, `repair`, `compact`, `vacuum`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
@@ -27,7 +27,7 @@ Limit = Annotated[int, typer.Option(help="How many rows of each table; 0 for all
 
 @app.command()
 def history(out: Export, as_json: AsJson = False) -> None:
-    """List the revisions of an export: when, from which store, what each added and removed.
+    """List the revisions of an export: when, from which store, rows added and removed.
 
     Example: engine history out
     """
@@ -49,7 +49,7 @@ def diff(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show what changed between two revisions: bars, gaps, quality, symbols.
+    """Compare two revisions of an export: bars, gaps, quality, symbols.
 
     Example: engine diff out 3 4 --table gaps
     """
@@ -76,7 +76,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Logs, names and sizes only; no file is read.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check an export: every byte, every table against the others. Exit code 1 when something is wrong.
+    """Check every file of an export, and every table against the others. Exit code 1 when something is wrong.
 
     Example: engine verify out --quick
     """
@@ -102,7 +102,7 @@ def repair(
     calendar: Annotated[list[Path] | None, typer.Option(help="TOML of a calendar that is not built in.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put back what a crash left, rebuild derived tables from base bars, say what is lost. Exit code 1 if any is.
+    """Repair an export: undo a crash, rebuild derived tables from base bars. Exit code 1 when data are lost.
 
     Example: engine repair out
     """
@@ -123,7 +123,7 @@ def repair(
 
 @app.command()
 def compact(out: Export, as_json: AsJson = False) -> None:
-    """Merge small files, as a new revision with the same rows.
+    """Merge small files of an export, as a new revision with the same rows.
 
     Example: engine compact out
     """
@@ -145,7 +145,7 @@ def vacuum(
     keep_revisions: Annotated[int | None, typer.Option(help="Keep so many of the last revisions.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove files that only old revisions hold. Those revisions cannot be read any more.
+    """Delete files that only old revisions use. Those revisions cannot be read any more.
 
     Example: engine vacuum out --keep 7d
     """

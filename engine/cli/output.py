@@ -1,4 +1,4 @@
-"""How the answer to a query leaves: as a table, as text for programs, or in a file; what is left out is said."""
+"""Write the answer of a query: as a table, as text for programs, or into a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXPLAINED = ["explain_key", "explain_value"]
 
 @dataclass(frozen=True)
 class Reply:
-    """Where answers go.
+    """Format, target and row limit of answers.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Reply:
 
     @classmethod
     def of(cls, form: str, output: Path | None, limit: int | None) -> Reply:
-        """From the options of the command; the file's ending says the form when the option does not."""
+        """Settings from the options of the command; without --format, the suffix of the output file decides."""
         if form == TABLE and output is not None:
             form = output.suffix.removeprefix(".")
         if form not in (TABLE, *OUTPUT_FORMATS):
@@ -54,7 +54,7 @@ class Reply:
         return cls(form, output, (default if limit is None else limit) or None)
 
     def give(self, session: QuerySession, query: str, limits: Limits) -> None:
-        """Ask, and hand the answer out."""
+        """Run a query and write its answer; a note says how many rows were left out."""
         answer = session.run(query, limits, self.limit)
         if self.output is not None:
             write_result(answer.frame, self.form, self.output)

@@ -1,4 +1,4 @@
-"""From the text of an option to a value; a mistake names the option and what would be valid."""
+"""Parse the text of options; an error names the option, the text received and valid forms."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
@@ -20,13 +20,13 @@ _WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTAL
 
 
 def words(text: str | None) -> tuple[str, ...]:
-    """The words of a list with commas; one that holds a comma or begins with a blank stands in double quotes."""
+    """Split a list at commas; a word in double quotes may hold commas and blanks."""
     found = _WORD.findall((text or "").strip())
     return tuple(word for quoted, bare in found if (word := quoted.replace('""', '"') or bare.strip()))
 
 
 def chosen_words(option: str, text: str | None) -> tuple[str, ...] | None:
-    """The words of an option that narrows; None when it is not given, and never none: that would mean all."""
+    """Split an option that selects; None when it is absent. An empty list is an error, as it would mean all."""
     given = words(text)
     if text is not None and not given:
         raise usage(f"{option}: received {text!r}; valid: one word or more, by comma, or no {option} for all")
@@ -34,7 +34,7 @@ def chosen_words(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def pairs(text: str | None) -> dict[str, str | int]:
-    """`ours=theirs` pairs; a number is the place of a column, from 1."""
+    """Parse `ours=theirs` pairs of --columns; a number is the place of a column, from 1."""
     pairs: dict[str, str | int] = {}
     for word in words(text):
         ours, equals, theirs = word.partition("=")
@@ -47,7 +47,7 @@ def pairs(text: str | None) -> dict[str, str | int]:
 
 
 def date(name: str, text: str | None) -> dt.date | None:
-    """A trade date."""
+    """Parse a trade date, YYYY-MM-DD."""
     if text is None:
         return None
     try:
@@ -57,7 +57,7 @@ def date(name: str, text: str | None) -> dt.date | None:
 
 
 def instant(text: str | None) -> dt.datetime | None:
-    """An instant, which must say its zone."""
+    """Parse an instant in ISO 8601; one without a zone is an error."""
     if text is None:
         return None
     try:
@@ -70,19 +70,19 @@ def instant(text: str | None) -> dt.datetime | None:
 
 
 def interval_of(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
-    """An interval, or None."""
+    """Parse an interval; None for None."""
     from engine.interval import Interval
 
     return None if text is None else Interval.parse(text)
 
 
 def intervals_of(text: str) -> list[Any]:
-    """Intervals of a list with commas."""
+    """Parse a list of intervals, split at commas."""
     return [interval_of(word) for word in words(text)]
 
 
 def with_given(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
-    """Read options with those that were given on the command line."""
+    """Read options with those of the command line in place of the defaults; empty values change nothing."""
     from dataclasses import replace
 
     return replace(base, **{name: value for name, value in given.items() if value not in (None, (), {}, False)})

@@ -39,7 +39,7 @@ MACROS = ("ohlcv(", "venue_time(")
 
 
 def run_script(session: QuerySession, reply: Reply, limits: Limits, text: str) -> None:
-    """Run every statement of a text, one after the other; the first mistake ends it."""
+    """Run every statement of a text in order; the first error ends it."""
     statements, rest = split_statements(text)
     statements += [rest] if rest else []
     if reply.output is not None and len(statements) != 1:
@@ -49,7 +49,7 @@ def run_script(session: QuerySession, reply: Reply, limits: Limits, text: str) -
 
 
 def converse(session: QuerySession, reply: Reply, limits: Limits) -> None:
-    """Read statements from the terminal and answer them until the input ends."""
+    """Read statements from the terminal and print their answers until the input ends."""
     talk = _Talk(session, reply, limits, session.columns())
     history = _history_file()
     _prepare(talk.columns, history)

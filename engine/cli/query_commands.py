@@ -1,4 +1,4 @@
-"""`engine sql`, `gaps`, `quality`, `export`, `calendars`: what is in an export."""
+"""Commands that read an export: `engine sql`, `gaps`, `quality`, `export`, `calendars`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
@@ -37,7 +37,7 @@ def sql(
     timeout: Annotated[float, typer.Option(help="Seconds that a query may run.")] = 60.0,
     memory: Annotated[str, typer.Option(help="What a query may take.")] = "2GB",
 ) -> None:
-    """Ask an export, or an audit, in SQL; reads only, and only that, in a process of its own.
+    """Query an export or an audit with SQL (read-only).
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
@@ -127,7 +127,7 @@ def export_files(
         bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
     ] = False,
 ) -> None:
-    """Write an export as files for people: the session as JSON, or every table as NDJSON, CSV, Parquet or Arrow.
+    """Convert an export to files: the session as JSON, or every table as NDJSON, CSV, Parquet or Arrow.
 
     Example: engine export out --to csv --output out-csv --symbols SPY --start 2024-01-02
     """
@@ -160,7 +160,7 @@ def calendars(
     end: Annotated[str | None, typer.Option(help="Last trade date.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the calendars that can be named, or show one with its segments.
+    """List all calendars, or the sessions and segments of one.
 
     Example: engine calendars XHKG --start 2024-02-05 --end 2024-02-16
     """

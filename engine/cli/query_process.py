@@ -1,4 +1,4 @@
-"""What is started before the command line is read, so that it is there when it is needed: the child of `engine sql`."""
+"""Start the child process of `engine sql` before the command line is parsed."""
 
 # Rooms are imported inside the functions: `engine --help` answers without loading what asks.
 
@@ -17,7 +17,7 @@ _waiting: list[Child] = []
 
 @contextmanager
 def started_for(words: list[str]) -> Iterator[None]:
-    """Start the process that answers queries, when these words ask one; ended with the block if nobody takes it."""
+    """Context: start the query process if these words run a query; end it afterwards if nothing used it."""
     if words[:1] == ["sql"] and "--help" not in words:
         from engine.query.child import Child
 
@@ -33,7 +33,7 @@ def started_for(words: list[str]) -> Iterator[None]:
 
 
 def child() -> Child:
-    """The process that was started, or a new one."""
+    """The query process that was started already, or a new one."""
     from engine.query.child import Child
 
     return _waiting.pop() if _waiting else Child()

@@ -59,7 +59,7 @@ def reconcile(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two accounts of the same bars: what only one has, what differs, by how much, and a guess why.
+    """Compare two sources of the same bars: rows only one has, values that differ, by how much, and the likely cause.
 
     Exit code 0: equal; 1: different beyond the tolerance.
 
@@ -110,7 +110,7 @@ def rules(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A rule file to check.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the default rules of an audit, or check a file of your own and list its rules.
+    """Print the default rules of an audit, or check a rules file and list its rules.
 
     Example: engine rules rules.toml
     """
@@ -129,7 +129,7 @@ def rules(
 
 
 def tolerances_of(text: str | None) -> Tolerances:
-    """`column=number` pairs; a number with `%` is a share."""
+    """Parse `column=number` tolerances; a number with `%` is relative."""
     from engine.audit.reconcile import Tolerances
     from engine.audit.rules import parse_tolerance
 

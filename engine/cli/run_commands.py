@@ -73,7 +73,7 @@ def run(
     resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read vendor files, derive bars, find gaps, judge quality, export.
+    """Read vendor files, derive bars, find gaps, compute quality and write an export.
 
     Example: engine run lean/equity/usa/minute --calendar XNYS --export out --workers 8
     """
@@ -126,7 +126,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate sessions with known faults, run the main job on them, and compare what was planned with what was found.
+    """Simulate sessions with planned faults, run the engine on them, and compare planned with found faults.
 
     Example: engine demo --export out/demo
     """

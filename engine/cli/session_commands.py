@@ -1,4 +1,4 @@
-"""`engine config check`, `engine replay` and `engine live`: sessions from a configuration."""
+"""Commands that run a session from a configuration: `engine config check`, `engine replay`, `engine live`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
@@ -36,7 +36,7 @@ app.add_typer(config_app, name="config")
 
 @config_app.command()
 def check(config: ConfigFile, as_json: AsJson = False) -> None:
-    """Explain what each symbol will stream, derive and need, and why.
+    """Explain the subscriptions, derived intervals and requirements of each symbol.
 
     Example: engine config check session.toml
     """
@@ -95,7 +95,7 @@ def replay(
     watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Replay files as they would have arrived: nothing is shown before it was available.
+    """Replay files in the order of arrival: nothing is visible before it was available.
 
     Example: engine replay session.toml --speed 60
     """
@@ -120,7 +120,7 @@ def live(
     watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a live source until it is told to stop (Ctrl-C, SIGTERM); the last revision is exported then.
+    """Run a live session until Ctrl-C or SIGTERM, then write the last revision.
 
     Example: engine live session.toml
     """
@@ -144,7 +144,7 @@ def live(
 
 @contextmanager
 def _until_told() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; what they meant before comes back afterwards."""
+    """Context: an event that SIGINT and SIGTERM set; the earlier handlers are restored afterwards."""
     stop = threading.Event()
 
     def told(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Options that commands share which read sources: what they are called, and what they say of themselves."""
+"""Options shared by the commands that read sources."""
 
 # Rooms are imported where they are used: `engine --help` answers without loading Polars.
 

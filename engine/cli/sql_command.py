@@ -1,4 +1,4 @@
-"""`engine sql`: from the command's values to an answer, a prompt or a script."""
+"""Run `engine sql`: one query, a prompt, or a script from standard input."""
 
 # Each library loads where it is used, and Polars while the child loads DuckDB.
 
@@ -25,7 +25,7 @@ def answer(
     timeout: float = 60.0,
     memory: str = "2GB",
 ) -> None:
-    """Ask an export or an audit; the options are those of the command."""
+    """Query an export or an audit; the parameters are the options of the command."""
     # The child starts now at the latest.
     with ready() as child:
         from engine.cli.output import Reply
@@ -50,7 +50,7 @@ def answer(
 
 
 def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
-    """The revision that --revision or --as-of asks for; None for the last one."""
+    """The revision that --revision or --as-of selects; None for the last one."""
     if as_of is None:
         return revision
     if revision is not None:

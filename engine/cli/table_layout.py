@@ -1,4 +1,4 @@
-"""A frame in a terminal: as a table when it fits, else with fewer columns and a note, else one line per cell.
+"""Lay a frame out for a terminal: as a table when it fits, else with fewer columns, else one line per cell.
 
 Cells are data, never markup: a symbol may hold brackets or control characters.
 """
@@ -27,7 +27,7 @@ MOST_EXACT = 1e15
 
 
 def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, upright: bool = False) -> None:
-    """Print a frame.
+    """Print a frame as a table that fits the terminal.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, up
 
 
 def drawn_table(console: Console, title: str, frame: pl.DataFrame) -> RenderableType:
-    """A frame as a table that fits a console, for whoever draws it again and again."""
+    """A frame as a Rich table that fits a console, for repeated drawing."""
     columns = [_Column.of(frame[name], 2) for name in frame.columns]
     return _table(title, _fitting(columns, console.width)[0] or columns[:1])
 

@@ -1,4 +1,4 @@
-"""Coverage as pictures: series by session, and session by slot of day. Pure: frames in, small columns out.
+"""Aggregate coverage for pictures: series by period, and series share by slot of day. Frames in, small columns out.
 
 1. `periods` groups sessions into days, weeks, months or years, so that they are as few as a picture can hold.
 2. `coverage` sums quality by series and period: the heatmap.
@@ -34,7 +34,7 @@ ALL, CLOSED = 61, 62
 
 @dataclass(frozen=True)
 class _Day:
-    """The columns of one calendar's picture: slots of `step` minutes from `first` (minutes after midnight)."""
+    """Columns of one calendar's picture: slots of `step` minutes from `first` (minutes after midnight)."""
 
     first: int
     step: int
@@ -42,13 +42,13 @@ class _Day:
 
 
 def periods(sessions: pl.Series, most: int) -> str:
-    """Finest of `PERIODS` of which these sessions fill at most so many."""
+    """The finest of `PERIODS` (session, week, month, ...) of which these sessions fill no more than `most`."""
     counts = ((every, sessions.dt.truncate(every).n_unique()) for every in PERIODS)
     return next((every for every, count in counts if count <= most), "1y")
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Expected, missing and explained slots of each series in each period, row by row.
+    """Expected, missing and explained slots of each series in each period, as flat row-major columns.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def slot_shares(
     zone: str,
     most_slots: int = 400,
 ) -> dict[str, object] | None:
-    """Share of one calendar's series that lack each slot of the day, in each session (or week, or month).
+    """Share of one calendar's series that miss each slot of the day, per session (or week, or month).
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def _written(lost: Floats, owed: Floats) -> str:
 
 
 def _marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: _Day) -> dict[str, object]:
-    """Where outages lie: row, first slot, end slot."""
+    """Positions of outages: row, first slot, end slot."""
     told = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = (
         told.group_by("session", "outage_id")

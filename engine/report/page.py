@@ -1,4 +1,4 @@
-"""An audit as one page: a single HTML file that asks nobody for anything. Frames in, text out.
+"""Render an audit as a single HTML file without external resources. Frames in, text out.
 
 1. `_told` reduces the tables of an audit to what a page can hold: pictures of a bounded number of cells, and the most
    important rows of each table, with how many there are in all.
@@ -52,7 +52,7 @@ STRIP_LEVELS = 999
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rules made of an audit.
+    """The verdict of the rules on an audit, as the page shows it.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def audit_page(
     verdict: Verdict | None = None,
     confidence: float = 0.8,
 ) -> str:
-    """Write an audit as one self-contained HTML page.
+    """Render an audit as one self-contained HTML page.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def _gravest(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
-    """Unexplained ones first, then the longest, then the earliest."""
+    """Sort gaps: unexplained ones first, then the longest, then the earliest."""
     order = ["explained", "bar_count", "gap_start", *KEY]
     # Sorting all would take longer than everything else: what cannot be among the first is left out before.
     weight = gaps["bar_count"] - gaps["explained"].cast(pl.Int64) * (1 << 40)
@@ -262,7 +262,7 @@ def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> li
 
 
 def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
-    """Prices and volumes around gaps, each strip in steps between its own lowest and highest."""
+    """Prices and volumes around gaps, each strip quantized between its own lowest and highest value."""
     key = [*KEY, "gap_start"]
     near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
     sizes = near.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)

@@ -1,4 +1,4 @@
-"""How frames are put into a page: few bytes, whatever text they hold, and never more than a bound. Frames in, text out.
+"""Encode frames for a page: few bytes, any text, bounded size. Frames in, text out.
 
 1. `within` takes the first rows of a frame that fit a number of rows and of bytes.
 2. `table` turns them into columns of short JSON: text as a dictionary and codes, equal neighbours as runs, instants in
@@ -24,7 +24,7 @@ Column = dict[str, object]
 
 
 def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
-    """First rows that fit, with texts of more than `LONGEST_TEXT` characters cut.
+    """The first rows that fit the bound, with texts cut at `LONGEST_TEXT` characters.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
 
 
 def table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
-    """Columns of a frame as the page reads them.
+    """Encode the columns of a frame as the page's script reads them.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
 
 
 def column(values: pl.Series) -> Column:
-    """One column: `{values}`, `{runs}`, either with `words` (text) or `unit` (instants, in microseconds)."""
+    """Encode one column: `{values}` or `{runs}`, with `words` for text and `unit` for instants (microseconds)."""
     if values.dtype == pl.String:
         words = values.drop_nulls().unique(maintain_order=True)
         codes = values.cast(pl.Enum(words)).to_physical() if len(words) else values.cast(pl.Int32)
@@ -79,7 +79,7 @@ def column(values: pl.Series) -> Column:
 
 
 def numbers(values: pl.Series) -> Column:
-    """Numbers as they are, or as runs (value, length, value, length, ...) where that is shorter."""
+    """Encode numbers as they are, or as runs (value, length, value, length, ...) where that is shorter."""
     runs = values.rle()
     if 2 * len(runs) >= len(values):
         return {"values": values.to_list()}
@@ -88,7 +88,7 @@ def numbers(values: pl.Series) -> Column:
 
 
 def script_text(data: object) -> str:
-    """JSON that holds nothing a page could take for markup."""
+    """JSON with every character escaped that HTML could take for markup."""
     text = orjson.dumps(data).decode()
     for character, escape in ESCAPED.items():
         text = text.replace(character, escape)
@@ -96,7 +96,7 @@ def script_text(data: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """The text, cut as `within` cuts those of a frame."""
+    """The text cut at `LONGEST_TEXT` characters."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
 
 

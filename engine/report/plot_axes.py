@@ -1,4 +1,4 @@
-"""What the plots of one symbol and of many share: their axes, the lines between sessions, words below a title."""
+"""Axes, session breaks and captions shared by the plots of one symbol and of many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = Any  # an encoding; what it takes is generated from a schema
 
 
 def as_date(name: str, value: Day) -> dt.date | None:
-    """A date, or text that is one."""
+    """Parse a date or a text in ISO form; a wrong one is a `ParameterError` that names the parameter."""
     if isinstance(value, str):
         try:
             return dt.date.fromisoformat(value)
@@ -28,12 +28,12 @@ def as_date(name: str, value: Day) -> dt.date | None:
 
 
 def sentence(*parts: str) -> str:
-    """What there is to say, in one line."""
+    """Join notes into one caption line."""
     return " · ".join(one for one in parts if one)
 
 
 def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
-    """The x of places on an axis, with its dates."""
+    """Altair x axis of places on the session axis, labelled with dates."""
     ticks = axis.ticks(zone)
     texts = {f"{x:.6g}": text for x, text in ticks.iter_rows()}
     return alt.X(
@@ -59,7 +59,7 @@ def _looked_up(texts: Mapping[str, str]) -> str:
 
 
 def break_marks(axis: Axis, x: X, colours: Ink) -> Chart | None:
-    """Lines where sessions begin, and dotted ones where their segments do."""
+    """Vertical lines where sessions begin, and dotted ones where their segments begin."""
     breaks = axis.breaks()
     if breaks.is_empty():
         return None
@@ -70,12 +70,12 @@ def break_marks(axis: Axis, x: X, colours: Ink) -> Chart | None:
 
 
 def bar_width(axis: Axis) -> float:
-    """Pixels of a bar that leave some air between it and the next."""
+    """Width of a bar in pixels that leaves a gap to the next one."""
     return max(min(0.7 * WIDTH / max(axis.length, 1), 12), 1)
 
 
 def day_x(minutes: pl.Series, step: int) -> X:
-    """The x of minutes after midnight, in steps of so many."""
+    """Altair x axis of minutes after midnight, with a label every `step` minutes."""
     low, high = int(minutes.min() or 0), int(minutes.max() or 0) + step  # type: ignore[arg-type]
     every = next((one for one in (5, 15, 30, 60, 120, 180, 240) if (high - low) / one <= 14), 480)  # noqa: PLR2004 - labels that fit
     values = list(range(-(-low // every) * every, high + 1, every))
@@ -90,13 +90,13 @@ def day_x(minutes: pl.Series, step: int) -> X:
 
 
 def clock_text() -> pl.Expr:
-    """The time of day of `minute`."""
+    """Expression of the time of day (HH:MM) of column `minute`."""
     minute = pl.col("minute").cast(pl.Int64) % 1_440
     return pl.format("{}:{}", (minute // 60).cast(pl.String).str.zfill(2), (minute % 60).cast(pl.String).str.zfill(2))
 
 
 def closed_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
-    """Rows of `minute`, sorted, so that a line of steps ends where its last one does and crosses no pause."""
+    """Rows sorted by `minute`, with end points added so that a step line does not cross a pause."""
     ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
     untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]
     closing = ends.with_columns(pl.col("minute") + step, *untold)

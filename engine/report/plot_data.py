@@ -1,4 +1,4 @@
-"""What a plot is about: bars, gaps, quality and sessions, whatever they come from.
+"""Bars, gaps, quality and sessions of any source (frame, export, audit, store) in the form that plots read.
 
 `subject` takes a store, a snapshot, an export, an audit or a frame; each answers the same few questions with frames as
 the tables of an export have them. What a source does not hold is an empty frame, and the plot that needs it says so.
@@ -50,7 +50,7 @@ NAMELESS = "(no symbol)"
 
 
 class HasTables(Protocol):
-    """An audit: its tables by name."""
+    """Protocol of an audit: tables by name."""
 
     @property
     def tables(self) -> Mapping[str, pl.DataFrame]:
@@ -63,7 +63,7 @@ Table = Callable[[str, pl.Expr], pl.DataFrame]
 
 
 class About(NamedTuple):
-    """A symbol's axis and usual series."""
+    """Session axis and default series of one symbol."""
 
     symbol: str
     calendar: str
@@ -76,7 +76,7 @@ class About(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A source, as plots ask it: `table(name, filter)` gives rows of a table of an export; `calendar` is a frame's."""
+    """A source as plots read it: `table(name, filter)` returns rows of an export's table."""
 
     table: Table
     calendar: str | None = None
@@ -92,21 +92,21 @@ class Subject:
         return self.table("quotes", pl.col("symbol") == symbol).sort("ts")
 
     def gaps(self, where: pl.Expr) -> pl.DataFrame:
-        """Gaps, their `cause` never null ("missing" where nobody asked for it)."""
+        """Gaps with `cause`; "missing" where no audit attributed one."""
         return self.table("gaps", where).with_columns(pl.col("cause").fill_null("missing"))
 
     def quality(self) -> pl.DataFrame:
-        """Quality per series and session, of base intervals; `quality_adjusted` where it is known."""
+        """Quality per series and session at base intervals; with `quality_adjusted` where an audit computed it."""
         rows, base = self.table("quality", pl.lit(value=True)), self.symbols()
         at_base = base.select("symbol", pl.col("base_interval").alias("interval"))
         return rows.join(at_base, on=["symbol", "interval"], how="semi", maintain_order="left") if len(base) else rows
 
     def symbols(self) -> pl.DataFrame:
-        """What is known of symbols: `symbol, calendar, base_interval, price_type, segments, align, zone`."""
+        """One row per symbol: `symbol, calendar, base_interval, price_type, segments, align, zone`."""
         return self.table("symbols", pl.lit(value=True))
 
     def about(self, symbol: str | None) -> About:
-        """One symbol's axis; the only one there is, when none is named.
+        """Axis and default series of one symbol; without a name, of the only symbol there is.
 
         Raises
         ------
@@ -135,12 +135,12 @@ class Subject:
         )
 
     def time_zone(self, code: str) -> str:
-        """The venue's."""
+        """Time zone of the symbol's calendar."""
         found = self.table("calendars", pl.col("calendar") == code)["time_zone"].drop_nulls()
         return str(found[0]) if len(found) else calendar(code).zone if self.calendar else "UTC"
 
     def grid(self, about: About, interval: str, rows: pl.DataFrame) -> SessionGrid:
-        """The axis of a symbol; where the source tells no sessions, one made of its rows (`ts`), day by day."""
+        """Session grid of a symbol; where the source has no sessions, one grid day per date of its rows (`ts`)."""
         step = Interval.parse(interval)
         segments = self.segments(about.calendar, rows["session"] if "session" in rows.columns else rows["ts"].dt.date())
         if segments.is_empty():
@@ -149,7 +149,7 @@ class Subject:
         return SessionGrid.build(segments, step, spec)
 
     def segments(self, code: str, days: pl.Series) -> pl.DataFrame:
-        """`schema.SEGMENTS` of a calendar, from the source or, for a frame, from the calendar it was given with."""
+        """`schema.SEGMENTS` of a calendar, from the source or, for a frame, from its calendar."""
         rows = self.table("sessions", pl.col("calendar") == code)
         if rows.is_empty() and self.calendar is not None:
             first, last = days.min(), days.max()
@@ -165,7 +165,7 @@ class Subject:
 
 
 def subject(source: Source, calendar: str | Path | None = None) -> Subject:
-    """What a plot asks, of any source.
+    """Wrap any source (frame, export folder, audit, snapshot, result) for plotting.
 
     Parameters
     ----------

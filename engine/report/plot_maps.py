@@ -1,4 +1,4 @@
-"""Pictures of many series: coverage as a heatmap, slots of the day as a strip, gaps on a line of time. One call each."""
+"""Plots of many series: coverage heatmap, missing slots of the day, gaps on a time axis."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def plot_coverage(
     end: Day = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Quality of each series in each session (or week, month, ...): the worst series on top.
+    """Heatmap of the quality of each series per session (or week, month, ...), the worst series on top.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def plot_slots(
     end: Day = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Share of the series that lack each slot of the day, session by session: what all lack at once shows as a block.
+    """Heatmap of the share of series that miss each slot of the day; an outage of all shows as a block.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def plot_gaps(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Gaps of each series on the session axis, a colour and a shape for each cause.
+    """Gaps of each series on the session axis, with a colour and a shape per cause.
 
     Parameters
     ----------

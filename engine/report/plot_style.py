@@ -1,4 +1,4 @@
-"""How plots look, and how they are saved: the one door to Altair's configuration and to vl-convert.
+"""Themes of plots and how they are saved: the only module that configures Altair and calls vl-convert.
 
 Backgrounds are transparent, so a picture stands on a light page and on a dark one; `theme` sets the ink: `both` reads on
 either, `light` and `dark` have more contrast on their own. Colours differ in lightness and hue, never red against green, and
@@ -52,7 +52,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 @dataclass(frozen=True)
 class Ink:
-    """Colours of a theme: text, quiet text, lines between sessions, fields behind marks, rising and falling, the marks."""
+    """Colours of a theme: text, muted text, session lines, backgrounds, rising and falling bars, marks."""
 
     text: str
     quiet: str
@@ -129,7 +129,7 @@ SCHEMES = {"both": "light dark", "light": "light", "dark": "dark"}
 
 
 def ink(theme: str) -> Ink:
-    """The colours of a theme.
+    """The colours of a theme; another name is a `ParameterError`.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def ink(theme: str) -> Ink:
 
 
 def label(text: str) -> str:
-    """Text as a picture shows it: one line of visible characters, not too long."""
+    """Text as a plot shows it: one line of printable characters, cut to a maximum length."""
     return cut(text, LONGEST_LABEL)
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:
-    """A label for each text, none of them twice."""
+    """A unique label for each text."""
     made: dict[str, str] = {}
     for text in texts:
         short, turn = label(text), 2
@@ -158,7 +158,7 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
 
 
 def titled(chart: Any, title: str, said: Iterable[str], theme: str) -> Any:  # noqa: ANN401 - any of Altair's charts
-    """A chart with title, what there is to say below it, and the look of a theme."""
+    """A chart with title, caption and the look of a theme."""
     colours = ink(theme)
     lines = [one for one in said if one]
     named = chart.properties(
@@ -196,7 +196,7 @@ def titled(chart: Any, title: str, said: Iterable[str], theme: str) -> Any:  # n
 
 
 def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # noqa: ANN401 - any of Altair's charts
-    """Save a plot as PNG, SVG or HTML, by the ending of the path.
+    """Save a plot as PNG, SVG or HTML, by the suffix of the path.
 
     Parameters
     ----------

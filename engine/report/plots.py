@@ -1,4 +1,4 @@
-"""Pictures of one symbol: candles, intraday profiles, derived bars against a vendor's. One call each.
+"""Plots of one symbol: candles, intraday profiles, derived bars against a vendor's bars.
 
 Every plot takes any source (`subject`), reduces its rows to at most a few thousand marks before they are embedded, and says
 below its title when it did. What comes back is an Altair chart: show it, change it, or `save_plot` it.
@@ -49,7 +49,7 @@ def plot_candles(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Candles and volume on the session axis, gaps shaded: no holes for nights and weekends, the breaks marked.
+    """Plot candles and volume on the session axis, which skips nights and weekends; gaps are shaded.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def plot_volume(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Volume by time of day: the median session, and the band that holds the middle half of them.
+    """Plot volume by time of day: the median session and the band from the 25th to the 75th percentile.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def plot_spread(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Spread by time of day, in basis points of the middle: the median session, and the middle half of them.
+    """Plot the spread by time of day in basis points of the mid: the median and the middle half of sessions.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def plot_against(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Derived bars against a vendor's own bars of the same interval: both closes, and how far they are apart.
+    """Plot derived bars against a vendor's bars of the same interval: both closes and their difference.
 
     Parameters
     ----------

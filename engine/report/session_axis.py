@@ -1,4 +1,4 @@
-"""The session grid as the x axis of a picture: no holes for nights and weekends, and few enough places. Frames in, frames out.
+"""The session grid as an x axis without nights and weekends, thinned to few places. Frames in, frames out.
 
 1. `Axis.of` numbers the chosen slots of a range one after the other; where they are more than a picture holds, some
    consecutive slots of a segment, or some sessions, share one place.
@@ -24,7 +24,7 @@ CLOCK_MINUTES = (5, 10, 15, 30, 60, 120, 240, 360)
 
 @dataclass(frozen=True)
 class Axis:
-    """Places of slots.
+    """Consecutive places of the slots of a range of sessions.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Axis:
         return cls(grid, table, count / together, "one session" if together == 1 else f"{together} sessions")
 
     def at(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Where each instant lies: `x` (its slot's start) and `place` (whole number), both null outside."""
+        """Place of each instant: `x` (start of its slot) and `place` (number), both null outside the range."""
         placed = self.grid.place(ts.cast(TS), exact=exact).select("ordinal", "slot")
         known = self.table.select("ordinal", "at", "step")
         found = placed.join(known, on="ordinal", how="left", maintain_order="left", nulls_equal=False)
@@ -95,7 +95,7 @@ class Axis:
         )
 
     def folded(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """One bar for each place: `x, ts, open, high, low, close, volume, bars`, sorted; bars in no slot are left out."""
+        """Merge bars to one per place: `x, ts, open, high, low, close, volume, bars`; bars in no slot are left out."""
         placed = bars.sort("ts").hstack(self.at(bars.sort("ts")["ts"])).drop_nulls("place")
         return (
             placed.group_by("place", maintain_order=True)
@@ -112,7 +112,7 @@ class Axis:
         )
 
     def spans(self, gaps: pl.DataFrame) -> pl.DataFrame:
-        """Gaps with `x` and `x2`; those out of range are left out."""
+        """Gaps with their places `x` and `x2`; gaps out of range are left out."""
         begins = gaps.hstack(self.at(gaps["gap_start"]).select("x"))
         # The end of a segment is in no slot, so a gap ends so many slots after its start.
         step = (
@@ -128,7 +128,7 @@ class Axis:
         )
 
     def breaks(self) -> pl.DataFrame:
-        """Where sessions and segments begin, the first one apart: `x`, `kind` (session or pause)."""
+        """Starts of sessions and segments after the first one: `x`, `kind` (session or pause)."""
         kind = (
             pl.when(pl.col("session") != pl.col("session").shift(1)).then(pl.lit("session")).otherwise(pl.lit("pause"))
         )
@@ -136,7 +136,7 @@ class Axis:
         return found if found.height <= MOST_BREAKS else found.clear()
 
     def ticks(self, zone: str) -> pl.DataFrame:
-        """Few labelled places: `x`, `label`: dates, and the venue's time of day where there are few sessions."""
+        """A few labelled places: `x`, `label` (date, and the venue's time where there are few sessions)."""
         days = self.table.unique("session", keep="first", maintain_order=True)
         year = "%d %b %Y" if days["session"].dt.year().n_unique() > 1 else "%d %b"
         every = -(-days.height // MOST_TICKS)

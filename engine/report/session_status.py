@@ -1,4 +1,4 @@
-"""What a session is doing, in small frames: what each symbol streams and derives, and how far it is. Frames out."""
+"""Status tables of a running session: subscriptions, and progress per series. Frames out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.store.snapshot import Snapshot
 
 
 def marking_table(rows: Iterable[tuple[str, str, str, str]]) -> pl.DataFrame:
-    """What each symbol streams, derives and needs, as `symbol, does, what, why`."""
+    """One row per symbol and stream, derived interval or requirement: `symbol, does, what, why`."""
     schema = dict.fromkeys(("symbol", "does", "what", "why"), pl.String)
     return pl.DataFrame(list(rows), schema=schema, orient="row")
 

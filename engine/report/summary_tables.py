@@ -1,4 +1,4 @@
-"""What a run or an export is summed up in: small frames made from its tables. Frames in, frames out."""
+"""Summary tables of a run or an export. Frames in, frames out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) 
 def worst(
     quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10
 ) -> pl.DataFrame:
-    """The worst sessions at the base interval, each with its first missing slot in the venue's time.
+    """The sessions of lowest quality at the base interval, with their first missing slot in the venue's time.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def worst(
 
 
 def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:
-    """Instants of a column as text on the wall clock of each row's `time_zone`: date, time, zone's abbreviation."""
+    """Format instants of a column in each row's `time_zone`: date, time, abbreviation of the zone."""
     # A zone belongs to a whole column in Polars, so each zone is converted at once and picked by row.
     text = pl.lit(None, pl.String)
     for zone in frame["time_zone"].unique().drop_nulls().sort():

@@ -1,4 +1,4 @@
-"""A picture that stands on any page, from one on white and one on black. Bytes in, bytes out.
+"""Compute a PNG with transparency from one rendered on white and one on black. Bytes in, bytes out.
 
 The plots' converter cuts colours off at their opacity where there is no background, so that what is translucent comes out
 grey. On a background it is right; what differs between white and black is what shines through.
@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 
 def transparent(on_white: bytes, on_black: bytes) -> bytes:
-    """The picture without its background.
+    """A PNG with alpha, computed from the same picture on white and on black.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def transparent(on_white: bytes, on_black: bytes) -> bytes:
 
 
 def packed(png: bytes) -> bytes:
-    """The same picture in fewer bytes."""
+    """The same PNG compressed to fewer bytes."""
     return _png(_pixels(png), _parts(png))
 
 

@@ -1,4 +1,4 @@
-"""Faults planned into simulated bars: where each of them goes.
+"""Plan the faults of simulated bars: kind, symbol and place of each.
 
 1. `plan_spans` picks stretches without bars: at most one per (symbol, session), an outage alone in its session.
 2. `plan_rows` picks single bars to disturb: ones whose neighbours on both sides stay as they are, never two in a row.
@@ -35,7 +35,7 @@ LIQUID_SHARE = 0.95
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """How many faults of each kind; the field's name is the `kind` in the truth.
+    """Number of faults of each kind; the field's name is the `kind` in the truth.
 
     Attributes
     ----------
@@ -87,18 +87,18 @@ class FaultPlan:
 
     @classmethod
     def each(cls, count: int) -> FaultPlan:
-        """So many faults of every kind."""
+        """A plan with the same number of faults of every kind."""
         return cls(**dict.fromkeys(KINDS, count))
 
     def counts(self) -> dict[str, int]:
-        """How many of each kind are planned, in the order of `KINDS`."""
+        """Number of planned faults of each kind, in the order of `KINDS`."""
         values = asdict(self)
         return {kind: values[kind] for kind in KINDS}
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of slots `[first, end)` without bars for some symbols (numbers); `jump` is a halt's log return."""
+    """Slots `[first, end)` without bars for some symbols (numbers); `jump` is the log return of a halt."""
 
     kind: str
     symbols: tuple[int, ...]
@@ -109,7 +109,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Stray:
-    """A row outside every segment: whose, its span (microseconds), and the slot whose values it carries."""
+    """A row outside every segment: symbol, span (microseconds), and the slot whose values it copies."""
 
     symbol: int
     start: int
@@ -119,7 +119,7 @@ class Stray:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a plan is made with."""
+    """Inputs of a plan: slots, requested numbers of faults, random generator."""
 
     slots: Slots
     plan: FaultPlan
@@ -128,7 +128,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Planned:
-    """Every fault and its place; they are numbered in this order.
+    """All faults with their places, numbered in order.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class Planned:
 
 
 def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
-    """Pick the stretches without bars.
+    """Choose the spans without bars: outages, halts and losses.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
 
 
 def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
-    """Symbols by slots: whether a span covers the slot."""
+    """Boolean matrix of symbols by slots: whether a span covers the slot."""
     covered = np.zeros(shape, bool)
     for span in spans:
         covered[list(span.symbols), span.first : span.end] = True
@@ -191,7 +191,7 @@ def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
 
 
 def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
-    """Pick the single bars to disturb: for each kind, flat numbers (symbol times slots plus slot).
+    """Choose the single bars to alter: for each kind, flat numbers (symbol times slots plus slot).
 
     Raises
     ------
@@ -214,7 +214,7 @@ def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
 
 
 def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ...]:
-    """Pick places outside every segment, nearest to a session in which the symbol has bars.
+    """Choose instants outside every segment, nearest to a session in which the symbol has bars.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The feed of simulated bars, and the truth about it.
+"""Turn clean simulated bars into a feed with faults, and list the truth about it.
 
 `deliver` puts bars and planned faults in the order in which they arrive, `truth` lists the faults, `write_csv` puts
 the feed into files as a vendor would.
@@ -43,7 +43,7 @@ PRICES = ("open", "high", "low", "close", "vwap")
 def deliver(
     clean: pl.DataFrame, present: Flags, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Turn clean bars into the feed.
+    """Apply the planned faults to clean bars; return the feed in order of arrival.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def deliver(
 
 
 def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFrame:
-    """List every planned fault: `TRUTH`, by start, symbol and number.
+    """List every planned fault as a frame (`TRUTH`), by start, symbol and number.
 
     An outage is one fault with a row for each symbol. `present` (symbols by slots) says where the clean bars are.
     """

@@ -1,4 +1,4 @@
-"""Simulated sessions of any calendar, with planned faults, returned together with the truth.
+"""Simulate sessions of any calendar with planned faults; return the feed together with the truth.
 
 1. `simulate` draws how often each symbol trades in each slot (`_trade_counts`): a U over each segment; a thin name's
    zeros are its minutes without a trade.
@@ -48,7 +48,7 @@ FEWEST_TRADES_BOTH_EXTREMES = 4  # open, high, low and close are four prints
 
 @dataclass(frozen=True)
 class Instrument:
-    """A symbol and how it trades.
+    """A symbol with its price level, volatility and activity.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Instrument:
 
 @dataclass(frozen=True)
 class Market:
-    """What is simulated.
+    """The instruments of a simulation and its seed.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Market:
 
     @classmethod
     def of(cls, symbols: int | Iterable[str], seed: int = 0) -> Market:
-        """Make a market from liquid names to thin ones, each drawn from its own name and the seed.
+        """A market from liquid to thin instruments, each drawn from its own name and the seed.
 
         Parameters
         ----------
@@ -124,13 +124,13 @@ class Market:
 
     @property
     def symbols(self) -> list[str]:
-        """The symbols, in the order given."""
+        """The symbols in the order given."""
         return [instrument.symbol for instrument in self.instruments]
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A feed, and what is true about it.
+    """A feed with faults, the clean bars, and the truth about every fault.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class Simulation:
 
 
 def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None) -> Simulation:
-    """Simulate every chosen segment of a grid.
+    """Simulate bars in every chosen segment of a grid.
 
     A slot of `grid` is, for each symbol, exactly one of: in `clean`; in `no_trade`; inside a halt of `truth`.
     It lacks a usable bar in `rows` if it is not in `clean`, or in a span of `truth` of one of `faults.EMPTY_KINDS`.
@@ -192,7 +192,7 @@ def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None)
 
 
 def stream(seed: int, *key: str) -> np.random.Generator:
-    """Random numbers of their own for each seed and key."""
+    """An independent random generator per seed and key."""
     words = np.frombuffer(hashlib.sha256("\0".join(key).encode()).digest(), "<u4")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=tuple(map(int, words)))))
 
@@ -304,7 +304,7 @@ def _extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, count
 
 
 def priced(ticks: Floats, tick: float, more_digits: int) -> Floats:
-    """Turn ticks into prices, to the digits of the tick and so many more: the nearest float of each decimal."""
+    """Ticks as prices, rounded to the decimals of the tick: the float nearest to each decimal number."""
     exponent = Decimal(str(tick)).normalize().as_tuple().exponent
     return np.asarray(np.round(ticks * tick, max(-int(exponent), 0) + more_digits))
 

@@ -1,4 +1,4 @@
-"""The expected slots of a grid as arrays, for simulations that draw something in each of them."""
+"""Expected slots of a grid as arrays, for simulations that draw a value per slot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Run = tuple[int, int]
 
 @dataclass(frozen=True)
 class Slots:
-    """The expected slots of a grid in order of time, as arrays; times are microseconds since 1970, UTC.
+    """Expected slots of a grid in order of time, as arrays; times are microseconds since 1970, UTC.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Slots:
 
     @classmethod
     def of(cls, grid: SessionGrid) -> Slots:
-        """List the slots of an intraday grid's chosen segments."""
+        """Slots of the chosen segments of an intraday grid."""
         due = grid.due()
         sizes = due["slots"].to_numpy().astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
@@ -55,30 +55,30 @@ class Slots:
         return cls(micros(starts), micros(ends), segment, bounds, session, due["session"].unique(maintain_order=True))
 
     def segments_of(self, session: int) -> Run:
-        """First segment of a session, and the one after its last."""
+        """Range `[first, end)` of the segments of a session."""
         first, end = np.searchsorted(self.session, [session, session + 1])
         return int(first), int(end)
 
     def slots_of(self, session: int) -> Run:
-        """First slot of a session, and the one after its last."""
+        """Range `[first, end)` of the slots of a session."""
         first, end = self.segments_of(session)
         return int(self.bounds[first]), int(self.bounds[end])
 
     def run_of(self, segment: int) -> Run:
-        """First slot of a segment, and the one after its last."""
+        """Range `[first, end)` of the slots of a segment."""
         return int(self.bounds[segment]), int(self.bounds[segment + 1])
 
     def later(self, slot: Ints, delay: Ints) -> Ints:
-        """Go so many slots ahead, or to the last one of the segment."""
+        """The slot `delay` slots further on, at most the last one of the same segment."""
         return np.asarray(np.minimum(slot + delay, self.bounds[self.segment[slot] + 1] - 1))
 
 
 def instants(since_1970: Ints | pl.Series) -> pl.Series:
-    """Make a Series of `schema.TS` from microseconds since 1970, UTC."""
+    """A Series of `schema.TS` from microseconds since 1970, UTC."""
     series = since_1970 if isinstance(since_1970, pl.Series) else pl.Series(since_1970)
     return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
 def micros(ts: pl.Series) -> Ints:
-    """Read a Series of `schema.TS` as microseconds since 1970, UTC."""
+    """Microseconds since 1970, UTC, of a Series of `schema.TS`."""
     return ts.cast(TS).to_physical().to_numpy()

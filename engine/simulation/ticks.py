@@ -1,4 +1,4 @@
-"""Trades and quotes that fold to simulated bars.
+"""Simulate trades and quotes that fold exactly to simulated bars.
 
 Each bar's trades begin at its open, touch its high and its low, end at its close, and their sizes sum to its volume.
 Before each trade stands a quote whose bid or ask is that trade's price.
@@ -46,7 +46,7 @@ class TickSimulation:
 def simulate_ticks(
     simulation: Simulation, grid: SessionGrid, market: Market, symbols: Iterable[str] | None = None
 ) -> TickSimulation:
-    """Trades and quotes behind the clean bars of some symbols.
+    """Simulate trades and quotes that fold to the clean bars of some symbols.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _simulate_one(
 
 @dataclass(frozen=True)
 class _Trades:
-    """Which bar each trade belongs to, where it stands in it, and when the bar begins and ends (nanoseconds)."""
+    """Bar of each trade, position in it, and start and end of the bar (nanoseconds)."""
 
     bar: Ints
     position: Ints
@@ -123,7 +123,7 @@ class _Trades:
         return cls(bar, np.arange(len(bar)) - first[bar], count[bar], first, start, end)
 
     def split(self, volume: Floats, rng: np.random.Generator) -> Floats:
-        """Whole sizes, one at least, that sum to each bar's volume."""
+        """Whole sizes of at least 1 that sum to each bar's volume."""
         share = np.cumsum(rng.standard_exponential(len(self.bar)))
         before = np.concatenate([[0.0], share])[self.first[self.bar]]
         last = self.first + self.count[self.first] - 1

@@ -1,4 +1,4 @@
-"""Bytes out of files and archives, within limits.
+"""Unpack files and archives within limits of size, ratio and number of members.
 
 Nothing is trusted that an archive says about itself: sizes are checked before a byte is unpacked and counted
 while unpacking, and members whose names leave the archive's folder are refused.
@@ -30,7 +30,7 @@ def is_zip(head: bytes) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, hexadecimal.
+    """SHA-256 of a file's bytes, hexadecimal.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
 
 
 def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes]:
-    """Bytes of some members of a zip, one after another, counted while unpacking.
+    """Bytes of some members of a zip, one after another; the limits apply to all of them together.
 
     Raises
     ------

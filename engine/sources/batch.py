@@ -1,4 +1,4 @@
-"""What a source hands over: batches of conformed rows, files found, and files that could not be used."""
+"""Results of reading: batches of conformed rows, data files, and files that could not be used."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A data file, and what its name, place and first bytes say about it.
+    """A data file with the facts that its name, place and first bytes state.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that gives no data.
+    """A file that yields no data, with the reason.
 
     Attributes
     ----------

@@ -169,7 +169,7 @@ def _width(cells: pl.Series, origin: Origin) -> int:
 
 
 def _stated_symbol(path: Path, options: ReadOptions) -> str | None:
-    """The symbol that the file's own metadata states, once its size is found to be within the limits."""
+    """The symbol in the Parquet metadata; a file over `max_bytes` is refused before a row is read."""
     import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
 
     try:

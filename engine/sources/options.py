@@ -1,4 +1,4 @@
-"""What a caller may tell a reader; every one is optional, and wins over what is inferred."""
+"""Options of reading; every one is optional, and wins over what is inferred."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?00)?")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read files.
+    """Options of reading files: format, time, columns, symbol, limits.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class ReadOptions:
 
     @property
     def rules(self) -> Rules:
-        """What a row may look like."""
+        """Rules of `engine.schema.conform` that a row must meet."""
         return Rules(allow_non_positive=self.allow_non_positive)
 
     def selects(self, symbol: str) -> bool:

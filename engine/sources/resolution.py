@@ -24,7 +24,7 @@ UNTOLD = "bars do not tell their interval: neither name, option, metadata nor ro
 def base_of(
     available: Iterable[Resolution], wanted: Interval | None = None, derived: Collection[Interval] = ()
 ) -> Resolution:
-    """The resolution that is a symbol's base.
+    """The base of a symbol among the resolutions it has.
 
     The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of, else
     ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).

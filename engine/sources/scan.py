@@ -27,7 +27,7 @@ _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
 
 def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
-    """Find data files.
+    """List the data files in folders, and the files that are unreadable or no data.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The door for time: stamps as vendors write them become instants in UTC.
+"""Convert time stamps as vendors write them to instants in UTC.
 
 1. `utc` tells numbers, text and typed columns apart.
 2. Numbers since 1970 need a unit; it is inferred only from a magnitude that fits one unit (`_unit_of`).
@@ -44,7 +44,7 @@ _COMPACT_SPACED = (
 
 @dataclass(frozen=True)
 class Reading:
-    """How the stamps of a file are to be read.
+    """Column, zone, unit and format with which the stamps of a file are read.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Reading:
 
     @property
     def zone(self) -> str | None:
-        """The zone of stamps without one, as far as it is known."""
+        """Zone of stamps without one: the option, or UTC if the column's name says so; None if unknown."""
         if self.timezone is not None:
             return self.timezone
         return "UTC" if re.search(r"utc|gmt", self.column.lower()) else None
@@ -80,7 +80,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Stamps:
-    """Instants.
+    """Instants of a column, with the reason of each that was refused.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Stamps:
 
 
 def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
-    """Instants from a column of any type.
+    """Instants in UTC from a column of any type; the first value decides the spelling.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) ->
 
 
 def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
-    """Instants from local times of a zone.
+    """Instants from local times; a skipped time is refused, a repeated one is the first pass until stamps step back.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def _written(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> S
 
 
 def _likely_formats(sample: str, cells: pl.Series) -> str:
-    """How stamps may be spelled; both ways where no number of the column tells the day from the month."""
+    """Suggested `--time-format`; day-first and month-first where no value of the column decides."""
     clock = re.search(r"\d{1,2}:\d{2}(:\d{2})?", sample)
     hours, half = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
     time = f" {hours}:%M{':%S' if clock[1] else ''}{half}" if clock else ""

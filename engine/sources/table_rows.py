@@ -44,7 +44,7 @@ BINARY_DIGITS = {8: 9, 16: 18}  # of integers in fixed-size cells
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a table comes from, and what is known of it besides its columns."""
+    """Source of a table: file, hash, facts of its path, options, notes and refused lines."""
 
     source: str
     sha256: str
@@ -56,22 +56,22 @@ class Origin:
 
     @property
     def symbol(self) -> str | None:
-        """Of the whole table, when no column tells."""
+        """Symbol of the whole table by option or path, where no column states it."""
         return self.options.symbol or self.path_facts.symbol
 
     @property
     def price_type(self) -> str | None:
-        """Of all bars, when no column tells."""
+        """Side of all bars by option or path, where no column states it."""
         return self.options.price_type or self.path_facts.price_type
 
     @property
     def interval(self) -> Interval | None:
-        """As far as it is known before the rows are."""
+        """Interval by option or path; None where only the rows can tell."""
         return self.options.interval or self.path_facts.interval
 
 
 def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
-    """Conform a table.
+    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows split off, unrequested symbols dropped.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
 
 
 def wanted(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The rows of the symbols and price types that were asked for, and a note on the others."""
+    """Drop rows of symbols and price types that were not requested; return the rest and notes with the counts."""
     notes: list[str] = []
     if options.symbols:
         strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
@@ -171,7 +171,7 @@ def _conformed(
 def sided(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], sides: Sequence[str], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform rows of one price, or rows that hold a bar per side; a side whose cells are empty has no bar.
+    """Conform rows of one price, or split rows with bid and ask bars into one bar per side; an empty side has no bar.
 
     Columns of a side are named `bid_open` to `bid_close` and `bid_size`. A row without any side is rejected.
     """

@@ -28,7 +28,7 @@ _QUOTED = r'"(?:[^"]|"")*"'
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of a file as text.
+    """Cells of a file as text, and the lines that do not fit its columns.
 
     Attributes
     ----------
@@ -61,12 +61,12 @@ def read_text(data: bytes, origin: Origin) -> Batch:
 
 
 def noted(origin: Origin, read: Table) -> Origin:
-    """The origin, with what a table's text told."""
+    """The origin with the notes and refused lines of a table added."""
     return replace(origin, notes=(*origin.notes, *read.notes), refused=read.refused)
 
 
 def table(data: bytes, options: ReadOptions, source: str) -> Table:
-    """Cells of delimited text.
+    """Split delimited text into cells: find delimiter and header, drop comments on top and repeated headers.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _without_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str],
 
 
 def without_rows(names: list[str], origin: Origin) -> Batch:
-    """The batch of a file that names columns, if any, and holds no row."""
+    """An empty batch for a file with at most a header; a note says so."""
     kind: Kind = "bars"
     try:
         kind = match_columns(names, origin.options, origin.source).kind
@@ -198,7 +198,7 @@ def _normal(data: bytes, source: str) -> bytes:
 
 
 def _preamble(data: bytes) -> tuple[int, bytes]:
-    """How many lines at the top are comments, and what follows them."""
+    """Number of comment lines (#) on top, and the bytes after them."""
     match = re.match(rb"(?:#[^\n]*\n)*", data)
     top = match[0] if match else b""
     return top.count(b"\n"), data[len(top) :]

@@ -1,4 +1,4 @@
-"""Where rows come from while a session runs: the contract between a session and its source, replayed or live.
+"""The contract between a session and its source of rows, replayed or live.
 
 A stream is pulled: `take` hands over what has become available and never blocks. A source with threads of its own
 (a socket) keeps them behind this contract, with a bounded queue. `fetch` asks for the past: history, what a symbol
@@ -22,7 +22,7 @@ Resolution = tuple[Kind, Interval | None]  # ("bars", 1m), ("ticks", None), ("qu
 
 
 class Subscription(NamedTuple):
-    """What of a symbol is streamed."""
+    """A symbol with the kind and interval that is streamed."""
 
     symbol: str
     kind: Kind
@@ -30,7 +30,7 @@ class Subscription(NamedTuple):
 
 
 class HistoryRequest(NamedTuple):
-    """A stretch of the past: rows of slots that begin in `[start, end)`."""
+    """A request of past rows: slots that begin in `[start, end)`."""
 
     symbol: str
     kind: Kind
@@ -41,7 +41,7 @@ class HistoryRequest(NamedTuple):
 
 @dataclass(frozen=True)
 class Delivery:
-    """Rows of one kind and interval that came together.
+    """Rows of one kind and interval, delivered together.
 
     Attributes
     ----------
@@ -68,13 +68,13 @@ class Delivery:
 
     @property
     def height(self) -> int:
-        """How many rows."""
+        """Number of rows in all frames."""
         return sum(frame.height for frame in self.frames)
 
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """How a stream fares.
+    """Connection, counters, lag and last error of a stream.
 
     Attributes
     ----------
@@ -108,37 +108,37 @@ class Stream(Protocol):
     """A source of a running session."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """What the source has of each symbol; one it does not know is absent. Without symbols: of every one it can name."""
+        """Kinds and intervals per symbol; unknown symbols are absent. Without symbols: of every one it can name."""
         ...
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Stream these, too, from now on; those that are streamed already change nothing."""
+        """Stream these from now on, in addition to the current subscriptions."""
         ...
 
     def unsubscribe(self, symbol: str) -> None:
-        """Stream nothing of a symbol any more."""
+        """Stop streaming a symbol."""
         ...
 
     def next_at(self) -> dt.datetime | None:
-        """When the next row becomes available; None where only waiting tells (live), or when nothing will."""
+        """When the next row becomes available; None for a live source, and at the end."""
         ...
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Hand over what has become available up to `until`, included, in the order of arrival. Never blocks."""
+        """Return what has become available up to `until` (inclusive), in order of arrival. Never blocks."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """Block until there is something to take, at most so long; whether there is."""
+        """Block until there is something to take, at most `seconds`; return whether there is."""
         ...
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """What the source knows of the past, without what is not available yet. May block, and may raise `StreamError`."""
+        """Past rows that are available now. May block; may raise `StreamError`."""
         ...
 
     def status(self) -> StreamStatus:
-        """How the stream fares."""
+        """Connection, counters, lag and last error."""
         ...
 
     def close(self) -> None:
-        """Let go of everything; what was taken stays taken. Closing again changes nothing."""
+        """Release all resources; a second call changes nothing."""
         ...

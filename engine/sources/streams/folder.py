@@ -1,4 +1,4 @@
-"""A growing directory as a live source: each complete file is read once, and its rows handed over.
+"""A directory as a live source: each new complete file is read once, and its rows are delivered.
 
 1. `_poll` lists the directory. A file is complete when its size and time of change have stood still for `settle_seconds`, or when it
    was renamed from a name of work in progress (`.tmp`, `.part`, `.partial`, or beginning with `.` or `_`).
@@ -47,7 +47,7 @@ STEP_SECONDS = 0.05
 
 
 class _Look(NamedTuple):
-    """What a file looked like, and since when."""
+    """Size, time of change and inode of a file, and since when they are unchanged."""
 
     size: int
     changed_ns: int
@@ -55,11 +55,12 @@ class _Look(NamedTuple):
     since: dt.datetime
 
     def is_as(self, other: _Look | None) -> bool:
+        """Whether size, time of change and inode are equal."""
         return other is not None and self[:3] == other[:3]
 
 
 class _Held(NamedTuple):
-    """What a file is known to hold: to pass over those without a row that is asked for."""
+    """Kind, symbols and time range of a file, so that `fetch` skips files without requested rows."""
 
     kind: Kind
     symbols: frozenset[str]
@@ -128,7 +129,7 @@ class FolderStream:
         """Rows of symbols, kinds or intervals that were not wanted when their file was taken."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """What the names of files tell of each symbol; what is expected of all others."""
+        """Kinds and intervals that file names state for each symbol; `expects` for all others."""
         found: dict[str, frozenset[Resolution]] = {}
         listed = [path for path, stat in self._listed() if stat.st_size and _is_data(path)]
         files, _ = scan(listed, self._options)
@@ -139,7 +140,7 @@ class FolderStream:
         return available_per_symbol(symbols, found, self._expects)
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Hand these over, too, of files that are taken from now on.
+        """Deliver these, too, from files that are taken from now on.
 
         Raises
         ------
@@ -152,16 +153,16 @@ class FolderStream:
             self._filter.add(subscriptions)
 
     def unsubscribe(self, symbol: str) -> None:
-        """Hand nothing of a symbol over any more."""
+        """Deliver nothing of a symbol any more."""
         with self._lock:
             self._filter.remove(symbol)
 
     def next_at(self) -> dt.datetime | None:
-        """None: only looking tells."""
+        """None: only polling the directory tells."""
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Rows of the files that are complete, a few files at a time; what a file holds is available."""
+        """Rows of up to `FILES_PER_TAKE` complete files, the oldest first; `until` is ignored."""
         del until
         with self._lock:
             self._poll()
@@ -174,7 +175,7 @@ class FolderStream:
             return [one for one in made if one.frames or one.rejects.height]
 
     def wait(self, seconds: float) -> bool:
-        """Look again and again until there is a complete file, at most so long."""
+        """Poll until there is a complete file, at most `seconds`; return whether there is one."""
         left = seconds
         while not self._is_there():
             if left <= 0 or self._closed:
@@ -184,7 +185,7 @@ class FolderStream:
         return True
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Rows of the complete files, those that were taken already included; files that cannot be read are passed over."""
+        """Requested rows of all complete files, taken or not; unreadable files are skipped."""
         with self._lock:
             self._poll()
             looks = {**{path: look for path, (look, _) in self._done.items()}, **self._ready}
@@ -195,7 +196,7 @@ class FolderStream:
         return made
 
     def status(self) -> StreamStatus:
-        """How the stream fares; `waiting` counts files."""
+        """Status of the stream; `waiting` counts files."""
         with self._lock:
             return StreamStatus(
                 connected=not self._closed and self._folder.is_dir(),
@@ -207,7 +208,7 @@ class FolderStream:
             )
 
     def close(self) -> None:
-        """Look no more; files that were not taken stay for the next stream."""
+        """Stop polling; files that were not taken stay for the next stream."""
         with self._lock:
             self._closed = True
             self._ready, self._growing = {}, {}
@@ -259,7 +260,7 @@ class FolderStream:
         return look.since - changed >= self._settle
 
     def _is_another(self, path: Path, look: _Look) -> bool:
-        """Whether a new file stands where one was read; when the old one has changed instead, this is said, once."""
+        """Whether the path has a new file since it was read; a changed old file is reported once and not read again."""
         before, digest = self._done[path]
         if look.is_as(before):
             return False
@@ -294,7 +295,7 @@ class FolderStream:
         return [self._delivered_as(file, batch) for file, batch in batches if self._is_new(digest, batch)]
 
     def _goes_on_growing(self, path: Path, look: _Look) -> bool:
-        """Whether a file changed while it was read, so that it was not complete after all."""
+        """Whether a file changed while it was read, so that it was not complete."""
         try:
             stat = path.stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""Any Python iterator of frames as a live source: pulled in a thread of its own, so that it may block.
+"""Any Python iterator of frames as a live source, pulled in a thread of its own, so that it may block.
 
 Items are frames as `frames.from_frame` takes them, or `Delivery` objects whose frames hold already. An item that is
 neither is rejected and reported, and the next one is pulled; an exception of the iterator ends the stream, and nothing else.
@@ -89,12 +89,12 @@ class IteratorStream:
         """Rows of symbols, kinds or intervals that were not wanted when they were taken."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """What is expected of each symbol that it knows."""
+        """`expects` for each symbol that the stream has."""
         known = [symbol for symbol in symbols if self._symbols is None or symbol in self._symbols]
         return available_per_symbol(known, {}, self._expects)
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Hand these over, too; the first call begins to pull.
+        """Deliver these, too; the first call starts to pull the iterator.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class IteratorStream:
                 self._thread.start()
 
     def unsubscribe(self, symbol: str) -> None:
-        """Hand nothing of a symbol over any more."""
+        """Deliver nothing of a symbol any more."""
         with self._lock:
             self._filter.remove(symbol)
 
@@ -118,7 +118,7 @@ class IteratorStream:
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Everything that was pulled; what the iterator gives is available."""
+        """All subscribed rows pulled so far; `until` is ignored."""
         del until
         came = self._queue.take()
         with self._lock:
@@ -130,16 +130,16 @@ class IteratorStream:
             return made
 
     def wait(self, seconds: float) -> bool:
-        """Block until there is something to take, at most so long."""
+        """Block until there is something to take, at most `seconds`; return whether there is."""
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Nothing: an iterator has no past."""
+        """An empty list: an iterator has no history."""
         del requests
         return []
 
     def status(self) -> StreamStatus:
-        """How the stream fares."""
+        """Connection, counters, lag and last error of the stream."""
         is_over = self._over or self._queue.closed
         return StreamStatus(
             connected=not is_over,
@@ -152,7 +152,7 @@ class IteratorStream:
         )
 
     def close(self) -> None:
-        """Pull no more. An iterator that blocks is left to itself, in a thread that does not keep the process alive."""
+        """Stop pulling; a blocked iterator stays in its daemon thread."""
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
@@ -196,7 +196,7 @@ def _checked(delivery: Delivery, source: str) -> Delivery:
 
 
 def _refused(item: object, reason: str, source: str) -> pl.DataFrame:
-    """Every row of a frame that could not be used, with its cells; one line for anything else."""
+    """Rejects of an unusable item: each row of a frame with its cells, or one line for any other object."""
     if isinstance(item, pl.DataFrame) and item.height:
         with suppress(pl.exceptions.PolarsError):
             rows = item.drop("row", strict=False).with_columns(

@@ -1,4 +1,4 @@
-"""What came and was not taken yet: the bounded queue between a live source's threads and the session.
+"""The bounded queue between a live source's threads and the session.
 
 Bars are never dropped: `offer` refuses them when the queue is full, and the producer waits. Quotes and ticks beyond the
 bound push out the oldest of their kind, which is counted. Rows are kept as plain tuples, cheap to make in an event loop;
@@ -36,7 +36,7 @@ WAIT_SECONDS = 0.2  # how long a producer waits before it looks whether it shoul
 
 
 class ReceiveQueue:
-    """A bounded queue of rows; any thread may call anything.
+    """A bounded, thread-safe queue of rows; `take` returns them as frames.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class ReceiveQueue:
 
     @property
     def waiting(self) -> int:
-        """Rows that came and were not taken yet."""
+        """Number of rows in the queue."""
         with self._ready:
             return self._height()
 
@@ -76,11 +76,11 @@ class ReceiveQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more is taken in."""
+        """Whether the queue accepts no more rows."""
         return self._closed
 
     def offer(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Take rows in, all or none.
+        """Add rows, all or none; excess quotes and ticks drop the oldest of their kind.
 
         Parameters
         ----------
@@ -108,13 +108,13 @@ class ReceiveQueue:
             return True
 
     def put(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Take rows in; wait for room. False when the queue was closed meanwhile."""
+        """Add rows and block until there is room; False when the queue was closed meanwhile."""
         while not self.offer(resolution, rows):
             self.wait_for_room()
         return not self._closed
 
     def put_delivery(self, delivery: Delivery) -> bool:
-        """Take conformed frames in, of any kind; wait for room. False when the queue was closed meanwhile."""
+        """Add conformed frames of any kind and block until there is room; False when the queue was closed."""
         with self._ready:
             while not self._closed and not self._has_room(delivery.kind, delivery.height):
                 self._ready.wait(WAIT_SECONDS)
@@ -124,7 +124,7 @@ class ReceiveQueue:
             return not self._closed
 
     def put_rejects(self, kind: Kind, rejects: pl.DataFrame) -> None:
-        """Keep what can be no row; of more than a bound the oldest are dropped and counted as `rejects`."""
+        """Add rejected rows; beyond a bound the oldest are dropped and counted as `rejects`."""
         with self._ready:
             self._refused.append((kind, rejects))
             while sum(frame.height for _, frame in self._refused) > MOST_REFUSED and len(self._refused) > 1:
@@ -133,24 +133,24 @@ class ReceiveQueue:
             self._ready.notify_all()
 
     def wait_for_room(self) -> None:
-        """Block until something was taken, or a short while."""
+        """Block until something was taken, at most `WAIT_SECONDS`."""
         with self._ready:
             if not self._closed:
                 self._ready.wait(WAIT_SECONDS)
 
     def wait(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
-        """Block until there is something to take, the queue is closed or `over` says so; whether there is something."""
+        """Block until there is something to take, the queue is closed or `over()` is true; return whether there is."""
         with self._ready:
             self._ready.wait_for(lambda: self._any() or self._closed or over(), timeout=max(seconds, 0.0))
             return self._any()
 
     def wake(self) -> None:
-        """Let who waits look again."""
+        """Wake all waiting threads, so that they check their conditions."""
         with self._ready:
             self._ready.notify_all()
 
     def take(self) -> list[Delivery]:
-        """Hand everything over, as frames, in the order in which each kind and interval first came. Never blocks."""
+        """Remove and return everything as deliveries, in order of first arrival per kind and interval. Never blocks."""
         with self._ready:
             whole, self._whole = self._whole, deque()
             queues, self._rows = self._rows, {}
@@ -162,7 +162,7 @@ class ReceiveQueue:
         return made
 
     def close(self) -> None:
-        """Take nothing in any more; whoever waits goes on. What is here can still be taken."""
+        """Accept no more rows and wake all waiting threads; queued rows can still be taken."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()
@@ -197,7 +197,7 @@ def to_delivery(
     numbers: Sequence[int] | None = None,
     rules: Rules | None = None,
 ) -> Delivery:
-    """Rows as a delivery: conformed, and a bar that came again in a later frame, so that it corrects the former.
+    """Convert tuples to a delivery; a bar whose key repeats goes to a later frame, so that it corrects the earlier one.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def to_delivery(
 
 
 def rejected_line(source: str, reason: str, cells: str = "", row: int | None = None) -> pl.DataFrame:
-    """One line of `schema.REJECTS`, for what could not even become a row."""
+    """One row of `schema.REJECTS`, for input that never became a row."""
     return pl.DataFrame({"source": [source], "row": [row], "reason": [reason], "cells": [cells]}, schema=dict(REJECTS))
 
 

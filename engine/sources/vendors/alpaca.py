@@ -77,7 +77,7 @@ class AlpacaStream:
         return f"AlpacaStream({self._options})"
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Minute bars, quotes and trades; daily bars of the past. Whether it knows a symbol the vendor does not tell."""
+        """Minute bars, quotes, trades and past daily bars of every symbol; crypto pairs only on the crypto feed."""
         is_crypto = self._options.feed == "crypto"
         return {symbol: OFFERED for symbol in symbols if ("/" in symbol) == is_crypto}
 
@@ -104,7 +104,7 @@ class AlpacaStream:
             self._connect().change(add=_channels(fresh))
 
     def unsubscribe(self, symbol: str) -> None:
-        """Stream nothing of a symbol any more; what waits of it is left out."""
+        """Stop streaming a symbol and drop its queued rows."""
         with self._lock:
             gone = self._backfill.remove(symbol)
             self._gone.add(symbol)
@@ -116,7 +116,7 @@ class AlpacaStream:
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Everything that came; whatever a live vendor has sent is available."""
+        """Everything received so far; `until` is ignored."""
         del until
         taken = self._queue.take()
         with self._lock:
@@ -124,11 +124,11 @@ class AlpacaStream:
         return [_without(one, gone) for one in taken] if gone else taken
 
     def wait(self, seconds: float) -> bool:
-        """Block until there is something to take, at most so long."""
+        """Block until there is something to take, at most `seconds`; return whether there is."""
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Bars of one minute and one day, quotes and trades of the past; bars that are not over yet are left out.
+        """Past minute bars, daily bars, quotes and trades; bars that have not ended are left out.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class AlpacaStream:
         return [made for group, symbols in groups.items() if (made := self._fetched(symbols, *group)) is not None]
 
     def status(self) -> StreamStatus:
-        """How the stream fares."""
+        """Connection, counters, lag and last error of the stream."""
         with self._lock:
             return StreamStatus(
                 connected=self._connected,
@@ -163,7 +163,7 @@ class AlpacaStream:
             return len(self._backfill) + self._filling
 
     def close(self) -> None:
-        """Disconnect, and end both threads."""
+        """Disconnect and end both threads."""
         self._stopped.set()
         self._queue.close()
         if self._connection is not None:
@@ -171,35 +171,35 @@ class AlpacaStream:
             self._filler.join(self._options.timeout_seconds)
 
     def connected(self) -> None:
-        """The vendor has let us in."""
+        """Listener: the vendor accepted the connection."""
         with self._lock:
             self._connected = True
             self._connects += 1
 
     def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
-        """What is streamed from now on."""
+        """Listener: the vendor confirmed these subscriptions; open a backfill for each that was not streaming."""
         with self._lock:
             self._backfill.mark_streaming(symbols, self._now_ns())
 
     def lost(self, reason: str) -> None:
-        """There is no connection, or none could be made."""
+        """Listener: the connection broke or could not be made."""
         with self._lock:
             self._connected = False
             self._backfill.mark_disconnected()
             self._note(reason)
 
     def garbage(self, reason: str) -> None:
-        """A frame could not be read to its end: what else was in it is fetched."""
+        """Listener: a frame could not be read to its end; reject it and backfill whatever else it held."""
         self._refuse("bars", f"a frame that cannot be read: {reason}")
         with self._lock:
             self._backfill.reopen(self._now_ns())
 
     def failed(self, reason: str) -> None:
-        """The vendor reports an error."""
+        """Listener: the vendor reported an error."""
         self._note(f"the vendor says: {reason}")
 
     def over(self, reason: str) -> None:
-        """The connection has ended for good."""
+        """Listener: the connection ended for good."""
         with self._lock:
             self._over, self._connected = True, False
             if reason:
@@ -207,14 +207,14 @@ class AlpacaStream:
         self._queue.wake()
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
-        """A message came; while the queue has no room for bars, the next one is not read."""
+        """Listener: queue a message; while the queue has no room for bars, the next one is not read."""
         kind: Kind = "quotes" if channel == "quotes" else "ticks" if channel == "trades" else "bars"
         row = live_row(kind, message, self._ordinals)
         while not self._admit(kind, row, is_update=channel == "updatedBars"):  # noqa: ASYNC110 - room is made by another thread
             await asyncio.sleep(FULL_SECONDS)
 
     async def amended(self, message: Mapping[str, Any]) -> None:
-        """A trade was corrected or cancelled by its venue: noted beside the trades, which stand as they came."""
+        """Listener: a trade was corrected or cancelled by its venue; reject the notice, keep the tick as it came."""
         self._refuse(
             "ticks", "a trade was corrected or cancelled by its venue; the tick stands as it came", str(message)
         )

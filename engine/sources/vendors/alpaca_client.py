@@ -1,4 +1,4 @@
-"""The one door to `alpaca-py`: its streams, with the hooks that they lack, and its historical clients; both give tuples.
+"""The only module that imports `alpaca-py`: its streams with the missing hooks, and its historical clients.
 
 How the client (0.44) behaves, and what is done about it here:
 
@@ -75,35 +75,35 @@ _SILENT.setLevel(logging.CRITICAL)
 
 
 class Listener(Protocol):
-    """Who hears what happens to a connection; called in its thread."""
+    """Protocol of callbacks about a connection, called in its thread."""
 
     def connected(self) -> None:
-        """The vendor has let us in."""
+        """The vendor accepted the connection."""
 
     def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
-        """What is streamed from now on."""
+        """The vendor confirmed these subscriptions."""
 
     def lost(self, reason: str) -> None:
-        """There is no connection, or none could be made."""
+        """The connection broke or could not be made."""
 
     def garbage(self, reason: str) -> None:
         """A frame could not be read to its end."""
 
     def failed(self, reason: str) -> None:
-        """The vendor reports an error."""
+        """The vendor reported an error."""
 
     def over(self, reason: str) -> None:
-        """The connection has ended for good; no reason: on our wish."""
+        """The connection ended for good; without a reason if it was stopped by us."""
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
-        """A message came; until this returns, none is read."""
+        """A message arrived; the next one is read after this returns."""
 
     async def amended(self, message: Mapping[str, Any]) -> None:
         """A trade was corrected or cancelled."""
 
 
 class _Hooks(DataStream):
-    """A stream of the client that tells a listener how it fares."""
+    """A stream of the vendor's client that reports to a listener."""
 
     listener: Listener
     access: Access
@@ -207,7 +207,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
 
     def change(self, add: Sequence[tuple[str, str]] = (), remove: Sequence[tuple[str, str]] = ()) -> None:
-        """Subscribe and unsubscribe; the first call connects. Does not wait for the vendor."""
+        """Subscribe and unsubscribe without waiting for the vendor; the first call connects."""
         if not self._thread.is_alive() and not self._begun.is_set():
             self._thread.start()
             self._begun.wait(START_SECONDS)
@@ -247,7 +247,7 @@ class Connection:
 
 
 class History:
-    """The vendor's historical endpoint.
+    """Client of the vendor's historical endpoint, with retries.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ class History:
     def rows(
         self, resolution: tuple[Kind, Interval | None], symbols: Sequence[str], start: datetime, end: datetime
     ) -> list[Row]:
-        """Rows of some symbols in `[start, end)`, oldest first within each; as `arrivals` has them.
+        """Rows of some symbols in `[start, end)` as tuples of `receive_queue.COLUMNS`, oldest first per symbol.
 
         Raises
         ------

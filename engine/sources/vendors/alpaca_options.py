@@ -1,4 +1,4 @@
-"""How to reach Alpaca: options, and the keys, which are never shown."""
+"""Options of the Alpaca source, and its keys, which are never printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
 
 @dataclass(frozen=True)
 class Access:
-    """Where the vendor is, and who asks."""
+    """Addresses, keys and limits of the client."""
 
     key: str = field(repr=False)
     secret: str = field(repr=False)
@@ -27,13 +27,13 @@ class Access:
     backoff_seconds: tuple[float, float]
 
     def clean(self, text: object) -> str:
-        """Text without the keys."""
+        """Text with the keys removed."""
         return str(text).replace(self.secret, "***").replace(self.key, "***")
 
 
 @dataclass(frozen=True)
 class AlpacaOptions:
-    """How to reach Alpaca.
+    """Options of the Alpaca source.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class AlpacaOptions:
             raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
 
     def access(self) -> Access:
-        """What the client needs.
+        """Addresses, keys and limits of the client, with keys from the environment.
 
         Raises
         ------

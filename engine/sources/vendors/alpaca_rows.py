@@ -1,4 +1,4 @@
-"""Alpaca's messages as tuples of `arrivals.COLUMNS`; the same names live and in the past.
+"""Alpaca's messages as tuples of `receive_queue.COLUMNS`, with the same names live and historical.
 
 Bars are stamped with their start, sizes are shares, a side without a quote has price 0. Trades are told apart by the
 vendor's number; quotes have none, so those of one symbol and stamp are counted.
@@ -18,13 +18,13 @@ Message = Mapping[str, Any]
 
 
 class Ordinals:
-    """Numbers for rows of one symbol and stamp, in the order in which they come, from 0."""
+    """Consecutive numbers per symbol and stamp, from 0, in order of arrival."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[Any, int]] = {}
 
     def of(self, symbol: str, ts: object) -> int:
-        """The number of the next row."""
+        """The next number of a symbol and stamp."""
         before, number = self._last.get(symbol, (None, -1))
         number = number + 1 if ts == before else 0
         self._last[symbol] = (ts, number)
@@ -32,14 +32,14 @@ class Ordinals:
 
 
 def live_row(kind: Kind, message: Message, ordinals: Ordinals) -> Row:
-    """One message of a stream; cells that are missing or of another type stay as they are."""
+    """One stream message as a tuple; cells that are missing or of another type stay as they are."""
     stamp: Any = message.get("t")
     ts = stamp.to_unix_nano() if hasattr(stamp, "to_unix_nano") else stamp
     return _row(kind, message["S"], ts, message, ordinals)
 
 
 def past_rows(kind: Kind, symbol: str, messages: Sequence[Message]) -> list[Row]:
-    """What the historical endpoint tells of one symbol."""
+    """Rows of one symbol from an answer of the historical endpoint."""
     texts = pl.Series([message.get("t") for message in messages], dtype=pl.String, strict=False)
     stamps = texts.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).to_physical()
     ordinals = Ordinals()

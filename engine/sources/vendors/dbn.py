@@ -76,7 +76,7 @@ SAME_SEQUENCE = 2**16  # more events than one packet can hold
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes tell."""
+    """Data set and schema of a DBN file, from its first bytes."""
 
     dataset: str
     schema: str
@@ -92,7 +92,7 @@ def peeked(head: bytes) -> Header | None:
 
 
 def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
-    """What the file's metadata say.
+    """The file with symbols, kind and interval from its metadata.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
 
 
 def skipped(header: Header) -> str | None:
-    """Why files of this schema give no rows, or None when they do."""
+    """The reason why files of this schema are skipped; None when they are read."""
     if header.schema in KINDS:
         return None
     return f"Databento schema {header.schema} holds no bars, top-of-book quotes or trades"
@@ -163,7 +163,7 @@ def _opened(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
 
 
 def _records(path: Path, body: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
-    """Records of one layout, and how many others were stepped over."""
+    """Records of one layout, and the number of other records that were skipped."""
     if len(body) % dtype.itemsize == 0:
         whole = np.frombuffer(body, dtype)
         if _alike(whole).all():

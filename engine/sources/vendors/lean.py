@@ -43,7 +43,7 @@ class Member:
 
 
 def source_file(path: Path) -> SourceFile | None:
-    """What the path says, or None when it is not of Lean's layout."""
+    """The file with kind, interval, symbol and market from its path; None outside Lean's layout."""
     file = parsed(path)
     if file is None:
         return None

@@ -1,4 +1,4 @@
-"""What Lean's folders and file names say: instrument, resolution, kind, date, contract, data time zone, columns.
+"""Parse Lean's folders and file names: instrument, resolution, kind, date, contract, data time zone, columns.
 
     <security>/<market>/<tick|second|minute>/<symbol>/<YYYYMMDD>_<trade|quote|openinterest>[_<style>].zip
     <security>/<market>/<hour|daily>/<symbol>[_<year>][_<kind>][_<style>].zip
@@ -108,7 +108,7 @@ _DAY = re.compile(r"^(?P<day>\d{8})_")
 
 @dataclass(frozen=True)
 class LeanFile:
-    """A file of Lean's layout, as its path tells.
+    """A file of Lean's layout with the facts of its path.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class LeanFile:
 
     @property
     def kind(self) -> Kind:
-        """Which schema its rows have."""
+        """Kind of its rows: bars, ticks, quotes or open interest."""
         if self.content == "openinterest":
             return "open_interest"
         if self.resolution != "tick":
@@ -140,12 +140,12 @@ class LeanFile:
 
     @property
     def interval(self) -> Interval | None:
-        """Of bars."""
+        """Interval of its bars; None for other kinds."""
         return Interval.parse(INTERVALS[self.resolution]) if self.kind == "bars" else None
 
     @property
     def align(self) -> Align:
-        """Hour bars follow the clock, daily ones the date."""
+        """Alignment of its bars: hour bars by the clock, daily ones by the date."""
         return {"hour": "clock", "daily": "date"}.get(self.resolution, "session")  # type: ignore[return-value]
 
     @property
@@ -155,11 +155,11 @@ class LeanFile:
 
     @property
     def holds_contracts(self) -> bool:
-        """Whether members are contracts, each with a symbol of its own."""
+        """Whether each member of the zip is a contract with a symbol of its own."""
         return self.security in CONTRACTS
 
     def columns(self, width: int, source: str) -> list[str]:
-        """Names of a member's columns, by how many there are."""
+        """Names of a member's columns, chosen by their number."""
         grain = "any" if self.content == "openinterest" else "tick" if self.resolution == "tick" else "bar"
         known = _COLUMNS[grain, self.content]
         found = next((names for names in known if len(names) == width), None)
@@ -182,7 +182,7 @@ class LeanFile:
 
 
 def parsed(path: Path) -> LeanFile | None:
-    """What the path says, or None when it is not of Lean's layout."""
+    """Parse a path of Lean's layout; None for any other path."""
     match = _PATH.search(path.absolute().as_posix().lower())
     if match is None:
         return None
@@ -199,7 +199,7 @@ def parsed(path: Path) -> LeanFile | None:
 
 
 def member_day(member: str) -> str | None:
-    """Date at the head of a member's name, YYYYMMDD."""
+    """Date at the head of a member's name (YYYYMMDD), or None."""
     match = _DAY.match(member.rsplit("/", 1)[-1])
     return match["day"] if match else None
 
@@ -213,7 +213,7 @@ def vendor_name(member: str, file: LeanFile) -> str:
 
 
 def data_zone(file: LeanFile) -> str | None:
-    """Zone of a file's stamps: the market-hours database of its folder, else the table above, else None."""
+    """Time zone of a file's stamps: from the market-hours database of its folder, else from `ZONES`, else None."""
     root = Path(*file.path.absolute().parts[: _root_depth(file)])
     database = root / "market-hours" / "market-hours-database.json"
     if database.is_file():
