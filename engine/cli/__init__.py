@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from engine.cli.console import be_quiet
+from engine.cli.console import set_quiet
 from engine.cli.exit_codes import (
     DEBUG,
     FAILED,
@@ -20,11 +20,11 @@ from engine.cli.exit_codes import (
     PLAIN,
     QUIET,
     USAGE,
-    manners,
+    report_error,
     say_interrupted,
-    told,
+    split_flags,
 )
-from engine.cli.query_process import started_for
+from engine.cli.query_process import start_query_process
 
 __all__ = ["FAILED", "INTERRUPTED", "PARTLY_READ", "USAGE", "main", "program"]
 
@@ -39,8 +39,8 @@ def program() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command of `sys.argv`; errors of this package print one paragraph and exit with code 2."""
-    flags, words = manners(sys.argv[1:])
-    be_quiet(quiet=QUIET in flags)
+    flags, words = split_flags(sys.argv[1:])
+    set_quiet(quiet=QUIET in flags)
     if PLAIN in flags:
         os.environ["NO_COLOR"] = "1"  # what Rich and child processes look at
     try:
@@ -52,21 +52,21 @@ def main() -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - a person at a terminal gets a sentence, with --debug the trace
         if DEBUG in flags:
             traceback.print_exc()
-        raise SystemExit(told(error)) from None
+        raise SystemExit(report_error(error)) from None
     raise SystemExit(0)
 
 
 def _run(words: list[str]) -> None:
     try:
-        with started_for(words):
+        with start_query_process(words):
             match words:
                 # Nothing to read for Typer, which takes a quarter of the time that such a question takes.
                 case ["sql", out, query] if not (out.startswith("-") or query.startswith("-")):
                     from pathlib import Path
 
-                    from engine.cli.sql_command import answer
+                    from engine.cli.sql_command import run_sql
 
-                    answer(Path(out), query)
+                    run_sql(Path(out), query)
                 case _:
                     from engine.cli.commands import run
 

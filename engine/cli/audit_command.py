@@ -11,7 +11,14 @@ import typer
 
 from engine.cli.app import AsJson, app
 from engine.cli.console import print_data, print_frame, print_line, progress
-from engine.cli.parsing import date, instant, interval_of, pairs, with_given, words
+from engine.cli.parsing import (
+    override_options,
+    parse_column_pairs,
+    parse_date,
+    parse_instant,
+    parse_interval,
+    split_list,
+)
 from engine.cli.source_options import (
     Alignment,
     AsOf,
@@ -106,19 +113,19 @@ def audit(
         "symbol": symbol,
         "time_format": time_format,
         "delimiter": delimiter,
-        "columns": pairs(columns),
-        "symbols": words(symbols),
+        "columns": parse_column_pairs(columns),
+        "symbols": split_list(symbols),
         "allow_non_positive": allow_non_positive,
     }
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
-        interval=interval_of(interval),
-        dates=(date("start", start), date("end", end)),
-        segments=words(segments),
+        interval=parse_interval(interval),
+        dates=(parse_date("start", start), parse_date("end", end)),
+        segments=split_list(segments),
         align=align,  # type: ignore[arg-type]
         keep_source=not no_evidence,
-        as_of=instant(as_of),
-        read=with_given(ReadOptions.from_toml(options) if options else ReadOptions(), given),
+        as_of=parse_instant(as_of),
+        read=override_options(ReadOptions.from_toml(options) if options else ReadOptions(), given),
     )
     standards = _standards(rules, baseline, allow)
     with progress(enabled=not as_json, doing="auditing") as tell:

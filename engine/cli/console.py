@@ -21,7 +21,7 @@ class _Manners:
     quiet = False
 
 
-def be_quiet(*, quiet: bool) -> None:
+def set_quiet(*, quiet: bool) -> None:
     """Print only answers and errors from now on: no progress, no summaries, no notes."""
     _Manners.quiet = quiet
 
@@ -47,7 +47,7 @@ def print_frame(title: str, frame: pl.DataFrame) -> None:
         print_table(title, frame)
 
 
-def together(notes: Iterable[str]) -> list[str]:
+def merge_notes(notes: Iterable[str]) -> list[str]:
     """Notes with equal text of several files merged into one, with the number of files."""
     places: dict[str, list[str]] = {}
     for note in notes:
@@ -136,12 +136,12 @@ class watching:  # noqa: N801 - used as a function
     def _show(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
         import time
 
-        from engine.cli.table_layout import drawn_table
+        from engine.cli.table_layout import render_table
 
         now = time.monotonic()
         if now - self._shown_at >= SECONDS_BETWEEN_LOOKS:
             self._shown_at = now
-            self._live.update(drawn_table(self._console, *make()), refresh=True)
+            self._live.update(render_table(self._console, *make()), refresh=True)
 
     def __exit__(self, *_: object) -> Literal[False]:
         if self._enabled:

@@ -20,14 +20,14 @@ INTERRUPTED = 130
 QUIET, PLAIN, DEBUG = "--quiet", "--no-color", "--debug"
 
 
-def manners(words: list[str]) -> tuple[set[str], list[str]]:
+def split_flags(words: list[str]) -> tuple[set[str], list[str]]:
     """Split words into flags of behaviour (--quiet, --no-color, --debug) and the rest; after `--` all are data."""
     end = words.index("--") if "--" in words else len(words)
     flags = {word for word in words[:end] if word in (QUIET, PLAIN, DEBUG)}
     return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
-def told(error: BaseException) -> int:
+def report_error(error: BaseException) -> int:
     """Print what happened in one paragraph; return the exit code."""
     match error:
         case KeyboardInterrupt():

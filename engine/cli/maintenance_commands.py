@@ -13,7 +13,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.console import print_frame, print_json, print_line, print_rows
-from engine.cli.parsing import usage
+from engine.cli.parsing import usage_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +57,7 @@ def diff(
     from engine.export.difference import diff as compare
 
     if table not in TABLES:
-        raise usage(f"--table: received {table!r}; valid: {', '.join(TABLES)}")
+        raise usage_error(f"--table: received {table!r}; valid: {', '.join(TABLES)}")
     found = compare(out, old, new, COMPARED if table == "all" else (table,))
     frames = {name: frame for name, frame in found.frames().items() if frame.height}
     if as_json:
@@ -152,7 +152,7 @@ def vacuum(
     from engine.export.maintenance.vacuum import vacuum as clean
 
     if (keep is None) == (keep_revisions is None):
-        raise usage("--keep or --keep-revisions: give one of the two, as in --keep 7d")
+        raise usage_error("--keep or --keep-revisions: give one of the two, as in --keep 7d")
     done = clean(out, keep=None if keep is None else _span(keep), keep_revisions=keep_revisions)
     if as_json:
         print_json({"kept": done.kept, "expired": done.expired, "removed": done.removed.to_dicts()})
@@ -165,7 +165,7 @@ def vacuum(
 def _span(text: str) -> dt.timedelta:
     match = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip())
     if match is None:
-        raise usage(f"--keep: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")
+        raise usage_error(f"--keep: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")
     return dt.timedelta(**{UNITS[match[2]]: int(match[1])})
 
 

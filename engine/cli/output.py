@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli.console import print_data, print_text
-from engine.cli.parsing import usage
+from engine.cli.parsing import usage_error
 from engine.cli.table_layout import print_table
 from engine.export.formats.output_formats import OUTPUT_FORMATS, to_text, write_result
 from engine.query.api import QuerySession
@@ -19,7 +19,7 @@ EXPLAINED = ["explain_key", "explain_value"]
 
 
 @dataclass(frozen=True)
-class Reply:
+class AnswerWriter:
     """Format, target and row limit of answers.
 
     Attributes
@@ -40,20 +40,20 @@ class Reply:
     upright: bool = False
 
     @classmethod
-    def of(cls, form: str, output: Path | None, limit: int | None) -> Reply:
+    def of(cls, form: str, output: Path | None, limit: int | None) -> AnswerWriter:
         """Settings from the options of the command; without --format, the suffix of the output file decides."""
         if form == TABLE and output is not None:
             form = output.suffix.removeprefix(".")
         if form not in (TABLE, *OUTPUT_FORMATS):
-            raise usage(f"--format: received {form!r}; valid: {TABLE}, {', '.join(OUTPUT_FORMATS)}")
+            raise usage_error(f"--format: received {form!r}; valid: {TABLE}, {', '.join(OUTPUT_FORMATS)}")
         if form != TABLE and not OUTPUT_FORMATS[form].is_text and output is None:
-            raise usage(f"--format: received {form!r} without --output; valid: a file to write it to")
+            raise usage_error(f"--format: received {form!r} without --output; valid: a file to write it to")
         if limit is not None and limit < 0:
-            raise usage(f"--limit: received {limit}; valid: 0 for all rows, or how many")
+            raise usage_error(f"--limit: received {limit}; valid: 0 for all rows, or how many")
         default = TABLE_ROWS if form == TABLE else 0
         return cls(form, output, (default if limit is None else limit) or None)
 
-    def give(self, session: QuerySession, query: str, limits: Limits) -> None:
+    def write_answer(self, session: QuerySession, query: str, limits: Limits) -> None:
         """Run a query and write its answer; a note says how many rows were left out."""
         answer = session.run(query, limits, self.limit)
         if self.output is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import ParameterError
 
 
-def usage(text: str) -> ParameterError:
+def usage_error(text: str) -> ParameterError:
     """The error of an option with a wrong value."""
     return ParameterError(text)
 
@@ -19,44 +19,44 @@ def usage(text: str) -> ParameterError:
 _WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTALL)
 
 
-def words(text: str | None) -> tuple[str, ...]:
+def split_list(text: str | None) -> tuple[str, ...]:
     """Split a list at commas; a word in double quotes may hold commas and blanks."""
     found = _WORD.findall((text or "").strip())
     return tuple(word for quoted, bare in found if (word := quoted.replace('""', '"') or bare.strip()))
 
 
-def chosen_words(option: str, text: str | None) -> tuple[str, ...] | None:
+def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
     """Split an option that selects; None when it is absent. An empty list is an error, as it would mean all."""
-    given = words(text)
+    given = split_list(text)
     if text is not None and not given:
-        raise usage(f"{option}: received {text!r}; valid: one word or more, by comma, or no {option} for all")
+        raise usage_error(f"{option}: received {text!r}; valid: one word or more, by comma, or no {option} for all")
     return given or None
 
 
-def pairs(text: str | None) -> dict[str, str | int]:
+def parse_column_pairs(text: str | None) -> dict[str, str | int]:
     """Parse `ours=theirs` pairs of --columns; a number is the place of a column, from 1."""
     pairs: dict[str, str | int] = {}
-    for word in words(text):
+    for word in split_list(text):
         ours, equals, theirs = word.partition("=")
         if not equals or not theirs:
-            raise usage(
+            raise usage_error(
                 f"--columns: received {word!r}; valid: our name = theirs, as in ts=Date,close=Last or ts=1,close=5"
             )
         pairs[ours] = int(theirs) if theirs.isdecimal() else theirs
     return pairs
 
 
-def date(name: str, text: str | None) -> dt.date | None:
+def parse_date(name: str, text: str | None) -> dt.date | None:
     """Parse a trade date, YYYY-MM-DD."""
     if text is None:
         return None
     try:
         return dt.date.fromisoformat(text)
     except ValueError as error:
-        raise usage(f"--{name}: received {text!r}; valid: a date as YYYY-MM-DD") from error
+        raise usage_error(f"--{name}: received {text!r}; valid: a date as YYYY-MM-DD") from error
 
 
-def instant(text: str | None) -> dt.datetime | None:
+def parse_instant(text: str | None) -> dt.datetime | None:
     """Parse an instant in ISO 8601; one without a zone is an error."""
     if text is None:
         return None
@@ -65,23 +65,23 @@ def instant(text: str | None) -> dt.datetime | None:
         if instant.tzinfo is not None:
             return instant.astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
-        raise usage(f"--as-of: received {text!r}; valid: 2024-01-02T15:30:00+00:00") from error
-    raise usage(f"--as-of: received {text!r}, which has no zone; valid: 2024-01-02T15:30:00+00:00")
+        raise usage_error(f"--as-of: received {text!r}; valid: 2024-01-02T15:30:00+00:00") from error
+    raise usage_error(f"--as-of: received {text!r}, which has no zone; valid: 2024-01-02T15:30:00+00:00")
 
 
-def interval_of(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
+def parse_interval(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
     """Parse an interval; None for None."""
     from engine.interval import Interval
 
     return None if text is None else Interval.parse(text)
 
 
-def intervals_of(text: str) -> list[Any]:
+def parse_intervals(text: str) -> list[Any]:
     """Parse a list of intervals, split at commas."""
-    return [interval_of(word) for word in words(text)]
+    return [parse_interval(word) for word in split_list(text)]
 
 
-def with_given(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
+def override_options(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
     """Read options with those of the command line in place of the defaults; empty values change nothing."""
     from dataclasses import replace
 

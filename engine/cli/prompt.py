@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.cli.console import print_text
-from engine.cli.output import Reply
-from engine.cli.parsing import usage
+from engine.cli.output import AnswerWriter
+from engine.cli.parsing import usage_error
 from engine.cli.table_layout import print_table
 from engine.errors import EngineError
 from engine.query.api import QuerySession
@@ -38,19 +38,19 @@ PIVOT"""
 MACROS = ("ohlcv(", "venue_time(")
 
 
-def run_script(session: QuerySession, reply: Reply, limits: Limits, text: str) -> None:
+def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text: str) -> None:
     """Run every statement of a text in order; the first error ends it."""
     statements, rest = split_statements(text)
     statements += [rest] if rest else []
-    if reply.output is not None and len(statements) != 1:
-        raise usage(f"--output: received {len(statements)} statements on standard input; valid: one")
+    if writer.output is not None and len(statements) != 1:
+        raise usage_error(f"--output: received {len(statements)} statements on standard input; valid: one")
     for statement in statements:
-        reply.give(session, statement, limits)
+        writer.write_answer(session, statement, limits)
 
 
-def converse(session: QuerySession, reply: Reply, limits: Limits) -> None:
+def run_prompt(session: QuerySession, writer: AnswerWriter, limits: Limits) -> None:
     """Read statements from the terminal and print their answers until the input ends."""
-    talk = _Talk(session, reply, limits, session.columns())
+    talk = _Talk(session, writer, limits, session.columns())
     history = _history_file()
     _prepare(talk.columns, history)
     print_text(r"SQL over the export. \? for help, \q to end.")
@@ -71,7 +71,7 @@ def converse(session: QuerySession, reply: Reply, limits: Limits) -> None:
 @dataclass
 class _Talk:
     session: QuerySession
-    reply: Reply
+    writer: AnswerWriter
     limits: Limits
     columns: dict[str, list[str]]
     pending: str = ""
@@ -89,7 +89,7 @@ class _Talk:
 
     def _answer(self, statement: str) -> None:
         try:
-            self.reply.give(self.session, statement, self.limits)
+            self.writer.write_answer(self.session, statement, self.limits)
         except EngineError as error:
             print_text(str(error))
         except KeyboardInterrupt:
@@ -100,8 +100,8 @@ class _Talk:
             case "\\q":
                 self.listening = False
             case "\\x":
-                self.reply = replace(self.reply, upright=not self.reply.upright)
-                print_text(f"one line per cell: {'on' if self.reply.upright else 'off'}")
+                self.writer = replace(self.writer, upright=not self.writer.upright)
+                print_text(f"one line per cell: {'on' if self.writer.upright else 'off'}")
             case "\\d" if argument:
                 quoted = argument.strip().rstrip(";").strip('"').replace('"', '""')
                 self._answer(f'DESCRIBE "{quoted}"')

@@ -12,7 +12,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.console import print_line, print_rows
-from engine.cli.parsing import chosen_words, date, interval_of, usage
+from engine.cli.parsing import parse_date, parse_interval, split_selection, usage_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,9 +41,9 @@ def sql(
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
-    from engine.cli.sql_command import answer
+    from engine.cli.sql_command import run_sql
 
-    answer(
+    run_sql(
         out,
         query,
         form=form,
@@ -137,12 +137,12 @@ def export_files(
     from engine.export.formats.session_files import write_files
 
     if to not in OUTPUT_FORMATS:
-        raise usage(f"--to: received {to!r}; valid: {', '.join(OUTPUT_FORMATS)}")
+        raise usage_error(f"--to: received {to!r}; valid: {', '.join(OUTPUT_FORMATS)}")
     chosen: dict[str, Any] = {
-        "symbols": chosen_words("--symbols", symbols),
-        "start": date("start", start),
-        "end": date("end", end),
-        "intervals": chosen_words("--interval", interval),
+        "symbols": split_selection("--symbols", symbols),
+        "start": parse_date("start", start),
+        "end": parse_date("end", end),
+        "intervals": split_selection("--interval", interval),
         "spreadsheet_safe": spreadsheet_safe,
     }
     revision = revision_of(out, revision, as_of)
@@ -171,8 +171,8 @@ def calendars(
         print_rows("calendars", calendar_codes(), 0, as_json=as_json)
         return
     one = calendar(code)
-    first = date("start", start) or WallClock().now().date() - dt.timedelta(days=7)
-    segments = one.segments(first, date("end", end) or first + dt.timedelta(days=14))
+    first = parse_date("start", start) or WallClock().now().date() - dt.timedelta(days=7)
+    segments = one.segments(first, parse_date("end", end) or first + dt.timedelta(days=14))
     shown = segments.with_columns(
         segments["segment_open"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("opens"),
         segments["segment_close"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("closes"),
@@ -196,7 +196,7 @@ def _export_delta(
 
     since, until = span
     if since is not None and consumer is not None:
-        raise usage("--since: received together with --consumer; valid: one of them")
+        raise usage_error("--since: received together with --consumer; valid: one of them")
     begin = read_cursor(out, consumer) if consumer is not None else since
     delta = read_delta(out, begin or 0, until)
     write_delta(out, delta, output, to, **chosen)
@@ -218,11 +218,11 @@ def _table(
     dataset = open_dataset(out)
     tables = {table: dataset.scan(table).collect() for table in (name, "symbols", "calendars")}
     found = tables[name]
-    chosen = chosen_words("--symbols", symbols)
+    chosen = split_selection("--symbols", symbols)
     if chosen is not None:
         check_known("--symbols", chosen, tables["symbols"]["symbol"])
         found = found.filter(pl.col("symbol").is_in(chosen))
     if interval:
-        return found.filter(pl.col("interval") == str(interval_of(interval))), tables
+        return found.filter(pl.col("interval") == str(parse_interval(interval))), tables
     base = tables["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
     return found.join(base, on=["symbol", "interval"], how="semi", maintain_order="left"), tables

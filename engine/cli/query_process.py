@@ -16,7 +16,7 @@ _waiting: list[Child] = []
 
 
 @contextmanager
-def started_for(words: list[str]) -> Iterator[None]:
+def start_query_process(words: list[str]) -> Iterator[None]:
     """Context: start the query process if these words run a query; end it afterwards if nothing used it."""
     if words[:1] == ["sql"] and "--help" not in words:
         from engine.query.child import Child
@@ -32,7 +32,7 @@ def started_for(words: list[str]) -> Iterator[None]:
             _waiting.pop().close()
 
 
-def child() -> Child:
+def query_child() -> Child:
     """The query process that was started already, or a new one."""
     from engine.query.child import Child
 

@@ -11,6 +11,7 @@ import typer
 
 from engine.cli.app import AsJson, app
 from engine.cli.console import (
+    merge_notes,
     print_data,
     print_frame,
     print_json,
@@ -19,10 +20,9 @@ from engine.cli.console import (
     print_problems,
     print_rows,
     progress,
-    together,
 )
 from engine.cli.exit_codes import PARTLY_READ
-from engine.cli.parsing import date, interval_of, intervals_of, usage, with_given, words
+from engine.cli.parsing import override_options, parse_date, parse_interval, parse_intervals, split_list, usage_error
 
 if TYPE_CHECKING:
     from engine.audit.reconcile import Tolerances
@@ -71,31 +71,33 @@ def reconcile(
     from engine.sources.options import ReadOptions
 
     if (b is None) == (against is None):
-        raise usage("B or --against: give one of the two, as in A B, or A --against 1h,1d")
+        raise usage_error("B or --against: give one of the two, as in A B, or A --against 1h,1d")
     if limit < 0:
-        raise usage(f"--limit: received {limit}; valid: 0 for all, or how many")
+        raise usage_error(f"--limit: received {limit}; valid: 0 for all, or how many")
     if output is not None and output.suffix.removeprefix(".") not in OUTPUT_FORMATS:
-        raise usage(f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(OUTPUT_FORMATS)}")
-    given: dict[str, Any] = {"align": align, "symbols": words(symbols), "price_types": words(price_type)}
+        raise usage_error(
+            f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(OUTPUT_FORMATS)}"
+        )
+    given: dict[str, Any] = {"align": align, "symbols": split_list(symbols), "price_types": split_list(price_type)}
     read_a = ReadOptions.from_toml(options_a) if options_a else ReadOptions()
     read_b = ReadOptions.from_toml(options_b) if options_b else read_a
     options = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
-        interval=interval_of(interval),
-        dates=(date("start", start), date("end", end)),
-        segments=words(segments),
+        interval=parse_interval(interval),
+        dates=(parse_date("start", start), parse_date("end", end)),
+        segments=split_list(segments),
         align=align,  # type: ignore[arg-type]
-        read=with_given(read_a, given),
+        read=override_options(read_a, given),
     )
     chosen: dict[str, Any] = {"tolerances": tolerances_of(tolerance), "limit": limit or None}
     with progress(enabled=not as_json) as tell:
         if b is not None:
             from dataclasses import replace
 
-            for_b = replace(options, read=with_given(read_b, given))
+            for_b = replace(options, read=override_options(read_b, given))
             done = between(a, b, options, for_b, names=_renames(names), progress=tell, **chosen)
         else:
-            done = within(a, intervals_of(against or ""), options, progress=tell, **chosen)
+            done = within(a, parse_intervals(against or ""), options, progress=tell, **chosen)
     if output is not None:
         write_result(done.result.findings, output.suffix.removeprefix("."), output)
     _show(done, limit, as_json=as_json)
@@ -134,20 +136,20 @@ def tolerances_of(text: str | None) -> Tolerances:
     from engine.audit.rules import parse_tolerance
 
     found = {}
-    for word in words(text):
+    for word in split_list(text):
         name, equals, size = word.partition("=")
         if not equals:
-            raise usage(f"--tolerance: received {word!r}; valid: column=size, as in close=0.0001,volume=1%")
+            raise usage_error(f"--tolerance: received {word!r}; valid: column=size, as in close=0.0001,volume=1%")
         found[name] = parse_tolerance(f"--tolerance {name}", size)
     return Tolerances(found)
 
 
 def _renames(text: str | None) -> dict[str, str]:
     pairs = {}
-    for word in words(text):
+    for word in split_list(text):
         theirs, equals, ours = word.partition("=")
         if not equals or not theirs or not ours:
-            raise usage(f"--names: received {word!r}; valid: B's symbol = A's, as in XBTUSD=BTCUSD")
+            raise usage_error(f"--names: received {word!r}; valid: B's symbol = A's, as in XBTUSD=BTCUSD")
         pairs[theirs] = ours
     return pairs
 
@@ -180,6 +182,6 @@ def _show(done: Comparison, limit: int, *, as_json: bool) -> None:
             0,
             as_json=False,
         )
-    print_list("note", together(done.notes))
+    print_list("note", merge_notes(done.notes))
     print_problems([f"{one['path']}: {one['reason']}" for one in problems])
     print_line("equal" if result.is_equal else "different")

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import AsJson, app
-from engine.cli.console import print_frame, print_json, print_line, print_list, print_problems, progress, together
+from engine.cli.console import merge_notes, print_frame, print_json, print_line, print_list, print_problems, progress
 from engine.cli.exit_codes import PARTLY_READ
-from engine.cli.parsing import date, instant, interval_of, intervals_of, pairs, with_given, words
+from engine.cli.parsing import (
+    override_options,
+    parse_column_pairs,
+    parse_date,
+    parse_instant,
+    parse_interval,
+    parse_intervals,
+    split_list,
+)
 from engine.cli.source_options import (
     Alignment,
     AsOf,
@@ -91,23 +99,23 @@ def run(
         "time_format": time_format,
         "delimiter": delimiter,
         "interval": interval,
-        "columns": pairs(columns),
-        "symbols": words(symbols),
-        "price_types": words(price_type),
+        "columns": parse_column_pairs(columns),
+        "symbols": split_list(symbols),
+        "price_types": split_list(price_type),
         "allow_non_positive": allow_non_positive,
     }
     base = ReadOptions.from_toml(options) if options else ReadOptions()
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
-        interval=interval_of(interval),
-        derive=tuple(intervals_of(derive)),
-        dates=(date("start", start), date("end", end)),
-        segments=words(segments),
+        interval=parse_interval(interval),
+        derive=tuple(parse_intervals(derive)),
+        dates=(parse_date("start", start), parse_date("end", end)),
+        segments=split_list(segments),
         align=align,  # type: ignore[arg-type]
         keep_source=keep_source,
-        as_of=instant(as_of),
+        as_of=parse_instant(as_of),
         incomplete=incomplete,  # type: ignore[arg-type]
-        read=with_given(base, given),
+        read=override_options(base, given),
     )
     with progress(enabled=not as_json) as tell:
         outcome = (
@@ -179,11 +187,11 @@ def _in_parts(
 def _show_run(
     outcome: RunResult | PartitionedResult, export: Path | None, options: LoadOptions | None, *, as_json: bool
 ) -> None:
-    from engine.report.summary_tables import by_series, worst
+    from engine.report.summary_tables import summarize_series, worst_sessions
 
     tables = outcome.tables()
-    series = by_series(tables["quality"], tables["gaps"], tables["symbols"])
-    bad = worst(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
+    series = summarize_series(tables["quality"], tables["gaps"], tables["symbols"])
+    bad = worst_sessions(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
     loaded = outcome.loaded
     counted = {
         "files": loaded.files,
@@ -217,5 +225,5 @@ def _show_run(
     for row in tables["calendars"].iter_rows(named=True):
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
-    print_list("note", together(notes))
+    print_list("note", merge_notes(notes))
     print_problems([f"{path}: {why}" for path, why in problems])

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.cli.app import AsJson, app
-from engine.cli.console import print_frame, print_json, print_line, print_list, progress, together, watching
-from engine.cli.parsing import usage
+from engine.cli.console import merge_notes, print_frame, print_json, print_line, print_list, progress, watching
+from engine.cli.parsing import usage_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,19 +40,19 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
 
     Example: engine config check session.toml
     """
-    from engine.report.session_status import marking_table
+    from engine.report.session_status import subscription_table
     from engine.runtime.config import SessionConfig
 
     whole = SessionConfig.read(config)
     stream, notes = _source_of(whole)
     rows = list(_explained(whole, stream))
     stream.close()
-    table = marking_table(rows)
+    table = subscription_table(rows)
     if as_json:
         print_json({"mode": whole.session.mode, "symbols": table.to_dicts(), "notes": notes})
     else:
         print_frame(f"{config}: {whole.session.mode}", table)
-        print_list("note", together(notes))
+        print_list("note", merge_notes(notes))
     if any(row[1] == "refuse" for row in rows):
         raise typer.Exit(1)
 
@@ -129,7 +129,7 @@ def live(
 
     whole = SessionConfig.read(config)
     if whole.session.mode != "live":
-        raise usage(f"{config}: session.mode: received {whole.session.mode!r}; valid for this command: live")
+        raise usage_error(f"{config}: session.mode: received {whole.session.mode!r}; valid for this command: live")
     session = LiveSession(whole, open_stream(whole))
     with _until_told() as stop, watching(enabled=watch and not as_json) as show:
         session.consumers.append(
@@ -147,11 +147,11 @@ def _until_told() -> Iterator[threading.Event]:
     """Context: an event that SIGINT and SIGTERM set; the earlier handlers are restored afterwards."""
     stop = threading.Event()
 
-    def told(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         del number, frame
         stop.set()
 
-    former = {one: signal.signal(one, told) for one in (signal.SIGINT, signal.SIGTERM)}
+    former = {one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
@@ -179,16 +179,16 @@ def _number(text: str) -> float:
     try:
         number = float(text)
     except ValueError as error:
-        raise usage(f"--speed: received {text!r}; valid: max, or a number such as 60") from error
+        raise usage_error(f"--speed: received {text!r}; valid: max, or a number such as 60") from error
     if not 0 <= number < float("inf"):
-        raise usage(f"--speed: received {text!r}; valid: 0 or more")
+        raise usage_error(f"--speed: received {text!r}; valid: 0 or more")
     return number
 
 
 def _state(
     coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None
 ) -> tuple[str, pl.DataFrame]:
-    from engine.report.session_status import state_table
+    from engine.report.session_status import session_state_table
 
     over, known = coordinator.sessions
     title = (
@@ -196,7 +196,7 @@ def _state(
     )
     title += f"  rows {coordinator.totals.rows:,}  derived {coordinator.totals.derived:,}"
     title += f"  lag {lag:.1f} s" if lag is not None else ""
-    return title, state_table(session.snapshot(), MOST_WATCHED)
+    return title, session_state_table(session.snapshot(), MOST_WATCHED)
 
 
 def _report(
@@ -207,7 +207,7 @@ def _report(
     *,
     as_json: bool,
 ) -> None:
-    from engine.report.session_status import state_table
+    from engine.report.session_status import session_state_table
 
     totals = coordinator.totals
     counted = {
@@ -219,7 +219,7 @@ def _report(
         "exports": totals.exports,
         "export": None if config.export is None else str(config.export.target),
     }
-    table = state_table(session.snapshot())
+    table = session_state_table(session.snapshot())
     if as_json:
         print_json({**counted, "symbols": table.to_dicts(), "notes": totals.notes, "errors": errors})
         return

@@ -8,11 +8,11 @@ import gc
 import sys
 from pathlib import Path
 
-from engine.cli.parsing import instant, usage
-from engine.cli.query_process import child as ready
+from engine.cli.parsing import parse_instant, usage_error
+from engine.cli.query_process import query_child
 
 
-def answer(
+def run_sql(
     out: Path,
     query: str | None = None,
     *,
@@ -27,26 +27,26 @@ def answer(
 ) -> None:
     """Query an export or an audit; the parameters are the options of the command."""
     # The child starts now at the latest.
-    with ready() as child:
-        from engine.cli.output import Reply
+    with query_child() as child:
+        from engine.cli.output import AnswerWriter
         from engine.query.api import QuerySession
         from engine.query.request import Limits
 
-        reply = Reply.of(form, output, limit)
+        writer = AnswerWriter.of(form, output, limit)
         limits = Limits(timeout, memory)
         target, also = _tables(out, audit)
         at = revision_of(out, revision, as_of) if isinstance(target, Path) else None
         with QuerySession(target, revision=at, also=also, child=child) as session:
             if query is not None:
-                reply.give(session, query, limits)
+                writer.write_answer(session, query, limits)
                 return
-            from engine.cli.prompt import converse, run_script
+            from engine.cli.prompt import run_prompt, run_script
 
             gc.enable()
             if sys.stdin.isatty():
-                converse(session, reply, limits)
+                run_prompt(session, writer, limits)
             else:
-                run_script(session, reply, limits, sys.stdin.read())
+                run_script(session, writer, limits, sys.stdin.read())
 
 
 def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
@@ -54,10 +54,10 @@ def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | Non
     if as_of is None:
         return revision
     if revision is not None:
-        raise usage("--as-of: received together with --revision; valid: one of them")
+        raise usage_error("--as-of: received together with --revision; valid: one of them")
     from engine.export.revision_history import revision_at
 
-    wanted = instant(as_of)
+    wanted = parse_instant(as_of)
     assert wanted is not None  # noqa: S101 - text was given
     return revision_at(out, wanted)
 

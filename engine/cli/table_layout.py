@@ -50,7 +50,7 @@ def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, up
         _put(console, _table(title, shown or columns[:1]), frame.height + TABLE_FRAME, note)
 
 
-def drawn_table(console: Console, title: str, frame: pl.DataFrame) -> RenderableType:
+def render_table(console: Console, title: str, frame: pl.DataFrame) -> RenderableType:
     """A frame as a Rich table that fits a console, for repeated drawing."""
     columns = [_Column.of(frame[name], 2) for name in frame.columns]
     return _table(title, _fitting(columns, console.width)[0] or columns[:1])

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.interval import Interval
-from engine.report.page_data import numbers, table, within
+from engine.report.page_data import encode_numbers, encode_table, truncate_rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,7 +41,7 @@ class _Day:
     slots: int
 
 
-def periods(sessions: pl.Series, most: int) -> str:
+def choose_period(sessions: pl.Series, most: int) -> str:
     """The finest of `PERIODS` (session, week, month, ...) of which these sessions fill no more than `most`."""
     counts = ((every, sessions.dt.truncate(every).n_unique()) for every in PERIODS)
     return next((every for every, count in counts if count <= most), "1y")
@@ -58,7 +58,7 @@ def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
         The table of an audit.
     """
     due = quality.filter(pl.col("expected") > 0)
-    every = periods(due["session"], MOST_PERIODS)
+    every = choose_period(due["session"], MOST_PERIODS)
     starts = due["session"].dt.truncate(every).unique().sort()
     rows = min(series.height, MOST_SERIES, MOST_CELLS // max(len(starts), 1))
     key = ["symbol", "price_type", "interval"]
@@ -67,10 +67,10 @@ def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
     sums = {name: _summed(at, drawn[name], rows * len(starts)) for name in ("expected", "missing", "explained")}
     return {
         "every": PERIODS[every],
-        "periods": table(starts.to_frame("start")),
+        "periods": encode_table(starts.to_frame("start")),
         "rows": rows,
         "of": series.height,
-        "cells": {name: numbers(pl.Series(values)) for name, values in sums.items()},
+        "cells": {name: encode_numbers(pl.Series(values)) for name, values in sums.items()},
     }
 
 
@@ -102,7 +102,7 @@ def slot_shares(
     held = segments.join(due.select("session").unique(), on="session", how="semi")
     if held.is_empty():
         return None
-    every = periods(held["session"], MOST_DAYS)
+    every = choose_period(held["session"], MOST_DAYS)
     rows = held["session"].dt.truncate(every).unique().sort()
     spans = _on_the_clock(held, "segment_open", "segment_close", zone)
     day = _day(spans, series["interval"], most_slots)
@@ -113,7 +113,7 @@ def slot_shares(
     open_ = lost.filter(~pl.col("explained"))
     return {
         "every": PERIODS[every],
-        "sessions": table(rows.to_frame("start")),
+        "sessions": encode_table(rows.to_frame("start")),
         "series": series.height,
         "first": day.first,
         "step": day.step,
@@ -184,6 +184,6 @@ def _marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: _Day) -> dict[s
         .sort("session", "from", "to", "outage_id", nulls_last=True)
     )
     slot = ((pl.col("from", "to") - day.first) / day.step).clip(0, day.slots)
-    shown = within(spans, MOST_MARKS, MOST_MARK_BYTES)
+    shown = truncate_rows(spans, MOST_MARKS, MOST_MARK_BYTES)
     row = pl.Series("row", rows.search_sorted(shown["session"]))
-    return table(shown.select(row, slot.name.keep().round(2), "outage_id"), spans.height)
+    return encode_table(shown.select(row, slot.name.keep().round(2), "outage_id"), spans.height)

@@ -24,7 +24,7 @@ from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
 from engine.quality.causes.cause_table import CAUSE_TABLE, EXPLAINING
 from engine.report.coverage import coverage, slot_shares
-from engine.report.page_data import script_text, shortened, table, within
+from engine.report.page_data import encode_table, script_text, truncate_rows, truncate_text
 from engine.schema import select_schema
 
 SCRIPTS = ("data.js", "tables.js", "matrix.js", "strips.js", "page.js")
@@ -105,10 +105,10 @@ def audit_page(
         raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
     given = {name: select_schema(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
     data = _told(given, confidence) | {
-        "about": {name: shortened(str(value)) for name, value in about.items()},
+        "about": {name: truncate_text(str(value)) for name, value in about.items()},
         "verdict": verdict and _judged(verdict),
     }
-    return _framed(shortened(str(about.get("title", "Audit"))), script_text(data))
+    return _framed(truncate_text(str(about.get("title", "Audit"))), script_text(data))
 
 
 def _framed(title: str, data: str) -> str:
@@ -132,9 +132,9 @@ def _framed(title: str, data: str) -> str:
 
 def _judged(verdict: Verdict) -> dict[str, object]:
     more = len(verdict.reasons) - MOST_REASONS
-    reasons = [shortened(reason) for reason in verdict.reasons[:MOST_REASONS]]
+    reasons = [truncate_text(reason) for reason in verdict.reasons[:MOST_REASONS]]
     said = [*reasons, f"… and {more} more"] if more > 0 else reasons
-    return {"passed": verdict.passed, "text": shortened(verdict.text), "reasons": said}
+    return {"passed": verdict.passed, "text": truncate_text(verdict.text), "reasons": said}
 
 
 def _hash(text: str) -> str:
@@ -158,7 +158,7 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
         "findings": _by_severity(tables["findings"], MOST_ROWS["findings"]),
         "gaps": _gravest(gaps, MOST_ROWS["gaps"]).drop("series", "calendar"),
     }
-    fit = {name: within(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in chosen.items()}
+    fit = {name: truncate_rows(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in chosen.items()}
     return {
         "totals": _totals(tables),
         "severities": {level: int((tables["findings"]["severity"] == level).sum()) for level in SEVERITIES},
@@ -168,7 +168,7 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
         "coverage": coverage(series, tables["quality"]),
         "slots": _slot_pictures(tables, gaps),
         "strips": _strips(tables["strips"], gaps),
-        **{name: table(rows, shown[name].height) for name, rows in fit.items()},
+        **{name: encode_table(rows, shown[name].height) for name, rows in fit.items()},
     }
 
 
@@ -240,7 +240,7 @@ def _causes(gaps: pl.DataFrame) -> dict[str, object]:
         pl.len().cast(pl.Int64).alias("gaps"),
         pl.col("series").n_unique().cast(pl.Int64),
     )
-    return table(counted.sort("slots", "cause", descending=[True, False]))
+    return encode_table(counted.sort("slots", "cause", descending=[True, False]))
 
 
 def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
@@ -279,14 +279,14 @@ def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
         .sort(["explained", "bar_count"], descending=[False, True], nulls_last=True, maintain_order=True)
     )
     held_here = heads.filter(pl.col("points").cum_sum() <= MOST_STRIP_POINTS).drop("explained", "bar_count")
-    fit = within(held_here, MOST_STRIPS, MOST_STRIP_BYTES)
+    fit = truncate_rows(held_here, MOST_STRIPS, MOST_STRIP_BYTES)
     order = fit.with_row_index("strip").select(*key, "strip", "low", "high", "most")
     points = held.select(*key, "ts", "close", "volume").join(order, on=key, nulls_equal=True).sort("strip", "ts")
     reach = pl.col("high") - pl.col("low")
     price = pl.when(reach > 0).then((pl.col("close") - pl.col("low")) / reach).otherwise(0.5)
     volume = pl.when(pl.col("most") > 0).then(pl.col("volume") / pl.col("most")).otherwise(0.0)
-    return table(fit, heads.height) | {
-        "points": table(
+    return encode_table(fit, heads.height) | {
+        "points": encode_table(
             points.select(
                 (pl.col("ts") - pl.col("gap_start")).dt.total_seconds().alias("seconds"),
                 *(

@@ -23,7 +23,7 @@ SWOLLEN = r'[<>&"\\\x00-\x1f\x7f\x{2028}\x{2029}]'  # characters of which JSON m
 Column = dict[str, object]
 
 
-def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
+def truncate_rows(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
     """The first rows that fit the bound, with texts cut at `LONGEST_TEXT` characters.
 
     Parameters
@@ -45,7 +45,7 @@ def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
     return cut.head(int((weight <= most_bytes).sum()))
 
 
-def table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
+def encode_table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
     """Encode the columns of a frame as the page's script reads them.
 
     Parameters
@@ -57,28 +57,28 @@ def table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
     return {
         "rows": rows.height,
         "of": rows.height if of is None else of,
-        "columns": {name: column(rows[name]) for name in rows.columns},
+        "columns": {name: encode_column(rows[name]) for name in rows.columns},
     }
 
 
-def column(values: pl.Series) -> Column:
+def encode_column(values: pl.Series) -> Column:
     """Encode one column: `{values}` or `{runs}`, with `words` for text and `unit` for instants (microseconds)."""
     if values.dtype == pl.String:
         words = values.drop_nulls().unique(maintain_order=True)
         codes = values.cast(pl.Enum(words)).to_physical() if len(words) else values.cast(pl.Int32)
-        return {**numbers(codes), "words": words.to_list()}
+        return {**encode_numbers(codes), "words": words.to_list()}
     if values.dtype == pl.Date:
-        return {**numbers(values.to_physical()), "unit": "day"}
+        return {**encode_numbers(values.to_physical()), "unit": "day"}
     if isinstance(values.dtype, pl.Datetime):
         instants = values.to_physical()
         unit = next(u for u in INSTANT_UNITS_US if u == 1 or (instants % u == 0).all())
-        return {**numbers(instants // unit), "unit": unit}
+        return {**encode_numbers(instants // unit), "unit": unit}
     if values.dtype.is_float():
-        return numbers(values.round(DECIMALS))
-    return numbers(values)
+        return encode_numbers(values.round(DECIMALS))
+    return encode_numbers(values)
 
 
-def numbers(values: pl.Series) -> Column:
+def encode_numbers(values: pl.Series) -> Column:
     """Encode numbers as they are, or as runs (value, length, value, length, ...) where that is shorter."""
     runs = values.rle()
     if 2 * len(runs) >= len(values):
@@ -95,7 +95,7 @@ def script_text(data: object) -> str:
     return text
 
 
-def shortened(text: str) -> str:
+def truncate_text(text: str) -> str:
     """The text cut at `LONGEST_TEXT` characters."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
 

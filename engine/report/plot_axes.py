@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from engine.errors import ParameterError
-from engine.report.plot_style import WIDTH, Ink, alt
+from engine.report.plot_style import WIDTH, ThemeColours, alt
 from engine.report.session_axis import Axis
 
 Day = dt.date | str | None
@@ -27,7 +27,7 @@ def as_date(name: str, value: Day) -> dt.date | None:
     return value
 
 
-def sentence(*parts: str) -> str:
+def caption(*parts: str) -> str:
     """Join notes into one caption line."""
     return " · ".join(one for one in parts if one)
 
@@ -58,7 +58,7 @@ def _looked_up(texts: Mapping[str, str]) -> str:
     return f"({{{cases}}})[format(datum.value, '.6~g')] || ''"
 
 
-def break_marks(axis: Axis, x: X, colours: Ink) -> Chart | None:
+def break_marks(axis: Axis, x: X, colours: ThemeColours) -> Chart | None:
     """Vertical lines where sessions begin, and dotted ones where their segments begin."""
     breaks = axis.breaks()
     if breaks.is_empty():
@@ -95,7 +95,7 @@ def clock_text() -> pl.Expr:
     return pl.format("{}:{}", (minute // 60).cast(pl.String).str.zfill(2), (minute % 60).cast(pl.String).str.zfill(2))
 
 
-def closed_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
+def close_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
     """Rows sorted by `minute`, with end points added so that a step line does not cross a pause."""
     ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
     untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]

@@ -62,7 +62,7 @@ Source = SessionData | Snapshot | Dataset | HasTables | pl.DataFrame | str | Pat
 Table = Callable[[str, pl.Expr], pl.DataFrame]
 
 
-class About(NamedTuple):
+class SymbolAxis(NamedTuple):
     """Session axis and default series of one symbol."""
 
     symbol: str
@@ -75,7 +75,7 @@ class About(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Subject:
+class PlotSource:
     """A source as plots read it: `table(name, filter)` returns rows of an export's table."""
 
     table: Table
@@ -105,7 +105,7 @@ class Subject:
         """One row per symbol: `symbol, calendar, base_interval, price_type, segments, align, zone`."""
         return self.table("symbols", pl.lit(value=True))
 
-    def about(self, symbol: str | None) -> About:
+    def about(self, symbol: str | None) -> SymbolAxis:
         """Axis and default series of one symbol; without a name, of the only symbol there is.
 
         Raises
@@ -124,7 +124,7 @@ class Subject:
             )
         row = found.row(0, named=True)
         align: Align = row["align"] if row["align"] in get_args(Align) else "session"
-        return About(
+        return SymbolAxis(
             row["symbol"],
             row["calendar"],
             row["base_interval"],
@@ -139,7 +139,7 @@ class Subject:
         found = self.table("calendars", pl.col("calendar") == code)["time_zone"].drop_nulls()
         return str(found[0]) if len(found) else calendar(code).zone if self.calendar else "UTC"
 
-    def grid(self, about: About, interval: str, rows: pl.DataFrame) -> SessionGrid:
+    def grid(self, about: SymbolAxis, interval: str, rows: pl.DataFrame) -> SessionGrid:
         """Session grid of a symbol; where the source has no sessions, one grid day per date of its rows (`ts`)."""
         step = Interval.parse(interval)
         segments = self.segments(about.calendar, rows["session"] if "session" in rows.columns else rows["ts"].dt.date())
@@ -164,7 +164,7 @@ class Subject:
         ).select(list(SEGMENTS))
 
 
-def subject(source: Source, calendar: str | Path | None = None) -> Subject:
+def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSource:
     """Wrap any source (frame, export folder, audit, snapshot, result) for plotting.
 
     Parameters
@@ -195,7 +195,7 @@ def subject(source: Source, calendar: str | Path | None = None) -> Subject:
     raise ParameterError(f"source: received {type(source).__name__}; valid: {VALID}")
 
 
-def _of_folder(path: Path) -> Subject:
+def _of_folder(path: Path) -> PlotSource:
     if is_export(path):
         return _of_dataset(open_dataset(path))
     if is_audit(path):
@@ -203,7 +203,7 @@ def _of_folder(path: Path) -> Subject:
     raise ParameterError(f"source: {path} is neither an export nor an audit; valid: {VALID}")
 
 
-def _of_snapshot(snapshot: Snapshot) -> Subject:
+def _of_snapshot(snapshot: Snapshot) -> PlotSource:
     small = snapshot.small_tables()
     made: Mapping[str, Callable[[], pl.DataFrame]] = {
         "bars": snapshot.bars,
@@ -224,15 +224,15 @@ def _of_snapshot(snapshot: Snapshot) -> Subject:
             rows = held.setdefault(name, made[name]()) if name not in held else held[name]
         return rows.filter(where)
 
-    return Subject(table)
+    return PlotSource(table)
 
 
-def _of_dataset(dataset: Dataset) -> Subject:
-    return Subject(lambda name, where: dataset.scan(name).filter(where).collect())
+def _of_dataset(dataset: Dataset) -> PlotSource:
+    return PlotSource(lambda name, where: dataset.scan(name).filter(where).collect())
 
 
-def _of_tables(tables: Mapping[str, pl.DataFrame], calendar: str | None = None) -> Subject:
-    return Subject(lambda name, where: tables.get(name, empty(EMPTY[name])).filter(where), calendar)
+def _of_tables(tables: Mapping[str, pl.DataFrame], calendar: str | None = None) -> PlotSource:
+    return PlotSource(lambda name, where: tables.get(name, empty(EMPTY[name])).filter(where), calendar)
 
 
 def _with_symbols(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
@@ -253,7 +253,7 @@ def _with_symbols(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFra
     return {**tables, "symbols": symbols}
 
 
-def _of_frame(frame: pl.DataFrame, calendar: str | None) -> Subject:
+def _of_frame(frame: pl.DataFrame, calendar: str | None) -> PlotSource:
     name = next((name for name, columns in SHAPES.items() if set(columns) <= set(frame.columns)), None)
     if name is None:
         raise ParameterError(f"source: a frame of {', '.join(frame.columns) or 'no column'}; valid: {VALID}")

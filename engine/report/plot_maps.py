@@ -12,21 +12,21 @@ import polars as pl
 from engine.errors import ParameterError
 from engine.quality.causes.attribution import SURE
 from engine.quality.causes.cause_table import EXPLAINING
-from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, periods, slot_shares
+from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, choose_period, slot_shares
 from engine.report.plot_axes import (
     Chart,
     Day,
     X,
     as_date,
     break_marks,
+    caption,
     clock_text,
-    closed_steps,
+    close_steps,
     day_x,
-    sentence,
     session_x,
 )
-from engine.report.plot_data import Source, Subject, subject
-from engine.report.plot_style import CAUSES, HEAT, OTHER_CAUSE, WIDTH, Theme, alt, ink, labels, titled
+from engine.report.plot_data import PlotSource, Source, plot_source
+from engine.report.plot_style import CAUSES, HEAT, OTHER_CAUSE, WIDTH, Theme, alt, labels, style_chart, theme_colours
 from engine.report.session_axis import Axis
 
 MOST_SERIES, MOST_PERIODS, MOST_SLOT_MARKS, MOST_GAP_MARKS, MOST_ROWS = 60, 66, 2_400, 1_200, 40
@@ -67,10 +67,10 @@ def plot_coverage(
     """
     if of not in ("quality", "quality_adjusted"):
         raise ParameterError(f"of: received {of!r}; valid: quality, quality_adjusted")
-    due = _due(subject(source), symbols, start, end)
+    due = _due(plot_source(source), symbols, start, end)
     if of not in due.columns:
         raise ParameterError(f"of: received {of!r}; the source has no causes; valid: quality, or an audit as source")
-    every = periods(due["session"], MOST_PERIODS)
+    every = choose_period(due["session"], MOST_PERIODS)
     had = pl.col("present") + (pl.col("explained").fill_null(0) if of == "quality_adjusted" else 0)
     cells = due.group_by(*SERIES, pl.col("session").dt.truncate(every).alias("period")).agg(
         (100.0 * had.sum() / pl.col("expected").sum()).alias("quality"),
@@ -93,7 +93,7 @@ def plot_coverage(
         ", explained ones counted" if of != "quality" else ""
     )
     title = f"Coverage by series and {PERIODS[every]}"
-    return titled(_heatmap(shown, names["name"].to_list(), theme), title, [sentence(told, said)], theme)
+    return style_chart(_heatmap(shown, names["name"].to_list(), theme), title, [caption(told, said)], theme)
 
 
 def plot_slots(
@@ -120,7 +120,7 @@ def plot_slots(
     """
     if of not in ("missing", "unexplained"):
         raise ParameterError(f"of: received {of!r}; valid: missing, unexplained")
-    told = subject(source)
+    told = plot_source(source)
     known = told.symbols().drop_nulls("calendar")
     if known.is_empty():
         raise ParameterError("source: it tells no calendars; valid: a session, an export or an audit")
@@ -186,7 +186,7 @@ def plot_gaps(
     theme : {"both", "light", "dark"}
         Which page it reads on.
     """
-    told = subject(source, calendar)
+    told = plot_source(source, calendar)
     known = told.symbols()
     wanted = known if symbols is None else known.filter(pl.col("symbol").is_in(list(symbols)))
     if wanted.is_empty():
@@ -205,13 +205,13 @@ def plot_gaps(
     marks, names, said = _gap_marks(spans)
     zone = told.time_zone(about.calendar)
     title = f"Gaps of {step} bars, {about.calendar}" if about.calendar else f"Gaps of {step} bars"
-    return titled(_timeline(marks, names, axis, zone, theme), title, [sentence(said, zone)], theme)
+    return style_chart(_timeline(marks, names, axis, zone, theme), title, [caption(said, zone)], theme)
 
 
 # ---------------------------------------------------------------------------- rows
 
 
-def _due(told: Subject, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
+def _due(told: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
     quality = told.quality().filter(pl.col("expected") > 0)
     first, last = as_date("start", start), as_date("end", end)
     held = quality.filter(
@@ -292,14 +292,14 @@ def _gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str]:
     ]
     cut = " and ".join(one for one in left if one)
     middle = ((pl.col("x") + pl.col("x2")) / 2).alias("middle")
-    return shown.drop("place").with_columns(middle), names, sentence(said, f"shown: {cut}" if cut else "")
+    return shown.drop("place").with_columns(middle), names, caption(said, f"shown: {cut}" if cut else "")
 
 
 # ---------------------------------------------------------------------------- marks
 
 
 def _heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
-    heat = alt.Scale(domain=list(HEAT), range=list(ink(theme).heat))
+    heat = alt.Scale(domain=list(HEAT), range=list(theme_colours(theme).heat))
     days = cells["day"].unique().sort().to_list()
     every = -(-len(days) // 12)
     x = alt.X(
@@ -329,7 +329,7 @@ def _heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
 
 
 def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Theme) -> Chart:
-    colours = ink(theme)
+    colours = theme_colours(theme)
     starts = (
         pl.Series(drawn["sessions"]["columns"]["start"]["values"]).cast(pl.Int32).cast(pl.Date)
     )  # distinct, so never runs
@@ -366,7 +366,7 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
         above.mark_rect(color=CAUSES["missing"][0], opacity=0.45).encode(
             x=_unlabelled(x), x2="until", y=share, y2=alt.datum(0), tooltip=["worst:Q", "mean:Q"]
         ),
-        alt.Chart(closed_steps(by_slot, drawn["step"], ["mean"]))
+        alt.Chart(close_steps(by_slot, drawn["step"], ["mean"]))
         .mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after")
         .encode(x=_unlabelled(x), y="mean:Q"),
     )
@@ -387,10 +387,10 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
     ).properties(width=WIDTH, height=height)
     cut = f"the {MOST_SLOT_MARKS:,} largest shares shown" if lost.height > MOST_SLOT_MARKS else ""
     said = f"rows: {drawn['every']}s · columns: {drawn['step']} minutes · {series:,} series"
-    return titled(
+    return style_chart(
         alt.vconcat(top, grid, spacing=12, bounds="flush"),
         f"Slots of the day, {code}",
-        [sentence(said, cut, zone)],
+        [caption(said, cut, zone)],
         theme,
     )
 
@@ -402,7 +402,7 @@ def _unlabelled(x: X) -> X:
 
 
 def _timeline(marks: pl.DataFrame, names: pl.DataFrame, axis: Axis, zone: str, theme: Theme) -> Chart:
-    colours = ink(theme)
+    colours = theme_colours(theme)
     x, order = session_x(axis, zone), names["name"].to_list()
     y = alt.Y("name", type="nominal", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(grid=True))
     seen = [cause for cause in CAUSES if cause in set(marks["cause"])]

@@ -18,7 +18,7 @@ from engine.display import cut
 from engine.errors import EngineError, ParameterError
 from engine.publish import atomic_publish
 from engine.quality.causes.cause_table import CAUSE_TABLE
-from engine.report.transparency import packed, transparent
+from engine.report.transparency import compress_png, remove_background
 
 try:
     import altair as alt
@@ -33,14 +33,14 @@ __all__ = [
     "HEAT",
     "OTHER_CAUSE",
     "WIDTH",
-    "Ink",
     "Theme",
+    "ThemeColours",
     "alt",
-    "ink",
     "label",
     "labels",
     "save_plot",
-    "titled",
+    "style_chart",
+    "theme_colours",
 ]
 
 Theme = Literal["both", "light", "dark"]
@@ -51,7 +51,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 @dataclass(frozen=True)
-class Ink:
+class ThemeColours:
     """Colours of a theme: text, muted text, session lines, backgrounds, rising and falling bars, marks."""
 
     text: str
@@ -67,8 +67,8 @@ class Ink:
 
 
 # From whole to nothing at all: paler or dimmer than the page's ink at first, strong at the end.
-INKS: Mapping[str, Ink] = {
-    "both": Ink(
+THEME_COLOURS: Mapping[str, ThemeColours] = {
+    "both": ThemeColours(
         "#768390",
         "#768390",
         "#76839055",
@@ -80,7 +80,7 @@ INKS: Mapping[str, Ink] = {
         ("#76839026", "#8fb8d6", "#dbb04a", "#e08a3c", "#d65a3a", "#b83280", "#8b2fc9"),
         ("#d9772b33", "#d65a3a", "#b0206e"),
     ),
-    "light": Ink(
+    "light": ThemeColours(
         "#1f2328",
         "#59636e",
         "#8c959f66",
@@ -92,7 +92,7 @@ INKS: Mapping[str, Ink] = {
         ("#e6ebf0", "#9cc4e4", "#f0c75e", "#ec9440", "#d9502c", "#a61b64", "#4b1063"),
         ("#fbe3d8", "#e0603f", "#6d0f3a"),
     ),
-    "dark": Ink(
+    "dark": ThemeColours(
         "#e6edf3",
         "#9198a1",
         "#9198a155",
@@ -128,7 +128,7 @@ ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 SCHEMES = {"both": "light dark", "light": "light", "dark": "dark"}
 
 
-def ink(theme: str) -> Ink:
+def theme_colours(theme: str) -> ThemeColours:
     """The colours of a theme; another name is a `ParameterError`.
 
     Raises
@@ -136,9 +136,9 @@ def ink(theme: str) -> Ink:
     ParameterError
         There is no such theme.
     """
-    if theme not in INKS:
+    if theme not in THEME_COLOURS:
         raise ParameterError(f"theme: received {theme!r}; valid: {', '.join(get_args(Theme))}")
-    return INKS[theme]
+    return THEME_COLOURS[theme]
 
 
 def label(text: str) -> str:
@@ -157,9 +157,9 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     return made
 
 
-def titled(chart: Any, title: str, said: Iterable[str], theme: str) -> Any:  # noqa: ANN401 - any of Altair's charts
+def style_chart(chart: Any, title: str, said: Iterable[str], theme: str) -> Any:  # noqa: ANN401 - any of Altair's charts
     """A chart with title, caption and the look of a theme."""
-    colours = ink(theme)
+    colours = theme_colours(theme)
     lines = [one for one in said if one]
     named = chart.properties(
         title=alt.TitleParams(title, subtitle=lines or [" "], anchor="start"), background="transparent", padding=8
@@ -237,7 +237,7 @@ def _picture(spec: Mapping[str, Any], scale: float) -> bytes:
         return vl_convert.vegalite_to_png({**spec, "background": background}, scale=scale)
 
     ground = spec.get("background", spec.get("config", {}).get("background", "white"))
-    return transparent(on("#ffffff"), on("#000000")) if ground in TRANSPARENT else packed(on(ground))
+    return remove_background(on("#ffffff"), on("#000000")) if ground in TRANSPARENT else compress_png(on(ground))
 
 
 def _page(spec: Mapping[str, Any]) -> str:

@@ -19,14 +19,24 @@ from engine.report.plot_axes import (
     as_date,
     bar_width,
     break_marks,
+    caption,
     clock_text,
-    closed_steps,
+    close_steps,
     day_x,
-    sentence,
     session_x,
 )
-from engine.report.plot_data import About, Source, Subject, subject
-from engine.report.plot_style import CAUSES, OTHER_CAUSE, WIDTH, Ink, Theme, alt, ink, label, titled
+from engine.report.plot_data import PlotSource, Source, SymbolAxis, plot_source
+from engine.report.plot_style import (
+    CAUSES,
+    OTHER_CAUSE,
+    WIDTH,
+    Theme,
+    ThemeColours,
+    alt,
+    label,
+    style_chart,
+    theme_colours,
+)
 from engine.report.session_axis import Axis
 from engine.report.summary_tables import venue_time
 from engine.schema import TS
@@ -73,15 +83,15 @@ def plot_candles(
     ParameterError
         No such symbol, no bars, or no session in the range.
     """
-    told = subject(source, calendar)
+    told = plot_source(source, calendar)
     about, wanted, kind = _wanted(told, symbol, interval, price_type)
     bars = _some_bars(told, about, wanted, kind)
     axis = Axis.of(told.grid(about, wanted, bars), as_date("start", start), as_date("end", end), MOST_CANDLES)
     zone = told.time_zone(about.calendar)
     candles = _timed(axis.folded(bars), zone)
-    holes, said = _holes(subject(gaps, calendar) if gaps is not None else told, about, wanted, kind, axis)
+    holes, said = _holes(plot_source(gaps, calendar) if gaps is not None else told, about, wanted, kind, axis)
     has_volume = candles["volume"].sum() > 0
-    x, over, colours = session_x(axis, zone), session_x(axis, zone, labels=not has_volume), ink(theme)
+    x, over, colours = session_x(axis, zone), session_x(axis, zone, labels=not has_volume), theme_colours(theme)
     layers = [
         _shades(holes, over, named=True),
         break_marks(axis, over, colours),
@@ -92,10 +102,10 @@ def plot_candles(
     panels = [price, _volumes(candles, holes, axis, x, colours)] if has_volume else [price]
     title = f"{label(about.symbol)}, {wanted} {kind}"
     each = f"each candle: {axis.shared}" if axis.shared else ""
-    return titled(
+    return style_chart(
         alt.vconcat(*panels, spacing=14, bounds="flush").resolve_scale(color="independent"),
         title,
-        [sentence(each, said, zone)],
+        [caption(each, said, zone)],
         theme,
     )
 
@@ -119,7 +129,7 @@ def plot_volume(
     symbol, interval, start, end, calendar, theme
         As for `plot_candles`.
     """
-    told = subject(source, calendar)
+    told = plot_source(source, calendar)
     about, wanted, kind = _wanted(told, symbol, interval, None)
     bars = _some_bars(told, about, wanted, kind).drop_nulls("volume")
     if bars.is_empty():
@@ -152,7 +162,7 @@ def plot_spread(
     symbol, start, end, calendar, theme
         As for `plot_candles`.
     """
-    told = subject(source, calendar)
+    told = plot_source(source, calendar)
     about = told.about(symbol)
     quotes, what = _quoted(told, about)
     zone = told.time_zone(about.calendar)
@@ -192,7 +202,7 @@ def plot_against(
     interval : str
         Of both.
     """
-    ours, theirs = subject(source, calendar), subject(source if vendor is None else vendor, calendar)
+    ours, theirs = plot_source(source, calendar), plot_source(source if vendor is None else vendor, calendar)
     about, wanted, kind = _wanted(ours, symbol, interval, price_type)
     derived = _some_bars(ours, about, wanted, kind, "derived" if vendor is None else None)
     other = theirs.about(None if vendor is not None and len(theirs.symbols()) == 1 else about.symbol)
@@ -202,18 +212,22 @@ def plot_against(
     both, said = _compared(derived, quoted, axis, zone)
     each = f"each place: {axis.shared}" if axis.shared else ""
     title = f"{label(about.symbol)}, {wanted} {kind}: derived against vendor"
-    return titled(_against(both, axis, zone, ink(theme)), title, [sentence(each, said, zone)], theme)
+    return style_chart(_against(both, axis, zone, theme_colours(theme)), title, [caption(each, said, zone)], theme)
 
 
 # ---------------------------------------------------------------------------- rows
 
 
-def _wanted(told: Subject, symbol: str | None, interval: str | None, price_type: str | None) -> tuple[About, str, str]:
+def _wanted(
+    told: PlotSource, symbol: str | None, interval: str | None, price_type: str | None
+) -> tuple[SymbolAxis, str, str]:
     about = told.about(symbol)
     return about, str(Interval.parse(interval or about.interval)), price_type or about.price_type
 
 
-def _some_bars(told: Subject, about: About, interval: str, kind: str, origin: str | None = None) -> pl.DataFrame:
+def _some_bars(
+    told: PlotSource, about: SymbolAxis, interval: str, kind: str, origin: str | None = None
+) -> pl.DataFrame:
     bars = told.bars(about.symbol, interval, kind, origin)
     if bars.is_empty():
         whose = f" of origin {origin}" if origin else ""
@@ -228,7 +242,7 @@ def _timed(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
     return rows.with_columns(venue_time(rows.with_columns(pl.lit(zone).alias("time_zone")), "ts").alias("time"))
 
 
-def _holes(told: Subject, about: About, interval: str, kind: str, axis: Axis) -> tuple[pl.DataFrame, str]:
+def _holes(told: PlotSource, about: SymbolAxis, interval: str, kind: str, axis: Axis) -> tuple[pl.DataFrame, str]:
     ours = (pl.col("symbol") == about.symbol) & (pl.col("price_type") == kind)
     at_interval = told.gaps(ours & (pl.col("interval") == interval))
     found = axis.spans(at_interval)
@@ -283,7 +297,7 @@ def _minutes(step: int) -> str:
     return "minute" if step == 1 else f"{step} minutes"
 
 
-def _quoted(told: Subject, about: About) -> tuple[pl.DataFrame, str]:
+def _quoted(told: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str]:
     quotes = told.quotes(about.symbol).drop_nulls(["bid", "ask"])
     if quotes.height:
         return quotes, "quotes"
@@ -349,7 +363,7 @@ def _shades(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
     )
 
 
-def _sticks(candles: pl.DataFrame, x: X, axis: Axis, colours: Ink) -> list[Chart]:
+def _sticks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours) -> list[Chart]:
     rows = candles.drop("ts").with_columns(
         (pl.col("x") + 0.5).alias("x"), (pl.col("close") >= pl.col("open")).alias("up"), pl.col("volume").fill_null(0)
     )
@@ -377,7 +391,7 @@ def _named(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
     return alt.Chart(rows).mark_text(baseline="bottom", dy=-3).encode(x=x, y=alt.value(PRICE_HEIGHT), text="what:N")
 
 
-def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: Ink) -> Chart:
+def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: ThemeColours) -> Chart:
     y = alt.Y("volume", type="quantitative", title="volume", axis=alt.Axis(tickCount=3, format="~s"))
     rows = candles.select((pl.col("x") + 0.5).alias("x"), "volume", "time")
     bars = (
@@ -390,7 +404,7 @@ def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colou
 
 
 def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, theme: Theme, source: str = "") -> Chart:
-    colours = ink(theme)
+    colours = theme_colours(theme)
     value = pl.col("value")
     rows = (
         sums.group_by("minute")
@@ -404,7 +418,7 @@ def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, th
         .with_columns(clock_text().alias("time"))
     )
     x = day_x(rows["minute"], step)
-    drawn = alt.Chart(closed_steps(rows, step, ["median", "low", "high"])).properties(width=WIDTH, height=240)
+    drawn = alt.Chart(close_steps(rows, step, ["median", "low", "high"])).properties(width=WIDTH, height=240)
     band = drawn.mark_area(opacity=0.25, color=colours.mark, interpolate="step-after").encode(
         x=x, y=alt.Y("low", type="quantitative", title=unit, axis=alt.Axis(format="~s", tickCount=6)), y2="high"
     )
@@ -413,10 +427,10 @@ def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, th
         x=x, y="median:Q", tooltip=told
     )
     said = f"line: median of {sums['session'].n_unique()} sessions · band: the middle half of them"
-    return titled(alt.layer(band, line), title, [sentence(said, source, zone)], theme)
+    return style_chart(alt.layer(band, line), title, [caption(said, source, zone)], theme)
 
 
-def _against(rows: pl.DataFrame, axis: Axis, zone: str, colours: Ink) -> Chart:
+def _against(rows: pl.DataFrame, axis: Axis, zone: str, colours: ThemeColours) -> Chart:
     x, over = session_x(axis, zone), session_x(axis, zone, labels=False)
     placed = rows.drop("ts").with_columns((pl.col("x") + 0.5).alias("x"))
     lines = placed.unpivot(["derived", "vendor"], index=["x", "time"], variable_name="whose", value_name="close")

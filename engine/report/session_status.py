@@ -9,13 +9,13 @@ import polars as pl
 from engine.store.snapshot import Snapshot
 
 
-def marking_table(rows: Iterable[tuple[str, str, str, str]]) -> pl.DataFrame:
+def subscription_table(rows: Iterable[tuple[str, str, str, str]]) -> pl.DataFrame:
     """One row per symbol and stream, derived interval or requirement: `symbol, does, what, why`."""
     schema = dict.fromkeys(("symbol", "does", "what", "why"), pl.String)
     return pl.DataFrame(list(rows), schema=schema, orient="row")
 
 
-def state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
+def session_state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
     """One row per series at its base: bars, gaps, missing slots and quality of the current session, or of all.
 
     Returns

@@ -7,7 +7,7 @@ import polars as pl
 SERIES = ["symbol", "price_type"]
 
 
-def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
+def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
     """One row per series at its base interval: sessions, bars, missing, longest gap, quality.
 
     Parameters
@@ -34,7 +34,7 @@ def by_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) 
     )
 
 
-def worst(
+def worst_sessions(
     quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10
 ) -> pl.DataFrame:
     """The sessions of lowest quality at the base interval, with their first missing slot in the venue's time.

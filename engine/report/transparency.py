@@ -19,7 +19,7 @@ WHOLE, LEFT_NEIGHBOUR = 255, 1  # full opacity; how each row is told: less the p
 Pixels = NDArray[np.uint8]
 
 
-def transparent(on_white: bytes, on_black: bytes) -> bytes:
+def remove_background(on_white: bytes, on_black: bytes) -> bytes:
     """A PNG with alpha, computed from the same picture on white and on black.
 
     Parameters
@@ -35,7 +35,7 @@ def transparent(on_white: bytes, on_black: bytes) -> bytes:
     return _png(np.concatenate([colour, opacity], axis=2).astype(np.uint8), _parts(on_white))
 
 
-def packed(png: bytes) -> bytes:
+def compress_png(png: bytes) -> bytes:
     """The same PNG compressed to fewer bytes."""
     return _png(_pixels(png), _parts(png))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.cli import INTERRUPTED, PARTLY_READ, USAGE, main
-from engine.cli.parsing import words
+from engine.cli.parsing import split_list
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 
@@ -153,7 +153,7 @@ def test_gaps_of_a_symbol_that_is_not_there_is_refused(engine, out: Path) -> Non
     ],
 )
 def test_words_are_cut_at_commas_outside_of_quotes(text: str | None, found: tuple[str, ...]) -> None:
-    assert words(text) == found
+    assert split_list(text) == found
 
 
 @pytest.mark.parametrize(("to", "name"), [("json", "session.json"), ("csv", "bars.csv")])

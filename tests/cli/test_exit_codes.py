@@ -22,7 +22,7 @@ import pytest
 import typer
 from engine.cli import FAILED, INTERRUPTED, USAGE, main
 from engine.cli.commands import app
-from engine.cli.console import be_quiet, progress
+from engine.cli.console import progress, set_quiet
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 COLOUR = re.compile(r"\x1b\[[\d;]*?\b(?:3\d|4\d|9\d)[\d;]*m")
@@ -39,7 +39,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
-        be_quiet(quiet=False)
+        set_quiet(quiet=False)
         return int(stopped.value.code or 0), *capsys.readouterr()
 
     return call
@@ -144,12 +144,12 @@ def test_progress_of_watched_work_shows_rate_and_time_left(monkeypatch: pytest.M
 
 def test_progress_of_quiet_work_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    be_quiet(quiet=True)
+    set_quiet(quiet=True)
     try:
         with progress(enabled=True) as tell:
             assert tell is None
     finally:
-        be_quiet(quiet=False)
+        set_quiet(quiet=False)
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])

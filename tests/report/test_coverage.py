@@ -9,8 +9,8 @@ from collections import Counter
 
 import polars as pl
 import pytest
-from engine.report.coverage import ALPHABET, coverage, periods, slot_shares
-from engine.report.page_data import numbers, within
+from engine.report.coverage import ALPHABET, choose_period, coverage, slot_shares
+from engine.report.page_data import encode_numbers, truncate_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,18 +119,18 @@ def test_cover_series_by_session_agrees_with_quality(audit: dict[str, pl.DataFra
 )
 def test_group_sessions_of_years_into_the_finest_periods_that_fit(count: int, most: int, every: str) -> None:
     days = pl.Series([dt.date(1910, 1, 3) + dt.timedelta(days=d * 7 // 5) for d in range(count)])
-    assert periods(days, most) == every
+    assert choose_period(days, most) == every
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=60))
 def test_write_numbers_in_runs_loses_none(values: list[int | None]) -> None:
-    assert values_of(numbers(pl.Series(values, dtype=pl.Int64))) == values
+    assert values_of(encode_numbers(pl.Series(values, dtype=pl.Int64))) == values
 
 
 @given(st.lists(st.text(max_size=700), min_size=1, max_size=30), st.integers(0, 30), st.integers(0, 20_000))
 def test_take_rows_within_bounds_keeps_a_head_that_fits(texts: list[str], most_rows: int, most_bytes: int) -> None:
     rows = pl.DataFrame({"text": texts, "at": range(len(texts))})
-    held = within(rows, most_rows, most_bytes)
+    held = truncate_rows(rows, most_rows, most_bytes)
     assert held["at"].to_list() == list(range(held.height))
     assert held.height <= most_rows
     assert sum(len(text.encode()) for text in set(held["text"])) <= most_bytes

@@ -18,7 +18,7 @@ import vl_convert
 from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.report import plot_maps, plots
-from engine.report.plot_style import INKS, label, labels, save_plot
+from engine.report.plot_style import THEME_COLOURS, label, labels, save_plot
 from engine.report.session_axis import Axis
 from engine.simulation.faults import FaultPlan
 from engine.simulation.feed import write_csv
@@ -248,14 +248,14 @@ def test_plots_of_a_large_market_stay_within_their_bounds() -> None:
     assert "the worst 60 of 300 series" in chart.to_dict()["title"]["subtitle"][0]
 
 
-@pytest.mark.parametrize("theme", INKS)
+@pytest.mark.parametrize("theme", THEME_COLOURS)
 def test_every_plot_is_drawn_in_each_theme_without_a_background(session, audit, theme: str, tmp_path: Path) -> None:
     for name, chart in every_plot(session, audit, theme=theme).items():
         spec = chart.to_dict()
         assert spec["background"] == "transparent"
-        assert spec["config"]["title"]["color"] == INKS[theme].text
+        assert spec["config"]["title"]["color"] == THEME_COLOURS[theme].text
         drawn = save_plot(chart, tmp_path / f"{name}.svg").read_text()
-        assert INKS[theme].quiet in drawn
+        assert THEME_COLOURS[theme].quiet in drawn
 
 
 def test_save_plot_writes_each_form_and_asks_nobody(session, tmp_path: Path) -> None:
