@@ -3,7 +3,8 @@
 1. `derive` asks `interval.plan` which folds yield all targets: each child from its ladder parent.
 2. `carried_rows` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
 3. `fold` maps every row to its window (`SessionGrid.windows`) and numbers the runs of (series, window);
-   `group_by_dynamic` on the run number makes the windows (`_rows_per_window`), and each is reduced left to right
+   `group_by_dynamic` on the run number makes the windows with their open, close and row count (`fold_runs`); the other
+   columns are reduced left to right
    (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
 4. `finished` adds stamps, vwap and completeness, and drops what was only carried.
 """
@@ -23,7 +24,6 @@ from engine.interval import Interval, plan
 from engine.schema import PROVENANCE, PROVENANCES, TS, select_schema
 
 PRESENCE = Interval(1, "m")
-FEW_ROWS = 1 << 16
 REDUCERS: Mapping[str, np.ufunc] = {
     "high": np.maximum, "low": np.minimum, "provenance": np.maximum,
     **dict.fromkeys(("volume", "notional", "trades", "uncovered", "n_base"), np.add),
@@ -155,29 +155,27 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
     """
     if keyed.is_empty():
         return keyed
-    rows = _rows_per_window(keyed)
-    starts = np.concatenate([[0], np.cumsum(rows)[:-1]])
-    known = keyed.schema
-    first = keyed[["series", "ordinal", "slot", "open"]][starts]
-    last = keyed[[name for name in ("close", "size") if name in known]][starts + rows - 1]
+    series, ordinal, slot = (keyed[name].to_numpy() for name in ("series", "ordinal", "slot"))
+    begins = np.zeros(keyed.height, bool)
+    begins[1:] = (slot[1:] != slot[:-1]) | (ordinal[1:] != ordinal[:-1]) | (series[1:] != series[:-1])
+    # By the number of the run, not by time: windows of a timestamp shift by an hour where daylight saving begins or ends.
+    run = pl.Series("run", np.cumsum(begins)).set_sorted()
+    last = [name for name in ("close", "size") if name in keyed.columns]
+    windows = (
+        keyed.lazy()
+        .select(run, "open", *last)
+        .group_by_dynamic("run", every="1i")
+        .agg(pl.col("open").first(), pl.col(last).last(), pl.len().cast(pl.Int64).alias("rows"))
+        .collect(engine="in-memory")
+    )
+    starts = np.concatenate([[0], np.cumsum(windows["rows"].to_numpy())[:-1]])
     # Expressions of one select run side by side, and `reduceat` lets go of the interpreter's lock.
     reduced = keyed.select(
-        pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=known[name])
+        pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=keyed.schema[name])
         for name, by in REDUCERS.items()
-        if name in known
+        if name in keyed.columns
     )
-    return first.hstack(last).hstack(reduced)
-
-
-def _rows_per_window(keyed: pl.DataFrame) -> NDArray[np.int64]:
-    if keyed.height <= FEW_ROWS:  # the same runs, at a tenth of what a query costs
-        columns = [keyed[name].to_numpy() for name in ("series", "ordinal", "slot")]
-        begins = np.logical_or.reduce([np.diff(one) != 0 for one in columns])
-        edges = np.concatenate([[0], np.flatnonzero(begins) + 1, [keyed.height]])
-        return np.diff(edges)
-    run = pl.struct("series", "ordinal", "slot").rle_id().cast(pl.Int64).alias("run")
-    windows = keyed.select(run).lazy().group_by_dynamic("run", every="1i").agg(pl.len().alias("rows"))
-    return windows.collect(engine="in-memory")["rows"].to_numpy().astype(np.int64)
+    return keyed[["series", "ordinal", "slot"]][starts].hstack(windows.drop("run", "rows")).hstack(reduced)
 
 
 def _reduced(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
