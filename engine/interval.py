@@ -1,7 +1,10 @@
-"""Intervals of bars: the one parser, how they nest, and which parent each is folded from.
+"""Specifications of bars: intervals of time (the one parser, how they nest, which parent each is folded from), and activity.
 
 An `Interval` is a count of seconds, minutes or hours below one day, or exactly one day, week or
 month. Days, weeks and months are periods of trade dates, not of hours.
+
+A `BarSpec` names how bars are closed: after an `Interval`, or by activity (so many ticks, so much volume, ...). Bars of an
+interval have slots on the session grid, hence gaps and completeness; bars closed by activity have none.
 """
 
 from __future__ import annotations
@@ -10,15 +13,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import Literal, cast, get_args
 
-from engine.errors import IntervalError
+from engine.errors import IntervalError, ParameterError
 
 US_PER_SECOND = 1_000_000
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 31 * 86_400}
 PERIOD_UNITS = ("d", "w", "mo")
 VALID = "a whole number and s, m or h below one day (30s, 1m, 7m, 4h), or 1d, 1w, 1mo"
 
+Aggregation = Literal["time", "tick", "volume", "dollar", "imbalance", "run", "range", "renko"]
+
 _TEXT = re.compile(r"([0-9]{1,6})(s|m|h|d|w|mo)")
+_ACTIVITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)-([a-z]+)")
 
 
 @total_ordering
@@ -112,6 +119,77 @@ class Interval:
         if self.is_intraday:
             return True
         return self.unit == "d"
+
+
+@dataclass(frozen=True)
+class BarSpec:
+    """How bars are closed: after a length of time, or by activity (`BarSpec.parse("5m")`, `BarSpec.parse("1000-tick")`).
+
+    Attributes
+    ----------
+    step : Interval or float
+        Of time bars their interval; of the others the amount that closes a bar, above 0: ticks, volume, value in the
+        currency (`dollar`), signed imbalance, length of a run of one sign, or points of price (`range`, `renko`).
+    aggregation : {"time", "tick", "volume", "dollar", "imbalance", "run", "range", "renko"}
+        The unit of the step.
+
+    Raises
+    ------
+    ParameterError
+        The step does not fit the aggregation.
+    """
+
+    step: Interval | float
+    aggregation: Aggregation = "time"
+
+    def __post_init__(self) -> None:
+        if self.aggregation not in get_args(Aggregation):
+            valid = ", ".join(get_args(Aggregation))
+            raise ParameterError(f"aggregation: received {self.aggregation!r}; valid: {valid}")
+        if (self.aggregation == "time") != isinstance(self.step, Interval):
+            valid = "an Interval" if self.aggregation == "time" else "a number"
+            raise ParameterError(f"step: received {self.step!r}; valid of {self.aggregation} bars: {valid}")
+        if not isinstance(self.step, Interval) and not 0 < self.step < float("inf"):
+            raise ParameterError(f"step: received {self.step!r}; valid: a number above 0")
+
+    @classmethod
+    def parse(cls, text: str | Interval | BarSpec) -> BarSpec:
+        """Read a specification: an interval (`5m`), or an amount and its aggregation (`1000-tick`, `2.5-range`).
+
+        Raises
+        ------
+        IntervalError
+            The text is neither.
+        ParameterError
+            The amount is 0, or there is no such aggregation.
+        """
+        if isinstance(text, BarSpec):
+            return text
+        activity = _ACTIVITY.fullmatch(text.strip()) if isinstance(text, str) else None
+        if activity is None:
+            return cls(Interval.parse(text))
+        return cls(float(activity[1]), cast("Aggregation", activity[2]))
+
+    def __str__(self) -> str:
+        return str(self.step) if isinstance(self.step, Interval) else f"{self.step:.15g}-{self.aggregation}"
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether bars lie in slots of the session grid, so that some can be missing: time bars do, others do not."""
+        return self.aggregation == "time"
+
+    @property
+    def interval(self) -> Interval:
+        """The interval of time bars.
+
+        Raises
+        ------
+        IntervalError
+            The bars are closed by activity, so they have no length of time.
+        """
+        if not isinstance(self.step, Interval):
+            raise IntervalError(f"interval: bars of {self} are closed by activity, they have no interval")
+        return self.step
 
 
 LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m", "1h", "1d", "1w"))

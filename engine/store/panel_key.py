@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from engine.grid import GridSpec
-from engine.interval import Interval
+from engine.interval import BarSpec, Interval
 from engine.schema import PROVENANCE, ROWS, TS, TS_NS, Kind
 
 Layout = Literal["bars", "derived_bars", "quotes", "ticks", "open_interest"]
@@ -56,6 +56,16 @@ class PanelKey(NamedTuple):
     origin: Literal["source", "derived"]
     spec: GridSpec
     layout: Layout
+
+    @property
+    def bar_spec(self) -> BarSpec | None:
+        """How its bars are closed; None of ticks, quotes and open interest."""
+        return None if self.interval is None else BarSpec(self.interval)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether its rows lie in slots of the session grid, so that gaps and completeness can be computed."""
+        return self.bar_spec is not None and self.bar_spec.has_slots
 
     @classmethod
     def of_source(cls, kind: Kind, interval: Interval | None, spec: GridSpec) -> PanelKey:
