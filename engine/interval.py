@@ -195,7 +195,7 @@ class BarSpec:
 LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m", "1h", "1d", "1w"))
 
 
-def parent(base: Interval, target: Interval) -> Interval:
+def fold_parent(base: Interval, target: Interval) -> Interval:
     """What `target` is folded from when the source has `base`: the coarsest ladder step that nests.
 
     A pure function of the two, so that no result depends on what else was asked for.
@@ -210,7 +210,7 @@ def parent(base: Interval, target: Interval) -> Interval:
     return max([base, *(s for s in steps if base < s)])
 
 
-def plan(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interval, Interval]]:
+def plan_folds(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interval, Interval]]:
     """The folds that yield all `targets`: (parent, child) pairs, parents first, each child once."""
     folds: dict[Interval, Interval] = {}
     pending = sorted(set(targets), reverse=True)
@@ -218,7 +218,7 @@ def plan(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interval, In
         child = pending.pop()
         if child == base or child in folds:
             continue
-        folds[child] = parent(base, child)
+        folds[child] = fold_parent(base, child)
         pending.append(folds[child])
     return [(above, child) for child, above in sorted(folds.items())]
 

@@ -27,9 +27,9 @@ from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.causes import outages as peers
-from engine.quality.causes.attribution import edges, explained, prepare, witnessed
-from engine.quality.causes.attribution import judge as attribute_block
-from engine.quality.causes.profiles import Trace, bin_width, line, overlap
+from engine.quality.causes.attribution import attribute_gaps as attribute_block
+from engine.quality.causes.attribution import explained_slots, gap_edges, sum_outage_edges, weigh_gaps
+from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
 from engine.quality.gaps import expected_slots, find_gaps
 from engine.quality.score import quality_score
 
@@ -104,7 +104,7 @@ class BlockInput(NamedTuple):
 
     series: pl.DataFrame
     lives: pl.DataFrame
-    trace: Trace
+    trace: BarSummary
     counts: pl.DataFrame
     prints: pl.DataFrame
     quotes: pl.DataFrame
@@ -174,14 +174,14 @@ def sum_missing(block: Block) -> MissingSums:
         "cause", "state", "retry_count", "last_retry", "next_retry"
     )
     gaps = with_prints_and_quotes(gaps, wanted, block_input.prints, block_input.quotes)
-    part = prepare(gaps, wanted, context.width)
+    part = weigh_gaps(gaps, wanted, context.width)
     group = gaps.select("series").join(block_input.quorum_series, on="series", how="left", maintain_order="left")[
         "group"
     ]
     lives = wanted.group_by("series").agg(pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last"))
     lack = MissingSums(
         peers.peer_sums(gaps, part.odds.pieces, part.odds.p, group.to_numpy()),
-        peers.expectation(part.rates, lives.join(block_input.quorum_series, on="series")),
+        peers.sum_expected(part.rates, lives.join(block_input.quorum_series, on="series")),
         peers.habit_steps(gaps, wanted, block_input.quorum_series.filter(pl.col("group") >= 0)),
     )
     block.state.put("weighed", (block_input, part.lean()))
@@ -195,7 +195,7 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     ----------
     block : Block
     outages, recurring_gaps : DataFrame
-        Of the whole group: from `outages.find_outages` and `outages.recurrent`.
+        Of the whole group: from `outages.find_outages` and `outages.find_recurring`.
 
     Returns
     -------
@@ -204,16 +204,16 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     """
     context = block.context
     block_input, part = block.state.take("weighed")
-    joined = edges(part.gaps, block_input.trace, context.width)
+    joined = gap_edges(part.gaps, block_input.trace, context.width)
     groups = block_input.series.select("series", pl.lit(0, pl.Int32).alias("group"))
     judged = attribute_block(
         part, joined, groups, outages, recurring_gaps, block_input.listed, context.interval.seconds / 60
     )
     whole = part.rates.of_series
     traded = whole.select("series", (1 - pl.col("missing") / pl.col("due").clip(1)).alias("traded"))
-    block_input = block_input._replace(trace=Trace(*(frame.clear() for frame in block_input.trace)))
+    block_input = block_input._replace(trace=BarSummary(*(frame.clear() for frame in block_input.trace)))
     block.state.put("judged", (block_input, pl.concat([part.gaps, judged], how="horizontal"), traded))
-    return witnessed(judged, joined)
+    return sum_outage_edges(judged, joined)
 
 
 def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
@@ -269,7 +269,7 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
     first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
     raw = quality_score(wanted, gaps, block_input.counts.filter(asked))
-    fine = explained(gaps)
+    fine = explained_slots(gaps)
     rate = 100.0 * (pl.col("present") + pl.col("explained")) / pl.col("expected")
     return (
         raw.join(fine, on=["series", "session"], how="left", maintain_order="left")
@@ -339,10 +339,10 @@ def with_prints_and_quotes(
 
 def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
     """Count the slots of each gap that runs of slots cover."""
-    start = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
-    end = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "last"))) + 1
-    begin = line(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))
-    return overlap(start, end, begin, begin + gaps["bar_count"].to_numpy())
+    start = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
+    end = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "last"))) + 1
+    begin = slot_keys(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))
+    return covered_lengths(start, end, begin, begin + gaps["bar_count"].to_numpy())
 
 
 def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:

@@ -34,8 +34,8 @@ from engine.audit.survey import Survey
 from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
-from engine.quality.causes.attribution import labelled
-from engine.quality.causes.profiles import Trace
+from engine.quality.causes.attribution import classify_outages
+from engine.quality.causes.profiles import BarSummary
 from engine.schema import Schema, empty
 
 RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
@@ -153,10 +153,10 @@ class PeerGroup:
         missing = add_steps([one.missing for one in sums], peers.SUMS)
         due = add_steps([one.due for one in sums], peers.EXPECTATION)
         found = peers.find_outages(missing, due, self._context.width)
-        recurring_gaps = peers.recurrent(add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS))
+        recurring_gaps = peers.find_recurring(add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS))
         seen = runner.map_blocks(partial(attribute_causes, outages=found, recurring_gaps=recurring_gaps), blocks)
         witnesses = pl.concat(seen).group_by("outage").sum().sort("outage")
-        outages = labelled(found, witnesses, axis)
+        outages = classify_outages(found, witnesses, axis)
         outages = outages.with_columns(self.outage_ids(outages))
         named = runner.map_blocks(partial(build_tables, outages=outages), blocks)
         return {
@@ -194,7 +194,7 @@ class PeerGroup:
         return BlockInput(
             about,
             lives,
-            Trace(runs, profile),
+            BarSummary(runs, profile),
             counts,
             prints,
             rows_of_series(self.quoted_slots, series),
@@ -304,7 +304,7 @@ class PeerGroup:
 
 def add_steps(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
     """Add up steps of several blocks."""
-    return steps[0] if len(steps) == 1 else peers.summed(pl.concat(steps), schema)
+    return steps[0] if len(steps) == 1 else peers.sum_steps(pl.concat(steps), schema)
 
 
 def rows_of_series(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:

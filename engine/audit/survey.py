@@ -18,8 +18,8 @@ import polars as pl
 
 from engine.checks.bar_checks import combine
 from engine.checks.refused import CONFLICTS, REFUSED, sum_refused
-from engine.quality.causes.profiles import PROFILE, PROFILE_KEY, RUNS, Trace
-from engine.quality.causes.profiles import joined as traces_joined
+from engine.quality.causes.profiles import PROFILE, PROFILE_KEY, RUNS, BarSummary
+from engine.quality.causes.profiles import merge_summaries as traces_joined
 from engine.quality.score import COUNTED
 from engine.schema import SEGMENTS_PER_SESSION, Schema, empty
 
@@ -112,9 +112,9 @@ class Survey:
         )
 
     @property
-    def trace(self) -> Trace:
+    def trace(self) -> BarSummary:
         """Runs and profile."""
-        return Trace(self.runs, self.profile)
+        return BarSummary(self.runs, self.profile)
 
 
 NUMBERED = {

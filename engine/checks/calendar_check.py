@@ -20,7 +20,7 @@ from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import Flags, Ints
-from engine.quality.contiguous_runs import Floats, SlotRuns, begins
+from engine.quality.contiguous_runs import Floats, SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"
@@ -136,7 +136,7 @@ def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
     steps = np.bincount(first, minlength=starts[-1] + 1) - np.bincount(first + runs.size, minlength=starts[-1] + 1)
     days, session = np.unique(chosen["session"].cast(pl.Int32).to_numpy(), return_inverse=True)
     of_run = session[owner]
-    attending = np.bincount(of_run[begins(of_run, runs.series)], minlength=len(days))
+    attending = np.bincount(of_run[run_starts(of_run, runs.series)], minlength=len(days))
     return presence_rows(chosen, starts, session, days, np.cumsum(steps)[:-1], attending, step.step_us, zone)
 
 
@@ -250,7 +250,7 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
 
 def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
     """Count the rows of each series that lie in slots: `series, rows`; series without any are left out."""
-    heads = begins(rows["series"].to_numpy())
+    heads = run_starts(rows["series"].to_numpy())
     counts = np.diff(np.append(heads, rows.height))
     if rows["slot"].null_count():
         counts = np.add.reduceat(rows["slot"].is_not_null().to_numpy(), heads, dtype=np.int64)

@@ -25,7 +25,7 @@ from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import Ints, number_ranges
-from engine.quality.contiguous_runs import Floats, Strides, begins
+from engine.quality.contiguous_runs import ContiguousRuns, Floats, run_starts
 from engine.schema import TS, Schema, empty
 
 FACETS = ("week", "minute", "after_open", "after_close", "open_edges", "close_edges", "days")
@@ -69,8 +69,8 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
     """
     if rows.is_empty():
         return empty(PROFILE)
-    heads = begins(rows["series"].to_numpy())
-    whole = Strides.of(rows["ts"], heads, stride_step(grid.interval))
+    heads = run_starts(rows["series"].to_numpy())
+    whole = ContiguousRuns.of(rows["ts"], heads, stride_step(grid.interval))
     moves, offsets = utc_offsets(zone, int(whole.first.min()), int(whole.last.max()))
     low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
     strides, season = whole.cut(low, high, lambda cell: moves[cell])
@@ -131,20 +131,20 @@ def without_nulls(volume: pl.Series) -> Floats:
     return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
 
 
-def count_by_quarter(strides: Strides, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
+def count_by_quarter(strides: ContiguousRuns, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
     """Count rows and volume per quarter of an hour of the week (`week`), and days with a row (`days`)."""
     low, high = (at // QUARTER_US for at in (strides.first, strides.last))
     pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
     owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
     heavy = None if volume is None else np.add.reduceat(volume, pieces.row)
-    one_a_day = begins(quarter // QUARTERS, owner)
+    one_a_day = run_starts(quarter // QUARTERS, owner)
     return [
         facet_counts("week", owner, (quarter + MONDAY) % WEEK_CELLS, WEEK_CELLS, 0, pieces.size, heavy),
         facet_counts("days", owner[one_a_day], 0, 1, 0, None, None),
     ]
 
 
-def count_by_minute(strides: Strides, group: Ints) -> pl.DataFrame:
+def count_by_minute(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
     """Count rows per minute of the hour; stamps between whole minutes have cell -1."""
     ahead, step = -strides.first % MINUTE_US, strides.step
     # Stamps on whole minutes follow each other too: the first is `ahead`, and one of so many rows is one.
@@ -180,7 +180,9 @@ def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
     return passed
 
 
-def count_near_edges(strides: Strides, group: Ints, volume: Floats | None, grid: SessionGrid) -> list[pl.DataFrame]:
+def count_near_edges(
+    strides: ContiguousRuns, group: Ints, volume: Floats | None, grid: SessionGrid
+) -> list[pl.DataFrame]:
     """Count rows within six steps of each open and close of the chosen segments."""
     spans = grid.table.filter("chosen")
     found = []
@@ -192,7 +194,7 @@ def count_near_edges(strides: Strides, group: Ints, volume: Floats | None, grid:
 
 
 def count_near(
-    name: str, seen: str, edges: Ints, strides: Strides, group: Ints, volume: Floats | None, step: int
+    name: str, seen: str, edges: Ints, strides: ContiguousRuns, group: Ints, volume: Floats | None, step: int
 ) -> list[pl.DataFrame]:
     """Count rows within six steps of some edges; a row near two edges counts for the later one."""
     if not len(edges):
@@ -212,7 +214,7 @@ def count_near(
     row += begin[piece]
     past = strides.first[owner][piece] + row * strides.step - edges[edge][piece]
     heavy = None if volume is None else volume[strides.row[owner][piece] + row]
-    once = begins(edge, group[owner])
+    once = run_starts(edge, group[owner])
     return [
         facet_counts(name, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
         facet_counts(seen, group[owner][once], 0, 1, 0, None, None),

@@ -19,7 +19,7 @@ import polars as pl
 from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.grid import SessionGrid
 from engine.keys import Flags, Ints, number_ranges
-from engine.quality.contiguous_runs import Floats, begins, where
+from engine.quality.contiguous_runs import Floats, pairs_where, run_starts
 from engine.schema import TS, Schema, empty
 
 DATE, LONG, FLOAT = pl.Date(), pl.Int64(), pl.Float64()
@@ -119,7 +119,7 @@ class _Bars:
             rows["volume"].fill_null(np.nan).to_numpy() if "volume" in rows.columns else np.full(rows.height, np.nan)
         )
         self.session = rows["session"].cast(pl.Int32).to_numpy()
-        self.begins = begins(self.series)
+        self.begins = run_starts(self.series)
         self.counts = np.diff(np.append(self.begins, rows.height))
         # A ratio says nothing in a series whose prices pass zero.
         self.positive = np.minimum.reduceat(self.low, self.begins) > 0 if rows.height else np.zeros(0, bool)
@@ -176,9 +176,11 @@ def far_bars(bars: _Bars, scale: Floats) -> _Far:
     high, low, close = bars.high, bars.low, bars.close
     with np.errstate(invalid="ignore"):
         return _Far(
-            where(lambda a, b: high[b] > high[a] * beyond[a], bars.pairs),
-            where(lambda a, b: low[b] < low[a] * (2 - beyond[a]), bars.pairs),
-            where(lambda a, b: (high[b] > close[a] * beyond[a]) | (low[b] < close[a] * (2 - beyond[a])), bars.pairs),
+            pairs_where(lambda a, b: high[b] > high[a] * beyond[a], bars.pairs),
+            pairs_where(lambda a, b: low[b] < low[a] * (2 - beyond[a]), bars.pairs),
+            pairs_where(
+                lambda a, b: (high[b] > close[a] * beyond[a]) | (low[b] < close[a] * (2 - beyond[a])), bars.pairs
+            ),
         )
 
 
@@ -254,7 +256,7 @@ def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
 def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
     """Find bars with volume that stand at the close before, and bars that repeat the bar before in every cell."""
     close, volume = bars.close, bars.volume
-    at = where(lambda a, b: close[b] == close[a], bars.pairs) + 1
+    at = pairs_where(lambda a, b: close[b] == close[a], bars.pairs) + 1
     at = at[bars.series[at] == bars.series[at - 1]]
     ranges = bars.high[at] > bars.low[at]
     same, flat = at[ranges], at[~ranges]
@@ -275,7 +277,7 @@ def vwap_outside_bars(bars: _Bars) -> Ints:
 def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
     """Count bars of one kind by series, with the first of them and the longest run."""
     owner = bars.owner(index)
-    fresh = begins(owner)
+    fresh = run_starts(owner)
     start, end = consecutive_runs(index) if kind == "repeated" else (index[:0], index[:0])
     longest = np.zeros(len(bars.begins), np.int64)
     np.maximum.at(longest, bars.owner(start), end - start)
@@ -301,13 +303,13 @@ def kind_rows(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) ->
 
 def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
     """Starts and ends (exclusive) of the runs of consecutive numbers."""
-    start = begins(index - np.arange(len(index)))
+    start = run_starts(index - np.arange(len(index)))
     return index[start], index[np.append(start[1:], len(index))[: len(start)] - 1] + 1
 
 
 def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Find jumps between sessions that may be splits; and the first and last session of each series."""
-    begin = begins(bars.session, bars.series)
+    begin = run_starts(bars.session, bars.series)
     end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
     before, after = end[:-1], begin[1:]
     follows = (

@@ -17,7 +17,7 @@ from engine.checks.findings import findings_of
 from engine.checks.sanity import BAR_SANITY
 from engine.grid import SessionGrid
 from engine.keys import pack_columns, pack_pair
-from engine.quality.contiguous_runs import SlotRuns, begins
+from engine.quality.contiguous_runs import SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
 TRUNCATIONS: Schema = {
@@ -125,7 +125,7 @@ def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
     opens = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
     of_day = np.cumsum(np.diff(days, prepend=days[:1] - 1) != 0) - 1
     owner = np.searchsorted(chosen["ordinal"].to_numpy(), runs.ordinal)
-    head = begins(of_day[owner], runs.series)
+    head = run_starts(of_day[owner], runs.series)
     tail = np.append(head[1:], [len(owner)]) - 1
     day, number = of_day[owner[head]], starts[owner] + runs.slot
     begin, end = runs.row[head], runs.row[tail] + runs.size[tail] - 1

@@ -1,12 +1,12 @@
 """Coarser bars from finer ones, for a whole panel of series in one pass. Pure: frame in, frame out.
 
-1. `derive` asks `interval.plan` which folds yield all targets: each child from its ladder parent.
-2. `carried_rows` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
+1. `derive` asks `interval.plan_folds` which folds yield all targets: each child from its ladder parent.
+2. `fold_input` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
 3. `fold` maps every row to its window (`SessionGrid.windows`) and numbers the runs of (series, window);
    `group_by_dynamic` on the run number makes the windows with their open, close and row count (`fold_runs`); the other
    columns are reduced left to right
    (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
-4. `finished` adds stamps, vwap and completeness, and drops what was only carried.
+4. `finish_bars` adds stamps, vwap and completeness, and drops what was only carried.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
-from engine.interval import Interval, plan
+from engine.interval import Interval, plan_folds
 from engine.schema import PROVENANCE, PROVENANCES, TS, select_schema
 
 PRESENCE = Interval(1, "m")
@@ -98,17 +98,20 @@ def derive(
         The rows are not strictly increasing by (series, ordinal, slot).
     """
     targets = sorted(set(targets))
-    folds = plan(grid.interval, targets)
+    folds = plan_folds(grid.interval, targets)
     rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
     check_sorted(rows)
-    levels = {grid.interval: carried_rows(rows)}
+    levels = {grid.interval: fold_input(rows)}
     for above, child in folds:
-        counts_rows = child <= judged_at(grid.interval, child, presence)
+        counts_rows = child <= completeness_interval(grid.interval, child, presence)
         levels[child] = fold(levels[above], grid.at(above), grid.at(child), counts_rows=counts_rows)
-    return {t: finished(levels[t], grid.at(t), grid.at(judged_at(grid.interval, t, presence))) for t in targets}
+    return {
+        t: finish_bars(levels[t], grid.at(t), grid.at(completeness_interval(grid.interval, t, presence)))
+        for t in targets
+    }
 
 
-def judged_at(base: Interval, target: Interval, presence: Interval = PRESENCE) -> Interval:
+def completeness_interval(base: Interval, target: Interval, presence: Interval = PRESENCE) -> Interval:
     """The slots that completeness of `target` counts: `presence` where the base is finer, else the base's.
 
     Where `presence` does not fit between the two, one row makes a window present.
@@ -188,7 +191,7 @@ def _reduced(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.S
     return pl.select(pl.when(pl.lit(pl.Series(some))).then(pl.lit(made)).alias(values.name)).to_series()
 
 
-def carried_rows(rows: pl.DataFrame) -> pl.DataFrame:
+def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
     """Base bars as rows that can be folded: notional for vwap, a count of one for completeness."""
     known = [name for name in AMOUNTS if name in rows.columns and rows[name].null_count() < rows.height]
     carried = rows.select(*BASE, *(name for name in known if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
@@ -209,8 +212,8 @@ def _uncovered(rows: pl.DataFrame, name: str) -> list[pl.Series]:
     return [uncovered.cast(pl.Int32).alias("uncovered")] if uncovered.any() else []
 
 
-def recarried(bars: pl.DataFrame) -> pl.DataFrame:
-    """What `finished` made `DERIVED` of: derived bars as rows that a coarser interval is folded from."""
+def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
+    """What `finish_bars` made `DERIVED` of: derived bars as rows that a coarser interval is folded from."""
     known = [name for name in ("volume", "size", "trades", "notional") if bars[name].null_count() < bars.height]
     carried = bars[[*BASE, *known, "n_base"]]
     if "notional" in known:
@@ -222,7 +225,7 @@ def recarried(bars: pl.DataFrame) -> pl.DataFrame:
     return carried
 
 
-def finished(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
+def finish_bars(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
     """Folded rows as `DERIVED`: stamps, vwap and completeness added, what was only carried dropped."""
     session = grid.sessions(carried["ordinal"])
     stamps = [grid.starts(carried["ordinal"], carried["slot"]), grid.ends(carried["ordinal"], carried["slot"])]

@@ -1,6 +1,6 @@
 """Indicators over bars: one pass over all of them, or over what came after a former pass. Pure: frame in, frame out.
 
-1. `begin` arranges the bars series by series (`series.arranged`) and computes them (`_computed`): what each bar contributes
+1. `begin` arranges the bars series by series (`series.sort_bars`) and computes them (`_computed`): what each bar contributes
    to the recursive columns (`_contributions`, the warm-up in `_warmed`), those columns, the windows, and then the values.
 2. `extend` finds where the new bars of each series begin (`_Cut`), takes as many earlier ones as a window reaches back
    (`context`, `same_slots`), lets the last former bar stand for all before it (`_resumed`), and computes only those rows.
@@ -22,11 +22,11 @@ from engine.derive.series import (
     RUN_OF_SESSION,
     SESSION_NUMBER,
     SLOT,
-    arranged,
-    as_given,
     check_columns,
-    placed,
+    number_places,
+    restore_order,
     series_key,
+    sort_bars,
     with_sessions,
 )
 from engine.errors import ParameterError
@@ -72,7 +72,7 @@ def begin(bars: pl.DataFrame, wanted: Wanted) -> pl.DataFrame:
     """What `indicators` gives, and the columns that `extend` needs to go on (their names begin with `_`)."""
     wanted = _checked(bars, wanted)
     rows = _prepared(bars, wanted)
-    return as_given(_computed(rows, wanted)).select(*bars.columns, *_hidden(wanted), *_columns(wanted))
+    return restore_order(_computed(rows, wanted)).select(*bars.columns, *_hidden(wanted), *_columns(wanted))
 
 
 def extend(bars: pl.DataFrame, former: pl.DataFrame, wanted: Wanted) -> pl.DataFrame:
@@ -108,7 +108,7 @@ def extend(bars: pl.DataFrame, former: pl.DataFrame, wanted: Wanted) -> pl.DataF
     far = [one for one in wanted if one.within == "slot"]
     if far:
         made = made.hstack(_computed(cut.same_slots(rows), far).filter(NEW).select(_columns(far)))
-    return as_given(made).select(*bars.columns, *_hidden(wanted), *_columns(wanted))
+    return restore_order(made).select(*bars.columns, *_hidden(wanted), *_columns(wanted))
 
 
 def lookback(wanted: Wanted) -> int | None:
@@ -198,10 +198,10 @@ def _checked(bars: pl.DataFrame, wanted: Wanted) -> list[Indicator]:
 
 
 def _prepared(bars: pl.DataFrame, wanted: Sequence[Indicator]) -> pl.DataFrame:
-    rows = arranged(bars)
+    rows = sort_bars(bars)
     if any(one.within != "series" for one in wanted):
         rows = with_sessions(rows)
-    return placed(rows) if any(one.within == "slot" for one in wanted) else rows
+    return number_places(rows) if any(one.within == "slot" for one in wanted) else rows
 
 
 def _computed(rows: pl.DataFrame, wanted: Sequence[Indicator]) -> pl.DataFrame:

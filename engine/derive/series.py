@@ -1,7 +1,7 @@
 """What rows of bars belong together: to a series, to a session of it, to a slot of the session.
 
 A frame of bars is the table `bars` (`views.BARS_VIEW`) or rows of a bar panel; its series are told apart by whatever of
-`SERIES` it has. Kernels of this room work on frames whose series are contiguous; `arranged` makes them so.
+`SERIES` it has. Kernels of this room work on frames whose series are contiguous; `sort_bars` makes them so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.schema import SEGMENTS_PER_SESSION
 SERIES = ("series", "symbol", "price_type", "interval", "origin")
 PERIODS = ("1d", "1w", "1mo")
 
-# Columns that `arranged` and `placed` add; no table has a column that begins so.
+# Columns that `sort_bars` and `number_places` add; no table has a column that begins so.
 ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_session", "_number", "_position", "_slot"
 
 
@@ -40,7 +40,7 @@ def check_columns(rows: pl.DataFrame, needed: Sequence[str]) -> None:
         raise SchemaError(f"bars: lacks {', '.join(missing)}; it has {', '.join(rows.columns)}")
 
 
-def arranged(bars: pl.DataFrame) -> pl.DataFrame:
+def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
     """Bars with their series contiguous, and numbered from 0 in `RUN` (Int32); `ROW` (UInt32) is where a row stood.
 
     Parameters
@@ -69,8 +69,8 @@ def arranged(bars: pl.DataFrame) -> pl.DataFrame:
     return rows
 
 
-def as_given(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of an arranged frame in the order in which they stood, without what `arranged` added."""
+def restore_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of an arranged frame in the order in which they stood, without what `sort_bars` added."""
     kept = rows if rows[ROW].is_sorted() else rows.sort(ROW)
     return kept.drop(ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT, strict=False)
 
@@ -83,7 +83,7 @@ def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(number.alias(SESSION_NUMBER))
 
 
-def placed(rows: pl.DataFrame) -> pl.DataFrame:
+def number_places(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows with `POSITION`, the segment's in its session, and `SLOT`, the bar's in its segment (Int64).
 
     Raises

@@ -16,10 +16,10 @@ from engine.derive.series import (
     RUN_OF_SESSION,
     SESSION_NUMBER,
     SLOT,
-    arranged,
     check_columns,
-    placed,
+    number_places,
     series_key,
+    sort_bars,
     with_sessions,
 )
 from engine.errors import ParameterError
@@ -77,7 +77,7 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
     )
 
 
-def per_slot(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
+def slot_averages(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
     """The usual volume and range of each slot of the session, over the last sessions before a trade date.
 
     Parameters
@@ -96,7 +96,7 @@ def per_slot(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame
         bar), `average_volume, average_range` over them. A session without the bar, such as one that closed early, counts for nothing.
     """
     key = series_key(bars)
-    rows = placed(with_sessions(arranged(_known(bars, before, sessions, ("high", "low", "volume")))))
+    rows = number_places(with_sessions(sort_bars(_known(bars, before, sessions, ("high", "low", "volume")))))
     lately = pl.col(SESSION_NUMBER) > pl.col(SESSION_NUMBER).max().over(RUN) - sessions
     return (
         rows.filter(lately & pl.col(SLOT).is_not_null())
@@ -120,7 +120,7 @@ def _known(bars: pl.DataFrame, before: dt.date, sessions: int, needed: tuple[str
 
 def _by_session(known: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     volume = pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum())
-    rows = with_sessions(arranged(known))
+    rows = with_sessions(sort_bars(known))
     return (
         rows.group_by(RUN_OF_SESSION, maintain_order=True)
         .agg(

@@ -13,8 +13,8 @@ from functools import reduce
 import polars as pl
 
 from engine.derive.indicators import Indicator
-from engine.derive.series import POSITION, SESSION_NUMBER, SLOT, placed, series_key
-from engine.derive.session_baseline import per_slot
+from engine.derive.series import POSITION, SESSION_NUMBER, SLOT, number_places, series_key
+from engine.derive.session_baseline import slot_averages
 
 
 def slot_baseline(bars: pl.DataFrame, before: dt.date, wanted: Sequence[Indicator]) -> pl.DataFrame:
@@ -45,7 +45,7 @@ def slot_baseline(bars: pl.DataFrame, before: dt.date, wanted: Sequence[Indicato
 
 def compare_to_baseline(bars: pl.DataFrame, baseline: pl.DataFrame, wanted: Sequence[Indicator]) -> pl.DataFrame:
     """The bars with the columns of these indicators; each series' bars are of the session that its rows of `baseline` are for."""
-    rows = placed(bars)
+    rows = number_places(bars)
     near = baseline.filter(pl.col(SLOT).is_in(rows[SLOT].unique().implode()))
     beside = rows.join(
         near, on=[*series_key(bars), POSITION, SLOT], how="left", maintain_order="left", nulls_equal=True
@@ -54,5 +54,5 @@ def compare_to_baseline(bars: pl.DataFrame, baseline: pl.DataFrame, wanted: Sequ
 
 
 def _window(known: pl.DataFrame, before: dt.date, one: Indicator, key: list[str]) -> pl.DataFrame:
-    slots = per_slot(known, before, one.sessions or 1).rename({"position": POSITION, "slot": SLOT})
+    slots = slot_averages(known, before, one.sessions or 1).rename({"position": POSITION, "slot": SLOT})
     return slots.select(*key, pl.col("average_volume").alias(one.windows[0].meta.output_name()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from engine.derive.bars import finished, fold_runs
+from engine.derive.bars import finish_bars, fold_runs
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.schema import TS
@@ -80,7 +80,7 @@ def _bars(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     carried = [name for name in ("size", "volume", "notional", "uncovered", "trades") if name in rows.columns]
     keyed = rows.select("series", "ordinal", "slot", *prices, *carried, pl.lit(1, pl.Int32).alias("n_base"))
     folded = fold_runs(keyed).with_columns(pl.lit(1, pl.Int32).alias("n_base"))
-    return finished(folded, grid, grid)
+    return finish_bars(folded, grid, grid)
 
 
 def _check_sorted(ticks: pl.DataFrame) -> None:

@@ -1,7 +1,7 @@
-"""Sorted rows without a look at each: where they change, and stretches of stamps that follow one another by one step.
+"""Contiguous runs of sorted rows: consecutive slots (`SlotRuns`), stamps one step apart (`ContiguousRuns`), equal values.
 
-Bars mostly come one step after the other, so a few strides stand for many rows: what is counted by the clock is counted of
-strides, cut at the hours of the clock (`Strides.cut`), and no row is asked for its time. Pure: arrays in, arrays out.
+Most bars come one step after the bar before, so few runs stand for many rows: what is counted by time of day is counted over
+runs that are cut at the hours of the clock (`ContiguousRuns.cut`), without a look at each row. Pure: arrays in, arrays out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 BLOCK = 1 << 15  # rows looked at together, so that what is computed of them stays in the cache
 
 
-def where(test: Callable[[slice, slice], Flags], pairs: int) -> Ints:
-    """Numbers of the pairs of neighbours that pass a test, which is given slices of the rows before and of those after."""
+def pairs_where(test: Callable[[slice, slice], Flags], pairs: int) -> Ints:
+    """Index of the first row of each pair of neighbours that passes a test; the test compares two slices of rows, in blocks."""
     found = []
     for low in range(0, pairs, BLOCK):
         high = min(low + BLOCK, pairs)
@@ -30,8 +30,8 @@ def where(test: Callable[[slice, slice], Flags], pairs: int) -> Ints:
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def begins(*columns: NDArray[Any]) -> Ints:
-    """Rows that differ from the one before in any column, the first one included."""
+def run_starts(*columns: NDArray[Any]) -> Ints:
+    """Indices of rows that differ from the row before in any column; the first row is one."""
     first = columns[0]
     if not len(first):
         return np.zeros(0, np.int64)
@@ -42,18 +42,18 @@ def begins(*columns: NDArray[Any]) -> Ints:
             test |= column[after] != column[before]
         return test
 
-    return np.concatenate([[0], where(differ, len(first) - 1) + 1])
+    return np.concatenate([[0], pairs_where(differ, len(first) - 1) + 1])
 
 
-def united(few: Ints, many: Ints) -> Ints:
-    """All numbers of two sorted arrays, sorted; each once where each array has it once."""
+def sorted_union(few: Ints, many: Ints) -> Ints:
+    """Sorted union of two sorted arrays; `few` is the shorter one, neither has a value twice."""
     at = np.searchsorted(many, few)
     new = np.append(many, [-1])[at] != few
     return np.insert(many, at[new], few[new])
 
 
 class SlotRuns(NamedTuple):
-    """Rows in slots that follow one another in one segment.
+    """Runs of rows whose slots follow one another in one segment of a series.
 
     Attributes
     ----------
@@ -74,10 +74,10 @@ class SlotRuns(NamedTuple):
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> SlotRuns:
-        """Runs of `series, ordinal, slot` (Int32), sorted by series and place; those without a slot are left out."""
+        """Find the runs of rows with `series, ordinal, slot` (Int32), sorted by them; rows with a null slot are left out."""
         placed = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         series, ordinal, slot = (placed[name].to_numpy() for name in ("series", "ordinal", "slot"))
-        breaks = where(
+        breaks = pairs_where(
             lambda a, b: (slot[b] - slot[a] != 1) | (ordinal[b] != ordinal[a]) | (series[b] != series[a]),
             max(placed.height - 1, 0),
         )
@@ -86,8 +86,8 @@ class SlotRuns(NamedTuple):
         return cls(placed, row, size, *(values[row].astype(np.int64) for values in (series, ordinal, slot)))
 
 
-class Strides(NamedTuple):
-    """Stretches of rows whose stamps follow one another by one step.
+class ContiguousRuns(NamedTuple):
+    """Runs of rows whose stamps follow one another by one step.
 
     Attributes
     ----------
@@ -105,42 +105,42 @@ class Strides(NamedTuple):
     step: int
 
     @classmethod
-    def of(cls, ts: pl.Series, heads: Ints, step: int | None) -> Strides:
-        """Strides of sorted rows.
+    def of(cls, ts: pl.Series, heads: Ints, step: int | None) -> ContiguousRuns:
+        """Find the runs of sorted rows.
 
         Parameters
         ----------
         ts : Series of Datetime[us, UTC]
         heads : array of int
-            Rows at which a stride begins in any case: the first of each series.
+            Rows at which a run begins in any case: the first of each series.
         step : int, optional
-            In microseconds; without one, each row is a stride of its own.
+            In microseconds; without one, each row is a run of its own.
         """
         at = ts.cast(TS).cast(pl.Int64).to_numpy()
         if step is None:
             return cls(np.arange(len(at)), np.ones(len(at), np.int64), at, 1)
-        breaks = where(lambda before, after: at[after] - at[before] != step, max(len(at) - 1, 0)) + 1
-        row = united(heads, breaks)
+        breaks = pairs_where(lambda before, after: at[after] - at[before] != step, max(len(at) - 1, 0)) + 1
+        row = sorted_union(heads, breaks)
         return cls(row, np.diff(np.append(row, len(at))), at[row], step)
 
     @property
     def last(self) -> Ints:
-        """The last stamp of each."""
+        """Last stamp of each run, in microseconds."""
         return self.first + (self.size - 1) * self.step
 
-    def cut(self, low: Ints, high: Ints, start: Callable[[Ints], Ints]) -> tuple[Strides, Ints]:
-        """Cut strides where cells of time begin.
+    def cut(self, low: Ints, high: Ints, start: Callable[[Ints], Ints]) -> tuple[ContiguousRuns, Ints]:
+        """Cut runs where cells of time (hours, sessions) begin.
 
         Parameters
         ----------
         low, high : array of int
-            Cells that the first and the last row of each stride are in.
+            Cells that the first and the last row of each run are in.
         start : callable
             The instants at which cells begin.
 
         Returns
         -------
-        Strides, array of int
+        ContiguousRuns, array of int
             In the order of the rows; and the cell of each.
         """
         if not (high > low).any():
@@ -150,11 +150,11 @@ class Strides(NamedTuple):
         begun = np.maximum(-((self.first[owner] - start(cell)) // self.step), 0)
         size = np.append(begun[1:], 0) - begun
         size[np.cumsum(high - low + 1) - 1] += self.size
-        pieces = Strides(self.row[owner] + begun, size, self.first[owner] + begun * self.step, self.step)
-        return pieces.where(size > 0), cell[size > 0]
+        pieces = ContiguousRuns(self.row[owner] + begun, size, self.first[owner] + begun * self.step, self.step)
+        return pieces.filter(size > 0), cell[size > 0]
 
-    def where(self, kept: Flags) -> Strides:
-        """Some of them."""
-        if kept.all():
+    def filter(self, selected: Flags) -> ContiguousRuns:
+        """The runs that a mask selects."""
+        if selected.all():
             return self
-        return Strides(self.row[kept], self.size[kept], self.first[kept], self.step)
+        return ContiguousRuns(self.row[selected], self.size[selected], self.first[selected], self.step)

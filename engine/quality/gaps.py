@@ -3,7 +3,7 @@
 1. `expected_slots` lists the segments each series should have: its lifetime, cut at what is due by now.
 2. `slot_runs` cuts the present rows wherever the slot does not follow the one before: the only full pass.
 3. `find_gaps` reads gaps from the ends of those runs, and whole segments from what was expected and has no run;
-   `positioned` says where in its session each lies.
+   `with_positions` says where in its session each lies.
 
 Law: the sum of `bar_count` over the gaps of a series and session is its number of missing slots.
 """
@@ -107,7 +107,7 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     Returns
     -------
     DataFrame
-        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is as `positioned` says.
+        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is as `with_positions` says.
     """
     missing = _missing(wanted, present)
     if missing.is_empty():
@@ -115,11 +115,11 @@ def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) ->
     start = grid.starts(missing["ordinal"], missing["slot"]).alias("gap_start")
     end = grid.ends(missing["ordinal"], missing["slot"] + missing["bar_count"] - 1).alias("gap_end")
     untried = [pl.lit(value, GAPS[name]).alias(name) for name, value in _UNTRIED.items()]
-    gaps = positioned(missing.with_columns(start, end, *untried), wanted)
+    gaps = with_positions(missing.with_columns(start, end, *untried), wanted)
     return gaps.select(pl.col(name).cast(dtype) for name, dtype in GAPS.items())
 
 
-def positioned(gaps: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+def with_positions(gaps: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     """All gaps of some sessions with their `position`, in the same order.
 
     `leading` and `trailing` gaps touch the open or the end of what is due of their segment, `inner` ones neither;

@@ -34,8 +34,7 @@ def session_state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataF
         .agg(pl.len().alias("bars"), pl.col("ts").max().alias("last_ts"))
         .join(snapshot.series, on="series")
         for key, held in snapshot.panels.items()
-        if key.has_slots
-        and key in {one.base_key for one in snapshot.symbols.values()}
+        if key.has_slots and key in {one.base_key for one in snapshot.symbols.values()}
     ]
     none = pl.DataFrame(
         schema={"symbol": pl.String, "price_type": pl.String, "bars": pl.UInt32, "last_ts": pl.Datetime("us", "UTC")}

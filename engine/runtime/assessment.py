@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import column_values, expand_ranges, find_keys, pack_columns
-from engine.quality.gaps import GAPS, expected_slots, find_gaps, positioned, slot_runs
+from engine.quality.gaps import GAPS, expected_slots, find_gaps, slot_runs, with_positions
 from engine.quality.score import period_coverage, slot_coverage
 from engine.schema import TS
 from engine.store.panel_key import PanelKey
@@ -166,7 +166,7 @@ class IntervalAssessor:
         if not has_repeats(days):
             return Expectation(slots, missing), removed, added
         # In a session of several segments, the rows of one change the position of gaps in the others.
-        gaps = positioned(pl.concat([kept[added.columns], added]), slots).select(list(GAPS))
+        gaps = with_positions(pl.concat([kept[added.columns], added]), slots).select(list(GAPS))
         added = gaps.join(gaps_here, on=list(GAPS), how="anti", nulls_equal=True)
         removed = gaps_here.join(gaps, on=list(GAPS), how="anti", nulls_equal=True)
         return Expectation(slots, missing), removed, added

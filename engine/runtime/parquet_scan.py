@@ -24,7 +24,7 @@ from engine.checks.refused import CONFLICTS, conflict_pairs, count_refused
 from engine.errors import SourceError
 from engine.grid import Align, SessionGrid, Stamp
 from engine.interval import Interval
-from engine.quality.causes.profiles import bin_width, trace
+from engine.quality.causes.profiles import bin_width, summarize_bars
 from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
 from engine.runtime.store_survey import measured_rows
@@ -251,7 +251,7 @@ def survey_axis(
         placed = placed.filter(inside & (pl.col("session") <= high if high else pl.lit(value=True)))
     placed, repeats, losers = settle(placed, KEY, [name for name in BAR_VALUES if name in placed.columns])
     in_slot = placed.drop_nulls("slot") if placed["slot"].null_count() else placed
-    traced = trace(in_slot, bin_width(interval))
+    traced = summarize_bars(in_slot, bin_width(interval))
     sizes = series_sizes(placed)
     # Only these rows can count as anomalies: the others need not be looked at.
     candidates = placed.filter(pl.col("slot").is_null() | (pl.col("volume") == 0))

@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from engine.derive.bars import PRESENCE, carried_rows, derive, finished, fold, judged_at, recarried
+from engine.derive.bars import PRESENCE, completeness_interval, derive, finish_bars, fold, fold_input, refold_input
 from engine.derive.tick_bars import bars_from_quotes, bars_from_trades
 from engine.grid import SessionGrid
-from engine.interval import Interval, check_derivable, parent
+from engine.interval import Interval, check_derivable, fold_parent
 from engine.runtime.mid_bars import mid_bars
 from engine.schema import TS, TS_NS, Kind
 from engine.store.panel_key import RAW_PRICE_TYPES, PanelKey
@@ -216,7 +216,7 @@ class DataProcessor:
             folded = self._carried_rows_of(snapshot, cohort, target, ranges_of_windows(windows, grid, TS), refold=True)
             if folded.height != windows.height:
                 folded = folded.join(windows, on=PLACE, how="semi", maintain_order="left")
-            bars = finished(folded, grid, grid.at(judged_at(cohort.base, target, self._presence)))
+            bars = finish_bars(folded, grid, grid.at(completeness_interval(cohort.base, target, self._presence)))
             written += self._session.write_derived(target, cohort.key.spec, bars)
         return written
 
@@ -227,12 +227,12 @@ class DataProcessor:
         key = cohort.of(interval)
         if interval == cohort.base:
             rows = snapshot.panels[key].between(ranges)
-            return carried_rows(rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows)
+            return fold_input(rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows)
         if not refold and interval in cohort.intervals:
-            return recarried(snapshot.panels[key].between(ranges))
-        finer_interval = parent(cohort.base, interval)
+            return refold_input(snapshot.panels[key].between(ranges))
+        finer_interval = fold_parent(cohort.base, interval)
         finer, coarser = snapshot.grid(key.spec, finer_interval), snapshot.grid(key.spec, interval)
-        counts_rows = interval <= judged_at(cohort.base, interval, self._presence)
+        counts_rows = interval <= completeness_interval(cohort.base, interval, self._presence)
         return fold(
             self._carried_rows_of(snapshot, cohort, finer_interval, ranges), finer, coarser, counts_rows=counts_rows
         )

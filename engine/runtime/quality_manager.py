@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from engine.derive.bars import PRESENCE, judged_at
+from engine.derive.bars import PRESENCE, completeness_interval
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import GAPS
@@ -217,7 +217,7 @@ class DataQualityManager:
             return quality_score(expectation.slots, expectation.missing, counts)
         if assessor.base is not None:
             return quality_score(expectation.slots, expectation.missing, NO_COUNTS)
-        counted_at = judged_at(cohort.base, assessor.interval, self._presence)
+        counted_at = completeness_interval(cohort.base, assessor.interval, self._presence)
         grid = snapshot.grid(cohort.key.spec, counted_at)
         coverage = assessor.coverage(snapshot, expectation.slots, expectations.get(counted_at, expectation), grid)
         return quality_score(expectation.slots, expectation.missing, NO_COUNTS, coverage)
@@ -322,7 +322,9 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
 
 def assessed_intervals(cohort: Cohort, presence: Interval) -> list[Interval]:
     """Intervals to assess, finest first: base, derived, and those whose slots completeness counts."""
-    judges = {judged_at(cohort.base, interval, presence) for interval in cohort.intervals if interval.is_intraday}
+    judges = {
+        completeness_interval(cohort.base, interval, presence) for interval in cohort.intervals if interval.is_intraday
+    }
     return sorted({cohort.base, *cohort.intervals, *judges})
 
 

@@ -12,7 +12,7 @@ from engine.calendars.providers import calendar
 from engine.checks.bar_checks import measure
 from engine.checks.check import QUOTES
 from engine.grid import SessionGrid
-from engine.quality.causes.profiles import bin_width, trace
+from engine.quality.causes.profiles import bin_width, summarize_bars
 from engine.quality.gaps import slot_runs
 from engine.quality.score import COUNTED
 from engine.runtime.processor import Cohort, derive_session, find_cohorts
@@ -46,7 +46,7 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
     grid = snapshot.grid(cohort.key.spec, cohort.base)
     rows = snapshot.rows_of(cohort.key, series["series"].to_list())
     real = rows.filter(pl.col("slot").is_not_null() & (pl.col("provenance") != "synthetic"))
-    traced = trace(real.select(TRACED), bin_width(cohort.base))
+    traced = summarize_bars(real.select(TRACED), bin_width(cohort.base))
     sizes = rows.group_by("series").agg(pl.len().cast(pl.Int64).alias("rows"))
     described = series.drop("rows").join(sizes, on="series", how="left").with_columns(pl.col("rows").fill_null(0))
     return replace(

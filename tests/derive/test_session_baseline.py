@@ -9,7 +9,7 @@ from statistics import fmean
 import polars as pl
 import pytest
 from engine.derive.indicator_passes import indicators
-from engine.derive.session_baseline import per_slot, session_baseline
+from engine.derive.session_baseline import session_baseline, slot_averages
 from engine.errors import ParameterError, SchemaError, SortednessError
 from engine.reference import MINUTE
 from engine.schema import BARS
@@ -109,7 +109,7 @@ def test_trailing_of_days_equals_that_of_their_minutes() -> None:
 @pytest.mark.parametrize("sessions", [1, 4, 100])
 def test_per_slot_of_several_series_with_gaps_equals_plain_python(sessions: int) -> None:
     bars = walks.bars(keep=0.6)
-    got = per_slot(bars, BEFORE, sessions)
+    got = slot_averages(bars, BEFORE, sessions)
     for one in walks.each_series(bars):
         rows = [r for r in one.to_dicts() if r["session"] < BEFORE]
         days = sorted({r["session"] for r in rows})[-sessions:]
@@ -129,7 +129,7 @@ def test_per_slot_of_several_series_with_gaps_equals_plain_python(sessions: int)
 def test_per_slot_on_the_morning_is_what_relative_volume_divides_by() -> None:
     bars = walks.bars(keep=0.7)
     day = bars.filter(pl.col("session") == BEFORE).with_columns((pl.col("ordinal") % 16).alias("position"))
-    usual = per_slot(bars, BEFORE, 3).drop("sessions", "average_range").with_columns(pl.col("slot").cast(pl.Int32))
+    usual = slot_averages(bars, BEFORE, 3).drop("sessions", "average_range").with_columns(pl.col("slot").cast(pl.Int32))
     beside = day.join(usual, on=[*SERIES, "position", "slot"], how="left", maintain_order="left")
     want = beside.select(pl.when(pl.col("average_volume") > 0).then(pl.col("volume") / pl.col("average_volume")))
     got = indicators(bars, ["relative_volume(3)"]).filter(pl.col("session") == BEFORE).select("relative_volume_3")
@@ -141,16 +141,16 @@ def test_per_slot_after_an_early_close_only_lacks_the_later_slots() -> None:
     segments = axis.days(dt.date(2024, 1, 2), 3, [(570, 580)])
     segments[2] = type(segments[2])(segments[2].session, segments[2].open, segments[2].open + 4 * MINUTE)
     bars = walks.bars(walks.MANY[:1], segments, keep=1.0)
-    got = per_slot(bars, dt.date(2024, 2, 1), 3)
+    got = slot_averages(bars, dt.date(2024, 2, 1), 3)
     assert got["sessions"].to_list() == [3] * 4 + [2] * 6
-    assert per_slot(bars, dt.date(2024, 2, 1), 1)["slot"].to_list() == [0, 1, 2, 3]
+    assert slot_averages(bars, dt.date(2024, 2, 1), 1)["slot"].to_list() == [0, 1, 2, 3]
 
 
 def test_per_slot_leaves_out_bars_off_the_grid() -> None:
     bars = walks.bars()
     odd = bars.with_columns(pl.when(pl.col("slot") != 3).then("slot").alias("slot"))
-    want = per_slot(bars, BEFORE, 4).filter(pl.col("slot") != 3)
-    assert_frame_equal(per_slot(odd, BEFORE, 4), want)
+    want = slot_averages(bars, BEFORE, 4).filter(pl.col("slot") != 3)
+    assert_frame_equal(slot_averages(odd, BEFORE, 4), want)
 
 
 @pytest.mark.parametrize("before", [dt.date(2024, 1, 5), BEFORE])
@@ -160,7 +160,7 @@ def test_history_does_not_change_when_the_session_and_later_ones_are_poisoned(be
     poison = {"high": 1e12, "low": -1e12, "close": 7e11, "volume": 1e15}
     poisoned = bars.with_columns(pl.when(later).then(v).otherwise(n).alias(n) for n, v in poison.items())
     assert poisoned.filter(later).height > 50
-    for read in (session_baseline, per_slot):
+    for read in (session_baseline, slot_averages):
         assert read(poisoned, before, 3).equals(read(bars, before, 3))
         assert read(bars.filter(~later), before, 3).equals(read(bars, before, 3))
         assert not read(poisoned, before + dt.timedelta(days=20), 3).equals(
@@ -194,10 +194,10 @@ def test_history_of_no_session_before_the_date_is_empty() -> None:
     bars = walks.bars()
     first = bars["session"].min()
     assert session_baseline(bars, first, 3).equals(session_baseline(bars.clear(), BEFORE, 3))
-    assert per_slot(bars, first, 3).height == 0
+    assert slot_averages(bars, first, 3).height == 0
 
 
-@pytest.mark.parametrize("read", [session_baseline, per_slot])
+@pytest.mark.parametrize("read", [session_baseline, slot_averages])
 def test_history_of_bad_input_raises(read) -> None:
     bars = walks.bars()
     with pytest.raises(ParameterError, match="sessions: received 0"):
@@ -207,4 +207,4 @@ def test_history_of_bad_input_raises(read) -> None:
     with pytest.raises(SortednessError, match="is not later than"):
         read(bars.reverse(), BEFORE, 1)
     with pytest.raises(SchemaError, match=r"SessionGrid\.place"):
-        per_slot(bars.drop("slot"), BEFORE, 1)
+        slot_averages(bars.drop("slot"), BEFORE, 1)

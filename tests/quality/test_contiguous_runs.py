@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from engine.calendars.providers import calendar
 from engine.checks.clock_profile import clock_profile
-from engine.quality.contiguous_runs import BLOCK, SlotRuns, Strides, begins, united, where
+from engine.quality.contiguous_runs import BLOCK, ContiguousRuns, SlotRuns, pairs_where, run_starts, sorted_union
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +83,7 @@ def test_profile_of_strides_counts_each_row_where_it_lies(code, interval, late, 
 @given(st.lists(st.integers(0, 3), max_size=60), st.sampled_from([1, 2, 5]), st.integers(1, 7))
 def test_cut_of_strides_leaves_every_row_in_the_cell_of_its_stamp(jumps, step, width) -> None:
     at = np.cumsum(np.array([3, *jumps], dtype=np.int64) * step)
-    whole = Strides.of(pl.Series(at).cast(pl.Datetime("us", "UTC")), np.array([0]), step)
+    whole = ContiguousRuns.of(pl.Series(at).cast(pl.Datetime("us", "UTC")), np.array([0]), step)
     pieces, cell = whole.cut(whole.first // width, whole.last // width, lambda number: number * width)
     stamps = [int(first + n * step) for first, size in zip(pieces.first, pieces.size, strict=True) for n in range(size)]
     assert stamps == at.tolist()
@@ -108,12 +108,12 @@ def test_runs_of_slots_hold_each_row_once_and_go_on_as_long_as_slots_do(places) 
 def test_where_looks_at_pairs_that_two_blocks_share() -> None:
     values = np.zeros(2 * BLOCK + 5, np.int64)
     values[[BLOCK, BLOCK + 1, 2 * BLOCK]] = 1
-    assert where(lambda a, b: values[b] > values[a], len(values) - 1).tolist() == [BLOCK - 1, 2 * BLOCK - 1]
-    assert begins(values).tolist() == [0, BLOCK, BLOCK + 2, 2 * BLOCK, 2 * BLOCK + 1]
-    assert begins(values[:0]).tolist() == []
+    assert pairs_where(lambda a, b: values[b] > values[a], len(values) - 1).tolist() == [BLOCK - 1, 2 * BLOCK - 1]
+    assert run_starts(values).tolist() == [0, BLOCK, BLOCK + 2, 2 * BLOCK, 2 * BLOCK + 1]
+    assert run_starts(values[:0]).tolist() == []
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
 def test_united_is_all_numbers_once(few, many) -> None:
     both = (np.array(sorted(numbers), dtype=np.int64) for numbers in (few, many))
-    assert united(*both).tolist() == sorted(few | many)
+    assert sorted_union(*both).tolist() == sorted(few | many)

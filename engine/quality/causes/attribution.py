@@ -1,12 +1,12 @@
 """Why a gap is there: a cause, how sure it is, and what it rests on, from signals of the whole panel.
 
-1. `prepare` weighs the gaps of some series by their own rates (`rates`); what no rate explains does not count for them.
+1. `weigh_gaps` weighs the gaps of some series by their own rates (`rates`); what no rate explains does not count for them.
 2. What all parts lack together is added up and found elsewhere (`outages`).
-3. `judge` gives each gap its cause. Slots of an outage or of a habit of the whole group are those; the others are weighed
+3. `attribute_gaps` gives each gap its cause. Slots of an outage or of a habit of the whole group are those; the others are weighed
    by Bayes' rule: how many runs without a trade so long a session has at this time of day, against how many losses and
    halts it has as a rule (`LOSSES_A_SESSION`, `HALTS_A_SESSION`), times how well each goes with the jump of the price over the
    hole, the volume after it, and the prints and quotes inside it. Below `SURE` the cause is `unknown`.
-4. `witnessed` and `labelled` say what an outage was, by what the bars at its edges look like.
+4. `sum_outage_edges` and `classify_outages` say what an outage was, by what the bars at its edges look like.
 
 Pure: frame in, frame out.
 """
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes.cause_table import CAUSES, EXPLAINING
-from engine.quality.causes.no_trade_rates import Odds, Rates, Seen, chance_of_run, odds, rates
+from engine.quality.causes.no_trade_rates import BinnedGaps, Odds, Rates, chance_of_run, count_rates, no_trade_odds
 from engine.quality.causes.outages import OUTAGES
-from engine.quality.causes.profiles import PROFILE_KEY, Trace, bin_keys, line, overlap, profile_keys
-from engine.quality.contiguous_runs import Floats, begins
+from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
+from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 NO_TRADE, SYMBOL_LOSS, HALT, FEED_LOSS = map(CAUSES.index, ("no_trade", "symbol_loss", "halt", "feed_loss"))
@@ -44,7 +44,7 @@ SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 SHRINK_BARS = 20.0
 OUTAGE_SHARE = 1 / 3  # of a gap's slots: less may be an outage beside a longer silence
 
-JUDGED: Schema = {
+ATTRIBUTED: Schema = {
     "cause": pl.Enum(CAUSES),
     "confidence": pl.Float64(),
     "lost": pl.Int32(),
@@ -54,7 +54,7 @@ JUDGED: Schema = {
     "jump": pl.Float64(),
     "busier": pl.Float64(),
 }
-WITNESSES: Schema = {
+OUTAGE_EDGES: Schema = {
     "outage": pl.Int32(),
     "gaps": pl.Int64(),
     "lost": pl.Int64(),
@@ -65,7 +65,7 @@ DEVIATIONS = 2.0
 JUMPED = 4.0
 
 
-class Part(NamedTuple):
+class WeighedGaps(NamedTuple):
     """Gaps of some series, weighed: `strange` ones do not count for the rates."""
 
     gaps: pl.DataFrame
@@ -74,12 +74,12 @@ class Part(NamedTuple):
     rates: Rates
     odds: Odds
 
-    def lean(self) -> Part:
-        """What `judge` needs of it."""
-        return Part(self.gaps, self.wanted.clear(), self.strange[:0], self.rates, self.odds.lean())
+    def lean(self) -> WeighedGaps:
+        """What `attribute_gaps` needs of it."""
+        return WeighedGaps(self.gaps, self.wanted.clear(), self.strange[:0], self.rates, self.odds.lean())
 
 
-class Edges(NamedTuple):
+class GapEdges(NamedTuple):
     """What the bars beside each gap look like, NaN where there is none.
 
     `jump` is the move of the price over the gap in its own deviations; `after` and `before` are the log of the volume of the
@@ -91,7 +91,7 @@ class Edges(NamedTuple):
     before: Floats
 
 
-def prepare(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Part:
+def weigh_gaps(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> WeighedGaps:
     """Weigh gaps by their own series' rates.
 
     Parameters
@@ -101,10 +101,10 @@ def prepare(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Part:
     width : int
         From `traces.bin_width`.
     """
-    seen = Seen.of(gaps, wanted, width)
+    seen = BinnedGaps.of(gaps, wanted, width)
     whole = seen.whole()
-    known = rates(seen, whole)
-    found = odds(known, seen, whole)
+    known = count_rates(seen, whole)
+    found = no_trade_odds(known, seen, whole)
     strange = whole | (found.expected < IMPROBABLE_RUNS)
     # Series know nothing of one another: those in which nothing more is strange would be weighed the same once more.
     series = gaps["series"].to_numpy()
@@ -112,13 +112,13 @@ def prepare(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Part:
     if len(again):
         theirs = np.isin(series, again)
         part = seen.only(again)
-        better = rates(part, strange[theirs])
-        found = found.changed(theirs, odds(better, part, strange[theirs]))
+        better = count_rates(part, strange[theirs])
+        found = found.changed(theirs, no_trade_odds(better, part, strange[theirs]))
         known = known.changed(again, better)
-    return Part(gaps, wanted, strange, known, found)
+    return WeighedGaps(gaps, wanted, strange, known, found)
 
 
-def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
+def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
     """Look at the bars beside each gap.
 
     Parameters
@@ -133,9 +133,9 @@ def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
     count = gaps["bar_count"].to_numpy().astype(np.int64)
     nothing = np.full(len(count), np.nan)
     if runs.is_empty():
-        return Edges(nothing, nothing, nothing)
+        return GapEdges(nothing, nothing, nothing)
     ours, theirs = (
-        line(*(rows[n].to_numpy() for n in ("series", "ordinal", slot)))
+        slot_keys(*(rows[n].to_numpy() for n in ("series", "ordinal", slot)))
         for rows, slot in ((gaps, "slot"), (runs, "first"))
     )
     after = np.searchsorted(theirs, ours)
@@ -153,12 +153,12 @@ def edges(gaps: pl.DataFrame, traced: Trace, width: int) -> Edges:
         jump = np.where(has_after & has_before, move / (spread * np.sqrt(count + 1)), np.nan)
         busy_after = np.where(has_after, np.log(runs["volume_first"].to_numpy()[after] / later), np.nan)
         busy_before = np.where(has_before, np.log(runs["volume_last"].to_numpy()[before] / earlier), np.nan)
-    return Edges(*(np.where(np.isfinite(values), values, np.nan) for values in (jump, busy_after, busy_before)))
+    return GapEdges(*(np.where(np.isfinite(values), values, np.nan) for values in (jump, busy_after, busy_before)))
 
 
-def judge(
-    part: Part,
-    beside: Edges,
+def attribute_gaps(
+    part: WeighedGaps,
+    beside: GapEdges,
     groups: pl.DataFrame,
     outages: pl.DataFrame,
     habits: pl.DataFrame,
@@ -170,7 +170,7 @@ def judge(
     Parameters
     ----------
     part, beside
-        From `prepare` and `edges`. The gaps may carry `prints` and `quotes` (Int64): how many lie inside, null where nobody
+        From `weigh_gaps` and `gap_edges`. The gaps may carry `prints` and `quotes` (Int64): how many lie inside, null where nobody
         knows; and `usual_quotes` (Float64): how many lie in so much time as a rule.
     groups : DataFrame
         `series, group`, one row per series.
@@ -183,9 +183,9 @@ def judge(
 
     Returns
     -------
-    DataFrame of `JUDGED`, a row per gap
+    DataFrame of `ATTRIBUTED`, a row per gap
         `lost` counts the slots that an outage covers, `outage` is its row number, null without one; `run` and `expected_runs`
-        are the chance of the run and how many so long a session has, `jump` and `busier` what `edges` saw.
+        are the chance of the run and how many so long a session has, `jump` and `busier` what `gap_edges` saw.
     """
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
@@ -224,12 +224,12 @@ def judge(
             "jump": pl.Series(beside.jump, nan_to_null=True),
             "busier": pl.Series(beside.after, nan_to_null=True),
         },
-        schema_overrides={name: dtype for name, dtype in JUDGED.items() if name != "cause"},
+        schema_overrides={name: dtype for name, dtype in ATTRIBUTED.items() if name != "cause"},
     )
 
 
-def witnessed(judged: pl.DataFrame, beside: Edges) -> pl.DataFrame:
-    """Add up what the edges of the gaps of each outage look like: `WITNESSES`; frames of several parts add up."""
+def sum_outage_edges(judged: pl.DataFrame, beside: GapEdges) -> pl.DataFrame:
+    """Add up what the edges of the gaps of each outage look like: `OUTAGE_EDGES`; frames of several parts add up."""
     seen = judged.select("outage", pl.col("lost").cast(pl.Int64), pl.lit(1, pl.Int64).alias("gaps"))
     for name, values in (("after", beside.after), ("before", beside.before), ("jump", np.abs(beside.jump))):
         known = np.isfinite(values)
@@ -238,10 +238,10 @@ def witnessed(judged: pl.DataFrame, beside: Edges) -> pl.DataFrame:
             pl.Series(f"{name}_n", known.astype(np.float64)), pl.Series(f"{name}_sum", filled),
             pl.Series(f"{name}_squares", filled * filled),
         )  # fmt: skip
-    return seen.drop_nulls("outage").group_by("outage").sum().sort("outage").select(list(WITNESSES))
+    return seen.drop_nulls("outage").group_by("outage").sum().sort("outage").select(list(OUTAGE_EDGES))
 
 
-def labelled(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
+def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
     """Say what each outage was.
 
     Parameters
@@ -249,7 +249,7 @@ def labelled(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame)
     outages : DataFrame
         From `find_outages`.
     witnesses : DataFrame
-        From `witnessed`, of all parts.
+        From `sum_outage_edges`, of all parts.
     axis : DataFrame
         `group, ordinal, slots`: the segments that a group has, sorted.
 
@@ -263,7 +263,7 @@ def labelled(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame)
         outages.with_row_index("outage").with_columns(pl.col("outage").cast(pl.Int32))
         .join(witnesses, on="outage", how="left", maintain_order="left")
         .join(axis, on=["group", "ordinal"], how="left", maintain_order="left")
-        .with_columns(pl.col(name).fill_null(0) for name in WITNESSES if name != "outage")
+        .with_columns(pl.col(name).fill_null(0) for name in OUTAGE_EDGES if name != "outage")
     )  # fmt: skip
     leads, trails = pl.col("first") == 0, pl.col("end") >= pl.col("slots")
     all_lack = pl.col("share") >= 0.9  # noqa: PLR2004
@@ -285,7 +285,7 @@ def labelled(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame)
     )
 
 
-def explained(gaps: pl.DataFrame) -> pl.DataFrame:
+def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
     """Missing slots that nothing is wrong with, per series and session.
 
     Parameters
@@ -302,7 +302,7 @@ def explained(gaps: pl.DataFrame) -> pl.DataFrame:
     return gaps.group_by("series", "session").agg(slots.sum().alias("explained"))
 
 
-def _weighed(part: Part, beside: Edges, slot_minutes: float) -> tuple[Ints, Floats]:
+def _weighed(part: WeighedGaps, beside: GapEdges, slot_minutes: float) -> tuple[Ints, Floats]:
     """Cause and confidence by Bayes' rule between no trade, a loss of the symbol's own, and a halt."""
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.float64)
@@ -340,7 +340,7 @@ def _share(one: Floats, other: float) -> Floats:
     return one / (one + other)
 
 
-def _rest(part: Part, lost: Ints, count: Ints) -> Floats:
+def _rest(part: WeighedGaps, lost: Ints, count: Ints) -> Floats:
     """How many runs so long as what an outage leaves of each gap a session has."""
     per_run = part.odds.expected / np.maximum(part.odds.run, 1e-300)
     single = part.odds.weight / np.maximum(count, 1)
@@ -354,10 +354,11 @@ def _covered(
     if spans.is_empty():
         return np.zeros(len(slot), np.int64), np.full(len(slot), -1)
     start, end = (
-        line(spans["group"].to_numpy(), spans[axis].to_numpy(), spans[name].to_numpy()) for name in ("first", "end")
+        slot_keys(spans["group"].to_numpy(), spans[axis].to_numpy(), spans[name].to_numpy())
+        for name in ("first", "end")
     )
-    ours = line(group, where, slot)
-    covered = np.where(group >= 0, overlap(start, end, ours, ours + count), 0)
+    ours = slot_keys(group, where, slot)
+    covered = np.where(group >= 0, covered_lengths(start, end, ours, ours + count), 0)
     first = np.minimum(np.searchsorted(end, ours, side="right"), len(end) - 1)
     return covered, np.where(covered > 0, first, -1)
 
@@ -380,7 +381,7 @@ class _Usual(NamedTuple):
     def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> _Usual:
         series = profile["series"].to_numpy()
         keys = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
-        heads = begins(series)
+        heads = run_starts(series)
         bars, volume, moves, squares = (
             np.add.reduceat(profile[name].to_numpy().astype(np.float64), heads)
             for name in ("bars", "volume", "moves", "squares")

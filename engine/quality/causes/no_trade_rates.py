@@ -1,8 +1,8 @@
 """How often a series has no bar although nothing is wrong: per time of day, from its own gaps.
 
-1. `Seen.of` puts gaps beside what was expected, cut at the bins of the day (`traces.bins_of`); `rates` counts, for each
+1. `Seen.of` puts gaps beside what was expected, cut at the bins of the day (`traces.bins_of`); `count_rates` counts, for each
    series and bin, slots that were due and slots that were missing.
-2. `odds` gives each gap the chance of a run at least so long. A slot without a trade has the chance
+2. `no_trade_odds` gives each gap the chance of a run at least so long. A slot without a trade has the chance
    p = (missing + A * p of the series) / (due + A) in its bin, the gap's own slots left out, and counts -ln p; a day that
    is quieter or busier than others scales that (`_day_factors`).
 3. Trades come in bursts: their rate is taken for gamma distributed with shape k, so n slots lack one with a chance of
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from engine.keys import Flags, Ints, find_keys, number_ranges, pack_columns
 from engine.quality.causes.profiles import PROFILE_KEY, bin_keys, bin_starts, bins_of, unpack_bin_keys
-from engine.quality.contiguous_runs import Floats, begins
+from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 RATES: Schema = {
@@ -56,7 +56,7 @@ class Pieces(NamedTuple):
     starts: Ints
 
 
-class Seen(NamedTuple):
+class BinnedGaps(NamedTuple):
     """Gaps, and what was expected where they are: found once, and weighed as often as need be.
 
     Attributes
@@ -80,23 +80,25 @@ class Seen(NamedTuple):
     width: int
 
     @classmethod
-    def of(cls, gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> Seen:
+    def of(cls, gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> BinnedGaps:
         """Put gaps beside what was expected."""
-        heads = begins(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
+        heads = run_starts(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
         theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (wanted, gaps[heads]))
         segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))
-        return cls(gaps, wanted, gaps["bar_count"].to_numpy().astype(np.float64), segment, cut(gaps, width), width)
+        return cls(
+            gaps, wanted, gaps["bar_count"].to_numpy().astype(np.float64), segment, cut_at_bins(gaps, width), width
+        )
 
     def whole(self) -> Flags:
         """Which gaps are a whole segment."""
         whole: Flags = self.counts == self.wanted["slots"].to_numpy()[self.segment]
         return whole
 
-    def only(self, series: Ints) -> Seen:
+    def only(self, series: Ints) -> BinnedGaps:
         """What belongs to some series."""
         ours = pl.Series(series, dtype=pl.Int32).implode()
         gaps, wanted = (rows.filter(pl.col("series").is_in(ours)) for rows in (self.gaps, self.wanted))
-        return Seen.of(gaps, wanted, self.width)
+        return BinnedGaps.of(gaps, wanted, self.width)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Rates:
         return tuple(np.where(known, whole[name].to_numpy()[at], 0).astype(np.float64) for name in ("due", "missing"))  # type: ignore[return-value]
 
 
-def cut(gaps: pl.DataFrame, width: int) -> Pieces:
+def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
     """Cut gaps (`series, ordinal, slot, bar_count`) at the bins of the day."""
     slot = gaps["slot"].to_numpy().astype(np.int64)
     end = slot + gaps["bar_count"].to_numpy()
@@ -210,7 +212,7 @@ def cut(gaps: pl.DataFrame, width: int) -> Pieces:
     return Pieces(gap, number[kept], first[kept], slots[kept], key, starts)
 
 
-def rates(seen: Seen, strange: Flags) -> Rates:
+def count_rates(seen: BinnedGaps, strange: Flags) -> Rates:
     """Count what was due and missing by series and time of day.
 
     Parameters
@@ -224,7 +226,7 @@ def rates(seen: Seen, strange: Flags) -> Rates:
         .agg(pl.len().alias("segments"))
     )  # fmt: skip
     whole = segments.rename({"slots": "bar_count", "position": "ordinal"}).with_columns(slot=pl.lit(0, pl.Int32))
-    pieces = cut(whole, seen.width)
+    pieces = cut_at_bins(whole, seen.width)
     keys, at = np.unique(pieces.key, return_inverse=True)
     due = _added(at, pieces.slots * whole["segments"].to_numpy()[pieces.gap], len(keys))
     ours, slots = np.searchsorted(keys, seen.pieces.key), seen.pieces.slots
@@ -238,7 +240,7 @@ def rates(seen: Seen, strange: Flags) -> Rates:
     return Rates(pl.DataFrame(counted).select(pl.col(name).cast(dtype) for name, dtype in RATES.items()), seen.width)
 
 
-def odds(known: Rates, seen: Seen, strange: Flags) -> Odds:
+def no_trade_odds(known: Rates, seen: BinnedGaps, strange: Flags) -> Odds:
     """Tell how likely each gap is without a cause.
 
     Parameters
@@ -246,7 +248,7 @@ def odds(known: Rates, seen: Seen, strange: Flags) -> Odds:
     known : Rates
     seen : Seen
     strange : array of bool
-        As `rates` took it: the gaps whose slots are not in the counts.
+        As `count_rates` took it: the gaps whose slots are not in the counts.
     """
     pieces, counts = seen.pieces, seen.counts
     counted = ~strange[pieces.gap]
@@ -280,14 +282,14 @@ def _reduced(values: Floats, pieces: Pieces, height: int) -> Floats:
     return np.add.reduceat(values, pieces.starts) if height else np.zeros(0)
 
 
-def _slots_of(seen: Seen) -> Floats:
+def _slots_of(seen: BinnedGaps) -> Floats:
     """Slots of the session of each gap."""
-    heads = begins(*(seen.wanted[name].to_physical().to_numpy() for name in ("series", "session")))
+    heads = run_starts(*(seen.wanted[name].to_physical().to_numpy() for name in ("series", "session")))
     slots = np.add.reduceat(seen.wanted["slots"].to_numpy().astype(np.float64), heads) if len(heads) else np.zeros(0)
     return np.asarray(slots[np.searchsorted(heads, seen.segment, side="right") - 1])
 
 
-def _day_factors(known: Rates, seen: Seen, strange: Flags) -> Floats:
+def _day_factors(known: Rates, seen: BinnedGaps, strange: Flags) -> Floats:
     """By how much the segment of each gap is busier (above 1) or quieter than the series' days are."""
     segments, segment = seen.wanted.height, seen.segment
     odd = np.bincount(segment, weights=seen.counts * strange, minlength=segments)[segment]
@@ -308,7 +310,7 @@ def _usual(known: Rates, wanted: pl.DataFrame) -> Floats:
     whole = kinds.select(
         "series", pl.col("position").alias("ordinal"), pl.col("slots").alias("bar_count"), slot=pl.lit(0, pl.Int32)
     )
-    pieces = cut(whole, known.width)
+    pieces = cut_at_bins(whole, known.width)
     lacking = _reduced(known.chances(pieces.key) * pieces.slots, pieces, kinds.height)
     shares = kinds.with_columns((pl.Series(lacking) / pl.col("slots")).alias("share"))
     return placed.join(shares, on=["series", "position", "slots"], how="left", maintain_order="left")[
@@ -316,16 +318,16 @@ def _usual(known: Rates, wanted: pl.DataFrame) -> Floats:
     ].to_numpy()
 
 
-def _burstiness(seen: Seen, single: Floats, strange: Flags) -> Floats:
+def _burstiness(seen: BinnedGaps, single: Floats, strange: Flags) -> Floats:
     """Find k of each gap's series, which makes the lengths of its gaps likeliest, some of which may be strangers."""
-    heads = begins(seen.gaps["series"].to_numpy())
+    heads = run_starts(seen.gaps["series"].to_numpy())
     if not len(heads):
         return np.zeros(0)
     telling = np.flatnonzero(~(strange | (seen.counts * single > MOST_WEIGHT)))
     counts, single = seen.counts[telling], single[telling]
     owner = np.searchsorted(heads, telling, side="right") - 1
     # Gaps that are alike in all that counts mostly follow one another.
-    alike = begins(owner, counts, single)
+    alike = run_starts(owner, counts, single)
     times, owner = np.diff(np.append(alike, len(counts))), owner[alike]
     scores = _likely(counts[alike], single[alike])
     summed = np.stack([np.bincount(owner, weights=times * score, minlength=len(heads)) for score in scores], axis=1)

@@ -1,11 +1,11 @@
 """Slots that many series of one source lack together: outages of a feed, found over the whole panel.
 
 1. `peer_sums` turns the gaps of some series into steps over the slots of their group: how many of its symbols are missing,
-   how much of what was expected that is, and how surprising; `expectation` says what was expected. Both add up
+   how much of what was expected that is, and how surprising; `sum_expected` says what was expected. Both add up
    over parts of the symbols, so a market is summed part by part.
 2. `find_outages` walks the steps once: an outage is a stretch in which at least half of the bars that were expected are
    missing (or a fifth, where chance cannot do it), and which is improbable enough as a whole.
-3. `habit_steps` and `recurrent` find slots of the day that nearly every session lacks while those beside them are there.
+3. `habit_steps` and `find_recurring` find slots of the day that nearly every session lacks while those beside them are there.
 
 Pure: frame in, frame out.
 """
@@ -105,10 +105,10 @@ def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.
         "weight": np.concatenate([_exact(1 - p), -_exact(1 - p)]),
         "surprise": np.concatenate([_exact(_surprise(p)), -_exact(_surprise(p))]),
     }
-    return summed(pl.DataFrame(both).select(pl.col(name).cast(dtype) for name, dtype in SUMS.items()), SUMS)
+    return sum_steps(pl.DataFrame(both).select(pl.col(name).cast(dtype) for name, dtype in SUMS.items()), SUMS)
 
 
-def expectation(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
+def sum_expected(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
     """Steps of what is expected, over the sessions: added up in order of ordinals.
 
     Parameters
@@ -137,10 +137,10 @@ def expectation(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
         [begin.with_columns(**{n: pl.Series(v) for n, v in values.items()}),
          end.with_columns(**{n: pl.Series(-v) for n, v in values.items()})]
     )  # fmt: skip
-    return summed(steps.select(pl.col(name).cast(dtype) for name, dtype in EXPECTATION.items()), EXPECTATION)
+    return sum_steps(steps.select(pl.col(name).cast(dtype) for name, dtype in EXPECTATION.items()), EXPECTATION)
 
 
-def summed(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Add up steps of several parts (`SUMS` or `EXPECTATION`), by whatever is a whole number of 32 bits."""
     key = [name for name, dtype in schema.items() if dtype == pl.Int32]
     if steps.is_empty():
@@ -164,7 +164,7 @@ def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.D
     Parameters
     ----------
     sums, expected : DataFrame
-        From `peer_sums` and `expectation`, of all parts.
+        From `peer_sums` and `sum_expected`, of all parts.
     width : int
         From `traces.bin_width`.
 
@@ -233,10 +233,10 @@ def habit_steps(gaps: pl.DataFrame, wanted: pl.DataFrame, groups: pl.DataFrame) 
         due.select("group", "position", pl.col("slots").alias("slot"), none.alias("missing"), -pl.col("due").cast(pl.Int64)),
     ]  # fmt: skip
     whole = pl.concat([part.select(pl.col(name).cast(dtype) for name, dtype in HABIT_STEPS.items()) for part in steps])
-    return summed(whole, HABIT_STEPS)
+    return sum_steps(whole, HABIT_STEPS)
 
 
-def recurrent(steps: pl.DataFrame) -> pl.DataFrame:
+def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
     """Find slots of the day that nearly every session of every series of a group lacks, unlike those beside them.
 
     Parameters

@@ -1,6 +1,6 @@
 """What an audit keeps of bars: runs of present slots with the bars at their ends, and a profile of the day.
 
-Both are small beside the bars, and both add up: bars may be traced part by part (`trace`), the parts joined (`joined`),
+Both are small beside the bars, and both add up: bars may be traced part by part (`summarize_bars`), the parts joined (`merge_summaries`),
 and gaps, rates and causes told from what was kept, without the bars. Pure: frame in, frame out.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.interval import Interval
 from engine.keys import Integers, Ints, number_ranges, pack, pack_columns, pack_pair, unpack
-from engine.quality.contiguous_runs import BLOCK, Floats, begins, united
+from engine.quality.contiguous_runs import BLOCK, Floats, run_starts, sorted_union
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 BIN = dt.timedelta(minutes=30)
@@ -45,7 +45,7 @@ PROFILE: Schema = {
 PROFILE_KEY = ["series", "position", "bin"]
 
 
-class Trace(NamedTuple):
+class BarSummary(NamedTuple):
     """`runs` is a frame of `RUNS`, in order; `profile` one of `PROFILE`."""
 
     runs: pl.DataFrame
@@ -67,7 +67,7 @@ def bin_starts(number: Ints, width: int) -> Ints:
     return np.where(number <= 1, number, (number - 1) * width)
 
 
-def trace(rows: pl.DataFrame, width: int) -> Trace:
+def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
     """Trace bars that lie in their slots.
 
     Parameters
@@ -79,7 +79,7 @@ def trace(rows: pl.DataFrame, width: int) -> Trace:
         From `bin_width`.
     """
     if rows.is_empty():
-        return Trace(pl.DataFrame(schema=dict(RUNS)), pl.DataFrame(schema=dict(PROFILE)))
+        return BarSummary(pl.DataFrame(schema=dict(RUNS)), pl.DataFrame(schema=dict(PROFILE)))
     series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
     follows = slot[1:] - slot[:-1] == 1
     follows &= ordinal[1:] == ordinal[:-1]
@@ -94,10 +94,10 @@ def trace(rows: pl.DataFrame, width: int) -> Trace:
         },
         schema=dict(RUNS),
     )  # fmt: skip
-    return Trace(runs, _profile(rows, runs, starts, width))
+    return BarSummary(runs, _profile(rows, runs, starts, width))
 
 
-def joined(parts: Sequence[Trace]) -> Trace:
+def merge_summaries(parts: Sequence[BarSummary]) -> BarSummary:
     """Traces of several parts as one: a run that goes on in another part is one run, a slot that is in two counts once."""
     if len(parts) == 1:
         return parts[0]
@@ -105,9 +105,9 @@ def joined(parts: Sequence[Trace]) -> Trace:
     profile = pl.concat([pl.DataFrame(schema=dict(PROFILE)), *(part.profile for part in parts)])
     number = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
     summed = _added(number, *(profile[name].to_numpy() for name in PROFILE if name not in PROFILE_KEY))
-    place = line(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
+    place = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     in_order = runs if (place[1:] > place[:-1]).all() else runs.sort("series", "ordinal", "first", "last")
-    return Trace(_united(in_order), summed)
+    return BarSummary(_united(in_order), summed)
 
 
 def bin_keys(series: Integers, position: Integers, number: Integers) -> Ints:
@@ -120,12 +120,12 @@ def unpack_bin_keys(keys: Ints) -> tuple[Ints, ...]:
     return unpack(keys, [SEGMENTS_PER_SESSION, BINS])
 
 
-def line(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
+def slot_keys(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
     """One number for owner, segment and slot, in their order; a segment has less than 2**20 slots."""
     return pack([owner, ordinal, np.asarray(slot)], [1 << 25, 1 << 20])
 
 
-def overlap(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
+def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
     """How much of each `[first, last)` the spans `[start, end)` cover, which are sorted and disjoint."""
     ahead = np.concatenate([[0], np.cumsum(end - start)])
 
@@ -168,7 +168,7 @@ def _profile(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -
 def _added(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
     """`PROFILE` of values by key, added up in their order: threads that do it in another would change the last digits."""
     order = np.argsort(key, kind="stable")
-    heads = begins(key[order])
+    heads = run_starts(key[order])
     sums = [np.add.reduceat(one[order], heads) if len(heads) else one for one in values]
     place = unpack_bin_keys(key[order][heads])
     return pl.DataFrame(dict(zip(PROFILE, [*place, *sums], strict=True)), schema_overrides=dict(PROFILE))
@@ -203,7 +203,7 @@ def _moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
         return starts, squares
     odd = np.flatnonzero(~np.isfinite(squares))
     squares[odd] = 0.0
-    return united(odd, starts), squares
+    return sorted_union(odd, starts), squares
 
 
 def profile_keys(

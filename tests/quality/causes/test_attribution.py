@@ -14,9 +14,9 @@ from engine.audit.survey import SLOTS, join_surveys
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.causes.attribution import prepare
-from engine.quality.causes.no_trade_rates import Seen, chance_of_run, odds, rates
-from engine.quality.causes.outages import SUMS, peer_sums, summed
+from engine.quality.causes.attribution import weigh_gaps
+from engine.quality.causes.no_trade_rates import BinnedGaps, chance_of_run, count_rates, no_trade_odds
+from engine.quality.causes.outages import SUMS, peer_sums, sum_steps
 from engine.quality.causes.profiles import bin_width
 from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.runtime.options import CalendarMap, LoadOptions
@@ -215,12 +215,12 @@ def test_prepare_weighs_each_gap_as_if_all_were_weighed_again(clean, grid):
     survey = survey_rows(rows.select(list(BARS)), M1, OPTIONS, "test")
     wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps, width = find_gaps(wanted, survey.runs, grid), bin_width(M1)
-    part = prepare(gaps, wanted, width)
+    part = weigh_gaps(gaps, wanted, width)
     strange = gaps.filter(pl.Series(part.strange))["series"].n_unique()
     assert 0 < strange < survey.series.height  # some are weighed again, others not
-    seen = Seen.of(gaps, wanted, width)
-    known = rates(seen, part.strange)
-    again = odds(known, seen, part.strange)
+    seen = BinnedGaps.of(gaps, wanted, width)
+    known = count_rates(seen, part.strange)
+    again = no_trade_odds(known, seen, part.strange)
     assert_frame_equal(part.rates.table, known.table)
     for name in ("run", "expected", "weight", "k", "p"):
         assert np.array_equal(getattr(part.odds, name), getattr(again, name)), name
@@ -230,11 +230,11 @@ def test_sums_of_what_is_missing_are_the_same_in_any_order(clean, grid):
     survey = survey_rows(clean.select(list(BARS)), M1, OPTIONS, "test")
     wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps = find_gaps(wanted, survey.runs, grid)
-    part = prepare(gaps, wanted, bin_width(M1))
+    part = weigh_gaps(gaps, wanted, bin_width(M1))
     pieces, p = part.odds.pieces, part.odds.p
     whole = peer_sums(gaps, pieces, p, np.zeros(gaps.height, np.int64))
     parts = [peer_sums(gaps, pieces, p, np.where(gaps["series"].to_numpy() % 3 == rest, 0, -1)) for rest in (2, 0, 1)]
-    assert_frame_equal(summed(pl.concat(parts), SUMS), whole, check_exact=True)
+    assert_frame_equal(sum_steps(pl.concat(parts), SUMS), whole, check_exact=True)
 
 
 @pytest.mark.parametrize("by", ["symbol", "session"])

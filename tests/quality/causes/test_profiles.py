@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from engine.interval import Interval
-from engine.quality.causes.profiles import Trace, bin_width, joined, overlap, trace
+from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, merge_summaries, summarize_bars
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +57,7 @@ def bin_of(slot: int) -> int:
 
 @given(bars())
 def test_trace_any_bars_equals_the_oracle(rows):
-    made = trace(frame(rows), WIDTH)
+    made = summarize_bars(frame(rows), WIDTH)
     runs = runs_by_hand(rows)
     assert made.runs.rows() == [
         (r[0][0], r[0][1], r[0][2], r[-1][2], r[0][3], r[-1][4], r[0][5], r[-1][5]) for r in runs
@@ -83,16 +83,18 @@ def test_joined_traces_of_any_parts_have_the_runs_of_the_whole(rows, data):
     # Some rows lie in two parts.
     owners = [data.draw(st.sets(st.integers(0, 2), min_size=1, max_size=2)) for _ in rows]
     parts = [[row for row, owner in zip(rows, owners, strict=True) if part in owner] for part in range(3)]
-    whole = trace(frame(rows), WIDTH).runs
-    made = joined([trace(frame(part), WIDTH) for part in parts if part])
+    whole = summarize_bars(frame(rows), WIDTH).runs
+    made = merge_summaries([summarize_bars(frame(part), WIDTH) for part in parts if part])
     assert made.runs.equals(whole)
     counted = sum(len(owner) for owner in owners)
     assert made.profile["bars"].sum() == counted
 
 
 def test_trace_of_no_bars_is_empty_and_joins():
-    made = joined([trace(frame([]), WIDTH), trace(frame([(1, 160, 3, 1.0, 2.0, 5.0)]), WIDTH)])
-    assert isinstance(made, Trace)
+    made = merge_summaries(
+        [summarize_bars(frame([]), WIDTH), summarize_bars(frame([(1, 160, 3, 1.0, 2.0, 5.0)]), WIDTH)]
+    )
+    assert isinstance(made, BarSummary)
     assert made.runs["first"].to_list() == [3]
 
 
@@ -104,7 +106,7 @@ def test_overlap_any_spans_counts_covered_slots(steps, first, length):
         at += gap + size
     covered = {slot for start, end in spans for slot in range(start, end)}
     start, end = (np.array([span[side] for span in spans], np.int64) for side in (0, 1))
-    counted = overlap(start, end, np.array([first]), np.array([first + length]))
+    counted = covered_lengths(start, end, np.array([first]), np.array([first + length]))
     assert counted.tolist() == [len(covered & set(range(first, first + length)))]
 
 
