@@ -41,6 +41,7 @@ ROWS = {
     "series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32(), "ts": TS,
     **{name: BARS[name] for name in VALUES}, "provenance": PROVENANCE, "revision": pl.Int64(),
 }  # fmt: skip
+NOT_OF_THE_REFERENCE = ("session", "ordinal", "slot", "notional")
 QUALITY = ("expected", "present", "missing", "off_grid", "out_of_session", "backfilled", "zero_volume", "quality")
 
 
@@ -192,6 +193,7 @@ def _row(ts: int, quiet: set[str], dice: random.Random) -> Row:
 class Answers:
     """What the kernels say, by the number of the case."""
 
+    panel: pl.DataFrame
     rows: dict[int, list[Row]]
     repeats: dict[int, tuple[int, int]]
     conflicts: dict[int, list[Row]]
@@ -256,10 +258,11 @@ def answers(one: Round) -> Answers:
         gaps |= {key: [Gap(*gap.values()) for gap in runs_missing] for key, runs_missing in listed.items()}
     derived_bars: dict[tuple[int, Step], list[Row]] = {}
     for step, frame in bars.items():
-        derived_bars |= by_case(frame.drop("session", "ordinal", "slot", "notional"), step, len(one.cases))
+        derived_bars |= by_case(frame.drop(NOT_OF_THE_REFERENCE), step, len(one.cases))
     columns = ["series", "ts", *VALUES, "provenance"]
     repeats = {row["series"]: (row["duplicates"], row["corrections"]) for row in sums.to_dicts()}
     return Answers(
+        panel=rows,
         rows=by_series(rows.select(columns), len(one.cases)),
         repeats=defaultdict(lambda: (0, 0), repeats),
         conflicts=by_series(conflicts.select(columns), len(one.cases)),

@@ -7,10 +7,24 @@ import random
 import polars as pl
 import pytest
 from engine import reference
+from engine.derive.bars import carried_rows, derive, finished, fold, judged_at, recarried
+from engine.interval import parent
 from engine.reference import MINUTE, Row
 
 from tests import axis
-from tests.reference_cases import QUALITY, Answers, Case, Round, answers, instants, random_round, session_grid
+from tests.reference_cases import (
+    NOT_OF_THE_REFERENCE,
+    QUALITY,
+    Answers,
+    Case,
+    Round,
+    answers,
+    by_series,
+    instants,
+    interval,
+    random_round,
+    session_grid,
+)
 
 CASES = 20  # of a round
 SAMPLE = range(100)
@@ -29,6 +43,23 @@ def test_kernels_of_a_sample_of_cases_equal_the_reference(block: int) -> None:
 def test_kernels_of_many_cases_equal_the_reference(block: int) -> None:
     for seed in range(block * ROUNDS_OF_A_BLOCK, (block + 1) * ROUNDS_OF_A_BLOCK):
         expect_equal(len(SAMPLE) + seed)
+
+
+@pytest.mark.parametrize("seed", range(len(SAMPLE), len(SAMPLE) + 12))
+def test_bars_folded_from_stored_bars_equal_the_reference(seed: int) -> None:
+    one = random_round(seed, CASES)
+    base, rows, targets = interval(one.base), answers(one).panel, [interval(step) for step in one.steps]
+    grid = session_grid(one)
+    for step, target in zip(one.steps, targets, strict=True):
+        above = parent(base, target)
+        stored = derive(rows, grid, [above])[above] if above != base else None
+        carried = recarried(stored) if stored is not None else carried_rows(rows.filter(pl.col("slot").is_not_null()))
+        judge = judged_at(base, target)
+        folded = fold(carried, grid.at(above), grid.at(target), counts_rows=target <= judge)
+        bars = by_series(finished(folded, grid.at(target), grid.at(judge)).drop(NOT_OF_THE_REFERENCE), CASES)
+        for n, case in enumerate(one.cases, 1):
+            settled = reference.settle([batch for call in case.calls for batch in call])[0]
+            assert bars[n] == reference.bars(one.grid, settled, one.base, step), f"round {seed}, case {n}"
 
 
 def expect_equal(seed: int) -> None:

@@ -1,0 +1,256 @@
+"""The session grid, by hand: what it refuses, vendors' stamps, periods, and what is due."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from engine.errors import IntervalError, ParameterError, SchemaError
+from engine.grid import GridSpec, SessionGrid, session_of
+from engine.interval import Interval
+from engine.reference import Segment
+
+from tests import axis
+
+FRIDAY, MONDAY, TUESDAY = dt.date(2024, 3, 1), dt.date(2024, 3, 4), dt.date(2024, 3, 5)
+NEW_YORK = "America/New_York"
+DAY = [axis.at(day, 870, 1260) for day in (FRIDAY, MONDAY, TUESDAY)]  # 09:30 to 16:00 in New York
+LONG_DAY = [
+    axis.at(MONDAY, a, b, label, regular=label == "RTH")
+    for label, a, b in (("PRE", 540, 870), ("RTH", 870, 1260), ("POST", 1260, 1440))
+]
+
+
+def build(spans: list[Segment], interval: str = "1m", **spec: object) -> SessionGrid:
+    return SessionGrid.build(axis.frame(spans), interval, GridSpec("TEST", **spec))
+
+
+def stamps(*clocks: str, day: dt.date = MONDAY) -> pl.Series:
+    instants = [dt.datetime.combine(day, dt.time.fromisoformat(clock), dt.UTC) for clock in clocks]
+    return pl.Series("ts", instants, pl.Datetime("us", "UTC"))
+
+
+def clocks(ts: pl.Series) -> list[str]:
+    return ts.dt.strftime("%a %H:%M:%S").to_list()
+
+
+# ---------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("spans", "match"),
+    [
+        ([(600, 600)], "closes before it opens"),
+        ([(600, 599)], "closes before it opens"),
+        ([(600, 660), (659, 700)], "overlap or are out of order"),
+        ([(700, 760), (600, 660)], "overlap or are out of order"),
+    ],
+)
+def test_build_of_spans_that_are_none_raises(spans: list[tuple[int, int]], match: str) -> None:
+    with pytest.raises(ParameterError, match=match):
+        build([axis.at(MONDAY, *span) for span in spans])
+
+
+def test_build_of_spans_that_touch_is_right() -> None:
+    assert build([axis.at(MONDAY, 600, 660), axis.at(MONDAY, 660, 700)]).table["slots"].to_list() == [60, 40]
+
+
+def test_build_with_labels_that_the_calendar_lacks_raises_unless_it_has_no_segment() -> None:
+    with pytest.raises(ParameterError, match="received NIGHT; calendar TEST has POST, PRE, RTH"):
+        build(LONG_DAY, segments=("RTH", "NIGHT"))
+    assert build([], segments=("NIGHT",)).table.height == 0
+
+
+def test_build_on_the_clock_needs_a_step_that_divides_a_day() -> None:
+    with pytest.raises(ParameterError, match="divides a day; received 7m"):
+        build(DAY, "7m", align="clock")
+    assert build(DAY, "7m").table["slots"].to_list() == [56] * 3
+
+
+def test_spec_and_stamps_refuse_other_words() -> None:
+    with pytest.raises(ParameterError, match="align: received 'noon'; valid: session, clock, date"):
+        GridSpec("TEST", align="noon")
+    with pytest.raises(ParameterError, match="stamp: received 'middle'; valid: start, end, end-inclusive"):
+        build(DAY).from_stamps(stamps("14:30"), "middle")
+    with pytest.raises(IntervalError):
+        build(DAY, "25h")
+    with pytest.raises(SchemaError, match="segments"):
+        SessionGrid.build(axis.frame(DAY).drop("regular"), "1m", GridSpec("TEST"))
+
+
+# ---------------------------------------------------------------------------- stamps
+
+
+def test_from_stamps_on_the_clock_move_to_a_late_open() -> None:
+    grid = build(DAY, "1h", align="clock", zone=NEW_YORK)
+    found = grid.from_stamps(stamps("13:59", "14:00", "14:01", "14:30", "15:00", "20:00", "21:00", "22:00"))
+    assert clocks(found) == [
+        "Mon 13:59:00", "Mon 14:30:00", "Mon 14:01:00", "Mon 14:30:00", "Mon 15:00:00", "Mon 20:00:00", "Mon 21:00:00", "Mon 22:00:00",
+    ]  # fmt: skip
+    ends = grid.from_stamps(stamps("14:30", "15:00", "16:00", "21:00", "22:00"), "end")
+    assert clocks(ends) == ["Mon 13:30:00", "Mon 14:30:00", "Mon 15:00:00", "Mon 20:00:00", "Mon 21:00:00"]
+
+
+def test_from_stamps_on_the_clock_at_an_open_that_is_on_time_stay() -> None:
+    grid = build([axis.at(MONDAY, 840, 1260)], "1h", align="clock", zone=NEW_YORK)
+    assert clocks(grid.from_stamps(stamps("13:00", "14:00"))) == ["Mon 13:00:00", "Mon 14:00:00"]
+
+
+def test_from_stamps_at_the_start_are_left_as_they_are() -> None:
+    ts = stamps("14:00", "14:30", "14:30:01", "21:00")
+    assert build(DAY, "1h").from_stamps(ts).equals(ts)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "clock", "start"),
+    [
+        ("end", "15:30", "14:30"),
+        ("end", "14:30", "13:30"),  # the end of no slot
+        ("end", "21:00", "20:30"),
+        ("end", "21:30", "20:30"),
+        ("end", "22:30", "21:30"),
+        ("end-inclusive", "15:29:59.999999", "14:30"),
+        ("end-inclusive", "15:29:59", "14:30"),
+        ("end-inclusive", "15:29:58.999999", "14:29:59"),
+        ("end-inclusive", "15:30", "14:30:00.000001"),
+        ("end-inclusive", "20:59:59", "20:30"),
+    ],
+)
+def test_from_stamps_of_ends_give_the_slot_that_ends_there(stamp: str, clock: str, start: str) -> None:
+    assert build(DAY, "1h").from_stamps(stamps(clock), stamp).to_list() == stamps(start).to_list()
+
+
+@pytest.mark.parametrize(
+    ("interval", "stamp", "day", "clock", "session"),
+    [
+        ("1d", "start", MONDAY, "00:00", MONDAY),
+        ("1d", "start", MONDAY, "05:00", MONDAY),
+        ("1d", "end", TUESDAY, "05:00", MONDAY),  # midnight in New York
+        ("1d", "end-inclusive", TUESDAY, "04:59:59", MONDAY),
+        ("1d", "end-inclusive", TUESDAY, "05:00", TUESDAY),
+        ("1w", "start", FRIDAY, "05:00", FRIDAY),
+        ("1w", "start", dt.date(2024, 3, 2), "05:00", None),  # after the week's last session
+        ("1w", "end", dt.date(2024, 3, 4), "05:00", FRIDAY),
+        ("1w", "end-inclusive", dt.date(2024, 3, 3), "05:00", FRIDAY),
+        ("1mo", "start", FRIDAY, "05:00", TUESDAY),
+        ("1mo", "end", dt.date(2024, 4, 1), "04:00", TUESDAY),
+        ("1mo", "end", dt.date(2024, 4, 2), "04:00", None),
+        ("1d", "start", dt.date(2024, 3, 2), "05:00", None),  # a Saturday
+        ("1d", "start", dt.date(2030, 1, 1), "05:00", None),
+        ("1d", "start", dt.date(2020, 1, 1), "05:00", None),
+    ],
+)
+def test_from_stamps_of_periods_are_dates_of_the_zone(
+    interval: str, stamp: str, day: dt.date, clock: str, session: dt.date | None
+) -> None:
+    grid = build(DAY, interval, align="date", zone=NEW_YORK if clock != "00:00" else "UTC")
+    ts = stamps(clock, day=day)
+    found = grid.from_stamps(ts, stamp)
+    if session is None:
+        assert found.to_list() == ts.to_list()
+    else:
+        placed = grid.place(found)
+        assert placed.select("session", "slot").rows() == [(session, 0)]
+
+
+# ---------------------------------------------------------------------------- segments and periods
+
+
+def test_build_table_says_what_is_chosen_and_cut() -> None:
+    table = build(LONG_DAY, "1h", segments=("RTH",), align="clock", zone=NEW_YORK).table
+    assert table.select("segment", "regular", "chosen", "lead", "slots").rows() == [
+        ("PRE", False, False, 0, 6),
+        ("RTH", True, True, 30 * 60_000_000, 7),
+        ("POST", False, False, 0, 3),
+    ]
+    assert table["first_session"].to_list() == [MONDAY] * 3
+
+
+@pytest.mark.parametrize(
+    ("chosen", "opening", "closing", "minutes"),
+    [
+        ((), 870, 1260, 390),
+        (("PRE", "RTH"), 870, 1260, 390),
+        (("PRE", "POST"), 540, 1440, 510),
+        (("POST",), 1260, 1440, 180),
+    ],
+)
+def test_days_are_of_the_regular_segments_that_are_chosen_or_of_all_that_are(
+    chosen: tuple[str, ...], opening: int, closing: int, minutes: int
+) -> None:
+    base = build(LONG_DAY, segments=chosen)
+    days = base.at(Interval.parse("1d"))
+    whole = axis.at(MONDAY, opening, closing)
+    assert days.table.select(pl.col("open", "close").cast(pl.Int64)).rows() == [(whole.open, whole.close)]
+    places = pl.DataFrame({"ordinal": days.table["ordinal"], "slot": pl.Series([0], dtype=pl.Int32)})
+    assert days.slots_in(places, base).to_list() == [minutes]
+
+
+def test_windows_of_a_day_leave_out_segments_that_it_is_not_folded_from() -> None:
+    base = build(LONG_DAY, segments=("PRE", "RTH", "POST"))
+    ordinals = base.table["ordinal"]
+    places = pl.DataFrame({"ordinal": ordinals, "slot": pl.Series([0, 0, 0], dtype=pl.Int32)})
+    assert base.windows(places, base.at(Interval.parse("1d"))).rows() == [(None, None), (ordinals[0], 0), (None, None)]
+
+
+def test_periods_are_named_by_their_last_session() -> None:
+    weeks = build(DAY, "1w")
+    assert weeks.table.select("session", "first_session", "slots", "lead").rows() == [
+        (FRIDAY, FRIDAY, 1, 0),
+        (TUESDAY, MONDAY, 1, 0),
+    ]
+    days = pl.Series(
+        "session", [dt.date(2024, 2, 1), FRIDAY, dt.date(2024, 3, 2), MONDAY, TUESDAY, dt.date(2024, 4, 1)]
+    )
+    assert weeks.periods_of(days).to_list() == [FRIDAY, FRIDAY, FRIDAY, TUESDAY, TUESDAY, TUESDAY]
+    assert weeks.sessions(weeks.table["ordinal"]).to_list() == [FRIDAY, TUESDAY]
+    assert weeks.table.select(session_of(pl.col("ordinal"))).to_series().to_list() == [FRIDAY, TUESDAY]
+
+
+def test_slots_at_count_from_the_open_and_go_on_after_the_close() -> None:
+    grid = build(DAY, "1h")
+    ordinal = pl.Series([grid.table["ordinal"][1]] * 5)
+    found = grid.slots_at(ordinal, stamps("14:29", "14:30", "15:29:59.999999", "15:30", "21:30"))
+    assert found.to_list() == [0, 0, 0, 1, 7]
+    assert found.dtype == pl.Int32
+
+
+def test_at_gives_one_grid_per_interval() -> None:
+    grid = build(DAY)
+    hours = grid.at(Interval.parse("1h"))
+    assert grid.at(Interval.parse("1m")) is grid
+    assert grid.at(Interval.parse("60m")) is hours
+    assert hours.table["slots"].to_list() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("clock", "due"),
+    [
+        ("14:29", 0),
+        ("14:59:59.999999", 0),
+        ("15:00", 1),
+        ("15:59", 1),
+        ("16:00", 2),
+        ("20:59:59.999999", 6),
+        ("21:00", 7),
+        ("23:00", 7),
+    ],
+)
+def test_due_counts_slots_of_the_clock_that_are_over(clock: str, due: int) -> None:
+    grid = build(DAY, "1h", align="clock", zone=NEW_YORK)
+    as_of = stamps(clock)[0]
+    assert grid.due(as_of)["slots"].to_list() == [7, due, 0]
+    assert grid.due(as_of).columns == ["ordinal", "session", "first_session", "segment", "slots"]
+    assert grid.due()["slots"].to_list() == [7, 7, 7]
+
+
+def test_due_of_many_instants_is_right_for_each() -> None:
+    grid = build(DAY, "1h")
+    asked = [stamps(clock)[0] for clock in ("15:30", "16:30", "17:30", "18:30", "19:30", "15:30", "16:30")]
+    assert [grid.due(as_of)["slots"][1] for as_of in asked] == [1, 2, 3, 4, 5, 1, 2]
+
+
+def test_due_lists_chosen_segments_alone() -> None:
+    assert build(LONG_DAY).due()["segment"].to_list() == ["RTH"]
+    assert build(LONG_DAY, segments=("POST", "PRE")).due()["segment"].to_list() == ["PRE", "POST"]
