@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.errors import IntervalError, ParameterError, SchemaError
-from engine.grid import GridSpec, SessionGrid, session_of
+from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.reference import Segment
 
@@ -205,7 +205,6 @@ def test_periods_are_named_by_their_last_session() -> None:
     )
     assert weeks.periods_of(days).to_list() == [FRIDAY, FRIDAY, FRIDAY, TUESDAY, TUESDAY, TUESDAY]
     assert weeks.sessions(weeks.table["ordinal"]).to_list() == [FRIDAY, TUESDAY]
-    assert weeks.table.select(session_of(pl.col("ordinal"))).to_series().to_list() == [FRIDAY, TUESDAY]
 
 
 def test_slots_at_count_from_the_open_and_go_on_after_the_close() -> None:
