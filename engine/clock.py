@@ -1,4 +1,4 @@
-"""The one door to wall time: everything that asks what time it is asks a `Clock`."""
+"""Access to wall time: every reader of the current time takes a `Clock`, and only `WallClock` reads the machine's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time, aware and in UTC."""
+    """Source of the current time, time-zone aware, in UTC."""
 
     def now(self) -> dt.datetime:
         """The current instant, UTC."""
@@ -15,7 +15,7 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The machine's clock."""
+    """Clock that reads the machine's time."""
 
     def now(self) -> dt.datetime:
         """The current instant, UTC."""
@@ -23,7 +23,7 @@ class WallClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is told the time: for replays and tests."""
+    """Clock that stands still until it is set: for replays and tests."""
 
     def __init__(self, start: dt.datetime) -> None:
         self._now = start.astimezone(dt.UTC)
@@ -33,7 +33,7 @@ class ManualClock:
         return self._now
 
     def set(self, instant: dt.datetime) -> None:
-        """Move to `instant`, which must not lie in the past of this clock."""
+        """Set the clock to `instant`; ValueError when it is earlier than the current time of this clock."""
         instant = instant.astimezone(dt.UTC)
         if instant < self._now:
             raise ValueError(f"instant: received {instant}, earlier than this clock's {self._now}")

@@ -1,4 +1,4 @@
-"""How objects show themselves: a few facts and a small table, as text in a terminal and as HTML in a notebook.
+"""Display of objects: a few facts and a small table, as text in a terminal and as HTML in a notebook.
 
 Names are hostile text: both forms write out what would be invisible or turn the line around, and HTML is escaped.
 """
@@ -18,12 +18,12 @@ MINUTE = "%Y-%m-%d %H:%M"
 
 @dataclass(frozen=True)
 class Summary:
-    """What an object says of itself.
+    """Short description of an object for display: title, facts and a small table.
 
     Attributes
     ----------
     title : str
-        Its kind and name.
+        Type and name of the object.
     facts : mapping of str to object
         In the order to show them; None and empty ones are left out.
     head, rows : sequences
@@ -37,15 +37,15 @@ class Summary:
     of: int = 0
 
     def text(self) -> str:
-        """For a terminal: at most a screen wide and a few lines long."""
-        facts = [f"  {name:<{self._reach}}  {value}" for name, value in self._facts]
+        """Text for a terminal: at most a screen wide and a few lines long."""
+        facts = [f"  {name:<{self._name_width}}  {value}" for name, value in self._facts]
         cells = [[_cell(cell) for cell in row] for row in (self.head, *self.rows)] if self.rows else []
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         table = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells]
         return "\n".join([visible(self.title), *facts, *table, *([f"  {self._more}"] if self._more else [])])
 
     def html(self) -> str:
-        """For a notebook: in the colours of its page."""
+        """HTML for a notebook, escaped, in the colours of its page."""
         facts = "".join(f"<div><b>{html.escape(name)}</b> {html.escape(value)}</div>" for name, value in self._facts)
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.head)
         body = "".join(
@@ -60,7 +60,7 @@ class Summary:
         return [(name, _cell(value, 2 * LONGEST_CELL)) for name, value in self.facts.items() if value not in (None, "", ())]  # fmt: skip
 
     @property
-    def _reach(self) -> int:
+    def _name_width(self) -> int:
         return max((len(name) for name, _ in self._facts), default=0)
 
     @property
@@ -69,7 +69,7 @@ class Summary:
 
 
 class Summarized:
-    """Something that shows itself by its card."""
+    """Base of objects whose `repr` and notebook display are made of `_summary()`."""
 
     def _summary(self) -> Summary:
         raise NotImplementedError
@@ -82,14 +82,14 @@ class Summarized:
 
 
 def visible(text: str) -> str:
-    """The text in one line, characters that cannot be seen written out."""
+    """The text on one line, with invisible and control characters written as escapes."""
     return "".join(
         one if one == " " or unicodedata.category(one)[0] not in "CZ" else f"\\u{ord(one):04x}" for one in text
     )
 
 
 def cut(text: str, most: int = LONGEST_CELL) -> str:
-    """As `visible`, and no longer than so many characters."""
+    """As `visible`, truncated with an ellipsis to at most `most` characters."""
     seen = visible(text)
     return seen if len(seen) <= most else f"{seen[: most - 1]}…"
 

@@ -1,16 +1,16 @@
-"""Everything this package raises on purpose.
+"""The errors that this package raises on purpose.
 
 EngineError
-├── ParameterError (ValueError)     an argument: its name, what came, what would be valid
-│   ├── IntervalError               not an interval, or one that cannot be had from the base
+├── ParameterError (ValueError)     an argument: its name, the value received, what would be valid
+│   ├── IntervalError               not an interval, or one that cannot be derived from the base
 │   └── CalendarError               unknown code, dates out of a calendar's bounds, bad calendar file
-├── DataError (ValueError)          data that is not what its door promises
+├── DataError (ValueError)          data that is not as its schema or format requires
 │   ├── SourceError                 a file that cannot be read: path and reason
 │   ├── SchemaError                 a frame whose columns do not fit
 │   └── SortednessError             rows out of order where order is required
 ├── StoreError
 │   ├── UnknownSymbolError (KeyError)
-│   └── CursorExpiredError          changes(since) reaches behind the log: read everything anew
+│   └── CursorExpiredError          changes(since) is older than the log: read everything anew
 ├── StreamError                     a live source that does not answer, or refuses
 ├── WorkerError                     a task that killed every worker it was given to
 ├── ExportError                     a target that cannot be written or read
@@ -37,7 +37,7 @@ class CalendarError(ParameterError):
 
 
 class DataError(EngineError, ValueError):
-    """Data that is not what its door promises."""
+    """Data that is not as its schema or format requires."""
 
 
 class SourceError(DataError):
@@ -73,7 +73,7 @@ class UnknownSymbolError(StoreError, KeyError):
 
 
 class CursorExpiredError(StoreError):
-    """A revision older than the change log reaches; read everything anew."""
+    """A revision older than the change log; read everything anew."""
 
 
 class StreamError(EngineError):

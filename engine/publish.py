@@ -1,6 +1,6 @@
-"""One way to put a file or a folder in place: write it beside, make it durable, rename it once.
+"""Atomic, durable writes of a file or a folder: written next to the target, flushed to disk, renamed once.
 
-Whoever reads the output sees the former one or the new one whole, also after the machine lost power: the
+A reader of the output sees the old or the new one whole, also after a loss of power: the
 bytes are flushed before the rename, the folder entry after it.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_publish(output: Path) -> Iterator[Path]:
-    """Give a path beside `output` to write to; what stands there at the end is renamed to `output`.
+    """Yield a temporary path next to `output`; what was written there is flushed and renamed to `output` at the end.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def atomic_publish(output: Path) -> Iterator[Path]:
 
 
 def write_new_file(path: Path, content: bytes | memoryview) -> None:
-    """Create a file that did not exist, with its bytes on the disk when this returns."""
+    """Create a file with its bytes flushed to disk; FileExistsError when it exists."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -54,7 +54,7 @@ def write_new_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Wait until a file's bytes, or the entries of a folder, are on the disk."""
+    """Flush a file's bytes, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -63,7 +63,7 @@ def fsync(path: Path) -> None:
 
 
 def fsync_tree(path: Path) -> None:
-    """`fsync` a file, or a folder with all that is in it, the inner ones first."""
+    """Flush a file, or a folder with everything in it, to disk, inner entries first."""
     if path.is_dir():
         for inner in path.iterdir():
             fsync_tree(inner)
@@ -71,7 +71,7 @@ def fsync_tree(path: Path) -> None:
 
 
 def make_durable_folders(path: Path) -> None:
-    """Create a folder and the parents it lacks, durably."""
+    """Create a folder and its missing parents, each flushed to disk."""
     if path.is_dir():
         return
     make_durable_folders(path.parent)
@@ -80,7 +80,7 @@ def make_durable_folders(path: Path) -> None:
 
 
 def remove_if_exists(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file, a link or a folder with everything in it, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -82,7 +82,7 @@ def test_show_of_a_session_counts_bars_and_says_how_many_symbols_are_left_out(se
 
 def test_show_of_a_symbol_has_a_row_for_each_interval(tmp_path: Path) -> None:
     demonstrate(tmp_path, 7)
-    session = engine.load(tmp_path / "files", "XNYS", derive=["5m", "1d"], timezone="UTC")
+    session = engine.load(tmp_path / "files", "XNYS", derive=["5m", "1d"], timezone="UTC", interval="1m")
     one = session.get_symbol_data("BANK")
     assert one is not None
     base = next(line for line in repr(one).splitlines() if line.startswith("  1m")).split()

@@ -1,4 +1,4 @@
-"""What stands out in stored base bars themselves: counted at the door, as rows come and go. Pure: frame in, frame out."""
+"""Anomalies of base bars, counted as rows are written and replaced. Pure: frame in, frame out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NONE = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, **dict.from
 
 
 def count_anomalies(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
-    """Off-grid and out-of-session rows; backfilled and zero-volume ones among those in their slot.
+    """Count off-grid and out-of-session rows, and backfilled and zero-volume ones among those in a slot, per session.
 
     Parameters
     ----------
@@ -21,18 +21,18 @@ def count_anomalies(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
     Returns
     -------
     DataFrame of `series, session, off_grid, out_of_session, backfilled, zero_volume` (Int64)
-        Of the sessions in which anything stands out, sorted.
+        Only sessions with an anomaly, sorted.
     """
     key = ["series", "session"]
     placed = pl.col("slot").is_not_null()
     in_segment = pl.col("ordinal").is_in(chosen.implode()).fill_null(value=False)
-    odd = {
+    tests = {
         "off_grid": ~placed & in_segment,
         "out_of_session": ~placed & ~in_segment,
         "backfilled": placed & (pl.col("provenance") == "backfill"),
         "zero_volume": placed & (pl.col("volume") == 0).fill_null(value=False),
     }
-    noted = rows.filter(pl.any_horizontal(list(odd.values()))) if rows.height else rows
-    if noted.is_empty():  # as a rule
+    anomalous = rows.filter(pl.any_horizontal(list(tests.values()))) if rows.height else rows
+    if anomalous.is_empty():  # as a rule
         return _NONE
-    return noted.group_by(key).agg(test.sum().cast(pl.Int64).alias(name) for name, test in odd.items()).sort(key)
+    return anomalous.group_by(key).agg(test.sum().cast(pl.Int64).alias(name) for name, test in tests.items()).sort(key)

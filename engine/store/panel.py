@@ -38,7 +38,7 @@ TICK_KEY = ("series", "ts", "seq")
 
 @dataclass(frozen=True)
 class Upsert:
-    """What came of rows that were offered to a panel.
+    """Result of an upsert: the new panel, the rows written and replaced, counts and conflicts.
 
     Attributes
     ----------
@@ -63,17 +63,17 @@ class Upsert:
 
 @dataclass(frozen=True, eq=False)
 class SortedRun:
-    """A frame of a panel, with what it says of itself; told once, as panels come and go around it.
+    """A sorted run of a panel with lazily cached statistics, shared by later versions of the panel.
 
     Attributes
     ----------
     rows : DataFrame
         Sorted by key.
     before : tuple of SortedRun
-        The parts in front of it, which never change as long as it is there.
+        The runs before it in the panel, which stay the same as long as it is part of one.
     key : tuple of str
     replaces : bool
-        Whether it may hold keys that those in front of it hold.
+        Whether it may replace rows of the runs before it.
     """
 
     rows: pl.DataFrame
@@ -97,21 +97,21 @@ class SortedRun:
         return self.rows["ts"].min(), self.rows["ts"].max()
 
     def reaches(self, low: Any, high: Any) -> bool:  # noqa: ANN401
-        """Whether some `ts` may lie from `low` to `high`; None is no time."""
+        """Whether some `ts` may lie from `low` to `high`, both included; False when a bound is None."""
         first, last = self.span
         return first is not None and low is not None and bool(first <= high and last >= low)
 
     @cached_property
-    def stretches(self) -> tuple[Ints, Ints]:
-        """Each series, and where its rows begin; at the end, where the last one's end."""
+    def row_edges(self) -> tuple[Ints, Ints]:
+        """Each series of the run, and the row at which it begins; one more row at the end, where the last series ends."""
         series = self.rows["series"].to_numpy()
         begins = np.flatnonzero(series[1:] != series[:-1]) + 1
         begins = np.concatenate([[0], begins]) if len(series) else begins
         return series[begins], np.append(begins, len(series))
 
-    def stretch(self, wanted: Ints) -> tuple[Ints, Ints]:
-        """Where the rows of each of these series begin and end."""
-        known, edges = self.stretches
+    def row_range(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """First row of each of these series, and the row after its last; equal for a series without rows."""
+        known, edges = self.row_edges
         at, found = find_keys(known, wanted)
         return edges[at], edges[at + found]
 
@@ -122,9 +122,13 @@ class SortedRun:
 
     @cached_property
     def extent(self) -> pl.DataFrame:
-        """`series, rows, first_ts, last_ts`; rows that replace one of an earlier part are not counted."""
+        """Rows and range per series: `series, rows, first_ts, last_ts`; rows that replace one of an earlier run are not counted."""
         spans = _extent(self.rows)
-        again = [near.select(self.key) for part in self.before if self.replaces and (near := part.held(self)).height]
+        again = [
+            near.select(self.key)
+            for part in self.before
+            if self.replaces and (near := part.rows_shared_with(self)).height
+        ]
         if not again:
             return spans
         # A row that was replaced twice is in two of them.
@@ -132,18 +136,18 @@ class SortedRun:
         known = spans.join(twice, on="series", how="left", maintain_order="left")
         return known.with_columns(pl.col("rows") - pl.col("twice").fill_null(0)).drop("twice")
 
-    def looked_up(self, wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
-        """Where each wanted key lies, and whether it is there."""
+    def find_rows(self, wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
+        """Row of each key, and whether the run has it; keys are given column by column, as integers."""
         return find_tuples_within(
-            [column_values(self.rows, name) for name in self.key[1:]], wanted[1:], *self.stretch(wanted[0])
+            [column_values(self.rows, name) for name in self.key[1:]], wanted[1:], *self.row_range(wanted[0])
         )
 
-    def held(self, other: SortedRun) -> pl.DataFrame:
-        """Rows of this part whose keys the other holds."""
-        return self.among(other.rows, *other.span)
+    def rows_shared_with(self, other: SortedRun) -> pl.DataFrame:
+        """Rows of this run whose keys are in another run."""
+        return self.rows_with_keys(other.rows, *other.span)
 
-    def among(self, rows: pl.DataFrame, low: Any, high: Any) -> pl.DataFrame:  # noqa: ANN401
-        """Rows of this part whose keys are among `rows`, which lie from `low` to `high`."""
+    def rows_with_keys(self, rows: pl.DataFrame, low: Any, high: Any) -> pl.DataFrame:  # noqa: ANN401
+        """Rows of this run whose keys are among those of `rows`, whose `ts` lie from `low` to `high`."""
         if not self.reaches(low, high):
             return self.rows.clear()
         near = self.rows.lazy().filter(pl.col("ts").is_between(low, high)).collect()
@@ -170,7 +174,7 @@ class Panel:
     key: tuple[str, ...]
     values: tuple[str, ...]
     overlapping: bool = False
-    _former: tuple[SortedRun, ...] = field(default=(), repr=False, compare=False)
+    _earlier_runs: tuple[SortedRun, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def frame(self) -> pl.DataFrame:
@@ -181,8 +185,8 @@ class Panel:
 
     @cached_property
     def sorted_runs(self) -> tuple[SortedRun, ...]:
-        """The parts with what they say of themselves."""
-        known = {id(part.rows): part for part in self._former}
+        """The parts with their cached statistics; those of an earlier version of the panel are reused."""
+        known = {id(part.rows): part for part in self._earlier_runs}
         found: list[SortedRun] = []
         for rows in self.parts:
             found.append(known.get(id(rows)) or SortedRun(rows, tuple(found), self.key, self.overlapping))
@@ -190,46 +194,43 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """How many rows the parts hold, replaced ones included until they are merged away."""
+        """Number of stored rows, replaced ones included until their parts are merged."""
         return sum(part.height for part in self.parts)
 
     def of_series(self, series: Sequence[int], test: pl.Expr | None = None) -> pl.DataFrame:
-        """Rows of a few series, sorted by key: slices, copied only where several parts hold some.
-
-        Of these, those for which `test` holds, when it is given; as in `where`.
-        """
+        """Rows of some series, optionally filtered by `test` (see `where`), sorted by key; copied only where parts are merged."""
         wanted = sorted(series)
         if wanted and wanted[-1] - wanted[0] + 1 == len(wanted):  # neighbours, so one slice of each part
             slices = [[_slice(part, wanted[0], wanted[-1])] for part in self.parts]
         else:
             slices = [[_slice(part, one, one) for one in wanted] for part in self.parts]
         if test is None:
-            return self._joined(piece for pieces in slices for piece in pieces)
+            return self._merge_pieces(piece for pieces in slices for piece in pieces)
         # Slices of one part are in order, and put side by side they are filtered at once.
-        return self._joined(pl.concat(pieces).filter(test).rechunk() for pieces in slices if pieces)
+        return self._merge_pieces(pl.concat(pieces).filter(test).rechunk() for pieces in slices if pieces)
 
     def where(self, test: pl.Expr) -> pl.DataFrame:
-        """Rows for which `test` holds, sorted by key.
+        """Rows for which the expression `test` holds, sorted by key.
 
         The test must hold for the row that replaced another whenever it holds for that one: tests of `series`, `session`
         or `ts`, or of a lower bound of `revision`.
         """
-        return self._joined(part.filter(test) for part in self.parts)
+        return self._merge_pieces(part.filter(test) for part in self.parts)
 
     def since(self, revision: int, instant: dt.datetime | None = None) -> pl.DataFrame:
         """Rows of later revisions, and those that end (start, where no end is stored) after an instant, sorted by key.
 
-        Parts without such rows are not looked at, so this costs by what came since, and not by what is there.
+        Parts without such rows are skipped, so the cost depends on the newer rows, not on the size of the panel.
         """
         stamp = "ts_end" if "ts_end" in self.parts[0].columns else "ts"
         test = pl.col("revision") > revision
         if instant is not None:
             test |= pl.col(stamp) > instant
         wanted = (part for part in self.sorted_runs if part.newest > revision or _is_after(part.latest, instant))
-        return self._joined(part.rows.filter(test) for part in wanted)
+        return self._merge_pieces(part.rows.filter(test) for part in wanted)
 
     def between(self, spans: pl.DataFrame) -> pl.DataFrame:
-        """Rows of many short spans, sorted by key, at a cost of what they hold and not of what there is.
+        """Rows in many short time ranges of series, sorted by key; the cost depends on the rows found, not on the panel's size.
 
         Parameters
         ----------
@@ -237,15 +238,15 @@ class Panel:
             Inclusive; sorted by (series, first), those of one series disjoint.
         """
         low, high = spans["first"].min(), spans["last"].max()
-        return self._joined(_gathered(part, spans) for part in self.sorted_runs if part.reaches(low, high))
+        return self._merge_pieces(_rows_in_ranges(part, spans) for part in self.sorted_runs if part.reaches(low, high))
 
     def without(self, series: Sequence[int]) -> Panel:
-        """The panel without these series."""
+        """The panel without the rows of these series."""
         kept = tuple(part.filter(~pl.col("series").is_in(list(series))) for part in self.parts)
         return _panel(kept, self)
 
     def upsert(self, rows: pl.DataFrame) -> Upsert:
-        """Take rows in.
+        """Insert new rows and replace those of the same key and other values; count duplicates and corrections.
 
         Parameters
         ----------
@@ -290,7 +291,7 @@ class Panel:
         first, last = rows["ts"].min(), rows["ts"].max()
         # What comes lies behind all that is there, as a rule, and then nothing has to be looked up.
         for part in (part for part in reversed(self.sorted_runs) if part.reaches(first, last)):
-            low, held = part.looked_up([values[left] for values in wanted])
+            low, held = part.find_rows([values[left] for values in wanted])
             if held.any():
                 places.append(left[held])
                 found.append(part.rows[low[held]])
@@ -301,7 +302,7 @@ class Panel:
         order = np.argsort(at)
         return at[order], rows_of_parts[order]
 
-    def _joined(self, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    def _merge_pieces(self, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
         found = [piece for piece in pieces if piece.height]
         if not found:
             return self.parts[0].clear()
@@ -316,7 +317,7 @@ class Panel:
 
 
 def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
-    """Frames with one more at the end, merged by size tiers in the order they came: a million appends are a few frames."""
+    """Append a frame and merge the last ones while they are of like size: a million appends leave a few frames, in order."""
     tiers = [*parts, newest]
     while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
         last = tiers.pop()
@@ -325,7 +326,7 @@ def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> t
 
 
 def empty_panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
-    """A panel without rows."""
+    """A panel of these columns without a row; `key` identifies a row, `values` tell a correction from a duplicate."""
     return Panel((pl.DataFrame(schema=schema),), key, values)
 
 
@@ -336,7 +337,7 @@ def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
 
 
 def merge_sorted(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool = False) -> pl.DataFrame:
-    """Rows of frames that are sorted by key, sorted; where they overlap, of rows with one key the last one's is left."""
+    """Merge frames sorted by key into one; with `overlapping`, the row of the last frame replaces others of its key."""
     whole = pl.concat(parts)
     if not is_strictly_increasing(whole, key):
         whole = whole.sort(key, maintain_order=True)
@@ -367,10 +368,10 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
     return part.slice(low, part["series"].search_sorted(last, side="right") - low)
 
 
-def _gathered(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
+def _rows_in_ranges(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
     """Rows of a part in these spans: two binary searches a span, all spans at once."""
     ts = column_values(part.rows, "ts")
-    begin, end = part.stretch(spans["series"].to_numpy())
+    begin, end = part.row_range(spans["series"].to_numpy())
     low = searchsorted_within(ts, column_values(spans, "first"), begin, end)
     high = searchsorted_within(ts, column_values(spans, "last") + 1, low, end)
     count = high - low

@@ -33,7 +33,7 @@ Flags = NDArray[np.bool_]
 
 
 class Edit(NamedTuple):
-    """What came of an edit: the ledger, and `series, session` of the rows that are new, gone or other than before."""
+    """Result of an edit: the new rows, and `series, session` of each row that was added, removed or changed."""
 
     ledger: VersionedRows
     touched: pl.DataFrame
@@ -41,13 +41,13 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MaskedRun:
-    """Rows of a ledger that came about together, sorted, and which of them are still there.
+    """A sorted run of rows with a mask of those that were not removed since.
 
     Attributes
     ----------
     held : DataFrame
     stays : array of bool, optional
-        None while all of them do.
+        The rows that were not removed; None while all are there.
     """
 
     held: pl.DataFrame
@@ -55,22 +55,22 @@ class MaskedRun:
 
     @cached_property
     def height(self) -> int:
-        """How many rows are there."""
+        """Number of rows that were not removed."""
         return self.held.height if self.stays is None else int(self.stays.sum())
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """The rows that are there."""
+        """The rows that were not removed."""
         return self.held if self.stays is None else self.held.filter(pl.Series(self.stays))
 
     @cached_property
     def sessions(self) -> tuple[Any, Any]:
-        """First and last session, of rows that are gone too."""
+        """First and last session, removed rows included."""
         return self.held["session"].min(), self.held["session"].max()
 
     @cached_property
     def ends(self) -> int:
-        """Of rows of runs: where the last of them ends, as `place` counts."""
+        """Packed place (ordinal, slot) of the end of the last gap; for rows with `ordinal, slot, bar_count`."""
         return int(_place(self.held, self.held["slot"].to_numpy() + self.held["bar_count"].to_numpy()).max())
 
     @cached_property
@@ -106,12 +106,12 @@ class MaskedRun:
         rows: pl.DataFrame = self.held[first if self.stays is None else first[self.stays[first]]]
         return rows
 
-    def less(self, gone: pl.DataFrame, order: tuple[str, ...]) -> MaskedRun:
-        """The part without rows that have these keys."""
-        if self.sessions[0] > gone["session"].max() or self.sessions[1] < gone["session"].min():
+    def without_keys(self, removed: pl.DataFrame, order: tuple[str, ...]) -> MaskedRun:
+        """The run with the rows of these keys masked out."""
+        if self.sessions[0] > removed["session"].max() or self.sessions[1] < removed["session"].min():
             return self
         at, there = find_tuples(
-            [column_values(self.held, name) for name in order], [column_values(gone, name) for name in order]
+            [column_values(self.held, name) for name in order], [column_values(removed, name) for name in order]
         )
         if not there.any():
             return self
@@ -140,18 +140,18 @@ class VersionedRows:
 
     @classmethod
     def empty(cls, schema: dict[str, pl.DataType], order: tuple[str, ...]) -> VersionedRows:
-        """A ledger without rows."""
+        """Versioned rows of a schema and sort order, without a row."""
         return cls(order, pl.DataFrame(schema={**schema, "revision": pl.Int64()}))
 
     @cached_property
     def frame(self) -> pl.DataFrame:
         """All rows, sorted by `order`."""
-        return self._joined([part.rows for part in self.parts])
+        return self._merge_pieces([part.rows for part in self.parts])
 
     def since(self, session: object) -> pl.DataFrame:
-        """Rows among which are all of `session` and later ones, sorted by `order`: as few as can be had without a filter."""
+        """At least all rows of `session` and later ones, sorted by `order`: whole runs are skipped, none is filtered."""
         near = [part.rows for part in self.parts if part.sessions[1] >= session]
-        return self.frame if len(near) == len(self.parts) else self._joined(near)
+        return self.frame if len(near) == len(self.parts) else self._merge_pieces(near)
 
     def of_sessions(self, scope: pl.DataFrame) -> pl.DataFrame:
         """Rows of some sessions (`series, session`), sorted by `order`."""
@@ -159,12 +159,12 @@ class VersionedRows:
             return self.none
         first, last = scope["session"].min(), scope["session"].max()
         near = [part.rows for part in self.parts if part.sessions[1] >= first and part.sessions[0] <= last]
-        return self._joined([
+        return self._merge_pieces([
             rows.join(scope, on=["series", "session"], how="semi", maintain_order="left") for rows in near
         ])  # fmt: skip
 
     def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
-        """Rows of runs (`ordinal, slot, bar_count`) that end at a slot or later, in no order.
+        """Gaps (`ordinal, slot, bar_count`) of segments that end at or after a slot of theirs, in no order.
 
         Parts that end before all of these slots are not looked at, so this costs by what is found.
 
@@ -179,52 +179,52 @@ class VersionedRows:
         return pl.concat([self.none, *(part.reaching(scan) for part in self.parts if part.ends >= first)])
 
     def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
-        """Rows of runs that begin with a segment (`series, ordinal`), in no order."""
+        """Gaps that begin at slot 0 of these segments (`series, ordinal`), in no order."""
         return pl.concat([self.none, *(part.leading(segments) for part in self.parts)])
 
     def without(self, series: list[int]) -> VersionedRows:
-        """The ledger without these series."""
+        """The versioned rows without these series."""
         keep = ~pl.col("series").is_in(series)
         return self._of(MaskedRun(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
-    def edited(self, gone: pl.DataFrame, come: pl.DataFrame, revision: int) -> Edit:
-        """Take rows away and put others in their place; one that comes as it was keeps its revision.
+    def edited(self, removed: pl.DataFrame, added: pl.DataFrame, revision: int) -> Edit:
+        """Remove rows and add others; an added row that equals a removed one keeps its revision.
 
         Parameters
         ----------
-        gone : DataFrame
+        removed : DataFrame
             Rows of this ledger, or of an earlier one: what has their keys goes.
-        come : DataFrame
+        added : DataFrame
             Rows without `revision`.
         revision : int
             That of the edit.
         """
-        come, gone = _sorted(come, self.order), _sorted(gone, self.order)
-        new, lost = self._differing(gone, come)
-        touched = pl.concat([new, lost[come.columns]])
+        added, removed = _sorted(added, self.order), _sorted(removed, self.order)
+        new, lost = self._differing(removed, added)
+        touched = pl.concat([new, lost[added.columns]])
         if touched.is_empty():
             return Edit(self, touched)
         fresh = new.with_columns(pl.lit(revision, pl.Int64).alias("revision"))[self.none.columns]
-        left = [part.less(lost, self.order) for part in self.parts] if lost.height else self.parts
+        left = [part.without_keys(lost, self.order) for part in self.parts] if lost.height else self.parts
         parts = [*left, MaskedRun(fresh)] if fresh.height else left
         return Edit(self._of(part for part in parts if part.height), touched)
 
-    def _differing(self, gone: pl.DataFrame, come: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Rows that come and those that go, less those that are on both sides. Both are sorted."""
+    def _differing(self, removed: pl.DataFrame, added: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Added and removed rows without those that are equal on both sides; both sorted by `order`."""
         at, there = find_tuples(
-            [column_values(gone, name) for name in self.order], [column_values(come, name) for name in self.order]
+            [column_values(removed, name) for name in self.order], [column_values(added, name) for name in self.order]
         )
-        values = [name for name in come.columns if name not in self.order]
-        old, new = gone[at[there]], come.filter(pl.Series(there))
+        values = [name for name in added.columns if name not in self.order]
+        old, new = removed[at[there]], added.filter(pl.Series(there))
         beside = new[values].hstack([old[name].alias(f"{name}:old") for name in values])
         alike = beside.select(pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}:old")) for name in values))
         same = alike.to_series().to_numpy()
         if not same.any():
-            return come, gone
-        comes, goes = np.ones(come.height, bool), np.ones(gone.height, bool)
+            return added, removed
+        comes, goes = np.ones(added.height, bool), np.ones(removed.height, bool)
         comes[np.flatnonzero(there)[same]] = False
         goes[at[there][same]] = False
-        return come.filter(pl.Series(comes)), gone.filter(pl.Series(goes))
+        return added.filter(pl.Series(comes)), removed.filter(pl.Series(goes))
 
     def _of(self, parts: Iterable[MaskedRun]) -> VersionedRows:
         """The ledger of these parts, merged by size tiers."""
@@ -236,7 +236,7 @@ class VersionedRows:
                 tiers[-1] = MaskedRun(merge_sorted((tiers[-1].rows, last.rows), self.order))
         return VersionedRows(self.order, self.none, tuple(tiers))
 
-    def _joined(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    def _merge_pieces(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
         found = [one for one in rows if one.height]
         if not found:
             return self.none

@@ -1,4 +1,4 @@
-"""From panels to what people read: names for numbers, labels for ordinals, ends for starts."""
+"""Columns of the public tables, and stored rows in their form: names for numbers, labels for ordinals, ends added. Pure."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ SYMBOLS_VIEW = {
 
 
 def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `symbol` and `price_type` of their `series` in front, in the same order."""
-    names = _gathered(series, "series", rows["series"], ["symbol", "price_type"])
+    """Prepend `symbol` and `price_type` of each row's `series` number, in the same order of rows."""
+    names = _lookup_columns(series, "series", rows["series"], ["symbol", "price_type"])
     return names.hstack(rows)
 
 
-def _gathered(table: pl.DataFrame, key: str, wanted: pl.Series, columns: list[str]) -> pl.DataFrame:
+def _lookup_columns(table: pl.DataFrame, key: str, wanted: pl.Series, columns: list[str]) -> pl.DataFrame:
     """Columns of the row of a small table that each number means, null where there is none: a tenth of a join's price."""
     if table.is_empty():
         return table.select(columns).clear(len(wanted))
@@ -100,7 +100,7 @@ def _gathered(table: pl.DataFrame, key: str, wanted: pl.Series, columns: list[st
     return pl.DataFrame([table[column].gather(found) for column in columns])
 
 
-def _spelled(names: pl.Series) -> pl.Series:
+def _as_strings(names: pl.Series) -> pl.Series:
     # One value throughout, as a rule, which need not be spelled for every row.
     alike = len(names) > 0 and not names.null_count() and (names.to_physical() == names.to_physical()[0]).all()
     return names.head(1).cast(pl.String).new_from_index(0, len(names)) if alike else names.cast(pl.String)
@@ -114,7 +114,7 @@ def bars_view(
     series: pl.DataFrame,
     as_of: dt.datetime | None,
 ) -> pl.DataFrame:
-    """Stored bars as the `bars` table has them.
+    """The `bars` table of stored bars: names, segment labels, ends, interval, origin and `final` added.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def bars_view(
     if grid is None or interval is None:
         return pl.DataFrame(schema=BARS_VIEW)
     shown = with_series_names(with_ends(rows, grid), series)
-    shown = shown.hstack(_gathered(grid.table, "ordinal", shown["ordinal"], ["segment"]))
+    shown = shown.hstack(_lookup_columns(grid.table, "ordinal", shown["ordinal"], ["segment"]))
     final = pl.lit(value=True) if as_of is None else pl.col("ts_end") <= as_of
     # All its slots may hold something before it is over, where they are made of ticks.
     completeness = (
@@ -148,12 +148,12 @@ def bars_view(
     )
     return shown.with_columns(
         pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"), *completeness,
-        _spelled(shown["provenance"]),
+        _as_strings(shown["provenance"]),
     ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
 
 
 def with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Placed bars (`ordinal, slot, ts`) with their exclusive end in `ts_end`; one in no slot ends a step after its start."""
+    """Add the exclusive end `ts_end` to placed bars (`ordinal, slot, ts`); a bar in no slot ends one step after its start."""
     if "ts_end" in rows.columns:
         return rows
     step = pl.duration(seconds=grid.interval.seconds)

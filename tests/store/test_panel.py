@@ -132,7 +132,7 @@ def test_upsert_lets_go_of_parts_that_were_merged() -> None:
     held = empty_panel(SCHEMA, KEY, ("close",))
     for t in range(60):
         held = held.upsert(framed([[(1, t, 1.0)]], t)).panel
-        assert all(any(part.rows is rows for rows in held.parts) for part in held._former)
+        assert all(any(part.rows is rows for rows in held.parts) for part in held._earlier_runs)
         assert all(one in held.sorted_runs for part in held.sorted_runs for one in part.before)
 
 
