@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -263,16 +261,6 @@ def test_indicators_of_rows_out_of_order_raise(change) -> None:
 def test_indicators_of_no_bars_give_the_same_columns() -> None:
     bars = walks.bars()
     assert indicators(bars.clear(), SPELLINGS).schema == indicators(bars, SPELLINGS).schema
-
-
-def test_document_examples_run(tmp_path: Path) -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
-    script = tmp_path / "examples.py"
-    script.write_text("\n".join(blocks), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-W", "error", str(script)], capture_output=True, text=True, check=False)
-    assert blocks
-    assert done.returncode == 0, done.stderr
 
 
 def test_document_names_every_indicator() -> None:
