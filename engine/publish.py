@@ -6,6 +6,7 @@ bytes are flushed before the rename, the folder entry after it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -85,3 +86,9 @@ def remove_if_exists(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

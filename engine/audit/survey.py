@@ -116,6 +116,26 @@ class Survey:
         """Runs and profile."""
         return BarSummary(self.runs, self.profile)
 
+    def without_series(self, named: pl.DataFrame) -> Survey:
+        """The survey without the series of these symbols and intervals (`symbol, interval`)."""
+        gone = self.series.join(named, on=["symbol", "interval"], how="semi")["series"].implode()
+        if gone[0].is_empty():
+            return self
+        kept = {name: getattr(self, name).filter(~pl.col("series").is_in(gone)) for name in NUMBERED}
+        checks = []
+        for axis, measured in self.checks:
+            lost = named.filter(pl.col("interval") == axis.interval).select("symbol").unique()
+            frames = {
+                name: frame.join(lost, on="symbol", how="anti", maintain_order="left")
+                if "symbol" in frame.columns
+                else frame
+                for name, frame in measured.frames.items()
+            }
+            if frames["ends"].height:
+                checks.append(Checked(axis, Measured.of(frames)))
+        conflicts = self.conflicts.join(named, on=["symbol", "interval"], how="anti", maintain_order="left")
+        return replace(self, checks=tuple(checks), conflicts=conflicts, **kept)
+
 
 NUMBERED = {
     "series": ["series"],

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,8 @@ from engine.checks.unreadable_files import PASSED_OVER
 from engine.errors import CalendarError, EngineError, SourceError
 from engine.export.dataset import is_export, open_dataset
 from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.publish import file_sha256
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
@@ -114,7 +117,7 @@ def audit(
         outcomes = run_tasks(tasks, write, folder, workers, progress, ".survey", fingerprint())
         parts = [read_survey(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
         counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
-        survey = join_surveys([*parts, *counted, survey_of_problems(problems)])
+        survey = join_surveys([*at_base(parts, options), *counted, survey_of_problems(problems)])
         if survey.series.is_empty():
             raise SourceError(", ".join(map(str, sources)), why_nothing_was_read(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
@@ -207,17 +210,49 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
     large = [file for file in found if is_large_table(file, options)]
     objects = [one for path in sources if is_remote(path) for one in remote_files(str(path))]
     places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
+    copies = shared_contents(found)
+    seen: set[str] = set()
     for place in places:
+        content = copies.get(place) if isinstance(place, Path) else None
         try:
-            tasks += [RowsTask(row_range, options) for row_range in cut_row_ranges(place)]
+            ranges = list(cut_row_ranges(place))
+            if content in seen:  # a copy counts no row
+                ranges = [replace(one, count=0, mark=f"{one.mark}|copy") for one in ranges[:1]]
+            tasks += [RowsTask(row_range, options) for row_range in ranges]
         except SourceError as error:
             problems.append(Problem(error.path, error.reason))
+        seen |= {content} if content else set()
     others = [file for file in found if file not in large]
     groups: dict[str, list[SourceFile]] = {}
     for number, file in enumerate(others):
-        groups.setdefault(symbol_or_root(file) if file.symbol else f"\0{number:09}", []).append(file)
+        content = copies.get(file.path, f"{number:09}")
+        groups.setdefault(symbol_or_root(file) if file.symbol else f"\0{content}", []).append(file)
     tasks += [FilesTask(tuple(batch), options) for batch in batch_groups(groups.values(), BYTES_PER_TASK)]
     return tasks, problems
+
+
+def shared_contents(files: Sequence[SourceFile]) -> dict[Path, str]:
+    """SHA-256 of each file that another one has the size of and, as it turns out, the bytes; files are hashed for nothing else here."""
+    sizes = Counter(file.path.stat().st_size for file in files)
+    hashed = {file.path: file_sha256(file.path) for file in files if sizes[file.path.stat().st_size] > 1}
+    often = Counter(hashed.values())
+    return {path: content for path, content in hashed.items() if often[content] > 1}
+
+
+def at_base(parts: Sequence[Survey], options: LoadOptions) -> list[Survey]:
+    """Surveys of the base of each symbol: tasks that hold one symbol at several intervals chose a base each."""
+    named = [part.series.select("symbol", "interval") for part in parts]
+    there = pl.concat([empty({"symbol": pl.String(), "interval": pl.String()}), *named]).unique()
+    several = there.filter(pl.len().over("symbol") > 1).group_by("symbol").agg("interval").sort("symbol")
+    if several.is_empty():
+        return list(parts)
+    bases = {
+        symbol: str(options.base_of(symbol, map(Interval.parse, intervals)))
+        for symbol, intervals in several.iter_rows()
+    }
+    rows = [(symbol, text) for symbol, texts in several.iter_rows() for text in texts if text != bases[symbol]]
+    others = pl.DataFrame(rows, schema=["symbol", "interval"], orient="row")
+    return [part.without_series(others) for part in parts]
 
 
 def write_survey(
@@ -294,6 +329,12 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
     survey = survey_session(session)
     snapshot = session.snapshot()
     rejects = pl.concat([empty(REJECTS), *snapshot.rejects])
+    base = pl.DataFrame(
+        [(name, data.base_interval) for name, data in snapshot.symbols.items()],
+        schema=["symbol", "interval"],
+        orient="row",
+    )
+    bars = snapshot.bars().join(base, on=["symbol", "interval"], how="semi") if rejects.height else empty(BAR)
     # Rows of an archive's members are the archive's.
     path = pl.col("source").str.split("!").list.first()
     rows = [frame.group_by(path).agg(pl.len().cast(pl.Int64)) for group in contents.groups for frame in group.frames]
@@ -308,7 +349,7 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
     return replace(
         survey,
         refused=count_refused(rejects),
-        conflicts=conflict_pairs(rejects, snapshot.bars()) if rejects.height else survey.conflicts,
+        conflicts=conflict_pairs(rejects, bars) if rejects.height else survey.conflicts,
         files=pl.concat([read, survey_of_problems(contents.problems).files]),
     )
 

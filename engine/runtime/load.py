@@ -299,9 +299,7 @@ class ContentsBuilder:
         first: dict[str, str] = {}
         distinct = []
         for file, batch in batches:
-            # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
-            start = batch.frame["ts"].min() if batch.frame.height else None
-            mark = " ".join([batch.sha256, batch.kind, *sorted(batch.frame["symbol"].unique()), str(start)])
+            mark = batch.content_mark
             if first.setdefault(mark, batch.source) == batch.source or not batch.frame.height:
                 distinct.append((file, batch))
             else:

@@ -7,7 +7,6 @@ while unpacking, and members whose names leave the archive's folder are refused.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import SourceError
+from engine.publish import file_sha256
 from engine.sources.options import ReadOptions
 
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is empty
@@ -38,8 +38,7 @@ def sha256(path: Path) -> str:
         The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
 

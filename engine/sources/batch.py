@@ -53,6 +53,13 @@ class Batch:
     source_symbols: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def content_mark(self) -> str:
+        """Identifies the rows by their content: batches of one mark, from whatever files, have equal rows."""
+        # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
+        start = self.frame["ts"].min() if self.frame.height else None
+        return " ".join([self.sha256, self.kind, *sorted(self.frame["symbol"].unique()), str(start)])
+
 
 @dataclass(frozen=True)
 class SourceFile:

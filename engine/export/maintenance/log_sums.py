@@ -6,7 +6,6 @@ entries make a chain. The newest entry of `exports`, and a checkpoint that was m
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from engine.errors import ExportError
 from engine.export import delta_table
 from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import TABLES
-from engine.publish import fsync, remove_if_exists
+from engine.publish import file_sha256, fsync, remove_if_exists
 
 NOTE = "log_sha256"
 
@@ -35,7 +34,7 @@ def log_file_sums(target: Path, since: Mapping[str, int], until: Mapping[str, in
             delta_table.checkpoint_path(target / table, version),
         )
     )
-    return {path.relative_to(target).as_posix(): _sha256(path) for path in paths if path.is_file()}
+    return {path.relative_to(target).as_posix(): file_sha256(path) for path in paths if path.is_file()}
 
 
 def note(sums: Sums) -> dict[str, str]:
@@ -57,7 +56,7 @@ def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
 def altered_log_files(target: Path) -> list[tuple[str, Path]]:
     """Tables and paths of log files whose SHA-256 is not the noted one; files that are gone are not among them."""
     noted = dict.fromkeys(noted_sums(_entries(target)))
-    found = {file for file, known in noted if (target / file).is_file() and _sha256(target / file) != known}
+    found = {file for file, known in noted if (target / file).is_file() and file_sha256(target / file) != known}
     return [(file.partition("/")[0], target / file) for file in sorted(found)]
 
 
@@ -133,8 +132,3 @@ def sums_in_entry(entry: Path) -> Sums:
     notes: dict[str, str] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     found = orjson.loads(notes.get(NOTE, "{}"))
     return {str(file): str(known) for file, known in found.items() if ".." not in str(file).split("/")}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

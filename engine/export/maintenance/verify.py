@@ -14,7 +14,6 @@ Whatever is broken is a finding, never an error: only a folder that is no export
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from engine.export.maintenance.verify_findings import Finding, damaged, findings
 from engine.export.parquet import column_statistics
 from engine.export.revision_history import pinned_files
 from engine.export.tables import ADDED, KEYS, PARTITION, SORT, TABLES, sorted_rows
+from engine.publish import file_sha256
 
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
@@ -228,8 +228,7 @@ def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | N
     if name is None:
         return "sha256", "the log names a file that is none of ours"
     if not quick:
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = file_sha256(path)
         if digest != name[2]:
             return "sha256", f"its SHA-256 is {digest}"
     return None

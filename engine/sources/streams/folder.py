@@ -118,7 +118,7 @@ class FolderStream:
         self._unfinished: set[int] = set()  # inodes of work in progress, as of the last look
         self._ready: dict[Path, _Look] = {}
         self._done: dict[Path, tuple[_Look, str]] = {}
-        self._contents: set[tuple[object, ...]] = set()
+        self._contents: set[str] = set()
         self._held: dict[Path, list[_Held]] = {}
         self._said: list[Delivery] = []
         self._closed = False
@@ -292,7 +292,7 @@ class FolderStream:
             return []
         has_rows = any(batch.frame.height or batch.rejects.height for _, batch in batches)
         self._done[path] = (look, digest if has_rows else "")
-        return [self._delivered_as(file, batch) for file, batch in batches if self._is_new(digest, batch)]
+        return [self._delivered_as(file, batch) for file, batch in batches if self._is_new(batch)]
 
     def _goes_on_growing(self, path: Path, look: _Look) -> bool:
         """Whether a file changed while it was read, so that it was not complete."""
@@ -305,12 +305,9 @@ class FolderStream:
             self._growing[path] = now
         return not now.is_as(look)
 
-    def _is_new(self, digest: str, batch: Batch) -> bool:
-        # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
-        start = batch.frame["ts"].min() if batch.frame.height else None
-        mark = (digest, batch.kind, frozenset(batch.frame["symbol"].unique()), start)
-        is_new = mark not in self._contents
-        self._contents.add(mark)
+    def _is_new(self, batch: Batch) -> bool:
+        is_new = batch.content_mark not in self._contents
+        self._contents.add(batch.content_mark)
         return is_new
 
     def _read(self, path: Path) -> Iterator[tuple[SourceFile, Batch]]:
