@@ -122,6 +122,7 @@ class Survey:
         if gone[0].is_empty():
             return self
         kept = {name: getattr(self, name).filter(~pl.col("series").is_in(gone)) for name in NUMBERED}
+        left = set(kept["series"].select("interval", "calendar").iter_rows())
         checks = []
         for axis, measured in self.checks:
             lost = named.filter(pl.col("interval") == axis.interval).select("symbol").unique()
@@ -129,10 +130,10 @@ class Survey:
                 name: frame.join(lost, on="symbol", how="anti", maintain_order="left")
                 if "symbol" in frame.columns
                 else frame
-                for name, frame in measured.frames.items()
+                for name, frame in measured.items()
             }
-            if frames["ends"].height:
-                checks.append(Checked(axis, Measured.of(frames)))
+            if (axis.interval, axis.calendar) in left:
+                checks.append(CheckedAxis(axis, frames))
         conflicts = self.conflicts.join(named, on=["symbol", "interval"], how="anti", maintain_order="left")
         return replace(self, checks=tuple(checks), conflicts=conflicts, **kept)
 

@@ -217,7 +217,7 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
         try:
             ranges = list(cut_row_ranges(place))
             if content in seen:  # a copy counts no row
-                ranges = [replace(one, count=0, mark=f"{one.mark}|copy") for one in ranges[:1]]
+                ranges = [replace(one, count=0, identity=f"{one.identity}|copy") for one in ranges[:1]]
             tasks += [RowsTask(row_range, options) for row_range in ranges]
         except SourceError as error:
             problems.append(Problem(error.path, error.reason))

@@ -183,7 +183,8 @@ def write_feed(simulation: Simulation, files: Path) -> None:
     repaired = simulation.truth.filter(pl.col("kind") == "correction").select("symbol", pl.col("start").alias("ts"))
     second = pl.col("fault").is_null() & pl.struct("symbol", "ts").is_in(repaired.to_struct().implode())
     write_csv(simulation.rows.filter(~second), files / "1-session")
-    write_csv(simulation.rows.filter(second), files / "2-corrections")
+    # One or two bars do not tell their interval: the folder states it.
+    write_csv(simulation.rows.filter(second), files / "2-corrections" / "interval=1m")
     (files / ".demo").touch()
 
 
