@@ -39,7 +39,8 @@ def test_audit_of_a_large_file_refuses_and_reports_what_a_small_one_does(tmp_pat
     stream_all(monkeypatch, 1 << 21)
     large = audit([tmp_path / "a"], OPTIONS)
     checks = [
-        done.tables["findings"].group_by("check_name", "severity").len().sort("check_name", "severity") for done in (small, large)
+        done.tables["findings"].group_by("check_name", "severity").len().sort("check_name", "severity")
+        for done in (small, large)
     ]
     assert checks[0].equals(checks[1])
     assert tables.exit_code(small) == tables.exit_code(large) == 1
@@ -75,7 +76,9 @@ def test_base_of_a_folder_with_two_resolutions_is_the_same_in_run_replay_and_aud
 
 def test_conflicts_of_a_removed_symbol_leave_an_incremental_export_as_a_full_one(tmp_path: Path) -> None:
     session = engine.SessionData(store_id="law")
-    session.register_symbol_data(*(engine.SymbolSessionData(name, "24/7", base_interval="1m") for name in ("XBT", "XET")))
+    session.register_symbol_data(
+        *(engine.SymbolSessionData(name, "24/7", base_interval="1m") for name in ("XBT", "XET"))
+    )
     rows = market.frame(
         row for row in market.rows() if row["symbol"] in ("XBT", "XET") and row["ts"] and row["ts"].year == 2024
     )
