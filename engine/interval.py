@@ -1,10 +1,10 @@
-"""Specifications of bars: intervals of time (the one parser, how they nest, which parent each is folded from), and activity.
+"""Specifications of bars: intervals of time (the one parser, how they nest, the parent of each fold), and activity.
 
 An `Interval` is a count of seconds, minutes or hours below one day, or exactly one day, week or
 month. Days, weeks and months are periods of trade dates, not of hours.
 
-A `BarSpec` names how bars are closed: after an `Interval`, or by activity (so many ticks, so much volume, ...). Bars of an
-interval have slots on the session grid, hence gaps and completeness; bars closed by activity have none.
+A `BarSpec` names how bars are closed: after an `Interval`, or by activity (so many ticks, so much volume, ...).
+Bars of an interval have slots on the session grid, hence gaps and completeness; bars closed by activity have none.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
-        """Read an interval, whatever the way it is spelled.
+        """Read an interval (`5m`, `1d`) in its shortest spelling: `60m` becomes `1h`.
 
         Raises
         ------
@@ -57,10 +57,15 @@ class Interval:
             return text
         match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
-            raise IntervalError(f"interval: received {text!r}; valid: {VALID}{_hint(text)}")
+            raise IntervalError(f"interval: received {text!r}; valid: {VALID}{spelling_hint(text)}")
         count, unit = int(match[1]), match[2]
         if unit in PERIOD_UNITS:
-            return cls._period(count, unit, text)
+            if count != 1:
+                raise IntervalError(
+                    f"interval: received {text!r}; days, weeks and months come one at a time "
+                    "(a multiple has no fixed origin); valid: 1d, 1w, 1mo"
+                )
+            return cls(1, unit)
         return cls.of_seconds(count * SECONDS[unit], text)
 
     @classmethod
@@ -71,15 +76,6 @@ class Interval:
             raise IntervalError(f"interval: received {shown!r}, which is not between 1s and one day; valid: {VALID}")
         unit = next(u for u in ("h", "m", "s") if seconds % SECONDS[u] == 0)
         return cls(seconds // SECONDS[unit], unit)
-
-    @classmethod
-    def _period(cls, count: int, unit: str, text: object) -> Interval:
-        if count != 1:
-            raise IntervalError(
-                f"interval: received {text!r}; days, weeks and months come one at a time "
-                "(a multiple has no fixed origin); valid: 1d, 1w, 1mo"
-            )
-        return cls(1, unit)
 
     def __str__(self) -> str:
         return f"{self.count}{self.unit}"
@@ -123,7 +119,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class BarSpec:
-    """How bars are closed: after a length of time, or by activity (`BarSpec.parse("5m")`, `BarSpec.parse("1000-tick")`).
+    """Rule that closes bars: a length of time (`BarSpec.parse("5m")`) or an activity (`BarSpec.parse("1000-tick")`).
 
     Attributes
     ----------
@@ -196,7 +192,7 @@ LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m",
 
 
 def fold_parent(base: Interval, target: Interval) -> Interval:
-    """What `target` is folded from when the source has `base`: the coarsest ladder step that nests.
+    """Interval that `target` is folded from when the source has `base`: the coarsest ladder step that nests.
 
     A pure function of the two, so that no result depends on what else was asked for.
 
@@ -233,14 +229,15 @@ def check_derivable(base: Interval, target: Interval) -> None:
         )
 
 
-def _hint(text: object) -> str:
+def spelling_hint(text: object) -> str:
+    """The end of an error message: the valid spelling of `5min`, `daily` and the like, empty where there is none."""
     if not isinstance(text, str):
         return ""
     word = re.fullmatch(r"\s*([0-9]*)\s*([A-Za-z]+)\s*", text)
     if word is None:
         return ""
-    spelled = {"min": "m", "minute": "m", "t": "m", "sec": "s", "second": "s", "hour": "h", "hr": "h",
-               "day": "d", "daily": "d", "week": "w", "month": "mo", "mon": "mo"}  # fmt: skip
+    units = {"m": "min minute t", "s": "sec second", "h": "hour hr", "d": "day daily", "w": "week", "mo": "month mon"}
+    spelled = {word: unit for unit, words in units.items() for word in words.split()}
     name = word[2]
     unit = "mo" if name == "M" else spelled.get(name.lower().removesuffix("s") or "s", name.lower())
     if unit not in SECONDS:

@@ -2,10 +2,11 @@
 
 A packed key sorts as its columns do, so one binary search finds a row:
 
-1. `pack_pair` (two columns of 32 bits) and `pack` (any columns of known size) make keys, `unpack_pair` and `unpack` undo it.
+1. `pack_pair` (two columns of 32 bits) and `pack` (any columns of known size) make keys; `unpack_pair` and `unpack`
+   undo it.
 2. `find_keys` looks packed keys up in a sorted array, `find_tuples` keys that stay in several columns.
-3. `searchsorted_within` searches many sorted ranges of one array at once; `number_ranges` and `expand_ranges` list the members
-   of ranges.
+3. `searchsorted_within` searches many sorted ranges of one array at once; `number_ranges` and `expand_ranges` list the
+   members of ranges.
 """
 
 from __future__ import annotations
@@ -41,15 +42,14 @@ def pack_columns(rows: pl.DataFrame, first: str, second: str) -> Ints:
 
 
 def unpack_pair(keys: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The pairs that `pack_pair` made keys of."""
-    second = (
-        (keys & ((1 << PAIR_BITS) - 1)).astype(np.uint32).view(np.int32)
-    )  # signed: negative ones borrowed from the first
+    """The pairs of numbers of 32 bits from the keys of `pack_pair`."""
+    # Signed: a negative second number borrowed from the first.
+    second = (keys & ((1 << PAIR_BITS) - 1)).astype(np.uint32).view(np.int32)
     return ((keys - second) >> PAIR_BITS).astype(np.int32), second
 
 
 def pack(columns: Sequence[Integers], sizes: Sequence[int]) -> Ints:
-    """One integer per row, in the order of the columns; each column after the first lies in `[0, size)`, a size for each."""
+    """One integer per row, in the order of the columns; `sizes` bound those after the first: each in `[0, size)`."""
     keys = columns[0].astype(np.int64)
     for values, size in zip(columns[1:], sizes, strict=True):
         keys *= size
@@ -58,7 +58,7 @@ def pack(columns: Sequence[Integers], sizes: Sequence[int]) -> Ints:
 
 
 def unpack(keys: Ints, sizes: Sequence[int]) -> tuple[Ints, ...]:
-    """The columns that `pack` made keys of."""
+    """The columns from the keys of `pack`; the sizes are those that `pack` took."""
     columns: list[Ints] = []
     for size in reversed(sizes):
         keys, values = np.divmod(keys, size)
@@ -66,37 +66,38 @@ def unpack(keys: Ints, sizes: Sequence[int]) -> tuple[Ints, ...]:
     return (keys, *reversed(columns))
 
 
-def find_keys(keys: Ints, wanted: Integers) -> tuple[Ints, Flags]:
-    """Index of each wanted key in sorted, distinct keys, and whether it is there (if not, any valid index; 0 of no keys)."""
+def find_keys(keys: Ints, targets: Integers) -> tuple[Ints, Flags]:
+    """Index of each target in sorted, distinct keys, and whether it is there.
+
+    The index of a target that is not there is any valid one; 0 where there are no keys.
+    """
     if not len(keys):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return at, keys[at] == wanted
+        return np.zeros(len(targets), np.int64), np.zeros(len(targets), bool)
+    at = np.minimum(np.searchsorted(keys, targets), len(keys) - 1)
+    return at, keys[at] == targets
 
 
-def find_tuples(columns: Sequence[Ints], wanted: Sequence[Ints]) -> tuple[Ints, Flags]:
-    """Index of each wanted key in rows sorted by several columns, and whether it is there (if not, where it would be)."""
-    low = np.searchsorted(columns[0], wanted[0], side="left")
-    return find_tuples_within(columns[1:], wanted[1:], low, np.searchsorted(columns[0], wanted[0], side="right"))
+def find_tuples(columns: Sequence[Ints], targets: Sequence[Ints]) -> tuple[Ints, Flags]:
+    """Index of each target in rows sorted by several columns, and whether it is there (if not, where it would be)."""
+    low = np.searchsorted(columns[0], targets[0], side="left")
+    return find_tuples_within(columns[1:], targets[1:], low, np.searchsorted(columns[0], targets[0], side="right"))
 
 
-def find_tuples_within(
-    columns: Sequence[Ints], wanted: Sequence[Ints], low: Ints, high: Ints
-) -> tuple[Ints, Flags]:  # fmt: skip
-    """As `find_tuples`, each key in its own sorted range `[low, high)` of rows."""
-    for values, sought in zip(columns, wanted, strict=True):
-        low = searchsorted_within(values, sought, low, high)
-        high = searchsorted_within(values, sought + 1, low, high)
+def find_tuples_within(columns: Sequence[Ints], targets: Sequence[Ints], low: Ints, high: Ints) -> tuple[Ints, Flags]:
+    """As `find_tuples`, each target in its own sorted range `[low, high)` of rows."""
+    for values, target in zip(columns, targets, strict=True):
+        low = searchsorted_within(values, target, low, high)
+        high = searchsorted_within(values, target + 1, low, high)
     return low, high > low
 
 
-def searchsorted_within(values: Ints, wanted: Ints, low: Ints, high: Ints) -> Ints:
-    """First index of each range `[low, high)` whose value is not below the wanted one, `high` without one; ranges are sorted."""
+def searchsorted_within(values: Ints, targets: Ints, low: Ints, high: Ints) -> Ints:
+    """First index in each sorted range `[low, high)` whose value is not below its target; `high` if all are below."""
     low, high = low.copy(), high.copy()
     searching = np.flatnonzero(low < high)
     while len(searching):
         middle = (low[searching] + high[searching]) >> 1
-        below = values[middle] < wanted[searching]
+        below = values[middle] < targets[searching]
         low[searching[below]] = middle[below] + 1
         high[searching[~below]] = middle[~below]
         searching = searching[low[searching] < high[searching]]

@@ -1,7 +1,8 @@
-"""Contiguous runs of sorted rows: consecutive slots (`SlotRuns`), stamps one step apart (`ContiguousRuns`), equal values.
+"""Runs of sorted rows: consecutive slots (`SlotRuns`), stamps one step apart (`ContiguousRuns`), equal values.
 
-Most bars come one step after the bar before, so few runs stand for many rows: what is counted by time of day is counted over
-runs that are cut at the hours of the clock (`ContiguousRuns.cut`), without a look at each row. Pure: arrays in, arrays out.
+Most bars come one step after the bar before, so few runs stand for many rows: what is counted by time of day is counted
+over runs that are cut at the hours of the clock (`ContiguousRuns.cut`), without a look at each row.
+Pure: arrays in, arrays out.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ BLOCK = 1 << 15  # rows looked at together, so that what is computed of them sta
 
 
 def pairs_where(test: Callable[[slice, slice], Flags], pairs: int) -> Ints:
-    """Index of the first row of each pair of neighbours that passes a test; the test compares two slices of rows, in blocks."""
-    found = []
+    """Index of the first row of each pair of neighbours that passes a test.
+
+    The test compares two slices of rows, `BLOCK` rows at a time.
+    """
+    passed = []
     for low in range(0, pairs, BLOCK):
         high = min(low + BLOCK, pairs)
-        found.append(np.flatnonzero(test(slice(low, high), slice(low + 1, high + 1))) + low)
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+        passed.append(np.flatnonzero(test(slice(low, high), slice(low + 1, high + 1))) + low)
+    return np.concatenate(passed) if passed else np.zeros(0, np.int64)
 
 
 def run_starts(*columns: NDArray[Any]) -> Ints:
@@ -37,6 +41,7 @@ def run_starts(*columns: NDArray[Any]) -> Ints:
         return np.zeros(0, np.int64)
 
     def differ(before: slice, after: slice) -> Flags:
+        """Pairs that differ in any column."""
         test: Flags = first[after] != first[before]
         for column in columns[1:]:
             test |= column[after] != column[before]
@@ -74,7 +79,7 @@ class SlotRuns(NamedTuple):
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> SlotRuns:
-        """Find the runs of rows with `series, ordinal, slot` (Int32), sorted by them; rows with a null slot are left out."""
+        """Runs of rows sorted by `series, ordinal, slot` (Int32); rows with a null slot are left out."""
         placed = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         series, ordinal, slot = (placed[name].to_numpy() for name in ("series", "ordinal", "slot"))
         breaks = pairs_where(

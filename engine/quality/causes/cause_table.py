@@ -1,6 +1,7 @@
 """The causes of gaps: one row per cause, read by attribution, rules, findings, reports and the documentation.
 
-A new cause is one row here, and code that attributes gaps to it (`attribution.attribute_causes`). `docs/causes.md` shows the table.
+A new cause is one row here, and code that attributes gaps to it (`attribution.attribute_gaps`). `docs/causes.md` shows
+the table.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Cause(NamedTuple):
     rule : str
         When a gap is attributed to it, for the documentation.
     family : {"feed", "market", "calendar", "unknown"}
-        Its colour and pattern on the page: lost by feed or recorder, rightly absent, a matter of the calendar, undecided.
+        Its colour and pattern in reports: lost by feed or recorder, rightly absent, a matter of the calendar,
+        undecided.
     colour, mark : str
         In plots: a colour (of its family) and a Vega point shape of its own.
     """
@@ -72,8 +74,8 @@ CAUSE_TABLE = (
         severity="warning",
         text="bars of this symbol were lost",
         remedy="ask the vendor for this symbol's slots again",
-        meaning="Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for how "
-        "often the symbol trades at that time of day.",
+        meaning="Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for "
+        "how often the symbol trades at that time of day.",
         rule="trade prints lie inside the hole; or this symbol alone is silent for longer than its rate allows",
         family="feed",
         colour="#e07a2f",
@@ -86,9 +88,10 @@ CAUSE_TABLE = (
         severity="info",
         text="trading was halted",
         remedy=None,
-        meaning="Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. Nothing is "
-        "missing.",
-        rule="a symbol that trades all the time stops, and reopens away from its price or with the volume of an auction",
+        meaning="Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. "
+        "Nothing is missing.",
+        rule="a symbol that trades all the time stops, and reopens away from its price or with the volume of an "
+        "auction",
         family="market",
         colour="#2f7fd0",
         mark="diamond",
@@ -100,7 +103,8 @@ CAUSE_TABLE = (
         severity="warning",
         text="the calendar expects slots that nobody trades in",
         remedy="amend the calendar: these slots are a break or closed time",
-        meaning="All series lack the same slots in every session: the calendar expects hours in which the venue is closed.",
+        meaning="All series lack the same slots in every session: the calendar expects hours in which the venue is "
+        "closed.",
         rule="nearly every session of every symbol lacks these slots, and those beside them are there",
         family="calendar",
         colour="#7d4fa8",
@@ -113,7 +117,8 @@ CAUSE_TABLE = (
         severity="info",
         text="the session opened late",
         remedy="amend the calendar for this date, if the venue confirms it",
-        meaning="All series of the calendar start late in this session: the venue opened late, or the calendar is wrong.",
+        meaning="All series of the calendar start late in this session: the venue opened late, or the calendar is "
+        "wrong.",
         rule="all symbols begin late, with the volume of an opening; or do so every session",
         family="calendar",
         colour="#9a6fc0",
@@ -126,7 +131,8 @@ CAUSE_TABLE = (
         severity="info",
         text="the session closed early",
         remedy="amend the calendar for this date, if the venue confirms it",
-        meaning="All series of the calendar stop early in this session: the venue closed early, or the calendar is wrong.",
+        meaning="All series of the calendar stop early in this session: the venue closed early, or the calendar is "
+        "wrong.",
         rule="all symbols end early, with the volume of a close; or do so every session",
         family="calendar",
         colour="#9a6fc0",
@@ -165,7 +171,8 @@ CAUSE_TABLE = (
         severity=None,
         text="nothing traded",
         remedy=None,
-        meaning="Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is missing.",
+        meaning="Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is "
+        "missing.",
         rule="a run this long is plausible at the symbol's own rate for that time of day; `p` is stated",
         family="market",
         colour="#6f9bb8",

@@ -1,7 +1,8 @@
-"""What an audit keeps of bars: runs of present slots with the bars at their ends, and a profile of the day.
+"""Mergeable summaries of bars: runs of present slots with the bars at their ends, and a profile of the day.
 
-Both are small beside the bars, and both add up: bars may be traced part by part (`summarize_bars`), the parts joined (`merge_summaries`),
-and gaps, rates and causes told from what was kept, without the bars. Pure: frame in, frame out.
+Both are much smaller than the bars, and both add up: bars are summarized part by part (`summarize_bars`), the summaries
+are merged (`merge_summaries`), and gaps, rates and causes are computed from them without the bars.
+Pure: frame in, frame out.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ PROFILE_KEY = ["series", "position", "bin"]
 
 
 class BarSummary(NamedTuple):
-    """`runs` is a frame of `RUNS`, in order; `profile` one of `PROFILE`."""
+    """Summary of bars: `runs`, a frame of `RUNS` in order, and `profile`, a frame of `PROFILE`."""
 
     runs: pl.DataFrame
     profile: pl.DataFrame
 
 
 def bin_width(interval: Interval) -> int:
-    """How many slots of a segment are one time of day to the profile and the rates; the first slot is one alone."""
+    """Number of slots in a bin of the day: half an hour of them (at least one), one of 1d, 1w and 1mo."""
     return max(1, round(BIN.total_seconds() * 1e6 / interval.step_us)) if interval.is_intraday else 1
 
 
@@ -63,12 +64,12 @@ def bins_of(slot: NDArray[np.integer], width: int) -> Ints:
 
 
 def bin_starts(number: Ints, width: int) -> Ints:
-    """First slot of each bin."""
+    """First slot of each bin: the inverse of `bins_of`."""
     return np.where(number <= 1, number, (number - 1) * width)
 
 
 def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
-    """Trace bars that lie in their slots.
+    """Summarize bars: cut them at missing slots, and add them up by time of day.
 
     Parameters
     ----------
@@ -86,32 +87,28 @@ def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
     follows &= series[1:] == series[:-1]
     starts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
     ends = np.append(starts[1:] - 1, len(slot) - 1)
-    runs = pl.DataFrame(
-        {
-            "series": series[starts], "ordinal": ordinal[starts], "first": slot[starts], "last": slot[ends],
-            "open": rows["open"][starts], "close": rows["close"][ends],
-            "volume_first": rows["volume"][starts], "volume_last": rows["volume"][ends],
-        },
-        schema=dict(RUNS),
-    )  # fmt: skip
-    return BarSummary(runs, _profile(rows, runs, starts, width))
+    places = {"series": series[starts], "ordinal": ordinal[starts], "first": slot[starts], "last": slot[ends]}
+    prices = {"open": rows["open"][starts], "close": rows["close"][ends]}
+    volumes = {"volume_first": rows["volume"][starts], "volume_last": rows["volume"][ends]}
+    runs = pl.DataFrame(places | prices | volumes, schema=dict(RUNS))
+    return BarSummary(runs, profile_bars(rows, runs, starts, width))
 
 
 def merge_summaries(parts: Sequence[BarSummary]) -> BarSummary:
-    """Traces of several parts as one: a run that goes on in another part is one run, a slot that is in two counts once."""
+    """Merge summaries: runs that touch or overlap become one, a slot in two parts is present once; profiles add up."""
     if len(parts) == 1:
         return parts[0]
     runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
     profile = pl.concat([pl.DataFrame(schema=dict(PROFILE)), *(part.profile for part in parts)])
-    number = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
-    summed = _added(number, *(profile[name].to_numpy() for name in PROFILE if name not in PROFILE_KEY))
+    key = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
+    summed = sum_profile(key, *(profile[name].to_numpy() for name in PROFILE if name not in PROFILE_KEY))
     place = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     in_order = runs if (place[1:] > place[:-1]).all() else runs.sort("series", "ordinal", "first", "last")
-    return BarSummary(_united(in_order), summed)
+    return BarSummary(unite_runs(in_order), summed)
 
 
 def bin_keys(series: Integers, position: Integers, number: Integers) -> Ints:
-    """One integer per series, position of a segment in its session, and bin, in the order of the three."""
+    """One integer per series, position of a segment in its session, and bin; in the order of the three."""
     return pack([series, position, number], [SEGMENTS_PER_SESSION, BINS])
 
 
@@ -121,15 +118,16 @@ def unpack_bin_keys(keys: Ints) -> tuple[Ints, ...]:
 
 
 def slot_keys(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
-    """One number for owner, segment and slot, in their order; a segment has less than 2**20 slots."""
+    """One integer per owner (series or group), segment and slot, in the order of the three; slots are below 2**20."""
     return pack([owner, ordinal, np.asarray(slot)], [1 << 25, 1 << 20])
 
 
 def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
-    """How much of each `[first, last)` the spans `[start, end)` cover, which are sorted and disjoint."""
+    """Length of each range `[first, last)` that sorted, disjoint spans `[start, end)` cover."""
     ahead = np.concatenate([[0], np.cumsum(end - start)])
 
     def before(at: Ints) -> Ints:
+        """Covered length up to each point."""
         index = np.searchsorted(start, at, side="right") - 1
         safe = np.maximum(index, 0)
         return np.where(index >= 0, ahead[safe] + np.minimum(at, end[safe]) - start[safe], 0)
@@ -137,8 +135,9 @@ def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
     return before(last) - before(first) if len(start) else np.zeros(len(first), np.int64)
 
 
-def _united(runs: pl.DataFrame) -> pl.DataFrame:
-    if runs.height < 2:  # noqa: PLR2004 - a pair
+def unite_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """Unite runs that overlap or follow one another in a segment; `RUNS` sorted by series, ordinal and first slot."""
+    if runs.is_empty():
         return runs
     # In one growing number, so that the furthest end so far is a running maximum.
     segment = pack_columns(runs, "series", "ordinal")
@@ -155,18 +154,41 @@ def _united(runs: pl.DataFrame) -> pl.DataFrame:
     return heads.with_columns(tails["last"], tails["close"], tails["volume_last"])
 
 
-def _profile(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -> pl.DataFrame:
-    # Rows are in order, so a bin of a segment is a stretch: summed in one pass, then over segments.
-    cuts, key = _cuts(runs, starts, width)
-    still, squares = _moves(rows["close"].to_numpy(), starts)
+def profile_bars(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -> pl.DataFrame:
+    """`PROFILE` of bars: count, volume and squared moves per series, segment position and bin.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As `summarize_bars` takes them.
+    runs : DataFrame
+        Their `RUNS`.
+    starts : array of int
+        Row at which each run begins.
+    width : int
+        From `bin_width`.
+    """
+    # Rows are in order, so a bin of a segment is a range of rows: summed in one pass, then over segments.
+    first, last = (runs[name].to_numpy().astype(np.int64) for name in ("first", "last"))
+    low = bins_of(first, width)
+    run, number = number_ranges(bins_of(last, width) - low + 1)
+    number += low[run]
+    slot = np.maximum(bin_starts(number, width), first[run])
+    cuts = starts[run] + slot - first[run]
+    key = profile_keys(runs["series"].to_numpy()[run], runs["ordinal"].to_numpy()[run], slot, width)
+    # Of slots one wide, the bin after the first slot's has none.
+    is_new = np.concatenate([[True], key[1:] != key[:-1]])
+    cuts, key = cuts[is_new], key[is_new]
+    without_move, squares = squared_moves(rows["close"].to_numpy(), starts)
     bars = np.diff(np.append(cuts, rows.height))
     volume = rows["volume"].fill_null(0.0).to_numpy()
-    moves = bars - np.diff(np.searchsorted(still, np.append(cuts, rows.height)))
-    return _added(key, bars, np.add.reduceat(volume, cuts), moves, np.add.reduceat(squares, cuts))
+    moves = bars - np.diff(np.searchsorted(without_move, np.append(cuts, rows.height)))
+    return sum_profile(key, bars, np.add.reduceat(volume, cuts), moves, np.add.reduceat(squares, cuts))
 
 
-def _added(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
-    """`PROFILE` of values by key, added up in their order: threads that do it in another would change the last digits."""
+def sum_profile(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
+    """`PROFILE` of values by key of `bin_keys`: values of one key are added up in the order of the rows."""
+    # In a fixed order: threads that add up in another would change the last digits.
     order = np.argsort(key, kind="stable")
     heads = run_starts(key[order])
     sums = [np.add.reduceat(one[order], heads) if len(heads) else one for one in values]
@@ -174,23 +196,8 @@ def _added(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
     return pl.DataFrame(dict(zip(PROFILE, [*place, *sums], strict=True)), schema_overrides=dict(PROFILE))
 
 
-def _cuts(runs: pl.DataFrame, starts: Ints, width: int) -> tuple[Ints, Ints]:
-    """Where in the rows stretches of one bin begin, and the key of each."""
-    first, last = (runs[name].to_numpy().astype(np.int64) for name in ("first", "last"))
-    low = bins_of(first, width)
-    bins = bins_of(last, width) - low + 1
-    run, number = number_ranges(bins)
-    number += low[run]
-    slot = np.maximum(bin_starts(number, width), first[run])
-    cuts = starts[run] + slot - first[run]
-    key = profile_keys(runs["series"].to_numpy()[run], runs["ordinal"].to_numpy()[run], slot, width)
-    # Of slots one wide, the bin after the first slot's has none.
-    fresh = np.concatenate([[True], key[1:] != key[:-1]])
-    return cuts[fresh], key[fresh]
-
-
-def _moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
-    """Rows that have no move from the one before, and the square of each row's move."""
+def squared_moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
+    """Rows without a move (first of a run, or no positive price), and per row the squared log return, else 0."""
     squares = np.zeros(len(close))
     with np.errstate(divide="ignore", invalid="ignore"):
         for low in range(1, len(close), BLOCK):
@@ -201,13 +208,13 @@ def _moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
     squares[starts] = 0.0
     if np.isfinite(squares.sum()):
         return starts, squares
-    odd = np.flatnonzero(~np.isfinite(squares))
-    squares[odd] = 0.0
-    return sorted_union(odd, starts), squares
+    not_finite = np.flatnonzero(~np.isfinite(squares))
+    squares[not_finite] = 0.0
+    return sorted_union(not_finite, starts), squares
 
 
 def profile_keys(
     series: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer], width: int
 ) -> Ints:
-    """One number for series, position of the segment in its session, and bin; in the order of the three."""
+    """Key of `bin_keys` of each slot of a series and segment; `width` is from `bin_width`."""
     return bin_keys(series, ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width))
