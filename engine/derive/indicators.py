@@ -1,8 +1,8 @@
-"""Indicators: what each is, as Polars expressions over the bars of one series, and how configuration files spell them.
+"""Indicators: their definitions as Polars expressions over the bars of one series, and their spelling in configuration.
 
-`derive.passes` evaluates them. A definition never looks at a later bar, windows count bars and not slots, and a value
-is null until there are as many bars as it needs. Averages start as TA-Lib's do: the first value of a recursive one is
-the plain mean of its first n inputs.
+`derive.indicator_passes` evaluates them. A definition never looks at a later bar, windows count bars and not slots, and
+a value is null until there are as many bars as it needs. Averages start as TA-Lib's do: the first value of a recursive
+one is the plain mean of its first n inputs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Running:
     name : str
         Of the column.
     value : Expr
-        What a bar contributes, from its own columns and `BEFORE`, the close of the bar before it. Null contributes nothing:
-        the column keeps its value.
+        Contribution of a bar, from its own columns and `BEFORE`, the close of the bar before it. Null contributes
+        nothing: the column keeps its value.
     fold : callable
-        From contributions to the column. It goes on from a former value of the column as if that were all before it.
+        From contributions to the column. A stored value of the column stands for all contributions before it.
     warmup : int
         The column is null until so many bars have contributed; their mean is the first to be folded. 0: no warm-up.
     """
@@ -72,7 +72,7 @@ class Indicator:
     windows : tuple of Expr
         Parts that look at many bars, computed first, each with its name; those within a slot look at `CLOCK`.
     sessions : int or None
-        Where one window is the mean volume of a slot: of so many sessions before (`derive.usual`).
+        Where one window is the mean volume of a slot: of so many sessions before (`slot_baseline`).
     text : str
         The spelling that `parse` reads; the name, for one of your own.
 
@@ -96,20 +96,20 @@ class Indicator:
 
     @property
     def expressions(self) -> tuple[pl.Expr, ...]:
-        """The expressions, each with its name."""
+        """Expressions of the output columns, each with its column name."""
         return (self.expression.alias(self.name),) if isinstance(self.expression, pl.Expr) else self.expression
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns it gives."""
+        """Names of the output columns."""
         return tuple(one.meta.output_name() for one in self.expressions)
 
     @property
     def inputs(self) -> set[str]:
-        """Columns of the bars that it needs."""
+        """Columns of bars that the expressions read, without the columns that a pass computes itself."""
         read = (*self.expressions, *self.windows, *(one.value for one in self.running))
-        made = {*(one.name for one in self.running), *(one.meta.output_name() for one in self.windows)}
-        needed = {name for one in read for name in one.meta.root_names()} - made - {SESSION_NUMBER, SLOT, CLOCK}
+        computed = {*(one.name for one in self.running), *(one.meta.output_name() for one in self.windows)}
+        needed = {name for one in read for name in one.meta.root_names()} - computed - {SESSION_NUMBER, SLOT, CLOCK}
         return needed - {BEFORE} | ({"close"} if BEFORE in needed else set())
 
     @classmethod
@@ -125,83 +125,88 @@ class Indicator:
             return text
         match = _TEXT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise ParameterError(f"indicator: received {text!r}; valid: {_spellings()}")
+            raise ParameterError(f"indicator: received {text!r}; valid: {all_spellings()}")
         maker = _NAMED.get(match[1])
         if maker is None:
-            near = get_close_matches(match[1].lower(), _NAMED, 1, 0.4)
-            hint = f"; did you mean {_spelling(near[0])}?" if near else ""
-            raise ParameterError(f"indicator: received {text!r}; valid: {_spellings()}{hint}")
-        return maker(**_arguments(match[1], match[2] or "", text))
+            similar = get_close_matches(match[1].lower(), _NAMED, 1, 0.4)
+            hint = f"; did you mean {example_spelling(similar[0])}?" if similar else ""
+            raise ParameterError(f"indicator: received {text!r}; valid: {all_spellings()}{hint}")
+        return maker(**parse_arguments(match[1], match[2] or "", text))
 
 
 def sma(n: int, of: str = "close") -> Indicator:
     """Simple moving average: the mean of the last n bars."""
-    name = _named("sma", n, of)
-    return Indicator(name, _value(of).rolling_mean(_bars("sma", n)), lookback=n - 1, text=_spelled("sma", n, of=of))
+    name = column_name("sma", n, of)
+    return Indicator(
+        name,
+        input_column(of).rolling_mean(check_bar_count("sma", n)),
+        lookback=n - 1,
+        text=configuration_text("sma", n, of=of),
+    )
 
 
 def ema(n: int, of: str = "close") -> Indicator:
     """Exponential moving average with weight 2 / (n + 1), from the mean of the first n bars on."""
-    name = _named("ema", n, of)
-    average = _average(name, _value(of), _bars("ema", n), 2 / (n + 1))
-    return Indicator(name, pl.col(name), lookback=0, running=(average,), text=_spelled("ema", n, of=of))
+    name = column_name("ema", n, of)
+    average = exponential_average(name, input_column(of), check_bar_count("ema", n), 2 / (n + 1))
+    return Indicator(name, pl.col(name), lookback=0, running=(average,), text=configuration_text("ema", n, of=of))
 
 
 def rsi(n: int = 14) -> Indicator:
     """Wilder's relative strength index, 0 to 100; null as long as the price has not moved at all."""
-    name, change = _named("rsi", _bars("rsi", n, 2)), pl.col("close") - pl.col(BEFORE)
-    gain = _average(f"_{name}_gain", change.clip(lower_bound=0), n, 1 / n)
-    loss = _average(f"_{name}_loss", (-change).clip(lower_bound=0), n, 1 / n)
+    name, change = column_name("rsi", check_bar_count("rsi", n, 2)), pl.col("close") - pl.col(BEFORE)
+    gain = exponential_average(f"_{name}_gain", change.clip(lower_bound=0), n, 1 / n)
+    loss = exponential_average(f"_{name}_loss", (-change).clip(lower_bound=0), n, 1 / n)
     moved = pl.col(gain.name) + pl.col(loss.name)
     strength = pl.when(moved > 0).then(100 * pl.col(gain.name) / moved)
-    return Indicator(name, strength, lookback=1, running=(gain, loss), text=_spelled("rsi", n))
+    return Indicator(name, strength, lookback=1, running=(gain, loss), text=configuration_text("rsi", n))
 
 
 def atr(n: int = 14) -> Indicator:
     """Wilder's average true range; the first bar, which has no close before it, has no true range."""
-    name, before = _named("atr", _bars("atr", n)), pl.col(BEFORE)
+    name, before = column_name("atr", check_bar_count("atr", n)), pl.col(BEFORE)
     true_range = pl.max_horizontal("high", before) - pl.min_horizontal("low", before)
-    average = _average(name, pl.when(before.is_not_null()).then(true_range), n, 1 / n)
-    return Indicator(name, pl.col(name), lookback=1, running=(average,), text=_spelled("atr", n))
+    average = exponential_average(name, pl.when(before.is_not_null()).then(true_range), n, 1 / n)
+    return Indicator(name, pl.col(name), lookback=1, running=(average,), text=configuration_text("atr", n))
 
 
 def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
-    """Bollinger bands: the mean of the last n closes, and k standard deviations (of the population) above and below it."""
-    _bars("bollinger", n, 2)
+    """Bollinger bands: mean of the last n closes, and k standard deviations (of the population) above and below it."""
+    check_bar_count("bollinger", n, 2)
     if not (isinstance(k, int | float) and 0 < k < float("inf")):
         raise ParameterError(f"bollinger: k received {k!r}; valid: a number above 0; did you mean bollinger({n}, 2)?")
-    name = f"bollinger_{n}_{_plain(k)}".replace(".", "_")
+    name = f"bollinger_{n}_{shortest_text(k)}".replace(".", "_")
     mid, deviation, reach = f"{name}_mid", f"_{name}_deviation", k * pl.col(f"_{name}_deviation")
     windows = (pl.col("close").rolling_mean(n).alias(mid), pl.col("close").rolling_std(n, ddof=0).alias(deviation))
     upper, lower = (pl.col(mid) + reach).alias(f"{name}_upper"), (pl.col(mid) - reach).alias(f"{name}_lower")
-    text = _spelled("bollinger", n, _plain(k))
+    text = configuration_text("bollinger", n, shortest_text(k))
     return Indicator(name, (pl.col(mid), upper, lower), lookback=n - 1, windows=windows, text=text)
 
 
 def session_vwap() -> Indicator:
     """Volume-weighted price since the session began: a bar's `vwap`, or (high + low + close) / 3 where it has none."""
-    # Polars divides a column by a number differently when it has one row, so the last bit would depend on the frame.
+    # Times 1/3: Polars divides a column of one row by another method, so the last bit would depend on the frame.
     name, typical = "session_vwap", (pl.col("high") + pl.col("low") + pl.col("close")) * (1 / 3)
     traded = pl.col("volume").fill_null(0.0)
-    notional = Running(f"_{name}_notional", traded * pl.coalesce("vwap", typical), _summed)
-    volume = Running(f"_{name}_volume", traded, _summed)
+    notional = Running(f"_{name}_notional", traded * pl.coalesce("vwap", typical), pl.Expr.cum_sum)
+    volume = Running(f"_{name}_volume", traded, pl.Expr.cum_sum)
     price = pl.when(pl.col(volume.name) > 0).then(pl.col(notional.name) / pl.col(volume.name))
     return Indicator(name, price, "session", 0, (notional, volume), text=name)
 
 
 def relative_volume(n: int = 20) -> Indicator:
-    """Volume against the mean volume of the same slot in the n sessions before, over those of them that have the bar."""
-    name, volume = _named("relative_volume", _bars("relative_volume", n)), pl.col("volume")
-    usual = volume.rolling_mean_by(CLOCK, f"{n}i", closed="left").alias(f"_{name}_usual")
-    known = (pl.col(SESSION_NUMBER) >= n) & pl.col(SLOT).is_not_null() & (pl.col(f"_{name}_usual") > 0)
-    ratio = pl.when(known).then(volume / pl.col(f"_{name}_usual"))
-    return Indicator(name, ratio, "slot", windows=(usual,), sessions=n, text=_spelled("relative_volume", n))
+    """Volume over the mean volume of the same slot in the n sessions before; sessions without the bar do not count."""
+    name, volume = column_name("relative_volume", check_bar_count("relative_volume", n)), pl.col("volume")
+    average = volume.rolling_mean_by(CLOCK, f"{n}i", closed="left").alias(f"_{name}_usual")
+    has_average = (pl.col(SESSION_NUMBER) >= n) & pl.col(SLOT).is_not_null() & (pl.col(f"_{name}_usual") > 0)
+    ratio = pl.when(has_average).then(volume / pl.col(f"_{name}_usual"))
+    return Indicator(name, ratio, "slot", windows=(average,), sessions=n, text=configuration_text("relative_volume", n))
 
 
 def custom(
     name: str, expression: pl.Expr | tuple[pl.Expr, ...], *, within: Within = "series", lookback: int | None = None
 ) -> Indicator:
-    """Your own: an expression over the columns of bars, and a name.
+    """Define an indicator of your own: an expression over the columns of bars, and a name.
 
     Parameters
     ----------
@@ -228,84 +233,102 @@ def custom(
     return Indicator(name, expression, within, lookback)
 
 
-_NAMED: dict[str, Callable[..., Indicator]] = {
-    "sma": sma, "ema": ema, "rsi": rsi, "atr": atr, "bollinger": bollinger,
-    "session_vwap": session_vwap, "relative_volume": relative_volume,
-}  # fmt: skip
+_MAKERS: tuple[Callable[..., Indicator], ...] = (sma, ema, rsi, atr, bollinger, session_vwap, relative_volume)
+_NAMED = {maker.__name__: maker for maker in _MAKERS}
 _EXAMPLES = {"sma": "20", "ema": "50", "rsi": "14", "atr": "14", "bollinger": "20, 2", "relative_volume": "20"}
 
 
-def _average(name: str, value: pl.Expr, n: int, weight: float) -> Running:
+def exponential_average(name: str, value: pl.Expr, n: int, weight: float) -> Running:
+    """Recursive average that gives each new value this weight, from the mean of the first n values on."""
     return Running(name, value, lambda one: one.ewm_mean(alpha=weight, adjust=False, ignore_nulls=True), n)
 
 
-def _summed(contributions: pl.Expr) -> pl.Expr:
-    return contributions.cum_sum()
-
-
-def _value(of: str) -> pl.Expr:
+def input_column(of: str) -> pl.Expr:
+    """A column of bars as Float64; raise where `of` is none of `VALUES`."""
     if of not in VALUES:
-        near = get_close_matches(str(of).lower(), VALUES, 1, 0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        similar = get_close_matches(str(of).lower(), VALUES, 1, 0.4)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
         raise ParameterError(f"of: received {of!r}; valid: {', '.join(VALUES)}{hint}")
     return pl.col(of).cast(pl.Float64)
 
 
-def _bars(name: str, n: object, least: int = 1) -> int:
+def check_bar_count(name: str, n: object, least: int = 1) -> int:
+    """`n` itself; raise where it is no whole number from `least` to `MOST_BARS`. `name` is the indicator's."""
     if isinstance(n, int) and least <= n <= MOST_BARS:
         return n
-    near = min(max(round(n), least), MOST_BARS) if isinstance(n, int | float) and abs(n) < float("inf") else None
-    hint = f"; did you mean {name}({near})?" if near is not None else ""
+    nearest = min(max(round(n), least), MOST_BARS) if isinstance(n, int | float) and abs(n) < float("inf") else None
+    hint = f"; did you mean {name}({nearest})?" if nearest is not None else ""
     raise ParameterError(f"{name}: n received {n!r}; valid: a whole number of bars from {least} to {MOST_BARS:,}{hint}")
 
 
-def _plain(k: float) -> str:
+def shortest_text(k: float) -> str:
+    """Shortest spelling of a number that reads back as the same number (`2.0` is `2`)."""
     short = f"{k:g}"
     return short if float(short) == k else repr(float(k))
 
 
-def _named(name: str, n: int, of: str = "close") -> str:
+def column_name(name: str, n: int, of: str = "close") -> str:
+    """Column name of an indicator: `sma_20`; with the input column where that is not the close, `sma_20_volume`."""
     return f"{name}_{n}" if of == "close" else f"{name}_{n}_{of}"
 
 
-def _spelled(name: str, *values: object, of: str = "close") -> str:
+def configuration_text(name: str, *values: object, of: str = "close") -> str:
+    """Text that `Indicator.parse` reads: `sma(20)`; with the input column where that is not the close."""
     return f"{name}({', '.join([*map(str, values), *([f'of={of}'] if of != 'close' else [])])})"
 
 
-def _spelling(name: str) -> str:
+def example_spelling(name: str) -> str:
+    """Name of an indicator with example arguments, for error messages: `sma(20)`."""
     return f"{name}({_EXAMPLES[name]})" if name in _EXAMPLES else name
 
 
-def _spellings() -> str:
-    return ", ".join(map(_spelling, _NAMED))
+def all_spellings() -> str:
+    """Example spelling of every indicator, for error messages."""
+    return ", ".join(map(example_spelling, _NAMED))
 
 
-def _arguments(name: str, inside: str, text: str) -> dict[str, object]:
-    takes = list(inspect.signature(_NAMED[name]).parameters)
-    given: dict[str, object] = {}
+def parse_arguments(name: str, inside: str, text: str) -> dict[str, object]:
+    """Arguments of an indicator by parameter name, from the text between its parentheses: `20, of=volume`.
+
+    Parameters
+    ----------
+    name : str
+        A key of `_NAMED`.
+    inside : str
+        Positional and named arguments, separated by commas.
+    text : str
+        The whole spelling, for error messages.
+
+    Raises
+    ------
+    ParameterError
+        An argument is unknown, set twice or no number, or `n` is missing.
+    """
+    parameters = inspect.signature(_NAMED[name]).parameters
+    takes = list(parameters)
+    arguments: dict[str, object] = {}
     for at, part in enumerate(inside.split(",") if inside.strip() else []):
         word, equals, value = (one.strip() for one in part.rpartition("="))
         key = word if equals else (takes[at] if at < len(takes) else f"argument {at + 1}")
-        if key not in takes or key in given:
-            near = get_close_matches(key, takes, 1, 0.3)
+        if key not in takes or key in arguments:
+            similar = get_close_matches(key, takes, 1, 0.3)
             raise ParameterError(
-                f"indicator: received {text!r}, {key} is unknown or given twice; valid: {_spelling(name)} with "
-                f"{', '.join(takes) or 'no argument'}{f'; did you mean {near[0]}?' if near else ''}"
+                f"indicator: received {text!r}, {key} is unknown or given twice; valid: {example_spelling(name)} with "
+                f"{', '.join(takes) or 'no argument'}{f'; did you mean {similar[0]}?' if similar else ''}"
             )
-        given[key] = value if key == "of" else _number(value, key, name, text)
-    if (
-        "n" in takes
-        and "n" not in given
-        and inspect.signature(_NAMED[name]).parameters["n"].default is inspect.Parameter.empty
-    ):
-        raise ParameterError(f"indicator: received {text!r}, which lacks n; did you mean {_spelling(name)}?")
-    return given
+        arguments[key] = value if key == "of" else parse_number(value, key, name, text)
+    if "n" in takes and "n" not in arguments and parameters["n"].default is inspect.Parameter.empty:
+        raise ParameterError(f"indicator: received {text!r}, which lacks n; did you mean {example_spelling(name)}?")
+    return arguments
 
 
-def _number(value: str, key: str, name: str, text: str) -> int | float:
+def parse_number(value: str, key: str, name: str, text: str) -> int | float:
+    """An argument as int, else as float; raise where it is neither. The other parameters are for the message."""
     for kind in (int, float):
         try:
             return kind(value)
         except ValueError:
             continue
-    raise ParameterError(f"indicator: received {text!r}, {key}={value!r} is no number; did you mean {_spelling(name)}?")
+    raise ParameterError(
+        f"indicator: received {text!r}, {key}={value!r} is no number; did you mean {example_spelling(name)}?"
+    )

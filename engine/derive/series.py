@@ -1,7 +1,7 @@
-"""What rows of bars belong together: to a series, to a session of it, to a slot of the session.
+"""Numbers that group rows of bars: by series, by session of a series, by slot of the session.
 
-A frame of bars is the table `bars` (`views.BARS_VIEW`) or rows of a bar panel; its series are told apart by whatever of
-`SERIES` it has. Kernels of this room work on frames whose series are contiguous; `sort_bars` makes them so.
+A frame of bars is the table `bars` (`views.BARS_VIEW`) or rows of a bar panel; the columns of `SERIES` that it has
+identify its series. Kernels of this folder need frames whose series are contiguous; `sort_bars` makes them so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_ses
 
 
 def series_key(rows: pl.DataFrame) -> list[str]:
-    """Columns that tell series apart, those of `SERIES` that the frame has.
+    """Columns that identify a series: those of `SERIES` that the frame has.
 
     Raises
     ------
@@ -34,14 +34,14 @@ def series_key(rows: pl.DataFrame) -> list[str]:
 
 
 def check_columns(rows: pl.DataFrame, needed: Sequence[str]) -> None:
-    """Refuse a frame that lacks one of these columns."""
+    """Raise `SchemaError` where the frame lacks one of these columns."""
     missing = sorted(set(needed) - set(rows.columns))
     if missing:
         raise SchemaError(f"bars: lacks {', '.join(missing)}; it has {', '.join(rows.columns)}")
 
 
 def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
-    """Bars with their series contiguous, and numbered from 0 in `RUN` (Int32); `ROW` (UInt32) is where a row stood.
+    """Bars with contiguous series, numbered from 0 in `RUN` (Int32); `ROW` (UInt32) is the former row number.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
         A row of a series is not later than the one before it.
     """
     key = series_key(bars)
-    rows = bars.with_row_index(ROW).with_columns(_runs(key).alias(RUN))
-    heads = rows.filter(_begins(RUN)).select(key)
+    rows = bars.with_row_index(ROW).with_columns(run_numbers(key).alias(RUN))
+    heads = rows.filter(begins_run(RUN)).select(key)
     if heads.is_duplicated().any():
-        rows = rows.sort(key, maintain_order=True).with_columns(_runs(key).alias(RUN))
-    ahead = _begins(RUN) | (pl.col("ts") > pl.col("ts").shift(1))
+        rows = rows.sort(key, maintain_order=True).with_columns(run_numbers(key).alias(RUN))
+    ahead = begins_run(RUN) | (pl.col("ts") > pl.col("ts").shift(1))
     late = rows.select(ROW, ahead.fill_null(value=False).alias("ahead")).filter(~pl.col("ahead"))
     if late.height:
         at = late[ROW][0]
@@ -70,26 +70,32 @@ def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def restore_order(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of an arranged frame in the order in which they stood, without what `sort_bars` added."""
-    kept = rows if rows[ROW].is_sorted() else rows.sort(ROW)
-    return kept.drop(ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT, strict=False)
+    """Undo `sort_bars`: rows in their former order, without the columns that this module adds."""
+    ordered = rows if rows[ROW].is_sorted() else rows.sort(ROW)
+    return ordered.drop(ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT, strict=False)
 
 
 def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
-    """Arranged rows with `RUN_OF_SESSION`, a number for each session of each series, and `SESSION_NUMBER`, its own from 0."""
+    """Add `RUN_OF_SESSION`, a number per series and session, and `SESSION_NUMBER`, which counts from 0 in each series.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `sort_bars`.
+    """
     rows = rows.with_columns(pl.struct(RUN, "session").rle_id().cast(pl.Int64).alias(RUN_OF_SESSION))
-    first = rows.filter(_begins(RUN))[RUN_OF_SESSION]
+    first = rows.filter(begins_run(RUN))[RUN_OF_SESSION]
     number = rows[RUN_OF_SESSION] - first.gather(rows[RUN])
     return rows.with_columns(number.alias(SESSION_NUMBER))
 
 
 def number_places(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `POSITION`, the segment's in its session, and `SLOT`, the bar's in its segment (Int64).
+    """Add `POSITION`, the segment's place in its session, and `SLOT` (Int64), the bar's place in its segment.
 
     Raises
     ------
     SchemaError
-        The frame does not say: it needs `ordinal`, and `slot` or `segment_open`. Days, weeks and months need nothing.
+        The frame lacks `ordinal`, or both `slot` and `segment_open`. Days, weeks and months need neither.
     """
     has = set(rows.columns)
     if {"ordinal", "slot"} <= has:
@@ -101,14 +107,17 @@ def number_places(rows: pl.DataFrame) -> pl.DataFrame:
     else:
         raise SchemaError(
             f"bars: lacks ordinal and slot, so no bar's minute of the session is known; add those of "
-            f"SessionGrid.place(bars['ts']), or ordinal and segment_open of the table sessions; it has {', '.join(rows.columns)}"
+            f"SessionGrid.place(bars['ts']), or ordinal and segment_open of the table sessions; "
+            f"it has {', '.join(rows.columns)}"
         )
     return rows.with_columns((pl.col("ordinal") % SEGMENTS_PER_SESSION).alias(POSITION), slot.alias(SLOT))
 
 
-def _runs(key: Sequence[str]) -> pl.Expr:
+def run_numbers(key: Sequence[str]) -> pl.Expr:
+    """Number from 0 (Int32) of the run of equal keys that each row is in."""
     return pl.struct(key).rle_id().cast(pl.Int32)
 
 
-def _begins(run: str) -> pl.Expr:
+def begins_run(run: str) -> pl.Expr:
+    """Whether a row differs from the row before it in the column `run`; true of the first row."""
     return pl.col(run).ne_missing(pl.col(run).shift(1))

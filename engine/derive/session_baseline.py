@@ -1,7 +1,7 @@
-"""What the sessions before a trade date were like: trailing averages and extremes, and the usual minute. Pure: frame in, frame out.
+"""Statistics of the sessions before a trade date: trailing averages and extremes, per session and per slot.
 
-Only bars of sessions strictly before the date are read, so a session's own bars, or later ones, cannot change what is
-said on its morning. Sessions are those in which a series has bars; the calendar is not asked.
+Only bars of sessions strictly before the date are read, so the session's own bars, or later ones, cannot change its
+baseline. Sessions are those in which a series has bars; the calendar is not asked. Pure: frame in, frame out.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
     Parameters
     ----------
     bars : DataFrame
-        `session, ts, high, low, close, volume` and what tells series apart (`series.SERIES`), in order of `ts` within
-        each series, of any interval: bars are summed up by session first. Later sessions may be there; they are not read.
+        `session, ts, high, low, close, volume` and the columns that identify a series (`series.SERIES`), in order of
+        `ts` within each series, of any interval: bars are folded by session first. Later sessions are not read.
     before : date
-        The trade date on whose morning this is known.
+        The trade date; only earlier sessions are read.
     sessions : int
         How many sessions, at most.
 
     Returns
     -------
     DataFrame
-        One row per series with a bar before that date, in the order of the bars: what tells series apart; `sessions` (UInt32, how many there were),
-        `first_session, last_session`; `average_, max_, min_` of `volume, range` (high - low) and `close` per session;
-        `high, low` of those sessions; `high_52w, low_52w` of those within 364 days. Volume is null where no bar has one.
+        One row per series with a bar before that date, in the order of the bars: the columns of the series;
+        `sessions` (UInt32, how many there were), `first_session, last_session`; `average_, max_, min_` of `volume,
+        range` (high - low) and `close` per session; `high, low` of those sessions; `high_52w, low_52w` of those within
+        364 days. Volume is null where no bar has one.
 
     Raises
     ------
@@ -58,7 +59,12 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
         The rows of a series are out of order.
     """
     key = series_key(bars)
-    days = _by_session(_known(bars, before, sessions, ("high", "low", "close", "volume")), key)
+    rows = with_sessions(sort_bars(bars_before(bars, before, sessions, ("high", "low", "close", "volume"))))
+    volume = pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum())
+    identity = [pl.col(name).first() for name in (*key, "session")]
+    prices = [pl.col("high").max(), pl.col("low").min(), pl.col("close").last()]
+    by_session = rows.group_by(RUN_OF_SESSION, maintain_order=True).agg(*identity, *prices, volume.alias("volume"))
+    days = by_session.with_columns((pl.col("high") - pl.col("low")).alias("range"))
     last_year = pl.col("session") >= before - YEAR
     numbers = [
         how(pl.col(name).tail(sessions)).alias(f"{title}_{name}")
@@ -78,28 +84,29 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
 
 
 def slot_averages(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
-    """The usual volume and range of each slot of the session, over the last sessions before a trade date.
+    """Mean volume and range of each slot of the session, over the last sessions before a trade date.
 
     Parameters
     ----------
     bars : DataFrame
-        As for `trailing`, and `ordinal` with `slot` (`SessionGrid.place`) or with `segment_open` (the table `sessions`).
-        Bars off the grid, with a null `slot`, are left out.
+        As for `session_baseline`, and `ordinal` with `slot` (`SessionGrid.place`) or with `segment_open` (the table
+        `sessions`). Bars off the grid, with a null `slot`, are left out.
     before, sessions
-        As for `trailing`.
+        As for `session_baseline`.
 
     Returns
     -------
     DataFrame
-        Sorted by series, `position` and `slot`: what tells series apart; `position` (Int32, the segment's in its session), `slot`
-        (Int64, the bar's in its segment; microseconds since the open, from `segment_open`); `sessions` (UInt32, those with that
-        bar), `average_volume, average_range` over them. A session without the bar, such as one that closed early, counts for nothing.
+        Sorted by series, `position` and `slot`: the columns of the series; `position` (Int32, the segment's in its
+        session), `slot` (Int64, the bar's in its segment; microseconds since the open, from `segment_open`);
+        `sessions` (UInt32, those with that bar), `average_volume, average_range` over them. A session without the bar,
+        such as one that closed early, does not count.
     """
     key = series_key(bars)
-    rows = number_places(with_sessions(sort_bars(_known(bars, before, sessions, ("high", "low", "volume")))))
-    lately = pl.col(SESSION_NUMBER) > pl.col(SESSION_NUMBER).max().over(RUN) - sessions
+    rows = number_places(with_sessions(sort_bars(bars_before(bars, before, sessions, ("high", "low", "volume")))))
+    is_recent = pl.col(SESSION_NUMBER) > pl.col(SESSION_NUMBER).max().over(RUN) - sessions
     return (
-        rows.filter(lately & pl.col(SLOT).is_not_null())
+        rows.filter(is_recent & pl.col(SLOT).is_not_null())
         .group_by(RUN, *key, pl.col(POSITION).alias("position"), pl.col(SLOT).alias("slot"))
         .agg(
             pl.len().alias("sessions"),
@@ -111,21 +118,9 @@ def slot_averages(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.Data
     )
 
 
-def _known(bars: pl.DataFrame, before: dt.date, sessions: int, needed: tuple[str, ...]) -> pl.DataFrame:
+def bars_before(bars: pl.DataFrame, before: dt.date, sessions: int, needed: tuple[str, ...]) -> pl.DataFrame:
+    """Bars of sessions before a date; raise where a needed column is missing or `sessions` is not positive."""
     if sessions < 1:
         raise ParameterError(f"sessions: received {sessions}; valid: a whole number from 1")
     check_columns(bars, ("session", "ts", *needed))
     return bars.filter(pl.col("session") < before)
-
-
-def _by_session(known: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    volume = pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum())
-    rows = with_sessions(sort_bars(known))
-    return (
-        rows.group_by(RUN_OF_SESSION, maintain_order=True)
-        .agg(
-            *(pl.col(name).first() for name in (*key, "session")),
-            pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), volume.alias("volume"),
-        )
-        .with_columns((pl.col("high") - pl.col("low")).alias("range"))
-    )  # fmt: skip
