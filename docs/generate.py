@@ -1,7 +1,7 @@
-"""Pages of reference, made from the code when the site is built: nothing of them is kept, so nothing can be stale.
+"""Reference pages, generated from the code when the site is built; they are not stored in the repository.
 
-mkdocs calls `on_files`; `pages` is what it adds. Links out of docs/ (to the notebooks, the tests) lead to the repository's
-files on the disk only, so `on_page_markdown` leaves their text.
+mkdocs calls `on_files`, which adds `pages`. Links out of docs/ (to the notebooks, the tests) point to files of the
+repository, so `on_page_markdown` replaces them with their text.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from engine.cli.commands import app
 from engine.export.tables import KEYS, TABLES
 
 GROUPS = {
-    "Load, run, judge": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "apply_rules", "read_rules", "export_session", "CalendarMap"],
+    "Load, run, audit": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "apply_rules", "read_rules", "export_session", "CalendarMap"],
     "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
-    "The store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
+    "Store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
     "Kernels": [
         "derive_bars", "bars_from_trades", "bars_from_quotes", "indicators", "Indicator", "find_gaps", "expected_slots", "slot_runs", "quality_score",
     ],
     "Exports and SQL": ["open_dataset", "Dataset", "write_json", "write_csv", "sql", "connect"],
-    "Figures": [
+    "Plots": [
         "plot_candles", "plot_coverage", "plot_slots", "plot_gaps", "plot_volume", "plot_spread", "plot_against", "save_plot",
     ],
     "Sessions": ["SessionConfig", "ReplaySession", "LiveSession", "simulate"],
@@ -56,7 +56,7 @@ def pages() -> dict[str, str]:
 
 
 def python_page() -> str:
-    parts = ["# Python", "Every name below is `engine.NAME`; each loads its room when it is first used."]
+    parts = ["# Python", "Every name below is `engine.NAME`; its module is imported at the first use."]
     listed = [name for names in GROUPS.values() for name in names]
     more = [name for name in _ROOMS if name not in listed]
     for title, names in (GROUPS | ({"More": more} if more else {})).items():
@@ -74,10 +74,10 @@ def _place(name: str) -> str:
 def cli_page() -> str:
     parts = [
         "# Command line",
-        "`--quiet`, `--no-color` and `--debug` may stand anywhere; `engine --install-completion` teaches the shell the names.",
+        "`--quiet`, `--no-color` and `--debug` are valid at any position; `engine --install-completion` installs shell completion.",
         (
-            f"Exit codes: 0 fine; 1 findings, differences or faults (and {FAILED} for a failure that is not the input's); "
-            f"{USAGE} bad input or usage; {PARTLY_READ} done, but some files could not be read; {INTERRUPTED} interrupted."
+            f"Exit codes: 0 success; 1 findings, differences or faults (and {FAILED} for a failure that the input did not cause); "
+            f"{USAGE} invalid input or usage; {PARTLY_READ} completed, but some files could not be read; {INTERRUPTED} interrupted."
         ),
     ]
     for names, command in _commands(typer.main.get_command(app), ()):
@@ -94,7 +94,7 @@ def _commands(command: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str,
 
 
 def _command(name: str, command: Any) -> list[str]:  # noqa: ANN401
-    told, _, example = inspect.cleandoc(command.help or "").partition("Example: ")
+    description, _, example = inspect.cleandoc(command.help or "").partition("Example: ")
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
     usage = " ".join([name, "[OPTIONS]", *(one.metavar or one.name.upper() for one in arguments)])
@@ -102,9 +102,9 @@ def _command(name: str, command: Any) -> list[str]:  # noqa: ANN401
     rows += [
         f"| {', '.join(f'`{opt}`' for opt in one.opts)} | {_cell(one.help)} | {_default(one)} |" for one in options
     ]
-    table = "\n".join(["| word | what it is | default |", "| --- | --- | --- |", *rows])
+    table = "\n".join(["| argument or option | meaning | default |", "| --- | --- | --- |", *rows])
     shown = f"```text\n{usage}\n{example.strip()}\n```"
-    return [f"## {name}", told.strip(), shown, table]
+    return [f"## {name}", description.strip(), shown, table]
 
 
 def _default(option: Any) -> str:  # noqa: ANN401
@@ -118,11 +118,14 @@ def _cell(text: str | None) -> str:
 def tables_page() -> str:
     parts = [
         "# Tables",
-        "Types are Polars'. [The exported dataset](../dataset.md) explains revisions, [Why a bar is missing](../causes.md) the causes.",
+        "Types are Polars types. [The exported dataset](../dataset.md) explains revisions, [Why a bar is missing](../causes.md) explains causes.",
     ]
-    parts += ["## Of an export", *(part for name in TABLES for part in _table(name, TABLES[name], KEYS.get(name, ())))]
     parts += [
-        "## Of an audit",
+        "## Tables of an export",
+        *(part for name in TABLES for part in _table(name, TABLES[name], KEYS.get(name, ()))),
+    ]
+    parts += [
+        "## Tables of an audit",
         *(part for name in AUDIT_TABLES for part in _table(f"{name} (audit)", AUDIT_TABLES[name], ())),
     ]
     return "\n\n".join(parts)
@@ -139,8 +142,8 @@ def errors_page() -> str:
     rows = [f"| `{kind.__name__}` | {_cell(inspect.cleandoc(kind.__doc__ or '').splitlines()[0])} |" for kind in kinds]
     return "\n\n".join([
         "# Errors",
-        ("Everything this package raises on purpose is an `EngineError`; its message names the parameter, what came, what would be "
-        "valid and what to do. On the command line it is one paragraph and exit code 2; `--debug` shows the trace."),
+        ("`EngineError` is the base class of all errors of this package. The message names the parameter, the value received, the valid "
+        "values and the correction. The command line prints it as one paragraph with exit code 2; `--debug` prints the traceback."),
         f"```text\n{tree}\n```",
-        "\n".join(["| error | when |", "| --- | --- |", *rows]),
+        "\n".join(["| error | raised when |", "| --- | --- |", *rows]),
     ])  # fmt: skip
