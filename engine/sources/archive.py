@@ -51,8 +51,8 @@ def head(path: Path, count: int = 4096) -> bytes:
     SourceError
         The file cannot be read or unpacked.
     """
-    with _unpacked(path) as stream:
-        return _read(path, stream, count)
+    with open_unpacked(path) as stream:
+        return read_block(path, stream, count)
 
 
 def content(path: Path, options: ReadOptions) -> bytes:
@@ -64,8 +64,8 @@ def content(path: Path, options: ReadOptions) -> bytes:
         The file cannot be read or unpacked, or goes over the limits.
     """
     packed = path.stat().st_size
-    with _unpacked(path) as stream:
-        return _counted(path, stream, _allowed(packed, options))
+    with open_unpacked(path) as stream:
+        return read_all(path, stream, allowed_bytes(packed, options))
 
 
 def member_names(path: Path, options: ReadOptions) -> list[str]:
@@ -81,7 +81,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
             infos = [info for info in archive.infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise SourceError(path, f"no zip archive that can be read: {error}") from error
-    _check_members(path, infos, options)
+    check_members(path, infos, options)
     return [info.filename for info in infos]
 
 
@@ -93,25 +93,27 @@ def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[
     SourceError
         One is damaged or encrypted, or they go over the limits together.
     """
-    left = _allowed(path.stat().st_size, options)
+    left = allowed_bytes(path.stat().st_size, options)
     with zipfile.ZipFile(path) as archive:
         for name in names:
-            block = _member(path, archive, name, left)
+            block = read_member(path, archive, name, left)
             left -= len(block)
             yield block
 
 
-def _member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -> bytes:
+def read_member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -> bytes:
+    """All bytes of a member of a zip; raise where it is damaged, encrypted or larger than `allowed`."""
     try:
         with archive.open(name) as stream:
-            return _counted(path, stream, allowed)
+            return read_all(path, stream, allowed)
     except SourceError:
         raise
     except (zipfile.BadZipFile, RuntimeError, ValueError, KeyError) as error:
         raise SourceError(f"{path}!{name}", f"cannot be unpacked: {error}") from error
 
 
-def _check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions) -> None:
+def check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions) -> None:
+    """Raise for too many members, equal names, paths outside the archive, or stated sizes over the limits."""
     if len(infos) > options.max_members:
         raise SourceError(path, f"holds {len(infos):,} members; max_members allows {options.max_members:,}")
     if len({info.filename for info in infos}) < len(infos):
@@ -120,47 +122,53 @@ def _check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOption
         parts = info.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise SourceError(path, f"member {info.filename!r} points outside the archive")
-    total, allowed = sum(info.file_size for info in infos), _allowed(path.stat().st_size, options)
+    total, allowed = sum(info.file_size for info in infos), allowed_bytes(path.stat().st_size, options)
     if total > allowed:
-        raise SourceError(path, _over(f"{total:,}", allowed))
+        raise SourceError(path, over_limit_reason(f"{total:,}", allowed))
 
 
-def _allowed(packed_bytes: int, options: ReadOptions) -> int:
+def allowed_bytes(packed_bytes: int, options: ReadOptions) -> int:
+    """Most bytes to unpack: `packed_bytes` times `max_ratio`, at least 16 MiB, at most `max_bytes`."""
     return min(options.max_bytes, max(packed_bytes * options.max_ratio, SMALL_BYTES))
 
 
-def _over(seen: str, allowed: int) -> str:
-    return f"unpacks to {seen} bytes, more than the {allowed:,} that max_bytes and max_ratio allow; raise them if you trust it"
+def over_limit_reason(seen: str, allowed: int) -> str:
+    """Reason of the error for content that unpacks to more bytes than allowed."""
+    return (
+        f"unpacks to {seen} bytes, more than the {allowed:,} that max_bytes and max_ratio allow; "
+        "raise them if you trust it"
+    )
 
 
-def _unpacked(path: Path) -> IO[bytes]:
+def open_unpacked(path: Path) -> IO[bytes]:
+    """Open a file for reading; gzip and zstandard, told by their first bytes, are unpacked."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
         if magic.startswith(GZIP):
             return gzip.open(path, "rb")  # type: ignore[return-value]
-        return _zstd(path) if magic == ZSTD else path.open("rb")
+        if magic == ZSTD:
+            import pyarrow as pa  # noqa: PLC0415  # slow to import, and few files are zstandard
+
+            stream: IO[bytes] = pa.input_stream(str(path), compression="zstd")
+            return stream
+        return path.open("rb")
     except OSError as error:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def _zstd(path: Path) -> IO[bytes]:
-    import pyarrow as pa  # noqa: PLC0415  # slow to import, and few files are zstandard
-
-    stream: IO[bytes] = pa.input_stream(str(path), compression="zstd")
-    return stream
-
-
-def _counted(path: Path, stream: IO[bytes], allowed: int) -> bytes:
+def read_all(path: Path, stream: IO[bytes], allowed: int) -> bytes:
+    """All bytes of a stream; raise as soon as they are more than `allowed`."""
     whole = io.BytesIO()
-    while block := _read(path, stream, CHUNK_BYTES):
+    while block := read_block(path, stream, CHUNK_BYTES):
         whole.write(block)
         if whole.tell() > allowed:
-            raise SourceError(path, _over(f"over {allowed:,}", allowed))
+            raise SourceError(path, over_limit_reason(f"over {allowed:,}", allowed))
     return whole.getvalue()
 
 
-def _read(path: Path, stream: IO[bytes], count: int) -> bytes:
+def read_block(path: Path, stream: IO[bytes], count: int) -> bytes:
+    """At most `count` bytes of a stream; raise where they cannot be unpacked."""
     try:
         return stream.read(count)
     except (OSError, EOFError, zlib.error) as error:

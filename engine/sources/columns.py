@@ -73,7 +73,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
         raise SourceError(
             path,
             f"columns {', '.join(names)} are no bars (time, open, high, low, close), quotes (time, bid, ask), "
-            f"ticks (time, price) or open interest; {_missing_roles(roles)}",
+            f"ticks (time, price) or open interest; {suggest_columns(roles)}",
         )
     if kind == "ticks" and "volume" in roles:
         roles.setdefault("size", roles["volume"])
@@ -157,7 +157,8 @@ def kind_of_roles(roles: Roles) -> Kind | None:
     return "open_interest" if "value" in roles else None
 
 
-def _missing_roles(roles: Roles) -> str:
+def suggest_columns(roles: Roles) -> str:
+    """Advice that names the missing roles of bars for `--columns`; a general one where nearly all are missing."""
     bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
     missing = ([] if STAMPS & set(roles) else ["ts"]) + bars
     if not missing or len(missing) > len(OHLC):

@@ -67,25 +67,25 @@ def parse_name(stem: str) -> PathFacts:
                 symbol=symbol.upper() if symbol else None,
                 interval=parse_interval_word((groups.get("interval") or "").lower()),
                 price_type=side if side in PRICE_TYPES else None,
-                day=_day(date.group(1, 2, 3)) if date else None,
+                day=date_of_parts(date.group(1, 2, 3)) if date else None,
             )
     days = {match.group(1, 2, 3) for match in _DATE.finditer(stem)}
     chunks = [[word for word in chunk.split("-") if word] for chunk in re.split(r"[_\s]+", _DATE.sub("_", stem))]
     words = [word.lower() for chunk in chunks for word in chunk]
     intervals = {interval for word in words if (interval := parse_interval_word(word)) is not None}
     sides = {word for word in words if word in PRICE_TYPES}
-    symbols = [symbol for chunk in chunks if (symbol := "-".join(word for word in chunk if not _is_filler(word)))]
+    symbols = [symbol for chunk in chunks if (symbol := "-".join(word for word in chunk if not is_filler(word)))]
     return PathFacts(
         symbol=symbols[0].upper() if len(symbols) == 1 else None,
         interval=intervals.pop() if len(intervals) == 1 else None,
         price_type=sides.pop() if len(sides) == 1 else None,
-        day=_day(days.pop()) if len(days) == 1 else None,
+        day=date_of_parts(days.pop()) if len(days) == 1 else None,
     )
 
 
 def name_stem(path: PurePath | str) -> str:
     """The name of a file without folders and without the suffixes of data files: `SPY_1m` of `daily/SPY_1m.csv.gz`."""
-    return _suffix_pattern(data_suffixes()).sub("", PurePath(path).name)
+    return suffix_pattern(data_suffixes()).sub("", PurePath(path).name)
 
 
 def parse_interval_word(word: str) -> Interval | None:
@@ -103,17 +103,20 @@ def parse_interval_word(word: str) -> Interval | None:
 
 
 @functools.lru_cache
-def _suffix_pattern(suffixes: tuple[str, ...]) -> re.Pattern[str]:
+def suffix_pattern(suffixes: tuple[str, ...]) -> re.Pattern[str]:
+    """Pattern of one or more of these suffixes at a name's end, in any case."""
     return re.compile(rf"({'|'.join(map(re.escape, suffixes))})+$", re.IGNORECASE)
 
 
-def _is_filler(word: str) -> bool:
+def is_filler(word: str) -> bool:
+    """Whether a word is a year, an interval, a side or a kind of content, so no part of a symbol."""
     word = word.lower()
     is_kind = word in layouts.COMMON.name_fillers or word in PRICE_TYPES or word in _INTERVAL_WORDS
     return is_kind or _YEAR.fullmatch(word) is not None or parse_interval_word(word) is not None
 
 
-def _day(parts: tuple[str, ...]) -> dt.date | None:
+def date_of_parts(parts: tuple[str, ...]) -> dt.date | None:
+    """Date of year, month and day as text; None where there is no such date."""
     try:
         return dt.date(*(int(part) for part in parts))
     except ValueError:

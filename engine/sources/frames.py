@@ -31,9 +31,9 @@ def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
     known = parse_path(path)
-    stated = _stated_symbol(path, options)  # also refuses a file over the limits
+    stated = symbol_of_metadata(path, options)  # also refuses a file over the limits
     known = replace(known, symbol=known.symbol or stated)
-    return _read(path, Origin(str(path), sha256(path), known, options, qualifier))
+    return read_parquet_batch(path, Origin(str(path), sha256(path), known, options, qualifier))
 
 
 def read_parquet_rows(
@@ -43,7 +43,7 @@ def read_parquet_rows(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """A batch from some rows of a Parquet file, conformed as `read_parquet` conforms all of them; the file is not hashed.
+    """A batch from some rows of a Parquet file, conformed as by `read_parquet`; the file is not hashed.
 
     Parameters
     ----------
@@ -62,16 +62,17 @@ def read_parquet_rows(
     SourceError
         As `read_parquet`.
     """
-    return _read(path, Origin(str(path), "", parse_path(str(path)), options), rows, symbols, without)
+    return read_parquet_batch(path, Origin(str(path), "", parse_path(str(path)), options), rows, symbols, without)
 
 
-def _read(
+def read_parquet_batch(
     path: Path | str,
     origin: Origin,
     cut: tuple[int, int] | None = None,
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
+    """Read the columns with a role, of all rows or of a slice, filter them, and conform the rest."""
     try:
         scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         names = scanned.collect_schema().names()
@@ -86,7 +87,7 @@ def _read(
         raw = numbered.select("row", *(name for name in names if name in used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
-    return batch(_unpacked(raw, origin), found, origin)
+    return batch(unpack_binary(raw, origin), found, origin)
 
 
 def from_frame(
@@ -123,14 +124,15 @@ def from_frame(
         options = replace(options, symbol=symbol)
     if interval is not None:
         options = replace(options, interval=Interval.parse(interval))
-    table = _polars(frame)
+    table = to_polars(frame)
     origin = Origin(source, "", PathFacts(), options)
     found = match_columns([name for name in table.columns if name != "row"], options, source)
     numbered = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
-    return batch(_unpacked(numbered, origin), found, origin)
+    return batch(unpack_binary(numbered, origin), found, origin)
 
 
-def _polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
+def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
+    """The frame as a Polars one; a stamp index of pandas becomes the column `timestamp`."""
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
@@ -141,23 +143,22 @@ def _polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
         taken = taken.struct.unnest()
     if not isinstance(taken, pl.DataFrame):
         raise SchemaError(
-            f"frame: received {type(frame).__name__}; valid: a frame of Polars, pandas or PyArrow, or any with __arrow_c_stream__"
+            f"frame: received {type(frame).__name__}; valid: a frame of Polars, pandas or PyArrow, "
+            "or any with __arrow_c_stream__"
         )
-    table = taken
-    return table.rename({PANDAS_INDEX: "timestamp"}) if _index_is_stamp(table) else table
+    index_is_stamp = isinstance(taken.schema.get(PANDAS_INDEX), pl.Datetime | pl.Date)
+    return taken.rename({PANDAS_INDEX: "timestamp"}) if index_is_stamp and "timestamp" not in taken.columns else taken
 
 
-def _index_is_stamp(table: pl.DataFrame) -> bool:
-    return isinstance(table.schema.get(PANDAS_INDEX), pl.Datetime | pl.Date) and "timestamp" not in table.columns
-
-
-def _unpacked(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
+def unpack_binary(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
+    """Decode binary columns as fixed-size integers to Float64, and cast `row` to Int64."""
     packed = [name for name, dtype in raw.schema.items() if dtype == pl.Binary]
-    numbers = [unpacked_integers(pl.col(name), _width(raw[name], origin), origin.options.scale) for name in packed]
+    numbers = [unpacked_integers(pl.col(name), cell_width(raw[name], origin), origin.options.scale) for name in packed]
     return raw.with_columns(*numbers, pl.col("row").cast(pl.Int64))
 
 
-def _width(cells: pl.Series, origin: Origin) -> int:
+def cell_width(cells: pl.Series, origin: Origin) -> int:
+    """Bytes per cell of a binary column, 8 or 16; raise where they differ or are others."""
     widths = cells.bin.size().drop_nulls().unique().to_list()
     if not widths:
         return max(BINARY_DIGITS)
@@ -168,7 +169,7 @@ def _width(cells: pl.Series, origin: Origin) -> int:
     return int(widths[0])
 
 
-def _stated_symbol(path: Path, options: ReadOptions) -> str | None:
+def symbol_of_metadata(path: Path, options: ReadOptions) -> str | None:
     """The symbol in the Parquet metadata; a file over `max_bytes` is refused before a row is read."""
     import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
 

@@ -69,7 +69,7 @@ class Layout:
         return re.fullmatch(self.name_pattern, stem, re.IGNORECASE) if self.name_pattern else None
 
     def fill(self, options: ReadOptions) -> tuple[ReadOptions, tuple[str, ...]]:
-        """Options with this layout's conventions where the caller states none, and a note on those that were filled in."""
+        """Options with this layout's conventions where the caller states none, and a note on those filled in."""
         stated = {
             "time_format": self.time_format,
             "timezone": self.zone,

@@ -76,19 +76,23 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         if self.format is not None:
-            _check("format", self.format, format_names())
-        _check("stamp", self.stamp, get_args(Stamp))
-        _check("align", self.align, get_args(Align))
-        _check("unit", self.unit, tuple(UNIT_NS))
-        for price_type in (self.price_type, *_words("price_types", self.price_types)):
-            _check("price_type", price_type, PRICE_TYPES)
+            check_choice("format", self.format, format_names())
+        check_choice("stamp", self.stamp, get_args(Stamp))
+        check_choice("align", self.align, get_args(Align))
+        check_choice("unit", self.unit, tuple(UNIT_NS))
+        for price_type in (self.price_type, *tuple_of_names("price_types", self.price_types)):
+            check_choice("price_type", price_type, PRICE_TYPES)
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ParameterError(f"delimiter: received {self.delimiter!r}; valid: one character")
         if self.timezone is not None:
             _set(self, timezone=zone_name(self.timezone))
         if self.interval is not None:
             _set(self, interval=Interval.parse(self.interval))
-        _set(self, symbols=_words("symbols", self.symbols), price_types=_words("price_types", self.price_types))
+        _set(
+            self,
+            symbols=tuple_of_names("symbols", self.symbols),
+            price_types=tuple_of_names("price_types", self.price_types),
+        )
         for name in ("max_bytes", "max_ratio", "max_members"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name}: received {getattr(self, name)}; valid: 1 or more")
@@ -149,12 +153,14 @@ def zone_name(text: str) -> str:
     return text
 
 
-def _check(name: str, value: str | None, valid: Sequence[str]) -> None:
+def check_choice(name: str, value: str | None, valid: Sequence[str]) -> None:
+    """Raise for a value that is neither None nor one of the valid ones."""
     if value is not None and value not in valid:
         raise ParameterError(f"{name}: received {value!r}; valid: {', '.join(valid)}")
 
 
-def _words(name: str, value: Sequence[str]) -> tuple[str, ...]:
+def tuple_of_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
+    """A list of names as a tuple; raise for a single text."""
     if isinstance(value, str):
         raise ParameterError(f"{name}: received the text {value!r}; valid: a list of names")
     return tuple(value)

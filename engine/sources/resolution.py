@@ -1,6 +1,7 @@
 """Interval of a file's bars, and which of several resolutions of a symbol is its base.
 
-`interval_of` and `base_of` are the only places that decide either: `run`, `load`, `audit`, `replay` and `live` call them.
+`interval_of` and `base_of` are the only places that decide either: `run`, `load`, `audit`, `replay` and `live` call
+them.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ def base_of(
 ) -> Resolution:
     """The base of a symbol among the resolutions it has.
 
-    The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of, else
-    ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).
+    The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of,
+    else ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).
 
     Parameters
     ----------
     available : iterable of Interval or None
         What the source has of the symbol; None stands for ticks or quotes.
     wanted : Interval, optional
-        Stated by an option. Where the source has no such bars they are made of ticks or quotes; without these it is as if
-        none were stated, with the finest bars.
+        Stated by an option. Where the source has no such bars they are made of ticks or quotes; without these it is as
+        if none were stated, with the finest bars.
     derived : collection of Interval
         What is to be derived.
     """
@@ -54,7 +55,7 @@ def base_of(
 
 
 def interval_of_prints(wanted: Interval | None, derived: Collection[Interval] = ()) -> Interval:
-    """Interval of the bars that ticks or quotes are folded to: the one wanted, else 1m, or finer where that is to be derived."""
+    """Interval of the bars that ticks or quotes are folded to: the one wanted, else the finest of 1m and those derived."""
     return wanted or min([DEFAULT_BASE, *derived])
 
 
@@ -67,8 +68,8 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Inter
     """The interval that bars tell by their stamps; None where they are too few.
 
     Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
-    (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others` has it: a few bars of an hour, beside files of
-    minutes, are not taken for minutes.
+    (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others`
+    has it: a few bars of an hour, beside files of minutes, are not taken for minutes.
 
     Parameters
     ----------
@@ -76,9 +77,9 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Inter
     others : collection of Interval
         Those of other files of the same symbols.
     """
-    steps = _steps(frame.head(SAMPLE_ROWS))
+    steps = step_counts(frame.head(SAMPLE_ROWS))
     if steps.is_empty() and frame.height > SAMPLE_ROWS:
-        steps = _steps(frame)
+        steps = step_counts(frame)
     if steps.is_empty():
         return None
     commonest, count = steps.row(0)
@@ -86,24 +87,26 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Inter
     is_told = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000
     is_most = is_told and 2 * count > steps["count"].sum()
     if frame.height >= ENOUGH_BARS or is_most:
-        return _interval(commonest)
-    shared = _interval(math.gcd(*steps["step"]))
+        return interval_of_step(commonest)
+    shared = interval_of_step(math.gcd(*steps["step"]))
     return shared if shared in others else None
 
 
-def _steps(frame: pl.DataFrame) -> pl.DataFrame:
-    """Milliseconds between neighbouring stamps of a series, and how often each occurs: `step, count`, the commonest first."""
+def step_counts(frame: pl.DataFrame) -> pl.DataFrame:
+    """Milliseconds between neighbouring stamps of a series: `step, count`, the commonest first."""
     series = ["symbol", "price_type"]
     steps = frame.select(*series, "ts").unique().sort(*series, "ts")
     steps = steps.select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step")).drop_nulls()
     return steps.group_by("step").len("count").sort("count", "step", descending=[True, False])
 
 
-def _interval(milliseconds: int) -> Interval | None:
+def interval_of_step(milliseconds: int) -> Interval | None:
+    """Interval of a step of whole seconds below a day, a day, a week, or 28 days or more (a month); else None."""
     seconds, rest = divmod(milliseconds, 1000)
     if rest or not seconds:
         return None
     if seconds < DAY_SECONDS:
         return Interval.of_seconds(seconds)
-    unit = "d" if seconds == DAY_SECONDS else "w" if seconds == 7 * DAY_SECONDS else "mo" if seconds >= 28 * DAY_SECONDS else None  # fmt: skip
-    return Interval(1, unit) if unit else None
+    if seconds >= 28 * DAY_SECONDS:
+        return Interval(1, "mo")
+    return {DAY_SECONDS: Interval(1, "d"), 7 * DAY_SECONDS: Interval(1, "w")}.get(seconds)

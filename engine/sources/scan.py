@@ -65,19 +65,20 @@ def list_files(paths: Iterable[Path | str]) -> dict[Path, bool]:
     """Each file once, and whether it was named itself (then it is meant to be data) or is in a named folder."""
     listed: dict[Path, bool] = {}
     for path in map(Path, paths):
-        for file in _walk(path) if path.is_dir() else (path,):
+        for file in walk_files(path) if path.is_dir() else (path,):
             listed[file] = listed.get(file, False) or file == path
     return listed
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Files of a folder and of its folders, sorted by name; hidden entries and linked folders are skipped."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
             # A link to a folder above would never end.
             if not entry.is_symlink():
-                yield from _walk(entry)
+                yield from walk_files(entry)
         else:
             yield entry
 
@@ -119,25 +120,27 @@ def qualify_namesakes(files: Sequence[SourceFile]) -> list[SourceFile]:
     """Files whose symbols several markets (or kinds of instrument) have get `@MARKET` as their qualifier."""
     places: dict[_Name, set[_Place]] = {}
     for file in files:
-        for name in _names(file):
+        for name in names_of_file(file):
             places.setdefault(name, set()).add((file.market, file.security))
     shared = {name: there for name, there in places.items() if len(there) > 1}
     # A file that lists its symbols takes part in its whole market's name, so that none of them is split in two.
-    markets = {file.market for file in files if file.symbols and not shared.keys().isdisjoint(_names(file))}
-    return [replace(file, qualifier=_qualifier(file, shared, markets)) for file in files]
+    markets = {file.market for file in files if file.symbols and not shared.keys().isdisjoint(names_of_file(file))}
+    return [replace(file, qualifier=market_qualifier(file, shared, markets)) for file in files]
 
 
-def _names(file: SourceFile) -> list[_Name]:
+def names_of_file(file: SourceFile) -> list[_Name]:
+    """Symbols of a file, each with whether it is a root of contracts."""
     symbols = file.symbols or ((file.symbol,) if file.symbol else ())
     return [(symbol, file.security in CONTRACTS) for symbol in symbols]
 
 
-def _qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
+def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
+    """`@MARKET`, `@SECURITY` or `@MARKET.SECURITY`, as far as it tells namesakes apart; empty without any."""
     if file.market is None:
         return ""
     if file.symbols:
         return f"@{file.market.upper()}" if file.market in markets else ""
-    places = {place for name in _names(file) for place in shared.get(name, ())}
+    places = {place for name in names_of_file(file) for place in shared.get(name, ())}
     kinds = {security for market, security in places if market == file.market}
     parts = [file.market] if len({market for market, _ in places}) > 1 else []
     parts += [file.security] if len(kinds) > 1 and file.security else []

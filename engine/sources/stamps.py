@@ -1,9 +1,9 @@
 """Convert time stamps as vendors write them to instants in UTC.
 
 1. `utc` tells numbers, text and typed columns apart.
-2. Numbers since 1970 need a unit; it is inferred only from a magnitude that fits one unit (`_unit_of`).
+2. Numbers since 1970 need a unit; it is inferred only from a magnitude that fits one unit (`infer_unit`).
 3. Text is ISO-like, compact (`YYYYMMDD HHMMSSmmm`), a time of day with the date from the file's name, or as
-   `time_format` says (`_written`). One spelling per file is taken from its first stamp; what differs is unreadable.
+   `time_format` says (`text_to_utc`). One spelling per file is taken from its first stamp; what differs is unreadable.
 4. Local time becomes UTC in `localized`: times that the clock skips are refused, times that it shows twice are
    the first pass until they step back, then the second.
 """
@@ -119,18 +119,20 @@ def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) ->
     """
     dtype = cells.dtype
     if dtype == pl.String:
-        return _written(cells.str.strip_chars(), reading, symbols)
+        return text_to_utc(cells.str.strip_chars(), reading, symbols)
     if dtype.is_numeric():
-        return _numbers(cells, reading)
+        return numbers_to_utc(cells, reading)
     if dtype == pl.Date:
-        return _dates(cells.cast(NAIVE), reading)
+        return dates_to_utc(cells.cast(NAIVE), reading)
     if dtype == pl.Time and reading.day is not None:
-        return _local(_on_day(cells, reading.day), reading, symbols)
+        midnight = pl.lit(dt.datetime.combine(reading.day, dt.time()), NAIVE)
+        naive = pl.select(midnight + pl.lit(cells).cast(pl.Duration("ns"))).to_series()
+        return local_to_utc(naive, reading, symbols)
     if not isinstance(dtype, pl.Datetime):
         raise SourceError(reading.path, f"{reading.column}: {dtype} is no time; valid: text, number, date, datetime")
     if dtype.time_zone is not None:
-        return _instants(cells.dt.convert_time_zone("UTC").cast(TS_NS))
-    return _local(cells.cast(NAIVE), reading, symbols)
+        return as_stamps(cells.dt.convert_time_zone("UTC").cast(TS_NS))
+    return local_to_utc(cells.cast(NAIVE), reading, symbols)
 
 
 def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
@@ -159,17 +161,18 @@ def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, 
     second = naive.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
     twice = (first != second).fill_null(value=False)
     if not twice.any():
-        return _instants(first, refused)
-    late = twice & _stepped_back(naive, twice, symbols, is_bars=is_bars)
+        return as_stamps(first, refused)
+    late = twice & in_second_pass(naive, twice, symbols, is_bars=is_bars)
     ts = pl.select(pl.when(late).then(second).otherwise(first)).to_series()
     note = (
         f"{int(twice.sum())} local times that {zone} shows twice: {int(late.sum())} after a step back were read "
         "as the second pass, the others as the first"
     )
-    return _instants(ts, refused, note)
+    return as_stamps(ts, refused, note)
 
 
-def _stepped_back(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
+def in_second_pass(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
+    """Whether a repeated local time follows, within its symbol and day, a step back (bars: or an equal stamp)."""
     frame = pl.DataFrame({"at": naive, "twice": twice}).with_columns(
         pl.lit("") if symbols is None else symbols.alias("literal"), pl.col("at").dt.date().alias("day")
     )
@@ -184,12 +187,14 @@ def _stepped_back(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None,
     return late["late"].fill_null(value=False)
 
 
-def _instants(ts: pl.Series, refused: pl.Series | None = None, *notes: str, dates_only: bool = False) -> Stamps:
+def as_stamps(ts: pl.Series, refused: pl.Series | None = None, *notes: str, dates_only: bool = False) -> Stamps:
+    """Stamps of instants in UTC; without reasons, none is refused."""
     none = pl.Series([None], dtype=pl.String).new_from_index(0, len(ts)) if refused is None else refused
     return Stamps(ts.alias("ts"), none.alias("refused"), dates_only, tuple(notes))
 
 
-def _local(naive: pl.Series, reading: Reading, symbols: pl.Series | None, *notes: str) -> Stamps:
+def local_to_utc(naive: pl.Series, reading: Reading, symbols: pl.Series | None, *notes: str) -> Stamps:
+    """Instants of local times in the reading's zone; raise where no zone is known."""
     if reading.zone is None:
         raise SourceError(
             reading.path,
@@ -199,30 +204,28 @@ def _local(naive: pl.Series, reading: Reading, symbols: pl.Series | None, *notes
     return Stamps(found.ts, found.refused, notes=(*notes, *found.notes))
 
 
-def _dates(midnights: pl.Series, reading: Reading) -> Stamps:
+def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
+    """Midnights of dates in the reading's zone, by default UTC; marked as dates only."""
     # A date names a trade date, whatever the zone: midnight in UTC keeps it.
     zone = reading.zone or "UTC"
     ts = localized(midnights, zone).ts
-    return _instants(ts, None, f"{reading.column}: dates without a time", dates_only=True)
+    return as_stamps(ts, None, f"{reading.column}: dates without a time", dates_only=True)
 
 
-def _on_day(times: pl.Series, day: dt.date) -> pl.Series:
-    midnight = pl.lit(dt.datetime.combine(day, dt.time()), NAIVE)
-    return pl.select(midnight + pl.lit(times).cast(pl.Duration("ns"))).to_series()
-
-
-def _numbers(cells: pl.Series, reading: Reading) -> Stamps:
+def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
+    """Instants of numbers since 1970 in the stated unit, else in the one that puts their median in 1980-2100."""
     if reading.unit is not None:
-        _check_unit(cells, reading, reading.unit)
-        return _instants(_since_1970(cells, UNIT_NS[reading.unit], inferred=False))
-    unit = _unit_of(cells, reading)
-    ts = _since_1970(cells, UNIT_NS[unit], inferred=True)
-    return _instants(ts, None, f"{reading.column}: read as {unit} since 1970")
+        check_unit(cells, reading, reading.unit)
+        return as_stamps(scale_to_instants(cells, UNIT_NS[reading.unit], inferred=False))
+    unit = infer_unit(cells, reading)
+    ts = scale_to_instants(cells, UNIT_NS[unit], inferred=True)
+    return as_stamps(ts, None, f"{reading.column}: read as {unit} since 1970")
 
 
-def _check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
-    typical, fitting = _fitting_unit(cells)
-    is_far = typical is not None and not _is_recent(typical, unit)
+def check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
+    """Raise when the median lies outside 1980-2100 in the stated unit, but inside in another one."""
+    typical, fitting = fitting_unit(cells)
+    is_far = typical is not None and not is_recent(typical, unit)
     if fitting is not None and is_far:
         raise SourceError(
             reading.path,
@@ -231,31 +234,36 @@ def _check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
         )
 
 
-def _fitting_unit(cells: pl.Series) -> tuple[float | None, str | None]:
+def fitting_unit(cells: pl.Series) -> tuple[float | None, str | None]:
+    """Median of the numbers, and the first unit that puts it in 1980-2100; None where there is none."""
     typical = cells.cast(pl.Float64, strict=False).median()
     if not isinstance(typical, int | float):
         return None, None
-    return typical, next((unit for unit in UNIT_NS if _is_recent(typical, unit)), None)
+    return typical, next((unit for unit in UNIT_NS if is_recent(typical, unit)), None)
 
 
-def _is_recent(number: float, unit: str) -> bool:
+def is_recent(number: float, unit: str) -> bool:
+    """Whether a number since 1970 in this unit lies in 1980-2100."""
     return EARLIEST_S <= number * UNIT_NS[unit] / UNIT_NS["s"] < LATEST_S
 
 
-def _unit_of(cells: pl.Series, reading: Reading) -> str:
-    typical, fitting = _fitting_unit(cells)
+def infer_unit(cells: pl.Series, reading: Reading) -> str:
+    """The unit that puts the median in 1980-2100 (`ns` for a column without numbers); raise where none does."""
+    typical, fitting = fitting_unit(cells)
     if typical is None or fitting is not None:
         return fitting or "ns"
     excel = 20_000 <= typical < 80_000  # noqa: PLR2004  # days since 1900, of 1954 to 2119
     mend = (
-        "looks like a spreadsheet's day number: give the column a format such as yyyy-mm-dd hh:mm:ss there and save it again"
+        "looks like a spreadsheet's day number: give the column a format such as yyyy-mm-dd hh:mm:ss there "
+        "and save it again"
         if excel
         else "give --unit s, ms, us or ns"
     )
     raise SourceError(reading.path, f"{reading.column}: {typical:g} is no time of 1980-2100 in any unit; {mend}")
 
 
-def _since_1970(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
+def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
+    """Instants of numbers times `factor` nanoseconds; null outside 1980-2100 if inferred, else outside Int64."""
     value = pl.lit(cells)
     low, high = (EARLIEST_S, LATEST_S) if inferred else (-(MAX_NS // UNIT_NS["s"]), MAX_NS // UNIT_NS["s"])
     fits = value.cast(pl.Float64).is_between(
@@ -267,29 +275,30 @@ def _since_1970(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
     return pl.select(pl.when(fits).then(whole * factor + fraction).cast(TS_NS)).to_series()
 
 
-def _written(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    """Instants of text; `time_format`, else the first value decides: digits, compact, time of day, ISO 8601."""
     sample = next(iter(cells.filter(cells.is_not_null() & (cells != "")).head(1)), None)
     if sample is None:
-        return _instants(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
+        return as_stamps(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
     if reading.time_format is not None:
-        return _formatted(cells, reading.time_format, reading, symbols)
+        return formatted_to_utc(cells, reading.time_format, reading, symbols)
     if _NUMBER.fullmatch(sample):
-        return _written_number(cells, sample, reading, symbols)
+        return digits_to_utc(cells, sample, reading, symbols)
     for spelled, time_format in _COMPACT_SPACED:
         if spelled.fullmatch(sample):
-            return _formatted(cells, time_format, reading, symbols)
+            return formatted_to_utc(cells, time_format, reading, symbols)
     if re.fullmatch(_CLOCK, sample):
-        return _times_of_day(cells, reading, symbols)
+        return times_of_day_to_utc(cells, reading, symbols)
     if _ISO.fullmatch(sample):
-        return _iso(cells, sample, reading, symbols)
+        return iso_to_utc(cells, sample, reading, symbols)
     raise SourceError(
         reading.path,
         f"{reading.column}: received {sample!r}; valid: ISO 8601, numbers since 1970, or its spelling as "
-        f"--time-format {_likely_formats(sample, cells)}",
+        f"--time-format {suggest_time_format(sample, cells)}",
     )
 
 
-def _likely_formats(sample: str, cells: pl.Series) -> str:
+def suggest_time_format(sample: str, cells: pl.Series) -> str:
     """Suggested `--time-format`; day-first and month-first where no value of the column decides."""
     clock = re.search(r"\d{1,2}:\d{2}(:\d{2})?", sample)
     hours, half = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
@@ -301,73 +310,78 @@ def _likely_formats(sample: str, cells: pl.Series) -> str:
     first, mark, second = (numbers.to_series(place) for place in range(3))
     sign = str(mark.drop_nulls().first() or "/")
     day, month = repr(f"%d{sign}%m{sign}%Y{time}"), repr(f"%m{sign}%d{sign}%Y{time}")
-    if sign == "." or _beyond_months(first):
+    if sign == "." or exceeds_months(first):
         return day
-    return month if _beyond_months(second) else f"{month} (month first) or {day} (day first)"
+    return month if exceeds_months(second) else f"{month} (month first) or {day} (day first)"
 
 
-def _beyond_months(numbers: pl.Series) -> bool:
+def exceeds_months(numbers: pl.Series) -> bool:
+    """Whether the largest number is above 12, so that the column cannot hold months."""
     largest = numbers.cast(pl.Int64).max()
     return isinstance(largest, int) and largest > 12  # noqa: PLR2004
 
 
-def _written_number(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    """Instants of digits: `YYYYMMDD[HHMM[SS[mmm]]]` from 19 or 20 on without a unit, else numbers since 1970."""
     compact = _COMPACT.get(len(sample)) if sample.startswith(("19", "20")) and "." not in sample else None
     if compact is not None and reading.unit is None:
         if len(sample) == 8:  # noqa: PLR2004  # YYYYMMDD
-            return _dates(cells.str.to_datetime(compact, strict=False, time_unit="ns"), reading)
-        return _formatted(cells, compact, reading, symbols)
+            return dates_to_utc(cells.str.to_datetime(compact, strict=False, time_unit="ns"), reading)
+        return formatted_to_utc(cells, compact, reading, symbols)
     dtype = pl.Float64 if "." in sample else pl.Int64
-    return _numbers(cells.cast(dtype, strict=False), reading)
+    return numbers_to_utc(cells.cast(dtype, strict=False), reading)
 
 
-def _formatted(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    """Instants of text in a strptime format; local times, unless the format has an offset."""
     try:
         read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
     except pl.exceptions.PolarsError as error:
         raise SourceError(reading.path, f"time_format: received {time_format!r}: {error}") from error
     if isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone is not None:
-        return _instants(read.dt.convert_time_zone("UTC"))
-    return _local(read, reading, symbols)
+        return as_stamps(read.dt.convert_time_zone("UTC"))
+    return local_to_utc(read, reading, symbols)
 
 
-def _times_of_day(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    """Instants of times of day on the date in the file's name; raise where it has none."""
     if reading.day is None:
         raise SourceError(
             reading.path,
             f"{reading.column}: times of day, and the file's name has no date (or several); rename the file",
         )
-    naive = _parsed("1970-01-01 " + cells) + (dt.datetime.combine(reading.day, dt.time()) - dt.datetime(1970, 1, 1))  # noqa: DTZ001
-    return _local(naive, reading, symbols, f"{reading.column}: times of {reading.day}, the date in the file's name")
+    naive = parse_naive("1970-01-01 " + cells) + (reading.day - dt.date(1970, 1, 1))
+    return local_to_utc(
+        naive, reading, symbols, f"{reading.column}: times of {reading.day}, the date in the file's name"
+    )
 
 
-def _iso(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+    """Instants of ISO 8601 text; stamps with an offset are converted by it, all others are local times."""
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
-        return _dates(
+        return dates_to_utc(
             cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"),
             reading,
         )
     offset = cells.str.extract(_OFFSET)
-    naive = _parsed(_plain(cells, has_offsets=offset.null_count() < len(offset)))
+    if offset.null_count() < len(offset):
+        cells = cells.str.replace(rf"({_CLOCK})\s*(?:Z|z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)$", "$1")
+    cells = cells.str.replace("T", " ", literal=True).str.replace_all("/", "-", literal=True)
+    naive = parse_naive(cells)
     if offset.null_count() == len(offset):
-        return _local(naive, reading, symbols)
-    aware = (naive - _offsets(offset)).dt.replace_time_zone("UTC")
+        return local_to_utc(naive, reading, symbols)
+    aware = (naive - offset_durations(offset)).dt.replace_time_zone("UTC")
     bare = offset.is_null() & naive.is_not_null()
     if not bare.any():
-        return _instants(aware)
-    found = _local(naive, reading, symbols, "stamps with and without an offset are mixed")
+        return as_stamps(aware)
+    found = local_to_utc(naive, reading, symbols, "stamps with and without an offset are mixed")
     ts = pl.select(pl.when(bare).then(found.ts).otherwise(aware)).to_series()
     refused = pl.select(pl.when(bare).then(found.refused)).to_series()
     return Stamps(ts, refused, notes=found.notes)
 
 
-def _plain(cells: pl.Series, *, has_offsets: bool) -> pl.Series:
-    if has_offsets:
-        cells = cells.str.replace(rf"({_CLOCK})\s*(?:Z|z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)$", "$1")
-    return cells.str.replace("T", " ", literal=True).str.replace_all("/", "-", literal=True)
-
-
-def _parsed(plain: pl.Series) -> pl.Series:
+def parse_naive(plain: pl.Series) -> pl.Series:
+    """Times without zone from `YYYY-MM-DD HH:MM[:SS[.fraction]]`; null where the text is none."""
     read = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ns")
     if read.null_count() == 0:
         return read
@@ -375,7 +389,8 @@ def _parsed(plain: pl.Series) -> pl.Series:
     return pl.select(pl.coalesce(read, minutes)).to_series()
 
 
-def _offsets(offset: pl.Series) -> pl.Series:
+def offset_durations(offset: pl.Series) -> pl.Series:
+    """Durations of offsets from UTC (`Z`, `UTC`, `-05`, `-0500`, `-05:00`); null offsets are zero."""
     digits = offset.str.extract_all(r"\d{2}")
     hours = digits.list.get(0, null_on_oob=True).cast(pl.Int64).fill_null(0)
     minutes = digits.list.get(1, null_on_oob=True).cast(pl.Int64).fill_null(0)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from engine.errors import SourceError
-from engine.grid import Align
 from engine.interval import Interval
 from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
@@ -39,7 +38,8 @@ _STRANGE_NUMBERS = (
     ),
     (r"^\s*(?:[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥])\s*$", "with a currency's sign", "write bare numbers"),
 )
-BINARY_DIGITS = {8: 9, 16: 18}  # of integers in fixed-size cells
+WORD_BYTES = 8
+BINARY_DIGITS = {WORD_BYTES: 9, 2 * WORD_BYTES: 18}  # of integers in fixed-size cells
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,15 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
         cells = [pl.col(name) for name in dict.fromkeys(table.roles.values())]
         is_missing = [cell.cast(pl.String).str.strip_chars().is_in(list(table.layout.sentinels)) for cell in cells]
         raw = raw.with_columns(pl.when(~at).then(cell) for cell, at in zip(cells, is_missing, strict=True))
-    _check_numbers(raw, table, origin)
-    symbols = _symbols(raw, table, origin)
-    stamps = _stamps(raw, table, origin, symbols)
-    _check_one_symbol(raw, table, origin, stamps.ts)
-    columns = _values(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
-    good, bad = _conformed(raw, stamps, table, columns, origin)
-    kept, left_out = wanted(good, origin.options)
-    interval, inferred = _interval(kept, table.kind, origin)
+    check_number_spelling(raw, table, origin)
+    symbols = symbol_column(raw, table, origin)
+    stamps = stamp_column(raw, table, origin, symbols)
+    check_one_symbol(raw, table, origin, stamps.ts)
+    columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
+    good, bad = conform_table(raw, stamps, table, columns, origin)
+    kept, left_out = drop_unrequested(good, origin.options)
+    interval, inferred = resolve_interval(kept, table.kind, origin)
+    is_daily = stamps.dates_only or (interval is not None and not interval.is_intraday)
     notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred)
     return Batch(
         kind=table.kind,
@@ -111,22 +112,22 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
         source=origin.source,
         sha256=origin.sha256,
         stamp=origin.options.stamp or "start",
-        align=origin.options.align or _align(interval, stamps),
+        align=origin.options.align or ("date" if is_daily else "session"),
         zone=origin.options.timezone or "UTC",
         source_symbols=source_symbols(kept, origin.qualifier),
         notes=notes,
     )
 
 
-def wanted(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Drop rows of symbols and price types that were not requested; return the rest and notes with the counts."""
     notes: list[str] = []
     if options.symbols:
         strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
-        frame = _without(frame, pl.col("symbol").is_in(strange), "of other symbols", notes)
+        frame = drop_rows(frame, pl.col("symbol").is_in(strange), "of other symbols", notes)
     if options.price_types and "price_type" in frame.columns:
         others = ~pl.col("price_type").is_in(list(options.price_types))
-        frame = _without(frame, others, "of other price types", notes)
+        frame = drop_rows(frame, others, "of other price types", notes)
     return frame, tuple(notes)
 
 
@@ -142,7 +143,8 @@ def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
     the float that its decimal text gives.
     """
     digits = BINARY_DIGITS[width] if scale is None else scale
-    value = cells.bin.reinterpret(dtype=pl.Int128 if width == 16 else pl.Int64, endianness="little").cast(pl.Int128)  # noqa: PLR2004
+    dtype = pl.Int64 if width == WORD_BYTES else pl.Int128
+    value = cells.bin.reinterpret(dtype=dtype, endianness="little").cast(pl.Int128)
     fine = max(digits - 9, 0)
     unit = pl.lit(10**fine, pl.Int128)
     rest = divided((value % unit).cast(pl.Float64), 10.0**digits)
@@ -155,20 +157,21 @@ def divided(number: pl.Expr, divisor: float) -> pl.Expr:
     return number / (number * 0 + divisor)
 
 
-def _conformed(
+def conform_table(
     raw: pl.DataFrame, stamps: Stamps, table: TableColumns, columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Conform rows to the schema of their kind; rows whose local time does not exist are rejected."""
     skipped = stamps.refused.is_not_null()
     if not skipped.any():
-        return sided(raw, table.kind, columns, table.sides, origin)
-    held = raw.with_columns(stamps.ts.alias("@ts"), columns["symbol"].alias("@symbol")).filter(~skipped)
-    columns = {**columns, "ts": pl.lit(held["@ts"]), "symbol": pl.lit(held["@symbol"])}
-    good, bad = sided(held.drop("@ts", "@symbol"), table.kind, columns, table.sides, origin)
+        return conform_sides(raw, table.kind, columns, table.sides, origin)
+    rows = raw.with_columns(stamps.ts.alias("@ts"), columns["symbol"].alias("@symbol")).filter(~skipped)
+    columns = {**columns, "ts": pl.lit(rows["@ts"]), "symbol": pl.lit(rows["@symbol"])}
+    good, bad = conform_sides(rows.drop("@ts", "@symbol"), table.kind, columns, table.sides, origin)
     refused = rejected_rows(raw.filter(skipped), stamps.refused.filter(skipped), origin.source)
     return good, pl.concat([refused, bad])
 
 
-def sided(
+def conform_sides(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], sides: Sequence[str], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Conform rows of one price, or split rows with bid and ask bars into one bar per side; an empty side has no bar.
@@ -179,36 +182,39 @@ def sided(
     if not sides:
         return conform(raw, kind, columns, origin.source, rules)
     shared = {name: expr for name, expr in columns.items() if name in ROWS["bars"] and name not in (*OHLC, "size")}
-    none = raw.filter(~pl.any_horizontal(_given(raw, side, columns) for side in sides))
-    parts = [_side(raw, side, shared, columns, origin) for side in sides]
+    none = raw.filter(~pl.any_horizontal(has_price_cell(raw, side, columns) for side in sides))
+    parts = [conform_side(raw, side, shared, columns, origin) for side in sides]
     bad = [part[1] for part in parts]
     if none.height:
         bad.append(rejected_rows(none, f"{' and '.join(sides)}: all missing", origin.source))
     return pl.concat([part[0] for part in parts]), pl.concat(bad)
 
 
-def _side(
+def conform_side(
     raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One bar of one side per row; rows where all prices of that side are empty have none."""
     mine = {part: columns[f"{side}_{part}"] for part in OHLC} | {"price_type": pl.lit(side)}
     if f"{side}_size" in columns:
         mine["size"] = columns[f"{side}_size"]
-    is_there = raw.select(_given(raw, side, columns).alias("there"))["there"]
+    is_there = raw.select(has_price_cell(raw, side, columns).alias("there"))["there"]
     if is_there.all():
         return conform(raw, "bars", {**shared, **mine}, origin.source, origin.options.rules)
     # Series that were computed beside the table must lose the same rows as the table.
-    cut = {name: _cut(raw, expr, is_there) for name, expr in shared.items()}
+    cut = {name: filter_expression(raw, expr, is_there) for name, expr in shared.items()}
     return conform(raw.filter(is_there), "bars", {**cut, **mine}, origin.source, origin.options.rules)
 
 
-def _cut(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
+def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
+    """The expression for the kept rows: itself where it reads columns, else its values, filtered."""
     if expr.meta.root_names():
         return expr
     value = raw.select(pl.col("row"), expr.alias("value"))["value"]
     return pl.lit(value.filter(keep))
 
 
-def _given(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
+def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Whether any of a side's four price cells is not empty; text that is no number counts."""
     # The cells themselves, not their values: text that is no number is a bad bar, not an absent one.
     names = [columns[f"{side}_{part}"].meta.root_names()[0] for part in OHLC]
     is_text = {name: raw.schema[name] == pl.String for name in names}
@@ -216,7 +222,8 @@ def _given(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.E
     return pl.any_horizontal(cell.is_not_null() for cell in cells)
 
 
-def _symbols(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Series:
+def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Series:
+    """Symbol of each row: of the option, else of its column, else of the path; the qualifier is appended."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String).str.strip_chars().replace("", None)
@@ -230,10 +237,15 @@ def _symbols(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Serie
     return (symbols + origin.qualifier).alias("symbol")
 
 
-def _stamps(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:
+def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:
+    """Instants of the stamp column, or of a date and a time column joined."""
     options, roles = origin.options, table.roles
     column = roles.get("ts") or "+".join(roles[role] for role in ("date", "time") if role in roles)
-    cells = raw[column] if column in raw.columns else _joined(raw[roles["date"]], raw[roles["time"]])
+    if column in raw.columns:
+        cells = raw[column]
+    else:
+        date, time = (raw[roles[role]].cast(pl.String).str.strip_chars() for role in ("date", "time"))
+        cells = date + " " + time
     reading = Reading(
         path=origin.source,
         column=column,
@@ -246,23 +258,21 @@ def _stamps(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.
     return utc(cells, reading, symbols)
 
 
-def _joined(dates: pl.Series, times: pl.Series) -> pl.Series:
-    return dates.cast(pl.String).str.strip_chars() + " " + times.cast(pl.String).str.strip_chars()
-
-
-def _values(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
+def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
+    """Expression of each role but stamp and symbol; without columns the path tells the side, the row number `seq`."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
-    values = {role: _value(raw, role, name) for role, name in own.items() if role not in ("ts", "symbol", "seq")}
+    values = {role: parse_cell(raw, role, name) for role, name in own.items() if role not in ("ts", "symbol", "seq")}
     if table.kind == "bars" and "price_type" not in values and origin.price_type:
         values["price_type"] = pl.lit(origin.price_type)
     if "seq" in schema:
-        values["seq"] = _sequence(raw, table.roles.get("seq"))
+        values["seq"] = sequence_column(raw, table.roles.get("seq"))
     return values
 
 
-def _value(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
+def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
+    """Cells of a role as text, Boolean or number; null where they cannot be read."""
     cell, dtype = pl.col(name), raw.schema[name]
     if role in ("exchange", "conditions", "price_type"):
         return cell.cast(pl.String)
@@ -274,14 +284,16 @@ def _value(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
     return number.cast(pl.Int64, strict=False) if role == "trades" else number
 
 
-def _sequence(raw: pl.DataFrame, column: str | None) -> pl.Expr:
+def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
+    """The vendor's number where every row has an integer one, else the row's number."""
     # The vendor's number orders rows only if every row has one; an id in letters does not.
     if column is not None and raw[column].cast(pl.Int64, strict=False).null_count() == 0:
         return pl.col(column).cast(pl.Int64)
     return pl.col("row")
 
 
-def _check_numbers(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
+def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
+    """Raise when prices (the first 100 of a column) have decimal commas, thousands commas or currency signs."""
     for role, name in table.roles.items():
         if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
@@ -290,8 +302,8 @@ def _check_numbers(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> No
                     raise SourceError(origin.source, f"{name}: received {sample[0]!r}, {what}; {mend}")
 
 
-def _check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """Bars of several symbols under one name would replace each other; the column that tells them apart is named."""
+def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
+    """Raise for bars without a symbol whose stamps repeat, when another text column tells the repeats apart."""
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
         return
     idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]
@@ -306,7 +318,8 @@ def _check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts
             )
 
 
-def _interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval | None, tuple[str, ...]]:
+def resolve_interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval | None, tuple[str, ...]]:
+    """Interval by option or path, else the commonest step of the rows, with a note; None but for bars."""
     if kind != "bars":
         return None, ()
     if origin.interval is not None:
@@ -317,11 +330,8 @@ def _interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval
     return found, (f"interval: {found}, the commonest step between bars",)
 
 
-def _align(interval: Interval | None, stamps: Stamps) -> Align:
-    return "date" if stamps.dates_only or (interval is not None and not interval.is_intraday) else "session"
-
-
-def _without(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:
+def drop_rows(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:
+    """Drop the rows for which the expression is true and append a note with their number."""
     kept = frame.filter(~others)
     if kept.height < frame.height:
         notes.append(f"{frame.height - kept.height} rows {what} left out")

@@ -1,8 +1,8 @@
 """Delimited text: every line of a file is a good row, a rejected one, a header or blank.
 
-A file whose lines all have as many delimiters as its header goes to the CSV parser whole (`_even`). Any other is taken
-line by line, columnar still, and the lines that do not fit are rejected with their text (`_uneven`). A quoted cell
-must end on its line.
+A file whose lines all have as many delimiters as its header goes to the CSV parser whole (`parse_even`). Any other is
+taken line by line, columnar still, and the lines that do not fit are rejected with their text (`parse_uneven`). A
+quoted cell must end on its line.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def read_text(data: bytes, origin: Origin) -> Batch:
     """
     read = table(data, origin.options, origin.source)
     names = [name for name in read.raw.columns if name != "row"]
-    known = noted(origin, read)
+    known = with_table_notes(origin, read)
     if read.raw.is_empty() and read.refused.is_empty():
-        return without_rows(names, known)
+        return empty_batch(names, known)
     return batch(read.raw, match_columns(names, origin.options, origin.source), known)
 
 
-def noted(origin: Origin, read: Table) -> Origin:
+def with_table_notes(origin: Origin, read: Table) -> Origin:
     """The origin with the notes and refused lines of a table added."""
     return replace(origin, notes=(*origin.notes, *read.notes), refused=read.refused)
 
@@ -73,19 +73,19 @@ def table(data: bytes, options: ReadOptions, source: str) -> Table:
     SourceError
         Empty, in UTF-16, binary, without a delimiter, or without a header and of no known layout.
     """
-    data = _normal(data, source)
-    top, data = _preamble(data)
-    sample = [line for line in _sample(data) if line.strip()]
+    data = normalize_bytes(data, source)
+    top, data = split_preamble(data)
+    sample = [line for line in sample_lines(data) if line.strip()]
     if not sample:
         raise SourceError(source, "is empty")
-    delimiter = options.delimiter or _delimiter(sample, source)
-    first = _split(sample[0], delimiter)
+    delimiter = options.delimiter or find_delimiter(sample, source)
+    first = split_line(sample[0], delimiter)
     headed = has_header(first) if options.header is None else options.header
-    names = _unique(first) if headed else headerless_names(first, options, source)
+    names = number_repeated_names(first) if headed else headerless_names(first, options, source)
     read = cells(data, names, delimiter, source)
     raw = read.raw.with_columns(pl.col("row") + top)
     refused = read.refused.with_columns(pl.col("row") + top)
-    return _without_headers(raw, refused, first, headed=headed)
+    return drop_headers(raw, refused, first, headed=headed)
 
 
 def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
@@ -102,24 +102,26 @@ def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
     source : str
         For the refused.
     """
-    even = _even(data, names, delimiter)
-    return Table(even, empty(REJECTS)) if even is not None else _uneven(data, names, delimiter, source)
+    even = parse_even(data, names, delimiter)
+    return Table(even, empty(REJECTS)) if even is not None else parse_uneven(data, names, delimiter, source)
 
 
-def _even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | None:
+def parse_even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | None:
+    """Cells of lines that all have as many delimiters as the header, and no quotes; None for other text."""
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
     if b'"' in data or data.count(delimiter.encode()) != (len(names) - 1) * lines:
         return None
     try:
-        read = _parsed(data, names, delimiter, quote=None)
+        read = parse_csv(data, names, delimiter, quote=None)
     except pl.exceptions.PolarsError:
-        return None  # a line is longer: `_uneven` finds which
+        return None  # a line is longer: `parse_uneven` finds which
     if read.height != lines or b"\n\n" in data or b"\n\r" in data:
         return None
     return read.with_columns(pl.int_range(1, lines + 1, dtype=pl.Int64).alias("row"))
 
 
-def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
+def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
+    """Cells of the lines that fit the columns; a line with another width or unbalanced quotes is refused."""
     lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")}).with_row_index("row", offset=1)
     lines = lines.with_columns(pl.col("line").str.strip_suffix("\r"), pl.col("row").cast(pl.Int64))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
@@ -139,14 +141,15 @@ def _uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table
     good, bad = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     text = "\n".join(good["line"]).encode()
     read = (
-        _parsed(text, names, delimiter, quote='"')
+        parse_csv(text, names, delimiter, quote='"')
         if good.height
         else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     )
     return Table(read.with_columns(good["row"]), rejected_rows(bad.select("row", "line"), bad["reason"], source))
 
 
-def _parsed(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:
+def parse_csv(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:
+    """Cells of headerless delimited text, all as String."""
     return pl.read_csv(
         data,
         has_header=False,
@@ -157,7 +160,8 @@ def _parsed(data: bytes, names: list[str], delimiter: str, quote: str | None) ->
     )
 
 
-def _without_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, headed: bool) -> Table:
+def drop_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, headed: bool) -> Table:
+    """Drop every line that equals the header; a note counts the repeated ones."""
     if not headed:
         return Table(raw, refused)
     names = [name for name in raw.columns if name != "row"]
@@ -169,7 +173,7 @@ def _without_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str],
     return Table(rows, refused, (f"{repeated} repeated header lines",) if repeated > 0 else ())
 
 
-def without_rows(names: list[str], origin: Origin) -> Batch:
+def empty_batch(names: list[str], origin: Origin) -> Batch:
     """An empty batch for a file with at most a header; a note says so."""
     kind: Kind = "bars"
     try:
@@ -188,7 +192,8 @@ def without_rows(names: list[str], origin: Origin) -> Batch:
     )
 
 
-def _normal(data: bytes, source: str) -> bytes:
+def normalize_bytes(data: bytes, source: str) -> bytes:
+    """Bytes without BOM, and with LF for lone CR; raise for UTF-16 and binary content."""
     if data.startswith(UTF16):
         raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
     if b"\0" in data[:SAMPLE_BYTES]:
@@ -197,31 +202,35 @@ def _normal(data: bytes, source: str) -> bytes:
     return data.replace(b"\r", b"\n") if b"\r" in data and b"\n" not in data else data
 
 
-def _preamble(data: bytes) -> tuple[int, bytes]:
+def split_preamble(data: bytes) -> tuple[int, bytes]:
     """Number of comment lines (#) on top, and the bytes after them."""
     match = re.match(rb"(?:#[^\n]*\n)*", data)
     top = match[0] if match else b""
     return top.count(b"\n"), data[len(top) :]
 
 
-def _sample(data: bytes) -> list[str]:
+def sample_lines(data: bytes) -> list[str]:
+    """Lines of the first 64 KiB; one that is cut off there is left out."""
     lines = data[:SAMPLE_BYTES].decode("utf-8", errors="replace").split("\n")
     whole = lines if len(data) <= SAMPLE_BYTES or len(lines) == 1 else lines[:-1]
     return [line.removesuffix("\r") for line in whole]
 
 
-def _delimiter(sample: list[str], source: str) -> str:
+def find_delimiter(sample: list[str], source: str) -> str:
+    """The delimiter that splits most of 50 lines into as many cells as the first; raise where none does."""
+
     def fit(delimiter: str) -> tuple[int, int]:
-        widths = [len(_split(line, delimiter)) for line in sample[:50]]
+        widths = [len(split_line(line, delimiter)) for line in sample[:50]]
         return sum(width == widths[0] for width in widths) if widths[0] > 1 else 0, widths[0]
 
     best = max(DELIMITERS, key=fit)
     if fit(best)[0] == 0:
-        raise SourceError(source, _no_table(sample[0]))
+        raise SourceError(source, no_delimiter_reason(sample[0]))
     return best
 
 
-def _no_table(first: str) -> str:
+def no_delimiter_reason(first: str) -> str:
+    """Reason of the error for text without a delimiter: a web page, JSON, or none found."""
     shown = repr(first[:80])
     if first.lstrip().startswith("<"):
         return f"is a web page ({shown}), most likely the answer to a download that failed; fetch the file again"
@@ -233,13 +242,15 @@ def _no_table(first: str) -> str:
     )
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def split_line(line: str, delimiter: str) -> list[str]:
+    """Cells of a line, stripped and unquoted; a delimiter in quotes does not split."""
     bare = re.sub(_QUOTED, lambda quoted: quoted[0].replace(delimiter, "\0"), line)
     parts = [part.strip().replace("\0", delimiter) for part in bare.split(delimiter)]
     return [part[1:-1].replace('""', '"') if part[:1] == part[-1:] == '"' and len(part) > 1 else part for part in parts]
 
 
-def _unique(names: list[str]) -> list[str]:
+def number_repeated_names(names: list[str]) -> list[str]:
+    """Names of which each repeated one has its count appended."""
     seen: dict[str, int] = {}
     unique = []
     for name in names:

@@ -15,7 +15,7 @@ from engine.sources.columns import match_columns
 from engine.sources.formats.format import TextFormat
 from engine.sources.formats.registry import register
 from engine.sources.table_rows import Origin, batch
-from engine.sources.text import BOM, UTF16, Table, noted, without_rows
+from engine.sources.text import BOM, UTF16, Table, empty_batch, with_table_notes
 
 
 @register
@@ -42,8 +42,8 @@ def read_ndjson(data: bytes, origin: Origin) -> Batch:
     read = objects(data, origin.source)
     names = [name for name in read.raw.columns if name != "row"]
     if read.raw.is_empty():
-        return without_rows(names, noted(origin, read))
-    return batch(read.raw, match_columns(names, origin.options, origin.source), noted(origin, read))
+        return empty_batch(names, with_table_notes(origin, read))
+    return batch(read.raw, match_columns(names, origin.options, origin.source), with_table_notes(origin, read))
 
 
 def objects(data: bytes, source: str) -> Table:
@@ -65,10 +65,11 @@ def objects(data: bytes, source: str) -> Table:
     is_object = lines["line"].str.json_path_match("$").str.starts_with("{").fill_null(value=False)
     good, bad = lines.filter(is_object), lines.filter(~is_object)
     refused = rejected_rows(bad, "no JSON object", source) if bad.height else empty(REJECTS)
-    return Table(_parsed(good, source), refused)
+    return Table(parse_objects(good, source), refused)
 
 
-def _parsed(lines: pl.DataFrame, source: str) -> pl.DataFrame:
+def parse_objects(lines: pl.DataFrame, source: str) -> pl.DataFrame:
+    """One row per line of JSON, lists and objects as text; raise where the types of one name do not mix."""
     if lines.is_empty():
         return lines.select("row")
     try:
@@ -77,10 +78,6 @@ def _parsed(lines: pl.DataFrame, source: str) -> pl.DataFrame:
         raise SourceError(source, f"values of one name do not mix: {error}") from error
     if read.height != lines.height:
         raise SourceError(source, f"{lines.height} objects were parsed into {read.height} rows; write one per line")
-    return read.drop("row", strict=False).with_columns(*_flat(read), lines["row"])
-
-
-def _flat(read: pl.DataFrame) -> list[pl.Expr]:
     lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name, t in read.schema.items() if t == pl.List]
     structs = [pl.col(name).struct.json_encode() for name, t in read.schema.items() if t == pl.Struct]
-    return [*lists, *structs]
+    return read.drop("row", strict=False).with_columns(*lists, *structs, lines["row"])

@@ -51,7 +51,7 @@ def unregister(name: str) -> None:
 
 def registered() -> tuple[Registered, ...]:
     """Formats by ascending precedence: the order of messages and help; a file is tried against the last one first."""
-    _import_formats()
+    import_format_modules()
     return tuple(sorted(_FORMATS.values(), key=lambda one: one.precedence))
 
 
@@ -66,7 +66,8 @@ def data_suffixes() -> tuple[str, ...]:
 
 
 @functools.cache
-def _import_formats() -> None:
+def import_format_modules() -> None:
+    """Import every module of this folder, once per process, so that its formats register."""
     folder = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(folder.__path__):
         importlib.import_module(f"{folder.__name__}.{module.name}")

@@ -30,7 +30,7 @@ from engine.sources.batch import Batch, SourceFile
 from engine.sources.file_names import PathFacts
 from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
-from engine.sources.table_rows import Origin, divided, source_symbols, wanted
+from engine.sources.table_rows import Origin, divided, drop_unrequested, source_symbols
 
 SCHEMAS = {
     0: "mbo",
@@ -241,7 +241,7 @@ def _batch(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin) -> Bat
     good, bad = conform(raw, kind, columns, origin.source, options.rules)
     if "seq" in ROWS[kind]:
         good = good.with_columns(_unique_sequence())
-    kept, left_out = wanted(good, options)
+    kept, left_out = drop_unrequested(good, options)
     interval = _interval(header)
     return Batch(
         kind=kind,

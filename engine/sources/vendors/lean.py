@@ -22,7 +22,7 @@ from engine.sources.batch import Batch, SourceFile
 from engine.sources.file_names import PathFacts
 from engine.sources.options import ReadOptions
 from engine.sources.stamps import NAIVE, Reading, Stamps, localized, utc
-from engine.sources.table_rows import Origin, divided, sided, wanted
+from engine.sources.table_rows import Origin, conform_sides, divided, drop_unrequested
 from engine.sources.text import cells
 from engine.sources.vendors.lean_layout import PRICE_SCALE, SCALED, LeanFile, data_zone, member_day, parsed, vendor_name
 
@@ -88,7 +88,7 @@ def _batch(file: LeanFile, chosen: Sequence[Member], zone: str, origin: Origin) 
     raw = raw.with_columns(pl.col("symbol") + origin.qualifier) if origin.qualifier else raw
     stamps = _stamps(file, raw, zone, origin)
     good, bad = _conformed(file, raw, width, stamps, origin)
-    kept, left_out = wanted(good, options)
+    kept, left_out = drop_unrequested(good, options)
     own = {member.symbol + origin.qualifier: vendor_name(member.name, file) for member in chosen}
     return Batch(
         kind=file.kind,
@@ -182,7 +182,7 @@ def _conformed(
     held, ts = raw.filter(exists), stamps.ts.filter(exists)
     columns = _columns(file, held) | {"ts": pl.lit(ts)}
     sides = ("bid", "ask") if file.kind == "bars" and file.content == "quote" else ()
-    good, bad = sided(held, file.kind, columns, sides, origin)
+    good, bad = conform_sides(held, file.kind, columns, sides, origin)
     return good, _with_members(pl.concat([skipped, bad]))
 
 
