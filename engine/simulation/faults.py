@@ -175,10 +175,10 @@ def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
     """
     counts = draft.plan.counts()
     free = np.ones((len(traded), len(draft.slots.dates)), bool)
-    spans = _outages(draft, traded, free)
+    spans = plan_outages(draft, traded, free)
     for kind in _FINDERS:
-        found = islice(_fitting(kind, draft, traded, free), counts[kind])
-        spans += _all_of(kind, counts[kind], list(found))
+        found = islice(find_spans(kind, draft, traded, free), counts[kind])
+        spans += require_all(kind, counts[kind], list(found))
     return tuple(spans)
 
 
@@ -208,7 +208,7 @@ def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
     inner &= (position % 2 == 0) & (position > 0) & (position < size - 1)
     candidates = np.flatnonzero(inner)
     if len(candidates) < sum(counts):
-        raise _no_room("+".join(ROW_KINDS), sum(counts), len(candidates))
+        raise no_room_error("+".join(ROW_KINDS), sum(counts), len(candidates))
     picked = draft.rng.choice(candidates, sum(counts), replace=False)
     return dict(zip(ROW_KINDS, np.split(picked, np.cumsum(counts)[:-1]), strict=True))
 
@@ -222,12 +222,12 @@ def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ..
         Too few openings and closings have time without a segment beside them.
     """
     slots, asked = draft.slots, draft.plan.out_of_session
-    edges = _edges(grid, slots)
+    edges = segment_edges(grid, slots)
     begins = [slots.slots_of(session)[0] for session in range(len(slots.dates))]
     present = np.logical_or.reduceat(kept, begins, axis=1)
     pairs = np.argwhere(present[:, edges[:, 0]])
     if len(pairs) < asked:
-        raise _no_room("out_of_session", asked, len(pairs))
+        raise no_room_error("out_of_session", asked, len(pairs))
     strays = []
     for symbol, number in pairs[draft.rng.choice(len(pairs), asked, replace=False)]:
         session, edge, step, nearest, farthest = (int(value) for value in edges[number])
@@ -238,27 +238,30 @@ def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ..
     return tuple(strays)
 
 
-def _outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
+def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
+    """Outages in sessions drawn at random, which become taken; each symbol that trades there keeps a bar."""
     everyone = tuple(range(len(traded)))
     spans: list[Span] = []
     for session in draft.rng.permutation(free.shape[1]):
         if len(spans) == draft.plan.outage:
             break
-        run = _stretch(draft, int(session))
+        run = random_run(draft, int(session))
         first, end = draft.slots.slots_of(int(session))
         # Whoever trades in that session keeps a bar of it, or a thin name's first or last session would move.
-        if run and _keep_a_bar(traded[:, first:end], run[0] - first, run[1] - first):
+        if run and keeps_a_bar(traded[:, first:end], run[0] - first, run[1] - first):
             free[:, session] = False
             spans.append(Span("outage", everyone, *run))
-    return _all_of("outage", draft.plan.outage, spans)
+    return require_all("outage", draft.plan.outage, spans)
 
 
-def _keep_a_bar(traded: Flags, first: int, end: int) -> bool:
+def keeps_a_bar(traded: Flags, first: int, end: int) -> bool:
+    """Whether every symbol that trades in `[first, end)` also trades outside it in the session."""
     outside = traded[:, :first].any(axis=1) | traded[:, end:].any(axis=1)
     return bool((outside | ~traded[:, first:end].any(axis=1)).all())
 
 
-def _fitting(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
+def find_spans(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
+    """Spans of one kind in free (symbol, session) pairs drawn at random, which become taken."""
     for cell in draft.rng.permutation(np.flatnonzero(free)):
         symbol, session = divmod(int(cell), free.shape[1])
         run = _FINDERS[kind](draft, traded[symbol], session)
@@ -268,37 +271,43 @@ def _fitting(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Sp
             yield Span(kind, (symbol,), *run, jump)
 
 
-def _whole(draft: Draft, traded: Flags, session: int) -> Run | None:
+def absent_session_run(draft: Draft, traded: Flags, session: int) -> Run | None:
+    """All slots of a session with trades, if the symbol also trades before and after it; else None."""
     first, end = draft.slots.slots_of(session)
     between = traded[:first].any() and traded[end:].any()
     return (first, end) if between and traded[first:end].any() else None
 
 
-def _halted(draft: Draft, traded: Flags, session: int) -> Run | None:
+def halt_run(draft: Draft, traded: Flags, session: int) -> Run | None:
+    """A run as for `missing_middle`, if the symbol trades in 95 % of the session's slots; else None."""
     first, end = draft.slots.slots_of(session)
-    return _inside(draft, traded, session) if traded[first:end].mean() >= LIQUID_SHARE else None
+    return missing_middle_run(draft, traded, session) if traded[first:end].mean() >= LIQUID_SHARE else None
 
 
-def _at_start(draft: Draft, traded: Flags, session: int) -> Run | None:
+def missing_start_run(draft: Draft, traded: Flags, session: int) -> Run | None:
+    """A run from a session's first slot to before a traded one in its first segment; None where none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[0])
-    length = _edge_length(draft, traded[first:end])
+    length = edge_run_length(draft, traded[first:end])
     return None if length is None else (first, first + length)
 
 
-def _at_end(draft: Draft, traded: Flags, session: int) -> Run | None:
+def missing_end_run(draft: Draft, traded: Flags, session: int) -> Run | None:
+    """A run from after a traded slot in a session's last segment to its last slot; None where none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[1] - 1)
-    length = _edge_length(draft, traded[first:end][::-1])
+    length = edge_run_length(draft, traded[first:end][::-1])
     return None if length is None else (end - length, end)
 
 
-def _edge_length(draft: Draft, traded: Flags) -> int | None:
+def edge_run_length(draft: Draft, traded: Flags) -> int | None:
+    """Length drawn from those that cover a traded slot and end before another; None where none fits."""
     lengths = np.arange(draft.plan.shortest_run, min(draft.plan.longest_run, len(traded) - 1) + 1)
     fits = lengths[traded[lengths] & (lengths > np.argmax(traded))]
     return int(draft.rng.choice(fits)) if len(fits) else None
 
 
-def _inside(draft: Draft, traded: Flags, session: int) -> Run | None:
-    stretch = _stretch(draft, session)
+def missing_middle_run(draft: Draft, traded: Flags, session: int) -> Run | None:
+    """A run between two traded slots of a segment that covers at least one traded slot; None where none fits."""
+    stretch = random_run(draft, session)
     if stretch is None:
         return None
     length = stretch[1] - stretch[0]
@@ -313,8 +322,8 @@ def _inside(draft: Draft, traded: Flags, session: int) -> Run | None:
     return start, start + length
 
 
-def _stretch(draft: Draft, session: int) -> Run | None:
-    # Touches neither end of its segment.
+def random_run(draft: Draft, session: int) -> Run | None:
+    """A run drawn inside a random segment, without its first and last slot; None where all segments are too short."""
     sizes = np.diff(draft.slots.bounds)
     roomy = [s for s in range(*draft.slots.segments_of(session)) if sizes[s] >= draft.plan.shortest_run + 2]
     if not roomy:
@@ -326,29 +335,31 @@ def _stretch(draft: Draft, session: int) -> Run | None:
 
 
 _FINDERS: dict[str, Finder] = {
-    "absent_session": _whole,
-    "halt": _halted,
-    "missing_start": _at_start,
-    "missing_middle": _inside,
-    "missing_end": _at_end,
+    "absent_session": absent_session_run,
+    "halt": halt_run,
+    "missing_start": missing_start_run,
+    "missing_middle": missing_middle_run,
+    "missing_end": missing_end_run,
 }
 
 
-def _all_of(kind: str, asked: int, found: list[Span]) -> list[Span]:
+def require_all(kind: str, asked: int, found: list[Span]) -> list[Span]:
+    """The spans themselves; raise where they are fewer than planned."""
     if len(found) < asked:
-        raise _no_room(kind, asked, len(found))
+        raise no_room_error(kind, asked, len(found))
     return found
 
 
-def _no_room(kind: str, asked: int, room: int) -> ParameterError:
+def no_room_error(kind: str, asked: int, room: int) -> ParameterError:
+    """Error for more faults than there is room for."""
     return ParameterError(
         f"{kind}: received {asked}; valid: up to {room} with these sessions, symbols and other faults "
         "(more sessions or symbols, or shorter runs, make room)"
     )
 
 
-def _edges(grid: SessionGrid, slots: Slots) -> Ints:
-    # Where a segment ends or begins beside closed time: session, time, step, fewest and most steps away from it.
+def segment_edges(grid: SessionGrid, slots: Slots) -> Ints:
+    """Segment ends beside closed time: session, time, step away from it, fewest and most steps."""
     opens, closes = micros(grid.table["open"]), micros(grid.table["close"])
     session = slots.dates.search_sorted(grid.table["session"]).to_numpy().astype(np.int64)
     # What lies beyond the first and the last session is not known: a day goes round in 24 hours.

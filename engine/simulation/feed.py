@@ -66,8 +66,8 @@ def deliver(
     at = np.flatnonzero(present)
     replaced = np.concatenate([planned.rows[kind] for kind in REPLACED])
     stays = ~silenced(present.shape, planned.spans).ravel()[at] & ~np.isin(at, replaced)
-    untouched = _stamped(clean.filter(pl.Series(stays)), planned.slots.ends[at[stays] % present.shape[1]])
-    parts = [untouched, *_disturbed(clean, at, planned, tick, rng), _strayed(clean, at, planned)]
+    untouched = with_arrival(clean.filter(pl.Series(stays)), planned.slots.ends[at[stays] % present.shape[1]])
+    parts = [untouched, *altered_bars(clean, at, planned, tick, rng), stray_bars(clean, at, planned)]
     return pl.concat(parts).sort("arrived", maintain_order=True)
 
 
@@ -76,7 +76,7 @@ def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFr
 
     An outage is one fault with a row for each symbol. `present` (symbols by slots) says where the clean bars are.
     """
-    found = [*_span_rows(present, planned), *_disturbed_rows(planned), *_stray_rows(planned)]
+    found = [*span_truth(present, planned), *altered_bar_truth(planned), *stray_truth(planned)]
     numbers: dict[str, pl.DataType] = {name: pl.Int64() for name in ("symbol", "session", "start", "end")}
     frame = pl.DataFrame(found, schema={**TRUTH, **numbers}, orient="row")
     return frame.with_columns(
@@ -105,8 +105,8 @@ def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     texts = rows.select(
         "symbol",
-        _cell("ts", _iso("ts")),
-        _cell("close", pl.col("close").cast(pl.String)),
+        cell_or_text("ts", pl.col("ts").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")),
+        cell_or_text("close", pl.col("close").cast(pl.String)),
         pl.col("open", "high", "low", "vwap", "trades"),
         pl.col("volume").cast(pl.Int64),
     )
@@ -117,15 +117,13 @@ def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
-def _iso(name: str) -> pl.Expr:
-    return pl.col(name).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
-
-
-def _cell(name: str, shown: pl.Expr) -> pl.Expr:
+def cell_or_text(name: str, shown: pl.Expr) -> pl.Expr:
+    """The cell as shown; where it is null, the row's unreadable text."""
     return pl.when(pl.col(name).is_null()).then(pl.col("text")).otherwise(shown).alias(name)
 
 
-def _span_rows(present: Flags, planned: Planned) -> Iterator[TruthRow]:
+def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
+    """Truth of each span: one row per symbol with its slots and the clean bars lost."""
     slots = planned.slots
     for fault, span in enumerate(planned.spans):
         note = f"reopens {np.expm1(span.jump):+.1%}" if span.jump else None
@@ -136,7 +134,8 @@ def _span_rows(present: Flags, planned: Planned) -> Iterator[TruthRow]:
             yield fault, span.kind, symbol, session, start, end, span.end - span.first, rows, note
 
 
-def _disturbed_rows(planned: Planned) -> Iterator[TruthRow]:
+def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
+    """Truth of each altered bar: its slot, and for a bad row the way in which it is spoiled."""
     slots = planned.slots
     for kind, faults in planned.row_numbers.items():
         symbols, at = np.divmod(planned.rows[kind], len(slots.starts))
@@ -147,16 +146,18 @@ def _disturbed_rows(planned: Planned) -> Iterator[TruthRow]:
             yield fault, kind, symbol, session, slots.starts[slot], slots.ends[slot], count, 1, note
 
 
-def _stray_rows(planned: Planned) -> Iterator[TruthRow]:
+def stray_truth(planned: Planned) -> Iterator[TruthRow]:
+    """Truth of each row outside every segment."""
     slots = planned.slots
     for fault, stray in zip(planned.stray_numbers, planned.strays, strict=True):
         session = slots.session[slots.segment[stray.slot]]
         yield fault, "out_of_session", stray.symbol, session, stray.start, stray.end, 0, 1, None
 
 
-def _disturbed(
+def altered_bars(
     clean: pl.DataFrame, at: Ints, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> list[pl.DataFrame]:
+    """Feed rows of all altered bars: each at fault at its time of arrival, and the right one where it follows."""
     slots, fault = planned.slots, planned.row_numbers
     slot = {kind: planned.rows[kind] % len(slots.starts) for kind in ROW_KINDS}
     bars = {kind: clean[np.searchsorted(at, planned.rows[kind])] for kind in ROW_KINDS}
@@ -167,39 +168,42 @@ def _disturbed(
 
     own = {kind: slots.ends[slot[kind]] for kind in ROW_KINDS}
     return [
-        _stamped(bars["duplicate"], after("duplicate", 0, LONGEST_REPEAT_SLOTS), fault["duplicate"]),
-        _stamped(_mistaken(bars["conflict"], step, rng), own["conflict"], fault["conflict"]),
-        _stamped(bars["conflict"], own["conflict"] + LAG_US),
-        _stamped(_mistaken(bars["correction"], step, rng), own["correction"], fault["correction"]),
-        _stamped(bars["correction"], after("correction", 1, LONGEST_DELAY_SLOTS)),
-        _stamped(bars["late"], after("late", 1, LONGEST_DELAY_SLOTS), fault["late"]),
-        _stamped(_between(bars["off_grid"], own["off_grid"], rng), own["off_grid"] + LAG_US, fault["off_grid"]),
-        _stamped(_spoiled(bars["bad_row"], step), own["bad_row"], fault["bad_row"]),
+        with_arrival(bars["duplicate"], after("duplicate", 0, LONGEST_REPEAT_SLOTS), fault["duplicate"]),
+        with_arrival(shift_values(bars["conflict"], step, rng), own["conflict"], fault["conflict"]),
+        with_arrival(bars["conflict"], own["conflict"] + LAG_US),
+        with_arrival(shift_values(bars["correction"], step, rng), own["correction"], fault["correction"]),
+        with_arrival(bars["correction"], after("correction", 1, LONGEST_DELAY_SLOTS)),
+        with_arrival(bars["late"], after("late", 1, LONGEST_DELAY_SLOTS), fault["late"]),
+        with_arrival(
+            move_off_grid(bars["off_grid"], own["off_grid"], rng), own["off_grid"] + LAG_US, fault["off_grid"]
+        ),
+        with_arrival(spoil_bars(bars["bad_row"], step), own["bad_row"], fault["bad_row"]),
     ]
 
 
-def _stamped(bars: pl.DataFrame, arrived: Ints, fault: Ints | None = None) -> pl.DataFrame:
+def with_arrival(bars: pl.DataFrame, arrived: Ints, fault: Ints | None = None) -> pl.DataFrame:
+    """Bars with their time of arrival, number of fault (null without one) and unreadable text."""
     number = pl.lit(None, pl.Int32) if fault is None else pl.lit(pl.Series(fault.astype(np.int32)))
     text = pl.col("text") if "text" in bars.columns else pl.lit(None, pl.String)
     return bars.select(*BARS, pl.lit(instants(arrived)).alias("arrived"), number.alias("fault"), text.alias("text"))
 
 
-def _mistaken(bars: pl.DataFrame, tick: pl.Expr, rng: np.random.Generator) -> pl.DataFrame:
-    # The same bars, some ticks too high and with too much volume: wrong, and nothing to see.
+def shift_values(bars: pl.DataFrame, tick: pl.Expr, rng: np.random.Generator) -> pl.DataFrame:
+    """The same bars 1 to 9 ticks too high and with as much volume too many: wrong, yet plausible."""
     ticks = pl.lit(pl.Series(rng.integers(1, LARGEST_MISTAKE_TICKS + 1, bars.height)))
     return bars.with_columns((pl.col(PRICES) + ticks * tick).round(9), pl.col("volume") + ticks)
 
 
-def _between(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> pl.DataFrame:
-    # The same bars at a time inside their slot: on a second, where the slot is longer than one.
+def move_off_grid(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> pl.DataFrame:
+    """The same bars at a time inside their slot: on a second, where the slot is longer than one."""
     length = ends - bars["ts"].to_physical().to_numpy()
     unit = np.where(length > SECOND_US, SECOND_US, 1)
     within = rng.integers(1, (length - 1) // unit + 1) * unit
     return bars.with_columns(pl.col("ts") + pl.duration(microseconds=pl.lit(pl.Series(within))))
 
 
-def _spoiled(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
-    # The bars, spoiled in the ways of `BAD_ROWS` by turns.
+def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
+    """The bars, spoiled in the ways of `BAD_ROWS` by turns."""
     way = pl.lit(pl.Series([BAD_ROWS[turn % len(BAD_ROWS)] for turn in range(bars.height)], dtype=pl.String))
     is_zero = way == "price of zero"
     return bars.with_columns(
@@ -215,10 +219,11 @@ def _spoiled(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
     ).with_columns(pl.when(is_zero).then(0.0).otherwise(pl.col(name)).alias(name) for name in PRICES)
 
 
-def _strayed(clean: pl.DataFrame, at: Ints, planned: Planned) -> pl.DataFrame:
+def stray_bars(clean: pl.DataFrame, at: Ints, planned: Planned) -> pl.DataFrame:
+    """Feed rows outside every segment: copies of bars, moved to the planned times."""
     width = len(planned.slots.starts)
     flat = np.array([stray.symbol * width + stray.slot for stray in planned.strays], np.int64)
     start = np.array([stray.start for stray in planned.strays], np.int64)
     end = np.array([stray.end for stray in planned.strays], np.int64)
     bars = clean[np.searchsorted(at, flat)].with_columns(pl.lit(instants(start)).alias("ts"))
-    return _stamped(bars, end, planned.stray_numbers)
+    return with_arrival(bars, end, planned.stray_numbers)

@@ -1,9 +1,10 @@
 """Simulate sessions of any calendar with planned faults; return the feed together with the truth.
 
-1. `simulate` draws how often each symbol trades in each slot (`_trade_counts`): a U over each segment; a thin name's
-   zeros are its minutes without a trade.
+1. `simulate` draws how often each symbol trades in each slot (`draw_trade_counts`): a U over each segment; a thin
+   name's zeros are its minutes without a trade.
 2. `faults.plan_spans` picks the stretches without bars; a halt changes the market, so it is known before prices are.
-3. `_bars` walks each symbol's price through all slots, part of every step common to the market, and makes bars of it.
+3. `simulate_prices` walks each symbol's price through all slots, part of every step common to the market, and makes
+   bars of it.
 4. `faults.plan_rows` and `plan_strays` pick bars to disturb; `feed.deliver` puts everything in order of arrival.
 
 Every stream of random numbers is keyed by seed, symbol and use, and read in order of time: another symbol, or more
@@ -120,7 +121,7 @@ class Market:
         seed : int
         """
         names = [f"S{i:04d}" for i in range(symbols)] if isinstance(symbols, int) else list(symbols)
-        return cls(tuple(_drawn(name, seed) for name in names), seed)
+        return cls(tuple(draw_instrument(name, seed) for name in names), seed)
 
     @property
     def symbols(self) -> list[str]:
@@ -172,14 +173,14 @@ def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None)
     ParameterError
         The interval is not intraday, no segment is chosen, or the plan has no room.
     """
-    slots = _slots(grid)
+    slots = intraday_slots(grid)
     draft = Draft(slots, faults or FaultPlan(), stream(market.seed, "faults"))
-    trades = np.stack([_trade_counts(slots, instrument, market.seed) for instrument in market.instruments])
+    trades = np.stack([draw_trade_counts(slots, instrument, market.seed) for instrument in market.instruments])
     spans = plan_spans(draft, trades > 0)
     halts = [span for span in spans if span.kind == "halt"]
     halted = silenced(trades.shape, halts)
     present = (trades > 0) & ~halted
-    clean = _clean(slots, market, trades, present, halts)
+    clean = simulate_clean_bars(slots, market, trades, present, halts)
     kept = present & ~silenced(trades.shape, spans)
     planned = Planned(slots, spans, plan_rows(draft, kept), plan_strays(draft, grid, kept))
     ticks = {instrument.symbol: instrument.tick for instrument in market.instruments}
@@ -187,7 +188,7 @@ def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None)
         deliver(clean, present, planned, ticks, draft.rng),
         clean,
         truth(market.symbols, present, planned),
-        _keys(slots, market, np.flatnonzero((trades == 0) & ~halted)),
+        slot_keys(slots, market, np.flatnonzero((trades == 0) & ~halted)),
     )
 
 
@@ -197,7 +198,8 @@ def stream(seed: int, *key: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=tuple(map(int, words)))))
 
 
-def _drawn(symbol: str, seed: int) -> Instrument:
+def draw_instrument(symbol: str, seed: int) -> Instrument:
+    """An instrument whose price, activity, volatility and trade size depend on symbol and seed alone."""
     z = stream(seed, "instrument", symbol).standard_normal(4)
     return Instrument(
         symbol,
@@ -208,7 +210,8 @@ def _drawn(symbol: str, seed: int) -> Instrument:
     )
 
 
-def _slots(grid: SessionGrid) -> Slots:
+def intraday_slots(grid: SessionGrid) -> Slots:
+    """Slots of an intraday grid; raise for another interval, or without a chosen segment."""
     if not grid.interval.is_intraday:
         raise ParameterError(f"grid: received one of {grid.interval}; valid: an interval below one day")
     if grid.due().is_empty():
@@ -216,23 +219,25 @@ def _slots(grid: SessionGrid) -> Slots:
     return Slots.of(grid)
 
 
-def _shape(slots: Slots) -> Floats:
-    # Activity over each segment: high at the open, low at noon, high at the close; about 1 in the mean.
+def activity_profile(slots: Slots) -> Floats:
+    """Activity over each segment: high at the open, low at noon, high at the close; about 1 in the mean."""
     first, end = slots.bounds[slots.segment], slots.bounds[slots.segment + 1]
     opens, closes = slots.starts[first], slots.ends[end - 1]
     at = ((slots.starts + slots.ends) / 2 - opens) / (closes - opens)
     return np.asarray(0.65 + 2.2 * np.exp(-at / 0.09) + 1.7 * np.exp((at - 1) / 0.09))
 
 
-def _trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
+def draw_trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
+    """Trades per slot: Poisson, with a rate from the instrument, the time of day and the day's own activity."""
     days = stream(seed, instrument.symbol, "days").standard_normal(len(slots.dates))
     activity = np.exp(DAY_ACTIVITY_SIGMA * days - DAY_ACTIVITY_SIGMA**2 / 2)
     minutes = (slots.ends - slots.starts) / MINUTE_US
-    rate = instrument.trades_per_minute * minutes * _shape(slots) * activity[slots.session[slots.segment]]
+    rate = instrument.trades_per_minute * minutes * activity_profile(slots) * activity[slots.session[slots.segment]]
     return stream(seed, instrument.symbol, "trades").poisson(rate)
 
 
-def _clean(slots: Slots, market: Market, trades: Ints, present: Flags, halts: list[Span]) -> pl.DataFrame:
+def simulate_clean_bars(slots: Slots, market: Market, trades: Ints, present: Flags, halts: list[Span]) -> pl.DataFrame:
+    """Bars of all symbols where they are present; a halt's jump moves the price from its end on."""
     common = stream(market.seed, "market").standard_normal((len(slots.starts), 2))
     columns: dict[str, list[Floats]] = {name: [] for name in ("open", "high", "low", "close", "volume", "vwap")}
     for number, instrument in enumerate(market.instruments):
@@ -241,11 +246,11 @@ def _clean(slots: Slots, market: Market, trades: Ints, present: Flags, halts: li
             shocks[halt.end] += halt.jump if number in halt.symbols else 0.0
         own = stream(market.seed, instrument.symbol, "walk").standard_normal((len(slots.starts), 2))
         noise = np.sqrt(market.correlation) * common + np.sqrt(1 - market.correlation) * own
-        path = _path(slots, instrument, noise, shocks)
-        for name, values in _bars(instrument, market.seed, trades[number], path).items():
+        path = price_path(slots, instrument, noise, shocks)
+        for name, values in simulate_prices(instrument, market.seed, trades[number], path).items():
             columns[name].append(values[present[number]])
     at = np.flatnonzero(present)
-    frame = _keys(slots, market, at).with_columns(pl.Series(name, np.concatenate(c)) for name, c in columns.items())
+    frame = slot_keys(slots, market, at).with_columns(pl.Series(name, np.concatenate(c)) for name, c in columns.items())
     return frame.with_columns(
         pl.lit("last").alias("price_type"),
         pl.lit(None, pl.Float64).alias("size"),
@@ -253,14 +258,17 @@ def _clean(slots: Slots, market: Market, trades: Ints, present: Flags, halts: li
     ).select(list(BARS))
 
 
-def _bars(instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]) -> dict[str, Floats]:
-    # One symbol's bar in every slot, traded or not; prices are reckoned in ticks.
+def simulate_prices(
+    instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]
+) -> dict[str, Floats]:
+    """Bar of one symbol in every slot, traded or not, as columns; prices are whole ticks."""
     start, end, spread = path
     bounce = stream(seed, instrument.symbol, "bounce").integers(-1, 2, (len(trades), 2))
-    open_, close = (_prints(p, b) for p, b in ((start, bounce[:, 0]), (end, bounce[:, 1])))
+    # A trade happens at the bid or at the ask, so a tick beside the path; never at zero.
+    open_, close = (np.maximum(np.rint(ticks) + bounce[:, at], 1.0) for at, ticks in enumerate((start, end)))
     open_ = np.where(trades == 1, close, open_)
     reach = stream(seed, instrument.symbol, "reach").random((len(trades), 2))
-    high, low = _extremes(open_, close, spread * start, reach, trades)
+    high, low = draw_extremes(open_, close, spread * start, reach, trades)
     lots = stream(seed, instrument.symbol, "sizes").standard_gamma(trades)
     volume = trades + np.floor(lots * (instrument.trade_size - 1))
     mean = (open_ + high + low + close) / 4
@@ -272,10 +280,10 @@ def _bars(instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, F
     }
 
 
-def _path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floats) -> tuple[Floats, Floats, Floats]:
-    # Price in ticks at each slot's start and end, and the deviation of the return within.
+def price_path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floats) -> tuple[Floats, Floats, Floats]:
+    """Price in ticks at each slot's start and end, and the standard deviation of the return within."""
     hours = (slots.ends - slots.starts) / HOUR_US
-    spread = instrument.volatility * np.sqrt(hours * _shape(slots))
+    spread = instrument.volatility * np.sqrt(hours * activity_profile(slots))
     closed = np.zeros(len(hours))
     closed[1:] = np.minimum((slots.starts[1:] - slots.ends[:-1]) / HOUR_US, LONGEST_CLOSED_HOURS)
     move = spread * noise[:, 0]
@@ -284,12 +292,8 @@ def _path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floats) -
     return first * np.exp(log_end - move), first * np.exp(log_end), spread
 
 
-def _prints(path: Floats, bounce: Ints) -> Floats:
-    # A trade happens at the bid or at the ask, so a tick beside the path; never at zero.
-    return np.maximum(np.rint(path) + bounce, 1.0)
-
-
-def _extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, count: Ints) -> tuple[Floats, Floats]:
+def draw_extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, count: Ints) -> tuple[Floats, Floats]:
+    """High and low, at least open and close: extremes of a Brownian bridge, as far as trades are left for them."""
     # The maximum of a Brownian bridge, by inversion: (a + b + sqrt((b - a)^2 - 2 s^2 ln u)) / 2.
     excess = np.sqrt((close - open_)[:, None] ** 2 - 2 * spread[:, None] ** 2 * np.log1p(-reach))
     middle = (open_ + close) / 2
@@ -309,6 +313,7 @@ def priced(ticks: Floats, tick: float, more_digits: int) -> Floats:
     return np.asarray(np.round(ticks * tick, max(-int(exponent), 0) + more_digits))
 
 
-def _keys(slots: Slots, market: Market, at: Ints) -> pl.DataFrame:
+def slot_keys(slots: Slots, market: Market, at: Ints) -> pl.DataFrame:
+    """Symbol and start of slots, from flat numbers (symbol times slots plus slot)."""
     symbol, slot = np.divmod(at, len(slots.starts))
     return pl.DataFrame({"symbol": pl.Series(market.symbols).gather(symbol), "ts": instants(slots.starts[slot])})

@@ -67,21 +67,22 @@ def simulate_ticks(
     for symbol in wanted:
         if symbol not in known:
             raise UnknownSymbolError(f"symbols: received {symbol!r}; valid: {', '.join(known)}")
-    parts = [_simulate_one(simulation.clean, grid, known[symbol], market.seed) for symbol in wanted]
+    parts = [simulate_symbol(simulation.clean, grid, known[symbol], market.seed) for symbol in wanted]
     return TickSimulation(*(pl.concat(frames) for frames in zip(*parts, strict=True)))
 
 
-def _simulate_one(
+def simulate_symbol(
     clean: pl.DataFrame, grid: SessionGrid, instrument: Instrument, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Trades, quotes and bars (with the trades' vwap) of one symbol."""
     bars = clean.filter(pl.col("symbol") == instrument.symbol)
     if bars.is_empty():
         return empty(TICKS), empty(QUOTES), bars
     rng = stream(seed, instrument.symbol, "ticks")
-    trades = _Trades.of(bars, grid)
-    price = _prices(bars, trades, instrument.tick, rng)
+    trades = TradePlaces.of(bars, grid)
+    price = draw_prices(bars, trades, instrument.tick, rng)
     size = trades.split(bars["volume"].to_numpy(), rng)
-    ts = _times(trades, rng)
+    ts = draw_times(trades, rng)
     seq = np.arange(1, len(ts) + 1)
     ticks = {
         "symbol": instrument.symbol,
@@ -92,18 +93,18 @@ def _simulate_one(
         "conditions": None,
         "suspicious": False,
     }
-    quotes = {"symbol": instrument.symbol, "seq": seq, **_sides(price, instrument, rng)}
+    quotes = {"symbol": instrument.symbol, "seq": seq, **draw_sides(price, instrument, rng)}
     notional = np.add.reduceat(price * size, trades.first)
     vwap = np.clip(notional / bars["volume"].to_numpy() * instrument.tick, bars["low"], bars["high"])
     return (
-        _frame(ticks, ts, TICKS),
-        _frame(quotes, _ahead(trades, ts, rng), QUOTES),
+        typed_frame(ticks, ts, TICKS),
+        typed_frame(quotes, draw_quote_times(trades, ts, rng), QUOTES),
         bars.with_columns(pl.Series("vwap", vwap)),
     )
 
 
 @dataclass(frozen=True)
-class _Trades:
+class TradePlaces:
     """Bar of each trade, position in it, and start and end of the bar (nanoseconds)."""
 
     bar: Ints
@@ -114,12 +115,14 @@ class _Trades:
     end: Ints
 
     @classmethod
-    def of(cls, bars: pl.DataFrame, grid: SessionGrid) -> _Trades:
+    def of(cls, bars: pl.DataFrame, grid: SessionGrid) -> TradePlaces:
+        """Places of as many trades as each bar counts."""
         count = bars["trades"].to_numpy()
         bar = np.repeat(np.arange(len(count)), count)
         first = np.cumsum(count) - count
         place = grid.place(bars["ts"])
-        start, end = (_nanos(ts)[bar] for ts in (bars["ts"], grid.ends(place["ordinal"], place["slot"])))
+        edges = (bars["ts"], grid.ends(place["ordinal"], place["slot"]))
+        start, end = (ts.cast(TS_NS).to_physical().to_numpy()[bar] for ts in edges)
         return cls(bar, np.arange(len(bar)) - first[bar], count[bar], first, start, end)
 
     def split(self, volume: Floats, rng: np.random.Generator) -> Floats:
@@ -132,13 +135,13 @@ class _Trades:
         return np.asarray(1 + filled - np.where(self.position == 0, 0.0, np.roll(filled, 1)))
 
 
-def _prices(bars: pl.DataFrame, trades: _Trades, tick: float, rng: np.random.Generator) -> Floats:
-    # In ticks: from open to close with noise, the high and the low somewhere between where neither end is one.
+def draw_prices(bars: pl.DataFrame, trades: TradePlaces, tick: float, rng: np.random.Generator) -> Floats:
+    """Price of each trade in ticks: open first, close last, high and low in between where neither end is one."""
     open_, high, low, close = (
         np.rint(bars[name].to_numpy() / tick)[trades.bar] for name in ("open", "high", "low", "close")
     )
     inner = np.maximum(trades.count - 2, 1)
-    at_high, shift = (_per_bar(trades, rng) for _ in range(2))
+    at_high, shift = (rng.random(len(trades.first))[trades.bar] for _ in range(2))
     top = 1 + np.floor(at_high * inner)
     bottom = 1 + (top + np.floor(shift * np.maximum(inner - 1, 1))) % inner
     way = trades.position / np.maximum(trades.count - 1, 1)
@@ -149,23 +152,22 @@ def _prices(bars: pl.DataFrame, trades: _Trades, tick: float, rng: np.random.Gen
     return np.where(trades.position == 0, open_, np.where(trades.position == trades.count - 1, close, price))
 
 
-def _per_bar(trades: _Trades, rng: np.random.Generator) -> Floats:
-    return rng.random(len(trades.first))[trades.bar]
-
-
-def _times(trades: _Trades, rng: np.random.Generator) -> Ints:
+def draw_times(trades: TradePlaces, rng: np.random.Generator) -> Ints:
+    """Stamps of trades (nanoseconds), drawn in each bar and sorted."""
     # Sorted within each bar: the bar's number is the whole part, the time within the fraction.
     within = np.sort(trades.bar + rng.random(len(trades.bar))) - trades.bar
     length = trades.end - trades.start
     return trades.start + np.clip((within * length).astype(np.int64), 0, length - 1)
 
 
-def _ahead(trades: _Trades, ts: Ints, rng: np.random.Generator) -> Ints:
+def draw_quote_times(trades: TradePlaces, ts: Ints, rng: np.random.Generator) -> Ints:
+    """Stamps of quotes: before each trade, and after the trade before it or the bar's start."""
     since = np.where(trades.position == 0, trades.start, np.roll(ts, 1))
     return since + ((ts - since) * rng.random(len(ts))).astype(np.int64)
 
 
-def _sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+def draw_sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """Bid, ask and their sizes around each trade, whose price is one of both."""
     spread = rng.integers(1, WIDEST_SPREAD_TICKS + 1, len(price))
     # A buyer lifts the ask; where that would put the bid at zero, the trade is a sale.
     buys = (rng.random(len(price)) < 0.5) & (price > spread)  # noqa: PLR2004
@@ -177,10 +179,7 @@ def _sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> d
     )
 
 
-def _nanos(ts: pl.Series) -> Ints:
-    return ts.cast(TS_NS).to_physical().to_numpy()
-
-
-def _frame(columns: Mapping[str, object], ts: Ints, schema: Schema) -> pl.DataFrame:
+def typed_frame(columns: Mapping[str, object], ts: Ints, schema: Schema) -> pl.DataFrame:
+    """A frame of a schema from columns and stamps in nanoseconds."""
     stamps = pl.Series(ts).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
     return pl.DataFrame({**columns, "ts": stamps}).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -85,10 +85,10 @@ class ReadOptions:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ParameterError(f"delimiter: received {self.delimiter!r}; valid: one character")
         if self.timezone is not None:
-            _set(self, timezone=zone_name(self.timezone))
+            set_frozen(self, timezone=zone_name(self.timezone))
         if self.interval is not None:
-            _set(self, interval=Interval.parse(self.interval))
-        _set(
+            set_frozen(self, interval=Interval.parse(self.interval))
+        set_frozen(
             self,
             symbols=tuple_of_names("symbols", self.symbols),
             price_types=tuple_of_names("price_types", self.price_types),
@@ -166,6 +166,7 @@ def tuple_of_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _set(options: ReadOptions, **values: Any) -> None:  # noqa: ANN401
+def set_frozen(options: ReadOptions, **values: Any) -> None:  # noqa: ANN401
+    """Set attributes of frozen options while they are made."""
     for name, value in values.items():
         object.__setattr__(options, name, value)

@@ -55,7 +55,7 @@ def base_of(
 
 
 def interval_of_prints(wanted: Interval | None, derived: Collection[Interval] = ()) -> Interval:
-    """Interval of the bars that ticks or quotes are folded to: the one wanted, else the finest of 1m and those derived."""
+    """Interval of the bars that ticks or quotes are folded to: the one wanted, else the finest of 1m and `derived`."""
     return wanted or min([DEFAULT_BASE, *derived])
 
 

@@ -16,7 +16,7 @@ from engine.sources.batch import Batch, SourceFile
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
-from engine.sources.vendors.lean_layout import ZONES, data_zone, parsed
+from engine.sources.vendors.lean_layout import ZONES, data_zone, parse_lean_path
 
 # What these files do not tell by themselves.
 OPTIONS = {
@@ -104,7 +104,7 @@ def test_scan_vendor_folder_keeps_markets_apart(scanned):
 
 
 def test_data_zone_of_every_vendor_file_agrees_with_the_table_of_zones(vendor, scanned):
-    lean = [parsed(file.path) for file in scanned[0] if file.format == "lean"]
+    lean = [parse_lean_path(file.path) for file in scanned[0] if file.format == "lean"]
     told = {(file.security, file.market): data_zone(file) for file in lean}
     assert told == {key: ZONES.get(key, ZONES.get((key[0], "*"))) for key in told}
 

@@ -22,15 +22,15 @@ class Dbn(Format):
     def sniff(self, head: bytes, path: Path) -> bool:
         """Whether the file begins with DBN's mark and a complete header."""
         del path
-        return dbn.peeked(head) is not None
+        return dbn.peek_header(head) is not None
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
         """The file with what its metadata state; an ignored problem where its schema holds no rows of ours."""
         del options
-        header = dbn.peeked(head)
+        header = dbn.peek_header(head)
         if header is None:
             return Problem(str(path), "is no Databento Binary Encoding")
-        reason = dbn.skipped(header)
+        reason = dbn.skip_reason(header)
         return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, head, header)
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:

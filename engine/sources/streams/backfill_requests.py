@@ -137,11 +137,12 @@ class BackfillRequests:
                 self._merge(request._replace(due_ns=due_ns))
 
     def _open_from_last_row(self, kind: Kind, symbol: str, state: SeriesState, now_ns: int) -> None:
+        """Open a request from the last row on; for bars from its minute, less the overlap."""
         since = state.last_ns // MINUTE_NS * MINUTE_NS - self._overlap_ns if kind == "bars" else state.last_ns
         self._merge(BackfillRequest(kind, symbol, since, now_ns, fetches_left=2))
 
     def _merge(self, request: BackfillRequest) -> None:
-        # The earlier stamp, the earlier due time and the larger number of fetches of both.
+        """Open a request; with an open one of its series, the earlier times and the larger number of fetches hold."""
         key = (request.kind, request.symbol)
         other = self._open.get(key, request)
         self._open[key] = BackfillRequest(

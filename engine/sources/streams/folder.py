@@ -1,7 +1,8 @@
 """A directory as a live source: each new complete file is read once, and its rows are delivered.
 
-1. `_poll` lists the directory. A file is complete when its size and time of change have stood still for `settle_seconds`, or when it
-   was renamed from a name of work in progress (`.tmp`, `.part`, `.partial`, or beginning with `.` or `_`).
+1. `_poll` lists the directory. A file is complete when its size and time of change have stood still for
+   `settle_seconds`, or when it was renamed from a name of work in progress (`.tmp`, `.part`, `.partial`, or beginning
+   with `.` or `_`).
 2. `take` reads complete files, the oldest first, a few at a time: the directory is the queue, and nothing is dropped.
 3. What cannot be read is reported and rejected, and so is a file that changes after it was read; the stream goes on.
 
@@ -46,7 +47,7 @@ FILES_PER_TAKE = 64
 STEP_SECONDS = 0.05
 
 
-class _Look(NamedTuple):
+class FileState(NamedTuple):
     """Size, time of change and inode of a file, and since when they are unchanged."""
 
     size: int
@@ -54,12 +55,12 @@ class _Look(NamedTuple):
     inode: int
     since: dt.datetime
 
-    def is_as(self, other: _Look | None) -> bool:
+    def is_as(self, other: FileState | None) -> bool:
         """Whether size, time of change and inode are equal."""
         return other is not None and self[:3] == other[:3]
 
 
-class _Held(NamedTuple):
+class BatchSummary(NamedTuple):
     """Kind, symbols and time range of a file, so that `fetch` skips files without requested rows."""
 
     kind: Kind
@@ -114,13 +115,13 @@ class FolderStream:
         self._lock = threading.RLock()  # `fetch` may come from another thread
         self._filter = SubscriptionFilter()
         self._next_poll: dt.datetime | None = None
-        self._growing: dict[Path, _Look] = {}
+        self._growing: dict[Path, FileState] = {}
         self._unfinished: set[int] = set()  # inodes of work in progress, as of the last look
-        self._ready: dict[Path, _Look] = {}
-        self._done: dict[Path, tuple[_Look, str]] = {}
+        self._ready: dict[Path, FileState] = {}
+        self._done: dict[Path, tuple[FileState, str]] = {}
         self._contents: set[str] = set()
-        self._held: dict[Path, list[_Held]] = {}
-        self._said: list[Delivery] = []
+        self._summaries: dict[Path, list[BatchSummary]] = {}
+        self._reports: list[Delivery] = []
         self._closed = False
         self._delivered = 0
         self._lag: float | None = None
@@ -131,7 +132,7 @@ class FolderStream:
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """Kinds and intervals that file names state for each symbol; `expects` for all others."""
         found: dict[str, frozenset[Resolution]] = {}
-        listed = [path for path, stat in self._listed() if stat.st_size and _is_data(path)]
+        listed = [path for path, stat in self._list_files() if stat.st_size and is_finished_data(path)]
         files, _ = scan(listed, self._options)
         for file in files:
             if file.symbol is not None:
@@ -166,9 +167,14 @@ class FolderStream:
         del until
         with self._lock:
             self._poll()
-            made = [self._kept(one) for path in self._next_files() for one in self._taken(path)]
-            made += self._said
-            self._said = []
+            made: list[Delivery] = []
+            for path, _ in sorted(self._ready.items(), key=by_age)[:FILES_PER_TAKE]:
+                for delivery in self._read_complete(path):
+                    selected, dropped = self._filter.select(delivery)
+                    self.left_out += dropped
+                    made.append(selected)
+            made += self._reports
+            self._reports = []
             self._delivered += sum(one.height for one in made)
             lag = lag_seconds(self._clock.now(), made)
             self._lag = self._lag if lag is None else lag
@@ -177,7 +183,7 @@ class FolderStream:
     def wait(self, seconds: float) -> bool:
         """Poll until there is a complete file, at most `seconds`; return whether there is one."""
         left = seconds
-        while not self._is_there():
+        while not self._has_items():
             if left <= 0 or self._closed:
                 return False
             self._sleep(min(STEP_SECONDS, left))
@@ -190,9 +196,9 @@ class FolderStream:
             self._poll()
             looks = {**{path: look for path, (look, _) in self._done.items()}, **self._ready}
         made: list[Delivery] = []
-        for path, _ in sorted(looks.items(), key=_by_age):
+        for path, _ in sorted(looks.items(), key=by_age):
             if self._may_hold(path, requests):
-                made += [part for one in self._reread(path) if (part := _asked(one, requests)).frames]
+                made += [part for one in self._read_again(path) if (part := select_requested(one, requests)).frames]
         return made
 
     def status(self) -> StreamStatus:
@@ -213,35 +219,39 @@ class FolderStream:
             self._closed = True
             self._ready, self._growing = {}, {}
 
-    def _is_there(self) -> bool:
+    def _has_items(self) -> bool:
+        """Poll, and return whether there is a complete file or a report to take."""
         with self._lock:
             self._poll()
-            return bool(self._ready or self._said)
+            return bool(self._ready or self._reports)
 
     def _poll(self) -> None:
+        """List the directory, at most every `poll_seconds`, and sort its data files into growing and complete ones."""
         now = self._clock.now()
         if self._closed or (self._next_poll is not None and now < self._next_poll):
             return
         self._next_poll = now + self._pause
         unfinished: set[int] = set()
-        listed: dict[Path, _Look] = {}
-        for path, stat in self._listed():
-            if _is_unfinished(path):
+        listed: dict[Path, FileState] = {}
+        for path, stat in self._list_files():
+            if is_unfinished(path):
                 unfinished.add(stat.st_ino)
-            elif stat.st_size and _is_data(path):
-                listed[path] = _Look(stat.st_size, stat.st_mtime_ns, stat.st_ino, now)
+            elif stat.st_size and is_finished_data(path):
+                listed[path] = FileState(stat.st_size, stat.st_mtime_ns, stat.st_ino, now)
         for path, look in listed.items():
-            self._note(path, look)
+            self._observe(path, look)
         self._growing = {path: look for path, look in self._growing.items() if path in listed}
         self._unfinished = unfinished
 
-    def _listed(self) -> Iterator[tuple[Path, os.stat_result]]:
+    def _list_files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Files of the directory with their stat; an error of listing becomes the status' error."""
         try:
-            yield from _walked(self._folder)
+            yield from walk_with_stat(self._folder)
         except OSError as error:
             self._error = f"{self._folder}: cannot be listed: {error.strerror or error}"
 
-    def _note(self, path: Path, look: _Look) -> None:
+    def _observe(self, path: Path, look: FileState) -> None:
+        """Move a file to the complete ones when it stood still long enough or was renamed from an unfinished name."""
         if look.is_as(self._ready.get(path)):
             return
         self._ready.pop(path, None)  # it goes on growing
@@ -249,17 +259,14 @@ class FolderStream:
             return
         before = self._growing.pop(path, None)
         since = before.since if before is not None and look.is_as(before) else look.since
-        stood_still = look.since - since >= self._settle or (before is None and self._is_old(look))
-        if stood_still or look.inode in self._unfinished:
+        changed = dt.datetime.fromtimestamp(look.changed_ns / 1e9, dt.UTC)
+        was_old = before is None and look.since - changed >= self._settle
+        if was_old or look.since - since >= self._settle or look.inode in self._unfinished:
             self._ready[path] = look
         else:
             self._growing[path] = look._replace(since=since)
 
-    def _is_old(self, look: _Look) -> bool:
-        changed = dt.datetime.fromtimestamp(look.changed_ns / 1e9, dt.UTC)
-        return look.since - changed >= self._settle
-
-    def _is_another(self, path: Path, look: _Look) -> bool:
+    def _is_another(self, path: Path, look: FileState) -> bool:
         """Whether the path has a new file since it was read; a changed old file is reported once and not read again."""
         before, digest = self._done[path]
         if look.is_as(before):
@@ -267,18 +274,17 @@ class FolderStream:
         if look.inode != before.inode or not digest:
             return True  # also one that could not be read: nothing was taken of it
         self._done[path] = (look, digest)
-        if _digest(path) != digest:
-            self._held.pop(path, None)
-            self._say(
+        if digest_or_empty(path) != digest:
+            self._summaries.pop(path, None)
+            self._report(
                 path,
-                f"has changed after it was read ({before.size:,} -> {look.size:,} bytes); what is new in it is not taken: drop a new file",
+                f"has changed after it was read ({before.size:,} -> {look.size:,} bytes); what is new in it is not "
+                "taken: drop a new file",
             )
         return False
 
-    def _next_files(self) -> list[Path]:
-        return [path for path, _ in sorted(self._ready.items(), key=_by_age)[:FILES_PER_TAKE]]
-
-    def _taken(self, path: Path) -> list[Delivery]:
+    def _read_complete(self, path: Path) -> list[Delivery]:
+        """Read a complete file once; an error is reported, and rows that came in another file are left out."""
         look = self._ready.pop(path)
         try:
             digest = archive.sha256(path)
@@ -286,63 +292,65 @@ class FolderStream:
         except Exception as error:  # noqa: BLE001 - no file ends the stream
             if not self._goes_on_growing(path, look):
                 self._done[path] = (look, "")
-                self._say(path, error.reason if isinstance(error, SourceError) else f"{type(error).__name__}: {error}")
+                self._report(
+                    path, error.reason if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
+                )
             return []
         if self._goes_on_growing(path, look):
             return []
         has_rows = any(batch.frame.height or batch.rejects.height for _, batch in batches)
         self._done[path] = (look, digest if has_rows else "")
-        return [self._delivered_as(file, batch) for file, batch in batches if self._is_new(batch)]
+        return [self._to_delivery(file, batch) for file, batch in batches if self._is_new(batch)]
 
-    def _goes_on_growing(self, path: Path, look: _Look) -> bool:
-        """Whether a file changed while it was read, so that it was not complete."""
+    def _goes_on_growing(self, path: Path, look: FileState) -> bool:
+        """Whether a file changed while it was read; it then counts as growing again."""
         try:
             stat = path.stat()
         except OSError:
             return False  # it is gone, and so is what it had
-        now = _Look(stat.st_size, stat.st_mtime_ns, stat.st_ino, self._clock.now())
+        now = FileState(stat.st_size, stat.st_mtime_ns, stat.st_ino, self._clock.now())
         if not now.is_as(look):
             self._growing[path] = now
         return not now.is_as(look)
 
     def _is_new(self, batch: Batch) -> bool:
+        """Whether rows with this content mark were not delivered before; remember the mark."""
         is_new = batch.content_mark not in self._contents
         self._contents.add(batch.content_mark)
         return is_new
 
     def _read(self, path: Path) -> Iterator[tuple[SourceFile, Batch]]:
+        """Batches of a file, each with its `SourceFile`; keep their summaries for `fetch`."""
         files, problems = scan([path], self._options)
         for problem in problems:
             if not problem.ignored:
                 raise SourceError(path, problem.reason)
         for file in files:
             batches = read(file, self._options)
-            self._held[path] = [_holding(batch) for batch in batches if batch.frame.height]
+            self._summaries[path] = [summarize_batch(batch) for batch in batches if batch.frame.height]
             yield from ((file, batch) for batch in batches)
 
-    def _delivered_as(self, file: SourceFile, batch: Batch) -> Delivery:
+    def _to_delivery(self, file: SourceFile, batch: Batch) -> Delivery:
+        """A batch as a delivery; bars without an interval are reported."""
         is_stated = file.interval is not None or self._options.interval is not None
         interval = self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
         if batch.kind == "bars" and batch.frame.height and interval is None:
             count = batch.frame.height
-            self._say(file.path, f"{count} bars do not tell their interval; name it in the file's name or as option")
+            self._report(file.path, f"{count} bars do not tell their interval; name it in the file's name or as option")
         return delivery_of_batch(batch, interval)
 
-    def _reread(self, path: Path) -> list[Delivery]:
+    def _read_again(self, path: Path) -> list[Delivery]:
+        """Deliveries of a file that was read or will be; none where it cannot be read."""
         try:
             read_now = list(self._read(path))
         except Exception:  # noqa: BLE001 - as above
             return []  # `take` has said so, or will
         with self._lock:
-            return [self._delivered_as(file, batch) for file, batch in read_now]
-
-    def _kept(self, came: Delivery) -> Delivery:
-        kept, others = self._filter.select(came)
-        self.left_out += others
-        return kept
+            return [self._to_delivery(file, batch) for file, batch in read_now]
 
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
-        known = self._held.get(path)
+        """Whether the summaries of a file fit a request; true for a file that was not read yet."""
+        known = self._summaries.get(path)
         return known is None or any(
             one.kind == request.kind
             and request.symbol in one.symbols
@@ -352,48 +360,56 @@ class FolderStream:
             for request in requests
         )
 
-    def _say(self, path: Path, reason: str) -> None:
+    def _report(self, path: Path, reason: str) -> None:
+        """Set the status' error and queue a rejected line with the reason."""
         self._error = f"{path}: {reason}"
-        self._said.append(Delivery("bars", (), rejects=rejected_line(str(path), reason)))
+        self._reports.append(Delivery("bars", (), rejects=rejected_line(str(path), reason)))
 
 
-def _walked(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def walk_with_stat(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Files of a folder and of its folders with their stat, by name; unfinished folders are skipped."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         try:
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.startswith(UNFINISHED_PREFIXES):
-                    yield from _walked(Path(entry.path))
+                    yield from walk_with_stat(Path(entry.path))
             elif entry.is_file():
                 yield Path(entry.path), entry.stat()
         except FileNotFoundError:
             continue  # it was there when the folder was listed, and is no more
 
 
-def _is_unfinished(path: Path) -> bool:
+def is_unfinished(path: Path) -> bool:
+    """Whether a name marks work in progress: `.tmp`, `.part`, `.partial`, or beginning with `.` or `_`."""
     return path.name.startswith(UNFINISHED_PREFIXES) or path.name.lower().endswith(UNFINISHED_SUFFIXES)
 
 
-def _is_data(path: Path) -> bool:
-    return not _is_unfinished(path) and no_data(path) is None
+def is_finished_data(path: Path) -> bool:
+    """Whether a file is finished and may be market data by its name."""
+    return not is_unfinished(path) and no_data(path) is None
 
 
-def _by_age(item: tuple[Path, _Look]) -> tuple[int, Path]:
+def by_age(item: tuple[Path, FileState]) -> tuple[int, Path]:
+    """Sort key of files: time of change, then path."""
     return item[1].changed_ns, item[0]
 
 
-def _digest(path: Path) -> str:
+def digest_or_empty(path: Path) -> str:
+    """SHA-256 of a file; empty where it cannot be read."""
     try:
         return archive.sha256(path)
     except SourceError:
         return ""
 
 
-def _holding(batch: Batch) -> _Held:
-    stamps = batch.frame["ts"].cast(TS)
-    return _Held(batch.kind, frozenset(batch.frame["symbol"].unique()), stamps.min(), stamps.max())  # type: ignore[arg-type]
+def summarize_batch(batch: Batch) -> BatchSummary:
+    """Kind, symbols, and first and last stamp of a batch."""
+    first, last = batch.frame.select(pl.col("ts").cast(TS).min(), pl.col("ts").cast(TS).max().alias("last")).row(0)
+    return BatchSummary(batch.kind, frozenset(batch.frame["symbol"].unique()), first, last)
 
 
-def _asked(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
+def select_requested(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
+    """Rows that a request of the same kind and interval asks for, by the start of their slots."""
     mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
     # What marks a slot's end belongs to the slot before.
     shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()

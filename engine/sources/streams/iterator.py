@@ -1,7 +1,8 @@
 """Any Python iterator of frames as a live source, pulled in a thread of its own, so that it may block.
 
 Items are frames as `frames.from_frame` takes them, or `Delivery` objects whose frames hold already. An item that is
-neither is rejected and reported, and the next one is pulled; an exception of the iterator ends the stream, and nothing else.
+neither is rejected and reported, and the next one is pulled; an exception of the iterator ends the stream, and nothing
+else.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class IteratorStream:
     Parameters
     ----------
     frames : iterable
-        Of frames (Polars, pandas, Arrow) or `Delivery`; pulled from the first subscription on, no faster than rows are taken.
+        Of frames (Polars, pandas, Arrow) or `Delivery`; pulled from the first subscription on, no faster than rows are
+        taken.
     expects : sequence of (kind, interval)
         What its symbols are offered with. With one interval of bars, this is the interval of frames of bars.
     symbols : sequence of str, optional
@@ -158,6 +160,7 @@ class IteratorStream:
             self._thread.join(CLOSE_SECONDS)
 
     def _pull(self) -> None:
+        """Body of the thread: queue the iterator's items until it ends, raises or the queue is closed."""
         items: Iterator[Any] = iter(())
         try:
             items = iter(self._frames)
@@ -173,29 +176,26 @@ class IteratorStream:
                 getattr(items, "close", lambda: None)()
 
     def _put(self, item: object, number: int) -> bool:
+        """Queue an item as a delivery, or its rejects where it is none; return whether more is wanted."""
         source = f"{self._name}:{number}"
         try:
-            delivery = _checked(item, source) if isinstance(item, Delivery) else self._conformed(item, source)
+            if isinstance(item, Delivery):
+                delivery = item
+                for frame in delivery.frames:
+                    select_schema(frame, ROWS[delivery.kind], source)
+            else:
+                steps = [step for kind, step in self._expects if kind == "bars"]
+                interval = steps[0] if len(steps) == 1 else None
+                batch = from_frame(item, symbol=self._symbol, interval=interval, options=self._options, source=source)
+                delivery = delivery_of_batch(batch, batch.interval)
         except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - no item ends the stream
             self._error = str(error)
-            self._queue.put_rejects("bars", _refused(item, str(error), source))
+            self._queue.put_rejects("bars", reject_item(item, str(error), source))
             return not self._queue.closed
         return self._queue.put_delivery(delivery)
 
-    def _conformed(self, item: object, source: str) -> Delivery:
-        steps = [step for kind, step in self._expects if kind == "bars"]
-        stated = steps[0] if len(steps) == 1 else None
-        batch = from_frame(item, symbol=self._symbol, interval=stated, options=self._options, source=source)
-        return delivery_of_batch(batch, batch.interval)
 
-
-def _checked(delivery: Delivery, source: str) -> Delivery:
-    for frame in delivery.frames:
-        select_schema(frame, ROWS[delivery.kind], source)
-    return delivery
-
-
-def _refused(item: object, reason: str, source: str) -> pl.DataFrame:
+def reject_item(item: object, reason: str, source: str) -> pl.DataFrame:
     """Rejects of an unusable item: each row of a frame with its cells, or one line for any other object."""
     if isinstance(item, pl.DataFrame) and item.height:
         with suppress(pl.exceptions.PolarsError):

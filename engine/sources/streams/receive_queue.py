@@ -1,8 +1,8 @@
 """The bounded queue between a live source's threads and the session.
 
 Bars are never dropped: `offer` refuses them when the queue is full, and the producer waits. Quotes and ticks beyond the
-bound push out the oldest of their kind, which is counted. Rows are kept as plain tuples, cheap to make in an event loop;
-`take` turns them into frames, one conversion per kind and interval.
+bound push out the oldest of their kind, which is counted. Rows are kept as plain tuples, cheap to make in an event
+loop; `take` turns them into frames, one conversion per kind and interval.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ReceiveQueue:
 
     def __init__(self, source: str, bounds: Mapping[str, int] | None = None, rules: Rules | None = None) -> None:
         self._source = source
-        self._bounds = {**BOUNDS, **_checked(bounds or {})}
+        self._bounds = {**BOUNDS, **check_bounds(bounds or {})}
         self._rules = rules
         self._ready = threading.Condition()
         # Each row with its number since the source began.
@@ -66,13 +66,13 @@ class ReceiveQueue:
     def waiting(self) -> int:
         """Number of rows in the queue."""
         with self._ready:
-            return self._height()
+            return self._count_rows()
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to take."""
         with self._ready:
-            return not self._any()
+            return not self._has_items()
 
     @property
     def closed(self) -> bool:
@@ -102,8 +102,11 @@ class ReceiveQueue:
             queue = self._rows.setdefault(resolution, deque())
             queue.extend(enumerate(rows, self._count + 1))
             self._count += len(rows)
-            if kind != "bars":
-                self._trim(kind, queue)
+            excess = len(queue) - self._bounds[kind]
+            if kind != "bars" and excess > 0:
+                for _ in range(excess):
+                    queue.popleft()
+                self.dropped[kind] = self.dropped.get(kind, 0) + excess
             self._ready.notify_all()
             return True
 
@@ -141,8 +144,8 @@ class ReceiveQueue:
     def wait(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
         """Block until there is something to take, the queue is closed or `over()` is true; return whether there is."""
         with self._ready:
-            self._ready.wait_for(lambda: self._any() or self._closed or over(), timeout=max(seconds, 0.0))
-            return self._any()
+            self._ready.wait_for(lambda: self._has_items() or self._closed or over(), timeout=max(seconds, 0.0))
+            return self._has_items()
 
     def wake(self) -> None:
         """Wake all waiting threads, so that they check their conditions."""
@@ -156,7 +159,11 @@ class ReceiveQueue:
             queues, self._rows = self._rows, {}
             refused, self._refused = self._refused, deque()
             self._ready.notify_all()
-        made = [self._delivery(resolution, queue) for resolution, queue in queues.items() if queue]
+        made = [
+            to_delivery(resolution, [row for _, row in queue], self._source, [n for n, _ in queue], self._rules)
+            for resolution, queue in queues.items()
+            if queue
+        ]
         made += [*whole, *(Delivery(kind, (), rejects=frame) for kind, frame in refused)]
         self.delivered += sum(delivery.height for delivery in made)
         return made
@@ -167,27 +174,19 @@ class ReceiveQueue:
             self._closed = True
             self._ready.notify_all()
 
-    def _any(self) -> bool:
+    def _has_items(self) -> bool:
+        """Whether rows, deliveries or rejects are queued."""
         return bool(self._whole or self._refused) or any(self._rows.values())
 
-    def _height(self, kind: Kind | None = None) -> int:
+    def _count_rows(self, kind: Kind | None = None) -> int:
+        """Number of queued rows, of one kind or of all."""
         queues = sum(len(queue) for (of, _), queue in self._rows.items() if kind in (None, of))
         return queues + sum(delivery.height for delivery in self._whole if kind in (None, delivery.kind))
 
     def _has_room(self, kind: Kind, rows: int) -> bool:
-        # What is larger than the whole queue passes when it is empty.
-        there = self._height(kind)
+        """Whether so many more rows fit within the kind's bound; an empty queue takes any number."""
+        there = self._count_rows(kind)
         return there == 0 or there + rows <= self._bounds[kind]
-
-    def _trim(self, kind: Kind, queue: deque[tuple[int, Row]]) -> None:
-        excess = len(queue) - self._bounds[kind]
-        for _ in range(excess):
-            queue.popleft()
-        if excess > 0:
-            self.dropped[kind] = self.dropped.get(kind, 0) + excess
-
-    def _delivery(self, resolution: Resolution, rows: Sequence[tuple[int, Row]]) -> Delivery:
-        return to_delivery(resolution, [row for _, row in rows], self._source, [n for n, _ in rows], self._rules)
 
 
 def to_delivery(
@@ -211,11 +210,15 @@ def to_delivery(
     """
     kind, interval = resolution
     names = COLUMNS[kind]
-    raw = pl.DataFrame({name: _cells(name, cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)})
+    raw = pl.DataFrame(
+        {name: cell_series(name, cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
+    )
     raw = raw.with_columns(pl.Series("row", numbers or range(1, len(rows) + 1), dtype=pl.Int64))
     columns = {name: pl.col(name) for name in names} | {"ts": pl.col("ts").cast(pl.Int64, strict=False).cast(TS_NS)}
     good, bad = conform(raw, kind, columns, source, rules)
-    return Delivery(kind, _apart(good.with_columns(pl.lit(source).alias("source")), kind), interval, rejects=bad)
+    return Delivery(
+        kind, split_repeated_keys(good.with_columns(pl.lit(source).alias("source")), kind), interval, rejects=bad
+    )
 
 
 def rejected_line(source: str, reason: str, cells: str = "", row: int | None = None) -> pl.DataFrame:
@@ -223,8 +226,8 @@ def rejected_line(source: str, reason: str, cells: str = "", row: int | None = N
     return pl.DataFrame({"source": [source], "row": [row], "reason": [reason], "cells": [cells]}, schema=dict(REJECTS))
 
 
-def _cells(name: str, cells: Sequence[Any]) -> pl.Series:
-    # Cells of the right type as they are; a column with any other as text, which is kept if it cannot be read.
+def cell_series(name: str, cells: Sequence[Any]) -> pl.Series:
+    """Cells as a Series of the column's type; as text if one cell has another type, so that rejects show it."""
     wanted = _TYPES.get(name, pl.Float64)
     try:
         return pl.Series(name, cells, dtype=wanted, strict=True)
@@ -242,7 +245,8 @@ _TYPES: Mapping[str, type[pl.DataType]] = {
 }
 
 
-def _apart(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, ...]:
+def split_repeated_keys(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, ...]:
+    """Bars with the n-th row of each key in the n-th frame, so that later ones correct; other kinds in one frame."""
     if frame.is_empty():
         return ()
     if kind != "bars":
@@ -252,7 +256,8 @@ def _apart(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, ...]:
     return tuple(frame.filter(nth == n) for n in range(int(nth.max()) + 1))  # type: ignore[arg-type]
 
 
-def _checked(bounds: Mapping[str, int]) -> Mapping[str, int]:
+def check_bounds(bounds: Mapping[str, int]) -> Mapping[str, int]:
+    """The bounds themselves; raise for an unknown kind or a bound below 1."""
     for kind, bound in bounds.items():
         if kind not in BOUNDS or bound < 1:
             raise ParameterError(f"bounds: received {kind}={bound}; valid: {', '.join(BOUNDS)}, each at least 1")

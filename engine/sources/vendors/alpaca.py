@@ -1,9 +1,10 @@
 """Alpaca as a live source: minute bars, their late updates, quotes and trades; the past from its historical endpoint.
 
 1. `alpaca_client.Connection` runs the vendor's client in a thread; its messages become tuples in a `ReceiveQueue`.
-2. After a reconnect, and after a frame that could not be read, `BackfillRequests` lists what may be missing of each symbol.
-3. A second thread (`_backfill_loop`) fetches that and puts it behind what came, so nothing is lost; the store tells what it
-   had already (duplicates) from what has changed (corrections), so nothing is doubled.
+2. After a reconnect, and after a frame that could not be read, `BackfillRequests` lists what may be missing of each
+   symbol.
+3. A second thread (`_backfill_loop`) fetches that and puts it behind what came, so nothing is lost; the store tells
+   what it had already (duplicates) from what has changed (corrections), so nothing is doubled.
 
 A fetched bar that the stream has brought meanwhile is left out: the stream's is the newer one.
 """
@@ -60,10 +61,12 @@ class AlpacaStream:
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._queue = ReceiveQueue(self._source, self._options.bounds)
-        self._backfill = BackfillRequests(_ns(self._options.overlap_seconds), _ns(self._options.again_seconds))
+        self._backfill = BackfillRequests(
+            whole_nanoseconds(self._options.overlap_seconds), whole_nanoseconds(self._options.again_seconds)
+        )
         self._ordinals = Ordinals()
-        self._brought: set[Row] | None = None  # symbol and stamp of bars that came while the past is asked
-        self._gone: set[str] = set()
+        self._received_bars: set[Row] | None = None  # symbol and stamp of bars that came while the past is asked
+        self._unsubscribed: set[str] = set()
         self._connects = 0
         self._connected = False
         self._over = False
@@ -90,26 +93,29 @@ class AlpacaStream:
             What the vendor does not stream, or the stream has ended.
         """
         for one in subscriptions:
-            _check_streamed(one)
+            if (one.kind, one.interval) not in STREAMED:
+                raise StreamError(
+                    f"alpaca: received {one}; streamed are {format_resolutions(STREAMED)}; daily bars can be fetched"
+                )
         if self._over or self._stopped.is_set():
             raise StreamError(
                 f"alpaca: the stream has ended{f' ({self._error})' if self._error else ''}; make a new one"
             )
         keys: list[tuple[Kind, str]] = [(one.kind, one.symbol) for one in subscriptions]
         with self._lock:
-            self._gone -= {one.symbol for one in subscriptions}
+            self._unsubscribed -= {one.symbol for one in subscriptions}
             fresh = [key for key in dict.fromkeys(keys) if key not in self._backfill]
             self._backfill.add(fresh, self._now_ns())
         if fresh:
-            self._connect().change(add=_channels(fresh))
+            self._connect().change(add=channels_of(fresh))
 
     def unsubscribe(self, symbol: str) -> None:
         """Stop streaming a symbol and drop its queued rows."""
         with self._lock:
             gone = self._backfill.remove(symbol)
-            self._gone.add(symbol)
+            self._unsubscribed.add(symbol)
         if gone and self._connection is not None:
-            self._connection.change(remove=_channels(gone))
+            self._connection.change(remove=channels_of(gone))
 
     def next_at(self) -> dt.datetime | None:
         """None: only waiting tells."""
@@ -120,8 +126,8 @@ class AlpacaStream:
         del until
         taken = self._queue.take()
         with self._lock:
-            gone = list(self._gone)
-        return [_without(one, gone) for one in taken] if gone else taken
+            gone = list(self._unsubscribed)
+        return [drop_symbols(one, gone) for one in taken] if gone else taken
 
     def wait(self, seconds: float) -> bool:
         """Block until there is something to take, at most `seconds`; return whether there is."""
@@ -138,9 +144,9 @@ class AlpacaStream:
         groups: dict[tuple[Kind, Interval | None, dt.datetime, dt.datetime], list[str]] = defaultdict(list)
         for request in requests:
             if (request.kind, request.interval) not in OFFERED:
-                raise StreamError(f"alpaca: received {request}; valid: {_shown(OFFERED)}")
+                raise StreamError(f"alpaca: received {request}; valid: {format_resolutions(OFFERED)}")
             groups[request.kind, request.interval, request.start, request.end].append(request.symbol)
-        return [made for group, symbols in groups.items() if (made := self._fetched(symbols, *group)) is not None]
+        return [made for group, symbols in groups.items() if (made := self._fetch_group(symbols, *group)) is not None]
 
     def status(self) -> StreamStatus:
         """Connection, counters, lag and last error of the stream."""
@@ -186,40 +192,42 @@ class AlpacaStream:
         with self._lock:
             self._connected = False
             self._backfill.mark_disconnected()
-            self._note(reason)
+            self._set_error(reason)
 
     def garbage(self, reason: str) -> None:
         """Listener: a frame could not be read to its end; reject it and backfill whatever else it held."""
-        self._refuse("bars", f"a frame that cannot be read: {reason}")
+        self._reject("bars", f"a frame that cannot be read: {reason}")
         with self._lock:
             self._backfill.reopen(self._now_ns())
 
     def failed(self, reason: str) -> None:
         """Listener: the vendor reported an error."""
-        self._note(f"the vendor says: {reason}")
+        self._set_error(f"the vendor says: {reason}")
 
     def over(self, reason: str) -> None:
         """Listener: the connection ended for good."""
         with self._lock:
             self._over, self._connected = True, False
             if reason:
-                self._note(f"{reason}; {self._error}" if self._error else reason)
+                self._set_error(f"{reason}; {self._error}" if self._error else reason)
         self._queue.wake()
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
         """Listener: queue a message; while the queue has no room for bars, the next one is not read."""
         kind: Kind = "quotes" if channel == "quotes" else "ticks" if channel == "trades" else "bars"
         row = live_row(kind, message, self._ordinals)
-        while not self._admit(kind, row, is_update=channel == "updatedBars"):  # noqa: ASYNC110 - room is made by another thread
+        is_update = channel == "updatedBars"
+        while not self._queue_row(kind, row, is_update=is_update):  # noqa: ASYNC110 - another thread makes room
             await asyncio.sleep(FULL_SECONDS)
 
     async def amended(self, message: Mapping[str, Any]) -> None:
         """Listener: a trade was corrected or cancelled by its venue; reject the notice, keep the tick as it came."""
-        self._refuse(
+        self._reject(
             "ticks", "a trade was corrected or cancelled by its venue; the tick stands as it came", str(message)
         )
 
-    def _admit(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
+    def _queue_row(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
+        """Queue a row of a subscribed series and note its stamp; return False where there is no room for a bar."""
         symbol, ts = row[0], row[1]
         with self._lock:
             if (kind, symbol) not in self._backfill:
@@ -230,13 +238,14 @@ class AlpacaStream:
                 self._backfill.reopen(self._now_ns(), symbol)
             elif type(ts) is int:
                 self._backfill.record_row(kind, symbol, ts)
-                if kind == "bars" and self._brought is not None:
-                    self._brought.add((symbol, ts))
+                if kind == "bars" and self._received_bars is not None:
+                    self._received_bars.add((symbol, ts))
                 if not is_update:
                     self._lag = (self._now_ns() - ts - (MINUTE_NS if kind == "bars" else 0)) / SECOND_NS
             return True
 
     def _connect(self) -> Connection:
+        """The connection; the first call makes it and starts the thread of backfills."""
         if self._connection is None:
             from engine.sources.vendors.alpaca_client import Connection  # noqa: PLC0415 - an extra, and slow to import
 
@@ -245,41 +254,44 @@ class AlpacaStream:
         return self._connection
 
     def _backfill_loop(self) -> None:
+        """Body of the second thread: fetch the backfills that are due until the stream is closed."""
         history = self._history()
         while not self._stopped.wait(POLL_SECONDS):
             with self._lock:
                 due = self._backfill.take_due(self._now_ns())
                 self._filling = len(due)
-            for chunk in _chunks(due):
-                self._fill(history, chunk)
+            for chunk in request_chunks(due):
+                self._fetch_backfill(history, chunk)
             with self._lock:
-                self._filling, self._brought = 0, None
+                self._filling, self._received_bars = 0, None
 
-    def _fill(self, history: History, requests: list[BackfillRequest]) -> None:
+    def _fetch_backfill(self, history: History, requests: list[BackfillRequest]) -> None:
+        """Fetch and queue the rows of some requests of one kind; after an error they are postponed."""
         kind = requests[0].kind
         with self._lock:
-            self._brought = set()
+            self._received_bars = set()
         now = self._clock.now()
-        now_ns = _ns(now.timestamp())
-        start = _instant(min(request.since_ns for request in requests))
+        now_ns = whole_nanoseconds(now.timestamp())
+        start = dt.datetime.fromtimestamp(min(request.since_ns for request in requests) // SECOND_NS, dt.UTC)
         resolution: Resolution = (kind, MINUTE if kind == "bars" else None)
         try:
             rows = history.rows(resolution, [request.symbol for request in requests], start, max(now, start))
         except Exception as error:  # noqa: BLE001 - a request that fails now stays open
             with self._lock:
-                self._note(str(error))
-                self._backfill.postpone(requests, now_ns + _ns(self._options.backoff_seconds[1]))
+                self._set_error(str(error))
+                self._backfill.postpone(requests, now_ns + whole_nanoseconds(self._options.backoff_seconds[1]))
             return
         since = {request.symbol: request.since_ns for request in requests}
-        rows = [row for row in rows if _is_due(row, since.get(row[0], now_ns), now_ns, kind)]
-        if self._admit_fetched(resolution, rows):
+        rows = [row for row in rows if is_due(row, since.get(row[0], now_ns), now_ns, kind)]
+        if self._queue_fetched(resolution, rows):
             with self._lock:
                 self._backfill.mark_filled(requests, now_ns)
 
-    def _admit_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
+    def _queue_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
+        """Queue fetched rows but bars received meanwhile; block until there is room, False once closed."""
         while not self._stopped.is_set():
             with self._lock:
-                newer = (self._brought or ()) if resolution[0] == "bars" else ()
+                newer = (self._received_bars or ()) if resolution[0] == "bars" else ()
                 kept = [row for row in rows if row[:2] not in newer and (resolution[0], row[0]) in self._backfill]
                 if self._queue.offer(resolution, kept):
                     for row in kept:
@@ -289,78 +301,81 @@ class AlpacaStream:
             self._queue.wait_for_room()
         return False
 
-    def _fetched(
+    def _fetch_group(
         self, symbols: Sequence[str], kind: Kind, interval: Interval | None, start: dt.datetime, end: dt.datetime
     ) -> Delivery | None:
+        """Rows of some symbols of one kind, interval and range, bars that have not ended apart; None without any."""
         now = self._clock.now()
         end = min(end, now)
         if end <= start:
             return None
-        step_ns = _step_ns(interval)
+        step_ns = {None: 0, MINUTE: MINUTE_NS}.get(interval, DAY_NS)
         asked = (start - dt.timedelta(days=1), end) if interval == DAY else (start, end)
         history, names = self._history(), sorted(set(symbols))
         rows = [
             row
             for at in range(0, len(names), CHUNK)
             for row in history.rows((kind, interval), names[at : at + CHUNK], *asked)
-            if type(row[1]) is not int or row[1] + step_ns <= _ns(now.timestamp())
+            if type(row[1]) is not int or row[1] + step_ns <= whole_nanoseconds(now.timestamp())
         ]
         made = to_delivery((kind, interval), rows, f"{self._source}:history") if rows else None
-        return _of_days(made, start, end) if made is not None and interval == DAY else made
+        return filter_days(made, start, end) if made is not None and interval == DAY else made
 
     def _history(self) -> History:
+        """A client of the historical endpoint."""
         from engine.sources.vendors.alpaca_client import History  # noqa: PLC0415 - an extra, and slow to import
 
         return History(self._access, self._options.attempts, self._stopped)
 
-    def _refuse(self, kind: Kind, reason: str, cells: str = "") -> None:
+    def _reject(self, kind: Kind, reason: str, cells: str = "") -> None:
+        """Queue a rejected line without the keys, and set the status' error."""
         self._queue.put_rejects(
             kind, rejected_line(self._source, self._access.clean(reason), self._access.clean(cells))
         )
-        self._note(reason)
+        self._set_error(reason)
 
-    def _note(self, reason: str) -> None:
+    def _set_error(self, reason: str) -> None:
+        """Set the status' error, without the keys."""
         with self._lock:
             self._error = self._access.clean(reason)
 
     def _now_ns(self) -> int:
-        return _ns(self._clock.now().timestamp())
+        return whole_nanoseconds(self._clock.now().timestamp())
 
 
-def _is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
-    # What has no stamp is kept: the door rejects it with its cells.
+def is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
+    """Whether a row lies in the requested range and has ended; without a stamp it does, to be rejected later."""
     step_ns = MINUTE_NS if kind == "bars" else 0
     return type(row[1]) is not int or since_ns <= row[1] <= now_ns - step_ns
 
 
-def _chunks(requests: Sequence[BackfillRequest]) -> Iterator[list[BackfillRequest]]:
+def request_chunks(requests: Sequence[BackfillRequest]) -> Iterator[list[BackfillRequest]]:
+    """Requests by kind, at most `CHUNK` at a time."""
     for kind in ("bars", "quotes", "ticks"):
         mine = [request for request in requests if request.kind == kind]
         yield from (mine[at : at + CHUNK] for at in range(0, len(mine), CHUNK))
 
 
-def _channels(keys: Sequence[tuple[Kind, str]]) -> list[tuple[str, str]]:
+def channels_of(keys: Sequence[tuple[Kind, str]]) -> list[tuple[str, str]]:
+    """The vendor's channel and symbol of each series; bars have two channels."""
     from engine.sources.vendors.alpaca_client import CHANNELS  # noqa: PLC0415 - an extra, and slow to import
 
     return [(channel, symbol) for kind, symbol in keys for channel in CHANNELS[kind]]
 
 
-def _check_streamed(one: Subscription) -> None:
-    if (one.kind, one.interval) not in STREAMED:
-        raise StreamError(f"alpaca: received {one}; streamed are {_shown(STREAMED)}; daily bars can be fetched")
-
-
-def _shown(resolutions: frozenset[Resolution]) -> str:
+def format_resolutions(resolutions: frozenset[Resolution]) -> str:
+    """Kinds and intervals as text for messages, sorted."""
     return ", ".join(sorted(f"{kind} {interval}" if interval else kind for kind, interval in resolutions))
 
 
-def _without(taken: Delivery, symbols: list[str]) -> Delivery:
+def drop_symbols(taken: Delivery, symbols: list[str]) -> Delivery:
+    """The delivery without the rows of some symbols; frames without any row left are dropped."""
     kept = (frame.filter(~pl.col("symbol").is_in(symbols)) for frame in taken.frames)
     return Delivery(taken.kind, tuple(f for f in kept if f.height), taken.interval, taken.stamp, taken.rejects)
 
 
-def _of_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
-    # A daily bar is stamped with midnight, its slot begins later in the day: so days are compared.
+def filter_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
+    """Daily bars of the New York days in `[start, end)`: their stamps are midnights, before their slots."""
     day = pl.col("ts").dt.convert_time_zone(NEW_YORK).dt.date()
     last = end - dt.timedelta(microseconds=1)
     bounds = pl.Series([start, last]).dt.convert_time_zone(NEW_YORK).dt.date()
@@ -368,13 +383,6 @@ def _of_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
     return Delivery(made.kind, kept, made.interval, made.stamp, made.rejects)
 
 
-def _step_ns(interval: Interval | None) -> int:
-    return {None: 0, MINUTE: MINUTE_NS}.get(interval, DAY_NS)
-
-
-def _ns(seconds: float) -> int:
+def whole_nanoseconds(seconds: float) -> int:
+    """Seconds as nanoseconds, rounded to microseconds."""
     return round(seconds * 1_000_000) * 1_000
-
-
-def _instant(ns: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(ns // SECOND_NS, dt.UTC)

@@ -2,8 +2,8 @@
 
 How the client (0.44) behaves, and what is done about it here:
 
-- It reconnects by itself with exponential back-off and jitter but tells nobody: `_start_ws`, `_consume` and `_dispatch` are
-  wrapped, so that a `Listener` hears of it.
+- It reconnects by itself with exponential back-off and jitter but tells nobody: `_start_ws`, `_consume` and `_dispatch`
+  are wrapped, so that a `Listener` hears of it.
 - Bytes that are no message, or a message that is none, end the whole frame; whatever followed in it is gone. The
   listener hears of that, too, and asks the past for it.
 - Subscribing from another thread waits without limit and may fall between the message sent and the state it sets: the
@@ -102,7 +102,7 @@ class Listener(Protocol):
         """A trade was corrected or cancelled."""
 
 
-class _Hooks(DataStream):
+class ReportingStream(DataStream):
     """A stream of the vendor's client that reports to a listener."""
 
     listener: Listener
@@ -111,40 +111,40 @@ class _Hooks(DataStream):
     refusals = 0
 
     async def _start_ws(self) -> None:
+        """Connect within the time limit and report it; keys refused `REFUSALS` times in a row end the stream."""
         self.announced = set()
         try:
             # The client itself waits without limit for the vendor's first words.
             await asyncio.wait_for(super()._start_ws(), self.access.timeout_seconds)
         except Exception as error:
-            self._note_refusal(error)
+            is_refused = isinstance(error, ValueError) and "auth failed" in str(error)
+            self.refusals = self.refusals + 1 if is_refused else 0
+            if self.refusals >= REFUSALS:
+                self._should_run = False
+                cast("asyncio.Event", self._stop_stream_event).set()
             self.listener.lost(f"cannot connect: {type(error).__name__} {error}")
             raise
         self.refusals = 0
         self.listener.connected()
 
-    def _note_refusal(self, error: Exception) -> None:
-        is_refused = isinstance(error, ValueError) and "auth failed" in str(error)
-        self.refusals = self.refusals + 1 if is_refused else 0
-        if self.refusals >= REFUSALS:
-            self._should_run = False
-            cast("asyncio.Event", self._stop_stream_event).set()
-
     async def _send_subscribe_msg(self) -> None:
+        """Announce added and removed handlers to the vendor until it knows all of them."""
         # Until the vendor knows what the handlers say, whatever changes meanwhile.
-        while (wanted := self._wanted()) != self.announced:
-            gone = self.announced - wanted
-            if wanted - self.announced:
-                self.announced |= wanted
+        while True:
+            subscribed = {(channel, symbol) for channel in KINDS for symbol in self._handlers[channel]}
+            if subscribed == self.announced:
+                return
+            removed = self.announced - subscribed
+            if subscribed - self.announced:
+                self.announced |= subscribed
                 await super()._send_subscribe_msg()
-            for channel in {channel for channel, _ in gone}:
-                symbols = [symbol for of, symbol in gone if of == channel]
+            for channel in {channel for channel, _ in removed}:
+                symbols = [symbol for of, symbol in removed if of == channel]
                 self.announced -= {(channel, symbol) for symbol in symbols}
                 await self._send_unsubscribe_msg(channel, symbols)
 
-    def _wanted(self) -> set[tuple[str, str]]:
-        return {(channel, symbol) for channel in KINDS for symbol in self._handlers[channel]}
-
     async def _consume(self) -> bool:
+        """Read messages; report a lost or silent connection, and a frame that cannot be read."""
         try:
             is_stale = await super()._consume()
         except WebSocketException as error:
@@ -159,6 +159,7 @@ class _Hooks(DataStream):
         return is_stale
 
     async def _dispatch(self, msg: dict[str, Any]) -> None:
+        """Hand a message to its handler; report errors and confirmed subscriptions."""
         await super()._dispatch(msg)
         if msg.get("T") == "error":
             self.listener.failed(f"{msg.get('msg')} ({msg.get('code')})")
@@ -179,12 +180,12 @@ class _Hooks(DataStream):
                 await self._send_subscribe_msg()
 
 
-class _StockStream(_Hooks, StockDataStream):
-    pass
+class StockStream(ReportingStream, StockDataStream):
+    """A stream of stocks that reports to a listener."""
 
 
-class _CryptoStream(_Hooks, CryptoDataStream):
-    pass
+class CryptoStream(ReportingStream, CryptoDataStream):
+    """A stream of crypto pairs that reports to a listener."""
 
 
 class Connection:
@@ -198,7 +199,7 @@ class Connection:
 
     def __init__(self, access: Access, listener: Listener) -> None:
         self._listener = listener
-        self._stream = _stream(access)
+        self._stream = make_stream(access)
         self._stream.listener, self._stream.access = listener, access
         self._thread = threading.Thread(target=self._run, name="alpaca stream", daemon=True)
         self._begun = threading.Event()
@@ -227,6 +228,7 @@ class Connection:
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
+        """Body of the thread: run the client until it ends, and report that with the reason."""
         reason = ""
         try:
             asyncio.run(self._main())
@@ -238,6 +240,7 @@ class Connection:
         self._listener.over("" if self._is_stopping else reason)
 
     async def _main(self) -> None:
+        """Run the client in this loop, and disconnect at its end."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._begun.set()
         try:
@@ -274,28 +277,28 @@ class History:
             The vendor refuses, or does not answer after all attempts.
         """
         last = end - timedelta(microseconds=1)  # the vendor's end is included
-        return self._answered(partial(self._ask, resolution, list(symbols), start, last))
+        return self._with_retries(partial(self._request, resolution, list(symbols), start, last))
 
-    def _answered(self, ask: Callable[[], list[Row]]) -> list[Row]:
+    def _with_retries(self, ask: Callable[[], list[Row]]) -> list[Row]:
+        """Rows of a request, repeated with growing pauses after errors that may pass; raise after the last attempt."""
         for attempt in range(1, self._attempts + 1):
             try:
                 return ask()
             except _PROBLEMS as error:
                 problem, status = error, getattr(error, "status_code", None)
             is_final = isinstance(problem, APIError) and status not in AGAIN
-            if is_final or attempt == self._attempts or self._stopped.wait(self._pause(attempt)):
+            pause = reconnect_delay(attempt, *self._access.backoff_seconds)
+            if is_final or attempt == self._attempts or self._stopped.wait(pause):
                 break
         raise StreamError(
             f"alpaca: the historical endpoint gave no answer in {attempt} of {self._attempts} attempts "
             f"(status {status}): {type(problem).__name__} {self._access.clean(problem)[:200]}"
         )
 
-    def _pause(self, attempt: int) -> float:
-        return reconnect_delay(attempt, *self._access.backoff_seconds)
-
-    def _ask(
+    def _request(
         self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime
     ) -> list[Row]:
+        """Rows of one request to the historical endpoint, oldest first per symbol."""
         kind, interval = resolution
         is_crypto = self._access.feed == "crypto"
         given: dict[str, Any] = {"symbol_or_symbols": symbols, "start": start, "end": end}
@@ -306,13 +309,13 @@ class History:
         client = (CryptoHistoricalDataClient if is_crypto else StockHistoricalDataClient)(
             self._access.key, self._access.secret, raw_data=True, url_override=self._access.rest_url
         )
-        _limit(client, self._access.timeout_seconds)
+        set_time_limit(client, self._access.timeout_seconds)
         request, call = (_CRYPTO if is_crypto else _STOCK)[kind]
         found: Mapping[str, list[Message] | None] = getattr(client, call)(request(**given))
         return [row for symbol, told in sorted(found.items()) for row in past_rows(kind, symbol, told or [])]
 
 
-class _TimedAdapter(HTTPAdapter):
+class TimedAdapter(HTTPAdapter):
     """Gives every request a time limit; the client gives none."""
 
     def __init__(self, seconds: float) -> None:
@@ -320,16 +323,19 @@ class _TimedAdapter(HTTPAdapter):
         self._seconds = seconds
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
+        """Send a request with the time limit."""
         return super().send(request, *args, **{**kwargs, "timeout": self._seconds})
 
 
-def _limit(client: RESTClient, seconds: float) -> None:
+def set_time_limit(client: RESTClient, seconds: float) -> None:
+    """Limit the time of a client's requests, and switch off its own repetition of them."""
     client._retry = 0  # noqa: SLF001 - asking again is done in one place, with a back-off that can be ended
     for scheme in ("http://", "https://"):
-        client._session.mount(scheme, _TimedAdapter(seconds))  # noqa: SLF001
+        client._session.mount(scheme, TimedAdapter(seconds))  # noqa: SLF001
 
 
-def _stream(access: Access) -> _Hooks:
+def make_stream(access: Access) -> ReportingStream:
+    """The vendor's stream for the feed, with the limits and addresses of the options."""
     parameters = {
         "ping_interval": PING_SECONDS,
         "ping_timeout": PONG_SECONDS,
@@ -346,7 +352,7 @@ def _stream(access: Access) -> _Hooks:
     }
     keys = (access.key, access.secret)
     is_crypto = access.feed == "crypto"
-    stream = _CryptoStream(*keys, **given) if is_crypto else _StockStream(*keys, feed=DataFeed(access.feed), **given)
+    stream = CryptoStream(*keys, **given) if is_crypto else StockStream(*keys, feed=DataFeed(access.feed), **given)
     stream._reconnect_min_backoff, stream._reconnect_max_backoff = access.backoff_seconds  # noqa: SLF001
     return stream
 

@@ -35,7 +35,7 @@ def live_row(kind: Kind, message: Message, ordinals: Ordinals) -> Row:
     """One stream message as a tuple; cells that are missing or of another type stay as they are."""
     stamp: Any = message.get("t")
     ts = stamp.to_unix_nano() if hasattr(stamp, "to_unix_nano") else stamp
-    return _row(kind, message["S"], ts, message, ordinals)
+    return message_row(kind, message["S"], ts, message, ordinals)
 
 
 def past_rows(kind: Kind, symbol: str, messages: Sequence[Message]) -> list[Row]:
@@ -44,7 +44,7 @@ def past_rows(kind: Kind, symbol: str, messages: Sequence[Message]) -> list[Row]
     stamps = texts.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).to_physical()
     ordinals = Ordinals()
     return [
-        _row(kind, symbol, text if ts is None else ts, message, ordinals)
+        message_row(kind, symbol, text if ts is None else ts, message, ordinals)
         for ts, text, message in zip(stamps, texts, messages, strict=True)
     ]
 
@@ -54,7 +54,8 @@ def is_whole_bar(row: Row) -> bool:
     return type(row[1]) is int and all(type(cell) in (int, float) for cell in row[2:6])
 
 
-def _row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordinals) -> Row:
+def message_row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordinals) -> Row:
+    """Cells of a message in the order of `COLUMNS`; a price of 0 is no quote, and conditions become one text."""
     get = message.get
     if kind == "bars":
         return (symbol, ts, get("o"), get("h"), get("l"), get("c"), get("v"), get("vw"), get("n"))
@@ -62,8 +63,7 @@ def _row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordina
         return (symbol, ts, ordinals.of(symbol, ts), get("bp") or None, get("ap") or None, get("bs"), get("as"))
     number = get("i")
     seq = number if type(number) is int else ordinals.of(symbol, ts)
-    return (symbol, ts, seq, get("p"), get("s"), get("x"), _joined(get("c")))
-
-
-def _joined(conditions: object) -> object:
-    return ",".join(map(str, conditions)) if isinstance(conditions, list) else conditions
+    conditions = get("c")
+    if isinstance(conditions, list):
+        conditions = ",".join(map(str, conditions))
+    return (symbol, ts, seq, get("p"), get("s"), get("x"), conditions)

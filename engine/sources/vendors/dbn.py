@@ -1,9 +1,9 @@
 """Databento Binary Encoding -> batches.
 
-1. `peeked` reads data set and schema from the first bytes, without the vendor's library.
-2. `_records` views the bytes of a file as a NumPy array of the library's own record layout; records of other kinds
+1. `peek_header` reads data set and schema from the first bytes, without the vendor's library.
+2. `read_records` views the bytes of a file as a NumPy array of the library's own record layout; records of other kinds
    in between (mappings, system messages of a live recording) are stepped over.
-3. Instrument numbers become symbols by the intervals of the file's metadata (`_named`).
+3. Instrument numbers become symbols by the intervals of the file's metadata (`add_symbols`).
 
 Prices are integers, 1e-9; times are nanoseconds since 1970 UTC. Bars are stamped with their start, trades and books
 with the venue's event time (or the receive time, where there is none), sampled books (`bbo-1s`) with the sample's time.
@@ -82,7 +82,7 @@ class Header:
     schema: str
 
 
-def peeked(head: bytes) -> Header | None:
+def peek_header(head: bytes) -> Header | None:
     """Data set and schema from a file's first 26 bytes; None when they are no such file's."""
     if not head.startswith(MAGIC) or len(head) < 26:  # noqa: PLR2004  # magic, version, length, data set, schema
         return None
@@ -99,11 +99,11 @@ def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
     SourceError
         `databento-dbn` is not installed, or the metadata are damaged.
     """
-    interval = _interval(header)
+    interval = interval_of_schema(header)
     (length,) = struct.unpack_from("<I", head, 4)
     whole = archive.head(path, 8 + length) if len(head) < 8 + length else head
-    _, metadata, _ = _opened(path, whole)
-    symbols = tuple(sorted({symbol for _, _, _, symbol in _spans(metadata)}))
+    _, metadata, _ = decode_metadata(path, whole)
+    symbols = tuple(sorted({symbol for _, _, _, symbol in symbol_spans(metadata)}))
     return SourceFile(
         path=path,
         format="dbn",
@@ -116,7 +116,7 @@ def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
     )
 
 
-def skipped(header: Header) -> str | None:
+def skip_reason(header: Header) -> str | None:
     """The reason why files of this schema are skipped; None when they are read."""
     if header.schema in KINDS:
         return None
@@ -132,24 +132,25 @@ def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batc
         `databento-dbn` is not installed, or the file is damaged or over the limits.
     """
     data = archive.content(path, options)
-    header = peeked(data)
+    header = peek_header(data)
     if header is None:
         raise SourceError(path, "is no Databento Binary Encoding")
-    if skipped(header) is not None:
+    if skip_reason(header) is not None:
         return []
-    library, metadata, body = _opened(path, data)
+    library, metadata, body = decode_metadata(path, data)
     family = header.schema.split("-")[0]
     dtype = np.dtype(getattr(library, MESSAGES[family])._dtypes)  # noqa: SLF001  # the layout has no other door
     if metadata.ts_out:
         dtype = np.dtype([*dtype.descr, ("ts_out", "u8")])
-    records, others = _records(path, body, dtype)
-    raw = _table(records, metadata)
+    records, others = read_records(path, body, dtype)
+    raw = records_table(records, metadata)
     notes = (f"{others} records of other kinds stepped over",) if others else ()
     origin = Origin(str(path), archive.sha256(path), PathFacts(), options, qualifier, notes)
-    return [_batch(raw, kind, header, origin) for kind in KINDS[header.schema]]
+    return [batch_of_kind(raw, kind, header, origin) for kind in KINDS[header.schema]]
 
 
-def _opened(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
+def decode_metadata(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
+    """The vendor's library, a file's metadata, and the bytes of its records."""
     try:
         import databento_dbn as library  # noqa: PLC0415  # an optional extra
     except ImportError as error:
@@ -162,24 +163,24 @@ def _opened(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
     return library, metadata, data[8 + length :]
 
 
-def _records(path: Path, body: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+def read_records(path: Path, body: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
     """Records of one layout, and the number of other records that were skipped."""
     if len(body) % dtype.itemsize == 0:
         whole = np.frombuffer(body, dtype)
-        if _alike(whole).all():
+        if matches_layout(whole).all():
             return whole, 0
-    runs = list(_runs(path, body, dtype))
+    runs = list(record_runs(path, body, dtype))
     found = [run for run in runs if run.size]
     return (np.concatenate(found) if found else np.empty(0, dtype)), len(runs) - len(found)
 
 
-def _runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    # Stretches of wanted records; an empty one stands for a record of another kind.
+def record_runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Runs of records of one layout, in file order; an empty run stands for a record of another kind."""
     at = 0
     while at < len(body):
         count = min((len(body) - at) // dtype.itemsize, RUN_RECORDS)
         ahead = np.frombuffer(body, dtype, count, at)
-        alike = _alike(ahead)
+        alike = matches_layout(ahead)
         run = ahead if alike.all() else ahead[: int(np.argmin(alike))]
         step = run.size * dtype.itemsize or body[at] * WORD_BYTES
         if step == 0 or at + step > len(body):
@@ -188,7 +189,8 @@ def _runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArray[Any
         at += step
 
 
-def _alike(records: NDArray[Any]) -> NDArray[np.bool_]:
+def matches_layout(records: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each record has the layout's length and is no message about the stream (types 0x12 to 0x1f)."""
     # Layouts of data differ in size; records about the stream (types 0x12 to 0x1f) may share one.
     words = records.dtype.itemsize // WORD_BYTES
     rtype = records["rtype"]
@@ -197,19 +199,21 @@ def _alike(records: NDArray[Any]) -> NDArray[np.bool_]:
     return mine
 
 
-def _table(records: NDArray[Any], metadata: Any) -> pl.DataFrame:  # noqa: ANN401
+def records_table(records: NDArray[Any], metadata: Any) -> pl.DataFrame:  # noqa: ANN401
+    """Integer fields of the records as columns, with `row` from 1 and the symbols."""
     names = [name for name in records.dtype.names or () if records.dtype[name].kind in "iu"]
     table = pl.DataFrame({name: np.ascontiguousarray(records[name]) for name in names})
     table = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
-    return _named(table, metadata)
+    return add_symbols(table, metadata)
 
 
-def _named(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: ANN401
+def add_symbols(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: ANN401
+    """Add `symbol`: the one whose interval in the metadata holds the record's instrument and day; else null."""
     stamp = "ts_recv" if "ts_recv" in table.columns else "ts_event"
     day = pl.col(stamp).cast(pl.Int64, strict=False).cast(pl.Datetime("ns")).dt.date()
     dated = table.with_columns(day.alias("day"))
     spans = pl.DataFrame(
-        list(_spans(metadata)),
+        list(symbol_spans(metadata)),
         schema={"instrument_id": pl.UInt32(), "first": pl.Date(), "past": pl.Date(), "symbol": pl.String()},
         orient="row",
     )
@@ -224,7 +228,8 @@ def _named(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: ANN401
     return dated.join(named.select(*keys, "symbol"), on=keys, how="left", maintain_order="left").drop("day")
 
 
-def _spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa: ANN401
+def symbol_spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa: ANN401
+    """Instrument number, first day, day past the last, and symbol of every mapping in the metadata."""
     numbers_first = str(metadata.stype_in) == "instrument_id"
     for name, intervals in metadata.mappings.items():
         for span in intervals:
@@ -235,14 +240,17 @@ def _spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa: ANN40
                 yield int(number), span["start_date"], span["end_date"], symbol
 
 
-def _batch(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin) -> Batch:
+def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin) -> Batch:
+    """Batch of one kind from a table of records; `seq` numbers the events of one packet apart."""
     options, qualifier = origin.options, origin.qualifier
-    columns = {name: pl.lit(value) for name, value in _values(raw, kind, header, qualifier).to_dict().items()}
+    columns = {name: pl.lit(value) for name, value in row_values(raw, kind, header, qualifier).to_dict().items()}
     good, bad = conform(raw, kind, columns, origin.source, options.rules)
     if "seq" in ROWS[kind]:
-        good = good.with_columns(_unique_sequence())
+        # One packet may hold several events: its number and the place of the event in it are the same in every file.
+        place = pl.int_range(pl.len(), dtype=pl.Int64).over("symbol", "ts", "seq")
+        good = good.with_columns((pl.col("seq") * SAME_SEQUENCE + place).alias("seq"))
     kept, left_out = drop_unrequested(good, options)
-    interval = _interval(header)
+    interval = interval_of_schema(header)
     return Batch(
         kind=kind,
         interval=interval,
@@ -251,55 +259,56 @@ def _batch(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin) -> Bat
         source=origin.source,
         sha256=origin.sha256,
         stamp=options.stamp or "start",
-        align=options.align or _align(interval),
+        align=options.align or align_of_interval(interval),
         source_symbols=source_symbols(kept, qualifier),
         notes=(*origin.notes, *left_out),
     )
 
 
-def _values(raw: pl.DataFrame, kind: Kind, header: Header, qualifier: str) -> pl.DataFrame:
-    # Computed beside the cells: a price that is absent on purpose is no unreadable one.
+def row_values(raw: pl.DataFrame, kind: Kind, header: Header, qualifier: str) -> pl.DataFrame:
+    """Values of a kind's columns; computed apart from the cells, since an undefined price is not unreadable."""
     symbol = (pl.col("symbol") + qualifier).alias("symbol")
     sampled = header.schema.startswith("bbo")
     ts = (
-        _instant("ts_recv") if sampled else _instant(*(name for name in ("ts_event", "ts_recv") if name in raw.columns))
+        instant_column("ts_recv")
+        if sampled
+        else instant_column(*(name for name in ("ts_event", "ts_recv") if name in raw.columns))
     )
     if kind == "bars":
-        return raw.select(symbol, ts, *map(_price, OHLC), pl.col("volume").cast(pl.Float64))
+        return raw.select(symbol, ts, *map(price_column, OHLC), pl.col("volume").cast(pl.Float64))
     seq = pl.col("sequence").cast(pl.Int64).alias("seq")
     if kind == "ticks":
-        return raw.select(symbol, ts, seq, _price("price"), pl.col("size").cast(pl.Float64))
-    sides = [_price(f"{side}_px_00").alias(side) for side in ("bid", "ask")]
-    return raw.select(symbol, ts, seq, *sides, *map(_side_size, ("bid", "ask")))
+        return raw.select(symbol, ts, seq, price_column("price"), pl.col("size").cast(pl.Float64))
+    sides = [price_column(f"{side}_px_00").alias(side) for side in ("bid", "ask")]
+    return raw.select(symbol, ts, seq, *sides, *map(size_column, ("bid", "ask")))
 
 
-def _instant(*names: str) -> pl.Expr:
+def instant_column(*names: str) -> pl.Expr:
+    """`ts` in UTC from the first of some columns with a defined time."""
     given = [pl.when(pl.col(name) != UNDEFINED_TIME).then(pl.col(name)) for name in names]
     return pl.coalesce(given).cast(pl.Int64, strict=False).cast(TS_NS).alias("ts")
 
 
-def _price(name: str) -> pl.Expr:
+def price_column(name: str) -> pl.Expr:
+    """Price in units of 1, null where it is undefined."""
     defined = pl.when(pl.col(name) != UNDEFINED_PRICE).then(pl.col(name))
     return divided(defined.cast(pl.Float64), PRICE_UNIT).alias(name)
 
 
-def _side_size(side: str) -> pl.Expr:
+def size_column(side: str) -> pl.Expr:
+    """Size of a side, null where its price is undefined."""
     defined = pl.when(pl.col(f"{side}_px_00") != UNDEFINED_PRICE).then(pl.col(f"{side}_sz_00"))
     return defined.cast(pl.Float64).alias(f"{side}_size")
 
 
-def _unique_sequence() -> pl.Expr:
-    # One packet may hold several events: its number and the place of the event in it are the same in every file.
-    place = pl.int_range(pl.len(), dtype=pl.Int64).over("symbol", "ts", "seq")
-    return (pl.col("seq") * SAME_SEQUENCE + place).alias("seq")
-
-
-def _interval(header: Header) -> Interval | None:
+def interval_of_schema(header: Header) -> Interval | None:
+    """Interval of a schema of bars; None for all others."""
     name = header.schema.removeprefix("ohlcv-")
     return Interval.parse(name) if name != header.schema else None
 
 
-def _align(interval: Interval | None) -> Align:
+def align_of_interval(interval: Interval | None) -> Align:
+    """Alignment: sessions below an hour, the clock for hours, dates for days."""
     if interval is None or interval < Interval.parse("1h"):
         return "session"
     return "clock" if interval.is_intraday else "date"

@@ -1,9 +1,10 @@
 """Zips of Lean's layout -> batches.
 
-1. The path tells what the rows are (`lean_layout.parsed`); the members of the file's own date are chosen (`_chosen`).
-2. Their cells become one table, each row with the symbol of its member (`_table`).
-3. Times since midnight, or written out, become instants in UTC from the data time zone (`_stamps`).
-4. Scaled integers become prices; sides without a quote become nothing (`_columns`).
+1. The path tells what the rows are (`lean_layout.parse_lean_path`); the members of the file's own date are chosen
+   (`choose_members`).
+2. Their cells become one table, each row with the symbol of its member (`members_table`).
+3. Times since midnight, or written out, become instants in UTC from the data time zone (`member_stamps`).
+4. Scaled integers become prices; sides without a quote become nothing (`row_columns`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from engine.sources.options import ReadOptions
 from engine.sources.stamps import NAIVE, Reading, Stamps, localized, utc
 from engine.sources.table_rows import Origin, conform_sides, divided, drop_unrequested
 from engine.sources.text import cells
-from engine.sources.vendors.lean_layout import PRICE_SCALE, SCALED, LeanFile, data_zone, member_day, parsed, vendor_name
+from engine.sources.vendors.lean_layout import (
+    PRICE_SCALE,
+    SCALED,
+    LeanFile,
+    data_zone,
+    member_day,
+    parse_lean_path,
+    vendor_name,
+)
 
 DAY_MS = 86_400_000
 NS_PER_MS = 1_000_000
@@ -44,7 +53,7 @@ class Member:
 
 def source_file(path: Path) -> SourceFile | None:
     """The file with kind, interval, symbol and market from its path; None outside Lean's layout."""
-    file = parsed(path)
+    file = parse_lean_path(path)
     if file is None:
         return None
     return SourceFile(
@@ -67,7 +76,7 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
     SourceError
         The path is not of that layout, the archive is damaged or over the limits, or the zone is not known.
     """
-    file = parsed(path)
+    file = parse_lean_path(path)
     if file is None:
         raise SourceError(
             path,
@@ -76,18 +85,14 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
     zone = data_zone(file) or options.timezone
     if zone is None:
         raise SourceError(path, f"data time zone of {file.security}/{file.market} is not known; give --timezone")
-    chosen, notes = _chosen(file, archive.member_names(path, options), options)
+    chosen, notes = choose_members(file, archive.member_names(path, options), options)
     source = f"{path}!{chosen[0].name}" if len(chosen) == 1 else str(path)
     origin = Origin(source, archive.sha256(path), PathFacts(), options, qualifier, notes)
-    return _batch(file, chosen, zone, origin)
 
-
-def _batch(file: LeanFile, chosen: Sequence[Member], zone: str, origin: Origin) -> Batch:
-    options = origin.options
-    raw, width, refused = _table(file, chosen, options)
+    raw, width, refused = members_table(file, chosen, options)
     raw = raw.with_columns(pl.col("symbol") + origin.qualifier) if origin.qualifier else raw
-    stamps = _stamps(file, raw, zone, origin)
-    good, bad = _conformed(file, raw, width, stamps, origin)
+    stamps = member_stamps(file, raw, zone, origin)
+    good, bad = conform_members(file, raw, width, stamps, origin)
     kept, left_out = drop_unrequested(good, options)
     own = {member.symbol + origin.qualifier: vendor_name(member.name, file) for member in chosen}
     return Batch(
@@ -105,7 +110,8 @@ def _batch(file: LeanFile, chosen: Sequence[Member], zone: str, origin: Origin) 
     )
 
 
-def _chosen(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple[list[Member], tuple[str, ...]]:
+def choose_members(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple[list[Member], tuple[str, ...]]:
+    """Members of the file's own date and of requested symbols, with notes on those left out; raise without any."""
     day = file.day.strftime("%Y%m%d") if file.day else None
     own = [name for name in names if name.endswith(".csv") and member_day(name) in (None, day)]
     notes = [f"member {name} left out: not of the file's date" for name in names if name not in own]
@@ -131,9 +137,11 @@ def _chosen(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple
     return kept, tuple(notes)
 
 
-def _table(file: LeanFile, chosen: Sequence[Member], options: ReadOptions) -> tuple[pl.DataFrame, int, pl.DataFrame]:
+def members_table(
+    file: LeanFile, chosen: Sequence[Member], options: ReadOptions
+) -> tuple[pl.DataFrame, int, pl.DataFrame]:
     """The members' cells as one table with `symbol` and `row`, its width, and the lines that have other widths."""
-    parts, refused, names = [], [empty(REJECTS)], file.columns(_widest(file), str(file.path))
+    parts, refused, names = [], [empty(REJECTS)], file.columns(widest_layout(file), str(file.path))
     blocks = archive.members(file.path, [member.name for member in chosen], options)
     for at, (member, block) in enumerate(zip(chosen, blocks, strict=True)):
         source = f"{file.path}!{member.name}"
@@ -142,20 +150,19 @@ def _table(file: LeanFile, chosen: Sequence[Member], options: ReadOptions) -> tu
         read = cells(block, names, ",", source)
         parts.append(read.raw.with_columns(pl.lit(member.symbol).alias("symbol"), pl.lit(source).alias("source")))
         refused.append(read.refused)
-    whole = pl.concat(parts) if parts else pl.DataFrame(schema=_schema(names))
-    return whole, len(names), pl.concat(refused)
+    if not parts:
+        text = dict.fromkeys((*names, "symbol", "source"), pl.String())
+        return pl.DataFrame(schema={**text, "row": pl.Int64()}), len(names), pl.concat(refused)
+    return pl.concat(parts), len(names), pl.concat(refused)
 
 
-def _schema(names: Sequence[str]) -> dict[str, pl.DataType]:
-    text = dict.fromkeys((*names, "symbol", "source"), pl.String())
-    return {**text, "row": pl.Int64()}
-
-
-def _widest(file: LeanFile) -> int:
+def widest_layout(file: LeanFile) -> int:
+    """Most columns that members of the file's kind have."""
     return {"ticks": 6, "quotes": 8, "open_interest": 2}.get(file.kind, 11 if file.content == "quote" else 6)
 
 
-def _stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Stamps:
+def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Stamps:
+    """Instants of times since the file's midnight (ms), or of written dates, in the data time zone."""
     is_bars = file.kind == "bars"
     if file.day is None:
         return utc(
@@ -170,37 +177,40 @@ def _stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Sta
     return localized(naive, zone, raw["symbol"], is_bars=is_bars)
 
 
-def _conformed(
+def conform_members(
     file: LeanFile, raw: pl.DataFrame, width: int, stamps: Stamps, origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Conform the members' rows; rejects name their member, and an absent side becomes null."""
     if width == ONE_SIDED_WIDTH and file.kind == "quotes":
         raw = raw.with_columns(
-            _one_sided("bid"), _one_sided("bid_size", "bid"), _one_sided("ask"), _one_sided("ask_size", "ask")
+            null_if_absent("bid"),
+            null_if_absent("bid_size", "bid"),
+            null_if_absent("ask"),
+            null_if_absent("ask_size", "ask"),
         )
     exists = stamps.refused.is_null()
     skipped = rejected_rows(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
-    held, ts = raw.filter(exists), stamps.ts.filter(exists)
-    columns = _columns(file, held) | {"ts": pl.lit(ts)}
+    rows, ts = raw.filter(exists), stamps.ts.filter(exists)
+    columns = row_columns(file, rows) | {"ts": pl.lit(ts)}
     sides = ("bid", "ask") if file.kind == "bars" and file.content == "quote" else ()
-    good, bad = conform_sides(held, file.kind, columns, sides, origin)
-    return good, _with_members(pl.concat([skipped, bad]))
-
-
-def _with_members(bad: pl.DataFrame) -> pl.DataFrame:
+    good, bad = conform_sides(rows, file.kind, columns, sides, origin)
+    rejects = pl.concat([skipped, bad])
     # The table of several members carries each row's own source among its cells.
-    own = bad["cells"].str.json_path_match("$.source")
-    return bad.with_columns(own.fill_null(bad["source"]).alias("source"))
+    own = rejects["cells"].str.json_path_match("$.source")
+    return good, rejects.with_columns(own.fill_null(rejects["source"]).alias("source"))
 
 
-def _one_sided(name: str, price: str | None = None) -> pl.Expr:
+def null_if_absent(name: str, price: str | None = None) -> pl.Expr:
+    """The column, null in the rows where the price is 0: the side has no quote."""
     absent = pl.col(price or name).str.strip_chars().cast(pl.Float64, strict=False) == 0
     return pl.when(~absent.fill_null(value=False)).then(pl.col(name)).alias(name)
 
 
-def _columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
+def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
+    """Expression of each column of the kind; scaled prices become decimal, `seq` is the row's number."""
     is_scaled = file.security in SCALED
     columns = {
-        name: _column(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
+        name: parse_cell(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
     }
     if "seq" in ROWS[file.kind]:
         columns["seq"] = pl.col("row")
@@ -208,7 +218,8 @@ def _columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
     return {name: expr for name, expr in columns.items() if name in known}
 
 
-def _column(name: str, *, is_scaled: bool) -> pl.Expr:
+def parse_cell(name: str, *, is_scaled: bool) -> pl.Expr:
+    """A column as text, Boolean or number; null where it cannot be read."""
     cell = pl.col(name)
     if name in ("symbol", "exchange", "conditions"):
         return cell

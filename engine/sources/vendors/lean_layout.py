@@ -97,8 +97,10 @@ _COLUMNS: Mapping[tuple[str, str], tuple[list[str], ...]] = {
 
 _PATH = re.compile(
     rf"(?:^|/)(?P<root>(?P<security>{'|'.join(SECURITIES)})/(?P<market>[^/]+)/(?:"
-    r"(?P<fine>tick|second|minute)/(?P<folder>[^/]+)/(?:\d{6,8}/)?(?P<day>\d{8})_(?P<kind>trade|quote|openinterest)(?:_[a-z]+)?"
-    r"|(?P<coarse>hour|daily)/(?P<ticker>[^/_]+)(?:_\d{4,8})?(?:_(?P<coarse_kind>trade|quote|openinterest))?(?:_[a-z]+)?"
+    r"(?P<fine>tick|second|minute)/(?P<folder>[^/]+)/(?:\d{6,8}/)?(?P<day>\d{8})_"
+    r"(?P<kind>trade|quote|openinterest)(?:_[a-z]+)?"
+    r"|(?P<coarse>hour|daily)/(?P<ticker>[^/_]+)(?:_\d{4,8})?"
+    r"(?:_(?P<coarse_kind>trade|quote|openinterest))?(?:_[a-z]+)?"
     r")\.zip)$"
 )
 _OPTION = re.compile(r"_(?P<right>call|put)_(?P<strike>\d+)_(?P<expiry>\d{8})\.csv$")
@@ -174,14 +176,14 @@ class LeanFile:
         root = self.ticker.upper()
         if self.security in ("option", "futureoption", "indexoption"):
             match = _OPTION.search(name)
-            return match and f"{root}.{match['expiry']}.{match['right'][0].upper()}.{_strike(match['strike'])}"
+            return match and f"{root}.{match['expiry']}.{match['right'][0].upper()}.{format_strike(match['strike'])}"
         match = _MONTH.search(name)
         if match is not None and self.security in ("future", "cryptofuture"):
             return f"{root}.{match['month']}"
         return None if self.security == "future" else self.symbol
 
 
-def parsed(path: Path) -> LeanFile | None:
+def parse_lean_path(path: Path) -> LeanFile | None:
     """Parse a path of Lean's layout; None for any other path."""
     match = _PATH.search(path.absolute().as_posix().lower())
     if match is None:
@@ -214,10 +216,12 @@ def vendor_name(member: str, file: LeanFile) -> str:
 
 def data_zone(file: LeanFile) -> str | None:
     """Time zone of a file's stamps: from the market-hours database of its folder, else from `ZONES`, else None."""
-    root = Path(*file.path.absolute().parts[: _root_depth(file)])
+    folders = file.path.absolute().parts
+    depth = len(folders) - 1 - [folder.lower() for folder in folders][::-1].index(file.security)
+    root = Path(*folders[:depth])
     database = root / "market-hours" / "market-hours-database.json"
     if database.is_file():
-        zones = _database(database)
+        zones = read_hours_zones(database)
         security = SECURITIES[file.security]
         keys = (f"{security}-{file.market}-{name}".lower() for name in (file.ticker, "[*]"))
         found = next((zones[key] for key in keys if key in zones), None)
@@ -226,13 +230,9 @@ def data_zone(file: LeanFile) -> str | None:
     return ZONES.get((file.security, file.market)) or ZONES.get((file.security, "*"))
 
 
-def _root_depth(file: LeanFile) -> int:
-    parts = [part.lower() for part in file.path.absolute().parts]
-    return len(parts) - 1 - parts[::-1].index(file.security)
-
-
 @functools.lru_cache(maxsize=4)
-def _database(path: Path) -> dict[str, str]:
+def read_hours_zones(path: Path) -> dict[str, str]:
+    """Data time zone of each key of a market-hours database (`equity-usa-spy`, `forex-oanda-[*]`), in small letters."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["entries"]
         return {key.lower(): entry["dataTimeZone"] for key, entry in entries.items()}
@@ -240,6 +240,7 @@ def _database(path: Path) -> dict[str, str]:
         raise SourceError(path, f"no market-hours database that can be read: {error}") from error
 
 
-def _strike(scaled: str) -> str:
+def format_strike(scaled: str) -> str:
+    """Strike in decimals, from ten thousandths; without trailing zeros."""
     whole, part = divmod(int(scaled), int(PRICE_SCALE))
     return f"{whole}.{part:04d}".rstrip("0").rstrip(".")

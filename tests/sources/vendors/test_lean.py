@@ -10,7 +10,7 @@ import pytest
 from engine.errors import SourceError
 from engine.sources.options import ReadOptions
 from engine.sources.vendors.lean import read_lean
-from engine.sources.vendors.lean_layout import parsed
+from engine.sources.vendors.lean_layout import parse_lean_path
 
 from tests.sources.vendors.lean_zip import lean_zip
 
@@ -198,10 +198,10 @@ def test_read_lean_empty_member_has_no_row(tmp_path):
     ],
 )
 def test_parsed_paths_tell_what_the_rows_are(tmp_path, place, told):
-    file = parsed(tmp_path / place)
+    file = parse_lean_path(tmp_path / place)
     assert (file.security, file.market, file.ticker, file.resolution, file.content, file.kind) == told
 
 
 @pytest.mark.parametrize("place", ["equity/usa/minute/spy/trade.zip", "stocks/usa/hour/spy.zip", "SPY.zip"])
 def test_parsed_other_paths_are_none(tmp_path, place):
-    assert parsed(tmp_path / place) is None
+    assert parse_lean_path(tmp_path / place) is None
