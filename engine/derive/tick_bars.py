@@ -15,7 +15,7 @@ from engine.schema import TS
 
 
 def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """`last` bars of trade ticks.
+    """Fold trade ticks into `last` bars, one per slot that holds a tick.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
         `series` (Int32), `ts` (Datetime, UTC), `seq` (Int64), `price`, `size` (Float64); sorted by
         (series, ts, seq).
     grid : SessionGrid
-        The axis at the wanted interval.
+        The axis at the interval of the bars.
 
     Returns
     -------
@@ -32,24 +32,24 @@ def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
         the sum of price times size over `volume`; sorted by (series, ordinal, slot).
     """
     size = pl.col("size")
-    rows = _placed(ticks, grid).with_columns(
+    rows = place_ticks(ticks, grid).with_columns(
         size.alias("volume"),
         (pl.col("price") * size).fill_null(0.0).alias("notional"),
         size.is_null().cast(pl.Int32).alias("uncovered"),
         pl.lit(1, pl.Int64).alias("trades"),
     )
-    return _bars(rows.drop("size"), grid)
+    return fold_ticks(rows.drop("size"), grid)
 
 
 def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -> pl.DataFrame:
-    """`bid`, `ask` or `mid` bars of quote ticks.
+    """Fold quote ticks into `bid`, `ask` or `mid` bars, one per slot that holds a price.
 
     Parameters
     ----------
     quotes : DataFrame
         `series` (Int32), `ts`, `seq`, `bid`, `ask`, `bid_size`, `ask_size`; sorted by (series, ts, seq).
     grid : SessionGrid
-        The axis at the wanted interval.
+        The axis at the interval of the bars.
     price_type : {"bid", "ask", "mid"}
         A quote without that side makes no bar; `mid` pairs each quote with the last one of the other side of
         the same segment.
@@ -59,34 +59,32 @@ def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -
     DataFrame
         `bars.DERIVED` with `size` (the last one shown, null for mid) and no volume.
     """
-    placed = _placed(quotes, grid)
+    placed = place_ticks(quotes, grid)
     if price_type == "mid":
         sides = [pl.col(side).forward_fill().over("series", "ordinal") for side in ("bid", "ask")]
         priced = placed.with_columns(((sides[0] + sides[1]) / 2).alias("price"), pl.lit(None, pl.Float64).alias("size"))
     else:
         priced = placed.with_columns(pl.col(price_type).alias("price"), pl.col(f"{price_type}_size").alias("size"))
-    return _bars(priced.filter(pl.col("price").is_not_null()), grid)
+    return fold_ticks(priced.filter(pl.col("price").is_not_null()), grid)
 
 
-def _placed(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    _check_sorted(ticks)
-    place = grid.place(ticks["ts"].cast(TS), exact=False).select("ordinal", "slot")
-    return ticks.with_columns(place).filter(pl.col("slot").is_not_null())
-
-
-def _bars(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    price = pl.col("price")
-    prices = [price.alias(name) for name in ("open", "high", "low", "close")]
-    carried = [name for name in ("size", "volume", "notional", "uncovered", "trades") if name in rows.columns]
-    keyed = rows.select("series", "ordinal", "slot", *prices, *carried, pl.lit(1, pl.Int32).alias("n_base"))
-    folded = fold_runs(keyed).with_columns(pl.lit(1, pl.Int32).alias("n_base"))
-    return finish_bars(folded, grid, grid)
-
-
-def _check_sorted(ticks: pl.DataFrame) -> None:
+def place_ticks(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """Ticks inside a chosen segment with their `ordinal` and `slot`; raise where ticks are not sorted."""
     series, ts, seq = (ticks[name].to_physical().to_numpy() for name in ("series", "ts", "seq"))
     ahead = np.where(ts[1:] == ts[:-1], seq[1:] >= seq[:-1], ts[1:] > ts[:-1])
     ahead = np.where(series[1:] == series[:-1], ahead, series[1:] > series[:-1])
     if not ahead.all():
         at = int(np.argmin(ahead)) + 1
         raise SortednessError(f"ticks: row {at} comes before the row above it; valid: sorted by (series, ts, seq)")
+    place = grid.place(ticks["ts"].cast(TS), exact=False).select("ordinal", "slot")
+    return ticks.with_columns(place).filter(pl.col("slot").is_not_null())
+
+
+def fold_ticks(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """Fold placed ticks with a `price` into `bars.DERIVED`, each slot complete by one tick."""
+    price = pl.col("price")
+    prices = [price.alias(name) for name in ("open", "high", "low", "close")]
+    carried = [name for name in ("size", "volume", "notional", "uncovered", "trades") if name in rows.columns]
+    keyed = rows.select("series", "ordinal", "slot", *prices, *carried, pl.lit(1, pl.Int32).alias("n_base"))
+    folded = fold_runs(keyed).with_columns(pl.lit(1, pl.Int32).alias("n_base"))
+    return finish_bars(folded, grid, grid)

@@ -1,12 +1,14 @@
-"""Why a gap is there: a cause, how sure it is, and what it rests on, from signals of the whole panel.
+"""Causes of gaps with their confidence and evidence, from signals of the whole panel.
 
-1. `weigh_gaps` weighs the gaps of some series by their own rates (`rates`); what no rate explains does not count for them.
-2. What all parts lack together is added up and found elsewhere (`outages`).
-3. `attribute_gaps` gives each gap its cause. Slots of an outage or of a habit of the whole group are those; the others are weighed
-   by Bayes' rule: how many runs without a trade so long a session has at this time of day, against how many losses and
-   halts it has as a rule (`LOSSES_A_SESSION`, `HALTS_A_SESSION`), times how well each goes with the jump of the price over the
-   hole, the volume after it, and the prints and quotes inside it. Below `SURE` the cause is `unknown`.
-4. `sum_outage_edges` and `classify_outages` say what an outage was, by what the bars at its edges look like.
+1. `weigh_gaps` computes the odds of gaps by the rates of their own series (`no_trade_rates`); gaps that no rate
+   explains are excluded from the rates.
+2. `outages` adds up slots that many series miss together, and finds outages and recurring gaps of a group.
+3. `attribute_gaps` gives each gap its cause. Slots of an outage or of a recurring gap of the group have that cause; the
+   others follow Bayes' rule: the number of runs without a trade of that length in a session at this time of day,
+   against the usual number of losses and halts (`LOSSES_A_SESSION`, `HALTS_A_SESSION`), times the likelihood of the
+   price jump over the gap, of the volume after it, and of the prints and quotes inside it. Below `SURE` the cause is
+   `unknown`.
+4. `sum_outage_edges` and `classify_outages` find the cause of each outage by the bars at its edges.
 
 Pure: frame in, frame out.
 """
@@ -38,7 +40,7 @@ HALT_MINUTES = 5.0  # shorter ones are rare
 SURE = 0.7
 IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 JUMP_SCALE = 8.0  # deviations; half of the halts reopen further away
-REOPENING = (1.8, 1.0)  # log of the volume at a reopening against the usual, and its deviation
+REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and its deviation
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 SHRINK_BARS = 20.0
@@ -60,30 +62,32 @@ OUTAGE_EDGES: Schema = {
     "lost": pl.Int64(),
     **{f"{name}_{what}": pl.Float64() for name in ("after", "before", "jump") for what in ("n", "sum", "squares")},
 }
-LATE = 0.3  # log of the volume at the edge against the usual: an auction was there
+LATE = 0.3  # log of the volume at the edge over the mean: an auction was there
 DEVIATIONS = 2.0
+FEWEST_GAPS = 2  # that an outage's mean is taken of
+ALL_LACK = 0.9  # share of what was expected
 JUMPED = 4.0
 
 
 class WeighedGaps(NamedTuple):
-    """Gaps of some series, weighed: `strange` ones do not count for the rates."""
+    """Gaps of some series with the rates and odds of these; gaps in `excluded` are not counted in the rates."""
 
     gaps: pl.DataFrame
-    wanted: pl.DataFrame
-    strange: NDArray[np.bool_]
+    expected: pl.DataFrame
+    excluded: NDArray[np.bool_]
     rates: Rates
     odds: Odds
 
     def lean(self) -> WeighedGaps:
-        """What `attribute_gaps` needs of it."""
-        return WeighedGaps(self.gaps, self.wanted.clear(), self.strange[:0], self.rates, self.odds.lean())
+        """Copy with only the fields that `attribute_gaps` reads; the others are empty."""
+        return WeighedGaps(self.gaps, self.expected.clear(), self.excluded[:0], self.rates, self.odds.lean())
 
 
 class GapEdges(NamedTuple):
-    """What the bars beside each gap look like, NaN where there is none.
+    """Measures of the bars next to each gap, NaN where there is no bar.
 
-    `jump` is the move of the price over the gap in its own deviations; `after` and `before` are the log of the volume of the
-    next and of the former bar against what is usual at that time of day.
+    `jump` is the move of the price over the gap in its own deviations; `after` and `before` are the log of the volume
+    of the next and of the previous bar over the mean at that time of day.
     """
 
     jump: Floats
@@ -91,43 +95,44 @@ class GapEdges(NamedTuple):
     before: Floats
 
 
-def weigh_gaps(gaps: pl.DataFrame, wanted: pl.DataFrame, width: int) -> WeighedGaps:
-    """Weigh gaps by their own series' rates.
+def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> WeighedGaps:
+    """Rates of each series and odds of its gaps; whole segments and improbable gaps are excluded from the rates.
 
     Parameters
     ----------
-    gaps, wanted : DataFrame
+    gaps, expected : DataFrame
         From `gaps.find_gaps` and `gaps.expected_slots`: all of these series.
     width : int
-        From `traces.bin_width`.
+        From `profiles.bin_width`.
     """
-    seen = BinnedGaps.of(gaps, wanted, width)
-    whole = seen.whole()
-    known = count_rates(seen, whole)
-    found = no_trade_odds(known, seen, whole)
-    strange = whole | (found.expected < IMPROBABLE_RUNS)
-    # Series know nothing of one another: those in which nothing more is strange would be weighed the same once more.
+    binned = BinnedGaps.of(gaps, expected, width)
+    whole = binned.whole()
+    rates = count_rates(binned, whole)
+    odds = no_trade_odds(rates, binned, whole)
+    excluded = whole | (odds.expected < IMPROBABLE_RUNS)
+    # Series are independent: a second pass changes only those in which more gaps are excluded.
     series = gaps["series"].to_numpy()
-    again = np.unique(series[strange & ~whole])
+    again = np.unique(series[excluded & ~whole])
     if len(again):
-        theirs = np.isin(series, again)
-        part = seen.only(again)
-        better = count_rates(part, strange[theirs])
-        found = found.changed(theirs, no_trade_odds(better, part, strange[theirs]))
-        known = known.changed(again, better)
-    return WeighedGaps(gaps, wanted, strange, known, found)
+        is_again = np.isin(series, again)
+        part = binned.only(again)
+        new_rates = count_rates(part, excluded[is_again])
+        odds = odds.changed(is_again, no_trade_odds(new_rates, part, excluded[is_again]))
+        rates = rates.changed(again, new_rates)
+    return WeighedGaps(gaps, expected, excluded, rates, odds)
 
 
 def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
-    """Look at the bars beside each gap.
+    """Price jump over each gap, and volumes of the bars next to it over their mean at that time of day.
 
     Parameters
     ----------
     gaps : DataFrame
         From `gaps.find_gaps`.
-    traced : Trace
+    traced : BarSummary
         Of the same series.
     width : int
+        From `profiles.bin_width`.
     """
     runs = traced.runs
     count = gaps["bar_count"].to_numpy().astype(np.int64)
@@ -144,10 +149,10 @@ def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
     has_after = (after < len(theirs)) & (segments[np.minimum(after, len(theirs) - 1)] == segment)
     has_before = (before >= 0) & (segments[np.maximum(before, 0)] == segment)
     after, before = np.minimum(after, len(theirs) - 1), np.maximum(before, 0)
-    usual = _Usual.of(traced.profile, gaps)
-    spread = usual.move(gaps["slot"].to_numpy(), width)
-    later = usual.volume(gaps["slot"].to_numpy() + count, width)
-    earlier = usual.volume(np.maximum(gaps["slot"].to_numpy() - 1, 0), width)
+    means = SeriesMeans.of(traced.profile, gaps)
+    spread = means.move(gaps["slot"].to_numpy(), width)
+    later = means.volume(gaps["slot"].to_numpy() + count, width)
+    earlier = means.volume(np.maximum(gaps["slot"].to_numpy() - 1, 0), width)
     with np.errstate(divide="ignore", invalid="ignore"):
         move = np.log(runs["open"].to_numpy()[after] / runs["close"].to_numpy()[before])
         jump = np.where(has_after & has_before, move / (spread * np.sqrt(count + 1)), np.nan)
@@ -158,24 +163,24 @@ def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
 
 def attribute_gaps(
     part: WeighedGaps,
-    beside: GapEdges,
+    edges: GapEdges,
     groups: pl.DataFrame,
     outages: pl.DataFrame,
     habits: pl.DataFrame,
     listed: pl.DataFrame,
     slot_minutes: float,
 ) -> pl.DataFrame:
-    """Give each gap its cause.
+    """Cause and confidence of each gap: not listed, recurring, outage, else the likeliest by Bayes' rule.
 
     Parameters
     ----------
-    part, beside
-        From `weigh_gaps` and `gap_edges`. The gaps may carry `prints` and `quotes` (Int64): how many lie inside, null where nobody
-        knows; and `usual_quotes` (Float64): how many lie in so much time as a rule.
+    part, edges
+        From `weigh_gaps` and `gap_edges`. The gaps may carry `prints` and `quotes` (Int64): how many lie inside, null
+        where that is unknown; and `usual_quotes` (Float64): the mean number in as much time.
     groups : DataFrame
         `series, group`, one row per series.
     outages, habits : DataFrame
-        Of all parts: from `find_outages` and `recurrent`.
+        Of all parts: from `find_outages` and `find_recurring`.
     listed : DataFrame
         `series, first, last`: ordinals of its first and last row ever.
     slot_minutes : float
@@ -184,35 +189,41 @@ def attribute_gaps(
     Returns
     -------
     DataFrame of `ATTRIBUTED`, a row per gap
-        `lost` counts the slots that an outage covers, `outage` is its row number, null without one; `run` and `expected_runs`
-        are the chance of the run and how many so long a session has, `jump` and `busier` what `gap_edges` saw.
+        `lost` counts the slots that an outage covers, `outage` is its row number, null without one; `run` and
+        `expected_runs` are the chance of the run and the number of such runs in a session, `jump` and `busier` are
+        `jump` and `after` of `edges`.
     """
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
-    cause, confidence = _weighed(part, beside, slot_minutes)
-    group = (
-        gaps.select("series")
-        .join(groups, on="series", how="left", maintain_order="left")["group"]
-        .fill_null(-1)
-        .to_numpy()
-    )
+    cause, confidence = likeliest_causes(part, edges, slot_minutes)
+    grouped = gaps.select("series").join(groups, on="series", how="left", maintain_order="left")
+    group = grouped["group"].fill_null(-1).to_numpy()
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
-    lost, outage = _covered(outages, "ordinal", group, ordinal, slot, count)
-    rest = np.maximum(part.odds.expected, _rest(part, lost, count))
+    lost, outage = covered_slots(outages, "ordinal", group, ordinal, slot, count)
+    # Runs in a session as long as the part of each gap that the outage leaves.
+    per_run = part.odds.expected / np.maximum(part.odds.run, 1e-300)
+    single = part.odds.weight / np.maximum(count, 1)
+    rest = per_run * chance_of_run((count - lost).astype(np.float64), single, part.odds.k)
+    rest = np.maximum(part.odds.expected, rest)
     in_outage = (lost > 0) & ((OUTAGE_SHARE * count <= lost) | (rest < LOSSES_A_SESSION))
     beside_outage = (lost > 0) & ~in_outage
     cause[in_outage], confidence[in_outage] = FEED_LOSS, 1.0
-    cause[beside_outage], confidence[beside_outage] = NO_TRADE, _share(rest, LOSSES_A_SESSION)[beside_outage]
-    usual, habit = _covered(habits, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
-    accustomed = 2 * usual >= count
-    cause[accustomed] = _habit_causes(habits)[np.maximum(habit, 0)][accustomed] if habits.height else CALENDAR
-    confidence[accustomed] = 0.9
+    cause[beside_outage], confidence[beside_outage] = NO_TRADE, (rest / (rest + LOSSES_A_SESSION))[beside_outage]
+    in_habit, habit = covered_slots(habits, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
+    recurring = 2 * in_habit >= count
+    if habits.height:
+        leads, closes = habits["first"].to_numpy() == 0, habits["closes"].to_numpy()
+        habit_causes = np.where(leads, LATE_OPEN, np.where(closes, EARLY_CLOSE, CALENDAR))
+        cause[recurring] = habit_causes[np.maximum(habit, 0)][recurring]
+    else:
+        cause[recurring] = CALENDAR
+    confidence[recurring] = 0.9
     life = gaps.select("series").join(listed, on="series", how="left", maintain_order="left")
     unlisted = (ordinal < life["first"].fill_null(2**31 - 1).to_numpy()) | (
         ordinal > life["last"].fill_null(-1).to_numpy()
     )
     cause[unlisted], confidence[unlisted] = NOT_LISTED, 0.9
-    outage = np.where(accustomed | unlisted, -1, outage)
+    outage = np.where(recurring | unlisted, -1, outage)
     return pl.DataFrame(
         {
             "cause": pl.Series(cause.astype(np.uint8)).cat.to(pl.Enum(CAUSES)),
@@ -221,28 +232,29 @@ def attribute_gaps(
             "outage": pl.Series(outage).replace(-1, None),
             "run": part.odds.run,
             "expected_runs": part.odds.expected,
-            "jump": pl.Series(beside.jump, nan_to_null=True),
-            "busier": pl.Series(beside.after, nan_to_null=True),
+            "jump": pl.Series(edges.jump, nan_to_null=True),
+            "busier": pl.Series(edges.after, nan_to_null=True),
         },
         schema_overrides={name: dtype for name, dtype in ATTRIBUTED.items() if name != "cause"},
     )
 
 
-def sum_outage_edges(judged: pl.DataFrame, beside: GapEdges) -> pl.DataFrame:
-    """Add up what the edges of the gaps of each outage look like: `OUTAGE_EDGES`; frames of several parts add up."""
-    seen = judged.select("outage", pl.col("lost").cast(pl.Int64), pl.lit(1, pl.Int64).alias("gaps"))
-    for name, values in (("after", beside.after), ("before", beside.before), ("jump", np.abs(beside.jump))):
-        known = np.isfinite(values)
-        filled = np.where(known, values, 0.0)
-        seen = seen.with_columns(
-            pl.Series(f"{name}_n", known.astype(np.float64)), pl.Series(f"{name}_sum", filled),
+def sum_outage_edges(judged: pl.DataFrame, edges: GapEdges) -> pl.DataFrame:
+    """`OUTAGE_EDGES`: sums of the edge measures over the gaps of each outage; frames of several parts add up."""
+    sums = judged.select("outage", pl.col("lost").cast(pl.Int64), pl.lit(1, pl.Int64).alias("gaps"))
+    for name, values in (("after", edges.after), ("before", edges.before), ("jump", np.abs(edges.jump))):
+        is_finite = np.isfinite(values)
+        filled = np.where(is_finite, values, 0.0)
+        sums = sums.with_columns(
+            pl.Series(f"{name}_n", is_finite.astype(np.float64)),
+            pl.Series(f"{name}_sum", filled),
             pl.Series(f"{name}_squares", filled * filled),
-        )  # fmt: skip
-    return seen.drop_nulls("outage").group_by("outage").sum().sort("outage").select(list(OUTAGE_EDGES))
+        )
+    return sums.drop_nulls("outage").group_by("outage").sum().sort("outage").select(list(OUTAGE_EDGES))
 
 
 def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Say what each outage was.
+    """Cause of each outage: late open, early close or halt where the bars at its edges show one, else a feed loss.
 
     Parameters
     ----------
@@ -256,37 +268,36 @@ def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.Da
     Returns
     -------
     DataFrame
-        The outages with `outage` (row number), `gaps`, `lost`, `cause`, `confidence`, and `chain` (Int32): the same for those
-        that follow one another without a slot between them.
+        The outages with `outage` (row number), `gaps`, `lost`, `cause`, `confidence`, and `chain` (Int32): equal for
+        outages that follow one another without a slot between them.
     """
-    seen = (
-        outages.with_row_index("outage").with_columns(pl.col("outage").cast(pl.Int32))
+    joined = (
+        outages.with_row_index("outage")
+        .with_columns(pl.col("outage").cast(pl.Int32))
         .join(witnesses, on="outage", how="left", maintain_order="left")
         .join(axis, on=["group", "ordinal"], how="left", maintain_order="left")
         .with_columns(pl.col(name).fill_null(0) for name in OUTAGE_EDGES if name != "outage")
-    )  # fmt: skip
+    )
     leads, trails = pl.col("first") == 0, pl.col("end") >= pl.col("slots")
-    all_lack = pl.col("share") >= 0.9  # noqa: PLR2004
-    late = leads & ~trails & all_lack & _stands_out("after", LATE)
-    early = trails & ~leads & all_lack & _stands_out("before", LATE)
-    halted = ~leads & ~trails & (pl.col("jump_n") >= 2) & (pl.col("jump_sum") / pl.col("jump_n") >= JUMPED)  # noqa: PLR2004
-    cause = (
-        pl.when(late).then(pl.lit("late_open")).when(early).then(pl.lit("early_close"))
-        .when(halted).then(pl.lit("halt")).otherwise(pl.lit("feed_loss"))
-    )  # fmt: skip
-    # A whole segment that nobody has may be a holiday; an edge without an auction may be one that was thinly traded.
-    confidence = (
-        pl.when(late | early | halted).then(0.9).when(leads & trails).then(0.75).when((leads | trails) & all_lack).then(0.8)
-        .otherwise(1 - 0.05 * (-(pl.col("surprise") - 14) / 10).exp())
-    )  # fmt: skip
-    told = seen.with_columns(cause.cast(pl.Enum(CAUSES)).alias("cause"), confidence.alias("confidence"))
-    return told.with_columns(_chain(told, axis)).select(
+    all_lack = pl.col("share") >= ALL_LACK
+    late = leads & ~trails & all_lack & is_significantly_above("after", LATE)
+    early = trails & ~leads & all_lack & is_significantly_above("before", LATE)
+    jumped = (pl.col("jump_n") >= FEWEST_GAPS) & (pl.col("jump_sum") / pl.col("jump_n") >= JUMPED)
+    halted = ~leads & ~trails & jumped
+    by_edge = pl.when(late).then(pl.lit("late_open")).when(early).then(pl.lit("early_close"))
+    cause = by_edge.when(halted).then(pl.lit("halt")).otherwise(pl.lit("feed_loss"))
+    # A whole segment without any series may be a holiday; an edge without an auction may have been thinly traded.
+    confidence = pl.when(late | early | halted).then(0.9).when(leads & trails).then(0.75)
+    confidence = confidence.when((leads | trails) & all_lack).then(0.8)
+    by_surprise = confidence.otherwise(1 - 0.05 * (-(pl.col("surprise") - 14) / 10).exp())
+    classified = joined.with_columns(cause.cast(pl.Enum(CAUSES)).alias("cause"), by_surprise.alias("confidence"))
+    return classified.with_columns(number_chains(classified, axis)).select(
         "outage", *OUTAGES, "gaps", "lost", "cause", "confidence", "chain"
     )
 
 
 def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Missing slots that nothing is wrong with, per series and session.
+    """Missing slots per series and session whose cause is, with a confidence of `SURE`, no loss (`EXPLAINING`).
 
     Parameters
     ----------
@@ -297,30 +308,46 @@ def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `series, session, explained` (Int64)
     """
-    fine = pl.col("cause").cast(pl.String).is_in(EXPLAINING) & (pl.col("confidence") >= SURE)
-    slots = pl.when(fine).then(pl.col("bar_count").cast(pl.Int64) - pl.col("lost")).otherwise(0)
+    is_explained = pl.col("cause").cast(pl.String).is_in(EXPLAINING) & (pl.col("confidence") >= SURE)
+    slots = pl.when(is_explained).then(pl.col("bar_count").cast(pl.Int64) - pl.col("lost")).otherwise(0)
     return gaps.group_by("series", "session").agg(slots.sum().alias("explained"))
 
 
-def _weighed(part: WeighedGaps, beside: GapEdges, slot_minutes: float) -> tuple[Ints, Floats]:
-    """Cause and confidence by Bayes' rule between no trade, a loss of the symbol's own, and a halt."""
+def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) -> tuple[Ints, Floats]:
+    """Cause and confidence by Bayes' rule between no trade, symbol loss and halt; `unknown` below `SURE`.
+
+    Parameters
+    ----------
+    part, edges
+        From `weigh_gaps` and `gap_edges`.
+    slot_minutes : float
+        Length of a slot.
+
+    Returns
+    -------
+    array of int, array of float
+        Index into `CAUSES`, and posterior probability.
+    """
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.float64)
-    prints, quotes = _inside(gaps, "prints"), _inside(gaps, "quotes")
-    jump, busier = np.abs(beside.jump), beside.after
-    drifts = np.where(np.isnan(jump), 1.0, _student(jump))
-    leaps = np.where(np.isnan(jump), 0.1, _cauchy(jump))
-    usual_volume = np.where(np.isnan(busier), 1.0, _student(busier / 0.8) / 0.8)
-    auction = np.where(np.isnan(busier), 1.0, 0.5 * usual_volume + 0.5 * _normal(busier, *REOPENING))
+    prints, quotes = float_column(gaps, "prints"), float_column(gaps, "quotes")
+    jump, busier = np.abs(edges.jump), edges.after
+    drifts = np.where(np.isnan(jump), 1.0, student_density(jump))
+    # Density of the Cauchy distribution: halts reopen far away.
+    leaps = np.where(np.isnan(jump), 0.1, 1 / (np.pi * JUMP_SCALE * (1 + (jump / JUMP_SCALE) ** 2)))
+    usual_volume = np.where(np.isnan(busier), 1.0, student_density(busier / 0.8) / 0.8)
+    mean, deviation = REOPENING
+    normal = np.exp(-(((busier - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi))
+    auction = np.where(np.isnan(busier), 1.0, 0.5 * usual_volume + 0.5 * normal)
     printed, proven = prints > 0, np.where(prints > 0, STRAY_PRINT, 1.0)
     silence = np.where(
-        np.isnan(quotes), 1.0, np.where(quotes > 0, 1.0, np.maximum(np.exp(-_inside(gaps, "usual_quotes")), 1e-3))
+        np.isnan(quotes), 1.0, np.where(quotes > 0, 1.0, np.maximum(np.exp(-float_column(gaps, "usual_quotes")), 1e-3))
     )
     lost_quotes = np.where(np.isnan(quotes), 1.0, np.where(quotes > 0, 1 - SILENT_QUOTES, SILENT_QUOTES))
     none = part.odds.expected * drifts * usual_volume * proven * silence
     loss = LOSSES_A_SESSION * drifts * usual_volume * lost_quotes
     halts = HALTS_A_SESSION * np.minimum(count * slot_minutes / HALT_MINUTES, 1.0) * leaps * auction * proven
-    # A name that often has no trade shows no halt: nobody can tell it from its silence.
+    # In a series that often has no trade, a halt cannot be distinguished from silence.
     halts *= np.exp(-np.minimum(count / np.maximum(part.odds.weight, 1e-9), 50.0) / 4)
     scores = np.stack([none, loss, halts])
     total = scores.sum(axis=0)
@@ -330,27 +357,27 @@ def _weighed(part: WeighedGaps, beside: GapEdges, slot_minutes: float) -> tuple[
     return np.where(confidence >= SURE, best, UNKNOWN), confidence
 
 
-def _inside(gaps: pl.DataFrame, name: str) -> Floats:
+def float_column(gaps: pl.DataFrame, name: str) -> Floats:
+    """An optional column as floats, NaN where it is null; all NaN where the frame lacks it."""
     if name not in gaps.columns:
         return np.full(gaps.height, np.nan)
     return gaps[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _share(one: Floats, other: float) -> Floats:
-    return one / (one + other)
-
-
-def _rest(part: WeighedGaps, lost: Ints, count: Ints) -> Floats:
-    """How many runs so long as what an outage leaves of each gap a session has."""
-    per_run = part.odds.expected / np.maximum(part.odds.run, 1e-300)
-    single = part.odds.weight / np.maximum(count, 1)
-    return per_run * chance_of_run((count - lost).astype(np.float64), single, part.odds.k)
-
-
-def _covered(
+def covered_slots(
     spans: pl.DataFrame, axis: str, group: NDArray[np.integer], where: Ints, slot: Ints, count: Ints
 ) -> tuple[Ints, Ints]:
-    """How many slots of each gap some disjoint spans cover, and the row of the first span that does; -1 without one."""
+    """Number of slots of each gap that disjoint spans cover, and the row of the first such span; -1 without one.
+
+    Parameters
+    ----------
+    spans : DataFrame
+        `group, first, end` and the column `axis`.
+    axis : {"ordinal", "position"}
+        Whether spans lie in one segment, or in a segment position of every session.
+    group, where, slot, count : array of int
+        Of each gap: its group, its ordinal or position, its first slot, and how many there are.
+    """
     if spans.is_empty():
         return np.zeros(len(slot), np.int64), np.full(len(slot), -1)
     start, end = (
@@ -363,13 +390,8 @@ def _covered(
     return covered, np.where(covered > 0, first, -1)
 
 
-def _habit_causes(habits: pl.DataFrame) -> Ints:
-    leads, closes = habits["first"].to_numpy() == 0, habits["closes"].to_numpy()
-    return np.where(leads, LATE_OPEN, np.where(closes, EARLY_CLOSE, CALENDAR))
-
-
-class _Usual(NamedTuple):
-    """What bars of each gap's series are like: by the time of day, and its own mean where few bars are."""
+class SeriesMeans(NamedTuple):
+    """Mean volume and squared move of each gap's series by time of day, shrunk to the series' mean if bars are few."""
 
     gaps: pl.DataFrame
     keys: Ints
@@ -378,7 +400,8 @@ class _Usual(NamedTuple):
     mean_volume: Floats
 
     @classmethod
-    def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> _Usual:
+    def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> SeriesMeans:
+        """Means of the series of each gap, from a frame of `profiles.PROFILE`."""
         series = profile["series"].to_numpy()
         keys = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
         heads = run_starts(series)
@@ -386,50 +409,45 @@ class _Usual(NamedTuple):
             np.add.reduceat(profile[name].to_numpy().astype(np.float64), heads)
             for name in ("bars", "volume", "moves", "squares")
         )
-        at, known = find_keys(series[heads], gaps["series"].to_numpy())
+        at, is_found = find_keys(series[heads], gaps["series"].to_numpy())
         square, mean = squares / np.maximum(moves, 1), volume / np.maximum(bars, 1)
-        return cls(gaps, keys, profile, np.where(known, square[at], 0.0), np.where(known, mean[at], 0.0))
+        return cls(gaps, keys, profile, np.where(is_found, square[at], 0.0), np.where(is_found, mean[at], 0.0))
 
     def move(self, slot: NDArray[np.integer], width: int) -> Floats:
-        """Deviation of a move over one slot."""
-        moves, squares = self._at(slot, width, "moves", "squares")
+        """Standard deviation of the log return over one slot, at the time of day of each given slot."""
+        moves, squares = self.sums_at(slot, width, "moves", "squares")
         return np.asarray(np.sqrt((squares + SHRINK_BARS * self.mean_square) / (moves + SHRINK_BARS)))
 
     def volume(self, slot: NDArray[np.integer], width: int) -> Floats:
-        """Mean volume of a bar."""
-        bars, volume = self._at(slot, width, "bars", "volume")
+        """Mean volume of a bar at the time of day of each given slot."""
+        bars, volume = self.sums_at(slot, width, "bars", "volume")
         return np.asarray((volume + 1e-9 * self.mean_volume) / (bars + 1e-9))
 
-    def _at(self, slot: NDArray[np.integer], width: int, *names: str) -> Iterator[Floats]:
+    def sums_at(self, slot: NDArray[np.integer], width: int, *names: str) -> Iterator[Floats]:
+        """Columns of the profile at the bin of each given slot; 0 where the profile has no such bin."""
         ours = profile_keys(self.gaps["series"].to_numpy(), self.gaps["ordinal"].to_numpy(), slot, width)
-        at, known = find_keys(self.keys, ours)
-        return (np.where(known, self.profile[name].to_numpy()[at], 0.0) for name in names)
+        at, is_found = find_keys(self.keys, ours)
+        return (np.where(is_found, self.profile[name].to_numpy()[at], 0.0) for name in names)
 
 
-def _stands_out(name: str, least: float) -> pl.Expr:
+def is_significantly_above(name: str, least: float) -> pl.Expr:
+    """Whether the mean of an edge measure is at least `least` and `DEVIATIONS` standard errors, over enough gaps."""
     n = pl.col(f"{name}_n")
     mean = pl.col(f"{name}_sum") / n
     error = ((pl.col(f"{name}_squares") / n - mean**2).clip(0) / n).sqrt()
-    return (n >= 2) & (mean >= least) & (mean >= DEVIATIONS * error)  # noqa: PLR2004
+    return (n >= FEWEST_GAPS) & (mean >= least) & (mean >= DEVIATIONS * error)
 
 
-def _chain(told: pl.DataFrame, axis: pl.DataFrame) -> pl.Series:
+def number_chains(outages: pl.DataFrame, axis: pl.DataFrame) -> pl.Series:
+    """`chain` (Int32): one number for outages that touch across consecutive segments of a group."""
     key = ["group", "ordinal"]
-    at = told.select(key).join(axis.with_row_index("at"), on=key, how="left", maintain_order="left")["at"]
-    row, group = at.fill_null(0).to_numpy().astype(np.int64), told["group"].to_numpy()
-    ends = told["end"].to_numpy() >= told["slots"].to_numpy()
-    follows = (row[1:] == row[:-1] + 1) & (group[1:] == group[:-1]) & ends[:-1] & (told["first"].to_numpy()[1:] == 0)
+    at = outages.select(key).join(axis.with_row_index("at"), on=key, how="left", maintain_order="left")["at"]
+    row, group = at.fill_null(0).to_numpy().astype(np.int64), outages["group"].to_numpy()
+    ends = outages["end"].to_numpy() >= outages["slots"].to_numpy()
+    follows = (row[1:] == row[:-1] + 1) & (group[1:] == group[:-1]) & ends[:-1] & (outages["first"].to_numpy()[1:] == 0)
     return pl.Series("chain", np.cumsum(np.concatenate([[True], ~follows])[: len(row)]) - 1, pl.Int32)
 
 
-def _student(z: Floats) -> Floats:
+def student_density(z: Floats) -> Floats:
     """Density of Student's t with 3 degrees of freedom: prices move with heavy tails."""
     return np.asarray(2 / (np.pi * np.sqrt(3) * (1 + z * z / 3) ** 2))
-
-
-def _cauchy(z: Floats) -> Floats:
-    return np.asarray(1 / (np.pi * JUMP_SCALE * (1 + (z / JUMP_SCALE) ** 2)))
-
-
-def _normal(x: Floats, mean: float, deviation: float) -> Floats:
-    return np.asarray(np.exp(-(((x - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi)))

@@ -1,11 +1,12 @@
-"""Slots that many series of one source lack together: outages of a feed, found over the whole panel.
+"""Outages of a feed: slots that many series of one source miss together, found over the whole panel.
 
-1. `peer_sums` turns the gaps of some series into steps over the slots of their group: how many of its symbols are missing,
-   how much of what was expected that is, and how surprising; `sum_expected` says what was expected. Both add up
-   over parts of the symbols, so a market is summed part by part.
-2. `find_outages` walks the steps once: an outage is a stretch in which at least half of the bars that were expected are
+1. `peer_sums` turns the gaps of some series into steps over the slots of their group: the number of symbols missing,
+   their share of the expected bars, and their surprise; `sum_expected` sums the expectation. Both add up over
+   parts of the symbols, so a market is summed part by part.
+2. `find_outages` walks the steps once: an outage is a range of slots in which at least half of the expected bars are
    missing (or a fifth, where chance cannot do it), and which is improbable enough as a whole.
-3. `habit_steps` and `find_recurring` find slots of the day that nearly every session lacks while those beside them are there.
+3. `habit_steps` and `find_recurring` find slots of the day that nearly every session misses while the adjacent ones are
+   present.
 
 Pure: frame in, frame out.
 """
@@ -74,46 +75,46 @@ MOST_SURPRISE = 3.0  # of one symbol: an outage takes several
 DEVIATIONS = 6.0
 ALWAYS = 0.9
 FEWEST_SESSIONS = 5
-BESIDE = 10  # slots
+ADJACENT_SLOTS = 10
 PARTS_OF_ONE = 2.0**28
 
 
 def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.DataFrame:
-    """Steps of what is missing: added up in order of slots, they say how much is missing in each.
+    """Changes of the missing sums at each slot of a group: their cumulative sum is what the slot misses.
 
     Parameters
     ----------
     gaps : DataFrame
         `ordinal` of each gap.
     pieces, p
-        From `rates.odds`.
+        From `no_trade_rates.no_trade_odds`.
     group : array of int
-        Of each gap: which peers it has. Below 0: none, such as the second price type of a symbol.
+        Group of each gap's peers. Below 0: none, such as the second price type of a symbol; it is not counted.
 
     Returns
     -------
     DataFrame of `SUMS`, sorted; frames of several parts add up by their first three columns.
     """
-    kept = group[pieces.gap] >= 0
-    gap, p = pieces.gap[kept], np.clip(p[kept], LEAST_P, MOST_P)
-    begin = pieces.first[kept]
+    has_peers = group[pieces.gap] >= 0
+    gap, p = pieces.gap[has_peers], np.clip(p[has_peers], LEAST_P, MOST_P)
+    begin = pieces.first[has_peers]
     both = {
         "group": np.tile(group[gap], 2),
         "ordinal": np.tile(gaps["ordinal"].to_numpy()[gap], 2),
-        "slot": np.concatenate([begin, begin + pieces.slots[kept]]),
+        "slot": np.concatenate([begin, begin + pieces.slots[has_peers]]),
         "missing": np.repeat([1, -1], len(gap)),
-        "weight": np.concatenate([_exact(1 - p), -_exact(1 - p)]),
-        "surprise": np.concatenate([_exact(_surprise(p)), -_exact(_surprise(p))]),
+        "weight": np.concatenate([round_to_exact(1 - p), -round_to_exact(1 - p)]),
+        "surprise": np.concatenate([round_to_exact(surprise(p)), -round_to_exact(surprise(p))]),
     }
     return sum_steps(pl.DataFrame(both).select(pl.col(name).cast(dtype) for name, dtype in SUMS.items()), SUMS)
 
 
-def sum_expected(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
-    """Steps of what is expected, over the sessions: added up in order of ordinals.
+def sum_expected(rates: Rates, lives: pl.DataFrame) -> pl.DataFrame:
+    """Changes of the expected sums where lifetimes begin and end; their cumulative sum over ordinals is the total.
 
     Parameters
     ----------
-    known : Rates
+    rates : Rates
     lives : DataFrame
         `series`, `group`, `first`, `last` (ordinals that its lifetime begins and ends with).
 
@@ -121,27 +122,26 @@ def sum_expected(known: Rates, lives: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `EXPECTATION`, sorted; frames of several parts add up.
     """
-    alive = known.table.join(lives.filter(pl.col("group") >= 0), on="series")
+    alive = rates.table.join(lives.filter(pl.col("group") >= 0), on="series")
     if alive.is_empty():
         return pl.DataFrame(schema=dict(EXPECTATION))
-    p = known.chances(bin_keys(*(alive[name].to_numpy() for name in ("series", "position", "bin"))))
+    p = rates.chances(bin_keys(*(alive[name].to_numpy() for name in ("series", "position", "bin"))))
     values = {
         "symbols": np.ones(len(p), np.int64),
-        "weight": _exact(1 - p),
-        "surprise": _exact(p * _surprise(p)),
-        "variance": _exact(p * (1 - p) * _surprise(p) ** 2),
+        "weight": round_to_exact(1 - p),
+        "surprise": round_to_exact(p * surprise(p)),
+        "variance": round_to_exact(p * (1 - p) * surprise(p) ** 2),
     }
     begin = alive.select("group", "position", "bin", pl.col("first").alias("ordinal"))
     end = alive.select("group", "position", "bin", (pl.col("last") + 1).alias("ordinal"))
-    steps = pl.concat(
-        [begin.with_columns(**{n: pl.Series(v) for n, v in values.items()}),
-         end.with_columns(**{n: pl.Series(-v) for n, v in values.items()})]
-    )  # fmt: skip
+    rising = begin.with_columns(**{name: pl.Series(added) for name, added in values.items()})
+    falling = end.with_columns(**{name: pl.Series(-added) for name, added in values.items()})
+    steps = pl.concat([rising, falling])
     return sum_steps(steps.select(pl.col(name).cast(dtype) for name, dtype in EXPECTATION.items()), EXPECTATION)
 
 
 def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """Add up steps of several parts (`SUMS` or `EXPECTATION`), by whatever is a whole number of 32 bits."""
+    """Sum steps of several parts by their key, the Int32 columns of the schema; sorted by the key."""
     key = [name for name, dtype in schema.items() if dtype == pl.Int32]
     if steps.is_empty():
         return steps.select(list(schema))
@@ -159,19 +159,19 @@ def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 
 def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.DataFrame:
-    """Find stretches that too many lack at once.
+    """Outages: ranges of slots that more symbols of a group miss together than chance explains.
 
     Parameters
     ----------
     sums, expected : DataFrame
         From `peer_sums` and `sum_expected`, of all parts.
     width : int
-        From `traces.bin_width`.
+        From `profiles.bin_width`.
 
     Returns
     -------
     DataFrame of `OUTAGES`, sorted
-        `[first, end)` are slots; `symbols` of `peers` lack some of them, `share` of what was expected is missing, and
+        `[first, end)` are slots; `symbols` of `peers` miss some of them, `share` of the expected bars is missing, and
         chance would do that once in exp(`surprise`).
     """
     if sums.is_empty():
@@ -180,39 +180,41 @@ def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.D
     now = {name: np.cumsum(sums[name].to_numpy()) for name in ("missing", "weight", "surprise")}
     same = (group[1:] == group[:-1]) & (ordinal[1:] == ordinal[:-1])
     length = np.where(np.append(same, [False]), np.append(slot[1:], [0]) - slot, 0)
-    due = _due(expected, group, ordinal, slot, width)
+    due = expected_at(expected, group, ordinal, slot, width)
     excess = now["surprise"] - due["surprise"]
     share = now["weight"] / np.maximum(due["weight"], 1e-9)
     beyond_chance = excess >= IMPROBABLE + DEVIATIONS * np.sqrt(np.maximum(due["variance"], 0))
     together = (now["missing"] >= FEWEST_SYMBOLS) & (length > 0) & (excess > 0)
-    odd = together & ((share >= MOST) | ((share >= MANY) & beyond_chance))
-    # Steps follow one another, so neighbours that are odd are one outage.
-    begins = odd & ~np.concatenate([[False], odd[:-1] & same])
+    is_out = together & ((share >= MOST) | ((share >= MANY) & beyond_chance))
+    # Steps follow one another, so neighbours that are out are one outage.
+    begins = is_out & ~np.concatenate([[False], is_out[:-1] & same])
     number = np.cumsum(begins) - 1
-    at = np.flatnonzero(odd)
-    found = pl.DataFrame(
-        {
-            "number": number[at], "group": group[at], "ordinal": ordinal[at], "first": slot[at],
-            "end": slot[at] + length[at], "symbols": now["missing"][at], "peers": due["symbols"][at],
-            "share": share[at] * length[at], "length": length[at], "surprise": excess[at] * length[at],
-        }
-    )  # fmt: skip
-    outages = found.group_by("number", maintain_order=True).agg(
-        pl.col("group", "ordinal", "first").first(), pl.col("end").last(), pl.col("symbols", "peers").max(),
-        pl.col("share", "surprise", "length").sum(),
-    )  # fmt: skip
+    at = np.flatnonzero(is_out)
+    places = {"number": number[at], "group": group[at], "ordinal": ordinal[at], "first": slot[at]}
+    counts = {"end": slot[at] + length[at], "symbols": now["missing"][at], "peers": due["symbols"][at]}
+    sizes = {"share": share[at] * length[at], "length": length[at], "surprise": excess[at] * length[at]}
+    outages = (
+        pl.DataFrame(places | counts | sizes)
+        .group_by("number", maintain_order=True)
+        .agg(
+            pl.col("group", "ordinal", "first").first(),
+            pl.col("end").last(),
+            pl.col("symbols", "peers").max(),
+            pl.col("share", "surprise", "length").sum(),
+        )
+    )
     likely = outages.filter(pl.col("surprise") >= IMPROBABLE)
     return likely.with_columns(pl.col("share") / pl.col("length")).select(
         pl.col(name).cast(dtype) for name, dtype in OUTAGES.items()
     )
 
 
-def habit_steps(gaps: pl.DataFrame, wanted: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
-    """Steps over the slots of the day, whatever the session: how many were due, and how many were missing.
+def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
+    """Changes of the numbers of due and of missing bars at each slot of the day, over all sessions of a group.
 
     Parameters
     ----------
-    gaps, wanted : DataFrame
+    gaps, expected : DataFrame
         From `gaps.find_gaps` and `gaps.expected_slots`.
     groups : DataFrame
         `series, group`.
@@ -224,20 +226,21 @@ def habit_steps(gaps: pl.DataFrame, wanted: pl.DataFrame, groups: pl.DataFrame) 
     position = (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position")
     end = pl.col("slot") + pl.col("bar_count")
     lost = gaps.join(groups, on="series").select("group", position, "slot", end.alias("end"))
-    due = wanted.join(groups, on="series").group_by("group", position, "slots").len("due")
+    due = expected.join(groups, on="series").group_by("group", position, "slots").len("due")
     none = pl.lit(0)
+    minus_due = -pl.col("due").cast(pl.Int64)
     steps = [
         lost.select("group", "position", "slot", pl.lit(1).alias("missing"), none.alias("due")),
         lost.select("group", "position", pl.col("end").alias("slot"), pl.lit(-1).alias("missing"), none.alias("due")),
         due.select("group", "position", none.alias("slot"), none.alias("missing"), "due"),
-        due.select("group", "position", pl.col("slots").alias("slot"), none.alias("missing"), -pl.col("due").cast(pl.Int64)),
-    ]  # fmt: skip
+        due.select("group", "position", pl.col("slots").alias("slot"), none.alias("missing"), minus_due),
+    ]
     whole = pl.concat([part.select(pl.col(name).cast(dtype) for name, dtype in HABIT_STEPS.items()) for part in steps])
     return sum_steps(whole, HABIT_STEPS)
 
 
 def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
-    """Find slots of the day that nearly every session of every series of a group lacks, unlike those beside them.
+    """Slots of the day that nearly every session of every series of a group misses, unlike the adjacent slots.
 
     Parameters
     ----------
@@ -254,62 +257,64 @@ def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
         pl.col("missing", "due").cum_sum().over(of_segment),
         (pl.col("slot").shift(-1).over(of_segment) - pl.col("slot")).fill_null(0).alias("length"),
     ).filter((pl.col("length") > 0) & (pl.col("due") >= FEWEST_SESSIONS))
-    return _bounded(counted.with_columns((pl.col("missing") / pl.col("due")).alias("share")))
-
-
-def _exact(values: Floats) -> Floats:
-    # In so many parts of one, sums lose nothing: they are the same in any order, whoever added up which part.
-    return np.asarray(np.round(values * PARTS_OF_ONE) / PARTS_OF_ONE)
-
-
-def _surprise(p: Floats) -> Floats:
-    return np.asarray(np.minimum(-np.log(p), MOST_SURPRISE))
-
-
-def _bounded(counted: pl.DataFrame) -> pl.DataFrame:
-    """Stretches of `ALWAYS` missing slots whose neighbours are there."""
+    counted = counted.with_columns((pl.col("missing") / pl.col("due")).alias("share"))
     always = pl.col("share") >= ALWAYS
-    of_segment = ["group", "position"]
     run = (always != always.shift(1).over(of_segment)).fill_null(value=True).cum_sum()
     marked = counted.with_columns(run.alias("run"), always.alias("always"))
     spans = marked.group_by(*of_segment, "run", maintain_order=True).agg(
-        pl.col("always").first(), pl.col("slot").first().alias("first"), (pl.col("slot") + pl.col("length")).last().alias("end"),
+        pl.col("always").first(),
+        pl.col("slot").first().alias("first"),
+        (pl.col("slot") + pl.col("length")).last().alias("end"),
         ((pl.col("share") * pl.col("length")).sum() / pl.col("length").sum()).alias("share"),
         pl.col("due").max().alias("sessions"),
-        # What is nearest to the neighbours: the first and the last few slots of the run.
-        _near(last=False).alias("head"), _near(last=True).alias("tail"),
-    )  # fmt: skip
-    beside = pl.max_horizontal(
+        mean_share_at_edge(last=False).alias("head"),
+        mean_share_at_edge(last=True).alias("tail"),
+    )
+    adjacent = pl.max_horizontal(
         pl.col("tail").shift(1).over(of_segment).fill_null(0.0),
         pl.col("head").shift(-1).over(of_segment).fill_null(0.0),
     )
     whole = pl.len().over(of_segment) == 1
     closes = pl.col("end") == pl.col("end").max().over(of_segment)
-    found = spans.with_columns(closes.alias("closes")).filter(pl.col("always") & ~whole & (beside <= MOST))
-    return found.select(pl.col(name).cast(dtype) for name, dtype in HABITS.items()).sort("group", "position", "first")
+    recurring = spans.with_columns(closes.alias("closes")).filter(pl.col("always") & ~whole & (adjacent <= MOST))
+    typed = recurring.select(pl.col(name).cast(dtype) for name, dtype in HABITS.items())
+    return typed.sort("group", "position", "first")
 
 
-def _near(*, last: bool) -> pl.Expr:
+def round_to_exact(values: Floats) -> Floats:
+    """Round to multiples of 1 / `PARTS_OF_ONE`, so that sums are exact and equal in any order."""
+    return np.asarray(np.round(values * PARTS_OF_ONE) / PARTS_OF_ONE)
+
+
+def surprise(p: Floats) -> Floats:
+    """-ln p, at most `MOST_SURPRISE`."""
+    return np.asarray(np.minimum(-np.log(p), MOST_SURPRISE))
+
+
+def mean_share_at_edge(*, last: bool) -> pl.Expr:
+    """Mean missing share of the first (or last) `ADJACENT_SLOTS` slots of a run."""
     slots, shares = (pl.col(name).reverse() if last else pl.col(name) for name in ("length", "share"))
     ahead = slots.cum_sum() - slots
-    used = pl.min_horizontal(slots, (BESIDE - ahead).clip(0))
+    used = pl.min_horizontal(slots, (ADJACENT_SLOTS - ahead).clip(0))
     return (shares * used).sum() / used.sum()
 
 
-def _due(expected: pl.DataFrame, group: Ints, ordinal: Ints, slot: Ints, width: int) -> dict[str, NDArray[np.float64]]:
-    """What is expected where the steps are: the last sum of group, position and bin up to the ordinal."""
+def expected_at(
+    expected: pl.DataFrame, group: Ints, ordinal: Ints, slot: Ints, width: int
+) -> dict[str, NDArray[np.float64]]:
+    """Expected sums at each step: the cumulative sum of its group, segment position and bin up to the ordinal."""
     position, number = ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width)
     span = 1 << 24  # more than days times 16 are
     sizes = [SEGMENTS_PER_SESSION, BINS, span]
     theirs = pack([*(expected[name].to_numpy() for name in ("group", "position", "bin", "ordinal"))], sizes)
     ours = pack([group, position, number, ordinal], sizes)
     at = np.searchsorted(theirs, ours, side="right") - 1
-    known = (
-        (at >= 0) & (theirs[np.maximum(at, 0)] // span == ours // span) if len(theirs) else np.zeros(len(ours), bool)
-    )
+    is_found = np.zeros(len(ours), bool)
+    if len(theirs):
+        is_found = (at >= 0) & (theirs[np.maximum(at, 0)] // span == ours // span)
     sums = {}
     for name in ("symbols", "weight", "surprise", "variance"):
         values = np.cumsum(expected[name].to_numpy())
         # Steps of one bin end at zero, but for what rounding leaves.
-        sums[name] = np.where(known, values[np.maximum(at, 0)], 0.0) if len(values) else np.zeros(len(ours))
+        sums[name] = np.where(is_found, values[np.maximum(at, 0)], 0.0) if len(values) else np.zeros(len(ours))
     return sums

@@ -216,11 +216,11 @@ def test_prepare_weighs_each_gap_as_if_all_were_weighed_again(clean, grid):
     wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps, width = find_gaps(wanted, survey.runs, grid), bin_width(M1)
     part = weigh_gaps(gaps, wanted, width)
-    strange = gaps.filter(pl.Series(part.strange))["series"].n_unique()
-    assert 0 < strange < survey.series.height  # some are weighed again, others not
+    excluded = gaps.filter(pl.Series(part.excluded))["series"].n_unique()
+    assert 0 < excluded < survey.series.height  # some are weighed again, others not
     seen = BinnedGaps.of(gaps, wanted, width)
-    known = count_rates(seen, part.strange)
-    again = no_trade_odds(known, seen, part.strange)
+    known = count_rates(seen, part.excluded)
+    again = no_trade_odds(known, seen, part.excluded)
     assert_frame_equal(part.rates.table, known.table)
     for name in ("run", "expected", "weight", "k", "p"):
         assert np.array_equal(getattr(part.odds, name), getattr(again, name)), name
