@@ -33,7 +33,7 @@ ALL, CLOSED = 61, 62
 
 
 @dataclass(frozen=True)
-class _Day:
+class DaySlots:
     """Columns of one calendar's picture: slots of `step` minutes from `first` (minutes after midnight)."""
 
     first: int
@@ -64,7 +64,7 @@ def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
     key = ["symbol", "price_type", "interval"]
     drawn = due.join(series.head(rows).select(*key).with_row_index("row"), on=key)
     at = drawn["row"].to_numpy() * len(starts) + starts.search_sorted(drawn["session"].dt.truncate(every)).to_numpy()
-    sums = {name: _summed(at, drawn[name], rows * len(starts)) for name in ("expected", "missing", "explained")}
+    sums = {name: sum_by_position(at, drawn[name], rows * len(starts)) for name in ("expected", "missing", "explained")}
     return {
         "every": PERIODS[every],
         "periods": encode_table(starts.to_frame("start")),
@@ -104,12 +104,12 @@ def slot_shares(
         return None
     every = choose_period(held["session"], MOST_DAYS)
     rows = held["session"].dt.truncate(every).unique().sort()
-    spans = _on_the_clock(held, "segment_open", "segment_close", zone)
-    day = _day(spans, series["interval"], most_slots)
+    spans = with_venue_minutes(held, "segment_open", "segment_close", zone)
+    day = choose_day_slots(spans, series["interval"], most_slots)
     wanted = spans.join(due.group_by("session").len("series"), on="session")
-    owed = _laid(wanted, rows, every, day, wanted["series"].to_numpy().astype(np.float64))
-    lost = _on_the_clock(gaps, "gap_start", "gap_end", zone)
-    raw = _laid(lost, rows, every, day, np.ones(lost.height))
+    owed = fill_slots(wanted, rows, every, day, wanted["series"].to_numpy().astype(np.float64))
+    lost = with_venue_minutes(gaps, "gap_start", "gap_end", zone)
+    raw = fill_slots(lost, rows, every, day, np.ones(lost.height))
     open_ = lost.filter(~pl.col("explained"))
     return {
         "every": PERIODS[every],
@@ -118,19 +118,21 @@ def slot_shares(
         "first": day.first,
         "step": day.step,
         "slots": day.slots,
-        "raw": _written(raw, owed),
-        "adjusted": _written(_laid(open_, rows, every, day, np.ones(open_.height)), owed),
-        "marks": _marks(lost, rows, every, day),
+        "raw": encode_shares(raw, owed),
+        "adjusted": encode_shares(fill_slots(open_, rows, every, day, np.ones(open_.height)), owed),
+        "marks": outage_marks(lost, rows, every, day),
     }
 
 
-def _summed(at: Ints, values: pl.Series, size: int) -> Ints:
+def sum_by_position(at: Ints, values: pl.Series, size: int) -> Ints:
+    """Array of `size` sums: element i is the sum of the values whose position `at` is i; nulls count as 0."""
     sums = np.zeros(size, np.int64)
     np.add.at(sums, at, values.fill_null(0).to_numpy())
     return sums
 
 
-def _on_the_clock(rows: pl.DataFrame, start: str, end: str, zone: str) -> pl.DataFrame:
+def with_venue_minutes(rows: pl.DataFrame, start: str, end: str, zone: str) -> pl.DataFrame:
+    """Add `from` and `to`: venue wall-clock minutes of `start` and `end` after midnight of the trade date."""
     # Minutes after midnight of the trade date by the venue's wall clock, so that a change of its clocks moves nothing.
     midnight = pl.col("session").cast(pl.Datetime("us"))
     since = {
@@ -141,7 +143,8 @@ def _on_the_clock(rows: pl.DataFrame, start: str, end: str, zone: str) -> pl.Dat
     return rows.with_columns(**since).with_columns(pl.max_horizontal("from", "to").alias("to"))
 
 
-def _day(spans: pl.DataFrame, intervals: pl.Series, most: int) -> _Day:
+def choose_day_slots(spans: pl.DataFrame, intervals: pl.Series, most: int) -> DaySlots:
+    """Slots from first open to last close, at most `most`, none shorter than the finest interval."""
     low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(
         0
     )
@@ -149,10 +152,11 @@ def _day(spans: pl.DataFrame, intervals: pl.Series, most: int) -> _Day:
     least = max(finest, (high - low) / most)
     step = next((s for s in STEPS_MINUTES if s >= least), STEPS_MINUTES[-1])
     first = low // step * step
-    return _Day(first, step, max(-((first - high) // step), 1))
+    return DaySlots(first, step, max(-((first - high) // step), 1))
 
 
-def _laid(spans: pl.DataFrame, rows: pl.Series, every: str, day: _Day, weight: Floats) -> Floats:
+def fill_slots(spans: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots, weight: Floats) -> Floats:
+    """Array (rows x slots) of the weighted fraction of each slot of the day that the spans of its row cover."""
     # How much of each slot the spans fill: a span's start adds what is left of its slot and all slots after it, its end
     # takes the same away; one running sum then covers everything between.
     width = day.slots + 2
@@ -168,18 +172,19 @@ def _laid(spans: pl.DataFrame, rows: pl.Series, every: str, day: _Day, weight: F
     return filled
 
 
-def _written(lost: Floats, owed: Floats) -> str:
-    is_open = owed > LEAST
-    share = np.divide(lost, owed, out=np.zeros_like(lost), where=is_open)
+def encode_shares(missing: Floats, expected: Floats) -> str:
+    """Text of one `ALPHABET` character per slot: the root of missing / expected in 61sts, or a dot where closed."""
+    is_open = expected > LEAST
+    share = np.divide(missing, expected, out=np.zeros_like(missing), where=is_open)
     level = np.clip(np.floor(np.sqrt(np.maximum(share, 0)) * ALL + LEAST), share > LEAST, ALL).astype(np.int64)
     return ALPHABET[np.where(is_open, level, CLOSED)].tobytes().decode()
 
 
-def _marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: _Day) -> dict[str, object]:
-    """Positions of outages: row, first slot, end slot."""
-    told = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
+def outage_marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots) -> dict[str, object]:
+    """Positions of the first outages as page columns: row, first slot, end slot, and the number of all."""
+    outages = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = (
-        told.group_by("session", "outage_id")
+        outages.group_by("session", "outage_id")
         .agg(pl.col("from").min(), pl.col("to").max())
         .sort("session", "from", "to", "outage_id", nulls_last=True)
     )

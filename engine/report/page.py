@@ -1,7 +1,7 @@
 """Render an audit as a single HTML file without external resources. Frames in, text out.
 
-1. `_told` reduces the tables of an audit to what a page can hold: pictures of a bounded number of cells, and the most
-   important rows of each table, with how many there are in all.
+1. `page_content` reduces the tables of an audit to what a page can hold: pictures of a bounded number of cells, and the
+   most important rows of each table, with how many there are in all.
 2. `audit_page` puts that, the style and the script into the frame `web/page.html`. The page's own policy forbids any
    request, and any script or style but these two, which it knows by their hash.
 
@@ -104,14 +104,15 @@ def audit_page(
     if absent:
         raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
     given = {name: select_schema(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
-    data = _told(given, confidence) | {
+    data = page_content(given, confidence) | {
         "about": {name: truncate_text(str(value)) for name, value in about.items()},
-        "verdict": verdict and _judged(verdict),
+        "verdict": verdict and verdict_content(verdict),
     }
-    return _framed(truncate_text(str(about.get("title", "Audit"))), script_text(data))
+    return fill_page_template(truncate_text(str(about.get("title", "Audit"))), script_text(data))
 
 
-def _framed(title: str, data: str) -> str:
+def fill_page_template(title: str, data: str) -> str:
+    """The HTML of `web/page.html` with title, style, script, JSON data and the hashes of its policy filled in."""
     web = files("engine.report") / "web"
     style = (web / "page.css").read_text(encoding="utf-8")
     parts = "\n".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -121,8 +122,8 @@ def _framed(title: str, data: str) -> str:
         "style": style,
         "script": script,
         "data": data,
-        "style_hash": _hash(style),
-        "script_hash": _hash(script),
+        "style_hash": policy_hash(style),
+        "script_hash": policy_hash(script),
     }
     page = (web / "page.html").read_text(encoding="utf-8")
     # Cut once, so that a piece which holds another's name changes nothing.
@@ -130,23 +131,31 @@ def _framed(title: str, data: str) -> str:
     return first + "".join(pieces[name] + after for name, after in (part.split("}}", 1) for part in rest))
 
 
-def _judged(verdict: Verdict) -> dict[str, object]:
+def verdict_content(verdict: Verdict) -> dict[str, object]:
+    """JSON content of a verdict: passed, text, and the first `MOST_REASONS` reasons with a count of the rest."""
     more = len(verdict.reasons) - MOST_REASONS
     reasons = [truncate_text(reason) for reason in verdict.reasons[:MOST_REASONS]]
     said = [*reasons, f"… and {more} more"] if more > 0 else reasons
     return {"passed": verdict.passed, "text": truncate_text(verdict.text), "reasons": said}
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
+    """Content-Security-Policy source of an inline text: `'sha256-...'` of its UTF-8 bytes."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    gaps = _placed(tables["gaps"], tables["series"], confidence)
-    series = _worst_first(tables["series"], gaps)
+def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
+    """JSON content of the page: totals, pictures, and the most important rows of each table within its bounds."""
+    gaps = annotate_gaps(tables["gaps"], tables["series"], confidence)
+    series, findings = rank_series(tables["series"], gaps), tables["findings"]
+    by_cause = gaps.group_by("cause").agg(
+        pl.col("bar_count").sum().alias("slots"),
+        pl.len().cast(pl.Int64).alias("gaps"),
+        pl.col("series").n_unique().cast(pl.Int64),
+    )
     shown = {
         "series": series,
-        "findings": tables["findings"],
+        "findings": findings,
         "gaps": tables["gaps"],
         "outages": tables["outages"].sort(
             ["missing", "start_ts", "calendar", "outage_id"], descending=[True, False, False, False], nulls_last=True
@@ -155,24 +164,27 @@ def _told(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, ob
         "files": tables["files"].filter(pl.col("problem").is_not_null()),
     }
     chosen = shown | {
-        "findings": _by_severity(tables["findings"], MOST_ROWS["findings"]),
-        "gaps": _gravest(gaps, MOST_ROWS["gaps"]).drop("series", "calendar"),
+        "findings": pl.concat(
+            [findings.filter(pl.col("severity") == level).head(MOST_ROWS["findings"]) for level in SEVERITIES]
+        ),
+        "gaps": top_gaps(gaps, MOST_ROWS["gaps"]).drop("series", "calendar"),
     }
     fit = {name: truncate_rows(rows, MOST_ROWS[name], MOST_BYTES[name]) for name, rows in chosen.items()}
     return {
-        "totals": _totals(tables),
-        "severities": {level: int((tables["findings"]["severity"] == level).sum()) for level in SEVERITIES},
-        "causes": _causes(gaps),
+        "totals": count_totals(tables),
+        "severities": {level: int((findings["severity"] == level).sum()) for level in SEVERITIES},
+        "causes": encode_table(by_cause.sort("slots", "cause", descending=[True, False])),
         "glossary": {cause.name: cause.meaning for cause in CAUSE_TABLE},
         "families": {cause.name: cause.family for cause in CAUSE_TABLE},
         "coverage": coverage(series, tables["quality"]),
-        "slots": _slot_pictures(tables, gaps),
-        "strips": _strips(tables["strips"], gaps),
+        "slots": slot_pictures(tables, gaps),
+        "strips": encode_strips(tables["strips"], gaps),
         **{name: encode_table(rows, shown[name].height) for name, rows in fit.items()},
     }
 
 
-def _placed(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -> pl.DataFrame:
+def annotate_gaps(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -> pl.DataFrame:
+    """Add row number and calendar of the series to each gap, `unknown` for no cause, and `explained` (Boolean)."""
     # There may be millions of gaps: names are looked up once, the number of their series is used from here on.
     owners = series.select(*KEY, "calendar").with_row_index("series").unique(list(KEY), keep="first")
     explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
@@ -181,7 +193,8 @@ def _placed(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -> pl.D
     )
 
 
-def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+def rank_series(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Series with `main_cause` (most missing bars) and `unexplained`, sorted by lowest adjusted quality."""
     by_cause = gaps.group_by("series", "cause").agg(pl.col("bar_count").sum())
     largest = by_cause.sort("bar_count", "cause", descending=[True, False])
     main = largest.unique("series", keep="first", maintain_order=True)
@@ -195,8 +208,8 @@ def _worst_first(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _gravest(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
-    """Sort gaps: unexplained ones first, then the longest, then the earliest."""
+def top_gaps(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The first `most` gaps: unexplained ones first, then the longest, then the earliest."""
     order = ["explained", "bar_count", "gap_start", *KEY]
     # Sorting all would take longer than everything else: what cannot be among the first is left out before.
     weight = gaps["bar_count"] - gaps["explained"].cast(pl.Int64) * (1 << 40)
@@ -209,11 +222,8 @@ def _gravest(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
     return close.sort(order, descending=[False, True, *[False] * 4], maintain_order=True).head(most)
 
 
-def _by_severity(findings: pl.DataFrame, most: int) -> pl.DataFrame:
-    return pl.concat([findings.filter(pl.col("severity") == level).head(most) for level in SEVERITIES])
-
-
-def _totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+    """Totals of the audit: slots of all series, and numbers of series, symbols, sessions, gaps, findings, files."""
     series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
     sums = {name: int(series[name].sum()) for name in ("expected", "present", "missing", "explained", "rows")}
     first, last = sessions.min(), sessions.max()
@@ -234,16 +244,8 @@ def _totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     }
 
 
-def _causes(gaps: pl.DataFrame) -> dict[str, object]:
-    counted = gaps.group_by("cause").agg(
-        pl.col("bar_count").sum().alias("slots"),
-        pl.len().cast(pl.Int64).alias("gaps"),
-        pl.col("series").n_unique().cast(pl.Int64),
-    )
-    return encode_table(counted.sort("slots", "cause", descending=[True, False]))
-
-
-def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
+def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
+    """Slot-of-day pictures (`slot_shares`) of the calendars with most series, at most `MOST_SLOT_PICTURES`."""
     zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
     series, drawn = tables["series"], ["session", "gap_start", "gap_end", "explained", "outage_id"]
     counts = series["calendar"].drop_nulls().value_counts().sort("count", "calendar", descending=[True, False])
@@ -261,7 +263,7 @@ def _slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> li
     return pictures
 
 
-def _strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
+def encode_strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
     """Prices and volumes around gaps, each strip quantized between its own lowest and highest value."""
     key = [*KEY, "gap_start"]
     near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))

@@ -1,8 +1,8 @@
 """Encode frames for a page: few bytes, any text, bounded size. Frames in, text out.
 
-1. `within` takes the first rows of a frame that fit a number of rows and of bytes.
-2. `table` turns them into columns of short JSON: text as a dictionary and codes, equal neighbours as runs, instants in
-   the coarsest unit that loses nothing.
+1. `truncate_rows` takes the first rows of a frame that fit a number of rows and of bytes.
+2. `encode_table` turns them into columns of short JSON: text as a dictionary and codes, equal neighbours as runs, instants
+   in the coarsest unit that loses nothing.
 3. `script_text` writes JSON that no text can leave: a page may hold it in a `<script>`.
 """
 
@@ -35,11 +35,12 @@ def truncate_rows(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.Dat
     """
     head = rows.head(most_rows)
     texts = [name for name, dtype in head.schema.items() if dtype == pl.String]
-    cut = head.with_columns(_cut(name) for name in texts)
+    cut = head.with_columns(truncate_text_column(name) for name in texts)
     if not texts or cut.is_empty():
         return cut
     fresh = [
-        pl.when(pl.col(name).is_first_distinct()).then(_weight(pl.col(name))).otherwise(0).alias(name) for name in texts
+        pl.when(pl.col(name).is_first_distinct()).then(json_bytes(pl.col(name))).otherwise(0).alias(name)
+        for name in texts
     ]
     weight = cut.select(pl.sum_horizontal(fresh).cum_sum().alias("so_far"))["so_far"]
     return cut.head(int((weight <= most_bytes).sum()))
@@ -100,11 +101,13 @@ def truncate_text(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
 
 
-def _cut(name: str) -> pl.Expr:
+def truncate_text_column(name: str) -> pl.Expr:
+    """Expression of a text column cut at `LONGEST_TEXT` characters, with the original length appended."""
     text = pl.col(name)
     said = pl.format("{}… ({} characters)", text.str.slice(0, LONGEST_TEXT), text.str.len_chars())
     return pl.when(text.str.len_chars() > LONGEST_TEXT).then(said).otherwise(text).alias(name)
 
 
-def _weight(text: pl.Expr) -> pl.Expr:
+def json_bytes(text: pl.Expr) -> pl.Expr:
+    """Expression of an upper bound of the bytes of a text in JSON: escaped characters take six; null is 0."""
     return (text.str.len_bytes() + 5 * text.str.count_matches(SWOLLEN) + 3).fill_null(0).cast(pl.Int64)

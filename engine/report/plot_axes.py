@@ -47,12 +47,13 @@ def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
             labels=labels,
             labelAlign="left",
             labelFlush=False,
-            labelExpr=_looked_up(texts),
+            labelExpr=tick_label_expression(texts),
         ),
     )
 
 
-def _looked_up(texts: Mapping[str, str]) -> str:
+def tick_label_expression(texts: Mapping[str, str]) -> str:
+    """Vega expression that returns the text of a tick value (6 significant digits), else an empty label."""
     # Texts of our own making: dates and times of day.
     cases = ", ".join(f"'{key}': '{text}'" for key, text in texts.items())
     return f"({{{cases}}})[format(datum.value, '.6~g')] || ''"

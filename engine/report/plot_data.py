@@ -1,6 +1,6 @@
 """Bars, gaps, quality and sessions of any source (frame, export, audit, store) in the form that plots read.
 
-`subject` takes a store, a snapshot, an export, an audit or a frame; each answers the same few questions with frames as
+`plot_source` takes a store, a snapshot, an export, an audit or a frame; each answers the same few questions with frames as
 the tables of an export have them. What a source does not hold is an empty frame, and the plot that needs it says so.
 """
 
@@ -116,11 +116,11 @@ class PlotSource:
         known = self.symbols()
         names = known["symbol"].unique().sort().to_list()
         if symbol is None and len(names) != 1:
-            raise ParameterError(f"symbol: none was named; valid: one of {_listed(names)}")
+            raise ParameterError(f"symbol: none was named; valid: one of {list_names(names)}")
         found = known.filter(pl.col("symbol") == (names[0] if symbol is None else symbol))
         if found.is_empty():
             raise ParameterError(
-                f"symbol: received {symbol!r}{did_you_mean(str(symbol), names, 3)}; the source has {_listed(names)}"
+                f"symbol: received {symbol!r}{did_you_mean(str(symbol), names, 3)}; the source has {list_names(names)}"
             )
         row = found.row(0, named=True)
         align: Align = row["align"] if row["align"] in get_args(Align) else "session"
@@ -144,7 +144,7 @@ class PlotSource:
         step = Interval.parse(interval)
         segments = self.segments(about.calendar, rows["session"] if "session" in rows.columns else rows["ts"].dt.date())
         if segments.is_empty():
-            segments = _days_of(rows, step)
+            segments = segments_by_date(rows, step)
         spec = GridSpec(about.calendar, about.segments, about.align, about.zone)
         return SessionGrid.build(segments, step, spec)
 
@@ -180,30 +180,32 @@ def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSourc
         The source is none of these.
     """
     if isinstance(source, SessionData):
-        return _of_snapshot(source.snapshot())
+        return snapshot_source(source.snapshot())
     if isinstance(source, Snapshot):
-        return _of_snapshot(source)
+        return snapshot_source(source)
     if isinstance(source, Dataset):
-        return _of_dataset(source)
+        return dataset_source(source)
     if isinstance(source, pl.DataFrame):
-        return _of_frame(source, None if calendar is None else str(calendar))
+        return frame_source(source, None if calendar is None else str(calendar))
     if isinstance(source, str | Path):
-        return _of_folder(Path(source))
+        return folder_source(Path(source))
     tables = getattr(source, "tables", None)
     if isinstance(tables, Mapping):
-        return _of_tables(_with_symbols(tables))
+        return tables_source(add_symbols_table(tables))
     raise ParameterError(f"source: received {type(source).__name__}; valid: {VALID}")
 
 
-def _of_folder(path: Path) -> PlotSource:
+def folder_source(path: Path) -> PlotSource:
+    """Source over the tables of an export or audit folder; any other folder is a `ParameterError`."""
     if is_export(path):
-        return _of_dataset(open_dataset(path))
+        return dataset_source(open_dataset(path))
     if is_audit(path):
-        return _of_tables(_with_symbols(read_audit_tables(path)))
+        return tables_source(add_symbols_table(read_audit_tables(path)))
     raise ParameterError(f"source: {path} is neither an export nor an audit; valid: {VALID}")
 
 
-def _of_snapshot(snapshot: Snapshot) -> PlotSource:
+def snapshot_source(snapshot: Snapshot) -> PlotSource:
+    """Source over a snapshot; bars, gaps, quality and quotes are built at their first use and reused."""
     small = snapshot.small_tables()
     made: Mapping[str, Callable[[], pl.DataFrame]] = {
         "bars": snapshot.bars,
@@ -219,6 +221,7 @@ def _of_snapshot(snapshot: Snapshot) -> PlotSource:
     held: dict[str, pl.DataFrame] = {}
 
     def table(name: str, where: pl.Expr) -> pl.DataFrame:
+        """Rows of a table that pass the filter."""
         rows = small.get(name)
         if rows is None:
             rows = held.setdefault(name, made[name]()) if name not in held else held[name]
@@ -227,15 +230,18 @@ def _of_snapshot(snapshot: Snapshot) -> PlotSource:
     return PlotSource(table)
 
 
-def _of_dataset(dataset: Dataset) -> PlotSource:
+def dataset_source(dataset: Dataset) -> PlotSource:
+    """Source that scans the tables of an export, with the filter pushed down."""
     return PlotSource(lambda name, where: dataset.scan(name).filter(where).collect())
 
 
-def _of_tables(tables: Mapping[str, pl.DataFrame], calendar: str | None = None) -> PlotSource:
+def tables_source(tables: Mapping[str, pl.DataFrame], calendar: str | None = None) -> PlotSource:
+    """Source over frames by name; an absent table is an empty frame of its schema."""
     return PlotSource(lambda name, where: tables.get(name, empty(EMPTY[name])).filter(where), calendar)
 
 
-def _with_symbols(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
+def add_symbols_table(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
+    """Add the table `symbols` to those of an audit, one row per symbol; its segments are those expected."""
     # The sessions of an audit are the segments it expected, and no others.
     chosen = (
         tables["sessions"].group_by("calendar").agg(pl.col("segment").drop_nulls().unique().sort().alias("segments"))
@@ -253,11 +259,12 @@ def _with_symbols(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFra
     return {**tables, "symbols": symbols}
 
 
-def _of_frame(frame: pl.DataFrame, calendar: str | None) -> PlotSource:
+def frame_source(frame: pl.DataFrame, calendar: str | None) -> PlotSource:
+    """Source over one frame, recognized by its columns (`SHAPES`) as gaps, quality, bars or quotes."""
     name = next((name for name, columns in SHAPES.items() if set(columns) <= set(frame.columns)), None)
     if name is None:
         raise ParameterError(f"source: a frame of {', '.join(frame.columns) or 'no column'}; valid: {VALID}")
-    rows = _filled(frame, name)
+    rows = complete_frame(frame, name)
     symbols = rows.group_by("symbol", maintain_order=True).agg(
         pl.lit(calendar or "", pl.String).first().alias("calendar"),
         pl.col("interval").first().alias("base_interval"),
@@ -266,10 +273,11 @@ def _of_frame(frame: pl.DataFrame, calendar: str | None) -> PlotSource:
         pl.lit(None, pl.String).first().alias("align"),
         pl.lit(None, pl.String).first().alias("zone"),
     )
-    return _of_tables({name: rows, "symbols": symbols}, calendar)
+    return tables_source({name: rows, "symbols": symbols}, calendar)
 
 
-def _filled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+def complete_frame(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Frame with UTC instants in microseconds and defaults for absent columns; naive instants are an error."""
     for column in [one for one in ("ts", "gap_start", "gap_end") if one in frame.columns]:
         dtype = frame.schema[column]
         if not (isinstance(dtype, pl.Datetime) and dtype.time_zone):
@@ -277,7 +285,7 @@ def _filled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         frame = frame.with_columns(pl.col(column).dt.convert_time_zone("UTC").dt.cast_time_unit("us"))
     usual: dict[str, Any] = {"symbol": NAMELESS, "price_type": "last", "origin": "source", "cause": None}
     if "interval" not in frame.columns:
-        usual["interval"] = _usual_step(frame["ts"]) if "ts" in frame.columns else "1m"
+        usual["interval"] = modal_interval(frame["ts"]) if "ts" in frame.columns else "1m"
     if name == "bars":
         usual |= {"volume": None}
     absent = {column: value for column, value in usual.items() if column not in frame.columns}
@@ -286,14 +294,16 @@ def _filled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     )
 
 
-def _usual_step(ts: pl.Series) -> str:
+def modal_interval(ts: pl.Series) -> str:
+    """The most frequent positive distance of sorted instants as an interval; `1m` where there is none."""
     steps = ts.sort().diff().drop_nulls().dt.total_seconds()
     often = steps.filter(steps > 0).mode().sort()
     seconds = int(often[0]) if len(often) else 60
     return str(Interval.parse(f"{seconds}s" if seconds < 86_400 else "1d"))  # noqa: PLR2004 - a day
 
 
-def _days_of(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
+def segments_by_date(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
+    """`schema.SEGMENTS` of one segment per date, from its first row to one step after its last row."""
     day = pl.col("session") if "session" in rows.columns else pl.col("ts").dt.date()
     length = pl.duration(seconds=step.seconds if step.is_intraday else 60)
     spans = (
@@ -315,7 +325,8 @@ def _days_of(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
     )
 
 
-def _listed(names: Iterable[str], most: int = 6) -> str:
+def list_names(names: Iterable[str], most: int = 6) -> str:
+    """The first `most` names, quoted and comma-separated, and how many more there are; `none` for no name."""
     names = [repr(name) if len(name) <= 40 else f"{name[:40]!r}..." for name in names]  # noqa: PLR2004 - one line
     return (
         ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") if names else "none"

@@ -67,7 +67,7 @@ def plot_coverage(
     """
     if of not in ("quality", "quality_adjusted"):
         raise ParameterError(f"of: received {of!r}; valid: quality, quality_adjusted")
-    due = _due(plot_source(source), symbols, start, end)
+    due = select_quality(plot_source(source), symbols, start, end)
     if of not in due.columns:
         raise ParameterError(f"of: received {of!r}; the source has no causes; valid: quality, or an audit as source")
     every = choose_period(due["session"], MOST_PERIODS)
@@ -77,11 +77,11 @@ def plot_coverage(
         pl.col("missing").sum(),
         pl.col("expected").sum(),
     )
-    names, said = _worst_first(cells)
+    names, said = label_worst_series(cells)
     shown = (
         cells.join(names, on=SERIES)
         .with_columns(
-            _step_of_heat().alias("covered"),
+            heat_step().alias("covered"),
             pl.col("period").dt.strftime("%Y-%m-%d").alias("day"),
             pl.col("quality").round(2),
         )
@@ -93,7 +93,7 @@ def plot_coverage(
         ", explained ones counted" if of != "quality" else ""
     )
     title = f"Coverage by series and {PERIODS[every]}"
-    return style_chart(_heatmap(shown, names["name"].to_list(), theme), title, [caption(told, said)], theme)
+    return style_chart(coverage_heatmap(shown, names["name"].to_list(), theme), title, [caption(told, said)], theme)
 
 
 def plot_slots(
@@ -120,8 +120,8 @@ def plot_slots(
     """
     if of not in ("missing", "unexplained"):
         raise ParameterError(f"of: received {of!r}; valid: missing, unexplained")
-    told = plot_source(source)
-    known = told.symbols().drop_nulls("calendar")
+    data = plot_source(source)
+    known = data.symbols().drop_nulls("calendar")
     if known.is_empty():
         raise ParameterError("source: it tells no calendars; valid: a session, an export or an audit")
     code = str(calendar) if calendar is not None else str(known["calendar"].mode().sort()[0])
@@ -130,9 +130,9 @@ def plot_slots(
         raise ParameterError(
             f"calendar: received {code!r}; the source has {', '.join(known['calendar'].unique().sort())}"
         )
-    due = _due(told, series["symbol"].to_list(), start, end)
+    due = select_quality(data, series["symbol"].to_list(), start, end)
     key = [*SERIES, "interval"]
-    gaps = told.gaps(pl.col("symbol").is_in(series["symbol"].implode())).join(
+    gaps = data.gaps(pl.col("symbol").is_in(series["symbol"].implode())).join(
         due.select(*key, "session").unique(), on=[*key, "session"], how="semi"
     )
     outage = [] if "outage_id" in gaps.columns else [pl.lit(None, pl.String).alias("outage_id")]
@@ -146,9 +146,9 @@ def plot_slots(
         else pl.lit(value=False)
     )
     lost = gaps.with_columns(is_explained.fill_null(value=False).alias("explained"), *outage)
-    zone, about = told.time_zone(code), told.about(series["symbol"][0])
+    zone, about = data.time_zone(code), data.about(series["symbol"][0])
     chosen = (
-        told.grid(about, about.interval, due)
+        data.grid(about, about.interval, due)
         .table.filter("chosen")
         .rename({"open": "segment_open", "close": "segment_close"})
     )
@@ -156,7 +156,7 @@ def plot_slots(
     drawn = slot_shares(due.select(key).unique(), due, lost, chosen, zone, max(MOST_SLOT_MARKS // min(rows, 60), 40))
     if drawn is None:
         raise ParameterError("source: nothing was expected there; valid: a source with sessions")
-    return _strip(drawn, due.select(key).unique().height, code, zone, theme)
+    return slot_chart(drawn, due.select(key).unique().height, code, zone, theme)
 
 
 def plot_gaps(
@@ -186,33 +186,34 @@ def plot_gaps(
     theme : {"both", "light", "dark"}
         Which page it reads on.
     """
-    told = plot_source(source, calendar)
-    known = told.symbols()
+    data = plot_source(source, calendar)
+    known = data.symbols()
     wanted = known if symbols is None else known.filter(pl.col("symbol").is_in(list(symbols)))
     if wanted.is_empty():
         raise ParameterError("symbols: none of those named is in the source; valid: some that are")
     often = wanted["calendar"].mode().sort()
-    about = told.about(wanted.filter(pl.col("calendar") == often[0])["symbol"][0])
+    about = data.about(wanted.filter(pl.col("calendar") == often[0])["symbol"][0])
     ours = wanted.filter(pl.col("calendar") == about.calendar)["symbol"]
     step = interval or about.interval
-    gaps = told.gaps(pl.col("symbol").is_in(ours.implode()) & (pl.col("interval") == step)).rename({"gap_start": "ts"})
+    gaps = data.gaps(pl.col("symbol").is_in(ours.implode()) & (pl.col("interval") == step)).rename({"gap_start": "ts"})
     if gaps.is_empty():
         raise ParameterError(
             f"source: it has no gap of {step} bars of these symbols; valid: others, or nothing is missing"
         )
-    axis = Axis.of(told.grid(about, step, gaps), as_date("start", start), as_date("end", end), PLACES)
+    axis = Axis.of(data.grid(about, step, gaps), as_date("start", start), as_date("end", end), PLACES)
     spans = axis.spans(gaps.rename({"ts": "gap_start"}))
-    marks, names, said = _gap_marks(spans)
-    zone = told.time_zone(about.calendar)
+    marks, names, said = merge_gap_marks(spans)
+    zone = data.time_zone(about.calendar)
     title = f"Gaps of {step} bars, {about.calendar}" if about.calendar else f"Gaps of {step} bars"
-    return style_chart(_timeline(marks, names, axis, zone, theme), title, [caption(said, zone)], theme)
+    return style_chart(gap_timeline(marks, names, axis, zone, theme), title, [caption(said, zone)], theme)
 
 
 # ---------------------------------------------------------------------------- rows
 
 
-def _due(told: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
-    quality = told.quality().filter(pl.col("expected") > 0)
+def select_quality(data: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
+    """Quality rows with expected slots, of these symbols and trade dates; no such row is a `ParameterError`."""
+    quality = data.quality().filter(pl.col("expected") > 0)
     first, last = as_date("start", start), as_date("end", end)
     held = quality.filter(
         pl.col("session").is_between(first or quality["session"].min(), last or quality["session"].max()),
@@ -226,7 +227,8 @@ def _due(told: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) 
     return held
 
 
-def _worst_first(cells: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def label_worst_series(cells: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """The `MOST_SERIES` series with the largest missing share, labelled, and a note if others are left out."""
     ranked = (
         cells.group_by(SERIES)
         .agg((pl.col("missing").sum() / pl.col("expected").sum()).alias("share"))
@@ -234,10 +236,11 @@ def _worst_first(cells: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     )
     shown = ranked.head(MOST_SERIES)
     said = f"the worst {MOST_SERIES} of {ranked.height:,} series" if ranked.height > MOST_SERIES else ""
-    return _labelled(shown), said
+    return label_series(shown), said
 
 
-def _labelled(series: pl.DataFrame) -> pl.DataFrame:
+def label_series(series: pl.DataFrame) -> pl.DataFrame:
+    """Add `name` (unique short label; with price type where a symbol has several) and row number `turn`."""
     many = series.group_by("symbol").len().filter(pl.col("len") > 1)["symbol"].implode()
     full = pl.when(pl.col("symbol").is_in(many)).then(pl.format("{} {}", "symbol", "price_type")).otherwise("symbol")
     texts = series.select(full.alias("full"))["full"].to_list()
@@ -245,14 +248,16 @@ def _labelled(series: pl.DataFrame) -> pl.DataFrame:
     return series.with_columns(pl.Series("name", [made[text] for text in texts])).with_row_index("turn")
 
 
-def _step_of_heat() -> pl.Expr:
+def heat_step() -> pl.Expr:
+    """Expression of the `HEAT` step of column `quality`: the highest whose floor it reaches."""
     step: pl.Expr = pl.when(pl.col("quality") > 0).then(pl.lit(HEAT[-2])).otherwise(pl.lit(HEAT[-1]))
     for floor, name in zip(reversed(FLOORS), reversed(HEAT[: len(FLOORS)]), strict=True):
         step = pl.when(pl.col("quality") >= floor).then(pl.lit(name)).otherwise(step)
     return step
 
 
-def _shares(drawn: dict[str, Any]) -> pl.DataFrame:
+def decode_shares(drawn: dict[str, Any]) -> pl.DataFrame:
+    """Decode the text of `slot_shares` to one row per cell: `row, minute, share` (0-1), `open`."""
     codes = np.full(256, CLOSED, np.int64)
     codes[ALPHABET] = np.arange(len(ALPHABET))
     level = codes[np.frombuffer(drawn["adjusted"].encode(), np.uint8)]
@@ -267,13 +272,14 @@ def _shares(drawn: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def _gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str]:
+def merge_gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str]:
+    """Gaps of one cause in one place merged to one mark, the labels of the worst series, and the caption."""
     lost = (
         spans.group_by(SERIES)
         .agg(pl.col("bar_count").sum())
         .sort("bar_count", *SERIES, descending=[True, False, False])
     )
-    names = _labelled(lost.head(MOST_ROWS))
+    names = label_series(lost.head(MOST_ROWS))
     cause = pl.when(pl.col("cause").is_in(list(CAUSES))).then("cause").otherwise(pl.lit(OTHER_CAUSE)).alias("cause")
     placed = spans.join(names.select(*SERIES, "name"), on=SERIES).with_columns(cause)
     # Gaps of one cause that begin in one place are one mark.
@@ -298,7 +304,8 @@ def _gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str]:
 # ---------------------------------------------------------------------------- marks
 
 
-def _heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
+def coverage_heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
+    """Chart of one coloured cell per series and period; cells under 80 % carry a sign as well."""
     heat = alt.Scale(domain=list(HEAT), range=list(theme_colours(theme).heat))
     days = cells["day"].unique().sort().to_list()
     every = -(-len(days) // 12)
@@ -328,12 +335,13 @@ def _heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
     return alt.layer(field, signs).properties(width=WIDTH, height=max(18 * len(names), 60))
 
 
-def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Theme) -> Chart:
+def slot_chart(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Theme) -> Chart:
+    """Chart of missing shares by slot of the day: worst and mean above, one row per session or period below."""
     colours = theme_colours(theme)
     starts = (
         pl.Series(drawn["sessions"]["columns"]["start"]["values"]).cast(pl.Int32).cast(pl.Date)
     )  # distinct, so never runs
-    cells = _shares(drawn).with_columns(pl.lit(starts.dt.strftime("%Y-%m-%d")).gather(pl.col("row")).alias("day"))
+    cells = decode_shares(drawn).with_columns(pl.lit(starts.dt.strftime("%Y-%m-%d")).gather(pl.col("row")).alias("day"))
     days = starts.dt.strftime("%Y-%m-%d").to_list()
     open_ = cells.filter("open")
     run = (pl.col("minute").diff() != drawn["step"]).cum_sum().fill_null(0)  # a pause begins another, and so does a day
@@ -364,11 +372,11 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
     above = alt.Chart(by_slot).properties(width=WIDTH, height=70)
     top = alt.layer(
         above.mark_rect(color=CAUSES["missing"][0], opacity=0.45).encode(
-            x=_unlabelled(x), x2="until", y=share, y2=alt.datum(0), tooltip=["worst:Q", "mean:Q"]
+            x=without_labels(x), x2="until", y=share, y2=alt.datum(0), tooltip=["worst:Q", "mean:Q"]
         ),
         alt.Chart(close_steps(by_slot, drawn["step"], ["mean"]))
         .mark_line(color=colours.mark, strokeWidth=2, interpolate="step-after")
-        .encode(x=_unlabelled(x), y="mean:Q"),
+        .encode(x=without_labels(x), y="mean:Q"),
     )
     height = max(min(14 * len(days), 520), 60)
     fill = alt.Color(
@@ -395,13 +403,15 @@ def _strip(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Them
     )
 
 
-def _unlabelled(x: X) -> X:
+def without_labels(x: X) -> X:
+    """A copy of an x axis without tick labels."""
     other = x.copy(deep=True)
     other["axis"]["labels"] = False
     return other
 
 
-def _timeline(marks: pl.DataFrame, names: pl.DataFrame, axis: Axis, zone: str, theme: Theme) -> Chart:
+def gap_timeline(marks: pl.DataFrame, names: pl.DataFrame, axis: Axis, zone: str, theme: Theme) -> Chart:
+    """Chart of gaps on the session axis: a bar of its length and a point of its size, colour and shape by cause."""
     colours = theme_colours(theme)
     x, order = session_x(axis, zone), names["name"].to_list()
     y = alt.Y("name", type="nominal", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(grid=True))

@@ -1,8 +1,8 @@
 """Themes of plots and how they are saved: the only module that configures Altair and calls vl-convert.
 
-Backgrounds are transparent, so a picture stands on a light page and on a dark one; `theme` sets the ink: `both` reads on
-either, `light` and `dark` have more contrast on their own. Colours differ in lightness and hue, never red against green, and
-what they say is said a second time by a shape, a mark or a text.
+Backgrounds are transparent, so a picture stands on a light page and on a dark one; `theme` sets the ink: `both` reads
+on either, `light` and `dark` have more contrast on their own. Colours differ in lightness and hue, never red against
+green, and what they say is said a second time by a shape, a mark or a text.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ THEME_COLOURS: Mapping[str, ThemeColours] = {
 }
 HEAT = ("all", "99 % and more", "95 to 99 %", "80 to 95 %", "50 to 80 %", "under 50 %", "none")
 
-# Each cause has a colour of its family (lost, rightly absent, a matter of the calendar, not known) and a shape of its own.
+# A colour for each family of causes (lost, rightly absent, a matter of the calendar, not known), a shape for each cause.
 CAUSES: Mapping[str, tuple[str, str]] = {
     "missing": ("#d1495b", "square"),
     **{cause.name: (cause.colour, cause.mark) for cause in CAUSE_TABLE},
@@ -157,10 +157,10 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     return made
 
 
-def style_chart(chart: Any, title: str, said: Iterable[str], theme: str) -> Any:  # noqa: ANN401 - any of Altair's charts
+def style_chart(chart: Any, title: str, notes: Iterable[str], theme: str) -> Any:  # noqa: ANN401 - any of Altair's charts
     """A chart with title, caption and the look of a theme."""
     colours = theme_colours(theme)
-    lines = [one for one in said if one]
+    lines = [one for one in notes if one]
     named = chart.properties(
         title=alt.TitleParams(title, subtitle=lines or [" "], anchor="start"), background="transparent", padding=8
     )
@@ -220,9 +220,9 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
     path = Path(path)
     spec = chart.to_dict()
     writers = {
-        ".png": lambda: _picture(spec, scale),
+        ".png": lambda: render_png(spec, scale),
         ".svg": lambda: vl_convert.vegalite_to_svg(spec).encode(),
-        ".html": lambda: _page(spec).encode(),
+        ".html": lambda: render_html(spec).encode(),
     }
     if path.suffix.lower() not in writers:
         raise ParameterError(f"path: received {path.name!r}; valid: a name that ends in {', '.join(writers)}")
@@ -232,7 +232,9 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
     return path
 
 
-def _picture(spec: Mapping[str, Any], scale: float) -> bytes:
+def render_png(spec: Mapping[str, Any], scale: float) -> bytes:
+    """PNG bytes of a chart; a transparent background is computed from renderings on white and on black."""
+
     def on(background: str) -> bytes:
         return vl_convert.vegalite_to_png({**spec, "background": background}, scale=scale)
 
@@ -240,7 +242,8 @@ def _picture(spec: Mapping[str, Any], scale: float) -> bytes:
     return remove_background(on("#ffffff"), on("#000000")) if ground in TRANSPARENT else compress_png(on(ground))
 
 
-def _page(spec: Mapping[str, Any]) -> str:
+def render_html(spec: Mapping[str, Any]) -> str:
+    """One HTML page with the chart's JSON and the libraries that draw it; its policy forbids any request."""
     text = json.dumps(spec)
     for character, escape in ESCAPED.items():
         text = text.replace(character, escape)
@@ -250,11 +253,12 @@ def _page(spec: Mapping[str, Any]) -> str:
         title=words.replace("<", "&lt;"),
         scheme=SCHEMES.get(spec.get("usermeta", {}).get("theme", "both"), "light dark"),
         font=FONT,
-        library=_library(),
+        library=vega_library(),
         spec=text,
     )
 
 
 @cache
-def _library() -> str:
+def vega_library() -> str:
+    """JavaScript bundle of Vega, Vega-Lite and Vega-Embed, built once per process."""
     return vl_convert.javascript_bundle()  # type: ignore[call-arg] # the stub forgets the default

@@ -1,7 +1,7 @@
 """Plots of one symbol: candles, intraday profiles, derived bars against a vendor's bars.
 
-Every plot takes any source (`subject`), reduces its rows to at most a few thousand marks before they are embedded, and says
-below its title when it did. What comes back is an Altair chart: show it, change it, or `save_plot` it.
+Every plot takes any source (`plot_source`), reduces its rows to at most a few thousand marks before they are embedded,
+and says below its title when it did. The result is an Altair chart: show it, change it, or `save_plot` it.
 """
 
 from __future__ import annotations
@@ -83,23 +83,23 @@ def plot_candles(
     ParameterError
         No such symbol, no bars, or no session in the range.
     """
-    told = plot_source(source, calendar)
-    about, wanted, kind = _wanted(told, symbol, interval, price_type)
-    bars = _some_bars(told, about, wanted, kind)
-    axis = Axis.of(told.grid(about, wanted, bars), as_date("start", start), as_date("end", end), MOST_CANDLES)
-    zone = told.time_zone(about.calendar)
-    candles = _timed(axis.folded(bars), zone)
-    holes, said = _holes(plot_source(gaps, calendar) if gaps is not None else told, about, wanted, kind, axis)
+    data = plot_source(source, calendar)
+    about, wanted, kind = resolve_series(data, symbol, interval, price_type)
+    bars = require_bars(data, about, wanted, kind)
+    axis = Axis.of(data.grid(about, wanted, bars), as_date("start", start), as_date("end", end), MOST_CANDLES)
+    zone = data.time_zone(about.calendar)
+    candles = with_venue_time(axis.folded(bars), zone)
+    holes, said = gaps_to_shade(plot_source(gaps, calendar) if gaps is not None else data, about, wanted, kind, axis)
     has_volume = candles["volume"].sum() > 0
     x, over, colours = session_x(axis, zone), session_x(axis, zone, labels=not has_volume), theme_colours(theme)
     layers = [
-        _shades(holes, over, named=True),
+        gap_rectangles(holes, over, named=True),
         break_marks(axis, over, colours),
-        *_sticks(candles, over, axis, colours),
-        _named(holes, over, axis),
+        *candle_marks(candles, over, axis, colours),
+        gap_labels(holes, over, axis),
     ]
     price = alt.layer(*(one for one in layers if one is not None)).properties(width=WIDTH, height=PRICE_HEIGHT)
-    panels = [price, _volumes(candles, holes, axis, x, colours)] if has_volume else [price]
+    panels = [price, volume_panel(candles, holes, axis, x, colours)] if has_volume else [price]
     title = f"{label(about.symbol)}, {wanted} {kind}"
     each = f"each candle: {axis.shared}" if axis.shared else ""
     return style_chart(
@@ -129,19 +129,18 @@ def plot_volume(
     symbol, interval, start, end, calendar, theme
         As for `plot_candles`.
     """
-    told = plot_source(source, calendar)
-    about, wanted, kind = _wanted(told, symbol, interval, None)
-    bars = _some_bars(told, about, wanted, kind).drop_nulls("volume")
+    data = plot_source(source, calendar)
+    about, wanted, kind = resolve_series(data, symbol, interval, None)
+    bars = require_bars(data, about, wanted, kind).drop_nulls("volume")
     if bars.is_empty():
         raise ParameterError(f"source: {kind} bars of {about.symbol!r} have no volume; valid: bars of trades")
-    zone = told.time_zone(about.calendar)
-    placed = told.grid(about, wanted, bars).place(bars["ts"])
-    rows = _on_the_clock(_in_range(bars.filter(placed["slot"].is_not_null()), zone, start, end), zone)
-    step = _step(rows, wanted)
-    sums = rows.group_by("session", _binned(step)).agg(pl.col("volume").sum().alias("value"))
-    return _profile(
-        sums, step, f"{label(about.symbol)}, volume by time of day", f"volume per {_minutes(step)}", zone, theme
-    )
+    zone = data.time_zone(about.calendar)
+    placed = data.grid(about, wanted, bars).place(bars["ts"])
+    rows = with_session_minute(select_sessions(bars.filter(placed["slot"].is_not_null()), zone, start, end), zone)
+    step = choose_slot_minutes(rows, wanted)
+    sums = rows.group_by("session", slot_minute(step)).agg(pl.col("volume").sum().alias("value"))
+    unit = "volume per minute" if step == 1 else f"volume per {step} minutes"
+    return profile_chart(sums, step, f"{label(about.symbol)}, volume by time of day", unit, zone, theme)
 
 
 def plot_spread(
@@ -162,19 +161,19 @@ def plot_spread(
     symbol, start, end, calendar, theme
         As for `plot_candles`.
     """
-    told = plot_source(source, calendar)
-    about = told.about(symbol)
-    quotes, what = _quoted(told, about)
-    zone = told.time_zone(about.calendar)
-    placed = told.grid(about, about.interval, quotes).place(quotes["ts"].cast(TS), exact=False)
+    data = plot_source(source, calendar)
+    about = data.about(symbol)
+    quotes, what = bid_ask_rows(data, about)
+    zone = data.time_zone(about.calendar)
+    placed = data.grid(about, about.interval, quotes).place(quotes["ts"].cast(TS), exact=False)
     dated = quotes.with_columns(placed["session"]).filter(placed["slot"].is_not_null())
-    rows = _on_the_clock(_in_range(dated, zone, start, end), zone)
-    step = _step(rows, "1m")
+    rows = with_session_minute(select_sessions(dated, zone, start, end), zone)
+    step = choose_slot_minutes(rows, "1m")
     middle = (pl.col("bid") + pl.col("ask")) / 2
     spread = 10_000 * (pl.col("ask") - pl.col("bid")) / middle
-    shares = rows.group_by("session", _binned(step)).agg(spread.median().alias("value"))
+    shares = rows.group_by("session", slot_minute(step)).agg(spread.median().alias("value"))
     title = f"{label(about.symbol)}, spread by time of day"
-    return _profile(shares, step, title, "basis points", zone, theme, f"from {what}")
+    return profile_chart(shares, step, title, "basis points", zone, theme, f"from {what}")
 
 
 def plot_against(
@@ -203,48 +202,56 @@ def plot_against(
         Of both.
     """
     ours, theirs = plot_source(source, calendar), plot_source(source if vendor is None else vendor, calendar)
-    about, wanted, kind = _wanted(ours, symbol, interval, price_type)
-    derived = _some_bars(ours, about, wanted, kind, "derived" if vendor is None else None)
+    about, wanted, kind = resolve_series(ours, symbol, interval, price_type)
+    derived = require_bars(ours, about, wanted, kind, "derived" if vendor is None else None)
     other = theirs.about(None if vendor is not None and len(theirs.symbols()) == 1 else about.symbol)
-    quoted = _some_bars(theirs, other, wanted, kind, "source" if vendor is None else None)
+    quoted = require_bars(theirs, other, wanted, kind, "source" if vendor is None else None)
     axis = Axis.of(ours.grid(about, wanted, derived), as_date("start", start), as_date("end", end), MOST_CANDLES)
     zone = ours.time_zone(about.calendar)
-    both, said = _compared(derived, quoted, axis, zone)
+    both, said = compare_closes(derived, quoted, axis, zone)
     each = f"each place: {axis.shared}" if axis.shared else ""
     title = f"{label(about.symbol)}, {wanted} {kind}: derived against vendor"
-    return style_chart(_against(both, axis, zone, theme_colours(theme)), title, [caption(each, said, zone)], theme)
+    return style_chart(
+        comparison_chart(both, axis, zone, theme_colours(theme)), title, [caption(each, said, zone)], theme
+    )
 
 
 # ---------------------------------------------------------------------------- rows
 
 
-def _wanted(
-    told: PlotSource, symbol: str | None, interval: str | None, price_type: str | None
+def resolve_series(
+    data: PlotSource, symbol: str | None, interval: str | None, price_type: str | None
 ) -> tuple[SymbolAxis, str, str]:
-    about = told.about(symbol)
+    """Symbol, interval and price type to plot: those named, else the defaults of the symbol."""
+    about = data.about(symbol)
     return about, str(Interval.parse(interval or about.interval)), price_type or about.price_type
 
 
-def _some_bars(
-    told: PlotSource, about: SymbolAxis, interval: str, kind: str, origin: str | None = None
+def require_bars(
+    data: PlotSource, about: SymbolAxis, interval: str, kind: str, origin: str | None = None
 ) -> pl.DataFrame:
-    bars = told.bars(about.symbol, interval, kind, origin)
+    """Bars of one series, without `origin` one per `ts` (the last); no bar is a `ParameterError`."""
+    bars = data.bars(about.symbol, interval, kind, origin)
     if bars.is_empty():
         whose = f" of origin {origin}" if origin else ""
         raise ParameterError(
-            f"source: it has no {interval} {kind} bars{whose} of {about.symbol!r}; valid: an interval that was loaded or "
-            "derived, from a session, an export or a frame of bars (an audit keeps none: give it as `gaps`)"
+            f"source: it has no {interval} {kind} bars{whose} of {about.symbol!r}; valid: an interval that was loaded "
+            "or derived, from a session, an export or a frame of bars (an audit keeps none: give it as `gaps`)"
         )
     return bars if origin else bars.unique("ts", keep="last", maintain_order=True)
 
 
-def _timed(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+def with_venue_time(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+    """Add `time`: `ts` as text in the venue's time zone."""
     return rows.with_columns(venue_time(rows.with_columns(pl.lit(zone).alias("time_zone")), "ts").alias("time"))
 
 
-def _holes(told: PlotSource, about: SymbolAxis, interval: str, kind: str, axis: Axis) -> tuple[pl.DataFrame, str]:
-    ours = (pl.col("symbol") == about.symbol) & (pl.col("price_type") == kind)
-    at_interval = told.gaps(ours & (pl.col("interval") == interval))
+def gaps_to_shade(
+    data: PlotSource, about: SymbolAxis, interval: str, kind: str, axis: Axis
+) -> tuple[pl.DataFrame, str]:
+    """The `MOST_GAPS` longest gaps of a series on the axis with their text, and a caption that counts all."""
+    of_series = (pl.col("symbol") == about.symbol) & (pl.col("price_type") == kind)
+    at_interval = data.gaps(of_series & (pl.col("interval") == interval))
     found = axis.spans(at_interval)
     longest = found.sort("bar_count", "gap_start", descending=[True, False]).head(MOST_GAPS)
     slots = int(found["bar_count"].sum())
@@ -261,7 +268,8 @@ def _holes(told: PlotSource, about: SymbolAxis, interval: str, kind: str, axis: 
     return shown, (said + cut if found.height else "")
 
 
-def _in_range(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.DataFrame:
+def select_sessions(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.DataFrame:
+    """Rows of the trade dates from `start` to `end`; no row is a `ParameterError`."""
     if "session" not in rows.columns:
         rows = rows.with_columns(pl.col("ts").dt.convert_time_zone(zone).dt.date().alias("session"))
     if rows.is_empty():
@@ -276,33 +284,33 @@ def _in_range(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.DataFra
     return held
 
 
-def _on_the_clock(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+def with_session_minute(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+    """Add `minute`: venue wall-clock minutes of `ts` after midnight of its trade date."""
     local = pl.col("ts").dt.convert_time_zone(zone).dt.replace_time_zone(None)
     since = (local - pl.col("session").cast(pl.Datetime("us"))).dt.total_seconds() / 60
     return rows.with_columns(since.alias("minute"))
 
 
-def _step(rows: pl.DataFrame, interval: str) -> int:
+def choose_slot_minutes(rows: pl.DataFrame, interval: str) -> int:
+    """Minutes per slot: the smallest of `MINUTE_STEPS` that holds the interval and at most `MOST_POINTS` slots."""
     low, high = rows["minute"].min(), rows["minute"].max()
     wide = float(high) - float(low) if isinstance(low, float) and isinstance(high, float) else 0.0
     least = max(Interval.parse(interval).seconds / 60, wide / MOST_POINTS)
     return next((step for step in MINUTE_STEPS if step >= least), MINUTE_STEPS[-1])
 
 
-def _binned(step: int) -> pl.Expr:
+def slot_minute(step: int) -> pl.Expr:
+    """Expression of `minute` rounded down to the start of its slot."""
     return ((pl.col("minute") / step).floor() * step).alias("minute")
 
 
-def _minutes(step: int) -> str:
-    return "minute" if step == 1 else f"{step} minutes"
-
-
-def _quoted(told: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str]:
-    quotes = told.quotes(about.symbol).drop_nulls(["bid", "ask"])
+def bid_ask_rows(data: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str]:
+    """`ts, bid, ask` of the symbol and their origin: quotes, else closes of bid and ask bars; else an error."""
+    quotes = data.quotes(about.symbol).drop_nulls(["bid", "ask"])
     if quotes.height:
         return quotes, "quotes"
     interval = about.interval
-    sides = [told.bars(about.symbol, interval, side) for side in ("bid", "ask")]
+    sides = [data.bars(about.symbol, interval, side) for side in ("bid", "ask")]
     both = (
         sides[0]
         .select("ts", pl.col("close").alias("bid"))
@@ -315,7 +323,8 @@ def _quoted(told: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str]:
     return both, f"closes of {interval} bid and ask bars"
 
 
-def _compared(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str) -> tuple[pl.DataFrame, str]:
+def compare_closes(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str) -> tuple[pl.DataFrame, str]:
+    """Closes of both per place, the pair with the largest difference (bp) of each, and a caption of counts."""
     a, b = (rows.select("ts", pl.col("close").alias(name)) for rows, name in ((derived, "derived"), (vendor, "vendor")))
     both = a.join(b, on="ts", how="full", coalesce=True).sort("ts")
     places = both.hstack(axis.at(both["ts"])).drop_nulls("place")
@@ -328,7 +337,7 @@ def _compared(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str
         .when(pl.col("derived").is_null())
         .then(pl.lit("vendor only"))
     )
-    rows = _timed(worst.sort("place").with_columns(side.alias("side")).drop("x").rename({"place": "x"}), zone)
+    rows = with_venue_time(worst.sort("place").with_columns(side.alias("side")).drop("x").rename({"place": "x"}), zone)
     differ = apart.filter(pl.col("apart").abs() > 1e-5)  # noqa: PLR2004 - a billionth of the price
     only = [
         f"{count:,} {name} only"
@@ -344,7 +353,8 @@ def _compared(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str
 # ---------------------------------------------------------------------------- marks
 
 
-def _shades(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
+def gap_rectangles(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
+    """Rectangles over the gaps, coloured by cause; the legend only where `named`; None without a gap."""
     if holes.is_empty():
         return None
     seen = [one for one in CAUSES if one in set(holes["cause"])]
@@ -363,7 +373,8 @@ def _shades(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
     )
 
 
-def _sticks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours) -> list[Chart]:
+def candle_marks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours) -> list[Chart]:
+    """Wick and body charts of candles, in the rising or falling colour."""
     rows = candles.drop("ts").with_columns(
         (pl.col("x") + 0.5).alias("x"), (pl.col("close") >= pl.col("open")).alias("up"), pl.col("volume").fill_null(0)
     )
@@ -379,7 +390,8 @@ def _sticks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours) -> l
     ]
 
 
-def _named(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
+def gap_labels(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
+    """Texts of up to `MOST_NAMED_GAPS` gaps, the longest first, none closer than a sixth of the axis; or None."""
     chosen: list[tuple[float, str]] = []
     for left, right, what in holes.select("x", "x2", "what").head(20).iter_rows():
         middle = (left + right) / 2
@@ -391,7 +403,8 @@ def _named(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
     return alt.Chart(rows).mark_text(baseline="bottom", dy=-3).encode(x=x, y=alt.value(PRICE_HEIGHT), text="what:N")
 
 
-def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: ThemeColours) -> Chart:
+def volume_panel(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: ThemeColours) -> Chart:
+    """Chart of volume per candle, with the gaps shaded and session breaks marked."""
     y = alt.Y("volume", type="quantitative", title="volume", axis=alt.Axis(tickCount=3, format="~s"))
     rows = candles.select((pl.col("x") + 0.5).alias("x"), "volume", "time")
     bars = (
@@ -399,11 +412,14 @@ def _volumes(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colou
         .mark_bar(size=bar_width(axis), color=colours.quiet, opacity=0.75)
         .encode(x=x, y=y, tooltip=["time:N", "volume:Q"])
     )
-    layers = [_shades(holes, x, named=False), break_marks(axis, x, colours), bars]
+    layers = [gap_rectangles(holes, x, named=False), break_marks(axis, x, colours), bars]
     return alt.layer(*(one for one in layers if one is not None)).properties(width=WIDTH, height=70)
 
 
-def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, theme: Theme, source: str = "") -> Chart:
+def profile_chart(
+    sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, theme: Theme, source: str = ""
+) -> Chart:
+    """Chart of `value` by minute of the day: median line and the band from 25th to 75th percentile of sessions."""
     colours = theme_colours(theme)
     value = pl.col("value")
     rows = (
@@ -430,7 +446,8 @@ def _profile(sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, th
     return style_chart(alt.layer(band, line), title, [caption(said, source, zone)], theme)
 
 
-def _against(rows: pl.DataFrame, axis: Axis, zone: str, colours: ThemeColours) -> Chart:
+def comparison_chart(rows: pl.DataFrame, axis: Axis, zone: str, colours: ThemeColours) -> Chart:
+    """Chart of two panels: derived and vendor closes; their difference in bp, with bars only one has marked."""
     x, over = session_x(axis, zone), session_x(axis, zone, labels=False)
     placed = rows.drop("ts").with_columns((pl.col("x") + 0.5).alias("x"))
     lines = placed.unpivot(["derived", "vendor"], index=["x", "time"], variable_name="whose", value_name="close")

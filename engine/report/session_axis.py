@@ -69,10 +69,7 @@ class Axis:
                 )
                 said = "" if shared == 1 else f"{shared} slots of {grid.interval}"
                 return cls(grid, table, float(slots.select(places.sum()).item()), said)
-        return cls._by_sessions(grid, slots, most)
-
-    @classmethod
-    def _by_sessions(cls, grid: SessionGrid, slots: pl.DataFrame, most: int) -> Axis:
+        # No number of slots is enough: whole sessions share a place.
         count = slots["session"].n_unique()
         together = -(-count // most)
         total = pl.col("slots").sum().over("session")
@@ -145,9 +142,10 @@ class Axis:
         )
         if days.height > MOST_TICKS // 3 or not self.grid.interval.is_intraday:
             return dates
-        return pl.concat([dates, self._clock(zone, MOST_TICKS // days.height)]).sort("x")
+        return pl.concat([dates, self.clock_ticks(zone, MOST_TICKS // days.height)]).sort("x")
 
-    def _clock(self, zone: str, most: int) -> pl.DataFrame:
+    def clock_ticks(self, zone: str, most: int) -> pl.DataFrame:
+        """Labelled places of round venue times, at most `most` per session, none within half a step of its open."""
         minutes = (self.table["close"] - self.table["open"]).dt.total_minutes().max()
         wide = float(minutes) if isinstance(minutes, int | float) else 0.0
         every = next((step for step in CLOCK_MINUTES if wide / step <= most), CLOCK_MINUTES[-1])

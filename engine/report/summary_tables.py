@@ -18,17 +18,18 @@ def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.Data
     Returns
     -------
     DataFrame
-        `symbol, price_type, interval, sessions, present, missing, longest_gap, quality, duplicates, corrections, off_grid,
-        out_of_session`, sorted by symbol and price type. `quality` is 0-100 over all sessions.
+        `symbol, price_type, interval, sessions, present, missing, longest_gap, quality, duplicates, corrections,
+        off_grid, out_of_session`, sorted by symbol and price type. `quality` is 0-100 over all sessions.
     """
     counted = ["expected", "present", "missing", "duplicates", "corrections", "off_grid", "out_of_session"]
-    base = _at_base(quality, symbols)
-    longest = _at_base(gaps, symbols).group_by(SERIES).agg(pl.col("bar_count").max().alias("longest_gap"))
+    base = at_base_interval(quality, symbols)
+    longest = at_base_interval(gaps, symbols).group_by(SERIES).agg(pl.col("bar_count").max().alias("longest_gap"))
+    rate = pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")
     return (
         base.group_by(*SERIES, "interval")
         .agg((pl.col("expected") > 0).sum().alias("sessions"), pl.col(counted).sum())
         .join(longest, on=SERIES, how="left")
-        .with_columns(pl.col("longest_gap").fill_null(0), _rate())
+        .with_columns(pl.col("longest_gap").fill_null(0), rate)
         .select(*SERIES, "interval", "sessions", *counted[1:3], "longest_gap", "quality", *counted[3:])
         .sort(SERIES)
     )
@@ -55,12 +56,12 @@ def worst_sessions(
         nothing is missing are left out.
     """
     first = (
-        _at_base(gaps, symbols)
+        at_base_interval(gaps, symbols)
         .group_by(*SERIES, "session")
         .agg(pl.col("gap_start").min(), pl.col("bar_count").max().alias("longest_gap"))
     )
     bad = (
-        _at_base(quality, symbols)
+        at_base_interval(quality, symbols)
         .filter(pl.col("missing") > 0)
         .sort(["quality", "missing", *SERIES, "session"], descending=[False, True, False, False, False])
         .head(count)
@@ -84,10 +85,7 @@ def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:
     return frame.with_columns(text.alias("text"))["text"]
 
 
-def _at_base(table: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
+def at_base_interval(table: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a table whose interval is the base interval of their symbol."""
     base = symbols.select("symbol", pl.col("base_interval").alias("interval"))
     return table.join(base, on=["symbol", "interval"], how="semi", maintain_order="left")
-
-
-def _rate() -> pl.Expr:
-    return pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")

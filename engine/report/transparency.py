@@ -1,7 +1,7 @@
 """Compute a PNG with transparency from one rendered on white and one on black. Bytes in, bytes out.
 
-The plots' converter cuts colours off at their opacity where there is no background, so that what is translucent comes out
-grey. On a background it is right; what differs between white and black is what shines through.
+The plots' converter cuts colours off at their opacity where there is no background, so that what is translucent comes
+out grey. On a background it is right; what differs between white and black is what shines through.
 It also compresses in haste: the same pixels take a sixth of the bytes.
 """
 
@@ -27,20 +27,21 @@ def remove_background(on_white: bytes, on_black: bytes) -> bytes:
     on_white, on_black : bytes
         The same picture as PNG of 8 bits RGBA on either background.
     """
-    white, black = (_pixels(png)[:, :, :3].astype(np.int16) for png in (on_white, on_black))
+    white, black = (decode_pixels(png)[:, :, :3].astype(np.int16) for png in (on_white, on_black))
     through = (white - black).min(axis=2, keepdims=True)
     opacity = np.clip(WHOLE - through, 0, WHOLE)
     share = np.maximum(opacity, 1).astype(np.int32)
     colour = np.clip((black.astype(np.int32) * WHOLE + share // 2) // share, 0, WHOLE)
-    return _png(np.concatenate([colour, opacity], axis=2).astype(np.uint8), _parts(on_white))
+    return encode_png(np.concatenate([colour, opacity], axis=2).astype(np.uint8), png_chunks(on_white))
 
 
 def compress_png(png: bytes) -> bytes:
     """The same PNG compressed to fewer bytes."""
-    return _png(_pixels(png), _parts(png))
+    return encode_png(decode_pixels(png), png_chunks(png))
 
 
-def _png(pixels: Pixels, parts: list[tuple[bytes, bytes]]) -> bytes:
+def encode_png(pixels: Pixels, parts: list[tuple[bytes, bytes]]) -> bytes:
+    """PNG bytes of RGBA pixels, each row as differences to the left neighbour; other chunks are kept."""
     height, width, _ = pixels.shape
     steps = np.diff(pixels, axis=1, prepend=np.zeros((height, 1, 4), np.uint8)).reshape(height, 4 * width)
     told = np.hstack([np.full((height, 1), LEFT_NEIGHBOUR, np.uint8), steps]).tobytes()
@@ -51,7 +52,8 @@ def _png(pixels: Pixels, parts: list[tuple[bytes, bytes]]) -> bytes:
     )
 
 
-def _parts(png: bytes) -> list[tuple[bytes, bytes]]:
+def png_chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    """The chunks of a PNG in order: name and data; checksums are not read."""
     parts, at = [], len(HEAD)
     while at < len(png):
         size = int.from_bytes(png[at : at + 4])
@@ -60,8 +62,9 @@ def _parts(png: bytes) -> list[tuple[bytes, bytes]]:
     return parts
 
 
-def _pixels(png: bytes) -> Pixels:
-    parts = _parts(png)
+def decode_pixels(png: bytes) -> Pixels:
+    """RGBA pixels of a PNG whose rows are left-neighbour differences; another filter is an `EngineError`."""
+    parts = png_chunks(png)
     told = zlib.decompress(b"".join(data for name, data in parts if name == b"IDAT"))
     width, height = int.from_bytes(parts[0][1][:4]), int.from_bytes(parts[0][1][4:8])
     rows: Pixels = np.frombuffer(told, np.uint8)

@@ -15,7 +15,7 @@ import pytest
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.errors import SchemaError
 from engine.quality.causes.cause_table import CAUSES
-from engine.report.page import SCRIPTS, Verdict, _gravest, _placed, audit_page
+from engine.report.page import SCRIPTS, Verdict, annotate_gaps, audit_page, top_gaps
 from engine.schema import empty
 
 from tests.report.audits import LINE, LONG, RTL, SCRIPT, STRANGE, large_audit, small_audit
@@ -239,10 +239,10 @@ def test_write_page_of_a_verdict_with_many_reasons_says_how_many_more() -> None:
 def test_choose_gravest_gaps_among_many_alike_agrees_with_sorting_all(
     audit: dict[str, pl.DataFrame], most: int
 ) -> None:
-    gaps = _placed(audit["gaps"], audit["series"], 0.8).with_columns(pl.col("bar_count") // 9)
+    gaps = annotate_gaps(audit["gaps"], audit["series"], 0.8).with_columns(pl.col("bar_count") // 9)
     order = ["explained", "bar_count", "gap_start", "symbol", "price_type", "interval"]
     whole = gaps.sort(order, descending=[False, True, False, False, False, False])
-    assert _gravest(gaps, most).select(order).equals(whole.head(most).select(order))
+    assert top_gaps(gaps, most).select(order).equals(whole.head(most).select(order))
 
 
 def test_write_page_twice_writes_the_same(audit: dict[str, pl.DataFrame], page: str) -> None:
