@@ -29,7 +29,7 @@ def library_codes() -> list[str]:
 
 def found(code: str) -> SessionCalendar:
     # CMES is refused at the door for want of a daily pause; the grid of its sessions can be checked all the same.
-    return providers._exchange(code) if code == "CMES" else calendar(code)
+    return providers.exchange_calendar(code) if code == "CMES" else calendar(code)
 
 
 def instants(stamps) -> np.ndarray:

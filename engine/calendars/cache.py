@@ -3,10 +3,10 @@
 An entry is keyed by the function that builds it and by all its arguments, and is never invalid by itself:
 
 - Spans of a library are keyed by library, code and decade. The libraries do not change while a process runs.
-- What is built of a calendar file is keyed by the path and by the bytes of the file, which are read at each request. A file
-  that changes is therefore noticed at the next `calendar` call, whatever its time stamp says.
-- A `SessionData` keeps the calendar by which its first rows were placed, because ordinals and slots depend on it; a file that
-  changes counts for the next session.
+- What is built of a calendar file is keyed by the path and by the bytes of the file, which are read at each request. A
+  file that changes is therefore noticed at the next `calendar` call, whatever its time stamp says.
+- A `SessionData` keeps the calendar by which its first rows were placed, because ordinals and slots depend on it; a
+  file that changes counts for the next session.
 - `adopt` gives calendars that another process preloaded precedence over the libraries, for as long as the process runs.
 
 The entries used least recently are dropped beyond `MOST_ENTRIES`.
@@ -29,7 +29,7 @@ _adopted: dict[str, SessionCalendar] = {}
 
 
 def cached(build: Callable[..., T], *arguments: Hashable) -> T:
-    """Result of `build(*arguments)`, built at the first request; an exception is raised again each time, never cached."""
+    """Result of `build(*arguments)`, built at the first request; an exception is raised each time, never cached."""
     return cast("T", _entry(build, *arguments))
 
 

@@ -67,7 +67,7 @@ def parse_calendar(path: Path, content: bytes) -> CalendarFile:
     CalendarError
         It is no TOML, or holds an unknown key or a bad time, date or zone; the message names file, table and key.
     """
-    table = _parse_toml(path, content, CALENDAR_KEYS)
+    table = parse_toml(path, content, CALENDAR_KEYS)
     zone, extends = table.zone("zone"), table.text("extends")
     rules = table.tables("hours", HOURS_KEYS)
     if bool(extends) == bool(rules):
@@ -80,8 +80,8 @@ def parse_calendar(path: Path, content: bytes) -> CalendarFile:
         description=table.text("description"),
         extends=extends,
         holidays_from=table.text("holidays_from"),
-        hours=tuple(_hours(rule) for rule in rules),
-        amendments=_amendments(table),
+        hours=tuple(read_hours(rule) for rule in rules),
+        amendments=read_amendments(table),
     )
 
 
@@ -93,7 +93,7 @@ def parse_overrides(path: Path, content: bytes) -> Amendments:
     CalendarError
         As `parse_calendar`.
     """
-    return _amendments(_parse_toml(path, content, OVERRIDES_KEYS))
+    return read_amendments(parse_toml(path, content, OVERRIDES_KEYS))
 
 
 def wall(text: str) -> WallTime:
@@ -108,7 +108,7 @@ def wall(text: str) -> WallTime:
     seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3] or 0) if match else _DAY_SECONDS + 1
     if match is None or seconds > _DAY_SECONDS:
         raise CalendarError(f"received {text!r}; valid: {A_TIME}")
-    return WallTime(seconds, int(match[4] or 0), _known_zone(match[5]) if match[5] else "")
+    return WallTime(seconds, int(match[4] or 0), require_zone(match[5]) if match[5] else "")
 
 
 def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
@@ -119,8 +119,8 @@ def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """One table of a file, and how its cells are read: every complaint names file, table and key."""
+class TomlTable:
+    """One table of a calendar file with readers of its cells; errors name file, table and key."""
 
     path: Path
     digest: str
@@ -128,40 +128,48 @@ class _Table:
     cells: Mapping[str, Any]
 
     def error(self, key: str, value: object, valid: str) -> CalendarError:
+        """The error of a cell: file, table, key, value received, valid forms."""
         return CalendarError(f"{self.path}: {self.where}{key}: received {value!r}; valid: {valid}")
 
-    def checked(self, keys: tuple[str, ...], *, labels: bool) -> _Table:
+    def reject_unknown_keys(self, keys: tuple[str, ...], *, labels: bool) -> TomlTable:
+        """The same table if its keys are among `keys` or, with `labels`, labels of segments; else an error."""
         for key in self.cells:
             if key not in keys and not (labels and _LABEL.fullmatch(key)):
                 also = " and labels in capitals (PRE, RTH, POST, OVERNIGHT, ETH)" if labels else ""
                 raise CalendarError(
-                    f"{self.path}: {self.where}{key}: unknown key{did_you_mean(key, keys)}; valid: {', '.join(keys)}{also}"
+                    f"{self.path}: {self.where}{key}: unknown key{did_you_mean(key, keys)}; "
+                    f"valid: {', '.join(keys)}{also}"
                 )
         return self
 
     def text(self, key: str) -> str:
+        """Text of a cell, empty if absent."""
         value = self.cells.get(key, "")
         if not isinstance(value, str):
             raise self.error(key, value, "a text in quotes")
         return value
 
     def zone(self, key: str) -> str:
+        """IANA zone of a cell, empty if absent; an unknown one is an error."""
         try:
-            return _known_zone(self.text(key)) if self.text(key) else ""
+            return require_zone(self.text(key)) if self.text(key) else ""
         except CalendarError as error:
             raise self.error(key, self.cells[key], "an IANA zone such as America/New_York") from error
 
-    def tables(self, key: str, keys: tuple[str, ...]) -> list[_Table]:
+    def tables(self, key: str, keys: tuple[str, ...]) -> list[TomlTable]:
+        """The tables of an array `[[key]]`, each reject_unknown_keys for unknown keys."""
         rows = self.cells.get(key, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self.error(key, rows, f"tables written [[{key}]]")
-        made = [_Table(self.path, self.digest, f"[[{key}]] {n}: ", row) for n, row in enumerate(rows, 1)]
-        return [table.checked(keys, labels=True) for table in made]
+        made = [TomlTable(self.path, self.digest, f"[[{key}]] {n}: ", row) for n, row in enumerate(rows, 1)]
+        return [table.reject_unknown_keys(keys, labels=True) for table in made]
 
     def date(self, key: str) -> dt.date | None:
+        """Date of a cell; None if absent."""
         return self.dates(key)[0] if key in self.cells else None
 
     def dates(self, key: str) -> tuple[dt.date, ...]:
+        """Dates of a cell, one or a list; none if absent."""
         value = self.cells.get(key, [])
         listed = value if isinstance(value, list) else [value]
         # A TOML date-time is a `datetime`, which Python counts as a `date` too.
@@ -170,6 +178,7 @@ class _Table:
         return tuple(listed)
 
     def time(self, key: str, text: object = None) -> WallTime | None:
+        """Wall time of `text`, or of the cell; None if absent."""
         given = self.cells.get(key) if text is None else text
         if given is None:
             return None
@@ -181,10 +190,12 @@ class _Table:
             raise CalendarError(f"{self.path}: {self.where}{key}: {error}") from error
 
     def spans(self, key: str) -> list[Span]:
+        """Segments of a cell, one `open to close` or a list; the key is their label."""
         given = self.cells[key]
-        return [self._span(key, text) for text in (given if isinstance(given, list) else [given])]
+        return [self.parse_span(key, text) for text in (given if isinstance(given, list) else [given])]
 
-    def _span(self, key: str, text: object) -> Span:
+    def parse_span(self, key: str, text: object) -> Span:
+        """Parse `open to close`; a close at or before the open in the same zone is an error."""
         ends = text.split(" to ") if isinstance(text, str) else []
         if len(ends) != 2:  # noqa: PLR2004 - an open and a close
             raise self.error(key, text, A_SPAN)
@@ -197,36 +208,40 @@ class _Table:
         return Span(key, begin, end)
 
 
-def _parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> _Table:
+def parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> TomlTable:
+    """The top table of a TOML file; text that is no TOML or has unknown keys is an error."""
     try:
         cells = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CalendarError(f"{path}: not a readable calendar file: {error}") from error
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return _Table(path, digest, "", cells).checked(keys, labels=False)
+    return TomlTable(path, digest, "", cells).reject_unknown_keys(keys, labels=False)
 
 
-def _amendments(table: _Table) -> Amendments:
-    overrides = tuple(_override(row) for row in table.tables("override", OVERRIDE_KEYS))
+def read_amendments(table: TomlTable) -> Amendments:
+    """Holidays and overrides of a calendar or overrides file, with its hash."""
+    overrides = tuple(read_override(row) for row in table.tables("override", OVERRIDE_KEYS))
     return Amendments(table.dates("holidays"), overrides, table.digest)
 
 
-def _hours(table: _Table) -> Hours:
-    spans = _own_hours(table)
+def read_hours(table: TomlTable) -> Hours:
+    """Weekly hours of one `[[hours]]` table; `days` and a label are required."""
+    spans = read_segment_hours(table)
     if "days" not in table.cells or not spans:
         raise table.error("days", table.cells.get("days"), 'days = "Mon-Fri" and a label, RTH = "09:30 to 16:00"')
-    return Hours(_scope(table), spans)
+    return Hours(read_scope(table), spans)
 
 
-def _override(table: _Table) -> Override:
+def read_override(table: TomlTable) -> Override:
+    """One `[[override]]`: closed, other hours, or changes of open, close, pause, move; exactly one of the three."""
     made = Override(
-        scope=_scope(table),
-        closed=_flag(table, "closed"),
-        spans=_own_hours(table),
+        scope=read_scope(table),
+        closed=read_flag(table, "closed"),
+        spans=read_segment_hours(table),
         open=table.time("open"),
         close=table.time("close"),
-        pause=_pause(table),
-        move=_moves(table),
+        pause=read_pause(table),
+        move=read_moves(table),
     )
     kinds = [made.closed, bool(made.spans), any((made.open, made.close, made.pause, made.move))]
     if sum(kinds) != 1:
@@ -235,7 +250,8 @@ def _override(table: _Table) -> Override:
     return made
 
 
-def _scope(table: _Table) -> Scope:
+def read_scope(table: TomlTable) -> Scope:
+    """Trade dates of a rule: listed dates, or weekdays in a range; both or neither is an error."""
     dates = table.dates("date") + table.dates("dates")
     ranged = [key for key in HOURS_KEYS if key in table.cells]
     if bool(dates) == bool(ranged):
@@ -246,10 +262,11 @@ def _scope(table: _Table) -> Scope:
     first, last = table.date("valid_from"), table.date("valid_to")
     if first and last and first > last:
         raise table.error("valid_to", last.isoformat(), f"a date from valid_from ({first}) on")
-    return Scope(_weekdays(table), first, last, dates)
+    return Scope(read_weekdays(table), first, last, dates)
 
 
-def _weekdays(table: _Table) -> tuple[int, ...]:
+def read_weekdays(table: TomlTable) -> tuple[int, ...]:
+    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; a range may run over Sunday; default all."""
     text = table.text("days") or "Mon-Sun"
     chosen: list[int] = []
     for part in text.split(","):
@@ -261,11 +278,13 @@ def _weekdays(table: _Table) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _own_hours(table: _Table) -> tuple[Span, ...]:
+def read_segment_hours(table: TomlTable) -> tuple[Span, ...]:
+    """Spans of all cells whose key is a label of a segment (PRE, RTH, ...)."""
     return tuple(span for key in table.cells if _LABEL.fullmatch(key) for span in table.spans(key))
 
 
-def _pause(table: _Table) -> Span | None:
+def read_pause(table: TomlTable) -> Span | None:
+    """The one span of `pause`; None if absent."""
     if "pause" not in table.cells:
         return None
     if not isinstance(table.cells["pause"], str):
@@ -273,29 +292,33 @@ def _pause(table: _Table) -> Span | None:
     return table.spans("pause")[0]
 
 
-def _moves(table: _Table) -> tuple[tuple[WallTime, WallTime], ...]:
+def read_moves(table: TomlTable) -> tuple[tuple[WallTime, WallTime], ...]:
+    """Pairs of old and new time of day of `move`; a day or zone in a time is an error."""
     given = table.cells.get("move", {})
     if not isinstance(given, dict):
         raise table.error("move", given, 'old and new times, such as { "16:00" = "16:15" }')
-    moves = [(_plain_time(table, "move", old), _plain_time(table, "move", new)) for old, new in given.items()]
+    moves = [(parse_plain_time(table, "move", old), parse_plain_time(table, "move", new)) for old, new in given.items()]
     return tuple(moves)
 
 
-def _plain_time(table: _Table, key: str, text: object) -> WallTime:
+def parse_plain_time(table: TomlTable, key: str, text: object) -> WallTime:
+    """Parse a time of day in the calendar's zone; one with a day or zone of its own is an error."""
     time = table.time(key, text)
     if time is None or time.day or time.zone:
         raise table.error(key, text, "times of day in the calendar's zone, without a day or zone of their own")
     return time
 
 
-def _flag(table: _Table, key: str) -> bool:
+def read_flag(table: TomlTable, key: str) -> bool:
+    """True or false of a cell; false if absent."""
     value = table.cells.get(key, False)
     if not isinstance(value, bool):
         raise table.error(key, value, "true or false")
     return value
 
 
-def _known_zone(name: str) -> str:
+def require_zone(name: str) -> str:
+    """Name of a time zone; a name that is no IANA zone is a CalendarError."""
     try:
         return ZoneInfo(name).key
     except (KeyError, ValueError, OSError) as error:

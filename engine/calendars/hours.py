@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 
 import polars as pl
 
@@ -29,7 +28,7 @@ SPANS: Mapping[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class WallTime:
-    """A time of day, `day` days after the trade date (-1: the day before); in the calendar's zone when `zone` is empty."""
+    """A time of day, `day` days after the trade date (-1: the day before); `zone` empty: the calendar's zone."""
 
     seconds: int
     day: int
@@ -103,7 +102,9 @@ class Amendments:
 def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.date) -> pl.DataFrame:
     """Segments of the trade dates `first` to `last` (both included) by weekly hours, columns `SPANS`, unsorted."""
     days = dates(first, last)
-    return pl.concat([empty_spans(), *(_spread(days.filter(rule.scope.holds()), rule.spans, zone) for rule in hours)])
+    return pl.concat(
+        [empty_spans(), *(spans_on_days(days.filter(rule.scope.holds()), rule.spans, zone) for rule in hours)]
+    )
 
 
 def amend(
@@ -124,15 +125,16 @@ def amend(
     """
     open_days = spans.filter(~pl.col("session").is_in(list(amendments.holidays)))
 
-    def apply(frame: pl.DataFrame, override: Override) -> pl.DataFrame:
-        return _overridden(frame, override, days, zone, regular)
-
-    return reduce(apply, amendments.overrides, open_days)
+    for override in amendments.overrides:
+        open_days = apply_override(open_days, override, days, zone, regular)
+    return open_days
 
 
 def instant(day: pl.Expr, time: WallTime, zone: str) -> pl.Expr:
     """When a wall time (of `zone`, unless it names its own) of the trade date `day` (Date) is: Datetime[us, UTC]."""
-    return _utc(day.cast(pl.Datetime("us")) + pl.duration(days=time.day, seconds=time.seconds), time.zone or zone)
+    return local_to_utc(
+        day.cast(pl.Datetime("us")) + pl.duration(days=time.day, seconds=time.seconds), time.zone or zone
+    )
 
 
 def dates(first: dt.date, last: dt.date) -> pl.DataFrame:
@@ -146,8 +148,8 @@ def empty_spans() -> pl.DataFrame:
 
 
 def spans_between(frame: pl.DataFrame, label: str, begin: str | pl.Expr, end: str | pl.Expr) -> pl.DataFrame:
-    """Segments of a frame with `session` and the columns (or expressions) that they open and close at; none is empty."""
-    made = _spans(frame, label, *(pl.col(at) if isinstance(at, str) else at for at in (begin, end)))
+    """Segments of column `session` from column (or expression) `begin` to `end`; those that do not last are dropped."""
+    made = segment_rows(frame, label, *(pl.col(at) if isinstance(at, str) else at for at in (begin, end)))
     return made.filter(pl.col("segment_open") < pl.col("segment_close"))
 
 
@@ -164,7 +166,7 @@ def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.Da
 
 
 def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
-    """Add the extended hours of US equities around the regular sessions of `regular` (columns `SPANS`, one row per session).
+    """PRE, POST and OVERNIGHT segments of US equities around regular sessions (columns `SPANS`, one row per session).
 
     PRE is 04:00 to the open, POST the close to 20:00 (to 17:00 after a close at or before 13:00), OVERNIGHT 20:00 of
     the evening before to 04:00, in the trade date that follows: Sunday evening belongs to Monday.
@@ -190,10 +192,11 @@ def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(span.label for spans in groups for span in spans))
 
 
-def _spread(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
+def spans_on_days(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
+    """Segments of every span on every day, as instants; on dates that a zone skipped, none."""
     session = pl.col("session")
     parts = [
-        _spans(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
+        segment_rows(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
         for span in spans
     ]
     # A date that a zone skipped (Samoa, 2011-12-30) has neither; a span that closes first is the calendar's to report.
@@ -201,7 +204,8 @@ def _spread(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFr
     return pl.concat([empty_spans(), *parts]).filter(~nowhere)
 
 
-def _spans(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Expr) -> pl.DataFrame:
+def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Expr) -> pl.DataFrame:
+    """One segment of a label per row of a frame with `session`, from `opens` to `closes`; columns `SPANS`."""
     return frame.select(
         "session",
         pl.lit(label).alias("segment"),
@@ -210,9 +214,10 @@ def _spans(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Expr) -> 
     )
 
 
-def _overridden(
+def apply_override(
     frame: pl.DataFrame, override: Override, days: pl.DataFrame, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
+    """Segments with one override: dates in scope are closed, get other hours, or have their segments changed."""
     touched = override.scope.holds()
     rest, changed = frame.filter(~touched), frame.filter(touched)
     if override.closed:
@@ -220,21 +225,25 @@ def _overridden(
     if override.spans:
         # Listed dates become sessions even if they were none; a range only changes sessions that there are.
         known = days.filter(touched) if override.scope.dates else changed.select("session").unique()
-        return pl.concat([rest, _spread(known, override.spans, zone)])
-    return pl.concat([rest, _changed(changed, override, zone, regular)])
+        return pl.concat([rest, spans_on_days(known, override.spans, zone)])
+    return pl.concat([rest, change_segments(changed, override, zone, regular)])
 
 
-def _changed(frame: pl.DataFrame, override: Override, zone: str, regular: frozenset[str]) -> pl.DataFrame:
+def change_segments(frame: pl.DataFrame, override: Override, zone: str, regular: frozenset[str]) -> pl.DataFrame:
+    """Segments with moved times, then the new open, the new close and the pause of an override, in this order."""
     if override.move:
-        frame = frame.with_columns(_moved(name, override.move, zone) for name in ("segment_open", "segment_close"))
+        frame = frame.with_columns(move_times(name, override.move, zone) for name in ("segment_open", "segment_close"))
     if override.open:
-        frame = _opened(frame, instant(pl.col("session"), override.open, zone), pl.col("segment").is_in(list(regular)))
+        frame = set_open(frame, instant(pl.col("session"), override.open, zone), pl.col("segment").is_in(list(regular)))
     if override.close:
-        frame = _closed(frame, instant(pl.col("session"), override.close, zone), pl.col("segment").is_in(list(regular)))
-    return _paused(frame, override.pause, zone) if override.pause else frame
+        frame = set_close(
+            frame, instant(pl.col("session"), override.close, zone), pl.col("segment").is_in(list(regular))
+        )
+    return cut_pause(frame, override.pause, zone) if override.pause else frame
 
 
-def _opened(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
+def set_open(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
+    """Move the open of regular segments to `new`; those over by then are dropped, segments that ran up to it follow."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = opens.filter(is_regular).min().over("session")
     moved = frame.with_columns(
@@ -245,7 +254,8 @@ def _opened(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFr
     return moved.filter(~is_regular | (opens < closes))
 
 
-def _closed(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
+def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
+    """Move the close of regular segments to `new`; those not begun are dropped, segments from it on follow."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = closes.filter(is_regular).max().over("session")
     moved = frame.with_columns(
@@ -256,25 +266,29 @@ def _closed(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFr
     return moved.filter(~is_regular | (opens < closes))
 
 
-def _paused(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
+def cut_pause(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
+    """Segments without the time of a pause: one that contains it becomes two."""
     begin, end = (instant(pl.col("session"), time, zone) for time in (pause.open, pause.close))
     before = frame.with_columns(pl.min_horizontal("segment_close", begin).alias("segment_close"))
     after = frame.with_columns(pl.max_horizontal("segment_open", end).alias("segment_open"))
     return pl.concat([before, after]).filter(pl.col("segment_open") < pl.col("segment_close"))
 
 
-def _moved(name: str, move: tuple[tuple[WallTime, WallTime], ...], zone: str) -> pl.Expr:
+def move_times(name: str, move: tuple[tuple[WallTime, WallTime], ...], zone: str) -> pl.Expr:
+    """Expression of an instant column in which each old time of day is replaced by its new one, same date."""
     local = pl.col(name).dt.convert_time_zone(zone).dt.replace_time_zone(None)
     midnight = local.dt.truncate("1d")
     since = (local - midnight).dt.total_seconds()
     moved = pl.col(name)
     for old, new in move:
-        at = _utc(midnight + pl.duration(seconds=new.seconds), zone)
+        at = local_to_utc(midnight + pl.duration(seconds=new.seconds), zone)
         moved = pl.when(since == old.seconds).then(at).otherwise(moved)
     return moved.alias(name)
 
 
-def _utc(local: pl.Expr, zone: str) -> pl.Expr:
+def local_to_utc(local: pl.Expr, zone: str) -> pl.Expr:
+    """UTC instant of a local time: the first of a repeated one; a skipped one is taken an hour later."""
+
     def at(wall_clock: pl.Expr) -> pl.Expr:
         known = wall_clock.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
         return known.dt.convert_time_zone("UTC")

@@ -4,13 +4,13 @@ Which provider answers a code, the first that has it:
 
 1. this package, by the files of `data/` (`24/7`, `FX`, ...);
 2. exchange_calendars, codes and aliases: one label `RTH` (`ETH` for the venues of `_ROUND_THE_CLOCK`); its US
-   equity codes have PRE, POST and OVERNIGHT too (`calendar_hours.us_extended`);
+   equity codes have PRE, POST and OVERNIGHT too (`hours.us_extended`);
 3. pandas_market_calendars: futures (`ETH`), and equities that exchange_calendars lacks (`RTH`, PRE and POST).
 
 Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. The libraries are imported
 inside the functions that ask them, because each takes longer to load than the rest of this package.
-A segment's close never depends on what else was asked: libraries are asked for whole decades. What is built of libraries
-and files is cached in `calendars.cache` alone, which documents when it is built anew.
+A segment's close never depends on what else was asked: libraries are asked for whole decades. What is built of
+libraries and files is cached in `calendars.cache` alone, which documents when it is built anew.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ _REFUSED: Mapping[str, str] = {
     "CME_TradeDate": "CME_TradeDate of pandas_market_calendars has no hours; use CME_INDEX or CMEGlobex_FX",
     **dict.fromkeys(
         ("FOREX", "Forex"),
-        "FOREX of pandas_market_calendars has a sixth session, from Saturday to Sunday, when the market is closed; use FX",
+        "FOREX of pandas_market_calendars has a sixth session, from Saturday to Sunday, when the market is closed; "
+        "use FX",
     ),
 }
 # Sessions of these that fall on a holiday of CME are halted, and cleared with the next trade date.
@@ -152,19 +153,20 @@ class SessionCalendar(Summarized):
                 raise CalendarError(f"`{name}` was {day}, later than the last date of {self._named} ({latest})")
         if first > last:
             raise CalendarError(f"`first` was {first}, later than `last` ({last})")
-        return self._finished(self.source(first, last))
+        return self._number_segments(self.source(first, last))
 
     def segments_in_bounds(self, first: dt.date, last: dt.date) -> pl.DataFrame:
         """As `segments`, of those trade dates of the range that lie within `bounds`; maybe none."""
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
-        return self._finished(self.source(first, last) if first <= last else empty_spans())
+        return self._number_segments(self.source(first, last) if first <= last else empty_spans())
 
     @property
     def _named(self) -> str:
         return f"calendar {self.code}"
 
     def _summary(self) -> Summary:
+        """Code, provider, zone, segments, dates and overrides, for `repr` and notebooks."""
         first, last = self._bounds
         facts = {
             "provider": f"{self.provider} {self.version}", "zone": self.zone, "segments": self.labels,
@@ -172,17 +174,19 @@ class SessionCalendar(Summarized):
         }  # fmt: skip
         return Summary(f"SessionCalendar {self.code}", facts)
 
-    def _finished(self, spans: pl.DataFrame) -> pl.DataFrame:
+    def _number_segments(self, spans: pl.DataFrame) -> pl.DataFrame:
+        """Sort spans, add `ordinal` and `regular`, and check them: columns `schema.SEGMENTS`."""
         by_open = spans.sort("segment_open")
         position = pl.int_range(pl.len()).over("session")
         segments = by_open.with_columns(
             session_ordinal(pl.col("session"), position).alias("ordinal"),
-            pl.col("segment").is_in(list(_regular(self.labels))).alias("regular"),
+            pl.col("segment").is_in(list(regular_labels(self.labels))).alias("regular"),
         )
-        self._check(segments)
+        self._check_segments(segments)
         return select_schema(segments, SEGMENTS, self._named)
 
-    def _check(self, segments: pl.DataFrame) -> None:
+    def _check_segments(self, segments: pl.DataFrame) -> None:
+        """Raise a CalendarError that names the first segment which is empty, overlaps, or has no time or order."""
         opens, closes = pl.col("segment_open"), pl.col("segment_close")
         faults = {
             "begins or ends at a local time that the zone skips": opens.is_null() | closes.is_null(),
@@ -218,15 +222,15 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
     """
     is_file = isinstance(code, Path) or code.endswith(".toml")
     path = Path(code)
-    base = cached(_of_content, path, read_bytes(path)) if is_file else _by_code(str(code))
+    base = cached(calendar_from_content, path, read_bytes(path)) if is_file else calendar_by_code(str(code))
     if overrides is None:
         return base
     amendments = cached(parse_overrides, Path(overrides), read_bytes(Path(overrides)))
-    return replace(_amended(base, amendments), overrides_hash=amendments.digest)
+    return replace(amended_calendar(base, amendments), overrides_hash=amendments.digest)
 
 
 def preload_calendar(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
-    """A calendar that carries the spans of the decades of these dates, so that a process that adopts it loads no library.
+    """Calendar with the spans of the decades of these dates, so that a process that adopts it loads no library.
 
     Dates of other decades are still asked of the library.
     """
@@ -234,16 +238,19 @@ def preload_calendar(code: str, first: dt.date, last: dt.date) -> SessionCalenda
     earliest, latest = base.bounds()
     low, high = (max(min(day, latest), earliest) for day in (first, last))
     dates = max(dt.date(low.year // 10 * 10, 1, 1), earliest), min(dt.date(high.year // 10 * 10 + 9, 12, 31), latest)
-    return replace(base, source=_PreloadedSpans(base.source(*dates), dates, base.source))
+    return replace(base, source=PreloadedSpans(base.source(*dates), dates, base.source))
 
 
 @dataclass(frozen=True)
-class _PreloadedSpans:
+class PreloadedSpans:
+    """Spans of a range of dates from a frame; of dates outside it from the calendar's own source."""
+
     spans: pl.DataFrame
     dates: Dates
     beyond: SpansOf
 
     def __call__(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+        """Spans of the trade dates `first` to `last`, both included."""
         if self.dates[0] <= first and last <= self.dates[1]:
             return self.spans.filter(pl.col("session").is_between(first, last))
         return self.beyond(first, last)
@@ -258,9 +265,9 @@ def calendar_codes() -> pl.DataFrame:
         No calendar is built for it; a few of exchange_calendars cannot be (asking for segments tells).
     """
     described = [
-        *((cached(_shipped, code), _shipped_file(code).description) for code in _SHIPPED),
-        *((cached(_exchange, code), _exchange_description(code)) for code in _exchange_codes()),
-        *((cached(_market, code), _market_instance(code).full_name) for code in _market_codes()),
+        *((cached(shipped_calendar, code), shipped_file(code).description) for code in _SHIPPED),
+        *((cached(exchange_calendar, code), exchange_description(code)) for code in exchange_codes()),
+        *((cached(market_calendar, code), market_instance(code).full_name) for code in market_codes()),
     ]
     rows = [(one.code, one.provider, one.zone, list(one.labels), description) for one, description in described]
     listed = pl.DataFrame(rows, schema=dict(CODES), orient="row")
@@ -268,28 +275,31 @@ def calendar_codes() -> pl.DataFrame:
     return accepted.unique("code", keep="first", maintain_order=True).sort("code")
 
 
-def _by_code(code: str) -> SessionCalendar:
+def calendar_by_code(code: str) -> SessionCalendar:
+    """Calendar of a code: adopted, shipped, of exchange_calendars or pandas_market_calendars, the first that has it."""
     if (preloaded := adopted(code)) is not None:
         return preloaded
     if code in _REFUSED:
         raise CalendarError(f"calendar: received {code!r}: {_REFUSED[code]}")
     if code in _SHIPPED:
-        return cached(_shipped, code)
-    if code in _exchange_codes():
-        return cached(_exchange, code)
-    if code in _market_codes():
-        return cached(_market, code)
-    known = [name for name in (*_SHIPPED, *_exchange_codes(), *_market_codes()) if name not in _REFUSED]
+        return cached(shipped_calendar, code)
+    if code in exchange_codes():
+        return cached(exchange_calendar, code)
+    if code in market_codes():
+        return cached(market_calendar, code)
+    known = [name for name in (*_SHIPPED, *exchange_codes(), *market_codes()) if name not in _REFUSED]
     raise CalendarError(
         f"calendar: received {code!r}{did_you_mean(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
     )
 
 
-def _regular(labels: tuple[str, ...]) -> frozenset[str]:
+def regular_labels(labels: tuple[str, ...]) -> frozenset[str]:
+    """Labels of regular segments: RTH, else ETH, else all."""
     return frozenset(next(([label] for label in ("RTH", "ETH") if label in labels), labels))
 
 
-def _in_order(labels: tuple[str, ...]) -> tuple[str, ...]:
+def sort_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels in the order of a session (`LABELS`), unknown ones last."""
     known = tuple(label for label in LABELS if label in labels)
     return known + tuple(label for label in labels if label not in LABELS)
 
@@ -297,51 +307,61 @@ def _in_order(labels: tuple[str, ...]) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------- files
 
 
-def _shipped(code: str) -> SessionCalendar:
-    base = _from_file(_shipped_file(code))
+def shipped_calendar(code: str) -> SessionCalendar:
+    """Calendar of a file in `data/`, with the version of this package."""
+    base = calendar_from_file(shipped_file(code))
     return replace(base, code=code, provider="engine", version=version("session-engine"))
 
 
-def _shipped_file(code: str) -> CalendarFile:
+def shipped_file(code: str) -> CalendarFile:
+    """Parsed file in `data/` of a shipped code."""
     path = DATA / _SHIPPED[code]
     return cached(parse_calendar, path, read_bytes(path))
 
 
-def _of_content(path: Path, content: bytes) -> SessionCalendar:
-    return _from_file(parse_calendar(path, content))
+def calendar_from_content(path: Path, content: bytes) -> SessionCalendar:
+    """Calendar of the content of a TOML file; `path` is for messages and the default code."""
+    return calendar_from_file(parse_calendar(path, content))
 
 
-def _from_file(file: CalendarFile) -> SessionCalendar:
-    base = _by_code(file.extends) if file.extends else _weekly(file)
+def calendar_from_file(file: CalendarFile) -> SessionCalendar:
+    """Calendar of a parsed file: weekly hours or the calendar it extends, less borrowed holidays, then amended."""
+    base = calendar_by_code(file.extends) if file.extends else weekly_calendar(file)
     zone = file.zone or base.zone
     digest = file.amendments.digest
     revision = f"{digest} on {base.provider} {base.version}" if file.extends else digest
     own = replace(base, code=file.code, provider="file", zone=zone, version=revision)
     if file.holidays_from:
-        own = replace(own, source=partial(_without_holidays, own.source, _by_code(file.holidays_from)))
-    return _amended(own, file.amendments)
+        own = replace(own, source=partial(spans_without_holidays, own.source, calendar_by_code(file.holidays_from)))
+    return amended_calendar(own, file.amendments)
 
 
-def _weekly(file: CalendarFile) -> SessionCalendar:
+def weekly_calendar(file: CalendarFile) -> SessionCalendar:
+    """Calendar of the weekly hours of a file, from the first to the last date that they are valid."""
     scopes = [rule.scope for rule in file.hours]
     bounds = min(scope.valid_from or FIRST for scope in scopes), max(scope.valid_to or LAST for scope in scopes)
     spans = partial(weekly_spans, file.hours, file.zone)
-    return SessionCalendar(file.code, "file", "", file.zone, "", _in_order(file.labels), spans, bounds)
+    return SessionCalendar(file.code, "file", "", file.zone, "", sort_labels(file.labels), spans, bounds)
 
 
-def _amended(base: SessionCalendar, amendments: Amendments) -> SessionCalendar:
-    labels = _in_order(tuple(dict.fromkeys(base.labels + amendments.labels)))
-    spans = partial(_amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=_regular(labels))
+def amended_calendar(base: SessionCalendar, amendments: Amendments) -> SessionCalendar:
+    """Calendar whose spans have holidays and overrides applied, with the labels that overrides add."""
+    labels = sort_labels(tuple(dict.fromkeys(base.labels + amendments.labels)))
+    spans = partial(
+        amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=regular_labels(labels)
+    )
     return replace(base, labels=labels, source=spans)
 
 
-def _amended_spans(
+def amended_spans(
     first: dt.date, last: dt.date, *, base: SpansOf, amendments: Amendments, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
+    """Spans of a range of dates with holidays and overrides applied."""
     return amend(base(first, last), amendments, zone, regular, dates(first, last))
 
 
-def _without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
+def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
+    """Spans without the dates on which another venue is closed on one of its working weekdays."""
     whole_years = other.segments_in_bounds(first.replace(month=1, day=1), last.replace(month=12, day=31))
     sessions = whole_years.select("session").unique()
     weekday = pl.col("session").dt.weekday()
@@ -356,37 +376,42 @@ def _without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, las
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def ignore_warnings() -> Iterator[None]:
+    """Context in which warnings are ignored: those of the libraries' own code are none of the caller's."""
     # What pandas has to say about the libraries' own code is not for our callers.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _decades(block: Callable[[str, int], pl.DataFrame], name: str, first: dt.date, last: dt.date) -> pl.DataFrame:
+def spans_by_decade(
+    block: Callable[[str, int], pl.DataFrame], name: str, first: dt.date, last: dt.date
+) -> pl.DataFrame:
+    """Spans of a range of dates out of whole decades of a library, each built once per process."""
     blocks = [cached(block, name, decade) for decade in range(first.year // 10, last.year // 10 + 1)]
     return pl.concat([empty_spans(), *blocks]).filter(pl.col("session").is_between(first, last))
 
 
-def _column(schedule: Any, name: str) -> pl.Series:  # noqa: ANN401 - a pandas frame
-    values = schedule[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    return pl.Series(name, values).dt.replace_time_zone("UTC")
-
-
-def _frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
+def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
+    """A pandas schedule as Polars frame: `session` (Date) from its index, instants in UTC microseconds."""
     session = pl.Series("session", schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date)
-    return pl.DataFrame([session, *(_column(schedule, name) for name in schedule.columns)])
+    instants = [
+        pl.Series(name, schedule[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]")) for name in schedule
+    ]
+    return pl.DataFrame([session, *(values.dt.replace_time_zone("UTC") for values in instants)])
 
 
 # ---------------------------------------------------------------------------- exchange_calendars
 
 
-def _exchange_factories() -> dict[str, Any]:
-    return cached(_load_exchange_factories)
+def exchange_factories() -> dict[str, Any]:
+    """Classes of exchange_calendars by code and by alias, loaded once per process."""
+    return cached(load_exchange_factories)
 
 
-def _load_exchange_factories() -> dict[str, Any]:
-    with _quiet():
+def load_exchange_factories() -> dict[str, Any]:
+    """Classes of exchange_calendars by code and by alias."""
+    with ignore_warnings():
         from exchange_calendars.calendar_utils import (  # noqa: PLC0415 - half a second to import
             _default_calendar_aliases,
             _default_calendar_factories,
@@ -395,131 +420,146 @@ def _load_exchange_factories() -> dict[str, Any]:
     return {**_default_calendar_factories, **aliases}
 
 
-def _exchange_codes() -> list[str]:
-    return list(_exchange_factories())
+def exchange_codes() -> list[str]:
+    """Codes and aliases of exchange_calendars."""
+    return list(exchange_factories())
 
 
-def _canonical(code: str) -> str:
-    factory = _exchange_factories()[code]
-    return next(name for name, other in _exchange_factories().items() if other is factory)
+def canonical_code(code: str) -> str:
+    """The code of exchange_calendars that a code or alias stands for."""
+    factory = exchange_factories()[code]
+    return next(name for name, other in exchange_factories().items() if other is factory)
 
 
-def _exchange_description(code: str) -> str:
-    name = _canonical(code)
+def exchange_description(code: str) -> str:
+    """First docstring line of an exchange's class if it is about a calendar; of an alias `as CODE`."""
+    name = canonical_code(code)
     if name != code:
         return f"as {name}"
-    opening = (inspect.getdoc(_exchange_factories()[name]) or "").splitlines()[:1]
+    opening = (inspect.getdoc(exchange_factories()[name]) or "").splitlines()[:1]
     return opening[0] if opening and "calendar" in opening[0].lower() else f"Exchange calendar {name}."
 
 
-def _exchange(code: str) -> SessionCalendar:
-    name = _canonical(code)
+def exchange_calendar(code: str) -> SessionCalendar:
+    """Calendar of a code or alias of exchange_calendars; no session is built before segments are asked for."""
+    name = canonical_code(code)
     # The zone is a property that needs no sessions, so none are built for it.
-    factory = _exchange_factories()[name]
+    factory = exchange_factories()[name]
     zone = str(object.__new__(factory).tz)
-    labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (_exchange_label(name),)
-    spans = partial(_decades, _exchange_block, name)
+    labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (exchange_label(name),)
+    spans = partial(spans_by_decade, exchange_decade, name)
     provided = "exchange_calendars", version("exchange-calendars")
-    return SessionCalendar(code, *provided, zone, "", labels, spans, _exchange_bounds(name))
+    return SessionCalendar(code, *provided, zone, "", labels, spans, exchange_bounds(name))
 
 
-def _exchange_label(name: str) -> str:
+def exchange_label(name: str) -> str:
+    """ETH for exchanges that trade around the clock, else RTH."""
     return "ETH" if name in _ROUND_THE_CLOCK else "RTH"
 
 
-def _exchange_bounds(name: str) -> Dates:
-    factory = _exchange_factories()[name]
+def exchange_bounds(name: str) -> Dates:
+    """First and last date that exchange_calendars can build for a code, within `FIRST` to `LAST`."""
+    factory = exchange_factories()[name]
     low, high = factory.bound_min(), factory.bound_max()
     return max(FIRST, low.date()) if low else FIRST, min(LAST, high.date()) if high else LAST
 
 
-def _exchange_range(name: str, decade: int) -> Dates:
+def exchange_build_range(name: str, decade: int) -> Dates:
+    """Dates to build for a decade: with a margin on both sides, within the bounds of the exchange."""
     # Rules such as "the first session of the year opens late" (XKRX) go wrong at the last session that is built.
     first, last = dt.date(decade * 10, 1, 1) - _MARGIN, dt.date(decade * 10 + 9, 12, 31) + _MARGIN
-    low, high = _exchange_factories()[name].bound_min(), _exchange_factories()[name].bound_max()
+    low, high = exchange_factories()[name].bound_min(), exchange_factories()[name].bound_max()
     return max(first, low.date()) if low else first, min(last, high.date()) if high else last
 
 
-def _exchange_block(name: str, decade: int) -> pl.DataFrame:
-    first, last = _exchange_range(name, decade)
+def exchange_decade(name: str, decade: int) -> pl.DataFrame:
+    """Spans of one decade of an exchange, with extended hours for US equities; a failed build is a CalendarError."""
+    first, last = exchange_build_range(name, decade)
     try:
-        with _quiet():
-            schedule = _exchange_factories()[name](start=first.isoformat(), end=last.isoformat()).schedule
+        with ignore_warnings():
+            schedule = exchange_factories()[name](start=first.isoformat(), end=last.isoformat()).schedule
     except (ValueError, NotImplementedError) as error:
         raise CalendarError(
             f"calendar {name}: exchange_calendars {version('exchange-calendars')} cannot build {first} to {last} "
             f"({type(error).__name__}: {error}); write its hours in a TOML file instead"
         ) from error
-    frame = _frame(schedule).filter(pl.col("session").dt.year() // 10 == decade)
-    sessions = around_break(frame, _exchange_label(name), "open", "close")
+    frame = schedule_frame(schedule).filter(pl.col("session").dt.year() // 10 == decade)
+    sessions = around_break(frame, exchange_label(name), "open", "close")
     return pl.concat([sessions, us_extended(sessions)]) if name == _US_EQUITIES else sessions
 
 
 # ---------------------------------------------------------------------------- pandas_market_calendars
 
 
-def _market_codes() -> list[str]:
-    return cached(_list_market_codes)
+def market_codes() -> list[str]:
+    """Codes of pandas_market_calendars that exchange_calendars lacks, listed once per process."""
+    return cached(load_market_codes)
 
 
-def _list_market_codes() -> list[str]:
-    with _quiet():
+def load_market_codes() -> list[str]:
+    """Codes of pandas_market_calendars that exchange_calendars lacks."""
+    with ignore_warnings():
         import pandas_market_calendars  # noqa: PLC0415 - half a second to import
-    mirrored = set(_exchange_codes())
+    mirrored = set(exchange_codes())
     return [code for code in pandas_market_calendars.get_calendar_names() if code not in mirrored]
 
 
-def _market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
-    return cached(_build_market_instance, code)
+def market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
+    """Calendar object of pandas_market_calendars, built once per process."""
+    return cached(build_market_instance, code)
 
 
-def _build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
-    with _quiet():
+def build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
+    """A new calendar object of pandas_market_calendars."""
+    with ignore_warnings():
         import pandas_market_calendars  # noqa: PLC0415 - half a second to import
 
         return pandas_market_calendars.get_calendar(code)
 
 
-def _market(code: str) -> SessionCalendar:
-    instance = _market_instance(code)
+def market_calendar(code: str) -> SessionCalendar:
+    """Calendar of a code of pandas_market_calendars: RTH or ETH, with PRE and POST where it has their times."""
+    instance = market_instance(code)
     extended = [label for label, time in (("PRE", "pre"), ("POST", "post")) if time in instance.market_times]
-    labels = _in_order((_market_label(instance), *extended))
-    spans = partial(_decades, _market_block, code)
+    labels = sort_labels((market_label(instance), *extended))
+    spans = partial(spans_by_decade, market_decade, code)
     provided = "pandas_market_calendars", version("pandas-market-calendars")
     return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST))
 
 
-def _market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
+def market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
+    """ETH for futures (modules of CME and Eurex without pre-market), else RTH."""
     module = type(instance).__module__.rpartition(".")[2]
     is_future = module.startswith(("cme", "eurex")) and "pre" not in instance.market_times
     return "ETH" if is_future else "RTH"
 
 
-def _market_block(code: str, decade: int) -> pl.DataFrame:
+def market_decade(code: str, decade: int) -> pl.DataFrame:
+    """Spans of one decade of a market, with PRE and POST, CME holidays merged into the next trade date."""
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
-    instance = _market_instance(code)
-    with _quiet():
+    instance = market_instance(code)
+    with ignore_warnings():
         schedule = instance.schedule(first - _MARGIN, last + _MARGIN, market_times="all")
     if schedule.empty:
         return empty_spans()
-    frame = _frame(schedule)
-    sessions = around_break(frame, _market_label(instance), "market_open", "market_close")
+    frame = schedule_frame(schedule)
+    sessions = around_break(frame, market_label(instance), "market_open", "market_close")
     extended = [
         spans_between(frame, label, begin, end)
         for label, begin, end in (("PRE", "pre", "market_open"), ("POST", "market_close", "post"))
         if {begin, end} <= set(frame.columns)
     ]
-    merged = _on_trade_dates(pl.concat([sessions, *extended]), instance)
+    merged = merge_cme_holidays(pl.concat([sessions, *extended]), instance)
     return merged.filter(pl.col("session").is_between(first, last))
 
 
-def _on_trade_dates(spans: pl.DataFrame, instance: Any) -> pl.DataFrame:  # noqa: ANN401 - a class without types
-    """Sunday evening and Monday of Labor Day belong to Tuesday's trade date, as CME's holiday notices have it."""
+def merge_cme_holidays(spans: pl.DataFrame, instance: Any) -> pl.DataFrame:  # noqa: ANN401 - a class without types
+    """Spans of CME holidays moved to the next trade date (Labor Day to Tuesday); other markets unchanged."""
     if instance.name not in _CME_MERGED or spans.is_empty():
         return spans
     first, last = spans["session"].min(), spans["session"].max()
-    with _quiet():
-        rules = _market_instance("CME_TradeDate").regular_holidays
+    with ignore_warnings():
+        rules = market_instance("CME_TradeDate").regular_holidays
         holidays = pl.Series(rules.holidays(first, last).to_numpy().astype("datetime64[us]")).cast(pl.Date)
     on_holiday = pl.col("session").is_in(holidays.to_list())
     trade_date = pl.when(~on_holiday).then("session").backward_fill()

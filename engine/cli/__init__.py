@@ -44,7 +44,7 @@ def main() -> NoReturn:
     if PLAIN in flags:
         os.environ["NO_COLOR"] = "1"  # what Rich and child processes look at
     try:
-        _run(words)
+        run_words(words)
     except SystemExit as stopped:
         if stopped.code == INTERRUPTED:  # Typer took the interrupt, and says no word
             say_interrupted()
@@ -56,7 +56,8 @@ def main() -> NoReturn:
     raise SystemExit(0)
 
 
-def _run(words: list[str]) -> None:
+def run_words(words: list[str]) -> None:
+    """Run the command of these words, `sql OUT QUERY` without Typer; flush standard output at the end."""
     try:
         with start_query_process(words):
             match words:

@@ -127,26 +127,26 @@ def audit(
         as_of=parse_instant(as_of),
         read=override_options(ReadOptions.from_toml(options) if options else ReadOptions(), given),
     )
-    standards = _standards(rules, baseline, allow)
+    standards = read_standards(rules, baseline, allow)
     with progress(enabled=not as_json, doing="auditing") as tell:
         done = auditor.audit(
             sources,
             chosen,
-            work=_work(output, resume=resume),
+            work=resume_folder(output, resume=resume),
             executor=choose_executor(workers, dask),
             progress=tell,
             strips=output is not None,
         )
     verdict = apply_rules(done.tables, **standards)
     if output is not None:
-        _keep(done, verdict, sources, output)
-    _write(verdict, junit, github=github)
-    _show(done, verdict, output, as_json=as_json)
+        write_report(done, verdict, sources, output)
+    write_verdicts(verdict, junit, github=github)
+    print_audit(done, verdict, output, as_json=as_json)
     raise typer.Exit(verdict.exit_code)
 
 
-def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
-    """Rules, baseline and allowlist, read before the work: a mistake in a file should not cost an hour."""
+def read_standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
+    """Rules, baseline, allowlist and today's date; read before the audit, so that a mistake costs no time."""
     from engine.audit.allowlist import read_allowlist
     from engine.audit.baseline import read_baseline
     from engine.audit.rules import read_rules
@@ -160,7 +160,8 @@ def _standards(rules: Path | None, baseline: Path | None, allow: Path | None) ->
     }
 
 
-def _work(output: Path | None, *, resume: bool) -> Path | None:
+def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
+    """Folder of the work to resume, below the output; emptied unless `resume`; None without an output."""
     import shutil
 
     if output is None:
@@ -171,7 +172,8 @@ def _work(output: Path | None, *, resume: bool) -> Path | None:
     return work
 
 
-def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
+def write_report(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
+    """Write report, tables and verdict of an audit to the output folder, then delete the work to resume."""
     import shutil
 
     from engine.runtime.audit_report import write_audit
@@ -181,7 +183,8 @@ def _keep(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> N
     shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
 
 
-def _write(verdict: Verdict, junit: Path | None, *, github: bool) -> None:
+def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> None:
+    """Write the verdict as JUnit XML to the file of --junit, and print GitHub annotations with --github."""
     from engine.audit.verdict_formats import render, write_verdict
 
     if junit is not None:
@@ -190,7 +193,8 @@ def _write(verdict: Verdict, junit: Path | None, *, github: bool) -> None:
         print_data(render(verdict, "github").decode())
 
 
-def _show(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
+def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
+    """Print the worst series, causes, findings and the headline of an audit; with --json its verdict only."""
     import polars as pl
 
     from engine.audit.verdict_formats import render

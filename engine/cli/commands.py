@@ -19,7 +19,8 @@ from engine.cli.app import app
 __all__ = ["app", "run"]
 
 
-def _name(command: CommandInfo) -> str:
+def command_name(command: CommandInfo) -> str:
+    """Name of a command: its own, else that of its function."""
     return str(command.name or getattr(command.callback, "__name__", ""))
 
 
@@ -42,20 +43,21 @@ _ORDER = (
     "verify",
     "repair",
 )
-app.registered_commands.sort(key=lambda c: _ORDER.index(name) if (name := _name(c)) in _ORDER else len(_ORDER))
+app.registered_commands.sort(key=lambda c: _ORDER.index(name) if (name := command_name(c)) in _ORDER else len(_ORDER))
 
 
 def run(words: list[str]) -> None:
     """Run the command that these words name."""
-    with _only(words):
+    with only_command(words):
         app(words)
 
 
 @contextmanager
-def _only(words: list[str]) -> Iterator[None]:
-    # Typer makes something of every option of every command, which takes longer than what the one does that is asked for.
+def only_command(words: list[str]) -> Iterator[None]:
+    """Context: the application has only the command of the first word, unless the shell asks for completion."""
+    # Typer builds every option of every command, which takes longer than the one requested command runs.
     whole = app.registered_commands, app.registered_groups
-    asked = [command for command in whole[0] if words[:1] == [_name(command)]]
+    asked = [command for command in whole[0] if words[:1] == [command_name(command)]]
     if asked and "_ENGINE_COMPLETE" not in os.environ:
         app.registered_commands, app.registered_groups = asked, []
     try:

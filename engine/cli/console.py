@@ -73,7 +73,7 @@ def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
         print_list("could not be read", lines)
         return
     for line in lines:
-        sys.stderr.write(f"engine: could not be read: {_visible(line)}\n")
+        sys.stderr.write(f"engine: could not be read: {escape_unprintable(line)}\n")
 
 
 def print_line(text: str) -> None:
@@ -86,10 +86,11 @@ def print_text(text: str) -> None:
     """Print a line of an answer; characters that are not printable or not in the encoding are escaped."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stdout.write(_visible(text) + "\n")
+    sys.stdout.write(escape_unprintable(text) + "\n")
 
 
-def _visible(text: str) -> str:
+def escape_unprintable(text: str) -> str:
+    """Text with characters that are not printable escaped; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
@@ -108,7 +109,8 @@ def print_data(text: str) -> None:
     sys.stdout.write(text)
 
 
-def _is_watched() -> bool:
+def is_progress_visible() -> bool:
+    """Whether progress is shown: standard error is a terminal, and --quiet was not given."""
     return not _Manners.quiet and sys.stderr.isatty()
 
 
@@ -119,7 +121,7 @@ class watching:  # noqa: N801 - used as a function
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled and _is_watched()
+        self._enabled = enabled and is_progress_visible()
         self._shown_at = 0.0
 
     def __enter__(self) -> Any:  # noqa: ANN401 - a function
@@ -131,9 +133,10 @@ class watching:  # noqa: N801 - used as a function
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
-        return self._show
+        return self.redraw
 
-    def _show(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
+    def redraw(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
+        """Redraw the table that `make` returns with its title; nothing within the shortest time between redraws."""
         import time
 
         from engine.cli.table_layout import render_table
@@ -154,7 +157,7 @@ class progress:  # noqa: N801 - used as a function
 
     def __init__(self, *, enabled: bool, doing: str = "reading") -> None:
         self._doing = doing
-        self._enabled = enabled and _is_watched()
+        self._enabled = enabled and is_progress_visible()
 
     def __enter__(self) -> Any:  # noqa: ANN401 - runtime.load.Progress or None
         if not self._enabled:
@@ -174,9 +177,10 @@ class progress:  # noqa: N801 - used as a function
         )
         self._task = self._bar.add_task(self._doing, rate="")
         self._bar.start()
-        return self._tell
+        return self.update
 
-    def _tell(self, done: int, total: int, _: object) -> None:
+    def update(self, done: int, total: int, _: object) -> None:
+        """Show that `done` of `total` are done, with the rate per second, or seconds per item below one."""
         speed = self._bar.tasks[0].speed
         rate = "" if not speed else f"{speed:,.0f}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
         self._bar.update(self._task, completed=done, total=total, rate=rate)

@@ -40,7 +40,7 @@ def report_error(error: BaseException) -> int:
             # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
             if not isinstance(error, BrokenPipeError):
                 sys.stderr.write(f"engine: {error}\n")
-            _forget_output()
+            discard_output()
             return FAILED
         case _:
             sys.stderr.write(
@@ -55,7 +55,8 @@ def say_interrupted() -> None:
     sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
 
 
-def _forget_output() -> None:
+def discard_output() -> None:
+    """Point standard output to the null device, so that Python does not fail on buffered text at its end."""
     # What is still buffered has nowhere to go, and Python would try once more at its end.
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

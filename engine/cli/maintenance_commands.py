@@ -66,7 +66,7 @@ def diff(
         return
     print_frame(f"Revision {old} to {new}", found.summary)
     for name, frame in frames.items():
-        print_rows(name.replace("_", " "), _readable(frame), limit, as_json=False)
+        print_rows(name.replace("_", " "), merge_changes(frame), limit, as_json=False)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def vacuum(
 
     if (keep is None) == (keep_revisions is None):
         raise usage_error("--keep or --keep-revisions: give one of the two, as in --keep 7d")
-    done = clean(out, keep=None if keep is None else _span(keep), keep_revisions=keep_revisions)
+    done = clean(out, keep=None if keep is None else parse_age(keep), keep_revisions=keep_revisions)
     if as_json:
         print_json({"kept": done.kept, "expired": done.expired, "removed": done.removed.to_dicts()})
         return
@@ -162,15 +162,16 @@ def vacuum(
     print_line(f"{files} files, {size} bytes removed")
 
 
-def _span(text: str) -> dt.timedelta:
+def parse_age(text: str) -> dt.timedelta:
+    """Parse the time of --keep: a number and s, m, h, d or w."""
     match = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip())
     if match is None:
         raise usage_error(f"--keep: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")
     return dt.timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
-def _readable(frame: pl.DataFrame) -> pl.DataFrame:
-    """Changed columns as one text `close 10.2 -> 10.3` instead of two columns each."""
+def merge_changes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Difference table with one text column `changes` (`close 10.2 -> 10.3`) instead of old and new columns."""
     import polars as pl
 
     if "columns" not in frame.columns:
@@ -178,7 +179,7 @@ def _readable(frame: pl.DataFrame) -> pl.DataFrame:
     names = [name.removesuffix("_old") for name in frame.columns if name.endswith("_old")]
     texts = [
         pl.when(pl.col("columns").list.contains(name)).then(
-            pl.format("{} {} -> {}", pl.lit(name), *(_text(frame, f"{name}_{side}") for side in ("old", "new")))
+            pl.format("{} {} -> {}", pl.lit(name), *(value_text(frame, f"{name}_{side}") for side in ("old", "new")))
         )
         for name in names
     ]
@@ -186,7 +187,8 @@ def _readable(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(*key, pl.concat_str(texts, separator=", ", ignore_nulls=True).alias("changes"))
 
 
-def _text(frame: pl.DataFrame, name: str) -> pl.Expr:
+def value_text(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """Expression of a column as text: lists joined with blanks, null as `nothing`."""
     import polars as pl
 
     nested = frame.schema[name].is_nested()

@@ -65,9 +65,10 @@ class AnswerWriter:
                 print_text(text)
         else:
             print_table("", answer.frame, decimals=None, upright=self.upright)
-        self._tell(answer.note, answer.rows)
+        self.print_note(answer.note, answer.rows)
 
-    def _tell(self, note: str | None, rows: int) -> None:
+    def print_note(self, note: str | None, rows: int) -> None:
+        """Print the note of an answer, or its number of rows; beside data for programs, on standard error."""
         if note is not None:
             note += "; --limit 0 shows all"
         if self.form == TABLE:

@@ -50,9 +50,9 @@ def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text
 
 def run_prompt(session: QuerySession, writer: AnswerWriter, limits: Limits) -> None:
     """Read statements from the terminal and print their answers until the input ends."""
-    talk = _Talk(session, writer, limits, session.columns())
-    history = _history_file()
-    _prepare(talk.columns, history)
+    talk = PromptState(session, writer, limits, session.columns())
+    history = history_file()
+    configure_readline(talk.columns, history)
     print_text(r"SQL over the export. \? for help, \q to end.")
     while talk.listening:
         try:
@@ -64,12 +64,14 @@ def run_prompt(session: QuerySession, writer: AnswerWriter, limits: Limits) -> N
             print_text("")
             break
         else:
-            talk.hear(line)
-    _keep(history)
+            talk.take_line(line)
+    save_history(history)
 
 
 @dataclass
-class _Talk:
+class PromptState:
+    """State of the prompt: session, settings, and the statement typed so far (`pending`)."""
+
     session: QuerySession
     writer: AnswerWriter
     limits: Limits
@@ -77,17 +79,19 @@ class _Talk:
     pending: str = ""
     listening: bool = field(default=True)
 
-    def hear(self, line: str) -> None:
+    def take_line(self, line: str) -> None:
+        """Run a backslash command, or every statement that this line completes; an open statement stays pending."""
         if not self.pending and line.strip().startswith("\\"):
-            _remember(line.strip())
-            self._command(*line.split(maxsplit=1))
+            add_to_history(line.strip())
+            self.run_backslash_command(*line.split(maxsplit=1))
             return
         statements, self.pending = split_statements(f"{self.pending}\n{line}" if self.pending else line)
         for statement in statements:
-            _remember(statement + ";")
-            self._answer(statement)
+            add_to_history(statement + ";")
+            self.print_answer(statement)
 
-    def _answer(self, statement: str) -> None:
+    def print_answer(self, statement: str) -> None:
+        """Run one statement and print its answer; an error or Ctrl-C prints a line, and the prompt goes on."""
         try:
             self.writer.write_answer(self.session, statement, self.limits)
         except EngineError as error:
@@ -95,7 +99,8 @@ class _Talk:
         except KeyboardInterrupt:
             print_text("interrupted")
 
-    def _command(self, name: str, argument: str = "") -> None:
+    def run_backslash_command(self, name: str, argument: str = "") -> None:
+        """Run a command of the prompt (`HELP` lists them); an unknown one prints the help."""
         match name:
             case "\\q":
                 self.listening = False
@@ -104,26 +109,28 @@ class _Talk:
                 print_text(f"one line per cell: {'on' if self.writer.upright else 'off'}")
             case "\\d" if argument:
                 quoted = argument.strip().rstrip(";").strip('"').replace('"', '""')
-                self._answer(f'DESCRIBE "{quoted}"')
+                self.print_answer(f'DESCRIBE "{quoted}"')
             case "\\d":
-                self._list()
+                self.print_tables()
             case "\\?":
                 print_text(HELP)
             case _:
                 print_text(f"unknown command {name}\n{HELP}")
 
-    def _list(self) -> None:
+    def print_tables(self) -> None:
+        """Print a table of the tables and views with their columns."""
         import polars as pl
 
         rows = {"table": list(self.columns), "columns": [", ".join(names) for names in self.columns.values()]}
         print_table("", pl.DataFrame(rows, schema={"table": pl.String, "columns": pl.String}))
 
 
-def _prepare(columns: dict[str, list[str]], history: Path) -> None:
+def configure_readline(columns: dict[str, list[str]], history: Path) -> None:
+    """Set up completion of tables, columns, macros and keywords, and load the history; nothing without readline."""
     if readline is None:
         return
     names = sorted({*columns, *(name for names in columns.values() for name in names), *MACROS, *KEYWORDS.split()})
-    readline.set_completer(_Completer(names).complete)
+    readline.set_completer(NameCompleter(names).complete)
     readline.set_completer_delims(" \t\n\"'`@$><=;|&{}(),.+-*/[]")
     libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
@@ -137,11 +144,14 @@ def _prepare(columns: dict[str, list[str]], history: Path) -> None:
 
 
 @dataclass
-class _Completer:
+class NameCompleter:
+    """Completer of names for readline; `found` holds the matches of the last word."""
+
     names: Iterable[str]
     found: list[str] = field(default_factory=list)
 
     def complete(self, word: str, state: int) -> str | None:
+        """Match number `state` of the names that begin with `word` in any case; None after the last one."""
         if state == 0:
             starts = [name for name in self.names if name.lower().startswith(word.lower())]
             # Names as they are written; keywords in the case that was begun.
@@ -149,7 +159,8 @@ class _Completer:
         return self.found[state] if state < len(self.found) else None
 
 
-def _remember(statement: str) -> None:
+def add_to_history(statement: str) -> None:
+    """Add a statement to the history as one line, or line by line if it has a `--` comment."""
     if readline is None:
         return
     # The history has one entry per line, and a remark ends with its line.
@@ -158,12 +169,14 @@ def _remember(statement: str) -> None:
         readline.add_history(line)
 
 
-def _history_file() -> Path:
+def history_file() -> Path:
+    """Path of the history: `session-engine/sql_history` in $XDG_STATE_HOME or ~/.local/state."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "session-engine" / "sql_history"
 
 
-def _keep(history: Path) -> None:
+def save_history(history: Path) -> None:
+    """Write the last `HISTORY_LINES` lines to the history file, readable by its owner only; an error is a message."""
     if readline is None:
         return
     try:

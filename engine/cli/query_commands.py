@@ -71,7 +71,7 @@ def gaps(
     """
     from engine.report.summary_tables import venue_time
 
-    found, tables = _table(out, "gaps", symbols, interval)
+    found, tables = read_selected_table(out, "gaps", symbols, interval)
     zones = tables["symbols"].join(tables["calendars"], on="calendar", how="left").select("symbol", "time_zone")
     found = found.sort(["bar_count", "symbol", "gap_start"], descending=[True, False, False]).join(
         zones, on="symbol", how="left", maintain_order="left"
@@ -103,7 +103,7 @@ def quality(
 
     Example: engine quality out --interval 1h
     """
-    found, _ = _table(out, "quality", symbols, interval)
+    found, _ = read_selected_table(out, "quality", symbols, interval)
     found = found.sort(["quality", "symbol", "price_type", "session"], nulls_last=True)
     print_rows(f"{found.height} sessions of series", found, limit, as_json=as_json)
 
@@ -147,7 +147,7 @@ def export_files(
     }
     revision = revision_of(out, revision, as_of)
     if since is not None or consumer is not None:
-        _export_delta(out, to, output, (since, revision), consumer, chosen)
+        export_delta(out, to, output, (since, revision), consumer, chosen)
         return
     files = write_files(open_dataset(out, revision), to, output, **chosen)
     print_line(f"{len(files)} files written to {output} ({to})")
@@ -182,7 +182,7 @@ def calendars(
     )
 
 
-def _export_delta(
+def export_delta(
     out: Path,
     to: str,
     output: Path,
@@ -190,6 +190,7 @@ def _export_delta(
     consumer: str | None,
     chosen: dict[str, Any],
 ) -> None:
+    """Write the rows changed after a revision or the consumer's cursor; the cursor moves after the write."""
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
     from engine.export.formats.session_files import write_delta
@@ -207,9 +208,10 @@ def _export_delta(
     print_line(f"revision {delta.since} to {delta.until} written to {output}{why}")
 
 
-def _table(
+def read_selected_table(
     out: Path, name: str, symbols: str | None, interval: str | None
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """A table of an export and its small tables; rows of these symbols at one interval, default each one's base."""
     import polars as pl
 
     from engine.export.dataset import open_dataset

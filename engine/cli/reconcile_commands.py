@@ -95,12 +95,12 @@ def reconcile(
             from dataclasses import replace
 
             for_b = replace(options, read=override_options(read_b, given))
-            done = between(a, b, options, for_b, names=_renames(names), progress=tell, **chosen)
+            done = between(a, b, options, for_b, names=parse_renames(names), progress=tell, **chosen)
         else:
             done = within(a, parse_intervals(against or ""), options, progress=tell, **chosen)
     if output is not None:
         write_result(done.result.findings, output.suffix.removeprefix("."), output)
-    _show(done, limit, as_json=as_json)
+    print_comparison(done, limit, as_json=as_json)
     if not done.result.is_equal:
         raise typer.Exit(DIFFERENT)
     if done.problems:
@@ -120,13 +120,13 @@ def rules(
 
     found = read_rules(file)
     if as_json:
-        print_json({"threshold": found.threshold, "rules": [_rule(one) for one in found.rules]})
+        print_json({"threshold": found.threshold, "rules": [rule_fields(one) for one in found.rules]})
     elif file is None:
         print_data(DEFAULT_RULES)
     else:
         import polars as pl
 
-        listed = pl.DataFrame([_rule(one) for one in found.rules])
+        listed = pl.DataFrame([rule_fields(one) for one in found.rules])
         print_frame(f"{listed.height} rules; {found.threshold} fails", listed)
 
 
@@ -144,7 +144,8 @@ def tolerances_of(text: str | None) -> Tolerances:
     return Tolerances(found)
 
 
-def _renames(text: str | None) -> dict[str, str]:
+def parse_renames(text: str | None) -> dict[str, str]:
+    """Parse --names: pairs `symbol of B = symbol of A`, by comma."""
     pairs = {}
     for word in split_list(text):
         theirs, equals, ours = word.partition("=")
@@ -154,7 +155,8 @@ def _renames(text: str | None) -> dict[str, str]:
     return pairs
 
 
-def _rule(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule
+def rule_fields(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule
+    """Name, text, severity, allowed number and tolerance of a rule, as JSON content."""
     return {
         "name": rule.name,
         "rule": str(rule),
@@ -164,7 +166,8 @@ def _rule(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rul
     }
 
 
-def _show(done: Comparison, limit: int, *, as_json: bool) -> None:
+def print_comparison(done: Comparison, limit: int, *, as_json: bool) -> None:
+    """Print the tables, notes and unreadable files of a comparison, then `equal` or `different`."""
     result = done.result
     problems = [{"path": one.path, "reason": one.reason} for one in done.problems]
     if as_json:

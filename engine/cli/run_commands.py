@@ -121,9 +121,9 @@ def run(
         outcome = (
             runtime.run(sources, chosen, export, tell)
             if workers is None and dask is None
-            else _in_parts(sources, chosen, export, workers, dask, resume=resume, tell=tell)
+            else run_in_partitions(sources, chosen, export, workers, dask, resume=resume, tell=tell)
         )
-    _show_run(outcome, export, chosen, as_json=as_json)
+    print_run(outcome, export, chosen, as_json=as_json)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
 
@@ -145,7 +145,7 @@ def demo(
     if as_json:
         print_json(shown.as_dict())
     else:
-        _show_run(shown.outcome, shown.dataset, None, as_json=False)
+        print_run(shown.outcome, shown.dataset, None, as_json=False)
         print_frame("Planned faults against what was found", shown.comparison)
         print_frame("Planned stretches without bars, and what the audit says of them", shown.causes)
         print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
@@ -155,7 +155,7 @@ def demo(
         raise typer.Exit(1)
 
 
-def _in_parts(
+def run_in_partitions(
     sources: list[Path],
     options: LoadOptions,
     export: Path | None,
@@ -165,6 +165,7 @@ def _in_parts(
     resume: bool,
     tell: Progress,
 ) -> PartitionedResult:
+    """Run in worker processes or on Dask, with parts in a folder beside the export, deleted after success."""
     import shutil
 
     from engine.errors import ParameterError
@@ -184,9 +185,10 @@ def _in_parts(
     return outcome
 
 
-def _show_run(
+def print_run(
     outcome: RunResult | PartitionedResult, export: Path | None, options: LoadOptions | None, *, as_json: bool
 ) -> None:
+    """Print series, worst sessions, calendars, counts, notes and unreadable files of a run."""
     from engine.report.summary_tables import summarize_series, worst_sessions
 
     tables = outcome.tables()

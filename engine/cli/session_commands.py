@@ -44,8 +44,8 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
     from engine.runtime.config import SessionConfig
 
     whole = SessionConfig.read(config)
-    stream, notes = _source_of(whole)
-    rows = list(_explained(whole, stream))
+    stream, notes = open_source(whole)
+    rows = list(explain_subscriptions(whole, stream))
     stream.close()
     table = subscription_table(rows)
     if as_json:
@@ -57,7 +57,8 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _source_of(config: SessionConfig) -> tuple[Stream, list[str]]:
+def open_source(config: SessionConfig) -> tuple[Stream, list[str]]:
+    """Open the stream of a configuration, live or replayed, and the notes on its files."""
     from engine.runtime.deployments import ReplaySession
     from engine.runtime.live import open_stream
 
@@ -67,7 +68,8 @@ def _source_of(config: SessionConfig) -> tuple[Stream, list[str]]:
     return replay.stream, list(replay.contents.notes)
 
 
-def _explained(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
+def explain_subscriptions(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
+    """Rows `symbol, does, what, why` of the plan of each symbol; `refuse` where the source cannot serve it."""
     from engine.runtime.subscription_plan import Requirements, explain_plan, plan_subscription
 
     symbols = list(config.session.symbols) or sorted(stream.available([]))
@@ -104,14 +106,14 @@ def replay(
     from engine.runtime.config import SessionConfig
     from engine.runtime.deployments import ReplaySession
 
-    whole = _with_options(SessionConfig.read(config), speed, step, export)
+    whole = override_replay(SessionConfig.read(config), speed, step, export)
     with progress(enabled=not as_json) as tell:
         session = ReplaySession(whole, tell)
     session.load()
     with watching(enabled=watch and not as_json) as show:
         for one in session.paced(time.sleep):
-            show(lambda one=one: _state(session.coordinator, session.session, one, None))
-    _report(session.coordinator, session.session, whole, as_json=as_json)
+            show(lambda one=one: watch_table(session.coordinator, session.session, one, None))
+    print_session(session.coordinator, session.session, whole, as_json=as_json)
 
 
 @app.command()
@@ -131,19 +133,19 @@ def live(
     if whole.session.mode != "live":
         raise usage_error(f"{config}: session.mode: received {whole.session.mode!r}; valid for this command: live")
     session = LiveSession(whole, open_stream(whole))
-    with _until_told() as stop, watching(enabled=watch and not as_json) as show:
+    with stop_on_signal() as stop, watching(enabled=watch and not as_json) as show:
         session.consumers.append(
             lambda _, one: show(
-                lambda: _state(session.coordinator, session.session, one, session.stream.status().lag_seconds)
+                lambda: watch_table(session.coordinator, session.session, one, session.stream.status().lag_seconds)
             )
         )
         session.run(stop)
     errors = [*session.errors, *filter(None, [session.stream.status().error])]
-    _report(session.coordinator, session.session, whole, errors, as_json=as_json)
+    print_session(session.coordinator, session.session, whole, errors, as_json=as_json)
 
 
 @contextmanager
-def _until_told() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """Context: an event that SIGINT and SIGTERM set; the earlier handlers are restored afterwards."""
     stop = threading.Event()
 
@@ -159,13 +161,14 @@ def _until_told() -> Iterator[threading.Event]:
             signal.signal(one, handler)
 
 
-def _with_options(config: SessionConfig, speed: str | None, step: str | None, export: Path | None) -> SessionConfig:
+def override_replay(config: SessionConfig, speed: str | None, step: str | None, export: Path | None) -> SessionConfig:
+    """The configuration with --speed, --step and --export in place of its own values."""
     from engine.interval import Interval
     from engine.runtime.config import ExportPart
 
     part = config.replay.model_dump()
     if speed is not None:
-        part["speed"] = 0.0 if speed == "max" else _number(speed)
+        part["speed"] = 0.0 if speed == "max" else parse_speed(speed)
     if step is not None:
         part["step_seconds"] = float(Interval.parse(step).seconds)
     changed: dict[str, object] = {"replay": type(config.replay).model_validate(part)}
@@ -175,7 +178,8 @@ def _with_options(config: SessionConfig, speed: str | None, step: str | None, ex
     return config.model_copy(update=changed)
 
 
-def _number(text: str) -> float:
+def parse_speed(text: str) -> float:
+    """Parse the number of --speed; below 0 or infinite is an error."""
     try:
         number = float(text)
     except ValueError as error:
@@ -185,9 +189,10 @@ def _number(text: str) -> float:
     return number
 
 
-def _state(
+def watch_table(
     coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None
 ) -> tuple[str, pl.DataFrame]:
+    """Title (time, phase, sessions over, rows, lag) and the worst series of a running session."""
     from engine.report.session_status import session_state_table
 
     over, known = coordinator.sessions
@@ -199,7 +204,7 @@ def _state(
     return title, session_state_table(session.snapshot(), MOST_WATCHED)
 
 
-def _report(
+def print_session(
     coordinator: SessionCoordinator,
     session: SessionData,
     config: SessionConfig,
@@ -207,6 +212,7 @@ def _report(
     *,
     as_json: bool,
 ) -> None:
+    """Print the series, counts, notes and errors of a session that is over."""
     from engine.report.session_status import session_state_table
 
     totals = coordinator.totals

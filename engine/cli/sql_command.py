@@ -34,7 +34,7 @@ def run_sql(
 
         writer = AnswerWriter.of(form, output, limit)
         limits = Limits(timeout, memory)
-        target, also = _tables(out, audit)
+        target, also = query_target(out, audit)
         at = revision_of(out, revision, as_of) if isinstance(target, Path) else None
         with QuerySession(target, revision=at, also=also, child=child) as session:
             if query is not None:
@@ -62,7 +62,8 @@ def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | Non
     return revision_at(out, wanted)
 
 
-def _tables(out: Path, audit: Path | None) -> tuple[Path | dict[str, Path], dict[str, Path]]:
+def query_target(out: Path, audit: Path | None) -> tuple[Path | dict[str, Path], dict[str, Path]]:
+    """Target of a query (table files of an audit, or an export's folder), and the tables of --audit by name."""
     from engine.audit.audit_files import is_audit, table_files
 
     also = {} if audit is None else {f"audit_{name}": path for name, path in table_files(audit).items()}

@@ -40,36 +40,39 @@ def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, up
         One line per cell, however wide the terminal is.
     """
     # A pipe has no width to fit: columns are never squeezed there.
-    console = _console()
-    columns = [_Column.of(frame[name], decimals) for name in frame.columns]
-    shown, note = _fitting(columns, console.width)
+    console = stdout_console()
+    columns = [TableColumn.of(frame[name], decimals) for name in frame.columns]
+    shown, note = fit_columns(columns, console.width)
     few_fit = len(shown) < len(columns) and (len(shown) < min(len(columns), 2) or frame.height <= FEW_ROWS)
     if (upright or few_fit) and frame.height:
-        _put(console, _upright(title, columns), len(columns) * frame.height)
+        print_paged(console, layout_upright(title, columns), len(columns) * frame.height)
     else:
-        _put(console, _table(title, shown or columns[:1]), frame.height + TABLE_FRAME, note)
+        print_paged(console, layout_table(title, shown or columns[:1]), frame.height + TABLE_FRAME, note)
 
 
 def render_table(console: Console, title: str, frame: pl.DataFrame) -> RenderableType:
     """A frame as a Rich table that fits a console, for repeated drawing."""
-    columns = [_Column.of(frame[name], 2) for name in frame.columns]
-    return _table(title, _fitting(columns, console.width)[0] or columns[:1])
+    columns = [TableColumn.of(frame[name], 2) for name in frame.columns]
+    return layout_table(title, fit_columns(columns, console.width)[0] or columns[:1])
 
 
 @dataclass(frozen=True)
-class _Column:
+class TableColumn:
+    """A column as text: name, formatted cells, and `least`, the width it needs."""
+
     name: str
     cells: list[str]
     is_number: bool
     least: int
 
     @classmethod
-    def of(cls, values: pl.Series, decimals: int | None) -> _Column:
+    def of(cls, values: pl.Series, decimals: int | None) -> TableColumn:
+        """Column of formatted cells; text folds to at most `TEXT_WIDTH`, numbers never fold."""
         from rich.cells import cell_len
 
-        name = _printable(values.name)
+        name = escape_unprintable(values.name)
         # Of a list, iterating would give a series, which prints as a table of its own.
-        cells = [_cell(value, decimals) for value in (values.to_list() if values.dtype.is_nested() else values)]
+        cells = [format_cell(value, decimals) for value in (values.to_list() if values.dtype.is_nested() else values)]
         width = max(map(cell_len, [name, *cells]))
         folds = str(values.dtype) in ("String", "Null") or values.dtype.is_nested()
         least = max(min(width, TEXT_WIDTH), cell_len(name)) if folds else width
@@ -77,16 +80,18 @@ class _Column:
 
     @property
     def is_constant(self) -> bool:
+        """Whether all of more than `FEW_ROWS` cells are equal."""
         return len(self.cells) > FEW_ROWS and len(set(self.cells)) == 1
 
 
-def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], str]:
-    if _how_many(columns, width) == len(columns):
+def fit_columns(columns: Sequence[TableColumn], width: int) -> tuple[list[TableColumn], str]:
+    """Columns that fit a width, and a note: if not all fit, constant ones go first, then those on the right."""
+    if count_fitting(columns, width) == len(columns):
         return list(columns), ""
     # What is the same in every row is said once; of the others, those on the right go.
     constant = [column for column in columns if column.is_constant]
     varying = [column for column in columns if not column.is_constant]
-    shown = varying[: _how_many(varying, width)]
+    shown = varying[: count_fitting(varying, width)]
     same = ", ".join(f"{column.name} {column.cells[0] or 'null'}" for column in constant)
     left_out = ", ".join(column.name for column in varying[len(shown) :])
     notes = [f"the same in every row: {same}"] * bool(constant)
@@ -94,7 +99,8 @@ def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], str
     return shown, "\n".join(notes)
 
 
-def _console() -> Console:
+def stdout_console() -> Console:
+    """Rich console on standard output; as wide as the terminal, in a pipe `PIPE_WIDTH`."""
     from rich.console import Console
 
     if hasattr(sys.stdout, "reconfigure"):
@@ -103,7 +109,8 @@ def _console() -> Console:
     return Console(highlight=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, highlight=False)
 
 
-def _how_many(columns: Sequence[_Column], width: int) -> int:
+def count_fitting(columns: Sequence[TableColumn], width: int) -> int:
+    """Number of first columns whose least widths and borders fit a width."""
     taken = 1
     for count, column in enumerate(columns):
         taken += column.least + COLUMN_FRAME
@@ -112,7 +119,8 @@ def _how_many(columns: Sequence[_Column], width: int) -> int:
     return len(columns)
 
 
-def _table(title: str, columns: Sequence[_Column]) -> RenderableType:
+def layout_table(title: str, columns: Sequence[TableColumn]) -> RenderableType:
+    """Rich table of the columns, numbers to the right; cells are text, never markup."""
     from rich.table import Table
     from rich.text import Text
 
@@ -125,7 +133,8 @@ def _table(title: str, columns: Sequence[_Column]) -> RenderableType:
     return table
 
 
-def _upright(title: str, columns: Sequence[_Column]) -> RenderableType:
+def layout_upright(title: str, columns: Sequence[TableColumn]) -> RenderableType:
+    """Rich grid with one line per cell: name and value, under the number of each row."""
     from rich.table import Table
     from rich.text import Text
 
@@ -140,7 +149,8 @@ def _upright(title: str, columns: Sequence[_Column]) -> RenderableType:
     return table
 
 
-def _put(console: Console, content: RenderableType, lines: int, note: str = "") -> None:
+def print_paged(console: Console, content: RenderableType, lines: int, note: str = "") -> None:
+    """Print content, through $PAGER if one is set and the terminal is lower than `lines`; then the note."""
     # A pager is for whoever sits there and chose one; `less` would hide what fits.
     if os.environ.get("PAGER") and sys.stdin.isatty() and console.is_terminal and lines > console.height:
         with console.pager(styles=True):
@@ -151,27 +161,28 @@ def _put(console: Console, content: RenderableType, lines: int, note: str = "") 
         console.print(note, markup=False, soft_wrap=True)
 
 
-def _cell(value: object, decimals: int | None) -> str:
+def format_cell(value: object, decimals: int | None) -> str:
+    """Text of a value: floats by `format_number` or rounded, instants with Z for UTC, bytes in hex, null empty."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return _number(value) if decimals is None else _rounded(value, decimals)
+        if decimals is None:
+            return format_number(value)
+        return f"{value:.{decimals}f}" if abs(value) >= 1 or value == 0 else f"{value:.6g}"
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ").replace("+00:00", "Z")
     if isinstance(value, bytes):
         return value.hex()
-    return _printable(str(value))
+    return escape_unprintable(str(value))
 
 
-def _rounded(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if abs(value) >= 1 or value == 0 else f"{value:.6g}"
-
-
-def _number(value: float) -> str:
+def format_number(value: float) -> str:
+    """Nine significant digits; whole numbers below `MOST_EXACT` in full."""
     if value.is_integer() and abs(value) < MOST_EXACT:
         return f"{value:.0f}"
     return repr(float(f"{value:.9g}"))
 
 
-def _printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
+    """Text with every character that is not printable escaped, line breaks too."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -23,7 +23,7 @@ from engine.audit.audit_files import write_audit_tables
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.cli import FAILED, USAGE, main
 from engine.cli import prompt as prompt_room
-from engine.cli.prompt import _Completer, _history_file
+from engine.cli.prompt import NameCompleter, history_file
 from engine.query.statements import split_statements
 
 from tests.cli.test_commands import Ran, engine
@@ -416,7 +416,7 @@ def test_prompt_with_a_home_that_cannot_be_written_says_so(out: Path, tmp_path: 
 
 
 def test_completer_offers_names_and_keywords_in_the_case_begun() -> None:
-    completer = _Completer(["bars", "bars_local", "SELECT", "symbol"])
+    completer = NameCompleter(["bars", "bars_local", "SELECT", "symbol"])
     assert [completer.complete("ba", state) for state in range(3)] == ["bars", "bars_local", None]
     assert completer.complete("sel", 0) == "select"
     assert completer.complete("SEL", 0) == "SELECT"
@@ -424,6 +424,6 @@ def test_completer_offers_names_and_keywords_in_the_case_begun() -> None:
 
 def test_history_file_is_in_the_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert _history_file() == Path("/state/session-engine/sql_history")
+    assert history_file() == Path("/state/session-engine/sql_history")
     assert prompt_room.FIRST.startswith("engine")
     assert callable(main)
