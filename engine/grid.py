@@ -2,7 +2,7 @@
 
 1. A calendar gives segments, half-open spans `[open, close)` in UTC (`SessionCalendar.segments`).
 2. Each segment is cut into slots of one step from its open, or from the clock (`lead`); the last one ends
-   at the close (`SessionGrid.build`). Days, weeks and months are segments of one slot (`_periods`).
+   at the close (`SessionGrid.build`). Days, weeks and months are segments of one slot (`group_into_periods`).
 3. A row's place is the pair (segment ordinal, slot in segment): `SessionGrid.place`.
 4. A coarser interval is a coarser cut of the same segments: `SessionGrid.at`, `SessionGrid.windows`.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -33,13 +33,15 @@ Ints = NDArray[np.int64]
 PLACE = {"session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
 DAY_US = 86_400_000_000
 DUES_KEPT = 4  # instants
-ROWS_PER_STRIDE = 4  # fewer, and it takes longer to look for strides than to place each row
+ROWS_PER_STRIDE = 4  # with fewer, finding contiguous runs takes longer than placing each row
 LEAST_ROWS_TO_STRIDE = 64
 SHOWN_SEGMENTS = 3
 END_INCLUSIVE_SLACK_US = 1_000_000  # vendors write the last second, millisecond or microsecond of a bar
 
 
-class _Places(NamedTuple):
+class Places(NamedTuple):
+    """Places of stamps; `ordinal` is valid where `inside` a segment, `slot` where `in_slot` of a chosen one."""
+
     session: NDArray[np.int32]
     ordinal: NDArray[np.int32]
     slot: NDArray[np.int32]
@@ -49,7 +51,7 @@ class _Places(NamedTuple):
 
 @dataclass(frozen=True)
 class GridSpec:
-    """Which axis a symbol lives on.
+    """Axis of a symbol: calendar, expected segments and alignment of the slots.
 
     Attributes
     ----------
@@ -118,9 +120,13 @@ class SessionGrid(Summarized):
         """
         interval = Interval.parse(interval)
         segments = select_schema(segments, SEGMENTS, "segments")
-        _check_segments(segments)
-        cut = _cut(_chosen(segments, spec), interval, spec)
-        return cls(spec, interval, segments, cut if interval.is_intraday else _periods(cut, interval))
+        opens, closes = segments["segment_open"], segments["segment_close"]
+        if (closes <= opens).any():
+            raise ParameterError("segments: one closes before it opens; valid: segment_open < segment_close")
+        if (opens.slice(1) < closes.slice(0, max(len(closes) - 1, 0))).any():
+            raise ParameterError("segments: two overlap or are out of order; valid: sorted, disjoint spans")
+        cut = cut_segments(mark_chosen(segments, spec), interval, spec)
+        return cls(spec, interval, segments, cut if interval.is_intraday else group_into_periods(cut, interval))
 
     def at(self, interval: Interval) -> SessionGrid:
         """The same axis cut at another step."""
@@ -131,7 +137,7 @@ class SessionGrid(Summarized):
         return self._others[interval]
 
     def place(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Where each stamp lies.
+        """Session, segment ordinal and slot of each stamp.
 
         Parameters
         ----------
@@ -146,28 +152,28 @@ class SessionGrid(Summarized):
             One row per stamp. Outside every segment: `ordinal` and `slot` null, `session` the nearest
             trade date. In a segment that is not chosen, or off the grid: `slot` null.
         """
-        at = _micros(ts)
-        begins = _strides(at, self._step) if exact else None
-        found = self._placed(at, exact=exact) if begins is None else self._placed_by_stride(at, begins)
+        at = microseconds(ts)
+        begins = contiguous_starts(at, self._step) if exact else None
+        places = self.search_places(at, exact=exact) if begins is None else self.place_runs(at, begins)
         return pl.DataFrame(
             {
-                "session": pl.Series(found.session).cast(pl.Date),
-                "ordinal": _masked(found.ordinal, found.inside),
-                "slot": _masked(found.slot, found.in_slot),
+                "session": pl.Series(places.session).cast(pl.Date),
+                "ordinal": null_unless(places.ordinal, places.inside),
+                "slot": null_unless(places.slot, places.in_slot),
             }
         )
 
     def starts(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
         """Inclusive start of each slot, Datetime[us, UTC]."""
-        row = self._rows(ordinal)
+        row = self.table_rows(ordinal)
         begin = self._origins[row] + slot.to_numpy() * np.int64(self._step)
-        return _instants(np.maximum(begin, self._opens[row]), "ts")
+        return instants(np.maximum(begin, self._opens[row]), "ts")
 
     def ends(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
         """Exclusive end of each slot, cut at the segment's close, Datetime[us, UTC]."""
-        row = self._rows(ordinal)
+        row = self.table_rows(ordinal)
         end = (self._origins + self._step)[row] + slot.to_numpy() * np.int64(self._step)
-        return _instants(np.minimum(end, self._closes[row]), "ts_end")
+        return instants(np.minimum(end, self._closes[row]), "ts_end")
 
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
         """Bar starts from a vendor's stamps.
@@ -185,30 +191,35 @@ class SessionGrid(Summarized):
         if stamp not in get_args(Stamp):
             raise ParameterError(f"stamp: received {stamp!r}; valid: {', '.join(get_args(Stamp))}")
         if not self.interval.is_intraday:
-            return self._from_dates(ts, stamp)
-        at = _micros(ts)
-        if stamp == "start":
-            return _instants(self._clock_starts(at), ts.name)
-        return _instants(self._ended(at, stamp), ts.name)
+            return self.starts_from_dates(ts, stamp)
+        at = microseconds(ts)
+        if stamp != "start":
+            return instants(self.starts_from_ends(at, stamp), ts.name)
+        if not self._leads.any():
+            return instants(at, ts.name)
+        following = np.minimum(np.searchsorted(self._opens, at, side="right"), len(self._opens) - 1)
+        boundary = self._opens[following] - self._leads[following]
+        is_late_open = (at == boundary) & (self._leads[following] > 0)
+        return instants(np.where(is_late_open, self._opens[following], at), ts.name)
 
     def sessions(self, ordinal: pl.Series) -> pl.Series:
         """Trade date of each segment or period (of a week or month: its last scheduled session), Date."""
-        return pl.Series("session", self._days.astype(np.int32)[self._rows(ordinal)]).cast(pl.Date)
+        return pl.Series("session", self._days.astype(np.int32)[self.table_rows(ordinal)]).cast(pl.Date)
 
     def slots_at(self, ordinal: pl.Series, ts: pl.Series) -> pl.Series:
         """Slot of each segment that holds an instant, Int32: 0 before its open, beyond its last one after its close."""
-        row = self._rows(ordinal)
-        past = _micros(ts) - self._origins[row]
+        row = self.table_rows(ordinal)
+        past = microseconds(ts) - self._origins[row]
         return pl.Series(ts.name, np.clip(past // self._step, 0, 2**31 - 1).astype(np.int32))
 
     def periods_of(self, sessions: pl.Series) -> pl.Series:
-        """The day, week or month that each trade date belongs to: its last scheduled session, Date."""
+        """Day, week or month of each trade date, named by its last scheduled session, Date."""
         days = sessions.cast(pl.Int32).to_numpy()
         period = np.maximum(np.searchsorted(self._first_days, days, side="right") - 1, 0)
         return pl.Series(sessions.name, self._days.astype(np.int32)[period]).cast(pl.Date)
 
     def windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
-        """The place in `coarser` of each place here.
+        """Map places of this grid to the places in `coarser` that contain them.
 
         Parameters
         ----------
@@ -222,24 +233,32 @@ class SessionGrid(Summarized):
             Both null where the row belongs to no window (1d folds regular segments only).
         """
         if coarser.interval.is_intraday:
-            return self._intraday_windows(places, coarser)
+            slot = places["slot"].to_numpy()
+            if self._leads.any() or coarser._leads.any():
+                ahead = (coarser._leads - self._leads) // self._step
+                slot = slot + ahead[self.table_rows(places["ordinal"])].astype(np.int32)
+            window = (slot // np.int32(coarser._step // self._step)).astype(np.int32, copy=False)
+            return pl.DataFrame([places["ordinal"], pl.Series("slot", window)])
         ordinal = places["ordinal"].to_numpy()
         period = np.searchsorted(coarser._first_days, ordinal // SEGMENTS_PER_SESSION, side="right") - 1
         folded = np.ones(len(ordinal), bool)
         if self.interval.is_intraday and not self._folded_daily.all():
-            folded = self._folded_daily[self._rows(places["ordinal"])]
+            folded = self._folded_daily[self.table_rows(places["ordinal"])]
         return pl.DataFrame(
             {
-                "ordinal": _masked(coarser._ordinals[period], folded),
-                "slot": _masked(np.zeros(len(period), np.int64), folded),
+                "ordinal": null_unless(coarser._ordinals[period], folded),
+                "slot": null_unless(np.zeros(len(period), np.int64), folded),
             }
         )
 
     def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
-        """How many slots of `finer` each place of this grid holds, Int32."""
-        row = self._rows(places["ordinal"])
+        """Number of slots of `finer` in each place of this grid, Int32."""
+        row = self.table_rows(places["ordinal"])
         if not self.interval.is_intraday:
-            return pl.Series("n_expected", self._held(finer).astype(np.int32)[row])
+            member = finer._folded_daily
+            period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1
+            count = np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)
+            return pl.Series("n_expected", count.astype(np.int32)[row])
         ratio = np.int32(self._step // finer._step)
         ahead = ((self._leads - finer._leads) // finer._step).astype(np.int32)[row]
         first = places["slot"].to_numpy() * ratio - ahead
@@ -247,42 +266,41 @@ class SessionGrid(Summarized):
         return pl.Series("n_expected", last - np.maximum(first, 0))
 
     def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
-        """Chosen segments and how many of their slots are over at `as_of` (all of them, when None).
+        """Chosen segments with the number of their slots that ended by `as_of` (of all slots, when None).
 
         Returns
         -------
         DataFrame of `ordinal, session, first_session, segment, slots` (Int32), sorted by `ordinal`
         """
         # Asked for several times a step: of the step's own instant, and of the one before.
-        found = self._dues.get(as_of)
-        if found is None:
-            if len(self._dues) >= DUES_KEPT:
-                self._dues.clear()
-            found = self._dues[as_of] = self._due(as_of)
-        return found
-
-    def _due(self, as_of: dt.datetime | None) -> pl.DataFrame:
+        cached = self._dues.get(as_of)
+        if cached is not None:
+            return cached
         slots = self._slots
         if as_of is not None:
-            now = int(_micros(pl.Series([as_of]).cast(TS))[0])
+            now = int(microseconds(pl.Series([as_of]).cast(TS))[0])
             full = now >= self._closes
             over = (now - self._opens + self._leads) // self._step
             slots = np.where(full, slots, np.clip(over, 0, np.maximum(slots - 1, 0)))
-        return self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
+        due = self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
+        if len(self._dues) >= DUES_KEPT:
+            self._dues.clear()
+        self._dues[as_of] = due
+        return due
 
     def _summary(self) -> Summary:
+        """Summary of the chosen segments: sessions, slots, labels and alignment."""
         chosen = self.table.filter("chosen")
         sessions = chosen["session"].unique().sort()
         facts = {
             "sessions": f"{len(sessions):,}, {sessions[0]} to {sessions[-1]}" if len(sessions) else "none",
-            "slots": int(chosen["slots"].sum()), "segments": self.spec.segments or "regular",
+            "slots": int(chosen["slots"].sum()),
+            "segments": self.spec.segments or "regular",
             "aligned": f"{self.spec.align} ({self.spec.zone})" if self.spec.align != "session" else self.spec.align,
-        }  # fmt: skip
+        }
         columns = ["session", "segment", "open", "close", "slots"]
-        return Summary(
-            f"SessionGrid {self.spec.calendar} {self.interval}", facts, columns,
-            chosen.select(columns).head(SHOWN_SEGMENTS).rows(), chosen.height,
-        )  # fmt: skip
+        rows = chosen.select(columns).head(SHOWN_SEGMENTS).rows()
+        return Summary(f"SessionGrid {self.spec.calendar} {self.interval}", facts, columns, rows, chosen.height)
 
     @cached_property
     def _chosen_table(self) -> pl.DataFrame:
@@ -290,11 +308,11 @@ class SessionGrid(Summarized):
 
     @cached_property
     def _opens(self) -> Ints:
-        return _micros(self.table["open"])
+        return microseconds(self.table["open"])
 
     @cached_property
     def _closes(self) -> Ints:
-        return _micros(self.table["close"])
+        return microseconds(self.table["close"])
 
     @cached_property
     def _leads(self) -> Ints:
@@ -326,7 +344,7 @@ class SessionGrid(Summarized):
 
     @cached_property
     def _folded_daily(self) -> NDArray[np.bool_]:
-        return self.table.select(_daily_members())["member"].to_numpy()
+        return self.table.select(daily_members())["member"].to_numpy()
 
     @cached_property
     def _step(self) -> int:
@@ -335,17 +353,20 @@ class SessionGrid(Summarized):
 
     @cached_property
     def _row_of(self) -> Ints:
+        """Row of `table` by ordinal, counted from the first one: 16 entries a day."""
         days = self._ordinals - self._ordinals[:1]
         row_of = np.zeros(days.max(initial=-1) + 1, np.int64)
         row_of[days] = np.arange(len(days))
         return row_of
 
-    def _rows(self, ordinal: pl.Series) -> Ints:
-        # A table by ordinal (16 entries a day): searching costs ten times as much.
+    def table_rows(self, ordinal: pl.Series) -> Ints:
+        """Row of `table` of each segment ordinal."""
+        # Through an array by ordinal: searching costs ten times as much.
         rows: Ints = self._row_of[ordinal.to_numpy() - self._ordinals[:1].astype(np.int32)]
         return rows
 
-    def _placed(self, at: Ints, *, exact: bool) -> _Places:
+    def search_places(self, at: Ints, *, exact: bool) -> Places:
+        """Place of each stamp by binary search in the segment opens; `exact` as in `place`."""
         index = np.searchsorted(self._opens, at, side="right") - 1
         safe = np.maximum(index, 0)
         inside = (index >= 0) & (at < self._closes[safe])
@@ -357,41 +378,37 @@ class SessionGrid(Summarized):
             in_slot &= begins | (at == self._opens[safe]) if self._leads.any() else begins
         session = self._days.astype(np.int32)[safe]
         if not inside.all():
-            session[~inside] = self._nearest_days(at[~inside], safe[~inside])
-        return _Places(session, self._ordinals.astype(np.int32)[safe], slot.astype(np.int32), inside, in_slot)
+            session[~inside] = self.nearest_days(at[~inside], safe[~inside])
+        return Places(session, self._ordinals.astype(np.int32)[safe], slot.astype(np.int32), inside, in_slot)
 
-    def _placed_by_stride(self, at: Ints, begins: Ints) -> _Places:
-        """As `_placed`, of stamps that follow each other by one step from each of `begins` to the next."""
+    def place_runs(self, at: Ints, begins: Ints) -> Places:
+        """Exact places of stamps one step apart from each of `begins` to the next; only ends of runs are searched."""
         size = np.diff(np.append(begins, len(at)))
-        head, tail = self._placed(at[begins], exact=True), self._placed(at[begins + size - 1], exact=True)
+        head = self.search_places(at[begins], exact=True)
+        tail = self.search_places(at[begins + size - 1], exact=True)
         # Both ends in one segment: so is all between, and on the grid, or off it, as they are.
         whole = head.inside & tail.inside & (head.ordinal == tail.ordinal) & (head.in_slot == tail.in_slot)
         whole &= tail.slot - head.slot == size - 1
-        found = _Places(*(np.repeat(values, size) for values in head))  # type: ignore[arg-type]
-        np.add(
-            found.slot, np.arange(len(at), dtype=np.int32) - np.repeat(begins.astype(np.int32), size), out=found.slot
-        )
+        repeat = partial(np.repeat, repeats=size)
+        places = Places(*map(repeat, head))
+        number_in_run = np.arange(len(at), dtype=np.int32) - np.repeat(begins.astype(np.int32), size)
+        np.add(places.slot, number_in_run, out=places.slot)
         if not whole.all():
             others = np.flatnonzero(np.repeat(~whole, size))
-            for values, right in zip(found, self._placed(at[others], exact=True), strict=True):
-                values[others] = right
-        return found
+            for values, searched in zip(places, self.search_places(at[others], exact=True), strict=True):
+                values[others] = searched
+        return places
 
-    def _nearest_days(self, at: Ints, before: Ints) -> Ints:
+    def nearest_days(self, at: Ints, before: Ints) -> Ints:
+        """Trade date (days since 1970) nearest to each stamp outside all segments; `before` is the row before it."""
         after = np.minimum(before + 1, len(self._opens) - 1)
         to_next = np.abs(self._opens[after] - at)
         to_last = np.abs(at - self._closes[before])
         # `before` is 0 for stamps ahead of the first open: that session is the nearest one.
         return np.where((to_next <= to_last) & (at >= self._opens[before]), self._days[after], self._days[before])
 
-    def _clock_starts(self, at: Ints) -> Ints:
-        if not self._leads.any():
-            return at
-        following = np.minimum(np.searchsorted(self._opens, at, side="right"), len(self._opens) - 1)
-        boundary = self._opens[following] - self._leads[following]
-        return np.where((at == boundary) & (self._leads[following] > 0), self._opens[following], at)
-
-    def _ended(self, at: Ints, stamp: Stamp) -> Ints:
+    def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
+        """Start of the slot that ends at each stamp; one step earlier, off the grid, where no slot ends there."""
         within = at - 1 if stamp == "end" else at
         index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
         last_slot = self._slots[index] - 1
@@ -406,56 +423,39 @@ class SessionGrid(Summarized):
         unplaced = at - self._step if stamp == "end" else at - self._step + 1
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
-    def _from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:
-        at = _micros(ts)
-        shown = _instants(at - 1 if stamp == "end" else at, ts.name).dt.convert_time_zone(self.spec.zone).dt.date()
+    def starts_from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:
+        """Open of the day, week or month that each stamp's date lies in; unchanged where there is none."""
+        at = microseconds(ts)
+        shown = instants(at - 1 if stamp == "end" else at, ts.name).dt.convert_time_zone(self.spec.zone).dt.date()
         day = shown.cast(pl.Int32).to_numpy().astype(np.int64)
         # By the period's number: a week or month is stamped with its first or last day, session or not.
-        numbers, number = _period_numbers(self._days, self.interval), _period_numbers(day, self.interval)
+        numbers, number = period_numbers(self._days, self.interval), period_numbers(day, self.interval)
         period = np.minimum(np.searchsorted(numbers, number), len(numbers) - 1)
         fits = numbers[period] == number
         if stamp == "start":  # a Sunday may begin a vendor's week, then it is not in this one
             fits &= day <= self._days[period]
-        return _instants(np.where(fits, self._opens[period], at), ts.name)
-
-    def _intraday_windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
-        slot = places["slot"].to_numpy()
-        if self._leads.any() or coarser._leads.any():
-            ahead = (coarser._leads - self._leads) // self._step
-            slot = slot + ahead[self._rows(places["ordinal"])].astype(np.int32)
-        window = (slot // np.int32(coarser._step // self._step)).astype(np.int32, copy=False)
-        return pl.DataFrame([places["ordinal"], pl.Series("slot", window)])
-
-    def _held(self, finer: SessionGrid) -> Ints:
-        """Slots of `finer` in each period of this grid."""
-        member = finer._folded_daily
-        period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1
-        return np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)
+        return instants(np.where(fits, self._opens[period], at), ts.name)
 
 
-def _check_segments(segments: pl.DataFrame) -> None:
-    opens, closes = segments["segment_open"], segments["segment_close"]
-    if (closes <= opens).any():
-        raise ParameterError("segments: one closes before it opens; valid: segment_open < segment_close")
-    if (opens.slice(1) < closes.slice(0, max(len(closes) - 1, 0))).any():
-        raise ParameterError("segments: two overlap or are out of order; valid: sorted, disjoint spans")
-
-
-def _chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
-    known = segments["segment"].unique().to_list()
-    strange = [label for label in spec.segments if label not in known]
-    if strange and segments.height:
+def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
+    """Add `chosen` (labels of the spec, else regular); name the times `open` and `close`; unknown labels raise."""
+    labels = segments["segment"].unique().to_list()
+    unknown = [label for label in spec.segments if label not in labels]
+    if unknown and segments.height:
         raise ParameterError(
-            f"segments: received {', '.join(strange)}; calendar {spec.calendar} has {', '.join(sorted(known))}"
+            f"segments: received {', '.join(unknown)}; calendar {spec.calendar} has {', '.join(sorted(labels))}"
         )
     is_chosen = pl.col("segment").is_in(list(spec.segments)) if spec.segments else pl.col("regular")
     return segments.with_columns(is_chosen.alias("chosen")).rename({"segment_open": "open", "segment_close": "close"})
 
 
-def _cut(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
+def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
+    """Add `lead`, `slots` and `first_session`: slots start at the open or on the clock; one slot of 1d, 1w and 1mo."""
     if not interval.is_intraday:
-        return segments.with_columns(pl.lit(0, pl.Int64).alias("lead"), pl.lit(1, pl.Int32).alias("slots"),
-                                     pl.col("session").alias("first_session"))  # fmt: skip
+        one_slot = pl.lit(1, pl.Int32).alias("slots")
+        return segments.with_columns(
+            pl.lit(0, pl.Int64).alias("lead"), one_slot, pl.col("session").alias("first_session")
+        )
     step = interval.step_us
     lead = pl.lit(0, pl.Int64)
     if spec.align == "clock":
@@ -469,17 +469,18 @@ def _cut(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataF
     )
 
 
-def _daily_members() -> pl.Expr:
-    """Which segments a day is folded from: the chosen regular ones, or the chosen ones where none is regular."""
+def daily_members() -> pl.Expr:
+    """Mask of segments that a day is folded from: the chosen regular ones, or all chosen where none is regular."""
     regular = pl.col("regular") & pl.col("chosen")
     return pl.when(regular.any()).then(regular).otherwise(pl.col("chosen")).alias("member")
 
 
-def _periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+    """One row of one slot per day, week or month of the `daily_members`, from the first open to the last close."""
     session = pl.col("session")
     key = {"d": session, "w": session.dt.truncate("1w"), "mo": session.dt.truncate("1mo")}[interval.unit]
     return (
-        segments.filter(_daily_members())
+        segments.filter(daily_members())
         .group_by(key.alias("period"), maintain_order=True)
         .agg(
             session.last(),
@@ -502,7 +503,8 @@ def _periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
     )
 
 
-def _period_numbers(days: Ints, interval: Interval) -> Ints:
+def period_numbers(days: Ints, interval: Interval) -> Ints:
+    """Number of the day, calendar week (from Monday) or month of each day since 1970."""
     if interval.unit == "w":
         return (days + 3) // 7  # 1970 began on a Thursday
     if interval.unit == "mo":
@@ -510,13 +512,14 @@ def _period_numbers(days: Ints, interval: Interval) -> Ints:
     return days
 
 
-def _micros(ts: pl.Series) -> Ints:
+def microseconds(ts: pl.Series) -> Ints:
+    """Instants as microseconds since 1970."""
     # A cast to integers is a tenth of what `to_physical` costs, which shows in small frames.
     return ts.cast(TS).cast(pl.Int64).to_numpy()
 
 
-def _strides(at: Ints, step: int) -> Ints | None:
-    """Where stamps begin that follow each other by one step; None where few do."""
+def contiguous_starts(at: Ints, step: int) -> Ints | None:
+    """First index of each run of stamps one step apart; None where the mean run is below `ROWS_PER_STRIDE`."""
     if len(at) < LEAST_ROWS_TO_STRIDE:
         return None
     breaks = np.flatnonzero(at[1:] - at[:-1] != step)
@@ -524,10 +527,12 @@ def _strides(at: Ints, step: int) -> Ints | None:
     return np.concatenate([[0], breaks + 1]) if few else None
 
 
-def _instants(micros: Ints, name: str) -> pl.Series:
+def instants(micros: Ints, name: str) -> pl.Series:
+    """Microseconds since 1970 as Datetime[us, UTC]."""
     return pl.Series(name, micros.astype(np.int64, copy=False)).cast(TS)
 
 
-def _masked(values: NDArray[np.integer], keep: NDArray[np.bool_]) -> pl.Series:
+def null_unless(values: NDArray[np.integer], keep: NDArray[np.bool_]) -> pl.Series:
+    """Values as Int32, null where the mask is false."""
     series = pl.Series(values.astype(np.int32, copy=False))
     return series if keep.all() else pl.select(pl.when(pl.lit(pl.Series(keep))).then(pl.lit(series))).to_series()

@@ -1,6 +1,6 @@
-"""Columns and types of every frame that crosses a room, and the door that rows pass to become data.
+"""Columns and types of the frames that modules exchange, and the validation of rows that are read.
 
-`conform` is that door: it splits a frame into rows that hold and rows that do not, and loses none.
+`conform` validates: it splits a frame into valid and rejected rows, and loses none.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ SEGMENTS_PER_SESSION = 16  # ordinal = days since 1970 of the trade date * 16 + 
 
 
 def session_ordinal(session: pl.Expr, position: pl.Expr) -> pl.Expr:
-    """Ordinal of a segment: from its trade date and its position in the session, Int32."""
+    """Ordinal of a segment, Int32: days since 1970 of its trade date times 16, plus its position in the session."""
     return (session.cast(pl.Int32) * SEGMENTS_PER_SESSION + position).cast(pl.Int32)
 
 
@@ -95,18 +95,18 @@ def empty(schema: Schema) -> pl.DataFrame:
 
 
 def select_schema(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
-    """The frame with exactly these columns in this order; casts where that loses nothing.
+    """Select exactly these columns in this order, cast to their types; raise where a value does not fit.
 
     Raises
     ------
     SchemaError
         A column is missing, or its values do not fit its type.
     """
-    known = frame.schema  # made anew whenever it is asked for
-    missing = [name for name in schema if name not in known]
+    dtypes = frame.schema  # built anew at each access
+    missing = [name for name in schema if name not in dtypes]
     if missing:
-        raise SchemaError(f"{what}: lacks {', '.join(missing)}; it has {', '.join(known)}")
-    if all(known[name] == dtype for name, dtype in schema.items()):
+        raise SchemaError(f"{what}: lacks {', '.join(missing)}; it has {', '.join(dtypes)}")
+    if all(dtypes[name] == dtype for name, dtype in schema.items()):
         return frame[list(schema)]
     try:
         return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
@@ -116,7 +116,7 @@ def select_schema(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFram
 
 @dataclass(frozen=True)
 class Rules:
-    """What a row may look like.
+    """Options of row validation.
 
     Attributes
     ----------
@@ -134,17 +134,17 @@ def conform(
     source: str,
     rules: Rules | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split raw rows into those that hold and those that do not; none is repaired, none is lost.
+    """Split raw rows into valid and rejected ones; none is repaired, none is lost.
 
     Parameters
     ----------
     raw : DataFrame
-        Rows as they came, in file order. A column `row` (Int64), when there is one, is their number in
+        Rows as read, in file order. A column `row` (Int64), when there is one, is their number in
         the file; else they are counted from 1.
     kind : {"bars", "quotes", "ticks", "open_interest"}
         Which schema of this module.
     columns : mapping of name to expression over `raw`
-        How each column is had; those of the schema that are absent become null (`price_type`: `last`).
+        Expression of each column; columns of the schema that are absent become null (`price_type`: `last`).
     source : str
         The file, for the rejects.
 
@@ -157,15 +157,15 @@ def conform(
     """
     if "row" not in raw.columns:
         raw = raw.with_row_index("row", offset=1)
-    parsed, unreadable = _parse(raw, kind, columns, source)
+    parsed, unreadable = parse_columns(raw, kind, columns, source)
     checks = row_checks(kind, [name for name in ROWS[kind] if name in columns], rules or Rules(), unreadable)
-    judged = parsed if not unreadable else parsed.hstack(raw.select(_is_written(raw, columns, unreadable)))
-    passed = judged.select(check.passes.alias(str(number)) for number, check in enumerate(checks)).row(0)
+    checked = parsed if not unreadable else parsed.hstack(raw.select(has_text(raw, columns, unreadable)))
+    passed = checked.select(check.passes.alias(str(number)) for number, check in enumerate(checks)).row(0)
     failed = [check for check, is_passed in zip(checks, passed, strict=True) if not is_passed]
     if not failed or parsed.is_empty():
         return parsed, empty(REJECTS)
     texts = [pl.when(check.fails).then(pl.lit(check.reason)) for check in failed]
-    reason = judged.select(pl.concat_str(texts, separator="; ", ignore_nulls=True).alias("reason"))["reason"]
+    reason = checked.select(pl.concat_str(texts, separator="; ", ignore_nulls=True).alias("reason"))["reason"]
     is_bad = reason != ""
     return parsed.filter(~is_bad), rejected_rows(raw.filter(is_bad), reason.filter(is_bad), source)
 
@@ -190,7 +190,7 @@ class RowCheck(NamedTuple):
 
 
 def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Sequence[str] = ()) -> list[RowCheck]:
-    """Every reason to reject a row: the one table of them.
+    """All checks of a row of this kind, in the order in which reasons are listed.
 
     Parameters
     ----------
@@ -206,14 +206,20 @@ def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Seque
     amounts = [name for name in names if name in AMOUNTS]
     in_years = (pl.col("ts").min() >= EARLIEST) & (pl.col("ts").max() <= LATEST)
     checks = [
-        *(_row_check(f"{name}: missing or unreadable", pl.col(name).is_null(), pl.col(name).null_count() == 0) for name in REQUIRED[kind]),
+        *(
+            _row_check(f"{name}: missing or unreadable", pl.col(name).is_null(), pl.col(name).null_count() == 0)
+            for name in REQUIRED[kind]
+        ),
         *(_row_check(f"{name}: unreadable", pl.col(f"written:{name}") & pl.col(name).is_null()) for name in unreadable),
         _row_check(f"ts: not of {EARLIEST:%Y} to {LATEST:%Y}", ~pl.col("ts").is_between(EARLIEST, LATEST), in_years),
         # A sum is finite only where every number is, and takes no mask of a whole column.
-        *(_row_check(f"{name}: not finite", ~pl.col(name).is_finite(), pl.col(name).sum().is_finite()) for name in floats),
+        *(
+            _row_check(f"{name}: not finite", ~pl.col(name).is_finite(), pl.col(name).sum().is_finite())
+            for name in floats
+        ),
         *(_row_check(f"{name}: not above zero", pl.col(name) <= 0, pl.col(name).min() > 0) for name in prices),
         *(_row_check(f"{name}: negative", pl.col(name) < 0, pl.col(name).min() >= 0) for name in amounts),
-    ]  # fmt: skip
+    ]
     if kind == "bars":
         opened, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
         checks += [
@@ -243,9 +249,16 @@ def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl
     )
 
 
-def _parse(
+def parse_columns(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], source: str
 ) -> tuple[pl.DataFrame, list[str]]:
+    """Raw rows cast to the schema of a kind, cells that do not fit null; and the optional columns with a null.
+
+    Raises
+    ------
+    SchemaError
+        A required column is absent, or a column is none of the schema's.
+    """
     schema = ROWS[kind]
     unknown = [name for name in columns if name not in schema]
     absent = [name for name in REQUIRED[kind] if name not in columns]
@@ -254,13 +267,17 @@ def _parse(
             f"{source}: {kind} need {', '.join(REQUIRED[kind])}; absent: {', '.join(absent) or 'none'}; "
             f"not a column of {kind}: {', '.join(unknown) or 'none'}"
         )
-    values = [_value(name, dtype, columns, kind) for name, dtype in schema.items()]
-    parsed = raw.select(*values, pl.col("row").cast(pl.Int64))
+    values = {name: pl.lit(None, dtype) for name, dtype in schema.items()}
+    if kind == "bars":
+        values["price_type"] = pl.lit("last", schema["price_type"])
+    values |= {name: expr.cast(schema[name], strict=False) for name, expr in columns.items()}
+    parsed = raw.select(*(expr.alias(name) for name, expr in values.items()), pl.col("row").cast(pl.Int64))
     optional = [name for name, expr in columns.items() if name not in REQUIRED[kind] and expr.meta.root_names()]
     return parsed, [name for name in optional if parsed[name].null_count()]
 
 
-def _is_written(raw: pl.DataFrame, columns: Mapping[str, pl.Expr], names: Sequence[str]) -> list[pl.Expr]:
+def has_text(raw: pl.DataFrame, columns: Mapping[str, pl.Expr], names: Sequence[str]) -> list[pl.Expr]:
+    """`written:<name>` of each column: whether its raw cell has text, so that a null value is unreadable, not empty."""
     cells = {name: columns[name].meta.root_names()[0] for name in names}
     return [
         (
@@ -270,10 +287,3 @@ def _is_written(raw: pl.DataFrame, columns: Mapping[str, pl.Expr], names: Sequen
         ).alias(f"written:{name}")
         for name, cell in cells.items()
     ]
-
-
-def _value(name: str, dtype: pl.DataType, columns: Mapping[str, pl.Expr], kind: Kind) -> pl.Expr:
-    if name in columns:
-        return columns[name].cast(dtype, strict=False).alias(name)
-    default = "last" if name == "price_type" and kind == "bars" else None
-    return pl.lit(default, dtype=dtype).alias(name)

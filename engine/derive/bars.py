@@ -1,12 +1,11 @@
-"""Coarser bars from finer ones, for a whole panel of series in one pass. Pure: frame in, frame out.
+"""Fold finer bars into coarser ones, for a whole panel of series in one pass. Pure: frame in, frame out.
 
 1. `derive` asks `interval.plan_folds` which folds yield all targets: each child from its ladder parent.
-2. `fold_input` turns base rows into what a fold can add up: notional for vwap, counts for completeness.
+2. `fold_input` turns base rows into columns that add up: notional for vwap, counts for completeness.
 3. `fold` maps every row to its window (`SessionGrid.windows`) and numbers the runs of (series, window);
    `group_by_dynamic` on the run number makes the windows with their open, close and row count (`fold_runs`); the other
-   columns are reduced left to right
-   (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
-4. `finish_bars` adds stamps, vwap and completeness, and drops what was only carried.
+   columns are reduced left to right (`REDUCERS`), so that a slice, a panel and a rebuild agree to the last bit.
+4. `finish_bars` adds stamps, vwap and completeness, and drops the columns that only the fold needs.
 """
 
 from __future__ import annotations
@@ -25,11 +24,13 @@ from engine.schema import PROVENANCE, PROVENANCES, TS, select_schema
 
 PRESENCE = Interval(1, "m")
 REDUCERS: Mapping[str, np.ufunc] = {
-    "high": np.maximum, "low": np.minimum, "provenance": np.maximum,
+    "high": np.maximum,
+    "low": np.minimum,
+    "provenance": np.maximum,
     **dict.fromkeys(("volume", "notional", "trades", "uncovered", "n_base"), np.add),
-}  # fmt: skip
+}
 
-# What a kernel needs of a base bar; `series` numbers (symbol, price_type), `slot` is null off the grid.
+# Columns of a base bar that a fold needs; `series` numbers (symbol, price_type), `slot` is null off the grid.
 BASE: Mapping[str, pl.DataType] = {
     "series": pl.Int32(),
     "ordinal": pl.Int32(),
@@ -68,7 +69,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
-    """Bars of each target interval, with completeness.
+    """Fold base bars into bars of each target interval, with completeness.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def derive(
 
 
 def completeness_interval(base: Interval, target: Interval, presence: Interval = PRESENCE) -> Interval:
-    """The slots that completeness of `target` counts: `presence` where the base is finer, else the base's.
+    """Interval of the slots that completeness of `target` counts: `presence` if the base is finer, else the base.
 
     Where `presence` does not fit between the two, one row makes a window present.
     """
@@ -122,7 +123,7 @@ def completeness_interval(base: Interval, target: Interval, presence: Interval =
 
 
 def check_sorted(rows: pl.DataFrame) -> None:
-    """Refuse rows that are not strictly increasing by (series, ordinal, slot)."""
+    """Raise `SortednessError` where rows are not strictly increasing by (series, ordinal, slot)."""
     series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
     ahead = slot[1:] > slot[:-1]
     ahead = np.where(ordinal[1:] == ordinal[:-1], ahead, ordinal[1:] > ordinal[:-1])
@@ -138,7 +139,7 @@ def check_sorted(rows: pl.DataFrame) -> None:
 
 
 def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts_rows: bool) -> pl.DataFrame:
-    """One level of the ladder: carried rows of `finer` folded into windows of `coarser`."""
+    """Fold rows of `finer` into windows of `coarser`; with `counts_rows`, a window counts as one present slot."""
     windows = finer.windows(rows, coarser)
     keyed = rows.drop("ordinal", "slot").hstack(windows)
     if windows["ordinal"].null_count():
@@ -148,7 +149,7 @@ def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts
 
 
 def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
-    """One row per run of (series, ordinal, slot): rows that carry the place of their window, in order.
+    """Fold each run of equal (series, ordinal, slot) into one row; rows have the place of their window.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
     series, ordinal, slot = (keyed[name].to_numpy() for name in ("series", "ordinal", "slot"))
     begins = np.zeros(keyed.height, bool)
     begins[1:] = (slot[1:] != slot[:-1]) | (ordinal[1:] != ordinal[:-1]) | (series[1:] != series[:-1])
-    # By the number of the run, not by time: windows of a timestamp shift by an hour where daylight saving begins or ends.
+    # By the number of the run, not by time: windows of a timestamp shift by an hour where daylight saving changes.
     run = pl.Series("run", np.cumsum(begins)).set_sorted()
     last = [name for name in ("close", "size") if name in keyed.columns]
     windows = (
@@ -174,38 +175,38 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
     starts = np.concatenate([[0], np.cumsum(windows["rows"].to_numpy())[:-1]])
     # Expressions of one select run side by side, and `reduceat` lets go of the interpreter's lock.
     reduced = keyed.select(
-        pl.col(name).map_batches(partial(_reduced, starts=starts, by=by), return_dtype=keyed.schema[name])
+        pl.col(name).map_batches(partial(reduce_runs, starts=starts, by=by), return_dtype=keyed.schema[name])
         for name, by in REDUCERS.items()
         if name in keyed.columns
     )
     return keyed[["series", "ordinal", "slot"]][starts].hstack(windows.drop("run", "rows")).hstack(reduced)
 
 
-def _reduced(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
-    """Each run reduced left to right whatever surrounds it; nulls count for nothing, all of them give null."""
-    known = (values.fill_null(0) if values.null_count() else values).to_numpy()
-    made = pl.Series(values.name, by.reduceat(known, starts, dtype=known.dtype))
+def reduce_runs(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
+    """Reduce each run of rows left to right by a ufunc; nulls are ignored, a run of nulls alone is null."""
+    filled = (values.fill_null(0) if values.null_count() else values).to_numpy()
+    reduced = pl.Series(values.name, by.reduceat(filled, starts, dtype=filled.dtype))
     if not values.null_count():
-        return made
-    some = np.logical_or.reduceat(values.is_not_null().to_numpy(), starts)
-    return pl.select(pl.when(pl.lit(pl.Series(some))).then(pl.lit(made)).alias(values.name)).to_series()
+        return reduced
+    has_value = np.logical_or.reduceat(values.is_not_null().to_numpy(), starts)
+    return pl.select(pl.when(pl.lit(pl.Series(has_value))).then(pl.lit(reduced)).alias(values.name)).to_series()
 
 
 def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
-    """Base bars as rows that can be folded: notional for vwap, a count of one for completeness."""
-    known = [name for name in AMOUNTS if name in rows.columns and rows[name].null_count() < rows.height]
-    carried = rows.select(*BASE, *(name for name in known if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
-    if "vwap" in known and "volume" in known:
+    """Convert base bars to rows that `fold` adds up: notional for vwap, a count of one for completeness."""
+    amounts = [name for name in AMOUNTS if name in rows.columns and rows[name].null_count() < rows.height]
+    carried = rows.select(*BASE, *(name for name in amounts if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
+    if "vwap" in amounts and "volume" in amounts:
         notional = (rows["vwap"] * rows["volume"]).fill_null(0.0).alias("notional")
-        carried = carried.hstack([notional, *_uncovered(rows, "vwap")])
+        carried = carried.hstack([notional, *uncovered_counts(rows, "vwap")])
     if "provenance" in rows.columns and (rows["provenance"] != PROVENANCES[0]).any():
         real = (rows["provenance"] != "synthetic").cast(pl.Int32)
         carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
     return carried
 
 
-def _uncovered(rows: pl.DataFrame, name: str) -> list[pl.Series]:
-    # No column where it would say nothing, so that less is folded.
+def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:
+    """`uncovered`, 1 where a row with volume lacks `name`, so its window has no vwap; no column if none lacks it."""
     if not rows[name].null_count():
         return []
     uncovered = (rows[name].is_null() & (rows["volume"] != 0)).fill_null(value=False)
@@ -213,11 +214,11 @@ def _uncovered(rows: pl.DataFrame, name: str) -> list[pl.Series]:
 
 
 def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
-    """What `finish_bars` made `DERIVED` of: derived bars as rows that a coarser interval is folded from."""
-    known = [name for name in ("volume", "size", "trades", "notional") if bars[name].null_count() < bars.height]
-    carried = bars[[*BASE, *known, "n_base"]]
-    if "notional" in known:
-        carried = carried.hstack(_uncovered(bars, "notional"))
+    """Convert derived bars to rows that `fold` adds up to a coarser interval: the inverse of `finish_bars`."""
+    amounts = [name for name in ("volume", "size", "trades", "notional") if bars[name].null_count() < bars.height]
+    carried = bars[[*BASE, *amounts, "n_base"]]
+    if "notional" in amounts:
+        carried = carried.hstack(uncovered_counts(bars, "notional"))
         if bars["notional"].null_count():
             carried = carried.with_columns(pl.col("notional").fill_null(0.0))
     if (bars["provenance"] != PROVENANCES[0]).any():
@@ -226,33 +227,39 @@ def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def finish_bars(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
-    """Folded rows as `DERIVED`: stamps, vwap and completeness added, what was only carried dropped."""
+    """Convert folded rows to `DERIVED`: add stamps, vwap and completeness, and drop the columns of the fold alone.
+
+    Parameters
+    ----------
+    carried : DataFrame
+        From `fold` or `fold_runs`.
+    grid : SessionGrid
+        The axis at the interval of the rows.
+    judge : SessionGrid
+        The axis at the interval whose slots completeness counts; `grid` itself: one slot makes a bar complete.
+    """
     session = grid.sessions(carried["ordinal"])
     stamps = [grid.starts(carried["ordinal"], carried["slot"]), grid.ends(carried["ordinal"], carried["slot"])]
     expected = (
         grid.slots_in(carried, judge) if judge.interval < grid.interval else pl.lit(1, pl.Int32).alias("n_expected")
     )
-    frame = carried.with_columns(session, *stamps, expected, _vwap(carried)).with_columns(
-        (pl.col("n_base") >= pl.col("n_expected")).alias("complete"), _notional(carried), _provenance(carried)
+    provenance = pl.lit("source", PROVENANCE).alias("provenance")
+    if "provenance" in carried.columns:
+        provenance = pl.col("provenance").cast(pl.UInt8).cat.to(PROVENANCE)
+    # Notional serves coarser bars: only where there is a vwap, so that other series of the panel do not matter.
+    notional = pl.col("notional") if "notional" in carried.columns else pl.lit(None, pl.Float64)
+    frame = carried.with_columns(session, *stamps, expected, vwap_of(carried.columns)).with_columns(
+        (pl.col("n_base") >= pl.col("n_expected")).alias("complete"),
+        pl.when(pl.col("vwap").is_not_null()).then(notional).alias("notional"),
+        provenance,
     )
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in AMOUNTS.items() if name not in frame.columns]
     return select_schema(frame.with_columns(absent), DERIVED, "derived bars")
 
 
-def _vwap(carried: pl.DataFrame) -> pl.Expr:
-    if "notional" not in carried.columns:
+def vwap_of(columns: list[str]) -> pl.Expr:
+    """`vwap`: notional over volume of folded rows with these columns; null where a bar with volume had no vwap."""
+    if "notional" not in columns:
         return pl.lit(None, pl.Float64).alias("vwap")
-    covered = (pl.col("uncovered") == 0) if "uncovered" in carried.columns else pl.lit(value=True)
+    covered = (pl.col("uncovered") == 0) if "uncovered" in columns else pl.lit(value=True)
     return pl.when(covered & (pl.col("volume") > 0)).then(pl.col("notional") / pl.col("volume")).alias("vwap")
-
-
-def _notional(carried: pl.DataFrame) -> pl.Expr:
-    # Kept for coarser bars, and only where there is a vwap, so that it does not depend on which series are beside.
-    held = pl.col("notional") if "notional" in carried.columns else pl.lit(None, pl.Float64)
-    return pl.when(pl.col("vwap").is_not_null()).then(held).alias("notional")
-
-
-def _provenance(carried: pl.DataFrame) -> pl.Expr:
-    if "provenance" not in carried.columns:
-        return pl.lit("source", PROVENANCE).alias("provenance")
-    return pl.col("provenance").cast(pl.UInt8).cat.to(PROVENANCE)

@@ -178,9 +178,9 @@ class NewRows:
         run = rows[RUN].gather(at)
         is_last = pl.Series(at == self.first[run.to_numpy()] - 1)
         values = self.state[run].select(recursive.name.prefix(HELD))
-        held = values.select(pl.when(pl.lit(is_last)).then(pl.all()))
-        # Runs without a new row are gone, so the others are numbered anew.
-        return rows[at].with_columns(run.rle_id().cast(pl.Int32), pl.Series(NEW, self.new[at]), *held.get_columns())
+        state = values.select(pl.when(pl.lit(is_last)).then(pl.all()))
+        # Runs without a new row are left out, so the others are renumbered.
+        return rows[at].with_columns(run.rle_id().cast(pl.Int32), pl.Series(NEW, self.new[at]), *state.get_columns())
 
     def same_slots(self, rows: pl.DataFrame) -> pl.DataFrame:
         """New rows and all earlier ones of their slots."""
@@ -274,9 +274,9 @@ def contributions(rows: pl.DataFrame, running: Sequence[Running]) -> pl.DataFram
 
 def resumed(one: Running) -> pl.Expr:
     """Input of a recursive column, in runs with a state: the state at the last computed bar, then new contributions."""
-    held = pl.col(HELD + one.name)
-    has_state = held.is_not_null().any().over(RUN)
-    onward = pl.when(NEW).then(pl.col(f"_all{IN}{one.name}")).otherwise(held)
+    state = pl.col(HELD + one.name)
+    has_state = state.is_not_null().any().over(RUN)
+    onward = pl.when(NEW).then(pl.col(f"_all{IN}{one.name}")).otherwise(state)
     return pl.when(has_state).then(onward).otherwise(pl.col(IN + one.name)).alias(IN + one.name)
 
 

@@ -2,8 +2,8 @@
 
 1. `expected_slots` lists the segments each series should have: its lifetime, cut at what is due by now.
 2. `slot_runs` cuts the present rows wherever the slot does not follow the one before: the only full pass.
-3. `find_gaps` reads gaps from the ends of those runs, and whole segments from what was expected and has no run;
-   `with_positions` says where in its session each lies.
+3. `find_gaps` reads gaps from the ends of those runs, and whole segments from expected ones without a run;
+   `with_positions` adds where in its session each lies.
 
 Law: the sum of `bar_count` over the gaps of a series and session is its number of missing slots.
 """
@@ -43,7 +43,7 @@ _UNTRIED = {"cause": None, "state": "open", "retry_count": 0, "last_retry": None
 
 
 def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
-    """The segments each series should have.
+    """Expected segments of each series within its lifetime, with the number of their slots that are due.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetim
 
 
 def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
-    """Runs of consecutive slots.
+    """Runs of consecutive present slots, never across a segment.
 
     Parameters
     ----------
@@ -92,35 +92,35 @@ def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def find_gaps(wanted: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Runs of missing slots, never across a segment.
+def find_gaps(expected: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """Runs of missing slots, never across a segment, with their times and positions; not yet attributed or retried.
 
     Parameters
     ----------
-    wanted : DataFrame
+    expected : DataFrame
         From `expected_slots`; with a column `low` (Int32), only slots from there on are looked at.
     present : DataFrame
-        From `slot_runs`; rows of segments or slots that are not wanted are ignored.
+        From `slot_runs`; rows of segments or slots that are not expected are ignored.
     grid : SessionGrid
         The axis.
 
     Returns
     -------
     DataFrame
-        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is as `with_positions` says.
+        `GAPS`, sorted by (series, ordinal, slot). `gap_end` is exclusive. `position` is from `with_positions`.
     """
-    missing = _missing(wanted, present)
+    missing = missing_runs(expected, present)
     if missing.is_empty():
         return _NO_GAPS
     start = grid.starts(missing["ordinal"], missing["slot"]).alias("gap_start")
     end = grid.ends(missing["ordinal"], missing["slot"] + missing["bar_count"] - 1).alias("gap_end")
     untried = [pl.lit(value, GAPS[name]).alias(name) for name, value in _UNTRIED.items()]
-    gaps = with_positions(missing.with_columns(start, end, *untried), wanted)
+    gaps = with_positions(missing.with_columns(start, end, *untried), expected)
     return gaps.select(pl.col(name).cast(dtype) for name, dtype in GAPS.items())
 
 
-def with_positions(gaps: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
-    """All gaps of some sessions with their `position`, in the same order.
+def with_positions(gaps: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
+    """Add the `position` of each gap: leading, inner or trailing in its segment, or a session without a bar.
 
     `leading` and `trailing` gaps touch the open or the end of what is due of their segment, `inner` ones neither;
     `session` is a segment of a session that holds no present slot, and a segment absent from a session that has
@@ -130,62 +130,67 @@ def with_positions(gaps: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     ----------
     gaps : DataFrame
         `series, ordinal, session, slot, bar_count`: all that these sessions have.
-    wanted : DataFrame
+    expected : DataFrame
         From `expected_slots`: all segments of these sessions.
     """
     key = ["series", "ordinal"]
     sized = gaps.drop("position", strict=False).join(
-        wanted.select(*key, "slots"), on=key, how="left", maintain_order="left"
+        expected.select(*key, "slots"), on=key, how="left", maintain_order="left"
     )
     is_whole = pl.col("bar_count") == pl.col("slots")
+    at_end = pl.col("slot") + pl.col("bar_count") == pl.col("slots")
+    leading_or_trailing = pl.when(pl.col("slot") == 0).then(pl.lit("leading")).when(at_end).then(pl.lit("trailing"))
+    in_segment = leading_or_trailing.otherwise(pl.lit("inner"))
     if not sized.select(is_whole.any()).item():
-        return sized.with_columns(_within_segment().alias("position")).drop("slots")
-    gone = sized.filter(is_whole).select(key)
+        return sized.with_columns(in_segment.alias("position")).drop("slots")
+    absent = sized.filter(is_whole).select(key)
     alive = (
-        wanted.join(gone, on=key, how="anti").group_by("series", "session")
+        expected.join(absent, on=key, how="anti")
+        .group_by("series", "session")
         .agg(pl.col("ordinal").min().alias("first_alive"), pl.col("ordinal").max().alias("last_alive"))
-    )  # fmt: skip
-    beside = sized.join(alive, on=["series", "session"], how="left", maintain_order="left")
-    among = (
-        pl.when(pl.col("first_alive").is_null()).then(pl.lit("session"))
-        .when(pl.col("ordinal") < pl.col("first_alive")).then(pl.lit("leading"))
-        .when(pl.col("ordinal") > pl.col("last_alive")).then(pl.lit("trailing"))
+    )
+    joined = sized.join(alive, on=["series", "session"], how="left", maintain_order="left")
+    in_session = (
+        pl.when(pl.col("first_alive").is_null())
+        .then(pl.lit("session"))
+        .when(pl.col("ordinal") < pl.col("first_alive"))
+        .then(pl.lit("leading"))
+        .when(pl.col("ordinal") > pl.col("last_alive"))
+        .then(pl.lit("trailing"))
         .otherwise(pl.lit("inner"))
-    )  # fmt: skip
-    position = pl.when(is_whole).then(among).otherwise(_within_segment()).alias("position")
-    return beside.with_columns(position).drop("slots", "first_alive", "last_alive")
+    )
+    position = pl.when(is_whole).then(in_session).otherwise(in_segment).alias("position")
+    return joined.with_columns(position).drop("slots", "first_alive", "last_alive")
 
 
-def _within_segment() -> pl.Expr:
-    return (
-        pl.when(pl.col("slot") == 0).then(pl.lit("leading"))
-        .when(pl.col("slot") + pl.col("bar_count") == pl.col("slots")).then(pl.lit("trailing"))
-        .otherwise(pl.lit("inner"))
-    )  # fmt: skip
+def missing_runs(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
+    """`series, ordinal, session, segment, slot, bar_count` of each run of missing slots, sorted.
 
-
-def _missing(wanted: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
-    """`series, ordinal, session, segment, slot, bar_count` of each run of missing slots, sorted."""
-    slots = wanted["slots"].to_numpy()
-    low = wanted["low"].to_numpy() if "low" in wanted.columns else np.zeros(len(slots), np.int32)
-    held, seen = find_keys(*(pack_columns(rows, "series", "ordinal") for rows in (wanted, present)))
+    Parameters
+    ----------
+    expected, present : DataFrame
+        As `find_gaps` takes them.
+    """
+    slots = expected["slots"].to_numpy()
+    low = expected["low"].to_numpy() if "low" in expected.columns else np.zeros(len(slots), np.int32)
+    row, used = find_keys(*(pack_columns(rows, "series", "ordinal") for rows in (expected, present)))
     first, last = present["first"].to_numpy(), present["last"].to_numpy()
-    seen[seen] = (first[seen] < slots[held[seen]]) & (last[seen] >= low[held[seen]])
-    at, first = held[seen], first[seen]
-    last = np.minimum(last[seen], slots[at] - 1)
-    # Runs are in order, so a neighbour tells where one before it ended.
+    used[used] = (first[used] < slots[row[used]]) & (last[used] >= low[row[used]])
+    at, first = row[used], first[used]
+    last = np.minimum(last[used], slots[at] - 1)
+    # Runs are in order, so the neighbour before each has the end of the run before.
     opens = np.diff(at, prepend=-1) != 0
     before = np.where(opens, low[at], np.roll(last, 1) + 1)
     closes = np.append(opens[1:], np.ones(min(len(at), 1), bool))
-    bare = np.setdiff1d(np.arange(len(slots)), at)
-    owner = np.concatenate([at, at[closes], bare])
-    begin = np.concatenate([before, last[closes] + 1, low[bare]])
-    count = np.concatenate([first, slots[at[closes]], slots[bare]]) - begin
+    without_run = np.setdiff1d(np.arange(len(slots)), at)
+    owner = np.concatenate([at, at[closes], without_run])
+    begin = np.concatenate([before, last[closes] + 1, low[without_run]])
+    count = np.concatenate([first, slots[at[closes]], slots[without_run]]) - begin
     missing = np.flatnonzero(count > 0)
     missing = missing[np.lexsort((begin[missing], owner[missing]))]
-    about = wanted[["series", "ordinal", "session", "segment"]][owner[missing]]
+    segments = expected[["series", "ordinal", "session", "segment"]][owner[missing]]
     placed = [
         pl.Series("slot", begin[missing].astype(np.int32)),
         pl.Series("bar_count", count[missing].astype(np.int32)),
     ]
-    return about.hstack(placed)
+    return segments.hstack(placed)

@@ -1,10 +1,9 @@
-"""How much of what was expected is there: one row per series and session. Pure: frame in, frame out."""
+"""Quality and slot coverage per series and session: shares of present slots. Pure: frame in, frame out."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from engine.keys import Ints, find_keys, pack_columns, unpack_pair
 
@@ -28,19 +27,19 @@ KEY = ("series", "session")
 
 
 def quality_score(
-    wanted: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
+    expected: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """Quality per series and session.
+    """Quality per series and session: the percentage of expected slots that are present, with the counts of anomalies.
 
     Parameters
     ----------
-    wanted : DataFrame
+    expected : DataFrame
         From `gaps.expected_slots`.
     gaps : DataFrame
-        From `gaps.find_gaps` on the same expectation, or other rows of `series, session, bar_count` whose sums are alike.
+        From `gaps.find_gaps` on the same expectation, or other rows of `series, session, bar_count` with equal sums.
     counts : DataFrame
-        `series, session` and any of `COUNTED` (Int64): what was counted at the door (`engine.store.anomalies`). Sessions
-        in which nothing was expected are listed with null quality.
+        `series, session` and any of `COUNTED` (Int64), from `engine.store.anomalies`. Sessions in which nothing was
+        expected are listed with null quality.
     coverage : DataFrame, optional
         `series, session, slot_coverage` (0-1) of a derived interval.
 
@@ -50,52 +49,47 @@ def quality_score(
         `QUALITY`, sorted by (series, session). `quality` is 100 * present / expected, null where nothing was
         expected.
     """
-    keys = _distinct(np.concatenate([pack_columns(wanted, *KEY), pack_columns(counts, *KEY)]))
-    expected = _summed(keys, wanted, "slots")
-    sums = {"expected": expected, "missing": _summed(keys, gaps, "bar_count")}
-    sums["present"] = expected - sums["missing"]
-    sums |= {
-        name: _summed(keys, counts, name) if name in counts.columns else np.zeros_like(expected) for name in COUNTED
-    }
-    rate = 100.0 * sums["present"] / np.where(expected > 0, expected, 1)
+    keys = distinct_keys(np.concatenate([pack_columns(expected, *KEY), pack_columns(counts, *KEY)]))
+    due = sum_by_key(keys, expected, "slots")
+    sums = {"expected": due, "missing": sum_by_key(keys, gaps, "bar_count")}
+    sums["present"] = due - sums["missing"]
+    sums |= {name: sum_by_key(keys, counts, name) if name in counts.columns else np.zeros_like(due) for name in COUNTED}
+    rate = 100.0 * sums["present"] / np.where(due > 0, due, 1)
     covered = np.full(len(keys), np.nan)
     if coverage is not None and coverage.height and len(keys):
-        at, known = find_keys(keys, pack_columns(coverage, *KEY))
-        covered[at[known]] = coverage["slot_coverage"].to_numpy()[known]
-    return pl.DataFrame([
-        *_unkeyed(keys),
-        *(pl.Series(name, sums[name]) for name in ("expected", "present", "missing", *COUNTED)),
-        pl.Series("quality", np.where(expected > 0, rate, np.nan), nan_to_null=True),
-        pl.Series("slot_coverage", covered, nan_to_null=True),
-    ])  # fmt: skip
+        at, is_found = find_keys(keys, pack_columns(coverage, *KEY))
+        covered[at[is_found]] = coverage["slot_coverage"].to_numpy()[is_found]
+    counted = [pl.Series(name, sums[name]) for name in ("expected", "present", "missing", *COUNTED)]
+    quality = pl.Series("quality", np.where(due > 0, rate, np.nan), nan_to_null=True)
+    return pl.DataFrame([*key_columns(keys), *counted, quality, pl.Series("slot_coverage", covered, nan_to_null=True)])
 
 
-def slot_coverage(wanted: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Share of base slots present over all windows of a session, also those that got no bar.
+def slot_coverage(expected: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Share of base slots present over all windows of a session, those without a bar included.
 
     Parameters
     ----------
-    wanted, gaps : DataFrame
+    expected, gaps : DataFrame
         Expectation and gaps of the interval that completeness counts.
 
     Returns
     -------
     DataFrame of `series, session, slot_coverage` (Float64, 0-1)
     """
-    keys = _distinct(pack_columns(wanted, *KEY))
-    due, lost = _summed(keys, wanted, "slots"), _summed(keys, gaps, "bar_count")
-    return _covered(keys, (due - lost) / due)
+    keys = distinct_keys(pack_columns(expected, *KEY))
+    due, lost = sum_by_key(keys, expected, "slots"), sum_by_key(keys, gaps, "bar_count")
+    return pl.DataFrame([*key_columns(keys), pl.Series("slot_coverage", (due - lost) / due)])
 
 
-def period_coverage(wanted: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
-    """As `slot_coverage`, of a day, week or month: its one window is expected whole, whatever the lifetime.
+def period_coverage(expected: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
+    """Share of base slots present in a day, week or month; the whole period is expected, whatever the lifetime.
 
     Parameters
     ----------
-    wanted : DataFrame
+    expected : DataFrame
         Expectation of the period.
     slots : Series
-        How many slots each row of `wanted` holds.
+        Number of base slots in each row of `expected`.
     bars : DataFrame
         `series, ordinal, n_base` of the derived bars.
 
@@ -103,28 +97,26 @@ def period_coverage(wanted: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) 
     -------
     DataFrame of `series, session, slot_coverage` (Float64, 0-1)
     """
-    beside = wanted.with_columns(slots.alias("due")).join(bars, on=["series", "ordinal"], how="left")
-    return beside.select(*KEY, (pl.col("n_base").fill_null(0) / pl.col("due")).alias("slot_coverage"))
+    joined = expected.with_columns(slots.alias("due")).join(bars, on=["series", "ordinal"], how="left")
+    return joined.select(*KEY, (pl.col("n_base").fill_null(0) / pl.col("due")).alias("slot_coverage"))
 
 
-def _covered(keys: Ints, share: NDArray[np.float64]) -> pl.DataFrame:
-    return pl.DataFrame([*_unkeyed(keys), pl.Series("slot_coverage", share)])
-
-
-def _distinct(keys: Ints) -> Ints:
-    # They are so already, as a rule: sessions of one segment, in which nothing was counted.
+def distinct_keys(keys: Ints) -> Ints:
+    """Sorted distinct keys."""
+    # Usually they are already: sessions of one segment, in which nothing was counted.
     return keys if (keys[1:] > keys[:-1]).all() else np.unique(keys)
 
 
-def _unkeyed(keys: Ints) -> list[pl.Series]:
+def key_columns(keys: Ints) -> list[pl.Series]:
+    """Columns `series` and `session` (Date) of packed keys."""
     series, days = unpack_pair(keys)
     return [pl.Series("series", series), pl.Series("session", days).cast(pl.Date)]
 
 
-def _summed(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
-    """Sum of a column for each of these keys; rows with another key count for nothing."""
+def sum_by_key(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
+    """Sum of a column of `rows` for each key of (series, session); rows with another key are ignored."""
     sums = np.zeros(len(keys), np.int64)
     if len(keys) and rows.height:
-        at, known = find_keys(keys, pack_columns(rows, *KEY))
-        np.add.at(sums, at[known], rows[name].fill_null(0).cast(pl.Int64).to_numpy()[known])
+        at, is_found = find_keys(keys, pack_columns(rows, *KEY))
+        np.add.at(sums, at[is_found], rows[name].fill_null(0).cast(pl.Int64).to_numpy()[is_found])
     return sums

@@ -44,7 +44,7 @@ REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and it
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 SHRINK_BARS = 20.0
-OUTAGE_SHARE = 1 / 3  # of a gap's slots: less may be an outage beside a longer silence
+OUTAGE_SHARE = 1 / 3  # of a gap's slots: less may be an outage within a longer silence
 
 ATTRIBUTED: Schema = {
     "cause": pl.Enum(CAUSES),

@@ -35,14 +35,14 @@ RATES: Schema = {
     "due": pl.Int64(),
     "missing": pl.Int64(),
 }
-SHRINK_SLOTS = 20.0  # a bin counts as much as the whole day when it has seen so many slots
+SHRINK_SLOTS = 20.0  # a bin counts as much as the whole day when so many slots were due
 SHRINK_DAY_SLOTS = 60.0
 DAY_FACTOR = (0.4, 2.5)
 LEAST_P, MOST_P = 1e-7, 1 - 1e-6
 K = np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 1e6])
 K_WITHOUT_GAPS = 6  # index of K
 OTHER_CAUSES = 0.02  # share of gaps that may come from anything else
-MOST_WEIGHT = 9.0  # of a gap that tells of bursts; longer ones may be losses
+MOST_WEIGHT = 9.0  # of a gap that k is estimated from; longer ones may be losses
 
 
 class Pieces(NamedTuple):
