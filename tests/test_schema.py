@@ -69,6 +69,46 @@ def test_conform_bar_at_each_bound_is_refused_beyond_it_alone(row: dict, why: st
     assert reason(row) == why
 
 
+@pytest.mark.parametrize(
+    ("column", "bad", "good"),
+    [
+        ("low", 0.0, [0.001, 0.5, 1.0]),
+        ("volume", -0.001, [0.0, 0.5, 1.0]),
+        ("trades", -1, [0, 1, 2]),
+        ("open", 8.999, [9.0, 9.5, 12.0]),
+        ("close", 12.001, [9.0, 11.5, 12.0]),
+        ("high", 10.999, [11.0, 12.0, 13.0]),
+        (
+            "ts",
+            dt.datetime(1899, 12, 31, tzinfo=dt.UTC),
+            [dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (1900, 1901, 2200)],
+        ),
+        (
+            "ts",
+            dt.datetime(2200, 1, 2, tzinfo=dt.UTC),
+            [dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (1900, 2199, 2200)],
+        ),
+    ],
+)
+def test_conform_rows_at_a_bound_are_good_beside_one_beyond_it(column: str, bad: object, good: list[object]) -> None:
+    rows = [{**BAR, column: value} for value in (good[0], bad, *good[1:])]
+    kept, refused = checked(rows)
+    assert kept[column].to_list() == good
+    assert refused["row"].to_list() == [2]
+
+
+@pytest.mark.parametrize("column", ["open", "high", "low", "close", "volume", "size", "vwap"])
+def test_conform_numbers_that_are_none_are_refused_in_each_column(column: str) -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        _, refused = checked([{**BAR, "size": 1.0, "vwap": 10.0}, {**BAR, "size": 1.0, "vwap": 10.0, column: value}])
+        assert refused["row"].to_list() == [2]
+        assert f"{column}: not finite" in refused["reason"][0]
+
+
+def test_conform_sums_beyond_the_largest_number_refuse_no_row() -> None:
+    assert checked([{**BAR, "volume": 1.7e308}, {**BAR, "volume": 1.7e308}])[1].height == 0
+
+
 def test_conform_row_with_several_faults_names_each() -> None:
     assert reason({"high": 8.0, "volume": -1.0}) == (
         "volume: negative; high below low; open outside low..high; close outside low..high"

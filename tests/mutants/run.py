@@ -2,7 +2,7 @@
 
 Each mutant of a seeded sample is tried in a process of its own with the tests of `TESTS`, which stop at the first
 failure. A mutant that no test fails survives; each survivor has its class and reason in `survivors.toml`. It exits with 1
-where fewer than 90 % are killed, or where a survivor has no class.
+where fewer than 90 % of those that are not equivalent are killed, or where a survivor has no class.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,29 +62,28 @@ def main() -> int:
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options.add_argument("--survivors", action="store_true", help="try again the classed survivors alone")
     chosen = options.parse_args()
-    classed = {(one["module"], one["function"], one["change"]) for one in _classed()}
+    classes = {(one["module"], one["function"], one["change"]): one["class"] for one in _classed()}
     failed = False
     for module in chosen.modules:
         every = mutants((ROOT / "engine" / f"{module}.py").read_text())
         size = min(chosen.per_module, len(every))
         sample = random.Random(chosen.seed).sample(every, size)  # noqa: S311
         if chosen.survivors:
-            sample = [one for one in every if (module, one.function, one.change) in classed]
+            sample = [one for one in every if (module, one.function, one.change) in classes]
         if not _passes(module):
             _say(f"{module}: its tests fail without a mutant; `pytest {' '.join(TESTS[module])}` tells which")
             return 2
-        alive = []
+        counts: Counter[str] = Counter()
         for one, is_killed in _tried(module, sample, chosen.jobs):
-            if not is_killed:
-                alive.append(one)
-                mark = "classed" if (module, one.function, one.change) in classed else "SURVIVED"
-                _say(f"  {mark}: {module}.py:{one.line} {one.function}: {one.change}")
-        killed = len(sample) - len(alive)
-        share = 1 - len(alive) / max(len(sample), 1)
-        unclassed = [one for one in alive if (module, one.function, one.change) not in classed]
-        _say(f"{module}: {killed} of {len(sample)} killed ({share:.0%}), of {len(every)} mutants; "
-             f"{len(unclassed)} survivors without a class")  # fmt: skip
-        failed |= bool(unclassed) or (share < KILLED_SHARE and not chosen.survivors)
+            outcome = "killed" if is_killed else classes.get((module, one.function, one.change), "SURVIVED")
+            counts[outcome] += 1
+            if not is_killed or chosen.survivors:
+                _say(f"  {outcome}: {module}.py:{one.line} {one.function}: {one.change}")
+        share = counts["killed"] / max(len(sample) - counts["equivalent"], 1)
+        _say(
+            f"{module}: {dict(counts)}; {len(sample)} of {len(every)} mutants tried, {share:.0%} of those killed that can be"
+        )
+        failed |= counts["SURVIVED"] > 0 or (share < KILLED_SHARE and not chosen.survivors)
     return int(failed)
 
 

@@ -37,6 +37,15 @@ def test_quality_score_segments_of_a_session_are_one_row() -> None:
     assert scored["slot_coverage"].null_count() == 3
 
 
+@pytest.mark.parametrize("sessions", [[TUESDAY, TUESDAY], [TUESDAY, MONDAY], [MONDAY, MONDAY, TUESDAY, TUESDAY]])
+def test_quality_score_lists_each_session_once_in_any_order(sessions: list[dt.date]) -> None:
+    wanted = rows([(1, session, 2) for session in sessions], "slots")
+    scored = quality_score(wanted, rows([], "bar_count"), NONE)
+    once = sorted(set(sessions))
+    assert scored["session"].to_list() == once
+    assert scored["expected"].to_list() == [2 * sessions.count(session) for session in once]
+
+
 def test_quality_score_counts_are_summed_per_session_and_nulls_count_nothing() -> None:
     counts = rows(
         [(1, MONDAY, 1, 2, None, 4, 5, 6), (1, MONDAY, 10, None, 30, 40, 50, 60), (2, MONDAY, 7, 7, 7, 7, 7, 7)],
