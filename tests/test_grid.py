@@ -215,6 +215,12 @@ def test_slots_at_count_from_the_open_and_go_on_after_the_close() -> None:
     assert found.dtype == pl.Int32
 
 
+def test_slots_at_an_instant_of_another_century_is_the_last_number() -> None:
+    grid = build(DAY, "1s")
+    found = grid.slots_at(grid.table["ordinal"][:1], stamps("00:00", day=dt.date(2150, 1, 1)))
+    assert found.to_list() == [2**31 - 1]
+
+
 def test_at_gives_one_grid_per_interval() -> None:
     grid = build(DAY)
     hours = grid.at(Interval.parse("1h"))

@@ -7,7 +7,7 @@ import random
 import polars as pl
 import pytest
 from engine import reference
-from engine.derive.bars import carried_rows, derive, finished, fold, judged_at, recarried
+from engine.derive.bars import fold_input, derive, finish_bars, fold, completeness_interval, refold_input
 from engine.interval import parent
 from engine.reference import MINUTE, Row
 
@@ -53,10 +53,10 @@ def test_bars_folded_from_stored_bars_equal_the_reference(seed: int) -> None:
     for step, target in zip(one.steps, targets, strict=True):
         above = parent(base, target)
         stored = derive(rows, grid, [above])[above] if above != base else None
-        carried = recarried(stored) if stored is not None else carried_rows(rows.filter(pl.col("slot").is_not_null()))
-        judge = judged_at(base, target)
+        carried = refold_input(stored) if stored is not None else fold_input(rows.filter(pl.col("slot").is_not_null()))
+        judge = completeness_interval(base, target)
         folded = fold(carried, grid.at(above), grid.at(target), counts_rows=target <= judge)
-        bars = by_series(finished(folded, grid.at(target), grid.at(judge)).drop(NOT_OF_THE_REFERENCE), CASES)
+        bars = by_series(finish_bars(folded, grid.at(target), grid.at(judge)).drop(NOT_OF_THE_REFERENCE), CASES)
         for n, case in enumerate(one.cases, 1):
             settled = reference.settle([batch for call in case.calls for batch in call])[0]
             assert bars[n] == reference.bars(one.grid, settled, one.base, step), f"round {seed}, case {n}"

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine import reference
-from engine.derive.bars import derive
+from engine.derive.bars import derive, completeness_interval
 from engine.errors import IntervalError, SortednessError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -122,6 +122,19 @@ def test_derive_on_seconds_judges_presence_by_the_minute() -> None:
     assert made[Interval.parse("1d")].select("n_base", "n_expected", "volume").rows() == [(3, 10, 4.0)]
     strict = derive(panel({1: rows}, on), on, [Interval.parse("5m")], presence=Interval.parse("1s"))
     assert strict[Interval.parse("5m")].select("n_base", "n_expected").rows() == [(3, 300), (1, 300)]
+
+
+@pytest.mark.parametrize(
+    ("base", "target", "slots"),
+    [
+        ("1m", "5m", "1m"), ("5m", "1d", "5m"), ("1d", "1w", "1d"), ("1s", "1m", "1m"), ("1s", "5m", "1m"), ("30s", "1d", "1m"),
+        ("1s", "30s", "30s"),  # minutes are coarser than the window
+        ("1s", "90s", "90s"),  # the window is no whole number of minutes
+        ("7s", "7m", "7m"), ("7s", "1d", "1d"),  # a minute is no whole number of base slots
+    ],
+)  # fmt: skip
+def test_completeness_interval_is_the_base_or_minutes_where_the_three_nest(base: str, target: str, slots: str) -> None:
+    assert completeness_interval(Interval.parse(base), Interval.parse(target)) == Interval.parse(slots)
 
 
 @pytest.mark.parametrize("order", [[1, 0, 2], [0, 0, 1], [0, 2, 1]])
