@@ -7,8 +7,8 @@ import random
 import polars as pl
 import pytest
 from engine import reference
-from engine.derive.bars import fold_input, derive, finish_bars, fold, completeness_interval, refold_input
-from engine.interval import parent
+from engine.derive.bars import completeness_interval, derive, finish_bars, fold, fold_input, refold_input
+from engine.interval import fold_parent
 from engine.reference import MINUTE, Row
 
 from tests import axis
@@ -51,7 +51,7 @@ def test_bars_folded_from_stored_bars_equal_the_reference(seed: int) -> None:
     base, rows, targets = interval(one.base), answers(one).panel, [interval(step) for step in one.steps]
     grid = session_grid(one)
     for step, target in zip(one.steps, targets, strict=True):
-        above = parent(base, target)
+        above = fold_parent(base, target)
         stored = derive(rows, grid, [above])[above] if above != base else None
         carried = refold_input(stored) if stored is not None else fold_input(rows.filter(pl.col("slot").is_not_null()))
         judge = completeness_interval(base, target)

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine import reference
-from engine.derive.bars import derive, completeness_interval
+from engine.derive.bars import completeness_interval, derive
 from engine.errors import IntervalError, SortednessError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
