@@ -194,12 +194,6 @@ def test_conform_required_cell_with_text_that_is_no_number_has_one_reason() -> N
     assert bad["reason"].to_list() == ["open: missing or unreadable"] * 2
 
 
-def test_conform_cells_that_are_no_text_are_null_in_the_rejects() -> None:
-    frame = pl.DataFrame([{**BAR, "high": 1.0, "mark": b"\xff"}])
-    _, bad = conform(frame, "bars", {name: pl.col(name) for name in BAR}, "a.csv")
-    assert json.loads(bad["cells"][0])["mark"] is None
-
-
 def test_conform_constant_columns_need_no_cell() -> None:
     frame = pl.DataFrame([{name: value for name, value in BAR.items() if name != "symbol"}])
     columns = {name: pl.col(name) for name in frame.columns}
