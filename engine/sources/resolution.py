@@ -64,24 +64,29 @@ def serves(base: Interval, target: Interval) -> bool:
     return base == target or (base < target and base.nests_in(target))
 
 
-def interval_of(frame: pl.DataFrame, others: Collection[Interval] = ()) -> Interval | None:
+def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
     """The interval that bars tell by their stamps; None where they are too few.
 
     Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
     (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others`
-    has it: a few bars of an hour, beside files of minutes, are not taken for minutes.
+    has it: a few bars of an hour, beside files of minutes, are not taken for minutes. Stamps without a time of day are
+    days where two of them are a day apart.
 
     Parameters
     ----------
     frame : DataFrame with `symbol`, `price_type`, `ts`
     others : collection of Interval
         Those of other files of the same symbols.
+    dates_only : bool
+        Whether the stamps are dates.
     """
     steps = step_counts(frame.head(SAMPLE_ROWS))
     if steps.is_empty() and frame.height > SAMPLE_ROWS:
         steps = step_counts(frame)
     if steps.is_empty():
         return None
+    if dates_only and steps["step"].min() == DAY_SECONDS * 1000:
+        return Interval(1, "d")
     commonest, count = steps.row(0)
     # Bars a minute apart are of no coarser interval; a wider step may be a gap, so one of them tells nothing.
     is_told = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000

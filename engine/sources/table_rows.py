@@ -101,7 +101,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
     columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
     good, bad = conform_table(raw, stamps, table, columns, origin)
     kept, left_out = drop_unrequested(good, origin.options)
-    interval, inferred = resolve_interval(kept, table.kind, origin)
+    interval, inferred = resolve_interval(kept, table.kind, origin, dates_only=stamps.dates_only)
     is_daily = stamps.dates_only or (interval is not None and not interval.is_intraday)
     notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred)
     return Batch(
@@ -318,13 +318,15 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts:
             )
 
 
-def resolve_interval(frame: pl.DataFrame, kind: Kind, origin: Origin) -> tuple[Interval | None, tuple[str, ...]]:
+def resolve_interval(
+    frame: pl.DataFrame, kind: Kind, origin: Origin, *, dates_only: bool
+) -> tuple[Interval | None, tuple[str, ...]]:
     """Interval by option or path, else the commonest step of the rows, with a note; None but for bars."""
     if kind != "bars":
         return None, ()
     if origin.interval is not None:
         return origin.interval, ()
-    found = interval_of(frame)
+    found = interval_of(frame, dates_only=dates_only)
     if found is None:
         return None, ("interval: not told by name, option or rows; give --interval",) if frame.height else ()
     return found, (f"interval: {found}, the commonest step between bars",)

@@ -30,6 +30,7 @@ MIME_TYPES = ("image/png", "text/html", "text/plain")
 VARIABLE = [
     (re.compile(rf"{re.escape(tempfile.gettempdir())}/{tempfile.gettempprefix()}\w+"), "FOLDER"),
     (re.compile(r"0x[0-9a-f]{8,}"), "0x0"),
+    (re.compile(r"(written(?:</b>)?\s+)[\d-]+ [\d:]+ UTC"), r"\1TIME"),
 ]
 
 
@@ -62,7 +63,7 @@ def _reduced(output: nbformat.NotebookNode, number: int) -> nbformat.NotebookNod
 
 
 def without_variable_text(text: str) -> str:
-    """Text without what differs from run to run: temporary folders and addresses of objects."""
+    """Text without what differs from run to run: temporary folders, addresses of objects, times of writing."""
     for pattern, replacement in VARIABLE:
         text = pattern.sub(replacement, text)
     return text

@@ -70,7 +70,9 @@ def test_read_every_vendor_file_has_the_rows_and_stamps_counted(vendor, scanned)
     told = [(file, facts.get(file.path.relative_to(vendor).as_posix())) for file in scanned[0]]
     wrong = [text for file, fact in told if fact for text in differences(file, fact)]
     assert wrong == []
-    assert [file.path.name for file, fact in told if not fact] == ["MANIFEST.tsv"]
+    # The answer files of calendars have sessions and no rows of market data.
+    others = [file.path for file, fact in told if not fact and "calendars" not in file.path.parts]
+    assert [path.name for path in others] == ["MANIFEST.tsv"]
 
 
 def test_scan_vendor_folder_accounts_for_every_file_that_has_facts(vendor, scanned):

@@ -67,3 +67,16 @@ def test_interval_of_few_and_of_many_bars(minutes: list[int], others: list[str],
     frame = pl.DataFrame({"ts": stamps}, schema={"ts": pl.Datetime("us", "UTC")})
     frame = frame.with_columns(pl.lit("A").alias("symbol"), pl.lit("last").alias("price_type"))
     assert interval_of(frame, parsed(others)) == (interval and Interval.parse(interval))
+
+
+@pytest.mark.parametrize(
+    ("days", "dates_only", "interval"),
+    [([2, 3, 5], True, "1d"), ([5, 8], True, None), ([2, 9, 16], True, "1w"), ([2, 3, 5], False, None)],
+)
+def test_interval_of_few_dates_is_a_day_where_two_are_a_day_apart(
+    days: list[int], dates_only: bool, interval: str | None
+) -> None:
+    stamps = [dt.datetime(2024, 1, day, tzinfo=dt.UTC) for day in days]
+    bars = pl.DataFrame({"symbol": "A", "price_type": "last", "ts": stamps})
+    found = interval_of(bars, dates_only=dates_only)
+    assert found == (interval and Interval.parse(interval))
