@@ -30,10 +30,12 @@ class Layout:
     columns : tuple of str
         Names that must stand in the header; of a file without a header, the names of all columns, in order.
     first_line : str
-        Files have no header, and this regular expression matches their first line (its cells joined by commas).
+        Files have no header, and this regular expression matches their first line (its cells joined by commas, whatever
+        the file's delimiter, which is found by itself). Allow for empty cells: a first row that does not match is refused.
     aliases : mapping of str to str
         Role -> names of its column, by blanks, in order of preference, in small letters and without punctuation. They
-        come before those of `COMMON`. A role is a column of `engine.schema`, `date` or `time` (a stamp in two columns),
+        come before those of `COMMON`, and are needed only where `COMMON` lacks the name (`epochseconds` for a column
+        `epoch_seconds`). A role is a column of `engine.schema`, `date` or `time` (a stamp in two columns),
         or `bid_open` to `ask_close` (bars of both sides in one row).
     time_format : str or None
         Of stamps written as text, as `strftime` has it.
@@ -46,8 +48,9 @@ class Layout:
     sentinels : tuple of str
         Cells that stand for a missing value: `-1`, `N/A`.
     name_pattern : str
-        Regular expression of a file's whole name, without its suffixes; of its groups, `symbol`, `interval`, `side` and
-        `date` (YYYYMMDD or YYYY-MM-DD) win over the words of the name.
+        Regular expression of a file's whole name, without its suffixes, in any case. Where it matches, its groups
+        `symbol`, `interval`, `side` and `date` (YYYYMMDD or YYYY-MM-DD) are read and the words of the name are not:
+        capture `1min` as `(?P<interval>1min)`, or the interval is inferred from the rows.
     name_fillers : frozenset of str
         Words of a file's name that say what the file is, and name no symbol.
     """

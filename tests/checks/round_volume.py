@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 from engine.checks.check import SERIES, BarCheck, JudgeInput, MeasureInput
 from engine.checks.findings import findings
+from engine.schema import empty
 
 
 class RoundVolumeCheck(BarCheck):
@@ -17,6 +18,8 @@ class RoundVolumeCheck(BarCheck):
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
         """Count bars with a volume, and those of a multiple of 100."""
+        if "volume" not in part.rows.columns:
+            return empty(self.schema)
         traded = part.rows.filter(pl.col("volume") > 0)
         is_round = (pl.col("volume") % 100 == 0).sum().cast(pl.Int64)
         counted = traded.group_by("series").agg(pl.len().cast(pl.Int64).alias("bars"), is_round.alias("round"))
