@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from engine.errors import SourceError
-from engine.schema import TS_NS
+from engine.schema import TS, TS_NS
 from engine.sources.options import UNIT_NS
 
 NAIVE = pl.Datetime("ns")
@@ -84,7 +84,7 @@ class Stamps:
 
     Attributes
     ----------
-    ts : Series of Datetime[ns, UTC]
+    ts : Series of Datetime[ns, UTC] (of bars perhaps us, as they came)
         Null where there is none, or it could not be read.
     refused : Series of String
         Reason for a local time that does not exist, else null.
@@ -131,7 +131,9 @@ def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) ->
     if not isinstance(dtype, pl.Datetime):
         raise SourceError(reading.path, f"{reading.column}: {dtype} is no time; valid: text, number, date, datetime")
     if dtype.time_zone is not None:
-        return as_stamps(cells.dt.convert_time_zone("UTC").cast(TS_NS))
+        instants = cells.dt.convert_time_zone("UTC")
+        # Nanoseconds end in 2262: a bar's stamp beyond keeps its year, for which it is rejected.
+        return as_stamps(instants if reading.is_bars and instants.dtype == TS else instants.cast(TS_NS))
     return local_to_utc(cells.cast(NAIVE), reading, symbols)
 
 

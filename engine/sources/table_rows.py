@@ -38,6 +38,7 @@ _STRANGE_NUMBERS = (
     ),
     (r"^\s*(?:[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥])\s*$", "with a currency's sign", "write bare numbers"),
 )
+ROWS_PER_RUN = 8  # of one symbol on average; in shorter runs every row is looked at
 WORD_BYTES = 8
 BINARY_DIGITS = {WORD_BYTES: 9, 2 * WORD_BYTES: 18}  # of integers in fixed-size cells
 
@@ -95,7 +96,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
         is_missing = [cell.cast(pl.String).str.strip_chars().is_in(list(table.layout.sentinels)) for cell in cells]
         raw = raw.with_columns(pl.when(~at).then(cell) for cell, at in zip(cells, is_missing, strict=True))
     check_number_spelling(raw, table, origin)
-    symbols = symbol_column(raw, table, origin)
+    symbols, names = symbol_column(raw, table, origin)
     stamps = stamp_column(raw, table, origin, symbols)
     check_one_symbol(raw, table, origin, stamps.ts)
     columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
@@ -114,7 +115,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
         stamp=origin.options.stamp or "start",
         align=origin.options.align or ("date" if is_daily else "session"),
         zone=origin.options.timezone or "UTC",
-        source_symbols=source_symbols(kept, origin.qualifier),
+        source_symbols=source_symbols(kept["symbol"] if bad.height or left_out else names, origin.qualifier),
         notes=notes,
     )
 
@@ -131,9 +132,17 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
     return frame, tuple(notes)
 
 
-def source_symbols(frame: pl.DataFrame, qualifier: str) -> dict[str, str]:
+def source_symbols(symbols: pl.Series, qualifier: str) -> dict[str, str]:
     """The vendor's own name of each symbol: the one before a market was appended."""
-    return {name: name.removesuffix(qualifier) for name in frame["symbol"].unique(maintain_order=True)}
+    return {name: name.removesuffix(qualifier) for name in distinct_values(symbols)}
+
+
+def distinct_values(symbols: pl.Series) -> pl.Series:
+    """Distinct values in order of first occurrence; of a column of long runs, one value per run is hashed."""
+    begins = symbols.slice(1).ne_missing(symbols.head(-1)).arg_true() + 1
+    if len(begins) * ROWS_PER_RUN > len(symbols):
+        return symbols.unique(maintain_order=True)
+    return pl.concat([symbols.head(1), symbols.gather(begins)]).unique(maintain_order=True)
 
 
 def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
@@ -222,19 +231,27 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
     return pl.any_horizontal(cell.is_not_null() for cell in cells)
 
 
-def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Series:
-    """Symbol of each row: of the option, else of its column, else of the path; the qualifier is appended."""
+def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tuple[pl.Series, pl.Series]:
+    """Symbol of each row (of the option, else of its column, else of the path; the qualifier is appended), and the distinct ones."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
-        symbols = raw[column].cast(pl.String).str.strip_chars().replace("", None)
+        symbols = raw[column].cast(pl.String)
+        # Symbols are few and rows are many: as a rule the distinct ones show that there is nothing to strip.
+        names = distinct_values(symbols)
+        if not ((names.str.strip_chars() == names) & (names != "")).fill_null(value=True).all():
+            symbols = symbols.str.strip_chars().replace("", None)
+            names = distinct_values(symbols)
     elif origin.symbol is not None:
-        symbols = pl.Series([origin.symbol], dtype=pl.String).new_from_index(0, raw.height)
+        names = pl.Series([origin.symbol], dtype=pl.String).head(raw.height)
+        symbols = names.new_from_index(0, raw.height) if raw.height else names
     else:
         raise SourceError(
             origin.source,
             "neither a column nor the file's name tells the symbol; give --symbol NAME, or --columns symbol=COLUMN",
         )
-    return (symbols + origin.qualifier).alias("symbol")
+    if origin.qualifier:
+        symbols, names = symbols + origin.qualifier, names + origin.qualifier
+    return symbols.alias("symbol"), names
 
 
 def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:

@@ -260,7 +260,7 @@ def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin)
         sha256=origin.sha256,
         stamp=options.stamp or "start",
         align=options.align or align_of_interval(interval),
-        source_symbols=source_symbols(kept, qualifier),
+        source_symbols=source_symbols(kept["symbol"], qualifier),
         notes=(*origin.notes, *left_out),
     )
 
