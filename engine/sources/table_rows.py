@@ -56,22 +56,22 @@ class Origin:
 
     @property
     def symbol(self) -> str | None:
-        """Symbol of the whole table by option or path, where no column states it."""
+        """Symbol for tables without a symbol column: the option, else the path's; None when neither states one."""
         return self.options.symbol or self.path_facts.symbol
 
     @property
     def price_type(self) -> str | None:
-        """Side of all bars by option or path, where no column states it."""
+        """Side for bars without a side column: the option, else the path's; None when neither states one."""
         return self.options.price_type or self.path_facts.price_type
 
     @property
     def interval(self) -> Interval | None:
-        """Interval by option or path; None where only the rows can tell."""
+        """Interval by option, else by path; None when only the rows can show it."""
         return self.options.interval or self.path_facts.interval
 
 
 def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
-    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows split off, unrequested symbols dropped.
+    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested symbols and price types dropped.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
 
 
 def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Drop rows of symbols and price types that were not requested; return the rest and notes with the counts."""
+    """Drop rows of symbols and price types not in the options (empty: keep all); return the rest and a note per non-zero count."""
     notes: list[str] = []
     if options.symbols:
         strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
@@ -132,12 +132,12 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
 
 
 def source_symbols(frame: pl.DataFrame, qualifier: str) -> dict[str, str]:
-    """The vendor's own name of each symbol: the one before a market was appended."""
+    """Each symbol of the frame -> the vendor's own name: the symbol without the qualifier at its end."""
     return {name: name.removesuffix(qualifier) for name in frame["symbol"].unique(maintain_order=True)}
 
 
 def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
-    """Numbers in little-endian fixed-size binary cells, as Float64.
+    """Little-endian integers of `width` bytes divided by 10^scale (None: 18 digits in 16 bytes, 9 in 8), as Float64.
 
     The integer is cut to a part that a float holds exactly before it is divided, so that 1.14605 comes out as
     the float that its decimal text gives.
@@ -152,7 +152,7 @@ def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
 
 
 def divided(number: pl.Expr, divisor: float) -> pl.Expr:
-    """A Float64 quotient, correctly rounded: 37_027_500 / 10_000 is the float that the text 3702.75 gives."""
+    """Expression for the correctly rounded Float64 quotient: 37_027_500 / 10_000 is the float of the text 3702.75."""
     # Polars multiplies by the reciprocal of a scalar, which is off in the last digit of every third price.
     return number / (number * 0 + divisor)
 
@@ -160,7 +160,7 @@ def divided(number: pl.Expr, divisor: float) -> pl.Expr:
 def conform_table(
     raw: pl.DataFrame, stamps: Stamps, table: TableColumns, columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform rows to the schema of their kind; rows whose local time does not exist are rejected."""
+    """Conform rows to their kind's schema: (good rows, rejects); rows with a nonexistent local time are rejected first."""
     skipped = stamps.refused.is_not_null()
     if not skipped.any():
         return conform_sides(raw, table.kind, columns, table.sides, origin)
@@ -174,7 +174,7 @@ def conform_table(
 def conform_sides(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], sides: Sequence[str], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform rows of one price, or split rows with bid and ask bars into one bar per side; an empty side has no bar.
+    """(good rows, rejects): rows as they are, or with `sides` one bar per side whose prices are not all empty; without any, rejected.
 
     Columns of a side are named `bid_open` to `bid_close` and `bid_size`. A row without any side is rejected.
     """
@@ -193,7 +193,7 @@ def conform_sides(
 def conform_side(
     raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One bar of one side per row; rows where all prices of that side are empty have none."""
+    """(good, rejects) of one side's bars: one bar per row with any price cell of that side; other rows give neither bar nor reject."""
     mine = {part: columns[f"{side}_{part}"] for part in OHLC} | {"price_type": pl.lit(side)}
     if f"{side}_size" in columns:
         mine["size"] = columns[f"{side}_size"]
@@ -206,7 +206,7 @@ def conform_side(
 
 
 def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
-    """The expression for the kept rows: itself where it reads columns, else its values, filtered."""
+    """Expression for rows where `keep` is true: itself if it reads columns, else its values filtered and made a literal."""
     if expr.meta.root_names():
         return expr
     value = raw.select(pl.col("row"), expr.alias("value"))["value"]
@@ -214,7 +214,7 @@ def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.E
 
 
 def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
-    """Whether any of a side's four price cells is not empty; text that is no number counts."""
+    """Expression: whether any of a side's open, high, low, close cells is not null or blank; unparsable text counts as present."""
     # The cells themselves, not their values: text that is no number is a bad bar, not an absent one.
     names = [columns[f"{side}_{part}"].meta.root_names()[0] for part in OHLC]
     is_text = {name: raw.schema[name] == pl.String for name in names}
@@ -223,7 +223,7 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
 
 
 def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Series:
-    """Symbol of each row: of the option, else of its column, else of the path; the qualifier is appended."""
+    """Symbol per row: the option for all, else the column (stripped, blank is null), else the path's; plus qualifier; else SourceError."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String).str.strip_chars().replace("", None)
@@ -238,7 +238,7 @@ def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.
 
 
 def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:
-    """Instants of the stamp column, or of a date and a time column joined."""
+    """UTC stamps of the `ts` column, else of `date` and `time` joined by a blank (or the only one of both present)."""
     options, roles = origin.options, table.roles
     column = roles.get("ts") or "+".join(roles[role] for role in ("date", "time") if role in roles)
     if column in raw.columns:
@@ -259,7 +259,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Expression of each role but stamp and symbol; without columns the path tells the side, the row number `seq`."""
+    """Role -> expression for all roles but `ts` and `symbol`; bars without a side column take the origin's, `seq` falls back to `row`."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
@@ -272,7 +272,7 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
 
 
 def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
-    """Cells of a role as text, Boolean or number; null where they cannot be read."""
+    """Cells of a role as String, Boolean (`suspicious`), Int64 (`trades`) or Float64; unreadable and blank cells become null."""
     cell, dtype = pl.col(name), raw.schema[name]
     if role in ("exchange", "conditions", "price_type"):
         return cell.cast(pl.String)
@@ -285,7 +285,7 @@ def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
 
 
 def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
-    """The vendor's number where every row has an integer one, else the row's number."""
+    """Expression for `seq`: the column if every cell is an integer, else the row number for all rows."""
     # The vendor's number orders rows only if every row has one; an id in letters does not.
     if column is not None and raw[column].cast(pl.Int64, strict=False).null_count() == 0:
         return pl.col(column).cast(pl.Int64)
@@ -293,7 +293,7 @@ def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
 
 
 def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
-    """Raise when prices (the first 100 of a column) have decimal commas, thousands commas or currency signs."""
+    """SourceError when all of a price column's first 100 texts have a decimal comma, thousands commas or a currency sign."""
     for role, name in table.roles.items():
         if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
@@ -303,7 +303,7 @@ def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """Raise for bars without a symbol whose stamps repeat, when another text column tells the repeats apart."""
+    """SourceError if bars without a symbol column or option repeat stamps and an unused text column makes each row unique."""
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
         return
     idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]
@@ -321,7 +321,7 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts:
 def resolve_interval(
     frame: pl.DataFrame, kind: Kind, origin: Origin, *, dates_only: bool
 ) -> tuple[Interval | None, tuple[str, ...]]:
-    """Interval by option or path, else the commonest step of the rows, with a note; None but for bars."""
+    """Interval of bars: option, else path, else inferred from row steps with a note; (None, notes) when unknown or not bars."""
     if kind != "bars":
         return None, ()
     if origin.interval is not None:
@@ -333,7 +333,7 @@ def resolve_interval(
 
 
 def drop_rows(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:
-    """Drop the rows for which the expression is true and append a note with their number."""
+    """Rows for which `others` is not true (null is dropped too); appends a note with the number dropped, if any, to `notes`."""
     kept = frame.filter(~others)
     if kept.height < frame.height:
         notes.append(f"{frame.height - kept.height} rows {what} left out")
