@@ -17,7 +17,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_publish(output: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `output`; at exit flush it to disk and rename it over `output`; on an exception remove it and re-raise.
+    """Yield a temporary path; at exit flush it and rename it over `output`; on an exception remove it and re-raise.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def atomic_publish(output: Path) -> Iterator[Path]:
 
 
 def write_new_file(path: Path, content: bytes | memoryview) -> None:
-    """Create a file with this content and flush its bytes to disk (not its folder entry); FileExistsError when the path exists."""
+    """Create a file with its content flushed to disk (not its folder entry); FileExistsError when it exists."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -72,7 +72,7 @@ def fsync_tree(path: Path) -> None:
 
 
 def make_durable_folders(path: Path) -> None:
-    """Create a folder with its missing parents, flushing the parent of each new one to disk; an existing folder changes nothing."""
+    """Create a folder and its missing parents, each parent flushed to disk; an existing folder stays as it is."""
     if path.is_dir():
         return
     make_durable_folders(path.parent)

@@ -160,7 +160,7 @@ class Planned:
 
 
 def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
-    """Draw the spans without bars, outages first, then single-symbol spans by kind: at most one per (symbol, session); raise if too few.
+    """Draw the spans without bars (outages, then spans of one symbol), at most one per (symbol, session); raise if too few.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
 
 
 def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
-    """Draw the bars to alter, never two neighbours: for each kind in `ROW_KINDS` flat numbers (symbol x slots + slot) of present bars.
+    """Draw present bars to alter, never neighbours: for each of `ROW_KINDS` flat numbers (symbol x slots + slot).
 
     Raises
     ------
@@ -214,7 +214,7 @@ def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
 
 
 def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ...]:
-    """Draw `out_of_session` rows in closed time, each next to an open or close of a session in which its symbol has bars; raise if too few.
+    """Draw `out_of_session` rows in closed time nearest a session in which their symbol has bars; raise if too few places.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ..
 
 
 def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
-    """Draw the outages (all symbols, one per session) and set `free` False there; no symbol loses a whole session; raise if too few."""
+    """Draw one all-symbol span per session, no symbol losing all its bars; set `free` False there; raise if too few."""
     everyone = tuple(range(len(traded)))
     spans: list[Span] = []
     for session in draft.rng.permutation(free.shape[1]):
@@ -255,13 +255,13 @@ def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
 
 
 def keeps_a_bar(traded: Flags, first: int, end: int) -> bool:
-    """Whether every symbol that trades in columns `[first, end)` of this session's matrix also trades in another column."""
+    """Whether every symbol that trades in `[first, end)` of this session's slots also trades in another of them."""
     outside = traded[:, :first].any(axis=1) | traded[:, end:].any(axis=1)
     return bool((outside | ~traded[:, first:end].any(axis=1)).all())
 
 
 def find_spans(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
-    """Yield a span of one kind per free (symbol, session) pair that has room, in random order; set the pair False in `free`."""
+    """Yield a span of one kind per free (symbol, session) pair with room, in random order; set the pair False in `free`."""
     for cell in draft.rng.permutation(np.flatnonzero(free)):
         symbol, session = divmod(int(cell), free.shape[1])
         run = _FINDERS[kind](draft, traded[symbol], session)
@@ -272,41 +272,41 @@ def find_spans(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[
 
 
 def absent_session_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """All slots `[first, end)` of a session in which the symbol trades, if it also trades in earlier and later sessions; else None."""
+    """All slots `[first, end)` of a session with trades if the symbol trades both before and after it; else None."""
     first, end = draft.slots.slots_of(session)
     between = traded[:first].any() and traded[end:].any()
     return (first, end) if between and traded[first:end].any() else None
 
 
 def halt_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A random run as from `missing_middle_run`, if the symbol trades in at least 95 % of the session's slots; else None."""
+    """A run from `missing_middle_run` if the symbol trades in at least 95 % of the session's slots; else None."""
     first, end = draft.slots.slots_of(session)
     return missing_middle_run(draft, traded, session) if traded[first:end].mean() >= LIQUID_SHARE else None
 
 
 def missing_start_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """Slots from a session's first one up to a traded slot, covering at least one traded slot of the first segment; None if none fits."""
+    """A run from a session's first slot up to a traded one that covers a traded slot (first segment); None if none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[0])
     length = edge_run_length(draft, traded[first:end])
     return None if length is None else (first, first + length)
 
 
 def missing_end_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """Slots after a traded slot up to a session's last one, covering at least one traded slot of the last segment; None if none fits."""
+    """A run after a traded slot to a session's last one that covers a traded slot (last segment); None if none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[1] - 1)
     length = edge_run_length(draft, traded[first:end][::-1])
     return None if length is None else (end - length, end)
 
 
 def edge_run_length(draft: Draft, traded: Flags) -> int | None:
-    """A random length n, within the plan's bounds, so that slots `[0, n)` hold a traded one and slot n is traded; None if none fits."""
+    """Random planned length n such that a slot of `[0, n)` and slot n itself are traded; None if none fits."""
     lengths = np.arange(draft.plan.shortest_run, min(draft.plan.longest_run, len(traded) - 1) + 1)
     fits = lengths[traded[lengths] & (lengths > np.argmax(traded))]
     return int(draft.rng.choice(fits)) if len(fits) else None
 
 
 def missing_middle_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A random run with a traded slot just before and just after it in its segment and at least one in it; None where none fits."""
+    """A random run in a segment with a traded slot in it, just before it and just after it; None where none fits."""
     stretch = random_run(draft, session)
     if stretch is None:
         return None
@@ -323,7 +323,7 @@ def missing_middle_run(draft: Draft, traded: Flags, session: int) -> Run | None:
 
 
 def random_run(draft: Draft, session: int) -> Run | None:
-    """A random run `[start, end)` in a random segment of the session, without its first and last slot; None if none is long enough."""
+    """A random run in a random segment of the session, without its first and last slot; None if every segment is too short."""
     sizes = np.diff(draft.slots.bounds)
     roomy = [s for s in range(*draft.slots.segments_of(session)) if sizes[s] >= draft.plan.shortest_run + 2]
     if not roomy:
@@ -359,7 +359,7 @@ def no_room_error(kind: str, asked: int, room: int) -> ParameterError:
 
 
 def segment_edges(grid: SessionGrid, slots: Slots) -> Ints:
-    """One row per simulated segment edge beside closed time: session, edge time, signed step (us), fewest and most steps away from it."""
+    """Simulated segment edges beside closed time: session, time, signed step (us) away, fewest and most steps."""
     opens, closes = micros(grid.table["open"]), micros(grid.table["close"])
     session = slots.dates.search_sorted(grid.table["session"]).to_numpy().astype(np.int64)
     # What lies beyond the first and the last session is not known: a day goes round in 24 hours.

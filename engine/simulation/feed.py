@@ -43,7 +43,7 @@ PRICES = ("open", "high", "low", "close", "vwap")
 def deliver(
     clean: pl.DataFrame, present: Flags, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Feed in order of arrival: clean bars less those in spans or replaced, plus altered bars, repeats and rows outside segments.
+    """Feed in order of arrival: clean bars not in spans nor replaced, altered bars, repeats, rows outside segments.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def deliver(
 
 
 def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFrame:
-    """One `TRUTH` row per planned fault (an outage: one per symbol), with bounds, counts and note; by start, symbol, number.
+    """One `TRUTH` row per planned fault (an outage: one per symbol), sorted by start, symbol and number.
 
     An outage is one fault with a row for each symbol. `present` (symbols by slots) says where the clean bars are.
     """
@@ -88,7 +88,7 @@ def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFr
 
 
 def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write one `SYMBOL.csv` per symbol (replaced if present), rows in order of arrival; return the paths sorted by symbol.
+    """Write (replace) one `SYMBOL.csv` per symbol, rows in order of arrival; return the paths sorted by symbol.
 
     Parameters
     ----------
@@ -118,12 +118,12 @@ def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
 
 
 def cell_or_text(name: str, shown: pl.Expr) -> pl.Expr:
-    """Expression for column `name`: `shown`, but where the column is null the row's `text` (null if that is null too)."""
+    """Expression `name`: `shown`, but the row's `text` where column `name` is null."""
     return pl.when(pl.col(name).is_null()).then(pl.col("text")).otherwise(shown).alias(name)
 
 
 def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
-    """Yield a truth row per span and symbol: bounds, number of slots, clean bars lost in them, and for a halt a note with its jump."""
+    """Yield a truth row per span and symbol: bounds, slots, clean bars lost; a halt's note states its jump."""
     slots = planned.slots
     for fault, span in enumerate(planned.spans):
         note = f"reopens {np.expm1(span.jump):+.1%}" if span.jump else None
@@ -135,7 +135,7 @@ def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
 
 
 def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
-    """Yield a truth row (rows = 1) per altered bar: its slot's bounds; slot count 0 if off grid, else 1; a bad row notes its defect."""
+    """Yield a truth row per altered bar: its slot's bounds, 1 slot (0 if off grid), 1 row; a bad row notes its defect."""
     slots = planned.slots
     for kind, faults in planned.row_numbers.items():
         symbols, at = np.divmod(planned.rows[kind], len(slots.starts))
@@ -147,7 +147,7 @@ def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
 
 
 def stray_truth(planned: Planned) -> Iterator[TruthRow]:
-    """Yield a truth row per row outside every segment: session of its source slot, its own start and end, 0 slots, 1 row."""
+    """Yield a truth row per row outside every segment: its own bounds, 0 slots, 1 row, session of its source slot."""
     slots = planned.slots
     for fault, stray in zip(planned.stray_numbers, planned.strays, strict=True):
         session = slots.session[slots.segment[stray.slot]]
@@ -157,7 +157,7 @@ def stray_truth(planned: Planned) -> Iterator[TruthRow]:
 def altered_bars(
     clean: pl.DataFrame, at: Ints, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> list[pl.DataFrame]:
-    """Feed frames of all altered bars: the faulty row with its fault number; for conflicts and corrections also the right bar, later."""
+    """Feed frames of altered bars with their fault; conflicts and corrections also bring the right bar later."""
     slots, fault = planned.slots, planned.row_numbers
     slot = {kind: planned.rows[kind] % len(slots.starts) for kind in ROW_KINDS}
     bars = {kind: clean[np.searchsorted(at, planned.rows[kind])] for kind in ROW_KINDS}
@@ -195,7 +195,7 @@ def shift_values(bars: pl.DataFrame, tick: pl.Expr, rng: np.random.Generator) ->
 
 
 def move_off_grid(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> pl.DataFrame:
-    """The bars with `ts` moved to a random time inside their slot, never its start: by whole seconds if the slot is longer than 1 s."""
+    """The bars with `ts` at a random time inside their slot, never its start; whole seconds if the slot exceeds 1 s."""
     length = ends - bars["ts"].to_physical().to_numpy()
     unit = np.where(length > SECOND_US, SECOND_US, 1)
     within = rng.integers(1, (length - 1) // unit + 1) * unit
@@ -203,7 +203,7 @@ def move_off_grid(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> p
 
 
 def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
-    """The bars with the defects of `BAD_ROWS` in turn: high below low, zero prices, negative volume, null close or `ts` (bad `text`)."""
+    """The bars with the defects of `BAD_ROWS` by turns; an unreadable close or `ts` becomes null, its text goes to `text`."""
     way = pl.lit(pl.Series([BAD_ROWS[turn % len(BAD_ROWS)] for turn in range(bars.height)], dtype=pl.String))
     is_zero = way == "price of zero"
     return bars.with_columns(
@@ -220,7 +220,7 @@ def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
 
 
 def stray_bars(clean: pl.DataFrame, at: Ints, planned: Planned) -> pl.DataFrame:
-    """Feed rows outside every segment: copies of their source slots' clean bars with the planned `ts`, arriving at its end."""
+    """Feed rows outside every segment: copies of clean bars with the planned `ts`, arriving at its end."""
     width = len(planned.slots.starts)
     flat = np.array([stray.symbol * width + stray.slot for stray in planned.strays], np.int64)
     start = np.array([stray.start for stray in planned.strays], np.int64)

@@ -112,7 +112,7 @@ class Market:
 
     @classmethod
     def of(cls, symbols: int | Iterable[str], seed: int = 0) -> Market:
-        """A market of instruments with random price, activity, volatility and trade size, each drawn from its own name and the seed.
+        """A market of instruments with random level and activity, each drawn from its own name and the seed.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Simulation:
 
 
 def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None) -> Simulation:
-    """Simulate bars of all due segments, then a feed of them with planned faults, the truth about these, and slots without a trade.
+    """Simulate bars of all due segments; return the feed with planned faults, clean bars, truth and slots without trade.
 
     A slot of `grid` is, for each symbol, exactly one of: in `clean`; in `no_trade`; inside a halt of `truth`.
     It lacks a usable bar in `rows` if it is not in `clean`, or in a span of `truth` of one of `faults.EMPTY_KINDS`.
@@ -199,7 +199,7 @@ def stream(seed: int, *key: str) -> np.random.Generator:
 
 
 def draw_instrument(symbol: str, seed: int) -> Instrument:
-    """A random instrument: price, trades per minute, volatility and trade size depend on symbol and seed alone; tick is 0.01."""
+    """An instrument with random price, activity, volatility and trade size, from symbol and seed alone; tick 0.01."""
     z = stream(seed, "instrument", symbol).standard_normal(4)
     return Instrument(
         symbol,
@@ -228,7 +228,7 @@ def activity_profile(slots: Slots) -> Floats:
 
 
 def draw_trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
-    """Random number of trades per slot: Poisson with rate = trades per minute x slot minutes x U-shaped profile x a factor of the day."""
+    """Random trades per slot: Poisson with the instrument's rate x slot minutes x U-shaped profile x factor of the day."""
     days = stream(seed, instrument.symbol, "days").standard_normal(len(slots.dates))
     activity = np.exp(DAY_ACTIVITY_SIGMA * days - DAY_ACTIVITY_SIGMA**2 / 2)
     minutes = (slots.ends - slots.starts) / MINUTE_US
@@ -237,7 +237,7 @@ def draw_trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
 
 
 def simulate_clean_bars(slots: Slots, market: Market, trades: Ints, present: Flags, halts: list[Span]) -> pl.DataFrame:
-    """`schema.BARS` of all symbols, only where `present`; a halt's jump enters at the slot after it; part of each return is common."""
+    """`schema.BARS` of all symbols where `present`; a halt's jump moves the price from the slot after it on."""
     common = stream(market.seed, "market").standard_normal((len(slots.starts), 2))
     columns: dict[str, list[Floats]] = {name: [] for name in ("open", "high", "low", "close", "volume", "vwap")}
     for number, instrument in enumerate(market.instruments):
@@ -261,7 +261,7 @@ def simulate_clean_bars(slots: Slots, market: Market, trades: Ints, present: Fla
 def simulate_prices(
     instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]
 ) -> dict[str, Floats]:
-    """Columns `open, high, low, close, volume, vwap` of one symbol for every slot, traded or not; OHLC in whole ticks, as prices."""
+    """Columns `open` to `close`, `volume`, `vwap` of one symbol for every slot, traded or not; OHLC in whole ticks."""
     start, end, spread = path
     bounce = stream(seed, instrument.symbol, "bounce").integers(-1, 2, (len(trades), 2))
     # A trade happens at the bid or at the ask, so a tick beside the path; never at zero.
@@ -281,7 +281,7 @@ def simulate_prices(
 
 
 def price_path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floats) -> tuple[Floats, Floats, Floats]:
-    """Price in ticks at each slot's start and at its end, and the standard deviation of each slot's return (three arrays)."""
+    """Price in ticks at each slot's start, at its end, and standard deviation of its return, as arrays."""
     hours = (slots.ends - slots.starts) / HOUR_US
     spread = instrument.volatility * np.sqrt(hours * activity_profile(slots))
     closed = np.zeros(len(hours))
@@ -293,7 +293,7 @@ def price_path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floa
 
 
 def draw_extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, count: Ints) -> tuple[Floats, Floats]:
-    """High and low in ticks from a Brownian bridge: both beyond open/close with 4+ trades, one with 3, none with fewer; low >= 1."""
+    """High and low in ticks: both beyond open/close with 4+ trades, one of them with 3, none with fewer; low >= 1."""
     # The maximum of a Brownian bridge, by inversion: (a + b + sqrt((b - a)^2 - 2 s^2 ln u)) / 2.
     excess = np.sqrt((close - open_)[:, None] ** 2 - 2 * spread[:, None] ** 2 * np.log1p(-reach))
     middle = (open_ + close) / 2

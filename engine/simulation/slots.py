@@ -43,7 +43,7 @@ class Slots:
 
     @classmethod
     def of(cls, grid: SessionGrid) -> Slots:
-        """Slots of all due segments of an intraday grid, in order of time: starts, ends, segment and session numbers, trade dates."""
+        """Slots of all due segments of an intraday grid, in order of time, with segment and session numbers."""
         due = grid.due()
         sizes = due["slots"].to_numpy().astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])

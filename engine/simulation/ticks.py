@@ -46,7 +46,7 @@ class TickSimulation:
 def simulate_ticks(
     simulation: Simulation, grid: SessionGrid, market: Market, symbols: Iterable[str] | None = None
 ) -> TickSimulation:
-    """Simulate trades that fold exactly to `simulation.clean` bars, one quote before each, and those bars with the trades' vwap.
+    """Simulate trades that fold to the clean bars, one quote before each, and these bars with the trades' vwap.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def simulate_ticks(
 def simulate_symbol(
     clean: pl.DataFrame, grid: SessionGrid, instrument: Instrument, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Simulated trades, one quote per trade, and the clean bars with vwap recomputed from the trades, of one symbol; empty without bars."""
+    """Trades, one quote per trade, and the clean bars with the trades' vwap, of one symbol; empty without bars."""
     bars = clean.filter(pl.col("symbol") == instrument.symbol)
     if bars.is_empty():
         return empty(TICKS), empty(QUOTES), bars
@@ -116,7 +116,7 @@ class TradePlaces:
 
     @classmethod
     def of(cls, bars: pl.DataFrame, grid: SessionGrid) -> TradePlaces:
-        """Per trade (as many as each bar's `trades`): its bar, position in it, the bar's trade count, start and end; `first` is per bar."""
+        """For as many trades as each bar counts: bar, position, bar's count, start, end; `first` is per bar."""
         count = bars["trades"].to_numpy()
         bar = np.repeat(np.arange(len(count)), count)
         first = np.cumsum(count) - count
@@ -136,7 +136,7 @@ class TradePlaces:
 
 
 def draw_prices(bars: pl.DataFrame, trades: TradePlaces, tick: float, rng: np.random.Generator) -> Floats:
-    """Price of each trade in whole ticks: first is open, last is close, noise within low-high between, one at each extreme beyond both."""
+    """Price of each trade in ticks: open first, close last; one at high and low where beyond both; else noise within."""
     open_, high, low, close = (
         np.rint(bars[name].to_numpy() / tick)[trades.bar] for name in ("open", "high", "low", "close")
     )
@@ -161,13 +161,13 @@ def draw_times(trades: TradePlaces, rng: np.random.Generator) -> Ints:
 
 
 def draw_quote_times(trades: TradePlaces, ts: Ints, rng: np.random.Generator) -> Ints:
-    """Random stamp (ns) of the quote of each trade: at or before it, and at or after the previous trade of the bar, or the bar's start."""
+    """Random stamp (ns) of each trade's quote: at or before it, not before the bar's previous trade or its start."""
     since = np.where(trades.position == 0, trades.start, np.roll(ts, 1))
     return since + ((ts - since) * rng.random(len(ts))).astype(np.int64)
 
 
 def draw_sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Columns `bid, ask, bid_size, ask_size`: each trade's price is its quote's ask (a buy, at random) or bid; spread 1 to 4 ticks."""
+    """Columns `bid, ask, bid_size, ask_size`: each trade's price is the ask or the bid, at random; spread 1 to 4 ticks."""
     spread = rng.integers(1, WIDEST_SPREAD_TICKS + 1, len(price))
     # A buyer lifts the ask; where that would put the bid at zero, the trade is a sale.
     buys = (rng.random(len(price)) < 0.5) & (price > spread)  # noqa: PLR2004
@@ -180,6 +180,6 @@ def draw_sides(price: Floats, instrument: Instrument, rng: np.random.Generator) 
 
 
 def typed_frame(columns: Mapping[str, object], ts: Ints, schema: Schema) -> pl.DataFrame:
-    """A frame with the columns of a schema, cast to its types; `ts` comes from stamps in nanoseconds, other columns are dropped."""
+    """A frame of exactly the columns of a schema, cast to its types; `ts` is made of stamps in nanoseconds."""
     stamps = pl.Series(ts).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
     return pl.DataFrame({**columns, "ts": stamps}).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -44,7 +44,7 @@ def sha256(path: Path) -> str:
 
 
 def head(path: Path, count: int = 4096) -> bytes:
-    """The first `count` bytes of a file after unpacking gzip or zstandard (a zip is not unpacked); SourceError when unreadable.
+    """The first `count` bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError if unreadable.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def head(path: Path, count: int = 4096) -> bytes:
 
 
 def content(path: Path, options: ReadOptions) -> bytes:
-    """All bytes of a file after unpacking gzip or zstandard (a zip is not unpacked); SourceError over the limits of size or ratio.
+    """All bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError over the limits.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def content(path: Path, options: ReadOptions) -> bytes:
 
 
 def member_names(path: Path, options: ReadOptions) -> list[str]:
-    """Names of a zip's files, folders left out, in stored order; SourceError for no zip, unsafe or equal names, or over the limits.
+    """Names of a zip's files, without folders, in stored order; SourceError for unsafe or equal names or over limits.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
 
 
 def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes]:
-    """Yield the unpacked bytes of the named members of a zip, in the order of `names`; SourceError when their total exceeds the limits.
+    """Yield the bytes of the named members of a zip, in the order of `names`; SourceError if their sum exceeds the limits.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[
 
 
 def read_member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -> bytes:
-    """Unpacked bytes of one member of a zip; SourceError when it is absent, damaged, encrypted or larger than `allowed` bytes."""
+    """Unpacked bytes of one member of a zip; SourceError if absent, damaged, encrypted or above `allowed` bytes."""
     try:
         with archive.open(name) as stream:
             return read_all(path, stream, allowed)
@@ -113,7 +113,7 @@ def read_member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -
 
 
 def check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions) -> None:
-    """SourceError for more than `max_members`, two equal names, a path outside the archive, or a stated total size over the limits."""
+    """SourceError for too many members, two equal names, a path outside the archive, or a stated total over limits."""
     if len(infos) > options.max_members:
         raise SourceError(path, f"holds {len(infos):,} members; max_members allows {options.max_members:,}")
     if len({info.filename for info in infos}) < len(infos):
@@ -128,7 +128,7 @@ def check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions
 
 
 def allowed_bytes(packed_bytes: int, options: ReadOptions) -> int:
-    """Most bytes a file may unpack to: `packed_bytes` times `max_ratio`, at least 16 MiB, never more than `max_bytes`."""
+    """Most bytes a file may unpack to: `packed_bytes` x `max_ratio`, at least 16 MiB, never above `max_bytes`."""
     return min(options.max_bytes, max(packed_bytes * options.max_ratio, SMALL_BYTES))
 
 
@@ -141,7 +141,7 @@ def over_limit_reason(seen: str, allowed: int) -> str:
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """Open a file as a byte stream, unpacked when it begins as gzip or zstandard does, else as stored; SourceError if unreadable."""
+    """Open a file as a byte stream, unpacked if its first bytes are gzip or zstandard; SourceError if unreadable."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)

@@ -43,12 +43,12 @@ class TableColumns:
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Those of `bid, ask, mid` with a column for each of open, high, low and close; empty for bars with one price and other kinds."""
+        """Those of `bid, ask, mid` with columns for all of open, high, low, close; empty for one-price rows."""
         return tuple(side for side in SIDES if all(f"{side}_{part}" in self.roles for part in OHLC))
 
 
 def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> TableColumns:
-    """Kind of rows, column name of each role and layout of a table, with a note of unused columns; SourceError without stamp or kind.
+    """Kind, role -> column, layout and a note of unused columns; SourceError without stamp or kind or for a repeated name.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
 
 
 def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, path: str) -> dict[str, str]:
-    """Role -> column name: `options.columns` wins, then the layout's names, then common ones; `ts` drops `date` and `time`.
+    """Role -> column: `options.columns` wins, then the layout's names, then common ones; `ts` drops `date`, `time`.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def has_header(cells: Sequence[str]) -> bool:
 
 
 def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> list[str]:
-    """Column names without a header: `1, 2, ...` when `options.columns` is set, else of the first layout that fits the line; else raise.
+    """Column names without header: places `1, 2, ...` if `options.columns` is set, else the fitting layout's; else raise.
 
     With `columns` in the options the names are the places, counted from 1.
 
@@ -147,7 +147,7 @@ def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> l
 
 
 def kind_of_roles(roles: Roles) -> Kind | None:
-    """First match: bars (four prices, plain or of one side), ticks (`price`), quotes (`bid` or `ask`), open_interest (`value`); or None."""
+    """First match: bars (four prices, also of a side), ticks (`price`), quotes (`bid` or `ask`), open_interest, None."""
     if all(part in roles for part in OHLC) or any(all(f"{side}_{part}" in roles for part in OHLC) for side in SIDES):
         return "bars"
     if "price" in roles:
@@ -158,7 +158,7 @@ def kind_of_roles(roles: Roles) -> Kind | None:
 
 
 def suggest_columns(roles: Roles) -> str:
-    """Text advising `--columns` with `ts` and the prices that have no column; a general example when none or more than four are missing."""
+    """Text advising `--columns` for the missing stamp and prices; a general example if none or over four are missing."""
     bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
     missing = ([] if STAMPS & set(roles) else ["ts"]) + bars
     if not missing or len(missing) > len(OHLC):

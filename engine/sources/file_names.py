@@ -42,7 +42,7 @@ class PathFacts:
 
 
 def parse_path(path: PurePath | str) -> PathFacts:
-    """Symbol, interval, side and date of a path, None if not stated: Hive folders (`symbol=SPY`) win over the name (`parse_name`)."""
+    """Symbol, interval, side, date of a path (None if unstated); Hive folders (`symbol=SPY`) win over the file's name."""
     path = PurePath(path)
     folders = (part.split("=", 1) for part in path.parent.parts if "=" in part)
     hive = {name.lower(): unquote(value) for name, value in folders}
@@ -56,7 +56,7 @@ def parse_path(path: PurePath | str) -> PathFacts:
 
 
 def parse_name(stem: str) -> PathFacts:
-    """Facts of a file's stem: the first layout whose pattern fits decides; else its words, each fact only if it has exactly one value."""
+    """Facts of a file's stem: the first layout pattern that fits, else its words; a fact with several values is None."""
     for layout in layouts.LAYOUTS:
         match = layout.match_name(stem)
         if match is not None:
@@ -84,12 +84,12 @@ def parse_name(stem: str) -> PathFacts:
 
 
 def name_stem(path: PurePath | str) -> str:
-    """File name without folders and without all trailing data and packing suffixes: `SPY_1m` of `daily/SPY_1m.csv.gz`."""
+    """File name without folders and without all data and packing suffixes: `SPY_1m` of `daily/SPY_1m.csv.gz`."""
     return suffix_pattern(data_suffixes()).sub("", PurePath(path).name)
 
 
 def parse_interval_word(word: str) -> Interval | None:
-    """Interval of a lower-case word (`1m`, `m1`, `60min`, `daily`); `1d` at most, None for longer ones, zero and other words."""
+    """Interval, up to `1d`, of a lower-case word (`1m`, `m1`, `60min`, `daily`); None for all other words."""
     if word in _INTERVAL_WORDS:
         return Interval.parse(_INTERVAL_WORDS[word])
     match = _INTERVAL.fullmatch(word)
@@ -109,7 +109,7 @@ def suffix_pattern(suffixes: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def is_filler(word: str) -> bool:
-    """Whether a word is no part of a symbol: a year (`2012`, `201207`), interval, side (`bid`) or content word (`bars`, `data`)."""
+    """Whether a word is a year (`2012`, `201207`), interval, side or content word (`bars`), so no part of a symbol."""
     word = word.lower()
     is_kind = word in layouts.COMMON.name_fillers or word in PRICE_TYPES or word in _INTERVAL_WORDS
     return is_kind or _YEAR.fullmatch(word) is not None or parse_interval_word(word) is not None

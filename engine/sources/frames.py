@@ -23,7 +23,7 @@ CELL_BYTES = 8
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch of a Parquet file's columns with a role; the file name's symbol wins over the metadata's; SourceError over `max_bytes`.
+    """Batch of a Parquet file's columns with a role; symbol of name before metadata; SourceError over `max_bytes`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_parquet_rows(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Batch of the slice `(first row from 0, count)` of a Parquet file, then filtered by `symbols` and `without`; `sha256` is empty.
+    """Batch of slice (first from 0, count) of a Parquet file, then filtered; `sha256` is empty.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def read_parquet_batch(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Batch of a Parquet file: slice `(first, count)`, drop rows where `without`, keep `symbols`, conform columns with a role."""
+    """Batch of a Parquet file: slice (first, count), drop rows where `without`, keep only `symbols`, conform."""
     try:
         scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         names = scanned.collect_schema().names()
@@ -98,7 +98,7 @@ def from_frame(
     options: ReadOptions | None = None,
     source: str = "frame",
 ) -> Batch:
-    """Batch of conformed rows from a frame in memory; `symbol` and `interval` win over those in `options`; `row` counts from 1.
+    """Batch of conformed rows of a frame in memory; `symbol` and `interval` win over `options`; `row` from 1.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def from_frame(
 
 
 def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
-    """The frame as a Polars DataFrame (lazy ones collected); a pandas stamp index becomes `timestamp`; SchemaError for no frame."""
+    """The frame as Polars DataFrame (lazy: collected); a pandas stamp index becomes `timestamp`; else SchemaError."""
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
@@ -170,7 +170,7 @@ def cell_width(cells: pl.Series, origin: Origin) -> int:
 
 
 def symbol_of_metadata(path: Path, options: ReadOptions) -> str | None:
-    """`symbol`, else `instrument_id`, of the Parquet footer; None without; SourceError when the decoded size exceeds `max_bytes`."""
+    """`symbol`, else `instrument_id`, of Parquet metadata, or None; SourceError if unpacked size is over `max_bytes`."""
     import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
 
     try:

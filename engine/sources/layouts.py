@@ -65,11 +65,11 @@ class Layout:
     name_fillers: frozenset[str] = frozenset()
 
     def match_name(self, stem: str) -> re.Match[str] | None:
-        """Match of `name_pattern` with a whole file stem, case-insensitive; None when it does not match or there is no pattern."""
+        """Match of `name_pattern` with a whole file stem, case-insensitive; None without match or pattern."""
         return re.fullmatch(self.name_pattern, stem, re.IGNORECASE) if self.name_pattern else None
 
     def fill(self, options: ReadOptions) -> tuple[ReadOptions, tuple[str, ...]]:
-        """Options with time format, zone, stamp and unit of this layout where they are None, and a note naming those filled (else none)."""
+        """Options with None time format, zone, stamp, unit set from this layout; and a note of those set (else none)."""
         stated = {
             "time_format": self.time_format,
             "timezone": self.zone,
@@ -183,7 +183,7 @@ def normalize_name(name: str) -> str:
 
 
 def layout_of_columns(names: Collection[str], stem: str) -> Layout:
-    """First layout whose `columns` all occur among the names and whose name pattern, if any, fits; `COMMON` when no other does."""
+    """First layout whose `columns` are all among the names and whose name pattern fits; at last `COMMON`."""
     present = {normalize_name(name) for name in names}
     return next(
         one

@@ -99,7 +99,7 @@ class ReadOptions:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> ReadOptions:
-        """Options from a TOML file whose top-level keys are attribute names; ParameterError for an unknown key or bad value.
+        """Options from a TOML file with attribute names as keys; ParameterError for an unknown key.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class ReadOptions:
         return Rules(allow_non_positive=self.allow_non_positive)
 
     def selects(self, symbol: str) -> bool:
-        """Whether `symbols` is empty or holds this symbol, the part before `@`, or its root before `.` (`ES` for `ES.201312`)."""
+        """Whether `symbols` is empty or has this symbol, its part before `@`, or its root (`ES` of `ES.201312`)."""
         if not self.symbols:
             return True
         plain = symbol.split("@", maxsplit=1)[0]
@@ -132,7 +132,7 @@ class ReadOptions:
 
 
 def zone_name(text: str) -> str:
-    """IANA name of a zone; whole-hour offsets (`UTC-05`, `+05`) become `Etc/GMT+5` (sign inverted) or `UTC`; ParameterError else.
+    """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for no zone.
 
     Raises
     ------

@@ -25,7 +25,7 @@ UNTOLD = "bars do not tell their interval: neither name, option, metadata nor ro
 def base_of(
     available: Iterable[Resolution], wanted: Interval | None = None, derived: Collection[Interval] = ()
 ) -> Resolution:
-    """Base: `wanted`, if absent ticks (None); without `wanted` the coarsest bars serving a sub-minute `derived`, else 1m, else the finest.
+    """Base: `wanted`, if absent None (ticks), else the finest bars; none wanted: coarsest serving sub-1m `derived`, 1m, finest.
 
     The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of,
     else ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).
@@ -65,7 +65,7 @@ def serves(base: Interval, target: Interval) -> bool:
 
 
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
-    """Interval by steps between stamps: the commonest with 30+ rows, with fewer a majority step or a shared one in `others`; else None.
+    """Interval by steps between stamps: the commonest of 30+ rows; of fewer a majority's, or one in `others`; else None.
 
     Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
     (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others`
@@ -98,7 +98,7 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
 
 
 def step_counts(frame: pl.DataFrame) -> pl.DataFrame:
-    """Frame `step, count` of milliseconds between neighbouring distinct stamps of each series; commonest first, ties: the shorter."""
+    """Frame `step` (ms between neighbouring distinct stamps of a series), `count`; commonest first, ties: shorter."""
     series = ["symbol", "price_type"]
     steps = frame.select(*series, "ts").unique().sort(*series, "ts")
     steps = steps.select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step")).drop_nulls()

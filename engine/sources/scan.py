@@ -27,7 +27,7 @@ _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
 
 def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
-    """Data files (sorted, each once, with qualifiers), and problems: unreadable files, and (`ignored`) non-data or unrequested ones.
+    """Data files (sorted, each once, qualified), and problems: unreadable files, `ignored` non-data or unrequested ones.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
 
 
 def list_files(paths: Iterable[Path | str]) -> dict[Path, bool]:
-    """Each file once -> whether it was passed itself (True) or only found in a passed folder (False); passed files may not exist."""
+    """File -> True if passed itself (it may not exist), False if only found in a passed folder; each once."""
     listed: dict[Path, bool] = {}
     for path in map(Path, paths):
         for file in walk_files(path) if path.is_dir() else (path,):
@@ -71,7 +71,7 @@ def list_files(paths: Iterable[Path | str]) -> dict[Path, bool]:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, sorted by name; entries that begin with `.` and linked folders are skipped."""
+    """Yield files of a folder and its subfolders by name; entries beginning with `.` and linked folders skipped."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -84,7 +84,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
-    """The file described by its format, or a Problem: ignored if a file of a folder (not `is_given`) is no data, else an error."""
+    """The file as its format describes it, or a Problem (`ignored` if it is no data and not `is_given`)."""
     reason = None if is_given else no_data(path)
     if reason is not None:
         return Problem(str(path), reason, ignored=True)
@@ -104,7 +104,7 @@ def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> Source
 
 
 def no_data(path: Path) -> str | None:
-    """Reason why a file of a folder is no market data by its name or folder (readme, workbook, unknown suffix); None if it may be data."""
+    """Reason why a file in a folder is no data, by name or folder (readme, workbook, other suffix); None if it may be."""
     for one in formats():
         for folder, content in one.other_folders.items():
             if folder in path.parts[:-1]:
@@ -117,7 +117,7 @@ def no_data(path: Path) -> str | None:
 
 
 def qualify_namesakes(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """The files in their order; `qualifier` is set (`@MARKET`) where several markets or kinds of instrument have the same symbol."""
+    """All files; `qualifier` is `@MARKET` where several markets or kinds of instrument share its symbol."""
     places: dict[_Name, set[_Place]] = {}
     for file in files:
         for name in names_of_file(file):
@@ -129,13 +129,13 @@ def qualify_namesakes(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def names_of_file(file: SourceFile) -> list[_Name]:
-    """Pairs (symbol, whether it is a root of contracts) of the symbols a file lists, else of its one symbol; empty when unknown."""
+    """Pairs (symbol, is root of contracts) of a file's listed symbols, else of its one symbol, else empty."""
     symbols = file.symbols or ((file.symbol,) if file.symbol else ())
     return [(symbol, file.security in CONTRACTS) for symbol in symbols]
 
 
 def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
-    """`@MARKET`, `@SECURITY` or `@MARKET.SECURITY`, the least that separates a file's shared symbols; empty when none is shared."""
+    """`@MARKET`, `@SECURITY` or `@MARKET.SECURITY`, the least that separates shared symbols; else empty."""
     if file.market is None:
         return ""
     if file.symbols:
@@ -148,7 +148,7 @@ def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], mark
 
 
 def may_hold_requested(file: SourceFile, options: ReadOptions) -> bool:
-    """False only if name, kind or path rule out every requested symbol or price type (no rows are read); True when in doubt."""
+    """False only if path or kind rule out every requested symbol or price type; rows are not read."""
     price_types = {"ticks": {"last"}, "quotes": {"bid", "ask", "mid"}}.get(file.kind or "", {file.price_type})
     if options.price_types and None not in price_types and price_types.isdisjoint(options.price_types):
         return False

@@ -72,7 +72,7 @@ class Reading:
 
     @property
     def zone(self) -> str | None:
-        """Zone of stamps that carry none: `timezone`, else UTC if the column's name contains `utc` or `gmt`; None if unknown."""
+        """Zone of stamps that carry none: `timezone`, else UTC if the column's name has `utc` or `gmt`; else None."""
         if self.timezone is not None:
             return self.timezone
         return "UTC" if re.search(r"utc|gmt", self.column.lower()) else None
@@ -101,7 +101,7 @@ class Stamps:
 
 
 def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
-    """Instants in UTC of a text, number, Date, Time or Datetime column, with refused rows; the first text value decides the spelling.
+    """UTC instants of a text, number, Date, Time or Datetime column; the first text value decides the spelling of all.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) ->
 
 
 def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
-    """UTC instants of local times: a skipped time is refused (null), a repeated one is the earlier until stamps step back, then the later.
+    """UTC instants of local times; skipped ones are refused, repeated ones the earlier until stamps step back.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, 
 
 
 def in_second_pass(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
-    """Per row, whether a repeated local time comes after a step back (bars: or an equal stamp) within its symbol and day; else False."""
+    """Whether a repeated local time comes after a step back (bars: or an equal stamp) in its symbol and day."""
     frame = pl.DataFrame({"at": naive, "twice": twice}).with_columns(
         pl.lit("") if symbols is None else symbols.alias("literal"), pl.col("at").dt.date().alias("day")
     )
@@ -205,7 +205,7 @@ def local_to_utc(naive: pl.Series, reading: Reading, symbols: pl.Series | None, 
 
 
 def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
-    """Stamps of dates as midnights of the reading's zone, UTC when it has none, in UTC; `dates_only` is set and a note added."""
+    """Midnights of dates in the reading's zone (default UTC) as UTC; sets `dates_only` and adds a note."""
     # A date names a trade date, whatever the zone: midnight in UTC keeps it.
     zone = reading.zone or "UTC"
     ts = localized(midnights, zone).ts
@@ -213,7 +213,7 @@ def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
 
 
 def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
-    """UTC instants of numbers since 1970 in the stated unit, else the first of s, ms, us, ns whose median is in 1980-2100, with a note."""
+    """UTC instants of numbers since 1970 in the stated unit, else the first that puts the median in 1980-2100."""
     if reading.unit is not None:
         check_unit(cells, reading, reading.unit)
         return as_stamps(scale_to_instants(cells, UNIT_NS[reading.unit], inferred=False))
@@ -223,7 +223,7 @@ def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
 
 
 def check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
-    """SourceError when the median lies outside 1980-2100 in the stated unit but inside in another; otherwise nothing."""
+    """SourceError if the median is outside 1980-2100 in the stated unit but inside in another; else nothing."""
     typical, fitting = fitting_unit(cells)
     is_far = typical is not None and not is_recent(typical, unit)
     if fitting is not None and is_far:
@@ -248,7 +248,7 @@ def is_recent(number: float, unit: str) -> bool:
 
 
 def infer_unit(cells: pl.Series, reading: Reading) -> str:
-    """First of s, ms, us, ns that puts the median in 1980-2100; `ns` when there is no number; SourceError when none fits."""
+    """First of s, ms, us, ns that puts the median in 1980-2100; `ns` without numbers; SourceError if none does."""
     typical, fitting = fitting_unit(cells)
     if typical is None or fitting is not None:
         return fitting or "ns"
@@ -263,7 +263,7 @@ def infer_unit(cells: pl.Series, reading: Reading) -> str:
 
 
 def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
-    """Instants of numbers times `factor` ns; null outside 1980-2100 if `inferred`, else only outside the range of Int64 nanoseconds."""
+    """Instants of numbers x `factor` ns; null outside 1980-2100 if `inferred`, else outside Int64 range."""
     value = pl.lit(cells)
     low, high = (EARLIEST_S, LATEST_S) if inferred else (-(MAX_NS // UNIT_NS["s"]), MAX_NS // UNIT_NS["s"])
     fits = value.cast(pl.Float64).is_between(
@@ -276,7 +276,7 @@ def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Se
 
 
 def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of text by `time_format`, else by the first value's spelling: digits, compact, time of day, ISO; else SourceError."""
+    """UTC instants by `time_format`, else as the first value is spelled (digits, compact, clock, ISO); or raise."""
     sample = next(iter(cells.filter(cells.is_not_null() & (cells != "")).head(1)), None)
     if sample is None:
         return as_stamps(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
@@ -299,7 +299,7 @@ def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -
 
 
 def suggest_time_format(sample: str, cells: pl.Series) -> str:
-    """Quoted strptime format suggested for a sample; day or month first by values above 12 in the column, else both are offered."""
+    """Quoted strptime format for a sample; day-first, month-first, or both if no value above 12 decides."""
     clock = re.search(r"\d{1,2}:\d{2}(:\d{2})?", sample)
     hours, half = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
     time = f" {hours}:%M{':%S' if clock[1] else ''}{half}" if clock else ""
@@ -322,7 +322,7 @@ def exceeds_months(numbers: pl.Series) -> bool:
 
 
 def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of digit text: without a stated unit `YYYYMMDD[HHMM[SS[mmm]]]` if it begins with 19 or 20, else numbers since 1970."""
+    """UTC instants of `YYYYMMDD[HHMM[SS[mmm]]]` (begins 19 or 20, no stated unit), else of numbers since 1970."""
     compact = _COMPACT.get(len(sample)) if sample.startswith(("19", "20")) and "." not in sample else None
     if compact is not None and reading.unit is None:
         if len(sample) == 8:  # noqa: PLR2004  # YYYYMMDD
@@ -333,7 +333,7 @@ def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.S
 
 
 def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of text in a strptime format: by its offset if it has one, else as local times; null if unreadable."""
+    """UTC instants of text in a strptime format: by its offset, else as local times; null if unreadable."""
     try:
         read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
     except pl.exceptions.PolarsError as error:
@@ -344,7 +344,7 @@ def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbo
 
 
 def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of times of day on `reading.day` (the date in the file's name), as local times; SourceError without a day."""
+    """UTC instants of local times of day on the date in the file's name; SourceError without a date."""
     if reading.day is None:
         raise SourceError(
             reading.path,
@@ -357,7 +357,7 @@ def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series |
 
 
 def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of ISO 8601 text (`/` counts as `-`): by the offset of each cell, local time without one; dates alone are midnights."""
+    """UTC instants of ISO 8601 text: by each cell's offset, as local time without one; pure dates as midnights."""
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
         return dates_to_utc(
             cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"),

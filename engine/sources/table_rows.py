@@ -71,7 +71,7 @@ class Origin:
 
 
 def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
-    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested symbols and price types dropped.
+    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested symbols dropped.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
 
 
 def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Drop rows of symbols and price types not in the options (empty: keep all); return the rest and a note per non-zero count."""
+    """Drop rows of unrequested symbols and price types (empty options: keep all); return the rest and notes."""
     notes: list[str] = []
     if options.symbols:
         strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
@@ -160,7 +160,7 @@ def divided(number: pl.Expr, divisor: float) -> pl.Expr:
 def conform_table(
     raw: pl.DataFrame, stamps: Stamps, table: TableColumns, columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform rows to their kind's schema: (good rows, rejects); rows with a nonexistent local time are rejected first."""
+    """Conform rows to their kind: (good rows, rejects); rows with a nonexistent local time are rejected."""
     skipped = stamps.refused.is_not_null()
     if not skipped.any():
         return conform_sides(raw, table.kind, columns, table.sides, origin)
@@ -174,7 +174,7 @@ def conform_table(
 def conform_sides(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], sides: Sequence[str], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(good rows, rejects): rows as they are, or with `sides` one bar per side whose prices are not all empty; without any, rejected.
+    """(good, rejects): rows as they are, or per side one bar where it has a price; rows without any are rejected.
 
     Columns of a side are named `bid_open` to `bid_close` and `bid_size`. A row without any side is rejected.
     """
@@ -193,7 +193,7 @@ def conform_sides(
 def conform_side(
     raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(good, rejects) of one side's bars: one bar per row with any price cell of that side; other rows give neither bar nor reject."""
+    """(good, rejects) of one side: a bar per row with any price cell of it; other rows are skipped silently."""
     mine = {part: columns[f"{side}_{part}"] for part in OHLC} | {"price_type": pl.lit(side)}
     if f"{side}_size" in columns:
         mine["size"] = columns[f"{side}_size"]
@@ -206,7 +206,7 @@ def conform_side(
 
 
 def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
-    """Expression for rows where `keep` is true: itself if it reads columns, else its values filtered and made a literal."""
+    """Expression for rows where `keep`: itself if it reads columns, else its values, filtered, as literal."""
     if expr.meta.root_names():
         return expr
     value = raw.select(pl.col("row"), expr.alias("value"))["value"]
@@ -214,7 +214,7 @@ def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.E
 
 
 def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
-    """Expression: whether any of a side's open, high, low, close cells is not null or blank; unparsable text counts as present."""
+    """Expression: whether any of a side's OHLC cells is not null or blank; unparsable text counts as present."""
     # The cells themselves, not their values: text that is no number is a bad bar, not an absent one.
     names = [columns[f"{side}_{part}"].meta.root_names()[0] for part in OHLC]
     is_text = {name: raw.schema[name] == pl.String for name in names}
@@ -223,7 +223,7 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
 
 
 def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> pl.Series:
-    """Symbol per row: the option for all, else the column (stripped, blank is null), else the path's; plus qualifier; else SourceError."""
+    """Symbol per row: the option, else its column, else the path's, plus qualifier; SourceError without any."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String).str.strip_chars().replace("", None)
@@ -259,7 +259,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Role -> expression for all roles but `ts` and `symbol`; bars without a side column take the origin's, `seq` falls back to `row`."""
+    """Role -> expression for all but `ts`, `symbol`; missing side comes from option or path, missing `seq` is `row`."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
@@ -272,7 +272,7 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
 
 
 def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
-    """Cells of a role as String, Boolean (`suspicious`), Int64 (`trades`) or Float64; unreadable and blank cells become null."""
+    """A role's cells as String, Boolean (`suspicious`), Int64 (`trades`) or Float64; unreadable or blank: null."""
     cell, dtype = pl.col(name), raw.schema[name]
     if role in ("exchange", "conditions", "price_type"):
         return cell.cast(pl.String)
@@ -293,7 +293,7 @@ def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
 
 
 def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
-    """SourceError when all of a price column's first 100 texts have a decimal comma, thousands commas or a currency sign."""
+    """SourceError if all first 100 texts of a price have decimal or thousands commas or currency signs."""
     for role, name in table.roles.items():
         if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
@@ -303,7 +303,7 @@ def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """SourceError if bars without a symbol column or option repeat stamps and an unused text column makes each row unique."""
+    """SourceError if bars of unstated symbols repeat stamps that an unused text column would tell apart."""
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
         return
     idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]
@@ -321,7 +321,7 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts:
 def resolve_interval(
     frame: pl.DataFrame, kind: Kind, origin: Origin, *, dates_only: bool
 ) -> tuple[Interval | None, tuple[str, ...]]:
-    """Interval of bars: option, else path, else inferred from row steps with a note; (None, notes) when unknown or not bars."""
+    """Interval of bars by option, else path, else row steps with a note; (None, notes) if unknown or no bars."""
     if kind != "bars":
         return None, ()
     if origin.interval is not None:
@@ -333,7 +333,7 @@ def resolve_interval(
 
 
 def drop_rows(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:
-    """Rows for which `others` is not true (null is dropped too); appends a note with the number dropped, if any, to `notes`."""
+    """Drop rows where `others` is true or null; append a note with their number to `notes` unless none."""
     kept = frame.filter(~others)
     if kept.height < frame.height:
         notes.append(f"{frame.height - kept.height} rows {what} left out")

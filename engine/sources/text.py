@@ -45,7 +45,7 @@ class Table:
 
 
 def read_text(data: bytes, origin: Origin) -> Batch:
-    """Batch of conformed rows from delimited text; lines with another number of cells are rejects; an empty batch for a header alone.
+    """Batch of conformed rows of delimited text; lines of another width are rejects; empty for a lone header.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def with_table_notes(origin: Origin, read: Table) -> Origin:
 
 
 def table(data: bytes, options: ReadOptions, source: str) -> Table:
-    """Split delimited text into String cells with `row` (line number): skip `#` lines on top, find delimiter and header, drop header lines.
+    """Cells as String with `row` (line number), after finding delimiter and header; header lines and top comments dropped.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
 
 
 def parse_even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | None:
-    """Cells as String with `row` from 1 if every line has as many delimiters as the header, and no quotes or blank lines; else None."""
+    """Cells as String with `row`, if all lines have the header's width, no quotes, no blank line; else None."""
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
     if b'"' in data or data.count(delimiter.encode()) != (len(names) - 1) * lines:
         return None
@@ -121,7 +121,7 @@ def parse_even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | 
 
 
 def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
-    """Table of lines with as many cells as columns, `row` = line number; other widths and bad quotes are refused, blank lines skipped."""
+    """Table of lines as wide as the columns; other widths and bad quotes are refused, blank lines skipped."""
     lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")}).with_row_index("row", offset=1)
     lines = lines.with_columns(pl.col("line").str.strip_suffix("\r"), pl.col("row").cast(pl.Int64))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
@@ -149,7 +149,7 @@ def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> 
 
 
 def parse_csv(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:
-    """Cells of headerless delimited text, all columns String under these names; bad UTF-8 is replaced, empty cells are null."""
+    """Cells of headerless text as String columns of these names; bad UTF-8 is replaced, empty cells are null."""
     return pl.read_csv(
         data,
         has_header=False,
@@ -161,7 +161,7 @@ def parse_csv(data: bytes, names: list[str], delimiter: str, quote: str | None) 
 
 
 def drop_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, headed: bool) -> Table:
-    """Table without the lines equal to the header `first`, with a note on repeats after the first one; unchanged if not `headed`."""
+    """Table without lines equal to the header, and a note on repeats; unchanged if not `headed`."""
     if not headed:
         return Table(raw, refused)
     names = [name for name in raw.columns if name != "row"]
@@ -174,7 +174,7 @@ def drop_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, 
 
 
 def empty_batch(names: list[str], origin: Origin) -> Batch:
-    """An empty batch for a file without rows, of the kind its columns have, `bars` when they fit none; a note says so."""
+    """An empty batch of the kind that the columns fit, `bars` if none; a note says there is no row."""
     kind: Kind = "bars"
     try:
         kind = match_columns(names, origin.options, origin.source).kind
@@ -193,7 +193,7 @@ def empty_batch(names: list[str], origin: Origin) -> Batch:
 
 
 def normalize_bytes(data: bytes, source: str) -> bytes:
-    """Bytes without a UTF-8 BOM, lone CRs as LF when there is no LF; SourceError for UTF-16 or a NUL in the first 64 KiB."""
+    """Bytes without BOM, CR as LF if no LF occurs; SourceError for UTF-16 or a NUL in the first 64 KiB."""
     if data.startswith(UTF16):
         raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
     if b"\0" in data[:SAMPLE_BYTES]:
@@ -210,14 +210,14 @@ def split_preamble(data: bytes) -> tuple[int, bytes]:
 
 
 def sample_lines(data: bytes) -> list[str]:
-    """Lines of the first 64 KiB without line ends; a last line that is cut off there is left out, unless it is the only one."""
+    """Lines of the first 64 KiB without line ends; a last one cut off there is left out unless it is the only."""
     lines = data[:SAMPLE_BYTES].decode("utf-8", errors="replace").split("\n")
     whole = lines if len(data) <= SAMPLE_BYTES or len(lines) == 1 else lines[:-1]
     return [line.removesuffix("\r") for line in whole]
 
 
 def find_delimiter(sample: list[str], source: str) -> str:
-    """Of `, ; tab |`, the one that splits most of 50 lines into as many (2+) cells as the first, then most cells; else SourceError."""
+    """Of `, ; tab |`, the one by which most of 50 lines have the first line's 2+ cells; else SourceError."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         widths = [len(split_line(line, delimiter)) for line in sample[:50]]
@@ -230,7 +230,7 @@ def find_delimiter(sample: list[str], source: str) -> str:
 
 
 def no_delimiter_reason(first: str) -> str:
-    """Error text for a first line without delimiter: it looks like a web page, like JSON, or none was found, with the remedy."""
+    """Error text for a first line without delimiter: a web page, JSON or none found, with the remedy."""
     shown = repr(first[:80])
     if first.lstrip().startswith("<"):
         return f"is a web page ({shown}), most likely the answer to a download that failed; fetch the file again"
@@ -243,7 +243,7 @@ def no_delimiter_reason(first: str) -> str:
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
-    """Cells of a line, stripped, outer quotes removed and doubled ones halved; a delimiter inside quotes does not split."""
+    """Cells of a line, stripped, without outer quotes (doubled ones halved); quoted delimiters do not split."""
     bare = re.sub(_QUOTED, lambda quoted: quoted[0].replace(delimiter, "\0"), line)
     parts = [part.strip().replace("\0", delimiter) for part in bare.split(delimiter)]
     return [part[1:-1].replace('""', '"') if part[:1] == part[-1:] == '"' and len(part) > 1 else part for part in parts]

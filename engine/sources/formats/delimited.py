@@ -21,11 +21,11 @@ class Csv(TextFormat):
     precedence = 0
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether the file is a zip, or has a suffix of any registered format (or packing) and no NUL in its first bytes."""
+        """Whether the file is a zip, or has a suffix of any format (or packing) and no NUL in its first bytes."""
         return archive.is_zip(head) or (has_suffix(path, data_suffixes()) and is_text(head))
 
     def of_member(self, member: str) -> TextFormat:
-        """The text format of highest precedence with a suffix at the end of the member's name; this one when none has."""
+        """The text format of highest precedence with a suffix that ends the member's name; without, this one."""
         others = (one for one in reversed(formats()) if isinstance(one, TextFormat))
         return next((one for one in others if member.lower().endswith(one.suffixes)), self)
 

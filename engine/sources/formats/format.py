@@ -46,7 +46,7 @@ class Format(registry.Registered, ABC):
         """Whether a file has this format, judged by its first (unpacked) bytes and its path; nothing else is read."""
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with symbol, interval and side: options win over the file's name; subclasses may return a Problem instead."""
+        """The file with symbol, interval, side: options win over its name; subclasses may return a Problem."""
         del head
         stated = parse_path(path)
         return SourceFile(
@@ -59,7 +59,7 @@ class Format(registry.Registered, ABC):
 
     @abstractmethod
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """Batches of conformed rows of a file, one per kind of rows and per member of a zip; SourceError when unreadable.
+        """Batches of conformed rows of a file, one per kind of rows and zip member; SourceError if unreadable.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class TextFormat(Format):
         return self
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch, or for a zip one per member in stored order, each with symbol, side and date of the member's own name."""
+        """One batch, or one per member of a zip in stored order, with the facts of the member's own name."""
         sha256 = archive.sha256(file.path)
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))

@@ -33,7 +33,7 @@ class Lean(Format):
         return not head.startswith(PARQUET_MAGIC) and lean.source_file(path) is not None
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with symbol, interval, kind and market from its path alone (options ignored); a Problem outside Lean's layout."""
+        """The file as its path alone states it (options are ignored); a Problem outside Lean's layout."""
         del head, options
         return lean.source_file(path) or Problem(str(path), "not in Lean's folder layout")
 

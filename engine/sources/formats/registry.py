@@ -30,7 +30,7 @@ _FORMATS: dict[str, Registered] = {}
 
 
 def register(format_class: type[F]) -> type[F]:
-    """Class decorator: add an instance of the format to the table under its name; ParameterError when another class has that name.
+    """Class decorator: add an instance to the table by its name; ParameterError if another class has that name.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def unregister(name: str) -> None:
 
 
 def registered() -> tuple[Registered, ...]:
-    """All formats by ascending precedence (all modules of this folder are imported first); a file is tried against the last one first."""
+    """All formats by ascending precedence, after importing this folder's modules; files are tried on the last first."""
     import_format_modules()
     return tuple(sorted(_FORMATS.values(), key=lambda one: one.precedence))
 
@@ -61,13 +61,13 @@ def format_names() -> tuple[str, ...]:
 
 
 def data_suffixes() -> tuple[str, ...]:
-    """Lower-case suffixes of all formats, then of packings (`.zip`, `.gz`, ...): only such files in a folder count as data."""
+    """Lower-case suffixes of all formats, then of packings (`.zip`, ...): other files in a folder are no data."""
     return (*(suffix for one in registered() for suffix in one.suffixes), *PACKED_SUFFIXES)
 
 
 @functools.cache
 def import_format_modules() -> None:
-    """Import every module of this folder so that its formats register; only the first call in a process does anything."""
+    """Import every module of this folder so that its formats register; later calls change nothing."""
     folder = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(folder.__path__):
         importlib.import_module(f"{folder.__name__}.{module.name}")

@@ -86,7 +86,7 @@ class BackfillRequests:
         return removed
 
     def record_row(self, kind: Kind, symbol: str, ts_ns: int) -> None:
-        """Set a watched series' last stamp to a newer row's, the first row always; older rows and unwatched series change nothing."""
+        """Set a watched series' last stamp to its first row's, later only to newer ones."""
         state = self._series.get((kind, symbol))
         if state is not None and (state.has_no_row or ts_ns > state.last_ns):
             state.last_ns, state.is_new, state.has_no_row = ts_ns, False, False
@@ -97,7 +97,7 @@ class BackfillRequests:
             state.is_streaming = False
 
     def mark_streaming(self, symbols: Mapping[Kind, Collection[str]], now_ns: int) -> None:
-        """Mark these series as streaming; open a request from the last row of each that was not, unless it was just added."""
+        """Mark series streaming; open a request from the last row of each newly so, if not just added."""
         for (kind, symbol), state in self._series.items():
             if state.is_streaming or symbol not in symbols.get(kind, ()):
                 continue
@@ -123,7 +123,7 @@ class BackfillRequests:
         return due
 
     def mark_filled(self, requests: Iterable[BackfillRequest], now_ns: int) -> None:
-        """Open fetched requests with more than one fetch left again, due `again_ns` later with one less; others stay closed."""
+        """Reopen fetched requests that have fetches left, `again_ns` later; the others stay closed."""
         if self._again_ns:
             for request in requests:
                 if request.fetches_left > 1:
@@ -131,18 +131,18 @@ class BackfillRequests:
                     self.postpone([again], now_ns + self._again_ns)
 
     def postpone(self, requests: Iterable[BackfillRequest], due_ns: int) -> None:
-        """Open the requests again with the new `due_ns`, merged with open ones; those of unwatched series are dropped."""
+        """Open requests (again), due at `due_ns`, merged with open ones; unwatched series are dropped."""
         for request in requests:
             if (request.kind, request.symbol) in self._series:
                 self._merge(request._replace(due_ns=due_ns))
 
     def _open_from_last_row(self, kind: Kind, symbol: str, state: SeriesState, now_ns: int) -> None:
-        """Open a request due now, to be fetched twice: for bars from the last row's minute less the overlap, else from its stamp."""
+        """Open a request due now with 2 fetches, from the last row on; bars from its minute less the overlap."""
         since = state.last_ns // MINUTE_NS * MINUTE_NS - self._overlap_ns if kind == "bars" else state.last_ns
         self._merge(BackfillRequest(kind, symbol, since, now_ns, fetches_left=2))
 
     def _merge(self, request: BackfillRequest) -> None:
-        """Open a request, one per series: an open one merges to the earlier `since` and `due` and the larger number of fetches."""
+        """Open a request; with an open one of its series take the earlier times and the more fetches."""
         key = (request.kind, request.symbol)
         other = self._open.get(key, request)
         self._open[key] = BackfillRequest(

@@ -108,7 +108,7 @@ class Stream(Protocol):
     """A source of a running session."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Offered (kind, interval) pairs of each given symbol, unknown ones absent; an empty sequence asks for all it can name."""
+        """Offered (kind, interval) pairs per symbol, unknown ones absent; without symbols of all it can name."""
         ...
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
@@ -132,7 +132,7 @@ class Stream(Protocol):
         ...
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Deliveries of past rows for the requests, whether or not subscribed or taken; may block, may raise StreamError."""
+        """Deliveries of the requested past rows, subscribed or not; may block and may raise StreamError."""
         ...
 
     def status(self) -> StreamStatus:

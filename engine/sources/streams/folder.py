@@ -130,7 +130,7 @@ class FolderStream:
         """Rows of symbols, kinds or intervals that were not wanted when their file was taken."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Kinds and intervals of each given symbol: as stated by names of files in the folder now; `expects` for all others."""
+        """Each symbol -> (kind, interval) that current file names state for it; else `expects`."""
         found: dict[str, frozenset[Resolution]] = {}
         listed = [path for path, stat in self._list_files() if stat.st_size and is_finished_data(path)]
         files, _ = scan(listed, self._options)
@@ -154,7 +154,7 @@ class FolderStream:
             self._filter.add(subscriptions)
 
     def unsubscribe(self, symbol: str) -> None:
-        """Remove every subscription of a symbol; its rows in files taken from now on are dropped and counted in `left_out`."""
+        """Remove every subscription of a symbol; its rows taken later are dropped into `left_out`."""
         with self._lock:
             self._filter.remove(symbol)
 
@@ -163,7 +163,7 @@ class FolderStream:
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Poll, read up to `FILES_PER_TAKE` complete files, oldest first, return their subscribed rows and rejects; `until` is ignored."""
+        """Read up to 64 complete files, oldest first; return subscribed rows and rejects; `until` is ignored."""
         del until
         with self._lock:
             self._poll()
@@ -181,7 +181,7 @@ class FolderStream:
             return [one for one in made if one.frames or one.rejects.height]
 
     def wait(self, seconds: float) -> bool:
-        """Poll until a complete file or a report can be taken, at most `seconds`; return whether one can; False once closed."""
+        """Poll until a complete file or a report is there, at most `seconds`; return whether one is."""
         left = seconds
         while not self._has_items():
             if left <= 0 or self._closed:
@@ -191,7 +191,7 @@ class FolderStream:
         return True
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Requested rows of all complete files, taken or not, subscribed or not, oldest file first; unreadable files are skipped."""
+        """Requested rows of all complete files, taken or not, oldest first; unreadable files are skipped."""
         with self._lock:
             self._poll()
             looks = {**{path: look for path, (look, _) in self._done.items()}, **self._ready}
@@ -202,7 +202,7 @@ class FolderStream:
         return made
 
     def status(self) -> StreamStatus:
-        """Connected while not closed and the folder exists; rows delivered, complete files `waiting`, lag and last error."""
+        """Connected while open and the folder exists; rows delivered, complete files waiting, lag, last error."""
         with self._lock:
             return StreamStatus(
                 connected=not self._closed and self._folder.is_dir(),
@@ -226,7 +226,7 @@ class FolderStream:
             return bool(self._ready or self._reports)
 
     def _poll(self) -> None:
-        """List the folder, at most once per `poll_seconds`, and update which data files are growing and which are complete."""
+        """List the folder, at most once per `poll_seconds`, and sort data files into growing and complete ones."""
         now = self._clock.now()
         if self._closed or (self._next_poll is not None and now < self._next_poll):
             return
@@ -244,14 +244,14 @@ class FolderStream:
         self._unfinished = unfinished
 
     def _list_files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield files of the folder (and its folders) with their stat; an OSError ends it and is stored as the status' error."""
+        """Yield the folder's files, recursively, with stat; an OSError ends it and becomes the error."""
         try:
             yield from walk_with_stat(self._folder)
         except OSError as error:
             self._error = f"{self._folder}: cannot be listed: {error.strerror or error}"
 
     def _observe(self, path: Path, look: FileState) -> None:
-        """Mark a file complete if unchanged for `settle_seconds` or renamed from an unfinished name, else growing; skip read ones."""
+        """Mark a file complete if still for `settle_seconds` or renamed from an unfinished name; else growing."""
         if look.is_as(self._ready.get(path)):
             return
         self._ready.pop(path, None)  # it goes on growing
@@ -267,7 +267,7 @@ class FolderStream:
             self._growing[path] = look._replace(since=since)
 
     def _is_another(self, path: Path, look: FileState) -> bool:
-        """Whether a path that was read must be read again: new inode, or it was unreadable; a changed old file is only reported."""
+        """Whether a read path is to be read again (new inode, or was unreadable); a changed file is reported."""
         before, digest = self._done[path]
         if look.is_as(before):
             return False
@@ -284,7 +284,7 @@ class FolderStream:
         return False
 
     def _read_complete(self, path: Path) -> list[Delivery]:
-        """Read a complete file once into deliveries without rows of known content; an error is reported and gives an empty list."""
+        """Read a complete file into deliveries, without batches already seen; report errors, return []."""
         look = self._ready.pop(path)
         try:
             digest = archive.sha256(path)
@@ -303,7 +303,7 @@ class FolderStream:
         return [self._to_delivery(file, batch) for file, batch in batches if self._is_new(batch)]
 
     def _goes_on_growing(self, path: Path, look: FileState) -> bool:
-        """Whether a file differs now from `look`, which puts it back among the growing ones; False for a deleted file."""
+        """Whether a file differs from `look`, which makes it growing again; False if deleted."""
         try:
             stat = path.stat()
         except OSError:
@@ -320,7 +320,7 @@ class FolderStream:
         return is_new
 
     def _read(self, path: Path) -> Iterator[tuple[SourceFile, Batch]]:
-        """Yield (file, batch) of a file and store summaries of its non-empty batches; SourceError for a file that is a problem."""
+        """Yield (file, batch) of a file, storing summaries of its batches; SourceError if it is unusable."""
         files, problems = scan([path], self._options)
         for problem in problems:
             if not problem.ignored:
@@ -349,7 +349,7 @@ class FolderStream:
             return [self._to_delivery(file, batch) for file, batch in read_now]
 
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
-        """Whether a batch summary of the file overlaps a request in kind, symbol and time; True for a file not read yet."""
+        """Whether a batch of the file overlaps a request in kind, symbol and time; True if not read yet."""
         known = self._summaries.get(path)
         return known is None or any(
             one.kind == request.kind
@@ -367,7 +367,7 @@ class FolderStream:
 
 
 def walk_with_stat(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield files with their stat in order of name, folders walked where they stand; links to and unfinished-named folders are skipped."""
+    """Yield files, recursively by name, with their stat; linked and unfinished-named folders are skipped."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         try:
             if entry.is_dir(follow_symlinks=False):
@@ -380,12 +380,12 @@ def walk_with_stat(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file name marks work in progress: ends with `.tmp`, `.part` or `.partial`, or begins with `.` or `_`."""
+    """Whether a name marks work in progress: ends `.tmp`, `.part`, `.partial`, or begins with `.` or `_`."""
     return path.name.startswith(UNFINISHED_PREFIXES) or path.name.lower().endswith(UNFINISHED_SUFFIXES)
 
 
 def is_finished_data(path: Path) -> bool:
-    """Whether neither the name marks work in progress nor name and folder rule out market data; the file is not opened."""
+    """Whether the name marks no work in progress and the path may be market data; nothing is opened."""
     return not is_unfinished(path) and no_data(path) is None
 
 
@@ -409,7 +409,7 @@ def summarize_batch(batch: Batch) -> BatchSummary:
 
 
 def select_requested(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
-    """The delivery with only rows whose symbol a request of its kind and interval names and whose slot begins in `[start, end)`."""
+    """The delivery with only rows whose slot begins in a request of its kind, interval and symbol."""
     mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
     # What marks a slot's end belongs to the slot before.
     shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()

@@ -120,7 +120,7 @@ class IteratorStream:
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Remove all queued deliveries; return their subscribed rows and all rejects, count the rest in `left_out`; `until` is ignored."""
+        """Empty the queue; return subscribed rows and all rejects, count others in `left_out`; ignores `until`."""
         del until
         came = self._queue.take()
         with self._lock:
@@ -132,7 +132,7 @@ class IteratorStream:
             return made
 
     def wait(self, seconds: float) -> bool:
-        """Block until something can be taken, the iterator has ended, or `seconds` pass; return whether something can be taken."""
+        """Block until something is queued, the iterator ends or `seconds` pass; return whether something is."""
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
@@ -141,7 +141,7 @@ class IteratorStream:
         return []
 
     def status(self) -> StreamStatus:
-        """Connected until the iterator ended or was closed, exhausted once also the queue is empty; counters, lag, last error."""
+        """Connected until ended or closed; exhausted once the queue is empty too; counters, lag, error."""
         is_over = self._over or self._queue.closed
         return StreamStatus(
             connected=not is_over,
@@ -154,13 +154,13 @@ class IteratorStream:
         )
 
     def close(self) -> None:
-        """Close the queue and wait up to `CLOSE_SECONDS` for the thread; a blocked iterator stays in its daemon thread."""
+        """Close the queue and wait `CLOSE_SECONDS` for the thread, where a blocked iterator stays."""
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
 
     def _pull(self) -> None:
-        """Thread body: queue each item until the iterator ends, raises (stored as the error) or the queue is closed; then close it."""
+        """Thread body: queue items until the iterator ends, raises (error stored) or the queue is closed."""
         items: Iterator[Any] = iter(())
         try:
             items = iter(self._frames)
@@ -176,7 +176,7 @@ class IteratorStream:
                 getattr(items, "close", lambda: None)()
 
     def _put(self, item: object, number: int) -> bool:
-        """Queue an item as a delivery; an unusable one is queued as rejects and stored as the error; return False once closed."""
+        """Queue an item as a delivery, or its rejects if unusable (error stored); return False once closed."""
         source = f"{self._name}:{number}"
         try:
             if isinstance(item, Delivery):
@@ -196,7 +196,7 @@ class IteratorStream:
 
 
 def reject_item(item: object, reason: str, source: str) -> pl.DataFrame:
-    """Rejects of an unusable item: each row of a Polars frame with its cells, else one line with the first 1000 characters."""
+    """Rejects of an unusable item: each row of a Polars frame, else one line with its first 1000 characters."""
     if isinstance(item, pl.DataFrame) and item.height:
         with suppress(pl.exceptions.PolarsError):
             rows = item.drop("row", strict=False).with_columns(

@@ -80,7 +80,7 @@ class ReceiveQueue:
         return self._closed
 
     def offer(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Add rows, all or none, without blocking: False when bars have no room; excess quotes and ticks drop the oldest, counted.
+        """Add all rows or none without blocking: False if bars lack room; excess quotes and ticks drop the oldest.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class ReceiveQueue:
         return not self._closed
 
     def put_delivery(self, delivery: Delivery) -> bool:
-        """Add conformed frames of any kind, blocking until there is room (nothing is dropped); False, not added, once closed."""
+        """Add a delivery of any kind, blocking until there is room; False (not added) once closed."""
         with self._ready:
             while not self._closed and not self._has_room(delivery.kind, delivery.height):
                 self._ready.wait(WAIT_SECONDS)
@@ -127,7 +127,7 @@ class ReceiveQueue:
             return not self._closed
 
     def put_rejects(self, kind: Kind, rejects: pl.DataFrame) -> None:
-        """Add rejected rows without blocking; beyond `MOST_REFUSED` rows the oldest frames are dropped, counted as `rejects`."""
+        """Add rejects without blocking; above `MOST_REFUSED` rows drop the oldest frames, counted."""
         with self._ready:
             self._refused.append((kind, rejects))
             while sum(frame.height for _, frame in self._refused) > MOST_REFUSED and len(self._refused) > 1:
@@ -136,13 +136,13 @@ class ReceiveQueue:
             self._ready.notify_all()
 
     def wait_for_room(self) -> None:
-        """Block until the queue is signalled (taken from, added to or closed), at most `WAIT_SECONDS`; returns at once if closed."""
+        """Block until the queue is signalled (row taken or added), at most `WAIT_SECONDS`."""
         with self._ready:
             if not self._closed:
                 self._ready.wait(WAIT_SECONDS)
 
     def wait(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
-        """Block until an item is queued, the queue is closed, `over()` is true or `seconds` pass; return whether an item is queued."""
+        """Block until an item is queued, the queue closed, `over()` or a timeout; return whether one is queued."""
         with self._ready:
             self._ready.wait_for(lambda: self._has_items() or self._closed or over(), timeout=max(seconds, 0.0))
             return self._has_items()
@@ -153,7 +153,7 @@ class ReceiveQueue:
             self._ready.notify_all()
 
     def take(self) -> list[Delivery]:
-        """Empty the queue: one delivery per kind and interval of tuples, then whole deliveries, then rejects; never blocks."""
+        """Empty the queue: a delivery per kind and interval, then added deliveries, then rejects; never blocks."""
         with self._ready:
             whole, self._whole = self._whole, deque()
             queues, self._rows = self._rows, {}
@@ -196,7 +196,7 @@ def to_delivery(
     numbers: Sequence[int] | None = None,
     rules: Rules | None = None,
 ) -> Delivery:
-    """Conform tuples to a delivery with rejects; the n-th bar of a key goes to the n-th frame, so that later ones correct earlier.
+    """Conform tuples to a delivery; the n-th bar of a key goes to the n-th frame, so later ones correct earlier.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ _TYPES: Mapping[str, type[pl.DataType]] = {
 
 
 def split_repeated_keys(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, ...]:
-    """Bars: the n-th row of each (symbol, price_type, ts) in the n-th frame; other kinds: one frame; empty: no frame."""
+    """Bars: the n-th row of each (symbol, price_type, ts) in the n-th frame; other kinds one frame; empty ()."""
     if frame.is_empty():
         return ()
     if kind != "bars":

@@ -33,7 +33,7 @@ class SubscriptionFilter:
         self._resolutions.pop(symbol, None)
 
     def select(self, delivery: Delivery) -> tuple[Delivery, int]:
-        """Delivery with only rows of symbols subscribed to its kind and interval (rejects all stay), and the number of rows dropped.
+        """Drop rows not subscribed in the delivery's kind and interval; return the rest, number dropped.
 
         Rejects are never dropped.
         """
@@ -44,7 +44,7 @@ class SubscriptionFilter:
         return selected, delivery.height - selected.height
 
     def interval_of(self, batch: Batch, *, is_stated: bool) -> Interval | None:
-        """The batch's interval; for under 30 bars whose interval is not stated, the single subscribed one of their symbols."""
+        """The batch's interval; if unstated and under 30 bars, its symbols' one subscribed interval."""
         if is_stated or batch.frame.height >= ENOUGH_BARS:
             return batch.interval
         symbols = batch.frame["symbol"].unique()
@@ -60,7 +60,7 @@ def delivery_of_batch(batch: Batch, interval: Interval | None) -> Delivery:
 
 
 def lag_seconds(now: dt.datetime, deliveries: Sequence[Delivery]) -> float | None:
-    """Seconds from the latest row of all deliveries to `now`: from a start-stamped bar's end, else its stamp; None without rows."""
+    """Seconds from the latest row's bar end (or stamp) to `now` over all deliveries; None without rows."""
     ends = []
     for delivery in deliveries:
         is_start = delivery.interval is not None and delivery.stamp == "start"
@@ -70,7 +70,7 @@ def lag_seconds(now: dt.datetime, deliveries: Sequence[Delivery]) -> float | Non
 
 
 def parse_resolutions(pairs: Iterable[tuple[str, Interval | str | None]]) -> frozenset[Resolution]:
-    """Set of (kind, interval) pairs with intervals parsed: `("bars", "1m")` becomes `("bars", Interval(1, "m"))`; None stays."""
+    """Set of (kind, interval), texts parsed: `("bars", "1m")` gives `("bars", Interval(1, "m"))`."""
     return frozenset((cast("Kind", kind), None if step is None else Interval.parse(step)) for kind, step in pairs)
 
 

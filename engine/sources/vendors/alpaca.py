@@ -80,12 +80,12 @@ class AlpacaStream:
         return f"AlpacaStream({self._options})"
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Each symbol -> minute bars, daily bars (fetch only), quotes and trades; with `/` only on the crypto feed, without only off it."""
+        """Each symbol -> minute and (fetch only) daily bars, quotes, trades; `A/B` pairs only on feed crypto."""
         is_crypto = self._options.feed == "crypto"
         return {symbol: OFFERED for symbol in symbols if ("/" in symbol) == is_crypto}
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Add minute bars, quotes or trades; the first call connects; StreamError for other resolutions or after the end.
+        """Add minute bars, quotes or trades; the first call connects; StreamError for others or once ended.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class AlpacaStream:
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Remove and return all queued rows, live and backfilled, without those of unsubscribed symbols; `until` is ignored."""
+        """Empty the queue of live and backfilled rows, without unsubscribed symbols; `until` is ignored."""
         del until
         taken = self._queue.take()
         with self._lock:
@@ -130,11 +130,11 @@ class AlpacaStream:
         return [drop_symbols(one, gone) for one in taken] if gone else taken
 
     def wait(self, seconds: float) -> bool:
-        """Block until something can be taken, the stream has ended or `seconds` pass; return whether something can be taken."""
+        """Block until something is queued, the stream ends or `seconds` pass; return whether something is."""
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Past minute or daily bars, quotes and trades, one delivery per group of equal range; bars that have not ended are left out.
+        """Past bars (1m, 1d), quotes and trades, a delivery per kind and range; bars not ended are left out.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class AlpacaStream:
         return [made for group, symbols in groups.items() if (made := self._fetch_group(symbols, *group)) is not None]
 
     def status(self) -> StreamStatus:
-        """Snapshot: connected, exhausted once ended and the queue is empty, counters, reconnects, lag and last error."""
+        """Connected now; exhausted once ended and the queue is empty; counters, reconnects, lag, error."""
         with self._lock:
             return StreamStatus(
                 connected=self._connected,
@@ -183,19 +183,19 @@ class AlpacaStream:
             self._connects += 1
 
     def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
-        """Listener: the vendor confirmed these; open a backfill for each series that was not streaming and is not just added."""
+        """Listener: vendor confirmed these; open a backfill for each newly streaming, not just added one."""
         with self._lock:
             self._backfill.mark_streaming(symbols, self._now_ns())
 
     def lost(self, reason: str) -> None:
-        """Listener: the connection broke or failed; mark all series as not streaming and store the error; the client reconnects."""
+        """Listener: the connection broke or failed; mark all series as not streaming and store the error."""
         with self._lock:
             self._connected = False
             self._backfill.mark_disconnected()
             self._set_error(reason)
 
     def garbage(self, reason: str) -> None:
-        """Listener: a frame could not be read to its end; queue a reject and reopen a backfill for every streaming series."""
+        """Listener: a frame was unreadable; queue a reject and reopen backfills of all streaming series."""
         self._reject("bars", f"a frame that cannot be read: {reason}")
         with self._lock:
             self._backfill.reopen(self._now_ns())
@@ -205,7 +205,7 @@ class AlpacaStream:
         self._set_error(f"the vendor says: {reason}")
 
     def over(self, reason: str) -> None:
-        """Listener: the connection ended for good; mark the stream over, add the reason to the error and wake waiting threads."""
+        """Listener: the connection ended for good; mark the stream over, store the reason, wake waiters."""
         with self._lock:
             self._over, self._connected = True, False
             if reason:
@@ -213,7 +213,7 @@ class AlpacaStream:
         self._queue.wake()
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Listener: queue a message of a channel as a row; while bars have no room, await, so that no further message is read."""
+        """Listener: queue a message as a row; while bars have no room, wait, so that no other message is read."""
         kind: Kind = "quotes" if channel == "quotes" else "ticks" if channel == "trades" else "bars"
         row = live_row(kind, message, self._ordinals)
         is_update = channel == "updatedBars"
@@ -221,13 +221,13 @@ class AlpacaStream:
             await asyncio.sleep(FULL_SECONDS)
 
     async def amended(self, message: Mapping[str, Any]) -> None:
-        """Listener: a venue corrected or cancelled a trade; queue the notice as a reject, the stored tick stays unchanged."""
+        """Listener: a venue corrected or cancelled a trade; queue a reject, the tick stays unchanged."""
         self._reject(
             "ticks", "a trade was corrected or cancelled by its venue; the tick stands as it came", str(message)
         )
 
     def _queue_row(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
-        """Queue a row of a watched series and record its stamp; an incomplete bar reopens its backfill; False if bars have no room."""
+        """Queue a watched series' row; an incomplete bar reopens its backfill; False if bars lack room."""
         symbol, ts = row[0], row[1]
         with self._lock:
             if (kind, symbol) not in self._backfill:
@@ -266,7 +266,7 @@ class AlpacaStream:
                 self._filling, self._received_bars = 0, None
 
     def _fetch_backfill(self, history: History, requests: list[BackfillRequest]) -> None:
-        """Fetch and queue the ended rows of requests of one kind, then open their repeat; after an error postpone all of them."""
+        """Fetch and queue the ended rows of requests of one kind; after an error postpone them all."""
         kind = requests[0].kind
         with self._lock:
             self._received_bars = set()
@@ -288,7 +288,7 @@ class AlpacaStream:
                 self._backfill.mark_filled(requests, now_ns)
 
     def _queue_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
-        """Queue fetched rows of watched series, without bars received live meanwhile; block for room; False when closed."""
+        """Queue fetched rows but bars received live meanwhile; block for room; False once closed."""
         while not self._stopped.is_set():
             with self._lock:
                 newer = (self._received_bars or ()) if resolution[0] == "bars" else ()
@@ -304,7 +304,7 @@ class AlpacaStream:
     def _fetch_group(
         self, symbols: Sequence[str], kind: Kind, interval: Interval | None, start: dt.datetime, end: dt.datetime
     ) -> Delivery | None:
-        """Delivery of past rows of a kind in `[start, end)` without bars that have not ended; None when there are none."""
+        """Delivery of past rows in `[start, end)` without bars that have not ended; None if empty."""
         now = self._clock.now()
         end = min(end, now)
         if end <= start:
@@ -344,7 +344,7 @@ class AlpacaStream:
 
 
 def is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
-    """Whether a row is at or after `since_ns` and, if a bar, has ended by `now_ns`; True for a row without an integer stamp."""
+    """Whether a row is at or after `since_ns` and ended by `now_ns`; True without an integer stamp."""
     step_ns = MINUTE_NS if kind == "bars" else 0
     return type(row[1]) is not int or since_ns <= row[1] <= now_ns - step_ns
 
@@ -375,7 +375,7 @@ def drop_symbols(taken: Delivery, symbols: list[str]) -> Delivery:
 
 
 def filter_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
-    """The delivery with daily bars stamped on New York dates from that of `start` to that of the instant before `end`."""
+    """The delivery with only daily bars of New York dates from `start` to just before `end`."""
     day = pl.col("ts").dt.convert_time_zone(NEW_YORK).dt.date()
     last = end - dt.timedelta(microseconds=1)
     bounds = pl.Series([start, last]).dt.convert_time_zone(NEW_YORK).dt.date()

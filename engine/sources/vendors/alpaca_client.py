@@ -111,7 +111,10 @@ class ReportingStream(DataStream):
     refusals = 0
 
     async def _start_ws(self) -> None:
-        """Connect within the time limit; report success, or failure and re-raise; `REFUSALS` refused logins in a row end the stream."""
+        """Connect within the time limit; report success, or failure and re-raise; refused keys end it.
+
+        Only keys refused `REFUSALS` times in a row end the stream; other failures leave the client to try again.
+        """
         self.announced = set()
         try:
             # The client itself waits without limit for the vendor's first words.
@@ -144,7 +147,7 @@ class ReportingStream(DataStream):
                 await self._send_unsubscribe_msg(channel, symbols)
 
     async def _consume(self) -> bool:
-        """Read messages until the connection is lost (raised), silent (returns True) or a frame is unreadable (False); report each."""
+        """Read messages until lost (raise), silent (True) or an unreadable frame (False); report each."""
         try:
             is_stale = await super()._consume()
         except WebSocketException as error:
@@ -167,7 +170,7 @@ class ReportingStream(DataStream):
             self.listener.subscribed({kind: set(msg.get(channels[0]) or ()) for kind, channels in CHANNELS.items()})
 
     async def change(self, add: Iterable[tuple[str, str]], remove: Iterable[tuple[str, str]]) -> None:
-        """Remove, then add handlers for pairs of channel and symbol, and announce them to the vendor if the client runs."""
+        """Remove, then add handlers of (channel, symbol) pairs; announce them if the client runs."""
         for channel, symbol in remove:
             self._handlers[channel].pop(symbol, None)
         for channel, symbol in add:
@@ -208,7 +211,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
 
     def change(self, add: Sequence[tuple[str, str]] = (), remove: Sequence[tuple[str, str]] = ()) -> None:
-        """Add and remove (channel, symbol) pairs without waiting for the vendor; the first call starts the thread and connects."""
+        """Add and remove (channel, symbol) pairs without waiting; the first call starts the thread and connects."""
         if not self._thread.is_alive() and not self._begun.is_set():
             self._thread.start()
             self._begun.wait(START_SECONDS)
@@ -216,7 +219,7 @@ class Connection:
             asyncio.run_coroutine_threadsafe(self._stream.change(add, remove), self._loop)
 
     def stop(self) -> None:
-        """Cancel the client until its thread ends, for at most `START_SECONDS`; before the first `change` nothing happens."""
+        """Cancel the client until its thread ends, at most `START_SECONDS`; nothing before the first `change`."""
         self._is_stopping = True
         for _ in range(round(START_SECONDS / STOP_SECONDS)):
             if not self._thread.is_alive() or self._loop is None or self._task is None:
@@ -228,7 +231,7 @@ class Connection:
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        """Thread body: run the client until it ends, then call `listener.over` with the reason, empty if stopped here."""
+        """Thread body: run the client to its end, then report `over` with the reason, empty after `stop`."""
         reason = ""
         try:
             asyncio.run(self._main())
@@ -240,7 +243,7 @@ class Connection:
         self._listener.over("" if self._is_stopping else reason)
 
     async def _main(self) -> None:
-        """Run the client in this event loop until it ends or is cancelled, then close it; `change` waits for its start."""
+        """Run the client in this event loop until it ends or is cancelled, then close it."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._begun.set()
         try:
@@ -269,7 +272,7 @@ class History:
     def rows(
         self, resolution: tuple[Kind, Interval | None], symbols: Sequence[str], start: datetime, end: datetime
     ) -> list[Row]:
-        """Rows of the symbols with stamps in `[start, end)` as tuples of `COLUMNS[kind]`, by symbol, then time; retried, else StreamError.
+        """Rows in `[start, end)` as tuples of `COLUMNS[kind]`, sorted by symbol, then time; retried, else StreamError.
 
         Raises
         ------
@@ -280,7 +283,7 @@ class History:
         return self._with_retries(partial(self._request, resolution, list(symbols), start, last))
 
     def _with_retries(self, ask: Callable[[], list[Row]]) -> list[Row]:
-        """Result of `ask`, repeated with growing pauses after status 429, 5xx or connection errors; StreamError after the last."""
+        """Result of `ask`, retried with growing pauses on 429, 5xx or no answer; StreamError at last."""
         for attempt in range(1, self._attempts + 1):
             try:
                 return ask()

@@ -83,7 +83,7 @@ class AlpacaOptions:
             raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
 
     def access(self) -> Access:
-        """Addresses, keys (option, else environment) and limits for the client; raise without keys or without the client library.
+        """Client's addresses, limits and keys (option, else environment); raise without keys or library.
 
         Raises
         ------

@@ -24,7 +24,7 @@ class Ordinals:
         self._last: dict[str, tuple[Any, int]] = {}
 
     def of(self, symbol: str, ts: object) -> int:
-        """The next number of a symbol's stamp: 0 when the stamp differs from the symbol's last one, else the last number plus 1."""
+        """Next number of a symbol's stamp: 0 if the stamp differs from its last one, else the last number + 1."""
         before, number = self._last.get(symbol, (None, -1))
         number = number + 1 if ts == before else 0
         self._last[symbol] = (ts, number)
@@ -32,7 +32,7 @@ class Ordinals:
 
 
 def live_row(kind: Kind, message: Message, ordinals: Ordinals) -> Row:
-    """A stream message as a tuple in the order of `COLUMNS[kind]`, `ts` in ns; absent cells are None, wrong types stay."""
+    """A stream message as a tuple in order of `COLUMNS[kind]`, `ts` in ns; absent cells None, wrong types stay."""
     stamp: Any = message.get("t")
     ts = stamp.to_unix_nano() if hasattr(stamp, "to_unix_nano") else stamp
     return message_row(kind, message["S"], ts, message, ordinals)
@@ -55,7 +55,7 @@ def is_whole_bar(row: Row) -> bool:
 
 
 def message_row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordinals) -> Row:
-    """A message's cells in the order of `COLUMNS[kind]`; quote prices of 0 become None; `seq` is the trade's id, else an ordinal."""
+    """Cells in order of `COLUMNS[kind]`; quote prices of 0 become None, `seq` is the trade id, else an ordinal."""
     get = message.get
     if kind == "bars":
         return (symbol, ts, get("o"), get("h"), get("l"), get("c"), get("v"), get("vw"), get("n"))

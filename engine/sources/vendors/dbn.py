@@ -83,7 +83,7 @@ class Header:
 
 
 def peek_header(head: bytes) -> Header | None:
-    """Data set and schema name from a file's first (unpacked) bytes; None without DBN's mark or with fewer than 26 bytes."""
+    """Data set and schema name from a file's first unpacked bytes; None without DBN's mark or below 26 bytes."""
     if not head.startswith(MAGIC) or len(head) < 26:  # noqa: PLR2004  # magic, version, length, data set, schema
         return None
     (schema,) = struct.unpack_from("<H", head, 24)
@@ -92,7 +92,7 @@ def peek_header(head: bytes) -> Header | None:
 
 
 def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
-    """The file with interval, first kind of its schema, data set as market and all symbols of its metadata; `symbol` if only one.
+    """The file with kind, interval, market (data set) and all symbols of its metadata; `symbol` if only one.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batc
 
 
 def decode_metadata(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
-    """(databento_dbn module, decoded metadata, bytes of the records); SourceError without the library or for damaged metadata."""
+    """(vendor's module, metadata, bytes of the records); SourceError without the module or if damaged."""
     try:
         import databento_dbn as library  # noqa: PLC0415  # an optional extra
     except ImportError as error:
@@ -175,7 +175,7 @@ def read_records(path: Path, body: bytes, dtype: np.dtype[Any]) -> tuple[NDArray
 
 
 def record_runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Yield runs of up to 65,536 consecutive records of the layout; an empty run per record of another kind; SourceError if cut off."""
+    """Yield runs of up to 65,536 records of the layout; an empty run per other record; SourceError if cut off."""
     at = 0
     while at < len(body):
         count = min((len(body) - at) // dtype.itemsize, RUN_RECORDS)
@@ -200,7 +200,7 @@ def matches_layout(records: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def records_table(records: NDArray[Any], metadata: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Frame of the records' integer fields with `row` from 1 and `symbol` from the metadata (null where none is valid)."""
+    """Frame of the records' integer fields, `row` from 1, and `symbol` from the metadata (null if none)."""
     names = [name for name in records.dtype.names or () if records.dtype[name].kind in "iu"]
     table = pl.DataFrame({name: np.ascontiguousarray(records[name]) for name in names})
     table = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
@@ -208,7 +208,7 @@ def records_table(records: NDArray[Any], metadata: Any) -> pl.DataFrame:  # noqa
 
 
 def add_symbols(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Add `symbol`: the first mapping valid for the record's instrument on its UTC day of receipt (else of event); null without."""
+    """Add `symbol`: the first mapping valid for the instrument on the UTC day received (else of event); or null."""
     stamp = "ts_recv" if "ts_recv" in table.columns else "ts_event"
     day = pl.col(stamp).cast(pl.Int64, strict=False).cast(pl.Datetime("ns")).dt.date()
     dated = table.with_columns(day.alias("day"))
@@ -229,7 +229,7 @@ def add_symbols(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: AN
 
 
 def symbol_spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa: ANN401
-    """Yield (instrument number, first day, day after the last, symbol) per mapping; a parent's symbol gets `.number` appended."""
+    """Yield (number, first day, day past the last, symbol) per mapping; parent symbols get `.number` appended."""
     numbers_first = str(metadata.stype_in) == "instrument_id"
     for name, intervals in metadata.mappings.items():
         for span in intervals:
@@ -241,7 +241,7 @@ def symbol_spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa:
 
 
 def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin) -> Batch:
-    """Batch of one kind from a table of records; `seq` becomes sequence x 65,536 + place among equal (symbol, ts, sequence)."""
+    """Batch of one kind; `seq` is sequence x 65,536 + place among rows of equal (symbol, ts, sequence)."""
     options, qualifier = origin.options, origin.qualifier
     columns = {name: pl.lit(value) for name, value in row_values(raw, kind, header, qualifier).to_dict().items()}
     good, bad = conform(raw, kind, columns, origin.source, options.rules)
@@ -266,7 +266,7 @@ def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin)
 
 
 def row_values(raw: pl.DataFrame, kind: Kind, header: Header, qualifier: str) -> pl.DataFrame:
-    """Symbol (with qualifier), UTC `ts` and values of a kind's columns; undefined prices become null; bbo schemas use receive time."""
+    """Symbol with qualifier, `ts`, values of the kind; undefined prices are null; bbo schemas use receive time."""
     symbol = (pl.col("symbol") + qualifier).alias("symbol")
     sampled = header.schema.startswith("bbo")
     ts = (

@@ -52,7 +52,7 @@ class Member:
 
 
 def source_file(path: Path) -> SourceFile | None:
-    """The file with kind, interval, symbol, market and security from its path (`last` for trade bars); None outside Lean's layout."""
+    """The file with kind, interval, symbol, market from its path, `last` if trade bars; None outside the layout."""
     file = parse_lean_path(path)
     if file is None:
         return None
@@ -69,7 +69,7 @@ def source_file(path: Path) -> SourceFile | None:
 
 
 def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch from a Lean zip: rows of the members of its date, unrequested symbols dropped; zone of the database, else of `options`.
+    """Batch of a Lean zip's members of its date, unrequested symbols dropped; zone by database, table or option.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
 
 
 def choose_members(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple[list[Member], tuple[str, ...]]:
-    """CSV members dated as the file or undated (one alone unless contracts), of requested symbols, and notes; SourceError without any."""
+    """CSV members of the file's date or undated (not contracts: one), of requested symbols; notes; raise if none."""
     day = file.day.strftime("%Y%m%d") if file.day else None
     own = [name for name in names if name.endswith(".csv") and member_day(name) in (None, day)]
     notes = [f"member {name} left out: not of the file's date" for name in names if name not in own]
@@ -140,7 +140,7 @@ def choose_members(file: LeanFile, names: Sequence[str], options: ReadOptions) -
 def members_table(
     file: LeanFile, chosen: Sequence[Member], options: ReadOptions
 ) -> tuple[pl.DataFrame, int, pl.DataFrame]:
-    """(cells of all members with `symbol`, `source`, `row`; number of columns, by the first line; refused lines of other widths)."""
+    """(all members' cells with `symbol`, `source`, `row`; width of the first line; refused lines of other widths)."""
     parts, refused, names = [], [empty(REJECTS)], file.columns(widest_layout(file), str(file.path))
     blocks = archive.members(file.path, [member.name for member in chosen], options)
     for at, (member, block) in enumerate(zip(chosen, blocks, strict=True)):
@@ -162,7 +162,7 @@ def widest_layout(file: LeanFile) -> int:
 
 
 def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Stamps:
-    """UTC stamps in `zone`: ms after the file's midnight, null outside the day; for hour and daily files `YYYYMMDD HH:MM` text."""
+    """UTC stamps in `zone` of ms since the file's midnight (null beyond a day), else of `YYYYMMDD HH:MM`."""
     is_bars = file.kind == "bars"
     if file.day is None:
         return utc(
@@ -180,7 +180,7 @@ def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) 
 def conform_members(
     file: LeanFile, raw: pl.DataFrame, width: int, stamps: Stamps, origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(good rows, rejects with their member as source); quote bars split by side; in 8-column quotes a side priced 0 becomes null."""
+    """(good, rejects by member): quote bars split by side; in 8-column quotes a side priced 0 is null."""
     if width == ONE_SIDED_WIDTH and file.kind == "quotes":
         raw = raw.with_columns(
             null_if_absent("bid"),
@@ -207,7 +207,7 @@ def null_if_absent(name: str, price: str | None = None) -> pl.Expr:
 
 
 def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
-    """Column -> expression for the columns that the kind has; integer prices of scaled securities divided, `seq` is the row number."""
+    """Column -> expression for the kind's columns; scaled prices are divided by 10,000, `seq` is the row number."""
     is_scaled = file.security in SCALED
     columns = {
         name: parse_cell(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
@@ -219,7 +219,7 @@ def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
 
 
 def parse_cell(name: str, *, is_scaled: bool) -> pl.Expr:
-    """Expression: text column as it is, `suspicious` as Boolean, others Float64 (prices / 10,000 if scaled); null if unreadable."""
+    """Text columns as they are, `suspicious` Boolean, others Float64 (scaled prices / 10,000); unreadable: null."""
     cell = pl.col(name)
     if name in ("symbol", "exchange", "conditions"):
         return cell

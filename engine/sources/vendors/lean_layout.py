@@ -133,7 +133,7 @@ class LeanFile:
 
     @property
     def kind(self) -> Kind:
-        """`open_interest` by content; else `bars` unless the resolution is tick; then `ticks` for trades, `quotes` for quotes."""
+        """`open_interest` by content, else `bars`; at tick resolution `ticks` for trades, `quotes` for quotes."""
         if self.content == "openinterest":
             return "open_interest"
         if self.resolution != "tick":
@@ -161,7 +161,7 @@ class LeanFile:
         return self.security in CONTRACTS
 
     def columns(self, width: int, source: str) -> list[str]:
-        """Names of a member's columns, by resolution, content and number of cells; SourceError when no layout has `width`."""
+        """Column names for a member of `width` cells, by resolution and content; SourceError if none fits."""
         grain = "any" if self.content == "openinterest" else "tick" if self.resolution == "tick" else "bar"
         known = _COLUMNS[grain, self.content]
         found = next((names for names in known if len(names) == width), None)
@@ -171,7 +171,7 @@ class LeanFile:
         return found
 
     def member_symbol(self, member: str) -> str | None:
-        """Symbol of a member: root with expiry, right and strike, or with month; None if an option's or future's name lacks them."""
+        """Symbol of a member: root with expiry, right, strike or month; None if a contract's name lacks it."""
         name = member.rsplit("/", 1)[-1].lower()
         root = self.ticker.upper()
         if self.security in ("option", "futureoption", "indexoption"):
@@ -207,7 +207,7 @@ def member_day(member: str) -> str | None:
 
 
 def vendor_name(member: str, file: LeanFile) -> str:
-    """Vendor's name of an instrument: the folder's ticker, or for contracts the member's stem without date and kind words."""
+    """Vendor's name of an instrument: the ticker, or for contracts the member's stem without date and kind."""
     if not file.holds_contracts:
         return file.ticker
     stem = member.rsplit("/", 1)[-1].removesuffix(".csv")
@@ -215,7 +215,7 @@ def vendor_name(member: str, file: LeanFile) -> str:
 
 
 def data_zone(file: LeanFile) -> str | None:
-    """Zone of a file's stamps: of the market-hours database (ticker, then `[*]`), else of the table `ZONES`, else None."""
+    """Zone of a file's stamps: by market-hours database (ticker, then `[*]`), else the table `ZONES`, else None."""
     folders = file.path.absolute().parts
     depth = len(folders) - 1 - [folder.lower() for folder in folders][::-1].index(file.security)
     root = Path(*folders[:depth])
@@ -232,7 +232,7 @@ def data_zone(file: LeanFile) -> str | None:
 
 @functools.lru_cache(maxsize=4)
 def read_hours_zones(path: Path) -> dict[str, str]:
-    """Lower-case key (`equity-usa-spy`, `forex-oanda-[*]`) -> data time zone of a JSON database; cached; SourceError if unreadable."""
+    """Lower-case key (`forex-oanda-[*]`) -> data time zone, of a JSON database; cached; SourceError if unreadable."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["entries"]
         return {key.lower(): entry["dataTimeZone"] for key, entry in entries.items()}
