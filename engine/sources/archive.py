@@ -56,7 +56,7 @@ def head(path: Path, count: int = 4096) -> bytes:
 
 
 def content(path: Path, options: ReadOptions) -> bytes:
-    """All bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError over the limits.
+    """All bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError if over the limits or unreadable.
 
     Raises
     ------

@@ -91,7 +91,7 @@ class TextFormat(Format):
         return self
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch, or one per member of a zip in stored order, with the facts of the member's own name."""
+        """One batch, or one per member of a zip in stored order, with symbol, side, date of the member's own path."""
         sha256 = archive.sha256(file.path)
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))

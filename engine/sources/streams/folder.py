@@ -181,7 +181,7 @@ class FolderStream:
             return [one for one in made if one.frames or one.rejects.height]
 
     def wait(self, seconds: float) -> bool:
-        """Poll until a complete file or a report is there, at most `seconds`; return whether one is."""
+        """Poll until a complete file or a report is there, at most `seconds` or until closed; return whether one is."""
         left = seconds
         while not self._has_items():
             if left <= 0 or self._closed:

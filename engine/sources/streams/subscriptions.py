@@ -33,7 +33,7 @@ class SubscriptionFilter:
         self._resolutions.pop(symbol, None)
 
     def select(self, delivery: Delivery) -> tuple[Delivery, int]:
-        """Drop rows not subscribed in the delivery's kind and interval; return the rest, number dropped.
+        """Drop rows not subscribed in the delivery's kind and interval; return the rest and the number dropped.
 
         Rejects are never dropped.
         """

@@ -111,7 +111,7 @@ class ReportingStream(DataStream):
     refusals = 0
 
     async def _start_ws(self) -> None:
-        """Connect within the time limit; report success, or failure and re-raise; refused keys end it.
+        """Connect in the time limit; report success, or failure and re-raise; repeated refusals of the keys end it.
 
         Only keys refused `REFUSALS` times in a row end the stream; other failures leave the client to try again.
         """
