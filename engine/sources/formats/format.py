@@ -46,7 +46,7 @@ class Format(registry.Registered, ABC):
         """Whether a file has this format, judged by its first (unpacked) bytes and its path; nothing else is read."""
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with symbol, interval, side: options win over its name; subclasses may return a Problem."""
+        """The file with symbol, interval, side by option, else by its name; subclasses may return a Problem."""
         del head
         stated = parse_path(path)
         return SourceFile(

@@ -86,7 +86,7 @@ class BackfillRequests:
         return removed
 
     def record_row(self, kind: Kind, symbol: str, ts_ns: int) -> None:
-        """Set a watched series' last stamp to its first row's, later only to newer ones."""
+        """Set a watched series' last stamp to its first row's, later only to newer ones; others are ignored."""
         state = self._series.get((kind, symbol))
         if state is not None and (state.has_no_row or ts_ns > state.last_ns):
             state.last_ns, state.is_new, state.has_no_row = ts_ns, False, False

@@ -111,7 +111,7 @@ class ReceiveQueue:
             return True
 
     def put(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Add rows, blocking until bars have room; False when the queue is closed, whose rows are then lost."""
+        """Add rows, blocking until bars have room; return False if the queue is closed, which drops the rows."""
         while not self.offer(resolution, rows):
             self.wait_for_room()
         return not self._closed
