@@ -29,7 +29,7 @@ class ManualClock:
         self._now = start.astimezone(dt.UTC)
 
     def now(self) -> dt.datetime:
-        """The instant it was last set to, UTC."""
+        """The start instant or the one last `set`, in UTC; time never passes by itself."""
         return self._now
 
     def set(self, instant: dt.datetime) -> None:

@@ -37,7 +37,7 @@ class Summary:
     of: int = 0
 
     def text(self) -> str:
-        """Text for a terminal: at most a screen wide and a few lines long."""
+        """Plain text: title, a line per non-empty fact, aligned table, and `and N more` if `of` exceeds the rows."""
         facts = [f"  {name:<{self._name_width}}  {value}" for name, value in self._facts]
         cells = [[_cell(cell) for cell in row] for row in (self.head, *self.rows)] if self.rows else []
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -45,7 +45,7 @@ class Summary:
         return "\n".join([visible(self.title), *facts, *table, *([f"  {self._more}"] if self._more else [])])
 
     def html(self) -> str:
-        """HTML for a notebook, escaped, in the colours of its page."""
+        """Escaped HTML `<div>`: title, non-empty facts, a table if there are rows, `and N more` if `of` exceeds them."""
         facts = "".join(f"<div><b>{html.escape(name)}</b> {html.escape(value)}</div>" for name, value in self._facts)
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.head)
         body = "".join(
@@ -82,14 +82,14 @@ class Summarized:
 
 
 def visible(text: str) -> str:
-    """The text on one line, with invisible and control characters written as escapes."""
+    """The text with control, invisible and blank characters, except the plain space, as hexadecimal escapes."""
     return "".join(
         one if one == " " or unicodedata.category(one)[0] not in "CZ" else f"\\u{ord(one):04x}" for one in text
     )
 
 
 def cut(text: str, most: int = LONGEST_CELL) -> str:
-    """As `visible`, truncated with an ellipsis to at most `most` characters."""
+    """The text with invisible characters escaped, truncated to `most` characters, the last one then an ellipsis."""
     seen = visible(text)
     return seen if len(seen) <= most else f"{seen[: most - 1]}…"
 

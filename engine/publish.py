@@ -17,7 +17,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_publish(output: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `output`; what was written there is flushed and renamed to `output` at the end.
+    """Yield a temporary path; at exit flush it and rename it over `output`; on an exception remove it and re-raise.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def atomic_publish(output: Path) -> Iterator[Path]:
 
 
 def write_new_file(path: Path, content: bytes | memoryview) -> None:
-    """Create a file with its bytes flushed to disk; FileExistsError when it exists."""
+    """Create a file with its content flushed to disk (not its folder entry); FileExistsError when it exists."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -55,7 +55,7 @@ def write_new_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file's bytes, or the entries of a folder, to disk."""
+    """Flush a file's bytes, or a folder's own list of entries (not the files in it), to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -64,7 +64,7 @@ def fsync(path: Path) -> None:
 
 
 def fsync_tree(path: Path) -> None:
-    """Flush a file, or a folder with everything in it, to disk, inner entries first."""
+    """Flush a file, or recursively every file and folder in a folder and then the folder itself, to disk."""
     if path.is_dir():
         for inner in path.iterdir():
             fsync_tree(inner)
@@ -72,7 +72,7 @@ def fsync_tree(path: Path) -> None:
 
 
 def make_durable_folders(path: Path) -> None:
-    """Create a folder and its missing parents, each flushed to disk."""
+    """Create a folder and its missing parents, each parent flushed to disk; an existing folder stays as it is."""
     if path.is_dir():
         return
     make_durable_folders(path.parent)
@@ -81,7 +81,7 @@ def make_durable_folders(path: Path) -> None:
 
 
 def remove_if_exists(path: Path) -> None:
-    """Remove a file, a link or a folder with everything in it, if it exists."""
+    """Delete a file, a link (never its target) or a folder with everything in it; a missing path changes nothing."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -89,6 +89,6 @@ def remove_if_exists(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """SHA-256 of a file's bytes as stored (not unpacked), as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -87,7 +87,7 @@ class FaultPlan:
 
     @classmethod
     def each(cls, count: int) -> FaultPlan:
-        """A plan with the same number of faults of every kind."""
+        """A plan with `count` faults of every kind in `KINDS` and the default run lengths."""
         return cls(**dict.fromkeys(KINDS, count))
 
     def counts(self) -> dict[str, int]:
@@ -149,18 +149,18 @@ class Planned:
 
     @property
     def row_numbers(self) -> dict[str, Ints]:
-        """Fault numbers of `rows`."""
+        """Fault numbers of the altered bars per kind: they go on after the spans, kinds in the order of `ROW_KINDS`."""
         ends = np.cumsum([len(self.spans), *(len(self.rows[kind]) for kind in ROW_KINDS)])
         return {kind: np.arange(ends[i], ends[i + 1]) for i, kind in enumerate(ROW_KINDS)}
 
     @property
     def stray_numbers(self) -> Ints:
-        """Fault numbers of `strays`."""
+        """Fault numbers of `strays`: they follow those of all spans and altered bars."""
         return len(self.spans) + sum(map(len, self.rows.values())) + np.arange(len(self.strays))
 
 
 def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
-    """Choose the spans without bars: outages, halts and losses.
+    """Draw the spans without bars (outages, then spans of one symbol), at most one per (symbol, session); raise if too few.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
 
 
 def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
-    """Boolean matrix of symbols by slots: whether a span covers the slot."""
+    """Boolean matrix of symbols by slots: true where any of the spans covers that slot for that symbol."""
     covered = np.zeros(shape, bool)
     for span in spans:
         covered[list(span.symbols), span.first : span.end] = True
@@ -191,7 +191,7 @@ def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
 
 
 def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
-    """Choose the single bars to alter: for each kind, flat numbers (symbol times slots plus slot).
+    """Draw present bars to alter, never neighbours: for each of `ROW_KINDS` flat numbers (symbol x slots + slot).
 
     Raises
     ------
@@ -214,7 +214,7 @@ def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
 
 
 def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ...]:
-    """Choose instants outside every segment, nearest to a session in which the symbol has bars.
+    """Draw `out_of_session` rows in closed time nearest a session in which their symbol has bars; raise if too few places.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ..
 
 
 def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
-    """Outages in sessions drawn at random, which become taken; each symbol that trades there keeps a bar."""
+    """Draw one all-symbol span per session, no symbol losing all its bars; set `free` False there; raise if too few."""
     everyone = tuple(range(len(traded)))
     spans: list[Span] = []
     for session in draft.rng.permutation(free.shape[1]):
@@ -255,13 +255,13 @@ def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
 
 
 def keeps_a_bar(traded: Flags, first: int, end: int) -> bool:
-    """Whether every symbol that trades in `[first, end)` also trades outside it in the session."""
+    """Whether every symbol that trades in `[first, end)` of this session's slots also trades in another of them."""
     outside = traded[:, :first].any(axis=1) | traded[:, end:].any(axis=1)
     return bool((outside | ~traded[:, first:end].any(axis=1)).all())
 
 
 def find_spans(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
-    """Spans of one kind in free (symbol, session) pairs drawn at random, which become taken."""
+    """Yield a span of one kind per free (symbol, session) pair with room, in random order; set the pair False in `free`."""
     for cell in draft.rng.permutation(np.flatnonzero(free)):
         symbol, session = divmod(int(cell), free.shape[1])
         run = _FINDERS[kind](draft, traded[symbol], session)
@@ -272,41 +272,41 @@ def find_spans(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[
 
 
 def absent_session_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """All slots of a session with trades, if the symbol also trades before and after it; else None."""
+    """All slots `[first, end)` of a session with trades if the symbol trades both before and after it; else None."""
     first, end = draft.slots.slots_of(session)
     between = traded[:first].any() and traded[end:].any()
     return (first, end) if between and traded[first:end].any() else None
 
 
 def halt_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A run as for `missing_middle`, if the symbol trades in 95 % of the session's slots; else None."""
+    """A run from `missing_middle_run` if the symbol trades in at least 95 % of the session's slots; else None."""
     first, end = draft.slots.slots_of(session)
     return missing_middle_run(draft, traded, session) if traded[first:end].mean() >= LIQUID_SHARE else None
 
 
 def missing_start_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A run from a session's first slot to before a traded one in its first segment; None where none fits."""
+    """A run from a session's first slot up to a traded one that covers a traded slot (first segment); None if none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[0])
     length = edge_run_length(draft, traded[first:end])
     return None if length is None else (first, first + length)
 
 
 def missing_end_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A run from after a traded slot in a session's last segment to its last slot; None where none fits."""
+    """A run after a traded slot to a session's last one that covers a traded slot (last segment); None if none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[1] - 1)
     length = edge_run_length(draft, traded[first:end][::-1])
     return None if length is None else (end - length, end)
 
 
 def edge_run_length(draft: Draft, traded: Flags) -> int | None:
-    """Length drawn from those that cover a traded slot and end before another; None where none fits."""
+    """Random planned length n such that a slot of `[0, n)` and slot n itself are traded; None if none fits."""
     lengths = np.arange(draft.plan.shortest_run, min(draft.plan.longest_run, len(traded) - 1) + 1)
     fits = lengths[traded[lengths] & (lengths > np.argmax(traded))]
     return int(draft.rng.choice(fits)) if len(fits) else None
 
 
 def missing_middle_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A run between two traded slots of a segment that covers at least one traded slot; None where none fits."""
+    """A random run in a segment with a traded slot in it, just before it and just after it; None where none fits."""
     stretch = random_run(draft, session)
     if stretch is None:
         return None
@@ -323,7 +323,7 @@ def missing_middle_run(draft: Draft, traded: Flags, session: int) -> Run | None:
 
 
 def random_run(draft: Draft, session: int) -> Run | None:
-    """A run drawn inside a random segment, without its first and last slot; None where all segments are too short."""
+    """A random run in a random segment of the session, without its first and last slot; None if every segment is too short."""
     sizes = np.diff(draft.slots.bounds)
     roomy = [s for s in range(*draft.slots.segments_of(session)) if sizes[s] >= draft.plan.shortest_run + 2]
     if not roomy:
@@ -344,14 +344,14 @@ _FINDERS: dict[str, Finder] = {
 
 
 def require_all(kind: str, asked: int, found: list[Span]) -> list[Span]:
-    """The spans themselves; raise where they are fewer than planned."""
+    """Return the spans unchanged; raise ParameterError when they are fewer than `asked`."""
     if len(found) < asked:
         raise no_room_error(kind, asked, len(found))
     return found
 
 
 def no_room_error(kind: str, asked: int, room: int) -> ParameterError:
-    """Error for more faults than there is room for."""
+    """A ParameterError (returned, not raised) that says `asked` faults were planned and only `room` fit."""
     return ParameterError(
         f"{kind}: received {asked}; valid: up to {room} with these sessions, symbols and other faults "
         "(more sessions or symbols, or shorter runs, make room)"
@@ -359,7 +359,7 @@ def no_room_error(kind: str, asked: int, room: int) -> ParameterError:
 
 
 def segment_edges(grid: SessionGrid, slots: Slots) -> Ints:
-    """Segment ends beside closed time: session, time, step away from it, fewest and most steps."""
+    """Simulated segment edges beside closed time: session, time, signed step (us) away, fewest and most steps."""
     opens, closes = micros(grid.table["open"]), micros(grid.table["close"])
     session = slots.dates.search_sorted(grid.table["session"]).to_numpy().astype(np.int64)
     # What lies beyond the first and the last session is not known: a day goes round in 24 hours.

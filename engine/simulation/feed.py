@@ -43,7 +43,7 @@ PRICES = ("open", "high", "low", "close", "vwap")
 def deliver(
     clean: pl.DataFrame, present: Flags, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Apply the planned faults to clean bars; return the feed in order of arrival.
+    """Feed in order of arrival: clean bars not in spans nor replaced, altered bars, repeats, rows outside segments.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def deliver(
 
 
 def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFrame:
-    """List every planned fault as a frame (`TRUTH`), by start, symbol and number.
+    """One `TRUTH` row per planned fault (an outage: one per symbol), sorted by start, symbol and number.
 
     An outage is one fault with a row for each symbol. `present` (symbols by slots) says where the clean bars are.
     """
@@ -88,7 +88,7 @@ def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFr
 
 
 def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write a feed as one CSV file per symbol, rows in order of arrival.
+    """Write (replace) one `SYMBOL.csv` per symbol, rows in order of arrival; return the paths sorted by symbol.
 
     Parameters
     ----------
@@ -118,12 +118,12 @@ def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
 
 
 def cell_or_text(name: str, shown: pl.Expr) -> pl.Expr:
-    """The cell as shown; where it is null, the row's unreadable text."""
+    """Expression `name`: `shown`, but the row's `text` where column `name` is null."""
     return pl.when(pl.col(name).is_null()).then(pl.col("text")).otherwise(shown).alias(name)
 
 
 def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
-    """Truth of each span: one row per symbol with its slots and the clean bars lost."""
+    """Yield a truth row per span and symbol: bounds, slots, clean bars lost; a halt's note states its jump."""
     slots = planned.slots
     for fault, span in enumerate(planned.spans):
         note = f"reopens {np.expm1(span.jump):+.1%}" if span.jump else None
@@ -135,7 +135,7 @@ def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
 
 
 def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
-    """Truth of each altered bar: its slot, and for a bad row the way in which it is spoiled."""
+    """Yield a truth row per altered bar: its slot's bounds, 1 slot (0 if off grid), 1 row; a bad row notes its defect."""
     slots = planned.slots
     for kind, faults in planned.row_numbers.items():
         symbols, at = np.divmod(planned.rows[kind], len(slots.starts))
@@ -147,7 +147,7 @@ def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
 
 
 def stray_truth(planned: Planned) -> Iterator[TruthRow]:
-    """Truth of each row outside every segment."""
+    """Yield a truth row per row outside every segment: its own bounds, 0 slots, 1 row, session of its source slot."""
     slots = planned.slots
     for fault, stray in zip(planned.stray_numbers, planned.strays, strict=True):
         session = slots.session[slots.segment[stray.slot]]
@@ -157,7 +157,7 @@ def stray_truth(planned: Planned) -> Iterator[TruthRow]:
 def altered_bars(
     clean: pl.DataFrame, at: Ints, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> list[pl.DataFrame]:
-    """Feed rows of all altered bars: each at fault at its time of arrival, and the right one where it follows."""
+    """Feed frames of altered bars with their fault; conflicts and corrections also bring the right bar later."""
     slots, fault = planned.slots, planned.row_numbers
     slot = {kind: planned.rows[kind] % len(slots.starts) for kind in ROW_KINDS}
     bars = {kind: clean[np.searchsorted(at, planned.rows[kind])] for kind in ROW_KINDS}
@@ -182,20 +182,20 @@ def altered_bars(
 
 
 def with_arrival(bars: pl.DataFrame, arrived: Ints, fault: Ints | None = None) -> pl.DataFrame:
-    """Bars with their time of arrival, number of fault (null without one) and unreadable text."""
+    """Bars plus `arrived`, `fault` (null when None) and `text` (that column of `bars`, else null)."""
     number = pl.lit(None, pl.Int32) if fault is None else pl.lit(pl.Series(fault.astype(np.int32)))
     text = pl.col("text") if "text" in bars.columns else pl.lit(None, pl.String)
     return bars.select(*BARS, pl.lit(instants(arrived)).alias("arrived"), number.alias("fault"), text.alias("text"))
 
 
 def shift_values(bars: pl.DataFrame, tick: pl.Expr, rng: np.random.Generator) -> pl.DataFrame:
-    """The same bars 1 to 9 ticks too high and with as much volume too many: wrong, yet plausible."""
+    """The bars with all five prices raised by 1 to 9 ticks (random per bar) and volume by the same number."""
     ticks = pl.lit(pl.Series(rng.integers(1, LARGEST_MISTAKE_TICKS + 1, bars.height)))
     return bars.with_columns((pl.col(PRICES) + ticks * tick).round(9), pl.col("volume") + ticks)
 
 
 def move_off_grid(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> pl.DataFrame:
-    """The same bars at a time inside their slot: on a second, where the slot is longer than one."""
+    """The bars with `ts` at a random time inside their slot, never its start; whole seconds if the slot exceeds 1 s."""
     length = ends - bars["ts"].to_physical().to_numpy()
     unit = np.where(length > SECOND_US, SECOND_US, 1)
     within = rng.integers(1, (length - 1) // unit + 1) * unit
@@ -203,7 +203,7 @@ def move_off_grid(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> p
 
 
 def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
-    """The bars, spoiled in the ways of `BAD_ROWS` by turns."""
+    """The bars with, by turns, high below low, zero prices, negative volume, null close, null `ts` (bad cell in `text`)."""
     way = pl.lit(pl.Series([BAD_ROWS[turn % len(BAD_ROWS)] for turn in range(bars.height)], dtype=pl.String))
     is_zero = way == "price of zero"
     return bars.with_columns(
@@ -220,7 +220,7 @@ def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
 
 
 def stray_bars(clean: pl.DataFrame, at: Ints, planned: Planned) -> pl.DataFrame:
-    """Feed rows outside every segment: copies of bars, moved to the planned times."""
+    """Feed rows outside every segment: copies of clean bars with the planned `ts`, arriving at its end."""
     width = len(planned.slots.starts)
     flat = np.array([stray.symbol * width + stray.slot for stray in planned.strays], np.int64)
     start = np.array([stray.start for stray in planned.strays], np.int64)

@@ -112,7 +112,7 @@ class Market:
 
     @classmethod
     def of(cls, symbols: int | Iterable[str], seed: int = 0) -> Market:
-        """A market from liquid to thin instruments, each drawn from its own name and the seed.
+        """A market of instruments with random level and activity, each drawn from its own name and the seed.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Simulation:
 
 
 def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None) -> Simulation:
-    """Simulate bars in every chosen segment of a grid.
+    """Simulate bars of all due segments; return the feed with planned faults, clean bars, truth and slots without trade.
 
     A slot of `grid` is, for each symbol, exactly one of: in `clean`; in `no_trade`; inside a halt of `truth`.
     It lacks a usable bar in `rows` if it is not in `clean`, or in a span of `truth` of one of `faults.EMPTY_KINDS`.
@@ -193,13 +193,13 @@ def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None)
 
 
 def stream(seed: int, *key: str) -> np.random.Generator:
-    """An independent random generator per seed and key."""
+    """A NumPy generator seeded by `seed` and the key words alone: equal arguments repeat the same numbers."""
     words = np.frombuffer(hashlib.sha256("\0".join(key).encode()).digest(), "<u4")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=tuple(map(int, words)))))
 
 
 def draw_instrument(symbol: str, seed: int) -> Instrument:
-    """An instrument whose price, activity, volatility and trade size depend on symbol and seed alone."""
+    """An instrument with random price, activity, volatility and trade size, from symbol and seed alone; tick 0.01."""
     z = stream(seed, "instrument", symbol).standard_normal(4)
     return Instrument(
         symbol,
@@ -211,7 +211,7 @@ def draw_instrument(symbol: str, seed: int) -> Instrument:
 
 
 def intraday_slots(grid: SessionGrid) -> Slots:
-    """Slots of an intraday grid; raise for another interval, or without a chosen segment."""
+    """Slots of a grid's due segments; ParameterError when its interval is not intraday or no segment is due."""
     if not grid.interval.is_intraday:
         raise ParameterError(f"grid: received one of {grid.interval}; valid: an interval below one day")
     if grid.due().is_empty():
@@ -220,7 +220,7 @@ def intraday_slots(grid: SessionGrid) -> Slots:
 
 
 def activity_profile(slots: Slots) -> Floats:
-    """Activity over each segment: high at the open, low at noon, high at the close; about 1 in the mean."""
+    """Relative activity of each slot by its place in its segment: high at open and close, low between, mean about 1."""
     first, end = slots.bounds[slots.segment], slots.bounds[slots.segment + 1]
     opens, closes = slots.starts[first], slots.ends[end - 1]
     at = ((slots.starts + slots.ends) / 2 - opens) / (closes - opens)
@@ -228,7 +228,7 @@ def activity_profile(slots: Slots) -> Floats:
 
 
 def draw_trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
-    """Trades per slot: Poisson, with a rate from the instrument, the time of day and the day's own activity."""
+    """Random trades per slot: Poisson with the instrument's rate x slot minutes x U-shaped profile x factor of the day."""
     days = stream(seed, instrument.symbol, "days").standard_normal(len(slots.dates))
     activity = np.exp(DAY_ACTIVITY_SIGMA * days - DAY_ACTIVITY_SIGMA**2 / 2)
     minutes = (slots.ends - slots.starts) / MINUTE_US
@@ -237,7 +237,7 @@ def draw_trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
 
 
 def simulate_clean_bars(slots: Slots, market: Market, trades: Ints, present: Flags, halts: list[Span]) -> pl.DataFrame:
-    """Bars of all symbols where they are present; a halt's jump moves the price from its end on."""
+    """`schema.BARS` of all symbols where `present`; a halt's jump moves the price from the slot after it on."""
     common = stream(market.seed, "market").standard_normal((len(slots.starts), 2))
     columns: dict[str, list[Floats]] = {name: [] for name in ("open", "high", "low", "close", "volume", "vwap")}
     for number, instrument in enumerate(market.instruments):
@@ -261,7 +261,7 @@ def simulate_clean_bars(slots: Slots, market: Market, trades: Ints, present: Fla
 def simulate_prices(
     instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]
 ) -> dict[str, Floats]:
-    """Bar of one symbol in every slot, traded or not, as columns; prices are whole ticks."""
+    """Columns `open` to `close`, `volume`, `vwap` of one symbol for every slot, traded or not; OHLC in whole ticks."""
     start, end, spread = path
     bounce = stream(seed, instrument.symbol, "bounce").integers(-1, 2, (len(trades), 2))
     # A trade happens at the bid or at the ask, so a tick beside the path; never at zero.
@@ -281,7 +281,7 @@ def simulate_prices(
 
 
 def price_path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floats) -> tuple[Floats, Floats, Floats]:
-    """Price in ticks at each slot's start and end, and the standard deviation of the return within."""
+    """Price in ticks at each slot's start, at its end, and standard deviation of its return, as arrays."""
     hours = (slots.ends - slots.starts) / HOUR_US
     spread = instrument.volatility * np.sqrt(hours * activity_profile(slots))
     closed = np.zeros(len(hours))
@@ -293,7 +293,7 @@ def price_path(slots: Slots, instrument: Instrument, noise: Floats, shocks: Floa
 
 
 def draw_extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, count: Ints) -> tuple[Floats, Floats]:
-    """High and low, at least open and close: extremes of a Brownian bridge, as far as trades are left for them."""
+    """High and low in ticks: both beyond open/close with 4+ trades, one of them with 3, none with fewer; low >= 1."""
     # The maximum of a Brownian bridge, by inversion: (a + b + sqrt((b - a)^2 - 2 s^2 ln u)) / 2.
     excess = np.sqrt((close - open_)[:, None] ** 2 - 2 * spread[:, None] ** 2 * np.log1p(-reach))
     middle = (open_ + close) / 2
@@ -308,12 +308,12 @@ def draw_extremes(open_: Floats, close: Floats, spread: Floats, reach: Floats, c
 
 
 def priced(ticks: Floats, tick: float, more_digits: int) -> Floats:
-    """Ticks as prices, rounded to the decimals of the tick: the float nearest to each decimal number."""
+    """`ticks * tick` rounded to the decimals of `tick` plus `more_digits`."""
     exponent = Decimal(str(tick)).normalize().as_tuple().exponent
     return np.asarray(np.round(ticks * tick, max(-int(exponent), 0) + more_digits))
 
 
 def slot_keys(slots: Slots, market: Market, at: Ints) -> pl.DataFrame:
-    """Symbol and start of slots, from flat numbers (symbol times slots plus slot)."""
+    """Frame `symbol, ts` (slot start) from flat numbers (symbol x slots + slot), in their order."""
     symbol, slot = np.divmod(at, len(slots.starts))
     return pl.DataFrame({"symbol": pl.Series(market.symbols).gather(symbol), "ts": instants(slots.starts[slot])})

@@ -43,7 +43,7 @@ class Slots:
 
     @classmethod
     def of(cls, grid: SessionGrid) -> Slots:
-        """Slots of the chosen segments of an intraday grid."""
+        """Slots of all due segments of an intraday grid, in order of time, with segment and session numbers."""
         due = grid.due()
         sizes = due["slots"].to_numpy().astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
@@ -55,30 +55,30 @@ class Slots:
         return cls(micros(starts), micros(ends), segment, bounds, session, due["session"].unique(maintain_order=True))
 
     def segments_of(self, session: int) -> Run:
-        """Range `[first, end)` of the segments of a session."""
+        """Range `[first, end)` of the numbers of the segments of a session, by its number."""
         first, end = np.searchsorted(self.session, [session, session + 1])
         return int(first), int(end)
 
     def slots_of(self, session: int) -> Run:
-        """Range `[first, end)` of the slots of a session."""
+        """Range `[first, end)` of the slot numbers of all segments of a session, by its number."""
         first, end = self.segments_of(session)
         return int(self.bounds[first]), int(self.bounds[end])
 
     def run_of(self, segment: int) -> Run:
-        """Range `[first, end)` of the slots of a segment."""
+        """Range `[first, end)` of the slot numbers of one segment, by its number."""
         return int(self.bounds[segment]), int(self.bounds[segment + 1])
 
     def later(self, slot: Ints, delay: Ints) -> Ints:
-        """The slot `delay` slots further on, at most the last one of the same segment."""
+        """Number of the slot `delay` slots after each slot, clamped to the last slot of the same segment."""
         return np.asarray(np.minimum(slot + delay, self.bounds[self.segment[slot] + 1] - 1))
 
 
 def instants(since_1970: Ints | pl.Series) -> pl.Series:
-    """A Series of `schema.TS` from microseconds since 1970, UTC."""
+    """Microseconds since 1970 (UTC) as a Series of Datetime[us, UTC]."""
     series = since_1970 if isinstance(since_1970, pl.Series) else pl.Series(since_1970)
     return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
 def micros(ts: pl.Series) -> Ints:
-    """Microseconds since 1970, UTC, of a Series of `schema.TS`."""
+    """A Series of instants as an int64 array of microseconds since 1970, UTC."""
     return ts.cast(TS).to_physical().to_numpy()

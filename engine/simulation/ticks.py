@@ -46,7 +46,7 @@ class TickSimulation:
 def simulate_ticks(
     simulation: Simulation, grid: SessionGrid, market: Market, symbols: Iterable[str] | None = None
 ) -> TickSimulation:
-    """Simulate trades and quotes that fold to the clean bars of some symbols.
+    """Simulate trades that fold to the clean bars, one quote before each, and these bars with the trades' vwap.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def simulate_ticks(
 def simulate_symbol(
     clean: pl.DataFrame, grid: SessionGrid, instrument: Instrument, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Trades, quotes and bars (with the trades' vwap) of one symbol."""
+    """Trades, one quote per trade, and the clean bars with the trades' vwap, of one symbol; empty without bars."""
     bars = clean.filter(pl.col("symbol") == instrument.symbol)
     if bars.is_empty():
         return empty(TICKS), empty(QUOTES), bars
@@ -116,7 +116,7 @@ class TradePlaces:
 
     @classmethod
     def of(cls, bars: pl.DataFrame, grid: SessionGrid) -> TradePlaces:
-        """Places of as many trades as each bar counts."""
+        """For as many trades as each bar counts: bar, position, bar's count, start, end; `first` is per bar."""
         count = bars["trades"].to_numpy()
         bar = np.repeat(np.arange(len(count)), count)
         first = np.cumsum(count) - count
@@ -126,7 +126,7 @@ class TradePlaces:
         return cls(bar, np.arange(len(bar)) - first[bar], count[bar], first, start, end)
 
     def split(self, volume: Floats, rng: np.random.Generator) -> Floats:
-        """Whole sizes of at least 1 that sum to each bar's volume."""
+        """Random whole sizes, one per trade and at least 1, that sum to each bar's volume."""
         share = np.cumsum(rng.standard_exponential(len(self.bar)))
         before = np.concatenate([[0.0], share])[self.first[self.bar]]
         last = self.first + self.count[self.first] - 1
@@ -136,7 +136,7 @@ class TradePlaces:
 
 
 def draw_prices(bars: pl.DataFrame, trades: TradePlaces, tick: float, rng: np.random.Generator) -> Floats:
-    """Price of each trade in ticks: open first, close last, high and low in between where neither end is one."""
+    """Price of each trade in ticks: open first, close last; one at high and low where beyond both; else noise within."""
     open_, high, low, close = (
         np.rint(bars[name].to_numpy() / tick)[trades.bar] for name in ("open", "high", "low", "close")
     )
@@ -153,7 +153,7 @@ def draw_prices(bars: pl.DataFrame, trades: TradePlaces, tick: float, rng: np.ra
 
 
 def draw_times(trades: TradePlaces, rng: np.random.Generator) -> Ints:
-    """Stamps of trades (nanoseconds), drawn in each bar and sorted."""
+    """Random trade stamps in nanoseconds, ascending within each bar and in `[start, end)` of it."""
     # Sorted within each bar: the bar's number is the whole part, the time within the fraction.
     within = np.sort(trades.bar + rng.random(len(trades.bar))) - trades.bar
     length = trades.end - trades.start
@@ -161,13 +161,13 @@ def draw_times(trades: TradePlaces, rng: np.random.Generator) -> Ints:
 
 
 def draw_quote_times(trades: TradePlaces, ts: Ints, rng: np.random.Generator) -> Ints:
-    """Stamps of quotes: before each trade, and after the trade before it or the bar's start."""
+    """Random stamp (ns) of each trade's quote: at or before it, not before the bar's previous trade or its start."""
     since = np.where(trades.position == 0, trades.start, np.roll(ts, 1))
     return since + ((ts - since) * rng.random(len(ts))).astype(np.int64)
 
 
 def draw_sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Bid, ask and their sizes around each trade, whose price is one of both."""
+    """Columns `bid, ask, bid_size, ask_size`: each trade's price is the ask or the bid, at random; spread 1 to 4 ticks."""
     spread = rng.integers(1, WIDEST_SPREAD_TICKS + 1, len(price))
     # A buyer lifts the ask; where that would put the bid at zero, the trade is a sale.
     buys = (rng.random(len(price)) < 0.5) & (price > spread)  # noqa: PLR2004
@@ -180,6 +180,6 @@ def draw_sides(price: Floats, instrument: Instrument, rng: np.random.Generator) 
 
 
 def typed_frame(columns: Mapping[str, object], ts: Ints, schema: Schema) -> pl.DataFrame:
-    """A frame of a schema from columns and stamps in nanoseconds."""
+    """A frame of exactly the columns of a schema, cast to its types; `ts` is made of stamps in nanoseconds."""
     stamps = pl.Series(ts).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
     return pl.DataFrame({**columns, "ts": stamps}).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

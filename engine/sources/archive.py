@@ -25,12 +25,12 @@ SMALL_BYTES = 16 * 1024 * 1024  # below this a high ratio is only a repetitive f
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a zip."""
+    """Whether the first bytes of a file are those of a zip archive, an empty one included."""
     return head.startswith(ZIPS)
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal.
+    """SHA-256 of a file's bytes as stored (packed), hexadecimal; SourceError when it cannot be read.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def sha256(path: Path) -> str:
 
 
 def head(path: Path, count: int = 4096) -> bytes:
-    """The first bytes of a file, unpacked when it is gzip or zstandard.
+    """The first `count` bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError if unreadable.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def head(path: Path, count: int = 4096) -> bytes:
 
 
 def content(path: Path, options: ReadOptions) -> bytes:
-    """All bytes of a file, unpacked when it is gzip or zstandard.
+    """All bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError if over the limits or unreadable.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def content(path: Path, options: ReadOptions) -> bytes:
 
 
 def member_names(path: Path, options: ReadOptions) -> list[str]:
-    """Names of a zip's files, in the order of its directory.
+    """Names of a zip's files, without folders, in stored order; SourceError for unsafe or equal names or over limits.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
 
 
 def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes]:
-    """Bytes of some members of a zip, one after another; the limits apply to all of them together.
+    """Yield the bytes of the named members of a zip, in the order of `names`; SourceError if their sum exceeds the limits.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[
 
 
 def read_member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -> bytes:
-    """All bytes of a member of a zip; raise where it is damaged, encrypted or larger than `allowed`."""
+    """Unpacked bytes of one member of a zip; SourceError if absent, damaged, encrypted or above `allowed` bytes."""
     try:
         with archive.open(name) as stream:
             return read_all(path, stream, allowed)
@@ -113,7 +113,7 @@ def read_member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -
 
 
 def check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions) -> None:
-    """Raise for too many members, equal names, paths outside the archive, or stated sizes over the limits."""
+    """SourceError for too many members, two equal names, a path outside the archive, or a stated total over limits."""
     if len(infos) > options.max_members:
         raise SourceError(path, f"holds {len(infos):,} members; max_members allows {options.max_members:,}")
     if len({info.filename for info in infos}) < len(infos):
@@ -128,12 +128,12 @@ def check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions
 
 
 def allowed_bytes(packed_bytes: int, options: ReadOptions) -> int:
-    """Most bytes to unpack: `packed_bytes` times `max_ratio`, at least 16 MiB, at most `max_bytes`."""
+    """Most bytes a file may unpack to: `packed_bytes` x `max_ratio`, at least 16 MiB, never above `max_bytes`."""
     return min(options.max_bytes, max(packed_bytes * options.max_ratio, SMALL_BYTES))
 
 
 def over_limit_reason(seen: str, allowed: int) -> str:
-    """Reason of the error for content that unpacks to more bytes than allowed."""
+    """Error text: unpacks to `seen` bytes, more than `allowed`, with the options to raise."""
     return (
         f"unpacks to {seen} bytes, more than the {allowed:,} that max_bytes and max_ratio allow; "
         "raise them if you trust it"
@@ -141,7 +141,7 @@ def over_limit_reason(seen: str, allowed: int) -> str:
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """Open a file for reading; gzip and zstandard, told by their first bytes, are unpacked."""
+    """Open a file as a byte stream, unpacked if its first bytes are gzip or zstandard; SourceError if unreadable."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -158,7 +158,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 
 def read_all(path: Path, stream: IO[bytes], allowed: int) -> bytes:
-    """All bytes of a stream; raise as soon as they are more than `allowed`."""
+    """All bytes of a stream, read in 4 MiB blocks; SourceError as soon as they exceed `allowed`."""
     whole = io.BytesIO()
     while block := read_block(path, stream, CHUNK_BYTES):
         whole.write(block)
@@ -168,7 +168,7 @@ def read_all(path: Path, stream: IO[bytes], allowed: int) -> bytes:
 
 
 def read_block(path: Path, stream: IO[bytes], count: int) -> bytes:
-    """At most `count` bytes of a stream; raise where they cannot be unpacked."""
+    """The next at most `count` bytes of a stream, empty at its end; SourceError when they cannot be unpacked."""
     try:
         return stream.read(count)
     except (OSError, EOFError, zlib.error) as error:

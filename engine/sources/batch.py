@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def content_mark(self) -> str:
-        """Identifies the rows by their content: batches of one mark, from whatever files, have equal rows."""
+        """Text of file hash, kind, sorted symbols and first stamp; batches with equal marks have equal rows."""
         # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
         start = self.frame["ts"].min() if self.frame.height else None
         return " ".join([self.sha256, self.kind, *sorted(self.frame["symbol"].unique()), str(start)])

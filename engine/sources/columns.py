@@ -43,12 +43,12 @@ class TableColumns:
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Sides whose bars have columns of their own; empty for rows of one price."""
+        """Those of `bid, ask, mid` with columns for all of open, high, low, close; empty for one-price rows."""
         return tuple(side for side in SIDES if all(f"{side}_{part}" in self.roles for part in OHLC))
 
 
 def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> TableColumns:
-    """Roles of a table's columns, and the kind of its rows (bars, quotes, ticks or open interest).
+    """Kind, role -> column, layout and a note of unused columns; SourceError without stamp or kind or for a repeated name.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
 
 
 def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, path: str) -> dict[str, str]:
-    """The column of each role that the table has: as `columns` states, else by the layout's names, else by common ones.
+    """Role -> column: `options.columns` wins, then the layout's names, then common ones; `ts` drops `date`, `time`.
 
     Raises
     ------
@@ -119,12 +119,12 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
 
 
 def has_header(cells: Sequence[str]) -> bool:
-    """Whether a first line holds names: none of its cells is a number or a stamp."""
+    """Whether a first line is a header: not one of its cells is a number or a stamp (digits with `.:,/ TZ+-`)."""
     return all(not re.fullmatch(r"[-+]?\d[\d.:,/ TZ+-]*", cell.strip()) for cell in cells)
 
 
 def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> list[str]:
-    """Names of the columns of a file without a header, from the layout that its first line fits.
+    """Column names without header: places `1, 2, ...` if `options.columns` is set, else the fitting layout's; else raise.
 
     With `columns` in the options the names are the places, counted from 1.
 
@@ -147,7 +147,7 @@ def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> l
 
 
 def kind_of_roles(roles: Roles) -> Kind | None:
-    """The kind of rows: bars with all four prices, ticks with a price, quotes with a bid or ask, or open interest."""
+    """First match: bars (four prices, also of a side), ticks (`price`), quotes (`bid` or `ask`), open_interest, None."""
     if all(part in roles for part in OHLC) or any(all(f"{side}_{part}" in roles for part in OHLC) for side in SIDES):
         return "bars"
     if "price" in roles:
@@ -158,7 +158,7 @@ def kind_of_roles(roles: Roles) -> Kind | None:
 
 
 def suggest_columns(roles: Roles) -> str:
-    """Advice that names the missing roles of bars for `--columns`; a general one where nearly all are missing."""
+    """Text advising `--columns` for the missing stamp and prices; a general example if none or over four are missing."""
     bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
     missing = ([] if STAMPS & set(roles) else ["ts"]) + bars
     if not missing or len(missing) > len(OHLC):

@@ -42,7 +42,7 @@ class PathFacts:
 
 
 def parse_path(path: PurePath | str) -> PathFacts:
-    """Symbol, interval, side and date that a path states: by its folders, by a layout's pattern, else by its words."""
+    """Symbol, interval, side, date of a path (None if unstated); Hive folders (`symbol=SPY`) win over the file's name."""
     path = PurePath(path)
     folders = (part.split("=", 1) for part in path.parent.parts if "=" in part)
     hive = {name.lower(): unquote(value) for name, value in folders}
@@ -56,7 +56,7 @@ def parse_path(path: PurePath | str) -> PathFacts:
 
 
 def parse_name(stem: str) -> PathFacts:
-    """Symbol, interval, side and date that a file's name without suffixes states."""
+    """Facts of a file's stem: the first layout pattern that fits, else its words; a fact with several values is None."""
     for layout in layouts.LAYOUTS:
         match = layout.match_name(stem)
         if match is not None:
@@ -84,12 +84,12 @@ def parse_name(stem: str) -> PathFacts:
 
 
 def name_stem(path: PurePath | str) -> str:
-    """The name of a file without folders and without the suffixes of data files: `SPY_1m` of `daily/SPY_1m.csv.gz`."""
+    """File name without folders and without all data and packing suffixes: `SPY_1m` of `daily/SPY_1m.csv.gz`."""
     return suffix_pattern(data_suffixes()).sub("", PurePath(path).name)
 
 
 def parse_interval_word(word: str) -> Interval | None:
-    """The interval that a word in small letters states (`1m`, `m1`, `1min`, `60min`, `daily`); None for other words."""
+    """Interval, up to `1d`, of a lower-case word (`1m`, `m1`, `60min`, `daily`); None for all other words."""
     if word in _INTERVAL_WORDS:
         return Interval.parse(_INTERVAL_WORDS[word])
     match = _INTERVAL.fullmatch(word)
@@ -104,19 +104,19 @@ def parse_interval_word(word: str) -> Interval | None:
 
 @functools.lru_cache
 def suffix_pattern(suffixes: tuple[str, ...]) -> re.Pattern[str]:
-    """Pattern of one or more of these suffixes at a name's end, in any case."""
+    """Compiled pattern that matches one or more of the suffixes at the end of a name, case-insensitive; cached."""
     return re.compile(rf"({'|'.join(map(re.escape, suffixes))})+$", re.IGNORECASE)
 
 
 def is_filler(word: str) -> bool:
-    """Whether a word is a year, an interval, a side or a kind of content, so no part of a symbol."""
+    """Whether a word is a year (`2012`, `201207`), interval, side or content word (`bars`), so no part of a symbol."""
     word = word.lower()
     is_kind = word in layouts.COMMON.name_fillers or word in PRICE_TYPES or word in _INTERVAL_WORDS
     return is_kind or _YEAR.fullmatch(word) is not None or parse_interval_word(word) is not None
 
 
 def date_of_parts(parts: tuple[str, ...]) -> dt.date | None:
-    """Date of year, month and day as text; None where there is no such date."""
+    """Date of (year, month, day) given as text; None when it does not exist or is not numeric."""
     try:
         return dt.date(*(int(part) for part in parts))
     except ValueError:

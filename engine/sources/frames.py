@@ -23,7 +23,7 @@ CELL_BYTES = 8
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """A batch from a Parquet file; only columns with a role are read.
+    """Batch of a Parquet file's columns with a role; symbol of name before metadata; SourceError over `max_bytes`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_parquet_rows(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """A batch from some rows of a Parquet file, conformed as by `read_parquet`; the file is not hashed.
+    """Batch of slice (first from 0, count) of a Parquet file, then filtered; `sha256` is empty.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def read_parquet_batch(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Read the columns with a role, of all rows or of a slice, filter them, and conform the rest."""
+    """Batch of a Parquet file: slice (first, count), drop rows where `without`, keep only `symbols`, conform."""
     try:
         scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         names = scanned.collect_schema().names()
@@ -98,7 +98,7 @@ def from_frame(
     options: ReadOptions | None = None,
     source: str = "frame",
 ) -> Batch:
-    """A batch from a frame in memory.
+    """Batch of conformed rows of a frame in memory; `symbol` and `interval` win over `options`; `row` from 1.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def from_frame(
 
 
 def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
-    """The frame as a Polars one; a stamp index of pandas becomes the column `timestamp`."""
+    """The frame as Polars DataFrame (lazy: collected); a pandas stamp index becomes `timestamp`; else SchemaError."""
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
@@ -151,14 +151,14 @@ def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def unpack_binary(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
-    """Decode binary columns as fixed-size integers to Float64, and cast `row` to Int64."""
+    """Replace Binary columns by the little-endian fixed-point numbers in them, as Float64, and cast `row` to Int64."""
     packed = [name for name, dtype in raw.schema.items() if dtype == pl.Binary]
     numbers = [unpacked_integers(pl.col(name), cell_width(raw[name], origin), origin.options.scale) for name in packed]
     return raw.with_columns(*numbers, pl.col("row").cast(pl.Int64))
 
 
 def cell_width(cells: pl.Series, origin: Origin) -> int:
-    """Bytes per cell of a binary column, 8 or 16; raise where they differ or are others."""
+    """Bytes per cell of a Binary column, 8 or 16 (16 when all are null); SourceError for mixed or other sizes."""
     widths = cells.bin.size().drop_nulls().unique().to_list()
     if not widths:
         return max(BINARY_DIGITS)
@@ -170,7 +170,7 @@ def cell_width(cells: pl.Series, origin: Origin) -> int:
 
 
 def symbol_of_metadata(path: Path, options: ReadOptions) -> str | None:
-    """The symbol in the Parquet metadata; a file over `max_bytes` is refused before a row is read."""
+    """`symbol`, else `instrument_id`, of Parquet metadata, or None; SourceError if unpacked size is over `max_bytes`."""
     import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
 
     try:

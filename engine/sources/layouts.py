@@ -68,11 +68,11 @@ class Layout:
     name_fillers: frozenset[str] = frozenset()
 
     def match_name(self, stem: str) -> re.Match[str] | None:
-        """The match of the name pattern with a file's name without suffixes; None where it does not match."""
+        """Match of `name_pattern` with a whole file stem, case-insensitive; None without match or pattern."""
         return re.fullmatch(self.name_pattern, stem, re.IGNORECASE) if self.name_pattern else None
 
     def fill(self, options: ReadOptions) -> tuple[ReadOptions, tuple[str, ...]]:
-        """Options with this layout's conventions where the caller states none, and a note on those filled in."""
+        """Options with None time format, zone, stamp, unit set from this layout; and a note of those set (else none)."""
         stated = {
             "time_format": self.time_format,
             "timezone": self.zone,
@@ -181,12 +181,12 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def normalize_name(name: str) -> str:
-    """A column's name in small letters, without blanks and punctuation, as aliases are compared."""
+    """Column name in lower case with only `a-z` and `0-9`, as aliases are compared."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def layout_of_columns(names: Collection[str], stem: str) -> Layout:
-    """The first layout whose columns are all among these names, and whose name pattern matches the file's name."""
+    """First layout whose `columns` are all among the names and whose name pattern fits; at last `COMMON`."""
     present = {normalize_name(name) for name in names}
     return next(
         one
@@ -197,7 +197,7 @@ def layout_of_columns(names: Collection[str], stem: str) -> Layout:
 
 
 def layout_of_first_line(line: str, stem: str) -> Layout | None:
-    """The first layout without a header that a first line fits; None where no one does."""
+    """First layout for files without a header whose `first_line` and name pattern (if any) fit; None when none does."""
     return next(
         (
             one

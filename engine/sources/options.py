@@ -99,7 +99,7 @@ class ReadOptions:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> ReadOptions:
-        """Read options from a TOML file whose keys are the names above.
+        """Options from a TOML file with attribute names as keys; ParameterError for an unknown key.
 
         Raises
         ------
@@ -120,11 +120,11 @@ class ReadOptions:
 
     @property
     def rules(self) -> Rules:
-        """Rules of `engine.schema.conform` that a row must meet."""
+        """Rules for `schema.conform`: only `allow_non_positive`, whether prices of zero and below are valid."""
         return Rules(allow_non_positive=self.allow_non_positive)
 
     def selects(self, symbol: str) -> bool:
-        """Whether `symbols` is empty, or holds this symbol, its root (`ES`) or its name without the market."""
+        """Whether `symbols` is empty or has this symbol, its part before `@`, or its root (`ES` of `ES.201312`)."""
         if not self.symbols:
             return True
         plain = symbol.split("@", maxsplit=1)[0]
@@ -132,7 +132,7 @@ class ReadOptions:
 
 
 def zone_name(text: str) -> str:
-    """The IANA name of a time zone; fixed offsets (`UTC-05`, `+05`) become `Etc/GMT+5` and the like.
+    """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for no zone.
 
     Raises
     ------
@@ -154,19 +154,19 @@ def zone_name(text: str) -> str:
 
 
 def check_choice(name: str, value: str | None, valid: Sequence[str]) -> None:
-    """Raise for a value that is neither None nor one of the valid ones."""
+    """ParameterError when the value is neither None nor in `valid`; returns nothing."""
     if value is not None and value not in valid:
         raise ParameterError(f"{name}: received {value!r}; valid: {', '.join(valid)}")
 
 
 def tuple_of_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
-    """A list of names as a tuple; raise for a single text."""
+    """The sequence as a tuple; ParameterError when it is a single string."""
     if isinstance(value, str):
         raise ParameterError(f"{name}: received the text {value!r}; valid: a list of names")
     return tuple(value)
 
 
 def set_frozen(options: ReadOptions, **values: Any) -> None:  # noqa: ANN401
-    """Set attributes of frozen options while they are made."""
+    """Set attributes of a frozen options object in place, bypassing the freeze; values are not checked."""
     for name, value in values.items():
         object.__setattr__(options, name, value)

@@ -25,7 +25,7 @@ UNTOLD = "bars do not tell their interval: neither name, option, metadata nor ro
 def base_of(
     available: Iterable[Resolution], wanted: Interval | None = None, derived: Collection[Interval] = ()
 ) -> Resolution:
-    """The base of a symbol among the resolutions it has.
+    """Base: `wanted`, if absent ticks (None), else finest bars; without `wanted` coarsest serving sub-1m `derived`, else 1m, else finest.
 
     The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of,
     else ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).
@@ -55,17 +55,17 @@ def base_of(
 
 
 def interval_of_prints(wanted: Interval | None, derived: Collection[Interval] = ()) -> Interval:
-    """Interval of the bars that ticks or quotes are folded to: the one wanted, else the finest of 1m and `derived`."""
+    """Interval of bars folded from ticks or quotes: `wanted`, else the finest of 1m and `derived`."""
     return wanted or min([DEFAULT_BASE, *derived])
 
 
 def serves(base: Interval, target: Interval) -> bool:
-    """Whether bars of `target` are, or can be made of, bars of `base`."""
+    """Whether the intervals are equal, or `base` is finer and its bars aggregate exactly into `target`."""
     return base == target or (base < target and base.nests_in(target))
 
 
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
-    """The interval that bars tell by their stamps; None where they are too few.
+    """Interval by steps between stamps: the commonest of 30+ rows; of fewer a majority's, or one in `others`; else None.
 
     Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
     (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others`
@@ -98,7 +98,7 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
 
 
 def step_counts(frame: pl.DataFrame) -> pl.DataFrame:
-    """Milliseconds between neighbouring stamps of a series: `step, count`, the commonest first."""
+    """Frame `step` (ms between neighbouring distinct stamps of a series), `count`; commonest first, ties: shorter."""
     series = ["symbol", "price_type"]
     steps = frame.select(*series, "ts").unique().sort(*series, "ts")
     steps = steps.select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step")).drop_nulls()
@@ -106,7 +106,7 @@ def step_counts(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def interval_of_step(milliseconds: int) -> Interval | None:
-    """Interval of a step of whole seconds below a day, a day, a week, or 28 days or more (a month); else None."""
+    """Interval of a step: whole seconds below a day, exactly a day or week, 28 days or more as one month; else None."""
     seconds, rest = divmod(milliseconds, 1000)
     if rest or not seconds:
         return None

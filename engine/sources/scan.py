@@ -27,7 +27,7 @@ _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
 
 def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
-    """List the data files in folders, and the files that are unreadable or no data.
+    """Data files (sorted, each once, qualified), and problems: unreadable files, `ignored` non-data or unrequested ones.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
 
 
 def list_files(paths: Iterable[Path | str]) -> dict[Path, bool]:
-    """Each file once, and whether it was named itself (then it is meant to be data) or is in a named folder."""
+    """File -> True if passed itself (it may not exist), False if only found in a passed folder; each once."""
     listed: dict[Path, bool] = {}
     for path in map(Path, paths):
         for file in walk_files(path) if path.is_dir() else (path,):
@@ -71,7 +71,7 @@ def list_files(paths: Iterable[Path | str]) -> dict[Path, bool]:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Files of a folder and of its folders, sorted by name; hidden entries and linked folders are skipped."""
+    """Yield files of a folder and its subfolders by name; entries beginning with `.` and linked folders skipped."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -84,7 +84,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
-    """The file with its format, or a problem: ignored where a file of a folder (not `is_given`) is no market data."""
+    """The file as its format describes it, or a Problem (`ignored` if it is no data and not `is_given`)."""
     reason = None if is_given else no_data(path)
     if reason is not None:
         return Problem(str(path), reason, ignored=True)
@@ -104,7 +104,7 @@ def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> Source
 
 
 def no_data(path: Path) -> str | None:
-    """Why a file in a folder is no market data, by its name and place; None when it may be some."""
+    """Reason why a file in a folder is no data, by name or folder (readme, workbook, other suffix); None if it may be."""
     for one in formats():
         for folder, content in one.other_folders.items():
             if folder in path.parts[:-1]:
@@ -117,7 +117,7 @@ def no_data(path: Path) -> str | None:
 
 
 def qualify_namesakes(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """Files whose symbols several markets (or kinds of instrument) have get `@MARKET` as their qualifier."""
+    """All files; `qualifier` is `@MARKET` where several markets or kinds of instrument share its symbol."""
     places: dict[_Name, set[_Place]] = {}
     for file in files:
         for name in names_of_file(file):
@@ -129,13 +129,13 @@ def qualify_namesakes(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def names_of_file(file: SourceFile) -> list[_Name]:
-    """Symbols of a file, each with whether it is a root of contracts."""
+    """Pairs (symbol, is root of contracts) of a file's listed symbols, else of its one symbol, else empty."""
     symbols = file.symbols or ((file.symbol,) if file.symbol else ())
     return [(symbol, file.security in CONTRACTS) for symbol in symbols]
 
 
 def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
-    """`@MARKET`, `@SECURITY` or `@MARKET.SECURITY`, as far as it tells namesakes apart; empty without any."""
+    """`@MARKET`, `@SECURITY` or `@MARKET.SECURITY`, the least that separates shared symbols; else empty."""
     if file.market is None:
         return ""
     if file.symbols:
@@ -148,7 +148,7 @@ def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], mark
 
 
 def may_hold_requested(file: SourceFile, options: ReadOptions) -> bool:
-    """Whether a file may hold a symbol and price type that were asked for, judged without reading its rows."""
+    """False only if path or kind rule out every requested symbol or price type; rows are not read."""
     price_types = {"ticks": {"last"}, "quotes": {"bid", "ask", "mid"}}.get(file.kind or "", {file.price_type})
     if options.price_types and None not in price_types and price_types.isdisjoint(options.price_types):
         return False

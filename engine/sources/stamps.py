@@ -72,7 +72,7 @@ class Reading:
 
     @property
     def zone(self) -> str | None:
-        """Zone of stamps without one: the option, or UTC if the column's name says so; None if unknown."""
+        """Zone of stamps that carry none: `timezone`, else UTC if the column's name has `utc` or `gmt`; else None."""
         if self.timezone is not None:
             return self.timezone
         return "UTC" if re.search(r"utc|gmt", self.column.lower()) else None
@@ -101,7 +101,7 @@ class Stamps:
 
 
 def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
-    """Instants in UTC from a column of any type; the first value decides the spelling.
+    """UTC instants of a text, number, Date, Time or Datetime column; the first text value decides the spelling of all.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) ->
 
 
 def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
-    """Instants from local times; a skipped time is refused, a repeated one is the first pass until stamps step back.
+    """UTC instants of local times; skipped ones are refused, repeated ones the earlier until stamps step back.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, 
 
 
 def in_second_pass(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
-    """Whether a repeated local time follows, within its symbol and day, a step back (bars: or an equal stamp)."""
+    """Whether a repeated local time comes after a step back (bars: or an equal stamp) in its symbol and day."""
     frame = pl.DataFrame({"at": naive, "twice": twice}).with_columns(
         pl.lit("") if symbols is None else symbols.alias("literal"), pl.col("at").dt.date().alias("day")
     )
@@ -190,13 +190,13 @@ def in_second_pass(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None
 
 
 def as_stamps(ts: pl.Series, refused: pl.Series | None = None, *notes: str, dates_only: bool = False) -> Stamps:
-    """Stamps of instants in UTC; without reasons, none is refused."""
+    """A `Stamps` of UTC instants, reasons of refused rows (None: all null) and notes."""
     none = pl.Series([None], dtype=pl.String).new_from_index(0, len(ts)) if refused is None else refused
     return Stamps(ts.alias("ts"), none.alias("refused"), dates_only, tuple(notes))
 
 
 def local_to_utc(naive: pl.Series, reading: Reading, symbols: pl.Series | None, *notes: str) -> Stamps:
-    """Instants of local times in the reading's zone; raise where no zone is known."""
+    """UTC instants of local times in `reading.zone` (`localized`), with notes; SourceError when no zone is known."""
     if reading.zone is None:
         raise SourceError(
             reading.path,
@@ -207,7 +207,7 @@ def local_to_utc(naive: pl.Series, reading: Reading, symbols: pl.Series | None, 
 
 
 def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
-    """Midnights of dates in the reading's zone, by default UTC; marked as dates only."""
+    """Midnights of dates in the reading's zone (default UTC) as UTC; sets `dates_only` and adds a note."""
     # A date names a trade date, whatever the zone: midnight in UTC keeps it.
     zone = reading.zone or "UTC"
     ts = localized(midnights, zone).ts
@@ -215,7 +215,7 @@ def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
 
 
 def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
-    """Instants of numbers since 1970 in the stated unit, else in the one that puts their median in 1980-2100."""
+    """UTC instants of numbers since 1970 in the stated unit, else the first that puts the median in 1980-2100."""
     if reading.unit is not None:
         check_unit(cells, reading, reading.unit)
         return as_stamps(scale_to_instants(cells, UNIT_NS[reading.unit], inferred=False))
@@ -225,7 +225,7 @@ def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
 
 
 def check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
-    """Raise when the median lies outside 1980-2100 in the stated unit, but inside in another one."""
+    """SourceError if the median is outside 1980-2100 in the stated unit but inside in another; else nothing."""
     typical, fitting = fitting_unit(cells)
     is_far = typical is not None and not is_recent(typical, unit)
     if fitting is not None and is_far:
@@ -237,7 +237,7 @@ def check_unit(cells: pl.Series, reading: Reading, unit: str) -> None:
 
 
 def fitting_unit(cells: pl.Series) -> tuple[float | None, str | None]:
-    """Median of the numbers, and the first unit that puts it in 1980-2100; None where there is none."""
+    """Median of the numbers (None without any), and the first of s, ms, us, ns that puts it in 1980-2100, else None."""
     typical = cells.cast(pl.Float64, strict=False).median()
     if not isinstance(typical, int | float):
         return None, None
@@ -245,12 +245,12 @@ def fitting_unit(cells: pl.Series) -> tuple[float | None, str | None]:
 
 
 def is_recent(number: float, unit: str) -> bool:
-    """Whether a number since 1970 in this unit lies in 1980-2100."""
+    """Whether a number since 1970 in this unit lies from 1980 to before 2100."""
     return EARLIEST_S <= number * UNIT_NS[unit] / UNIT_NS["s"] < LATEST_S
 
 
 def infer_unit(cells: pl.Series, reading: Reading) -> str:
-    """The unit that puts the median in 1980-2100 (`ns` for a column without numbers); raise where none does."""
+    """First of s, ms, us, ns that puts the median in 1980-2100; `ns` without numbers; SourceError if none does."""
     typical, fitting = fitting_unit(cells)
     if typical is None or fitting is not None:
         return fitting or "ns"
@@ -265,7 +265,7 @@ def infer_unit(cells: pl.Series, reading: Reading) -> str:
 
 
 def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Series:
-    """Instants of numbers times `factor` nanoseconds; null outside 1980-2100 if inferred, else outside Int64."""
+    """Instants of numbers x `factor` ns; null outside 1980-2100 if `inferred`, else outside Int64 range."""
     value = pl.lit(cells)
     low, high = (EARLIEST_S, LATEST_S) if inferred else (-(MAX_NS // UNIT_NS["s"]), MAX_NS // UNIT_NS["s"])
     fits = value.cast(pl.Float64).is_between(
@@ -278,7 +278,7 @@ def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Se
 
 
 def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """Instants of text; `time_format`, else the first value decides: digits, compact, time of day, ISO 8601."""
+    """UTC instants by `time_format`, else as the first value is spelled (digits, compact, clock, ISO); or raise."""
     sample = next(iter(cells.filter(cells.is_not_null() & (cells != "")).head(1)), None)
     if sample is None:
         return as_stamps(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
@@ -301,7 +301,7 @@ def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -
 
 
 def suggest_time_format(sample: str, cells: pl.Series) -> str:
-    """Suggested `--time-format`; day-first and month-first where no value of the column decides."""
+    """Quoted strptime format for a sample; day-first, month-first, or both if no value above 12 decides."""
     clock = re.search(r"\d{1,2}:\d{2}(:\d{2})?", sample)
     hours, half = ("%I", " %p") if re.search(r"[AaPp]\.?[Mm]", sample) else ("%H", "")
     time = f" {hours}:%M{':%S' if clock[1] else ''}{half}" if clock else ""
@@ -318,13 +318,13 @@ def suggest_time_format(sample: str, cells: pl.Series) -> str:
 
 
 def exceeds_months(numbers: pl.Series) -> bool:
-    """Whether the largest number is above 12, so that the column cannot hold months."""
+    """Whether the largest number of the column is above 12, so that it cannot be a month; False without numbers."""
     largest = numbers.cast(pl.Int64).max()
     return isinstance(largest, int) and largest > 12  # noqa: PLR2004
 
 
 def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """Instants of digits: `YYYYMMDD[HHMM[SS[mmm]]]` from 19 or 20 on without a unit, else numbers since 1970."""
+    """UTC instants of `YYYYMMDD[HHMM[SS[mmm]]]` (begins 19 or 20, no stated unit), else of numbers since 1970."""
     compact = _COMPACT.get(len(sample)) if sample.startswith(("19", "20")) and "." not in sample else None
     if compact is not None and reading.unit is None:
         if len(sample) == 8:  # noqa: PLR2004  # YYYYMMDD
@@ -335,7 +335,7 @@ def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.S
 
 
 def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """Instants of text in a strptime format; local times, unless the format has an offset."""
+    """UTC instants of text in a strptime format: by its offset, else as local times; null if unreadable."""
     try:
         read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
     except pl.exceptions.PolarsError as error:
@@ -346,7 +346,7 @@ def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbo
 
 
 def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """Instants of times of day on the date in the file's name; raise where it has none."""
+    """UTC instants of local times of day on the date in the file's name; SourceError without a date."""
     if reading.day is None:
         raise SourceError(
             reading.path,
@@ -359,7 +359,7 @@ def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series |
 
 
 def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """Instants of ISO 8601 text; stamps with an offset are converted by it, all others are local times."""
+    """UTC instants of ISO 8601 text: by each cell's offset, as local time without one; pure dates as midnights."""
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
         return dates_to_utc(
             cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"),
@@ -383,7 +383,7 @@ def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Seri
 
 
 def parse_naive(plain: pl.Series) -> pl.Series:
-    """Times without zone from `YYYY-MM-DD HH:MM[:SS[.fraction]]`; null where the text is none."""
+    """Datetimes without zone from `YYYY-MM-DD HH:MM:SS[.fraction]`, else `YYYY-MM-DD HH:MM`; null for other text."""
     read = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ns")
     if read.null_count() == 0:
         return read
@@ -392,7 +392,7 @@ def parse_naive(plain: pl.Series) -> pl.Series:
 
 
 def offset_durations(offset: pl.Series) -> pl.Series:
-    """Durations of offsets from UTC (`Z`, `UTC`, `-05`, `-0500`, `-05:00`); null offsets are zero."""
+    """Signed durations of offsets from UTC (`-05`, `-0500`, `-05:00`); `Z`, `UTC` and null are zero."""
     digits = offset.str.extract_all(r"\d{2}")
     hours = digits.list.get(0, null_on_oob=True).cast(pl.Int64).fill_null(0)
     minutes = digits.list.get(1, null_on_oob=True).cast(pl.Int64).fill_null(0)

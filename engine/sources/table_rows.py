@@ -57,22 +57,22 @@ class Origin:
 
     @property
     def symbol(self) -> str | None:
-        """Symbol of the whole table by option or path, where no column states it."""
+        """Symbol for tables without a symbol column: the option, else the path's; None when neither states one."""
         return self.options.symbol or self.path_facts.symbol
 
     @property
     def price_type(self) -> str | None:
-        """Side of all bars by option or path, where no column states it."""
+        """Side for bars without a side column: the option, else the path's; None when neither states one."""
         return self.options.price_type or self.path_facts.price_type
 
     @property
     def interval(self) -> Interval | None:
-        """Interval by option or path; None where only the rows can tell."""
+        """Interval by option, else by path; None when only the rows can show it."""
         return self.options.interval or self.path_facts.interval
 
 
 def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
-    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows split off, unrequested symbols dropped.
+    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested symbols dropped.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
 
 
 def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Drop rows of symbols and price types that were not requested; return the rest and notes with the counts."""
+    """Drop rows of unrequested symbols and price types (empty options: keep all); return the rest and notes."""
     notes: list[str] = []
     if options.symbols:
         strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
@@ -133,7 +133,7 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
 
 
 def source_symbols(symbols: pl.Series, qualifier: str) -> dict[str, str]:
-    """The vendor's own name of each symbol: the one before a market was appended."""
+    """Each distinct symbol -> the vendor's own name: the symbol without the qualifier at its end."""
     return {name: name.removesuffix(qualifier) for name in distinct_values(symbols)}
 
 
@@ -146,7 +146,7 @@ def distinct_values(symbols: pl.Series) -> pl.Series:
 
 
 def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
-    """Numbers in little-endian fixed-size binary cells, as Float64.
+    """Little-endian integers of `width` bytes divided by 10^scale (None: 18 digits in 16 bytes, 9 in 8), as Float64.
 
     The integer is cut to a part that a float holds exactly before it is divided, so that 1.14605 comes out as
     the float that its decimal text gives.
@@ -161,7 +161,7 @@ def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
 
 
 def divided(number: pl.Expr, divisor: float) -> pl.Expr:
-    """A Float64 quotient, correctly rounded: 37_027_500 / 10_000 is the float that the text 3702.75 gives."""
+    """Expression for the correctly rounded Float64 quotient: 37_027_500 / 10_000 is the float of the text 3702.75."""
     # Polars multiplies by the reciprocal of a scalar, which is off in the last digit of every third price.
     return number / (number * 0 + divisor)
 
@@ -169,7 +169,7 @@ def divided(number: pl.Expr, divisor: float) -> pl.Expr:
 def conform_table(
     raw: pl.DataFrame, stamps: Stamps, table: TableColumns, columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform rows to the schema of their kind; rows whose local time does not exist are rejected."""
+    """Conform rows to their kind: (good rows, rejects); rows with a nonexistent local time are rejected."""
     skipped = stamps.refused.is_not_null()
     if not skipped.any():
         return conform_sides(raw, table.kind, columns, table.sides, origin)
@@ -183,7 +183,7 @@ def conform_table(
 def conform_sides(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], sides: Sequence[str], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform rows of one price, or split rows with bid and ask bars into one bar per side; an empty side has no bar.
+    """(good, rejects): rows as they are, or per side one bar where it has a price; rows without any are rejected.
 
     Columns of a side are named `bid_open` to `bid_close` and `bid_size`. A row without any side is rejected.
     """
@@ -202,7 +202,7 @@ def conform_sides(
 def conform_side(
     raw: pl.DataFrame, side: str, shared: Mapping[str, pl.Expr], columns: Mapping[str, pl.Expr], origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One bar of one side per row; rows where all prices of that side are empty have none."""
+    """(good, rejects) of one side: a bar per row with any price cell of it; other rows are skipped silently."""
     mine = {part: columns[f"{side}_{part}"] for part in OHLC} | {"price_type": pl.lit(side)}
     if f"{side}_size" in columns:
         mine["size"] = columns[f"{side}_size"]
@@ -215,7 +215,7 @@ def conform_side(
 
 
 def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.Expr:
-    """The expression for the kept rows: itself where it reads columns, else its values, filtered."""
+    """Expression for rows where `keep`: itself if it reads columns, else its values, filtered, as literal."""
     if expr.meta.root_names():
         return expr
     value = raw.select(pl.col("row"), expr.alias("value"))["value"]
@@ -223,7 +223,7 @@ def filter_expression(raw: pl.DataFrame, expr: pl.Expr, keep: pl.Series) -> pl.E
 
 
 def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr]) -> pl.Expr:
-    """Whether any of a side's four price cells is not empty; text that is no number counts."""
+    """Expression: whether any of a side's OHLC cells is not null or blank; unparsable text counts as present."""
     # The cells themselves, not their values: text that is no number is a bad bar, not an absent one.
     names = [columns[f"{side}_{part}"].meta.root_names()[0] for part in OHLC]
     is_text = {name: raw.schema[name] == pl.String for name in names}
@@ -232,7 +232,7 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
 
 
 def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tuple[pl.Series, pl.Series]:
-    """Symbol of each row (of the option, else of its column, else of the path; the qualifier is appended), and the distinct ones."""
+    """Symbol per row (the option, else its column, else the path's, plus qualifier) and the distinct ones; SourceError without any."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String)
@@ -255,7 +255,7 @@ def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tup
 
 
 def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:
-    """Instants of the stamp column, or of a date and a time column joined."""
+    """UTC stamps of the `ts` column, else of `date` and `time` joined by a blank (or the only one of both present)."""
     options, roles = origin.options, table.roles
     column = roles.get("ts") or "+".join(roles[role] for role in ("date", "time") if role in roles)
     if column in raw.columns:
@@ -276,7 +276,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Expression of each role but stamp and symbol; without columns the path tells the side, the row number `seq`."""
+    """Role -> expression for all but `ts`, `symbol`; missing side comes from option or path, missing `seq` is `row`."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
@@ -289,7 +289,7 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
 
 
 def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
-    """Cells of a role as text, Boolean or number; null where they cannot be read."""
+    """A role's cells as String, Boolean (`suspicious`), Int64 (`trades`) or Float64; unreadable or blank: null."""
     cell, dtype = pl.col(name), raw.schema[name]
     if role in ("exchange", "conditions", "price_type"):
         return cell.cast(pl.String)
@@ -302,7 +302,7 @@ def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
 
 
 def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
-    """The vendor's number where every row has an integer one, else the row's number."""
+    """Expression for `seq`: the column if every cell is an integer, else the row number for all rows."""
     # The vendor's number orders rows only if every row has one; an id in letters does not.
     if column is not None and raw[column].cast(pl.Int64, strict=False).null_count() == 0:
         return pl.col(column).cast(pl.Int64)
@@ -310,7 +310,7 @@ def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
 
 
 def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
-    """Raise when prices (the first 100 of a column) have decimal commas, thousands commas or currency signs."""
+    """SourceError if all first 100 texts of a price have decimal or thousands commas or currency signs."""
     for role, name in table.roles.items():
         if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
@@ -320,7 +320,7 @@ def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """Raise for bars without a symbol whose stamps repeat, when another text column tells the repeats apart."""
+    """SourceError if bars of unstated symbols repeat stamps that an unused text column would tell apart."""
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
         return
     idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]
@@ -338,7 +338,7 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts:
 def resolve_interval(
     frame: pl.DataFrame, kind: Kind, origin: Origin, *, dates_only: bool
 ) -> tuple[Interval | None, tuple[str, ...]]:
-    """Interval by option or path, else the commonest step of the rows, with a note; None but for bars."""
+    """Interval of bars by option, else path, else row steps with a note; (None, notes) if unknown or no bars."""
     if kind != "bars":
         return None, ()
     if origin.interval is not None:
@@ -350,7 +350,7 @@ def resolve_interval(
 
 
 def drop_rows(frame: pl.DataFrame, others: pl.Expr, what: str, notes: list[str]) -> pl.DataFrame:
-    """Drop the rows for which the expression is true and append a note with their number."""
+    """Drop rows where `others` is true or null; append a note with their number to `notes` unless none."""
     kept = frame.filter(~others)
     if kept.height < frame.height:
         notes.append(f"{frame.height - kept.height} rows {what} left out")

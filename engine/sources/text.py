@@ -45,7 +45,7 @@ class Table:
 
 
 def read_text(data: bytes, origin: Origin) -> Batch:
-    """A batch from the bytes of a delimited text file.
+    """Batch of conformed rows of delimited text; lines of another width are rejects; empty for a lone header.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def read_text(data: bytes, origin: Origin) -> Batch:
 
 
 def with_table_notes(origin: Origin, read: Table) -> Origin:
-    """The origin with the notes and refused lines of a table added."""
+    """The origin with the table's notes appended and its refused lines in place of the origin's."""
     return replace(origin, notes=(*origin.notes, *read.notes), refused=read.refused)
 
 
 def table(data: bytes, options: ReadOptions, source: str) -> Table:
-    """Split delimited text into cells: find delimiter and header, drop comments on top and repeated headers.
+    """Cells as String with `row` (line number), after finding delimiter and header; header lines and top comments dropped.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def table(data: bytes, options: ReadOptions, source: str) -> Table:
 
 
 def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
-    """Every line as a row of these columns; lines that have more or fewer cells are refused.
+    """Table with one row per non-blank line that has exactly these columns; lines with more or fewer cells are refused.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
 
 
 def parse_even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | None:
-    """Cells of lines that all have as many delimiters as the header, and no quotes; None for other text."""
+    """Cells as String with `row`, if all lines have the header's width, no quotes, no blank line; else None."""
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
     if b'"' in data or data.count(delimiter.encode()) != (len(names) - 1) * lines:
         return None
@@ -121,7 +121,7 @@ def parse_even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | 
 
 
 def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
-    """Cells of the lines that fit the columns; a line with another width or unbalanced quotes is refused."""
+    """Table of lines as wide as the columns; other widths and bad quotes are refused, blank lines skipped."""
     lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")}).with_row_index("row", offset=1)
     lines = lines.with_columns(pl.col("line").str.strip_suffix("\r"), pl.col("row").cast(pl.Int64))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
@@ -149,7 +149,7 @@ def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> 
 
 
 def parse_csv(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:
-    """Cells of headerless delimited text, all as String."""
+    """Cells of headerless text as String columns of these names; bad UTF-8 is replaced, empty cells are null."""
     return pl.read_csv(
         data,
         has_header=False,
@@ -161,7 +161,7 @@ def parse_csv(data: bytes, names: list[str], delimiter: str, quote: str | None) 
 
 
 def drop_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, headed: bool) -> Table:
-    """Drop every line that equals the header; a note counts the repeated ones."""
+    """Table without lines equal to the header, and a note on repeats; unchanged if not `headed`."""
     if not headed:
         return Table(raw, refused)
     names = [name for name in raw.columns if name != "row"]
@@ -174,7 +174,7 @@ def drop_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, 
 
 
 def empty_batch(names: list[str], origin: Origin) -> Batch:
-    """An empty batch for a file with at most a header; a note says so."""
+    """An empty batch of the kind that the columns fit, `bars` if none; a note says there is no row."""
     kind: Kind = "bars"
     try:
         kind = match_columns(names, origin.options, origin.source).kind
@@ -193,7 +193,7 @@ def empty_batch(names: list[str], origin: Origin) -> Batch:
 
 
 def normalize_bytes(data: bytes, source: str) -> bytes:
-    """Bytes without BOM, and with LF for lone CR; raise for UTF-16 and binary content."""
+    """Bytes without BOM, CR as LF if no LF occurs; SourceError for UTF-16 or a NUL in the first 64 KiB."""
     if data.startswith(UTF16):
         raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
     if b"\0" in data[:SAMPLE_BYTES]:
@@ -203,21 +203,21 @@ def normalize_bytes(data: bytes, source: str) -> bytes:
 
 
 def split_preamble(data: bytes) -> tuple[int, bytes]:
-    """Number of comment lines (#) on top, and the bytes after them."""
+    """Number of lines at the very top that begin with `#`, and the bytes after them."""
     match = re.match(rb"(?:#[^\n]*\n)*", data)
     top = match[0] if match else b""
     return top.count(b"\n"), data[len(top) :]
 
 
 def sample_lines(data: bytes) -> list[str]:
-    """Lines of the first 64 KiB; one that is cut off there is left out."""
+    """Lines of the first 64 KiB without line ends; a last one cut off there is left out unless it is the only."""
     lines = data[:SAMPLE_BYTES].decode("utf-8", errors="replace").split("\n")
     whole = lines if len(data) <= SAMPLE_BYTES or len(lines) == 1 else lines[:-1]
     return [line.removesuffix("\r") for line in whole]
 
 
 def find_delimiter(sample: list[str], source: str) -> str:
-    """The delimiter that splits most of 50 lines into as many cells as the first; raise where none does."""
+    """Of `, ; tab |`, the one by which most of 50 lines have the first line's 2+ cells; else SourceError."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         widths = [len(split_line(line, delimiter)) for line in sample[:50]]
@@ -230,7 +230,7 @@ def find_delimiter(sample: list[str], source: str) -> str:
 
 
 def no_delimiter_reason(first: str) -> str:
-    """Reason of the error for text without a delimiter: a web page, JSON, or none found."""
+    """Error text for a first line without delimiter: a web page, JSON or none found, with the remedy."""
     shown = repr(first[:80])
     if first.lstrip().startswith("<"):
         return f"is a web page ({shown}), most likely the answer to a download that failed; fetch the file again"
@@ -243,14 +243,14 @@ def no_delimiter_reason(first: str) -> str:
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
-    """Cells of a line, stripped and unquoted; a delimiter in quotes does not split."""
+    """Cells of a line, stripped, without outer quotes (doubled ones halved); quoted delimiters do not split."""
     bare = re.sub(_QUOTED, lambda quoted: quoted[0].replace(delimiter, "\0"), line)
     parts = [part.strip().replace("\0", delimiter) for part in bare.split(delimiter)]
     return [part[1:-1].replace('""', '"') if part[:1] == part[-1:] == '"' and len(part) > 1 else part for part in parts]
 
 
 def number_repeated_names(names: list[str]) -> list[str]:
-    """Names of which each repeated one has its count appended."""
+    """The names, with ` #2`, ` #3`, ... appended to the second, third, ... occurrence of a name."""
     seen: dict[str, int] = {}
     unique = []
     for name in names:

@@ -20,12 +20,12 @@ class Dbn(Format):
     precedence = 40
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether the file begins with DBN's mark and a complete header."""
+        """Whether the (unpacked) first bytes hold DBN's mark and at least 26 bytes; the path is ignored."""
         del path
         return dbn.peek_header(head) is not None
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with what its metadata state; an ignored problem where its schema holds no rows of ours."""
+        """The file as its metadata state it; an ignored Problem if its schema holds no bars, quotes or trades."""
         del options
         header = dbn.peek_header(head)
         if header is None:
@@ -34,5 +34,5 @@ class Dbn(Format):
         return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, head, header)
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch, or for `tbbo` the trades and the quotes before them."""
+        """One batch of the schema's kind; for `tbbo` two: trades, and the quotes before them."""
         return dbn.read_dbn(file.path, options, file.qualifier)

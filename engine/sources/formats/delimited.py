@@ -21,14 +21,14 @@ class Csv(TextFormat):
     precedence = 0
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether the file is a zip, or text with a suffix of any format."""
+        """Whether the file is a zip, or has a suffix of any format (or packing) and no NUL in its first bytes."""
         return archive.is_zip(head) or (has_suffix(path, data_suffixes()) and is_text(head))
 
     def of_member(self, member: str) -> TextFormat:
-        """The text format whose suffix ends the member's name; without one, this one."""
+        """The text format of highest precedence with a suffix that ends the member's name; without, this one."""
         others = (one for one in reversed(formats()) if isinstance(one, TextFormat))
         return next((one for one in others if member.lower().endswith(one.suffixes)), self)
 
     def read_content(self, data: bytes, origin: Origin) -> Batch:
-        """A batch from the bytes of a delimited text file."""
+        """Batch of conformed rows and rejects from the bytes of one delimited text file (`read_text`)."""
         return read_text(data, origin)

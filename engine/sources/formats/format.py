@@ -43,10 +43,10 @@ class Format(registry.Registered, ABC):
 
     @abstractmethod
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether a file has this format, by its first (unpacked) bytes and its path."""
+        """Whether a file has this format, judged by its first (unpacked) bytes and its path; nothing else is read."""
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with the symbol, interval and side that options or its name state; a problem if it is unusable."""
+        """The file with symbol, interval, side by option, else by its name; subclasses may return a Problem."""
         del head
         stated = parse_path(path)
         return SourceFile(
@@ -59,7 +59,7 @@ class Format(registry.Registered, ABC):
 
     @abstractmethod
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """Conformed rows of a file, one batch per kind of rows (and per member of a zip).
+        """Batches of conformed rows of a file, one per kind of rows and zip member; SourceError if unreadable.
 
         Raises
         ------
@@ -72,12 +72,12 @@ class TextFormat(Format):
     """A format whose files are text: plain, gzip, zstandard, or members of a zip."""
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether the file has one of the format's suffixes and is text that is not in a zip."""
+        """Whether the file has one of this format's suffixes, is no zip, and has no NUL in its first bytes."""
         return not archive.is_zip(head) and is_text(head) and has_suffix(path, self.suffixes)
 
     @abstractmethod
     def read_content(self, data: bytes, origin: Origin) -> Batch:
-        """A batch from the unpacked bytes of one file or of one member of a zip.
+        """One batch of conformed rows and rejects from the unpacked bytes of one file or of one member of a zip.
 
         Raises
         ------
@@ -86,12 +86,12 @@ class TextFormat(Format):
         """
 
     def of_member(self, member: str) -> TextFormat:
-        """The format that reads a member of a zip: this one."""
+        """The format that reads a member of a zip: always this one; `Csv` overrides it by suffix."""
         del member
         return self
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch, or one per member of a zip; a member's symbol, side and date come from its own name."""
+        """One batch, or one per member of a zip in stored order, with symbol, side, date of the member's own path."""
         sha256 = archive.sha256(file.path)
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))
@@ -111,12 +111,12 @@ class TextFormat(Format):
 
 
 def formats() -> tuple[Format, ...]:
-    """All formats, by ascending precedence."""
+    """All registered formats by ascending precedence; the last one is tried first on a file."""
     return cast("tuple[Format, ...]", registry.registered())
 
 
 def format_named(name: str) -> Format:
-    """The format of a name.
+    """The registered format of this name; ParameterError that lists the valid names when there is none.
 
     Raises
     ------
@@ -130,15 +130,15 @@ def format_named(name: str) -> Format:
 
 
 def sniff_format(head: bytes, path: Path) -> Format | None:
-    """The format of highest precedence that recognizes a file; None when no one does."""
+    """The format of highest precedence whose `sniff` accepts the file; None when none does."""
     return next((one for one in reversed(formats()) if one.sniff(head, path)), None)
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether one of a file's suffixes (`.csv` and `.gz` of `SPY.csv.gz`) is among these."""
+    """Whether any of a file's suffixes, in lower case (`.csv` and `.gz` of `SPY.CSV.gz`), is among these."""
     return any(suffix.lower() in suffixes for suffix in path.suffixes)
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the first bytes hold no NUL; UTF-16 counts as text, which its reader refuses with a remedy."""
+    """Whether the first bytes hold no NUL, or begin with a UTF-16 mark (the reader then refuses it with a remedy)."""
     return b"\0" not in head or head.startswith(UTF16)

@@ -29,14 +29,14 @@ class Lean(Format):
     }
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether the path is of Lean's layout; a damaged zip counts, and its reader says what is wrong with it."""
+        """Whether the path follows Lean's folder layout and the bytes are not Parquet's; a damaged zip counts too."""
         return not head.startswith(PARQUET_MAGIC) and lean.source_file(path) is not None
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with all that its path states; a problem where it is not in Lean's folders."""
+        """The file as its path alone states it (options are ignored); a Problem outside Lean's layout."""
         del head, options
         return lean.source_file(path) or Problem(str(path), "not in Lean's folder layout")
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch, with the rows of the members of the file's own date."""
+        """One batch with the rows of the zip's members whose names carry the file's date, or no date."""
         return [lean.read_lean(file.path, options, file.qualifier)]

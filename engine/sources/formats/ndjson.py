@@ -27,12 +27,12 @@ class Ndjson(TextFormat):
     precedence = 10
 
     def read_content(self, data: bytes, origin: Origin) -> Batch:
-        """A batch from the bytes of an NDJSON file; a line that is no JSON object is rejected."""
+        """Batch of conformed rows from NDJSON bytes; lines that are no JSON object are rejected."""
         return read_ndjson(data, origin)
 
 
 def read_ndjson(data: bytes, origin: Origin) -> Batch:
-    """A batch from the bytes of an NDJSON file.
+    """Batch of conformed rows from NDJSON bytes; lines that are no object are rejected; empty without any object.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def read_ndjson(data: bytes, origin: Origin) -> Batch:
 
 
 def objects(data: bytes, source: str) -> Table:
-    """Cells of NDJSON, typed as JSON has them; lists become text with commas.
+    """Table of one row per JSON object (lists as comma text, `row` = line number); other non-blank lines are rejects.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def objects(data: bytes, source: str) -> Table:
 
 
 def parse_objects(lines: pl.DataFrame, source: str) -> pl.DataFrame:
-    """One row per line of JSON, lists and objects as text; raise where the types of one name do not mix."""
+    """One row per line, typed as in JSON, plus `row`; lists as comma text, objects as JSON text; raise on mixed types."""
     if lines.is_empty():
         return lines.select("row")
     try:

@@ -22,10 +22,10 @@ class Parquet(Format):
     precedence = 20
 
     def sniff(self, head: bytes, path: Path) -> bool:
-        """Whether the file begins with Parquet's mark, whatever its name."""
+        """Whether the file begins with Parquet's mark `PAR1`; its name is ignored."""
         del path
         return head.startswith(MAGIC)
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch; only columns with a role are read."""
+        """One batch of conformed rows; columns that match no role are not read."""
         return [read_parquet(file.path, options, file.qualifier)]

@@ -30,7 +30,7 @@ _FORMATS: dict[str, Registered] = {}
 
 
 def register(format_class: type[F]) -> type[F]:
-    """Add a format to the table (class decorator).
+    """Class decorator: add an instance to the table by its name; ParameterError if another class has that name.
 
     Raises
     ------
@@ -45,29 +45,29 @@ def register(format_class: type[F]) -> type[F]:
 
 
 def unregister(name: str) -> None:
-    """Remove a format from the table; an unknown name changes nothing."""
+    """Remove the format of this name from the table; an unknown name changes nothing."""
     _FORMATS.pop(name, None)
 
 
 def registered() -> tuple[Registered, ...]:
-    """Formats by ascending precedence: the order of messages and help; a file is tried against the last one first."""
+    """All formats by ascending precedence, after importing this folder's modules; files are tried on the last first."""
     import_format_modules()
     return tuple(sorted(_FORMATS.values(), key=lambda one: one.precedence))
 
 
 def format_names() -> tuple[str, ...]:
-    """Names of all formats, as `--format` takes them."""
+    """Names of all formats by ascending precedence, as `--format` takes them."""
     return tuple(one.name for one in registered())
 
 
 def data_suffixes() -> tuple[str, ...]:
-    """Lower-case suffixes of all formats and packings: a file in a folder is data only with one of these."""
+    """Lower-case suffixes of all formats, then of packings (`.zip`, ...): other files in a folder are no data."""
     return (*(suffix for one in registered() for suffix in one.suffixes), *PACKED_SUFFIXES)
 
 
 @functools.cache
 def import_format_modules() -> None:
-    """Import every module of this folder, once per process, so that its formats register."""
+    """Import every module of this folder so that its formats register; later calls change nothing."""
     folder = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(folder.__path__):
         importlib.import_module(f"{folder.__name__}.{module.name}")

@@ -73,12 +73,12 @@ class BackfillRequests:
         return key in self._series
 
     def add(self, keys: Iterable[Key], now_ns: int) -> None:
-        """Watch these series from now on; series that are watched already stay as they are."""
+        """Watch new series, with `now_ns` as their last stamp and no request; series already watched stay unchanged."""
         for key in keys:
             self._series.setdefault(key, SeriesState(now_ns))
 
     def remove(self, symbol: str) -> list[Key]:
-        """Stop watching a symbol and drop its requests; return the series that were watched."""
+        """Stop watching all series of a symbol and drop their open requests; return the keys (kind, symbol) removed."""
         removed = [key for key in self._series if key[1] == symbol]
         for key in removed:
             del self._series[key]
@@ -86,18 +86,18 @@ class BackfillRequests:
         return removed
 
     def record_row(self, kind: Kind, symbol: str, ts_ns: int) -> None:
-        """Move the last stamp of a watched series forward; an older row changes nothing."""
+        """Set a watched series' last stamp to its first row's, later only to newer ones; others are ignored."""
         state = self._series.get((kind, symbol))
         if state is not None and (state.has_no_row or ts_ns > state.last_ns):
             state.last_ns, state.is_new, state.has_no_row = ts_ns, False, False
 
     def mark_disconnected(self) -> None:
-        """Mark every series as not streaming."""
+        """Mark every series as not streaming, so that the next `mark_streaming` opens a request for it."""
         for state in self._series.values():
             state.is_streaming = False
 
     def mark_streaming(self, symbols: Mapping[Kind, Collection[str]], now_ns: int) -> None:
-        """The vendor streams these: open a request from the last row of each series that was not streaming before."""
+        """Mark series streaming; open a request from the last row of each newly so, if not just added."""
         for (kind, symbol), state in self._series.items():
             if state.is_streaming or symbol not in symbols.get(kind, ()):
                 continue
@@ -109,13 +109,13 @@ class BackfillRequests:
             state.is_new = False
 
     def reopen(self, now_ns: int, symbol: str | None = None) -> None:
-        """Open requests of the streaming series of one symbol, or of all: rows may be lost in spite of a connection."""
+        """Open a request from the last row of each streaming series, of one symbol or (None) of all."""
         for (kind, name), state in self._series.items():
             if state.is_streaming and symbol in (None, name):
                 self._open_from_last_row(kind, name, state, now_ns)
 
     def take_due(self, now_ns: int) -> list[BackfillRequest]:
-        """Close and return the requests that are due, the oldest stamp first; `postpone` opens one again."""
+        """Remove and return the open requests with `due_ns <= now_ns`, earliest `since_ns` first."""
         due = [request for request in self._open.values() if request.due_ns <= now_ns]
         due.sort(key=lambda request: request.since_ns)
         for request in due:
@@ -123,7 +123,7 @@ class BackfillRequests:
         return due
 
     def mark_filled(self, requests: Iterable[BackfillRequest], now_ns: int) -> None:
-        """The requests were fetched: open those again, `again_ns` later, that are to be fetched once more."""
+        """Reopen fetched requests that have fetches left, `again_ns` later; the others stay closed."""
         if self._again_ns:
             for request in requests:
                 if request.fetches_left > 1:
@@ -131,18 +131,18 @@ class BackfillRequests:
                     self.postpone([again], now_ns + self._again_ns)
 
     def postpone(self, requests: Iterable[BackfillRequest], due_ns: int) -> None:
-        """Open requests again, due at `due_ns`; those of symbols that are not watched any more are dropped."""
+        """Open requests (again), due at `due_ns`, merged with open ones; unwatched series are dropped."""
         for request in requests:
             if (request.kind, request.symbol) in self._series:
                 self._merge(request._replace(due_ns=due_ns))
 
     def _open_from_last_row(self, kind: Kind, symbol: str, state: SeriesState, now_ns: int) -> None:
-        """Open a request from the last row on; for bars from its minute, less the overlap."""
+        """Open a request due now with 2 fetches, from the last row on; bars from its minute less the overlap."""
         since = state.last_ns // MINUTE_NS * MINUTE_NS - self._overlap_ns if kind == "bars" else state.last_ns
         self._merge(BackfillRequest(kind, symbol, since, now_ns, fetches_left=2))
 
     def _merge(self, request: BackfillRequest) -> None:
-        """Open a request; with an open one of its series, the earlier times and the larger number of fetches hold."""
+        """Open a request; with an open one of its series take the earlier times and the more fetches."""
         key = (request.kind, request.symbol)
         other = self._open.get(key, request)
         self._open[key] = BackfillRequest(

@@ -68,7 +68,7 @@ class Delivery:
 
     @property
     def height(self) -> int:
-        """Number of rows in all frames."""
+        """Number of rows in all frames; rejects are not counted."""
         return sum(frame.height for frame in self.frames)
 
 
@@ -108,23 +108,23 @@ class Stream(Protocol):
     """A source of a running session."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Kinds and intervals per symbol; unknown symbols are absent. Without symbols: of every one it can name."""
+        """Offered (kind, interval) pairs per symbol, unknown ones absent; without symbols of all it can name."""
         ...
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Stream these from now on, in addition to the current subscriptions."""
+        """Add to the current subscriptions; rows of these are delivered from now on."""
         ...
 
     def unsubscribe(self, symbol: str) -> None:
-        """Stop streaming a symbol."""
+        """Stop delivering a symbol, in every kind and interval."""
         ...
 
     def next_at(self) -> dt.datetime | None:
-        """When the next row becomes available; None for a live source, and at the end."""
+        """Instant when the next row becomes available (a replay); None for a live source, and at the end."""
         ...
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Return what has become available up to `until` (inclusive), in order of arrival. Never blocks."""
+        """Remove and return the deliveries available up to `until` (inclusive), in order of arrival; never blocks."""
         ...
 
     def wait(self, seconds: float) -> bool:
@@ -132,13 +132,13 @@ class Stream(Protocol):
         ...
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Past rows that are available now. May block; may raise `StreamError`."""
+        """Deliveries of the requested past rows, subscribed or not; may block and may raise StreamError."""
         ...
 
     def status(self) -> StreamStatus:
-        """Connection, counters, lag and last error."""
+        """Snapshot of connection, exhaustion, counters, lag and last error."""
         ...
 
     def close(self) -> None:
-        """Release all resources; a second call changes nothing."""
+        """End the stream and release its resources; a second call changes nothing."""
         ...

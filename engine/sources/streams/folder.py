@@ -56,7 +56,7 @@ class FileState(NamedTuple):
     since: dt.datetime
 
     def is_as(self, other: FileState | None) -> bool:
-        """Whether size, time of change and inode are equal."""
+        """Whether the other state exists and has equal size, time of change and inode; `since` is ignored."""
         return other is not None and self[:3] == other[:3]
 
 
@@ -130,7 +130,7 @@ class FolderStream:
         """Rows of symbols, kinds or intervals that were not wanted when their file was taken."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Kinds and intervals that file names state for each symbol; `expects` for all others."""
+        """Each symbol -> (kind, interval) that current file names state for it; else `expects`."""
         found: dict[str, frozenset[Resolution]] = {}
         listed = [path for path, stat in self._list_files() if stat.st_size and is_finished_data(path)]
         files, _ = scan(listed, self._options)
@@ -141,7 +141,7 @@ class FolderStream:
         return available_per_symbol(symbols, found, self._expects)
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Deliver these, too, from files that are taken from now on.
+        """Add to the subscriptions; they apply to files taken from now on, earlier files are not read again.
 
         Raises
         ------
@@ -154,16 +154,16 @@ class FolderStream:
             self._filter.add(subscriptions)
 
     def unsubscribe(self, symbol: str) -> None:
-        """Deliver nothing of a symbol any more."""
+        """Remove every subscription of a symbol; its rows taken later are dropped into `left_out`."""
         with self._lock:
             self._filter.remove(symbol)
 
     def next_at(self) -> dt.datetime | None:
-        """None: only polling the directory tells."""
+        """Always None: when the next file comes is unknown before polling."""
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Rows of up to `FILES_PER_TAKE` complete files, the oldest first; `until` is ignored."""
+        """Read up to 64 complete files, oldest first; return subscribed rows and rejects; `until` is ignored."""
         del until
         with self._lock:
             self._poll()
@@ -181,7 +181,7 @@ class FolderStream:
             return [one for one in made if one.frames or one.rejects.height]
 
     def wait(self, seconds: float) -> bool:
-        """Poll until there is a complete file, at most `seconds`; return whether there is one."""
+        """Poll until a complete file or a report is there, at most `seconds` or until closed; return whether one is."""
         left = seconds
         while not self._has_items():
             if left <= 0 or self._closed:
@@ -191,7 +191,7 @@ class FolderStream:
         return True
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Requested rows of all complete files, taken or not; unreadable files are skipped."""
+        """Requested rows of all complete files, taken or not, oldest first; unreadable files are skipped."""
         with self._lock:
             self._poll()
             looks = {**{path: look for path, (look, _) in self._done.items()}, **self._ready}
@@ -202,7 +202,7 @@ class FolderStream:
         return made
 
     def status(self) -> StreamStatus:
-        """Status of the stream; `waiting` counts files."""
+        """Connected while open and the folder exists; rows delivered, complete files waiting, lag, last error."""
         with self._lock:
             return StreamStatus(
                 connected=not self._closed and self._folder.is_dir(),
@@ -214,19 +214,19 @@ class FolderStream:
             )
 
     def close(self) -> None:
-        """Stop polling; files that were not taken stay for the next stream."""
+        """Stop polling and forget files that were not taken, which stay in the folder for another stream."""
         with self._lock:
             self._closed = True
             self._ready, self._growing = {}, {}
 
     def _has_items(self) -> bool:
-        """Poll, and return whether there is a complete file or a report to take."""
+        """Poll the folder, then return whether a complete file or a report can be taken."""
         with self._lock:
             self._poll()
             return bool(self._ready or self._reports)
 
     def _poll(self) -> None:
-        """List the directory, at most every `poll_seconds`, and sort its data files into growing and complete ones."""
+        """List the folder, at most once per `poll_seconds`, and sort data files into growing and complete ones."""
         now = self._clock.now()
         if self._closed or (self._next_poll is not None and now < self._next_poll):
             return
@@ -244,14 +244,14 @@ class FolderStream:
         self._unfinished = unfinished
 
     def _list_files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Files of the directory with their stat; an error of listing becomes the status' error."""
+        """Yield the folder's files, recursively, with stat; an OSError ends it and becomes the error."""
         try:
             yield from walk_with_stat(self._folder)
         except OSError as error:
             self._error = f"{self._folder}: cannot be listed: {error.strerror or error}"
 
     def _observe(self, path: Path, look: FileState) -> None:
-        """Move a file to the complete ones when it stood still long enough or was renamed from an unfinished name."""
+        """Mark a file complete if still for `settle_seconds` or renamed from an unfinished name; else growing."""
         if look.is_as(self._ready.get(path)):
             return
         self._ready.pop(path, None)  # it goes on growing
@@ -267,7 +267,7 @@ class FolderStream:
             self._growing[path] = look._replace(since=since)
 
     def _is_another(self, path: Path, look: FileState) -> bool:
-        """Whether the path has a new file since it was read; a changed old file is reported once and not read again."""
+        """Whether a read path is to be read again (new inode, or was unreadable); a changed file is reported."""
         before, digest = self._done[path]
         if look.is_as(before):
             return False
@@ -284,7 +284,7 @@ class FolderStream:
         return False
 
     def _read_complete(self, path: Path) -> list[Delivery]:
-        """Read a complete file once; an error is reported, and rows that came in another file are left out."""
+        """Read a complete file into deliveries, without batches already seen; report errors, return []."""
         look = self._ready.pop(path)
         try:
             digest = archive.sha256(path)
@@ -303,7 +303,7 @@ class FolderStream:
         return [self._to_delivery(file, batch) for file, batch in batches if self._is_new(batch)]
 
     def _goes_on_growing(self, path: Path, look: FileState) -> bool:
-        """Whether a file changed while it was read; it then counts as growing again."""
+        """Whether a file differs from `look`, which makes it growing again; False if deleted."""
         try:
             stat = path.stat()
         except OSError:
@@ -314,13 +314,13 @@ class FolderStream:
         return not now.is_as(look)
 
     def _is_new(self, batch: Batch) -> bool:
-        """Whether rows with this content mark were not delivered before; remember the mark."""
+        """Whether a batch's content mark was not seen before; records the mark, so a second call returns False."""
         is_new = batch.content_mark not in self._contents
         self._contents.add(batch.content_mark)
         return is_new
 
     def _read(self, path: Path) -> Iterator[tuple[SourceFile, Batch]]:
-        """Batches of a file, each with its `SourceFile`; keep their summaries for `fetch`."""
+        """Yield (file, batch) of a file, storing summaries of its batches; SourceError if it is unusable."""
         files, problems = scan([path], self._options)
         for problem in problems:
             if not problem.ignored:
@@ -331,7 +331,7 @@ class FolderStream:
             yield from ((file, batch) for batch in batches)
 
     def _to_delivery(self, file: SourceFile, batch: Batch) -> Delivery:
-        """A batch as a delivery; bars without an interval are reported."""
+        """The batch as a Delivery; bars without an interval are delivered too, and reported as an error."""
         is_stated = file.interval is not None or self._options.interval is not None
         interval = self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
         if batch.kind == "bars" and batch.frame.height and interval is None:
@@ -340,7 +340,7 @@ class FolderStream:
         return delivery_of_batch(batch, interval)
 
     def _read_again(self, path: Path) -> list[Delivery]:
-        """Deliveries of a file that was read or will be; none where it cannot be read."""
+        """Unfiltered deliveries of a file, read anew; an empty list when any error occurs."""
         try:
             read_now = list(self._read(path))
         except Exception:  # noqa: BLE001 - as above
@@ -349,7 +349,7 @@ class FolderStream:
             return [self._to_delivery(file, batch) for file, batch in read_now]
 
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
-        """Whether the summaries of a file fit a request; true for a file that was not read yet."""
+        """Whether a batch of the file overlaps a request in kind, symbol and time; True if not read yet."""
         known = self._summaries.get(path)
         return known is None or any(
             one.kind == request.kind
@@ -361,13 +361,13 @@ class FolderStream:
         )
 
     def _report(self, path: Path, reason: str) -> None:
-        """Set the status' error and queue a rejected line with the reason."""
+        """Set the status' error, and queue a delivery with one rejected line that the next `take` returns."""
         self._error = f"{path}: {reason}"
         self._reports.append(Delivery("bars", (), rejects=rejected_line(str(path), reason)))
 
 
 def walk_with_stat(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Files of a folder and of its folders with their stat, by name; unfinished folders are skipped."""
+    """Yield files, recursively by name, with their stat; linked and unfinished-named folders are skipped."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         try:
             if entry.is_dir(follow_symlinks=False):
@@ -380,22 +380,22 @@ def walk_with_stat(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a name marks work in progress: `.tmp`, `.part`, `.partial`, or beginning with `.` or `_`."""
+    """Whether a name marks work in progress: ends `.tmp`, `.part`, `.partial`, or begins with `.` or `_`."""
     return path.name.startswith(UNFINISHED_PREFIXES) or path.name.lower().endswith(UNFINISHED_SUFFIXES)
 
 
 def is_finished_data(path: Path) -> bool:
-    """Whether a file is finished and may be market data by its name."""
+    """Whether the name marks no work in progress and the path may be market data; nothing is opened."""
     return not is_unfinished(path) and no_data(path) is None
 
 
 def by_age(item: tuple[Path, FileState]) -> tuple[int, Path]:
-    """Sort key of files: time of change, then path."""
+    """Sort key: time of change (ns), then path, so that the oldest file comes first."""
     return item[1].changed_ns, item[0]
 
 
 def digest_or_empty(path: Path) -> str:
-    """SHA-256 of a file; empty where it cannot be read."""
+    """SHA-256 of a file as hexadecimal text; an empty string when it cannot be read."""
     try:
         return archive.sha256(path)
     except SourceError:
@@ -403,13 +403,13 @@ def digest_or_empty(path: Path) -> str:
 
 
 def summarize_batch(batch: Batch) -> BatchSummary:
-    """Kind, symbols, and first and last stamp of a batch."""
+    """Kind, set of symbols, and first and last stamp (UTC) of a batch that has rows."""
     first, last = batch.frame.select(pl.col("ts").cast(TS).min(), pl.col("ts").cast(TS).max().alias("last")).row(0)
     return BatchSummary(batch.kind, frozenset(batch.frame["symbol"].unique()), first, last)
 
 
 def select_requested(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
-    """Rows that a request of the same kind and interval asks for, by the start of their slots."""
+    """The delivery with only rows whose slot begins in a request of its kind, interval and symbol."""
     mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
     # What marks a slot's end belongs to the slot before.
     shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()

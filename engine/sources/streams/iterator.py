@@ -91,12 +91,12 @@ class IteratorStream:
         """Rows of symbols, kinds or intervals that were not wanted when they were taken."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """`expects` for each symbol that the stream has."""
+        """`expects` for each given symbol; with `symbols` set only for those among it, others are absent."""
         known = [symbol for symbol in symbols if self._symbols is None or symbol in self._symbols]
         return available_per_symbol(known, {}, self._expects)
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Deliver these, too; the first call starts to pull the iterator.
+        """Add to the subscriptions; the first call starts the thread that pulls the iterator.
 
         Raises
         ------
@@ -111,16 +111,16 @@ class IteratorStream:
                 self._thread.start()
 
     def unsubscribe(self, symbol: str) -> None:
-        """Deliver nothing of a symbol any more."""
+        """Remove every subscription of a symbol; its rows taken from now on are dropped and counted in `left_out`."""
         with self._lock:
             self._filter.remove(symbol)
 
     def next_at(self) -> dt.datetime | None:
-        """None: only waiting tells."""
+        """Always None: when the next item comes is unknown."""
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """All subscribed rows pulled so far; `until` is ignored."""
+        """Empty the queue; return subscribed rows and all rejects, count others in `left_out`; ignores `until`."""
         del until
         came = self._queue.take()
         with self._lock:
@@ -132,16 +132,16 @@ class IteratorStream:
             return made
 
     def wait(self, seconds: float) -> bool:
-        """Block until there is something to take, at most `seconds`; return whether there is."""
+        """Block until something is queued, the iterator ends or `seconds` pass; return whether something is."""
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """An empty list: an iterator has no history."""
+        """Always an empty list: an iterator has no history."""
         del requests
         return []
 
     def status(self) -> StreamStatus:
-        """Connection, counters, lag and last error of the stream."""
+        """Connected until ended or closed; exhausted once the queue is empty too; counters, lag, error."""
         is_over = self._over or self._queue.closed
         return StreamStatus(
             connected=not is_over,
@@ -154,13 +154,13 @@ class IteratorStream:
         )
 
     def close(self) -> None:
-        """Stop pulling; a blocked iterator stays in its daemon thread."""
+        """Close the queue and wait `CLOSE_SECONDS` for the thread, where a blocked iterator stays."""
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
 
     def _pull(self) -> None:
-        """Body of the thread: queue the iterator's items until it ends, raises or the queue is closed."""
+        """Thread body: queue items until the iterator ends, raises (error stored) or the queue is closed."""
         items: Iterator[Any] = iter(())
         try:
             items = iter(self._frames)
@@ -176,7 +176,7 @@ class IteratorStream:
                 getattr(items, "close", lambda: None)()
 
     def _put(self, item: object, number: int) -> bool:
-        """Queue an item as a delivery, or its rejects where it is none; return whether more is wanted."""
+        """Queue an item as a delivery, or its rejects if unusable (error stored); return False once closed."""
         source = f"{self._name}:{number}"
         try:
             if isinstance(item, Delivery):
@@ -196,7 +196,7 @@ class IteratorStream:
 
 
 def reject_item(item: object, reason: str, source: str) -> pl.DataFrame:
-    """Rejects of an unusable item: each row of a frame with its cells, or one line for any other object."""
+    """Rejects of an unusable item: each row of a Polars frame, else one line with its first 1000 characters."""
     if isinstance(item, pl.DataFrame) and item.height:
         with suppress(pl.exceptions.PolarsError):
             rows = item.drop("row", strict=False).with_columns(

@@ -64,23 +64,23 @@ class ReceiveQueue:
 
     @property
     def waiting(self) -> int:
-        """Number of rows in the queue."""
+        """Number of rows in the queue, of tuples and of deliveries; rejects are not counted."""
         with self._ready:
             return self._count_rows()
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to take."""
+        """Whether neither rows, deliveries nor rejects are queued."""
         with self._ready:
             return not self._has_items()
 
     @property
     def closed(self) -> bool:
-        """Whether the queue accepts no more rows."""
+        """Whether `close` was called; queued rows can still be taken."""
         return self._closed
 
     def offer(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Add rows, all or none; excess quotes and ticks drop the oldest of their kind.
+        """Add all rows or none without blocking: False if bars lack room; excess quotes and ticks drop the oldest.
 
         Parameters
         ----------
@@ -111,13 +111,13 @@ class ReceiveQueue:
             return True
 
     def put(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Add rows and block until there is room; False when the queue was closed meanwhile."""
+        """Add rows, blocking until bars have room; return False if the queue is closed, which drops the rows."""
         while not self.offer(resolution, rows):
             self.wait_for_room()
         return not self._closed
 
     def put_delivery(self, delivery: Delivery) -> bool:
-        """Add conformed frames of any kind and block until there is room; False when the queue was closed."""
+        """Add a delivery of any kind, blocking until there is room; False (not added) once closed."""
         with self._ready:
             while not self._closed and not self._has_room(delivery.kind, delivery.height):
                 self._ready.wait(WAIT_SECONDS)
@@ -127,7 +127,7 @@ class ReceiveQueue:
             return not self._closed
 
     def put_rejects(self, kind: Kind, rejects: pl.DataFrame) -> None:
-        """Add rejected rows; beyond a bound the oldest are dropped and counted as `rejects`."""
+        """Add rejects without blocking; above `MOST_REFUSED` rows drop the oldest frames, counted."""
         with self._ready:
             self._refused.append((kind, rejects))
             while sum(frame.height for _, frame in self._refused) > MOST_REFUSED and len(self._refused) > 1:
@@ -136,24 +136,24 @@ class ReceiveQueue:
             self._ready.notify_all()
 
     def wait_for_room(self) -> None:
-        """Block until something was taken, at most `WAIT_SECONDS`."""
+        """Block until the queue is signalled (row taken or added), at most `WAIT_SECONDS`."""
         with self._ready:
             if not self._closed:
                 self._ready.wait(WAIT_SECONDS)
 
     def wait(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
-        """Block until there is something to take, the queue is closed or `over()` is true; return whether there is."""
+        """Block until an item is queued, the queue closed, `over()` or a timeout; return whether one is queued."""
         with self._ready:
             self._ready.wait_for(lambda: self._has_items() or self._closed or over(), timeout=max(seconds, 0.0))
             return self._has_items()
 
     def wake(self) -> None:
-        """Wake all waiting threads, so that they check their conditions."""
+        """Wake all threads that wait on the queue, so that they check their conditions again."""
         with self._ready:
             self._ready.notify_all()
 
     def take(self) -> list[Delivery]:
-        """Remove and return everything as deliveries, in order of first arrival per kind and interval. Never blocks."""
+        """Empty the queue: a delivery per kind and interval, then added deliveries, then rejects; never blocks."""
         with self._ready:
             whole, self._whole = self._whole, deque()
             queues, self._rows = self._rows, {}
@@ -169,22 +169,22 @@ class ReceiveQueue:
         return made
 
     def close(self) -> None:
-        """Accept no more rows and wake all waiting threads; queued rows can still be taken."""
+        """Drop all rows offered from now on and wake waiting threads; rows already queued can still be taken."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()
 
     def _has_items(self) -> bool:
-        """Whether rows, deliveries or rejects are queued."""
+        """Whether any row, delivery or rejected frame is queued; the lock must be held."""
         return bool(self._whole or self._refused) or any(self._rows.values())
 
     def _count_rows(self, kind: Kind | None = None) -> int:
-        """Number of queued rows, of one kind or of all."""
+        """Number of queued rows, tuples and deliveries, of one kind or (None) of all; rejects are not counted."""
         queues = sum(len(queue) for (of, _), queue in self._rows.items() if kind in (None, of))
         return queues + sum(delivery.height for delivery in self._whole if kind in (None, delivery.kind))
 
     def _has_room(self, kind: Kind, rows: int) -> bool:
-        """Whether so many more rows fit within the kind's bound; an empty queue takes any number."""
+        """Whether `rows` more fit within the kind's bound; True for any number while no row of the kind is queued."""
         there = self._count_rows(kind)
         return there == 0 or there + rows <= self._bounds[kind]
 
@@ -196,7 +196,7 @@ def to_delivery(
     numbers: Sequence[int] | None = None,
     rules: Rules | None = None,
 ) -> Delivery:
-    """Convert tuples to a delivery; a bar whose key repeats goes to a later frame, so that it corrects the earlier one.
+    """Conform tuples to a delivery; the n-th bar of a key goes to the n-th frame, so later ones correct earlier.
 
     Parameters
     ----------
@@ -222,12 +222,12 @@ def to_delivery(
 
 
 def rejected_line(source: str, reason: str, cells: str = "", row: int | None = None) -> pl.DataFrame:
-    """One row of `schema.REJECTS`, for input that never became a row."""
+    """A frame of `schema.REJECTS` with one row, for input that never became a row."""
     return pl.DataFrame({"source": [source], "row": [row], "reason": [reason], "cells": [cells]}, schema=dict(REJECTS))
 
 
 def cell_series(name: str, cells: Sequence[Any]) -> pl.Series:
-    """Cells as a Series of the column's type; as text if one cell has another type, so that rejects show it."""
+    """Cells as a Series of the column's type; if any cell has another type, all cells as String (null stays null)."""
     wanted = _TYPES.get(name, pl.Float64)
     try:
         return pl.Series(name, cells, dtype=wanted, strict=True)
@@ -246,7 +246,7 @@ _TYPES: Mapping[str, type[pl.DataType]] = {
 
 
 def split_repeated_keys(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, ...]:
-    """Bars with the n-th row of each key in the n-th frame, so that later ones correct; other kinds in one frame."""
+    """Bars: the n-th row of each (symbol, price_type, ts) in the n-th frame; other kinds one frame; empty ()."""
     if frame.is_empty():
         return ()
     if kind != "bars":
@@ -257,7 +257,7 @@ def split_repeated_keys(frame: pl.DataFrame, kind: Kind) -> tuple[pl.DataFrame, 
 
 
 def check_bounds(bounds: Mapping[str, int]) -> Mapping[str, int]:
-    """The bounds themselves; raise for an unknown kind or a bound below 1."""
+    """Return the bounds unchanged; ParameterError for an unknown kind or a bound below 1."""
     for kind, bound in bounds.items():
         if kind not in BOUNDS or bound < 1:
             raise ParameterError(f"bounds: received {kind}={bound}; valid: {', '.join(BOUNDS)}, each at least 1")

@@ -23,17 +23,17 @@ class SubscriptionFilter:
         self._resolutions: dict[str, frozenset[Resolution]] = {}
 
     def add(self, subscriptions: Iterable[Subscription]) -> None:
-        """Subscribe to these, too."""
+        """Add these kinds and intervals to those of their symbols; earlier subscriptions stay."""
         for one in subscriptions:
             earlier = self._resolutions.get(one.symbol, frozenset())
             self._resolutions[one.symbol] = earlier | {(one.kind, one.interval)}
 
     def remove(self, symbol: str) -> None:
-        """Unsubscribe a symbol from every kind and interval."""
+        """Unsubscribe a symbol from every kind and interval; an unknown symbol changes nothing."""
         self._resolutions.pop(symbol, None)
 
     def select(self, delivery: Delivery) -> tuple[Delivery, int]:
-        """Drop rows of symbols, kinds and intervals not subscribed to; return the rest and the number dropped.
+        """Drop rows not subscribed in the delivery's kind and interval; return the rest and the number dropped.
 
         Rejects are never dropped.
         """
@@ -44,7 +44,7 @@ class SubscriptionFilter:
         return selected, delivery.height - selected.height
 
     def interval_of(self, batch: Batch, *, is_stated: bool) -> Interval | None:
-        """The interval of a batch of bars; of few bars that neither name nor option state, the subscribed one."""
+        """The batch's interval; if unstated and under 30 bars, its symbols' one subscribed interval."""
         if is_stated or batch.frame.height >= ENOUGH_BARS:
             return batch.interval
         symbols = batch.frame["symbol"].unique()
@@ -53,14 +53,14 @@ class SubscriptionFilter:
 
 
 def delivery_of_batch(batch: Batch, interval: Interval | None) -> Delivery:
-    """A batch as a delivery: rows with their `source`, rejects, and the interval where it holds bars."""
+    """The batch as a delivery: one frame with a `source` column (none if empty), rejects, `interval` for bars only."""
     frame = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
     frames = (frame,) if frame.height else ()
     return Delivery(batch.kind, frames, interval if batch.kind == "bars" else None, batch.stamp, batch.rejects)
 
 
 def lag_seconds(now: dt.datetime, deliveries: Sequence[Delivery]) -> float | None:
-    """Seconds from the youngest row to `now`, counted from a bar's end or a tick's stamp; None without rows."""
+    """Seconds from the latest row's bar end (or stamp) to `now` over all deliveries; None without rows."""
     ends = []
     for delivery in deliveries:
         is_start = delivery.interval is not None and delivery.stamp == "start"
@@ -70,12 +70,12 @@ def lag_seconds(now: dt.datetime, deliveries: Sequence[Delivery]) -> float | Non
 
 
 def parse_resolutions(pairs: Iterable[tuple[str, Interval | str | None]]) -> frozenset[Resolution]:
-    """Pairs of kind and interval with the intervals parsed: `("bars", "1m")` becomes `("bars", Interval(1, "m"))`."""
+    """Set of (kind, interval), texts parsed: `("bars", "1m")` gives `("bars", Interval(1, "m"))`."""
     return frozenset((cast("Kind", kind), None if step is None else Interval.parse(step)) for kind, step in pairs)
 
 
 def available_per_symbol(
     symbols: Sequence[str], stated: Mapping[str, frozenset[Resolution]], default: frozenset[Resolution]
 ) -> dict[str, frozenset[Resolution]]:
-    """Kinds and intervals of each symbol: those stated for it, else the default."""
+    """Each symbol -> its entry in `stated` if present and not empty, else `default`."""
     return {symbol: stated.get(symbol) or default for symbol in symbols}

@@ -80,12 +80,12 @@ class AlpacaStream:
         return f"AlpacaStream({self._options})"
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Minute bars, quotes, trades and past daily bars of every symbol; crypto pairs only on the crypto feed."""
+        """Each symbol -> minute and (fetch only) daily bars, quotes, trades; `A/B` pairs only on feed crypto."""
         is_crypto = self._options.feed == "crypto"
         return {symbol: OFFERED for symbol in symbols if ("/" in symbol) == is_crypto}
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Stream these, too; the first call connects.
+        """Add minute bars, quotes or trades; the first call connects; StreamError for others or once ended.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class AlpacaStream:
             self._connect().change(add=channels_of(fresh))
 
     def unsubscribe(self, symbol: str) -> None:
-        """Stop streaming a symbol and drop its queued rows."""
+        """Stop streaming a symbol and drop its backfills; rows of it still queued are left out by `take`."""
         with self._lock:
             gone = self._backfill.remove(symbol)
             self._unsubscribed.add(symbol)
@@ -118,11 +118,11 @@ class AlpacaStream:
             self._connection.change(remove=channels_of(gone))
 
     def next_at(self) -> dt.datetime | None:
-        """None: only waiting tells."""
+        """Always None: when the next row comes is unknown."""
         return None
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Everything received so far; `until` is ignored."""
+        """Empty the queue of live and backfilled rows, without unsubscribed symbols; `until` is ignored."""
         del until
         taken = self._queue.take()
         with self._lock:
@@ -130,11 +130,11 @@ class AlpacaStream:
         return [drop_symbols(one, gone) for one in taken] if gone else taken
 
     def wait(self, seconds: float) -> bool:
-        """Block until there is something to take, at most `seconds`; return whether there is."""
+        """Block until something is queued, the stream ends or `seconds` pass; return whether something is."""
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Past minute bars, daily bars, quotes and trades; bars that have not ended are left out.
+        """Past bars (1m, 1d), quotes and trades, a delivery per kind and range; bars not ended are left out.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class AlpacaStream:
         return [made for group, symbols in groups.items() if (made := self._fetch_group(symbols, *group)) is not None]
 
     def status(self) -> StreamStatus:
-        """Connection, counters, lag and last error of the stream."""
+        """Connected now; exhausted once ended and the queue is empty; counters, reconnects, lag, error."""
         with self._lock:
             return StreamStatus(
                 connected=self._connected,
@@ -164,12 +164,12 @@ class AlpacaStream:
 
     @property
     def pending_backfills(self) -> int:
-        """Number of symbols and kinds whose history is still to be fetched, or to be fetched again."""
+        """Number of (kind, symbol) series whose history is still to be fetched, fetched again, or being fetched now."""
         with self._lock:
             return len(self._backfill) + self._filling
 
     def close(self) -> None:
-        """Disconnect and end both threads."""
+        """Close the queue, disconnect and wait for both threads; queued rows can still be taken."""
         self._stopped.set()
         self._queue.close()
         if self._connection is not None:
@@ -177,35 +177,35 @@ class AlpacaStream:
             self._filler.join(self._options.timeout_seconds)
 
     def connected(self) -> None:
-        """Listener: the vendor accepted the connection."""
+        """Listener: the vendor accepted the connection; mark connected and count it."""
         with self._lock:
             self._connected = True
             self._connects += 1
 
     def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
-        """Listener: the vendor confirmed these subscriptions; open a backfill for each that was not streaming."""
+        """Listener: vendor confirmed these; open a backfill for each newly streaming, not just added one."""
         with self._lock:
             self._backfill.mark_streaming(symbols, self._now_ns())
 
     def lost(self, reason: str) -> None:
-        """Listener: the connection broke or could not be made."""
+        """Listener: the connection broke or failed; mark all series as not streaming and store the error."""
         with self._lock:
             self._connected = False
             self._backfill.mark_disconnected()
             self._set_error(reason)
 
     def garbage(self, reason: str) -> None:
-        """Listener: a frame could not be read to its end; reject it and backfill whatever else it held."""
+        """Listener: a frame was unreadable; queue a reject and reopen backfills of all streaming series."""
         self._reject("bars", f"a frame that cannot be read: {reason}")
         with self._lock:
             self._backfill.reopen(self._now_ns())
 
     def failed(self, reason: str) -> None:
-        """Listener: the vendor reported an error."""
+        """Listener: the vendor reported an error; store it as the status' error, change nothing else."""
         self._set_error(f"the vendor says: {reason}")
 
     def over(self, reason: str) -> None:
-        """Listener: the connection ended for good."""
+        """Listener: the connection ended for good; mark the stream over, store the reason, wake waiters."""
         with self._lock:
             self._over, self._connected = True, False
             if reason:
@@ -213,7 +213,7 @@ class AlpacaStream:
         self._queue.wake()
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
-        """Listener: queue a message; while the queue has no room for bars, the next one is not read."""
+        """Listener: queue a message as a row; while bars have no room, wait, so that no other message is read."""
         kind: Kind = "quotes" if channel == "quotes" else "ticks" if channel == "trades" else "bars"
         row = live_row(kind, message, self._ordinals)
         is_update = channel == "updatedBars"
@@ -221,13 +221,13 @@ class AlpacaStream:
             await asyncio.sleep(FULL_SECONDS)
 
     async def amended(self, message: Mapping[str, Any]) -> None:
-        """Listener: a trade was corrected or cancelled by its venue; reject the notice, keep the tick as it came."""
+        """Listener: a venue corrected or cancelled a trade; queue a reject, the tick stays unchanged."""
         self._reject(
             "ticks", "a trade was corrected or cancelled by its venue; the tick stands as it came", str(message)
         )
 
     def _queue_row(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
-        """Queue a row of a subscribed series and note its stamp; return False where there is no room for a bar."""
+        """Queue a watched series' row; an incomplete bar reopens its backfill; False if bars lack room."""
         symbol, ts = row[0], row[1]
         with self._lock:
             if (kind, symbol) not in self._backfill:
@@ -245,7 +245,7 @@ class AlpacaStream:
             return True
 
     def _connect(self) -> Connection:
-        """The connection; the first call makes it and starts the thread of backfills."""
+        """The connection; the first call makes it and starts the backfill thread, later ones return the same."""
         if self._connection is None:
             from engine.sources.vendors.alpaca_client import Connection  # noqa: PLC0415 - an extra, and slow to import
 
@@ -254,7 +254,7 @@ class AlpacaStream:
         return self._connection
 
     def _backfill_loop(self) -> None:
-        """Body of the second thread: fetch the backfills that are due until the stream is closed."""
+        """Body of the backfill thread: until closed, take the due requests and fetch them in chunks."""
         history = self._history()
         while not self._stopped.wait(POLL_SECONDS):
             with self._lock:
@@ -266,7 +266,7 @@ class AlpacaStream:
                 self._filling, self._received_bars = 0, None
 
     def _fetch_backfill(self, history: History, requests: list[BackfillRequest]) -> None:
-        """Fetch and queue the rows of some requests of one kind; after an error they are postponed."""
+        """Fetch and queue the ended rows of requests of one kind; after an error postpone them all."""
         kind = requests[0].kind
         with self._lock:
             self._received_bars = set()
@@ -288,7 +288,7 @@ class AlpacaStream:
                 self._backfill.mark_filled(requests, now_ns)
 
     def _queue_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
-        """Queue fetched rows but bars received meanwhile; block until there is room, False once closed."""
+        """Queue fetched rows but bars received live meanwhile; block for room; False once closed."""
         while not self._stopped.is_set():
             with self._lock:
                 newer = (self._received_bars or ()) if resolution[0] == "bars" else ()
@@ -304,7 +304,7 @@ class AlpacaStream:
     def _fetch_group(
         self, symbols: Sequence[str], kind: Kind, interval: Interval | None, start: dt.datetime, end: dt.datetime
     ) -> Delivery | None:
-        """Rows of some symbols of one kind, interval and range, bars that have not ended apart; None without any."""
+        """Delivery of past rows in `[start, end)` without bars that have not ended; None if empty."""
         now = self._clock.now()
         end = min(end, now)
         if end <= start:
@@ -322,20 +322,20 @@ class AlpacaStream:
         return filter_days(made, start, end) if made is not None and interval == DAY else made
 
     def _history(self) -> History:
-        """A client of the historical endpoint."""
+        """A new client of the historical endpoint; `close` of the stream ends its retries."""
         from engine.sources.vendors.alpaca_client import History  # noqa: PLC0415 - an extra, and slow to import
 
         return History(self._access, self._options.attempts, self._stopped)
 
     def _reject(self, kind: Kind, reason: str, cells: str = "") -> None:
-        """Queue a rejected line without the keys, and set the status' error."""
+        """Queue a rejected line and set the status' error, with the keys masked in both."""
         self._queue.put_rejects(
             kind, rejected_line(self._source, self._access.clean(reason), self._access.clean(cells))
         )
         self._set_error(reason)
 
     def _set_error(self, reason: str) -> None:
-        """Set the status' error, without the keys."""
+        """Replace the status' error by `reason`, with the keys masked."""
         with self._lock:
             self._error = self._access.clean(reason)
 
@@ -344,38 +344,38 @@ class AlpacaStream:
 
 
 def is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
-    """Whether a row lies in the requested range and has ended; without a stamp it does, to be rejected later."""
+    """Whether a row is at or after `since_ns` and ended by `now_ns`; True without an integer stamp."""
     step_ns = MINUTE_NS if kind == "bars" else 0
     return type(row[1]) is not int or since_ns <= row[1] <= now_ns - step_ns
 
 
 def request_chunks(requests: Sequence[BackfillRequest]) -> Iterator[list[BackfillRequest]]:
-    """Requests by kind, at most `CHUNK` at a time."""
+    """Yield lists of at most `CHUNK` requests of one kind each: bars, then quotes, then ticks."""
     for kind in ("bars", "quotes", "ticks"):
         mine = [request for request in requests if request.kind == kind]
         yield from (mine[at : at + CHUNK] for at in range(0, len(mine), CHUNK))
 
 
 def channels_of(keys: Sequence[tuple[Kind, str]]) -> list[tuple[str, str]]:
-    """The vendor's channel and symbol of each series; bars have two channels."""
+    """Pairs (channel, symbol) of the series: bars give two channels (`bars`, `updatedBars`), quotes and ticks one."""
     from engine.sources.vendors.alpaca_client import CHANNELS  # noqa: PLC0415 - an extra, and slow to import
 
     return [(channel, symbol) for kind, symbol in keys for channel in CHANNELS[kind]]
 
 
 def format_resolutions(resolutions: frozenset[Resolution]) -> str:
-    """Kinds and intervals as text for messages, sorted."""
+    """Kinds and intervals as sorted text joined by commas, for messages: `bars 1m, quotes, ticks`."""
     return ", ".join(sorted(f"{kind} {interval}" if interval else kind for kind, interval in resolutions))
 
 
 def drop_symbols(taken: Delivery, symbols: list[str]) -> Delivery:
-    """The delivery without the rows of some symbols; frames without any row left are dropped."""
+    """The delivery without rows of these symbols and without frames left empty; rejects stay."""
     kept = (frame.filter(~pl.col("symbol").is_in(symbols)) for frame in taken.frames)
     return Delivery(taken.kind, tuple(f for f in kept if f.height), taken.interval, taken.stamp, taken.rejects)
 
 
 def filter_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
-    """Daily bars of the New York days in `[start, end)`: their stamps are midnights, before their slots."""
+    """The delivery with only daily bars of New York dates from `start` to just before `end`."""
     day = pl.col("ts").dt.convert_time_zone(NEW_YORK).dt.date()
     last = end - dt.timedelta(microseconds=1)
     bounds = pl.Series([start, last]).dt.convert_time_zone(NEW_YORK).dt.date()
@@ -384,5 +384,5 @@ def filter_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Deliver
 
 
 def whole_nanoseconds(seconds: float) -> int:
-    """Seconds as nanoseconds, rounded to microseconds."""
+    """Seconds as an integer number of nanoseconds, rounded to whole microseconds."""
     return round(seconds * 1_000_000) * 1_000

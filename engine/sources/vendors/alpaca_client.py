@@ -78,28 +78,28 @@ class Listener(Protocol):
     """Protocol of callbacks about a connection, called in its thread."""
 
     def connected(self) -> None:
-        """The vendor accepted the connection."""
+        """Called each time that the vendor accepts the connection."""
 
     def subscribed(self, symbols: Mapping[Kind, set[str]]) -> None:
-        """The vendor confirmed these subscriptions."""
+        """Called with all symbols per kind that the vendor confirms as subscribed."""
 
     def lost(self, reason: str) -> None:
-        """The connection broke or could not be made."""
+        """Called when the connection breaks, falls silent or cannot be made; the client then tries again."""
 
     def garbage(self, reason: str) -> None:
-        """A frame could not be read to its end."""
+        """Called when a frame could not be read to its end, so that messages in it are lost; the connection stays."""
 
     def failed(self, reason: str) -> None:
-        """The vendor reported an error."""
+        """Called with the text and code of an error message of the vendor."""
 
     def over(self, reason: str) -> None:
-        """The connection ended for good; without a reason if it was stopped by us."""
+        """Called once when the connection ended for good; `reason` is empty when `stop` ended it."""
 
     async def row(self, channel: str, message: Mapping[str, Any]) -> None:
-        """A message arrived; the next one is read after this returns."""
+        """Called for each message of a channel; the next message is read only after this returns."""
 
     async def amended(self, message: Mapping[str, Any]) -> None:
-        """A trade was corrected or cancelled."""
+        """Called when a venue corrected or cancelled a trade."""
 
 
 class ReportingStream(DataStream):
@@ -111,7 +111,10 @@ class ReportingStream(DataStream):
     refusals = 0
 
     async def _start_ws(self) -> None:
-        """Connect within the time limit and report it; keys refused `REFUSALS` times in a row end the stream."""
+        """Connect in the time limit; report success, or failure and re-raise; repeated refusals of the keys end it.
+
+        Only keys refused `REFUSALS` times in a row end the stream; other failures leave the client to try again.
+        """
         self.announced = set()
         try:
             # The client itself waits without limit for the vendor's first words.
@@ -128,7 +131,7 @@ class ReportingStream(DataStream):
         self.listener.connected()
 
     async def _send_subscribe_msg(self) -> None:
-        """Announce added and removed handlers to the vendor until it knows all of them."""
+        """Send subscriptions and unsubscriptions until those announced to the vendor equal the handlers."""
         # Until the vendor knows what the handlers say, whatever changes meanwhile.
         while True:
             subscribed = {(channel, symbol) for channel in KINDS for symbol in self._handlers[channel]}
@@ -144,7 +147,7 @@ class ReportingStream(DataStream):
                 await self._send_unsubscribe_msg(channel, symbols)
 
     async def _consume(self) -> bool:
-        """Read messages; report a lost or silent connection, and a frame that cannot be read."""
+        """Read messages until lost (raise), silent (True) or an unreadable frame (False); report each."""
         try:
             is_stale = await super()._consume()
         except WebSocketException as error:
@@ -159,7 +162,7 @@ class ReportingStream(DataStream):
         return is_stale
 
     async def _dispatch(self, msg: dict[str, Any]) -> None:
-        """Hand a message to its handler; report errors and confirmed subscriptions."""
+        """Pass a message to its handler, then report it if it is an error or confirms subscriptions."""
         await super()._dispatch(msg)
         if msg.get("T") == "error":
             self.listener.failed(f"{msg.get('msg')} ({msg.get('code')})")
@@ -167,7 +170,7 @@ class ReportingStream(DataStream):
             self.listener.subscribed({kind: set(msg.get(channels[0]) or ()) for kind, channels in CHANNELS.items()})
 
     async def change(self, add: Iterable[tuple[str, str]], remove: Iterable[tuple[str, str]]) -> None:
-        """Subscribe to and unsubscribe from pairs of channel and symbol."""
+        """Remove, then add handlers of (channel, symbol) pairs; announce them if the client runs."""
         for channel, symbol in remove:
             self._handlers[channel].pop(symbol, None)
         for channel, symbol in add:
@@ -208,7 +211,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
 
     def change(self, add: Sequence[tuple[str, str]] = (), remove: Sequence[tuple[str, str]] = ()) -> None:
-        """Subscribe and unsubscribe without waiting for the vendor; the first call connects."""
+        """Add and remove (channel, symbol) pairs without waiting; the first call starts the thread and connects."""
         if not self._thread.is_alive() and not self._begun.is_set():
             self._thread.start()
             self._begun.wait(START_SECONDS)
@@ -216,7 +219,7 @@ class Connection:
             asyncio.run_coroutine_threadsafe(self._stream.change(add, remove), self._loop)
 
     def stop(self) -> None:
-        """End the connection and wait for its thread."""
+        """Cancel the client until its thread ends, at most `START_SECONDS`; nothing before the first `change`."""
         self._is_stopping = True
         for _ in range(round(START_SECONDS / STOP_SECONDS)):
             if not self._thread.is_alive() or self._loop is None or self._task is None:
@@ -228,7 +231,7 @@ class Connection:
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        """Body of the thread: run the client until it ends, and report that with the reason."""
+        """Thread body: run the client to its end, then report `over` with the reason, empty after `stop`."""
         reason = ""
         try:
             asyncio.run(self._main())
@@ -240,7 +243,7 @@ class Connection:
         self._listener.over("" if self._is_stopping else reason)
 
     async def _main(self) -> None:
-        """Run the client in this loop, and disconnect at its end."""
+        """Run the client in this event loop until it ends or is cancelled, then close it."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._begun.set()
         try:
@@ -269,7 +272,7 @@ class History:
     def rows(
         self, resolution: tuple[Kind, Interval | None], symbols: Sequence[str], start: datetime, end: datetime
     ) -> list[Row]:
-        """Rows of some symbols in `[start, end)` as tuples of `receive_queue.COLUMNS`, oldest first per symbol.
+        """Rows in `[start, end)` as tuples of `COLUMNS[kind]`, sorted by symbol, then time; retried, else StreamError.
 
         Raises
         ------
@@ -280,7 +283,7 @@ class History:
         return self._with_retries(partial(self._request, resolution, list(symbols), start, last))
 
     def _with_retries(self, ask: Callable[[], list[Row]]) -> list[Row]:
-        """Rows of a request, repeated with growing pauses after errors that may pass; raise after the last attempt."""
+        """Result of `ask`, retried with growing pauses on 429, 5xx or no answer; StreamError at last."""
         for attempt in range(1, self._attempts + 1):
             try:
                 return ask()
@@ -298,7 +301,7 @@ class History:
     def _request(
         self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime
     ) -> list[Row]:
-        """Rows of one request to the historical endpoint, oldest first per symbol."""
+        """Rows of one request, `end` included, sorted by symbol and oldest first within each."""
         kind, interval = resolution
         is_crypto = self._access.feed == "crypto"
         given: dict[str, Any] = {"symbol_or_symbols": symbols, "start": start, "end": end}
@@ -323,19 +326,19 @@ class TimedAdapter(HTTPAdapter):
         self._seconds = seconds
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
-        """Send a request with the time limit."""
+        """Send a request with this adapter's time limit, which overrides any given one."""
         return super().send(request, *args, **{**kwargs, "timeout": self._seconds})
 
 
 def set_time_limit(client: RESTClient, seconds: float) -> None:
-    """Limit the time of a client's requests, and switch off its own repetition of them."""
+    """Change the client in place: each request gets a time limit of `seconds`, and its own retries are switched off."""
     client._retry = 0  # noqa: SLF001 - asking again is done in one place, with a back-off that can be ended
     for scheme in ("http://", "https://"):
         client._session.mount(scheme, TimedAdapter(seconds))  # noqa: SLF001
 
 
 def make_stream(access: Access) -> ReportingStream:
-    """The vendor's stream for the feed, with the limits and addresses of the options."""
+    """A new, unconnected stream of crypto or stocks by `access.feed`, with its keys, address, limits and back-off."""
     parameters = {
         "ping_interval": PING_SECONDS,
         "ping_timeout": PONG_SECONDS,

@@ -27,7 +27,7 @@ class Access:
     backoff_seconds: tuple[float, float]
 
     def clean(self, text: object) -> str:
-        """Text with the keys removed."""
+        """The value as text with the key and the secret replaced by `***`."""
         return str(text).replace(self.secret, "***").replace(self.key, "***")
 
 
@@ -83,7 +83,7 @@ class AlpacaOptions:
             raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
 
     def access(self) -> Access:
-        """Addresses, keys and limits of the client, with keys from the environment.
+        """Client's addresses, limits and keys (option, else environment); raise without keys or library.
 
         Raises
         ------

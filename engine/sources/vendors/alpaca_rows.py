@@ -24,7 +24,7 @@ class Ordinals:
         self._last: dict[str, tuple[Any, int]] = {}
 
     def of(self, symbol: str, ts: object) -> int:
-        """The next number of a symbol and stamp."""
+        """Next number of a symbol's stamp: 0 if the stamp differs from its last one, else the last number + 1."""
         before, number = self._last.get(symbol, (None, -1))
         number = number + 1 if ts == before else 0
         self._last[symbol] = (ts, number)
@@ -32,14 +32,14 @@ class Ordinals:
 
 
 def live_row(kind: Kind, message: Message, ordinals: Ordinals) -> Row:
-    """One stream message as a tuple; cells that are missing or of another type stay as they are."""
+    """A stream message as a tuple in order of `COLUMNS[kind]`, `ts` in ns; absent cells None, wrong types stay."""
     stamp: Any = message.get("t")
     ts = stamp.to_unix_nano() if hasattr(stamp, "to_unix_nano") else stamp
     return message_row(kind, message["S"], ts, message, ordinals)
 
 
 def past_rows(kind: Kind, symbol: str, messages: Sequence[Message]) -> list[Row]:
-    """Rows of one symbol from an answer of the historical endpoint."""
+    """Tuples in the order of `COLUMNS[kind]` from a symbol's historical messages; an unreadable stamp stays text."""
     texts = pl.Series([message.get("t") for message in messages], dtype=pl.String, strict=False)
     stamps = texts.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).to_physical()
     ordinals = Ordinals()
@@ -50,12 +50,12 @@ def past_rows(kind: Kind, symbol: str, messages: Sequence[Message]) -> list[Row]
 
 
 def is_whole_bar(row: Row) -> bool:
-    """Whether a bar has a stamp and four prices."""
+    """Whether a bar row has an integer stamp and four numeric prices (their values are not checked)."""
     return type(row[1]) is int and all(type(cell) in (int, float) for cell in row[2:6])
 
 
 def message_row(kind: Kind, symbol: str, ts: object, message: Message, ordinals: Ordinals) -> Row:
-    """Cells of a message in the order of `COLUMNS`; a price of 0 is no quote, and conditions become one text."""
+    """Cells in order of `COLUMNS[kind]`; quote prices of 0 become None, `seq` is the trade id, else an ordinal."""
     get = message.get
     if kind == "bars":
         return (symbol, ts, get("o"), get("h"), get("l"), get("c"), get("v"), get("vw"), get("n"))

@@ -83,7 +83,7 @@ class Header:
 
 
 def peek_header(head: bytes) -> Header | None:
-    """Data set and schema from a file's first 26 bytes; None when they are no such file's."""
+    """Data set and schema name from a file's first unpacked bytes; None without DBN's mark or below 26 bytes."""
     if not head.startswith(MAGIC) or len(head) < 26:  # noqa: PLR2004  # magic, version, length, data set, schema
         return None
     (schema,) = struct.unpack_from("<H", head, 24)
@@ -92,7 +92,7 @@ def peek_header(head: bytes) -> Header | None:
 
 
 def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
-    """The file with symbols, kind and interval from its metadata.
+    """The file with kind, interval, market (data set) and all symbols of its metadata; `symbol` if only one.
 
     Raises
     ------
@@ -117,14 +117,14 @@ def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
 
 
 def skip_reason(header: Header) -> str | None:
-    """The reason why files of this schema are skipped; None when they are read."""
+    """Text why a schema is not read (no bars, quotes or trades in it); None when it is read."""
     if header.schema in KINDS:
         return None
     return f"Databento schema {header.schema} holds no bars, top-of-book quotes or trades"
 
 
 def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batch]:
-    """Batches from a DBN file, plain or zstandard: one, or for `tbbo` the trades and the quotes before them.
+    """Batches of a DBN file: one, for `tbbo` two (trades, quotes); an empty list for a schema that is not read.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batc
 
 
 def decode_metadata(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
-    """The vendor's library, a file's metadata, and the bytes of its records."""
+    """(vendor's module, metadata, bytes of the records); SourceError without the module or if damaged."""
     try:
         import databento_dbn as library  # noqa: PLC0415  # an optional extra
     except ImportError as error:
@@ -164,7 +164,7 @@ def decode_metadata(path: Path, data: bytes) -> tuple[Any, Any, bytes]:
 
 
 def read_records(path: Path, body: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
-    """Records of one layout, and the number of other records that were skipped."""
+    """All records of this layout in file order, and the number of records of other kinds, which are skipped."""
     if len(body) % dtype.itemsize == 0:
         whole = np.frombuffer(body, dtype)
         if matches_layout(whole).all():
@@ -175,7 +175,7 @@ def read_records(path: Path, body: bytes, dtype: np.dtype[Any]) -> tuple[NDArray
 
 
 def record_runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Runs of records of one layout, in file order; an empty run stands for a record of another kind."""
+    """Yield runs of up to 65,536 records of the layout; an empty run per other record; SourceError if cut off."""
     at = 0
     while at < len(body):
         count = min((len(body) - at) // dtype.itemsize, RUN_RECORDS)
@@ -190,7 +190,7 @@ def record_runs(path: Path, body: bytes, dtype: np.dtype[Any]) -> Iterator[NDArr
 
 
 def matches_layout(records: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each record has the layout's length and is no message about the stream (types 0x12 to 0x1f)."""
+    """Per record, whether its length is the layout's and its type is outside 0x12-0x1f (messages about the stream)."""
     # Layouts of data differ in size; records about the stream (types 0x12 to 0x1f) may share one.
     words = records.dtype.itemsize // WORD_BYTES
     rtype = records["rtype"]
@@ -200,7 +200,7 @@ def matches_layout(records: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def records_table(records: NDArray[Any], metadata: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Integer fields of the records as columns, with `row` from 1 and the symbols."""
+    """Frame of the records' integer fields, `row` from 1, and `symbol` from the metadata (null if none)."""
     names = [name for name in records.dtype.names or () if records.dtype[name].kind in "iu"]
     table = pl.DataFrame({name: np.ascontiguousarray(records[name]) for name in names})
     table = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
@@ -208,7 +208,7 @@ def records_table(records: NDArray[Any], metadata: Any) -> pl.DataFrame:  # noqa
 
 
 def add_symbols(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: ANN401
-    """Add `symbol`: the one whose interval in the metadata holds the record's instrument and day; else null."""
+    """Add `symbol`: the first mapping valid for the instrument on the UTC day received (else of event); or null."""
     stamp = "ts_recv" if "ts_recv" in table.columns else "ts_event"
     day = pl.col(stamp).cast(pl.Int64, strict=False).cast(pl.Datetime("ns")).dt.date()
     dated = table.with_columns(day.alias("day"))
@@ -229,7 +229,7 @@ def add_symbols(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: AN
 
 
 def symbol_spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa: ANN401
-    """Instrument number, first day, day past the last, and symbol of every mapping in the metadata."""
+    """Yield (number, first day, day past the last, symbol) per mapping; parent symbols get `.number` appended."""
     numbers_first = str(metadata.stype_in) == "instrument_id"
     for name, intervals in metadata.mappings.items():
         for span in intervals:
@@ -241,7 +241,7 @@ def symbol_spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa:
 
 
 def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin) -> Batch:
-    """Batch of one kind from a table of records; `seq` numbers the events of one packet apart."""
+    """Batch of one kind; `seq` is sequence x 65,536 + place among rows of equal (symbol, ts, sequence)."""
     options, qualifier = origin.options, origin.qualifier
     columns = {name: pl.lit(value) for name, value in row_values(raw, kind, header, qualifier).to_dict().items()}
     good, bad = conform(raw, kind, columns, origin.source, options.rules)
@@ -266,7 +266,7 @@ def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin)
 
 
 def row_values(raw: pl.DataFrame, kind: Kind, header: Header, qualifier: str) -> pl.DataFrame:
-    """Values of a kind's columns; computed apart from the cells, since an undefined price is not unreadable."""
+    """Symbol with qualifier, `ts`, values of the kind; undefined prices are null; bbo schemas use receive time."""
     symbol = (pl.col("symbol") + qualifier).alias("symbol")
     sampled = header.schema.startswith("bbo")
     ts = (
@@ -284,31 +284,31 @@ def row_values(raw: pl.DataFrame, kind: Kind, header: Header, qualifier: str) ->
 
 
 def instant_column(*names: str) -> pl.Expr:
-    """`ts` in UTC from the first of some columns with a defined time."""
+    """Expression `ts` (ns, UTC): per row the first of the columns whose time is defined, else null."""
     given = [pl.when(pl.col(name) != UNDEFINED_TIME).then(pl.col(name)) for name in names]
     return pl.coalesce(given).cast(pl.Int64, strict=False).cast(TS_NS).alias("ts")
 
 
 def price_column(name: str) -> pl.Expr:
-    """Price in units of 1, null where it is undefined."""
+    """Expression: the column's integer price times 1e-9 as Float64 under the same name; null where it is undefined."""
     defined = pl.when(pl.col(name) != UNDEFINED_PRICE).then(pl.col(name))
     return divided(defined.cast(pl.Float64), PRICE_UNIT).alias(name)
 
 
 def size_column(side: str) -> pl.Expr:
-    """Size of a side, null where its price is undefined."""
+    """Expression `bid_size` or `ask_size` as Float64; null where that side's price is undefined."""
     defined = pl.when(pl.col(f"{side}_px_00") != UNDEFINED_PRICE).then(pl.col(f"{side}_sz_00"))
     return defined.cast(pl.Float64).alias(f"{side}_size")
 
 
 def interval_of_schema(header: Header) -> Interval | None:
-    """Interval of a schema of bars; None for all others."""
+    """Interval of an `ohlcv-...` schema (`ohlcv-1m` gives 1m); None for all other schemas."""
     name = header.schema.removeprefix("ohlcv-")
     return Interval.parse(name) if name != header.schema else None
 
 
 def align_of_interval(interval: Interval | None) -> Align:
-    """Alignment: sessions below an hour, the clock for hours, dates for days."""
+    """Alignment: `session` below an hour and for None, `clock` from an hour to below a day, `date` from a day on."""
     if interval is None or interval < Interval.parse("1h"):
         return "session"
     return "clock" if interval.is_intraday else "date"

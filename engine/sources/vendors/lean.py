@@ -52,7 +52,7 @@ class Member:
 
 
 def source_file(path: Path) -> SourceFile | None:
-    """The file with kind, interval, symbol and market from its path; None outside Lean's layout."""
+    """The file with kind, interval, symbol, market from its path, `last` if trade bars; None outside the layout."""
     file = parse_lean_path(path)
     if file is None:
         return None
@@ -69,7 +69,7 @@ def source_file(path: Path) -> SourceFile | None:
 
 
 def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """A batch from a zip of Lean's layout.
+    """Batch of a Lean zip's members of its date, unrequested symbols dropped; zone by database, table or option.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
 
 
 def choose_members(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple[list[Member], tuple[str, ...]]:
-    """Members of the file's own date and of requested symbols, with notes on those left out; raise without any."""
+    """CSV members of the file's date or undated (not contracts: one), of requested symbols; notes; raise if none."""
     day = file.day.strftime("%Y%m%d") if file.day else None
     own = [name for name in names if name.endswith(".csv") and member_day(name) in (None, day)]
     notes = [f"member {name} left out: not of the file's date" for name in names if name not in own]
@@ -140,7 +140,7 @@ def choose_members(file: LeanFile, names: Sequence[str], options: ReadOptions) -
 def members_table(
     file: LeanFile, chosen: Sequence[Member], options: ReadOptions
 ) -> tuple[pl.DataFrame, int, pl.DataFrame]:
-    """The members' cells as one table with `symbol` and `row`, its width, and the lines that have other widths."""
+    """(all members' cells with `symbol`, `source`, `row`; width of the first line; refused lines of other widths)."""
     parts, refused, names = [], [empty(REJECTS)], file.columns(widest_layout(file), str(file.path))
     blocks = archive.members(file.path, [member.name for member in chosen], options)
     for at, (member, block) in enumerate(zip(chosen, blocks, strict=True)):
@@ -157,12 +157,12 @@ def members_table(
 
 
 def widest_layout(file: LeanFile) -> int:
-    """Most columns that members of the file's kind have."""
+    """Most columns that members of the file's kind and content can have."""
     return {"ticks": 6, "quotes": 8, "open_interest": 2}.get(file.kind, 11 if file.content == "quote" else 6)
 
 
 def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) -> Stamps:
-    """Instants of times since the file's midnight (ms), or of written dates, in the data time zone."""
+    """UTC stamps in `zone` of ms since the file's midnight (null beyond a day), else of `YYYYMMDD HH:MM`."""
     is_bars = file.kind == "bars"
     if file.day is None:
         return utc(
@@ -180,7 +180,7 @@ def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) 
 def conform_members(
     file: LeanFile, raw: pl.DataFrame, width: int, stamps: Stamps, origin: Origin
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Conform the members' rows; rejects name their member, and an absent side becomes null."""
+    """(good, rejects by member): quote bars split by side; in 8-column quotes a side priced 0 is null."""
     if width == ONE_SIDED_WIDTH and file.kind == "quotes":
         raw = raw.with_columns(
             null_if_absent("bid"),
@@ -201,13 +201,13 @@ def conform_members(
 
 
 def null_if_absent(name: str, price: str | None = None) -> pl.Expr:
-    """The column, null in the rows where the price is 0: the side has no quote."""
+    """Expression: the column, null where `price` (default: the column itself) is 0, which means no quote."""
     absent = pl.col(price or name).str.strip_chars().cast(pl.Float64, strict=False) == 0
     return pl.when(~absent.fill_null(value=False)).then(pl.col(name)).alias(name)
 
 
 def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
-    """Expression of each column of the kind; scaled prices become decimal, `seq` is the row's number."""
+    """Column -> expression for the kind's columns; scaled prices are divided by 10,000, `seq` is the row number."""
     is_scaled = file.security in SCALED
     columns = {
         name: parse_cell(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
@@ -219,7 +219,7 @@ def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
 
 
 def parse_cell(name: str, *, is_scaled: bool) -> pl.Expr:
-    """A column as text, Boolean or number; null where it cannot be read."""
+    """Text columns as they are, `suspicious` Boolean, others Float64 (scaled prices / 10,000); unreadable: null."""
     cell = pl.col(name)
     if name in ("symbol", "exchange", "conditions"):
         return cell

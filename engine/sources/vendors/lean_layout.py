@@ -133,7 +133,7 @@ class LeanFile:
 
     @property
     def kind(self) -> Kind:
-        """Kind of its rows: bars, ticks, quotes or open interest."""
+        """`open_interest` by content, else `bars`; at tick resolution `ticks` for trades, `quotes` for quotes."""
         if self.content == "openinterest":
             return "open_interest"
         if self.resolution != "tick":
@@ -142,26 +142,26 @@ class LeanFile:
 
     @property
     def interval(self) -> Interval | None:
-        """Interval of its bars; None for other kinds."""
+        """1s, 1m, 1h or 1d of bars by resolution; None for ticks, quotes and open interest."""
         return Interval.parse(INTERVALS[self.resolution]) if self.kind == "bars" else None
 
     @property
     def align(self) -> Align:
-        """Alignment of its bars: hour bars by the clock, daily ones by the date."""
+        """`clock` for hour files, `date` for daily ones, `session` for tick, second and minute."""
         return {"hour": "clock", "daily": "date"}.get(self.resolution, "session")  # type: ignore[return-value]
 
     @property
     def symbol(self) -> str:
-        """Canonical symbol; of a file of contracts, their root."""
+        """Ticker in capitals, with `.PERP` for crypto futures; for a file of contracts, only their root."""
         return self.ticker.upper() + (".PERP" if self.security == "cryptofuture" else "")
 
     @property
     def holds_contracts(self) -> bool:
-        """Whether each member of the zip is a contract with a symbol of its own."""
+        """Whether members are contracts with symbols of their own: option, future, futureoption, indexoption."""
         return self.security in CONTRACTS
 
     def columns(self, width: int, source: str) -> list[str]:
-        """Names of a member's columns, chosen by their number."""
+        """Column names for a member of `width` cells, by resolution and content; SourceError if none fits."""
         grain = "any" if self.content == "openinterest" else "tick" if self.resolution == "tick" else "bar"
         known = _COLUMNS[grain, self.content]
         found = next((names for names in known if len(names) == width), None)
@@ -171,7 +171,7 @@ class LeanFile:
         return found
 
     def member_symbol(self, member: str) -> str | None:
-        """Canonical symbol of a member; None when its name lacks the contract."""
+        """Symbol of a member: root with expiry, right, strike or month; None if a contract's name lacks it."""
         name = member.rsplit("/", 1)[-1].lower()
         root = self.ticker.upper()
         if self.security in ("option", "futureoption", "indexoption"):
@@ -184,7 +184,7 @@ class LeanFile:
 
 
 def parse_lean_path(path: Path) -> LeanFile | None:
-    """Parse a path of Lean's layout; None for any other path."""
+    """Facts of a path in Lean's layout (case-insensitive; forex and cfd default to quotes); None for any other path."""
     match = _PATH.search(path.absolute().as_posix().lower())
     if match is None:
         return None
@@ -201,13 +201,13 @@ def parse_lean_path(path: Path) -> LeanFile | None:
 
 
 def member_day(member: str) -> str | None:
-    """Date at the head of a member's name (YYYYMMDD), or None."""
+    """The eight digits at the start of a member's file name, if `_` follows them; else None."""
     match = _DAY.match(member.rsplit("/", 1)[-1])
     return match["day"] if match else None
 
 
 def vendor_name(member: str, file: LeanFile) -> str:
-    """The vendor's own name of a member's instrument."""
+    """Vendor's name of an instrument: the ticker, or for contracts the member's stem without date and kind."""
     if not file.holds_contracts:
         return file.ticker
     stem = member.rsplit("/", 1)[-1].removesuffix(".csv")
@@ -215,7 +215,7 @@ def vendor_name(member: str, file: LeanFile) -> str:
 
 
 def data_zone(file: LeanFile) -> str | None:
-    """Time zone of a file's stamps: from the market-hours database of its folder, else from `ZONES`, else None."""
+    """Zone of a file's stamps: by market-hours database (ticker, then `[*]`), else the table `ZONES`, else None."""
     folders = file.path.absolute().parts
     depth = len(folders) - 1 - [folder.lower() for folder in folders][::-1].index(file.security)
     root = Path(*folders[:depth])
@@ -232,7 +232,7 @@ def data_zone(file: LeanFile) -> str | None:
 
 @functools.lru_cache(maxsize=4)
 def read_hours_zones(path: Path) -> dict[str, str]:
-    """Data time zone of each key of a market-hours database (`equity-usa-spy`, `forex-oanda-[*]`), in small letters."""
+    """Lower-case key (`forex-oanda-[*]`) -> data time zone, of a JSON database; cached; SourceError if unreadable."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["entries"]
         return {key.lower(): entry["dataTimeZone"] for key, entry in entries.items()}
@@ -241,6 +241,6 @@ def read_hours_zones(path: Path) -> dict[str, str]:
 
 
 def format_strike(scaled: str) -> str:
-    """Strike in decimals, from ten thousandths; without trailing zeros."""
+    """Strike as decimal text from text in ten thousandths, without trailing zeros: `6050000` gives `605`."""
     whole, part = divmod(int(scaled), int(PRICE_SCALE))
     return f"{whole}.{part:04d}".rstrip("0").rstrip(".")
