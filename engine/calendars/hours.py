@@ -100,7 +100,7 @@ class Amendments:
 
 
 def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.date) -> pl.DataFrame:
-    """Segments (`SPANS`) of `first` to `last` inclusive by every matching weekly rule, unsorted, not deduplicated."""
+    """Unsorted `session, segment, segment_open, segment_close` of `first` to `last` inclusive by all matching rules."""
     days = dates(first, last)
     return pl.concat(
         [empty_spans(), *(spans_on_days(days.filter(rule.scope.holds()), rule.spans, zone) for rule in hours)]
@@ -143,18 +143,18 @@ def dates(first: dt.date, last: dt.date) -> pl.DataFrame:
 
 
 def empty_spans() -> pl.DataFrame:
-    """Empty frame with the columns `SPANS`."""
+    """Empty frame with the columns `session, segment, segment_open, segment_close`."""
     return pl.DataFrame(schema=dict(SPANS))
 
 
 def spans_between(frame: pl.DataFrame, label: str, begin: str | pl.Expr, end: str | pl.Expr) -> pl.DataFrame:
-    """One labelled segment per row from `begin` to `end` (`SPANS`); empty, negative or null ones are dropped."""
+    """One segment (labelled) per row from `begin` to `end`; those of no or negative length or a null end are dropped."""
     made = segment_rows(frame, label, *(pl.col(at) if isinstance(at, str) else at for at in (begin, end)))
     return made.filter(pl.col("segment_open") < pl.col("segment_close"))
 
 
 def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.DataFrame:
-    """Segments of a library's schedule, one per row, two where `break_start` to `break_end` is a real break."""
+    """Segments of a library's schedule, one per row, two where its break has a length and begins before the close."""
     if "break_start" not in frame.columns:
         return spans_between(frame, label, begin, end)
     # Libraries write "no break" as null, as one of no length, and as one that begins at the close.
@@ -166,7 +166,7 @@ def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.Da
 
 
 def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
-    """PRE, POST and OVERNIGHT segments of US equities around regular sessions (columns `SPANS`), without these.
+    """PRE (04:00-open), POST (close-20:00; early close: 17:00), OVERNIGHT (20:00 before-04:00) of US sessions, New York.
 
     PRE is 04:00 to the open, POST the close to 20:00 (to 17:00 after a close at or before 13:00), OVERNIGHT 20:00 of
     the evening before to 04:00, in the trade date that follows: Sunday evening belongs to Monday.
@@ -193,7 +193,7 @@ def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
 
 
 def spans_on_days(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
-    """Segments (`SPANS`) of every span on every `session` of `days`; dropped where both ends are skipped dates."""
+    """Segments of every span on every `session` of `days`; dropped only where the zone skips both ends."""
     session = pl.col("session")
     parts = [
         segment_rows(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
@@ -205,7 +205,7 @@ def spans_on_days(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.
 
 
 def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Expr) -> pl.DataFrame:
-    """One segment per row of a frame with `session`, from `opens` to `closes` (`SPANS`); nothing is dropped."""
+    """One segment per row: `session`, `segment` (the label), `segment_open`, `segment_close`; no row is dropped."""
     return frame.select(
         "session",
         pl.lit(label).alias("segment"),
@@ -217,7 +217,7 @@ def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Exp
 def apply_override(
     frame: pl.DataFrame, override: Override, days: pl.DataFrame, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
-    """Segments after one override: dates in scope are removed, get other hours instead, or have times changed."""
+    """Segments after one override: dates in scope are closed, get other hours (listed dates always), or changed times."""
     touched = override.scope.holds()
     rest, changed = frame.filter(~touched), frame.filter(touched)
     if override.closed:
@@ -243,7 +243,7 @@ def change_segments(frame: pl.DataFrame, override: Override, zone: str, regular:
 
 
 def set_open(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
-    """Set the first regular open, and regular opens before `new`, to `new`; drop regular segments over by then."""
+    """Set the first regular open, and regular opens before `new`, to `new`; drop those over by then; PRE ends at it."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = opens.filter(is_regular).min().over("session")
     moved = frame.with_columns(
@@ -255,7 +255,7 @@ def set_open(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataF
 
 
 def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
-    """Set the last regular close, and regular closes after `new`, to `new`; drop regular segments not begun by then."""
+    """Set the last regular close, and regular closes after `new`, to `new`; drop those not begun by then; POST begins at it."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = closes.filter(is_regular).max().over("session")
     moved = frame.with_columns(

@@ -132,7 +132,7 @@ class SessionCalendar(Summarized):
         return self._bounds
 
     def segments(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """Checked segments of the trade dates `first` to `last` inclusive; CalendarError outside `bounds`.
+        """Segments of the trade dates `first` to `last` inclusive, sorted by open; CalendarError outside `bounds`.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class SessionCalendar(Summarized):
         return Summary(f"SessionCalendar {self.code}", facts)
 
     def _number_segments(self, spans: pl.DataFrame) -> pl.DataFrame:
-        """Spans sorted by open with `ordinal` and `regular` added (`SEGMENTS`); CalendarError if invalid."""
+        """Spans sorted by open, with `ordinal` and `regular` added; CalendarError if they are invalid."""
         by_open = spans.sort("segment_open")
         position = pl.int_range(pl.len()).over("session")
         segments = by_open.with_columns(
@@ -186,7 +186,7 @@ class SessionCalendar(Summarized):
         return select_schema(segments, SEGMENTS, self._named)
 
     def _check_segments(self, segments: pl.DataFrame) -> None:
-        """Raise CalendarError naming the first segment that is null, empty, overlapping, unordered or one too many."""
+        """Raise CalendarError on a null or reversed time, an overlap, wrong session order, or too many per session."""
         opens, closes = pl.col("segment_open"), pl.col("segment_close")
         faults = {
             "begins or ends at a local time that the zone skips": opens.is_null() | closes.is_null(),
@@ -206,7 +206,7 @@ class SessionCalendar(Summarized):
 
 
 def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar:
-    """Calendar of a code, or of a TOML file (Path or text ending in `.toml`), with an overrides file applied on top.
+    """Calendar of a code or TOML file (Path, `*.toml`), `overrides` applied on top; CalendarError if unknown or refused.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ class PreloadedSpans:
 
 
 def calendar_codes() -> pl.DataFrame:
-    """All codes that `calendar` takes, one row each (`CODES`), sorted; first provider wins, refused ones omitted.
+    """All codes that `calendar` takes (`code, provider, zone, labels, description`), sorted, without refused ones.
 
     Returns
     -------

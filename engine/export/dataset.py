@@ -143,7 +143,7 @@ class Dataset(Summarized):
 
 
 def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
-    """Scan Parquet files lazily with the table's schema; absent columns become null for `ADDED` tables, else raise."""
+    """Scan Parquet files lazily with the table's schema; absent columns become null in `symbols`, else they raise."""
     # A folder above may be called `day=5`, and a path may hold `[`.
     return pl.scan_parquet(
         list(paths),
@@ -245,7 +245,7 @@ def write_dataset(
     as_of: dt.datetime | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Replace the content of every table by these frames (absent ones empty), as a new revision; return its number.
+    """Replace every table's rows by these frames (absent ones: empty) as a new revision, or change nothing; return its number.
 
     Parameters
     ----------
@@ -388,7 +388,7 @@ class TableHeads:
 
 
 def recover(target: Path) -> TableHeads:
-    """Roll every table back to what the last complete revision pins; create missing tables; return `TableHeads`.
+    """Roll tables back to the last complete revision's pins, create missing ones, delete later and staged files; return TableHeads.
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
@@ -508,7 +508,7 @@ def commit_change(
 
 
 def exports_row(revision: int, since: int | None, versions: Mapping[str, int], state: StoreState) -> pl.DataFrame:
-    """One-row `EXPORTS` frame that pins every table's version at a revision; instants in UTC, engine version added."""
+    """One-row frame of `exports` that pins every table's version at a revision; instants in UTC, engine version added."""
     values = {
         "revision": revision,
         "since_revision": since,
@@ -583,7 +583,7 @@ def hold_lock(target: Path, timeout: float) -> Iterator[None]:
 
 
 def check_target(target: Path) -> None:
-    """Raise ExportError unless a target is new, empty, an export, or one whose first export was killed."""
+    """Raise ExportError unless a target is new, empty, an export or a killed first one, with a path Delta logs can hold."""
     if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
         raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
     if not target.exists():

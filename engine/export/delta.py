@@ -55,7 +55,7 @@ class Delta:
 
 
 def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
-    """Read rows added, changed or removed after `since` up to `until`; all rows (`full`, with reason) if unusable.
+    """Rows added, changed, removed after `since` up to `until` (None: last); all rows if `since` is 0, expired, damaged, other store.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, p
 
 
 def rejects_delta(added: pl.LazyFrame, dropped: pl.LazyFrame, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All copies of rejects whose count or revision changed (upserts), and keys of rejects that are gone."""
+    """All copies in `now` of rejects whose count or revision changed (upserts), and keys of rejects that are gone."""
     key = list(KEYS["rejects"])
     counts = [
         rows.group_by(key).agg(pl.len().cast(pl.Int64).alias("n"), pl.col("revision").max())

@@ -124,7 +124,7 @@ def merge_small_table(parts: Sequence[Dataset], name: str) -> pl.DataFrame:
 
 
 def merged_batches(parts: Sequence[Dataset], name: str) -> Iterator[pl.DataFrame]:
-    """Yield the rows of all parts in sorted batches of about `ROWS_PER_BATCH`, each of one folder."""
+    """Yield the rows of all parts in sorted batches of about 2^20 rows, each of one folder and of several symbols."""
     folders: dict[str, list[tuple[Path, int]]] = {}
     for part in parts:
         for path, rows in part.statistics(name).select("path", "num_records").iter_rows():
@@ -164,7 +164,7 @@ def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr
 
 
 def count_rows(name: str, number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """Row counts of a file by symbol (and session if `by_day`): `month` (null), `symbol, session, rows, file`."""
+    """Row counts of a file by symbol, and by session if `by_day` (else null): null `month`, `symbol, session, rows, file`."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     # Rejects have no symbol; their first column is a source file.
     owner = pl.col(SORT[name][0]).alias("symbol")

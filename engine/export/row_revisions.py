@@ -61,7 +61,7 @@ class RevisionChain:
         return int(self.revisions[-1])
 
     def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
-        """Rows with `revision` replaced by the first target revision that contained them; the new one if none did.
+        """Rows with `revision` replaced by the target revision that first had them (bars: window over); the new one if none.
 
         Parameters
         ----------

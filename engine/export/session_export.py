@@ -47,7 +47,7 @@ def export_snapshot(
     full: bool = False,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Write a store snapshot as the target's next revision, only changes where possible; return its number.
+    """Write a store's changes (all rows if `full` or no usable base) as the target's next revision; return its number.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
 
 
 def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
-    """Whether rows in runs newer than the last revision exceed `MOST_CHANGED` (8 Mi) and an eighth of all rows."""
+    """Whether rows in runs newer than the last revision exceed `MOST_CHANGED` (8 x 2^20) and an eighth of all rows."""
     # What changed is held at once, what is written in full a batch at a time: a year more of data is written in full.
     since = exports["store_revision"].item(-1)
     runs = [(run.rows.height, run.newest) for panel in snapshot.panels.values() for run in panel.sorted_runs]
@@ -165,7 +165,7 @@ def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
 def batch_scopes(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """Yield (first, last session) and series ids of each batch of about `ROWS_PER_BATCH` rows; None means all."""
+    """Yield (first, last session) and series ids of each batch of about 2^20 rows; None stands for all of them."""
     parts = (part for key in keys for part in snapshot.panels[key].parts)
     counts = pl.concat(
         [count_by_session(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]

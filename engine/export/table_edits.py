@@ -62,7 +62,7 @@ class TableFiles:
 def stage_changes(
     name: str, changes: RowChanges, former: TableFiles, staging: Path
 ) -> tuple[list[StagedFile], list[str]]:
-    """Stage new rows and the remaining rows of files that lose some; return staged files and paths removed.
+    """Stage new rows, and the remaining rows of files that lose some; return (staged files, paths of removed files).
 
     Returns
     -------

@@ -187,7 +187,7 @@ LIVE = ("gaps", "quality")
 
 
 def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    """Check a frame and cast it to the exact schema of its table, computing absent columns; SchemaError on any loss.
+    """Check a frame (None: no rows) and cast it to its table's schema, adding computed columns; SchemaError on any loss.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def is_lossless(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> boo
 
 
 def with_added_columns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with absent `ADDED` columns inserted as nulls, in table order; the same frame when none is absent."""
+    """Rows with columns that version 0.1 lacked inserted as nulls in table order; the same frame if none is absent."""
     absent = [column for column in ADDED.get(name, ()) if column not in rows.columns]
     if not absent:
         return rows

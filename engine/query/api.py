@@ -127,7 +127,7 @@ class Source:
 
 
 def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -> duckdb.DuckDBPyConnection:
-    """Open an unrestricted in-memory DuckDB connection with views on an export's files at one revision, UTC time zone.
+    """Open an unrestricted in-memory DuckDB connection (UTC) with views on an export's tables at a revision, and helpers.
 
     There is a view for each table (columns and types of `engine.export.tables.TABLES`), and the views and macros of
     `engine.query.sql_views.HELPERS`. The time zone is UTC. What the connection reads stays this revision, whatever is
@@ -171,7 +171,7 @@ def sql(
     threads: int | None = None,
     isolated: bool = False,
 ) -> pl.DataFrame:
-    """Run one reading statement in a sandbox (in a child process if `isolated`); return all its rows as a frame.
+    """Run one reading statement in a sandbox (a child process if `isolated`); return all rows as a frame of plain types.
 
     Parameters
     ----------

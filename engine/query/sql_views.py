@@ -129,7 +129,7 @@ def sql_type(dtype: DTypes) -> str:
 
 
 def helper_statements(tables: Iterable[str]) -> tuple[str, ...]:
-    """SQL of the `HELPERS` whose tables are all present and whose own name is no table."""
+    """SQL of the helper views and macros whose tables are all present and whose own name is no table."""
     present = set(tables)
     return tuple(
         statement for name, (needed, statement) in HELPERS.items() if present.issuperset(needed) and name not in present

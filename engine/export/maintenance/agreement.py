@@ -102,7 +102,7 @@ def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
 
 
 def read_bars(files: Sequence[Path]) -> pl.DataFrame:
-    """Read `BAR_COLUMNS` of some bar files into one frame; an empty frame without files."""
+    """Read the bar columns that the laws need from some files into one frame; an empty frame without files."""
     none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS})
     return pl.concat(
         [

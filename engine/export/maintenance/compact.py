@@ -61,7 +61,7 @@ class Compacted:
 
 
 def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Compacted:
-    """Merge small files per folder into a new revision with the same rows; no new revision when there are none.
+    """Merge files of under 524,288 rows per folder into a new revision with the same rows; return Compacted; no-op if none.
 
     No query's answer changes, every row keeps the revision that wrote it, and readers of former revisions are not
     disturbed. Never more than about `parquet.ROWS_PER_FILE` rows are in memory.
@@ -159,7 +159,7 @@ def merge_small_files(
 
 
 def groups_of_one_file(files: Sequence[Mapping[str, object]]) -> Iterator[list[str]]:
-    """Yield paths in order, in groups that end once their rows reach `ROWS_PER_FILE`; the last may be smaller."""
+    """Yield paths in order, in groups that end once their rows reach 2^22; the last group may be smaller."""
     group: list[str] = []
     rows = 0
     for file in files:

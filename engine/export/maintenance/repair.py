@@ -131,7 +131,7 @@ def repair_files(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Restore damaged files byte for byte, else write rebuilt rows as a new revision; lost ones stay or are dropped.
+    """Restore damaged files byte for byte, else commit their rebuilt rows; others stay lost or, if `drop_damaged`, are dropped.
 
     `engine.runtime.export_repair.repair` brings the kernels.
 
@@ -192,7 +192,7 @@ def repair_files(
 
 
 def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
-    """Roll back an unfinished export, delete bad checkpoints and unpinned files; yield an `ACTIONS` row each."""
+    """Roll back an unfinished export, delete bad checkpoints and unpinned files; yield (as dict) each action done."""
     leftovers = verify(target, quick=True).filter(pl.col("check_name").is_in(LEFTOVERS))
     with explained_errors(target), hold_lock(target, lock_timeout):
         dropped = log_sums.drop_bad_checkpoints(target)
@@ -345,7 +345,7 @@ def is_source_file(one: _LostFile) -> bool:
 def changes_of_recomputed(
     draft: RevisionDraft, dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]
 ) -> dict[str, TableChange]:
-    """TableChanges that replace derived bars, gaps, quality, symbols by rebuilt rows; source bars stay."""
+    """TableChanges that replace derived bars, gaps, quality, `symbols` by rebuilt rows; intact source bars stay."""
     paths = {(one.table, one.file.path) for one in lost}
     changes = {}
     for table in ("bars", *DERIVED, "symbols"):
@@ -361,7 +361,7 @@ def changes_of_recomputed(
 
 
 def with_stored_columns(table: str, rows: pl.DataFrame, former: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `STORED_COLUMNS` taken from the former row of equal key; rows without one keep their own."""
+    """Rows with causes, states, retries (gaps) or duplicates, corrections (quality) of the former equal-key row, else own."""
     key = [*KEYS[table], *(["gap_end"] if table == "gaps" else [])]
     stored = list(STORED_COLUMNS[table])
     known = former.select(*key, *stored, pl.lit(value=True).alias("known"))

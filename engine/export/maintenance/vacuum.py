@@ -81,7 +81,7 @@ def vacuum(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Vacuumed:
-    """Expire revisions beyond `keep` or `keep_revisions`, delete files and log entries that only they need.
+    """Expire revisions older than `keep` or beyond the last `keep_revisions`, and delete files only they need; return Vacuumed.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], no
 
 
 def remove_unpinned(target: Path, table: str, exports: pl.DataFrame) -> dict[str, object]:
-    """Delete a table's unpinned files, empty folders and outdated log entries; return a `REMOVED` row of counts."""
+    """Delete a table's unpinned files, empty folders, outdated log entries; return table, files, bytes, log_entries."""
     files = unpinned_files(target, table, exports)
     size = sum(path.stat().st_size for path in files)
     for path in files:

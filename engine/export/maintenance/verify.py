@@ -43,7 +43,7 @@ NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.parquet")
 
 
 def verify(target: Path, revision: int | None = None, *, quick: bool = False) -> pl.DataFrame:
-    """Check an export's logs, files and table laws without writing; return one `FINDINGS` row per fault.
+    """Check logs, files and (unless `quick`) hashes, rows, table laws, read-only; return a row per finding, errors first.
 
     Parameters
     ----------
