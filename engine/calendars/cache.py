@@ -39,7 +39,7 @@ def _entry(build: Callable[..., Any], *arguments: Hashable) -> Any:  # noqa: ANN
 
 
 def adopt(calendars: Iterable[SessionCalendar]) -> None:
-    """Register calendars, by their code, to be used in this process instead of shipped files and libraries; replaces."""
+    """Register calendars by their code (the latest wins), used in this process before shipped files and libraries."""
     _adopted.update({one.code: one for one in calendars})
 
 

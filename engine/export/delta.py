@@ -153,7 +153,7 @@ def reason_for_full_delta(now: Dataset, since: int) -> str:
 
 
 def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Upserts (rows with revision > `then`) and removed keys of a table, from files in only one of the revisions."""
+    """Upserts (revision > `then`'s) in files only `now` has, and keys that are only in files dropped since `then`."""
     key = list(KEYS[name])
     added, dropped = (
         scan_files(name, files) if files else empty(TABLES[name]).lazy()

@@ -124,7 +124,7 @@ def merge_small_table(parts: Sequence[Dataset], name: str) -> pl.DataFrame:
 
 
 def merged_batches(parts: Sequence[Dataset], name: str) -> Iterator[pl.DataFrame]:
-    """Yield the rows of all parts in sorted batches of about 2^20 rows, each of one folder and of several symbols."""
+    """Yield the parts' rows in sorted batches of about 2^20, each of one folder: several symbols, or days of one."""
     folders: dict[str, list[tuple[Path, int]]] = {}
     for part in parts:
         for path, rows in part.statistics(name).select("path", "num_records").iter_rows():

@@ -123,7 +123,7 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
 
 
 def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
-    """Whether rows in runs newer than the last revision exceed `MOST_CHANGED` (8 x 2^20) and an eighth of all rows."""
+    """Whether rows in runs newer than the last revision exceed both `MOST_CHANGED` (8 x 2^20) and an eighth of all."""
     # What changed is held at once, what is written in full a batch at a time: a year more of data is written in full.
     since = exports["store_revision"].item(-1)
     runs = [(run.rows.height, run.newest) for panel in snapshot.panels.values() for run in panel.sorted_runs]
@@ -262,7 +262,7 @@ def raw_changes(
     was_as_of: dt.datetime | None,
     removed: pl.DataFrame,
 ) -> RowChanges:
-    """RowChanges of a stream: rows newer than `since`, bars that ended after `was_as_of`, and removed symbols."""
+    """RowChanges of a stream: rows newer than `since`, bars over now but open at `was_as_of`, and removed symbols."""
     is_new = pl.col("revision") > since
     if kind == "bars" and was_as_of is not None:
         is_new |= pl.col("ts_end") > was_as_of
