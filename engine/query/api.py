@@ -258,7 +258,7 @@ class QuerySession:
         self._stack.close()
 
     def run(self, query: str, limits: Limits | None = None, row_limit: int | None = None) -> QueryResult:
-        """Run one query in the child process; return up to `row_limit` rows and the total row count.
+        """Run one query in the child process; return up to `row_limit` rows and the row count (exact to a million).
 
         Parameters
         ----------
