@@ -29,7 +29,7 @@ _adopted: dict[str, SessionCalendar] = {}
 
 
 def cached(build: Callable[..., T], *arguments: Hashable) -> T:
-    """Result of `build(*arguments)`, built at the first request; an exception is raised each time, never cached."""
+    """Result of `build(*arguments)` from a per-process LRU cache, built if absent; exceptions are raised, not cached."""
     return cast("T", _entry(build, *arguments))
 
 
@@ -39,10 +39,10 @@ def _entry(build: Callable[..., Any], *arguments: Hashable) -> Any:  # noqa: ANN
 
 
 def adopt(calendars: Iterable[SessionCalendar]) -> None:
-    """Use these calendars for their codes in this process from now on, instead of asking a library."""
+    """Register calendars by their code (the latest wins), used in this process before shipped files and libraries."""
     _adopted.update({one.code: one for one in calendars})
 
 
 def adopted(code: str) -> SessionCalendar | None:
-    """The calendar that was adopted for a code; None without one."""
+    """Calendar registered by `adopt` for a code; None when there is none."""
     return _adopted.get(code)

@@ -47,12 +47,12 @@ class CalendarFile:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the weekly hours."""
+        """Distinct segment labels of the weekly hours, in file order; those of overrides are not included."""
         return labels_of(rule.spans for rule in self.hours)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a calendar file; CalendarError when it cannot be read."""
+    """Content of a calendar file as bytes; CalendarError when it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -60,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_calendar(path: Path, content: bytes) -> CalendarFile:
-    """Parse the content of a TOML file that defines a calendar; `path` is for messages and the default code.
+    """Parse TOML bytes to a CalendarFile with either `hours` or `extends`; code defaults to the file's stem.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def parse_calendar(path: Path, content: bytes) -> CalendarFile:
 
 
 def parse_overrides(path: Path, content: bytes) -> Amendments:
-    """Parse the content of a TOML file of holidays and overrides for another calendar.
+    """Parse TOML bytes of holidays and overrides for another calendar to Amendments; CalendarError on a mistake.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def parse_overrides(path: Path, content: bytes) -> Amendments:
 
 
 def wall(text: str) -> WallTime:
-    """Read a wall time.
+    """Parse `H:MM[:SS][+-Nd][ ZONE]` (at most 24:00) to a WallTime; CalendarError on other text or unknown zones.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def wall(text: str) -> WallTime:
 
 
 def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
-    """` (did you mean X?)` when there is something like it, else nothing."""
+    """Text ` (did you mean X, Y?)` with up to `count` similar known names, ignoring case; "" when none is similar."""
     folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), folded, count, 0.5)
     return f" (did you mean {', '.join(folded[name] for name in close)}?)" if close else ""
@@ -128,11 +128,11 @@ class TomlTable:
     cells: Mapping[str, Any]
 
     def error(self, key: str, value: object, valid: str) -> CalendarError:
-        """The error of a cell: file, table, key, value received, valid forms."""
+        """New CalendarError of a cell: file, table, key, value received, valid forms; returned, not raised."""
         return CalendarError(f"{self.path}: {self.where}{key}: received {value!r}; valid: {valid}")
 
     def reject_unknown_keys(self, keys: tuple[str, ...], *, labels: bool) -> TomlTable:
-        """The same table if its keys are among `keys` or, with `labels`, labels of segments; else an error."""
+        """Return this table; CalendarError if a key is neither in `keys` nor (with `labels`) a label in capitals."""
         for key in self.cells:
             if key not in keys and not (labels and _LABEL.fullmatch(key)):
                 also = " and labels in capitals (PRE, RTH, POST, OVERNIGHT, ETH)" if labels else ""
@@ -143,21 +143,21 @@ class TomlTable:
         return self
 
     def text(self, key: str) -> str:
-        """Text of a cell, empty if absent."""
+        """Text of a cell; "" when absent, CalendarError when it is no text."""
         value = self.cells.get(key, "")
         if not isinstance(value, str):
             raise self.error(key, value, "a text in quotes")
         return value
 
     def zone(self, key: str) -> str:
-        """IANA zone of a cell, empty if absent; an unknown one is an error."""
+        """IANA zone name of a cell; "" when absent or empty, CalendarError when unknown."""
         try:
             return require_zone(self.text(key)) if self.text(key) else ""
         except CalendarError as error:
             raise self.error(key, self.cells[key], "an IANA zone such as America/New_York") from error
 
     def tables(self, key: str, keys: tuple[str, ...]) -> list[TomlTable]:
-        """The tables of an array `[[key]]`, each reject_unknown_keys for unknown keys."""
+        """Tables of an array `[[key]]`, in order, empty when absent; CalendarError on keys outside `keys` and labels."""
         rows = self.cells.get(key, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self.error(key, rows, f"tables written [[{key}]]")
@@ -165,11 +165,11 @@ class TomlTable:
         return [table.reject_unknown_keys(keys, labels=True) for table in made]
 
     def date(self, key: str) -> dt.date | None:
-        """Date of a cell; None if absent."""
+        """Date of a cell, the first when it is a list; None when absent, CalendarError for other values."""
         return self.dates(key)[0] if key in self.cells else None
 
     def dates(self, key: str) -> tuple[dt.date, ...]:
-        """Dates of a cell, one or a list; none if absent."""
+        """Dates of a cell, a single one or a list, in file order; empty when absent, CalendarError for other values."""
         value = self.cells.get(key, [])
         listed = value if isinstance(value, list) else [value]
         # A TOML date-time is a `datetime`, which Python counts as a `date` too.
@@ -178,7 +178,7 @@ class TomlTable:
         return tuple(listed)
 
     def time(self, key: str, text: object = None) -> WallTime | None:
-        """Wall time of `text`, or of the cell; None if absent."""
+        """Parse `text`, or the cell when `text` is None, to a WallTime; None when both are absent."""
         given = self.cells.get(key) if text is None else text
         if given is None:
             return None
@@ -190,12 +190,12 @@ class TomlTable:
             raise CalendarError(f"{self.path}: {self.where}{key}: {error}") from error
 
     def spans(self, key: str) -> list[Span]:
-        """Segments of a cell, one `open to close` or a list; the key is their label."""
+        """Spans of a cell that must exist, one text `open to close` or a list; each is labelled with the key."""
         given = self.cells[key]
         return [self.parse_span(key, text) for text in (given if isinstance(given, list) else [given])]
 
     def parse_span(self, key: str, text: object) -> Span:
-        """Parse `open to close`; a close at or before the open in the same zone is an error."""
+        """Parse `open to close` to a Span labelled `key`; error if close <= open, in equal zones only."""
         ends = text.split(" to ") if isinstance(text, str) else []
         if len(ends) != 2:  # noqa: PLR2004 - an open and a close
             raise self.error(key, text, A_SPAN)
@@ -209,7 +209,7 @@ class TomlTable:
 
 
 def parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> TomlTable:
-    """The top table of a TOML file; text that is no TOML or has unknown keys is an error."""
+    """Parse TOML bytes to a TomlTable with the 16-digit SHA-256; CalendarError for no TOML or an unknown key."""
     try:
         cells = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -219,13 +219,13 @@ def parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> TomlTable:
 
 
 def read_amendments(table: TomlTable) -> Amendments:
-    """Holidays and overrides of a calendar or overrides file, with its hash."""
+    """Holidays and overrides, in file order, of a parsed file, with the hash of its content."""
     overrides = tuple(read_override(row) for row in table.tables("override", OVERRIDE_KEYS))
     return Amendments(table.dates("holidays"), overrides, table.digest)
 
 
 def read_hours(table: TomlTable) -> Hours:
-    """Weekly hours of one `[[hours]]` table; `days` and a label are required."""
+    """Weekly Hours of one `[[hours]]` table; CalendarError without `days` or without a labelled span."""
     spans = read_segment_hours(table)
     if "days" not in table.cells or not spans:
         raise table.error("days", table.cells.get("days"), 'days = "Mon-Fri" and a label, RTH = "09:30 to 16:00"')
@@ -233,7 +233,7 @@ def read_hours(table: TomlTable) -> Hours:
 
 
 def read_override(table: TomlTable) -> Override:
-    """One `[[override]]`: closed, other hours, or changes of open, close, pause, move; exactly one of the three."""
+    """Override of one `[[override]]` table; error unless exactly one of closed, other hours, or time changes."""
     made = Override(
         scope=read_scope(table),
         closed=read_flag(table, "closed"),
@@ -251,7 +251,7 @@ def read_override(table: TomlTable) -> Override:
 
 
 def read_scope(table: TomlTable) -> Scope:
-    """Trade dates of a rule: listed dates, or weekdays in a range; both or neither is an error."""
+    """Dates of a rule: listed ones, or weekdays within valid_from and valid_to; CalendarError for both or neither."""
     dates = table.dates("date") + table.dates("dates")
     ranged = [key for key in HOURS_KEYS if key in table.cells]
     if bool(dates) == bool(ranged):
@@ -266,7 +266,7 @@ def read_scope(table: TomlTable) -> Scope:
 
 
 def read_weekdays(table: TomlTable) -> tuple[int, ...]:
-    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; a range may run over Sunday; default all."""
+    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; Fri-Mon wraps; all seven when absent."""
     text = table.text("days") or "Mon-Sun"
     chosen: list[int] = []
     for part in text.split(","):
@@ -279,12 +279,12 @@ def read_weekdays(table: TomlTable) -> tuple[int, ...]:
 
 
 def read_segment_hours(table: TomlTable) -> tuple[Span, ...]:
-    """Spans of all cells whose key is a label of a segment (PRE, RTH, ...)."""
+    """Spans, in file order, of all cells whose key is a segment label in capitals (PRE, RTH, ...)."""
     return tuple(span for key in table.cells if _LABEL.fullmatch(key) for span in table.spans(key))
 
 
 def read_pause(table: TomlTable) -> Span | None:
-    """The one span of `pause`; None if absent."""
+    """Span of the cell `pause`; None when absent, CalendarError when it is no single text."""
     if "pause" not in table.cells:
         return None
     if not isinstance(table.cells["pause"], str):
@@ -293,7 +293,7 @@ def read_pause(table: TomlTable) -> Span | None:
 
 
 def read_moves(table: TomlTable) -> tuple[tuple[WallTime, WallTime], ...]:
-    """Pairs of old and new time of day of `move`; a day or zone in a time is an error."""
+    """(old, new) WallTimes of the table `move`, in order; empty when absent, CalendarError for a day or zone."""
     given = table.cells.get("move", {})
     if not isinstance(given, dict):
         raise table.error("move", given, 'old and new times, such as { "16:00" = "16:15" }')
@@ -302,7 +302,7 @@ def read_moves(table: TomlTable) -> tuple[tuple[WallTime, WallTime], ...]:
 
 
 def parse_plain_time(table: TomlTable, key: str, text: object) -> WallTime:
-    """Parse a time of day in the calendar's zone; one with a day or zone of its own is an error."""
+    """Parse a time of day; CalendarError when it has a day offset or a zone of its own."""
     time = table.time(key, text)
     if time is None or time.day or time.zone:
         raise table.error(key, text, "times of day in the calendar's zone, without a day or zone of their own")
@@ -310,7 +310,7 @@ def parse_plain_time(table: TomlTable, key: str, text: object) -> WallTime:
 
 
 def read_flag(table: TomlTable, key: str) -> bool:
-    """True or false of a cell; false if absent."""
+    """Boolean of a cell; False when absent, CalendarError for any other value."""
     value = table.cells.get(key, False)
     if not isinstance(value, bool):
         raise table.error(key, value, "true or false")
@@ -318,7 +318,7 @@ def read_flag(table: TomlTable, key: str) -> bool:
 
 
 def require_zone(name: str) -> str:
-    """Name of a time zone; a name that is no IANA zone is a CalendarError."""
+    """The IANA zone's key of a name; CalendarError when no such zone exists."""
     try:
         return ZoneInfo(name).key
     except (KeyError, ValueError, OSError) as error:

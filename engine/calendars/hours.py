@@ -54,7 +54,7 @@ class Scope:
     dates: tuple[dt.date, ...] = ()
 
     def holds(self) -> pl.Expr:
-        """Whether the frame's `session` is one of these dates."""
+        """Expression: column `session` is a listed date or, without a list, a weekday in `days` within the range."""
         session = pl.col("session")
         if self.dates:
             return session.is_in(list(self.dates))
@@ -95,12 +95,12 @@ class Amendments:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels that overrides bring in."""
+        """Distinct segment labels of the overrides' own hours, in order."""
         return labels_of(override.spans for override in self.overrides)
 
 
 def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.date) -> pl.DataFrame:
-    """Segments of the trade dates `first` to `last` (both included) by weekly hours, columns `SPANS`, unsorted."""
+    """Unsorted `session, segment, segment_open, segment_close` of `first` to `last` inclusive by all matching rules."""
     days = dates(first, last)
     return pl.concat(
         [empty_spans(), *(spans_on_days(days.filter(rule.scope.holds()), rule.spans, zone) for rule in hours)]
@@ -110,7 +110,7 @@ def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.d
 def amend(
     spans: pl.DataFrame, amendments: Amendments, zone: str, regular: frozenset[str], days: pl.DataFrame
 ) -> pl.DataFrame:
-    """Segments with holidays taken out and overrides applied, in the order of the file, so later ones win.
+    """Segments without those of holidays, then changed by every override in file order; an override may reopen a holiday.
 
     Parameters
     ----------
@@ -131,30 +131,30 @@ def amend(
 
 
 def instant(day: pl.Expr, time: WallTime, zone: str) -> pl.Expr:
-    """When a wall time (of `zone`, unless it names its own) of the trade date `day` (Date) is: Datetime[us, UTC]."""
+    """UTC instant (Datetime[us]) of a wall time on a trade date, in its own zone, else in `zone`; DST by `local_to_utc`."""
     return local_to_utc(
         day.cast(pl.Datetime("us")) + pl.duration(days=time.day, seconds=time.seconds), time.zone or zone
     )
 
 
 def dates(first: dt.date, last: dt.date) -> pl.DataFrame:
-    """Every date from `first` to `last`, both included, column `session`."""
+    """Frame with one column `session`: every date from `first` to `last`, both included."""
     return pl.DataFrame({"session": pl.date_range(first, last, "1d", eager=True)})
 
 
 def empty_spans() -> pl.DataFrame:
-    """No segment."""
+    """Empty frame with the columns `session, segment, segment_open, segment_close`."""
     return pl.DataFrame(schema=dict(SPANS))
 
 
 def spans_between(frame: pl.DataFrame, label: str, begin: str | pl.Expr, end: str | pl.Expr) -> pl.DataFrame:
-    """Segments of column `session` from column (or expression) `begin` to `end`; those that do not last are dropped."""
+    """One segment (labelled) per row from `begin` to `end`; those of no or negative length or a null end are dropped."""
     made = segment_rows(frame, label, *(pl.col(at) if isinstance(at, str) else at for at in (begin, end)))
     return made.filter(pl.col("segment_open") < pl.col("segment_close"))
 
 
 def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.DataFrame:
-    """Segments of a library's schedule, split where it has `break_start` and `break_end`."""
+    """Segments of a library's schedule, one per row, two where its break has a length and begins before the close."""
     if "break_start" not in frame.columns:
         return spans_between(frame, label, begin, end)
     # Libraries write "no break" as null, as one of no length, and as one that begins at the close.
@@ -166,7 +166,7 @@ def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.Da
 
 
 def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
-    """PRE, POST and OVERNIGHT segments of US equities around regular sessions (columns `SPANS`, one row per session).
+    """PRE (04:00-open), POST (close-20:00; early close: 17:00), OVERNIGHT (20:00 before-04:00) of US sessions, New York.
 
     PRE is 04:00 to the open, POST the close to 20:00 (to 17:00 after a close at or before 13:00), OVERNIGHT 20:00 of
     the evening before to 04:00, in the trade date that follows: Sunday evening belongs to Monday.
@@ -188,12 +188,12 @@ def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
 
 
 def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
-    """Labels of the spans, each once, in order."""
+    """Distinct labels of all spans, in order of first occurrence."""
     return tuple(dict.fromkeys(span.label for spans in groups for span in spans))
 
 
 def spans_on_days(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
-    """Segments of every span on every day, as instants; on dates that a zone skipped, none."""
+    """Segments of every span on every `session` of `days`; dropped only where the zone skips both ends."""
     session = pl.col("session")
     parts = [
         segment_rows(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))
@@ -205,7 +205,7 @@ def spans_on_days(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.
 
 
 def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Expr) -> pl.DataFrame:
-    """One segment of a label per row of a frame with `session`, from `opens` to `closes`; columns `SPANS`."""
+    """One segment per row: `session`, `segment` (the label), `segment_open`, `segment_close`; no row is dropped."""
     return frame.select(
         "session",
         pl.lit(label).alias("segment"),
@@ -217,7 +217,7 @@ def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Exp
 def apply_override(
     frame: pl.DataFrame, override: Override, days: pl.DataFrame, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
-    """Segments with one override: dates in scope are closed, get other hours, or have their segments changed."""
+    """Segments after one override: dates in scope are closed, get other hours (listed dates always), or changed times."""
     touched = override.scope.holds()
     rest, changed = frame.filter(~touched), frame.filter(touched)
     if override.closed:
@@ -230,7 +230,7 @@ def apply_override(
 
 
 def change_segments(frame: pl.DataFrame, override: Override, zone: str, regular: frozenset[str]) -> pl.DataFrame:
-    """Segments with moved times, then the new open, the new close and the pause of an override, in this order."""
+    """Segments with an override's moves, new open, new close, then pause applied, in this order."""
     if override.move:
         frame = frame.with_columns(move_times(name, override.move, zone) for name in ("segment_open", "segment_close"))
     if override.open:
@@ -243,7 +243,7 @@ def change_segments(frame: pl.DataFrame, override: Override, zone: str, regular:
 
 
 def set_open(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
-    """Move the open of regular segments to `new`; those over by then are dropped, segments that ran up to it follow."""
+    """Set the first regular open, and regular opens before `new`, to `new`; drop those over by then; PRE ends at it."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = opens.filter(is_regular).min().over("session")
     moved = frame.with_columns(
@@ -255,7 +255,7 @@ def set_open(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataF
 
 
 def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.DataFrame:
-    """Move the close of regular segments to `new`; those not begun are dropped, segments from it on follow."""
+    """Set the last regular close, and regular closes after `new`, to `new`; drop those not begun by then; POST begins at it."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = closes.filter(is_regular).max().over("session")
     moved = frame.with_columns(
@@ -267,7 +267,7 @@ def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.Data
 
 
 def cut_pause(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
-    """Segments without the time of a pause: one that contains it becomes two."""
+    """Segments without the pause on their trade date: one around it becomes two, one within it is dropped."""
     begin, end = (instant(pl.col("session"), time, zone) for time in (pause.open, pause.close))
     before = frame.with_columns(pl.min_horizontal("segment_close", begin).alias("segment_close"))
     after = frame.with_columns(pl.max_horizontal("segment_open", end).alias("segment_open"))
@@ -275,7 +275,7 @@ def cut_pause(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
 
 
 def move_times(name: str, move: tuple[tuple[WallTime, WallTime], ...], zone: str) -> pl.Expr:
-    """Expression of an instant column in which each old time of day is replaced by its new one, same date."""
+    """Expression of an instant column: each old local time of day becomes its new one on the same date; last match wins."""
     local = pl.col(name).dt.convert_time_zone(zone).dt.replace_time_zone(None)
     midnight = local.dt.truncate("1d")
     since = (local - midnight).dt.total_seconds()
@@ -287,7 +287,7 @@ def move_times(name: str, move: tuple[tuple[WallTime, WallTime], ...], zone: str
 
 
 def local_to_utc(local: pl.Expr, zone: str) -> pl.Expr:
-    """UTC instant of a local time: the first of a repeated one; a skipped one is taken an hour later."""
+    """UTC instant of a local time: first occurrence of a repeated one; a skipped one is taken an hour later."""
 
     def at(wall_clock: pl.Expr) -> pl.Expr:
         known = wall_clock.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")

@@ -128,11 +128,11 @@ class SessionCalendar(Summarized):
     _bounds: Dates = field(repr=False)
 
     def bounds(self) -> Dates:
-        """First and last trade date that can be asked for, both included."""
+        """First and last trade date that `segments` accepts, both included."""
         return self._bounds
 
     def segments(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """Segments of all labels of the trade dates `first` to `last`, both included.
+        """Segments of the trade dates `first` to `last` inclusive, sorted by open; CalendarError outside `bounds`.
 
         Returns
         -------
@@ -156,7 +156,7 @@ class SessionCalendar(Summarized):
         return self._number_segments(self.source(first, last))
 
     def segments_in_bounds(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """As `segments`, of those trade dates of the range that lie within `bounds`; maybe none."""
+        """Segments of `first` to `last` clipped to `bounds`, without an error; empty when nothing is left."""
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
         return self._number_segments(self.source(first, last) if first <= last else empty_spans())
@@ -166,7 +166,7 @@ class SessionCalendar(Summarized):
         return f"calendar {self.code}"
 
     def _summary(self) -> Summary:
-        """Code, provider, zone, segments, dates and overrides, for `repr` and notebooks."""
+        """Summary for `repr` and notebooks: code, provider, version, zone, labels, bounds, overrides hash."""
         first, last = self._bounds
         facts = {
             "provider": f"{self.provider} {self.version}", "zone": self.zone, "segments": self.labels,
@@ -175,7 +175,7 @@ class SessionCalendar(Summarized):
         return Summary(f"SessionCalendar {self.code}", facts)
 
     def _number_segments(self, spans: pl.DataFrame) -> pl.DataFrame:
-        """Sort spans, add `ordinal` and `regular`, and check them: columns `schema.SEGMENTS`."""
+        """Spans sorted by open, with `ordinal` and `regular` added; CalendarError if they are invalid."""
         by_open = spans.sort("segment_open")
         position = pl.int_range(pl.len()).over("session")
         segments = by_open.with_columns(
@@ -186,7 +186,7 @@ class SessionCalendar(Summarized):
         return select_schema(segments, SEGMENTS, self._named)
 
     def _check_segments(self, segments: pl.DataFrame) -> None:
-        """Raise a CalendarError that names the first segment which is empty, overlaps, or has no time or order."""
+        """Raise CalendarError on a null or reversed time, an overlap, wrong session order, or too many per session."""
         opens, closes = pl.col("segment_open"), pl.col("segment_close")
         faults = {
             "begins or ends at a local time that the zone skips": opens.is_null() | closes.is_null(),
@@ -206,7 +206,7 @@ class SessionCalendar(Summarized):
 
 
 def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar:
-    """Find the calendar of a code, or read one from a TOML file.
+    """Calendar of a code or TOML file (Path, `*.toml`), `overrides` applied on top; CalendarError if unknown or refused.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
 
 
 def preload_calendar(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
-    """Calendar with the spans of the decades of these dates, so that a process that adopts it loads no library.
+    """Calendar that holds the spans of all decades from `first` to `last`; other dates still use its source.
 
     Dates of other decades are still asked of the library.
     """
@@ -250,14 +250,14 @@ class PreloadedSpans:
     beyond: SpansOf
 
     def __call__(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """Spans of the trade dates `first` to `last`, both included."""
+        """Spans of `first` to `last` inclusive from the frame if it covers all of them, else all from `beyond`."""
         if self.dates[0] <= first and last <= self.dates[1]:
             return self.spans.filter(pl.col("session").is_between(first, last))
         return self.beyond(first, last)
 
 
 def calendar_codes() -> pl.DataFrame:
-    """List every code that `calendar` takes.
+    """All codes that `calendar` takes (`code, provider, zone, labels, description`), sorted, without refused ones.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def calendar_codes() -> pl.DataFrame:
 
 
 def calendar_by_code(code: str) -> SessionCalendar:
-    """Calendar of a code: adopted, shipped, of exchange_calendars or pandas_market_calendars, the first that has it."""
+    """Calendar of a code: adopted, shipped, exchange_calendars, pandas_market_calendars; CalendarError if none."""
     if (preloaded := adopted(code)) is not None:
         return preloaded
     if code in _REFUSED:
@@ -294,12 +294,12 @@ def calendar_by_code(code: str) -> SessionCalendar:
 
 
 def regular_labels(labels: tuple[str, ...]) -> frozenset[str]:
-    """Labels of regular segments: RTH, else ETH, else all."""
+    """The regular labels: only RTH if there, else only ETH if there, else all."""
     return frozenset(next(([label] for label in ("RTH", "ETH") if label in labels), labels))
 
 
 def sort_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Labels in the order of a session (`LABELS`), unknown ones last."""
+    """Labels in session order OVERNIGHT, PRE, RTH, ETH, POST; others last, in their given order."""
     known = tuple(label for label in LABELS if label in labels)
     return known + tuple(label for label in labels if label not in LABELS)
 
@@ -308,24 +308,24 @@ def sort_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def shipped_calendar(code: str) -> SessionCalendar:
-    """Calendar of a file in `data/`, with the version of this package."""
+    """Calendar of a shipped code's TOML file, with provider `engine` and this package's version."""
     base = calendar_from_file(shipped_file(code))
     return replace(base, code=code, provider="engine", version=version("session-engine"))
 
 
 def shipped_file(code: str) -> CalendarFile:
-    """Parsed file in `data/` of a shipped code."""
+    """Parsed TOML file in `data/` of a shipped code, cached by its bytes; KeyError for other codes."""
     path = DATA / _SHIPPED[code]
     return cached(parse_calendar, path, read_bytes(path))
 
 
 def calendar_from_content(path: Path, content: bytes) -> SessionCalendar:
-    """Calendar of the content of a TOML file; `path` is for messages and the default code."""
+    """Calendar built from TOML bytes; `path` is for messages and the default code, and is not read."""
     return calendar_from_file(parse_calendar(path, content))
 
 
 def calendar_from_file(file: CalendarFile) -> SessionCalendar:
-    """Calendar of a parsed file: weekly hours or the calendar it extends, less borrowed holidays, then amended."""
+    """Calendar of a parsed file: weekly hours or an extended calendar, minus borrowed holidays, then overrides."""
     base = calendar_by_code(file.extends) if file.extends else weekly_calendar(file)
     zone = file.zone or base.zone
     digest = file.amendments.digest
@@ -337,7 +337,7 @@ def calendar_from_file(file: CalendarFile) -> SessionCalendar:
 
 
 def weekly_calendar(file: CalendarFile) -> SessionCalendar:
-    """Calendar of the weekly hours of a file, from the first to the last date that they are valid."""
+    """Calendar of a file's weekly hours; bounds from the rules' dates, 1970 to 2049 where a rule has none."""
     scopes = [rule.scope for rule in file.hours]
     bounds = min(scope.valid_from or FIRST for scope in scopes), max(scope.valid_to or LAST for scope in scopes)
     spans = partial(weekly_spans, file.hours, file.zone)
@@ -345,7 +345,7 @@ def weekly_calendar(file: CalendarFile) -> SessionCalendar:
 
 
 def amended_calendar(base: SessionCalendar, amendments: Amendments) -> SessionCalendar:
-    """Calendar whose spans have holidays and overrides applied, with the labels that overrides add."""
+    """Copy of a calendar with holidays and overrides applied to its spans, and the overrides' labels added."""
     labels = sort_labels(tuple(dict.fromkeys(base.labels + amendments.labels)))
     spans = partial(
         amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=regular_labels(labels)
@@ -356,12 +356,12 @@ def amended_calendar(base: SessionCalendar, amendments: Amendments) -> SessionCa
 def amended_spans(
     first: dt.date, last: dt.date, *, base: SpansOf, amendments: Amendments, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
-    """Spans of a range of dates with holidays and overrides applied."""
+    """Base spans of `first` to `last` inclusive without holidays and with overrides applied."""
     return amend(base(first, last), amendments, zone, regular, dates(first, last))
 
 
 def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
-    """Spans without the dates on which another venue is closed on one of its working weekdays."""
+    """Base spans without dates in the other calendar's bounds on which it skips one of its usual weekdays."""
     whole_years = other.segments_in_bounds(first.replace(month=1, day=1), last.replace(month=12, day=31))
     sessions = whole_years.select("session").unique()
     weekday = pl.col("session").dt.weekday()
@@ -377,7 +377,7 @@ def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date
 
 @contextmanager
 def ignore_warnings() -> Iterator[None]:
-    """Context in which warnings are ignored: those of the libraries' own code are none of the caller's."""
+    """Context manager that suppresses all Python warnings in its block."""
     # What pandas has to say about the libraries' own code is not for our callers.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -387,13 +387,13 @@ def ignore_warnings() -> Iterator[None]:
 def spans_by_decade(
     block: Callable[[str, int], pl.DataFrame], name: str, first: dt.date, last: dt.date
 ) -> pl.DataFrame:
-    """Spans of a range of dates out of whole decades of a library, each built once per process."""
+    """Spans of `first` to `last` inclusive from whole decades built by `block(name, decade)`, each cached."""
     blocks = [cached(block, name, decade) for decade in range(first.year // 10, last.year // 10 + 1)]
     return pl.concat([empty_spans(), *blocks]).filter(pl.col("session").is_between(first, last))
 
 
 def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
-    """A pandas schedule as Polars frame: `session` (Date) from its index, instants in UTC microseconds."""
+    """Pandas schedule as a Polars frame: `session` (Date) from its index, its columns as Datetime[us, UTC]."""
     session = pl.Series("session", schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date)
     instants = [
         pl.Series(name, schedule[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]")) for name in schedule
@@ -405,12 +405,12 @@ def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas fr
 
 
 def exchange_factories() -> dict[str, Any]:
-    """Classes of exchange_calendars by code and by alias, loaded once per process."""
+    """Calendar classes of exchange_calendars by code and by alias, cached per process."""
     return cached(load_exchange_factories)
 
 
 def load_exchange_factories() -> dict[str, Any]:
-    """Classes of exchange_calendars by code and by alias."""
+    """Import exchange_calendars and return its calendar classes by code and by alias; uncached."""
     with ignore_warnings():
         from exchange_calendars.calendar_utils import (  # noqa: PLC0415 - half a second to import
             _default_calendar_aliases,
@@ -421,18 +421,18 @@ def load_exchange_factories() -> dict[str, Any]:
 
 
 def exchange_codes() -> list[str]:
-    """Codes and aliases of exchange_calendars."""
+    """All codes of exchange_calendars, then its aliases, refused ones included."""
     return list(exchange_factories())
 
 
 def canonical_code(code: str) -> str:
-    """The code of exchange_calendars that a code or alias stands for."""
+    """The exchange_calendars code of a code or alias: the first that has the same class; KeyError if unknown."""
     factory = exchange_factories()[code]
     return next(name for name, other in exchange_factories().items() if other is factory)
 
 
 def exchange_description(code: str) -> str:
-    """First docstring line of an exchange's class if it is about a calendar; of an alias `as CODE`."""
+    """`as CODE` for an alias; else the class docstring's first line if it says "calendar", else a default."""
     name = canonical_code(code)
     if name != code:
         return f"as {name}"
@@ -441,7 +441,7 @@ def exchange_description(code: str) -> str:
 
 
 def exchange_calendar(code: str) -> SessionCalendar:
-    """Calendar of a code or alias of exchange_calendars; no session is built before segments are asked for."""
+    """Calendar of an exchange_calendars code or alias (US equities with extended hours); sessions built lazily."""
     name = canonical_code(code)
     # The zone is a property that needs no sessions, so none are built for it.
     factory = exchange_factories()[name]
@@ -453,19 +453,19 @@ def exchange_calendar(code: str) -> SessionCalendar:
 
 
 def exchange_label(name: str) -> str:
-    """ETH for exchanges that trade around the clock, else RTH."""
+    """`ETH` for codes in `_ROUND_THE_CLOCK` (24/5, IEPA, us_futures), else `RTH`."""
     return "ETH" if name in _ROUND_THE_CLOCK else "RTH"
 
 
 def exchange_bounds(name: str) -> Dates:
-    """First and last date that exchange_calendars can build for a code, within `FIRST` to `LAST`."""
+    """First and last date that exchange_calendars can build for a code, cut to 1970-01-01 to 2049-12-31."""
     factory = exchange_factories()[name]
     low, high = factory.bound_min(), factory.bound_max()
     return max(FIRST, low.date()) if low else FIRST, min(LAST, high.date()) if high else LAST
 
 
 def exchange_build_range(name: str, decade: int) -> Dates:
-    """Dates to build for a decade: with a margin on both sides, within the bounds of the exchange."""
+    """First and last date to build for a decade: 40 days more on each side, cut to the exchange's bounds."""
     # Rules such as "the first session of the year opens late" (XKRX) go wrong at the last session that is built.
     first, last = dt.date(decade * 10, 1, 1) - _MARGIN, dt.date(decade * 10 + 9, 12, 31) + _MARGIN
     low, high = exchange_factories()[name].bound_min(), exchange_factories()[name].bound_max()
@@ -473,7 +473,7 @@ def exchange_build_range(name: str, decade: int) -> Dates:
 
 
 def exchange_decade(name: str, decade: int) -> pl.DataFrame:
-    """Spans of one decade of an exchange, with extended hours for US equities; a failed build is a CalendarError."""
+    """Spans of an exchange in one decade (US equities with extended hours); CalendarError if the build fails."""
     first, last = exchange_build_range(name, decade)
     try:
         with ignore_warnings():
@@ -492,12 +492,12 @@ def exchange_decade(name: str, decade: int) -> pl.DataFrame:
 
 
 def market_codes() -> list[str]:
-    """Codes of pandas_market_calendars that exchange_calendars lacks, listed once per process."""
+    """Codes of pandas_market_calendars that exchange_calendars does not have, cached per process."""
     return cached(load_market_codes)
 
 
 def load_market_codes() -> list[str]:
-    """Codes of pandas_market_calendars that exchange_calendars lacks."""
+    """Import pandas_market_calendars; return its codes that exchange_calendars does not have; uncached."""
     with ignore_warnings():
         import pandas_market_calendars  # noqa: PLC0415 - half a second to import
     mirrored = set(exchange_codes())
@@ -505,12 +505,12 @@ def load_market_codes() -> list[str]:
 
 
 def market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
-    """Calendar object of pandas_market_calendars, built once per process."""
+    """Calendar object of a pandas_market_calendars code, cached per process."""
     return cached(build_market_instance, code)
 
 
 def build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
-    """A new calendar object of pandas_market_calendars."""
+    """New calendar object of a pandas_market_calendars code; uncached."""
     with ignore_warnings():
         import pandas_market_calendars  # noqa: PLC0415 - half a second to import
 
@@ -518,7 +518,7 @@ def build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without t
 
 
 def market_calendar(code: str) -> SessionCalendar:
-    """Calendar of a code of pandas_market_calendars: RTH or ETH, with PRE and POST where it has their times."""
+    """Calendar of a pandas_market_calendars code: RTH or ETH, PRE and POST if it has them; spans built lazily."""
     instance = market_instance(code)
     extended = [label for label, time in (("PRE", "pre"), ("POST", "post")) if time in instance.market_times]
     labels = sort_labels((market_label(instance), *extended))
@@ -528,14 +528,14 @@ def market_calendar(code: str) -> SessionCalendar:
 
 
 def market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
-    """ETH for futures (modules of CME and Eurex without pre-market), else RTH."""
+    """`ETH` for CME and Eurex modules without a pre-market time, else `RTH`."""
     module = type(instance).__module__.rpartition(".")[2]
     is_future = module.startswith(("cme", "eurex")) and "pre" not in instance.market_times
     return "ETH" if is_future else "RTH"
 
 
 def market_decade(code: str, decade: int) -> pl.DataFrame:
-    """Spans of one decade of a market, with PRE and POST, CME holidays merged into the next trade date."""
+    """Spans of a market in one decade, PRE and POST included, CME holidays merged into the next trade date."""
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     instance = market_instance(code)
     with ignore_warnings():
@@ -554,7 +554,7 @@ def market_decade(code: str, decade: int) -> pl.DataFrame:
 
 
 def merge_cme_holidays(spans: pl.DataFrame, instance: Any) -> pl.DataFrame:  # noqa: ANN401 - a class without types
-    """Spans of CME holidays moved to the next trade date (Labor Day to Tuesday); other markets unchanged."""
+    """Spans on CME holidays get the next trade date as `session` (dropped if none); other markets unchanged."""
     if instance.name not in _CME_MERGED or spans.is_empty():
         return spans
     first, last = spans["session"].min(), spans["session"].max()

@@ -21,7 +21,7 @@ COLUMNS = {"name": pl.String(), "revision": pl.Int64()}
 
 
 def read_cursor(target: Path, name: str) -> int:
-    """The revision that a consumer has read; 0 when it has read none.
+    """Read the export revision that a named consumer has acknowledged; 0 when it has no cursor file.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def read_cursor(target: Path, name: str) -> int:
 
 
 def advance_cursor(target: Path, name: str, revision: int) -> None:
-    """Store that a consumer has read everything up to a revision; durable when this returns.
+    """Store durably that a consumer has read up to a revision; going back or an unpinned revision raises.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def advance_cursor(target: Path, name: str, revision: int) -> None:
 
 
 def drop_cursor(target: Path, name: str) -> bool:
-    """Remove a consumer's cursor, so that it reads everything again; return False when it had none."""
+    """Delete a consumer's cursor file durably, so that it reads everything again; return False when it had none."""
     file = cursor_path(target, name)
     if not file.exists():
         return False
@@ -71,13 +71,13 @@ def drop_cursor(target: Path, name: str) -> bool:
 
 
 def list_cursors(target: Path) -> pl.DataFrame:
-    """Consumers of an export: `name` (String), `revision` (Int64), sorted by name."""
+    """One row per consumer of an export: `name`, `revision` it has read, sorted by name; empty without cursors."""
     rows = [read_cursor_file(file) for file in (Path(target) / CURSORS).glob("*.json")]
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort("name")
 
 
 def cursor_path(target: Path, name: str) -> Path:
-    """Path of a consumer's cursor: the SHA-256 of its name, below `_cursors`."""
+    """`<target>/_cursors/<SHA-256 of the name>.json`; raise ParameterError when UTF-8 cannot encode the name."""
     try:
         digest = hashlib.sha256(name.encode()).hexdigest()
     except UnicodeEncodeError as error:
@@ -86,7 +86,7 @@ def cursor_path(target: Path, name: str) -> Path:
 
 
 def read_cursor_file(file: Path) -> tuple[str, int]:
-    """Name and revision in a cursor's file; raise ExportError where it is damaged."""
+    """Consumer name and revision from a cursor's JSON; raise ExportError when it is damaged or unreadable."""
     try:
         content = json.loads(file.read_text(encoding="ascii"))
         name, revision = content["name"], content["revision"]

@@ -67,11 +67,11 @@ class Dataset(Summarized):
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of the tables, `exports` last."""
+        """Names of the tables that this revision pins, in the order of its `exports` row (`exports` last)."""
         return tuple(self._versions)
 
     def files(self, table: str) -> list[Path]:
-        """Parquet files of a table, sorted by folder and then by the order of their rows.
+        """Paths of a table's Parquet files at this revision, sorted by folder, then by the minima of their sort keys.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Dataset(Summarized):
         return [self.target / table / path for path in self.statistics(table)["path"]]
 
     def scan(self, table: str) -> pl.LazyFrame:
-        """A table's rows, lazily, with exactly the columns and types of `tables.TABLES`, also when it has none.
+        """Scan a table lazily with the schema of `TABLES`; empty frame without files, ExportError if one is missing.
 
         Raises
         ------
@@ -100,11 +100,11 @@ class Dataset(Summarized):
         return scan_files(table, paths)
 
     def rows(self, table: str) -> int:
-        """Number of rows of a table, from the log alone."""
+        """Number of rows of a table at this revision: the log's record counts summed; no data file is opened."""
         return int(self.statistics(table)["num_records"].sum())
 
     def statistics(self, table: str) -> pl.DataFrame:
-        """One row per file of a table, with its number of rows and bounds (see `delta_table.file_statistics`).
+        """One row per file of a table (`path`, `num_records`, `min.*`, `max.*`, `null_count.*`), cached, in file order.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Dataset(Summarized):
 
 
 def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
-    """Rows of some Parquet files of a table, lazily; columns that an earlier version did not write are null."""
+    """Scan Parquet files lazily with the table's schema; absent columns become null in `symbols`, else they raise."""
     # A folder above may be called `day=5`, and a path may hold `[`.
     return pl.scan_parquet(
         list(paths),
@@ -208,7 +208,7 @@ class RevisionDraft:
     chain: RevisionChain
 
     def replaced(self, name: str, staged: Sequence[StagedFile]) -> TableChange:
-        """The change that leaves a table with exactly the staged files; one with the same content stays as it is."""
+        """TableChange that leaves exactly the staged files: add new content, remove the rest, keep equal files."""
         if name == "exports":
             paths = self.heads.exports_files
         else:
@@ -220,11 +220,11 @@ class RevisionDraft:
         return self.edited(name, fresh, [path for content, path in existing.items() if content not in wanted])
 
     def edited(self, name: str, staged: Sequence[StagedFile], gone: Sequence[str]) -> TableChange:
-        """The change that adds staged files to a table and removes files by their paths."""
+        """TableChange that adds the staged files and removes the paths `gone`; it writes and commits nothing."""
         return TableChange(self.target / name, self.heads.versions[name], self.revision, tuple(staged), tuple(gone))
 
     def rows(self, name: str) -> pl.LazyFrame | None:
-        """A table's rows in the last revision; None when this is the first."""
+        """Lazy scan of a table at the target's last revision; None when this is the target's first."""
         return None if self.former is None else self.former.scan(name)
 
 
@@ -245,7 +245,7 @@ def write_dataset(
     as_of: dt.datetime | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Write all tables as the target's next revision.
+    """Replace every table's rows by these frames (absent ones: empty) as a new revision, or change nothing; return its number.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def commit_revision(
     state: StoreState,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Make the target's next revision by a plan, all of it or, when anything fails, nothing; return its number.
+    """Lock the target, recover it, write one revision by `plan`; roll back on failure; return its number.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ def commit_revision(
 
 
 def open_dataset(target: Path, revision: int | None = None) -> Dataset:
-    """Open an export at a revision, or at its last one.
+    """Open an export at a revision (default the last); raise ExportError if it is absent, expired or no export.
 
     Raises
     ------
@@ -360,12 +360,12 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
 
 
 def is_export(target: Path) -> bool:
-    """Whether `open_dataset` has something to open there."""
+    """Whether the folder has an `exports` table; True even when its first export never ended."""
     return delta_table.is_table(target / "exports")
 
 
 def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
-    """Revisions of `exports` that have not expired: an expired one names no table any more."""
+    """Revisions in `exports` that have not expired: those whose `table_names` is not empty, in order."""
     return exports.filter(pl.col("table_names").list.len() > 0)["revision"]
 
 
@@ -388,7 +388,7 @@ class TableHeads:
 
 
 def recover(target: Path) -> TableHeads:
-    """Undo what an export that did not end left behind; return the newest versions. Call it under the lock.
+    """Roll tables back to the last complete revision's pins, create missing ones, delete later and staged files; return TableHeads.
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
@@ -425,7 +425,7 @@ def recover(target: Path) -> TableHeads:
 def write_revision(
     target: Path, heads: TableHeads, plan: Callable[[RevisionDraft], RevisionPlan], state: StoreState
 ) -> int:
-    """Stage, move and commit the files of a revision (steps 3 to 6 of the module); return its number."""
+    """Stage and commit the plan's changes, then the `exports` row that makes them valid; return the new revision."""
     from engine.export.row_revisions import RevisionChain  # noqa: PLC0415 - loads NumPy, which readers do not need
 
     staging = target / STAGING
@@ -486,7 +486,7 @@ def _folder_and_sha256(path: str) -> tuple[str, str]:
 
 
 def move_staged_files(change: TableChange) -> None:
-    """Rename the staged files of a change into the table's folders, under names that hold revision and SHA-256."""
+    """Move a change's staged files into the table's folders as `<revision>-<sha256>.parquet` and fsync the folders."""
     for file in change.fresh:
         place = change.table / file.at(change.revision).path
         make_durable_folders(place.parent)
@@ -498,7 +498,7 @@ def move_staged_files(change: TableChange) -> None:
 def commit_change(
     change: TableChange, schema: Mapping[str, pl.DataType], written_at: dt.datetime, notes: Mapping[str, str]
 ) -> int:
-    """Commit a change as the table's next version; return the version, the old one when nothing changes."""
+    """Commit a change as the table's next Delta version; return it, or the unchanged head when nothing changes."""
     if not change.fresh and not change.gone:
         return change.head
     added = [file.at(change.revision) for file in change.fresh]
@@ -508,7 +508,7 @@ def commit_change(
 
 
 def exports_row(revision: int, since: int | None, versions: Mapping[str, int], state: StoreState) -> pl.DataFrame:
-    """The row of `exports` that pins the version of every table at a revision."""
+    """One-row frame of `exports` that pins every table's version at a revision; instants in UTC, engine version added."""
     values = {
         "revision": revision,
         "since_revision": since,
@@ -527,7 +527,7 @@ def exports_row(revision: int, since: int | None, versions: Mapping[str, int], s
 
 
 def last_pinned_versions(exports: pl.DataFrame) -> tuple[int, dict[str, int]]:
-    """The last revision of `exports`, and the version of every table that it pins; 0 and none when there is none."""
+    """Last row of `exports`: its revision and the table versions it pins; `(0, {})` when there is no row."""
     if exports.is_empty():
         return 0, {}
     last = exports.row(-1, named=True)
@@ -535,7 +535,7 @@ def last_pinned_versions(exports: pl.DataFrame) -> tuple[int, dict[str, int]]:
 
 
 def read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
-    """Read files of the table `exports`, sorted by revision."""
+    """Read files of the table `exports` into one frame sorted by revision; empty frame when there is no file."""
     paths = [target / "exports" / path for path in files]
     if not paths:
         return empty(EXPORTS)
@@ -544,7 +544,7 @@ def read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
 
 @contextmanager
 def lock_target(target: Path, timeout: float) -> Iterator[None]:
-    """Hold the lock of a target that is new, empty or an export; create its folder.
+    """Hold a target's lock and create its folder; raise ExportError if it is not new, empty or an export (context).
 
     Raises
     ------
@@ -560,7 +560,7 @@ def lock_target(target: Path, timeout: float) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(target: Path, timeout: float) -> Iterator[None]:
-    """Hold an export's lock, without looking at what is in the folder.
+    """Hold an export's file lock in the block without checking the folder; ExportError after `timeout` seconds.
 
     Raises
     ------
@@ -583,7 +583,7 @@ def hold_lock(target: Path, timeout: float) -> Iterator[None]:
 
 
 def check_target(target: Path) -> None:
-    """Raise ExportError unless a target is new, empty, an export, or one whose first export was killed."""
+    """Raise ExportError unless a target is new, empty, an export or a killed first one, with a path Delta logs can hold."""
     if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
         raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
     if not target.exists():
@@ -605,7 +605,7 @@ def check_target(target: Path) -> None:
 
 @contextmanager
 def explained_errors(target: Path) -> Iterator[None]:
-    """Turn errors of disk, Delta and Polars in the block into an ExportError that names target and remedy."""
+    """Turn OSError, DeltaError and PolarsError in the block into an ExportError that names target and remedy."""
     try:
         yield
     except EngineError:

@@ -55,7 +55,7 @@ class Delta:
 
 
 def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
-    """Read the rows that were added, changed or removed after a revision.
+    """Rows added, changed, removed after `since` up to `until` (None: last); all rows if `since` is 0, expired, damaged, other store.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
 
 
 def apply_delta(tables: Tables, delta: Delta) -> dict[str, pl.DataFrame]:
-    """Apply a delta to a copy of an export: drop the rows of removed and changed keys, add the new ones.
+    """Replace rows by the delta's upserts and drop removed keys; a full delta replaces all; return sorted tables.
 
     Parameters
     ----------
@@ -127,13 +127,13 @@ def apply_delta(tables: Tables, delta: Delta) -> dict[str, pl.DataFrame]:
 
 
 def sort_table(name: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Sort a table's rows by interval, where it has one, and then as its files are."""
+    """Sort a table's rows by its `SORT` columns, then `revision`; `bars` by `interval` before these."""
     first = ["interval"] if name == "bars" else []
     return rows.sort(*first, *SORT[name], "revision")
 
 
 def reason_for_full_delta(now: Dataset, since: int) -> str:
-    """Why a delta has to hold all rows: `since` is 0, expired, of another store, or damaged; empty when it need not."""
+    """Reason to send all rows: `since` 0, expired, unknown, other store, or damaged; "" when none."""
     exports = now.exports
     if since == 0:
         return "nothing was read before"
@@ -153,7 +153,7 @@ def reason_for_full_delta(now: Dataset, since: int) -> str:
 
 
 def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows of a table written after revision `then`, and keys of rows that are gone since."""
+    """Upserts (revision > `then`'s) in files only `now` has, and keys that are only in files dropped since `then`."""
     key = list(KEYS[name])
     added, dropped = (
         scan_files(name, files) if files else empty(TABLES[name]).lazy()
@@ -166,7 +166,7 @@ def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, p
 
 
 def rejects_delta(added: pl.LazyFrame, dropped: pl.LazyFrame, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All copies of rejects whose number or revision changed, and keys of those that are gone: a reject may repeat."""
+    """All copies in `now` of rejects whose count or revision changed (upserts), and keys of rejects that are gone."""
     key = list(KEYS["rejects"])
     counts = [
         rows.group_by(key).agg(pl.len().cast(pl.Int64).alias("n"), pl.col("revision").max())
@@ -180,6 +180,6 @@ def rejects_delta(added: pl.LazyFrame, dropped: pl.LazyFrame, now: Dataset) -> t
 
 
 def files_of_one(one: Dataset, other: Dataset, name: str) -> list[Path]:
-    """Files of a table that one revision has and the other has not."""
+    """Files of a table that `one` has and `other` has not, in the order of `one`."""
     others = set(other.files(name))
     return [file for file in one.files(name) if file not in others]

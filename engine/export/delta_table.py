@@ -62,12 +62,12 @@ class DataFile:
 
 
 def is_table(table: Path) -> bool:
-    """Whether a log begins here."""
+    """Whether the folder has a Delta log with an entry of version 0."""
     return (table / LOG / f"{0:020}.json").is_file()
 
 
 def create(table: Path, schema: Schema) -> None:
-    """Create an empty table: a log with version 0, which has no file."""
+    """Create an empty Delta table: schema and configuration as version 0, no data file, durable on return."""
     make_durable_folders(table / LOG)
     DeltaTable.create(_uri(table), _delta(schema), configuration=CONFIGURATION)
     fsync_log_entry(table, 0)
@@ -79,28 +79,28 @@ def column_names(table: Path) -> list[str]:
 
 
 def newest_version(table: Path) -> int:
-    """Number of the newest version."""
+    """Number of the table's newest Delta version."""
     return DeltaTable(_uri(table)).version()
 
 
 def file_paths(table: Path, version: int | None = None) -> list[str]:
-    """Paths of a version's files below the table's folder, sorted; those of the newest version when None."""
+    """Sorted paths, below the table's folder, of the files of a version; of the newest version when None."""
     return _paths(DeltaTable(_uri(table), version=version))
 
 
 def newest_version_and_files(table: Path) -> tuple[int, list[str]]:
-    """Number of the newest version, and the paths of its files."""
+    """Number of the newest Delta version, and the sorted paths of its files below the table's folder."""
     delta = DeltaTable(_uri(table))
     return delta.version(), _paths(delta)
 
 
 def file_statistics(table: Path, version: int) -> pl.DataFrame:
-    """One row per file of a version: `path`, `num_records`, `min.<column>`, `max.<column>`, `null_count.<column>`."""
+    """One row per file of a version: `path, num_records`, `min.*`, `max.*`, `null_count.*` (from the log)."""
     return _actions(DeltaTable(_uri(table), version=version))
 
 
 def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[str, DataFile]]]:
-    """The files of several versions by path, version by version, reading each log entry once.
+    """Yield each of the ascending versions with its files (`{path: DataFile}`), reading each log entry once.
 
     Parameters
     ----------
@@ -123,12 +123,12 @@ def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int
 
 
 def log_entry_path(table: Path, version: int) -> Path:
-    """Path of the log entry of a version."""
+    """`_delta_log/<version as 20 digits>.json` of a table; the file need not exist."""
     return table / LOG / f"{version:020}.json"
 
 
 def apply_log_entry(files: Mapping[str, DataFile], path: Path) -> dict[str, DataFile]:
-    """The files of a version by path: those before it, with the `remove` and `add` actions of its log entry applied.
+    """Files by path after a log entry: first its `remove`, then its `add` actions applied; ValueError if damaged.
 
     Raises
     ------
@@ -149,18 +149,18 @@ def apply_log_entry(files: Mapping[str, DataFile], path: Path) -> dict[str, Data
 
 
 def checkpoint_path(table: Path, version: int) -> Path:
-    """Path of the checkpoint of a version; few versions have one."""
+    """`_delta_log/<version as 20 digits>.checkpoint.parquet`; most versions have no such file."""
     return table / LOG / f"{version:020}.checkpoint.parquet"
 
 
 def checkpoint_paths(table: Path) -> dict[int, Path]:
-    """The checkpoints that exist, by version, ascending."""
+    """Paths of the existing checkpoints by version, ascending; other file names are ignored."""
     found = sorted((table / LOG).glob("*.checkpoint.parquet"))
     return {int(path.name[:20]): path for path in found if path.name[:20].isdecimal()}
 
 
 def outdated_log_files(table: Path, before: int) -> list[Path]:
-    """Log files that no version from `before` on needs; version 0, which begins the log, is not among them.
+    """Log files after version 0 and before the last checkpoint at or before `before`; none without one.
 
     Entries are needed back to the last checkpoint that is not after `before`; without one, all of them.
     """
@@ -170,7 +170,7 @@ def outdated_log_files(table: Path, before: int) -> list[Path]:
 
 
 def remove_outdated_log_files(table: Path, before: int) -> list[Path]:
-    """Remove the `outdated_log_files` durably; return their paths."""
+    """Delete log files that versions from `before` on do not need, durably; return the deleted paths."""
     old = outdated_log_files(table, before)
     for path in old:
         path.unlink()
@@ -189,7 +189,7 @@ def commit(
     written_at: dt.datetime,
     notes: Mapping[str, str],
 ) -> int:
-    """Commit version `after + 1`, which adds and removes these files; durable when this returns.
+    """Commit version `after + 1` that adds and removes these files; no retry, durable; return the new version.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def commit(
 
 
 def add_columns(table: Path, schema: Schema, version: int) -> int:
-    """Declare columns of the schema that the table does not have yet; return the newest version."""
+    """Declare columns of the schema that the table lacks as a new version; return the newest, `version` if none."""
     delta = DeltaTable(_uri(table))
     known = {field.name for field in delta.schema().fields}
     fresh = [DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items() if name not in known]
@@ -229,7 +229,7 @@ def add_columns(table: Path, schema: Schema, version: int) -> int:
 
 
 def restore(table: Path, version: int) -> int:
-    """Commit a version with the files of `version`, unless the newest one has exactly these.
+    """Make the newest version hold exactly the files of `version`, by a new commit if it differs; return the newest.
 
     Returns
     -------
@@ -253,7 +253,7 @@ def restore(table: Path, version: int) -> int:
 
 
 def checkpoint_when_due(table: Path, version: int) -> None:
-    """Write a checkpoint that sums up the log, every 20 commits, so that opening a table reads few files."""
+    """Write a durable checkpoint of the log when the version is a positive multiple of 20; else do nothing."""
     if version and version % COMMITS_PER_CHECKPOINT == 0:
         DeltaTable(_uri(table)).create_checkpoint()
         for name in (f"{version:020}.checkpoint.parquet", "_last_checkpoint"):
@@ -262,7 +262,7 @@ def checkpoint_when_due(table: Path, version: int) -> None:
 
 
 def statistics_json(row: Mapping[str, object]) -> str:
-    """Delta's statistics of a file as JSON, from its row of `file_statistics`."""
+    """Delta statistics JSON (`numRecords, minValues, maxValues, nullCount`) from a row of `file_statistics`."""
     parts = {"minValues": "min.", "maxValues": "max.", "nullCount": "null_count."}
     bounds = {
         part: {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
@@ -285,7 +285,7 @@ def _delta(schema: Schema) -> DeltaSchema:
 
 
 def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType:
-    """Delta's type of a column."""
+    """Delta type of a column: an array (nullable elements) for a list, else the primitive of `TYPES`."""
     if isinstance(dtype, pl.List):
         return ArrayType(_primitive(dtype.inner), contains_null=True)
     return _primitive(dtype)
@@ -304,7 +304,7 @@ def _no_hooks() -> PostCommitHookProperties:
 
 
 def fsync_log_entry(table: Path, version: int) -> None:
-    """Wait until the log entry of a version is on the disk."""
+    """Flush a version's log entry and the log folder to disk."""
     # The library flushes nothing itself.
     fsync(table / LOG / f"{version:020}.json")
     fsync(table / LOG)

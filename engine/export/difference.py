@@ -71,12 +71,12 @@ class Diff:
     symbols: Changed
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """Every frame by name: `bars_added`, `gaps_opened`, `quality_moved` and so on."""
+        """All 19 change frames as `<table>_<change>`: `bars_added`, `gaps_opened`, `quality_moved` and so on."""
         return {f"{table}_{change}": frame for table, change, frame in self._changes()}
 
     @property
     def summary(self) -> pl.DataFrame:
-        """Number of changed rows by table and kind of change (`SUMMARY`); kinds without a row are left out."""
+        """Changed rows, symbols, first, last session per table and kind of change; kinds without rows are omitted."""
         rows = []
         for table, change, frame in self._changes():
             dates = next((frame[name] for name in ("session", "session_new") if name in frame.columns), None)
@@ -86,7 +86,7 @@ class Diff:
         return pl.DataFrame(rows, schema=SUMMARY, orient="row")
 
     def _changes(self) -> Iterator[tuple[str, str, pl.DataFrame]]:
-        """Each table and kind of change with its rows."""
+        """Yield (table, kind of change, rows); kinds are added/removed/corrected, opened/closed/changed, or moved."""
         words = {"gaps": ("opened", "closed", "changed")}
         for table in COMPARED:
             if table == "quality":
@@ -97,7 +97,7 @@ class Diff:
 
 
 def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> Diff:
-    """Compare two revisions of an export.
+    """Diff of two revisions by table key: rows added, removed, corrected from `old` to `new`; other tables empty.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
 
 
 def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Changed:
-    """Difference of a table between two lists of its files, folder by folder; files in both lists are not read."""
+    """Rows added, removed and corrected between two lists of a table's files; files in both are not read."""
     columns = [column for column in TABLES[name] if column not in UNCOMPARED]
     none = empty({column: TABLES[name][column] for column in columns})
     folders: dict[Path, tuple[list[Path], list[Path]]] = {}
@@ -150,7 +150,7 @@ def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Change
 
 
 def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
-    """Difference of a table between two frames, by the table's key; gaps with another end are other gaps."""
+    """Rows added, removed and corrected (a value differs) between two frames by key; of gaps, key and `gap_end`."""
     key = [*KEYS[name], *(["gap_end"] if name == "gaps" else [])]
     values = [column for column in new.columns if column not in key]
     added = new.join(old, on=key, how="anti", nulls_equal=True, maintain_order="left")
@@ -166,7 +166,7 @@ def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
 
 
 def moved_quality(quality: Changed) -> pl.DataFrame:
-    """Series and sessions whose quality or counts (`MOVED`) changed, with old and new values."""
+    """Rows whose quality, expected, present or missing changed (or exist on one side only), old and new values."""
     key = KEYS["quality"]
     old = [pl.col(column).alias(f"{column}_old") for column in MOVED]
     new = [pl.col(column).alias(f"{column}_new") for column in MOVED]

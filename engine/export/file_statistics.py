@@ -19,13 +19,13 @@ Held = dict[str, Any]
 
 
 def row_count(file: DataFile) -> int:
-    """Number of rows of a file by the log, 0 where it does not say."""
+    """Row count of a file as its log statistics state it; 0 when they do not."""
     count = parse_statistics(file.stats).get("numRecords")
     return count if isinstance(count, int) else 0
 
 
 def parse_statistics(stats: str) -> Mapping[str, Any]:
-    """Parse Delta's statistics; an empty mapping where the text is no JSON object."""
+    """Parse a file's Delta statistics JSON; an empty mapping when the text is no JSON object."""
     try:
         found = orjson.loads(stats)
     except orjson.JSONDecodeError:
@@ -34,7 +34,7 @@ def parse_statistics(stats: str) -> Mapping[str, Any]:
 
 
 def summarize_file(file: DataFile) -> Held:
-    """`rows, symbols, first_ts, last_ts` of a file by its statistics, null where they do not say."""
+    """Dict of `rows, symbols` (`A` or `A to Z`), `first_ts, last_ts` of a file by its log statistics; None where absent."""
     stats = parse_statistics(file.stats)
     low, high = _part(stats, "minValues"), _part(stats, "maxValues")
     first, last = low.get("symbol"), high.get("symbol")
@@ -48,7 +48,7 @@ def summarize_file(file: DataFile) -> Held:
 
 
 def differing_statistics(told: str, found: str) -> list[str]:
-    """Names of what differs between two statistics: `numRecords`, or columns whose bounds or nulls are others."""
+    """Columns whose min, max or null count differ between two statistics, and `numRecords` if it does."""
     one, other = parse_statistics(told), parse_statistics(found)
     names = ["numRecords"] * (one.get("numRecords") != other.get("numRecords"))
     for part in PARTS:
@@ -63,7 +63,7 @@ def _part(stats: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two bounds are equal: floats within 1e-12, stamps as instants."""
+    """Whether two bounds are equal: numbers within a relative 1e-12, unequal texts if both are the same instant."""
     if isinstance(one, float | int) and isinstance(other, float | int):
         return one == other or math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE)
     if isinstance(one, str) and isinstance(other, str) and one != other:
@@ -73,7 +73,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _instant(value: object) -> dt.datetime | None:
-    """A stamp of the statistics as an aware datetime; None where it is none."""
+    """Parse an ISO stamp as an aware datetime (UTC when it has no zone); None when it is no stamp."""
     try:
         instant = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

@@ -45,7 +45,7 @@ def merge_exports(
     written_at: dt.datetime,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Merge exports of different symbols into the target's next revision; return its number.
+    """Merge exports into the target's next revision, all rows new; raise when they share a symbol; return its number.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def merge_exports(
 
 
 def shared_symbols(parts: Sequence[Dataset]) -> list[str]:
-    """Symbols that are in more than one part, sorted."""
+    """Symbols that occur in the `symbols` table of more than one export, sorted."""
     held = pl.concat(
         [empty({"symbol": pl.String()}), *(part.scan("symbols").select("symbol").collect() for part in parts)]
     )
@@ -93,7 +93,7 @@ def shared_symbols(parts: Sequence[Dataset]) -> list[str]:
 
 
 def plan_merge(parts: Sequence[Dataset], draft: RevisionDraft) -> RevisionPlan:
-    """Stage the rows of all parts, table by table."""
+    """Stage the rows of all parts as the target's full content, every row with the new revision; return the plan."""
     changes = {}
     for name in DATA_TABLES:
         batches = [merge_small_table(parts, name)] if name in SMALL else merged_batches(parts, name)
@@ -104,7 +104,7 @@ def plan_merge(parts: Sequence[Dataset], draft: RevisionDraft) -> RevisionPlan:
 
 
 def merge_small_table(parts: Sequence[Dataset], name: str) -> pl.DataFrame:
-    """The rows of `symbols`, or the distinct rows of `calendars` and all sessions of each calendar, sorted."""
+    """Sorted rows of `symbols` (all), `calendars` (distinct) or `sessions` (recomputed, first to last per calendar)."""
     rows = pl.concat([part.scan(name).collect() for part in parts])
     if name != "symbols":
         rows = rows.unique(rows.columns[:-1], maintain_order=True)
@@ -124,7 +124,7 @@ def merge_small_table(parts: Sequence[Dataset], name: str) -> pl.DataFrame:
 
 
 def merged_batches(parts: Sequence[Dataset], name: str) -> Iterator[pl.DataFrame]:
-    """The rows of all parts, folder by folder, in sorted batches of about `ROWS_PER_BATCH`."""
+    """Yield the parts' rows in sorted batches of about 2^20, each of one folder: several symbols, or days of one."""
     folders: dict[str, list[tuple[Path, int]]] = {}
     for part in parts:
         for path, rows in part.statistics(name).select("path", "num_records").iter_rows():
@@ -140,7 +140,7 @@ def merged_batches(parts: Sequence[Dataset], name: str) -> Iterator[pl.DataFrame
 
 
 def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr, list[Path]]]:
-    """The condition of the rows of each batch, and the files that have some of them."""
+    """Per batch, the row filter (symbols, and sessions if cut by day) and the files that hold its rows."""
     counted = pl.concat([count_rows(name, at, path) for at, path in enumerate(files)])
     if (counted.group_by("symbol").agg(pl.col("rows").sum())["rows"] > session_export.ROWS_PER_BATCH).any():
         counted = pl.concat([count_rows(name, at, path, by_day=True) for at, path in enumerate(files)])
@@ -164,7 +164,7 @@ def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr
 
 
 def count_rows(name: str, number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """Rows of a file by symbol (and session, where `by_day`): `month` (null), `symbol, session, rows, file`."""
+    """Row counts of a file by symbol, and by session if `by_day` (else null): null `month`, `symbol, session, rows, file`."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     # Rejects have no symbol; their first column is a source file.
     owner = pl.col(SORT[name][0]).alias("symbol")

@@ -52,18 +52,18 @@ class StagedFile:
     stats: str
 
     def at(self, revision: int) -> DataFile:
-        """The file under the name that it gets in a revision: `<revision>-<sha256>.parquet` in its folder."""
+        """DataFile named `<folder>/<revision>-<sha256>.parquet`: the log entry of this file; moves nothing."""
         name = f"{revision}-{self.sha256}.parquet"
         return DataFile(f"{self.folder}/{name}" if self.folder else name, self.size, self.stats)
 
 
 def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
-    """Write a table's rows (as `tables.conform_table` gives them), sorted and cut by folder, to files in `staging`."""
+    """Write rows to durable Parquet files in `staging`, cut by folder and sorted; yield a StagedFile per file."""
     yield from stage_batches(name, [rows], staging)
 
 
 def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> Iterator[StagedFile]:
-    """Write a table's rows as `stage` does, batch by batch, each released as soon as it is encoded.
+    """Write batches of rows as Parquet files in `staging`, two encoded at a time; yield StagedFiles in row order.
 
     Yields
     ------
@@ -85,7 +85,7 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
 
 
 def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    """The rows of each file to be written, sorted, with the file's folder; at most `ROWS_PER_FILE` rows each."""
+    """Yield (folder, sorted rows) for each file to be written, at most `ROWS_PER_FILE` (2^22) rows each."""
     for folder, part in partition_rows(name, rows):
         ordered = sorted_rows(part, SORT[name])
         for offset in range(0, ordered.height, ROWS_PER_FILE):
@@ -93,7 +93,7 @@ def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFra
 
 
 def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """Cut the rows by folder (`1m/2013-10`), folders sorted; of a `LIVE` table the last session apart."""
+    """(folder, rows) per partition folder, sorted; `gaps`, `quality`: ("", earlier), ("", last session per interval)."""
     by = PARTITION.get(name, ())
     if name in LIVE:
         # The next minute replaces the rows of the running session, and should not have to copy those of the others.
@@ -117,13 +117,13 @@ def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFram
 
 
 def row_group_rows(height: int) -> int:
-    """Rows in a row group: about 1/64 of the file, so that one symbol costs little, within bounds that pay."""
+    """Rows per Parquet row group: a 64th of the file's, rounded up, at least 4,096 and at most 131,072."""
     low, high = ROW_GROUP_ROWS
     return min(max(-(-height // ROW_GROUPS_PER_FILE), low), high)
 
 
 def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
-    """Encode rows as Parquet and write them durably to `staging`, under the SHA-256 of their bytes."""
+    """Write rows durably as zstd Parquet to `staging/<sha256>`; return its StagedFile with statistics."""
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=row_group_rows(rows.height))
     content, stats = buffer.getbuffer(), column_statistics(rows)
@@ -135,7 +135,7 @@ def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedF
 
 
 def column_statistics(rows: pl.DataFrame) -> str:
-    """Delta's statistics of the rows as JSON: their number, and bounds and nulls of every column that is no list."""
+    """Delta statistics JSON: row count, and min, max and null count of each column (no bounds for lists)."""
     # Every column, also booleans and columns of nulls: PyArrow drops rows where a bound is merely left out.
     bounds = {name: column_bounds(rows[name]) for name, dtype in rows.schema.items() if not dtype.is_nested()}
     low, high = ({name: pair[side] for name, pair in bounds.items()} for side in (0, 1))
@@ -145,7 +145,7 @@ def column_statistics(rows: pl.DataFrame) -> str:
 
 
 def column_bounds(column: pl.Series) -> tuple[object, object]:
-    """The smallest and the largest value of a column."""
+    """Minimum and maximum of a column; nulls are ignored, both None when all are null."""
     # Most columns of text hold one value throughout, which a comparison tells at a fifth of the price of two bounds.
     if column.dtype == pl.String and len(column) and column[0] is not None and (column == column[0]).all():
         return column[0], column[0]
@@ -153,7 +153,7 @@ def column_bounds(column: pl.Series) -> tuple[object, object]:
 
 
 def iso_8601(value: object) -> str:
-    """A date or an instant as Delta's statistics write it; instants in UTC with `Z`."""
+    """ISO text of a date or an instant (UTC, microseconds, `Z`); TypeError for any other value."""
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(value, dt.date):

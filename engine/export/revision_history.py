@@ -34,7 +34,7 @@ HISTORY: Schema = {
 
 
 def history(target: Path) -> pl.DataFrame:
-    """One row per revision of an export, with the rows, files and bytes that it has and that it changed.
+    """One row per revision, expired ones too: state, totals of rows, files, bytes, and the change from the one before.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def history(target: Path) -> pl.DataFrame:
 
 
 def revision_at(target: Path, instant: dt.datetime) -> int:
-    """The revision that was valid at an instant: the last one written by then.
+    """Last revision written at or before an instant; ExportError if none was or if that one has expired.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def revision_at(target: Path, instant: dt.datetime) -> int:
 
 
 def pinned_versions(exports: pl.DataFrame, table: str) -> dict[int, int]:
-    """Version of a table that each revision pins, by revision; revisions that have expired are left out."""
+    """Delta version of a table per revision; expired revisions and those without the table are omitted."""
     is_pinned = pl.col("revision").is_in(pinned_revisions(exports).implode())
     rows = exports.filter(is_pinned).select("revision", "table_names", "table_versions").iter_rows()
     pins = {revision: dict(zip(names, versions, strict=True)) for revision, names, versions in rows}
@@ -99,7 +99,7 @@ def pinned_versions(exports: pl.DataFrame, table: str) -> dict[int, int]:
 
 
 def pinned_files(target: Path, table: str, exports: pl.DataFrame) -> Iterator[tuple[int, dict[str, DataFile]]]:
-    """Files of a table, by path, at each revision that has not expired, ascending."""
+    """Yield each unexpired revision with the table's files by path, in the order of `exports`."""
     versions = pinned_versions(exports, table)
     files = dict(delta_table.files_by_version(target / table, sorted(set(versions.values()))))
     for revision, version in versions.items():
@@ -107,7 +107,7 @@ def pinned_files(target: Path, table: str, exports: pl.DataFrame) -> Iterator[tu
 
 
 def table_history(target: Path, table: str, exports: pl.DataFrame) -> pl.DataFrame:
-    """`COUNTS` of a table at each revision that has not expired; changes are null where the revision before has."""
+    """Rows, files, bytes of a table per unexpired revision, and added/removed ones; null after an expired one."""
     before: Mapping[str, DataFile] | None = {} if exports["table_names"].list.len().item(0) else None
     rows = []
     for revision, files in pinned_files(target, table, exports):

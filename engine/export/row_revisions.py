@@ -44,7 +44,7 @@ class RevisionChain:
     def of(
         cls, exports: pl.DataFrame, revision: int, store_id: str, store_revision: int, as_of: dt.datetime | None
     ) -> RevisionChain:
-        """The chain of a store from the rows of `exports`, continued by the revision that is being made."""
+        """Chain of this store's unbroken last run of exports since its revision last went back, plus the new one."""
         ours = exports.filter((pl.col("store_id") != store_id).cum_sum(reverse=True) == 0)
         schema = {"revision": pl.Int64(), "store_revision": pl.Int64(), "as_of": TS}
         now = pl.DataFrame([(revision, store_revision, as_of)], schema=schema, orient="row")
@@ -57,11 +57,11 @@ class RevisionChain:
 
     @property
     def revision(self) -> int:
-        """The revision of the target that is being made."""
+        """The target revision that is being made: the last of the chain."""
         return int(self.revisions[-1])
 
     def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
-        """Rows with `revision` of the store replaced by that of the target.
+        """Rows with `revision` replaced by the target revision that first had them (bars: window over); the new one if none.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class RevisionChain:
 
 
 def keep_known_revisions(name: str, rows: pl.DataFrame, former: pl.DataFrame, revision: int) -> pl.DataFrame:
-    """Rows with the revision of the equal row among the former ones, `revision` where there is none."""
+    """Rows with the revision of the former row of equal key and values; `revision` for new or changed rows."""
     key = [*KEYS[name], "turn"]
     values = [column for column in rows.columns if column not in key and column != "revision"]
     old = {column: f"{column}:old" for column in (*values, "revision")}
@@ -100,7 +100,7 @@ def keep_known_revisions(name: str, rows: pl.DataFrame, former: pl.DataFrame, re
 
 
 def with_turns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `turn`: 0, and for rejects the number of equal rows before; it makes repeated rejects distinct."""
+    """Rows with a column `turn`: 0, but for rejects the running number among rows of equal key (0, 1, ...)."""
     key = list(KEYS[name])
     turn = pl.int_range(pl.len()).over(key) if name == "rejects" else pl.lit(0, pl.Int64)
     return rows.with_columns(turn.alias("turn"))

@@ -47,7 +47,7 @@ def export_snapshot(
     full: bool = False,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Write a store as the target's next revision; only what changed, where the last one can be built on.
+    """Write a store's changes (all rows if `full` or no usable base) as the target's next revision; return its number.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def export_snapshot(
 
 
 def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> str | None:
-    """Why the last revision of `exports` cannot be built on, so that all rows are written; None when it can."""
+    """Why `exports` cannot be built on (no revision, other store, later state, log too short); None if it can."""
     if exports is None:
         return "there is no revision"
     last = exports.row(-1, named=True)
@@ -94,7 +94,7 @@ def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> 
 
 
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:
-    """Stage what changed since the last revision of the target or, where it cannot be built on, all rows."""
+    """Stage the changes since the last revision, or all rows when `full`, not usable or mostly new; return the plan."""
     changes = {}
     for name, rows in snapshot.small_tables().items():
         small = conform_table(name, rows if rows.height else None)
@@ -123,7 +123,7 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
 
 
 def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
-    """Whether more than `MOST_CHANGED` rows, and more than an eighth of all, are newer than the last revision."""
+    """Whether rows in runs newer than the last revision exceed both `MOST_CHANGED` (8 x 2^20) and an eighth of all."""
     # What changed is held at once, what is written in full a batch at a time: a year more of data is written in full.
     since = exports["store_revision"].item(-1)
     runs = [(run.rows.height, run.newest) for panel in snapshot.panels.values() for run in panel.sorted_runs]
@@ -132,14 +132,14 @@ def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
 
 
 def stage_all_rows(snapshot: Snapshot, draft: RevisionDraft, name: str) -> Iterator[StagedFile]:
-    """Stage every row of a table, batch by batch."""
+    """Yield the staged files of all rows of a table, batch by batch, each row with its target revision."""
     batches = (conform_table(name, rows) for rows in table_batches(snapshot, name))
     stamped = (draft.chain.with_target_revision(name, rows, draft.rows(name)) for rows in batches)
     yield from stage_batches(name, stamped, draft.staging)
 
 
 def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
-    """All rows of a table with the store's revisions, in batches of about a file, each of one folder, in files' order.
+    """Yield all rows of a table in batches: gaps, quality, rejects in one; else per interval, month and symbols.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
 def batch_scopes(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """The sessions (first, last) and the series of each batch of the panels' rows; None stands for all."""
+    """Yield (first, last session) and series ids of each batch of about 2^20 rows; None stands for all of them."""
     parts = (part for key in keys for part in snapshot.panels[key].parts)
     counts = pl.concat(
         [count_by_session(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
@@ -185,7 +185,7 @@ def batch_scopes(
 
 
 def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
-    """Number the batches of about `ROWS_PER_BATCH` rows into which the rows of days are cut.
+    """Add `turn` and `cut`, which change where a batch ends: small symbols share one, large ones split by day.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_by_session(part: pl.DataFrame) -> pl.DataFrame:
-    """Number of rows of each series and session, of rows in this order: `series, session, rows`."""
+    """Rows per run of equal series and session, in the rows' order: `series, session, rows`; no hashing."""
     # Rows are in the order of series and time: runs of one session are counted without a hash of every row.
     begins = (pl.col("series") != pl.col("series").shift()) | (pl.col("session") != pl.col("session").shift())
     runs = part.select(pl.int_range(pl.len()).alias("at"), "series", "session").filter(begins.fill_null(value=True))
@@ -224,7 +224,7 @@ def count_by_session(part: pl.DataFrame) -> pl.DataFrame:
 
 
 def panel_rows(panel: Panel, sessions: tuple[dt.date, dt.date] | None, series: list[int] | None) -> pl.DataFrame:
-    """Rows of a panel of these sessions (first, last) and series; None stands for all."""
+    """Rows of a panel within the sessions (first, last, inclusive) and of the series; None means no restriction."""
     spans = [run.sessions for run in panel.sorted_runs if run.rows.height]
     # Most stores hold one month at a time, and a filter that keeps all rows copies them.
     if sessions is None or all(sessions[0] <= first and last <= sessions[1] for first, last in spans):
@@ -240,7 +240,7 @@ def _exported_rows(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.
 def changes_since(
     snapshot: Snapshot, draft: RevisionDraft, since: int, was_as_of: dt.datetime | None
 ) -> Iterator[tuple[str, RowChanges]]:
-    """The changes of every growing table since a revision of the store, exported when `was_as_of` was its clock."""
+    """Yield (table, RowChanges) of every growing table since a store revision; no `rejects` if symbols were removed."""
     gone = [symbol for symbol, revision in snapshot.change_log.removals if revision > since]
     removed = pl.DataFrame({"symbol": gone}, schema={"symbol": pl.String}).unique()
     for kind in STREAMS:
@@ -262,7 +262,7 @@ def raw_changes(
     was_as_of: dt.datetime | None,
     removed: pl.DataFrame,
 ) -> RowChanges:
-    """Rows of bars, quotes, ticks or open interest written since, and bars whose window was open at `was_as_of`."""
+    """RowChanges of a stream: rows newer than `since`, bars over now but open at `was_as_of`, and removed symbols."""
     is_new = pl.col("revision") > since
     if kind == "bars" and was_as_of is not None:
         is_new |= pl.col("ts_end") > was_as_of
@@ -287,7 +287,7 @@ def stored_changes(
     touched: pl.DataFrame,
     removed: pl.DataFrame,
 ) -> RowChanges:
-    """Rows of gaps or quality of the sessions that were touched since; those written before stay where they are."""
+    """RowChanges of gaps or quality in touched sessions: new rows added, the rest replaced, older equal rows stay."""
     scope = touched.filter(pl.col("kind") == name).select(SCOPE)
     now = conform_table(name, snapshot.outcomes(name, scope))
     is_new = pl.col("revision") > since

@@ -39,7 +39,7 @@ class RowChanges:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no row is added and no row can be removed."""
+        """Whether no row is added and every scope of rows to remove is empty."""
         return self.rows.is_empty() and all(scope.is_empty() for scope in self.scopes)
 
 
@@ -62,7 +62,7 @@ class TableFiles:
 def stage_changes(
     name: str, changes: RowChanges, former: TableFiles, staging: Path
 ) -> tuple[list[StagedFile], list[str]]:
-    """Stage the files that changes of rows need: new rows, and the remaining rows of each file that loses some.
+    """Stage new rows, and the remaining rows of files that lose some; return (staged files, paths of removed files).
 
     Returns
     -------
@@ -87,7 +87,7 @@ def stage_changes(
 
 
 def files_in_scope(statistics: pl.DataFrame, scopes: Iterable[pl.DataFrame]) -> list[str]:
-    """Paths of the files whose bounds do not rule out that they hold a row of a scope, sorted."""
+    """Sorted paths of files whose min/max bounds admit a row of a scope; an absent bound admits every row."""
     paths: set[str] = set()
     for scope in scopes:
         if scope.is_empty() or statistics.is_empty():
@@ -111,7 +111,7 @@ def files_in_scope(statistics: pl.DataFrame, scopes: Iterable[pl.DataFrame]) -> 
 
 
 def removed_keys(name: str, file: Path, changes: RowChanges) -> pl.DataFrame:
-    """Keys of the rows of a file that match a scope and are not among those that stay."""
+    """Distinct keys of a file's rows that match any scope, without the keys in `changes.stay`."""
     keys = [empty({column: TABLES[name][column] for column in KEYS[name]})]
     for scope in changes.scopes:
         if scope.is_empty():
@@ -127,5 +127,5 @@ def removed_keys(name: str, file: Path, changes: RowChanges) -> pl.DataFrame:
 
 
 def scan_file(name: str, file: Path) -> pl.LazyFrame:
-    """The rows of one file of a table, lazily."""
+    """Scan one Parquet file of a table lazily with the table's schema."""
     return pl.scan_parquet(file, schema=dict(TABLES[name]), hive_partitioning=False, glob=False)

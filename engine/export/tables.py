@@ -187,7 +187,7 @@ LIVE = ("gaps", "quality")
 
 
 def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    """Check a frame and bring it to exactly the columns and types of its table; refuse what would lose something.
+    """Check a frame (None: no rows) and cast it to its table's schema, adding computed columns; SchemaError on any loss.
 
     Parameters
     ----------
@@ -224,12 +224,12 @@ def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def sorted_rows(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
-    """Sort by these columns, nulls first; the same frame comes back when it is sorted already."""
+    """Rows sorted stably by these columns, nulls first; the same frame when it is already sorted or empty."""
     return frame if frame.is_empty() or is_sorted_by(frame, by) else frame.sort(by, maintain_order=True)
 
 
 def is_sorted_by(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
-    """Whether the rows are in the order of these columns, nulls first."""
+    """Whether rows are in ascending order of these columns (lexicographic), nulls first; ties are in order."""
     # One shifted comparison per column while rows are equal so far: a twentieth of the price of a sort by strings.
     equal_so_far = pl.Series([True]).new_from_index(0, frame.height - 1)
     for name in by:
@@ -246,7 +246,7 @@ def is_sorted_by(frame: pl.DataFrame, by: tuple[str, ...]) -> bool:
 
 
 def check_columns(name: str, frame: pl.DataFrame) -> None:
-    """Raise SchemaError where a frame lacks a column of its table, has another, or one whose type loses something."""
+    """Raise SchemaError for missing required or unknown columns and for types that cannot be cast without loss."""
     schema = TABLES[name]
     unknown = [column for column in frame.columns if column not in schema]
     optional = (*COMPUTED, *ADDED.get(name, ()))
@@ -262,7 +262,7 @@ def check_columns(name: str, frame: pl.DataFrame) -> None:
 
 
 def is_lossless(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
-    """Whether a column can be cast without loss: enum to String, integer widths, nulls, `ts` beside a `ts_ns`."""
+    """Whether `given` may be cast to `wanted`: same, all-null, any integer widths, enum to text, ms (ns) `ts`."""
     same = given in (wanted, pl.Null()) or (given.is_integer() and wanted.is_integer())
     text = wanted == pl.String() and isinstance(given, pl.Enum | pl.Categorical)
     empty_lists = isinstance(wanted, pl.List) and given == pl.List(pl.Null())
@@ -271,7 +271,7 @@ def is_lossless(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> boo
 
 
 def with_added_columns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with the `ADDED` columns that they lack, all null, in the table's order of columns."""
+    """Rows with columns that version 0.1 lacked inserted as nulls in table order; the same frame if none is absent."""
     absent = [column for column in ADDED.get(name, ()) if column not in rows.columns]
     if not absent:
         return rows
@@ -280,7 +280,7 @@ def with_added_columns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_computed_column(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The frame with `month` from `session`, `ts_ns` from `ts`, or a null `revision`; one that is there must agree."""
+    """Add `month`, `ts_ns` or a null `revision` if absent; SchemaError if an existing one disagrees."""
     if column == "revision":
         return frame if column in frame.columns else frame.with_columns(pl.lit(None, LONG).alias(column))
     computed = month_names(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
@@ -295,7 +295,7 @@ def with_computed_column(name: str, frame: pl.DataFrame, column: str) -> pl.Data
 
 
 def month_names(session: pl.Series) -> pl.Series:
-    """The month of each date as text, `2013-10`."""
+    """Month of each date as text `YYYY-MM`; null for a null date."""
     day = session.cast(pl.Date).to_physical()
     first, last = day.min(), day.max()
     if not isinstance(first, int) or not isinstance(last, int):
@@ -306,7 +306,7 @@ def month_names(session: pl.Series) -> pl.Series:
 
 
 def check_values(name: str, rows: pl.DataFrame) -> None:
-    """Raise SchemaError where a float is not finite, or a partition column is null or misspells an interval."""
+    """Raise SchemaError where a float is NaN or infinite, a partition column is null or an interval not canonical."""
     floats = [column for column, dtype in TABLES[name].items() if dtype == pl.Float64()]
     # A sum is finite only if all it adds up is, and costs a fifth of a look at every value.
     finite = rows.select(pl.col(floats).sum().is_finite())

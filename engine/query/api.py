@@ -49,7 +49,7 @@ class PinnedTables(Protocol):
         ...
 
     def files(self, table: str) -> Sequence[Path]:
-        """Parquet files of a table, in order; none when it is empty."""
+        """Parquet files of a table, in order; empty when the table has no rows."""
         ...
 
 
@@ -78,7 +78,7 @@ class QueryResult:
 
     @property
     def note(self) -> str | None:
-        """`50 of 12,345 rows` where the row limit left some out; None where it did not."""
+        """`50 of 12,345 rows` (`of more than ...` if not exact) where rows were cut off; None otherwise."""
         if self.frame.height == self.rows:
             return None
         return f"{self.frame.height:,} of {'' if self.exact else 'more than '}{self.rows:,} rows"
@@ -100,7 +100,7 @@ class Source:
 
     @classmethod
     def of(cls, target: Target, revision: int | None, also: Tables | None = None) -> Source:
-        """Pin the files of an export, or take the tables of a live store as they are now; add the tables of `also`.
+        """Source of an export's pinned files or a live store's current frames, plus `also`; equal names raise.
 
         Raises
         ------
@@ -120,14 +120,14 @@ class Source:
         return source.with_tables(also or {})
 
     def with_tables(self, tables: Tables) -> Source:
-        """The source with more tables: paths become views over Parquet files, frames stay in memory."""
+        """New Source with more tables: paths as views over Parquet files, frames with categories as text."""
         files = {name: table for name, table in tables.items() if isinstance(table, Path)}
         frames = {name: categories_to_text(table) for name, table in tables.items() if isinstance(table, pl.DataFrame)}
         return Source(with_parquet_files(self.catalog, files), {**self.frames, **frames})
 
 
 def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -> duckdb.DuckDBPyConnection:
-    """Open an export in an ordinary DuckDB connection, with all that DuckDB can do.
+    """Open an unrestricted in-memory DuckDB connection (UTC) with views on an export's tables at a revision, and helpers.
 
     There is a view for each table (columns and types of `engine.export.tables.TABLES`), and the views and macros of
     `engine.query.sql_views.HELPERS`. The time zone is UTC. What the connection reads stays this revision, whatever is
@@ -171,7 +171,7 @@ def sql(
     threads: int | None = None,
     isolated: bool = False,
 ) -> pl.DataFrame:
-    """Answer one query in a sandbox that reads the tables and can touch nothing else.
+    """Run one reading statement in a sandbox (a child process if `isolated`); return all rows as a frame of plain types.
 
     Parameters
     ----------
@@ -254,11 +254,11 @@ class QuerySession:
         self.close()
 
     def close(self) -> None:
-        """End the child process and remove the copies of frames."""
+        """Kill the child process and delete the temporary Arrow files of frames."""
         self._stack.close()
 
     def run(self, query: str, limits: Limits | None = None, row_limit: int | None = None) -> QueryResult:
-        """Run one query in the child process; return its first rows and the number of all.
+        """Run one query in the child process; return up to `row_limit` rows and the row count (exact to a million).
 
         Parameters
         ----------
@@ -277,7 +277,7 @@ class QuerySession:
         return QueryResult(_plain_frame(result.table, result.kinds), result.rows, result.exact)
 
     def columns(self) -> dict[str, list[str]]:
-        """Column names of every table and view, sorted by table."""
+        """Column names, in column order, of every table and view, by a query of its own; sorted by table."""
         listed = self.run(
             "SELECT table_name, list(column_name ORDER BY column_index) AS names FROM duckdb_columns() "
             "WHERE NOT internal GROUP BY table_name ORDER BY table_name"
@@ -286,7 +286,7 @@ class QuerySession:
 
 
 def live_tables(target: PinnedTables | Tables | Snapshot | SessionData) -> PinnedTables | Tables:
-    """The tables of a store or a snapshot as they are now, in the columns of an export; anything else unchanged."""
+    """All data tables of a SessionData or Snapshot now, in export columns; any other target is returned unchanged."""
     from engine.store.session_data import SessionData
     from engine.store.snapshot import Snapshot
 
@@ -299,14 +299,14 @@ def live_tables(target: PinnedTables | Tables | Snapshot | SessionData) -> Pinne
 
 
 def table_files(target: str | Path | PinnedTables, revision: int | None) -> TableFiles:
-    """The Parquet files of every table of an export at a revision, the last one by default."""
+    """Parquet files by table of an export at a revision (None: the last), or of an opened one, ignoring `revision`."""
     tables = open_dataset(Path(target).absolute(), revision) if isinstance(target, str | Path) else target
     return {table: tables.files(table) for table in tables.tables}
 
 
 @contextmanager
 def ipc_files(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, str]]:
-    """Write frames as Arrow IPC files for the child process; give their paths by table, remove them at the end."""
+    """Write frames to temporary Arrow IPC files; yield their paths by table and delete them at exit (context manager)."""
     if not frames:
         yield {}
         return
@@ -318,7 +318,7 @@ def ipc_files(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, str]]:
 
 
 def exported_columns(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    """A live table with the columns and types of its exported one, so that a query means the same on both."""
+    """Frame with exactly a table's export columns and types: absent ones null, others dropped; empty for None."""
     if frame is None:
         return empty(TABLES[name])
     present = set(frame.columns)
@@ -329,7 +329,7 @@ def exported_columns(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _plain_frame(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
-    """The result in plain Polars types; an error of Polars becomes a QueryError."""
+    """Result table as a frame of plain Polars types (`to_plain_types`); a PolarsError becomes a QueryError."""
     try:
         return to_plain_types(table, kinds)
     except pl.exceptions.PolarsError as error:

@@ -68,7 +68,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None when no process runs."""
+        """Process id of the child; None after `close` (a child that died still has one)."""
         return None if self._process is None else self._process.pid
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Child:
             process.communicate()
 
     def ask(self, request: Request) -> ChildResult:
-        """Run one query in the process, which is restarted when it has died and ended after any error.
+        """Run a query in the child and return its result; restart a dead child, and kill it after any exception.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class _Conversation:
         self._end: dict[str, int] | None = None
 
     def result(self) -> ChildResult:
-        """Send the request, receive the header, the rows and the row count; raise what the child reports."""
+        """Send the request, receive header, all rows and row count; return a ChildResult or raise the child's error."""
         assert self._process.stdin is not None  # noqa: S101 - it was made with pipes
         try:
             self._process.stdin.write(self._request.line)
@@ -130,7 +130,7 @@ class _Conversation:
         return ChildResult(table, kinds, self._end["rows"], bool(self._end["exact"]))
 
     def _receive_table(self, names: list[str], kinds: tuple[str, ...]) -> pa.Table | pl.DataFrame:
-        """Receive rows up to the first MiB, then hand the rest to Arrow as it arrives."""
+        """Receive all rows: a Polars frame if short, plain types and distinct names; else an Arrow table."""
         while len(self._rows) < READ_BYTES and self._end is None:
             self._receive_rows()
         # Heavy libraries load here: the child has started by now, and loads its own at the same time.
@@ -146,7 +146,7 @@ class _Conversation:
         return pa.ipc.open_stream(pa.PythonFile(self, "r")).read_all()
 
     def read(self, count: int) -> bytes:
-        """Return exactly `count` bytes of rows for Arrow; fewer only at the end of the result."""
+        """Remove and return `count` bytes of row data, waiting for the child; fewer only at the end of the result."""
         while len(self._rows) < count and self._end is None:
             self._receive_rows()
         piece = bytes(memoryview(self._rows)[:count])
@@ -154,11 +154,11 @@ class _Conversation:
         return piece
 
     def readable(self) -> bool:
-        """Return True."""
+        """True: Arrow may read from this object."""
         return True
 
     def _receive_rows(self) -> None:
-        """Receive one message of rows, or the row count at the end."""
+        """Receive one message: append row data, or store the end with its row count; ignore other kinds."""
         kind, content = self._receive()
         if kind == b"d":
             self._rows += content
@@ -166,14 +166,14 @@ class _Conversation:
             self._end = json.loads(content)
 
     def _expect(self, kind: bytes) -> bytes:
-        """Receive one message and return its content; raise QueryError where it is of another kind."""
+        """Receive one message and return its content; QueryError where its kind is not `kind`."""
         received, content = self._receive()
         if received != kind:
             raise QueryError(f"the query's process answered {received!r} where {kind!r} was due")
         return content
 
     def _receive(self) -> tuple[bytes, bytes]:
-        """Receive one message: its kind and content; raise the error that the child reports."""
+        """Receive one message and return (kind, content); an error message of the child is raised."""
         head = self._read_pipe(5)
         kind, length = head[:1], int.from_bytes(head[1:], "big")
         content = self._read_pipe(length)
@@ -183,7 +183,7 @@ class _Conversation:
         return kind, content
 
     def _read_pipe(self, count: int) -> bytes:
-        """Read exactly so many bytes; raise QueryError at the deadline or when the process has died."""
+        """Read exactly `count` bytes from the child; QueryError at the deadline or when the child has died."""
         assert self._process.stdout is not None  # noqa: S101
         pipe = self._process.stdout.fileno()
         while len(self._buffer) < count:
@@ -198,7 +198,7 @@ class _Conversation:
         return content
 
     def _died(self) -> QueryError:
-        """The error of a process that ended: which limit its signal or code stands for."""
+        """Reap the ended child; return a QueryError by its exit: timeout, ended from outside, memory or exit code."""
         # Its limits end it by a signal; DuckDB may also crash for want of memory.
         _, output = self._process.communicate()
         code = self._process.returncode
@@ -214,7 +214,7 @@ class _Conversation:
 
 
 def start_process() -> subprocess.Popen[bytes]:
-    """Start a child process that imports the same modules as this one and none from the current folder."""
+    """Start a query child process with this process's import path and its own process group; return it."""
     paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(  # noqa: S603 - this interpreter, and text of our own
         [sys.executable, "-P", "-c", START],

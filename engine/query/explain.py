@@ -20,7 +20,7 @@ UNKNOWN_NAME = {
 
 
 def error_text(error: BaseException) -> str:
-    """The text of an error without the Python stack that DuckDB copies into it when a file system refuses."""
+    """Message of an error, stripped; only the last line's message where it begins with a Python traceback."""
     text = str(error).strip()
     if text.startswith("Traceback"):
         return text.splitlines()[-1].partition(": ")[2]
@@ -28,7 +28,7 @@ def error_text(error: BaseException) -> str:
 
 
 def explain_error(error: BaseException, query: str, columns_by_table: Callable[[], Columns]) -> str:
-    """Message for the author of a query: of an unknown name its place and the nearest known names, else DuckDB's text.
+    """Error message for a query's author: place and nearest names of an unknown name, a refusal, or DuckDB's text.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def explain_error(error: BaseException, query: str, columns_by_table: Callable[[
 
 
 def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
-    """Message for an unknown `table` or `column`: the nearest names, or all, and the line of the query with a caret."""
+    """Message on an unknown table or column: up to 3 nearest names, else all, and the query line with carets."""
     names = list(columns)
     if kind == "column":
         words = set(re.findall(r"\w+", query.lower()))
@@ -68,7 +68,7 @@ def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
 
 
 def line_with_caret(name: str, query: str) -> str:
-    """The line of the query that has a name, with carets below it; empty where it is only in strings."""
+    """First query line with the name outside single quotes, carets below; "" where it does not occur."""
     # DuckDB gives no place for a name it does not know. What stands in a string is not the name.
     without_strings = re.sub(r"'[^']*'", lambda quoted: " " * len(quoted[0]), query)
     match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", without_strings, re.IGNORECASE)

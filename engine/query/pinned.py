@@ -48,17 +48,17 @@ class PinnedFile:
         self.size = os.fstat(self._fd).st_size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move this thread's position."""
+        """Set the calling thread's read position relative to start, position or end; return it."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
         self._at.position = origin + offset
         return self.tell()
 
     def tell(self) -> int:
-        """Position of the calling thread, in bytes."""
+        """Read position of the calling thread in bytes; 0 before its first seek or read."""
         return int(getattr(self._at, "position", 0))
 
     def read(self, count: int = -1) -> bytes:
-        """Read up to `count` bytes (to the end, when negative) from this thread's position on."""
+        """Read up to `count` bytes (negative: to the end) from the calling thread's position, and advance it."""
         begin = self.tell()
         wanted = max(self.size - begin, 0) if count < 0 else count
         content = os.pread(self._fd, wanted, begin)
@@ -69,19 +69,19 @@ class PinnedFile:
         return content
 
     def readable(self) -> bool:
-        """Return True."""
+        """True: the file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
+        """True: the read position can be set."""
         return True
 
     def writable(self) -> bool:
-        """Return False."""
+        """False: the file is read only."""
         return False
 
     def write(self, data: bytes) -> NoReturn:
-        """Raise PermissionError."""
+        """Write nothing; always raise PermissionError."""
         _refuse(self._name, f"{len(data)} bytes to write")
 
     def flush(self) -> None:
@@ -115,46 +115,46 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         self._files = {name: Path(path) for name, path in files.items()}
 
     def open(self, path: str, mode: str = "rb", **_: object) -> PinnedFile:
-        """Open a pinned file for reading; any other mode is refused."""
+        """Open a pinned name for reading; PermissionError for modes but `rb`, `r`, FileNotFoundError if not pinned."""
         if mode not in ("rb", "r"):
             _refuse(path, f"opening it with mode {mode!r}")
         return PinnedFile(self._path(path), path)
 
     def info(self, path: str, **_: object) -> dict[str, object]:
-        """Name, size in bytes and type of a pinned file, as fsspec returns them."""
+        """`name`, `size` in bytes, `type` "file" of a pinned file; FileNotFoundError when it is not pinned."""
         return {"name": path, "size": self._path(path).stat().st_size, "type": "file"}
 
     def glob(self, path: str, **_: object) -> list[str]:
-        """Find the file of exactly this name, or nothing: patterns match no file."""
+        """Exactly the pinned name in a list, or an empty list; wildcards are not expanded."""
         return [path.removeprefix(SCHEME)] if self.isfile(path) else []
 
     def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:  # noqa: FBT001, FBT002 - fsspec
-        """The file of exactly this name, as a list: there are no folders."""
+        """One-element list of `path`: its info if `detail` (FileNotFoundError if not pinned), else the unchecked name."""
         return [self.info(path) if detail else path]
 
     def isfile(self, path: str) -> bool:
-        """Whether a file of exactly this name is pinned."""
+        """Whether exactly this name, with or without `pinned://`, is pinned; the disk is not looked at."""
         return path.removeprefix(SCHEME) in self._files
 
     def exists(self, path: str, **_: object) -> bool:
-        """Whether a file of exactly this name is pinned."""
+        """Whether exactly this name is pinned, as `isfile`; the disk is not looked at."""
         return self.isfile(path)
 
     def isdir(self, path: str) -> bool:
-        """Return False: there are no folders."""
+        """False for every path: there are no folders."""
         del path
         return False
 
     def created(self, path: str) -> dt.datetime:
-        """Time of the last change of the file, UTC."""
+        """Modification time (not creation time) of the pinned file on disk, UTC."""
         return self.modified(path)
 
     def modified(self, path: str) -> dt.datetime:
-        """Time of the last change of the file, UTC."""
+        """Modification time of the pinned file on disk, UTC; FileNotFoundError when it is not pinned."""
         return dt.datetime.fromtimestamp(self._path(path).stat().st_mtime, dt.UTC)
 
     def _path(self, path: str) -> Path:
-        """Path on disk of a pinned name; raise FileNotFoundError where it is not pinned."""
+        """Disk path of a pinned name, with or without `pinned://`; FileNotFoundError when it is not pinned."""
         try:
             return self._files[path.removeprefix(SCHEME)]
         except KeyError:

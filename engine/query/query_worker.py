@@ -49,13 +49,13 @@ class _Messages:
         self._stream = stream
 
     def send(self, kind: bytes, content: bytes | memoryview) -> None:
-        """Write one message: its kind, the length of the content, the content."""
+        """Write one message to the stream and flush: kind (one byte), content length (4 bytes), content."""
         self._stream.write(MESSAGE_HEAD.pack(kind, len(content)))
         self._stream.write(content)
         self._stream.flush()
 
     def write(self, data: pa.Buffer) -> int:
-        """Send a piece of Arrow's stream as messages of rows; return its length."""
+        """Send Arrow's bytes as `d` messages of at most 1 MiB each; return the number of bytes."""
         whole = memoryview(data).cast("B")
         for offset in range(0, len(whole), PIECE_BYTES):
             self.send(b"d", whole[offset : offset + PIECE_BYTES])
@@ -69,7 +69,7 @@ class _Messages:
 
 
 def main() -> None:
-    """Run requests from standard input, one after the other, until it ends."""
+    """Answer requests from standard input one by one under their limits; exit the process (code 0) at its end."""
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
     messages = _Messages(sys.stdout.buffer)
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def run_request(request: Request, messages: _Messages) -> None:
-    """Run one query in a sandbox and send its header, rows and row count, or its error."""
+    """Run one query in a sandbox; send begin, header, rows and row count, or an error message for an EngineError."""
     messages.send(b"b", b"")
     try:
         frames = {name: pa.ipc.open_file(pa.memory_map(path)).read_all() for name, path in request.frames.items()}
@@ -106,7 +106,7 @@ def run_request(request: Request, messages: _Messages) -> None:
 
 @contextmanager
 def operating_system_limits(request: Request, reserved: int) -> Iterator[None]:
-    """Hold this process to the request's memory, processor time and wall time while the block runs."""
+    """Set memory, CPU and wall-time limits of this process for the block; only the alarm is reset after it."""
     limits = request.limits
     threads = limits.threads or os.cpu_count() or 1
     if reserved:
@@ -123,13 +123,13 @@ def operating_system_limits(request: Request, reserved: int) -> Iterator[None]:
 
 
 def set_soft_limit(limit: int, value: int) -> None:
-    """Set the soft limit of a resource, at most its hard limit."""
+    """Set the soft limit of a process resource to `value`, capped at its hard limit, which stays."""
     hard = resource.getrlimit(limit)[1]
     resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def reserved_bytes() -> int:
-    """Address space of this process before its first query, in bytes; 0 where the system does not tell."""
+    """Address space of this process in bytes, from /proc/self/statm; 0 where there is no such file."""
     # Only Linux holds a process to its address space; elsewhere the clocks have to do.
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])

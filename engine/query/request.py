@@ -48,21 +48,21 @@ class Limits:
 
     @property
     def memory_bytes(self) -> int:
-        """`memory` as a number of bytes."""
+        """`memory` (such as `512MB`) as a number of bytes, decimal units."""
         return int(self.memory[:-2]) * BYTES[self.memory[-2:]]
 
     @property
     def duckdb_config(self) -> DuckDBConfig:
-        """The memory limit, and the number of threads where one was given, as DuckDB settings."""
+        """DuckDB settings `memory_limit` and, only where `threads` is set, `threads`."""
         threads: DuckDBConfig = {} if self.threads is None else {"threads": self.threads}
         return {"memory_limit": f"{self.memory_bytes}B"} | threads
 
     def timeout_error(self) -> QueryError:
-        """The error of a query that ran longer than `timeout_seconds`."""
+        """New QueryError "stopped after timeout_seconds=..."; returned, not raised."""
         return QueryError(f"stopped after timeout_seconds={self.timeout_seconds:g}")
 
     def memory_error(self) -> QueryError:
-        """The error of a query that needed more than `memory`."""
+        """New QueryError "needs more than memory=..."; returned, not raised."""
         return QueryError(f"needs more than memory={self.memory}; read fewer rows or columns, or raise memory")
 
 
@@ -108,12 +108,12 @@ class Request:
 
     @property
     def line(self) -> bytes:
-        """The request as one line of JSON; `parse` reads it."""
+        """The request as one line of JSON bytes ending in a line feed, which `parse` reads."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Request:
-        """Read a request from the line of JSON that `line` gives."""
+        """Request from one line of JSON as the property `line` writes it; limits are validated again."""
         fields = json.loads(line)
         catalog = fields["catalog"]
         return cls(

@@ -32,7 +32,7 @@ INTERVAL = [("months", "<i4"), ("days", "<i4"), ("ns", "<i8")]  # Arrow's month_
 
 
 def to_plain_types(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
-    """Convert DuckDB's result to a frame of plain Polars types; refuse values that have no exact form there.
+    """Result as a frame of plain Polars types with distinct names; QueryError for values without an exact form.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def to_plain_types(table: pa.Table | pl.DataFrame, kinds: Sequence[str]) -> pl.D
 
 
 def check_years(frame: pl.DataFrame) -> None:
-    """Raise QueryError where a date or an instant, also in a list or struct, lies outside the years 1 to 9999."""
+    """Raise QueryError if a date or instant (also in lists and structs) is outside the years 1 to 9999."""
     # What Polars holds and nothing else can print, and `infinity`, which is the last instant of all.
     for name in frame.columns:
         for values in leaf_values(frame[name]):
@@ -88,7 +88,7 @@ def check_years(frame: pl.DataFrame) -> None:
 
 
 def leaf_values(column: pl.Series) -> Iterator[pl.Series]:
-    """The values of a column, or those inside its lists and structs, as one series per leaf."""
+    """Yield a column, or the flattened values in its lists (nulls dropped) and struct fields, one series per leaf."""
     match column.dtype:
         case pl.List() | pl.Array():
             yield from leaf_values(column.explode().drop_nulls())
@@ -100,7 +100,7 @@ def leaf_values(column: pl.Series) -> Iterator[pl.Series]:
 
 
 def year_bounds(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
-    """The first and the last physical value of a type within the years 1 to 9999."""
+    """Smallest and largest physical value (inclusive) of a date or datetime type within the years 1 to 9999."""
     if isinstance(dtype, pl.Date):
         return YEAR_BOUNDS[0] // DAY, YEAR_BOUNDS[1] // DAY - 1
     per_second = PER_SECOND[dtype.time_unit]
@@ -108,12 +108,12 @@ def year_bounds(dtype: pl.Date | pl.Datetime) -> tuple[int, int]:
 
 
 def categories_to_text(frame: pl.DataFrame) -> pl.DataFrame:
-    """Cast enums and categories, which SQL would compare by their order, to String."""
+    """Frame with enum and categorical columns cast to String (not nested ones); others unchanged."""
     return frame.cast({name: _text(dtype) for name, dtype in frame.schema.items()})
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """Names with `_1`, `_2` ... appended to those that stand there already."""
+    """Names in order, made unique: a repeated one gets the first free suffix `_1`, `_2` and so on."""
     distinct: dict[str, None] = {}
     for name in names:
         number, free = 0, name
@@ -125,7 +125,7 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 
 
 def intervals_to_durations(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Convert INTERVAL values to microsecond durations; refuse months, which have no fixed length."""
+    """INTERVAL column as microsecond durations (day = 24 h, ns cut off); QueryError if any has months."""
     import numpy as np  # noqa: PLC0415 - heavy, and few results hold an INTERVAL
     import pyarrow as pa  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def _text(dtype: DTypes) -> DTypes:
 
 
 def plain_type(dtype: DTypes) -> DTypes:
-    """The type of a column in a result: instants and durations in microseconds, categories as String, also nested."""
+    """Plain dtype, nested too: datetimes and durations in microseconds, enum and category as String, others unchanged."""
     match dtype:
         case pl.Datetime(time_zone=zone):
             return pl.Datetime("us", zone)

@@ -111,7 +111,7 @@ class OpenResult:
 def open_result(
     catalog: Catalog, frames: Mapping[str, object], query: str, limits: Limits, row_limit: int | None = None
 ) -> Iterator[OpenResult]:
-    """Run one reading statement in a sandbox of its own; its rows are read while the block runs.
+    """Run one reading statement in a new sandbox; yield schema, types and a reader of its rows, valid in the block.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def open_result(
 
 @contextmanager
 def open_sandbox(catalog: Catalog, frames: Mapping[str, object], limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB connection that sees the catalog and the frames, with files and configuration locked."""
+    """Yield a DuckDB connection that sees only catalog and frames, settings locked; closed at exit (context manager)."""
     con = duckdb.connect(":memory:", config=CLOSED_CONFIG | limits.duckdb_config)
     try:
         con.execute("SET TimeZone='UTC'")
@@ -158,7 +158,7 @@ def open_sandbox(catalog: Catalog, frames: Mapping[str, object], limits: Limits)
 
 
 def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
-    """Register the catalog's files with a connection and create its views and macros.
+    """Register the catalog's files, create its views, then helper views and macros; ExportError if a table fails.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
 
 
 def check_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Raise QueryError unless the text is exactly one statement that reads (SELECT, PIVOT, EXPLAIN and their forms)."""
+    """Raise QueryError unless the text is exactly one statement of type SELECT, EXPLAIN or MULTI (PIVOT)."""
     try:
         query.encode()
     except UnicodeEncodeError:
@@ -203,7 +203,7 @@ def check_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 @contextmanager
 def explained_errors(con: duckdb.DuckDBPyConnection, query: str, limits: Limits) -> Iterator[None]:
-    """Turn errors of DuckDB and Arrow in the block into a QueryError that explains the query's mistake or limit."""
+    """Turn DuckDB, OS, memory and Arrow errors in the block into QueryErrors: timeout, memory or query mistake."""
     # What fails while rows stream comes as Arrow's OSError with DuckDB's text in it, so the text decides.
     try:
         yield
@@ -219,7 +219,7 @@ def explained_errors(con: duckdb.DuckDBPyConnection, query: str, limits: Limits)
 
 
 def columns_by_table(con: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
-    """Column names of every table and view of a connection, in their order."""
+    """Column names, in column order, of every table and view of a connection, by table name."""
     listed = con.execute(
         "SELECT table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
         "WHERE NOT internal GROUP BY table_name ORDER BY table_name"

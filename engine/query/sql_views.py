@@ -34,7 +34,7 @@ ZONES_BY_SYMBOL = """(SELECT s.symbol, any_value(c.time_zone) AS time_zone
 
 
 def local_time_view(table: str) -> tuple[tuple[str, ...], str]:
-    """Tables that `<table>_local` reads, and its statement: the rows with `ts_local`, the venue's local time."""
+    """Tables needed by view `<table>_local`, and its SQL: all rows plus `ts_local` in the calendar's zone."""
     return (
         (table, "symbols", "calendars"),
         (
@@ -83,7 +83,7 @@ HELPERS: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 
 def pinned_catalog(tables: TableFiles) -> Catalog:
-    """Views over an export's files as `pinned://TABLE/N.parquet`, names that only the sandbox's file system knows."""
+    """Catalog of views over an export's files as `pinned://TABLE/.../N.parquet`, with the helpers they allow."""
     # The folders that hold partition values are in the names: nothing else of a path gets in.
     named = {
         table: {
@@ -100,7 +100,7 @@ def pinned_catalog(tables: TableFiles) -> Catalog:
 
 
 def native_catalog(tables: TableFiles) -> Catalog:
-    """Views over the files by their own paths; pinned names where a path would be a pattern or a column to DuckDB."""
+    """Catalog of views over the files' own paths; the pinned catalog if a table folder has a pattern character."""
     if any(PATTERN_CHARACTERS.search(str(table_folder(path))) for paths in tables.values() for path in paths):
         return pinned_catalog(tables)
     views = {table: create_view(table, list(map(str, paths))) for table, paths in tables.items()}
@@ -108,12 +108,12 @@ def native_catalog(tables: TableFiles) -> Catalog:
 
 
 def frame_catalog(tables: Iterable[str]) -> Catalog:
-    """The helper views and macros over tables that are registered as frames, or added by `with_parquet_files`."""
+    """Catalog without files or table views: only the helper views and macros that these table names allow."""
     return Catalog(helpers=helper_statements(tables))
 
 
 def with_parquet_files(catalog: Catalog, tables: Mapping[str, Path]) -> Catalog:
-    """The catalog with one more view per Parquet file, under the name that is the mapping's key."""
+    """Copy of the catalog with a pinned file and a view `SELECT *` per Parquet file, named by the mapping's key."""
     pinned = {f"parquet/{number}.parquet": path for number, path in enumerate(tables.values())}
     views = {
         table: f"CREATE VIEW {quoted_name(table)} AS FROM read_parquet('{SCHEME}{name}', hive_partitioning=false)"
@@ -124,12 +124,12 @@ def with_parquet_files(catalog: Catalog, tables: Mapping[str, Path]) -> Catalog:
 
 
 def sql_type(dtype: DTypes) -> str:
-    """DuckDB's name of a column type of `engine.export.tables.TABLES`."""
+    """DuckDB type name of an export column's dtype; `[]` appended for a list; KeyError for other dtypes."""
     return f"{sql_type(dtype.inner)}[]" if isinstance(dtype, pl.List) else SQL_TYPES[dtype]
 
 
 def helper_statements(tables: Iterable[str]) -> tuple[str, ...]:
-    """Statements of the `HELPERS` whose tables are all present and whose own name is free."""
+    """SQL of the helper views and macros whose tables are all present and whose own name is no table."""
     present = set(tables)
     return tuple(
         statement for name, (needed, statement) in HELPERS.items() if present.issuperset(needed) and name not in present
@@ -137,7 +137,7 @@ def helper_statements(tables: Iterable[str]) -> tuple[str, ...]:
 
 
 def table_folder(path: Path) -> Path:
-    """The folder of a table's file above its partition folders (`interval=1m`)."""
+    """Folder of a data file above its `name=value` partition folders; other subfolders are not skipped."""
     folder = path.parent
     while PARTITION_FOLDER.fullmatch(folder.name):
         folder = folder.parent
@@ -145,7 +145,7 @@ def table_folder(path: Path) -> Path:
 
 
 def create_view(table: str, addresses: Sequence[str]) -> str:
-    """`CREATE VIEW` of a table over files, with exactly its columns and types; without rows where there is no file."""
+    """SQL `CREATE VIEW` over Parquet addresses with the table's exact columns and types; no rows without addresses."""
     columns = {quoted_name(name): sql_type(dtype) for name, dtype in TABLES[table].items()}
     if not addresses:
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
@@ -163,10 +163,10 @@ def create_view(table: str, addresses: Sequence[str]) -> str:
 
 
 def quoted_name(name: str) -> str:
-    """A name as SQL writes it, in double quotes."""
+    """SQL identifier in double quotes, inner double quotes doubled."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def quoted_text(text: str) -> str:
-    """A text as SQL writes it, in single quotes."""
+    """SQL text literal in single quotes, inner single quotes doubled."""
     return "'" + text.replace("'", "''") + "'"

@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 
 
 def split_statements(text: str) -> tuple[list[str], str]:
-    """Cut SQL text at the semicolons outside quotes and comments; return the complete statements and the rest.
+    """Split SQL at semicolons outside quotes and comments; return complete statements and the unfinished rest.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ RENAME_EXCHANGE = 2
 
 @contextmanager
 def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a new folder to write files to; when the block ends it gets `SHA256SUMS` and becomes `output` in one step.
+    """Yield a temporary folder; on success add `SHA256SUMS` and swap it in as `output`, on error discard it.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def check_output(output: Path, *, replace: bool) -> None:
-    """Raise ExportError unless `output` lies outside exports and is new, empty or, to `replace`, an earlier output."""
+    """ExportError unless `output` is outside exports and new, empty or (if `replace`) holds only files it summed."""
     export = next((folder for folder in output.resolve().parents if (folder / "exports" / LOG).is_dir()), None)
     if export is not None:
         raise ExportError(
@@ -86,12 +86,12 @@ def check_output(output: Path, *, replace: bool) -> None:
 
 
 def file_names(folder: Path) -> set[str]:
-    """Names of all files and links below a folder, relative to it."""
+    """Relative paths of all files and links below a folder; folders themselves are not among them."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
 def write_sums(folder: Path) -> None:
-    """Write `SHA256SUMS` of all files below a folder, as `sha256sum -c` reads it."""
+    """Write `SHA256SUMS` of all files below a folder into it, sorted by name, as `sha256sum -c` reads it."""
     lines = []
     for name in sorted(file_names(folder)):
         with (folder / name).open("rb") as file:
@@ -100,7 +100,7 @@ def write_sums(folder: Path) -> None:
 
 
 def move_into_place(staged: Path, output: Path) -> None:
-    """Rename a folder to `output`; one that is there with files changes places with it, on Linux in one step."""
+    """Rename `staged` to `output`; a non-empty `output` is exchanged and ends up at the path of `staged`."""
     if not output.exists() or not any(output.iterdir()):
         staged.replace(output)
     elif not exchange_names(staged, output):
@@ -111,7 +111,7 @@ def move_into_place(staged: Path, output: Path) -> None:
 
 
 def exchange_names(one: Path, other: Path) -> bool:
-    """Swap the names of two folders in one step; return False where the system cannot."""
+    """Swap two folders' names atomically (Linux renameat2); return False where unsupported, else OSError."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False

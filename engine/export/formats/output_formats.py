@@ -72,7 +72,7 @@ class OutputFormat:
 
 
 def output_format(name: str, parameter: str = "format", /, **options: bool) -> OutputFormat:
-    """The format of this name, which is also its file suffix.
+    """Entry of `OUTPUT_FORMATS` by name; ParameterError for an unknown one or a true option it does not take.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def output_format(name: str, parameter: str = "format", /, **options: bool) -> O
 
 
 def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
-    """A frame as text in one of the text formats (`is_text`).
+    """Frame as text in a text format (csv, json, ndjson); ParameterError for parquet, arrow or an unknown format.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
 
 
 def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool) -> Path:
-    """Write a frame as one file, which appears whole or not at all; an existing file is replaced.
+    """Write a frame atomically as one file, replacing an existing one; return the path `output`.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool)
 
 
 def write_bytes(content: bytes, output: Path) -> Path:
-    """Write bytes as a file, which appears whole or not at all; an existing file is replaced.
+    """Write bytes atomically as one file, replacing an existing one; return the path `output`.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def write_bytes(content: bytes, output: Path) -> Path:
 
 
 def as_export_error(error: Exception, output: Path) -> Exception:
-    """The ExportError of a write that the disk, Polars or Arrow refused; any other error as it is."""
+    """ExportError naming `output` for an OSError, Polars or Arrow error; any other error is returned as it is."""
     import pyarrow as pa
 
     if isinstance(error, OSError | pl.exceptions.PolarsError | pa.ArrowException):
@@ -171,14 +171,14 @@ def as_export_error(error: Exception, output: Path) -> Exception:
 
 
 def write_csv(schema: Schema, pieces: Pieces, file: BinaryIO, *, spreadsheet_safe: bool = False) -> None:
-    """Write rows as CSV; `spreadsheet_safe` puts `'` before text that a spreadsheet would take for a formula."""
+    """Write a CSV header and rows to `file`; `spreadsheet_safe` prefixes text that looks like a formula with `'`."""
     csv_cells(empty(schema)).write_csv(file)
     for rows in pieces:
         csv_cells(rows, spreadsheet_safe=spreadsheet_safe).write_csv(file, include_header=False)
 
 
 def csv_cells(rows: pl.DataFrame, *, spreadsheet_safe: bool = False) -> pl.DataFrame:
-    """Rows with every column in the form that its CSV cells have."""
+    """Rows in CSV form: ISO stamps (`Z` if zoned), seconds, hex, JSON for nested; `'` before formulas if safe."""
     cells = []
     for column in rows:
         match column.dtype:
@@ -200,7 +200,7 @@ def csv_cells(rows: pl.DataFrame, *, spreadsheet_safe: bool = False) -> pl.DataF
 
 
 def write_json(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
-    """Write rows as one indented JSON list of objects."""
+    """Write rows to `file` as one indented JSON list of objects; `[]` when there is no row."""
     del schema  # every object names its columns
     separator = b"["
     for rows in pieces:
@@ -212,19 +212,19 @@ def write_json(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 
 def to_json(value: object) -> bytes:
-    """Any value as JSON: instants in UTC with `Z`, durations in seconds, bytes in hexadecimal."""
+    """Compact JSON bytes of a value: instants in UTC with `Z`, durations in seconds, bytes in hexadecimal."""
     return orjson.dumps(value, option=JSON_OPTIONS, default=json_default)
 
 
 def json_default(value: object) -> object:
-    """A value that JSON has no form for: seconds of a duration, hexadecimal of bytes, text of others."""
+    """JSON fallback of a value: seconds of a duration, hexadecimal of bytes, `str` of anything else."""
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def write_ndjson(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
-    """Write rows as one JSON object per line."""
+    """Write rows to `file` as one JSON object per line; nothing when there is no row."""
     del schema  # every line names its columns
     for rows in pieces:
         values = [json_value(pl.col(name), dtype).alias(name) for name, dtype in rows.schema.items()]
@@ -232,7 +232,7 @@ def write_ndjson(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 
 def json_value(value: pl.Expr, dtype: DType) -> pl.Expr:
-    """An expression with stamps as text, durations as seconds, bytes as hexadecimal, also inside lists and structs."""
+    """Expression in JSON form, nested too: ISO text of stamps, seconds, hex, text of times and decimals."""
     plain = value
     match dtype:
         case pl.Datetime(time_zone=zone):
@@ -256,7 +256,7 @@ def json_value(value: pl.Expr, dtype: DType) -> pl.Expr:
 
 
 def stamps_with_nanoseconds(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `ts` as text that has the nanoseconds of `ts_ns`, and without `ts_ns`; others unchanged."""
+    """Rows with `ts` as ISO text from `ts_ns`, which is dropped; unchanged frame without `ts_ns`."""
     # Nanoseconds as a number are more than a JavaScript number holds.
     if "ts_ns" not in rows.columns:
         return rows
@@ -270,7 +270,7 @@ def stamps_with_nanoseconds(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_parquet(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
-    """Write rows as Parquet, compressed with zstd."""
+    """Write rows to `file` as zstd Parquet with row groups of up to 131,072 rows, in plain Arrow types."""
     import pyarrow.parquet as pq
 
     columns = arrow_schema(schema)
@@ -280,7 +280,7 @@ def write_parquet(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 
 def write_arrow(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
-    """Write rows as an Arrow IPC file."""
+    """Write rows to `file` as an Arrow IPC file with batches of up to 131,072 rows, in plain Arrow types."""
     import pyarrow as pa
 
     columns = arrow_schema(schema)
@@ -290,14 +290,14 @@ def write_arrow(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 
 def arrow_schema(schema: Schema) -> pa.Schema:
-    """The columns as Arrow fields, in types that every reader knows."""
+    """Arrow schema of the columns in order: text, enums and categories as `string`, others as `arrow_type`."""
     import pyarrow as pa
 
     return pa.schema([(column, arrow_type(dtype)) for column, dtype in schema.items()])
 
 
 def arrow_type(dtype: DType) -> pa.DataType:
-    """The Arrow type of a column: text, enums and categories as plain `string`, others as Polars has them."""
+    """Arrow type of a dtype, nested too: text, enum, category as `string`, binary as `binary`, else as Polars."""
     import pyarrow as pa
 
     match dtype:

@@ -50,7 +50,7 @@ class Selection:
         end: dt.date | None,
         intervals: Iterable[str | Interval] | None,
     ) -> Selection:
-        """Check the dates and bring intervals to their one spelling.
+        """Selection with intervals in canonical spelling; ParameterError when `start` is after `end`.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Selection:
         return cls(None if symbols is None else tuple(symbols), start, end, steps)
 
     def narrow(self, rows: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
-        """Filter rows by the parts of the selection whose column the table has."""
+        """Filter rows by symbol, session range and interval, each only where `columns` has it; None filters nothing."""
         present = set(columns)
         if self.symbols is not None and "symbol" in present:
             rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
@@ -78,12 +78,12 @@ class Selection:
         return rows
 
     def includes_interval(self, interval: str) -> bool:
-        """Whether an interval is selected."""
+        """Whether the selection has no interval restriction or lists this interval."""
         return self.intervals is None or interval in self.intervals
 
 
 def selected_tables(source: Source, selection: Selection) -> dict[str, pl.LazyFrame]:
-    """The selected rows of every table, lazily.
+    """Lazy selected rows of every table by name; ParameterError for a symbol or interval in none of them.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def selected_tables(source: Source, selection: Selection) -> dict[str, pl.LazyFr
 
 
 def selected_pieces(source: Source, selection: Selection) -> dict[str, PartPieces]:
-    """The selected rows of every table in sorted pieces of about 260,000.
+    """Iterator of (part name, sorted rows) per table, selected rows in pieces of about 260,000.
 
     Returns
     -------
@@ -120,12 +120,12 @@ def selected_pieces(source: Source, selection: Selection) -> dict[str, PartPiece
 
 
 def selected_changes(tables: Mapping[str, pl.DataFrame], selection: Selection) -> dict[str, PartPieces]:
-    """Changed rows in pieces as `selected_pieces` gives them; a selected symbol need not be among them."""
+    """Iterator of (part name, sorted rows) per table of a delta; unknown symbols and intervals do not raise."""
     return {name: sorted_pieces(name, [selection.narrow(rows.lazy(), rows.columns)]) for name, rows in tables.items()}
 
 
 def symbol_batches(tables: LazyTables) -> Iterator[list[str]]:
-    """The symbols of all tables, sorted, in batches of about 260,000 rows."""
+    """Yield all symbols of the tables, sorted, in lists that have about 260,000 rows together."""
     counted = pl.concat(
         [tables[name].group_by("symbol").agg(pl.len().cast(pl.Int64).alias("rows")) for name in PER_SYMBOL]
     )
@@ -136,7 +136,7 @@ def symbol_batches(tables: LazyTables) -> Iterator[list[str]]:
 
 
 def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
-    """Every table as lazy frames: one per folder of an export, so that reading a month opens its files alone.
+    """Lazy frames by table: one per folder of a partitioned table of an export, else one; frames are conformed.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
 
 
 def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
-    """The rows of a table as sorted pieces of about 260,000, each collected when it is due, with the part's name."""
+    """Yield (part name, rows) of a table, each piece of about 260,000 rows collected and sorted when due."""
     by = list(PARTITION.get(name, ()))
     for rows in scans:
         pieces = [(name, pl.lit(value=True))]
@@ -177,7 +177,7 @@ def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
 
 
 def row_batches(sizes: pl.DataFrame) -> Iterator[pl.Expr]:
-    """Conditions that cut rows, counted by symbol (and session), into batches of about 260,000 in their order."""
+    """Yield row filters of about 260,000 rows each: several symbols, or some sessions of one larger symbol."""
     batch: list[str] = []
     batch_rows = 0
     for symbol, rows in sizes.group_by("symbol", maintain_order=True).agg(pl.col("rows").sum()).iter_rows():
@@ -198,7 +198,7 @@ def row_batches(sizes: pl.DataFrame) -> Iterator[pl.Expr]:
 
 
 def check_selection(tables: LazyTables, selection: Selection) -> None:
-    """Raise ParameterError where a selected symbol or interval is in none of the tables."""
+    """Raise ParameterError where a selected symbol or interval is in none of the tables; None passes."""
     if selection.symbols is not None:
         check_known("symbols", selection.symbols, symbols_of(tables))
     if selection.intervals is not None:
@@ -211,13 +211,13 @@ def check_selection(tables: LazyTables, selection: Selection) -> None:
 
 
 def symbols_of(tables: LazyTables) -> set[str]:
-    """The symbols of all tables."""
+    """Distinct symbols of all per-symbol tables among these (`rejects`, `sessions`, `calendars` have none)."""
     named = [rows.select("symbol").unique() for name, rows in tables.items() if name in PER_SYMBOL]
     return set(pl.concat(named).unique().collect()["symbol"])
 
 
 def check_known(parameter: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ParameterError where a name is not among the known ones; the message lists some of them."""
+    """Raise ParameterError where a name is not known; the message lists up to 10 known names."""
     valid = set(known)
     unknown = [name for name in names if name not in valid]
     if unknown:

@@ -56,7 +56,7 @@ def write_files(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write an export, or frames, as a folder of files, which appears whole or not at all; return the files.
+    """Write the selected rows as `session.json` or a file/folder per table; atomically replace an earlier output; return paths.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def write_json(
     end: dt.date | None = None,
     intervals: Iterable[str | Interval] | None = None,
 ) -> Path:
-    """Write `session.json`, the hierarchy of the session (see `engine.export.formats.session_json`); return its path.
+    """Write the selected rows as one document `session.json` in the folder `output`; return the document's path.
 
     Parameters and errors are those of `write_files`.
     """
@@ -129,7 +129,7 @@ def write_csv(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write one CSV file per table (see `output_formats`); return their paths in the order of `tables.TABLES`.
+    """Write one CSV per table into the folder `output`; return their paths in the order of `tables.TABLES`.
 
     Parameters and errors are those of `write_files`.
     """
@@ -158,7 +158,7 @@ def write_delta(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write the changes between two revisions of an export as a folder of files; return the files.
+    """Write a delta's upserts, removed keys and metadata as a new folder, never replacing one; return the paths.
 
     As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed,
     with the bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed),
@@ -222,7 +222,7 @@ def write_delta(
 
 
 def write_table(path: Path, to: str, schema: Schema, parts: PartPieces, *, spreadsheet_safe: bool = False) -> None:
-    """Write a table's rows as `<path>.<format>`, or as the folder `path` with a file per part, in the format's layout.
+    """Write rows as file `<path>.<to>`, or as folder `path` with a file per part in a `folder` layout; existing files raise.
 
     Parameters
     ----------
@@ -256,12 +256,12 @@ def write_table(path: Path, to: str, schema: Schema, parts: PartPieces, *, sprea
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted."""
+    """All files below a folder at any depth, sorted; folders are not among them."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 
 def export_metadata(source: Source, tables: LazyTables, selection: Selection) -> dict[str, object]:
-    """The metadata of a document: format, revision and store of the source, its calendars, and the selection."""
+    """Document metadata: format, revision and store (engine version alone for frames), calendars, selection."""
     written: Mapping[str, object] = {"engine_version": __version__}
     if isinstance(source, Dataset):
         last = source.exports.row(-1, named=True)

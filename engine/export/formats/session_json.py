@@ -46,7 +46,7 @@ def write_session_document(
     selection: Selection,
     removed: Tables | None = None,
 ) -> None:
-    """Write the document of all symbols, sorted by name; of a delta, `removed` has the keys of rows that are gone.
+    """Write the session JSON to a new file, symbols sorted; a delta's removed keys as a last section.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def write_session_document(
 
 
 def write_value(value: object, stream: BinaryIO) -> None:
-    """Write any value as JSON; a frame becomes a list of its rows, converted to Python objects a slice at a time."""
+    """Write a dict, frame (list of row lists) or any value as JSON to a stream, frames slice by slice."""
     if isinstance(value, pl.DataFrame):
         separator = b"["
         for part in value.iter_slices(ROWS_PER_WRITE) if value.height else ():
@@ -87,7 +87,7 @@ def write_value(value: object, stream: BinaryIO) -> None:
 
 
 def tables_by_symbol(tables: LazyTables) -> Iterator[tuple[str, Tables]]:
-    """Each symbol with its rows of every table, sorted; symbols are read in batches of about 260,000 rows."""
+    """Yield each symbol, sorted, with its sorted rows of every per-symbol table; absent tables are empty."""
     for batch in symbol_batches(tables):
         frames = {}
         for name in PER_SYMBOL:
@@ -117,7 +117,7 @@ def _symbol_block(tables: Tables, selection: Selection) -> dict[str, object]:
 
 
 def series_of(tables: Tables, symbol: Mapping[str, object], primary: str) -> list[tuple[str, str, bool]]:
-    """The series of a symbol, sorted: price type, interval, and whether they are coarser bars of the source itself.
+    """Sorted (price type, interval, is coarser source series) of a symbol, incl. configured intervals without rows.
 
     An interval that the symbol has by its entry and that has no bar, gap or quality is listed too.
     """
@@ -132,14 +132,14 @@ def series_of(tables: Tables, symbol: Mapping[str, object], primary: str) -> lis
 
 
 def is_source_beside_base(base: object) -> pl.Expr:
-    """Whether a bar came from the source at another interval than the base: it is never mixed with derived ones."""
+    """Expression: a bar's origin is `source` at an interval other than `base`; false when base is None."""
     if base is None:
         return pl.lit(value=False)
     return (pl.col("origin") == "source") & (pl.col("interval") != base)
 
 
 def series_block(tables: Tables, base: object, price_type: str, interval: str, *, is_source: bool) -> dict[str, object]:
-    """The BLOCK of one series; without quality and gaps for bars that stand beside the base."""
+    """JSON block of one series: bars, `derived`, `base`; also gaps and quality % unless `is_source`."""
     in_series = (pl.col("price_type") == price_type) & (pl.col("interval") == interval)
     bars = tables["bars"].filter(in_series & (is_source_beside_base(base) == is_source)).select(BAR_COLUMNS)
     is_derived = base is not None and interval != base and not is_source
@@ -161,7 +161,7 @@ def series_block(tables: Tables, base: object, price_type: str, interval: str, *
 
 
 def columns_and_data(rows: pl.DataFrame) -> dict[str, object]:
-    """Rows as the object `ROWS`: their count, the column names once, and the values.
+    """`{"count", "columns", "data": rows}`; ExportError when a float is NaN or infinite.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class _Tables:
 def cross_table_findings(
     target: Path, paths: Mapping[str, Sequence[Path]], broken: set[str], entry: Mapping[str, object]
 ) -> Iterator[Finding]:
-    """Findings of the laws between the tables of a revision that are broken, one per law and folder.
+    """Yield one finding per broken law between tables and folder; none if `symbols` or `exports` is damaged.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def cross_table_findings(
 
 
 def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
-    """Files of bars by `<interval>/<month>`, with folders that have no file but rows of quality."""
+    """Bar files by `<interval>/<month>`, sorted; folders that only `quality` implies get an empty list."""
     month = pl.concat_str("interval", pl.lit("/"), pl.col("session").dt.strftime("%Y-%m"))
     in_quality = tables.quality.select(month.alias("folder"))["folder"].unique().to_list()
     folders: dict[str, list[Path]] = {folder: [] for folder in in_quality}
@@ -102,7 +102,7 @@ def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
 
 
 def read_bars(files: Sequence[Path]) -> pl.DataFrame:
-    """The columns of bars that the laws need, from some files."""
+    """Read the bar columns that the laws need from some files into one frame; an empty frame without files."""
     none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS})
     return pl.concat(
         [
@@ -113,7 +113,7 @@ def read_bars(files: Sequence[Path]) -> pl.DataFrame:
 
 
 def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
-    """The laws of the bars of one interval and month: `completeness`, `sessions`, `present`, `inside`."""
+    """Yield findings of `completeness, sessions, present, inside` for the bars of one interval and month."""
     interval, _, month = folder.partition("/")
     place = f"bars/{folder}"
     assessed = assessed_bars(bars, tables.symbols, interval)
@@ -140,7 +140,7 @@ def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[F
 
 
 def assessed_bars(bars: pl.DataFrame, symbols: pl.DataFrame, interval: str) -> pl.DataFrame:
-    """Bars that quality counts: those of the base interval and derived ones, not coarser ones of the source."""
+    """Bars that quality counts: drop source bars whose interval is not their symbol's base interval."""
     base = symbols.filter(pl.col("base_interval") == interval).select("symbol")
     if base.height == symbols.height:
         return bars
@@ -153,7 +153,7 @@ def assessed_bars(bars: pl.DataFrame, symbols: pl.DataFrame, interval: str) -> p
 
 
 def check_counts(quality: pl.DataFrame) -> Iterator[Finding]:
-    """The law `counts`: present + missing = expected, and quality is 100 * present / expected."""
+    """Yield a finding unless present + missing = expected and quality = 100 * present / expected (null if 0)."""
     rate = 100.0 * pl.col("present") / pl.col("expected")
     adds_up = pl.col("present") + pl.col("missing") == pl.col("expected")
     fits = pl.when(pl.col("expected") > 0).then((pl.col("quality") - rate).abs() < PER_CENT_TOLERANCE)
@@ -163,7 +163,7 @@ def check_counts(quality: pl.DataFrame) -> Iterator[Finding]:
 
 
 def check_gap_sums(tables: _Tables) -> Iterator[Finding]:
-    """The law `gaps`: the gaps of a series and session add up to the missing slots of quality."""
+    """Yield a finding where the `bar_count` of a series' and session's gaps does not sum to quality's `missing`."""
     key = [*SERIES, "interval", "session"]
     summed = tables.gaps.group_by(key).agg(pl.col("bar_count").sum().alias("lost"))
     joined = tables.quality.select(*key, "missing").join(summed, on=key, how="full", coalesce=True, nulls_equal=True)
@@ -179,7 +179,7 @@ def check_gap_sums(tables: _Tables) -> Iterator[Finding]:
 def check_present(
     place: str, tables: _Tables, assessed: pl.DataFrame, quality: pl.DataFrame, interval: str
 ) -> Iterator[Finding]:
-    """The law `present`: as many bars of a series and session are in a slot as quality counts."""
+    """Yield a finding where bars less off-grid, out-of-session ones differ from quality's `present` per session."""
     key = [*SERIES, "session"]
     counts = assessed.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
     joined = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
@@ -213,7 +213,7 @@ def check_present(
 
 
 def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality: pl.DataFrame) -> Iterator[Finding]:
-    """The law `inside`: no bar is in a gap, but for as many as quality counts off the grid or out of session."""
+    """Yield a finding where a session has more bars inside gaps than off-grid and out-of-session bars."""
     if gaps.is_empty() or assessed.is_empty():
         return
     spans = gaps.select(*SERIES, "gap_start", "gap_end").sort("gap_start")
@@ -232,7 +232,7 @@ def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality
 
 
 def check_row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterator[Finding]:
-    """The law `symbols`: each symbol has as many rows in the tables as its row of `symbols` counts."""
+    """Yield a finding where a symbol's source rows over all tables differ from `rows` in `symbols`."""
     none = pl.DataFrame(schema={"symbol": pl.String, "count": pl.Int64, "last": TS, "has_bars": pl.Boolean})
     for path in (path for name in SOURCES for path in tables.paths.get(name, NO_FILE)):
         by_symbol = pl.scan_parquet(path, hive_partitioning=False, glob=False).group_by("symbol")
@@ -258,7 +258,7 @@ def check_row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterato
 def summary_finding(
     table: str, place: str, check: str, bad: pl.DataFrame, shown: pl.Expr, severity: str = "error"
 ) -> Iterator[Finding]:
-    """One finding for all rows that break a law, which names the first of them; none where there is no row."""
+    """Yield one finding that counts the rows breaking a law and describes the first; none for an empty frame."""
     if bad.is_empty():
         return
     order = [name for name in ("symbol", "price_type", "interval", "session", "ts") if name in bad.columns]

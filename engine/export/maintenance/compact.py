@@ -61,7 +61,7 @@ class Compacted:
 
 
 def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Compacted:
-    """Merge the small files of an export, folder by folder, as a new revision with the same rows.
+    """Merge files of under 524,288 rows per folder into a new revision with the same rows; return Compacted; no-op if none.
 
     No query's answer changes, every row keeps the revision that wrote it, and readers of former revisions are not
     disturbed. Never more than about `parquet.ROWS_PER_FILE` rows are in memory.
@@ -98,7 +98,7 @@ def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = L
 
 
 def read_verified(path: Path) -> bytes:
-    """Read a file whose name has its SHA-256, and compare the two.
+    """Bytes of a file whose name holds its SHA-256; ExportError when it is unreadable or the hash differs.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def read_verified(path: Path) -> bytes:
 
 
 def small_files(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, object]]]:
-    """Files of fewer than `SMALL_ROWS` rows by folder, where there are enough of them to merge."""
+    """Files of under 524,288 rows by folder, only folders with at least 2 of them (3 for `gaps`, `quality`)."""
     files = (
         dataset.statistics(table).select("path", "size_bytes", "num_records").filter(pl.col("num_records") < SMALL_ROWS)
     )
@@ -128,7 +128,7 @@ def small_files(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, obj
 def merge_small_files(
     draft: RevisionDraft, former: Dataset, table: str, report: list[Mapping[str, object]]
 ) -> tuple[list[StagedFile], list[str]]:
-    """Stage the rows of a table's small files in fewer files; return these and the replaced paths, fill `report`."""
+    """Stage merged small files of a table; return (new files, replaced paths), append folders to `report`."""
     staged: list[StagedFile] = []
     removed: list[str] = []
     for folder, files in small_files(former, table).items():
@@ -159,7 +159,7 @@ def merge_small_files(
 
 
 def groups_of_one_file(files: Sequence[Mapping[str, object]]) -> Iterator[list[str]]:
-    """Paths of files in groups whose rows together fill one file of `ROWS_PER_FILE`."""
+    """Yield paths in order, in groups that end once their rows reach 2^22; the last group may be smaller."""
     group: list[str] = []
     rows = 0
     for file in files:

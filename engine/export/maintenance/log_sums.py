@@ -24,7 +24,7 @@ Sums = dict[str, str]
 
 
 def log_file_sums(target: Path, since: Mapping[str, int], until: Mapping[str, int]) -> Sums:
-    """SHA-256 of the log files of the versions `since` (or 0) to `until` of each table, by path below `target`."""
+    """SHA-256 by path of existing log entries and checkpoints, versions `since` (or 0) to `until` inclusive."""
     paths = (
         path
         for table, last in until.items()
@@ -38,12 +38,12 @@ def log_file_sums(target: Path, since: Mapping[str, int], until: Mapping[str, in
 
 
 def note(sums: Sums) -> dict[str, str]:
-    """Commit information with the checksums, for the next commit of `exports`; empty where there is none."""
+    """Commit metadata `{"log_sha256": <JSON>}` of the checksums; an empty dict when there is none."""
     return {NOTE: orjson.dumps(sums).decode()} if sums else {}
 
 
 def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
-    """Checksums of remaining log files that only outdated entries of `exports` note; `oldest`: versions needed."""
+    """Noted SHA-256, by path, of log files that stay while the `exports` entry that notes them is removed."""
     goes = {
         path for table, version in oldest.items() for path in delta_table.outdated_log_files(target / table, version)
     }
@@ -54,14 +54,14 @@ def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
 
 
 def altered_log_files(target: Path) -> list[tuple[str, Path]]:
-    """Tables and paths of log files whose SHA-256 is not the noted one; files that are gone are not among them."""
+    """Sorted (table, path) of existing log files whose SHA-256 is not a noted one; missing files are ignored."""
     noted = dict.fromkeys(noted_sums(_entries(target)))
     found = {file for file, known in noted if (target / file).is_file() and file_sha256(target / file) != known}
     return [(file.partition("/")[0], target / file) for file in sorted(found)]
 
 
 def check_logs(target: Path) -> None:
-    """Raise ExportError where a log file was changed, or a checkpoint is not the sum of the entries before it.
+    """Raise ExportError where a log file was altered or a checkpoint differs from its entries; else return None.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def check_logs(target: Path) -> None:
 
 
 def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
-    """Remove damaged checkpoints where all entries that they sum up exist unchanged; return their tables and paths."""
+    """Delete bad checkpoints whose log entries all exist unaltered; return (table, path) of the deleted."""
     changed = altered_log_files(target)
     entries = {path for _, path in changed if path.suffix == ".json"}
     found = sorted({*bad_checkpoints(target), *((table, path) for table, path in changed if path not in entries)})
@@ -94,12 +94,12 @@ def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
 
 
 def bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
-    """Tables and paths of checkpoints that are unreadable, or not the sum of the entries before them."""
+    """(table, path) of every checkpoint that is unreadable or differs from what its log entries add up to."""
     return [(table, path) for table in TABLES for path in bad_checkpoints_of_table(target / table)]
 
 
 def bad_checkpoints_of_table(table: Path) -> Iterator[Path]:
-    """Checkpoints of one table that are not the sum of the log entries up to them; ends at the first missing entry."""
+    """Yield a table's checkpoints whose files differ from its replayed log; stop at the first bad log entry."""
     held: dict[str, delta_table.DataFile] = {}
     at = -1
     for version, path in delta_table.checkpoint_paths(table).items():
@@ -120,14 +120,14 @@ def _entries(target: Path) -> list[Path]:
 
 
 def noted_sums(entries: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """Paths of log files and the SHA-256 that entries of `exports` note of them; unreadable entries note none."""
+    """Yield (log file, SHA-256) noted in these `exports` log entries; unreadable entries yield none."""
     for path in entries:
         sums, _ = try_reading(partial(sums_in_entry, path))
         yield from (sums or {}).items()
 
 
 def sums_in_entry(entry: Path) -> Sums:
-    """The checksums in one log entry of `exports`; paths that lead out of the export are left out."""
+    """Checksums by path that one `exports` log entry notes; paths with `..` are omitted, {} without a note."""
     actions = [orjson.loads(line) for line in entry.read_bytes().splitlines()]
     notes: dict[str, str] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     found = orjson.loads(notes.get(NOTE, "{}"))

@@ -131,7 +131,7 @@ def repair_files(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Restore or rebuild the damaged files of an export from the rows that `rebuild` computes; drop others on request.
+    """Restore damaged files byte for byte, else commit their rebuilt rows; others stay lost or, if `drop_damaged`, are dropped.
 
     `engine.runtime.export_repair.repair` brings the kernels.
 
@@ -192,7 +192,7 @@ def repair_files(
 
 
 def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
-    """Undo an export that did not end, remove unpinned files and damaged checkpoints; yield an action for each."""
+    """Roll back an unfinished export, delete bad checkpoints and unpinned files; yield (as dict) each action done."""
     leftovers = verify(target, quick=True).filter(pl.col("check_name").is_in(LEFTOVERS))
     with explained_errors(target), hold_lock(target, lock_timeout):
         dropped = log_sums.drop_bad_checkpoints(target)
@@ -215,7 +215,7 @@ def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str,
 
 
 def damaged_files(dataset: Dataset) -> list[_LostFile]:
-    """The damaged files of a revision with what the log says of them."""
+    """Damaged files of a revision's data tables (full verify), each with its log entry (path, size, statistics)."""
     paths = damaged_paths(verify(dataset.target, dataset.revision))
     last = dataset.exports.row(-1, named=True)
     versions = dict(zip(last["table_names"], last["table_versions"], strict=True))
@@ -228,7 +228,7 @@ def damaged_files(dataset: Dataset) -> list[_LostFile]:
 
 
 def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]) -> Iterator[_FoundRows]:
-    """Rows of lost files: rebuilt rows within their bounds that no intact file has, if as many as the log says."""
+    """Yield lost files with their rows: rebuilt rows, in no intact file, within bounds, if counts match the log."""
     for table, folder in sorted({(one.table, one.folder) for one in lost if one.table in tables}):
         ours = [one for one in lost if (one.table, one.folder) == (table, folder)]
         in_folder = [part for name, part in partition_rows(table, tables[table]) if name == folder]
@@ -245,7 +245,7 @@ def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, 
 
 
 def with_revision_of(rows: pl.DataFrame, lost: Sequence[_LostFile], dataset: Dataset) -> pl.DataFrame:
-    """Rows with the revision that wrote the lost files, where it is one; else with the next revision."""
+    """Rows with `revision` set to the one all lost files carry; the next revision when they carry several."""
     known = set()
     for one in lost:
         stats = parse_statistics(one.file.stats)
@@ -257,7 +257,7 @@ def with_revision_of(rows: pl.DataFrame, lost: Sequence[_LostFile], dataset: Dat
 
 
 def read_intact(dataset: Dataset, table: str, lost: set[str], folder: str | None = None) -> pl.DataFrame:
-    """The rows of a table, or of one folder, from all files but the lost ones, after comparing their SHA-256."""
+    """Rows of a table (or one folder) from all files but the lost ones; ExportError if one fails its SHA-256."""
     columns = TABLES[table]
     frames = [empty(columns)]
     for path in dataset.files(table):
@@ -273,7 +273,7 @@ def read_intact(dataset: Dataset, table: str, lost: set[str], folder: str | None
 
 
 def is_within_bounds(file: DataFile, table: str) -> pl.Expr:
-    """Whether a row's key and session lie within the bounds that the log has of a file."""
+    """Expression: key and session columns lie within the file's log min/max (inclusive); unbounded ones pass."""
     stats = parse_statistics(file.stats)
     low, high = stats.get("minValues") or {}, stats.get("maxValues") or {}
     names = [
@@ -288,14 +288,14 @@ def is_within_bounds(file: DataFile, table: str) -> pl.Expr:
 
 
 def bound_literal(value: Any, dtype: pl.DataType) -> pl.Expr:  # noqa: ANN401 - any value of JSON
-    """A bound of Delta's statistics as a literal of a column's type."""
+    """JSON bound of Delta statistics as a Polars literal of the column's type (stamps and dates parsed)."""
     if dtype == TS:
         return pl.lit(dt.datetime.fromisoformat(value), dtype)
     return pl.lit(dt.date.fromisoformat(value) if dtype == pl.Date else value, dtype)
 
 
 def restore_files(target: Path, found: Sequence[_FoundRows], lock_timeout: float) -> list[_FoundRows]:
-    """Restore lost files whose rows encode to the SHA-256 in their names; return those that were."""
+    """Write rows back in place where their encoding has every lost file's SHA-256; return the restored groups."""
     restored = []
     with locked_and_recovered(target, lock_timeout):
         staging = target / STAGING
@@ -325,7 +325,7 @@ def restore_files(target: Path, found: Sequence[_FoundRows], lock_timeout: float
 def changes_of_repair(
     draft: RevisionDraft, reborn: Sequence[_FoundRows], dropped: Sequence[_LostFile]
 ) -> dict[str, TableChange]:
-    """The change of each table: files of found rows in place of the lost ones, and dropped files removed."""
+    """TableChange per table: add files of the found rows, remove the lost files they replace and dropped ones."""
     staged: dict[str, list[StagedFile]] = {}
     gone: dict[str, list[str]] = {}
     for found in reborn:
@@ -336,7 +336,7 @@ def changes_of_repair(
 
 
 def is_source_file(one: _LostFile) -> bool:
-    """Whether a lost file has rows that were read from sources, which no kernel computes."""
+    """Whether a lost file is of quotes or ticks, or of bars whose highest `origin` is not `derived`."""
     stats = parse_statistics(one.file.stats)
     origin = (stats.get("maxValues") or {}).get("origin")
     return one.table in ("quotes", "ticks") or (one.table == "bars" and origin != "derived")
@@ -345,7 +345,7 @@ def is_source_file(one: _LostFile) -> bool:
 def changes_of_recomputed(
     draft: RevisionDraft, dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]
 ) -> dict[str, TableChange]:
-    """Changes of derived bars, gaps, quality and `symbols` to what the kernels compute without the dropped rows."""
+    """TableChanges that replace derived bars, gaps, quality, `symbols` by rebuilt rows; intact source bars stay."""
     paths = {(one.table, one.file.path) for one in lost}
     changes = {}
     for table in ("bars", *DERIVED, "symbols"):
@@ -361,7 +361,7 @@ def changes_of_recomputed(
 
 
 def with_stored_columns(table: str, rows: pl.DataFrame, former: pl.DataFrame) -> pl.DataFrame:
-    """Rows with the columns that no kernel computes (`STORED_COLUMNS`) taken from the former row of the same key."""
+    """Rows with causes, states, retries (gaps) or duplicates, corrections (quality) of the former equal-key row, else own."""
     key = [*KEYS[table], *(["gap_end"] if table == "gaps" else [])]
     stored = list(STORED_COLUMNS[table])
     known = former.select(*key, *stored, pl.lit(value=True).alias("known"))
@@ -371,7 +371,7 @@ def with_stored_columns(table: str, rows: pl.DataFrame, former: pl.DataFrame) ->
 
 
 def describe_rebuilt(found: _FoundRows) -> str:
-    """Detail of a `rebuilt` action: the columns that differ from the log's bounds as no kernel computes them."""
+    """Detail text of a `rebuilt` action; names the stored columns whose maximum differs from the log's."""
     said = [parse_statistics(one.file.stats) for one in found.lost]
     numbers = [name for name in STORED_COLUMNS.get(found.table, ()) if name in said[0].get("maxValues", {})]
     highest = {
@@ -383,7 +383,7 @@ def describe_rebuilt(found: _FoundRows) -> str:
 
 
 def reason_lost(one: _LostFile, rebuilt: Rebuilt) -> str:
-    """Why the rows of a lost file cannot be computed again."""
+    """Text why a lost file has no rebuilt rows: source data, the rebuild's own reason, or other rows computed."""
     if is_source_file(one):
         return "it held what was read from sources: load them again"
     return rebuilt.reason or "the kernels give other rows than the log says it had"

@@ -81,7 +81,7 @@ def vacuum(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Vacuumed:
-    """Remove the files of old revisions; the last revision always stays.
+    """Expire revisions older than `keep` or beyond the last `keep_revisions`, and delete files only they need; return Vacuumed.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def vacuum(
 
 @contextmanager
 def locked_and_recovered(target: Path, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[pl.DataFrame]:
-    """Hold an export's lock, recover it from an export that did not end, and give its table `exports`.
+    """Hold an export's lock, roll back an unfinished export, yield its `exports` frame (context manager).
 
     Raises
     ------
@@ -136,7 +136,7 @@ def locked_and_recovered(target: Path, lock_timeout: float = LOCK_TIMEOUT_SECOND
 
 
 def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path]:
-    """Files of a table, among those that exports wrote, that no revision pins; sorted."""
+    """Sorted files of a table with an export's file name that no unexpired revision pins; foreign files excluded."""
     pinned = {target / table / path for _, files in pinned_files(target, table, exports) for path in files}
     if table == "exports":
         pinned |= {target / table / path for path in current_exports_files(target)}
@@ -151,14 +151,14 @@ def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path
 
 
 def current_exports_files(target: Path) -> set[str]:
-    """Paths of the files of the newest version of `exports` and of the one before, which readers may have opened."""
+    """Paths of the files of the newest version of `exports` and of the version before it."""
     table = target / "exports"
     head = delta_table.newest_version(table)
     return {path for version in (max(head - 1, 0), head) for path in delta_table.file_paths(table, version)}
 
 
 def revisions_to_keep(exports: pl.DataFrame, since: dt.datetime | None, count: int | None) -> list[int]:
-    """The last `count` revisions, or those written since an instant and the one before, which was valid at it."""
+    """Last `count` unexpired revisions or, with `since`, those written from it on and the one before."""
     pinned = pinned_revisions(exports).to_list()
     if since is None:
         return pinned[-(count or 1) :]
@@ -168,7 +168,7 @@ def revisions_to_keep(exports: pl.DataFrame, since: dt.datetime | None, count: i
 
 
 def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], now: dt.datetime) -> pl.DataFrame:
-    """Commit `exports` without the pins of the expired revisions; return the table as it is now."""
+    """Commit `exports` with the expired revisions' table lists emptied, deleting no data; return the new frame."""
     is_expired = pl.col("revision").is_in(expired)
     lists = [
         pl.when(is_expired).then(_NO_LIST.cast(EXPORTS[name])).otherwise(name).alias(name)
@@ -193,7 +193,7 @@ def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], no
 
 
 def remove_unpinned(target: Path, table: str, exports: pl.DataFrame) -> dict[str, object]:
-    """Remove files, empty folders and log entries of a table that no revision needs; return a row of `REMOVED`."""
+    """Delete a table's unpinned files, empty folders, outdated log entries; return table, files, bytes, log_entries."""
     files = unpinned_files(target, table, exports)
     size = sum(path.stat().st_size for path in files)
     for path in files:

@@ -43,7 +43,7 @@ NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.parquet")
 
 
 def verify(target: Path, revision: int | None = None, *, quick: bool = False) -> pl.DataFrame:
-    """Check an export; reads only.
+    """Check logs, files and (unless `quick`) hashes, rows, table laws, read-only; return a row per finding, errors first.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class _Check:
 
 
 def check_export(check: _Check) -> Iterator[Finding]:
-    """All findings of an export whose table `exports` can be read, in the order of the module's steps."""
+    """Yield findings table by table (logs, files, contents), then of the laws between tables, then stray files."""
     named: set[str] = set()
     whole: dict[str, dict[str, DataFile]] = {}
     broken: set[str] = set()
@@ -127,7 +127,7 @@ def check_export(check: _Check) -> Iterator[Finding]:
 
 
 def check_logs(check: _Check, table: str) -> Iterator[Finding]:
-    """Unreadable log entries of a table, an unreadable pinned version, and a head that differs from its pin."""
+    """Yield findings of unreadable log entries or pinned version, a wrong checkpoint, a head unlike its pin."""
     log = check.target / table / delta_table.LOG
     for path in sorted(log.glob("*.json")):
         _, why = try_reading(partial(delta_table.apply_log_entry, {}, path))
@@ -158,13 +158,13 @@ def check_logs(check: _Check, table: str) -> Iterator[Finding]:
 
 
 def check_log_sums(target: Path) -> Iterator[Finding]:
-    """Log files whose SHA-256 is not the one that the log of `exports` notes."""
+    """Yield an error finding for each log file whose SHA-256 differs from the one noted in the `exports` log."""
     for table, path in altered_log_files(target):
         yield Finding(table, str(path.relative_to(target)), "log", "its SHA-256 is not what the log of `exports` notes")
 
 
 def check_replay(check: _Check, table: str, pin: int) -> Iterator[Finding]:
-    """A pinned version whose checkpoint has other files than its log entries add up to, where all entries exist."""
+    """Yield a finding if a pinned version's files differ from its replayed log; none if an entry is missing or bad."""
     entries = [delta_table.log_entry_path(check.target / table, version) for version in range(pin + 1)]
     if not all(path.is_file() for path in entries):
         return
@@ -180,7 +180,7 @@ def check_replay(check: _Check, table: str, pin: int) -> Iterator[Finding]:
 
 
 def files_by_pin(check: _Check, table: str) -> tuple[dict[str, DataFile], dict[str, DataFile]]:
-    """Files of the chosen revision, and those that only others pin."""
+    """Files by path of the chosen revision, and those that only other unexpired revisions pin, of one table."""
     exports = check.exports if check.every else check.chosen.exports.tail(1)
     found, _ = try_reading(lambda: dict(pinned_files(check.target, table, exports)))
     if found is None:
@@ -199,7 +199,7 @@ def files_by_pin(check: _Check, table: str) -> tuple[dict[str, DataFile], dict[s
 
 
 def files_in_readable_entries(table: Path, version: int | None) -> dict[str, DataFile]:
-    """Files of a version, or of the newest one, by those of its log entries that can be read."""
+    """Files by path at a version (None: newest) by replaying its log entries, skipping unreadable ones."""
     held: dict[str, DataFile] = {}
     for path in sorted((table / delta_table.LOG).glob("*.json")):
         if version is None or int(path.stem) <= version:
@@ -209,7 +209,7 @@ def files_in_readable_entries(table: Path, version: int | None) -> dict[str, Dat
 
 
 def check_files(check: _Check, table: str, files: Mapping[str, DataFile]) -> Iterator[Finding]:
-    """Files of a table that are gone, or whose size or SHA-256 is not what log and name say."""
+    """Yield a finding per file that is missing, unreadable, of another size or, unless quick, another SHA-256."""
     for file in files.values():
         path = check.target / table / file.path
         fault, why = try_reading(partial(damage_of, path, file, quick=check.quick))
@@ -218,7 +218,7 @@ def check_files(check: _Check, table: str, files: Mapping[str, DataFile]) -> Ite
 
 
 def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | None:
-    """The failed check and its detail: `exists`, `size` or (unless `quick`) `sha256`; None where the file is intact."""
+    """First failed check and its detail, of `exists, size, sha256` (hash not if `quick`); None when it is intact."""
     if not path.is_file():
         return "exists", "the file is not there"
     size = path.stat().st_size
@@ -235,7 +235,7 @@ def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | N
 
 
 def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> Iterator[Finding]:
-    """Files whose rows are not what the log or the table's definition says, and keys that repeat within a folder."""
+    """Yield findings of files whose rows contradict log or schema, and of keys that repeat within a folder."""
     by_folder: dict[str, list[DataFile]] = {}
     for file in files.values():
         by_folder.setdefault(file.path.rpartition("/")[0], []).append(file)
@@ -252,13 +252,13 @@ def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> 
 
 
 def read_rows(path: Path) -> pl.DataFrame:
-    """All rows of a Parquet file, read from a copy of its bytes."""
+    """Read all rows and columns of a Parquet file from an in-memory copy of its bytes."""
     # From memory: a map of a file that shrinks meanwhile kills the process.
     return pl.read_parquet(io.BytesIO(path.read_bytes()), hive_partitioning=False)
 
 
 def content_faults(table: str, folder: str, file: DataFile, rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
-    """Failed checks of a file's rows with their details: `rows, schema, statistics, sorted, folder`."""
+    """Yield (check, detail) per failed `rows, schema, statistics, sorted, folder`; ends after a schema fault."""
     if rows.height != row_count(file):
         yield "rows", f"has {rows.height} rows, the log says {row_count(file)}"
     wrong = column_faults(table, rows)
@@ -277,7 +277,7 @@ def content_faults(table: str, folder: str, file: DataFile, rows: pl.DataFrame) 
 
 
 def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
-    """Columns that the rows of a table lack, have too many, or have with another type, each in words."""
+    """Texts on missing, unknown and wrongly typed columns of rows; absent `revision` and `ADDED` ones are allowed."""
     # Files of an earlier version do not have these.
     late = ("revision", *ADDED.get(table, ()))
     wanted = {name: dtype for name, dtype in TABLES[table].items() if name not in late or name in rows.columns}
@@ -292,7 +292,7 @@ def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
 
 
 def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterator[Finding]:
-    """One finding where rows of a folder, given as the keys of each of its files, repeat a key; rejects may."""
+    """Yield one finding if a key repeats within a folder (a key frame per file); never for `rejects`."""
     if not keys or table == "rejects":
         return
     whole = pl.concat(keys)
@@ -311,7 +311,7 @@ def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterato
 
 
 def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
-    """Files below the tables that no revision pins, and what an export that did not end left."""
+    """Yield findings of a leftover staging folder and, when all revisions are checked, of files no revision pins."""
     if (check.target / STAGING).exists():
         detail = "an export runs, or one did not end; the next export or `engine repair` removes what it left"
         yield Finding("exports", STAGING, "stray", detail, "info")
@@ -332,7 +332,7 @@ def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
 
 
 def stray_finding(table: str, file: str, last: int, *, is_known: bool) -> Finding:
-    """Finding of a file that no revision pins: foreign, left over (`is_known` to a log), or of an unknown export."""
+    """Finding of an unpinned file: info if foreign, known to a log or of a later revision; else a warning."""
     name = NAME.fullmatch(Path(file).name)
     if name is None:
         return Finding(table, file, "stray", "a file that no export wrote", "info")
@@ -351,7 +351,7 @@ def stray_finding(table: str, file: str, last: int, *, is_known: bool) -> Findin
 
 
 def check_without_exports(target: Path, *, quick: bool) -> Iterable[Finding]:
-    """Findings of an export whose table `exports` cannot be read, by the logs of the other tables."""
+    """Yield findings without the table `exports`: altered or bad log entries, damaged files they name."""
     yield from check_log_sums(target)
     for table in TABLES:
         files = files_in_readable_entries(target / table, None)
@@ -366,7 +366,7 @@ def check_without_exports(target: Path, *, quick: bool) -> Iterable[Finding]:
 
 
 def damaged_paths(findings: pl.DataFrame) -> dict[str, list[str]]:
-    """Paths of damaged files, relative to their table's folder, by table."""
+    """Distinct damaged files of the findings, as paths relative to their table's folder, by table."""
     found = damaged(findings).unique("file", maintain_order=True)
     lost: dict[str, list[str]] = {}
     for table, file in found.select("table_name", "file").iter_rows():

@@ -42,12 +42,12 @@ class Finding(NamedTuple):
 
     @classmethod
     def of(cls, table: str, file: DataFile, check: str, detail: str) -> Finding:
-        """The finding of a file that the log names, with the file's rows, symbols and times."""
+        """Error finding of a file that the log names, with the rows, symbols and times of its log statistics."""
         return cls(table, f"{table}/{file.path}", check, detail, held=summarize_file(file))
 
 
 def findings_frame(found: Iterable[Finding]) -> pl.DataFrame:
-    """Findings as a frame of `FINDINGS` without repetition, errors first, then by table and file."""
+    """Findings as a `FINDINGS` frame without duplicates, sorted by severity (errors first), table, file."""
     rows = [
         {
             "table_name": one.table,
@@ -65,17 +65,17 @@ def findings_frame(found: Iterable[Finding]) -> pl.DataFrame:
 
 
 def faults(findings: pl.DataFrame) -> pl.DataFrame:
-    """Findings of severity error or warning."""
+    """Findings of severity error or warning; those of severity info are dropped."""
     return findings.filter(pl.col("severity") != "info")
 
 
 def damaged(findings: pl.DataFrame) -> pl.DataFrame:
-    """Errors of files that are gone, or not what the log says (`FILE_CHECKS`)."""
+    """Error findings whose check is in `FILE_CHECKS`: the file is missing or contradicts its log, name or schema."""
     return findings.filter((pl.col("severity") == "error") & pl.col("check_name").is_in(FILE_CHECKS))
 
 
 def try_reading(action: Callable[[], Value]) -> tuple[Value | None, str]:
-    """Run an action that a damaged file may make fail in any way; return its result, or None and the reason."""
+    """Run an action; return (result, "") or, on any Exception or Rust panic, (None, "<type>: <message>")."""
     try:
         return action(), ""
     except Exception as error:  # noqa: BLE001 - becomes a finding
