@@ -137,7 +137,7 @@ class SessionGrid(Summarized):
         return self._others[interval]
 
     def place(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Per stamp `session, ordinal, slot`; `exact`: slot only at its start; outside segments: nearest session, nulls; not chosen: no slot.
+        """Per stamp `session, ordinal, slot`; slot null if not chosen or (`exact`) not at a start; outside: nearest session, nulls.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class SessionGrid(Summarized):
         return instants(np.minimum(end, self._closes[row]), "ts_end")
 
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
-        """Start of the slot a vendor's stamp means (its start, end or last instant; period: date); no match: start unchanged, end - step.
+        """Bar starts meant by vendor stamps (start, end, last instant; 1d up: date); unmatched: `ts` as is, of ends less a step.
 
         A stamp at a bar's end is looked up as the slot that ends there (the last slot of a segment may be
         short, so subtracting the step would be wrong). `clock` stamps before a late open, and the date stamps
@@ -252,7 +252,7 @@ class SessionGrid(Summarized):
         )
 
     def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
-        """Number of `finer` slots in each place (Int32, `n_expected`), fewer at open and close; a period: all its daily segments'."""
+        """Number of `finer` slots in each place (Int32), cut at open and close; in a period those of all its daily members."""
         row = self.table_rows(places["ordinal"])
         if not self.interval.is_intraday:
             member = finer._folded_daily
@@ -266,7 +266,7 @@ class SessionGrid(Summarized):
         return pl.Series("n_expected", last - np.maximum(first, 0))
 
     def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
-        """Chosen segments with `slots`, how many ended by `as_of` (None: all), 0 included; a short last slot only at the close.
+        """Chosen segments with `slots`, how many ended by `as_of` (None: all), 0 included; a short last slot ends at the close.
 
         Returns
         -------
@@ -382,7 +382,7 @@ class SessionGrid(Summarized):
         return Places(session, self._ordinals.astype(np.int32)[safe], slot.astype(np.int32), inside, in_slot)
 
     def place_runs(self, at: Ints, begins: Ints) -> Places:
-        """Exact `Places` of runs of stamps one step apart that start at `begins`: ends searched, between counted; split runs searched."""
+        """Exact `Places` of runs of stamps one step apart from `begins` on; only run ends are searched if in one segment."""
         size = np.diff(np.append(begins, len(at)))
         head = self.search_places(at[begins], exact=True)
         tail = self.search_places(at[begins + size - 1], exact=True)
@@ -408,7 +408,7 @@ class SessionGrid(Summarized):
         return np.where((to_next <= to_last) & (at >= self._opens[before]), self._days[after], self._days[before])
 
     def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
-        """Start of the slot that ends at each stamp (end-inclusive: up to 1 s later); else one step earlier, unplaced."""
+        """Start of the slot that ends at each stamp (end-inclusive: within 1 s after it); else the stamp minus one step."""
         within = at - 1 if stamp == "end" else at
         index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
         last_slot = self._slots[index] - 1
@@ -476,7 +476,7 @@ def daily_members() -> pl.Expr:
 
 
 def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
-    """One row (one slot) per day, week or month of `daily_members`: first open, last close; `session` is its last, `ordinal` too."""
+    """One row (one slot) per day, week, month of `daily_members`: first open, last close; `session`, `ordinal` of its last."""
     session = pl.col("session")
     key = {"d": session, "w": session.dt.truncate("1w"), "mo": session.dt.truncate("1mo")}[interval.unit]
     return (

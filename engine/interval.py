@@ -150,7 +150,7 @@ class BarSpec:
 
     @classmethod
     def parse(cls, text: str | Interval | BarSpec) -> BarSpec:
-        """BarSpec from `5m` (time) or `1000-tick` (amount and aggregation); a BarSpec as is; IntervalError, ParameterError.
+        """BarSpec from `5m` (time) or `1000-tick` (amount, aggregation); a BarSpec as is; unreadable text raises IntervalError.
 
         Raises
         ------
@@ -192,7 +192,7 @@ LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m",
 
 
 def fold_parent(base: Interval, target: Interval) -> Interval:
-    """Coarsest `LADDER` step between base and target that nests in both ways, else `base`; IntervalError if not derivable.
+    """Coarsest `LADDER` step below target that base nests in and that nests in target, else `base`; IntervalError if underivable.
 
     A pure function of the two, so that no result depends on what else was asked for.
 

@@ -99,7 +99,7 @@ def slots(grid: Grid, segment: Segment, step: Step) -> list[Slot]:
 
 
 def place(grid: Grid, step: Step, ts: int, *, exact: bool = True) -> tuple[dt.date, Segment | None, Slot | None]:
-    """(trade date, segment, slot) of a stamp; slot None if not expected or (`exact`) not a start; outside: nearest date, tie later.
+    """(trade date, segment, slot): slot None if not expected or (`exact`) not a start; no segment: nearest date, the later on a tie.
 
     A stamp has no slot in a segment that is not expected, nor (`exact`) inside of a slot. Outside every segment the trade
     date is the nearest one: the later one of two that are equally near.
@@ -144,7 +144,7 @@ def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
 
 
 def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int = MINUTE) -> list[Row]:
-    """Bars of a coarser step, one per window with a row in a slot: OHLC, sums, last size, vwap, n_base, complete, worst provenance.
+    """Bars of a coarser step, one per window with a row in a slot: OHLC, sums, last size, vwap, n_base of n_expected, complete.
 
     `n_base` counts the slots present (a synthetic row makes none present) and `n_expected` all slots of the window: slots
     of the base, or of `presence` where the base is finer. `vwap` needs one of every row with a volume.

@@ -190,7 +190,7 @@ class RowCheck(NamedTuple):
 
 
 def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Sequence[str] = ()) -> list[RowCheck]:
-    """Checks by kind: required missing, unreadable, ts range, not finite, price <= 0 (unless allowed), negative, OHLC, both sides null.
+    """List of `RowCheck`: required null, unreadable, ts range, not finite, price <= 0, amount < 0, OHLC order, quote without sides.
 
     Parameters
     ----------

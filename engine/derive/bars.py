@@ -149,7 +149,7 @@ def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts
 
 
 def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
-    """One row per run of equal (series, ordinal, slot): first open, last close and size, max high, min low, sums; worst provenance.
+    """One row per run of equal (series, ordinal, slot): first open, last close and size, max high and provenance, min low, sums.
 
     Parameters
     ----------

@@ -273,7 +273,7 @@ def contributions(rows: pl.DataFrame, running: Sequence[Running]) -> pl.DataFram
 
 
 def resumed(one: Running) -> pl.Expr:
-    """Input expression of a recursive column: in runs with a stored state, null or the state before new rows; else the warmed-up one."""
+    """Input of a recursive column: in a run with a state, that state at its last computed bar, then raw inputs; else warmed up."""
     state = pl.col(HELD + one.name)
     has_state = state.is_not_null().any().over(RUN)
     onward = pl.when(NEW).then(pl.col(f"_all{IN}{one.name}")).otherwise(state)

@@ -114,7 +114,7 @@ class Indicator:
 
     @classmethod
     def parse(cls, text: str | Indicator) -> Indicator:
-        """Indicator from its configuration text (`sma(20)`, `ema(50, of=close)`); an Indicator is returned as is; ParameterError.
+        """Indicator from text (`sma(20)`, `ema(50, of=close)`); an Indicator is returned as is; else ParameterError with a hint.
 
         Raises
         ------
@@ -163,7 +163,7 @@ def rsi(n: int = 14) -> Indicator:
 
 
 def atr(n: int = 14) -> Indicator:
-    """Wilder's average true range (weight 1/n, seeded by the mean of n); the series' first bar counts for none; null before."""
+    """Wilder's average true range: mean of the first n true ranges (null before), then weight 1/n; a series' first bar has none."""
     name, before = column_name("atr", check_bar_count("atr", n)), pl.col(BEFORE)
     true_range = pl.max_horizontal("high", before) - pl.min_horizontal("low", before)
     average = exponential_average(name, pl.when(before.is_not_null()).then(true_range), n, 1 / n)

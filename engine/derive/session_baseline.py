@@ -29,7 +29,7 @@ MEASURES = ("volume", "range", "close")
 
 
 def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
-    """One row per series: average, max, min of daily volume, range, close over its last `sessions` before a date; 52-week high, low.
+    """Per series: mean, max, min of session volume, range, close over its last `sessions` before a date; high, low, also 52-week.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
 
 
 def slot_averages(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
-    """Per series, position, slot: mean volume and range over those of its last `sessions` before a date that have the bar.
+    """Per series, segment position, slot: mean volume and range over those of its last `sessions` before a date with that bar.
 
     Parameters
     ----------

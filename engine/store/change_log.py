@@ -52,7 +52,7 @@ class ChangeLog:
     removals: tuple[tuple[str, int], ...] = ()
 
     def with_entry(self, entry: pl.DataFrame) -> ChangeLog:
-        """New log with an entry appended; if exact entries are many, the older half is coalesced, the oldest past forgotten."""
+        """New log with an entry appended; above 2**18 exact rows, coalesces the older half; forgets the oldest past 2M coalesced."""
         past, *recent = self.entries or (entry.clear(),)
         recent = list(append_size_tiered(recent, entry))
         rows = sum(part.height for part in recent)

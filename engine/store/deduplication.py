@@ -35,7 +35,7 @@ class Settled(NamedTuple):
 
 
 def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Settled:
-    """Keep each key's last row; earlier ones: equal values duplicate, else conflict (same batch) or correction (earlier batch).
+    """Keep the last row per key; count equal earlier rows as duplicates, others: conflict (same batch, listed), else correction.
 
     Parameters
     ----------

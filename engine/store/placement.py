@@ -44,7 +44,7 @@ def partition_by_axis(
 
 
 def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamps: pl.Series) -> dict[str, object]:
-    """State fields with the axis rebuilt two months beyond the stamps; `{}` if it reaches a month beyond; limited by the calendar.
+    """State fields with the axis rebuilt 2 months beyond the stamps (within the calendar); `{}` if it has a month's margin already.
 
     Ordinals do not depend on how far an axis reaches, so stored rows keep theirs.
 

@@ -226,7 +226,7 @@ def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
 
 
 def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
-    """Per series, position, bin: slots `due` over all expected segments and `missing` in gaps; excluded gaps' slots leave both.
+    """Per series, position, bin: slots `due` (all expected) and `missing` (in gaps), both less the slots of excluded gaps.
 
     Parameters
     ----------
