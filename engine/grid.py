@@ -252,7 +252,7 @@ class SessionGrid(Summarized):
         )
 
     def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
-        """Number of `finer` slots in each place (Int32), cut at open and close; in a period those of all its daily members."""
+        """Number of `finer` slots in each place (Int32), cut at open and close; period: of all its daily members."""
         row = self.table_rows(places["ordinal"])
         if not self.interval.is_intraday:
             member = finer._folded_daily
@@ -382,7 +382,7 @@ class SessionGrid(Summarized):
         return Places(session, self._ordinals.astype(np.int32)[safe], slot.astype(np.int32), inside, in_slot)
 
     def place_runs(self, at: Ints, begins: Ints) -> Places:
-        """Exact `Places` of runs of stamps one step apart from `begins` on; only run ends are searched if in one segment."""
+        """Exact `Places` of runs of stamps one step apart from `begins` on; in one segment only ends are searched."""
         size = np.diff(np.append(begins, len(at)))
         head = self.search_places(at[begins], exact=True)
         tail = self.search_places(at[begins + size - 1], exact=True)
@@ -400,7 +400,7 @@ class SessionGrid(Summarized):
         return places
 
     def nearest_days(self, at: Ints, before: Ints) -> Ints:
-        """Trade date (days since 1970) whose segment is nearest to each stamp outside all segments; a tie goes to the later."""
+        """Trade date (days since 1970) of the segment nearest to each stamp outside all; a tie goes to the later."""
         after = np.minimum(before + 1, len(self._opens) - 1)
         to_next = np.abs(self._opens[after] - at)
         to_last = np.abs(at - self._closes[before])
@@ -408,7 +408,7 @@ class SessionGrid(Summarized):
         return np.where((to_next <= to_last) & (at >= self._opens[before]), self._days[after], self._days[before])
 
     def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
-        """Start of the slot that ends at each stamp (end-inclusive: within 1 s after it); else the stamp minus one step."""
+        """Start of the slot that ends at each stamp (end-inclusive: up to 1 s after); else the stamp minus a step."""
         within = at - 1 if stamp == "end" else at
         index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
         last_slot = self._slots[index] - 1
@@ -504,7 +504,7 @@ def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFra
 
 
 def period_numbers(days: Ints, interval: Interval) -> Ints:
-    """Per day since 1970 an integer that is equal in one calendar week (from Monday) or month; the day itself for 1d."""
+    """Per day since 1970 an integer, equal within one calendar week (from Monday) or month; for 1d the day."""
     if interval.unit == "w":
         return (days + 3) // 7  # 1970 began on a Thursday
     if interval.unit == "mo":

@@ -49,7 +49,7 @@ def unpack_pair(keys: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def pack(columns: Sequence[Integers], sizes: Sequence[int]) -> Ints:
-    """One int64 per row, sorting as the columns do, first leading; `sizes` bound the others, each in [0, size); not checked."""
+    """One int64 per row, sorting as the columns do, first leading; the others must lie in [0, size) (unchecked)."""
     keys = columns[0].astype(np.int64)
     for values, size in zip(columns[1:], sizes, strict=True):
         keys *= size
@@ -67,7 +67,7 @@ def unpack(keys: Ints, sizes: Sequence[int]) -> tuple[Ints, ...]:
 
 
 def find_keys(keys: Ints, targets: Integers) -> tuple[Ints, Flags]:
-    """(index, mask whether present) of each target in sorted distinct keys; absent: an arbitrary valid index, 0 without keys.
+    """(index, mask whether present) of each target in sorted distinct keys; absent: any valid index, 0 if no keys.
 
     The index of a target that is not there is any valid one; 0 where there are no keys.
     """
@@ -84,7 +84,7 @@ def find_tuples(columns: Sequence[Ints], targets: Sequence[Ints]) -> tuple[Ints,
 
 
 def find_tuples_within(columns: Sequence[Ints], targets: Sequence[Ints], low: Ints, high: Ints) -> tuple[Ints, Flags]:
-    """(index, mask whether present) of each target in its own sorted row range [low, high); absent: the insertion point."""
+    """(index, mask whether present) of each target in its own sorted rows [low, high); absent: insertion point."""
     for values, target in zip(columns, targets, strict=True):
         low = searchsorted_within(values, target, low, high)
         high = searchsorted_within(values, target + 1, low, high)

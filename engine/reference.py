@@ -52,7 +52,7 @@ class Grid:
     clock: str | None = None
 
     def expects(self, segment: Segment) -> bool:
-        """Whether a segment's slots are expected: periods always; label in `chosen` if any are set; else its `regular`."""
+        """Whether a segment's slots are expected: periods always; label in `chosen` if any; else its `regular`."""
         return segment.first_session is not None or (segment.label in self.chosen if self.chosen else segment.regular)
 
 
@@ -75,7 +75,7 @@ def daily_segments(grid: Grid) -> list[Segment]:
 
 
 def cut(grid: Grid, step: Step) -> list[Segment]:
-    """Segments that slots lie in: all of the calendar (int step), or one per day, ISO week, month of `daily_segments`."""
+    """Segments that slots lie in: the calendar's (int step), or one per day, ISO week, month of `daily_segments`."""
     if isinstance(step, int):
         return list(grid.segments)
     periods: dict[str, list[Segment]] = defaultdict(list)
@@ -198,7 +198,7 @@ def _slot_around(grid: Grid, step: Step, segments: list[Segment], segment: Segme
 
 
 def due_slots(grid: Grid, step: Step, dates: Dates, as_of: int | None = None) -> list[Due]:
-    """[(trade date, slots that end by `as_of`)] of each expected segment within the dates; segments without one left out."""
+    """[(trade date, slots that end by `as_of`)] of expected segments within the dates; none due: left out."""
     due: list[Due] = []
     for segment in cut(grid, step):
         if segment.session >= dates[0] and (segment.first_session or segment.session) <= dates[1]:

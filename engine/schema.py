@@ -95,7 +95,7 @@ def empty(schema: Schema) -> pl.DataFrame:
 
 
 def select_schema(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
-    """Exactly the schema's columns in its order, cast; extra columns dropped; SchemaError if one is missing or does not fit.
+    """The schema's columns in its order, cast, others dropped; SchemaError if one is missing or does not fit.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def _row_check(reason: str, fails: pl.Expr, passes: pl.Expr | None = None) -> Ro
 
 
 def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
-    """`REJECTS` of all `raw` rows: source, `row`, reason (one text or one per row), every other column as JSON `cells`."""
+    """`REJECTS` of all `raw` rows: source, `row`, reason (one, or one per row), other columns as JSON `cells`."""
     cells = [name for name in raw.columns if name != "row"]
     return raw.select(
         pl.lit(source).alias("source"),

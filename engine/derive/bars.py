@@ -123,7 +123,7 @@ def completeness_interval(base: Interval, target: Interval, presence: Interval =
 
 
 def check_sorted(rows: pl.DataFrame) -> None:
-    """Raise SortednessError at the first row whose (series, ordinal, slot) is not greater than that of the row before."""
+    """Raise SortednessError at the first row whose (series, ordinal, slot) is not above the row before's."""
     series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
     ahead = slot[1:] > slot[:-1]
     ahead = np.where(ordinal[1:] == ordinal[:-1], ahead, ordinal[1:] > ordinal[:-1])
@@ -206,7 +206,7 @@ def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:
-    """[`uncovered`: 1 where `name` is null and volume is not 0], so the window gets no vwap; [] when there is no such row."""
+    """[`uncovered`: 1 where `name` is null and volume is not 0], so its window gets no vwap; [] if no such row."""
     if not rows[name].null_count():
         return []
     uncovered = (rows[name].is_null() & (rows["volume"] != 0)).fill_null(value=False)

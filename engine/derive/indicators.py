@@ -171,7 +171,7 @@ def atr(n: int = 14) -> Indicator:
 
 
 def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
-    """Bands of the last n closes: columns `_mid` (mean), `_upper`, `_lower` (k population deviations); null before n bars."""
+    """Bands of the last n closes: `_mid` (mean), `_upper`, `_lower` (k population deviations); null before n."""
     check_bar_count("bollinger", n, 2)
     if not (isinstance(k, int | float) and 0 < k < float("inf")):
         raise ParameterError(f"bollinger: k received {k!r}; valid: a number above 0; did you mean bollinger({n}, 2)?")
@@ -184,7 +184,7 @@ def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
 
 
 def session_vwap() -> Indicator:
-    """Cumulative notional / volume since the session's first bar: bar `vwap`, else (h + l + c) / 3; null while volume is 0."""
+    """Cumulative price * volume / volume in a session; price is `vwap`, else (h + l + c) / 3; null at volume 0."""
     # Times 1/3: Polars divides a column of one row by another method, so the last bit would depend on the frame.
     name, typical = "session_vwap", (pl.col("high") + pl.col("low") + pl.col("close")) * (1 / 3)
     traded = pl.col("volume").fill_null(0.0)
@@ -239,7 +239,7 @@ _EXAMPLES = {"sma": "20", "ema": "50", "rsi": "14", "atr": "14", "bollinger": "2
 
 
 def exponential_average(name: str, value: pl.Expr, n: int, weight: float) -> Running:
-    """`Running` average: mean of the first n values, then weight * value + (1 - weight) * before; nulls change nothing."""
+    """`Running` average: mean of the first n values, then weight * value + (1 - weight) * last; nulls skipped."""
     return Running(name, value, lambda one: one.ewm_mean(alpha=weight, adjust=False, ignore_nulls=True), n)
 
 

@@ -21,7 +21,7 @@ ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_ses
 
 
 def series_key(rows: pl.DataFrame) -> list[str]:
-    """Those of `SERIES` (series, symbol, price_type, interval, origin) in the frame; SchemaError without symbol and series.
+    """Columns of `SERIES` (series, symbol, price_type, interval, origin) in the frame; without first two: SchemaError.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def restore_order(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `RUN_OF_SESSION` (from 0 through the frame, per series and session) and `SESSION_NUMBER` (from 0 in each series).
+    """Add `RUN_OF_SESSION` (per series and session, from 0 in the frame), `SESSION_NUMBER` (from 0 in each series).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def number_places(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def run_numbers(key: Sequence[str]) -> pl.Expr:
-    """Expression: number from 0 (Int32) of each row's run of equal `key` columns; a key that comes again is a new run."""
+    """Expression: number from 0 (Int32) of each row's run of equal keys; a key that comes again is a new run."""
     return pl.struct(key).rle_id().cast(pl.Int32)
 
 

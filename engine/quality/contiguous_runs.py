@@ -111,7 +111,7 @@ class ContiguousRuns(NamedTuple):
 
     @classmethod
     def of(cls, ts: pl.Series, heads: Ints, step: int | None) -> ContiguousRuns:
-        """Runs of sorted stamps exactly one `step` apart, also cut at `heads`; `step` None: each row is a run of its own.
+        """Runs of sorted stamps exactly one `step` apart, also cut at `heads`; `step` None: a run per row.
 
         Parameters
         ----------

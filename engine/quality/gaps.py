@@ -69,7 +69,7 @@ def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetim
 
 
 def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
-    """Runs of consecutive present slots in one segment of a series: `series, ordinal, first, last` (slots, both included).
+    """Runs of consecutive present slots of a segment and series: `series, ordinal, first, last` (inclusive).
 
     Parameters
     ----------

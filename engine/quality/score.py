@@ -114,7 +114,7 @@ def key_columns(keys: Ints) -> list[pl.Series]:
 
 
 def sum_by_key(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
-    """Sum of column `name` per sorted (series, session) key, 0 without rows; nulls count 0, rows of other keys are ignored."""
+    """Sum of column `name` per sorted (series, session) key, 0 without rows; nulls 0, other keys ignored."""
     sums = np.zeros(len(keys), np.int64)
     if len(keys) and rows.height:
         at, is_found = find_keys(keys, pack_columns(rows, *KEY))

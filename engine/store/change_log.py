@@ -70,7 +70,7 @@ class ChangeLog:
         return replace(self, entries=(past.filter(pl.col("revision") > start), exact), start_revision=start)
 
     def with_removal(self, symbol: str, revision: int) -> ChangeLog:
-        """New log with (symbol, revision) in `removals`, in place of an earlier removal of that symbol; entries stay."""
+        """New log with (symbol, revision) in `removals`, replacing that symbol's earlier removal; entries stay."""
         others = (one for one in self.removals if one[0] != symbol)
         return replace(self, removals=(*others, (symbol, revision)))
 

@@ -75,12 +75,12 @@ def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Set
 
 
 def differs(old: Mapping[str, str]) -> pl.Expr:
-    """Expression: true where any column differs from its counterpart in `old` (name -> other column); null equals null."""
+    """Expression: true where any column differs from its counterpart (`old`: name -> column); null equals null."""
     return pl.any_horizontal([pl.col(name).ne_missing(pl.col(was)) for name, was in old.items()])
 
 
 def count(rows: pl.DataFrame, duplicates: pl.Expr | pl.Series, corrections: pl.Expr | pl.Series) -> pl.DataFrame:
-    """Sum two boolean marks per series and session into `series, session, duplicates, corrections` (Int64); zero sums stay."""
+    """Sum two marks per series, session: `series, session, duplicates, corrections` (Int64); zero sums stay."""
     marked = rows.select("series", "session", duplicates.alias("duplicates"), corrections.alias("corrections"))
     return marked.group_by("series", "session").agg(pl.col("duplicates", "corrections").sum().cast(pl.Int64))
 
@@ -94,7 +94,7 @@ def no_counts() -> pl.DataFrame:
 
 
 def sum_counts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Sum counts per (series, session) over frames, without those where both are 0; sorted; an empty typed frame if none."""
+    """Sum counts per (series, session) over frames, without those where both are 0; sorted; typed if empty."""
     counted = [frame for frame in frames if frame.height]
     if not counted:
         return no_counts()

@@ -102,7 +102,7 @@ def extend_observed_range(state: PanelState, key: PanelKey, written: pl.DataFram
 def extend_excluded_range(
     state: PanelState, key: PanelKey, placed: pl.DataFrame, dates: DateRange
 ) -> dict[str, object]:
-    """`{'excluded_range': ...}`: session ranges per series of `placed` rows, clipped to `dates`, merged with the stored ones.
+    """`{'excluded_range': ...}`: stored session ranges per series merged with those of `placed`, clipped to `dates`.
 
     Rows outside the dates, too, tell which of the requested dates a series lived through.
     """
@@ -115,7 +115,7 @@ def extend_excluded_range(
 
 
 def session_ranges(is_chosen: pl.Expr) -> list[pl.Expr]:
-    """Aggregations of `session`: min and max where `is_chosen` (`first, last`), and over all rows (`any_first, any_last`)."""
+    """Aggregations of `session`: min, max where `is_chosen` (`first, last`) and of all (`any_first, any_last`)."""
     session = pl.col("session")
     return [
         session.filter(is_chosen).min().alias("first"),
@@ -126,6 +126,6 @@ def session_ranges(is_chosen: pl.Expr) -> list[pl.Expr]:
 
 
 def merge_ranges(ranges: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """One row per series over all frames: min of `first, any_first`, max of `last, any_last`; in order of appearance."""
+    """One row per series over all frames: min of `first, any_first`, max of `last, any_last`; first seen first."""
     ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
     return pl.concat(ranges).group_by("series", maintain_order=True).agg(ends).select(ranges[0].columns)

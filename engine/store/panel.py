@@ -97,7 +97,7 @@ class SortedRun:
         return self.rows["ts"].min(), self.rows["ts"].max()
 
     def reaches(self, low: Any, high: Any) -> bool:  # noqa: ANN401
-        """Whether [low, high] overlaps the run's span of `ts`, bounds included; False without rows or if `low` is None."""
+        """Whether [low, high] overlaps the run's span of `ts`, bounds included; False without rows or `low`."""
         first, last = self.span
         return first is not None and low is not None and bool(first <= high and last >= low)
 
@@ -122,7 +122,7 @@ class SortedRun:
 
     @cached_property
     def extent(self) -> pl.DataFrame:
-        """Per series `series, rows, first_ts, last_ts`; `rows` does not count rows that replace one of an earlier run."""
+        """Per series `series, rows, first_ts, last_ts`; `rows` without those that replace one of an earlier run."""
         spans = _extent(self.rows)
         again = [
             near.select(self.key)
@@ -137,7 +137,7 @@ class SortedRun:
         return known.with_columns(pl.col("rows") - pl.col("twice").fill_null(0)).drop("twice")
 
     def find_rows(self, wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
-        """(row index, mask whether present) of each key, passed column by column as integers; absent: the insertion point."""
+        """(row index, mask whether present) of each key (one array per column); absent: the insertion point."""
         return find_tuples_within(
             [column_values(self.rows, name) for name in self.key[1:]], wanted[1:], *self.row_range(wanted[0])
         )
@@ -147,7 +147,7 @@ class SortedRun:
         return self.rows_with_keys(other.rows, *other.span)
 
     def rows_with_keys(self, rows: pl.DataFrame, low: Any, high: Any) -> pl.DataFrame:  # noqa: ANN401
-        """Rows of this run with `ts` in [low, high] whose keys occur in `rows`; empty when the span does not overlap."""
+        """Rows of this run with `ts` in [low, high] whose keys occur in `rows`; empty when no `ts` is there."""
         if not self.reaches(low, high):
             return self.rows.clear()
         near = self.rows.lazy().filter(pl.col("ts").is_between(low, high)).collect()
@@ -194,11 +194,11 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """Number of rows over all parts; a replaced row counts until its part is merged, so it may exceed `frame.height`."""
+        """Number of rows over all parts; replaced rows count until merged, so it may exceed `frame.height`."""
         return sum(part.height for part in self.parts)
 
     def of_series(self, series: Sequence[int], test: pl.Expr | None = None) -> pl.DataFrame:
-        """Rows of these series, filtered by `test` if passed, sorted by key; of a key in several parts only the latest row."""
+        """Rows of these series that pass `test` (if any), sorted by key; of a key in several parts the latest."""
         wanted = sorted(series)
         if wanted and wanted[-1] - wanted[0] + 1 == len(wanted):  # neighbours, so one slice of each part
             slices = [[_slice(part, wanted[0], wanted[-1])] for part in self.parts]
@@ -210,7 +210,7 @@ class Panel:
         return self._merge_pieces(pl.concat(pieces).filter(test).rechunk() for pieces in slices if pieces)
 
     def where(self, test: pl.Expr) -> pl.DataFrame:
-        """Rows that pass `test`, sorted by key; each part is filtered first, then of each key only the latest part's row stays.
+        """Rows that pass `test`, sorted by key; parts are filtered first, then of each key the latest stays.
 
         The test must hold for the row that replaced another whenever it holds for that one: tests of `series`, `session`
         or `ts`, or of a lower bound of `revision`.
@@ -218,7 +218,7 @@ class Panel:
         return self._merge_pieces(part.filter(test) for part in self.parts)
 
     def since(self, revision: int, instant: dt.datetime | None = None) -> pl.DataFrame:
-        """Rows with a higher revision or that end (no `ts_end`: start) after `instant`, sorted by key; older parts are skipped.
+        """Rows with revision > `revision` or end (no `ts_end`: start) after `instant`, sorted by key.
 
         Parts without such rows are skipped, so the cost depends on the newer rows, not on the size of the panel.
         """
@@ -230,7 +230,7 @@ class Panel:
         return self._merge_pieces(part.rows.filter(test) for part in wanted)
 
     def between(self, spans: pl.DataFrame) -> pl.DataFrame:
-        """Rows whose `ts` lies in an inclusive span of their series, sorted by key, by binary search: cost by rows found.
+        """Rows whose `ts` lies in an inclusive span of their series, sorted by key; found by binary search.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ class Panel:
         return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
     def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """(rows with new key or other values, duplicate and correction counts against the panel, stored rows they replace)."""
+        """(rows with new key or other values, counts of duplicates and corrections, stored rows they replace)."""
         at, known = self._known(rows)
         if known.is_empty():
             return rows, no_counts(), known
@@ -317,7 +317,7 @@ class Panel:
 
 
 def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
-    """Append a frame, then concatenate the last two while the last has a third of the other's rows or more; order kept."""
+    """Append a frame, then concatenate the last two while the last has at least a third of the other's rows."""
     tiers = [*parts, newest]
     while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
         last = tiers.pop()
@@ -326,7 +326,7 @@ def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> t
 
 
 def empty_panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
-    """Panel without rows of this schema; `key` identifies a row, a difference in a column of `values` makes a correction."""
+    """Panel without rows of this schema; `key` identifies a row, a difference in `values` makes a correction."""
     return Panel((pl.DataFrame(schema=schema),), key, values)
 
 

@@ -89,7 +89,7 @@ class PanelKey(NamedTuple):
 
     @property
     def compared_columns(self) -> tuple[str, ...]:
-        """Columns whose difference makes a row of one key a correction: not place, `ts, seq, revision`, source `provenance`.
+        """Columns whose difference makes a correction: all but place, `ts, seq, revision`, (source) `provenance`.
 
         The provenance of a row does not count, except in derived bars, where it summarizes the rows below.
         """

@@ -67,7 +67,7 @@ class PanelState:
     trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
 
     def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
-        """Stored axis `spec` cut at `interval`, over the dates of the data; ParameterError when no row is placed on it."""
+        """Stored axis `spec` cut at `interval`, over the data's dates; ParameterError when no row is placed on it."""
         if spec not in self.axes:
             raise ParameterError(f"spec: no row lives on {spec} in this store")
         return self.axes[spec].at(interval)
@@ -86,7 +86,7 @@ class PanelState:
         return chosen["series"].sort().to_list()
 
     def rows_of(self, key: PanelKey, series: Sequence[int] | None = None) -> pl.DataFrame:
-        """Stored rows of a panel by series number, of these series or all, sorted by key; empty typed frame if no such panel."""
+        """Stored rows of a panel by number, of these series or all, sorted by key; empty if no such panel."""
         if key not in self.panels:
             return pl.DataFrame(schema=key.schema)
         panel = self.panels[key]
@@ -97,12 +97,12 @@ class PanelState:
         return self.panels[key].parts[0].clear() if key in self.panels else pl.DataFrame(schema=key.schema)
 
     def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """Public table of quotes, ticks or open interest of a panel: `symbol` instead of series, without place and revision."""
+        """Public table of a raw panel (`symbol` instead of series; no slot, no revision), of these symbols or all."""
         rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [RAW_PRICE_TYPES[key.kind]]))
         return self.raw_view(rows).drop("revision")
 
     def raw_view(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Stored raw rows with `symbol` prepended and `series, price_type, slot, ordinal, provenance` dropped; order stays."""
+        """Stored raw rows with `symbol` first, without `series, price_type, slot, ordinal, provenance`; order stays."""
         return with_series_names(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
 
     def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
@@ -142,7 +142,7 @@ class PanelState:
         return pl.concat(parts) if parts else empty(columns)
 
     def sessions(self) -> pl.DataFrame:
-        """`sessions` table: all segments of each calendar from the first to the last session with a stored row, by code."""
+        """`sessions` table: all segments of each calendar from its first to its last session with a stored row."""
         dates: dict[str, list[dt.date]] = {}
         for key, panel in self.panels.items():
             for run in panel.sorted_runs:

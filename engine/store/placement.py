@@ -21,7 +21,7 @@ PADDING = 2 * MONTH  # axes are built this far beyond the data, so that not ever
 def partition_by_axis(
     rows: pl.DataFrame, series: pl.DataFrame, specs: Sequence[GridSpec], axis_of: Mapping[str, int]
 ) -> list[tuple[GridSpec, pl.DataFrame]]:
-    """Replace `symbol, price_type` by the series number and split rows by the symbol's axis: [(spec, rows)], order kept.
+    """Replace `symbol, price_type` by the series number and split rows by the symbol's axis: [(spec, rows)].
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamp
 
 
 def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:
-    """Add `session, ordinal, slot`; `ts` of bars becomes the start of the slot its stamp belongs to; ticks keep their `ts`."""
+    """Add `session, ordinal, slot`; `ts` of bars becomes the start of its stamp's slot; ticks keep their `ts`."""
     grid = state.grid(key.spec, key.grid_interval)
     if key.kind == "bars":
         rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))

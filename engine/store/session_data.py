@@ -99,7 +99,7 @@ class SessionData(Summarized):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Context manager: publish all writes inside at once; on an exception discard them, count a rollback and re-raise.
+        """Context manager: publish all writes inside at once; on an exception discard them and re-raise.
 
         A nested transaction publishes nothing by itself; when it raises, only its own writes are rolled back.
         """
@@ -148,7 +148,7 @@ class SessionData(Summarized):
         return self._state.revision
 
     def calendar(self, code: str) -> SessionCalendar:
-        """Calendar of a code: the constructor's, else the one stored rows were placed by, else the package's current one."""
+        """Calendar of a code: the constructor's, else the one stored rows were placed by, else the package's."""
         for calendars in (self._calendars, self._state.calendars):
             if code in calendars:
                 return calendars[code]
@@ -191,7 +191,7 @@ class SessionData(Summarized):
             self._swap(symbols={**known, **loaded})
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Remove a symbol with rows, outcomes, conflict rejects and streams, log it; return True, False if not registered."""
+        """Remove a symbol with rows, outcomes, conflict rejects, streams; log it. True; False if not registered."""
         with self._lock:
             state = self._state
             if symbol not in state.symbols:
@@ -406,7 +406,7 @@ class SessionData(Summarized):
             return upsert.written.height
 
     def set_trailing(self, key: PanelKey, rows: pl.DataFrame) -> None:
-        """Replace stored statistics of the series in `rows` (`series, before`, values); other series stay; not logged."""
+        """Replace stored statistics of the series in `rows` (`series, before`, values), not logged; others stay."""
         with self._lock:
             merged, stored = self._of_registered(rows), self._state.trailing.get(key)
             if stored is not None:

@@ -93,7 +93,7 @@ class Snapshot(PanelState, SessionState, Summarized):
     def bars(
         self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
     ) -> pl.DataFrame:
-        """`bars` table of all source and derived panels, restricted to a symbol, interval, price type where not None."""
+        """`bars` table, source and derived, restricted to a symbol, interval and price type where not None."""
         step = None if interval is None else Interval.parse(interval)
         keys = [key for key in self.panels_of("bars") if step in (None, key.interval)]
         frames = [self.bars_of(key, symbol and [symbol], price_type and [price_type]) for key in keys]
@@ -160,7 +160,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return changed.filter(pl.col("series").is_in(self.series["series"].implode()))
 
     def symbol_table(self) -> pl.DataFrame:
-        """`symbols` table by name: registered fields and `rows, first_ts, last_ts` of its source rows (0, null without)."""
+        """`symbols` table by name: registered fields and `rows, first_ts, last_ts` of source rows (0, null if none)."""
         extents = [
             with_series_names(run.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series)
             for key, panel in self.panels.items()

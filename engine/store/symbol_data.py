@@ -62,14 +62,14 @@ class SymbolSessionData(Summarized):
         object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
 
     def requires_more_than(self, registered: SymbolSessionData | None) -> bool:
-        """Whether derived intervals, price types, first or last session differ from `registered`'s; True if it is None."""
+        """Whether derived intervals, price types, first or last session differ from `registered`'s (None: True)."""
         if registered is None:
             return True
         fields = ("derived_intervals", "price_types", "first_session", "last_session")
         return any(getattr(registered, name) != getattr(self, name) for name in fields)
 
     def check_replaces(self, registered: SymbolSessionData | None) -> None:
-        """ParameterError if base panel differs from `registered`'s or a derived interval of it is missing; None passes."""
+        """ParameterError if base panel differs from `registered`'s or one of its derived intervals is gone."""
         if registered is None:
             return
         if registered.base_key != self.base_key:
@@ -158,7 +158,7 @@ class SymbolSessionData(Summarized):
 
     @cached_property
     def session_bars(self) -> pl.DataFrame:
-        """Base bars in a slot (off-grid ones left out) of the current session; none current: of the last one with a bar."""
+        """Base bars in a slot (none off grid) of the current session; none current: of the last with a bar."""
         bound = self._bound
         rows = bound.rows_of(self.base_key, bound.series_of([self.symbol], [self.price_type]))
         rows = rows.filter(pl.col("slot").is_not_null())

@@ -75,7 +75,7 @@ class MaskedRun:
 
     @cached_property
     def segments(self) -> tuple[Ints, Ints]:
-        """(distinct packed (series, ordinal), row where each begins with the row count appended); removed rows included."""
+        """(distinct packed (series, ordinal), first row of each with the row count appended); with removed rows."""
         keys = pack_columns(self.held, "series", "ordinal")
         begins = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
         return keys[begins], np.append(begins, len(keys))
@@ -149,7 +149,7 @@ class VersionedRows:
         return self._merge_pieces([part.rows for part in self.parts])
 
     def since(self, session: object) -> pl.DataFrame:
-        """All rows of parts whose last session is not before `session`; may hold earlier sessions too; sorted by `order`."""
+        """All rows of parts whose last session is >= `session`, so earlier sessions may be in; sorted by `order`."""
         near = [part.rows for part in self.parts if part.sessions[1] >= session]
         return self.frame if len(near) == len(self.parts) else self._merge_pieces(near)
 
@@ -164,7 +164,7 @@ class VersionedRows:
         ])  # fmt: skip
 
     def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
-        """Gaps in a segment of `scan` that end (slot + bar_count) at or after its `low`, so adjacent ones too; unordered.
+        """Gaps in a segment of `scan` with slot + bar_count >= its `low`, so adjacent ones too; unordered.
 
         Parts that end before all of these slots are not looked at, so this costs by what is found.
 

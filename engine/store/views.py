@@ -83,7 +83,7 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lookup_columns(table: pl.DataFrame, key: str, wanted: pl.Series, columns: list[str]) -> pl.DataFrame:
-    """`columns` of the `table` row whose integer `key` equals each `wanted` number, in their order; null where none does."""
+    """`columns` of the `table` row whose integer `key` equals each `wanted` number, in order; null if none."""
     if table.is_empty():
         return table.select(columns).clear(len(wanted))
     numbers = table[key].to_numpy()

@@ -240,7 +240,7 @@ def attribute_gaps(
 
 
 def sum_outage_edges(judged: pl.DataFrame, edges: GapEdges) -> pl.DataFrame:
-    """Per outage number: gaps, lost slots, and n, sum and sum of squares of finite after, before and |jump| of its gaps."""
+    """Per outage: gaps, lost slots, and count, sum and squares of finite after, before and |jump| of its gaps."""
     sums = judged.select("outage", pl.col("lost").cast(pl.Int64), pl.lit(1, pl.Int64).alias("gaps"))
     for name, values in (("after", edges.after), ("before", edges.before), ("jump", np.abs(edges.jump))):
         is_finite = np.isfinite(values)
@@ -424,7 +424,7 @@ class SeriesMeans(NamedTuple):
         return np.asarray((volume + 1e-9 * self.mean_volume) / (bars + 1e-9))
 
     def sums_at(self, slot: NDArray[np.integer], width: int, *names: str) -> Iterator[Floats]:
-        """Profile columns at the (series, segment position, bin) of each gap's slot, one array per name; 0 if no such bin."""
+        """Profile columns at the (series, position, bin) of each gap's slot, one array per name; 0 if no such bin."""
         ours = profile_keys(self.gaps["series"].to_numpy(), self.gaps["ordinal"].to_numpy(), slot, width)
         at, is_found = find_keys(self.keys, ours)
         return (np.where(is_found, self.profile[name].to_numpy()[at], 0.0) for name in names)

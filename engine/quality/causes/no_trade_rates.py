@@ -89,7 +89,7 @@ class BinnedGaps(NamedTuple):
 
     @classmethod
     def of(cls, gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> BinnedGaps:
-        """Cut gaps at bins of the day, with the row of each gap's (series, ordinal) in `expected` and its slot count."""
+        """Cut gaps at bins of the day, with each gap's (series, ordinal) row in `expected` and its slot count."""
         heads = run_starts(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
         theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (expected, gaps[heads]))
         segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))
@@ -226,7 +226,7 @@ def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
 
 
 def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
-    """Per series, position, bin: slots `due` (all expected) and `missing` (in gaps), both less the slots of excluded gaps.
+    """Per series, position, bin: slots `due` (expected) and `missing` (in gaps), both less excluded gaps' slots.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
 
 
 def chance_of_run(slots: Floats, weight: Floats, k: Floats | float) -> Floats:
-    """Chance that `slots` slots all have no trade: (1 + slots * (exp(weight / k) - 1)) ** -k; weight = -ln p of one slot."""
+    """Chance that all slots have no trade: (1 + slots * (exp(weight / k) - 1)) ** -k; weight = -ln p of one."""
     return np.asarray(np.exp(-k * np.log1p(slots * np.expm1(np.minimum(weight / k, 50.0)))))
 
 
@@ -328,7 +328,7 @@ def mean_missing_share(rates: Rates, expected: pl.DataFrame) -> Floats:
 
 
 def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> Floats:
-    """Per gap, k of its series: value of `K` with the best penalized likelihood of its gap lengths; 15 without usable gaps.
+    """Per gap, k of its series: value of `K` with the best penalized likelihood of gap lengths; 15 without gaps.
 
     Parameters
     ----------
@@ -355,7 +355,7 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
 
 
 def log_likelihoods(counts: Floats, single: Floats) -> Iterator[Floats]:
-    """Yield per k of `K` the log likelihood of each gap's exact length, given a gap began, 2 % being from other causes."""
+    """Yield per k of `K` the log likelihood of each gap's length, given a gap began; 2 % have other causes."""
     by_other_cause = OTHER_CAUSES / (counts * (counts + 1))
     longer = np.flatnonzero(counts > 1)
     for k in K:

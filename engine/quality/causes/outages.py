@@ -210,7 +210,7 @@ def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.D
 
 
 def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
-    """Steps per (group, segment position, slot): `missing` + at a gap's first slot, - at its end; `due` + at 0, - at the end.
+    """Steps per (group, position, slot): `missing` +1 at a gap's start, -1 at its end; `due` + at 0, - at the end.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def mean_share_at_edge(*, last: bool) -> pl.Expr:
 def expected_at(
     expected: pl.DataFrame, group: Ints, ordinal: Ints, slot: Ints, width: int
 ) -> dict[str, NDArray[np.float64]]:
-    """`symbols, weight, surprise, variance` expected at each (group, ordinal, slot): steps summed up to it; 0 if none yet."""
+    """`symbols, weight, surprise, variance` expected at each (group, ordinal, slot): sum of steps so far, or 0."""
     position, number = ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width)
     span = 1 << 24  # more than days times 16 are
     sizes = [SEGMENTS_PER_SESSION, BINS, span]

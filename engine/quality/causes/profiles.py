@@ -155,7 +155,7 @@ def unite_runs(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def profile_bars(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -> pl.DataFrame:
-    """`PROFILE` per (series, position, bin): bars, volume (null 0), moves and squared log returns of closes within a run.
+    """`PROFILE` per (series, position, bin): bars, volume (null 0), moves, squared log returns within runs.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def sum_profile(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
 
 
 def squared_moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
-    """(rows without a move: run starts or non-finite return; squared log return of `close` to the row before, 0 at these)."""
+    """(rows without a move: run starts, non-finite returns; squared log return of each row, 0 at these)."""
     squares = np.zeros(len(close))
     with np.errstate(divide="ignore", invalid="ignore"):
         for low in range(1, len(close), BLOCK):
