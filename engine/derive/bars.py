@@ -183,7 +183,7 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
 
 
 def reduce_runs(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
-    """Reduce each run [start, next start) left to right by `by`; nulls are ignored (count as 0 for sums), a run of nulls is null."""
+    """Reduce each run [start, next start) left to right by `by`, nulls taken as 0; a run of nulls alone gives null."""
     filled = (values.fill_null(0) if values.null_count() else values).to_numpy()
     reduced = pl.Series(values.name, by.reduceat(filled, starts, dtype=filled.dtype))
     if not values.null_count():
