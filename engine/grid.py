@@ -102,7 +102,7 @@ class SessionGrid(Summarized):
 
     @classmethod
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
-        """Cut segments into slots.
+        """Grid of sorted, disjoint segments cut at a step (1d, 1w, 1mo: one slot a period); ParameterError for bad segments or labels.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class SessionGrid(Summarized):
         return cls(spec, interval, segments, cut if interval.is_intraday else group_into_periods(cut, interval))
 
     def at(self, interval: Interval) -> SessionGrid:
-        """The same axis cut at another step."""
+        """The same segments cut at another step; cached, the grid itself at its own step."""
         if interval == self.interval:
             return self
         if interval not in self._others:
@@ -137,7 +137,7 @@ class SessionGrid(Summarized):
         return self._others[interval]
 
     def place(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Session, segment ordinal and slot of each stamp.
+        """Per stamp `session, ordinal, slot`; slot null if not chosen or (`exact`) not at a start; outside: nearest session, nulls.
 
         Parameters
         ----------
@@ -164,19 +164,19 @@ class SessionGrid(Summarized):
         )
 
     def starts(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
-        """Inclusive start of each slot, Datetime[us, UTC]."""
+        """Inclusive start of each (ordinal, slot), not before the segment's open; Datetime[us, UTC] named `ts`."""
         row = self.table_rows(ordinal)
         begin = self._origins[row] + slot.to_numpy() * np.int64(self._step)
         return instants(np.maximum(begin, self._opens[row]), "ts")
 
     def ends(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
-        """Exclusive end of each slot, cut at the segment's close, Datetime[us, UTC]."""
+        """Exclusive end of each (ordinal, slot), not after the segment's close; Datetime[us, UTC] named `ts_end`."""
         row = self.table_rows(ordinal)
         end = (self._origins + self._step)[row] + slot.to_numpy() * np.int64(self._step)
         return instants(np.minimum(end, self._closes[row]), "ts_end")
 
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
-        """Bar starts from a vendor's stamps.
+        """Bar starts meant by vendor stamps (start, end, last instant; 1d up: date); unmatched: `ts` as is, of ends less a step.
 
         A stamp at a bar's end is looked up as the slot that ends there (the last slot of a segment may be
         short, so subtracting the step would be wrong). `clock` stamps before a late open, and the date stamps
@@ -203,23 +203,23 @@ class SessionGrid(Summarized):
         return instants(np.where(is_late_open, self._opens[following], at), ts.name)
 
     def sessions(self, ordinal: pl.Series) -> pl.Series:
-        """Trade date of each segment or period (of a week or month: its last scheduled session), Date."""
+        """Trade date (Date) of each segment ordinal; of a week or month its last scheduled session."""
         return pl.Series("session", self._days.astype(np.int32)[self.table_rows(ordinal)]).cast(pl.Date)
 
     def slots_at(self, ordinal: pl.Series, ts: pl.Series) -> pl.Series:
-        """Slot of each segment that holds an instant, Int32: 0 before its open, beyond its last one after its close."""
+        """Per (segment ordinal, instant) the slot number counted from its first slot: 0 before it, not limited at its close; Int32."""
         row = self.table_rows(ordinal)
         past = microseconds(ts) - self._origins[row]
         return pl.Series(ts.name, np.clip(past // self._step, 0, 2**31 - 1).astype(np.int32))
 
     def periods_of(self, sessions: pl.Series) -> pl.Series:
-        """Day, week or month of each trade date, named by its last scheduled session, Date."""
+        """Last scheduled session (Date) of the day, week or month of this grid that each trade date lies in."""
         days = sessions.cast(pl.Int32).to_numpy()
         period = np.maximum(np.searchsorted(self._first_days, days, side="right") - 1, 0)
         return pl.Series(sessions.name, self._days.astype(np.int32)[period]).cast(pl.Date)
 
     def windows(self, places: pl.DataFrame, coarser: SessionGrid) -> pl.DataFrame:
-        """Map places of this grid to the places in `coarser` that contain them.
+        """`ordinal, slot` in `coarser` of the window that contains each place; null where a day folds no such segment.
 
         Parameters
         ----------
@@ -252,7 +252,7 @@ class SessionGrid(Summarized):
         )
 
     def slots_in(self, places: pl.DataFrame, finer: SessionGrid) -> pl.Series:
-        """Number of slots of `finer` in each place of this grid, Int32."""
+        """Number of `finer` slots in each place (Int32), cut at open and close; period: of all its daily members."""
         row = self.table_rows(places["ordinal"])
         if not self.interval.is_intraday:
             member = finer._folded_daily
@@ -266,7 +266,7 @@ class SessionGrid(Summarized):
         return pl.Series("n_expected", last - np.maximum(first, 0))
 
     def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
-        """Chosen segments with the number of their slots that ended by `as_of` (of all slots, when None).
+        """Chosen segments with `slots`, how many ended by `as_of` (None: all), 0 included; a short last slot ends at the close.
 
         Returns
         -------
@@ -289,7 +289,7 @@ class SessionGrid(Summarized):
         return due
 
     def _summary(self) -> Summary:
-        """Summary of the chosen segments: sessions, slots, labels and alignment."""
+        """Display summary of the chosen segments: sessions, slots, labels, alignment and the first three segments."""
         chosen = self.table.filter("chosen")
         sessions = chosen["session"].unique().sort()
         facts = {
@@ -353,20 +353,20 @@ class SessionGrid(Summarized):
 
     @cached_property
     def _row_of(self) -> Ints:
-        """Row of `table` by ordinal, counted from the first one: 16 entries a day."""
+        """Array giving the row of `table` by (ordinal - first ordinal); 0 for ordinals that do not exist."""
         days = self._ordinals - self._ordinals[:1]
         row_of = np.zeros(days.max(initial=-1) + 1, np.int64)
         row_of[days] = np.arange(len(days))
         return row_of
 
     def table_rows(self, ordinal: pl.Series) -> Ints:
-        """Row of `table` of each segment ordinal."""
+        """Row of `table` of each segment ordinal; ordinals must be in the grid (not checked)."""
         # Through an array by ordinal: searching costs ten times as much.
         rows: Ints = self._row_of[ordinal.to_numpy() - self._ordinals[:1].astype(np.int32)]
         return rows
 
     def search_places(self, at: Ints, *, exact: bool) -> Places:
-        """Place of each stamp by binary search in the segment opens; `exact` as in `place`."""
+        """`Places` of stamps by binary search in segment opens; `exact`: a slot only at its start (or at the open)."""
         index = np.searchsorted(self._opens, at, side="right") - 1
         safe = np.maximum(index, 0)
         inside = (index >= 0) & (at < self._closes[safe])
@@ -382,7 +382,7 @@ class SessionGrid(Summarized):
         return Places(session, self._ordinals.astype(np.int32)[safe], slot.astype(np.int32), inside, in_slot)
 
     def place_runs(self, at: Ints, begins: Ints) -> Places:
-        """Exact places of stamps one step apart from each of `begins` to the next; only ends of runs are searched."""
+        """Exact `Places` of runs of stamps one step apart from `begins` on; in one segment only ends are searched."""
         size = np.diff(np.append(begins, len(at)))
         head = self.search_places(at[begins], exact=True)
         tail = self.search_places(at[begins + size - 1], exact=True)
@@ -400,7 +400,7 @@ class SessionGrid(Summarized):
         return places
 
     def nearest_days(self, at: Ints, before: Ints) -> Ints:
-        """Trade date (days since 1970) nearest to each stamp outside all segments; `before` is the row before it."""
+        """Trade date (days since 1970) of the segment nearest to each stamp outside all; a tie goes to the later."""
         after = np.minimum(before + 1, len(self._opens) - 1)
         to_next = np.abs(self._opens[after] - at)
         to_last = np.abs(at - self._closes[before])
@@ -408,7 +408,7 @@ class SessionGrid(Summarized):
         return np.where((to_next <= to_last) & (at >= self._opens[before]), self._days[after], self._days[before])
 
     def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
-        """Start of the slot that ends at each stamp; one step earlier, off the grid, where no slot ends there."""
+        """Start of the slot that ends at each stamp (end-inclusive: up to 1 s after); else the stamp minus a step."""
         within = at - 1 if stamp == "end" else at
         index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
         last_slot = self._slots[index] - 1
@@ -424,7 +424,7 @@ class SessionGrid(Summarized):
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
     def starts_from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:
-        """Open of the day, week or month that each stamp's date lies in; unchanged where there is none."""
+        """Open of the day, week or month of each stamp's local date (`end`: of the instant before); unchanged without one."""
         at = microseconds(ts)
         shown = instants(at - 1 if stamp == "end" else at, ts.name).dt.convert_time_zone(self.spec.zone).dt.date()
         day = shown.cast(pl.Int32).to_numpy().astype(np.int64)
@@ -438,7 +438,7 @@ class SessionGrid(Summarized):
 
 
 def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
-    """Add `chosen` (labels of the spec, else regular); name the times `open` and `close`; unknown labels raise."""
+    """Add `chosen` (label in the spec's, else regular), rename times to `open, close`; ParameterError for a label not there."""
     labels = segments["segment"].unique().to_list()
     unknown = [label for label in spec.segments if label not in labels]
     if unknown and segments.height:
@@ -450,7 +450,7 @@ def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
 
 
 def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
-    """Add `lead`, `slots` and `first_session`: slots start at the open or on the clock; one slot of 1d, 1w and 1mo."""
+    """Add `lead` (open behind the wall clock's step, 0 by session), `slots` (the last may be short), `first_session`; periods: 1 slot."""
     if not interval.is_intraday:
         one_slot = pl.lit(1, pl.Int32).alias("slots")
         return segments.with_columns(
@@ -470,13 +470,13 @@ def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> 
 
 
 def daily_members() -> pl.Expr:
-    """Mask of segments that a day is folded from: the chosen regular ones, or all chosen where none is regular."""
+    """Expression `member`: chosen regular segments, or all chosen ones where no chosen one is regular in the frame."""
     regular = pl.col("regular") & pl.col("chosen")
     return pl.when(regular.any()).then(regular).otherwise(pl.col("chosen")).alias("member")
 
 
 def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
-    """One row of one slot per day, week or month of the `daily_members`, from the first open to the last close."""
+    """One row (one slot) per day, week, month of `daily_members`: first open, last close; `session`, `ordinal` of its last."""
     session = pl.col("session")
     key = {"d": session, "w": session.dt.truncate("1w"), "mo": session.dt.truncate("1mo")}[interval.unit]
     return (
@@ -504,7 +504,7 @@ def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFra
 
 
 def period_numbers(days: Ints, interval: Interval) -> Ints:
-    """Number of the day, calendar week (from Monday) or month of each day since 1970."""
+    """Per day since 1970 an integer, equal within one calendar week (from Monday) or month; for 1d the day."""
     if interval.unit == "w":
         return (days + 3) // 7  # 1970 began on a Thursday
     if interval.unit == "mo":
@@ -513,13 +513,13 @@ def period_numbers(days: Ints, interval: Interval) -> Ints:
 
 
 def microseconds(ts: pl.Series) -> Ints:
-    """Instants as microseconds since 1970."""
+    """Instants as Int64 microseconds since 1970."""
     # A cast to integers is a tenth of what `to_physical` costs, which shows in small frames.
     return ts.cast(TS).cast(pl.Int64).to_numpy()
 
 
 def contiguous_starts(at: Ints, step: int) -> Ints | None:
-    """First index of each run of stamps one step apart; None where the mean run is below `ROWS_PER_STRIDE`."""
+    """First index of each run of stamps one step apart; None below 64 stamps or 4 stamps a run on average."""
     if len(at) < LEAST_ROWS_TO_STRIDE:
         return None
     breaks = np.flatnonzero(at[1:] - at[:-1] != step)
@@ -528,11 +528,11 @@ def contiguous_starts(at: Ints, step: int) -> Ints | None:
 
 
 def instants(micros: Ints, name: str) -> pl.Series:
-    """Microseconds since 1970 as Datetime[us, UTC]."""
+    """Microseconds since 1970 as a named Series of Datetime[us, UTC]."""
     return pl.Series(name, micros.astype(np.int64, copy=False)).cast(TS)
 
 
 def null_unless(values: NDArray[np.integer], keep: NDArray[np.bool_]) -> pl.Series:
-    """Values as Int32, null where the mask is false."""
+    """Values as an Int32 Series, null where `keep` is false."""
     series = pl.Series(values.astype(np.int32, copy=False))
     return series if keep.all() else pl.select(pl.when(pl.lit(pl.Series(keep))).then(pl.lit(series))).to_series()

@@ -46,7 +46,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
-        """Read an interval (`5m`, `1d`) in its shortest spelling: `60m` becomes `1h`.
+        """Interval from text in its shortest spelling (`60m` is `1h`); an Interval as is; IntervalError, also for 2d, 2w, 2mo.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Interval:
 
     @classmethod
     def of_seconds(cls, seconds: int, text: object = None) -> Interval:
-        """The intraday interval of so many seconds."""
+        """Intraday interval of so many seconds, in the largest unit that divides them; IntervalError unless 0 < seconds < 1 day."""
         shown = text if text is not None else f"{seconds}s"
         if not 0 < seconds < SECONDS["d"]:
             raise IntervalError(f"interval: received {shown!r}, which is not between 1s and one day; valid: {VALID}")
@@ -85,17 +85,17 @@ class Interval:
 
     @property
     def is_intraday(self) -> bool:
-        """Below one day, so cut from segments by time."""
+        """True of s, m and h (below one day, cut by time); False of 1d, 1w, 1mo."""
         return self.unit not in PERIOD_UNITS
 
     @property
     def seconds(self) -> int:
-        """Nominal length in seconds: the order of intervals, not the length of a period."""
+        """Nominal length in seconds (1mo: 31 days); intervals sort by it."""
         return self.count * SECONDS[self.unit]
 
     @property
     def step_us(self) -> int:
-        """Length in microseconds.
+        """Length in microseconds; IntervalError for 1d, 1w, 1mo.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Interval:
         return self.seconds * US_PER_SECOND
 
     def nests_in(self, coarser: Interval) -> bool:
-        """Whether every bar of `coarser` is made of whole bars of this interval."""
+        """Whether `coarser` is made of whole bars of this: equal, intraday multiple, any intraday in a period, 1d in 1w and 1mo."""
         if self == coarser:
             return True
         if coarser.is_intraday:
@@ -150,7 +150,7 @@ class BarSpec:
 
     @classmethod
     def parse(cls, text: str | Interval | BarSpec) -> BarSpec:
-        """Read a specification: an interval (`5m`), or an amount and its aggregation (`1000-tick`, `2.5-range`).
+        """BarSpec from `5m` (time) or `1000-tick` (amount, aggregation); a BarSpec as is; unreadable text raises IntervalError.
 
         Raises
         ------
@@ -171,12 +171,12 @@ class BarSpec:
 
     @property
     def has_slots(self) -> bool:
-        """Whether bars lie in slots of the session grid, so that some can be missing: time bars do, others do not."""
+        """Whether bars lie in grid slots, so that some can be missing: True of time bars, False of activity bars."""
         return self.aggregation == "time"
 
     @property
     def interval(self) -> Interval:
-        """The interval of time bars.
+        """Interval of time bars; IntervalError for bars closed by activity.
 
         Raises
         ------
@@ -192,7 +192,7 @@ LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m",
 
 
 def fold_parent(base: Interval, target: Interval) -> Interval:
-    """Interval that `target` is folded from when the source has `base`: the coarsest ladder step that nests.
+    """Coarsest `LADDER` step below target that base nests in and that nests in target, else `base`; IntervalError if underivable.
 
     A pure function of the two, so that no result depends on what else was asked for.
 
@@ -207,7 +207,7 @@ def fold_parent(base: Interval, target: Interval) -> Interval:
 
 
 def plan_folds(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interval, Interval]]:
-    """The folds that yield all `targets`: (parent, child) pairs, parents first, each child once."""
+    """(parent, child) folds that yield all targets, with ladder steps between, sorted by child, each once; base itself skipped."""
     folds: dict[Interval, Interval] = {}
     pending = sorted(set(targets), reverse=True)
     while pending:
@@ -220,7 +220,7 @@ def plan_folds(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interv
 
 
 def check_derivable(base: Interval, target: Interval) -> None:
-    """Refuse a target that cannot be folded from `base`, with the reason."""
+    """Raise IntervalError unless `target` is coarser than `base` and made of whole bars of it."""
     if target <= base:
         raise IntervalError(f"derive: {target} is not coarser than the base interval {base}")
     if not base.nests_in(target):
@@ -230,7 +230,7 @@ def check_derivable(base: Interval, target: Interval) -> None:
 
 
 def spelling_hint(text: object) -> str:
-    """The end of an error message: the valid spelling of `5min`, `daily` and the like, empty where there is none."""
+    """Text `; did you mean 5m?` for `5min`, `daily` and the like (count 1 by default); empty where no unit matches."""
     if not isinstance(text, str):
         return ""
     word = re.fullmatch(r"\s*([0-9]*)\s*([A-Za-z]+)\s*", text)

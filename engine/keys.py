@@ -26,30 +26,30 @@ PAIR_BITS = 32
 
 
 def column_values(rows: pl.DataFrame, name: str) -> Ints:
-    """A column without nulls as integers: dates as days and instants as their unit, since 1970."""
+    """Column without nulls as numpy integers; dates as days, instants in their own unit, since 1970."""
     values = rows.get_column(name)
     return (values.cast(pl.Int64) if values.dtype.is_temporal() else values).to_numpy()
 
 
 def pack_pair(first: Integers, second: Integers | int) -> Ints:
-    """One integer per pair, in the order of the pairs; both are signed numbers of 32 bits."""
+    """One int64 per pair, `first` in the high 32 bits, sorting as the pairs do; both signed 32-bit numbers."""
     return np.asarray((first.astype(np.int64) << PAIR_BITS) + second)
 
 
 def pack_columns(rows: pl.DataFrame, first: str, second: str) -> Ints:
-    """`pack_pair` of two columns of a frame."""
+    """`pack_pair` keys of two columns (integers, dates) of a frame, `first` the leading one."""
     return pack_pair(column_values(rows, first), column_values(rows, second))
 
 
 def unpack_pair(keys: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The pairs of numbers of 32 bits from the keys of `pack_pair`."""
+    """(first, second) int32 arrays of the keys of `pack_pair`."""
     # Signed: a negative second number borrowed from the first.
     second = (keys & ((1 << PAIR_BITS) - 1)).astype(np.uint32).view(np.int32)
     return ((keys - second) >> PAIR_BITS).astype(np.int32), second
 
 
 def pack(columns: Sequence[Integers], sizes: Sequence[int]) -> Ints:
-    """One integer per row, in the order of the columns; `sizes` bound those after the first: each in `[0, size)`."""
+    """One int64 per row, sorting as the columns do, first leading; the others must lie in [0, size) (unchecked)."""
     keys = columns[0].astype(np.int64)
     for values, size in zip(columns[1:], sizes, strict=True):
         keys *= size
@@ -58,7 +58,7 @@ def pack(columns: Sequence[Integers], sizes: Sequence[int]) -> Ints:
 
 
 def unpack(keys: Ints, sizes: Sequence[int]) -> tuple[Ints, ...]:
-    """The columns from the keys of `pack`; the sizes are those that `pack` took."""
+    """Columns of the keys of `pack`, in its order; `sizes` as passed there."""
     columns: list[Ints] = []
     for size in reversed(sizes):
         keys, values = np.divmod(keys, size)
@@ -67,7 +67,7 @@ def unpack(keys: Ints, sizes: Sequence[int]) -> tuple[Ints, ...]:
 
 
 def find_keys(keys: Ints, targets: Integers) -> tuple[Ints, Flags]:
-    """Index of each target in sorted, distinct keys, and whether it is there.
+    """(index, mask whether present) of each target in sorted distinct keys; absent: any valid index, 0 if no keys.
 
     The index of a target that is not there is any valid one; 0 where there are no keys.
     """
@@ -78,13 +78,13 @@ def find_keys(keys: Ints, targets: Integers) -> tuple[Ints, Flags]:
 
 
 def find_tuples(columns: Sequence[Ints], targets: Sequence[Ints]) -> tuple[Ints, Flags]:
-    """Index of each target in rows sorted by several columns, and whether it is there (if not, where it would be)."""
+    """(index, mask whether present) of each target row in rows sorted by all columns; absent: the insertion point."""
     low = np.searchsorted(columns[0], targets[0], side="left")
     return find_tuples_within(columns[1:], targets[1:], low, np.searchsorted(columns[0], targets[0], side="right"))
 
 
 def find_tuples_within(columns: Sequence[Ints], targets: Sequence[Ints], low: Ints, high: Ints) -> tuple[Ints, Flags]:
-    """As `find_tuples`, each target in its own sorted range `[low, high)` of rows."""
+    """(index, mask whether present) of each target in its own sorted rows [low, high); absent: insertion point."""
     for values, target in zip(columns, targets, strict=True):
         low = searchsorted_within(values, target, low, high)
         high = searchsorted_within(values, target + 1, low, high)
@@ -92,7 +92,7 @@ def find_tuples_within(columns: Sequence[Ints], targets: Sequence[Ints], low: In
 
 
 def searchsorted_within(values: Ints, targets: Ints, low: Ints, high: Ints) -> Ints:
-    """First index in each sorted range `[low, high)` whose value is not below its target; `high` if all are below."""
+    """Per target, first index in its sorted range [low, high) with value >= target; `high` if all are below."""
     low, high = low.copy(), high.copy()
     searching = np.flatnonzero(low < high)
     while len(searching):
@@ -105,18 +105,18 @@ def searchsorted_within(values: Ints, targets: Ints, low: Ints, high: Ints) -> I
 
 
 def number_ranges(counts: Ints) -> tuple[Ints, Ints]:
-    """Members of ranges of these lengths, in order: the number of each member's range, and its own number in it."""
+    """For every member of ranges of these lengths: (number of its range, its own number from 0 in it), in order."""
     owner = np.repeat(np.arange(len(counts)), counts)
     return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def expand_ranges(starts: Ints, counts: Ints) -> Ints:
-    """All integers of the ranges `[start, start + count)`, in order of the ranges."""
+    """Concatenated integers of all ranges [start, start + count), in order of the ranges."""
     return np.asarray(np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts))
 
 
 def is_strictly_increasing(rows: pl.DataFrame, key: Sequence[str]) -> bool:
-    """Whether each row's key (columns of integers, dates or instants) is greater than that of the row before."""
+    """Whether each row's key, compared column by column, is greater than the row before's; equal keys: False; True below 2 rows."""
     ahead = np.zeros(max(rows.height - 1, 0), bool)
     for name in reversed(key):
         values = column_values(rows, name)

@@ -52,7 +52,7 @@ class Grid:
     clock: str | None = None
 
     def expects(self, segment: Segment) -> bool:
-        """Whether the slots of a segment are expected."""
+        """Whether a segment's slots are expected: periods always; label in `chosen` if any; else its `regular`."""
         return segment.first_session is not None or (segment.label in self.chosen if self.chosen else segment.regular)
 
 
@@ -69,13 +69,13 @@ Settled = tuple[list[Row], int, int, list[Row]]
 
 
 def daily_segments(grid: Grid) -> list[Segment]:
-    """The segments a day is folded from: the chosen regular ones, or all chosen ones where none of them is regular."""
+    """Segments that days fold: expected regular ones; all expected ones where none of them is regular."""
     chosen = [segment for segment in grid.segments if grid.expects(segment)]
     return [segment for segment in chosen if segment.regular] or chosen
 
 
 def cut(grid: Grid, step: Step) -> list[Segment]:
-    """The segments that slots of a step lie in: those of the calendar, or days, weeks or months of one slot each."""
+    """Segments that slots lie in: the calendar's (int step), or one per day, ISO week, month of `daily_segments`."""
     if isinstance(step, int):
         return list(grid.segments)
     periods: dict[str, list[Segment]] = defaultdict(list)
@@ -85,13 +85,13 @@ def cut(grid: Grid, step: Step) -> list[Segment]:
 
 
 def slot_at(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
-    """The slot that holds an instant of a segment. The last one ends at the close, and may be short."""
+    """Slot of a segment that holds instant `ts`, its start cut at the open and its end at the close."""
     number, start, end = _uncut_slot(grid, segment, step, ts)
     return Slot(number, max(start, segment.open), min(end, segment.close))
 
 
 def slots(grid: Grid, segment: Segment, step: Step) -> list[Slot]:
-    """All slots of a segment, in order."""
+    """All slots of a segment from open to close, in order; the last may be short."""
     out = [slot_at(grid, segment, step, segment.open)]
     while out[-1].end < segment.close:
         out.append(slot_at(grid, segment, step, out[-1].end))
@@ -99,7 +99,7 @@ def slots(grid: Grid, segment: Segment, step: Step) -> list[Slot]:
 
 
 def place(grid: Grid, step: Step, ts: int, *, exact: bool = True) -> tuple[dt.date, Segment | None, Slot | None]:
-    """Trade date, segment and slot of a bar's start or (not `exact`) of a tick's instant.
+    """(trade date, segment, slot): slot None if not expected or (`exact`) not a start; no segment: nearest date, the later on a tie.
 
     A stamp has no slot in a segment that is not expected, nor (`exact`) inside of a slot. Outside every segment the trade
     date is the nearest one: the later one of two that are equally near.
@@ -118,7 +118,7 @@ def place(grid: Grid, step: Step, ts: int, *, exact: bool = True) -> tuple[dt.da
 
 
 def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusive"]) -> int:
-    """The start of the slot that a vendor stamps by its `end`, or by a last instant up to one second before that.
+    """Start of the slot that ends at `ts` (end-inclusive: up to 1 s after it); no such slot: back by one step.
 
     A short last slot may be stamped as if the close did not cut it. A stamp of no slot goes back by the step.
     """
@@ -144,7 +144,7 @@ def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
 
 
 def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int = MINUTE) -> list[Row]:
-    """Bars of a coarser step, one per window that holds a row on the grid.
+    """Bars of a coarser step, one per window with a row in a slot: OHLC, sums, last size, vwap, n_base of n_expected, complete.
 
     `n_base` counts the slots present (a synthetic row makes none present) and `n_expected` all slots of the window: slots
     of the base, or of `presence` where the base is finer. `vwap` needs one of every row with a volume.
@@ -198,7 +198,7 @@ def _slot_around(grid: Grid, step: Step, segments: list[Segment], segment: Segme
 
 
 def due_slots(grid: Grid, step: Step, dates: Dates, as_of: int | None = None) -> list[Due]:
-    """Trade date and slots of each expected segment from the first to the last date: those that end by `as_of`."""
+    """[(trade date, slots that end by `as_of`)] of expected segments within the dates; none due: left out."""
     due: list[Due] = []
     for segment in cut(grid, step):
         if segment.session >= dates[0] and (segment.first_session or segment.session) <= dates[1]:
@@ -219,7 +219,7 @@ class Gap(NamedTuple):
 
 
 def gaps(grid: Grid, stamps: Iterable[int], step: Step, dates: Dates, as_of: int | None = None) -> list[Gap]:
-    """Runs of due slots that start at none of the stamps, never across a segment."""
+    """`Gap` per run of due slots that start at none of the stamps, never across a segment, in time order."""
     present, due = set(stamps), due_slots(grid, step, dates, as_of)
     out = []
     for session, within in due:
@@ -243,7 +243,7 @@ def _position(run: list[Slot], within: list[Slot], alive: list[Slot]) -> str:
 
 
 def quality(grid: Grid, rows: Iterable[Row], step: Step, dates: Dates, as_of: int | None = None) -> list[Row]:
-    """Slots and rows of each session, counted, and `quality` = 100 * present / expected (None where nothing is expected).
+    """Per session with any count: expected, present (not synthetic), missing, anomalies, quality = 100 * present / expected or None.
 
     Synthetic rows, and those off the grid or outside of the expected segments, are never present.
     """
@@ -269,7 +269,7 @@ def quality(grid: Grid, rows: Iterable[Row], step: Step, dates: Dates, as_of: in
 
 
 def settle(batches: Iterable[Iterable[Row]], key: tuple[str, ...] = ("ts",)) -> Settled:
-    """Rows, sorted, each key once; how many rows were duplicates and corrections; rows that lost a conflict.
+    """(rows sorted, last per key, equal later batch ignored; number of duplicates; of corrections; rows that lost in their batch).
 
     Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`.
 

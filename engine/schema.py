@@ -85,17 +85,17 @@ SEGMENTS_PER_SESSION = 16  # ordinal = days since 1970 of the trade date * 16 + 
 
 
 def session_ordinal(session: pl.Expr, position: pl.Expr) -> pl.Expr:
-    """Ordinal of a segment, Int32: days since 1970 of its trade date times 16, plus its position in the session."""
+    """Expression (Int32): days since 1970 of the trade date * 16 + position of the segment in its session."""
     return (session.cast(pl.Int32) * SEGMENTS_PER_SESSION + position).cast(pl.Int32)
 
 
 def empty(schema: Schema) -> pl.DataFrame:
-    """A frame of these columns without a row."""
+    """Frame with the columns and types of the schema and no row."""
     return pl.DataFrame(schema=dict(schema))
 
 
 def select_schema(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
-    """Select exactly these columns in this order, cast to their types; raise where a value does not fit.
+    """The schema's columns in its order, cast, others dropped; SchemaError if one is missing or does not fit.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def conform(
     source: str,
     rules: Rules | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split raw rows into valid and rejected ones; none is repaired, none is lost.
+    """Split raw rows into (valid rows cast to the schema with `row`, `REJECTS` with all reasons joined); repairs none, drops none.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class RowCheck(NamedTuple):
 
 
 def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Sequence[str] = ()) -> list[RowCheck]:
-    """All checks of a row of this kind, in the order in which reasons are listed.
+    """List of `RowCheck`: required null, unreadable, ts range, not finite, price <= 0, amount < 0, OHLC order, quote without sides.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def _row_check(reason: str, fails: pl.Expr, passes: pl.Expr | None = None) -> Ro
 
 
 def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
-    """Rows that were refused, as the `rejects` table has them: the original cells as JSON text."""
+    """`REJECTS` of all `raw` rows: source, `row`, reason (one, or one per row), other columns as JSON `cells`."""
     cells = [name for name in raw.columns if name != "row"]
     return raw.select(
         pl.lit(source).alias("source"),
@@ -252,7 +252,7 @@ def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl
 def parse_columns(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], source: str
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Raw rows cast to the schema of a kind, cells that do not fit null; and the optional columns with a null.
+    """(rows cast to the kind's schema, unfit cells null, plus `row`; optional mapped columns with a null); SchemaError for wrong columns.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def parse_columns(
 
 
 def has_text(raw: pl.DataFrame, columns: Mapping[str, pl.Expr], names: Sequence[str]) -> list[pl.Expr]:
-    """`written:<name>` of each column: whether its raw cell has text, so that a null value is unreadable, not empty."""
+    """Expressions `written:<name>`: whether the raw cell behind each column is not null and (String) not blank."""
     cells = {name: columns[name].meta.root_names()[0] for name in names}
     return [
         (

@@ -69,7 +69,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
-    """Fold base bars into bars of each target interval, with completeness.
+    """Interval -> `DERIVED` bars: base rows in slots folded per window, only windows with a row, with completeness; unsorted rows raise.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def derive(
 
 
 def completeness_interval(base: Interval, target: Interval, presence: Interval = PRESENCE) -> Interval:
-    """Interval of the slots that completeness of `target` counts: `presence` if the base is finer, else the base.
+    """Interval whose slots `n_base` counts: base if >= `presence`; else `presence` if it nests between base and target, else target.
 
     Where `presence` does not fit between the two, one row makes a window present.
     """
@@ -123,7 +123,7 @@ def completeness_interval(base: Interval, target: Interval, presence: Interval =
 
 
 def check_sorted(rows: pl.DataFrame) -> None:
-    """Raise `SortednessError` where rows are not strictly increasing by (series, ordinal, slot)."""
+    """Raise SortednessError at the first row whose (series, ordinal, slot) is not above the row before's."""
     series, ordinal, slot = (rows[name].to_numpy() for name in ("series", "ordinal", "slot"))
     ahead = slot[1:] > slot[:-1]
     ahead = np.where(ordinal[1:] == ordinal[:-1], ahead, ordinal[1:] > ordinal[:-1])
@@ -139,7 +139,7 @@ def check_sorted(rows: pl.DataFrame) -> None:
 
 
 def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts_rows: bool) -> pl.DataFrame:
-    """Fold rows of `finer` into windows of `coarser`; with `counts_rows`, a window counts as one present slot."""
+    """Fold rows into the `coarser` windows that contain them, rows of no window dropped; `counts_rows` caps `n_base` at 1 per window."""
     windows = finer.windows(rows, coarser)
     keyed = rows.drop("ordinal", "slot").hstack(windows)
     if windows["ordinal"].null_count():
@@ -149,7 +149,7 @@ def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts
 
 
 def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
-    """Fold each run of equal (series, ordinal, slot) into one row; rows have the place of their window.
+    """One row per run of equal (series, ordinal, slot): first open, last close and size, max high and provenance, min low, sums.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
 
 
 def reduce_runs(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> pl.Series:
-    """Reduce each run of rows left to right by a ufunc; nulls are ignored, a run of nulls alone is null."""
+    """Reduce each run [start, next start) left to right by `by`, nulls taken as 0; a run of nulls alone gives null."""
     filled = (values.fill_null(0) if values.null_count() else values).to_numpy()
     reduced = pl.Series(values.name, by.reduceat(filled, starts, dtype=filled.dtype))
     if not values.null_count():
@@ -193,7 +193,7 @@ def reduce_runs(values: pl.Series, starts: NDArray[np.int64], by: np.ufunc) -> p
 
 
 def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
-    """Convert base bars to rows that `fold` adds up: notional for vwap, a count of one for completeness."""
+    """Base bars with `n_base` 1 (0 if synthetic) and `notional` = vwap * volume instead of vwap; columns that are all null dropped."""
     amounts = [name for name in AMOUNTS if name in rows.columns and rows[name].null_count() < rows.height]
     carried = rows.select(*BASE, *(name for name in amounts if name != "vwap"), pl.lit(1, pl.Int32).alias("n_base"))
     if "vwap" in amounts and "volume" in amounts:
@@ -206,7 +206,7 @@ def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:
-    """`uncovered`, 1 where a row with volume lacks `name`, so its window has no vwap; no column if none lacks it."""
+    """[`uncovered`: 1 where `name` is null and volume is not 0], so its window gets no vwap; [] if no such row."""
     if not rows[name].null_count():
         return []
     uncovered = (rows[name].is_null() & (rows["volume"] != 0)).fill_null(value=False)
@@ -214,7 +214,7 @@ def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:
 
 
 def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
-    """Convert derived bars to rows that `fold` adds up to a coarser interval: the inverse of `finish_bars`."""
+    """`DERIVED` bars as rows for a further `fold`: `notional`, `n_base` and amounts taken over, stamps, vwap and `complete` dropped."""
     amounts = [name for name in ("volume", "size", "trades", "notional") if bars[name].null_count() < bars.height]
     carried = bars[[*BASE, *amounts, "n_base"]]
     if "notional" in amounts:
@@ -227,7 +227,7 @@ def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def finish_bars(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
-    """Convert folded rows to `DERIVED`: add stamps, vwap and completeness, and drop the columns of the fold alone.
+    """`DERIVED` from folded rows: adds session, stamps, vwap, `n_expected` (slots of `judge`, 1 if not finer), `complete` (n_base >= it).
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def finish_bars(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) ->
 
 
 def vwap_of(columns: list[str]) -> pl.Expr:
-    """`vwap`: notional over volume of folded rows with these columns; null where a bar with volume had no vwap."""
+    """Expression `vwap` = notional / volume; null if volume is 0, a row with volume had no vwap, or there is no `notional`."""
     if "notional" not in columns:
         return pl.lit(None, pl.Float64).alias("vwap")
     covered = (pl.col("uncovered") == 0) if "uncovered" in columns else pl.lit(value=True)

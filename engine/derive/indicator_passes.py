@@ -42,7 +42,7 @@ PARTS = {"series": [RUN], "session": [RUN_OF_SESSION], "slot": [RUN, POSITION, S
 
 
 def indicators(bars: pl.DataFrame, selected: Selection) -> pl.DataFrame:
-    """Bars with the columns of indicators; no value depends on a later row.
+    """Bars in their order with the indicators' output columns added; no value depends on a later row; unsorted series raise.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def indicators(bars: pl.DataFrame, selected: Selection) -> pl.DataFrame:
 
 
 def begin(bars: pl.DataFrame, selected: Selection) -> pl.DataFrame:
-    """Result of `indicators` with the columns that `extend` continues from (their names begin with `_`)."""
+    """`indicators` in full plus the hidden recursive columns (names begin with `_`) that `extend` continues from."""
     selected = check_selection(bars, selected)
     rows = number_rows(bars, selected)
     computed = restore_order(compute_columns(rows, selected))
@@ -81,7 +81,7 @@ def begin(bars: pl.DataFrame, selected: Selection) -> pl.DataFrame:
 
 
 def extend(bars: pl.DataFrame, former: pl.DataFrame, selected: Selection) -> pl.DataFrame:
-    """Rows of `begin(bars, selected)` after the last row of `former` of each series, computed without a full pass.
+    """Only rows of `begin` later than each series' last row in `former` (new series: all), from that row's state.
 
     After a correction or a late bar, leave out of `former` that series' rows from its `ts` on: all later rows are
     computed again. A series that `former` does not have is computed whole.
@@ -119,7 +119,7 @@ def extend(bars: pl.DataFrame, former: pl.DataFrame, selected: Selection) -> pl.
 
 
 def lookback(selected: Selection) -> int | None:
-    """Number of bars up to the last computed one that `extend` needs of each series; None: all of them.
+    """Most bars up to the last computed one that `extend` needs per series (at least 1); None (all) if any is unbounded or per slot.
 
     None also for indicators within a slot, whose windows count sessions.
     """
@@ -148,7 +148,7 @@ class NewRows:
 
     @classmethod
     def of(cls, rows: pl.DataFrame, last: pl.DataFrame) -> NewRows:
-        """Find the rows later than the last computed row of their series; raise where that row is not among `rows`."""
+        """Mark rows later than their series' row in `last` (none: all rows); ParameterError when that row is not among `rows`."""
         runs = rows[RUN].to_numpy()
         starts = np.flatnonzero(np.diff(runs, prepend=-1))
         key = series_key(rows)
@@ -166,7 +166,7 @@ class NewRows:
         return cls(new, starts, first, state)
 
     def context(self, rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-        """New rows and the earlier ones that windows reach back to; `HELD` columns have the state at the last one."""
+        """New rows and the earlier rows that windows reach back to (all without state), `NEW` marks; `HELD` columns: state at last row."""
         recursive = pl.col(recursive_columns(selected))
         has_state = self.state.select(pl.all_horizontal(pl.col("ts").is_not_null(), recursive.is_not_null()))
         reach = lookback(selected)
@@ -183,7 +183,7 @@ class NewRows:
         return rows[at].with_columns(run.rle_id().cast(pl.Int32), pl.Series(NEW, self.new[at]), *state.get_columns())
 
     def same_slots(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """New rows and all earlier ones of their slots."""
+        """All rows of the (series, position, slot) that a new row has, old and new, `NEW` marking the new ones."""
         rows = rows.with_columns(pl.Series(NEW, self.new))
         key = PARTS["slot"]
         slots = rows.filter(NEW).select(key).unique()
@@ -192,12 +192,12 @@ class NewRows:
 
 
 def parse_selection(selected: Selection) -> list[Indicator]:
-    """Indicators as a list, texts parsed."""
+    """List of Indicators from one, a text or an iterable of both; texts are parsed, ParameterError if unknown."""
     return [Indicator.parse(one) for one in ([selected] if isinstance(selected, str | Indicator) else selected)]
 
 
 def check_selection(bars: pl.DataFrame, selected: Selection) -> list[Indicator]:
-    """Parsed indicators; raise where bars lack an input, or two columns would have one name."""
+    """Parsed indicators; SchemaError when bars have no such input, ParameterError when two columns share a name."""
     selected = parse_selection(selected)
     check_columns(bars, ["ts", "session", *sorted({name for one in selected for name in one.inputs})])
     names = [*bars.columns, *(name for one in selected for name in one.columns)]
@@ -211,7 +211,7 @@ def check_selection(bars: pl.DataFrame, selected: Selection) -> list[Indicator]:
 
 
 def number_rows(bars: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-    """Bars sorted by series, with the numbers of series, sessions and slots that the indicators need."""
+    """Bars sorted by series with run numbers; session numbers added if an indicator is not per series, places if one is per slot."""
     rows = sort_bars(bars)
     if any(one.within != "series" for one in selected):
         rows = with_sessions(rows)
@@ -219,7 +219,7 @@ def number_rows(bars: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFra
 
 
 def compute_columns(rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-    """Add the recursive columns, the windows and the values of indicators, in this order."""
+    """Add recursive columns, then window columns, then output columns of the indicators to numbered rows."""
     parts = [(one, PARTS[indicator.within]) for indicator in selected for one in indicator.running]
     rows = rows.with_columns(contributions(rows, [one for one, _ in parts]))
     rows = rows.with_columns(
@@ -240,7 +240,7 @@ def compute_columns(rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.Dat
 
 
 def slot_windows(rows: pl.DataFrame, windows: Sequence[pl.Expr]) -> list[pl.Series]:
-    """Windows over the bars of one slot of all sessions of a series, in the order of the rows."""
+    """Window expressions evaluated over the bars of one slot through all sessions of a series; columns in row order, [] without."""
     # One pass over rows sorted by slot, whose `CLOCK` jumps further from slot to slot than a window reaches. A group
     # per slot would cost more than its few rows.
     if not windows:
@@ -261,7 +261,7 @@ def slot_windows(rows: pl.DataFrame, windows: Sequence[pl.Expr]) -> list[pl.Seri
 
 
 def contributions(rows: pl.DataFrame, running: Sequence[Running]) -> pl.DataFrame:
-    """Inputs of the recursive columns, named `IN` and the column: warmed up, or resumed from the `HELD` state."""
+    """Columns `_in_<name>`: each row's contribution, warmed up (nulls, then the mean); in a resumed run the state, then raw values."""
     same_run = pl.col(RUN) == pl.col(RUN).shift(1)
     with_before = rows.with_columns(pl.when(same_run).then(pl.col("close").shift(1)).alias(BEFORE)) if running else rows
     inputs = with_before.select(one.value.cast(pl.Float64).alias(IN + one.name) for one in running)
@@ -273,7 +273,7 @@ def contributions(rows: pl.DataFrame, running: Sequence[Running]) -> pl.DataFram
 
 
 def resumed(one: Running) -> pl.Expr:
-    """Input of a recursive column, in runs with a state: the state at the last computed bar, then new contributions."""
+    """Input of a recursive column: in a run with a state, that state at its last computed bar, then raw inputs; else warmed up."""
     state = pl.col(HELD + one.name)
     has_state = state.is_not_null().any().over(RUN)
     onward = pl.when(NEW).then(pl.col(f"_all{IN}{one.name}")).otherwise(state)
@@ -281,7 +281,7 @@ def resumed(one: Running) -> pl.Expr:
 
 
 def warm_up(values: pl.Series, run: pl.Series, n: int) -> pl.Series:
-    """Null up to the nth value of each run, there the mean of the first n, then the values; runs count from 0."""
+    """Per run: null before the nth non-null value, there the mean of the first n, afterwards the values unchanged."""
     numbers, runs = values.to_numpy(), run.to_numpy()
     valid = ~np.isnan(numbers)
     total = np.cumsum(valid)
@@ -295,23 +295,23 @@ def warm_up(values: pl.Series, run: pl.Series, n: int) -> pl.Series:
 
 
 def output_columns(selected: Sequence[Indicator]) -> list[str]:
-    """Names of the output columns of indicators."""
+    """Names of the output columns of all indicators, in order, without hidden ones."""
     return [name for one in selected for name in one.columns]
 
 
 def recursive_columns(selected: Sequence[Indicator]) -> list[str]:
-    """Names of the recursive columns of indicators."""
+    """Names of the recursive (`running`) columns of all indicators, in order, hidden and shown."""
     return [one.name for indicator in selected for one in indicator.running]
 
 
 def hidden_columns(selected: Sequence[Indicator]) -> list[str]:
-    """Recursive columns that are no output: `begin` has them, `indicators` drops them."""
+    """Recursive columns that are not output columns: `begin` returns them, `indicators` drops them."""
     shown = set(output_columns(selected))
     return [name for name in recursive_columns(selected) if name not in shown]
 
 
 def last_rows(former: pl.DataFrame, selected: Sequence[Indicator], key: list[str]) -> pl.DataFrame:
-    """Last row of each series in `former`: its key, `ts` and the recursive columns; raise where one is missing."""
+    """Per series its latest row in `former`: key, `ts`, recursive columns; ParameterError if one of these columns is missing."""
     needed = [*key, "ts", *recursive_columns(selected)]
     missing = sorted(set(needed) - set(former.columns))
     if missing:

@@ -96,17 +96,17 @@ class Indicator:
 
     @property
     def expressions(self) -> tuple[pl.Expr, ...]:
-        """Expressions of the output columns, each with its column name."""
+        """Tuple of output expressions, each aliased to its column; a single expression gets the indicator's name."""
         return (self.expression.alias(self.name),) if isinstance(self.expression, pl.Expr) else self.expression
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the output columns."""
+        """Names of the output columns, in order."""
         return tuple(one.meta.output_name() for one in self.expressions)
 
     @property
     def inputs(self) -> set[str]:
-        """Columns of bars that the expressions read, without the columns that a pass computes itself."""
+        """Columns that bars must have: read by expressions, windows, running parts, without computed ones; `BEFORE` is `close`."""
         read = (*self.expressions, *self.windows, *(one.value for one in self.running))
         computed = {*(one.name for one in self.running), *(one.meta.output_name() for one in self.windows)}
         needed = {name for one in read for name in one.meta.root_names()} - computed - {SESSION_NUMBER, SLOT, CLOCK}
@@ -114,7 +114,7 @@ class Indicator:
 
     @classmethod
     def parse(cls, text: str | Indicator) -> Indicator:
-        """Read an indicator as configuration files spell it: `sma(20)`, `ema(50, of=close)`, `session_vwap`.
+        """Indicator from text (`sma(20)`, `ema(50, of=close)`); an Indicator is returned as is; else ParameterError with a hint.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Indicator:
 
 
 def sma(n: int, of: str = "close") -> Indicator:
-    """Simple moving average: the mean of the last n bars."""
+    """Simple mean of the last n values of `of` per series, across sessions; null before n bars; column `sma_<n>`."""
     name = column_name("sma", n, of)
     return Indicator(
         name,
@@ -146,14 +146,14 @@ def sma(n: int, of: str = "close") -> Indicator:
 
 
 def ema(n: int, of: str = "close") -> Indicator:
-    """Exponential moving average with weight 2 / (n + 1), from the mean of the first n bars on."""
+    """Exponential average of `of`, weight 2 / (n + 1), starting as the mean of the first n bars (null before); across sessions."""
     name = column_name("ema", n, of)
     average = exponential_average(name, input_column(of), check_bar_count("ema", n), 2 / (n + 1))
     return Indicator(name, pl.col(name), lookback=0, running=(average,), text=configuration_text("ema", n, of=of))
 
 
 def rsi(n: int = 14) -> Indicator:
-    """Wilder's relative strength index, 0 to 100; null as long as the price has not moved at all."""
+    """Wilder's RSI 0-100 from averaged gains and losses of closes (weight 1/n, seeded by n changes); null without any move."""
     name, change = column_name("rsi", check_bar_count("rsi", n, 2)), pl.col("close") - pl.col(BEFORE)
     gain = exponential_average(f"_{name}_gain", change.clip(lower_bound=0), n, 1 / n)
     loss = exponential_average(f"_{name}_loss", (-change).clip(lower_bound=0), n, 1 / n)
@@ -163,7 +163,7 @@ def rsi(n: int = 14) -> Indicator:
 
 
 def atr(n: int = 14) -> Indicator:
-    """Wilder's average true range; the first bar, which has no close before it, has no true range."""
+    """Wilder's average true range: mean of the first n true ranges (null before), then weight 1/n; a series' first bar has none."""
     name, before = column_name("atr", check_bar_count("atr", n)), pl.col(BEFORE)
     true_range = pl.max_horizontal("high", before) - pl.min_horizontal("low", before)
     average = exponential_average(name, pl.when(before.is_not_null()).then(true_range), n, 1 / n)
@@ -171,7 +171,7 @@ def atr(n: int = 14) -> Indicator:
 
 
 def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
-    """Bollinger bands: mean of the last n closes, and k standard deviations (of the population) above and below it."""
+    """Bands of the last n closes: `_mid` (mean), `_upper`, `_lower` (k population deviations); null before n."""
     check_bar_count("bollinger", n, 2)
     if not (isinstance(k, int | float) and 0 < k < float("inf")):
         raise ParameterError(f"bollinger: k received {k!r}; valid: a number above 0; did you mean bollinger({n}, 2)?")
@@ -184,7 +184,7 @@ def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
 
 
 def session_vwap() -> Indicator:
-    """Volume-weighted price since the session began: a bar's `vwap`, or (high + low + close) / 3 where it has none."""
+    """Cumulative price * volume / volume in a session; price is `vwap`, else (h + l + c) / 3; null at volume 0."""
     # Times 1/3: Polars divides a column of one row by another method, so the last bit would depend on the frame.
     name, typical = "session_vwap", (pl.col("high") + pl.col("low") + pl.col("close")) * (1 / 3)
     traded = pl.col("volume").fill_null(0.0)
@@ -195,7 +195,7 @@ def session_vwap() -> Indicator:
 
 
 def relative_volume(n: int = 20) -> Indicator:
-    """Volume over the mean volume of the same slot in the n sessions before; sessions without the bar do not count."""
+    """Volume / mean volume of its slot in the n sessions before (those with the bar); null before n sessions or off the grid."""
     name, volume = column_name("relative_volume", check_bar_count("relative_volume", n)), pl.col("volume")
     average = volume.rolling_mean_by(CLOCK, f"{n}i", closed="left").alias(f"_{name}_usual")
     has_average = (pl.col(SESSION_NUMBER) >= n) & pl.col(SLOT).is_not_null() & (pl.col(f"_{name}_usual") > 0)
@@ -206,7 +206,7 @@ def relative_volume(n: int = 20) -> Indicator:
 def custom(
     name: str, expression: pl.Expr | tuple[pl.Expr, ...], *, within: Within = "series", lookback: int | None = None
 ) -> Indicator:
-    """Define an indicator of your own: an expression over the columns of bars, and a name.
+    """Indicator of your own expression(s), seen per series, session or slot; ParameterError for a bad name, `within`, lookback.
 
     Parameters
     ----------
@@ -239,12 +239,12 @@ _EXAMPLES = {"sma": "20", "ema": "50", "rsi": "14", "atr": "14", "bollinger": "2
 
 
 def exponential_average(name: str, value: pl.Expr, n: int, weight: float) -> Running:
-    """Recursive average that gives each new value this weight, from the mean of the first n values on."""
+    """`Running` average: mean of the first n values, then weight * value + (1 - weight) * last; nulls skipped."""
     return Running(name, value, lambda one: one.ewm_mean(alpha=weight, adjust=False, ignore_nulls=True), n)
 
 
 def input_column(of: str) -> pl.Expr:
-    """A column of bars as Float64; raise where `of` is none of `VALUES`."""
+    """Expression of column `of` as Float64; ParameterError where it is not one of `VALUES`."""
     if of not in VALUES:
         similar = get_close_matches(str(of).lower(), VALUES, 1, 0.4)
         hint = f"; did you mean {similar[0]}?" if similar else ""
@@ -253,7 +253,7 @@ def input_column(of: str) -> pl.Expr:
 
 
 def check_bar_count(name: str, n: object, least: int = 1) -> int:
-    """`n` itself; raise where it is no whole number from `least` to `MOST_BARS`. `name` is the indicator's."""
+    """Return `n`; ParameterError unless it is an int from `least` to `MOST_BARS` (message begins with `name`)."""
     if isinstance(n, int) and least <= n <= MOST_BARS:
         return n
     nearest = min(max(round(n), least), MOST_BARS) if isinstance(n, int | float) and abs(n) < float("inf") else None
@@ -262,33 +262,33 @@ def check_bar_count(name: str, n: object, least: int = 1) -> int:
 
 
 def shortest_text(k: float) -> str:
-    """Shortest spelling of a number that reads back as the same number (`2.0` is `2`)."""
+    """Shortest text of a number that reads back as the same float (`2.0` is `2`)."""
     short = f"{k:g}"
     return short if float(short) == k else repr(float(k))
 
 
 def column_name(name: str, n: int, of: str = "close") -> str:
-    """Column name of an indicator: `sma_20`; with the input column where that is not the close, `sma_20_volume`."""
+    """`name_n`, or `name_n_of` where `of` is not `close`: `sma_20`, `sma_20_volume`."""
     return f"{name}_{n}" if of == "close" else f"{name}_{n}_{of}"
 
 
 def configuration_text(name: str, *values: object, of: str = "close") -> str:
-    """Text that `Indicator.parse` reads: `sma(20)`; with the input column where that is not the close."""
+    """Text that `Indicator.parse` reads: `sma(20)`, with `of=...` last where it is not `close`."""
     return f"{name}({', '.join([*map(str, values), *([f'of={of}'] if of != 'close' else [])])})"
 
 
 def example_spelling(name: str) -> str:
-    """Name of an indicator with example arguments, for error messages: `sma(20)`."""
+    """Name with example arguments for error messages (`sma(20)`); the bare name if it takes none."""
     return f"{name}({_EXAMPLES[name]})" if name in _EXAMPLES else name
 
 
 def all_spellings() -> str:
-    """Example spelling of every indicator, for error messages."""
+    """Comma-separated example spellings of all named indicators, for error messages."""
     return ", ".join(map(example_spelling, _NAMED))
 
 
 def parse_arguments(name: str, inside: str, text: str) -> dict[str, object]:
-    """Arguments of an indicator by parameter name, from the text between its parentheses: `20, of=volume`.
+    """Parameter name -> value of text `20, of=volume`: positional by order, numbers parsed, `of` as text; ParameterError if unfit.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def parse_arguments(name: str, inside: str, text: str) -> dict[str, object]:
 
 
 def parse_number(value: str, key: str, name: str, text: str) -> int | float:
-    """An argument as int, else as float; raise where it is neither. The other parameters are for the message."""
+    """`value` as int, else as float; ParameterError naming `key` and an example when it is neither."""
     for kind in (int, float):
         try:
             return kind(value)

@@ -21,7 +21,7 @@ ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_ses
 
 
 def series_key(rows: pl.DataFrame) -> list[str]:
-    """Columns that identify a series: those of `SERIES` that the frame has.
+    """Columns of `SERIES` (series, symbol, price_type, interval, origin) in the frame; without first two: SchemaError.
 
     Raises
     ------
@@ -34,14 +34,14 @@ def series_key(rows: pl.DataFrame) -> list[str]:
 
 
 def check_columns(rows: pl.DataFrame, needed: Sequence[str]) -> None:
-    """Raise `SchemaError` where the frame lacks one of these columns."""
+    """Raise SchemaError naming the columns of `needed` that the frame does not have."""
     missing = sorted(set(needed) - set(rows.columns))
     if missing:
         raise SchemaError(f"bars: lacks {', '.join(missing)}; it has {', '.join(rows.columns)}")
 
 
 def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
-    """Bars with contiguous series, numbered from 0 in `RUN` (Int32); `ROW` (UInt32) is the former row number.
+    """Bars with each series contiguous (reordered only if needed), `RUN` its number from 0, `ROW` the old row; late `ts` raise.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def restore_order(rows: pl.DataFrame) -> pl.DataFrame:
-    """Undo `sort_bars`: rows in their former order, without the columns that this module adds."""
+    """Rows sorted back by `ROW`, without the columns that this module adds; undoes `sort_bars`."""
     ordered = rows if rows[ROW].is_sorted() else rows.sort(ROW)
     return ordered.drop(ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT, strict=False)
 
 
 def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `RUN_OF_SESSION`, a number per series and session, and `SESSION_NUMBER`, which counts from 0 in each series.
+    """Add `RUN_OF_SESSION` (per series and session, from 0 in the frame), `SESSION_NUMBER` (from 0 in each series).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def number_places(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `POSITION`, the segment's place in its session, and `SLOT` (Int64), the bar's place in its segment.
+    """Add `POSITION` (ordinal % 16) and `SLOT`: `slot`, else microseconds since `segment_open`; 0, 0 for 1d, 1w, 1mo.
 
     Raises
     ------
@@ -114,10 +114,10 @@ def number_places(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def run_numbers(key: Sequence[str]) -> pl.Expr:
-    """Number from 0 (Int32) of the run of equal keys that each row is in."""
+    """Expression: number from 0 (Int32) of each row's run of equal keys; a key that comes again is a new run."""
     return pl.struct(key).rle_id().cast(pl.Int32)
 
 
 def begins_run(run: str) -> pl.Expr:
-    """Whether a row differs from the row before it in the column `run`; true of the first row."""
+    """Expression: true of the first row and where `run` differs from the row before (null equals null)."""
     return pl.col(run).ne_missing(pl.col(run).shift(1))

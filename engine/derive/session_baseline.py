@@ -29,7 +29,7 @@ MEASURES = ("volume", "range", "close")
 
 
 def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
-    """Averages and extremes of each series over its last sessions before a trade date.
+    """Per series: mean, max, min of session volume, range, close over its last `sessions` before a date; high, low, also 52-week.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
 
 
 def slot_averages(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
-    """Mean volume and range of each slot of the session, over the last sessions before a trade date.
+    """Per series, segment position, slot: mean volume and range over those of its last `sessions` before a date with that bar.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def slot_averages(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.Data
 
 
 def bars_before(bars: pl.DataFrame, before: dt.date, sessions: int, needed: tuple[str, ...]) -> pl.DataFrame:
-    """Bars of sessions before a date; raise where a needed column is missing or `sessions` is not positive."""
+    """Bars with `session` < `before`, however many; `sessions` is only validated (>= 1), a missing column raises SchemaError."""
     if sessions < 1:
         raise ParameterError(f"sessions: received {sessions}; valid: a whole number from 1")
     check_columns(bars, ("session", "ts", *needed))

@@ -19,7 +19,7 @@ from engine.derive.session_baseline import slot_averages
 
 
 def slot_baseline(bars: pl.DataFrame, before: dt.date, selected: Sequence[Indicator]) -> pl.DataFrame:
-    """Mean volume per series and slot over earlier sessions, which `relative_volume` compares a session's bars with.
+    """Per series and slot, each indicator's mean volume over its `sessions` sessions before a date, and number of earlier sessions.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def slot_baseline(bars: pl.DataFrame, before: dt.date, selected: Sequence[Indica
 
 
 def compare_to_baseline(bars: pl.DataFrame, baseline: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-    """Bars of one session with the columns of indicators, computed from the baseline of their slots.
+    """Bars with the indicators' output columns, from the baseline row of their series and slot; null without.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from engine.schema import TS
 
 
 def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Fold trade ticks into `last` bars, one per slot that holds a tick.
+    """`DERIVED` `last` bars, one per slot with a tick: volume is the sum of sizes, vwap null if any tick has no size; all complete.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
 
 
 def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -> pl.DataFrame:
-    """Fold quote ticks into `bid`, `ask` or `mid` bars, one per slot that holds a price.
+    """`DERIVED` bars of a side, or of `mid` (last bid and ask of the segment); quotes without price make no bar; no volume.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -
 
 
 def place_ticks(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Ticks inside a chosen segment with their `ordinal` and `slot`; raise where ticks are not sorted."""
+    """Ticks inside a chosen segment with its `ordinal` and their `slot`, others dropped; SortednessError unless (series, ts, seq)."""
     series, ts, seq = (ticks[name].to_physical().to_numpy() for name in ("series", "ts", "seq"))
     ahead = np.where(ts[1:] == ts[:-1], seq[1:] >= seq[:-1], ts[1:] > ts[:-1])
     ahead = np.where(series[1:] == series[:-1], ahead, series[1:] > series[:-1])
@@ -81,7 +81,7 @@ def place_ticks(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
 
 
 def fold_ticks(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Fold placed ticks with a `price` into `bars.DERIVED`, each slot complete by one tick."""
+    """Fold placed ticks by `price` into `DERIVED` OHLC bars per slot; any tick makes a slot complete (n_base = n_expected = 1)."""
     price = pl.col("price")
     prices = [price.alias(name) for name in ("open", "high", "low", "close")]
     carried = [name for name in ("size", "volume", "notional", "uncovered", "trades") if name in rows.columns]

@@ -23,7 +23,7 @@ BLOCK = 1 << 15  # rows looked at together, so that what is computed of them sta
 
 
 def pairs_where(test: Callable[[slice, slice], Flags], pairs: int) -> Ints:
-    """Index of the first row of each pair of neighbours that passes a test.
+    """Index of the first row of each of `pairs` neighbour pairs (i, i+1) that `test(slice, slice)` passes, ascending.
 
     The test compares two slices of rows, `BLOCK` rows at a time.
     """
@@ -35,13 +35,13 @@ def pairs_where(test: Callable[[slice, slice], Flags], pairs: int) -> Ints:
 
 
 def run_starts(*columns: NDArray[Any]) -> Ints:
-    """Indices of rows that differ from the row before in any column; the first row is one."""
+    """Indices of row 0 and of each row that differs from the row before in any column; empty for no rows."""
     first = columns[0]
     if not len(first):
         return np.zeros(0, np.int64)
 
     def differ(before: slice, after: slice) -> Flags:
-        """Pairs that differ in any column."""
+        """Mask of neighbour pairs that differ in any column."""
         test: Flags = first[after] != first[before]
         for column in columns[1:]:
             test |= column[after] != column[before]
@@ -51,7 +51,7 @@ def run_starts(*columns: NDArray[Any]) -> Ints:
 
 
 def sorted_union(few: Ints, many: Ints) -> Ints:
-    """Sorted union of two sorted arrays; `few` is the shorter one, neither has a value twice."""
+    """Sorted union of two sorted arrays of distinct values (none negative); `few` is the shorter one."""
     at = np.searchsorted(many, few)
     new = np.append(many, [-1])[at] != few
     return np.insert(many, at[new], few[new])
@@ -79,7 +79,7 @@ class SlotRuns(NamedTuple):
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> SlotRuns:
-        """Runs of rows sorted by `series, ordinal, slot` (Int32); rows with a null slot are left out."""
+        """Runs of sorted rows, cut where series or ordinal changes or slot does not follow by 1; rows with null slot are left out."""
         placed = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         series, ordinal, slot = (placed[name].to_numpy() for name in ("series", "ordinal", "slot"))
         breaks = pairs_where(
@@ -111,7 +111,7 @@ class ContiguousRuns(NamedTuple):
 
     @classmethod
     def of(cls, ts: pl.Series, heads: Ints, step: int | None) -> ContiguousRuns:
-        """Find the runs of sorted rows.
+        """Runs of sorted stamps exactly one `step` apart, also cut at `heads`; `step` None: a run per row.
 
         Parameters
         ----------
@@ -130,11 +130,11 @@ class ContiguousRuns(NamedTuple):
 
     @property
     def last(self) -> Ints:
-        """Last stamp of each run, in microseconds."""
+        """Stamp of the last row of each run: first + (size - 1) * step, in microseconds."""
         return self.first + (self.size - 1) * self.step
 
     def cut(self, low: Ints, high: Ints, start: Callable[[Ints], Ints]) -> tuple[ContiguousRuns, Ints]:
-        """Cut runs where cells of time (hours, sessions) begin.
+        """Cut run i, whose rows are in cells low[i]..high[i], where each cell begins (`start(cell)`); return pieces and cell of each.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class ContiguousRuns(NamedTuple):
         return pieces.filter(size > 0), cell[size > 0]
 
     def filter(self, selected: Flags) -> ContiguousRuns:
-        """The runs that a mask selects."""
+        """Runs for which the mask is true."""
         if selected.all():
             return self
         return ContiguousRuns(self.row[selected], self.size[selected], self.first[selected], self.step)

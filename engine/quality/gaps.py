@@ -43,7 +43,7 @@ _UNTRIED = {"cause": None, "state": "open", "retry_count": 0, "last_retry": None
 
 
 def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
-    """Expected segments of each series within its lifetime, with the number of their slots that are due.
+    """Per series, chosen segments within its lifetime and `slots`, the number that ended by `as_of` (None: all); none due: left out.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetim
 
 
 def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
-    """Runs of consecutive present slots, never across a segment.
+    """Runs of consecutive present slots of a segment and series: `series, ordinal, first, last` (inclusive).
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_gaps(expected: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Runs of missing slots, never across a segment, with their times and positions; not yet attributed or retried.
+    """`GAPS`: one row per run of expected slots not present, within a segment, with times and position; cause null, state `open`.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def find_gaps(expected: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) 
 
 
 def with_positions(gaps: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
-    """Add the `position` of each gap: leading, inner or trailing in its segment, or a session without a bar.
+    """Add `position`: at slot 0 `leading`, at last due slot `trailing`, else `inner`; whole segment by its place, `session` if all lack.
 
     `leading` and `trailing` gaps touch the open or the end of what is due of their segment, `inner` ones neither;
     `session` is a segment of a session that holds no present slot, and a segment absent from a session that has
@@ -164,7 +164,7 @@ def with_positions(gaps: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing_runs(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
-    """`series, ordinal, session, segment, slot, bar_count` of each run of missing slots, sorted.
+    """Runs of expected slots (from `low` on) not present: `series, ordinal, session, segment, slot` (first), `bar_count`; sorted.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ KEY = ("series", "session")
 def quality_score(
     expected: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """Quality per series and session: the percentage of expected slots that are present, with the counts of anomalies.
+    """`QUALITY` per series and session: 100 * present / expected (null if none), present = expected - gaps, anomaly counts, coverage.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def quality_score(
 
 
 def slot_coverage(expected: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Share of base slots present over all windows of a session, those without a bar included.
+    """Per series and session, 1 - missing base slots / due base slots (0-1), windows without a bar included.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def slot_coverage(expected: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def period_coverage(expected: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
-    """Share of base slots present in a day, week or month; the whole period is expected, whatever the lifetime.
+    """Per expected day, week or month, `n_base` of its bar (0 without one) / all its base slots (`slots`), lifetime ignored.
 
     Parameters
     ----------
@@ -102,19 +102,19 @@ def period_coverage(expected: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame
 
 
 def distinct_keys(keys: Ints) -> Ints:
-    """Sorted distinct keys."""
+    """Sorted distinct keys; the array itself when already strictly increasing."""
     # Usually they are already: sessions of one segment, in which nothing was counted.
     return keys if (keys[1:] > keys[:-1]).all() else np.unique(keys)
 
 
 def key_columns(keys: Ints) -> list[pl.Series]:
-    """Columns `series` and `session` (Date) of packed keys."""
+    """Packed keys as [`series`, `session` (Date)]."""
     series, days = unpack_pair(keys)
     return [pl.Series("series", series), pl.Series("session", days).cast(pl.Date)]
 
 
 def sum_by_key(keys: Ints, rows: pl.DataFrame, name: str) -> Ints:
-    """Sum of a column of `rows` for each key of (series, session); rows with another key are ignored."""
+    """Sum of column `name` per sorted (series, session) key, 0 without rows; nulls 0, other keys ignored."""
     sums = np.zeros(len(keys), np.int64)
     if len(keys) and rows.height:
         at, is_found = find_keys(keys, pack_columns(rows, *KEY))

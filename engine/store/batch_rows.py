@@ -31,7 +31,7 @@ DateRange = tuple[dt.date | None, dt.date | None]  # first and last trade date, 
 
 
 def check_kind(kind: str, interval: Interval | None, provenance: str) -> None:
-    """Raise ParameterError unless the kind and the provenance exist and exactly bars have an interval."""
+    """Raise ParameterError for an unknown kind or provenance, bars without an interval, or another kind with one."""
     if kind not in ROWS:
         raise ParameterError(f"kind: received {kind!r}; valid: {', '.join(ROWS)}")
     if kind == "bars" and interval is None:
@@ -43,7 +43,7 @@ def check_kind(kind: str, interval: Interval | None, provenance: str) -> None:
 
 
 def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.DataFrame:
-    """Concatenate batches of one kind with their number in `batch`, and `price_type`, `provenance`, `source, row` filled in.
+    """Concatenate frames of one kind; add `batch` (frame number), `provenance`, raw `price_type`, null `source, row` if absent.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -
 
 
 def within_dates(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
-    """Rows whose `session` lies in the range; rows of no session are dropped where the range has a bound."""
+    """Rows whose `session` is within both inclusive dates (None: unbounded); rows with null session go if a bound is set."""
     first, last = dates
     if first is not None:
         rows = rows.filter(pl.col("session") >= first)
@@ -83,7 +83,7 @@ def within_dates(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
 
 
 def conflict_rejects(conflicts: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """Rejects of rows that lost against a later row of their batch: key and values as cells, with source and row number."""
+    """`REJECTS` rows of conflicting rows: symbol, price type, ts and values as JSON `cells`, reason `CONFLICT`, source and row."""
     if conflicts.is_empty():
         return empty(REJECTS)
     rows = with_series_names(conflicts, series)
@@ -92,6 +92,6 @@ def conflict_rejects(conflicts: pl.DataFrame, series: pl.DataFrame) -> pl.DataFr
 
 
 def without_conflicts_of(symbol: str, rejects: pl.DataFrame) -> pl.DataFrame:
-    """Rejects without the conflicts of a symbol, for when it is removed; those of readers stay, as they belong to a file."""
+    """Drop the rejects with reason `CONFLICT` whose cells name this symbol; all other rejects stay, also its own from readers."""
     of_symbol = pl.col("cells").str.json_path_match("$.symbol") == symbol
     return rejects.filter(~((pl.col("reason") == CONFLICT) & of_symbol).fill_null(value=False))

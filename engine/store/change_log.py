@@ -52,7 +52,7 @@ class ChangeLog:
     removals: tuple[tuple[str, int], ...] = ()
 
     def with_entry(self, entry: pl.DataFrame) -> ChangeLog:
-        """The log with an entry of `change_entry` appended; coalesces the older half of the exact ones when they are many."""
+        """New log with an entry appended; above 2**18 exact rows, coalesces the older half; forgets the oldest past 2M coalesced."""
         past, *recent = self.entries or (entry.clear(),)
         recent = list(append_size_tiered(recent, entry))
         rows = sum(part.height for part in recent)
@@ -70,12 +70,12 @@ class ChangeLog:
         return replace(self, entries=(past.filter(pl.col("revision") > start), exact), start_revision=start)
 
     def with_removal(self, symbol: str, revision: int) -> ChangeLog:
-        """The log with the removal of a symbol, which replaces an earlier removal of the same symbol."""
+        """New log with (symbol, revision) in `removals`, replacing that symbol's earlier removal; entries stay."""
         others = (one for one in self.removals if one[0] != symbol)
         return replace(self, removals=(*others, (symbol, revision)))
 
     def since(self, revision: int, kinds: Sequence[str] | None = None) -> pl.DataFrame:
-        """Changes after a revision (`CHANGE_LOG`), one row per series, kind, interval and session, in no order.
+        """Changes after `revision`, of these kinds or all, one row per series, kind, interval, session; CursorExpiredError if forgotten.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class ChangeLog:
 
 
 def change_entry(key: PanelKey, kind: str, changed: pl.DataFrame, revision: int) -> pl.DataFrame:
-    """Log entry (`CHANGE_LOG`) of changed rows (`series, session, first_ts, last_ts`) of a panel, one row per session."""
+    """Log rows (`CHANGE_LOG`) of `changed` at a revision, coalesced per series and session to min `first_ts` and max `last_ts`."""
     values = {
         "kind": pl.lit(kind),
         "interval": pl.lit(None if key.interval is None else str(key.interval), pl.String),
@@ -117,7 +117,7 @@ def change_entry(key: PanelKey, kind: str, changed: pl.DataFrame, revision: int)
 
 
 def coalesce_changes(log: pl.DataFrame, *, same_kind: bool = False) -> pl.DataFrame:
-    """Merge rows of a log to one per series, kind, interval and session: first `first_ts`, last `last_ts` and `revision`.
+    """Merge rows to one per series, kind, interval, session: min `first_ts`, max `last_ts` and `revision`; nulls ignored, unordered.
 
     The result is in no order. `same_kind` says that all rows have one kind and interval. On packed numbers: grouping by
     the four columns would cost four times as much, in what a store does most often.

@@ -35,7 +35,7 @@ class Settled(NamedTuple):
 
 
 def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Settled:
-    """Keep one row per key.
+    """Keep the last row per key; count equal earlier rows as duplicates, others: conflict (same batch, listed), else correction.
 
     Parameters
     ----------
@@ -75,26 +75,26 @@ def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Set
 
 
 def differs(old: Mapping[str, str]) -> pl.Expr:
-    """Whether any value is another than the one in the column beside it (name to name of that column); null equals null."""
+    """Expression: true where any column differs from its counterpart (`old`: name -> column); null equals null."""
     return pl.any_horizontal([pl.col(name).ne_missing(pl.col(was)) for name, was in old.items()])
 
 
 def count(rows: pl.DataFrame, duplicates: pl.Expr | pl.Series, corrections: pl.Expr | pl.Series) -> pl.DataFrame:
-    """Count marked rows: `series, session, duplicates, corrections`."""
+    """Sum two marks per series, session: `series, session, duplicates, corrections` (Int64); zero sums stay."""
     marked = rows.select("series", "session", duplicates.alias("duplicates"), corrections.alias("corrections"))
     return marked.group_by("series", "session").agg(pl.col("duplicates", "corrections").sum().cast(pl.Int64))
 
 
 @cache
 def no_counts() -> pl.DataFrame:
-    """Counts of no session."""
+    """Empty frame of `series, session, duplicates, corrections`, cached."""
     return pl.DataFrame(
         schema={"series": pl.Int32, "session": pl.Date, "duplicates": pl.Int64, "corrections": pl.Int64}
     )
 
 
 def sum_counts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Counts added up, of sessions that have any, sorted."""
+    """Sum counts per (series, session) over frames, without those where both are 0; sorted; typed if empty."""
     counted = [frame for frame in frames if frame.height]
     if not counted:
         return no_counts()

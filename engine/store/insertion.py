@@ -30,7 +30,7 @@ class Insertion(NamedTuple):
 
 
 def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: int, *, is_base: bool) -> Insertion:
-    """Upsert placed rows into their panel; give the changed fields of the state and the entry for the change log.
+    """Upsert placed rows into their panel (created if absent); return `Upsert`, changed state fields and log entry; mutates nothing.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: 
 
 
 def count_upsert(state: PanelState, key: PanelKey, upsert: Upsert, *, is_base: bool) -> pl.DataFrame:
-    """Counts per series and session to add: duplicates, corrections and, for base bars, anomalies written less replaced."""
+    """Counts to add per session: duplicates, corrections (source panels only); base bars: anomalies written minus replaced."""
     # Deriving again repeats bars, the feed did not.
     counts = upsert.counts if key.origin == "source" else upsert.counts.clear()
     if key.kind != "bars" or not is_base:
@@ -80,7 +80,7 @@ def count_upsert(state: PanelState, key: PanelKey, upsert: Upsert, *, is_base: b
 
 
 def extend_observed_range(state: PanelState, key: PanelKey, written: pl.DataFrame) -> dict[str, object]:
-    """The field `observed_range` with the sessions of written rows; empty when no range grows.
+    """`{'observed_range': ...}` with series' first and last sessions widened by written rows; `{}` when no range grows.
 
     The same object then tells a consumer that what it computed from the ranges is still right.
     """
@@ -102,7 +102,7 @@ def extend_observed_range(state: PanelState, key: PanelKey, written: pl.DataFram
 def extend_excluded_range(
     state: PanelState, key: PanelKey, placed: pl.DataFrame, dates: DateRange
 ) -> dict[str, object]:
-    """The field `excluded_range` with the sessions of placed rows, clipped to the requested dates.
+    """`{'excluded_range': ...}`: stored session ranges per series merged with those of `placed`, clipped to `dates`.
 
     Rows outside the dates, too, tell which of the requested dates a series lived through.
     """
@@ -115,7 +115,7 @@ def extend_excluded_range(
 
 
 def session_ranges(is_chosen: pl.Expr) -> list[pl.Expr]:
-    """Aggregations: first and last session of the rows in chosen segments (`first, last`) and of all (`any_first, any_last`)."""
+    """Aggregations of `session`: min, max where `is_chosen` (`first, last`) and of all (`any_first, any_last`)."""
     session = pl.col("session")
     return [
         session.filter(is_chosen).min().alias("first"),
@@ -126,6 +126,6 @@ def session_ranges(is_chosen: pl.Expr) -> list[pl.Expr]:
 
 
 def merge_ranges(ranges: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Merge frames of `series` and `session_ranges` to one row per series: the earliest first, the latest last."""
+    """One row per series over all frames: min of `first, any_first`, max of `last, any_last`; first seen first."""
     ends = [pl.col("first", "any_first").min(), pl.col("last", "any_last").max()]
     return pl.concat(ranges).group_by("series", maintain_order=True).agg(ends).select(ranges[0].columns)

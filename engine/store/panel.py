@@ -83,46 +83,46 @@ class SortedRun:
 
     @cached_property
     def newest(self) -> int:
-        """The highest revision, 0 without a row."""
+        """Highest revision of the run's rows; 0 without rows."""
         return int(self.rows["revision"].max() or 0)  # type: ignore[arg-type]
 
     @cached_property
     def latest(self) -> Any:  # noqa: ANN401 - an instant in whatever unit the rows have
-        """The last `ts_end`, of rows that store no end the last `ts`; None without a row."""
+        """Max `ts_end` of the run, or max `ts` where rows store no end; None without rows."""
         return self.rows["ts_end"].max() if "ts_end" in self.rows.columns else self.span[1]
 
     @cached_property
     def span(self) -> tuple[Any, Any]:
-        """First and last `ts`; None without a row."""
+        """(min, max) of `ts`; (None, None) without rows."""
         return self.rows["ts"].min(), self.rows["ts"].max()
 
     def reaches(self, low: Any, high: Any) -> bool:  # noqa: ANN401
-        """Whether some `ts` may lie from `low` to `high`, both included; False when a bound is None."""
+        """Whether [low, high] overlaps the run's span of `ts`, bounds included; False without rows or `low`."""
         first, last = self.span
         return first is not None and low is not None and bool(first <= high and last >= low)
 
     @cached_property
     def row_edges(self) -> tuple[Ints, Ints]:
-        """Each series of the run, and the row at which it begins; one more row at the end, where the last series ends."""
+        """(distinct series in order, row at which each begins with the total row count appended)."""
         series = self.rows["series"].to_numpy()
         begins = np.flatnonzero(series[1:] != series[:-1]) + 1
         begins = np.concatenate([[0], begins]) if len(series) else begins
         return series[begins], np.append(begins, len(series))
 
     def row_range(self, wanted: Ints) -> tuple[Ints, Ints]:
-        """First row of each of these series, and the row after its last; equal for a series without rows."""
+        """Per wanted series (first row, end row exclusive); both equal for a series that the run does not have."""
         known, edges = self.row_edges
         at, found = find_keys(known, wanted)
         return edges[at], edges[at + found]
 
     @cached_property
     def sessions(self) -> tuple[Any, Any]:
-        """First and last session; None without a row."""
+        """(min, max) of `session`; (None, None) without rows."""
         return self.rows["session"].min(), self.rows["session"].max()
 
     @cached_property
     def extent(self) -> pl.DataFrame:
-        """Rows and range per series: `series, rows, first_ts, last_ts`; rows that replace one of an earlier run are not counted."""
+        """Per series `series, rows, first_ts, last_ts`; `rows` without those that replace one of an earlier run."""
         spans = _extent(self.rows)
         again = [
             near.select(self.key)
@@ -137,17 +137,17 @@ class SortedRun:
         return known.with_columns(pl.col("rows") - pl.col("twice").fill_null(0)).drop("twice")
 
     def find_rows(self, wanted: Sequence[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
-        """Row of each key, and whether the run has it; keys are given column by column, as integers."""
+        """(row index, mask whether present) of each key (one array per column); absent: the insertion point."""
         return find_tuples_within(
             [column_values(self.rows, name) for name in self.key[1:]], wanted[1:], *self.row_range(wanted[0])
         )
 
     def rows_shared_with(self, other: SortedRun) -> pl.DataFrame:
-        """Rows of this run whose keys are in another run."""
+        """Rows of this run (with its values) whose keys also occur in the other run."""
         return self.rows_with_keys(other.rows, *other.span)
 
     def rows_with_keys(self, rows: pl.DataFrame, low: Any, high: Any) -> pl.DataFrame:  # noqa: ANN401
-        """Rows of this run whose keys are among those of `rows`, whose `ts` lie from `low` to `high`."""
+        """Rows of this run with `ts` in [low, high] whose keys occur in `rows`; empty when no `ts` is there."""
         if not self.reaches(low, high):
             return self.rows.clear()
         near = self.rows.lazy().filter(pl.col("ts").is_between(low, high)).collect()
@@ -178,14 +178,14 @@ class Panel:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        """All rows in one frame, sorted by key."""
+        """All rows merged into one frame sorted by key; of a key in several parts only the row of the latest part."""
         return (
             self.parts[0] if len(self.parts) == 1 else merge_sorted(self.parts, self.key, overlapping=self.overlapping)
         )
 
     @cached_property
     def sorted_runs(self) -> tuple[SortedRun, ...]:
-        """The parts with their cached statistics; those of an earlier version of the panel are reused."""
+        """One `SortedRun` per part, oldest first; runs of the panel's earlier version are reused with their caches."""
         known = {id(part.rows): part for part in self._earlier_runs}
         found: list[SortedRun] = []
         for rows in self.parts:
@@ -194,11 +194,11 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """Number of stored rows, replaced ones included until their parts are merged."""
+        """Number of rows over all parts; replaced rows count until merged, so it may exceed `frame.height`."""
         return sum(part.height for part in self.parts)
 
     def of_series(self, series: Sequence[int], test: pl.Expr | None = None) -> pl.DataFrame:
-        """Rows of some series, optionally filtered by `test` (see `where`), sorted by key; copied only where parts are merged."""
+        """Rows of these series that pass `test` (if any), sorted by key; of a key in several parts the latest."""
         wanted = sorted(series)
         if wanted and wanted[-1] - wanted[0] + 1 == len(wanted):  # neighbours, so one slice of each part
             slices = [[_slice(part, wanted[0], wanted[-1])] for part in self.parts]
@@ -210,7 +210,7 @@ class Panel:
         return self._merge_pieces(pl.concat(pieces).filter(test).rechunk() for pieces in slices if pieces)
 
     def where(self, test: pl.Expr) -> pl.DataFrame:
-        """Rows for which the expression `test` holds, sorted by key.
+        """Rows that pass `test`, sorted by key; parts are filtered first, then of each key the latest stays.
 
         The test must hold for the row that replaced another whenever it holds for that one: tests of `series`, `session`
         or `ts`, or of a lower bound of `revision`.
@@ -218,7 +218,7 @@ class Panel:
         return self._merge_pieces(part.filter(test) for part in self.parts)
 
     def since(self, revision: int, instant: dt.datetime | None = None) -> pl.DataFrame:
-        """Rows of later revisions, and those that end (start, where no end is stored) after an instant, sorted by key.
+        """Rows with revision > `revision` or end (no `ts_end`: start) after `instant`, sorted by key.
 
         Parts without such rows are skipped, so the cost depends on the newer rows, not on the size of the panel.
         """
@@ -230,7 +230,7 @@ class Panel:
         return self._merge_pieces(part.rows.filter(test) for part in wanted)
 
     def between(self, spans: pl.DataFrame) -> pl.DataFrame:
-        """Rows in many short time ranges of series, sorted by key; the cost depends on the rows found, not on the panel's size.
+        """Rows whose `ts` lies in an inclusive span of their series, sorted by key; found by binary search.
 
         Parameters
         ----------
@@ -241,12 +241,12 @@ class Panel:
         return self._merge_pieces(_rows_in_ranges(part, spans) for part in self.sorted_runs if part.reaches(low, high))
 
     def without(self, series: Sequence[int]) -> Panel:
-        """The panel without the rows of these series."""
+        """New panel with the rows of these series filtered out of each part; parts are not merged."""
         kept = tuple(part.filter(~pl.col("series").is_in(list(series))) for part in self.parts)
         return _panel(kept, self)
 
     def upsert(self, rows: pl.DataFrame) -> Upsert:
-        """Insert new rows and replace those of the same key and other values; count duplicates and corrections.
+        """New panel where each key's last row wins; rows equal to the stored one are not written. Also rows written, replaced, counts.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ class Panel:
         return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
     def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """Rows that are new or differ, counts of those that repeat or replace, and the rows that are replaced."""
+        """(rows with new key or other values, counts of duplicates and corrections, stored rows they replace)."""
         at, known = self._known(rows)
         if known.is_empty():
             return rows, no_counts(), known
@@ -284,7 +284,7 @@ class Panel:
         return rows.filter(pl.Series(keep)), counts, known.filter(is_other)
 
     def _known(self, rows: pl.DataFrame) -> tuple[Ints, pl.DataFrame]:
-        """Which of `rows` have keys that this panel holds, and its row for each, the latest one, in the same order."""
+        """(indices of `rows` whose key the panel has, its latest row of each, in the same order)."""
         wanted = [column_values(rows, name) for name in self.key]
         places, found = [np.zeros(0, np.int64)], [rows.clear()]
         left = np.arange(rows.height)
@@ -317,7 +317,7 @@ class Panel:
 
 
 def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
-    """Append a frame and merge the last ones while they are of like size: a million appends leave a few frames, in order."""
+    """Append a frame, then concatenate the last two while the last has at least a third of the other's rows."""
     tiers = [*parts, newest]
     while len(tiers) > 1 and tiers[-1].height * TIER_RATIO >= tiers[-2].height:
         last = tiers.pop()
@@ -326,7 +326,7 @@ def append_size_tiered(parts: Sequence[pl.DataFrame], newest: pl.DataFrame) -> t
 
 
 def empty_panel(schema: dict[str, pl.DataType], key: tuple[str, ...], values: tuple[str, ...]) -> Panel:
-    """A panel of these columns without a row; `key` identifies a row, `values` tell a correction from a duplicate."""
+    """Panel without rows of this schema; `key` identifies a row, a difference in `values` makes a correction."""
     return Panel((pl.DataFrame(schema=schema),), key, values)
 
 
@@ -337,7 +337,7 @@ def _panel(parts: tuple[pl.DataFrame, ...], like: Panel) -> Panel:
 
 
 def merge_sorted(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlapping: bool = False) -> pl.DataFrame:
-    """Merge frames sorted by key into one; with `overlapping`, the row of the last frame replaces others of its key."""
+    """Merge frames sorted by key into one sorted frame; with `overlapping` only the last frame's row of a key, else all rows."""
     whole = pl.concat(parts)
     if not is_strictly_increasing(whole, key):
         whole = whole.sort(key, maintain_order=True)
@@ -369,7 +369,7 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 
 def _rows_in_ranges(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a part in these spans: two binary searches a span, all spans at once."""
+    """Rows of a run whose `ts` lies in an inclusive span (`series, first, last`); two binary searches per span."""
     ts = column_values(part.rows, "ts")
     begin, end = part.row_range(spans["series"].to_numpy())
     low = searchsorted_within(ts, column_values(spans, "first"), begin, end)

@@ -59,37 +59,37 @@ class PanelKey(NamedTuple):
 
     @property
     def bar_spec(self) -> BarSpec | None:
-        """How its bars are closed; None of ticks, quotes and open interest."""
+        """`BarSpec` of the key's interval; None for raw rows (ticks, quotes, open interest)."""
         return None if self.interval is None else BarSpec(self.interval)
 
     @property
     def has_slots(self) -> bool:
-        """Whether its rows lie in slots of the session grid, so that gaps and completeness can be computed."""
+        """Whether its rows lie in grid slots, so gaps and completeness exist: True of time bars, False of raw rows."""
         return self.bar_spec is not None and self.bar_spec.has_slots
 
     @classmethod
     def of_source(cls, kind: Kind, interval: Interval | None, spec: GridSpec) -> PanelKey:
-        """Key of the panel that rows of a source are stored in: bars of an interval, or raw rows (interval None)."""
+        """Key with origin `source` and the kind's own layout: bars of an interval, or raw rows (interval None)."""
         return cls(kind, interval, "source", spec, kind)
 
     @classmethod
     def of_derived_bars(cls, interval: Interval, spec: GridSpec) -> PanelKey:
-        """Key of the panel that bars derived at an interval are stored in."""
+        """Key of kind `bars` with origin `derived` and layout `derived_bars` at an interval."""
         return cls("bars", interval, "derived", spec, "derived_bars")
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
-        """Columns and types of the panel's rows."""
+        """Columns and types of its layout (`PANEL_SCHEMAS`)."""
         return PANEL_SCHEMAS[self.layout]
 
     @property
     def grid_interval(self) -> Interval:
-        """The interval that the panel's axis is cut at: that of its bars, `AXIS_INTERVAL` for raw rows."""
+        """Interval that the panel's axis is cut at: the bars' own; `AXIS_INTERVAL` (1m) for raw rows."""
         return self.interval or AXIS_INTERVAL
 
     @property
     def compared_columns(self) -> tuple[str, ...]:
-        """The columns in which two rows of one key must agree to be duplicates; else one corrects the other.
+        """Columns whose difference makes a correction: all but place, `ts, seq, revision`, (source) `provenance`.
 
         The provenance of a row does not count, except in derived bars, where it summarizes the rows below.
         """
@@ -99,7 +99,7 @@ class PanelKey(NamedTuple):
 
     @property
     def sort_key(self) -> tuple[str, int, str, str]:
-        """Sort keys of panels by this: by kind, interval, origin and axis."""
+        """Tuple to sort keys by: kind, interval in seconds (0 without), origin, text of the axis."""
         return (self.kind, self.interval.seconds if self.interval else 0, self.origin, repr(self.spec))
 
 

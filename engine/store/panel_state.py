@@ -67,17 +67,17 @@ class PanelState:
     trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
 
     def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
-        """The axis `spec` cut at `interval`, over the dates of the data; ParameterError when no row is placed on it."""
+        """Stored axis `spec` cut at `interval`, over the data's dates; ParameterError when no row is placed on it."""
         if spec not in self.axes:
             raise ParameterError(f"spec: no row lives on {spec} in this store")
         return self.axes[spec].at(interval)
 
     def panels_of(self, kind: Kind) -> list[PanelKey]:
-        """Keys of the panels that hold rows of a kind, sorted by interval and origin."""
+        """Keys of the panels of a kind, sorted by interval, origin and axis."""
         return sorted((key for key in self.panels if key.kind == kind), key=lambda key: key.sort_key)
 
     def series_of(self, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None) -> list[int]:
-        """Numbers of the series of these symbols and price types (None: of any), ascending."""
+        """Numbers of series with one of the symbols AND one of the price types, ascending; None does not restrict."""
         chosen = self.series
         if symbols is not None:
             chosen = chosen.filter(pl.col("symbol").is_in(list(symbols)))
@@ -86,35 +86,35 @@ class PanelState:
         return chosen["series"].sort().to_list()
 
     def rows_of(self, key: PanelKey, series: Sequence[int] | None = None) -> pl.DataFrame:
-        """Rows of a panel as stored, of some series or all, sorted by (series, ts); empty when there is no such panel."""
+        """Stored rows of a panel by number, of these series or all, sorted by key; empty if no such panel."""
         if key not in self.panels:
             return pl.DataFrame(schema=key.schema)
         panel = self.panels[key]
         return panel.frame if series is None else panel.of_series(series)
 
     def no_rows_of(self, key: PanelKey) -> pl.DataFrame:
-        """An empty frame with the columns of a panel."""
+        """Empty frame with the columns of a panel, or of its key's schema when there is no such panel."""
         return self.panels[key].parts[0].clear() if key in self.panels else pl.DataFrame(schema=key.schema)
 
     def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """Table of quotes, ticks or open interest of a panel, of some symbols or all, without `revision`."""
+        """Public table of a raw panel (`symbol` instead of series; no slot, no revision), of these symbols or all."""
         rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [RAW_PRICE_TYPES[key.kind]]))
         return self.raw_view(rows).drop("revision")
 
     def raw_view(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Stored quotes, ticks or open interest with the columns of their table, in the same order."""
+        """Stored raw rows with `symbol` first, without `series, price_type, slot, ordinal, provenance`; order stays."""
         return with_series_names(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
 
     def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """The `gaps` table, of some symbols or all."""
+        """Stored `gaps` table (`GAPS_VIEW`) of all intervals and price types, of some symbols or all (None)."""
         return self._outcome_table(GAPS_VIEW, {key: rows.frame for key, rows in self.gap_rows.items()}, symbols)
 
     def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """The `quality` table, of some symbols or all."""
+        """Stored `quality` table (`QUALITY_VIEW`) of all intervals and price types, of some symbols or all (None)."""
         return self._outcome_table(QUALITY_VIEW, {key: rows.frame for key, rows in self.quality_rows.items()}, symbols)
 
     def outcomes(self, table: Literal["gaps", "quality"], scope: pl.DataFrame | None = None) -> pl.DataFrame:
-        """The `gaps` or the `quality` table with the `revision` that wrote each row.
+        """`gaps` or `quality` table of all intervals with the `revision` that wrote each row; only rows of `scope` if passed.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class PanelState:
         return pl.concat(parts) if parts else empty(columns)
 
     def sessions(self) -> pl.DataFrame:
-        """The `sessions` table: segments of each calendar, from its first session with a row to its last."""
+        """`sessions` table: all segments of each calendar from its first to its last session with a stored row."""
         dates: dict[str, list[dt.date]] = {}
         for key, panel in self.panels.items():
             for run in panel.sorted_runs:
@@ -158,7 +158,7 @@ class PanelState:
         return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
 
     def without_series(self, removed: Sequence[int]) -> dict[str, object]:
-        """The fields of this state without some series, for `dataclasses.replace`."""
+        """Dict of all fields with these series dropped (rows, counts, ranges, gaps, quality, indicators, trailing)."""
         keep = ~pl.col("series").is_in(list(removed))
         return {
             "series": self.series.filter(keep),

@@ -21,7 +21,7 @@ PADDING = 2 * MONTH  # axes are built this far beyond the data, so that not ever
 def partition_by_axis(
     rows: pl.DataFrame, series: pl.DataFrame, specs: Sequence[GridSpec], axis_of: Mapping[str, int]
 ) -> list[tuple[GridSpec, pl.DataFrame]]:
-    """Replace `symbol, price_type` of rows by their series number, and split the rows by the axis of their symbol.
+    """Replace `symbol, price_type` by the series number and split rows by the symbol's axis: [(spec, rows)].
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def partition_by_axis(
 
 
 def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamps: pl.Series) -> dict[str, object]:
-    """Fields of the state with an axis that reaches at least a month beyond the stamps; none when it does already.
+    """State fields with the axis rebuilt 2 months beyond the stamps (within the calendar); `{}` if it has a month's margin already.
 
     Ordinals do not depend on how far an axis reaches, so stored rows keep theirs.
 
@@ -70,7 +70,7 @@ def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamp
 
 
 def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:
-    """Rows with `session, ordinal, slot` added; `ts` of bars becomes the start of the slot that the stamp belongs to."""
+    """Add `session, ordinal, slot`; `ts` of bars becomes the start of its stamp's slot; ticks keep their `ts`."""
     grid = state.grid(key.spec, key.grid_interval)
     if key.kind == "bars":
         rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))

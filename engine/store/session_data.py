@@ -99,7 +99,7 @@ class SessionData(Summarized):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the writes inside atomic: other threads see all of them at once or, when an exception is raised, none.
+        """Context manager: publish all writes inside at once; on an exception discard them and re-raise.
 
         A nested transaction publishes nothing by itself; when it raises, only its own writes are rolled back.
         """
@@ -122,11 +122,11 @@ class SessionData(Summarized):
 
     @property
     def rollbacks(self) -> int:
-        """Number of rolled-back transactions. A consumer that caches state must rebuild it when this changes."""
+        """Number of rolled-back transactions; a consumer that caches state must rebuild it when this changes."""
         return self._rollbacks
 
     def wait_for_revision(self, revision: int, seconds: float | None = None) -> bool:
-        """Block until the store's revision exceeds this one, at most `seconds` (None: without limit); whether it does."""
+        """Block until the published revision exceeds this one; True, or False after `seconds` (None: no limit)."""
         with self._news:
             return self._news.wait_for(lambda: self._shown.revision > revision, seconds)
 
@@ -139,23 +139,23 @@ class SessionData(Summarized):
         return self._state.symbols
 
     def snapshot(self) -> Snapshot:
-        """The current state, immutable. Inside a transaction its own thread gets the uncommitted state."""
+        """The current immutable state; inside a transaction its own thread gets the uncommitted state."""
         return self._state
 
     @property
     def revision(self) -> int:
-        """Number of writes so far."""
+        """Revision of the current state: grows by one with each logged write, registration or removal."""
         return self._state.revision
 
     def calendar(self, code: str) -> SessionCalendar:
-        """The calendar of a code: one passed to the constructor, else the one that stored rows were placed by, else the current."""
+        """Calendar of a code: the constructor's, else the one stored rows were placed by, else the package's."""
         for calendars in (self._calendars, self._state.calendars):
             if code in calendars:
                 return calendars[code]
         return calendar(code)
 
     def register_symbol_data(self, *symbols: SymbolSessionData) -> None:
-        """Register symbols; one that is registered already takes the new fields and keeps its rows.
+        """Register symbols or replace a registered one's fields (rows stay); ParameterError if its base or a derived interval would go.
 
         Raises
         ------
@@ -184,14 +184,14 @@ class SessionData(Summarized):
                 self.series_for(pl.DataFrame(expected, schema=["symbol", "price_type"], orient="row").unique())
 
     def mark_loaded(self, symbols: Iterable[str]) -> None:
-        """Mark symbols as fully loaded; `get_loaded_symbols` lists them from now on. Unknown ones are ignored."""
+        """Set `is_loaded` of these registered symbols (never reset here); unknown names are ignored."""
         with self._lock:
             known = self._state.symbols
             loaded = {name: replace(known[name], is_loaded=True) for name in symbols if name in known}
             self._swap(symbols={**known, **loaded})
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Remove a symbol with its rows, outcomes, conflicts and streams; False when it was not registered."""
+        """Remove a symbol with rows, outcomes, conflict rejects, streams; log it. True; False if not registered."""
         with self._lock:
             state = self._state
             if symbol not in state.symbols:
@@ -209,35 +209,35 @@ class SessionData(Summarized):
             return True
 
     def get_symbol_data(self, symbol: str) -> SymbolSessionData | None:
-        """A symbol with views on its current rows; None when it is not registered (any more)."""
+        """The symbol bound to the current snapshot, so its views never change; None when it is not registered."""
         state = self._state
         registered = state.symbols.get(symbol)
         return None if registered is None else replace(registered, _snapshot=state)
 
     def get_active_symbols(self) -> set[str]:
-        """Names of all registered symbols."""
+        """Set of the names of all registered symbols, loaded or not."""
         return set(self._state.symbols)
 
     def get_loaded_symbols(self) -> set[str]:
-        """Names of the symbols that are fully loaded."""
+        """Set of the names of registered symbols with `is_loaded` (see `mark_loaded`)."""
         return {name for name, data in self._state.symbols.items() if data.is_loaded}
 
     def get_symbols_with_derived(self) -> dict[str, list[str]]:
-        """Derived intervals of each symbol that has any, by its name."""
+        """Symbol -> list of its derived intervals; symbols without any are left out."""
         return {name: list(d.derived_intervals) for name, d in self._state.symbols.items() if d.derived_intervals}
 
     def bars(
         self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
     ) -> pl.DataFrame:
-        """The `bars` table as it is now; see `Snapshot.bars`."""
+        """Current `bars` table, source and derived, restricted to a symbol, interval and price type where not None."""
         return self._state.bars(symbol, interval, price_type)
 
     def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """The `gaps` table as it is now."""
+        """Current `gaps` table of all intervals, of these symbols or all (None)."""
         return self._state.gaps(symbols)
 
     def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """The `quality` table as it is now."""
+        """Current `quality` table of all intervals, of these symbols or all (None)."""
         return self._state.quality(symbols)
 
     def append(
@@ -251,7 +251,7 @@ class SessionData(Summarized):
         provenance: str = "source",
         dates: DateRange = (None, None),
     ) -> Appended:
-        """Append raw rows: place them on the grid, deduplicate them by key, count, log and store them.
+        """Place, deduplicate, count, log and store raw rows atomically, those outside `dates` dropped; return counts and conflicts.
 
         Parameters
         ----------
@@ -311,7 +311,7 @@ class SessionData(Summarized):
             )
 
     def series_for(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """Numbers of the series of (symbol, price type) pairs; new pairs are numbered.
+        """`pairs` in order with their `series` numbers; new pairs are numbered and stored; UnknownSymbolError if unregistered.
 
         Parameters
         ----------
@@ -345,7 +345,7 @@ class SessionData(Summarized):
             return pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
 
     def write_derived(self, interval: Interval, spec: GridSpec, rows: pl.DataFrame) -> int:
-        """Upsert derived bars (`derive.bars.DERIVED`); unchanged bars keep their revision. Return how many were new or changed."""
+        """Upsert derived bars of series still registered; equal bars keep their revision; return how many were new or changed."""
         key = PanelKey.of_derived_bars(interval, spec)
         with self._lock:
             batch = self._of_registered(rows).with_columns(pl.lit(0, pl.Int32).alias("batch"))
@@ -354,17 +354,17 @@ class SessionData(Summarized):
             return self._insert(key, fitted).written.height
 
     def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
-        """Replace the stored gaps of one interval: all of them, or only those in `replaced`."""
+        """Remove `replaced` (None: all stored gaps of the key), store `gaps`; equal ones keep their revision; log what changed."""
         self._set_outcome("gaps", key, gaps, replaced)
 
     def set_quality(self, key: PanelKey, quality: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
-        """Replace the stored quality of one interval: all of it, or only the rows in `replaced`."""
+        """Remove `replaced` (None: all stored quality of the key), store `quality`; equal rows keep their revision; log changes."""
         self._set_outcome("quality", key, quality, replaced)
 
     def set_indicators(
         self, key: PanelKey, definitions: frozenset[Hashable], rows: pl.DataFrame, *, without: Sequence[int] = ()
     ) -> int:
-        """Upsert indicator values per bar; unchanged ones keep their revision.
+        """Drop stored values of series in `without`, upsert `rows`; equal rows keep their revision; return number new or changed.
 
         Parameters
         ----------
@@ -406,7 +406,7 @@ class SessionData(Summarized):
             return upsert.written.height
 
     def set_trailing(self, key: PanelKey, rows: pl.DataFrame) -> None:
-        """Replace the statistics of the sessions before a date (`series, before`, values) of the series in `rows`."""
+        """Replace stored statistics of the series in `rows` (`series, before`, values), not logged; others stay."""
         with self._lock:
             merged, stored = self._of_registered(rows), self._state.trailing.get(key)
             if stored is not None:
@@ -414,17 +414,17 @@ class SessionData(Summarized):
             self._swap(trailing={**self._state.trailing, key: merged.sort("series")})
 
     def changes(self, since: int) -> pl.DataFrame:
-        """Changes after revision `since`, one row per series, kind, interval and session; see `Snapshot.changes`."""
+        """Changes after revision `since`, one row per series, kind, interval, session, and one per removed symbol."""
         return self._state.changes(since)
 
     def add_rejects(self, rejects: pl.DataFrame) -> None:
-        """Add rows that were refused (`schema.REJECTS`) to the `rejects` table."""
+        """Append refused rows (`schema.REJECTS`) to the `rejects` table; the revision stays."""
         if rejects.height:
             with self._lock:
                 self._swap(rejects=(*self._state.rejects, select_schema(rejects, REJECTS, "rejects")))
 
     def add_files(self, marks: Iterable[str]) -> frozenset[str]:
-        """Note files as loaded by their content marks, all at once; return those that were loaded before."""
+        """Mark files as loaded by content mark; return those of `marks` that were marked before."""
         with self._lock:
             loaded = self._state.files
             added = frozenset(marks)
@@ -432,22 +432,22 @@ class SessionData(Summarized):
             return added & loaded
 
     def mark_exported(self, revision: int) -> None:
-        """Note that an export holds everything up to `revision`; an earlier revision has no effect."""
+        """Raise `exported_revision` to `revision`; a lower one has no effect."""
         with self._lock:
             self._swap(exported_revision=max(revision, self._state.exported_revision))
 
     def set_as_of(self, as_of: dt.datetime | None) -> None:
-        """Set the instant until which slots are due (None: all of them)."""
+        """Set the instant until which slots are due (None: all are); ParameterError if it has no time zone."""
         with self._lock:
             self._swap(as_of=_aware(as_of))
 
     def set_session(self, session_date: dt.date | None, *, active: bool) -> None:
-        """Set the current trade date and whether its session is running."""
+        """Set the current trade date (None: none) and whether its session is running."""
         with self._lock:
             self._swap(session_date=session_date, session_active=active)
 
     def set_streams(self, streams: Iterable[tuple[str, str]], *, active: bool) -> None:
-        """Mark streams of (symbol, interval or kind of rows) as active or not."""
+        """Set these (symbol, interval or kind) streams to `active`; others stay as they are."""
         with self._lock:
             self._swap(active_streams={**self._state.active_streams, **dict.fromkeys(streams, active)})
 

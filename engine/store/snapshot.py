@@ -64,7 +64,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return self.summary("Snapshot")
 
     def summary(self, title: str) -> Summary:
-        """Display summary: state of the store, and the first symbols by name, each at its base interval."""
+        """Display summary: facts of the store, then bars, missing slots and quality of the first symbols at their base interval."""
         names = sorted(self.symbols)
         facts = {
             "symbols": len(names),
@@ -93,7 +93,7 @@ class Snapshot(PanelState, SessionState, Summarized):
     def bars(
         self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
     ) -> pl.DataFrame:
-        """The `bars` table: every series, or those of one symbol, interval or price type."""
+        """`bars` table, source and derived, restricted to a symbol, interval and price type where not None."""
         step = None if interval is None else Interval.parse(interval)
         keys = [key for key in self.panels_of("bars") if step in (None, key.interval)]
         frames = [self.bars_of(key, symbol and [symbol], price_type and [price_type]) for key in keys]
@@ -104,19 +104,19 @@ class Snapshot(PanelState, SessionState, Summarized):
     def bars_of(
         self, key: PanelKey, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None
     ) -> pl.DataFrame:
-        """The `bars` table of one panel, of some symbols and price types or all."""
+        """`bars` table of one panel, of these symbols and price types (None: any); empty if there is no such panel."""
         everything = symbols is None and price_types is None
         return self.bars_table(key, self.rows_of(key, None if everything else self.series_of(symbols, price_types)))
 
     def bars_table(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
-        """Stored rows of a bar panel as the `bars` table: names, labels and ends added, incomplete windows dropped if asked."""
+        """Stored rows as the `bars` table; incomplete derived bars dropped if `incomplete` is `drop`; empty if panel is absent."""
         if key not in self.panels:
             return bars_view(rows, None, key.interval, key.origin, self.series, self.as_of)
         grid = self.grid(key.spec, key.grid_interval)
         return bars_view(self._chosen_windows(key, rows), grid, key.interval, key.origin, self.series, self.as_of)
 
     def closed_bars(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
-        """As `bars_table`, with `revision` and without bars whose window is not over at `as_of`."""
+        """As `bars_table`, plus `revision`, only bars whose `ts_end` is not after `as_of` (None: all bars)."""
         rows, grid = self._chosen_windows(key, rows), self.grid(key.spec, key.grid_interval)
         bars = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of).with_columns(rows["revision"])
         # A filter copies every row, so it is left out where all are final.
@@ -127,7 +127,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return rows.filter("complete") if drops else rows
 
     def changes(self, since: int) -> pl.DataFrame:
-        """Changes after revision `since`: one coalesced row per series, kind, interval and session.
+        """Changes after `since` sorted by revision: one row per series, kind, interval, session; a removed symbol has `removed` true.
 
         Returns
         -------
@@ -150,7 +150,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return both.sort("revision", "symbol", "price_type", "kind", "interval", "session", nulls_last=True)
 
     def series_changes(self, since: int, kinds: Sequence[str] | None = None) -> pl.DataFrame:
-        """As `changes`, by number of series and of some kinds only, without removed symbols, in no order (`CHANGE_LOG`).
+        """Changes after `since` by series number (`CHANGE_LOG`), of these kinds or all; no removed series; unordered.
 
         `first_ts` and `last_ts` span what was changed after `since`; for an old `since` they may span more.
         """
@@ -160,7 +160,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return changed.filter(pl.col("series").is_in(self.series["series"].implode()))
 
     def symbol_table(self) -> pl.DataFrame:
-        """The `symbols` table: registered fields, and number and range of the source's rows, sorted by symbol."""
+        """`symbols` table by name: registered fields and `rows, first_ts, last_ts` of source rows (0, null if none)."""
         extents = [
             with_series_names(run.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series)
             for key, panel in self.panels.items()
@@ -182,7 +182,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """Every table of an export at this revision, without bars whose window is not over.
+        """Table name -> frame for export: closed bars, raw kinds in store, gaps, quality, sessions, calendars, symbols, rejects.
 
         `revision` is the one that wrote the row, null where that is not known.
         """
@@ -205,7 +205,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         }
 
     def small_tables(self) -> dict[str, pl.DataFrame]:
-        """The tables that do not grow with the rows: `sessions`, `calendars` and `symbols`."""
+        """Dict of the tables `sessions`, `calendars` and `symbols`, whose size does not depend on the rows."""
         # By the code that symbols and sessions name: a calendar file's own may be another.
         calendars = [(code, c.provider, c.version, c.zone, c.overrides_hash) for code, c in self.calendars.items()]
         return {

@@ -62,14 +62,14 @@ class SymbolSessionData(Summarized):
         object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
 
     def requires_more_than(self, registered: SymbolSessionData | None) -> bool:
-        """Whether intervals, price types or dates differ from the registered symbol's, so that work has to be done."""
+        """Whether derived intervals, price types, first or last session differ from `registered`'s (None: True)."""
         if registered is None:
             return True
         fields = ("derived_intervals", "price_types", "first_session", "last_session")
         return any(getattr(registered, name) != getattr(self, name) for name in fields)
 
     def check_replaces(self, registered: SymbolSessionData | None) -> None:
-        """Raise ParameterError unless this can replace the registered symbol: same base panel, no derived interval less."""
+        """ParameterError if base panel differs from `registered`'s or a derived interval of it is gone; None passes."""
         if registered is None:
             return
         if registered.base_key != self.base_key:
@@ -91,54 +91,54 @@ class SymbolSessionData(Summarized):
 
     @cached_property
     def spec(self) -> GridSpec:
-        """The axis that its rows are placed on: calendar, segments, alignment and zone."""
+        """Axis of its rows: `GridSpec` of calendar, segments, alignment and zone."""
         return GridSpec(self.calendar, self.segments, self.align, self.zone)
 
     @cached_property
     def base_key(self) -> PanelKey:
-        """Key of the panel of its base bars: bars of the source, or bars derived from ticks or quotes."""
+        """Panel key of its base bars: source bars, or derived bars where `base_from` is ticks or quotes."""
         if self.base_from == "bars":
             return PanelKey.of_source("bars", self.base, self.spec)
         return PanelKey.of_derived_bars(self.base, self.spec)
 
     def key_of(self, interval: str | None = None) -> PanelKey:
-        """Key of the panel of its bars of an interval (default: the base)."""
+        """Panel key of its bars at an interval: `base_key` for the base (None), else that of derived bars."""
         step = Interval.parse(interval or self.base_interval)
         return self.base_key if step == self.base else PanelKey.of_derived_bars(step, self.spec)
 
     def definitions_of(self, interval: str | None = None) -> frozenset[Hashable]:
-        """Definitions of the indicators that it requires at an interval (default: the base)."""
+        """Frozenset of the definitions in `indicators` whose interval is this one (None: the base)."""
         step = Interval.parse(interval or self.base_interval)
         return frozenset(definition for definition, at in self.indicators if Interval.parse(at) == step)
 
     def bars(self, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
-        """The `bars` table of one interval (default: the base) and price type (default: the symbol's)."""
+        """Its `bars` table at one interval (None: base) and one price type (None: its own)."""
         return self._bound.bars_of(self.key_of(interval), [self.symbol], [price_type or self.price_type])
 
     @property
     def bars_base(self) -> pl.DataFrame:
-        """Base bars of the symbol's price type."""
+        """`bars` table at the base interval, of its own price type only."""
         return self.bars()
 
     @property
     def bars_derived(self) -> dict[str, pl.DataFrame]:
-        """Derived bars of the symbol's price type, keyed by interval."""
+        """Derived interval -> `bars` table, of its own price type only."""
         return {interval: self.bars(interval) for interval in self.derived_intervals}
 
     @property
     def latest_bar(self) -> dict[str, object] | None:
-        """The last base bar, None when there is none."""
+        """Last base bar of its price type as a dict, final or not; None without bars."""
         bars = self.bars_base
         return bars.row(-1, named=True) if bars.height else None
 
     @property
     def bar_quality(self) -> dict[str, pl.DataFrame]:
-        """Quality per session, keyed by interval."""
+        """Interval (base and derived) -> stored quality per session, of all price types."""
         return self._per_interval("quality")
 
     @property
     def bar_gaps(self) -> dict[str, pl.DataFrame]:
-        """Stored gaps, keyed by interval; an interval without a gap has an empty frame."""
+        """Interval (base and derived) -> stored gaps, of all price types; an empty frame without a gap."""
         return self._per_interval("gaps")
 
     @property
@@ -158,7 +158,7 @@ class SymbolSessionData(Summarized):
 
     @cached_property
     def session_bars(self) -> pl.DataFrame:
-        """Base bars on the grid of the current session, or of the last one with a bar when none is current."""
+        """Base bars in a slot (none off grid) of the current session; none current: of the last with a bar."""
         bound = self._bound
         rows = bound.rows_of(self.base_key, bound.series_of([self.symbol], [self.price_type]))
         rows = rows.filter(pl.col("slot").is_not_null())
@@ -167,22 +167,22 @@ class SymbolSessionData(Summarized):
 
     @property
     def session_volume(self) -> float:
-        """Volume of the current session."""
+        """Sum of `volume` of `session_bars`; 0.0 without bars."""
         return float(self.session_bars["volume"].sum())
 
     @property
     def session_high(self) -> float | None:
-        """Highest price of the current session."""
+        """Max `high` of `session_bars`; None without bars."""
         return self.session_bars["high"].max()  # type: ignore[return-value]
 
     @property
     def session_low(self) -> float | None:
-        """Lowest price of the current session."""
+        """Min `low` of `session_bars`; None without bars."""
         return self.session_bars["low"].min()  # type: ignore[return-value]
 
     @property
     def historical_bars(self) -> dict[str, dict[dt.date, pl.DataFrame]]:
-        """Bars of sessions before the current one, the last `history_sessions` of them: interval -> trade date -> frame."""
+        """Interval -> trade date -> bars, of the last `history_sessions` (0: all) before the current; none current: of all."""
         current, history = self._bound.session_date, {}
         for interval in (self.base_interval, *self.derived_intervals):
             bars = self.bars(interval)
@@ -196,7 +196,7 @@ class SymbolSessionData(Summarized):
 
     @property
     def historical_indicators(self) -> dict[str, dict[str, object]]:
-        """Averages and extremes of the sessions before the current one, keyed by interval.
+        """Interval -> stored averages and extremes of the sessions before the current; intervals without any left out.
 
         An interval without an earlier session is left out; all are, while no session is current or no
         `IndicatorManager` has stepped since it became so.
@@ -212,7 +212,7 @@ class SymbolSessionData(Summarized):
         return values
 
     def indicator_values(self, interval: str | None = None) -> pl.DataFrame:
-        """Its indicator values at an interval (default: the base): `ts, session` and one column per value, one row per bar.
+        """Per bar at an interval (None: base) `ts, session` and its stored indicator values; empty if none is computed.
 
         `ts, session` alone while none is computed.
         """
@@ -224,7 +224,7 @@ class SymbolSessionData(Summarized):
 
     @property
     def latest_quote(self) -> dict[str, object] | None:
-        """The last quote; without one and with `synthetic_quotes`, the last close as bid and ask; else None."""
+        """Last quote as a dict with `source`; no quote and `synthetic_quotes`: last close as bid and ask; else None."""
         bar = self.latest_bar if self.synthetic_quotes and not self.quotes.height else None
         if bar is not None:
             return {"ts": bar["ts_end"], "bid": bar["close"], "ask": bar["close"], "source": "bar"}
@@ -232,34 +232,34 @@ class SymbolSessionData(Summarized):
 
     @property
     def latest_trade(self) -> dict[str, object] | None:
-        """The last trade, None when there is none."""
+        """Last tick as a dict; None without ticks."""
         return self.ticks.row(-1, named=True) if self.ticks.height else None
 
     @property
     def spread(self) -> float | None:
-        """Ask minus bid of the last quote; None when a side is missing."""
+        """Ask minus bid of `latest_quote` (0 for a synthetic one); None without a quote or without a side."""
         quote = self.latest_quote or {}
         bid, ask = quote.get("bid"), quote.get("ask")
         return ask - bid if isinstance(bid, float) and isinstance(ask, float) else None
 
     @property
     def last_update(self) -> dt.datetime | None:
-        """Start of the last base bar; None without one."""
+        """Max `ts` (start) of the base bars of its price type; None without bars."""
         return self.bars_base["ts"].max()  # type: ignore[return-value]
 
     @property
     def bars_updated(self) -> bool:
-        """Whether bars were written since the last export."""
+        """Whether any of its bars, source or derived, has a revision above `exported_revision`."""
         return self._updated("bars")
 
     @property
     def quotes_updated(self) -> bool:
-        """Whether quotes were written since the last export."""
+        """Whether any of its quotes has a revision above `exported_revision`."""
         return self._updated("quotes")
 
     @property
     def ticks_updated(self) -> bool:
-        """Whether ticks were written since the last export."""
+        """Whether any of its ticks has a revision above `exported_revision`."""
         return self._updated("ticks")
 
     @property

@@ -70,18 +70,18 @@ class MaskedRun:
 
     @cached_property
     def ends(self) -> int:
-        """Packed place (ordinal, slot) of the end of the last gap; for rows with `ordinal, slot, bar_count`."""
+        """Max packed (ordinal, slot + bar_count) over the gaps of the run, removed ones included."""
         return int(_place(self.held, self.held["slot"].to_numpy() + self.held["bar_count"].to_numpy()).max())
 
     @cached_property
     def segments(self) -> tuple[Ints, Ints]:
-        """Each series and ordinal as one number, and where its rows begin; at the end, where the last one's end."""
+        """(distinct packed (series, ordinal), first row of each with the row count appended); with removed rows."""
         keys = pack_columns(self.held, "series", "ordinal")
         begins = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
         return keys[begins], np.append(begins, len(keys))
 
     def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
-        """As `VersionedRows.reaching`, of this part."""
+        """Rows of this run in a segment of `scan` with slot + bar_count >= its `low`; removed rows left out."""
         low = scan["low"].to_numpy()
         near = np.flatnonzero(_place(scan, low) <= self.ends)
         known, edges = self.segments
@@ -98,7 +98,7 @@ class MaskedRun:
         return rows.filter(pl.Series(rows["slot"].to_numpy() + rows["bar_count"].to_numpy() >= low))
 
     def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
-        """As `VersionedRows.leading`, of this part."""
+        """Rows of this run that begin at slot 0 of one of these segments; removed rows left out."""
         known, edges = self.segments
         at, there = find_keys(known, pack_columns(segments, "series", "ordinal"))
         first = edges[at[there]]
@@ -107,7 +107,7 @@ class MaskedRun:
         return rows
 
     def without_keys(self, removed: pl.DataFrame, order: tuple[str, ...]) -> MaskedRun:
-        """The run with the rows of these keys masked out."""
+        """Run with the rows whose key (columns `order`) is in `removed` masked out; the run itself when none is."""
         if self.sessions[0] > removed["session"].max() or self.sessions[1] < removed["session"].min():
             return self
         at, there = find_tuples(
@@ -140,21 +140,21 @@ class VersionedRows:
 
     @classmethod
     def empty(cls, schema: dict[str, pl.DataType], order: tuple[str, ...]) -> VersionedRows:
-        """Versioned rows of a schema and sort order, without a row."""
+        """Versioned rows of a schema (plus `revision`) and sort order, without a row."""
         return cls(order, pl.DataFrame(schema={**schema, "revision": pl.Int64()}))
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        """All rows, sorted by `order`."""
+        """All rows that were not removed, with `revision`, sorted by `order`."""
         return self._merge_pieces([part.rows for part in self.parts])
 
     def since(self, session: object) -> pl.DataFrame:
-        """At least all rows of `session` and later ones, sorted by `order`: whole runs are skipped, none is filtered."""
+        """All rows of parts whose last session is >= `session`, so earlier sessions may be in; sorted by `order`."""
         near = [part.rows for part in self.parts if part.sessions[1] >= session]
         return self.frame if len(near) == len(self.parts) else self._merge_pieces(near)
 
     def of_sessions(self, scope: pl.DataFrame) -> pl.DataFrame:
-        """Rows of some sessions (`series, session`), sorted by `order`."""
+        """Rows whose (series, session) is in `scope`, sorted by `order`; none for an empty scope."""
         if scope.is_empty():
             return self.none
         first, last = scope["session"].min(), scope["session"].max()
@@ -164,7 +164,7 @@ class VersionedRows:
         ])  # fmt: skip
 
     def reaching(self, scan: pl.DataFrame) -> pl.DataFrame:
-        """Gaps (`ordinal, slot, bar_count`) of segments that end at or after a slot of theirs, in no order.
+        """Gaps in a segment of `scan` with slot + bar_count >= its `low`, so adjacent ones too; unordered.
 
         Parts that end before all of these slots are not looked at, so this costs by what is found.
 
@@ -179,16 +179,16 @@ class VersionedRows:
         return pl.concat([self.none, *(part.reaching(scan) for part in self.parts if part.ends >= first)])
 
     def leading(self, segments: pl.DataFrame) -> pl.DataFrame:
-        """Gaps that begin at slot 0 of these segments (`series, ordinal`), in no order."""
+        """Gaps that begin at slot 0 of one of these segments (`series, ordinal`), in no order."""
         return pl.concat([self.none, *(part.leading(segments) for part in self.parts)])
 
     def without(self, series: list[int]) -> VersionedRows:
-        """The versioned rows without these series."""
+        """New versioned rows without the rows of these series."""
         keep = ~pl.col("series").is_in(series)
         return self._of(MaskedRun(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
     def edited(self, removed: pl.DataFrame, added: pl.DataFrame, revision: int) -> Edit:
-        """Remove rows and add others; an added row that equals a removed one keeps its revision.
+        """Remove the keys of `removed`, add `added` with `revision`; rows equal in both stay. Return new rows, and rows that changed.
 
         Parameters
         ----------
@@ -210,7 +210,7 @@ class VersionedRows:
         return Edit(self._of(part for part in parts if part.height), touched)
 
     def _differing(self, removed: pl.DataFrame, added: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Added and removed rows without those that are equal on both sides; both sorted by `order`."""
+        """(`added`, `removed`) without the rows that are equal in both (null equals null), each sorted by `order`."""
         at, there = find_tuples(
             [column_values(removed, name) for name in self.order], [column_values(added, name) for name in self.order]
         )
@@ -227,7 +227,7 @@ class VersionedRows:
         return added.filter(pl.Series(comes)), removed.filter(pl.Series(goes))
 
     def _of(self, parts: Iterable[MaskedRun]) -> VersionedRows:
-        """The ledger of these parts, merged by size tiers."""
+        """Versioned rows of these parts; parts over half removed are compacted, the last merges if a third of the one before."""
         tiers: list[MaskedRun] = []
         for part in parts:
             tiers.append(part if part.height * 2 >= part.held.height else MaskedRun(part.rows))
@@ -244,7 +244,7 @@ class VersionedRows:
 
 
 def _place(rows: pl.DataFrame, slot: NDArray[np.integer[Any]]) -> Ints:
-    """One number for `ordinal` and a slot, which grows with time."""
+    """Packed (ordinal, slot) of each row: one integer that grows with time."""
     return pack_pair(rows["ordinal"].to_numpy(), slot)
 
 

@@ -77,13 +77,13 @@ SYMBOLS_VIEW = {
 
 
 def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """Prepend `symbol` and `price_type` of each row's `series` number, in the same order of rows."""
+    """Prepend `symbol, price_type` looked up by each row's `series` number (null if unknown); rows stay in order."""
     names = _lookup_columns(series, "series", rows["series"], ["symbol", "price_type"])
     return names.hstack(rows)
 
 
 def _lookup_columns(table: pl.DataFrame, key: str, wanted: pl.Series, columns: list[str]) -> pl.DataFrame:
-    """Columns of the row of a small table that each number means, null where there is none: a tenth of a join's price."""
+    """`columns` of the `table` row whose integer `key` equals each `wanted` number, in order; null if none."""
     if table.is_empty():
         return table.select(columns).clear(len(wanted))
     numbers = table[key].to_numpy()
@@ -114,7 +114,7 @@ def bars_view(
     series: pl.DataFrame,
     as_of: dt.datetime | None,
 ) -> pl.DataFrame:
-    """The `bars` table of stored bars: names, segment labels, ends, interval, origin and `final` added.
+    """`BARS_VIEW` of stored bars in order: names, segment, `ts_end`, `final` (end <= as_of) added; empty if grid or interval is None.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def bars_view(
 
 
 def with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Add the exclusive end `ts_end` to placed bars (`ordinal, slot, ts`); a bar in no slot ends one step after its start."""
+    """Add exclusive `ts_end`: end of the slot, cut at the close; no slot: `ts` plus one step. Rows with `ts_end` stay unchanged."""
     if "ts_end" in rows.columns:
         return rows
     step = pl.duration(seconds=grid.interval.seconds)

@@ -79,7 +79,7 @@ class WeighedGaps(NamedTuple):
     odds: Odds
 
     def lean(self) -> WeighedGaps:
-        """Copy with only the fields that `attribute_gaps` reads; the others are empty."""
+        """Copy with `gaps` and `rates` whole, per-gap odds without pieces, and empty `expected` and `excluded`, to save memory."""
         return WeighedGaps(self.gaps, self.expected.clear(), self.excluded[:0], self.rates, self.odds.lean())
 
 
@@ -96,7 +96,7 @@ class GapEdges(NamedTuple):
 
 
 def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> WeighedGaps:
-    """Rates of each series and odds of its gaps; whole segments and improbable gaps are excluded from the rates.
+    """No-trade rates and odds of gaps; rates leave out whole-segment gaps and, in a second pass, gaps with < 0.001 runs a session.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> Weighe
 
 
 def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
-    """Price jump over each gap, and volumes of the bars next to it over their mean at that time of day.
+    """Per gap in one segment: log price jump over it in standard deviations, log volume over mean of next and previous bar; else NaN.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def attribute_gaps(
     listed: pl.DataFrame,
     slot_minutes: float,
 ) -> pl.DataFrame:
-    """Cause and confidence of each gap: not listed, recurring, outage, else the likeliest by Bayes' rule.
+    """`ATTRIBUTED` per gap: cause by precedence not listed, recurring, outage, else Bayes' likeliest; with confidence, lost, outage.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def attribute_gaps(
 
 
 def sum_outage_edges(judged: pl.DataFrame, edges: GapEdges) -> pl.DataFrame:
-    """`OUTAGE_EDGES`: sums of the edge measures over the gaps of each outage; frames of several parts add up."""
+    """Per outage: gaps, lost slots, and count, sum and squares of finite after, before and |jump| of its gaps."""
     sums = judged.select("outage", pl.col("lost").cast(pl.Int64), pl.lit(1, pl.Int64).alias("gaps"))
     for name, values in (("after", edges.after), ("before", edges.before), ("jump", np.abs(edges.jump))):
         is_finite = np.isfinite(values)
@@ -254,7 +254,7 @@ def sum_outage_edges(judged: pl.DataFrame, edges: GapEdges) -> pl.DataFrame:
 
 
 def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Cause of each outage: late open, early close or halt where the bars at its edges show one, else a feed loss.
+    """Add cause, confidence, `chain`: late open / early close (at open / close, auction volume), halt (inner, jump), else feed loss.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.Da
 
 
 def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Missing slots per series and session whose cause is, with a confidence of `SURE`, no loss (`EXPLAINING`).
+    """Per series, session `explained`: sum of bar_count - lost of gaps with a cause in `EXPLAINING` and confidence >= 0.7, else 0.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) -> tuple[Ints, Floats]:
-    """Cause and confidence by Bayes' rule between no trade, symbol loss and halt; `unknown` below `SURE`.
+    """(index into `CAUSES`, posterior) of no trade, symbol loss or halt, whichever scores highest; `unknown` below 0.7.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
 
 
 def float_column(gaps: pl.DataFrame, name: str) -> Floats:
-    """An optional column as floats, NaN where it is null; all NaN where the frame lacks it."""
+    """Column as Float64 array, nulls NaN; all NaN when the frame does not have it."""
     if name not in gaps.columns:
         return np.full(gaps.height, np.nan)
     return gaps[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
@@ -367,7 +367,7 @@ def float_column(gaps: pl.DataFrame, name: str) -> Floats:
 def covered_slots(
     spans: pl.DataFrame, axis: str, group: NDArray[np.integer], where: Ints, slot: Ints, count: Ints
 ) -> tuple[Ints, Ints]:
-    """Number of slots of each gap that disjoint spans cover, and the row of the first such span; -1 without one.
+    """Per gap (number of its slots that spans of its group cover, row of the first such span); 0 and -1 if none or group < 0.
 
     Parameters
     ----------
@@ -401,7 +401,7 @@ class SeriesMeans(NamedTuple):
 
     @classmethod
     def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> SeriesMeans:
-        """Means of the series of each gap, from a frame of `profiles.PROFILE`."""
+        """Per gap, its series' mean volume and mean squared move over the whole day (0 if unknown), with the profile by time of day."""
         series = profile["series"].to_numpy()
         keys = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
         heads = run_starts(series)
@@ -414,24 +414,24 @@ class SeriesMeans(NamedTuple):
         return cls(gaps, keys, profile, np.where(is_found, square[at], 0.0), np.where(is_found, mean[at], 0.0))
 
     def move(self, slot: NDArray[np.integer], width: int) -> Floats:
-        """Standard deviation of the log return over one slot, at the time of day of each given slot."""
+        """Standard deviation of the log return of one slot in each slot's bin, shrunk by 20 moves to the series' mean square."""
         moves, squares = self.sums_at(slot, width, "moves", "squares")
         return np.asarray(np.sqrt((squares + SHRINK_BARS * self.mean_square) / (moves + SHRINK_BARS)))
 
     def volume(self, slot: NDArray[np.integer], width: int) -> Floats:
-        """Mean volume of a bar at the time of day of each given slot."""
+        """Mean bar volume in the bin of each slot; the series' whole-day mean where the bin has no bar."""
         bars, volume = self.sums_at(slot, width, "bars", "volume")
         return np.asarray((volume + 1e-9 * self.mean_volume) / (bars + 1e-9))
 
     def sums_at(self, slot: NDArray[np.integer], width: int, *names: str) -> Iterator[Floats]:
-        """Columns of the profile at the bin of each given slot; 0 where the profile has no such bin."""
+        """Profile columns at the (series, position, bin) of each gap's slot, one array per name; 0 if no such bin."""
         ours = profile_keys(self.gaps["series"].to_numpy(), self.gaps["ordinal"].to_numpy(), slot, width)
         at, is_found = find_keys(self.keys, ours)
         return (np.where(is_found, self.profile[name].to_numpy()[at], 0.0) for name in names)
 
 
 def is_significantly_above(name: str, least: float) -> pl.Expr:
-    """Whether the mean of an edge measure is at least `least` and `DEVIATIONS` standard errors, over enough gaps."""
+    """Whether an edge measure's mean is >= `least` and >= 2 standard errors, over at least 2 gaps."""
     n = pl.col(f"{name}_n")
     mean = pl.col(f"{name}_sum") / n
     error = ((pl.col(f"{name}_squares") / n - mean**2).clip(0) / n).sqrt()
@@ -439,7 +439,7 @@ def is_significantly_above(name: str, least: float) -> pl.Expr:
 
 
 def number_chains(outages: pl.DataFrame, axis: pl.DataFrame) -> pl.Series:
-    """`chain` (Int32): one number for outages that touch across consecutive segments of a group."""
+    """`chain` per sorted outage: the number grows unless it begins at slot 0 and the one before ended its group's previous segment."""
     key = ["group", "ordinal"]
     at = outages.select(key).join(axis.with_row_index("at"), on=key, how="left", maintain_order="left")["at"]
     row, group = at.fill_null(0).to_numpy().astype(np.int64), outages["group"].to_numpy()
@@ -449,5 +449,5 @@ def number_chains(outages: pl.DataFrame, axis: pl.DataFrame) -> pl.Series:
 
 
 def student_density(z: Floats) -> Floats:
-    """Density of Student's t with 3 degrees of freedom: prices move with heavy tails."""
+    """Density of Student's t with 3 degrees of freedom at z."""
     return np.asarray(2 / (np.pi * np.sqrt(3) * (1 + z * z / 3) ** 2))

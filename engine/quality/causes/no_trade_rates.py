@@ -89,7 +89,7 @@ class BinnedGaps(NamedTuple):
 
     @classmethod
     def of(cls, gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> BinnedGaps:
-        """Find the segment of each gap in `expected`, and cut gaps at the bins of the day."""
+        """Cut gaps at bins of the day, with each gap's (series, ordinal) row in `expected` and its slot count."""
         heads = run_starts(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
         theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (expected, gaps[heads]))
         segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))
@@ -97,12 +97,12 @@ class BinnedGaps(NamedTuple):
         return cls(gaps, expected, counts, segment, cut_at_bins(gaps, width), width)
 
     def whole(self) -> Flags:
-        """Mask of gaps that are a whole segment: as many missing slots as are expected."""
+        """Mask of gaps as long as all expected (due) slots of their segment."""
         whole: Flags = self.counts == self.expected["slots"].to_numpy()[self.segment]
         return whole
 
     def only(self, series: Ints) -> BinnedGaps:
-        """Gaps and expected segments of these series alone."""
+        """New `BinnedGaps` of the gaps and expected segments of these series."""
         ours = pl.Series(series, dtype=pl.Int32).implode()
         gaps, expected = (rows.filter(pl.col("series").is_in(ours)) for rows in (self.gaps, self.expected))
         return BinnedGaps.of(gaps, expected, self.width)
@@ -135,11 +135,11 @@ class Odds:
     p: Floats
 
     def lean(self) -> Odds:
-        """Copy with empty pieces."""
+        """Copy with `pieces` and `p` emptied; per-gap arrays stay."""
         return replace(self, pieces=Pieces(*(values[:0] for values in self.pieces)), p=self.p[:0])
 
     def changed(self, gaps: Flags, other: Odds) -> Odds:
-        """Copy in which the gaps that a mask selects have other odds."""
+        """Copy in which the gaps of the mask have `other`'s odds; `other` has exactly these gaps, in order."""
         both = ((getattr(self, name), getattr(other, name)) for name in ("run", "expected", "weight", "k"))
         run, expected, weight, k = (replace_where(values, gaps, others) for values, others in both)
         return Odds(run, expected, weight, k, self.pieces, replace_where(self.p, gaps[self.pieces.gap], other.p))
@@ -162,22 +162,22 @@ class Rates:
 
     @cached_property
     def keys(self) -> Ints:
-        """Key of `bin_keys` of each row, increasing."""
+        """Packed (series, position, bin) of each row of the table, increasing."""
         return bin_keys(*(self.table[name].to_numpy() for name in PROFILE_KEY))
 
     @cached_property
     def of_series(self) -> pl.DataFrame:
-        """`series, due, missing` summed over the bins, sorted by series."""
+        """`series, due, missing` summed over positions and bins, sorted by series."""
         return self.table.group_by("series").agg(pl.col("due", "missing").sum()).sort("series")
 
     def changed(self, series: Ints, other: Rates) -> Rates:
-        """Copy in which these series have other rates."""
+        """Copy in which all rows of these series are replaced by `other`'s table, sorted again."""
         ours = pl.Series(series, dtype=pl.Int32).implode()
         others = self.table.filter(~pl.col("series").is_in(ours))
         return Rates(pl.concat([others, other.table]).sort("series", "position", "bin"), self.width)
 
     def at(self, key: Ints) -> tuple[Floats, Floats]:
-        """`due` and `missing` of each key; 0 where the table lacks it."""
+        """(`due`, `missing`) as floats for each key; 0 for a key that the table does not have."""
         if self.table.is_empty():
             return np.zeros(len(key)), np.zeros(len(key))
         at, is_found = find_keys(self.keys, key)
@@ -185,7 +185,7 @@ class Rates:
         return np.where(is_found, due, 0.0), np.where(is_found, missing, 0.0)
 
     def chances(self, key: Ints, own: Floats | None = None, own_in_all: Floats | None = None) -> Floats:
-        """Chance that a slot of each key has no trade, shrunk to the series' chance where few slots were due.
+        """Per key (missing - own + 20 * p of series) / (due - own + 20): chance of no trade in a slot, clipped to 1e-7..1-1e-6.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Rates:
 
 
 def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
-    """Cut gaps (`series, ordinal, slot, bar_count`) at the bins of the day."""
+    """Pieces of gaps, cut where bins of the day begin, in gap order: gap row, bin, first slot, slots, key, first piece per gap."""
     slot = gaps["slot"].to_numpy().astype(np.int64)
     end = slot + gaps["bar_count"].to_numpy()
     low, high = bins_of(slot, width), bins_of(end - 1, width)
@@ -226,7 +226,7 @@ def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
 
 
 def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
-    """Count due and missing slots by series and bin of the day; slots of excluded gaps count as neither.
+    """Per series, position, bin: slots `due` (expected) and `missing` (in gaps), both less excluded gaps' slots.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
 
 
 def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
-    """Odds of each gap if nothing traded: chance of a run at least as long, and their expected number in a session.
+    """Per gap, its own slots left out of the rates: chance of a no-trade run as long, times session slots (`expected`), and k.
 
     Parameters
     ----------
@@ -277,30 +277,30 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
 
 
 def chance_of_run(slots: Floats, weight: Floats, k: Floats | float) -> Floats:
-    """Chance that `slots` slots all have no trade; `weight` is -ln of the chance of one, `k` the burstiness."""
+    """Chance that all slots have no trade: (1 + slots * (exp(weight / k) - 1)) ** -k; weight = -ln p of one."""
     return np.asarray(np.exp(-k * np.log1p(slots * np.expm1(np.minimum(weight / k, 50.0)))))
 
 
 def replace_where(values: Floats, where: Flags, others: Floats) -> Floats:
-    """Copy of an array in which the elements that a mask selects are `others`."""
+    """Copy of `values` with the masked elements set to `others` (one per true), in order."""
     values = values.copy()
     values[where] = others
     return values
 
 
 def sum_by_index(at: Ints, values: NDArray[np.integer], height: int) -> Ints:
-    """Sum of integer values per index `at`, for indices below `height`."""
+    """Integer sum of `values` per index 0..height-1; 0 for an index that does not occur."""
     # By way of floats, whose sums of slots are exact.
     return np.bincount(at, weights=values, minlength=height).astype(np.int64)
 
 
 def sum_pieces(values: Floats, pieces: Pieces, height: int) -> Floats:
-    """Sum of the values of the pieces of each of `height` gaps."""
+    """Sum of piece values per gap, one for each of `height` gaps."""
     return np.add.reduceat(values, pieces.starts) if height else np.zeros(0)
 
 
 def day_factors(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Floats:
-    """Factor on -ln p per gap: above 1 where its segment is busier than the series' mean day, else below 1."""
+    """Per gap ln(missing share of the segment's other slots) / ln(mean-day share), shrunk, clipped to 0.4..2.5; above 1: busier."""
     segments, segment = binned.expected.height, binned.segment
     not_counted = np.bincount(segment, weights=binned.counts * excluded, minlength=segments)[segment]
     missing = np.bincount(segment, weights=binned.counts * ~excluded, minlength=segments)[segment]
@@ -314,7 +314,7 @@ def day_factors(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Floats:
 
 
 def mean_missing_share(rates: Rates, expected: pl.DataFrame) -> Floats:
-    """Share of the slots of each expected segment that have no trade on a mean day, by the rates of its bins."""
+    """Per expected segment, the mean no-trade chance of its slots by the rates of its bins (0-1), whatever the day."""
     placed = expected.select("series", "slots", (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position"))
     kinds = placed.select("series", "position", "slots").unique()
     whole = kinds.select(
@@ -328,7 +328,7 @@ def mean_missing_share(rates: Rates, expected: pl.DataFrame) -> Floats:
 
 
 def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> Floats:
-    """Shape k of each gap's series: the one of `K` with the greatest likelihood of its gap lengths, ordinary if few.
+    """Per gap, k of its series: value of `K` with the best penalized likelihood of gap lengths; 15 without gaps.
 
     Parameters
     ----------
@@ -355,7 +355,7 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
 
 
 def log_likelihoods(counts: Floats, single: Floats) -> Iterator[Floats]:
-    """For each of `K`, log likelihood of each gap length; `single` is -ln of the chance of one slot."""
+    """Yield per k of `K` the log likelihood of each gap's length, given a gap began; 2 % have other causes."""
     by_other_cause = OTHER_CAUSES / (counts * (counts + 1))
     longer = np.flatnonzero(counts > 1)
     for k in K:

@@ -80,7 +80,7 @@ PARTS_OF_ONE = 2.0**28
 
 
 def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.DataFrame:
-    """Changes of the missing sums at each slot of a group: their cumulative sum is what the slot misses.
+    """Steps per (group, ordinal, slot): +missing, 1 - p and surprise where a piece begins, minus where it ends; group < 0 left out.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.
 
 
 def sum_expected(rates: Rates, lives: pl.DataFrame) -> pl.DataFrame:
-    """Changes of the expected sums where lifetimes begin and end; their cumulative sum over ordinals is the total.
+    """Steps per (group, position, bin, ordinal) of expected symbols, weight, surprise, variance: + at a life's first, - after last.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def sum_expected(rates: Rates, lives: pl.DataFrame) -> pl.DataFrame:
 
 
 def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """Sum steps of several parts by their key, the Int32 columns of the schema; sorted by the key."""
+    """Sum the other columns per key (the schema's Int32 columns), sorted by key; columns in schema order."""
     key = [name for name, dtype in schema.items() if dtype == pl.Int32]
     if steps.is_empty():
         return steps.select(list(schema))
@@ -159,7 +159,7 @@ def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 
 def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.DataFrame:
-    """Outages: ranges of slots that more symbols of a group miss together than chance explains.
+    """Slot ranges where >= 2 symbols miss over half the expected weight (or 20 % beyond chance), with total surprise >= 14 nats.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.D
 
 
 def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
-    """Changes of the numbers of due and of missing bars at each slot of the day, over all sessions of a group.
+    """Steps per (group, position, slot): `missing` +1 at a gap's start, -1 at its end; `due` + at 0, - at the end.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
 
 
 def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
-    """Slots of the day that nearly every session of every series of a group misses, unlike the adjacent slots.
+    """Slot ranges of a segment position missing in >= 90 % of (5 or more) due bars while adjacent slots miss <= 50 %; not whole ones.
 
     Parameters
     ----------
@@ -282,17 +282,17 @@ def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
 
 
 def round_to_exact(values: Floats) -> Floats:
-    """Round to multiples of 1 / `PARTS_OF_ONE`, so that sums are exact and equal in any order."""
+    """Round to multiples of 2**-28, so that sums are exact and independent of order."""
     return np.asarray(np.round(values * PARTS_OF_ONE) / PARTS_OF_ONE)
 
 
 def surprise(p: Floats) -> Floats:
-    """-ln p, at most `MOST_SURPRISE`."""
+    """min(-ln p, 3), element by element."""
     return np.asarray(np.minimum(-np.log(p), MOST_SURPRISE))
 
 
 def mean_share_at_edge(*, last: bool) -> pl.Expr:
-    """Mean missing share of the first (or last) `ADJACENT_SLOTS` slots of a run."""
+    """Expression: length-weighted mean of `share` over the first (`last`: last) 10 slots of a run of steps."""
     slots, shares = (pl.col(name).reverse() if last else pl.col(name) for name in ("length", "share"))
     ahead = slots.cum_sum() - slots
     used = pl.min_horizontal(slots, (ADJACENT_SLOTS - ahead).clip(0))
@@ -302,7 +302,7 @@ def mean_share_at_edge(*, last: bool) -> pl.Expr:
 def expected_at(
     expected: pl.DataFrame, group: Ints, ordinal: Ints, slot: Ints, width: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Expected sums at each step: the cumulative sum of its group, segment position and bin up to the ordinal."""
+    """`symbols, weight, surprise, variance` expected at each (group, ordinal, slot): sum of steps so far, or 0."""
     position, number = ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width)
     span = 1 << 24  # more than days times 16 are
     sizes = [SEGMENTS_PER_SESSION, BINS, span]

@@ -54,22 +54,22 @@ class BarSummary(NamedTuple):
 
 
 def bin_width(interval: Interval) -> int:
-    """Number of slots in a bin of the day: half an hour of them (at least one), one of 1d, 1w and 1mo."""
+    """Slots per bin of the day: 30 minutes' worth, at least 1; 1 for 1d, 1w and 1mo."""
     return max(1, round(BIN.total_seconds() * 1e6 / interval.step_us)) if interval.is_intraday else 1
 
 
 def bins_of(slot: NDArray[np.integer], width: int) -> Ints:
-    """Bin of each slot: 0 for the first one, where auctions are, then one per `width` slots."""
+    """Bin of each slot: 0 for slot 0 alone, else 1 + slot // width."""
     return np.asarray(np.where(slot == 0, 0, 1 + slot.astype(np.int64) // width))
 
 
 def bin_starts(number: Ints, width: int) -> Ints:
-    """First slot of each bin: the inverse of `bins_of`."""
+    """First slot of each bin: bin 0 at slot 0, bin 1 at 1, bin n at (n - 1) * width."""
     return np.where(number <= 1, number, (number - 1) * width)
 
 
 def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
-    """Summarize bars: cut them at missing slots, and add them up by time of day.
+    """`runs` of consecutive slots (open and first volume, close and last volume) and `profile` sums by time of day of sorted bars.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
 
 
 def merge_summaries(parts: Sequence[BarSummary]) -> BarSummary:
-    """Merge summaries: runs that touch or overlap become one, a slot in two parts is present once; profiles add up."""
+    """Merge: runs of one segment that touch or overlap unite; profiles are added, so a slot in two parts counts twice there."""
     if len(parts) == 1:
         return parts[0]
     runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
@@ -108,26 +108,26 @@ def merge_summaries(parts: Sequence[BarSummary]) -> BarSummary:
 
 
 def bin_keys(series: Integers, position: Integers, number: Integers) -> Ints:
-    """One integer per series, position of a segment in its session, and bin; in the order of the three."""
+    """Packed integer per (series, position of the segment in its session, bin), sorting in that order."""
     return pack([series, position, number], [SEGMENTS_PER_SESSION, BINS])
 
 
 def unpack_bin_keys(keys: Ints) -> tuple[Ints, ...]:
-    """Series, position and bin of each key of `bin_keys`."""
+    """(series, position, bin) arrays of packed keys: the inverse of `bin_keys`."""
     return unpack(keys, [SEGMENTS_PER_SESSION, BINS])
 
 
 def slot_keys(owner: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer] | int = 0) -> Ints:
-    """One integer per owner (series or group), segment and slot, in the order of the three; slots are below 2**20."""
+    """Packed integer per (owner: series or group, ordinal, slot), sorting in that order; slots below 2**20."""
     return pack([owner, ordinal, np.asarray(slot)], [1 << 25, 1 << 20])
 
 
 def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
-    """Length of each range `[first, last)` that sorted, disjoint spans `[start, end)` cover."""
+    """Length of each range [first, last) covered by sorted, disjoint spans [start, end); 0 without spans."""
     ahead = np.concatenate([[0], np.cumsum(end - start)])
 
     def before(at: Ints) -> Ints:
-        """Covered length up to each point."""
+        """Length that spans cover up to each point."""
         index = np.searchsorted(start, at, side="right") - 1
         safe = np.maximum(index, 0)
         return np.where(index >= 0, ahead[safe] + np.minimum(at, end[safe]) - start[safe], 0)
@@ -136,7 +136,7 @@ def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
 
 
 def unite_runs(runs: pl.DataFrame) -> pl.DataFrame:
-    """Unite runs that overlap or follow one another in a segment; `RUNS` sorted by series, ordinal and first slot."""
+    """Unite runs of one (series, ordinal) that overlap or are adjacent: open of the first, close and last volume of the furthest."""
     if runs.is_empty():
         return runs
     # In one growing number, so that the furthest end so far is a running maximum.
@@ -155,7 +155,7 @@ def unite_runs(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def profile_bars(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: int) -> pl.DataFrame:
-    """`PROFILE` of bars: count, volume and squared moves per series, segment position and bin.
+    """`PROFILE` per (series, position, bin): bars, volume (null 0), moves, squared log returns within runs.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def profile_bars(rows: pl.DataFrame, runs: pl.DataFrame, starts: Ints, width: in
 
 
 def sum_profile(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
-    """`PROFILE` of values by key of `bin_keys`: values of one key are added up in the order of the rows."""
+    """`PROFILE` frame: `values` (bars, volume, moves, squares) summed per packed key in row order, sorted by key."""
     # In a fixed order: threads that add up in another would change the last digits.
     order = np.argsort(key, kind="stable")
     heads = run_starts(key[order])
@@ -197,7 +197,7 @@ def sum_profile(key: Ints, *values: NDArray[Any]) -> pl.DataFrame:
 
 
 def squared_moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
-    """Rows without a move (first of a run, or no positive price), and per row the squared log return, else 0."""
+    """(rows without a move: run starts, non-finite returns; squared log return of each row, 0 at these)."""
     squares = np.zeros(len(close))
     with np.errstate(divide="ignore", invalid="ignore"):
         for low in range(1, len(close), BLOCK):
@@ -216,5 +216,5 @@ def squared_moves(close: Floats, starts: Ints) -> tuple[Ints, Floats]:
 def profile_keys(
     series: NDArray[np.integer], ordinal: NDArray[np.integer], slot: NDArray[np.integer], width: int
 ) -> Ints:
-    """Key of `bin_keys` of each slot of a series and segment; `width` is from `bin_width`."""
+    """`bin_keys` of (series, ordinal % 16, bin of slot) for each row."""
     return bin_keys(series, ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width))
