@@ -28,7 +28,7 @@ class Allowance:
     until: dt.date
 
     def matches(self, found: pl.DataFrame) -> pl.Series:
-        """Mask findings that fit ALL patterns (fingerprint exact; null never fits), even where the entry has expired."""
+        """Mask findings that fit ALL patterns (fingerprint exactly, null never), also if the entry has expired."""
         fits = pl.select(pl.repeat(value=True, n=found.height, dtype=pl.Boolean)).to_series()
         for name, pattern in self.fits.items():
             values = found[name].cast(pl.String)

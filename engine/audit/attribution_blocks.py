@@ -81,7 +81,7 @@ class GroupContext:
 
     @property
     def width(self) -> int:
-        """As `traces.bin_width`."""
+        """Number of slots in a bin of the day for the interval: half an hour of them (at least 1); daily and up 1."""
         return bin_width(self.interval)
 
 
@@ -264,7 +264,7 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
 
 
 def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
-    """Return raw and adjusted quality (explained slots count as present) per series and session in the requested dates."""
+    """Return raw and adjusted (explained slots count as present) quality per series and session within `dates`."""
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
@@ -279,7 +279,7 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
-    """Return one row per series: sums, qualities in %, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5, else thin)."""
+    """Return one row per series: sums, qualities in %, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5, thin)."""
     counted = [*COUNTS, *AT_THE_DOOR]
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
@@ -321,7 +321,7 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 def with_prints_and_quotes(
     gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add `prints`, `quotes` (slots of a gap with them; null if the series has none) and `usual_quotes`."""
+    """Add `prints`, `quotes` (slots with them; series without any: null), `usual_quotes`; no runs: no column."""
     for name, runs in (("prints", prints), ("quotes", quotes)):
         if runs.is_empty():
             continue

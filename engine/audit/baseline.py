@@ -57,7 +57,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
-    """Return the Baseline of parsed audit JSON, allowed findings left out; ParameterError if format or version differs."""
+    """Return the Baseline of audit JSON, allowed findings left out; ParameterError for another format or version."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ParameterError(f"{name}: format: received {got!r}; valid: {FORMAT!r}, the JSON of an audit")
@@ -143,7 +143,7 @@ def resolved_findings(
 
 
 def is_worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
-    """Whether a value worsened by more than the larger of `absolute` and `relative` x |before|; null if either is null."""
+    """Whether a value worsened by more than the larger of `absolute` and `relative` x |before|; either null: null."""
     grown = pl.when(lower_is_worse).then(before - now).otherwise(now - before)
     return grown > pl.max_horizontal(pl.col("absolute"), pl.col("relative") * before.abs())
 

@@ -144,7 +144,7 @@ class PeerGroup:
         self._context = GroupContext(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
 
     def tables(self, runner: BlockRunner, called: str) -> dict[str, pl.DataFrame]:
-        """Attribute the group's gaps in three passes over its blocks; return `ATTRIBUTED` tables, empty if no series."""
+        """Attribute the group's gaps in three passes over its blocks; return the `ATTRIBUTED` tables by name."""
         if self._lives.is_empty():
             return {name: empty(AUDIT_TABLES[name]) for name in ATTRIBUTED}
         axis = self._context.axis

@@ -101,7 +101,7 @@ class Reconciled:
 
     @property
     def findings(self) -> pl.DataFrame:
-        """One finding per series and cause, and per one-sided or apart series; `error` if in `SEVERE`, else `warning`."""
+        """One finding per series and cause, and per one-sided or apart series; `SEVERE`: error, else warning."""
         lone = self.summary.filter(pl.col("state").is_in(["only_a", "only_b", "apart"])).select(
             *KEY, pl.col("state").alias("cause"), (pl.col("rows_a") + pl.col("rows_b")).alias("rows")
         )
@@ -193,7 +193,7 @@ def reconcile(
 
 
 def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Return key, session and compared columns (NaN or absent: null); SchemaError for lacking columns or double keys."""
+    """Return key, session and compared columns (NaN, absent: null); SchemaError for absent columns, double keys."""
     needed = [*AT, "session", *PRICES]
     absent = [column for column in needed if column not in side.columns]
     if absent:
@@ -390,7 +390,7 @@ def cause_table(different: pl.DataFrame) -> pl.DataFrame:
 
 
 def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
-    """Return one row per differing value (one-sided bar: one, null column) of `limit` bars, rarest causes included."""
+    """Return a row per differing value (lone bar: one, no column) of `limit` bars, the first of each cause first."""
     # The first of each series and cause come before the second of any.
     number = pl.int_range(pl.len()).over(*KEY, "cause")
     shown = different if limit is None else different.sort(number, maintain_order=True).head(limit)

@@ -189,7 +189,7 @@ def parse_rules(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
 
 
 def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """Return broken rows (first rule per fingerprint), then the other built-in findings, re-graded; adds `rule`.
+    """Return rows that break rules (first rule per fingerprint), then other built-in findings; adds `rule` number.
 
     Parameters
     ----------

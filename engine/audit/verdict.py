@@ -128,7 +128,7 @@ def apply_rules(
 def apply_allowlist(
     found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Add `state` (`allowed` or `new`) and `note`, the first unexpired match; return (findings, notes on idle entries)."""
+    """Add `state` (allowed, new), `note` (first unexpired match); return (findings, notes: expired or no match)."""
     found = found.with_columns(pl.lit(None, pl.String).alias("note"))
     notes = []
     for number, entry in enumerate(allowlist, 1):

@@ -153,7 +153,7 @@ def add_suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
 
 
 def finding_case(suite: str, row: Mapping[str, Any]) -> ET.Element:
-    """Return a JUnit case: failure if it fails, skipped unless `new`, else passed; the text is output if not failing."""
+    """Return a JUnit case: failure if it fails, skipped unless `new`, else passed; output unless failing."""
     case = ET.Element(
         "testcase", name=xml_text(finding_place(row) or row["message"]), classname=xml_text(f"audit.{suite}"), time="0"
     )

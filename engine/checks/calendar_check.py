@@ -334,7 +334,7 @@ def presence_rows(
     step: int,
     zone: str,
 ) -> pl.DataFrame:
-    """Build `PRESENCE`: each slot's count by local minute, minute -1 the series per session; sessions without rows drop."""
+    """Build `PRESENCE`: each slot's count by local minute; minute -1: series per session; empty sessions left out."""
     slots = np.diff(starts)
     owner = np.repeat(np.arange(len(slots)), slots)
     kept = np.flatnonzero(attending[session[owner]] > 0)
@@ -375,7 +375,7 @@ def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def continues_run(at: Ints, flagged: Flags, minutes: int) -> Flags:
-    """Mask minutes whose predecessor is flagged and exactly one slot earlier, flagged or not themselves; first: False."""
+    """Mask minutes whose predecessor is flagged and one slot earlier, flagged themselves or not; first: False."""
     return np.append([False], flagged[:-1] & (np.diff(at) == minutes))[: len(at)]
 
 

@@ -97,7 +97,7 @@ class JudgeInput:
     _results: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def once(self, function: Callable[[JudgeInput], T]) -> T:
-        """Return `function(self)`; the first call computes it, later calls with the same function get the cached result."""
+        """Return `function(self)`, computed at the first call with this function and cached for the others."""
         if function not in self._results:
             self._results[function] = function(self)
         return cast("T", self._results[function])
@@ -139,7 +139,7 @@ class Check:
     version: ClassVar[int] = 1
 
     def checked(self, found: pl.DataFrame) -> pl.DataFrame:
-        """Return `found` unchanged; raise SchemaError if columns, check name or a severity is not as the class declares."""
+        """Return `found` unchanged; SchemaError if columns, check name or a severity are not as the class declares."""
         names, levels = set(found["check_name"].unique()), set(found["severity"].unique())
         if list(found.columns) != list(FINDINGS) or not names <= {self.name} or not levels <= set(self.severities):
             raise SchemaError(
@@ -197,7 +197,7 @@ _CHECKS: dict[str, Check] = {}
 
 
 def register(check: type[C]) -> type[C]:
-    """Instantiate and register a check, return the class; SchemaError if another class has its name or a severity is bad.
+    """Register an instance, return the class; SchemaError if another class has its name or a severity is invalid.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def registered(kind: type[C]) -> tuple[C, ...]:
 
 
 def added_checks() -> tuple[type[Check], ...]:
-    """Return the registered check classes defined outside of `engine.checks`; worker processes must register them too."""
+    """Return the registered check classes defined outside of `engine.checks`, for worker processes to register."""
     return tuple(type(one) for one in registered(Check) if not type(one).__module__.startswith(f"{PACKAGE}."))
 
 
@@ -239,7 +239,7 @@ def measurements() -> tuple[Measurement, ...]:
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 of names, versions and module sources of all checks and measurements; a change means re-measure."""
+    """Return the SHA-256 of names, versions and module sources of all registered checks and measurements."""
     import_checks()
     parts: list[Check | Measurement] = [*registered(Check), *measurements()]
     told = {

@@ -95,7 +95,7 @@ def combine_profiles(profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
-    """Return (instants in us, ascending, from which an offset holds; offsets in minutes east), from `first` to `last`."""
+    """Return (instants in us from which each offset holds, ascending; offsets in minutes east) in `first`..`last`."""
     hours = np.arange(first // HOUR_US, last // HOUR_US + 1) * HOUR_US
     stamps = pl.Series(hours).cast(TS)
     offset = (
@@ -112,7 +112,7 @@ def week_cells(instants: Ints) -> Ints:
 
 
 def true_edges(table: pl.DataFrame) -> tuple[Ints, Ints]:
-    """Return (opens, closes) in us of sorted spans; a close that equals the next open is dropped, and so is that open."""
+    """Return (opens, closes) in us of sorted spans without each close that equals the next open, and that open."""
     opens, closes = (table[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("open", "close"))
     joined = opens[1:] == closes[:-1]
     return opens[np.append([True], ~joined)[: len(opens)]], closes[np.append(~joined, [True])[: len(closes)]]

@@ -102,7 +102,7 @@ def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[in
 
 
 def late_hours(fitted: Fit) -> Floats:
-    """Return hours each season's stamps are late (< 0: early) at its best, smallest shift; 0 if the gain is too small."""
+    """Return hours each season's stamps are late (< 0: early) at the best, smallest shift; 0: gain is too small."""
     score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
     best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
@@ -116,7 +116,7 @@ def late_hours(fitted: Fit) -> Floats:
 
 
 def is_round_the_clock(fitted: Fit) -> Flags:
-    """Mask seasons with rows in >= 90 % of the day, <= 45 % of rows (and <= 90 % of volume) in sessions; >= 100 rows."""
+    """Mask seasons (>= 100 rows) active in >= 90 % of the day, <= 45 % of rows, 90 % of volume in sessions."""
     quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
     even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
     elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
@@ -149,7 +149,7 @@ def best_other_calendar(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -
 
 
 def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
-    """Build the `clock` error: `value` is the hours late of the shifted season with most rows; names cause and remedy."""
+    """Build the `clock` error: `value` is the hours late of the shifted season with most rows; cause and remedy."""
     shifts = {int(fitted.offsets[g]): float(moved[g]) for g in at}
     told = {offset: shift for offset, shift in shifts.items() if shift or is_surely_right(fitted, at, offset)}
     what, remedy = diagnose_shift(told, zone)
@@ -240,7 +240,7 @@ def busiest_local_time(fitted: Fit, g: int) -> str:
 
 
 def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
-    """Build the `calendar` error: `value` is the share of rows IN sessions; the remedy is the rival, or generic if None."""
+    """Build the `calendar` error: `value` is the share of rows IN sessions; the remedy names the rival, if any."""
     rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
     around = is_series_round_the_clock(fitted, at)

@@ -62,7 +62,7 @@ LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
 
 
 def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> dict[str, pl.DataFrame]:
-    """Return the frames of `SANITY`: anomaly counts, flat runs, spikes, market moves, session jumps, first/last sessions.
+    """Return the frames of `SANITY` by name: anomaly counts, flat runs, spikes, market moves, jumps, end sessions.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class _Bars:
         return owner
 
     def joined(self, index: Ints) -> Flags:
-        """Mask indices whose bar and NEXT bar are comparable: same series, all lows > 0, and same session if intraday."""
+        """Mask indices comparable with the NEXT bar: same series, all lows > 0, same session if intraday."""
         same: Flags = self.series[index + 1] == self.series[index]
         if self.is_intraday:
             same &= self.session[index + 1] == self.session[index]

@@ -121,7 +121,7 @@ def stale(frames: Frames) -> pl.DataFrame:
 
 
 def anomalies(frames: Frames, kind: str) -> pl.DataFrame:
-    """Return one finding per series with bars of `kind` (repeated, zero_volume_range, vwap_outside), ordinary ones skipped."""
+    """Return a finding per series with bars of `kind` (repeated, zero_volume_range, vwap_outside), unless ordinary."""
     wide = frames["counts"].pivot("kind", index=KEY, values=["rows", "first", "longest"], sort_columns=True)
     if f"rows_{kind}" not in wide.columns:
         return findings_of([])
@@ -147,7 +147,7 @@ def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
 
 
 def spike_finding(row: Row) -> Row:
-    """Build the finding of the spike with most usual moves; `warning` for trades, else `info`; `count` excludes the market's."""
+    """Build the finding of the spike with most usual moves; `warning` for trades, else `info`."""
     own, worst = row["own"], row["own"][0]
     aside = f"; {row['set_aside']} more set aside: most series moved with them" if row["set_aside"] else ""
     return {
@@ -204,7 +204,7 @@ def stale_finding(row: Row) -> Row:
 
 
 def anomaly_finding(row: Row, kind: str) -> Row | None:
-    """Build the finding: `warning` from 3 bars and 0.1 % of all, else `info`; None where the series' habits explain it."""
+    """Build the finding: `warning` from 3 bars and 0.1 % of all, else `info`; None if the series' habits explain it."""
     count, total, traded = row[f"rows_{kind}"], row["rows_rows"], row.get("rows_traded") or 0
     share = count / total
     few = count < FEWEST_ANOMALIES

@@ -111,7 +111,7 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
-    """Count quotes with both sides per symbol, interval, session: all, bid = ask, bid > ask, widest and first crossed."""
+    """Count two-sided quotes per symbol, interval, session: all, bid = ask, bid > ask, widest and first crossed."""
     two_sided = quotes.filter(pl.col("bid").is_not_null() & pl.col("ask").is_not_null())
     over = pl.col("bid") > pl.col("ask")
     counted = two_sided.group_by("symbol", "interval", "session").agg(

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Return a `stamp` per intraday series with rows 1 to 3 steps late at edges, or the opening volume peak one late."""
+    """Return a `stamp` per intraday series with rows 1 to 3 steps late at edges, or its opening peak one late."""
     series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, peaks = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
@@ -74,7 +74,7 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
 
 
 def is_peak_late(volume: Floats, opens: float) -> bool:
-    """Whether the bar one step after the open has >= 5 times the open bar's volume, over >= 5 opens with rows before."""
+    """Whether the bar a step after the open has >= 5 times the open bar's volume; >= 5 opens, rows before them."""
     # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
     zero = NEAR_STEPS
     before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
@@ -146,7 +146,7 @@ def shares_on_steps(minutes: Floats) -> Floats:
 
 
 def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
-    """Return `1d`, `1s`, a coarser or an evenly filled finer step that stamps prove; None if the stated may be right."""
+    """Return the step that stamps prove (`1d`, `1s`, coarser, evenly filled finer), None if the stated fits."""
     total = cells.sum()
     if total < FEWEST_STAMPS or not stated.is_intraday:
         return None

@@ -50,7 +50,7 @@ KEY = list(SERIES)
 
 
 def truncations(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Return session heads and tails missing >= 5 slots and 5 %, of chance < 1e-6 at the row rate (>= 20 %); intraday only.
+    """Return session heads and tails that lack >= 5 slots and 5 %, of chance < 1e-6 at the row rate; intraday only.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame |
 
 
 def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
-    """Return per series and session the slots missing at `head` and `tail`, `of` slots, row rate, first and last row."""
+    """Return per series and session slots missing at `head` and `tail`, `of` slots, row rate, first and last row."""
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     slots = chosen["slots"].to_numpy().astype(np.int64)
     starts = np.cumsum(slots) - slots
@@ -202,7 +202,7 @@ def with_witnesses(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame,
 
 
 def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Return per cut `peers` (other symbols) and `peers_on` (those whose best price type lacks at most half as much)."""
+    """Return per cut `peers` (other symbols) and `peers_on` (best price type lacks at most half as many slots)."""
     key = ["session", "is_tail"]
     # A symbol went on when one of its price types did; its own ones are no peers.
     best = named.group_by("symbol", *key).agg(pl.col("slots").min().alias("best"))

@@ -48,7 +48,7 @@ def choose_period(sessions: pl.Series, most: int) -> str:
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Encode expected, missing and explained slots summed per series and period, row-major, with periods and row count.
+    """Encode expected, missing, explained slots summed per series and period, row-major, with periods and row count.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def policy_hash(text: str) -> str:
 
 
 def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    """Return the page's JSON content: totals, pictures, and the first rows of each table within its row and byte bounds."""
+    """Return the page's JSON content: totals, pictures, and the first rows of each table within its bounds."""
     gaps = annotate_gaps(tables["gaps"], tables["series"], confidence)
     series, findings = rank_series(tables["series"], gaps), tables["findings"]
     by_cause = gaps.group_by("cause").agg(
@@ -223,7 +223,7 @@ def top_gaps(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
-    """Return summed slots, first and last session, and numbers of series, symbols, sessions, gaps, findings, files, ..."""
+    """Return summed slots, first and last session, and numbers of series, symbols, sessions, gaps, findings, ..."""
     series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
     sums = {name: int(series[name].sum()) for name in ("expected", "present", "missing", "explained", "rows")}
     first, last = sessions.min(), sessions.max()
@@ -245,7 +245,7 @@ def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
 
 
 def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
-    """Return slot-of-day pictures (`slot_shares`) of up to 6 calendars with most series, those with nothing due left out."""
+    """Return slot-of-day pictures (`slot_shares`) of the 6 calendars with most series; nothing due: left out."""
     zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
     series, drawn = tables["series"], ["session", "gap_start", "gap_end", "explained", "outage_id"]
     counts = series["calendar"].drop_nulls().value_counts().sort("count", "calendar", descending=[True, False])

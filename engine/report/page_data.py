@@ -80,7 +80,7 @@ def encode_column(values: pl.Series) -> Column:
 
 
 def encode_numbers(values: pl.Series) -> Column:
-    """Return `{values: [...]}`, or `{runs: [value, length, ...]}` if there are fewer than half as many runs as values."""
+    """Return `{values: [...]}`, or `{runs: [value, length, ...]}` if runs are fewer than half of the values."""
     runs = values.rle()
     if 2 * len(runs) >= len(values):
         return {"values": values.to_list()}

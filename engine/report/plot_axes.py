@@ -33,7 +33,7 @@ def caption(*parts: str) -> str:
 
 
 def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
-    """Return an Altair encoding of column `x` from 0 to the axis length, with date ticks; `labels=False` hides texts."""
+    """Return an Altair encoding of column `x` over the axis length with date ticks; `labels=False` hides texts."""
     ticks = axis.ticks(zone)
     texts = {f"{x:.6g}": text for x, text in ticks.iter_rows()}
     return alt.X(
@@ -76,7 +76,7 @@ def bar_width(axis: Axis) -> float:
 
 
 def day_x(minutes: pl.Series, step: int) -> X:
-    """Return an encoding of column `minute` up to its maximum plus `step`, HH:MM labels at a round step, about 14 at most."""
+    """Return an encoding of column `minute` up to its maximum plus `step`, with about 14 HH:MM labels at most."""
     low, high = int(minutes.min() or 0), int(minutes.max() or 0) + step  # type: ignore[arg-type]
     every = next((one for one in (5, 15, 30, 60, 120, 180, 240) if (high - low) / one <= 14), 480)  # noqa: PLR2004 - labels that fit
     values = list(range(-(-low // every) * every, high + 1, every))
@@ -97,7 +97,7 @@ def clock_text() -> pl.Expr:
 
 
 def close_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
-    """Return rows sorted by `minute`, plus after each run its last values at its end, then nulls: lines stop at pauses."""
+    """Return rows by `minute`, plus after each run its last values at its end, then nulls: lines stop at pauses."""
     ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
     untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]
     closing = ends.with_columns(pl.col("minute") + step, *untold)

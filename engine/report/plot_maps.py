@@ -169,7 +169,7 @@ def plot_gaps(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot gaps of the 40 series that miss most on the session axis, coloured and shaped by cause; none: ParameterError.
+    """Plot gaps of the 40 series missing most on the session axis, colour and shape by cause; none: ParameterError.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def plot_gaps(
 
 
 def select_quality(data: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
-    """Return quality rows with expected slots of these symbols (None: all) and dates; ParameterError if there are none."""
+    """Return quality rows with expected slots of these symbols (None: all) and dates; none: ParameterError."""
     quality = data.quality().filter(pl.col("expected") > 0)
     first, last = as_date("start", start), as_date("end", end)
     held = quality.filter(
@@ -257,7 +257,7 @@ def heat_step() -> pl.Expr:
 
 
 def decode_shares(drawn: dict[str, Any]) -> pl.DataFrame:
-    """Decode the UNEXPLAINED shares of `slot_shares` to `row, minute, share` missing (0-1), `open`, one row per cell."""
+    """Decode the UNEXPLAINED shares of `slot_shares`: a row per cell, `row, minute, share` missing (0-1), `open`."""
     codes = np.full(256, CLOSED, np.int64)
     codes[ALPHABET] = np.arange(len(ALPHABET))
     level = codes[np.frombuffer(drawn["adjusted"].encode(), np.uint8)]

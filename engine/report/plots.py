@@ -269,7 +269,7 @@ def gaps_to_shade(
 
 
 def select_sessions(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.DataFrame:
-    """Return rows of sessions `start` to `end` (None: open); absent `session` is the local date; none: ParameterError."""
+    """Return rows of sessions `start`..`end` (None: open); absent `session`: local date; none: ParameterError."""
     if "session" not in rows.columns:
         rows = rows.with_columns(pl.col("ts").dt.convert_time_zone(zone).dt.date().alias("session"))
     if rows.is_empty():
@@ -391,7 +391,7 @@ def candle_marks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours)
 
 
 def gap_labels(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
-    """Return texts of up to 4 gaps, in the order of rows, none within a sixth of the axis of another; None without any."""
+    """Return texts of up to 4 gaps, in row order, none within a sixth of the axis of another; None without any."""
     chosen: list[tuple[float, str]] = []
     for left, right, what in holes.select("x", "x2", "what").head(20).iter_rows():
         middle = (left + right) / 2

@@ -45,7 +45,7 @@ class Axis:
 
     @classmethod
     def of(cls, grid: SessionGrid, first: dt.date | None, last: dt.date | None, most: int) -> Axis:
-        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, shared if need be; none: ParameterError.
+        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, shared if needed; else ParameterError.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Axis:
         )
 
     def folded(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Fold bars per place: first open, extremes, last close, summed volume (null if all are), count; no slot: dropped."""
+        """Fold bars per place: first open, extremes, last close, summed volume, count; bars in no slot are dropped."""
         placed = bars.sort("ts").hstack(self.at(bars.sort("ts")["ts"])).drop_nulls("place")
         return (
             placed.group_by("place", maintain_order=True)
@@ -125,7 +125,7 @@ class Axis:
         )
 
     def breaks(self) -> pl.DataFrame:
-        """Return `x, kind` of segment starts after the first: `session` if it begins one, else `pause`; over 80: empty."""
+        """Return `x, kind` of segment starts but the first: `session` if it begins one, else `pause`; over 80: empty."""
         kind = (
             pl.when(pl.col("session") != pl.col("session").shift(1)).then(pl.lit("session")).otherwise(pl.lit("pause"))
         )
