@@ -209,7 +209,7 @@ def is_range_within(inner: str, outer: str) -> pl.Expr:
 
 
 def mark_late_corrections(judged: pl.DataFrame) -> pl.DataFrame:
-    """Relabel `price_filter` and `unknown` price differences if at most 1 % of the series' common bars."""
+    """Relabel filter and unknown price differences `late_correction` if <= 1 % of the series' common bars."""
     left = pl.col("cause").is_in(["price_filter", "unknown"]) & any_differs(PRICES)
     common = (pl.col("side") == "both").sum().over(KEY)
     few = left.sum().over(KEY) <= FEW * common

@@ -113,7 +113,7 @@ class Survey:
 
     @property
     def trace(self) -> BarSummary:
-        """Runs and profile."""
+        """Return `runs` and `profile` as a BarSummary."""
         return BarSummary(self.runs, self.profile)
 
     def without_series(self, named: pl.DataFrame) -> Survey:

@@ -117,7 +117,7 @@ def render(verdict: Verdict, form: str) -> bytes:
 
 
 def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
-    """Write a verdict atomically as json, junit, github, or parquet (findings only); return the path.
+    """Write json, junit, github or parquet (findings only), replacing the file atomically; return its path.
 
     Raises
     ------

@@ -172,7 +172,7 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataFrame:
-    """Return a finding per run of minutes usually absent in >= 90 % of series, where slots around average >= 50 %.
+    """Return a warning per run of minutes usually absent in >= 90 % of series, if presence around averages >= 50 %.
 
     Parameters
     ----------
@@ -387,7 +387,7 @@ def flagged_run(at: Ints, flagged: Flags, start: int, minutes: int) -> tuple[int
 
 
 def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> float:
-    """Return the mean presence of up to 15 slots on either side of a run, unflagged ones only; 0 if none."""
+    """Return the mean share PRESENT of up to 15 slots on either side of a run, flagged ones left out; none: 0."""
     near = np.append(np.arange(max(start - NEIGHBOURS, 0), start), np.arange(end, min(end + NEIGHBOURS, len(share))))
     near = near[~flagged[near]]
     return float(share[near].mean()) if len(near) else 0.0

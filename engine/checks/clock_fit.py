@@ -77,7 +77,7 @@ class Fit:
 
 
 def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
-    """Return the fit of each (series, UTC offset) to the regular sessions at half-hour shifts from -14 to +14 hours.
+    """Return the fit to regular sessions per (series, UTC offset) and shift of -14 to 14 h; trades weigh volume.
 
     Parameters
     ----------

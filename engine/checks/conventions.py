@@ -135,7 +135,7 @@ def mean_best_score(fitted: Fit, at: list[int]) -> float:
 
 
 def best_other_calendar(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
-    """Return (code, mean unshifted score) of the best other calendar; None if it scores below 0.95 or none is given."""
+    """Return (code, mean unshifted score) of the best other calendar; None if below 0.95 or there is none."""
     if not rivals:
         return None
     key = [*SERIES, "offset"]

@@ -98,7 +98,7 @@ def splits(frames: Frames) -> pl.DataFrame:
 
 
 def stale(frames: Frames) -> pl.DataFrame:
-    """Return one `stale` warning per series with runs of flat bars of chance < 1e-6 given the rest of the series."""
+    """Return one `stale` warning per series with flat runs of chance < 1e-6 at the rate of its other bars."""
     wide = frames["counts"].pivot("kind", index=KEY, values="rows", sort_columns=True)
     if "flat_runs" not in wide.columns:
         return findings_of([])
@@ -147,7 +147,7 @@ def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
 
 
 def spike_finding(row: Row) -> Row:
-    """Build the finding of the spike with most usual moves; `warning` for trades, else `info`."""
+    """Build the finding of the spike with most usual moves; trades: `warning`, else `info`; `count` own spikes only."""
     own, worst = row["own"], row["own"][0]
     aside = f"; {row['set_aside']} more set aside: most series moved with them" if row["set_aside"] else ""
     return {

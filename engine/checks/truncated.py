@@ -221,7 +221,7 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Return `coarse, agrees, coarse_volume` per session: high, low, close equal and volume within 1 % of its rows."""
+    """Return the first `coarse` interval, `agrees` (same high, low, close, volume within 1 %), `coarse_volume`."""
     key = ["symbol", "price_type", "session"]
     folded = (
         coarse.sort("ts")

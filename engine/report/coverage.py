@@ -125,7 +125,7 @@ def slot_shares(
 
 
 def sum_by_position(at: Ints, values: pl.Series, size: int) -> Ints:
-    """Array of `size` sums: element i is the sum of the values whose position `at` is i; nulls count as 0."""
+    """Return `size` sums: element i is the sum of the values whose position `at` is i; nulls count as 0."""
     sums = np.zeros(size, np.int64)
     np.add.at(sums, at, values.fill_null(0).to_numpy())
     return sums

@@ -132,7 +132,7 @@ def fill_page_template(title: str, data: str) -> str:
 
 
 def verdict_content(verdict: Verdict) -> dict[str, object]:
-    """JSON content of a verdict: passed, text, and the first `MOST_REASONS` reasons with a count of the rest."""
+    """Return `passed`, `text` and the first 50 `reasons`, with a line counting the rest; texts cut at 600 characters."""
     more = len(verdict.reasons) - MOST_REASONS
     reasons = [truncate_text(reason) for reason in verdict.reasons[:MOST_REASONS]]
     said = [*reasons, f"… and {more} more"] if more > 0 else reasons

@@ -28,7 +28,7 @@ def as_date(name: str, value: Day) -> dt.date | None:
 
 
 def caption(*parts: str) -> str:
-    """Join notes into one caption line."""
+    """Join the nonempty notes with ` · ` into one line."""
     return " · ".join(one for one in parts if one)
 
 

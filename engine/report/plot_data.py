@@ -221,7 +221,7 @@ def snapshot_source(snapshot: Snapshot) -> PlotSource:
     held: dict[str, pl.DataFrame] = {}
 
     def table(name: str, where: pl.Expr) -> pl.DataFrame:
-        """Rows of a table that pass the filter."""
+        """Return the rows of a table that pass the filter; a table not at hand is built once and cached."""
         rows = small.get(name)
         if rows is None:
             rows = held.setdefault(name, made[name]()) if name not in held else held[name]

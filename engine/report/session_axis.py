@@ -45,7 +45,7 @@ class Axis:
 
     @classmethod
     def of(cls, grid: SessionGrid, first: dt.date | None, last: dt.date | None, most: int) -> Axis:
-        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, shared if needed; else ParameterError.
+        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, some shared; else ParameterError.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Axis:
         )
 
     def breaks(self) -> pl.DataFrame:
-        """Return `x, kind` of segment starts but the first: `session` if it begins one, else `pause`; over 80: empty."""
+        """Return `x, kind` of segment starts but the first: `session` if it begins one, else `pause`; over 80: none."""
         kind = (
             pl.when(pl.col("session") != pl.col("session").shift(1)).then(pl.lit("session")).otherwise(pl.lit("pause"))
         )
