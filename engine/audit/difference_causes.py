@@ -243,7 +243,7 @@ def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.D
 
 
 def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return `spread` (bid/ask) or `price_side`: B closes to one side in >= 95 % of bars, by <= 0.5 % (median)."""
+    """Return cause `spread` (bid/ask) or `price_side`: B closes to one side in >= 95 % of bars, by <= 0.5 %."""
     a, b = pl.col("close_a"), pl.col("close_b")
     sides = (
         suspects.filter(pl.col("side") == "both")
@@ -268,7 +268,7 @@ def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return `other_feed` for series whose closes differ in >= 50 % of bars, by <= 0.1 % in the median; >= 20 bars."""
+    """Return cause `other_feed` of series whose closes differ in >= 50 % of >= 20 bars, by a median <= 0.1 %."""
     apart = (pl.col("close_b") - pl.col("close_a")).abs()
     both = (
         suspects.filter(pl.col("side") == "both")
@@ -293,7 +293,7 @@ def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Return `hours` for daily series: B opens as A's finer bar at one time, on >= 4 and 70 % of differing days."""
+    """Return cause `hours` of daily series: B opens as A's finer bar at one time on >= 4 and 70 % of differing days."""
     series = ["symbol", "price_type"]
     days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
     opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
@@ -316,7 +316,7 @@ def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFra
 
 
 def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return `scale` for series with >= 90 % of volume ratios within 1 % of their median, which is not 1 +- 1 %."""
+    """Return cause `scale` of series with >= 90 % of volume ratios within 1 % of the median, which is not 1."""
     some = suspects.filter((pl.col("volume_a") > 0) & (pl.col("volume_b") > 0))
     ratio = (pl.col("volume_b") / pl.col("volume_a")).alias("ratio")
     levels = some.select(*KEY, ratio).with_columns(pl.col("ratio").median().over(KEY).alias("level"))
@@ -329,7 +329,7 @@ def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return `scale` (one power of ten) or `adjustment` if B/A, else B-A, is constant in runs of sessions."""
+    """Return cause `scale` (one power of ten) or `adjustment`: B/A, else B-A, constant in runs of sessions."""
     both = suspects.filter((pl.col("close_a") > 0) & (pl.col("close_b") > 0))
     ratio, distance = pl.col("close_b") / pl.col("close_a"), (pl.col("close_b") - pl.col("close_a"))
     ratios = piecewise_constant_series(both, ratio, 1.0, pl.lit(1.0))
@@ -357,7 +357,7 @@ def level_evidence(what: str) -> pl.Expr:
 
 
 def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
-    """Return series of constant measure in >= 90 % of sessions, few changes, and off neutral."""
+    """Return series constant in >= 90 % of sessions, rarely changing, off neutral: levels, `changes`, ..."""
     rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
     days = (
         rows.group_by(*KEY, "session", maintain_order=True)
@@ -398,7 +398,7 @@ def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
-    """Return `zone` for intraday series with > 30 % differing bars that fit better with B moved by hours or a slot."""
+    """Return cause `zone` of intraday series with > 30 % differing bars that fit better with B moved by hours or a slot."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
     often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
     often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
@@ -429,7 +429,7 @@ def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFr
 
 
 def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Return `zone` for series whose best shift is not 0 and has < half the stray of no shift and of the median."""
+    """Return cause `zone` of series whose best shift is not 0, with < half the stray of no shift and the median."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))

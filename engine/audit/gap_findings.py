@@ -51,7 +51,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-    """Return one finding per series, cause and chain of reported gaps outside outages; `value` of its longest."""
+    """Return one finding per series, cause and chain of reported gaps outside outages, with its longest's evidence."""
     own = gaps.filter(
         pl.col("cause").is_in(REPORTED)
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)

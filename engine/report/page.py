@@ -132,7 +132,7 @@ def fill_page_template(title: str, data: str) -> str:
 
 
 def verdict_content(verdict: Verdict) -> dict[str, object]:
-    """Return `passed`, `text` and the first 50 `reasons`, with a line counting the rest; texts cut at 600 characters."""
+    """Return `passed`, `text` and the first 50 `reasons` plus a line counting the rest, texts cut at 600 chars."""
     more = len(verdict.reasons) - MOST_REASONS
     reasons = [truncate_text(reason) for reason in verdict.reasons[:MOST_REASONS]]
     said = [*reasons, f"… and {more} more"] if more > 0 else reasons
@@ -145,7 +145,7 @@ def policy_hash(text: str) -> str:
 
 
 def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    """Return the page's JSON content: totals, pictures, and the first rows of each table within its bounds."""
+    """Return the page's JSON content: totals, pictures, and each table's first rows within row and byte bounds."""
     gaps = annotate_gaps(tables["gaps"], tables["series"], confidence)
     series, findings = rank_series(tables["series"], gaps), tables["findings"]
     by_cause = gaps.group_by("cause").agg(
