@@ -28,7 +28,7 @@ class Allowance:
     until: dt.date
 
     def matches(self, found: pl.DataFrame) -> pl.Series:
-        """Return a mask of the findings that the entry is about, whether it has expired or not."""
+        """Mask findings that fit ALL patterns (fingerprint exactly, null never), also if the entry has expired."""
         fits = pl.select(pl.repeat(value=True, n=found.height, dtype=pl.Boolean)).to_series()
         for name, pattern in self.fits.items():
             values = found[name].cast(pl.String)
@@ -40,7 +40,7 @@ class Allowance:
 
 
 def read_allowlist(path: Path) -> tuple[Allowance, ...]:
-    """Read an allow-list: entries `[[allow]]` with any of `PATTERNS`, a `reason` and a date `until`.
+    """Read a TOML file: one Allowance per `[[allow]]`, in order; ParameterError if unreadable or invalid.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read_allowlist(path: Path) -> tuple[Allowance, ...]:
 
 
 def parse_allowlist(content: Mapping[str, Any], name: str = "allow-list") -> tuple[Allowance, ...]:
-    """Parse an allow-list that is a mapping already."""
+    """Parse the mapping of an allow-list into one Allowance per entry; ParameterError for anything but `[[allow]]`."""
     strange = [key for key in content if key != "allow"]
     given = content.get("allow", [])
     if strange or not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
@@ -64,7 +64,7 @@ def parse_allowlist(content: Mapping[str, Any], name: str = "allow-list") -> tup
 
 
 def parse_allowance(where: str, given: Mapping[str, Any]) -> Allowance:
-    """Parse one entry of an allow-list; refuse unknown keys, an entry that fits everything, a missing reason or date."""
+    """Parse one entry; ParameterError for unknown keys, no pattern at all, a blank reason or an `until` not a date."""
     for key in given:
         if key not in KEYS:
             raise ParameterError(f"{where}: unknown key {key!r}{nearest(key, KEYS)}; valid: {', '.join(KEYS)}")

@@ -67,21 +67,21 @@ class GroupContext:
 
     @cached_property
     def grid(self) -> SessionGrid:
-        """The slots of these dates."""
+        """Session grid of the calendar from first to last trade date, computed once."""
         return SessionGrid.build(
             self.calendars(self.spec.calendar).segments_in_bounds(self.first, self.last), self.interval, self.spec
         )
 
     @cached_property
     def axis(self) -> pl.DataFrame:
-        """`group, ordinal, slots` of the segments that are due, sorted."""
+        """`group` (always 0), `ordinal, slots` of segments with slots due by `as_of` within first..last, by ordinal."""
         due = self.grid.due(self.as_of).filter(pl.col("slots") > 0)
         inside = due.filter(pl.col("session").is_between(self.first, self.last))
         return inside.select(pl.lit(0, pl.Int32).alias("group"), "ordinal", "slots").sort("ordinal")
 
     @property
     def width(self) -> int:
-        """As `traces.bin_width`."""
+        """Number of slots in a bin of the day for the interval: half an hour of them (at least 1); daily and up 1."""
         return bin_width(self.interval)
 
 
@@ -145,14 +145,14 @@ class BlockState:
     _memory: dict[str, Any] = field(default_factory=dict)
 
     def put(self, what: str, value: object) -> None:
-        """Store a value under a name."""
+        """Store a value under a name, in memory or pickled to a file in `folder`; the previous one is replaced."""
         if self.folder is None:
             self._memory[what] = value
         else:
             (self.folder / f"{self.name}.{what}").write_bytes(pickle.dumps(value, protocol=5))
 
     def take(self, what: str) -> Any:  # noqa: ANN401 - whatever was put
-        """Return a stored value; from memory only once."""
+        """Return the value stored under a name; from memory it is removed, a file stays."""
         if self.folder is None:
             return self._memory.pop(what)
         return pickle.loads((self.folder / f"{self.name}.{what}").read_bytes())  # noqa: S301 - of this audit's own workers
@@ -167,7 +167,7 @@ class Block:
 
 
 def sum_missing(block: Block) -> MissingSums:
-    """Find the gaps of a block, weigh them by their own rates, and return the sums of missing and due slots."""
+    """Find and weigh the gaps of a block, store them in its state; return sums of missing, due and recurring slots."""
     context, block_input = block.context, block.state.take("block_input")
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     gaps = find_gaps(wanted, block_input.trace.runs, context.grid).drop(
@@ -189,7 +189,7 @@ def sum_missing(block: Block) -> MissingSums:
 
 
 def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.DataFrame) -> pl.DataFrame:
-    """Attribute a cause to each gap of a block; return the price and volume evidence for the outages.
+    """Attribute a cause to each gap and store it in the block's state; return edge evidence summed per outage.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
 
 
 def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
-    """Build the rows of the tables `series`, `quality` and `gaps` of a block.
+    """Label the gaps stored by `attribute_causes` with final causes; return rows of `series`, `quality`, `gaps`.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
 
 
 def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Final cause, confidence, outage and evidence of each gap; `unknown` when absent for 20 sessions in a row."""
+    """Add final cause, confidence, id, evidence: losses take their outage's; 20+ sessions absent in a row: unknown."""
     known = outages.select(
         "outage",
         "outage_id",
@@ -264,7 +264,7 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
 
 
 def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
-    """Rows of `quality`: raw and adjusted quality of each series and session within the dates asked for."""
+    """Return raw and adjusted (explained slots count as present) quality per series and session within `dates`."""
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
@@ -279,7 +279,7 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
-    """Rows of `series`: sums over the sessions of each series, and its activity (liquid, mixed, thin)."""
+    """Return one row per series: sums, qualities in %, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5, thin)."""
     counted = [*COUNTS, *AT_THE_DOOR]
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
@@ -313,7 +313,7 @@ def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: Block
 
 
 def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """Add symbol, price type and interval to rows by their series number."""
+    """Left-join symbol, price type and interval to rows by series number; the order of rows stays."""
     names = series.select("series", "symbol", "price_type", "interval")
     return rows.join(names, on="series", how="left", maintain_order="left")
 
@@ -321,7 +321,7 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 def with_prints_and_quotes(
     gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add how many slots of each gap hold prints and quotes; null for series that have neither anywhere."""
+    """Add `prints`, `quotes` (slots with them; series without any: null), `usual_quotes`; no runs: no column."""
     for name, runs in (("prints", prints), ("quotes", quotes)):
         if runs.is_empty():
             continue
@@ -338,7 +338,7 @@ def with_prints_and_quotes(
 
 
 def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
-    """Count the slots of each gap that runs of slots cover."""
+    """Return per gap how many of its slots the slot runs of its series cover."""
     start = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     end = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "last"))) + 1
     begin = slot_keys(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))
@@ -346,7 +346,7 @@ def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
 
 
 def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Id, and number of absent sessions, of each run of gaps without a slot between them.
+    """Return per gap, in order, the id of its chain of adjoining gaps (null if not lost) and its absent sessions.
 
     Returns
     -------
@@ -372,7 +372,7 @@ def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame)
 
 
 def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
-    """Row numbers of gaps that do not continue the gap before."""
+    """Return rows of gaps that do not continue the previous gap of the series across a segment boundary."""
     ordinal, slot, end, number = (gaps[name].to_numpy() for name in ("ordinal", "slot", "bar_count", "series"))
     at = np.searchsorted(axis["ordinal"].to_numpy(), ordinal)
     closes = slot + end >= axis["slots"].to_numpy()[np.minimum(at, axis.height - 1)]
@@ -381,7 +381,7 @@ def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
 
 
 def evidence_of_gaps(gaps: pl.DataFrame) -> pl.Series:
-    """Evidence text of each gap; ordinary gaps get a short one."""
+    """Return the evidence text of each gap, in order: `p=...` for ordinary ones, full text for all others."""
     plain = gaps.select(is_ordinary()).to_series()
     rows = gaps.with_row_index("row")
     parts = [(rows.filter(plain), ordinary_evidence()), (rows.filter(~plain), gap_evidence(gaps))]
@@ -390,7 +390,7 @@ def evidence_of_gaps(gaps: pl.DataFrame) -> pl.Series:
 
 
 def scatter_rows(rows: pl.DataFrame, height: int) -> pl.DataFrame:
-    """Put rows at the places that their column `row` names; null between them."""
+    """Return `height` rows: each row at the index in its column `row` (dropped), null rows elsewhere."""
     at = np.full(height, rows.height, np.int64)
     at[rows["row"].to_numpy()] = np.arange(rows.height)
     return pl.concat([rows.drop("row"), rows.drop("row").clear(1)])[at]

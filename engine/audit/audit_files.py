@@ -15,17 +15,17 @@ TABLES = "tables"
 
 
 def write_audit_tables(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
-    """Write the tables of an audit to `folder/tables`, each whole or not at all."""
+    """Write all audit tables to `folder/tables/*.parquet`, replacing each file atomically; return the paths."""
     return [write_result(tables[name], "parquet", folder / TABLES / f"{name}.parquet") for name in AUDIT_TABLES]
 
 
 def is_audit(folder: Path) -> bool:
-    """Whether `write_audit_tables` wrote to this folder."""
+    """Whether `folder/tables/findings.parquet` exists; the other tables are not looked for."""
     return (folder / TABLES / "findings.parquet").is_file()
 
 
 def table_files(folder: Path) -> dict[str, Path]:
-    """Return the path of the Parquet file of every table of an audit, by the table's name.
+    """Return table name to Parquet path, existing or not; ExportError if the folder has no findings table.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def table_files(folder: Path) -> dict[str, Path]:
 
 
 def read_audit_tables(folder: Path) -> dict[str, pl.DataFrame]:
-    """Read the tables of an audit, by name.
+    """Read all tables of an audit, by name; ExportError if the folder is no audit or a table is unreadable.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def read_audit_tables(folder: Path) -> dict[str, pl.DataFrame]:
 
 
 def read_audit_table(path: Path) -> pl.DataFrame:
-    """Read one table of an audit; raise ExportError when the file is damaged."""
+    """Read one Parquet table of an audit; ExportError if the file is absent or damaged."""
     try:
         return pl.read_parquet(path, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -42,7 +42,7 @@ class Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Read the JSON that an earlier audit wrote.
+    """Read the JSON of an earlier audit as a Baseline; ParameterError if unreadable, of another format or version.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
-    """Make a baseline of JSON that is parsed already."""
+    """Return the Baseline of audit JSON, allowed findings left out; ParameterError for another format or version."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ParameterError(f"{name}: format: received {got!r}; valid: {FORMAT!r}, the JSON of an audit")
@@ -74,7 +74,7 @@ def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: A
 
 
 def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
-    """Mark findings that the baseline has, at least as severe and not worse by more than the tolerance.
+    """Add `known` (in the baseline, not severer, not worse beyond tolerance) and `than`, what got worse, else null.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
 def resolved_findings(
     found: pl.DataFrame, baseline: Baseline, series: pl.DataFrame, files: pl.DataFrame, rules: Iterable[str]
 ) -> pl.DataFrame:
-    """Findings of the baseline that are not found any more: `mended`, or `unchecked` where they were not looked at.
+    """Return baseline findings absent now: `mended` if symbol, session, file and rule were checked, else `unchecked`.
 
     Parameters
     ----------
@@ -143,18 +143,18 @@ def resolved_findings(
 
 
 def is_worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
-    """Whether a value got worse by more than its tolerance; null where one of them is null."""
+    """Whether a value worsened by more than the larger of `absolute` and `relative` x |before|; either null: null."""
     grown = pl.when(lower_is_worse).then(before - now).otherwise(now - before)
     return grown > pl.max_horizontal(pl.col("absolute"), pl.col("relative") * before.abs())
 
 
 def severity_rank(column: str) -> pl.Expr:
-    """Severity as a number, 0 for errors."""
+    """Return an expression: 0 error, 1 warning, 2 info; any other value raises."""
     return pl.col(column).replace_strict(list(SEVERITIES), list(range(len(SEVERITIES))), return_dtype=pl.Int8)
 
 
 def findings_of_json(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Findings of the JSON of an audit as a frame; each fingerprint once, its gravest severity."""
+    """Return JSON rows as `FINDINGS`, errors first; of equal fingerprints only the gravest severity stays."""
     as_text = {
         name: pl.String() if name in ("session", "start_ts", "end_ts") else dtype for name, dtype in FINDINGS.items()
     }

@@ -83,7 +83,7 @@ PATTERNS: Mapping[str, str] = {
 
 
 def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Return bars that differ, each with the most likely cause, evidence and remedy.
+    """Return differing or one-sided pairs with `cause, evidence, remedy`; causes of whole series override places.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None
 
 
 def apply_series_cause(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
-    """Give the cause of a whole series to the bars that it is about."""
+    """Overwrite cause and evidence of bars that a series cause covers (prices differ, only amounts, one-sided)."""
     if whole.is_empty():
         return different
     beside = different.join(whole, on=KEY, how="left", maintain_order="left")
@@ -134,7 +134,7 @@ def apply_series_cause(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataF
 
 
 def any_differs(names: tuple[str, ...]) -> pl.Expr:
-    """Whether any of these columns differs."""
+    """Return an expression: whether any `<name>_differs` is true."""
     return pl.any_horizontal(f"{name}_differs" for name in names)
 
 
@@ -142,7 +142,7 @@ def any_differs(names: tuple[str, ...]) -> pl.Expr:
 
 
 def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs with the cause that their place in the session and their columns suggest, and no evidence yet."""
+    """Add `cause` to ALL pairs from their place in the session and differing columns; `evidence` is null."""
     day = [*KEY, "session"]
     has_a, has_b = pl.col("side") != "b", pl.col("side") != "a"
     edges = [
@@ -157,7 +157,7 @@ def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def cause_of_place() -> pl.Expr:
-    """Cause of a pair from its place and from which columns differ; `unknown` where no pattern fits."""
+    """Cause of a pair, first match wins: one-sided, auction, volume only, open at close before, filter, unknown."""
     return (
         pl.when(pl.col("side") == "a")
         .then(cause_of_one_side("b"))
@@ -176,7 +176,7 @@ def cause_of_place() -> pl.Expr:
 
 
 def cause_of_one_side(other: str) -> pl.Expr:
-    """Cause of a bar that the other side lacks: session missing, session boundary or missing bar."""
+    """Cause of a bar `other` lacks: no bar in the session, outside its first..last bar, or between them."""
     first, last = pl.col(f"first_{other}"), pl.col(f"last_{other}")
     return (
         pl.when(first.is_null())
@@ -188,7 +188,7 @@ def cause_of_one_side(other: str) -> pl.Expr:
 
 
 def is_auction_print() -> pl.Expr:
-    """Whether only the open of the first bar, or the close or volume of the last bar differs."""
+    """Whether the first bar's open (not close) or the last bar's close or amounts (not open) differ; 1-bar day: no."""
     # A day is first and last at once, and so tells nothing.
     opens = pl.col("ts") == pl.min_horizontal("first_a", "first_b")
     closes = pl.col("ts") == pl.max_horizontal("last_a", "last_b")
@@ -198,18 +198,18 @@ def is_auction_print() -> pl.Expr:
 
 
 def is_open_at_close_before() -> pl.Expr:
-    """Whether one side opens where its bar before closed."""
+    """Whether opens differ, closes do not, and at least one side opens at its previous bar's close."""
     before = [pl.col(f"open_{side}") == pl.col(f"before_{side}") for side in "ab"]
     return pl.col("open_differs") & ~pl.col("close_differs") & pl.any_horizontal(before).fill_null(value=False)
 
 
 def is_range_within(inner: str, outer: str) -> pl.Expr:
-    """Whether the range of one side lies within the range of the other."""
+    """Whether low..high of side `inner` lies within that of side `outer`; equal ranges count."""
     return (pl.col(f"high_{inner}") <= pl.col(f"high_{outer}")) & (pl.col(f"low_{inner}") >= pl.col(f"low_{outer}"))
 
 
 def mark_late_corrections(judged: pl.DataFrame) -> pl.DataFrame:
-    """Call unexplained price differences late corrections where they are at most 1 % of the common bars."""
+    """Relabel filter and unknown price differences `late_correction` if <= 1 % of the series' common bars."""
     left = pl.col("cause").is_in(["price_filter", "unknown"]) & any_differs(PRICES)
     common = (pl.col("side") == "both").sum().over(KEY)
     few = left.sum().over(KEY) <= FEW * common
@@ -220,13 +220,13 @@ def mark_late_corrections(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_causes(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
-    """Rows of `WHOLESALE`: a cause of whole series and which of their rows it is about."""
+    """Return `WHOLESALE` rows; `about` names which flags are set: `prices`, `amounts`, `alone` (one-sided bars)."""
     kinds = [pl.lit(kind in about.split()).alias(kind) for kind in list(WHOLESALE)[-3:]]
     return rows.select(*KEY, label.alias("label"), why.alias("why"), *kinds)
 
 
 def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Give the cause `hours` to days of B that are the fold of all finer bars of A."""
+    """Overwrite the cause by `hours` where B's day has open, close and volume of ALL finer bars of A folded."""
     day = ["symbol", "price_type", "session"]
     folds = [pl.col("open").first(), pl.col("close").last(), pl.col("volume").sum()]
     whole = finer.sort("ts").group_by(day).agg(fold.name.suffix("_whole") for fold in folds)
@@ -243,7 +243,7 @@ def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.D
 
 
 def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Find series whose closes nearly all differ to one side by a small share: bid against mid, or a spread."""
+    """Return cause `spread` (bid/ask) or `price_side`: B closes to one side in >= 95 % of bars, by <= 0.5 %."""
     a, b = pl.col("close_a"), pl.col("close_b")
     sides = (
         suspects.filter(pl.col("side") == "both")
@@ -268,7 +268,7 @@ def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Find series whose closes differ in most bars by little, to either side: two feeds of one market."""
+    """Return cause `other_feed` of series whose closes differ in >= 50 % of >= 20 bars, by a median <= 0.1 %."""
     apart = (pl.col("close_b") - pl.col("close_a")).abs()
     both = (
         suspects.filter(pl.col("side") == "both")
@@ -293,7 +293,7 @@ def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Find daily series whose open is that of a finer bar at one time of most days."""
+    """Return cause `hours` of daily series: B opens as A's finer bar at one time on >= 4 and 70 % of differing days."""
     series = ["symbol", "price_type"]
     days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
     opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
@@ -316,7 +316,7 @@ def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFra
 
 
 def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Find series whose volumes stand in one ratio: lots for shares, or a currency for units."""
+    """Return cause `scale` of series with >= 90 % of volume ratios within 1 % of the median, which is not 1."""
     some = suspects.filter((pl.col("volume_a") > 0) & (pl.col("volume_b") > 0))
     ratio = (pl.col("volume_b") / pl.col("volume_a")).alias("ratio")
     levels = some.select(*KEY, ratio).with_columns(pl.col("ratio").median().over(KEY).alias("level"))
@@ -329,7 +329,7 @@ def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Find series whose prices stand in a ratio, or at a distance, that is constant in runs of sessions."""
+    """Return cause `scale` (one power of ten) or `adjustment`: B/A, else B-A, constant in runs of sessions."""
     both = suspects.filter((pl.col("close_a") > 0) & (pl.col("close_b") > 0))
     ratio, distance = pl.col("close_b") / pl.col("close_a"), (pl.col("close_b") - pl.col("close_a"))
     ratios = piecewise_constant_series(both, ratio, 1.0, pl.lit(1.0))
@@ -350,14 +350,14 @@ def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def level_evidence(what: str) -> pl.Expr:
-    """Evidence of a constant ratio or distance: its first and last value and how often it changes."""
+    """Return text of the last level and sessions; if it changes, also the first level and number of changes."""
     first, last, over = shown_figures("first"), shown_figures("last"), pl.format(" ({} sessions)", "sessions")
     moving = pl.format(what + " at first, {} at last, and moves {} times between", first, last, "changes")
     return pl.concat_str(pl.when(pl.col("changes") == 0).then(pl.format(what, last)).otherwise(moving), over)
 
 
 def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
-    """Series whose measure is constant in runs of sessions, and not neutral in all of them."""
+    """Return series constant in >= 90 % of sessions, rarely changing, off neutral: levels, `changes`, ..."""
     rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
     days = (
         rows.group_by(*KEY, "session", maintain_order=True)
@@ -391,14 +391,14 @@ def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: flo
 
 
 def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
-    """How far a constant ratio strays for the ticks that prices are rounded to, as a share of the price."""
+    """Return `grain` per series: 2e-4 plus half a tick of each side as a share of price (ticks at most 2e-3)."""
     ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
     rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
     return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
 
 
 def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
-    """Find series whose closes fit better when B is moved in time."""
+    """Return cause `zone` of intraday series with > 30 % differing bars that fit better with B moved by hours or a slot."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
     often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
     often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
@@ -417,7 +417,7 @@ def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame
 
 
 def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
-    """How far closes stray from a constant ratio when B is moved back by so many seconds."""
+    """Return per series `stray` (mean |log ratio - median|), `met` bars, `seconds`: B moved BACK by so many."""
     moved = b.with_columns(pl.col("ts") - pl.duration(seconds=seconds))
     off = a.join(moved, on=["series", "ts"]).with_columns((pl.col("b") - pl.col("a")).alias("off"))
     stray = (pl.col("off") - pl.col("off").median()).abs().mean()
@@ -429,7 +429,7 @@ def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFr
 
 
 def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Cause `zone` of series for which a shift halves how far closes stray."""
+    """Return cause `zone` of series whose best shift is not 0, with < half the stray of no shift and the median."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))
@@ -454,6 +454,6 @@ def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) ->
 
 
 def shown_figures(value: str | pl.Expr) -> pl.Expr:
-    """Number with seven significant figures as text."""
+    """Return an expression: the number as text, seven significant figures, a trailing `.0` removed."""
     number = pl.col(value) if isinstance(value, str) else value
     return number.round_sig_figs(7).cast(pl.String).str.strip_suffix(".0")

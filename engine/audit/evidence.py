@@ -13,18 +13,18 @@ SHOWN_AS_ZERO = 1e-12
 
 
 def is_ordinary() -> pl.Expr:
-    """Whether a gap is an ordinary one of its series (no trade, likely at its rate), whose evidence is one number."""
+    """Whether a gap is `no_trade`, of run probability >= 0.05, with no slot lost to an outage; null counts as False."""
     ordinary = (pl.col("cause").cast(pl.String) == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)
     return ordinary.fill_null(value=False)
 
 
 def ordinary_evidence() -> pl.Expr:
-    """Evidence of ordinary gaps: the probability of a run so long."""
+    """Return an expression: text `p=` and the probability of a run so long."""
     return pl.format("p={}", two_figures("run"))
 
 
 def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
-    """Evidence of all other gaps: outage, run at its own rate, and activity around it."""
+    """Return the evidence text by cause: fixed for outages, calendar habits, unlisted; else run odds and activity."""
     cause = pl.col("cause").cast(pl.String)
     own = pl.concat_str([run_evidence(), *activity_evidence(gaps)], separator="; ", ignore_nulls=True)
     in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))
@@ -42,13 +42,13 @@ def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
 
 
 def absence_evidence() -> pl.Expr:
-    """Evidence of absences of many sessions, from their `absent`."""
+    """Return an expression: fixed text with the number of sessions `absent` in a row."""
     text = "absent for {} sessions in a row: not listed under this name, never asked for, or never delivered"
     return pl.format(text, "absent")
 
 
 def outage_evidence() -> pl.Expr:
-    """Evidence of outages: how many symbols lack it, and how prices and volumes resumed."""
+    """Return text: symbols of all that LACK it, % of expected bars, and how prices or volumes show its cause."""
     lacks = pl.format(
         "{} of {} symbols lack it, {} % of the bars expected",
         "symbols",
@@ -69,7 +69,7 @@ def outage_evidence() -> pl.Expr:
 
 
 def run_evidence() -> pl.Expr:
-    """Probability of the run at the series' own rate, and how many such runs a session has."""
+    """Return text: probability of the run, and runs so long per session or sessions per run (`expected_runs`)."""
     runs = pl.col("expected_runs")
     usual = (
         pl.when(runs >= SEVERAL_RUNS)
@@ -84,7 +84,7 @@ def run_evidence() -> pl.Expr:
 
 
 def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
-    """Price move, volume, prints and quotes around a gap, each null where it says nothing."""
+    """Return texts, each null if unremarkable: price move >= 3 deviations, volume >= e x usual, prints, quotes."""
     jump = pl.format("price moved {} deviations", pl.col("jump").abs().round(1))
     busier = pl.format("volume after it {}x the usual", pl.col("busier").exp().round(1))
     seen: list[pl.Expr] = [
@@ -105,6 +105,6 @@ def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
 
 
 def two_figures(name: str) -> pl.Expr:
-    """A number with two significant figures as text; 0 below 1e-12."""
+    """Return an expression: the column as text with two significant figures; `0` below 1e-12."""
     value = pl.col(name)
     return pl.when(value < SHOWN_AS_ZERO).then(pl.lit("0")).otherwise(value.round_sig_figs(2).cast(pl.String))

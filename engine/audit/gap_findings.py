@@ -15,7 +15,7 @@ REMEDY = {cause.name: cause.remedy for cause in CAUSE_TABLE}
 
 
 def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl.DataFrame:
-    """Add a finding per outage, and per run of other gaps of a series, to the findings of the checks; errors first.
+    """Return `others` plus one finding per outage and per chain of other gaps of a series, errors first.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl
 
 
 def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
-    """Findings of outages: one each, named by its cause."""
+    """Return one finding per outage, check name its cause; `count` missing bars, `value` the confidence."""
     cause = pl.col("cause")
     message = pl.format("{}: {} symbols lack {} bars", cause.replace_strict(WORDS), "symbols", "missing")
     return findings(
@@ -51,7 +51,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-    """Findings of gaps outside of outages: one per run of gaps of a series that follow one another."""
+    """Return one finding per series, cause and chain of reported gaps outside outages, with its longest's evidence."""
     own = gaps.filter(
         pl.col("cause").is_in(REPORTED)
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)

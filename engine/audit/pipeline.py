@@ -61,14 +61,14 @@ class BlockRunner:
     folder: Path | None = None
 
     def map_blocks(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
-        """Return the result of a function for each block, in order."""
+        """Return the function's result for each block, in block order; here if `run` is None or one block."""
         if self.run is None or len(blocks) == 1:
             return [function(block) for block in blocks]
         done = dict(self.run(function, blocks))
         return [done[number] for number in range(len(blocks))]
 
     def runs_per_block(self, runs: int) -> int:
-        """Number of runs of slots that a block may have, for a group with so many."""
+        """Return the limit of slot runs per block: `runs` / `blocks` + 1, within 32,768 to 2,097,152."""
         return max(min(RUNS_PER_BLOCK, runs // self.blocks + 1), LEAST_RUNS_PER_BLOCK)
 
 
@@ -82,7 +82,7 @@ def attribute_gaps(
     as_of: dt.datetime | None = None,
     runner: BlockRunner = IN_PROCESS,
 ) -> dict[str, pl.DataFrame]:
-    """Find the gaps of a survey and attribute each to a cause.
+    """Find the gaps of each peer group and attribute causes; return tables series, quality, gaps, outages, ...
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def attribute_gaps(
 
 
 def peer_groups(series: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Iterate over series that share calendar, segments, alignment, zone and interval, in the order of these."""
+    """Yield rows of series with one calendar, segments, align, zone and interval; `segments` becomes a joined text."""
     axis = ["calendar", "segments", "align", "zone", "interval"]
     # A list is no key of a group, its text is.
     keyed = series.with_columns(pl.col("segments").list.join("\x1f").alias("segments"))
@@ -144,7 +144,7 @@ class PeerGroup:
         self._context = GroupContext(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
 
     def tables(self, runner: BlockRunner, called: str) -> dict[str, pl.DataFrame]:
-        """Find and attribute the gaps of the group, block by block; return its rows of the tables of `ATTRIBUTED`."""
+        """Attribute the group's gaps in three passes over its blocks; return the `ATTRIBUTED` tables by name."""
         if self._lives.is_empty():
             return {name: empty(AUDIT_TABLES[name]) for name in ATTRIBUTED}
         axis = self._context.axis
@@ -169,7 +169,7 @@ class PeerGroup:
         }
 
     def blocks(self, runner: BlockRunner, called: str) -> Iterator[Block]:
-        """Cut the series of the group into blocks of bounded size."""
+        """Yield blocks of consecutive series, cut by cumulated slot runs; each block's state holds its `BlockInput`."""
         ours = self._lives.select("series").join(
             self._survey.runs.group_by("series").len(), on="series", how="left", maintain_order="left"
         )
@@ -182,7 +182,7 @@ class PeerGroup:
             yield Block(self._context, state)
 
     def block_input(self, series: list[int]) -> BlockInput:
-        """Frames of some series of the group."""
+        """Return the survey's and group's frames filtered to these series (ascending numbers)."""
         survey = self._survey
         runs, profile, counts, prints = (
             rows_of_series(frame, series) for frame in (survey.runs, survey.profile, survey.counts, survey.prints)
@@ -204,7 +204,7 @@ class PeerGroup:
 
     @cached_property
     def quorum_series(self) -> pl.DataFrame:
-        """The series of each symbol that counts for outages: trades before mid, bid and ask."""
+        """`series, group`: 0 for each symbol's one voting series (last, mid, bid, ask, in this order), -1 else."""
         # Bid and ask of a symbol are not two witnesses.
         rank = pl.col("price_type").replace_strict({"last": 0, "mid": 1, "bid": 2, "ask": 3}, default=4)
         first = pl.int_range(pl.len()).over("symbol", order_by=rank) == 0
@@ -212,7 +212,7 @@ class PeerGroup:
 
     @cached_property
     def quoted_slots(self) -> pl.DataFrame:
-        """Slots in which series of trades are quoted: by quotes, else by bars of bid or ask of the same symbol."""
+        """Slot runs with quotes per series; trades without any take the bars of one bid, ask or mid series."""
         told = self._survey.quotes
         trades = self._series.filter(
             (pl.col("price_type") == "last") & ~pl.col("series").is_in(told["series"].unique().implode())
@@ -230,7 +230,7 @@ class PeerGroup:
 
     @cached_property
     def listed_ranges(self) -> pl.DataFrame:
-        """First and last ordinal with a row of each symbol: it is listed while any of its series has rows."""
+        """`series, first, last`: first and last ordinal with a row of ANY series of the symbol in the survey."""
         # A symbol is listed while any of its series has rows.
         names = self._survey.series.select("series", "symbol")
         span = self._survey.runs.group_by("series").agg(
@@ -240,7 +240,7 @@ class PeerGroup:
         return self._series.select("series", "symbol").join(whole, on="symbol").drop("symbol")
 
     def outage_ids(self, outages: pl.DataFrame) -> pl.Series:
-        """Id of each outage: calendar, interval and start of its chain."""
+        """Return an id per outage: calendar, interval and start of its chain's first; a chain shares one id."""
         if outages.is_empty():
             return pl.Series("outage_id", [], pl.String)
         start = self._context.grid.starts(outages["ordinal"], outages["first"])
@@ -249,7 +249,7 @@ class PeerGroup:
         return pl.Series("outage_id", f"{self._context.spec.calendar} {self._context.interval} " + stamp)
 
     def outage_table(self, outages: pl.DataFrame) -> pl.DataFrame:
-        """Rows of `outages`: one per id, with the cause of its costliest part."""
+        """Return one row per id: span, summed gaps and missing, most symbols, cause of the part missing most."""
         if outages.is_empty():
             return empty(OUTAGES)
         placed = outages.with_columns(
@@ -275,7 +275,7 @@ class PeerGroup:
         return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
     def session_rows(self) -> pl.DataFrame:
-        """Rows of `sessions`: the segments from the first to the last session of the group."""
+        """Return the segments within first..last session: the chosen ones if intraday, else all."""
         chosen = (
             self._context.grid.table.filter("chosen")
             if self._context.interval.is_intraday
@@ -291,7 +291,7 @@ class PeerGroup:
         )
 
     def calendar_row(self) -> dict[str, Any]:
-        """Row of `calendars`: provider, version, zone and overrides."""
+        """Return code, provider, version, time zone and overrides hash of the calendar."""
         one = self._calendar
         return {
             "calendar": self._context.spec.calendar,
@@ -303,12 +303,12 @@ class PeerGroup:
 
 
 def add_steps(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
-    """Add up steps of several blocks."""
+    """Sum the steps of several blocks by key; those of a single block are returned as they are."""
     return steps[0] if len(steps) == 1 else peers.sum_steps(pl.concat(steps), schema)
 
 
 def rows_of_series(rows: pl.DataFrame, series: list[int]) -> pl.DataFrame:
-    """Rows of some series; rows and series are sorted."""
+    """Return rows whose `series` is listed; rows sorted by series and an ascending, nonempty list are required."""
     # Series of a block are neighbours, mostly; rows are sorted by them.
     low = rows["series"].search_sorted(series[0], side="left")
     near = rows.slice(low, rows["series"].search_sorted(series[-1], side="right") - low)

@@ -96,12 +96,12 @@ class Reconciled:
 
     @property
     def is_equal(self) -> bool:
-        """Whether every series is on both sides, with the same bars."""
+        """Whether all series are on both sides and equal in the shared sessions; bars outside those do not count."""
         return bool((self.summary["state"] == "equal").all())
 
     @property
     def findings(self) -> pl.DataFrame:
-        """One finding per series and cause, and per series that one side lacks (`FINDINGS`)."""
+        """One finding per series and cause, and per one-sided or apart series; `SEVERE`: error, else warning."""
         lone = self.summary.filter(pl.col("state").is_in(["only_a", "only_b", "apart"])).select(
             *KEY, pl.col("state").alias("cause"), (pl.col("rows_a") + pl.col("rows_b")).alias("rows")
         )
@@ -145,7 +145,7 @@ class Tolerances:
             raise ParameterError(f"tolerance: received {', '.join(strange)}; valid: {', '.join(TOLERABLE)}")
 
     def for_column(self, name: str) -> Tolerance:
-        """The tolerance of a column."""
+        """Return the column's tolerance; for open, high, low, close else that of `price`; default `EQUAL`."""
         return self.of.get(name, self.of.get("price", EQUAL) if name in PRICES else EQUAL)
 
 
@@ -156,7 +156,7 @@ def reconcile(
     limit: int | None = None,
     finer: pl.DataFrame | None = None,
 ) -> Reconciled:
-    """Compare two sets of the same bars value by value, and guess a cause of each difference.
+    """Compare bars of the sessions both sides reach, guess a cause per difference; return summary and three tables.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def reconcile(
 
 
 def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The compared columns of one side as Float64; raise SchemaError when a column is missing or a key comes twice."""
+    """Return key, session and compared columns (NaN, absent: null); SchemaError for absent columns, double keys."""
     needed = [*AT, "session", *PRICES]
     absent = [column for column in needed if column not in side.columns]
     if absent:
@@ -214,7 +214,7 @@ def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """First and last session that both sides of a series reach, and `state`: both, only_a, only_b or apart."""
+    """Return per series `state` (both, only_a, only_b, apart), shared `first..last` session, `rows_a`, `rows_b`."""
     reach = [
         pl.col("session").min().alias("first"),
         pl.col("session").max().alias("last"),
@@ -243,14 +243,14 @@ def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
 
 
 def bars_of_shared_sessions(side: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Bars of the sessions that both sides reach; `series` is the row number in the shared sessions."""
+    """Return bars of shared sessions only; `series`, the row number in `spans`, replaces the key."""
     shared = spans.with_row_index("series").filter(pl.col("state") == "both").select(*KEY, "series", "first", "last")
     beside = side.join(shared, on=KEY, how="inner")
     return beside.filter(pl.col("session").is_between("first", "last")).drop("first", "last", *KEY)
 
 
 def pair_bars(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Pair the bars of both sides by series and stamp: `<value>_a`, `<value>_b`, and `side` both, a or b."""
+    """Full-join bars by series and ts: `<value>_a`, `<value>_b`, `side` (both, a, b) and the series key; sorted."""
     ours = a.rename({name: f"{name}_a" for name in COMPARED}).with_columns(pl.lit(value=True).alias("in_a"))
     theirs = b.rename({name: f"{name}_b" for name in COMPARED} | {"session": "session_b"}).with_columns(
         pl.lit(value=True).alias("in_b")
@@ -270,7 +270,7 @@ def pair_bars(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataF
 
 
 def mark_differences(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFrame:
-    """Add `<value>_compared` and `<value>_differs` to the pairs; a column is compared where both sides have it."""
+    """Add `<value>_compared` (paired bar, and the series has the column on both sides) and `<value>_differs`."""
     # Only what both sides ever tell is compared.
     told = pairs.group_by(KEY).agg(
         (pl.col(f"{name}_a").is_not_null().any() & pl.col(f"{name}_b").is_not_null().any()).alias(f"{name}_compared")
@@ -283,7 +283,7 @@ def mark_differences(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFram
 
 
 def is_different(name: str, tolerances: Tolerances) -> pl.Expr:
-    """Whether a value differs by more than its tolerance, or only one side has it."""
+    """Whether a compared value is off by more than the larger tolerance, or null on one side; both null: equal."""
     a, b, tolerance = pl.col(f"{name}_a"), pl.col(f"{name}_b"), tolerances.for_column(name)
     bound = pl.max_horizontal(tolerance.absolute, tolerance.relative * pl.max_horizontal(a.abs(), b.abs()))
     far = ((a - b).abs() > bound).fill_null(value=True) & a.ne_missing(b)
@@ -291,7 +291,7 @@ def is_different(name: str, tolerances: Tolerances) -> pl.Expr:
 
 
 def summary_table(spans: pl.DataFrame, pairs: pl.DataFrame, causes: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `SUMMARY`: counts and state of each series."""
+    """Return one row per series: bar counts, rows outside shared sessions, commonest cause; `equal` if no fault."""
     differs = pl.any_horizontal(f"{name}_differs" for name in COMPARED)
     side = pl.col("side")
     counted = pairs.group_by(KEY).agg(
@@ -325,14 +325,14 @@ def summary_table(spans: pl.DataFrame, pairs: pl.DataFrame, causes: pl.DataFrame
 
 
 def column_table(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `COLUMNS`: one per series and column that differs somewhere."""
+    """Return one row per series and column that differs somewhere, in the order of series and `COMPARED`."""
     parts = [differences_of_column(pairs, name) for name in COMPARED]
     order = pl.col("column").cast(pl.Enum(COMPARED))
     return pl.concat([empty(COLUMNS), *parts]).sort(*KEY, order)
 
 
 def differences_of_column(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Count and size of the differences of one column by series."""
+    """Return per series with differences: values compared, different, largest, median relative, first."""
     a, b, differs = pl.col(f"{name}_a"), pl.col(f"{name}_b"), pl.col(f"{name}_differs")
     counted = pairs.group_by(KEY).agg(
         pl.col(f"{name}_compared").sum().cast(pl.Int64).alias("compared"),
@@ -347,7 +347,7 @@ def differences_of_column(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def cause_table(different: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `CAUSES`: one per series and cause, with evidence and remedy."""
+    """Return one row per series and cause, most bars first: columns, median relative size, span, evidence, remedy."""
     which = [pl.when(pl.col(f"{name}_differs").any()).then(pl.lit(name)).alias(name) for name in COMPARED]
     sizes = [
         pl.when(f"{name}_differs").then(relative_difference(pl.col(f"{name}_a"), pl.col(f"{name}_b")))
@@ -390,7 +390,7 @@ def cause_table(different: pl.DataFrame) -> pl.DataFrame:
 
 
 def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
-    """Rows of `DIFFERENCES`: one per value that differs, of the first `limit` bars."""
+    """Return a row per differing value (lone bar: one, no column) of `limit` bars, the first of each cause first."""
     # The first of each series and cause come before the second of any.
     number = pl.int_range(pl.len()).over(*KEY, "cause")
     shown = different if limit is None else different.sort(number, maintain_order=True).head(limit)
@@ -423,6 +423,6 @@ def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame
 
 
 def relative_difference(a: pl.Expr, b: pl.Expr) -> pl.Expr:
-    """Difference as a share of the larger value."""
+    """Return (b - a) / max(|a|, |b|), signed; null where both are 0."""
     size = pl.max_horizontal(a.abs(), b.abs())
     return pl.when(size > 0).then((b - a) / size)

@@ -102,16 +102,16 @@ class Condition:
 
     @property
     def measured(self) -> str | None:
-        """Column whose value a finding reports: that of the first comparison, if there is any."""
+        """Column of the FIRST comparison with a number, whose value a finding reports; None without any."""
         return self.comparisons[0].column if self.comparisons else None
 
     @property
     def lower_is_worse(self) -> bool:
-        """Whether a smaller measured value is a worse one."""
+        """Whether the first comparison is `<` or `<=`; False without comparisons."""
         return bool(self.comparisons) and self.comparisons[0].operator in ("<", "<=")
 
     def reads(self, *columns: str) -> bool:
-        """Whether the condition reads any of these columns."""
+        """Whether the condition reads at least one of these columns."""
         return not set(columns).isdisjoint(self.expression.meta.root_names())
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Condition:
 
 
 def parse_condition(text: str, table: str) -> Condition:
-    """Parse the condition of a rule over a table of `TABLES`.
+    """Parse a Boolean SQL condition over a table; ParameterError for unknown words, bad SQL or another type.
 
     Raises
     ------
@@ -146,13 +146,13 @@ def parse_condition(text: str, table: str) -> Condition:
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the most similar valid word, or nothing when none is similar."""
+    """Return ` (did you mean 'x'?)` for the most similar valid word (ratio >= 0.5), else an empty text."""
     similar = difflib.get_close_matches(word, list(valid), 1, 0.5)
     return f" (did you mean {similar[0]!r}?)" if similar else ""
 
 
 def quote_columns(text: str, columns: Mapping[str, pl.DataType]) -> str:
-    """Put columns in quotes; refuse every word that is no column, keyword or function, before anything is parsed."""
+    """Return the text with columns quoted; ParameterError for other words than columns, keywords and functions."""
     # Quoted, `interval` and `position` are columns, and no keywords of SQL.
     if len(text) > LONGEST_CONDITION:
         raise ParameterError(f"has {len(text)} characters; valid: at most {LONGEST_CONDITION}")
@@ -184,7 +184,7 @@ _OLD_GAP = re.compile(
 
 
 def replaced_check(check: str, per: str = "session") -> str | None:
-    """Return the TOML that replaces a `check` of earlier versions; None where there is none that parses."""
+    """Translate a `check` of earlier versions to TOML (`table`, `where`, `edge_minutes`); None if it does not parse."""
     text, edge = " ".join(check.split()), ""
     if text.startswith("finding "):
         pattern = text.removeprefix("finding ").replace("'", "''").replace("*", "%").replace("?", "_")

@@ -151,12 +151,12 @@ class RuleSet:
 
     @property
     def failing(self) -> tuple[str, ...]:
-        """Severities at or over the threshold."""
+        """Severities at or above the threshold, the gravest first."""
         return SEVERITIES[: SEVERITIES.index(self.threshold) + 1]
 
 
 def read_rules(path: Path | None = None) -> RuleSet:
-    """Read the rules of a file; without one, return the default rules.
+    """Read a TOML rules file; None: the default rules. ParameterError if unreadable or invalid.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def read_rules(path: Path | None = None) -> RuleSet:
 
 
 def parse_rules(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
-    """Parse rules that are a mapping already; `defaults = true` appends the default rules."""
+    """Parse a rules mapping; `defaults = true` appends the default rules; ParameterError for anything invalid."""
     check_keys(name, content, TOP)
     threshold = parse_choice(f"{name}: threshold", content.get("threshold", "error"), SEVERITIES)
     given = content.get("rule", [])
@@ -189,7 +189,7 @@ def parse_rules(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
 
 
 def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """Find the rows that break the rules, and set the severities of the built-in findings.
+    """Return rows that break rules (first rule per fingerprint), then other built-in findings; adds `rule` number.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
 
 
 def count_unmeasured_gaps(tables: Tables, rule: Rule) -> int:
-    """Count gaps that a rule on `in_first` or `in_last` selects and whose hours are unknown."""
+    """Count gaps a rule on `in_first` or `in_last` applies to that have no segment hours; other rules: 0."""
     if rule.condition.table != "gaps" or not rule.condition.reads("in_first", "in_last"):
         return 0
     full = {name: tables.get(name, empty(schema)) for name, schema in AUDIT_TABLES.items()}
@@ -230,7 +230,7 @@ def count_unmeasured_gaps(tables: Tables, rule: Rule) -> int:
 
 
 def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
-    """Return a mask of values that equal one of the patterns or fit it as a shell pattern; nulls do not."""
+    """Mask values that equal a pattern or fit it as a case-sensitive shell pattern; nulls do not."""
     wanted = list(patterns)
     fits = [
         one
@@ -244,7 +244,7 @@ def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
 
 
 def broken_rows(tables: Tables, rule: Rule) -> pl.DataFrame:
-    """Return the rows that break a rule, in the columns of findings."""
+    """Return rows that match the rule's selectors and condition, as finding columns without name and severity."""
     condition = rule.condition
     rows = tables[condition.table].filter(is_selected(tables, tables[condition.table], rule))
     if condition.table == "gaps":
@@ -295,7 +295,7 @@ def broken_rows(tables: Tables, rule: Rule) -> pl.DataFrame:
 
 
 def with_edge_seconds(gaps: pl.DataFrame, tables: Tables, rule: Rule) -> pl.DataFrame:
-    """Add `seconds`, `in_first` and `in_last` to gaps; null where `sessions` has no hours of the label."""
+    """Add `seconds`, and `in_first, in_last` (within `edge_minutes` of the label's open, close; null if unknown)."""
     # The hours of one label: the first hour of RTH is not that of PRE, and a lunch break ends no session.
     label = ["calendar", "session", "segment"]
     hours = tables["sessions"].group_by(label).agg(pl.col("segment_open").min(), pl.col("segment_close").max())
@@ -321,7 +321,7 @@ def with_edge_seconds(gaps: pl.DataFrame, tables: Tables, rule: Rule) -> pl.Data
 
 
 def with_rule_severities(tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """Return the built-in findings with the severity of the first matching rule; drop those that are off."""
+    """Return built-in findings with the FIRST matching rule's severity and number; no match: as is; drop `off`."""
     found = tables["findings"].with_columns(pl.lit(None, pl.Int32).alias("rule"))
     for at, rule in enumerate(rules.rules):
         if rule.is_about_findings:
@@ -334,7 +334,7 @@ def with_rule_severities(tables: Tables, rules: RuleSet) -> pl.DataFrame:
 
 
 def is_selected(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
-    """Return a mask of the rows that the selectors of a rule choose: symbols, interval, activity, cause, position."""
+    """Mask rows that fit every selector the rule sets: symbols, activity of the symbol, interval, cause, position."""
     fits = pl.select(pl.repeat(value=True, n=rows.height, dtype=pl.Boolean)).to_series()
     if rule.symbols:
         fits &= matching(rows["symbol"], rule.symbols)
@@ -349,12 +349,12 @@ def is_selected(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
 
 
 def shown_number(value: pl.Expr) -> pl.Expr:
-    """Number rounded to two decimals as text."""
+    """Return an expression: the number as text, rounded to two decimals, a trailing `.0` removed."""
     return value.cast(pl.Float64).round(2).cast(pl.String).str.strip_suffix(".0")
 
 
 def shown_duration(seconds: float) -> str:
-    """Seconds in their largest whole unit."""
+    """Format seconds as hours or minutes if a whole number of them, the larger first; else as seconds."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
@@ -365,7 +365,7 @@ def shown_duration(seconds: float) -> str:
 
 
 def parse_rule(where: str, given: Mapping[str, Any], general: Tolerance) -> Rule:
-    """Parse one rule; refuse unknown keys, selectors that do not apply, and the form of earlier versions."""
+    """Parse one rule; ParameterError for unknown keys, selectors the table lacks, bad values, the old `check` form."""
     if isinstance(given.get("check"), str) and "where" not in given:
         new = replaced_check(given["check"], str(given.get("per", "session")))
         shown = "a table and an SQL condition" if new is None else ", ".join(new.split("\n"))
@@ -411,35 +411,35 @@ def parse_rule(where: str, given: Mapping[str, Any], general: Tolerance) -> Rule
 
 
 def check_keys(where: str, given: Mapping[str, Any], valid: Sequence[str]) -> None:
-    """Raise ParameterError for a key that is not valid, with the nearest one that is."""
+    """Raise ParameterError for the first key not in `valid`, naming the nearest valid one; else do nothing."""
     for key in given:
         if key not in valid:
             raise ParameterError(f"{where}: unknown key {key!r}{nearest(key, valid)}; valid: {', '.join(valid)}")
 
 
 def parse_choice(where: str, value: object, valid: Sequence[str]) -> str:
-    """Return the value if it is valid; else raise ParameterError with the nearest valid one."""
+    """Return the value as text if it is in `valid`; else raise ParameterError with the nearest valid one."""
     if value not in valid:
         raise ParameterError(f"{where}: received {value!r}{nearest(str(value), valid)}; valid: {', '.join(valid)}")
     return str(value)
 
 
 def parse_words(where: str, value: object, valid: Sequence[str] = ()) -> tuple[str, ...]:
-    """Parse a list of text, each one of `valid` when that is given."""
+    """Return a list of nonempty text as tuple; ParameterError otherwise or for words not in `valid` (empty: any)."""
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise ParameterError(f'{where}: received {value!r}; valid: a list of text, such as ["SPY", "Q*"]')
     return tuple(parse_choice(where, one, valid) if valid else one for one in value)
 
 
 def parse_count(where: str, value: object) -> int:
-    """Parse a whole number, 0 or more."""
+    """Return the value if it is an int >= 0; else, also for booleans, raise ParameterError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ParameterError(f"{where}: received {value!r}; valid: a whole number, 0 or more")
     return value
 
 
 def parse_tolerance(where: str, value: object) -> Tolerance:
-    """Parse a tolerance: a number, its text, or a share such as `5%`; `where` names it in errors."""
+    """Return a Tolerance: `5%` is relative, a number >= 0 (or its text) absolute; else ParameterError."""
     share = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%", value) if isinstance(value, str) else None
     if share is not None:
         return Tolerance(relative=float(share[1]) / 100)

@@ -97,7 +97,7 @@ class Survey:
 
     @classmethod
     def none(cls) -> Survey:
-        """An empty survey."""
+        """Return a survey of empty frames without checks."""
         return cls(
             empty(SERIES),
             empty(RUNS),
@@ -113,11 +113,11 @@ class Survey:
 
     @property
     def trace(self) -> BarSummary:
-        """Runs and profile."""
+        """Return `runs` and `profile` as a BarSummary."""
         return BarSummary(self.runs, self.profile)
 
     def without_series(self, named: pl.DataFrame) -> Survey:
-        """The survey without the series of these symbols and intervals (`symbol, interval`)."""
+        """Return the survey without series of these (symbol, interval), their measurements and conflicts."""
         gone = self.series.join(named, on=["symbol", "interval"], how="semi")["series"].implode()
         if gone[0].is_empty():
             return self
@@ -149,7 +149,7 @@ NUMBERED = {
 
 
 def join_surveys(surveys: Sequence[Survey]) -> Survey:
-    """Join surveys of several parts, series numbered in the order of symbol and price type.
+    """Join surveys, series renumbered by symbol and price type, counts summed; slots of two parts are duplicates.
 
     A series that several parts have is one: what they count is added up, a slot that two of them have is one duplicate.
     """
@@ -179,7 +179,7 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
 
 
 def renumber_series(one: Survey, numbers: pl.DataFrame) -> Survey:
-    """A survey with the series numbers of the whole."""
+    """Return the survey with series numbers looked up by symbol and price type; frames are sorted again if needed."""
     number = one.series.join(numbers, on=NAMED, maintain_order="left").select("series", "number").sort("series")
     if number["series"].equals(number["number"]):
         return one
@@ -196,7 +196,7 @@ def renumber_series(one: Survey, numbers: pl.DataFrame) -> Survey:
 
 
 def merge_series(series: pl.DataFrame) -> pl.DataFrame:
-    """One row per series: rows added up, the first part's axis and source."""
+    """Return one row per series number: rows summed, earliest first, latest last; axis and source of the first part."""
     # The first part names the axis; what the others add is rows and sessions.
     first = [pl.col(name).first() for name in SERIES if name not in ("series", "rows", "first", "last")]
     whole = series.group_by("series", maintain_order=True).agg(
@@ -206,7 +206,7 @@ def merge_series(series: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_slots_of_two_parts(runs: Sequence[pl.DataFrame], union: pl.DataFrame) -> pl.DataFrame:
-    """Count slots that more than one part has, as duplicates by series and session."""
+    """Return `series, session, duplicates`: slots of all parts' runs in excess of their union; none: empty."""
     size = (pl.col("last") - pl.col("first") + 1).cast(pl.Int64)
 
     def held(frame: pl.DataFrame) -> pl.DataFrame:
@@ -223,7 +223,7 @@ def count_slots_of_two_parts(runs: Sequence[pl.DataFrame], union: pl.DataFrame) 
 
 
 def combine_checks(parts: Sequence[CheckedAxis], halved: pl.DataFrame) -> tuple[CheckedAxis, ...]:
-    """Combine the measurements of parts by axis."""
+    """Combine measurements of equal axis; where several parts do, drop truncations of the `halved` sessions."""
     by_axis: dict[Axis, list[Mapping[str, pl.DataFrame]]] = {}
     for one in parts:
         by_axis.setdefault(one.axis, []).append(one.measured)
@@ -234,14 +234,14 @@ def combine_checks(parts: Sequence[CheckedAxis], halved: pl.DataFrame) -> tuple[
 
 
 def without_split_sessions(whole: Mapping[str, pl.DataFrame], halved: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
-    """Measurements without truncations of sessions that lie in two parts: the cut of the parts truncated them."""
+    """Return the measurements without `truncated` rows of the `halved` sessions (lying in two parts)."""
     # A session that lies in two parts was cut by whoever cut the parts.
     truncated = whole["truncated"].join(halved, on=[*NAMED, "session"], how="anti", maintain_order="left")
     return {**whole, "truncated": truncated}
 
 
 def sessions_of_two_parts(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
-    """Sessions of a series of which more than one part has rows: `symbol, price_type, session`."""
+    """Return `symbol, price_type, session` for which more than one part has rows."""
     numbers = pl.concat([part.select(pl.col("series").unique()) for part in parts])["series"]
     shared = numbers.filter(numbers.is_duplicated()).unique().implode()
     days = [
@@ -253,12 +253,12 @@ def sessions_of_two_parts(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -
 
 
 def session_of_ordinal() -> pl.Expr:
-    """Session (Date) of a segment ordinal."""
+    """Return an expression: the session (Date) of a segment's `ordinal`."""
     return (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
 
 
 def merge_slot_runs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Runs of slots of all parts without overlaps: a later run begins after what is covered."""
+    """Merge slot runs of all parts, sorted; a run that overlaps begins after it, one fully covered is dropped."""
     whole = pl.concat([empty(SLOTS), *parts]).sort("series", "ordinal", "first", "last")
     # Parts that overlap are rare; where they do, the later run begins after what is covered.
     covered = pl.col("last").cum_max().shift(1).over("series", "ordinal")
@@ -267,7 +267,7 @@ def merge_slot_runs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def to_bytes(survey: Survey) -> bytes:
-    """A survey as one file: an archive of its frames."""
+    """Return the survey as a zip archive of Arrow IPC frames and a JSON of the axes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, frame in named_frames(survey):
@@ -279,7 +279,7 @@ def to_bytes(survey: Survey) -> bytes:
 
 
 def from_bytes(content: bytes) -> Survey:
-    """The survey that `to_bytes` wrote.
+    """Return the survey that `to_bytes` wrote; ValueError for anything else or a damaged archive.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def from_bytes(content: bytes) -> Survey:
 
 
 def named_frames(survey: Survey) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Iterate over the frames of a survey under the names they have in its file."""
+    """Yield (name, frame) of each field, then `<axis number>/<frame>` of the measurements."""
     for field in fields(Survey):
         if field.name != "checks":
             yield field.name, getattr(survey, field.name)
@@ -308,6 +308,6 @@ def named_frames(survey: Survey) -> Iterator[tuple[str, pl.DataFrame]]:
 
 
 def frames_of_check(frames: Mapping[str, pl.DataFrame], number: int) -> dict[str, pl.DataFrame]:
-    """Frames of the checks of one axis, from all frames of a file."""
+    """Return the frames whose name begins with `<number>/`, under their names without it."""
     prefix = f"{number}/"
     return {name.removeprefix(prefix): frame for name, frame in frames.items() if name.startswith(prefix)}

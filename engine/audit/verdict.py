@@ -52,12 +52,12 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing fails, 1 when something does; bad input is an error, and 2 is the caller's."""
+        """1 when any finding fails, else 0."""
         return FAILED if self.findings["fails"].any() else CLEAN
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many findings fail, and how many there are in each state."""
+        """Number of findings by `fails` and by state: new, known, tolerated, allowed, mended, unchecked; 0 included."""
         states = dict(self.findings["state"].value_counts().rows()) | dict(self.mended["state"].value_counts().rows())
         return {
             "fails": int(self.findings["fails"].sum()),
@@ -66,7 +66,7 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """One line."""
+        """One line: `passed` or `FAILED` with the number failing, then each state's count that is not 0."""
         counted = {name: count for name, count in self.counts.items() if count}
         said = ", ".join(f"{count} {name}" for name, count in counted.items() if name != "fails") or "no findings"
         word = "FAILED" if self.exit_code else "passed"
@@ -75,7 +75,7 @@ class Verdict:
 
     @property
     def summary(self) -> pl.DataFrame:
-        """One row per check and severity: `check, severity, fails, new, known, tolerated, allowed, symbols, example`."""
+        """One row per check and severity, failing first: counts of failing and each state, symbols, first example."""
         states = [(pl.col("state") == state).sum().alias(state) for state in STATES]
         rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
         return (
@@ -102,7 +102,7 @@ def apply_rules(
     baseline: Baseline | None = None,
     allowlist: Sequence[Allowance] = (),
 ) -> Verdict:
-    """Apply rules, a baseline and an allow-list to the tables of an audit; return the verdict.
+    """Apply rules, then allow-list, baseline, budgets and threshold, in this order; return the verdict.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def apply_rules(
 def apply_allowlist(
     found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Mark findings that the allow-list matches as `allowed`; return notes on entries that expired or match nothing."""
+    """Add `state` (allowed, new), `note` (first unexpired match); return (findings, notes: expired or no match)."""
     found = found.with_columns(pl.lit(None, pl.String).alias("note"))
     notes = []
     for number, entry in enumerate(allowlist, 1):
@@ -148,7 +148,7 @@ def apply_allowlist(
 
 
 def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules: RuleSet) -> pl.DataFrame:
-    """Mark findings that the baseline knows as `known`; say what got worse."""
+    """Turn `new` into `known` where the baseline has it no worse, else note what got worse; None: unchanged."""
     if baseline is None:
         return found
     with_sizes = found.join(rule_tolerances(rules), on="rule", how="left", maintain_order="left").with_columns(
@@ -164,7 +164,7 @@ def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules:
 
 
 def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
-    """Which way is worse, and what is tolerated, for each rule."""
+    """Return `rule, lower_is_worse, absolute, relative` of each rule; for gaps and findings higher is worse."""
     rows = [
         (
             at,
@@ -179,7 +179,7 @@ def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
 
 
 def apply_budgets(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
-    """Mark the findings of a rule as `tolerated` while there are no more than it allows."""
+    """Turn ALL `new` findings of a rule to `tolerated` if its findings (known included) are <= `allow`; else none."""
     # What is known counts too: a budget that each baseline filled anew would have no end.
     counted = found.filter(pl.col("state") != "allowed").group_by("rule").len()
     budget = {at: rule.allow for at, rule in enumerate(rules.rules) if rule.allow}
@@ -192,7 +192,7 @@ def apply_budgets(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
 
 
 def mark_failing(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
-    """Mark new findings at or over the threshold as failing; sort failing ones first."""
+    """Add `fails` (`new`, at or above the threshold), set `rule` to its text; return `JUDGED`, failing first."""
     fails = (pl.col("state") == "new") & pl.col("severity").is_in(rules.failing)
     names = pl.DataFrame(
         {"rule": range(len(rules.rules)), "text": [str(rule) for rule in rules.rules]},
@@ -206,7 +206,7 @@ def mark_failing(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
 
 
 def resolved(found: pl.DataFrame, baseline: Baseline | None, tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """Findings of the baseline that are gone, none without a baseline."""
+    """Return baseline findings absent now with state `mended` or `unchecked`; without a baseline empty."""
     if baseline is None:
         return empty(GONE)
     series, files = tables.get("series", empty(SERIES)), tables.get("files", empty(FILES))
@@ -214,7 +214,7 @@ def resolved(found: pl.DataFrame, baseline: Baseline | None, tables: Tables, rul
 
 
 def idle_rule_notes(tables: Tables, rules: RuleSet) -> list[str]:
-    """Notes on rules that choose no symbol, or cannot measure some gaps."""
+    """Return a note per rule whose `symbols` fit no series, and per rule with gaps of unknown session hours."""
     there = tables.get("series", empty(SERIES))["symbol"]
     notes = []
     for number, rule in enumerate(rules.rules, 1):
@@ -228,5 +228,5 @@ def idle_rule_notes(tables: Tables, rules: RuleSet) -> list[str]:
 
 
 def rule_title(rule: Rule) -> str:
-    """Name of a rule, or its condition where it is about findings."""
+    """Return the name of a rule; for rules on findings their condition."""
     return str(rule.condition) if rule.is_about_findings else rule.name

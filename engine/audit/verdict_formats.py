@@ -30,7 +30,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_json(verdict: Verdict) -> bytes:
-    """Render a verdict as JSON, which is also the baseline of a later audit.
+    """Render a verdict as indented UTF-8 JSON, which is also the baseline of a later audit.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def to_json(verdict: Verdict) -> bytes:
 
 
 def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
-    """Render a verdict as JUnit XML, for Jenkins, GitLab and others.
+    """Render a verdict as JUnit XML: failing is failure, known, tolerated, allowed skipped; after `most` one case.
 
     A suite per check; a case per finding: a failure where it fails, skipped where it is known, tolerated or allowed,
     else passed with the finding as its output. A rule that finds nothing is a case that passed. Beyond `most` findings
@@ -95,7 +95,7 @@ def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
 
 
 def to_annotations(verdict: Verdict, most: int = MOST_ANNOTATIONS) -> bytes:
-    """Render new findings as GitHub annotations, at most `most` of each level, then the headline."""
+    """Render `new` findings as GitHub annotations, `most` per level and a count of the rest, then the headline."""
     lines = []
     for level, rows in by_level(verdict.findings.filter(pl.col("state") == "new")).items():
         lines += [annotation(level, row) for row in rows.head(most).iter_rows(named=True)]
@@ -110,14 +110,14 @@ FORMS = (*RENDERERS, "parquet")
 
 
 def render(verdict: Verdict, form: str) -> bytes:
-    """Render a verdict as `json`, `junit` or `github` text (UTF-8)."""
+    """Render a verdict as `json`, `junit` or `github` bytes (UTF-8); ParameterError for another form."""
     if form not in RENDERERS:
         raise ParameterError(f"format: received {form!r}; valid: {', '.join(RENDERERS)}")
     return RENDERERS[form](verdict)
 
 
 def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
-    """Write a verdict as a file, which appears whole or not at all; `parquet` holds the findings.
+    """Write json, junit, github or parquet (findings only), replacing the file atomically; return its path.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
 
 
 def add_suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
-    """Add a test suite with its counts to the JUnit tree."""
+    """Append a `testsuite` of these cases, with counts of tests, failures and skipped, to `root`."""
     counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "skipped")}
     suite = ET.SubElement(
         root,
@@ -153,7 +153,7 @@ def add_suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
 
 
 def finding_case(suite: str, row: Mapping[str, Any]) -> ET.Element:
-    """JUnit case of one finding: failure, skipped, or passed with the finding as output."""
+    """Return a JUnit case: failure if it fails, skipped unless `new`, else passed; output unless failing."""
     case = ET.Element(
         "testcase", name=xml_text(finding_place(row) or row["message"]), classname=xml_text(f"audit.{suite}"), time="0"
     )
@@ -168,25 +168,25 @@ def finding_case(suite: str, row: Mapping[str, Any]) -> ET.Element:
 
 
 def passed_case(suite: str, name: str) -> ET.Element:
-    """JUnit case that passed."""
+    """Return a JUnit case without failure, of class `audit.<suite>`."""
     return ET.Element("testcase", name=name, classname=xml_text(f"audit.{suite}"), time="0")
 
 
 def finding_text(row: Mapping[str, Any]) -> str:
-    """Severity, message, evidence, remedy, note, rule and fingerprint of a finding as lines."""
+    """Return lines: `severity: message`, then evidence, remedy, note, rule, fingerprint where not empty."""
     named = [(name, row[name]) for name in ("evidence", "remedy", "note", "rule", "fingerprint")]
     return "\n".join([f"{row['severity']}: {row['message']}", *(f"{name}: {text}" for name, text in named if text)])
 
 
 def finding_place(row: Mapping[str, Any]) -> str:
-    """Series, session, start and file of a finding in one line."""
+    """Return symbol, price type, interval, session, start and source, joined by spaces; nulls are left out."""
     start = row["start_ts"] and row["start_ts"].strftime("%Y-%m-%dT%H:%M:%SZ")
     parts = (row["symbol"], row["price_type"], row["interval"], row["session"], start, row["source"])
     return " ".join(str(part) for part in parts if part is not None)
 
 
 def xml_text(text: str) -> str:
-    """Text with characters that XML cannot hold spelled out."""
+    """Return the text with characters that XML 1.0 forbids written as Python escapes."""
     return _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
 
 
@@ -194,14 +194,14 @@ def xml_text(text: str) -> str:
 
 
 def by_level(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Findings by level of GitHub annotations; failing ones are errors."""
+    """Split findings by level error, warning, notice (info); failing ones are error, empty levels are left out."""
     level = pl.when("fails").then(pl.lit("error")).otherwise(pl.col("severity").replace_strict(LEVELS))
     leveled = found.with_columns(level.alias("level"))
     return {one: rows for one in LEVELS.values() if (rows := leveled.filter(pl.col("level") == one)).height}
 
 
 def annotation(level: str, row: Mapping[str, Any]) -> str:
-    """One workflow command of GitHub Actions."""
+    """Return one `::level file=..,title=..::text` command; text is message, evidence, remedy, all escaped."""
     title = f"{row['check_name']}: {finding_place({**row, 'source': None})}".rstrip(": ")
     properties = {"file": row["source"], "title": title}
     given = ",".join(f"{name}={escape_property(value)}" for name, value in properties.items() if value)
@@ -211,11 +211,11 @@ def annotation(level: str, row: Mapping[str, Any]) -> str:
 
 
 def escape_data(text: str) -> str:
-    """Text escaped for the message of a workflow command."""
+    """Percent-encode %, CR and LF, and write other unprintable characters as Python escapes."""
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped)
 
 
 def escape_property(text: str) -> str:
-    """Text escaped for a property of a workflow command."""
+    """Escape as `escape_data` does, and percent-encode `:` and `,` too."""
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")

@@ -34,7 +34,7 @@ KEY = list(SERIES)
 def measure(
     rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str, quotes: pl.DataFrame | None = None
 ) -> dict[str, pl.DataFrame]:
-    """Measure the bars of one part (one calendar, one interval) for all registered checks, in one pass.
+    """Run all shared and check-owned measurements over one part (one calendar and interval); return frames by name.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def measure(
 
 
 def combine(parts: Sequence[Mapping[str, pl.DataFrame]]) -> dict[str, pl.DataFrame]:
-    """Combine the measurements of several parts, in any order; no (series, session) may be in two of them."""
+    """Combine each measurement over all parts, in any order; a (series, session) may be in one part only."""
     frames: dict[str, pl.DataFrame] = {}
     for shared in measurements():
         frames |= shared.combine({name: [part[name] for part in parts] for name in shared.schemas})
@@ -78,7 +78,7 @@ def judge(
     others: Mapping[str, pl.DataFrame] | None = None,
     coarse: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Return the findings of combined measurements, errors first, at most `Check.most` per check and series.
+    """Return findings, errors first: place-dependent ones of misplaced series dropped, the rest capped at `Check.most`.
 
     Parameters
     ----------
@@ -122,20 +122,20 @@ def check_bars(
     others: Mapping[str, pl.DataFrame] | None = None,
     coarse: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Measure and judge rows that are at hand as a whole; parameters as of `measure` and `judge`."""
+    """Measure all rows as one part, combine and judge; return findings for the calendar and segments of the grid."""
     whole = combine([measure(rows, series, grid, zone)])
     return judge(whole, grid.segments, zone, grid.spec.calendar, others, coarse)
 
 
 def check_tables(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the findings of the registered table checks, for the tables that are given; capped."""
+    """Run each table check whose table is in `tables`; return findings in check order, capped per check and series."""
     checks = [check for check in registered(TableCheck) if check.table in tables]
     found = [capped(check.checked(check.judge(tables[check.table])), check.most) for check in checks]
     return pl.concat([empty(FINDINGS), *found])
 
 
 def capped(found: pl.DataFrame, most: int | None) -> pl.DataFrame:
-    """Keep the first `most` findings per check and series; one more finding counts the others."""
+    """Return the first `most` findings per check and series, plus one that counts the rest; None or few: unchanged."""
     key = ["check_name", *KEY]
     if most is None or found.height <= most:
         return found
@@ -154,5 +154,5 @@ def capped(found: pl.DataFrame, most: int | None) -> pl.DataFrame:
 
 
 def measuring_checks() -> list[BarCheck]:
-    """Registered bar checks with a measurement of their own."""
+    """Return the registered bar checks that have a `schema`, that is a measurement of their own."""
     return [check for check in registered(BarCheck) if check.schema is not None]

@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 
 def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count rows by where they lie.
+    """Count rows per series and place: in session slots, off the grid, before open, in a break, in extended hours, ...
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
 
 
 def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up the counts of all parts, each of sessions or series of its own."""
+    """Sum `rows` and `sessions` per series and place over all parts; keep the earliest first and the latest last."""
     key = [*SERIES, "place"]
     return (
         pl.concat([empty(UNSCHEDULED_ROWS), *parts])
@@ -111,7 +111,7 @@ def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count the series that have each slot, of the sessions in which any has one.
+    """Count series per session and local minute of slot, and as minute -1 per session; only sessions with any row.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
 
 
 def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up the counts of all parts; a session may be in several, with series of its own in each."""
+    """Sum `present` by session and minute over all parts; parts may share sessions, not series."""
     return (
         pl.concat([empty(PRESENCE), *parts])
         .group_by("session", "minute")
@@ -151,7 +151,7 @@ def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """Rows outside the sessions of a calendar: one finding per series and place.
+    """Return one `unscheduled` finding per series and place outside sessions; `value` is the share of its rows.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataFrame:
-    """Findings `absent_slots`: minutes that hardly any series ever has while those around them trade.
+    """Return a warning per run of minutes usually absent in >= 90 % of series, if presence around averages >= 50 %.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataF
 
 
 def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """Finding `absent_sessions`: sessions of the calendar, within the data, in which no series has a row.
+    """Return one finding for all regular sessions without rows between the first and last with rows; none: empty.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
 
 
 def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
-    """Count the rows of each series that lie in slots: `series, rows`; series without any are left out."""
+    """Count rows with a slot per series (rows sorted by series): `series, rows`; series without any are left out."""
     heads = run_starts(rows["series"].to_numpy())
     counts = np.diff(np.append(heads, rows.height))
     if rows["slot"].null_count():
@@ -259,7 +259,7 @@ def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
-    """Name the place of each row without a slot, from the nearest segment before and after it."""
+    """Return a name of `PLACES` per row without a slot, from the segments around it; over 8 h from both: no session."""
     table = grid.table
     if table.is_empty() or outside.is_empty():
         return ["on days without a session"] * outside.height
@@ -283,7 +283,7 @@ def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list
 
 
 def is_closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return a mask of segments whose session is over and whose last chosen close was earlier than usual."""
+    """Mask segments closing at or after the last chosen close of a session that ends before the modal local time."""
     local = pl.col("close").dt.convert_time_zone(zone)
     ends = table.filter("chosen").group_by("session").agg(pl.col("close").max())
     ends = ends.with_columns((local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute()).alias("minute"))
@@ -296,7 +296,7 @@ def is_closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[
 
 
 def unscheduled_finding(row: Row, calendar: str) -> Row:
-    """Finding `unscheduled` of one series and place; a warning above 3 rows and 0.5 % of the series."""
+    """Build the finding: `warning` above 3 rows and from 0.5 % of the series; `info` below and for extended hours."""
     share = row["rows"] / max(row["total"], 1)
     extended = row["place"] == "in extended hours"
     loud = not extended and row["rows"] > FEW and share >= WORTH_A_WARNING
@@ -317,7 +317,7 @@ def unscheduled_finding(row: Row, calendar: str) -> Row:
 
 
 def _clock(minute: int) -> str:
-    """Minute of the day as HH:MM."""
+    """Format a minute of the day as HH:MM."""
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
@@ -334,7 +334,7 @@ def presence_rows(
     step: int,
     zone: str,
 ) -> pl.DataFrame:
-    """Rows of `PRESENCE`: the count of each slot, and under minute -1 the series with a row in the session."""
+    """Build `PRESENCE`: each slot's count by local minute; minute -1: series per session; empty sessions left out."""
     slots = np.diff(starts)
     owner = np.repeat(np.arange(len(slots)), slots)
     kept = np.flatnonzero(attending[session[owner]] > 0)
@@ -357,7 +357,7 @@ def presence_rows(
 
 
 def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
-    """Presence summed by minute of the day; `absent` marks minutes that nearly all series always lack."""
+    """Sum presence by minute: `share` present; `absent`: share <= 10 %, and so in >= 5 and >= 80 % of the sessions."""
     attending = counted.filter(pl.col("minute") == ATTENDING).select("session", pl.col("present").alias("series"))
     slots = counted.filter(pl.col("minute") != ATTENDING).join(attending, on="session", how="left")
     lacks = pl.col("present") <= (1 - ABSENT_SHARE) * pl.col("series")
@@ -375,26 +375,26 @@ def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def continues_run(at: Ints, flagged: Flags, minutes: int) -> Flags:
-    """Return a mask of minutes whose predecessor is one slot earlier and flagged."""
+    """Mask minutes whose predecessor is flagged and one slot earlier, flagged themselves or not; first: False."""
     return np.append([False], flagged[:-1] & (np.diff(at) == minutes))[: len(at)]
 
 
 def flagged_run(at: Ints, flagged: Flags, start: int, minutes: int) -> tuple[int, int]:
-    """Return begin and end (exclusive) of the run of flagged minutes that begins at `start`."""
+    """Return (`start`, end exclusive) of the run of flagged minutes one slot apart that begins at index `start`."""
     stops = np.flatnonzero(~continues_run(at, flagged, minutes)[start + 1 :])
     ends = start + 1 + (int(stops[0]) if len(stops) else len(at) - start - 1)
     return start, ends if flagged[ends - 1] else ends - 1
 
 
 def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> float:
-    """Mean presence of up to 15 minutes on either side of a run; flagged minutes do not count."""
+    """Return the mean share PRESENT of up to 15 slots on either side of a run, flagged ones left out; none: 0."""
     near = np.append(np.arange(max(start - NEIGHBOURS, 0), start), np.arange(end, min(end + NEIGHBOURS, len(share))))
     near = near[~flagged[near]]
     return float(share[near].mean()) if len(near) else 0.0
 
 
 def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most: int) -> Row:
-    """Finding `absent_slots` of one run of minutes, with the pause that would explain it as remedy."""
+    """Build the warning of one run: `count` sessions, `value` the share MISSING; the remedy is a `pause` override."""
     start, end = int(run["minute"][0]), int(run["minute"][-1]) + minutes
     lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
     share = 1 - float(run["present"].sum()) / float(run["series"].sum())
@@ -422,11 +422,11 @@ class Presence(Measurement):
     schemas: ClassVar[Mapping[str, Schema]] = {"presence": PRESENCE}
 
     def measure(self, part: MeasureInput) -> Frames:
-        """Count the series that have each slot."""
+        """Return frame `presence`: the number of series that have each slot of each session of the part."""
         return {"presence": presence(part.runs, part.grid, part.zone)}
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
-        """Add up the counts of all parts."""
+        """Sum `present` by session and minute over all parts; return frame `presence`."""
         return {"presence": combine_presence(frames["presence"])}
 
 
@@ -441,20 +441,20 @@ class UnscheduledCheck(BarCheck):
     schema, needs_places = UNSCHEDULED_ROWS, True
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
-        """Count the rows of each series by where they lie."""
+        """Return the row count of each series by place, inside sessions included."""
         return unscheduled_rows(part.rows, part.series, part.grid, part.zone)
 
     def combine(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        """Add up the counts of all parts."""
+        """Sum rows and sessions per series and place over all parts."""
         return combine_unscheduled_rows(frames)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Report rows without a slot, by series and place."""
+        """Return one finding per series and place of rows without a slot; extended hours are `info`."""
         return unscheduled(measured.frames[self.name], measured.calendar)
 
 
 def is_mostly_misplaced(measured: JudgeInput) -> bool:
-    """Whether at least half of the series have wrong places: then absent slots say the same thing again."""
+    """Whether at least half of the profiled series have wrong stamps, interval or calendar; False if none has."""
     series = measured.frames["clock_profile"].select(list(SERIES)).unique()
     return measured.misplaced.height > 0 and measured.misplaced.height >= MOSTLY * series.height
 
@@ -467,7 +467,7 @@ class AbsentSlotsCheck(BarCheck):
     reads = (CLOCK_PROFILE, PRESENCE_COUNTS)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find slots that hardly any series ever has while those around them trade; from one minute up."""
+        """Find minutes that nearly all series lack while those around trade; none if half the series are misplaced."""
         if is_mostly_misplaced(measured):
             return findings_of([])
         texts = measured.frames["clock_profile"]["interval"].unique()
@@ -484,7 +484,7 @@ class AbsentSessionsCheck(BarCheck):
     reads = (CLOCK_PROFILE, PRESENCE_COUNTS)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find sessions of the calendar, between the first and last one with a row, in which no series has any."""
+        """Find sessions without any row between the first and last with one; none if half the series are misplaced."""
         if is_mostly_misplaced(measured):
             return findings_of([])
         return absent_sessions(measured.frames["presence"], measured.segments, measured.calendar)

@@ -63,7 +63,7 @@ class MeasureInput:
 
     @cached_property
     def runs(self) -> SlotRuns:
-        """Runs of consecutive slots of the rows."""
+        """Runs of consecutive slots of the rows that have a slot; computed once."""
         return SlotRuns.of(self.rows)
 
 
@@ -97,7 +97,7 @@ class JudgeInput:
     _results: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def once(self, function: Callable[[JudgeInput], T]) -> T:
-        """Return `function(self)`, computed for the first check that asks and shared with the others."""
+        """Return `function(self)`, computed at the first call with this function and cached for the others."""
         if function not in self._results:
             self._results[function] = function(self)
         return cast("T", self._results[function])
@@ -111,10 +111,10 @@ class Measurement(ABC):
 
     @abstractmethod
     def measure(self, part: MeasureInput) -> Frames:
-        """Return one frame per name of `schemas`; their size must not grow with the rows."""
+        """Return one frame per name of `schemas` (abstract); the size of the frames must not grow with the rows."""
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
-        """Put the frames of all parts together, in any order of parts; default: one after the other."""
+        """Concatenate each named frame over all parts; subclasses override to sum. Returns one frame per name."""
         return {name: pl.concat([empty(schema), *frames[name]]) for name, schema in self.schemas.items()}
 
 
@@ -139,7 +139,7 @@ class Check:
     version: ClassVar[int] = 1
 
     def checked(self, found: pl.DataFrame) -> pl.DataFrame:
-        """Return the findings; raise SchemaError when their shape, name or severity is not what the class declares."""
+        """Return `found` unchanged; SchemaError if columns, check name or a severity are not as the class declares."""
         names, levels = set(found["check_name"].unique()), set(found["severity"].unique())
         if list(found.columns) != list(FINDINGS) or not names <= {self.name} or not levels <= set(self.severities):
             raise SchemaError(
@@ -170,15 +170,15 @@ class BarCheck(Check):
     needs_places: ClassVar[bool] = False
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
-        """Measure one part; the size of the frame (of `schema`) must not grow with the rows."""
+        """Raise NotImplementedError; checks with a `schema` override it to measure a part into one frame."""
         raise NotImplementedError(f"check {self.name!r} has a schema and no measure")
 
     def combine(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        """Put the measurements of all parts together, in any order of parts; default: one after the other."""
+        """Concatenate the parts' frames, in their order; checks whose counts add up override it."""
         return pl.concat([empty(self.schema or {}), *frames])
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return the findings (`findings.FINDINGS`) of the combined measurements."""
+        """Raise NotImplementedError; each check overrides it to return `FINDINGS` from combined measurements."""
         raise NotImplementedError(f"check {self.name!r} has no judge")
 
 
@@ -188,7 +188,7 @@ class TableCheck(Check):
     table: ClassVar[str]
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the findings of the rows of the table."""
+        """Raise NotImplementedError; each check overrides it to return `FINDINGS` from the rows of its table."""
         raise NotImplementedError(f"check {self.name!r} has no judge")
 
 
@@ -197,7 +197,7 @@ _CHECKS: dict[str, Check] = {}
 
 
 def register(check: type[C]) -> type[C]:
-    """Add a check to every later audit of this process and of its workers; use it as a class decorator.
+    """Register an instance, return the class; SchemaError if another class has its name or a severity is invalid.
 
     Raises
     ------
@@ -218,28 +218,28 @@ def register(check: type[C]) -> type[C]:
 
 
 def unregister(name: str) -> None:
-    """Take a check out of the registry; later audits do not run it."""
+    """Remove a check from the registry, so that later audits do not run it; unknown names are ignored."""
     _CHECKS.pop(name, None)
 
 
 def registered(kind: type[C]) -> tuple[C, ...]:
-    """All registered checks of a kind (`Check` for all), those of this package first, in the order of their modules."""
+    """Import all modules of `engine.checks`, then return the check instances of a class, in order of registration."""
     import_checks()
     return tuple(check for check in _CHECKS.values() if isinstance(check, kind))
 
 
 def added_checks() -> tuple[type[Check], ...]:
-    """Classes of registered checks from outside of this package: what a worker process has to register too."""
+    """Return the registered check classes defined outside of `engine.checks`, for worker processes to register."""
     return tuple(type(one) for one in registered(Check) if not type(one).__module__.startswith(f"{PACKAGE}."))
 
 
 def measurements() -> tuple[Measurement, ...]:
-    """Shared measurements that registered checks read, each once."""
+    """Return the shared measurements that registered bar checks read, each once, in order of first use."""
     return tuple(dict.fromkeys(shared for check in registered(BarCheck) for shared in check.reads))
 
 
 def fingerprint() -> str:
-    """SHA-256 of the names, versions and source files of all registered checks and of what they read."""
+    """Return the SHA-256 of names, versions and module sources of all registered checks and measurements."""
     import_checks()
     parts: list[Check | Measurement] = [*registered(Check), *measurements()]
     told = {
@@ -251,14 +251,14 @@ def fingerprint() -> str:
 
 @cache
 def import_checks() -> None:
-    """Import every module of `engine.checks`, once, so that its checks are registered."""
+    """Import every module of `engine.checks`, which registers its checks; only the first call does anything."""
     for module in pkgutil.iter_modules(sys.modules[PACKAGE].__path__):
         importlib.import_module(f"{PACKAGE}.{module.name}")
 
 
 @cache
 def source_hash(module: str) -> str:
-    """SHA-256 of the source of a module; its name where there is no source file."""
+    """Return the SHA-256 of a loaded module's source (cached); the module name itself where there is no source."""
     try:
         return hashlib.sha256(inspect.getsource(sys.modules[module]).encode()).hexdigest()
     except (OSError, TypeError):

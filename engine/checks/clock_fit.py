@@ -60,7 +60,7 @@ class Fit:
 
     @cached_property
     def rows(self) -> Ints:
-        """How many rows each group has."""
+        """Number of rows of each group (series and UTC offset)."""
         rows: Ints = self.groups["rows"].to_numpy()
         return rows
 
@@ -72,12 +72,12 @@ class Fit:
 
     @cached_property
     def score(self) -> Floats:
-        """Harmonic mean of `inside` and `filled`: 1 where rows are in sessions and only there."""
+        """Harmonic mean of `inside` and `filled` per group and shift: 1 where rows fill the sessions and only those."""
         return 2 * self.inside * self.filled / np.maximum(self.inside + self.filled, 1e-9)
 
 
 def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
-    """Compare a profile with the sessions of a calendar.
+    """Return the fit to regular sessions per (series, UTC offset) and shift of -14 to 14 h; trades weigh volume.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
 
 
 def dense_counts(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
-    """Counts per quarter of an hour of the week as arrays: a row per group, a column per cell."""
+    """Return one array per name: a row per group, a column per quarter hour of the week; 0 where none."""
     key = [*SERIES, "offset"]
     at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
     flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()
@@ -121,7 +121,7 @@ def _share(weight: Floats, moved: Floats) -> Floats:
 
 
 def session_masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
-    """Share of each quarter of an hour of the UTC week that is in session, by UTC offset of the zone."""
+    """Map each UTC offset to the in-session weight of each UTC-week quarter hour; {} without regular segments."""
     spans = segments.filter("regular")
     if spans.is_empty():
         return {}
@@ -137,7 +137,7 @@ def session_masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
 
 
 def session_mask(begins: Ints, covered: Floats) -> Floats:
-    """Share of each quarter of an hour that is in session, averaged over weeks; below 25 % of the days it is 0."""
+    """Return in-session share / 0.9 (at most 1) per quarter hour, averaged over dates of a weekday; share < 25 %: 0."""
     if not len(begins):
         return np.zeros(WEEK_CELLS)
     days = np.unique(begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US))

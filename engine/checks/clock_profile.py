@@ -49,7 +49,7 @@ MONDAY = 3 * QUARTERS  # 1970 began on a Thursday
 
 
 def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count the rows of some series by the clock, those outside sessions included.
+    """Count rows and volume by series, venue UTC offset and clock facet; edges only if intraday; no rows: empty.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
 
 
 def combine_profiles(profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up the counts of several profiles, in any order."""
+    """Concatenate profiles; series that occur in several get `rows` and `volume` summed by key."""
     whole = pl.concat([empty(PROFILE), *profiles])
     # Only a series that several parts have is to be added up.
     names = pl.concat([empty(SERIES), *(one.select(list(SERIES)).unique() for one in profiles)])
@@ -95,7 +95,7 @@ def combine_profiles(profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
-    """From when on a zone has which offset: instants in microseconds, ascending, and minutes east of UTC."""
+    """Return (instants in us from which each offset holds, ascending; offsets in minutes east) in `first`..`last`."""
     hours = np.arange(first // HOUR_US, last // HOUR_US + 1) * HOUR_US
     stamps = pl.Series(hours).cast(TS)
     offset = (
@@ -106,33 +106,33 @@ def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
 
 
 def week_cells(instants: Ints) -> Ints:
-    """Quarter of an hour of the UTC week of instants in microseconds."""
+    """Map instants (us) to their quarter hour of the UTC week, 0 (Monday 00:00) to 671."""
     cells: Ints = (instants // QUARTER_US + MONDAY) % WEEK_CELLS
     return cells
 
 
 def true_edges(table: pl.DataFrame) -> tuple[Ints, Ints]:
-    """Opens and closes of spans (`open`, `close`, sorted), without those where one span follows another at once."""
+    """Return (opens, closes) in us of sorted spans without each close that equals the next open, and that open."""
     opens, closes = (table[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("open", "close"))
     joined = opens[1:] == closes[:-1]
     return opens[np.append([True], ~joined)[: len(opens)]], closes[np.append(~joined, [True])[: len(closes)]]
 
 
 def stride_step(interval: Interval) -> int | None:
-    """Step in microseconds of run-length encoded rows; None where the interval divides no quarter of an hour."""
+    """Return the step in us for run-length encoding; None if over 15 min or aligned to neither minute nor hour."""
     step = interval.step_us if interval.is_intraday else 0
     fits = 0 < step <= QUARTER_US and (MINUTE_US % step == 0 or (step % MINUTE_US == 0 and HOUR_US % step == 0))
     return step if fits else None
 
 
 def without_nulls(volume: pl.Series) -> Floats:
-    """Volumes with null and NaN as 0."""
+    """Return volumes as an array with null and NaN replaced by 0."""
     values: Floats = volume.fill_null(0.0).to_numpy()
     return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
 
 
 def count_by_quarter(strides: ContiguousRuns, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
-    """Count rows and volume per quarter of an hour of the week (`week`), and days with a row (`days`)."""
+    """Return facets `week` (rows and volume per quarter hour of the UTC week) and `days` (UTC days with a row)."""
     low, high = (at // QUARTER_US for at in (strides.first, strides.last))
     pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
     owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
@@ -145,7 +145,7 @@ def count_by_quarter(strides: ContiguousRuns, group: Ints, volume: Floats | None
 
 
 def count_by_minute(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
-    """Count rows per minute of the hour; stamps between whole minutes have cell -1."""
+    """Return facet `minute`: rows by group and UTC minute of the hour; stamps off whole minutes have cell -1."""
     ahead, step = -strides.first % MINUTE_US, strides.step
     # Stamps on whole minutes follow each other too: the first is `ahead`, and one of so many rows is one.
     of, minutes = max(MINUTE_US // step, 1), max(step // MINUTE_US, 1)
@@ -167,7 +167,7 @@ def count_by_minute(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
 
 
 def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
-    """Count how often runs that begin at a cell and step so many cells around a dial pass each cell of the dial."""
+    """Return dials x cells: how often runs of `size` cells from `begin`, wrapping around their dial, pass each cell."""
     turns, end = size // cells, begin + size % cells
     base, dials = dial * (cells + 1), int(dial.max()) + 1
     over = end > cells
@@ -183,7 +183,7 @@ def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
 def count_near_edges(
     strides: ContiguousRuns, group: Ints, volume: Floats | None, grid: SessionGrid
 ) -> list[pl.DataFrame]:
-    """Count rows within six steps of each open and close of the chosen segments."""
+    """Return facets of rows within 6 steps of each chosen open and close, and of the edges that have such rows."""
     spans = grid.table.filter("chosen")
     found = []
     for name, seen, edges in zip(
@@ -196,7 +196,7 @@ def count_near_edges(
 def count_near(
     name: str, seen: str, edges: Ints, strides: ContiguousRuns, group: Ints, volume: Floats | None, step: int
 ) -> list[pl.DataFrame]:
-    """Count rows within six steps of some edges; a row near two edges counts for the later one."""
+    """Return facets `name` (rows by step -6 to 6 from an edge, the later edge wins) and `seen` (edges with rows)."""
     if not len(edges):
         return []
     # A row that two edges are near is the later one's.
@@ -224,7 +224,7 @@ def count_near(
 def facet_counts(
     facet: str, group: Ints, cell: Ints | int, cells: int, lowest: int, times: Ints | None, volume: Floats | None
 ) -> pl.DataFrame:
-    """Counts of one facet by group and cell: `facet, group, cell, rows, volume`."""
+    """Return nonempty `facet, group, cell, rows, volume`; `times` weighs entries (None: 1 each); no volume: 0."""
     key = group * cells + cell - lowest
     rows = np.bincount(key, weights=times).astype(np.int64)
     held = np.flatnonzero(rows)
@@ -243,7 +243,7 @@ def facet_counts(
 def with_series_names(
     counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, series: pl.DataFrame
 ) -> pl.DataFrame:
-    """Counts with symbol, price type, interval and UTC offset in place of group numbers: `PROFILE`."""
+    """Resolve group numbers (series position x seasons + season) to series and UTC offset; return `PROFILE`."""
     group = counted["group"].to_numpy()
     keyed = counted.with_columns(
         pl.Series("series", numbers[group // len(offsets)]),
@@ -260,11 +260,11 @@ class ClockProfile(Measurement):
     schemas: ClassVar[Mapping[str, Schema]] = {"clock_profile": PROFILE}
 
     def measure(self, part: MeasureInput) -> Frames:
-        """Count the rows of a part by the clock."""
+        """Return frame `clock_profile`: the part's rows counted by series, UTC offset and clock facet."""
         return {"clock_profile": clock_profile(part.rows, part.series, part.grid, part.zone)}
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
-        """Add up the counts of all parts."""
+        """Sum the profiles of all parts by key; return frame `clock_profile`."""
         return {"clock_profile": combine_profiles(frames["clock_profile"])}
 
 

@@ -49,7 +49,7 @@ def conventions(
     zone: str,
     others: Mapping[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
-    """Findings `clock`, `calendar`, `stamp` and `interval` of a clock profile.
+    """Return `clock`, `calendar`, `stamp`, `interval` findings; no `stamp` for series with either of the first two.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def conventions(
 def clock_findings(
     profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
 ) -> pl.DataFrame:
-    """Wrong zone, double conversion, missed change of clocks, or wrong calendar; parameters as of `conventions`."""
+    """Return one `clock` error per shifted series, or `calendar` if another fits as well or all is round the clock."""
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
     fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
     rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
@@ -94,7 +94,7 @@ def clock_findings(
 
 
 def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:
-    """Iterate over series with a flagged season; each comes with the row numbers of all its seasons."""
+    """Yield (series key, row numbers of ALL its seasons) for each series with at least one flagged season."""
     groups = fitted.groups.with_row_index("at").with_columns(pl.Series("flagged", flagged))
     keyed = groups.group_by(list(SERIES), maintain_order=True).agg("at", pl.col("flagged").any())
     for *named, at in keyed.filter("flagged").drop("flagged").iter_rows():
@@ -102,7 +102,7 @@ def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[in
 
 
 def late_hours(fitted: Fit) -> Floats:
-    """Hours by which the stamps of each season are late; 0 where they are right or nothing can be told."""
+    """Return hours each season's stamps are late (< 0: early) at the best, smallest shift; 0: gain is too small."""
     score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
     best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
@@ -116,7 +116,7 @@ def late_hours(fitted: Fit) -> Floats:
 
 
 def is_round_the_clock(fitted: Fit) -> Flags:
-    """Mask of seasons whose rows come around the clock and lie in sessions hardly more than outside."""
+    """Mask seasons (>= 100 rows) active in >= 90 % of the day, <= 45 % of rows, 90 % of volume in sessions."""
     quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
     even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
     elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
@@ -124,18 +124,18 @@ def is_round_the_clock(fitted: Fit) -> Flags:
 
 
 def is_series_round_the_clock(fitted: Fit, at: list[int]) -> bool:
-    """Whether every season of a series with enough rows is round the clock."""
+    """Whether all seasons of a series with >= 100 rows are round the clock; False if no season has so many."""
     told = [g for g in at if fitted.rows[g] >= FEWEST_ROWS]
     return bool(told) and bool(is_round_the_clock(fitted)[told].all())
 
 
 def mean_best_score(fitted: Fit, at: list[int]) -> float:
-    """Mean over the seasons of a series of the score at the best shift."""
+    """Return the mean over a series' seasons of the highest score at any shift."""
     return float(np.mean([fitted.score[g].max() for g in at]))
 
 
 def best_other_calendar(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
-    """Return code and score of the other calendar that fits a series best without a shift; None below 95 %."""
+    """Return (code, mean unshifted score) of the best other calendar; None if below 0.95 or there is none."""
     if not rivals:
         return None
     key = [*SERIES, "offset"]
@@ -149,7 +149,7 @@ def best_other_calendar(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -
 
 
 def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
-    """Finding `clock`: hours by which the stamps of a series are late, why, and the option that mends it."""
+    """Build the `clock` error: `value` is the hours late of the shifted season with most rows; cause and remedy."""
     shifts = {int(fitted.offsets[g]): float(moved[g]) for g in at}
     told = {offset: shift for offset, shift in shifts.items() if shift or is_surely_right(fitted, at, offset)}
     what, remedy = diagnose_shift(told, zone)
@@ -181,13 +181,13 @@ def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone:
 
 
 def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
-    """Whether a season without a shift has rows enough to say that its stamps are right."""
+    """Whether the season at this UTC offset has >= 100 rows, >= 98 % of them in sessions without a shift."""
     g = next(one for one in at if fitted.offsets[one] == offset)
     return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= SURE
 
 
 def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
-    """Return explanation and remedy of the shifts of a series by UTC offset."""
+    """Return (cause, remedy) of shifts by UTC offset: missed clock change, UTC read twice, local as UTC, other zone."""
     hours = {offset / 60: shift for offset, shift in told.items()}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     right = [offset for offset in hours if offset not in wrong]
@@ -213,7 +213,7 @@ def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
 
 
 def diagnose_missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[str, str]:
-    """Return explanation and remedy where one season is right and the other is off by the change of clocks."""
+    """Return (cause, remedy) if one season is right: fixed-offset file, fixed offset read, or unknown."""
     offset, shift = next(iter(wrong.items()))
     if shift == right - offset:
         return (
@@ -229,18 +229,18 @@ def diagnose_missed_change(right: float, wrong: dict[float, float], zone: str) -
 
 
 def fixed_zone(hours: float) -> str:
-    """Name of the zone with a fixed offset in hours, such as UTC+02."""
+    """Return the name of the zone with a fixed offset in hours, such as UTC+02."""
     return f"UTC{'-' if hours < 0 else '+'}{abs(hours):02g}"
 
 
 def busiest_local_time(fitted: Fit, g: int) -> str:
-    """Local time (HH:MM) at which the busiest quarter of an hour of a season begins."""
+    """Return the local time (HH:MM) at which the busiest quarter hour of row `g` of the fit begins."""
     minute = (int(fitted.busiest[g]) + int(fitted.offsets[g])) % (24 * 60)
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
-    """Finding `calendar`: the calendar is another venue's; names the one that fits, if any was given."""
+    """Build the `calendar` error: `value` is the share of rows IN sessions; the remedy names the rival, if any."""
     rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
     around = is_series_round_the_clock(fitted, at)
@@ -262,7 +262,7 @@ def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str,
 
 
 def without_quotes_of_fitting_trades(rows: list[Row], fitted: Fit) -> list[Row]:
-    """Drop findings of quotes whose trades fit the calendar: quotes come at all hours."""
+    """Drop findings of bid, ask, ... bars if trades of the symbol and interval are flagged in no season."""
     # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
     bad = (late_hours(fitted) != 0) | is_round_the_clock(fitted)
     trades = fitted.groups.with_columns(pl.Series("bad", bad)).filter(pl.col("price_type") == "last")
@@ -274,7 +274,7 @@ def without_quotes_of_fitting_trades(rows: list[Row], fitted: Fit) -> list[Row]:
 
 
 def clock_and_calendar_findings(measured: JudgeInput) -> pl.DataFrame:
-    """Findings `clock` and `calendar`, which one fit of the profile tells apart."""
+    """Return the `clock` and `calendar` findings of the profile in one frame; either check filters its own."""
     return clock_findings(measured.frames["clock_profile"], measured.segments, measured.zone, measured.others)
 
 
@@ -286,7 +286,7 @@ class ClockCheck(BarCheck):
     reads, finds_misplaced = (CLOCK_PROFILE,), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series whose rows fit the sessions far better when they are moved by some hours."""
+        """Return the `clock` findings: series whose rows fit the sessions far better when shifted by hours."""
         return measured.once(clock_and_calendar_findings).filter(pl.col("check_name") == self.name)
 
 
@@ -298,7 +298,7 @@ class CalendarCheck(BarCheck):
     reads, finds_misplaced = (CLOCK_PROFILE,), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series whose rows come around the clock, or fit another calendar as they are."""
+        """Return the `calendar` findings: rows around the clock, or shifted series that another calendar fits as is."""
         return measured.once(clock_and_calendar_findings).filter(pl.col("check_name") == self.name)
 
 
@@ -310,7 +310,7 @@ class StampCheck(BarCheck):
     reads, finds_misplaced = (CLOCK_PROFILE,), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series without a row at the opens and with one at the closes, apart from those that are hours off."""
+        """Return `stamp` findings (rows 1 to 3 steps late at edges), except for series with `clock` or `calendar`."""
         moved = measured.once(clock_and_calendar_findings).select(list(SERIES))
         return stamp_findings(measured.frames["clock_profile"].join(moved, on=list(SERIES), how="anti"))
 
@@ -323,5 +323,5 @@ class IntervalCheck(BarCheck):
     reads, finds_misplaced = (CLOCK_PROFILE,), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series whose stamps repeat on another step than the stated interval."""
+        """Return `interval` findings: intraday series whose stamps prove another step than the stated interval."""
         return interval_findings(measured.frames["clock_profile"])

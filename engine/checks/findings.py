@@ -35,7 +35,7 @@ IDENTITY = ("check_name", "symbol", "price_type", "interval", "session", "start_
 
 
 def findings(rows: pl.DataFrame) -> pl.DataFrame:
-    """Bring the findings of a check into `FINDINGS`, with fingerprints; raise SchemaError for missing or unknown columns.
+    """Cast rows to `FINDINGS` (absent columns null), compute fingerprints; SchemaError for bad columns or severities.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ def findings(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def findings_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Frame of findings from one mapping of column to value each; may be empty."""
+    """Return a `FINDINGS` frame with fingerprints from one mapping per finding; no rows: an empty frame."""
     if not rows:
         return empty(FINDINGS)
     return findings(pl.DataFrame(rows, infer_schema_length=None))
 
 
 def merge_findings(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """Put findings of several checks into one frame: errors first, then by check, symbol and time."""
+    """Concatenate findings and sort: error, warning, info, then check, symbol, price type, session, start; keep all."""
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
     # All columns: the order must not depend on how the work was cut, or where it ran.
     order = list(dict.fromkeys([*ORDER, *FINDINGS]))
@@ -86,7 +86,7 @@ def merge_findings(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def fingerprint_of_findings() -> pl.Expr:
-    """Fingerprint of each finding: the columns of `IDENTITY`, joined by `|`; readable and stable."""
+    """Return an expression: `IDENTITY` columns joined by `|`, null as empty, `|` doubled; no sizes or text."""
     # Readable, so that a person can name a finding in a list of what is known; stable, as a hash of Polars is not.
     parts = [pl.col(name).cast(pl.String).fill_null("").str.replace_all("|", "||", literal=True) for name in IDENTITY]
     return pl.concat_str(parts, separator="|")

@@ -42,7 +42,7 @@ CONFLICTS: Schema = {
 
 
 def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
-    """Count refused rows, apart from conflicts, by file and reason.
+    """Count rejects per file and reason, conflicts EXCLUDED; `row` and `cells` are those of the lowest row.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
 
 
 def sum_refused(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up counts of refused rows by file and reason: `REFUSED`."""
+    """Sum `count` per file and reason over all parts; `row` and `cells` are those of the lowest row; sorted."""
     first = [pl.col(name).sort_by("row").first() for name in ("row", "cells")]
     whole = pl.concat([empty(REFUSED), *(part.select(list(REFUSED)) for part in parts)])
     return whole.group_by("source", "reason").agg(pl.col("count").sum(), *first).sort("source", "reason")
 
 
 def refused(counts: pl.DataFrame) -> pl.DataFrame:
-    """Findings `refused`: refused rows, one per file and reason.
+    """Return one `refused` warning per file and reason; evidence is the first row's cells, cut to 200 characters.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def refused(counts: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Pair each row that lost against a later one of the same key and file with the row that was stored.
+    """Left-join `conflict` rejects to the stored bar of the same symbol, price type and ts; unmatched: null `kept`.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Findings `conflict`: rows replaced by a later row of the same key in one file, by series and session.
+    """Return one `conflict` finding per series and session; `value` is the median ratio of refused to stored close.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """Findings of rows that repeated or replaced a stored one: at most one per series, with the session that has most.
+    """Return one finding per series whose `kind` count is > 0: `count` summed, `session` that with most, `value` share.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
 
 
 def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
-    """Decode the cells of rejected rows: `source, row, symbol, price_type, ts, close, volume`."""
+    """Decode JSON cells to `source, row, symbol, price_type, ts, close, volume`; unparsable values become null."""
     dtype = pl.Struct(dict.fromkeys(("symbol", "price_type", "ts", "close", "volume"), pl.String))
     cells = lost.select("source", "row", pl.col("cells").str.json_decode(dtype)).unnest("cells")
     stamp = pl.col("ts").str.replace(r"(\.\d+)?\s*(UTC|Z|\+00:00)$", "").str.replace("T", " ", literal=True)
@@ -182,7 +182,7 @@ def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflict_finding(row: Row) -> Row:
-    """Finding `conflict` of one series and session; names an adjusted copy where all closes stand in one ratio."""
+    """Build the finding: `error` from 10 rows, else `warning`; from 10 rows in one ratio (not 1): an adjusted copy."""
     ratio = row["ratio"]
     is_copy = (
         ratio is not None
@@ -215,7 +215,7 @@ def conflict_finding(row: Row) -> Row:
 
 
 def repeats_finding(row: Row, kind: str) -> Row:
-    """Finding `duplicates` or `corrections` of one series."""
+    """Build the finding of one series: `warning` for `corrections` above 0.1 % of the rows, else `info`."""
     share = row["count"] / max(row["present"], 1)
     done = (
         "repeat a row that was there, in every cell"
@@ -247,7 +247,7 @@ class RefusedCheck(TableCheck):
     name, severities, table = "refused", ("warning",), "refused"
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Report refused rows (`REFUSED`) by file and reason."""
+        """Return one warning per file and reason of refused rows (`REFUSED`)."""
         return refused(rows)
 
 
@@ -258,7 +258,7 @@ class ConflictCheck(TableCheck):
     name, severities, table = "conflict", ("error", "warning"), "conflicts"
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Report rows that lost against a later one (`CONFLICTS`), by series and session."""
+        """Return one finding per series and session of rows replaced by a later row of the same file (`CONFLICTS`)."""
         return conflicts(rows)
 
 
@@ -269,7 +269,7 @@ class DuplicatesCheck(TableCheck):
     name, severities, table = "duplicates", ("info",), "quality"
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Sum duplicates by series."""
+        """Return one `info` finding per series with duplicates: their sum, and the session with most."""
         return repeats(rows, "duplicates")
 
 
@@ -280,5 +280,5 @@ class CorrectionsCheck(TableCheck):
     name, severities, table = "corrections", ("warning", "info"), "quality"
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Sum corrections by series."""
+        """Return one finding per series with corrections: their sum; `warning` above 0.1 % of the rows."""
         return repeats(rows, "corrections")

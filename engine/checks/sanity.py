@@ -62,7 +62,7 @@ LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
 
 
 def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> dict[str, pl.DataFrame]:
-    """Measure every bar in one pass.
+    """Return the frames of `SANITY` by name: anomaly counts, flat runs, spikes, market moves, jumps, end sessions.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
 
 
 def combine_sanity(frames: Mapping[str, Sequence[pl.DataFrame]]) -> dict[str, pl.DataFrame]:
-    """Put the frames of all parts together, counts added up; a run or a spike across two parts is seen in neither."""
+    """Concatenate and sort the frames of all parts; sum counts and moves; runs or spikes across parts are not seen."""
     whole = {name: pl.concat([empty(schema), *frames[name]]) for name, schema in SANITY.items()}
     whole["counts"] = (
         whole["counts"]
@@ -136,7 +136,7 @@ class _Bars:
         return owner
 
     def joined(self, index: Ints) -> Flags:
-        """Whether bars may be compared with the next one."""
+        """Mask indices comparable with the NEXT bar: same series, all lows > 0, same session if intraday."""
         same: Flags = self.series[index + 1] == self.series[index]
         if self.is_intraday:
             same &= self.session[index + 1] == self.session[index]
@@ -144,7 +144,7 @@ class _Bars:
 
 
 def usual_moves(bars: _Bars) -> Floats:
-    """Usual size of a move from bar to bar of each series, from a sample of 512; infinite where nothing moves."""
+    """Return per series the median nonzero |close-to-close return| x 1.4826 of ~512 sampled bars; inf if none."""
     scale = np.full(len(bars.begins), np.inf)
     if not bars.pairs:
         return scale
@@ -170,7 +170,7 @@ class _Far(NamedTuple):
 
 
 def far_bars(bars: _Bars, scale: Floats) -> _Far:
-    """Find all bars that may be a spike or a move, and a few more; each is the number of the bar before."""
+    """Return indices of bars whose NEXT high, low or price is off by max(0.1 %, 8 scales) or more: three arrays."""
     least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
     beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
     high, low, close = bars.high, bars.low, bars.close
@@ -185,14 +185,14 @@ def far_bars(bars: _Bars, scale: Floats) -> _Far:
 
 
 def find_spikes(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
-    """Find bars that stick out of both neighbours; of a spike seen as one bar and as two, the narrower counts."""
+    """Return spikes of one or two bars, up and down; per series and ts the one-bar, then the upward spike wins."""
     found = [find_spikes_of_width(bars, scale, far, width, up) for width in (1, 2) for up in (True, False)]
     # A spike of one bar may look like one of two with its neighbour: the narrower one is it.
     return pl.concat(found).unique(["series", "ts"], keep="first", maintain_order=True)
 
 
 def find_spikes_of_width(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
-    """Find spikes of one or two bars in one direction, beyond the bar before and the bar after."""
+    """Return spikes beyond BOTH neighbours by > 0.2 %, > 20 scales and > 3 neighbour ranges; `size` < 0 if down."""
     edge, at = (bars.high, far.high) if up else (bars.low, far.low)
     at = at[at + width + 1 < len(edge)]
     inner, outer = (np.minimum, np.maximum) if up else (np.maximum, np.minimum)
@@ -217,7 +217,7 @@ def find_spikes_of_width(bars: _Bars, scale: Floats, far: _Far, width: int, up: 
 
 
 def count_market_moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
-    """Count the series that moved far at each instant, by direction; instants without any are left out."""
+    """Count series per instant whose high or low is > 0.1 % and > 8 scales off the prior close: `up`, `down`."""
     at = far.move[bars.joined(far.move)]
     with np.errstate(divide="ignore", invalid="ignore"):
         rise, fall = bars.high[at + 1] / bars.close[at] - 1, 1 - bars.low[at + 1] / bars.close[at]
@@ -234,7 +234,7 @@ def count_market_moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
 
 
 def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Count anomalies of each series by kind, and find runs of at least 15 flat bars."""
+    """Return (anomaly counts per series and kind; runs of >= 15 rangeless bars at the prior close, with volume)."""
     flat, repeated = flat_and_repeated_bars(bars)
     idle = np.flatnonzero(bars.volume == 0)
     start, end = consecutive_runs(flat)
@@ -254,7 +254,7 @@ def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
-    """Find bars with volume that stand at the close before, and bars that repeat the bar before in every cell."""
+    """Return indices of (rangeless bars at the prior close, with volume; ranged bars equal to the prior)."""
     close, volume = bars.close, bars.volume
     at = pairs_where(lambda a, b: close[b] == close[a], bars.pairs) + 1
     at = at[bars.series[at] == bars.series[at - 1]]
@@ -267,7 +267,7 @@ def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
 
 
 def vwap_outside_bars(bars: _Bars) -> Ints:
-    """Find bars whose vwap lies more than a millionth outside low to high."""
+    """Return indices of bars whose vwap is over a millionth of the high outside low..high; none without vwap."""
     if "vwap" not in bars.rows.columns or bars.rows["vwap"].null_count() == len(bars.series):
         return np.zeros(0, np.int64)
     vwap, slack = bars.rows["vwap"].fill_null(np.nan).to_numpy(), 1e-6 * bars.high
@@ -275,7 +275,7 @@ def vwap_outside_bars(bars: _Bars) -> Ints:
 
 
 def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
-    """Count bars of one kind by series, with the first of them and the longest run."""
+    """Return bars and first ts per series; `longest` is the longest run, measured for kind `repeated` only, else 0."""
     owner = bars.owner(index)
     fresh = run_starts(owner)
     start, end = consecutive_runs(index) if kind == "repeated" else (index[:0], index[:0])
@@ -285,13 +285,13 @@ def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
 
 
 def sum_kind(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
-    """Counts of one kind that are known per series already."""
+    """Return `kind` rows for nonzero per-series totals: `first` is the series' first bar, `longest` 0."""
     held = np.flatnonzero(sums)
     return kind_rows(bars, kind, bars.begins[held], sums[held], np.zeros(len(held), np.int64))
 
 
 def kind_rows(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
-    """Rows of `COUNTS` (by series number) of one kind."""
+    """Return `series, first, kind, rows, longest`, where `first` is the ts of the bar at each index."""
     return (
         bars.at(first, "ts")
         .rename({"ts": "first"})
@@ -302,13 +302,13 @@ def kind_rows(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) ->
 
 
 def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
-    """Starts and ends (exclusive) of the runs of consecutive numbers."""
+    """Return (first values, last values + 1) of the runs of consecutive integers in ascending `index`."""
     start = run_starts(index - np.arange(len(index)))
     return index[start], index[np.append(start[1:], len(index))[: len(start)] - 1] + 1
 
 
 def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Find jumps between sessions that may be splits; and the first and last session of each series."""
+    """Return (close-to-next-open jumps with |log| > 0.35 within 10 days; first and last session of each series)."""
     begin = run_starts(bars.session, bars.series)
     end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
     before, after = end[:-1], begin[1:]
@@ -335,7 +335,7 @@ def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def with_names_and_minutes(frame: pl.DataFrame, series: pl.DataFrame, schema: Schema, zone: str) -> pl.DataFrame:
-    """Measurement with series names and local minutes, in the columns of its schema."""
+    """Add series names and the venue's local `minute` where the schema has them; cast to its columns."""
     if "symbol" in schema:
         frame = frame.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
     if "minute" in schema:
@@ -350,11 +350,11 @@ class BarSanity(Measurement):
     schemas = SANITY
 
     def measure(self, part: MeasureInput) -> Frames:
-        """Measure every bar of a part in one pass."""
+        """Return the frames of `SANITY` of one part: counts, runs, spikes, moves, jumps, ends."""
         return bar_sanity(part.rows, part.series, part.grid, part.zone)
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
-        """Add up the counts of all parts, and put their runs, spikes and jumps together."""
+        """Sum counts and market moves over all parts; concatenate runs, spikes, jumps and ends."""
         return combine_sanity(frames)
 
 

@@ -43,7 +43,7 @@ KEY = list(SERIES)
 
 
 def spikes(frames: Frames) -> pl.DataFrame:
-    """Findings `spike`: bars beyond both neighbours that the market does not explain, one per series.
+    """Return one `spike` finding per series with spikes that < 30 % of its peers (or of fewer than 4 peers) shared.
 
     Where `presence` is empty, all series count as peers.
     """
@@ -79,7 +79,7 @@ def spikes(frames: Frames) -> pl.DataFrame:
 
 
 def splits(frames: Frames) -> pl.DataFrame:
-    """Findings `split`: jumps between two sessions to a simple ratio that stay, one per event."""
+    """Return a `split` per trade jump between sessions within 4 % of a simple ratio, still within 12 % at the close."""
     jumps = pl.concat([frames["jumps"], jumps_across_parts(frames["ends"])]).filter(pl.col("price_type") == "last")
     logs = np.log([up / down for up, down in RATIOS])
     with np.errstate(divide="ignore", invalid="ignore"):  # a price may be zero or below
@@ -98,7 +98,7 @@ def splits(frames: Frames) -> pl.DataFrame:
 
 
 def stale(frames: Frames) -> pl.DataFrame:
-    """Findings `stale`: runs of bars at one price, with volume, that the rest of the series makes improbable."""
+    """Return one `stale` warning per series with flat runs of chance < 1e-6 at the rate of its other bars."""
     wide = frames["counts"].pivot("kind", index=KEY, values="rows", sort_columns=True)
     if "flat_runs" not in wide.columns:
         return findings_of([])
@@ -121,7 +121,7 @@ def stale(frames: Frames) -> pl.DataFrame:
 
 
 def anomalies(frames: Frames, kind: str) -> pl.DataFrame:
-    """Findings of rows at odds with themselves or with the row before; `kind` is one of `sanity.ANOMALIES`."""
+    """Return a finding per series with bars of `kind` (repeated, zero_volume_range, vwap_outside), unless ordinary."""
     wide = frames["counts"].pivot("kind", index=KEY, values=["rows", "first", "longest"], sort_columns=True)
     if f"rows_{kind}" not in wide.columns:
         return findings_of([])
@@ -131,7 +131,7 @@ def anomalies(frames: Frames, kind: str) -> pl.DataFrame:
 
 
 def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
-    """Jumps from the last session of one part to the first session of the next, at most 10 days later."""
+    """Return jumps (|log| > 0.35) from a part's last session to the next part's first, 1 to 10 days later."""
     ordered = ends.sort([*KEY, "session", "is_last"])
     beside = ordered.with_columns(
         pl.col("close").shift().over(KEY).alias("before"),
@@ -147,7 +147,7 @@ def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
 
 
 def spike_finding(row: Row) -> Row:
-    """Finding `spike` of one series: the worst spike, and how many were set aside as the market's."""
+    """Build the finding of the spike with most usual moves; trades: `warning`, else `info`; `count` own spikes only."""
     own, worst = row["own"], row["own"][0]
     aside = f"; {row['set_aside']} more set aside: most series moved with them" if row["set_aside"] else ""
     return {
@@ -171,7 +171,7 @@ def spike_finding(row: Row) -> Row:
 
 
 def split_finding(row: Row, ratio: tuple[int, int], *, is_forward: bool) -> Row:
-    """Finding `split` of one jump."""
+    """Build the `split` warning: `value` is close before / open; the ratio reads 2:1 if `is_forward`, else 1:2."""
     shown = f"{ratio[0]}:{ratio[1]}" if is_forward else f"{ratio[1]}:{ratio[0]}"
     return {
         **{name: row[name] for name in KEY},
@@ -188,7 +188,7 @@ def split_finding(row: Row, ratio: tuple[int, int], *, is_forward: bool) -> Row:
 
 
 def stale_finding(row: Row) -> Row:
-    """Finding `stale` of one series: its longest run."""
+    """Build the `stale` warning: `value` is the bars of the longest run, `count` the bars of all improbable runs."""
     return {
         **{name: row[name] for name in KEY},
         "check_name": "stale",
@@ -204,7 +204,7 @@ def stale_finding(row: Row) -> Row:
 
 
 def anomaly_finding(row: Row, kind: str) -> Row | None:
-    """Finding of one kind of anomaly of a series; None where its habits make it ordinary."""
+    """Build the finding: `warning` from 3 bars and 0.1 % of all, else `info`; None if the series' habits explain it."""
     count, total, traded = row[f"rows_{kind}"], row["rows_rows"], row.get("rows_traded") or 0
     share = count / total
     few = count < FEWEST_ANOMALIES
@@ -238,7 +238,7 @@ def anomaly_finding(row: Row, kind: str) -> Row | None:
 
 
 def bar_count_text(count: int) -> str:
-    """Number of bars as text."""
+    """Format a count with its noun: `1 bar`, `1,200 bars`."""
     return f"{count:,} bar{'s' if count != 1 else ''}"
 
 
@@ -250,7 +250,7 @@ class SpikeCheck(BarCheck):
     reads = (BAR_SANITY, PRESENCE_COUNTS)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find spikes that most other series did not share at that instant."""
+        """Return one finding per series with spikes that fewer than 30 % of the other series shared."""
         return spikes(measured.frames)
 
 
@@ -262,7 +262,7 @@ class SplitCheck(BarCheck):
     reads = (BAR_SANITY,)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find jumps from a close to the next open by a simple ratio, which the session keeps."""
+        """Return a finding per trade jump from close to next open by a simple ratio that the session's close keeps."""
         return splits(measured.frames)
 
 
@@ -274,7 +274,7 @@ class StaleCheck(BarCheck):
     reads = (BAR_SANITY,)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find runs of bars without range that the rest of the series makes improbable."""
+        """Return one warning per series with runs of rangeless bars that are improbable for that series."""
         return stale(measured.frames)
 
 
@@ -286,7 +286,7 @@ class RepeatedCheck(BarCheck):
     reads = (BAR_SANITY,)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series with repeated bars."""
+        """Return one finding per series with bars equal to the prior one; few or short runs are skipped."""
         return anomalies(measured.frames, "repeated")
 
 
@@ -298,7 +298,7 @@ class ZeroVolumeCheck(BarCheck):
     reads = (BAR_SANITY,)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series of which half has volume, and some bars a range without any."""
+        """Return one finding per series with ranged bars without volume, if at least half its bars have volume."""
         return anomalies(measured.frames, "zero_volume_range")
 
 
@@ -310,5 +310,5 @@ class VwapCheck(BarCheck):
     reads = (BAR_SANITY,)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find series with a vwap more than a millionth of the price outside its bar."""
+        """Return one finding per series with a vwap over a millionth of the price outside low..high."""
         return anomalies(measured.frames, "vwap_outside")

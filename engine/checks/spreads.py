@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 def quote_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
-    """Count quotes by their spread.
+    """Count two-sided quotes per symbol and session: all, locked, crossed; widest crossing and its first ts.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def quote_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
 
 
 def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """Count pairs of closes of bid and ask bars with the same stamp, as `quote_spreads` does.
+    """Count bid and ask closes of equal symbol, interval and ts per session: all, locked, crossed; one side: empty.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 
 
 def combine_spreads(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up the counts of all parts."""
+    """Sum quotes, locked and crossed per symbol, interval and session over all parts; keep widest and first."""
     key = ["symbol", "interval", "session"]
     return (
         pl.concat([empty(SPREADS), *parts])
@@ -82,7 +82,7 @@ def combine_spreads(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def crossed(counted: pl.DataFrame) -> pl.DataFrame:
-    """Findings `crossed`: symbols whose bid is above the ask, or often equal to it.
+    """Return one finding per symbol and interval with any crossed or > 5 % locked quotes; `value` the crossed share.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
-    """Count two-sided quotes by symbol, interval and session: all, locked, crossed, and the widest crossed."""
+    """Count two-sided quotes per symbol, interval, session: all, bid = ask, bid > ask, widest and first crossed."""
     two_sided = quotes.filter(pl.col("bid").is_not_null() & pl.col("ask").is_not_null())
     over = pl.col("bid") > pl.col("ask")
     counted = two_sided.group_by("symbol", "interval", "session").agg(
@@ -125,7 +125,7 @@ def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
 
 
 def crossed_finding(row: Row) -> Row:
-    """Finding `crossed` of one symbol; a warning above 1 in 1,000 crossed or 1 in 20 locked."""
+    """Build the finding: `warning` above 0.1 % crossed or 5 % locked, else `info`; `session` has most crossed."""
     share, locked = row["crossed"] / row["quotes"], row["locked"] / row["quotes"]
     what = "quotes" if row["interval"] is None else f"{row['interval']} closes"
     size = f", by up to {row['widest']:.4%} of the price" if row["crossed"] else ""
@@ -153,13 +153,13 @@ class CrossedCheck(BarCheck):
     schema = SPREADS
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
-        """Count quote ticks, and pairs of closes, by their spread."""
+        """Return spread counts of bid/ask bar closes and of quote ticks (`interval` null), concatenated."""
         return pl.concat([bar_spreads(part.rows, part.series), quote_spreads(part.quotes)])
 
     def combine(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        """Add up the counts of all parts."""
+        """Sum the spread counts of all parts by symbol, interval and session."""
         return combine_spreads(frames)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Report symbols with crossed or many locked quotes."""
+        """Return one finding per symbol and interval with any crossed or over 5 % locked quotes."""
         return crossed(measured.frames[self.name])

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Findings `stamp`: series whose rows at the edges of sessions come one to three steps late."""
+    """Return a `stamp` per intraday series with rows 1 to 3 steps late at edges, or its opening peak one late."""
     series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, peaks = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
@@ -55,7 +55,7 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
-    """Number of steps (0 to 3) by which rows come late: none after the opens, some after the closes."""
+    """Return the least of 1 to 3 steps with no rows after opens, rows past closes, chance <= 0.3 %; else 0."""
     zero = NEAR_STEPS
     for late in range(1, LATEST_STEPS + 1):
         if not opens or not closes:
@@ -74,7 +74,7 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
 
 
 def is_peak_late(volume: Floats, opens: float) -> bool:
-    """Whether the volume of the opening auction stands in the bar a step after the open."""
+    """Whether the bar a step after the open has >= 5 times the open bar's volume; >= 5 opens, rows before them."""
     # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
     zero = NEAR_STEPS
     before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
@@ -86,7 +86,7 @@ def is_peak_late(volume: Floats, opens: float) -> bool:
 def stamp_finding(
     named: tuple[Any, ...], late: int, opened: Floats, closed: Floats, peaks: Floats | None, edges: tuple[float, float]
 ) -> Row:
-    """Finding `stamp` of one series: end stamps (error), or rows two or three steps late (warning)."""
+    """Build the finding: 1 step late is an `error` (end stamps), 2 or 3 a `warning`; `value` steps, `count` opens."""
     zero = NEAR_STEPS
     if peaks is None:
         evidence = (
@@ -122,7 +122,7 @@ def stamp_finding(
 
 
 def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Findings `interval`: series whose stamps repeat on another step than the stated interval."""
+    """Return one `interval` error per intraday series whose stamps prove another step than the stated one."""
     series, minutes = facet_of_series(profile, "minute", 61, 1)
     _, days = facet_of_series(profile, "days", 1, 0)
     intervals = {text: Interval.parse(text) for text in series["interval"].unique()}
@@ -139,14 +139,14 @@ def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
 
 
 def shares_on_steps(minutes: Floats) -> Floats:
-    """Of each series and step of `RUNGS`: the largest share of its stamps that lie on that step together."""
+    """Return series x `RUNGS`: the largest share of stamps whose minute has one remainder modulo the step."""
     total, steps = np.maximum(minutes.sum(1), 1), minutes[:, 1:]
     shares = [steps.reshape(len(steps), steps.shape[1] // rung, rung).sum(1).max(1) / total for rung in RUNGS]
     return np.stack(shares, axis=1)
 
 
 def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
-    """Interval on which stamps surely repeat; None where the stated interval may be right."""
+    """Return the step stamps prove (`1d`, `1s`, coarser, evenly filled finer); None: the stated may be right."""
     total = cells.sum()
     if total < FEWEST_STAMPS or not stated.is_intraday:
         return None
@@ -167,7 +167,7 @@ def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[in
 
 
 def interval_finding(named: tuple[Any, ...], actual: str, cells: Floats, days: float) -> Row:
-    """Finding `interval` of one series: the actual interval and the minutes of its stamps."""
+    """Build the `interval` error: actual interval as remedy, `count` the rows, evidence the minutes of the hour."""
     held = np.flatnonzero(cells[1:])
     shown = ", ".join(map(str, held[:SHOWN])) + (" ..." if len(held) > SHOWN else "")
     between = f"; {cells[0]:,.0f} between whole minutes" if cells[0] else ""
@@ -185,7 +185,7 @@ def interval_finding(named: tuple[Any, ...], actual: str, cells: Floats, days: f
 def facet_of_series(
     profile: pl.DataFrame, name: str, cells: int, zero: int, column: str = "rows"
 ) -> tuple[pl.DataFrame, Floats]:
-    """All series of a profile, sorted, and their counts in one facet over all seasons, a column per cell."""
+    """Return (all series, sorted; array series x cells of `column` summed over seasons, cell 0 at column `zero`)."""
     # Every series has a day, and this facet is the smallest.
     series = profile.filter(pl.col("facet") == "days").select(list(SERIES)).unique().sort(list(SERIES))
     ours = profile.filter(pl.col("facet") == name)

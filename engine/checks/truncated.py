@@ -50,7 +50,7 @@ KEY = list(SERIES)
 
 
 def truncations(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Find sessions that begin or end well inside, less likely than 1 in a million at the series' rate of rows.
+    """Return session heads and tails that lack >= 5 slots and 5 %, of chance < 1e-6 at the row rate; intraday only.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def truncations(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.D
 
 
 def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Findings `truncated`, one per series and side, from its truncated sessions.
+    """Return one finding per series and side, of its worst session: off the data's edge, not shared by all, most slots.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame |
 
 
 def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
-    """First and last slot of each series and session, counted through its chosen segments, and its rate of rows."""
+    """Return per series and session slots missing at `head` and `tail`, `of` slots, row rate, first and last row."""
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     slots = chosen["slots"].to_numpy().astype(np.int64)
     starts = np.cumsum(slots) - slots
@@ -152,7 +152,7 @@ def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
 
 
 def missing_at_edge(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
-    """Missing slots at the head or the tail of each series and session, with the row next to them."""
+    """Select the head or tail of every session as `slots` missing (0 too) and `ts` of the first or last row."""
     missing, ts = ("tail", "last_ts") if is_tail else ("head", "first_ts")
     return spans.select(
         "series",
@@ -168,7 +168,7 @@ def missing_at_edge(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
 
 
 def fold_sessions(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
-    """High, low, volume and close of the rows of each truncated session."""
+    """Return per cut session, in its order, highest `high`, lowest `low`, summed `volume`, last `close`; null as 0."""
     begin, end = cut["begin"].to_numpy(), cut["end"].to_numpy() + 1
     fold = {}
     for name, by in (("high", np.maximum), ("low", np.minimum), ("volume", np.add)):
@@ -178,7 +178,7 @@ def fold_sessions(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_witnesses(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame, folds: pl.DataFrame) -> pl.DataFrame:
-    """Truncated sessions with the price type of the symbol, and the number of other symbols, that went on."""
+    """Add to each cut the sibling price type that lacks least (at most half as much), `peers` and `peers_on`."""
     named = sides.join(series.select("series", *SERIES), on="series", how="inner")
     key = ["session", "is_tail"]
     mine = cut.hstack(folds).join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
@@ -202,7 +202,7 @@ def with_witnesses(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame,
 
 
 def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Count the other symbols of each session, and those of them that went on."""
+    """Return per cut `peers` (other symbols) and `peers_on` (best price type lacks at most half as many slots)."""
     key = ["session", "is_tail"]
     # A symbol went on when one of its price types did; its own ones are no peers.
     best = named.group_by("symbol", *key).agg(pl.col("slots").min().alias("best"))
@@ -221,7 +221,7 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Say whether coarser bars of the same series and session agree with the rows that are left of it."""
+    """Return the first `coarse` interval, `agrees` (same high, low, close, volume within 1 %), `coarse_volume`."""
     key = ["symbol", "price_type", "session"]
     folded = (
         coarse.sort("ts")
@@ -245,7 +245,7 @@ def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame
 
 
 def truncated_finding(row: Row) -> Row:
-    """Finding `truncated` of one series and side: its worst session."""
+    """Build the finding: `info` at the data's edge or if all peers stop, else `warning`; `value` missing slots."""
     side = "stop" if row["is_tail"] else "begin only"
     where = "before its end" if row["is_tail"] else "after its open"
     said = f"Rows of {row['session']} {side} at {row['ts']:%Y-%m-%d %H:%M} UTC, {row['slots']:,} of {row['of']:,} slots {where}"
@@ -265,7 +265,7 @@ def truncated_finding(row: Row) -> Row:
 
 
 def truncation_evidence(row: Row) -> str:
-    """Evidence of a truncated session: rate of rows, other price types, other symbols, coarser bars."""
+    """Return the evidence text: row rate, then if any sibling, peers going on, data edge, coarse bar agreement."""
     said = [f"this series has a row in {row['rate']:.0%} of its slots"]
     if row["sibling"] is not None:
         said.append(
@@ -287,7 +287,7 @@ def truncation_evidence(row: Row) -> str:
 
 
 def lifetimes(ends: pl.DataFrame) -> pl.DataFrame:
-    """First and last session with a row of each series, from `sanity.ENDS`."""
+    """Return `first` and `last` session with a row of each series, from `sanity.ENDS` of all parts."""
     return ends.group_by(KEY).agg(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
 
 
@@ -299,9 +299,9 @@ class TruncatedCheck(BarCheck):
     schema, reads, needs_places = TRUNCATIONS, (BAR_SANITY,), True
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
-        """Find sessions of a part that begin or end well inside."""
+        """Return sessions of a part that begin late or end early beyond chance (`TRUNCATIONS`)."""
         return truncations(part.runs, part.series, part.grid)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Report truncated sessions by series and side; at the edge of the data, or shared by all, as `info`."""
+        """Return one finding per series and side; `info` at the edge of its data or if all peers stop."""
         return truncated(measured.frames[self.name], lifetimes(measured.frames["ends"]), measured.coarse)

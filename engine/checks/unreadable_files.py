@@ -18,7 +18,7 @@ class UnreadableFileCheck(TableCheck):
     most = None
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Report each file with a problem, apart from those that are no market data."""
+        """Return one error per file with a `problem`, except those marked as passed over."""
         bad = rows.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
         message = pl.format("could not be read: {}", "problem").alias("message")
         remedy = pl.lit("deliver the file again, or name its format and columns").alias("remedy")
@@ -34,7 +34,7 @@ class PassedOverCheck(TableCheck):
     most = None
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Report each file that was passed over, with the reason."""
+        """Return one `info` per file passed over as no market data; the message is its `problem`."""
         passed = rows.drop_nulls("problem").filter(pl.col("problem").str.starts_with(PASSED_OVER))
         named = [pl.lit(self.name).alias("check_name"), pl.lit("info").alias("severity")]
         return findings(passed.select(*named, "source", pl.col("problem").alias("message")))

@@ -42,13 +42,13 @@ class DaySlots:
 
 
 def choose_period(sessions: pl.Series, most: int) -> str:
-    """The finest of `PERIODS` (session, week, month, ...) of which these sessions fill no more than `most`."""
+    """Return the finest of day, week, month, quarter, year of which sessions fill at most `most`; none fits: `1y`."""
     counts = ((every, sessions.dt.truncate(every).n_unique()) for every in PERIODS)
     return next((every for every, count in counts if count <= most), "1y")
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Expected, missing and explained slots of each series in each period, as flat row-major columns.
+    """Encode expected, missing, explained slots summed per series and period, row-major, with periods and row count.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def slot_shares(
     zone: str,
     most_slots: int = 400,
 ) -> dict[str, object] | None:
-    """Share of one calendar's series that miss each slot of the day, per session (or week, or month).
+    """Encode shares of series MISSING each slot of day per period, all and unexplained, and outages; nothing due: None.
 
     Parameters
     ----------
@@ -125,14 +125,14 @@ def slot_shares(
 
 
 def sum_by_position(at: Ints, values: pl.Series, size: int) -> Ints:
-    """Array of `size` sums: element i is the sum of the values whose position `at` is i; nulls count as 0."""
+    """Return `size` sums: element i is the sum of the values whose position `at` is i; nulls count as 0."""
     sums = np.zeros(size, np.int64)
     np.add.at(sums, at, values.fill_null(0).to_numpy())
     return sums
 
 
 def with_venue_minutes(rows: pl.DataFrame, start: str, end: str, zone: str) -> pl.DataFrame:
-    """Add `from` and `to`: venue wall-clock minutes of `start` and `end` after midnight of the trade date."""
+    """Add `from`, `to`: venue minutes of `start`, `end` after midnight of the trade date; `to` is at least `from`."""
     # Minutes after midnight of the trade date by the venue's wall clock, so that a change of its clocks moves nothing.
     midnight = pl.col("session").cast(pl.Datetime("us"))
     since = {
@@ -144,7 +144,7 @@ def with_venue_minutes(rows: pl.DataFrame, start: str, end: str, zone: str) -> p
 
 
 def choose_day_slots(spans: pl.DataFrame, intervals: pl.Series, most: int) -> DaySlots:
-    """Slots from first open to last close, at most `most`, none shorter than the finest interval."""
+    """Return slots from first open to last close: the least step >= the finest interval for at most `most` slots."""
     low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(
         0
     )
@@ -156,7 +156,7 @@ def choose_day_slots(spans: pl.DataFrame, intervals: pl.Series, most: int) -> Da
 
 
 def fill_slots(spans: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots, weight: Floats) -> Floats:
-    """Array (rows x slots) of the weighted fraction of each slot of the day that the spans of its row cover."""
+    """Return rows x slots: the sum, over spans of a row's period, of weight times the fraction of the slot covered."""
     # How much of each slot the spans fill: a span's start adds what is left of its slot and all slots after it, its end
     # takes the same away; one running sum then covers everything between.
     width = day.slots + 2
@@ -173,7 +173,7 @@ def fill_slots(spans: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots, 
 
 
 def encode_shares(missing: Floats, expected: Floats) -> str:
-    """Text of one `ALPHABET` character per slot: the root of missing / expected in 61sts, or a dot where closed."""
+    """Return one character per slot: 61 x sqrt(missing / expected), above 0 if any is missing; a dot if none is due."""
     is_open = expected > LEAST
     share = np.divide(missing, expected, out=np.zeros_like(missing), where=is_open)
     level = np.clip(np.floor(np.sqrt(np.maximum(share, 0)) * ALL + LEAST), share > LEAST, ALL).astype(np.int64)
@@ -181,7 +181,7 @@ def encode_shares(missing: Floats, expected: Floats) -> str:
 
 
 def outage_marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots) -> dict[str, object]:
-    """Positions of the first outages as page columns: row, first slot, end slot, and the number of all."""
+    """Encode row, from and to slot and id of the first outages by session (bounded), and the number of all."""
     outages = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = (
         outages.group_by("session", "outage_id")

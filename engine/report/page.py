@@ -75,7 +75,7 @@ def audit_page(
     verdict: Verdict | None = None,
     confidence: float = 0.8,
 ) -> str:
-    """Render an audit as one self-contained HTML page.
+    """Render an audit as one self-contained HTML page below 5 MB; SchemaError if a table is absent or does not fit.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def audit_page(
 
 
 def fill_page_template(title: str, data: str) -> str:
-    """The HTML of `web/page.html` with title, style, script, JSON data and the hashes of its policy filled in."""
+    """Return `web/page.html` with escaped title, style, script, JSON data and the hashes of its policy filled in."""
     web = files("engine.report") / "web"
     style = (web / "page.css").read_text(encoding="utf-8")
     parts = "\n".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -132,7 +132,7 @@ def fill_page_template(title: str, data: str) -> str:
 
 
 def verdict_content(verdict: Verdict) -> dict[str, object]:
-    """JSON content of a verdict: passed, text, and the first `MOST_REASONS` reasons with a count of the rest."""
+    """Return `passed`, `text` and the first 50 `reasons` plus a line counting the rest, texts cut at 600 chars."""
     more = len(verdict.reasons) - MOST_REASONS
     reasons = [truncate_text(reason) for reason in verdict.reasons[:MOST_REASONS]]
     said = [*reasons, f"… and {more} more"] if more > 0 else reasons
@@ -145,7 +145,7 @@ def policy_hash(text: str) -> str:
 
 
 def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    """JSON content of the page: totals, pictures, and the most important rows of each table within its bounds."""
+    """Return the page's JSON content: totals, pictures, and each table's first rows within row and byte bounds."""
     gaps = annotate_gaps(tables["gaps"], tables["series"], confidence)
     series, findings = rank_series(tables["series"], gaps), tables["findings"]
     by_cause = gaps.group_by("cause").agg(
@@ -184,7 +184,7 @@ def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[
 
 
 def annotate_gaps(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -> pl.DataFrame:
-    """Add row number and calendar of the series to each gap, `unknown` for no cause, and `explained` (Boolean)."""
+    """Add `series` row number, `calendar`, `explained` (explaining cause of >= `confidence`); null cause: `unknown`."""
     # There may be millions of gaps: names are looked up once, the number of their series is used from here on.
     owners = series.select(*KEY, "calendar").with_row_index("series").unique(list(KEY), keep="first")
     explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
@@ -194,7 +194,7 @@ def annotate_gaps(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -
 
 
 def rank_series(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Series with `main_cause` (most missing bars) and `unexplained`, sorted by lowest adjusted quality."""
+    """Add `main_cause` (most missing bars) and `unexplained` slots; sort by adjusted quality, lowest first."""
     by_cause = gaps.group_by("series", "cause").agg(pl.col("bar_count").sum())
     largest = by_cause.sort("bar_count", "cause", descending=[True, False])
     main = largest.unique("series", keep="first", maintain_order=True)
@@ -209,7 +209,7 @@ def rank_series(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def top_gaps(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
-    """The first `most` gaps: unexplained ones first, then the longest, then the earliest."""
+    """Return the first `most` gaps, sorted: unexplained first, then the longest, then the earliest, then by series."""
     order = ["explained", "bar_count", "gap_start", *KEY]
     # Sorting all would take longer than everything else: what cannot be among the first is left out before.
     weight = gaps["bar_count"] - gaps["explained"].cast(pl.Int64) * (1 << 40)
@@ -223,7 +223,7 @@ def top_gaps(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
-    """Totals of the audit: slots of all series, and numbers of series, symbols, sessions, gaps, findings, files."""
+    """Return summed slots, first and last session, and numbers of series, symbols, sessions, gaps, findings, ..."""
     series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
     sums = {name: int(series[name].sum()) for name in ("expected", "present", "missing", "explained", "rows")}
     first, last = sessions.min(), sessions.max()
@@ -245,7 +245,7 @@ def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
 
 
 def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
-    """Slot-of-day pictures (`slot_shares`) of the calendars with most series, at most `MOST_SLOT_PICTURES`."""
+    """Return slot-of-day pictures (`slot_shares`) of the 6 calendars with most series; nothing due: left out."""
     zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
     series, drawn = tables["series"], ["session", "gap_start", "gap_end", "explained", "outage_id"]
     counts = series["calendar"].drop_nulls().value_counts().sort("count", "calendar", descending=[True, False])
@@ -264,7 +264,7 @@ def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> lis
 
 
 def encode_strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
-    """Prices and volumes around gaps, each strip quantized between its own lowest and highest value."""
+    """Encode close and volume around gaps as 0-999 of each strip's own range; unexplained, then longest gaps first."""
     key = [*KEY, "gap_start"]
     near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
     sizes = near.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)

@@ -24,7 +24,7 @@ Column = dict[str, object]
 
 
 def truncate_rows(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
-    """The first rows that fit the bound, with texts cut at `LONGEST_TEXT` characters.
+    """Return the first rows within `most_rows` and `most_bytes` (repeated text is free), texts cut at 600 characters.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def truncate_rows(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.Dat
 
 
 def encode_table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]:
-    """Encode the columns of a frame as the page's script reads them.
+    """Return `rows`, `of` (number of all rows; default these) and `columns`, each encoded by `encode_column`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def encode_table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]
 
 
 def encode_column(values: pl.Series) -> Column:
-    """Encode one column: `{values}` or `{runs}`, with `words` for text and `unit` for instants (microseconds)."""
+    """Encode one column as values or runs: text as codes with `words`, dates in days, instants in a lossless `unit`."""
     if values.dtype == pl.String:
         words = values.drop_nulls().unique(maintain_order=True)
         codes = values.cast(pl.Enum(words)).to_physical() if len(words) else values.cast(pl.Int32)
@@ -80,7 +80,7 @@ def encode_column(values: pl.Series) -> Column:
 
 
 def encode_numbers(values: pl.Series) -> Column:
-    """Encode numbers as they are, or as runs (value, length, value, length, ...) where that is shorter."""
+    """Return `{values: [...]}`, or `{runs: [value, length, ...]}` if runs are fewer than half of the values."""
     runs = values.rle()
     if 2 * len(runs) >= len(values):
         return {"values": values.to_list()}
@@ -89,7 +89,7 @@ def encode_numbers(values: pl.Series) -> Column:
 
 
 def script_text(data: object) -> str:
-    """JSON with every character escaped that HTML could take for markup."""
+    """Return data as JSON with `<`, `>`, `&`, U+2028 and U+2029 escaped, safe inside a `<script>`."""
     text = orjson.dumps(data).decode()
     for character, escape in ESCAPED.items():
         text = text.replace(character, escape)
@@ -97,17 +97,17 @@ def script_text(data: object) -> str:
 
 
 def truncate_text(text: str) -> str:
-    """The text cut at `LONGEST_TEXT` characters."""
+    """Return the text; if longer than 600 characters, cut there with its length appended."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
 
 
 def truncate_text_column(name: str) -> pl.Expr:
-    """Expression of a text column cut at `LONGEST_TEXT` characters, with the original length appended."""
+    """Return an expression: the text column cut at 600 characters, its original length appended if it was cut."""
     text = pl.col(name)
     said = pl.format("{}… ({} characters)", text.str.slice(0, LONGEST_TEXT), text.str.len_chars())
     return pl.when(text.str.len_chars() > LONGEST_TEXT).then(said).otherwise(text).alias(name)
 
 
 def json_bytes(text: pl.Expr) -> pl.Expr:
-    """Expression of an upper bound of the bytes of a text in JSON: escaped characters take six; null is 0."""
+    """Return an expression: an upper bound of a text's bytes in JSON (escaped characters take six); null is 0."""
     return (text.str.len_bytes() + 5 * text.str.count_matches(SWOLLEN) + 3).fill_null(0).cast(pl.Int64)

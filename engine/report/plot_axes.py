@@ -18,7 +18,7 @@ X = Any  # an encoding; what it takes is generated from a schema
 
 
 def as_date(name: str, value: Day) -> dt.date | None:
-    """Parse a date or a text in ISO form; a wrong one is a `ParameterError` that names the parameter."""
+    """Parse ISO text to a date (ParameterError naming `name` if wrong); a date or None is returned as it is."""
     if isinstance(value, str):
         try:
             return dt.date.fromisoformat(value)
@@ -28,12 +28,12 @@ def as_date(name: str, value: Day) -> dt.date | None:
 
 
 def caption(*parts: str) -> str:
-    """Join notes into one caption line."""
+    """Join the nonempty notes with ` · ` into one line."""
     return " · ".join(one for one in parts if one)
 
 
 def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
-    """Altair x axis of places on the session axis, labelled with dates."""
+    """Return an Altair encoding of column `x` over the axis length with date ticks; `labels=False` hides texts."""
     ticks = axis.ticks(zone)
     texts = {f"{x:.6g}": text for x, text in ticks.iter_rows()}
     return alt.X(
@@ -53,14 +53,14 @@ def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
 
 
 def tick_label_expression(texts: Mapping[str, str]) -> str:
-    """Vega expression that returns the text of a tick value (6 significant digits), else an empty label."""
+    """Return a Vega expression mapping a tick value (6 significant digits) to its text, else to an empty label."""
     # Texts of our own making: dates and times of day.
     cases = ", ".join(f"'{key}': '{text}'" for key, text in texts.items())
     return f"({{{cases}}})[format(datum.value, '.6~g')] || ''"
 
 
 def break_marks(axis: Axis, x: X, colours: ThemeColours) -> Chart | None:
-    """Vertical lines where sessions begin, and dotted ones where their segments begin."""
+    """Return a chart of rules where sessions begin (solid) and other segments begin (dotted); None without breaks."""
     breaks = axis.breaks()
     if breaks.is_empty():
         return None
@@ -71,12 +71,12 @@ def break_marks(axis: Axis, x: X, colours: ThemeColours) -> Chart | None:
 
 
 def bar_width(axis: Axis) -> float:
-    """Width of a bar in pixels that leaves a gap to the next one."""
+    """Return the width of a bar in pixels: 70 % of a place, at least 1 and at most 12."""
     return max(min(0.7 * WIDTH / max(axis.length, 1), 12), 1)
 
 
 def day_x(minutes: pl.Series, step: int) -> X:
-    """Altair x axis of minutes after midnight, with a label every `step` minutes."""
+    """Return an encoding of column `minute` up to its maximum plus `step`, with about 14 HH:MM labels at most."""
     low, high = int(minutes.min() or 0), int(minutes.max() or 0) + step  # type: ignore[arg-type]
     every = next((one for one in (5, 15, 30, 60, 120, 180, 240) if (high - low) / one <= 14), 480)  # noqa: PLR2004 - labels that fit
     values = list(range(-(-low // every) * every, high + 1, every))
@@ -91,13 +91,13 @@ def day_x(minutes: pl.Series, step: int) -> X:
 
 
 def clock_text() -> pl.Expr:
-    """Expression of the time of day (HH:MM) of column `minute`."""
+    """Return an expression: column `minute` modulo a day as HH:MM."""
     minute = pl.col("minute").cast(pl.Int64) % 1_440
     return pl.format("{}:{}", (minute // 60).cast(pl.String).str.zfill(2), (minute % 60).cast(pl.String).str.zfill(2))
 
 
 def close_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
-    """Rows sorted by `minute`, with end points added so that a step line does not cross a pause."""
+    """Return rows by `minute`, plus after each run its last values at its end, then nulls: lines stop at pauses."""
     ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
     untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]
     closing = ends.with_columns(pl.col("minute") + step, *untold)

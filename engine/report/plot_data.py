@@ -82,7 +82,7 @@ class PlotSource:
     calendar: str | None = None
 
     def bars(self, symbol: str, interval: str, price_type: str, origin: str | None = None) -> pl.DataFrame:
-        """Bars of one series, sorted by `ts`."""
+        """Return the bars of one series, sorted by `ts`; `origin` None: of every origin."""
         wanted = (pl.col("symbol") == symbol) & (pl.col("interval") == interval) & (pl.col("price_type") == price_type)
         rows = self.table("bars", wanted if origin is None else wanted & (pl.col("origin") == origin))
         return rows.sort("ts")
@@ -92,11 +92,11 @@ class PlotSource:
         return self.table("quotes", pl.col("symbol") == symbol).sort("ts")
 
     def gaps(self, where: pl.Expr) -> pl.DataFrame:
-        """Gaps with `cause`; "missing" where no audit attributed one."""
+        """Return the gaps that pass the filter; a null `cause` becomes "missing"."""
         return self.table("gaps", where).with_columns(pl.col("cause").fill_null("missing"))
 
     def quality(self) -> pl.DataFrame:
-        """Quality per series and session at base intervals; with `quality_adjusted` where an audit computed it."""
+        """Return quality per series and session at base intervals; all intervals if the source has no symbols."""
         rows, base = self.table("quality", pl.lit(value=True)), self.symbols()
         at_base = base.select("symbol", pl.col("base_interval").alias("interval"))
         return rows.join(at_base, on=["symbol", "interval"], how="semi", maintain_order="left") if len(base) else rows
@@ -106,7 +106,7 @@ class PlotSource:
         return self.table("symbols", pl.lit(value=True))
 
     def about(self, symbol: str | None) -> SymbolAxis:
-        """Axis and default series of one symbol; without a name, of the only symbol there is.
+        """Return axis and default series of a symbol, None: of the only one; ParameterError if unknown or not single.
 
         Raises
         ------
@@ -135,12 +135,12 @@ class PlotSource:
         )
 
     def time_zone(self, code: str) -> str:
-        """Time zone of the symbol's calendar."""
+        """Return the zone of a calendar code: the source's, else (frame with a calendar) its own, else UTC."""
         found = self.table("calendars", pl.col("calendar") == code)["time_zone"].drop_nulls()
         return str(found[0]) if len(found) else calendar(code).zone if self.calendar else "UTC"
 
     def grid(self, about: SymbolAxis, interval: str, rows: pl.DataFrame) -> SessionGrid:
-        """Session grid of a symbol; where the source has no sessions, one grid day per date of its rows (`ts`)."""
+        """Build the session grid of a symbol; without sessions one segment per date, from its first to its last row."""
         step = Interval.parse(interval)
         segments = self.segments(about.calendar, rows["session"] if "session" in rows.columns else rows["ts"].dt.date())
         if segments.is_empty():
@@ -149,7 +149,7 @@ class PlotSource:
         return SessionGrid.build(segments, step, spec)
 
     def segments(self, code: str, days: pl.Series) -> pl.DataFrame:
-        """`schema.SEGMENTS` of a calendar, from the source or, for a frame, from its calendar."""
+        """Return `SEGMENTS`: the source's (RTH, else ETH, else all regular), for a frame its calendar's over `days`."""
         rows = self.table("sessions", pl.col("calendar") == code)
         if rows.is_empty() and self.calendar is not None:
             first, last = days.min(), days.max()
@@ -165,7 +165,7 @@ class PlotSource:
 
 
 def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSource:
-    """Wrap any source (frame, export folder, audit, snapshot, result) for plotting.
+    """Wrap a store, snapshot, export, audit, folder or frame for plotting; ParameterError for anything else.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSourc
 
 
 def folder_source(path: Path) -> PlotSource:
-    """Source over the tables of an export or audit folder; any other folder is a `ParameterError`."""
+    """Return a source over an export's or audit's folder; ParameterError for any other folder."""
     if is_export(path):
         return dataset_source(open_dataset(path))
     if is_audit(path):
@@ -205,7 +205,7 @@ def folder_source(path: Path) -> PlotSource:
 
 
 def snapshot_source(snapshot: Snapshot) -> PlotSource:
-    """Source over a snapshot; bars, gaps, quality and quotes are built at their first use and reused."""
+    """Return a source over a snapshot; bars, gaps, quality and quotes are built at their first use and cached."""
     small = snapshot.small_tables()
     made: Mapping[str, Callable[[], pl.DataFrame]] = {
         "bars": snapshot.bars,
@@ -221,7 +221,7 @@ def snapshot_source(snapshot: Snapshot) -> PlotSource:
     held: dict[str, pl.DataFrame] = {}
 
     def table(name: str, where: pl.Expr) -> pl.DataFrame:
-        """Rows of a table that pass the filter."""
+        """Return the rows of a table that pass the filter; a table not at hand is built once and cached."""
         rows = small.get(name)
         if rows is None:
             rows = held.setdefault(name, made[name]()) if name not in held else held[name]
@@ -231,17 +231,17 @@ def snapshot_source(snapshot: Snapshot) -> PlotSource:
 
 
 def dataset_source(dataset: Dataset) -> PlotSource:
-    """Source that scans the tables of an export, with the filter pushed down."""
+    """Return a source that scans an export's tables lazily, with the filter pushed down."""
     return PlotSource(lambda name, where: dataset.scan(name).filter(where).collect())
 
 
 def tables_source(tables: Mapping[str, pl.DataFrame], calendar: str | None = None) -> PlotSource:
-    """Source over frames by name; an absent table is an empty frame of its schema."""
+    """Return a source over frames by name; an absent table is an empty frame of its schema."""
     return PlotSource(lambda name, where: tables.get(name, empty(EMPTY[name])).filter(where), calendar)
 
 
 def add_symbols_table(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
-    """Add the table `symbols` to those of an audit, one row per symbol; its segments are those expected."""
+    """Return the tables plus `symbols`: one row per symbol, from its FIRST series, with its calendar's segments."""
     # The sessions of an audit are the segments it expected, and no others.
     chosen = (
         tables["sessions"].group_by("calendar").agg(pl.col("segment").drop_nulls().unique().sort().alias("segments"))
@@ -260,7 +260,7 @@ def add_symbols_table(tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.Dat
 
 
 def frame_source(frame: pl.DataFrame, calendar: str | None) -> PlotSource:
-    """Source over one frame, recognized by its columns (`SHAPES`) as gaps, quality, bars or quotes."""
+    """Return a source over a frame, the first fit of gaps, quality, bars, quotes by columns; else ParameterError."""
     name = next((name for name, columns in SHAPES.items() if set(columns) <= set(frame.columns)), None)
     if name is None:
         raise ParameterError(f"source: a frame of {', '.join(frame.columns) or 'no column'}; valid: {VALID}")
@@ -277,7 +277,7 @@ def frame_source(frame: pl.DataFrame, calendar: str | None) -> PlotSource:
 
 
 def complete_frame(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Frame with UTC instants in microseconds and defaults for absent columns; naive instants are an error."""
+    """Return the frame with UTC us instants, absent columns filled by defaults; ParameterError for naive instants."""
     for column in [one for one in ("ts", "gap_start", "gap_end") if one in frame.columns]:
         dtype = frame.schema[column]
         if not (isinstance(dtype, pl.Datetime) and dtype.time_zone):
@@ -295,7 +295,7 @@ def complete_frame(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def modal_interval(ts: pl.Series) -> str:
-    """The most frequent positive distance of sorted instants as an interval; `1m` where there is none."""
+    """Return the commonest positive step (ties: shortest) as interval; a day or more: `1d`, no step: `1m`."""
     steps = ts.sort().diff().drop_nulls().dt.total_seconds()
     often = steps.filter(steps > 0).mode().sort()
     seconds = int(often[0]) if len(often) else 60
@@ -303,7 +303,7 @@ def modal_interval(ts: pl.Series) -> str:
 
 
 def segments_by_date(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
-    """`schema.SEGMENTS` of one segment per date, from its first row to one step after its last row."""
+    """Return one regular segment per date, from its first row to one step (daily: a minute) after its last."""
     day = pl.col("session") if "session" in rows.columns else pl.col("ts").dt.date()
     length = pl.duration(seconds=step.seconds if step.is_intraday else 60)
     spans = (
@@ -326,7 +326,7 @@ def segments_by_date(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
 
 
 def list_names(names: Iterable[str], most: int = 6) -> str:
-    """The first `most` names, quoted and comma-separated, and how many more there are; `none` for no name."""
+    """Return the first `most` names, quoted, cut at 40 characters, and the number of others; no name: `none`."""
     names = [repr(name) if len(name) <= 40 else f"{name[:40]!r}..." for name in names]  # noqa: PLR2004 - one line
     return (
         ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") if names else "none"

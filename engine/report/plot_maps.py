@@ -50,7 +50,7 @@ def plot_coverage(
     end: Day = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Heatmap of the quality of each series per session (or week, month, ...), the worst series on top.
+    """Plot a heatmap of quality per series and session (or week, ...): the 60 series that miss most, worst on top.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def plot_slots(
     end: Day = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Heatmap of the share of series that miss each slot of the day; an outage of all shows as a block.
+    """Plot a heatmap of the share of series MISSING each slot of the day, per session or period, of one calendar.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def plot_gaps(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Gaps of each series on the session axis, with a colour and a shape per cause.
+    """Plot gaps of the 40 series missing most on the session axis, colour and shape by cause; none: ParameterError.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def plot_gaps(
 
 
 def select_quality(data: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
-    """Quality rows with expected slots, of these symbols and trade dates; no such row is a `ParameterError`."""
+    """Return quality rows with expected slots of these symbols (None: all) and dates; none: ParameterError."""
     quality = data.quality().filter(pl.col("expected") > 0)
     first, last = as_date("start", start), as_date("end", end)
     held = quality.filter(
@@ -228,7 +228,7 @@ def select_quality(data: PlotSource, symbols: Iterable[str] | None, start: Day, 
 
 
 def label_worst_series(cells: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """The `MOST_SERIES` series with the largest missing share, labelled, and a note if others are left out."""
+    """Return (the 60 series with the largest MISSING share, labelled; a note if others are left out, else empty)."""
     ranked = (
         cells.group_by(SERIES)
         .agg((pl.col("missing").sum() / pl.col("expected").sum()).alias("share"))
@@ -240,7 +240,7 @@ def label_worst_series(cells: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 
 
 def label_series(series: pl.DataFrame) -> pl.DataFrame:
-    """Add `name` (unique short label; with price type where a symbol has several) and row number `turn`."""
+    """Add `name` (unique label; with price type where a symbol has several rows) and the row number `turn`."""
     many = series.group_by("symbol").len().filter(pl.col("len") > 1)["symbol"].implode()
     full = pl.when(pl.col("symbol").is_in(many)).then(pl.format("{} {}", "symbol", "price_type")).otherwise("symbol")
     texts = series.select(full.alias("full"))["full"].to_list()
@@ -249,7 +249,7 @@ def label_series(series: pl.DataFrame) -> pl.DataFrame:
 
 
 def heat_step() -> pl.Expr:
-    """Expression of the `HEAT` step of column `quality`: the highest whose floor it reaches."""
+    """Return an expression: the `HEAT` label of `quality`: floors 100, 99, 95, 80, 50 %, above 0, else none."""
     step: pl.Expr = pl.when(pl.col("quality") > 0).then(pl.lit(HEAT[-2])).otherwise(pl.lit(HEAT[-1]))
     for floor, name in zip(reversed(FLOORS), reversed(HEAT[: len(FLOORS)]), strict=True):
         step = pl.when(pl.col("quality") >= floor).then(pl.lit(name)).otherwise(step)
@@ -257,7 +257,7 @@ def heat_step() -> pl.Expr:
 
 
 def decode_shares(drawn: dict[str, Any]) -> pl.DataFrame:
-    """Decode the text of `slot_shares` to one row per cell: `row, minute, share` (0-1), `open`."""
+    """Decode the UNEXPLAINED shares of `slot_shares`: a row per cell, `row, minute, share` missing (0-1), `open`."""
     codes = np.full(256, CLOSED, np.int64)
     codes[ALPHABET] = np.arange(len(ALPHABET))
     level = codes[np.frombuffer(drawn["adjusted"].encode(), np.uint8)]
@@ -273,7 +273,7 @@ def decode_shares(drawn: dict[str, Any]) -> pl.DataFrame:
 
 
 def merge_gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str]:
-    """Gaps of one cause in one place merged to one mark, the labels of the worst series, and the caption."""
+    """Return (a mark per series, cause and place, 1,200 at most; labels of the 40 series missing most; caption)."""
     lost = (
         spans.group_by(SERIES)
         .agg(pl.col("bar_count").sum())
@@ -305,7 +305,7 @@ def merge_gap_marks(spans: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, st
 
 
 def coverage_heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Chart:
-    """Chart of one coloured cell per series and period; cells under 80 % carry a sign as well."""
+    """Return a chart of one coloured cell per series and period; cells under 95 % carry a sign as well."""
     heat = alt.Scale(domain=list(HEAT), range=list(theme_colours(theme).heat))
     days = cells["day"].unique().sort().to_list()
     every = -(-len(days) // 12)
@@ -336,7 +336,7 @@ def coverage_heatmap(cells: pl.DataFrame, names: list[str], theme: Theme) -> Cha
 
 
 def slot_chart(drawn: dict[str, Any], series: int, code: str, zone: str, theme: Theme) -> Chart:
-    """Chart of missing shares by slot of the day: worst and mean above, one row per session or period below."""
+    """Return a chart of missing shares by slot of day: worst and mean above, one row per session or period below."""
     colours = theme_colours(theme)
     starts = (
         pl.Series(drawn["sessions"]["columns"]["start"]["values"]).cast(pl.Int32).cast(pl.Date)
@@ -404,14 +404,14 @@ def slot_chart(drawn: dict[str, Any], series: int, code: str, zone: str, theme: 
 
 
 def without_labels(x: X) -> X:
-    """A copy of an x axis without tick labels."""
+    """Return a deep copy of an x encoding whose axis shows no labels."""
     other = x.copy(deep=True)
     other["axis"]["labels"] = False
     return other
 
 
 def gap_timeline(marks: pl.DataFrame, names: pl.DataFrame, axis: Axis, zone: str, theme: Theme) -> Chart:
-    """Chart of gaps on the session axis: a bar of its length and a point of its size, colour and shape by cause."""
+    """Return a chart of gaps per series: a bar over the span, a point sized by slots at its middle, cause by colour."""
     colours = theme_colours(theme)
     x, order = session_x(axis, zone), names["name"].to_list()
     y = alt.Y("name", type="nominal", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(grid=True))

@@ -129,7 +129,7 @@ SCHEMES = {"both": "light dark", "light": "light", "dark": "dark"}
 
 
 def theme_colours(theme: str) -> ThemeColours:
-    """The colours of a theme; another name is a `ParameterError`.
+    """Return the colours of a theme; ParameterError for another name.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def theme_colours(theme: str) -> ThemeColours:
 
 
 def label(text: str) -> str:
-    """Text as a plot shows it: one line of printable characters, cut to a maximum length."""
+    """Return the text as one line of printable characters, cut at 40."""
     return cut(text, LONGEST_LABEL)
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:
-    """A unique label for each text."""
+    """Map each text to its `label`; one already taken by another text gets ` (2)`, ` (3)`, ... appended."""
     made: dict[str, str] = {}
     for text in texts:
         short, turn = label(text), 2
@@ -158,7 +158,7 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
 
 
 def style_chart(chart: Any, title: str, notes: Iterable[str], theme: str) -> Any:  # noqa: ANN401 - any of Altair's charts
-    """A chart with title, caption and the look of a theme."""
+    """Return the chart with title, nonempty notes as subtitle, transparent background and the theme's configuration."""
     colours = theme_colours(theme)
     lines = [one for one in notes if one]
     named = chart.properties(
@@ -196,7 +196,7 @@ def style_chart(chart: Any, title: str, notes: Iterable[str], theme: str) -> Any
 
 
 def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # noqa: ANN401 - any of Altair's charts
-    """Save a plot as PNG, SVG or HTML, by the suffix of the path.
+    """Save a plot as PNG, SVG or HTML by suffix, replacing the file atomically; return its path; else ParameterError.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
 
 
 def render_png(spec: Mapping[str, Any], scale: float) -> bytes:
-    """PNG bytes of a chart; a transparent background is computed from renderings on white and on black."""
+    """Return PNG bytes of a chart; a transparent background comes from renderings on white and black."""
 
     def on(background: str) -> bytes:
         return vl_convert.vegalite_to_png({**spec, "background": background}, scale=scale)
@@ -243,7 +243,7 @@ def render_png(spec: Mapping[str, Any], scale: float) -> bytes:
 
 
 def render_html(spec: Mapping[str, Any]) -> str:
-    """One HTML page with the chart's JSON and the libraries that draw it; its policy forbids any request."""
+    """Return an HTML page with the chart's escaped JSON and all libraries inline; its policy forbids any request."""
     text = json.dumps(spec)
     for character, escape in ESCAPED.items():
         text = text.replace(character, escape)
@@ -260,5 +260,5 @@ def render_html(spec: Mapping[str, Any]) -> str:
 
 @cache
 def vega_library() -> str:
-    """JavaScript bundle of Vega, Vega-Lite and Vega-Embed, built once per process."""
+    """Return the JavaScript bundle of Vega, Vega-Lite and Vega-Embed, built once per process."""
     return vl_convert.javascript_bundle()  # type: ignore[call-arg] # the stub forgets the default

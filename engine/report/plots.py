@@ -59,7 +59,7 @@ def plot_candles(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot candles and volume on the session axis, which skips nights and weekends; gaps are shaded.
+    """Plot candles, volume if any and shaded gaps on an axis of session slots; over 430 slots share candles.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def plot_volume(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot volume by time of day: the median session and the band from the 25th to the 75th percentile.
+    """Plot volume by time of day: median and 25th to 75th percentile of sessions; a slot without a bar does not count.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def plot_spread(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot the spread by time of day in basis points of the mid: the median and the middle half of sessions.
+    """Plot the spread by time of day in bp of the mid: median and middle half over sessions of their median per slot.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def plot_against(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot derived bars against a vendor's bars of the same interval: both closes and their difference.
+    """Plot closes of derived and vendor bars and vendor less derived in bp; `vendor` None: `source` has both origins.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def plot_against(
 def resolve_series(
     data: PlotSource, symbol: str | None, interval: str | None, price_type: str | None
 ) -> tuple[SymbolAxis, str, str]:
-    """Symbol, interval and price type to plot: those named, else the defaults of the symbol."""
+    """Return (axis, interval, price type) as named, else the symbol's defaults; ParameterError for no such symbol."""
     about = data.about(symbol)
     return about, str(Interval.parse(interval or about.interval)), price_type or about.price_type
 
@@ -230,7 +230,7 @@ def resolve_series(
 def require_bars(
     data: PlotSource, about: SymbolAxis, interval: str, kind: str, origin: str | None = None
 ) -> pl.DataFrame:
-    """Bars of one series, without `origin` one per `ts` (the last); no bar is a `ParameterError`."""
+    """Return the bars of one series; without `origin` the last per `ts`; ParameterError if there is none."""
     bars = data.bars(about.symbol, interval, kind, origin)
     if bars.is_empty():
         whose = f" of origin {origin}" if origin else ""
@@ -242,14 +242,14 @@ def require_bars(
 
 
 def with_venue_time(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
-    """Add `time`: `ts` as text in the venue's time zone."""
+    """Add `time`: `ts` as text with date, time and zone abbreviation in the venue's zone."""
     return rows.with_columns(venue_time(rows.with_columns(pl.lit(zone).alias("time_zone")), "ts").alias("time"))
 
 
 def gaps_to_shade(
     data: PlotSource, about: SymbolAxis, interval: str, kind: str, axis: Axis
 ) -> tuple[pl.DataFrame, str]:
-    """The `MOST_GAPS` longest gaps of a series on the axis with their text, and a caption that counts all."""
+    """Return (the 60 longest gaps: `x, x2, cause, bar_count, what`; a caption that counts all, empty if none)."""
     of_series = (pl.col("symbol") == about.symbol) & (pl.col("price_type") == kind)
     at_interval = data.gaps(of_series & (pl.col("interval") == interval))
     found = axis.spans(at_interval)
@@ -269,7 +269,7 @@ def gaps_to_shade(
 
 
 def select_sessions(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.DataFrame:
-    """Rows of the trade dates from `start` to `end`; no row is a `ParameterError`."""
+    """Return rows of sessions `start`..`end` (None: open); absent `session`: local date; none: ParameterError."""
     if "session" not in rows.columns:
         rows = rows.with_columns(pl.col("ts").dt.convert_time_zone(zone).dt.date().alias("session"))
     if rows.is_empty():
@@ -285,14 +285,14 @@ def select_sessions(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.D
 
 
 def with_session_minute(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
-    """Add `minute`: venue wall-clock minutes of `ts` after midnight of its trade date."""
+    """Add `minute`: venue wall-clock minutes of `ts` after midnight of its `session`."""
     local = pl.col("ts").dt.convert_time_zone(zone).dt.replace_time_zone(None)
     since = (local - pl.col("session").cast(pl.Datetime("us"))).dt.total_seconds() / 60
     return rows.with_columns(since.alias("minute"))
 
 
 def choose_slot_minutes(rows: pl.DataFrame, interval: str) -> int:
-    """Minutes per slot: the smallest of `MINUTE_STEPS` that holds the interval and at most `MOST_POINTS` slots."""
+    """Return the least of `MINUTE_STEPS` >= the interval for at most 130 slots over the minutes; else 240."""
     low, high = rows["minute"].min(), rows["minute"].max()
     wide = float(high) - float(low) if isinstance(low, float) and isinstance(high, float) else 0.0
     least = max(Interval.parse(interval).seconds / 60, wide / MOST_POINTS)
@@ -300,12 +300,12 @@ def choose_slot_minutes(rows: pl.DataFrame, interval: str) -> int:
 
 
 def slot_minute(step: int) -> pl.Expr:
-    """Expression of `minute` rounded down to the start of its slot."""
+    """Return an expression: `minute` rounded down to a multiple of `step`."""
     return ((pl.col("minute") / step).floor() * step).alias("minute")
 
 
 def bid_ask_rows(data: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str]:
-    """`ts, bid, ask` of the symbol and their origin: quotes, else closes of bid and ask bars; else an error."""
+    """Return (two-sided quotes, else bid and ask closes paired by `ts`; text of which); ParameterError for neither."""
     quotes = data.quotes(about.symbol).drop_nulls(["bid", "ask"])
     if quotes.height:
         return quotes, "quotes"
@@ -324,7 +324,7 @@ def bid_ask_rows(data: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str
 
 
 def compare_closes(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str) -> tuple[pl.DataFrame, str]:
-    """Closes of both per place, the pair with the largest difference (bp) of each, and a caption of counts."""
+    """Return (per place the pair furthest apart in bp, `side` if one lacks; caption of counts over all bars)."""
     a, b = (rows.select("ts", pl.col("close").alias(name)) for rows, name in ((derived, "derived"), (vendor, "vendor")))
     both = a.join(b, on="ts", how="full", coalesce=True).sort("ts")
     places = both.hstack(axis.at(both["ts"])).drop_nulls("place")
@@ -354,7 +354,7 @@ def compare_closes(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone
 
 
 def gap_rectangles(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
-    """Rectangles over the gaps, coloured by cause; the legend only where `named`; None without a gap."""
+    """Return rectangles over the gaps, coloured by cause, with a legend only if `named`; None without a gap."""
     if holes.is_empty():
         return None
     seen = [one for one in CAUSES if one in set(holes["cause"])]
@@ -374,7 +374,7 @@ def gap_rectangles(holes: pl.DataFrame, x: X, *, named: bool) -> Chart | None:
 
 
 def candle_marks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours) -> list[Chart]:
-    """Wick and body charts of candles, in the rising or falling colour."""
+    """Return [wicks, bodies] as charts, in the rising (close >= open) or falling colour."""
     rows = candles.drop("ts").with_columns(
         (pl.col("x") + 0.5).alias("x"), (pl.col("close") >= pl.col("open")).alias("up"), pl.col("volume").fill_null(0)
     )
@@ -391,7 +391,7 @@ def candle_marks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours)
 
 
 def gap_labels(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
-    """Texts of up to `MOST_NAMED_GAPS` gaps, the longest first, none closer than a sixth of the axis; or None."""
+    """Return texts of up to 4 gaps, in row order, none within a sixth of the axis of another; None without any."""
     chosen: list[tuple[float, str]] = []
     for left, right, what in holes.select("x", "x2", "what").head(20).iter_rows():
         middle = (left + right) / 2
@@ -404,7 +404,7 @@ def gap_labels(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
 
 
 def volume_panel(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, colours: ThemeColours) -> Chart:
-    """Chart of volume per candle, with the gaps shaded and session breaks marked."""
+    """Return a chart of volume per candle, with the gaps shaded and session breaks marked."""
     y = alt.Y("volume", type="quantitative", title="volume", axis=alt.Axis(tickCount=3, format="~s"))
     rows = candles.select((pl.col("x") + 0.5).alias("x"), "volume", "time")
     bars = (
@@ -419,7 +419,7 @@ def volume_panel(candles: pl.DataFrame, holes: pl.DataFrame, axis: Axis, x: X, c
 def profile_chart(
     sums: pl.DataFrame, step: int, title: str, unit: str, zone: str, theme: Theme, source: str = ""
 ) -> Chart:
-    """Chart of `value` by minute of the day: median line and the band from 25th to 75th percentile of sessions."""
+    """Return a chart of `value` by minute of day: median line and band from 25th to 75th percentile of sessions."""
     colours = theme_colours(theme)
     value = pl.col("value")
     rows = (
@@ -447,7 +447,7 @@ def profile_chart(
 
 
 def comparison_chart(rows: pl.DataFrame, axis: Axis, zone: str, colours: ThemeColours) -> Chart:
-    """Chart of two panels: derived and vendor closes; their difference in bp, with bars only one has marked."""
+    """Return two panels: both closes; vendor less derived in bp, with marks where only one has a bar."""
     x, over = session_x(axis, zone), session_x(axis, zone, labels=False)
     placed = rows.drop("ts").with_columns((pl.col("x") + 0.5).alias("x"))
     lines = placed.unpivot(["derived", "vendor"], index=["x", "time"], variable_name="whose", value_name="close")

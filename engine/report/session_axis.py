@@ -45,7 +45,7 @@ class Axis:
 
     @classmethod
     def of(cls, grid: SessionGrid, first: dt.date | None, last: dt.date | None, most: int) -> Axis:
-        """Number the slots from one session to another, both included.
+        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, some shared; else ParameterError.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Axis:
         return cls(grid, table, count / together, "one session" if together == 1 else f"{together} sessions")
 
     def at(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Place of each instant: `x` (start of its slot) and `place` (number), both null outside the range."""
+        """Return `x` (start of the slot) and `place` (whole number) of each instant in order; null off the axis."""
         placed = self.grid.place(ts.cast(TS), exact=exact).select("ordinal", "slot")
         known = self.table.select("ordinal", "at", "step")
         found = placed.join(known, on="ordinal", how="left", maintain_order="left", nulls_equal=False)
@@ -92,7 +92,7 @@ class Axis:
         )
 
     def folded(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Merge bars to one per place: `x, ts, open, high, low, close, volume, bars`; bars in no slot are left out."""
+        """Fold bars per place: first open, extremes, last close, summed volume, count; bars in no slot are dropped."""
         placed = bars.sort("ts").hstack(self.at(bars.sort("ts")["ts"])).drop_nulls("place")
         return (
             placed.group_by("place", maintain_order=True)
@@ -109,7 +109,7 @@ class Axis:
         )
 
     def spans(self, gaps: pl.DataFrame) -> pl.DataFrame:
-        """Gaps with their places `x` and `x2`; gaps out of range are left out."""
+        """Add `x` (start) and `x2` (`bar_count` slots later) to gaps; those that start off the axis are dropped."""
         begins = gaps.hstack(self.at(gaps["gap_start"]).select("x"))
         # The end of a segment is in no slot, so a gap ends so many slots after its start.
         step = (
@@ -125,7 +125,7 @@ class Axis:
         )
 
     def breaks(self) -> pl.DataFrame:
-        """Starts of sessions and segments after the first one: `x`, `kind` (session or pause)."""
+        """Return `x, kind` of segment starts but the first: `session` if it begins one, else `pause`; over 80: none."""
         kind = (
             pl.when(pl.col("session") != pl.col("session").shift(1)).then(pl.lit("session")).otherwise(pl.lit("pause"))
         )
@@ -133,7 +133,7 @@ class Axis:
         return found if found.height <= MOST_BREAKS else found.clear()
 
     def ticks(self, zone: str) -> pl.DataFrame:
-        """A few labelled places: `x`, `label` (date, and the venue's time where there are few sessions)."""
+        """Return `x, label`: up to 12 dates at even steps; for up to 4 intraday sessions also the venue's times."""
         days = self.table.unique("session", keep="first", maintain_order=True)
         year = "%d %b %Y" if days["session"].dt.year().n_unique() > 1 else "%d %b"
         every = -(-days.height // MOST_TICKS)
@@ -145,7 +145,7 @@ class Axis:
         return pl.concat([dates, self.clock_ticks(zone, MOST_TICKS // days.height)]).sort("x")
 
     def clock_ticks(self, zone: str, most: int) -> pl.DataFrame:
-        """Labelled places of round venue times, at most `most` per session, none within half a step of its open."""
+        """Return `x, label` (HH:MM) at round times, about `most` per session, none within half a step of an open."""
         minutes = (self.table["close"] - self.table["open"]).dt.total_minutes().max()
         wide = float(minutes) if isinstance(minutes, int | float) else 0.0
         every = next((step for step in CLOCK_MINUTES if wide / step <= most), CLOCK_MINUTES[-1])

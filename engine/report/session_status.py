@@ -10,13 +10,13 @@ from engine.store.snapshot import Snapshot
 
 
 def subscription_table(rows: Iterable[tuple[str, str, str, str]]) -> pl.DataFrame:
-    """One row per symbol and stream, derived interval or requirement: `symbol, does, what, why`."""
+    """Return rows as a frame of text `symbol, does, what, why`, in the same order."""
     schema = dict.fromkeys(("symbol", "does", "what", "why"), pl.String)
     return pl.DataFrame(list(rows), schema=schema, orient="row")
 
 
 def session_state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
-    """One row per series at its base: bars, gaps, missing slots and quality of the current session, or of all.
+    """Return a row per base series: bars of all sessions; gaps, missing, quality of the current (None: all).
 
     Returns
     -------

@@ -8,7 +8,7 @@ SERIES = ["symbol", "price_type"]
 
 
 def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
-    """One row per series at its base interval: sessions, bars, missing, longest gap, quality.
+    """Return a row per series at its base interval: sessions due, present, missing, longest gap, quality in %, ...
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.Data
 def worst_sessions(
     quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10
 ) -> pl.DataFrame:
-    """The sessions of lowest quality at the base interval, with their first missing slot in the venue's time.
+    """Return `count` sessions of lowest quality with missing slots at base intervals; first missing in venue time.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def worst_sessions(
 
 
 def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:
-    """Format instants of a column in each row's `time_zone`: date, time, abbreviation of the zone."""
+    """Return instants of a column as text (date, time, abbreviation) in each row's `time_zone`; no zone: null."""
     # A zone belongs to a whole column in Polars, so each zone is converted at once and picked by row.
     text = pl.lit(None, pl.String)
     for zone in frame["time_zone"].unique().drop_nulls().sort():
@@ -86,6 +86,6 @@ def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:
 
 
 def at_base_interval(table: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a table whose interval is the base interval of their symbol."""
+    """Return the rows of a table whose `interval` is the base interval of their symbol, in order."""
     base = symbols.select("symbol", pl.col("base_interval").alias("interval"))
     return table.join(base, on=["symbol", "interval"], how="semi", maintain_order="left")

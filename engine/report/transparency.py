@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 
 def remove_background(on_white: bytes, on_black: bytes) -> bytes:
-    """A PNG with alpha, computed from the same picture on white and on black.
+    """Return a PNG with alpha, computed from the same picture rendered on white and on black.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def remove_background(on_white: bytes, on_black: bytes) -> bytes:
 
 
 def compress_png(png: bytes) -> bytes:
-    """The same PNG compressed to fewer bytes."""
+    """Return the PNG encoded again at the highest compression, with the same pixels."""
     return encode_png(decode_pixels(png), png_chunks(png))
 
 
 def encode_png(pixels: Pixels, parts: list[tuple[bytes, bytes]]) -> bytes:
-    """PNG bytes of RGBA pixels, each row as differences to the left neighbour; other chunks are kept."""
+    """Return PNG bytes of RGBA pixels, rows as differences to the left; chunks but IDAT, IEND come from `parts`."""
     height, width, _ = pixels.shape
     steps = np.diff(pixels, axis=1, prepend=np.zeros((height, 1, 4), np.uint8)).reshape(height, 4 * width)
     told = np.hstack([np.full((height, 1), LEFT_NEIGHBOUR, np.uint8), steps]).tobytes()
@@ -53,7 +53,7 @@ def encode_png(pixels: Pixels, parts: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def png_chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a PNG in order: name and data; checksums are not read."""
+    """Return the (name, data) of a PNG's chunks in order; checksums are not verified."""
     parts, at = [], len(HEAD)
     while at < len(png):
         size = int.from_bytes(png[at : at + 4])
@@ -63,7 +63,7 @@ def png_chunks(png: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def decode_pixels(png: bytes) -> Pixels:
-    """RGBA pixels of a PNG whose rows are left-neighbour differences; another filter is an `EngineError`."""
+    """Return RGBA pixels (height x width x 4) of a PNG with left-neighbour rows; EngineError for another filter."""
     parts = png_chunks(png)
     told = zlib.decompress(b"".join(data for name, data in parts if name == b"IDAT"))
     width, height = int.from_bytes(parts[0][1][:4]), int.from_bytes(parts[0][1][4:8])
