@@ -69,7 +69,7 @@ class LiveSession:
         self._requested: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
 
     def start(self) -> None:
-        """Register the symbols, append exported and past rows, subscribe, and advance to now."""
+        """Load symbols from yesterday (or `start`) on, with exported and past rows; subscribe and advance to now, in a transaction."""
         now = self.clock.now()
         symbols = list(self.config.session.symbols) or sorted(self.stream.available([]))
         if not symbols:
@@ -81,7 +81,7 @@ class LiveSession:
             self.coordinator.advance(now)
 
     def step(self) -> Step:
-        """Advance to now: append what arrived, derive, assess, request gaps whose retry is due, call the consumers."""
+        """Take backfill answers, advance to now, request gaps due, and call consumers (their errors are recorded); return the step."""
         now = self.clock.now()
         before = self.session.snapshot().session_date
         self._take_answers()
@@ -100,7 +100,7 @@ class LiveSession:
         return step
 
     def run(self, stop: threading.Event) -> Step:
-        """Step whenever rows arrive, at least every `poll_seconds`; write the last revision at the end.
+        """Start if new; step until `stop` is set, the source exhausted or the last session over; then close; return the last step.
 
         It ends when `stop` is set, the source is exhausted, or its last session is over.
         """
@@ -117,7 +117,7 @@ class LiveSession:
         return last
 
     def close(self) -> Step:
-        """Close the source and write the last revision."""
+        """Close the source, cancel queued backfills without waiting, export the store; return the final step."""
         self.stream.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -132,20 +132,20 @@ class LiveSession:
         return self.coordinator.remove_symbol(symbol)
 
     def _describe(self, symbol: str) -> SymbolSessionData:
-        """Registration of a symbol before its plan is made."""
+        """New registration of a symbol: mapped calendar, configured segments, source kind; ParameterError without a calendar."""
         part = self.config.session
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
 
     def _exported(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> Iterable[tuple[str, Delivery]]:
-        """Rows of the last export from a trade date on; none without an export."""
+        """(provenance, delivery) of rows of the last export from trade date `since` on; [] without target or export."""
         export = self.config.export
         dataset = None if export is None else last_export(export.target)
         return [] if dataset is None else exported_rows(dataset, {one.symbol: one for one in symbols}, since)
 
     def _request(self, requests: list[HistoryRequest]) -> None:
-        """Request the past from the source, in the thread for it if there is one."""
+        """Fetch gaps in the backfill thread and queue the answer; without a thread fetch and append at once; [] does nothing."""
         if not requests:
             return
         if self._pool is None:
@@ -160,7 +160,7 @@ class LiveSession:
         self._requested.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
 
     def _take_answers(self) -> None:
-        """Append the answers that have arrived, and settle their requests."""
+        """Append arrived answers as `backfill`, in request order; record errors; settle each; stop at the first not done."""
         while self._requested and self._requested[0][1].done():
             requests, answer = self._requested.popleft()
             error = answer.exception()
@@ -172,7 +172,7 @@ class LiveSession:
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
-    """Open the live source of a configuration.
+    """Open the configured live source: the first path as a folder stream, else Alpaca; options override the defaults.
 
     Raises
     ------
