@@ -146,7 +146,7 @@ def audit(
 
 
 def read_standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
-    """Read the files named: rules (else the defaults), baseline (else None), allowlist (else ()); with today's UTC date."""
+    """Dict of rules (None: defaults), baseline (None: None), allowlist (None: ()) read, and today's UTC date."""
     from engine.audit.allowlist import read_allowlist
     from engine.audit.baseline import read_baseline
     from engine.audit.rules import read_rules
@@ -194,7 +194,7 @@ def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> Non
 
 
 def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
-    """Print the 20 worst series, causes of missing bars, findings and headline; `as_json`: only the verdict, as JSON."""
+    """Print the 20 worst series, causes of gaps, findings and headline; `as_json`: only the verdict, as JSON."""
     import polars as pl
 
     from engine.audit.verdict_formats import render

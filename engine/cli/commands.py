@@ -54,7 +54,7 @@ def run(words: list[str]) -> None:
 
 @contextmanager
 def only_command(words: list[str]) -> Iterator[None]:
-    """Context in which the app has only the command of the first word; all of them if none matches or completion runs."""
+    """Context in which the app has only the command of the first word; all if none matches or completion runs."""
     # Typer builds every option of every command, which takes longer than the one requested command runs.
     whole = app.registered_commands, app.registered_groups
     asked = [command for command in whole[0] if words[:1] == [command_name(command)]]

@@ -22,12 +22,12 @@ class _Manners:
 
 
 def set_quiet(*, quiet: bool) -> None:
-    """Set whether summaries, notes and progress are suppressed in this process; answers and errors are always printed."""
+    """Set whether this process suppresses summaries, notes and progress; answers and errors are always printed."""
     _Manners.quiet = quiet
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
-    """Print the first `limit` rows (0: all), even if quiet, as JSON or a table; the table says how many rows are left out."""
+    """Print the first `limit` rows (0: all), even if quiet, as JSON, or as a table and the number left out."""
     shown = frame.head(limit) if limit else frame
     if as_json:
         print_json(shown.to_dicts())
@@ -48,7 +48,7 @@ def print_frame(title: str, frame: pl.DataFrame) -> None:
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Merge notes `place: text` of equal text into one with the first place and `(and N more like it)`, in first order."""
+    """Merge notes `place: text` of equal text into one, with the first place and `(and N more like it)`."""
     places: dict[str, list[str]] = {}
     for note in notes:
         place, _, text = note.partition(": ")
@@ -103,7 +103,7 @@ def print_json(content: object) -> None:
 
 
 def print_data(text: str) -> None:
-    """Write text to standard output unchanged and without a line break added, in UTF-8 even if the terminal has another encoding."""
+    """Write text to standard output unchanged, in UTF-8 whatever the terminal's encoding; no line break is added."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)

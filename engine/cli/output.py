@@ -41,7 +41,7 @@ class AnswerWriter:
 
     @classmethod
     def of(cls, form: str, output: Path | None, limit: int | None) -> AnswerWriter:
-        """Writer of a format (`table`: the output's suffix), output and limit (None: 50 in tables, else all; 0: all); checks them."""
+        """Writer with --format checked (else suffix of `output`), and limit (None: 50 in tables, else all; 0: all)."""
         if form == TABLE and output is not None:
             form = output.suffix.removeprefix(".")
         if form not in (TABLE, *OUTPUT_FORMATS):
@@ -54,7 +54,7 @@ class AnswerWriter:
         return cls(form, output, (default if limit is None else limit) or None)
 
     def write_answer(self, session: QuerySession, query: str, limits: Limits) -> None:
-        """Run a query; write its answer to the output file, else print text of the format or a table; then print the note."""
+        """Run a query; write its answer to the file if set, else print it as text or table; then print its note."""
         answer = session.run(query, limits, self.limit)
         if self.output is not None:
             write_result(answer.frame, self.form, self.output)

@@ -39,7 +39,7 @@ MACROS = ("ohlcv(", "venue_time(")
 
 
 def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text: str) -> None:
-    """Run and answer all statements in order, the last with or without a semicolon; --output allows only one; errors end it."""
+    """Run and answer all statements in order; the first error is raised; with --output only one is allowed."""
     statements, rest = split_statements(text)
     statements += [rest] if rest else []
     if writer.output is not None and len(statements) != 1:
@@ -49,7 +49,7 @@ def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text
 
 
 def run_prompt(session: QuerySession, writer: AnswerWriter, limits: Limits) -> None:
-    """Read and answer statements until the end of input or `q`; save the history; Ctrl-C discards the one being typed."""
+    """Read and answer statements until end of input or `q`, then save the history; Ctrl-C discards the open one."""
     talk = PromptState(session, writer, limits, session.columns())
     history = history_file()
     configure_readline(talk.columns, history)
@@ -100,7 +100,7 @@ class PromptState:
             print_text("interrupted")
 
     def run_backslash_command(self, name: str, argument: str = "") -> None:
-        """Run a command after a backslash: `q` ends, `x` toggles a line per cell, `d` lists; `?` and others print help."""
+        """Run a prompt command: `q` ends, `x` toggles a line per cell, `d` lists tables or columns; else print help."""
         match name:
             case "\\q":
                 self.listening = False
@@ -126,7 +126,7 @@ class PromptState:
 
 
 def configure_readline(columns: dict[str, list[str]], history: Path) -> None:
-    """Set up Tab completion of names, macros and keywords; load history (unreadable: a message); nothing without readline."""
+    """Set up Tab completion and load the history; an unreadable history is a message; no readline: nothing."""
     if readline is None:
         return
     names = sorted({*columns, *(name for names in columns.values() for name in names), *MACROS, *KEYWORDS.split()})
@@ -151,7 +151,7 @@ class NameCompleter:
     found: list[str] = field(default_factory=list)
 
     def complete(self, word: str, state: int) -> str | None:
-        """Match number `state` of names starting with `word`, in any case; None after the last; state 0 recomputes `found`."""
+        """Match number `state` of names starting with `word`, in any case, else None; state 0 recomputes `found`."""
         if state == 0:
             starts = [name for name in self.names if name.lower().startswith(word.lower())]
             # Names as they are written; keywords in the case that was begun.

@@ -190,7 +190,7 @@ def export_delta(
     consumer: str | None,
     chosen: dict[str, Any],
 ) -> None:
-    """Write rows changed after revision `since` or the consumer's cursor; then set the cursor to the revision written."""
+    """Write rows changed after revision `since` or the consumer's cursor; then set the cursor to the last one."""
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
     from engine.export.formats.session_files import write_delta
@@ -211,7 +211,7 @@ def export_delta(
 def read_selected_table(
     out: Path, name: str, symbols: str | None, interval: str | None
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """(rows of a table for the symbols, at `interval` or each one's base; whole tables by name, with symbols, calendars)."""
+    """(rows of a table for symbols at `interval`, default each one's base; that table, symbols and calendars whole)."""
     import polars as pl
 
     from engine.export.dataset import open_dataset

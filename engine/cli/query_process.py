@@ -17,7 +17,7 @@ _waiting: list[Child] = []
 
 @contextmanager
 def start_query_process(words: list[str]) -> Iterator[None]:
-    """Context: for `sql` without --help start a query process and stop garbage collection; end it afterwards if unused."""
+    """Context: for `sql` without --help, start a query process and pause garbage collection; end it if unused."""
     if words[:1] == ["sql"] and "--help" not in words:
         from engine.query.child import Child
 

@@ -165,7 +165,7 @@ def run_in_partitions(
     resume: bool,
     tell: Progress,
 ) -> PartitionedResult:
-    """Run in workers with parts in `EXPORT.parts` (deleted first unless `resume`, and after success); needs an export."""
+    """Run in workers with parts in `EXPORT.parts`, deleted first unless `resume` and after success; needs export."""
     import shutil
 
     from engine.errors import ParameterError

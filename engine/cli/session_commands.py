@@ -69,7 +69,7 @@ def open_source(config: SessionConfig) -> tuple[Stream, list[str]]:
 
 
 def explain_subscriptions(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (symbol, action, item, reason) of each symbol's plan, history, indicators; `refuse` if the source lacks it."""
+    """Yield (symbol, action, item, reason) of each symbol's plan, history, indicators; `refuse` if not offered."""
     from engine.runtime.subscription_plan import Requirements, explain_plan, plan_subscription
 
     symbols = list(config.session.symbols) or sorted(stream.available([]))
@@ -162,7 +162,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 
 def override_replay(config: SessionConfig, speed: str | None, step: str | None, export: Path | None) -> SessionConfig:
-    """Copy of the configuration with the options that are not None; `export` replaces the target and keeps the cadence."""
+    """Copy of the configuration with the options that are not None; `export` changes the target, not its cadence."""
     from engine.interval import Interval
     from engine.runtime.config import ExportPart
 

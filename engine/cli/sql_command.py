@@ -25,7 +25,7 @@ def run_sql(
     timeout: float = 60.0,
     memory: str = "2GB",
 ) -> None:
-    """Answer the query if given; else a prompt on a terminal, or the statements of standard input; target an export or audit."""
+    """Answer `query` on an export or audit; None: a prompt on a terminal, else the statements of standard input."""
     # The child starts now at the latest.
     with query_child() as child:
         from engine.cli.output import AnswerWriter
@@ -50,7 +50,7 @@ def run_sql(
 
 
 def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
-    """`revision` if `as_of` is None (None: the last), else the revision current at that instant; usage error for both."""
+    """`revision` (None: the last) if `as_of` is None, else the revision at that instant; both: usage error."""
     if as_of is None:
         return revision
     if revision is not None:

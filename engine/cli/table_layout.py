@@ -51,7 +51,7 @@ def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, up
 
 
 def render_table(console: Console, title: str, frame: pl.DataFrame) -> RenderableType:
-    """Rich table of the columns that fit the console, at least the first; those left out are not mentioned; prints nothing."""
+    """Return a Rich table of the columns that fit the console (at least the first); the others are dropped silently."""
     columns = [TableColumn.of(frame[name], 2) for name in frame.columns]
     return layout_table(title, fit_columns(columns, console.width)[0] or columns[:1])
 
@@ -67,7 +67,7 @@ class TableColumn:
 
     @classmethod
     def of(cls, values: pl.Series, decimals: int | None) -> TableColumn:
-        """Format a series as text cells; `least` is the widest cell, but at most 16 (or the name's width) for text and lists."""
+        """Format a series as text cells; `least` is the widest cell's width, for text and lists capped at 16."""
         from rich.cells import cell_len
 
         name = escape_unprintable(values.name)
@@ -85,7 +85,7 @@ class TableColumn:
 
 
 def fit_columns(columns: Sequence[TableColumn], width: int) -> tuple[list[TableColumn], str]:
-    """(columns that fit the width, note on the others): if not all fit, constant ones are dropped, then those on the right."""
+    """(columns that fit, note on the others): if not all fit, drop constant columns, then those on the right."""
     if count_fitting(columns, width) == len(columns):
         return list(columns), ""
     # What is the same in every row is said once; of the others, those on the right go.
@@ -100,7 +100,7 @@ def fit_columns(columns: Sequence[TableColumn], width: int) -> tuple[list[TableC
 
 
 def stdout_console() -> Console:
-    """Rich console on standard output, terminal-wide, 10,000 columns if no terminal; unencodable characters are escaped."""
+    """Rich console on standard output: terminal width, else 10,000 columns; unencodable characters are escaped."""
     from rich.console import Console
 
     if hasattr(sys.stdout, "reconfigure"):
@@ -162,7 +162,7 @@ def print_paged(console: Console, content: RenderableType, lines: int, note: str
 
 
 def format_cell(value: object, decimals: int | None) -> str:
-    """Text of a value: float to `decimals` (below 1: 6 digits; None: `format_number`), UTC as Z, bytes hex, None empty."""
+    """Text of a value: float to `decimals` (below 1: 6 digits; None: 9), UTC as Z, bytes in hex, None empty."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -45,7 +45,7 @@ class StoredOutcome(NamedTuple):
     quality: VersionedRows
 
     def missing(self, sessions: pl.DataFrame) -> pl.DataFrame:
-        """Stored number of missing slots of the given sessions: `series, session, bar_count`, one row per stored quality row."""
+        """Stored `missing` of the quality rows of the given sessions, as `series, session, bar_count`."""
         scores = self.quality.of_sessions(sessions)
         return scores.select(*SERIES_SESSION, pl.col("missing").cast(GAPS["bar_count"]).alias("bar_count"))
 
@@ -114,7 +114,7 @@ class IntervalAssessor:
         return self.grid.interval
 
     def assess_lifetimes(self, snapshot: Snapshot, alive: pl.DataFrame) -> tuple[Expectation, pl.DataFrame]:
-        """Find gaps in all due sessions of each lifetime in `alive`, from all bars; return (expectation, gaps); stores nothing."""
+        """Find gaps in all due sessions of the lifetimes in `alive`; return (expectation, gaps); store nothing."""
         slots = expected_slots(alive, self.grid, snapshot.as_of)
         rows = snapshot.rows_of(self.base or self.key)
         series = alive["series"]
@@ -174,7 +174,7 @@ class IntervalAssessor:
     def coverage(
         self, snapshot: Snapshot, slots: pl.DataFrame, expectation: Expectation, counted_grid: SessionGrid
     ) -> pl.DataFrame:
-        """Slot coverage of a derived interval: of `expectation` if intraday; else bars' `n_base` over the slots of `counted_grid`."""
+        """Slot coverage: that of `expectation` if intraday, else base bars (`n_base`) over slots of `counted_grid`."""
         if self.interval.is_intraday:
             return expectation.coverage
         counted = self.grid.slots_in(slots.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), counted_grid)
@@ -185,13 +185,13 @@ class IntervalAssessor:
         return period_coverage(slots, counted, bars.select(*SEGMENT, "n_base"))
 
     def sessions_of(self, sessions: pl.DataFrame) -> pl.DataFrame:
-        """Map sessions to this interval: unchanged if intraday; else the last scheduled session of each period, distinct, sorted."""
+        """Same sessions if intraday; else the last scheduled session of the period of each, distinct and sorted."""
         if self.interval.is_intraday or sessions.is_empty():
             return sessions
         return sessions.with_columns(self.grid.periods_of(sessions["session"])).unique().sort(SERIES_SESSION)
 
     def _expected_slots(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
-        """Due segments with slots of the given sessions that lie in the series' lifetime: `series, ordinal, session, segment, slots`."""
+        """`series, ordinal, session, segment, slots`: segments of given sessions with due slots, within lifetimes."""
         due = self.grid.due(snapshot.as_of)
         day, first_day = column_values(due, "session"), column_values(due, "first_session")
         dirty_day = column_values(sessions, "session")
@@ -207,7 +207,7 @@ class IntervalAssessor:
     def _first_changed_slots(
         self, expected: pl.DataFrame, dirty: DirtySessions, before: dt.datetime | None
     ) -> pl.DataFrame:
-        """Add `low`, first slot that is newly due, touched or (fresh session) 0; drop segments where no slot may have changed."""
+        """Add `low`, the first newly due or touched slot (0 in fresh sessions); drop unchanged segments."""
         slots = expected["slots"].to_numpy()
         days = pack_columns(expected, *SERIES_SESSION)
         due = self.grid.due(before)
@@ -234,7 +234,7 @@ class IntervalAssessor:
         return expected.with_columns(pl.Series("low", low.astype(np.int32))).filter(pl.Series(changed))
 
     def _rows_from(self, snapshot: Snapshot, scan: pl.DataFrame) -> pl.DataFrame:
-        """Bars of each segment in `scan` from slot `low` to its last due slot; of the base panel where the interval has none."""
+        """Bars of each segment from slot `low` to its last due slot; base bars if the interval has none stored."""
         key = self.base or self.key
         if scan.is_empty() or key not in snapshot.panels:
             return snapshot.no_rows_of(key)
@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """Slots (`series, ordinal, slot`) with a real bar: `n_base` > 0 if derived, else not synthetic; base bars become windows."""
+        """Slots with a real bar (derived: `n_base` > 0, else not synthetic), base bars mapped to their windows."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():
@@ -268,7 +268,7 @@ def gaps_to_check(stored: VersionedRows, scan: pl.DataFrame, slots: pl.DataFrame
 
 
 def extend_to_stored_gaps(scan: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Move `low` of each scanned segment back to the start of a stored gap that contains or ends at `low`; return the scan."""
+    """Move `low` of scanned segments back to the start of a stored gap that spans or ends at `low`."""
     if stored.is_empty() or scan.is_empty():
         return scan
     at, is_scanned = find_keys(pack_columns(scan, *SEGMENT), pack_columns(stored, *SEGMENT))
@@ -279,7 +279,7 @@ def extend_to_stored_gaps(scan: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFr
 
 
 def split_rescanned(stored: pl.DataFrame, scan: pl.DataFrame, slots: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split stored gaps into (starting at or after `low` in a scanned segment, or in a segment no longer expected; the others)."""
+    """(stored gaps starting at or after `low` of a scanned segment, or in one no longer expected; other gaps)."""
     if stored.is_empty():
         return stored, stored
     keys = pack_columns(stored, *SEGMENT)
@@ -296,7 +296,7 @@ def has_repeats(sorted_keys: Ints) -> bool:
 
 
 def inherit_retries(gaps: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Copy state and retry counts and times of a stored gap to each new gap that starts inside it; only of gaps already scheduled."""
+    """Copy retry state, count and times of a stored, already scheduled gap to new gaps starting inside it."""
     retried = stored.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
     if retried.is_empty() or gaps.is_empty():
         return gaps

@@ -52,7 +52,7 @@ class Audit(Summarized):
     files: int
 
     def _summary(self) -> Summary:
-        """Facts of the audit (rows, series, quality in % with and without explained slots), and gaps and slots per cause, most first."""
+        """Facts (rows, series, quality in %, also adjusted for explained gaps) and slots per cause, most first."""
         series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
         expected, present, missing, explained = series.select(
             pl.col("expected", "present", "missing", "explained").sum()
@@ -86,7 +86,7 @@ def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
-    """Copy with the table `strips`: bars within 30 minutes of the 60 gravest gaps (the first of each outage before others)."""
+    """Copy with table `strips`: bars within 30 minutes of the 60 gravest gaps, one gap of each outage first."""
     gaps = (
         done.tables["gaps"]
         .filter(pl.col("cause").is_in(REPORTED))
@@ -122,7 +122,7 @@ def write_audit(
     verdict: Verdict | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Write `report.html`, `audit.json` and `tables` to a folder, findings of the rules included; return the report's path.
+    """Write `report.html`, `audit.json` and `tables`, with findings of the rules; return the path of the report.
 
     Parameters
     ----------

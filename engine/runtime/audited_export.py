@@ -36,7 +36,7 @@ KEPT: Schema = {
 
 
 def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[RowRange, LoadOptions]]:
-    """Yield row ranges of the base bars of an export, per axis, each with load options for that calendar, segments and zone.
+    """Yield (row range of base bars, load options of its axis) of an export; ExportError if axes are not stored.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[
 
 
 def export_counts(dataset: Dataset) -> Survey:
-    """Survey without bars: stored duplicates, corrections and backfills, rejected rows and conflicts, checks of quote ticks."""
+    """Survey of stored counts (duplicates, corrections, backfills), rejects, conflicts and quote checks; no bars."""
     base = dataset.scan("symbols").select(
         "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
     )
@@ -100,7 +100,7 @@ def export_counts(dataset: Dataset) -> Survey:
 
 
 def stored_conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
-    """Pair each bar rejected as conflicting with the stored base bar of the same key; no rows where none was rejected."""
+    """Pair each bar rejected as conflicting with the stored base bar of the same key; empty if none was."""
     lost = conflict_pairs(rejects, empty(KEPT))
     if lost.is_empty():
         return lost

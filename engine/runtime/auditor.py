@@ -86,7 +86,7 @@ def audit(
     progress: Progress | None = None,
     strips: bool = False,
 ) -> Audit:
-    """Audit files, folders and exports in tasks; return gaps with causes, quality and findings; writes no report, derives no export.
+    """Audit sources in tasks; return tables of gaps with causes, quality and findings; no report is written.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def run_audit(
 
 
 def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
-    """Attribute causes to the gaps of a survey, run checks, and return all audit tables, rows read and count of readable files."""
+    """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files."""
     tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner)
     files = survey.files.sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
@@ -200,7 +200,7 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
-    """Cut sources into tasks: row ranges of exports, large Parquet and remote files (copies count 0), files by symbol; and problems."""
+    """(tasks: row ranges of exports, large and remote Parquet (copies as 0 rows); files by symbol; problems)."""
     local = [path for path in sources if not is_remote(path)]
     if local or not sources:
         check_sources_exist(local)
@@ -240,7 +240,7 @@ def shared_contents(files: Sequence[SourceFile]) -> dict[Path, str]:
 
 
 def at_base(parts: Sequence[Survey], options: LoadOptions) -> list[Survey]:
-    """Surveys without series that are not at their symbol's base; the base is chosen anew where tasks have several intervals."""
+    """Drop series off their symbol's base from surveys; a symbol with several intervals gets its base chosen anew."""
     named = [part.series.select("symbol", "interval") for part in parts]
     there = pl.concat([empty({"symbol": pl.String(), "interval": pl.String()}), *named]).unique()
     several = there.filter(pl.len().over("symbol") > 1).group_by("symbol").agg("interval").sort("symbol")
@@ -288,7 +288,7 @@ def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
 
 
 def read_task_bars(task: AuditTask, symbols: Sequence[str]) -> pl.DataFrame:
-    """Read bars of the given symbols of a task again, as `BAR` columns; of file tasks base bars, of files that may hold them."""
+    """Read bars of the given symbols in a task's sources once more, as `BAR` columns; of plain files base bars."""
     if isinstance(task, RowsTask):
         own = [symbol for symbol in symbols if not task.rows.symbols or symbol in task.rows.symbols]
         bars = read_row_range(replace(task.rows, symbols=tuple(own)), task.options).frame
@@ -309,7 +309,7 @@ def echo(number: int) -> int:
 
 
 def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[SessionCalendar]:
-    """The default calendar over the dates in the footers of large local files; [] for none, a TOML calendar or an error."""
+    """[default calendar over the footer dates of large local files]; [] without such, for TOML or an error."""
     # Computed once: its library takes longer to import than this package.
     places = dict.fromkeys(task.rows.path for task in tasks if isinstance(task, RowsTask))
     spans = [span for place in places if isinstance(place, Path) and (span := dates_in_footer(place)) is not None]
@@ -323,7 +323,7 @@ def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[S
 
 
 def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -> Survey:
-    """Load files into a store and survey it; add rows or the problem of each file, counts of refused rows, and conflicts."""
+    """Load files into a store and survey it, with rows or problem per file, refused rows and conflicts."""
     contents = read_scanned_files(files, (), options, name)
     session = store_contents(contents, options).session
     survey = survey_session(session)
@@ -355,20 +355,20 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
 
 
 def may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
-    """Whether a file may have rows of a symbol: its kind is unknown, it names the symbol, or is the root of `symbol.*`."""
+    """Whether a file may hold rows of a symbol: kind unknown, symbol named by it, or root of the contract."""
     # A name without a kind does not tell: the rows may have a column of symbols.
     name = symbol_or_root(file)
     return file.kind is None or any(symbol == name or symbol.startswith(f"{file.symbol}.") for symbol in symbols)
 
 
 def survey_of_problems(problems: Sequence[Problem]) -> Survey:
-    """Survey without series whose file table lists each problem with 0 rows and its reason, `PASSED_OVER` before ignored ones."""
+    """Survey of no series whose `files` list each problem, 0 rows and reason (ignored: after `PASSED_OVER`)."""
     rows = [(one.path, 0, f"{PASSED_OVER}{one.reason}" if one.ignored else one.reason) for one in problems]
     return replace(Survey.none(), files=pl.DataFrame(rows, schema=dict(FILES), orient="row"))
 
 
 def why_nothing_was_read(files: pl.DataFrame) -> str:
-    """Message for an audit without rows: the first unreadable file and how many more; else the first file that is no data."""
+    """Message: the first unreadable file and the number of others; without one, the first file that is no data."""
     bad = files.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
     if bad.is_empty():
         passed = files.drop_nulls("problem").with_columns(pl.col("problem").str.strip_prefix(PASSED_OVER))
@@ -379,7 +379,7 @@ def why_nothing_was_read(files: pl.DataFrame) -> str:
 
 
 def is_large_table(file: SourceFile, options: LoadOptions) -> bool:
-    """Whether a file is Parquet of at least 16 MiB with bars, a column of symbols and no bid/ask columns; False if unreadable."""
+    """Whether a file is Parquet of 16 MiB or more with bars and a symbol column, without bid/ask columns."""
     if file.format != "parquet" or file.path.stat().st_size < LARGE_BYTES:
         return False
     try:

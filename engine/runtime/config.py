@@ -208,7 +208,7 @@ class ReplayPart(Section):
 
     @property
     def step(self) -> dt.timedelta:
-        """Session time per step: `step_seconds` if set, else 1 minute when paced (speed > 0), 30 minutes at speed `max`."""
+        """Session time per step: `step_seconds` if set, else 1 minute, or 30 minutes at speed `max` (0)."""
         return dt.timedelta(seconds=self.step_seconds or (PACED_STEP_SECONDS if self.speed else FAST_STEP_SECONDS))
 
 
@@ -291,7 +291,7 @@ class SessionConfig(Section):
 
     @classmethod
     def read(cls, path: Path) -> SessionConfig:
-        """Read a TOML (or `.json`) file and validate it; relative source paths and export target are below the file's folder.
+        """Read and validate a TOML or `.json` file; relative paths are below its folder; errors list all mistakes.
 
         Raises
         ------
@@ -342,7 +342,7 @@ def matches(symbol: str, patterns: Iterable[str]) -> bool:
 
 
 def describe_mistake(error: Mapping[str, Any]) -> str:
-    """One-line message of a pydantic error: key path, reason, value received; for an unknown key the most similar valid one."""
+    """One-line text of a pydantic error: key path, reason, value; for an unknown key the nearest valid one."""
     place = [str(part) for part in error["loc"]]
     where = ".".join(place)
     if error["type"] == "extra_forbidden":
@@ -357,7 +357,7 @@ def describe_mistake(error: Mapping[str, Any]) -> str:
 
 
 def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:
-    """Message for an unknown key with the most similar valid key (similarity 0.5 or more), if any, and all valid keys."""
+    """Message for an unknown key: the most similar valid key (ratio 0.5 or more), if any, and all valid ones."""
     similar = difflib.get_close_matches(key, valid, 1, 0.5)
     hint = f"did you mean {similar[0]}? " if similar else ""
     return f"unknown key {where}; {hint}valid: {', '.join(valid)}"

@@ -174,7 +174,7 @@ class SessionCoordinator:
         at: dt.datetime | None = None,
         exported: Exported | None = None,
     ) -> None:
-        """Register and subscribe symbols, append rows up to the first open (or `at`), derive, assess; phase becomes `waiting`.
+        """Register, subscribe, append rows before the first open (or to `at`), derive, assess; phase `waiting`.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class SessionCoordinator:
         self.phase = "waiting"
 
     def look_ahead(self, last: dt.date) -> None:
-        """Append the sessions after the last planned one up to `last`; nothing if `last` is not later, or none is left."""
+        """Append the sessions after the last known one up to `last`; nothing if none is left or `last` is earlier."""
         known = self._spans[-1].session if self._spans else None
         if known is not None and last > known:
             begin = self._dates[0]
@@ -268,7 +268,7 @@ class SessionCoordinator:
         return Step(at, None, self.totals.rows - rows, self.totals.derived - derived, revision)
 
     def stop(self) -> Step:
-        """End without appending more: export the store as it is (unless new or finished already); phase becomes `finished`."""
+        """End without appending more: export the store as it is (unless new or finished); phase `finished`."""
         revision = None if self.phase in ("new", "finished") else self._write()
         self.phase = "finished"
         return Step(self._now or ALWAYS[0], self.session.snapshot().session_date, revision=revision)
@@ -313,7 +313,7 @@ class SessionCoordinator:
         return self.session.remove_symbol(symbol)
 
     def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
-        """Append deliveries from outside the stream, derive and force an assessment; return rows taken, duplicates included."""
+        """Append outside rows, derive, force an assessment; return rows appended, duplicates included."""
         before = self.totals.rows
         with self.session.transaction():
             self._append(deliveries, provenance)
@@ -328,7 +328,7 @@ class SessionCoordinator:
         at: dt.datetime,
         exported: Exported | None,
     ) -> None:
-        """Append exported rows, then fetched ones: from a symbol's last stamp as `backfill`, else from the beginning as `source`."""
+        """Append exported rows, then fetched ones: of known streams since their last stamp, as `backfill`."""
         since = self._dates[0] or at.date()
         for provenance, delivery in exported(symbols, since) if exported is not None else ():
             self._append([delivery], provenance)
@@ -345,7 +345,7 @@ class SessionCoordinator:
             self._append(self.stream.fetch(requests) if requests else (), provenance)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
-        """Yield each open and close up to `to`, in order, then `to` itself unless it is one of them or lies before `now`."""
+        """Yield each open and close up to `to`, then `to` unless yielded already or before session time."""
         at = None
         while self._spans:
             at = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
@@ -356,7 +356,7 @@ class SessionCoordinator:
             yield to
 
     def _move_to(self, now: dt.datetime) -> None:
-        """Append rows available up to `now`; set session time, and the as-of time (`now` less the grace); derive; assess."""
+        """Append rows available by `now`; set session time and the as-of time (less grace); derive; assess."""
         self._append(self.stream.take(now))
         self._now = now
         self.session.set_as_of(now - self._grace)
@@ -368,7 +368,7 @@ class SessionCoordinator:
         self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in streams], active=True)
 
     def _append(self, deliveries: Iterable[Delivery], provenance: str = "source") -> None:
-        """Append deliveries within the load dates and their rejects, without rows of unregistered symbols; add to the totals."""
+        """Append rows of registered symbols within the load dates, add all rejects, and count rows in the totals."""
         symbols = self.session.get_active_symbols()
         for delivery in deliveries:
             self.session.add_rejects(delivery.rejects)
@@ -390,13 +390,13 @@ class SessionCoordinator:
             self.totals.corrections += appended.corrections
 
     def _derive_and_assess(self, *, force: bool = False) -> None:
-        """Derive bars (added to the totals), then compute indicators, then gaps and quality; `force` ignores throttling."""
+        """Derive bars (counted), then indicators, then gaps and quality; `force` ignores their throttle."""
         self.totals.derived += self._processor.step()
         self._indicators.step()
         self._quality.step(force=force)
 
     def _describe_planned(self, plan: SubscriptionPlan) -> SymbolSessionData:
-        """Unloaded registration of a planned symbol: base, derived intervals, longest history, indicators of those intervals."""
+        """Registration, not loaded, from the plan: base, derived, longest history, indicators at those intervals."""
         known = self._describe(plan.symbol)
         history = self.config.history_of(plan.symbol)
         intervals = set(map(str, (plan.base, *plan.derived)))  # others were refused, and noted
@@ -425,7 +425,7 @@ class SessionCoordinator:
         return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
-        """Sessions first..last, earliest open to latest close of all calendars; also sets the load dates, history included."""
+        """Sessions from `first` to `last`, earliest open to latest close of any calendar; sets the load dates."""
         frames, history = [], []
         for spec in self._specs:
             segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
@@ -440,7 +440,7 @@ class SessionCoordinator:
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
     def _add_axis(self, spec: GridSpec) -> None:
-        """Widen the current and later sessions by a new axis' hours; an open session begins now; known axis: nothing."""
+        """Recompute current and later sessions with one more axis; an open one opens now; known: nothing."""
         begin, last = self._dates
         if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
             return
@@ -452,7 +452,7 @@ class SessionCoordinator:
         self._dates = (min(begin, self._dates[0] or begin), last)
 
     def _is_export_due(self, now: dt.datetime) -> bool:
-        """Whether `every_seconds` passed since the last export; the first call starts the time; False if 0 or no export."""
+        """Whether `every_seconds` passed since the last export; the first call only starts that time."""
         export = self.config.export
         if self._export is None or export is None or not export.every_seconds:
             return False
@@ -470,13 +470,13 @@ class SessionCoordinator:
 
 
 def primary_price_type(known: SymbolSessionData, plan: SubscriptionPlan) -> str:
-    """Known price type; but `last` for a base from ticks, and one of bid, ask, mid (else bid) for a base from quotes."""
+    """Known price type, but `last` if the base is from ticks, and `bid` if from quotes and not bid, ask or mid."""
     made = {"ticks": ("last",), "quotes": tuple(QUOTE_BARS)}.get(plan.base_from, (known.price_type,))
     return known.price_type if known.price_type in made else made[0]
 
 
 def last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
-    """Latest `ts` of source rows (not derived) by (symbol, kind), over all panels; a later panel replaces an earlier one."""
+    """Latest `ts` of source rows per (symbol, kind); of several panels of a kind the last one's."""
     snapshot = session.snapshot()
     stamps: dict[tuple[str, str], dt.datetime] = {}
     for key, panel in snapshot.panels.items():

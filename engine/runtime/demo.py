@@ -136,7 +136,7 @@ def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> De
 
 
 def match_causes(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Count planned spans without bars by (fault kind, cause of the gap that contains the whole span); uncontained ones are omitted.
+    """Count planned spans per (fault kind, cause of the gap that contains the span); spans in no gap are omitted.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def match_causes(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def match_faults(simulation: Simulation, outcome: RunResult) -> pl.DataFrame:
-    """Compare, per kind, the number of planned faults with that in the store's 1m tables; last row: slots without a bar.
+    """Per kind, planned faults against those in the store's 1m tables, and whether equal; last: slots without bar.
 
     Returns
     -------

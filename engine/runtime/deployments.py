@@ -76,7 +76,7 @@ class ReplaySession:
         yield self.coordinator.finish()
 
     def paced(self, sleep: Sleep, speed: float | None = None) -> Iterator[Step]:
-        """Yield `steps`, sleeping within running sessions so that session time runs `speed` times real time; 0: no sleep."""
+        """Yield `steps`, sleeping so that running sessions pass at `speed` times real time; 0: no sleep."""
         speed = self.config.replay.speed if speed is None else speed
         began: tuple[dt.datetime, dt.datetime] | None = None
         for step in self.steps():
@@ -96,7 +96,7 @@ class ReplaySession:
         return self.session
 
     def _next(self) -> dt.datetime | None:
-        """The open when waiting; else the end of the step with the next row, at most the close; None after the last session."""
+        """Next open if waiting; else end of the step with the next row, at most the close; None after the last."""
         span, now = self.coordinator.current, self.coordinator.now
         if span is None or now is None:
             return None
@@ -108,7 +108,7 @@ class ReplaySession:
         return min(span.opens + steps * step, span.closes)
 
     def _dates(self) -> tuple[dt.date, dt.date]:
-        """Configured start and end; a missing one is the trade date of the first or last row; ParameterError without rows."""
+        """Configured (start, end); one not set is the trade date of the first or last row; no rows: error."""
         part, extent = self.config.session, self.stream.extent()
         if part.start is not None and part.end is not None:
             return part.start, part.end
@@ -129,7 +129,7 @@ class ReplaySession:
 
 
 def configured_load_options(config: SessionConfig) -> LoadOptions:
-    """Load options of a configuration; each symbol's base is that of its plan, None (ticks) where bars are made of prints."""
+    """Load options of a configuration; a symbol's base is its plan's (None if made of ticks or quotes)."""
     part = config.session
     patterns = tuple(part.calendars.items())
 
@@ -172,7 +172,7 @@ def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], Sym
 
 
 def replay_identity(config: SessionConfig, contents: Contents) -> str:
-    """Hash of version, file contents, step and configuration (without export, paths and `replay`): the store's identity."""
+    """Hash of version, file contents, step and configuration without export and paths: the id of the store."""
     asked = config.model_dump(mode="json", exclude={"export": True, "source": {"paths"}, "replay": True})
     content = orjson.dumps(
         [__version__, asked, sorted(contents.marks), config.replay.step.total_seconds()], option=orjson.OPT_SORT_KEYS

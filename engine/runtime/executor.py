@@ -122,7 +122,7 @@ class ProcessPool:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """Yield (position, result) as done; rerun tasks of a dead worker; WorkerError once a task was under 3 deaths."""
+        """Yield (position, result) as done; rerun tasks of dead workers; WorkerError at a task's third death."""
         attempts = dict.fromkeys(range(len(tasks)), 0)
         while attempts:
             # Tasks under way when a worker died run alone, so that the one that kills it costs the others no attempt.
@@ -146,7 +146,7 @@ class ProcessPool:
         return True
 
     def close(self) -> None:
-        """Cancel tasks that have not begun, wait for those under way, and stop the workers; a later `run` starts new ones."""
+        """Cancel tasks not begun, wait for those under way, stop the workers; a later `run` starts new ones."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         self._pool = None
@@ -154,7 +154,7 @@ class ProcessPool:
     def run_until_death(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], todo: deque[int], attempts: dict[int, int]
     ) -> Iterator[tuple[int, Result]]:
-        """Yield (task number, result); when a worker dies, add 1 to `attempts` of tasks under way, close the pool, return."""
+        """Yield (number, result); on a worker's death add 1 to `attempts` of running tasks, close, return."""
         from concurrent.futures import FIRST_COMPLETED, Future, wait
         from concurrent.futures.process import BrokenProcessPool
 
@@ -211,7 +211,7 @@ class DaskExecutor:
 
     @contextmanager
     def open_pool(self) -> Iterator[Executor]:
-        """Yield a client of the cluster at `address`, or of a new `local` one; ParameterError if Dask is not installed."""
+        """Yield a client of the cluster at `address`, or of a new `local` one; ParameterError without Dask."""
         try:
             from dask import distributed
         except ImportError as error:

@@ -56,7 +56,7 @@ def repair(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Repair an export: recompute derived bars, gaps and quality from its undamaged base rows, and write a new revision.
+    """Recompute derived bars, gaps and quality of an export from its undamaged base rows; write a new revision.
 
     Parameters
     ----------
@@ -131,9 +131,9 @@ def choose_axes(
     *,
     is_whole: bool,
 ) -> Rebuilt:
-    """Rebuild all tables on each candidate axis; take each symbol from the axis with fewest contradicted rows, ties the first.
+    """Rebuild all tables on each candidate axis; take each symbol from the axis with fewest contradicted rows.
 
-    An axis that contradicts nothing ends the search.
+    The first of equal axes is taken; an axis that contradicts nothing ends the search.
 
     With all base rows there (`is_whole`), a symbol that every axis contradicts is left out, and named in the reason.
     """
@@ -201,7 +201,7 @@ def recompute_tables(
 def registrations(
     stored: Mapping[str, pl.DataFrame], sources: pl.DataFrame, axis: Axis, zones: Mapping[str, str]
 ) -> Iterator[SymbolSessionData]:
-    """Yield each symbol's registration on its stored axis, else on `axis`; then base from bars, ticks or quotes, the first there."""
+    """Yield each symbol's registration on its stored axis, else on `axis` with a base from bars, ticks or quotes."""
     based = stored["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
     from_bars = set(sources.join(based, on=["symbol", "interval"], how="semi")["symbol"])
     from_ticks = set(stored["ticks"]["symbol"].unique())
@@ -231,13 +231,13 @@ def registrations(
 
 
 def spec_of(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, str]) -> GridSpec:
-    """Grid on a candidate axis: `axis.align` (zone UTC for `session`) if intraday, else `date`; zone of the calendar."""
+    """Grid of a candidate axis: its `align` if intraday, else `date`; zone UTC if `session`, else the calendar's."""
     align: Align = axis.align if interval.is_intraday else "date"
     return GridSpec(calendar, axis.segments, align, "UTC" if align == "session" else zones.get(calendar, "UTC"))
 
 
 def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
-    """Append source bars to a store, by interval and provenance: the base on the symbol's axis, others on their own axis."""
+    """Append source bars per interval and provenance: base bars on the symbol's axis, others on one of their own."""
     symbols = session.snapshot().symbols
     specs = list(dict.fromkeys(one.spec for one in symbols.values()))
     axes = pl.DataFrame(
@@ -256,14 +256,14 @@ def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str,
 
 
 def spec_of_coarser_bars(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:
-    """Grid of non-base bars: the base's if intraday or aligned by date; else by date, in the calendar's or the base's zone."""
+    """Grid of bars beside a base: the base's if intraday or by date; else by date in the venue's zone."""
     if interval.is_intraday or base.align == "date":
         return base
     return replace(base, align="date", zone=zones.get(base.calendar, "UTC") if base.align == "session" else base.zone)
 
 
 def count_contradicted_rows(stored: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:
-    """Per symbol, the number of stored derived bars, gaps and quality rows whose key columns the recomputed tables lack."""
+    """Symbol -> number of stored derived bars, gaps and quality rows whose key values are not recomputed."""
     counts: dict[str, int] = {}
     for table, columns in EVIDENCE.items():
         rows = stored[table].filter(pl.col("origin") == "derived") if table == "bars" else stored[table]

@@ -56,7 +56,7 @@ class GapFiller:
         self._filled.clear()
 
     def due(self, now: dt.datetime) -> list[HistoryRequest]:
-        """Schedule the first retry of new gaps; return requests of gaps due by `now`, none again before it is settled."""
+        """Schedule first retries of new gaps; return requests of gaps due by `now`, each once until settled."""
         if not self._part.fill or not self._part.retries:
             return []
         first_retry = pl.lit(now + dt.timedelta(seconds=self._part.interval_seconds)).cast(GAPS["next_retry"])
@@ -82,7 +82,7 @@ class GapFiller:
         return due
 
     def settle(self, requests: Sequence[HistoryRequest], now: dt.datetime) -> int:
-        """Per answered request: gap gone: filled; else count the retry, reschedule or abandon; return the number filled."""
+        """Per answered request, note the gap as filled, or count a retry, reschedule or abandon it; return filled."""
         filled = []
         with self._session.transaction():
             snapshot = self._session.snapshot()
@@ -103,7 +103,7 @@ class GapFiller:
         return len(filled)
 
     def _after_retry(self, gaps: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:
-        """Add 1 to `retry_count`; state `retrying` with a back-off time (at most 6 h), or `abandoned` at the limit unless trailing."""
+        """Add a retry; `retrying` after a back-off (at most 6 h), or `abandoned` at the limit unless trailing."""
         count = pl.col("retry_count") + 1
         waits = pl.lit(self._part.interval_seconds) * pl.lit(self._part.backoff).pow(count)
         milliseconds = (waits.clip(upper_bound=LONGEST_WAIT_SECONDS) * 1000).cast(pl.Int64)

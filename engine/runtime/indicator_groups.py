@@ -56,7 +56,7 @@ class IndicatorGroup:
 
     @cached_property
     def reach(self) -> int | None:
-        """Largest look-back in bars of the window indicators; None if one is unknown, so that all bars are read each time."""
+        """Largest look-back, in bars, of the window indicators; None (read all bars) if one is unknown."""
         return lookback(self.window_indicators)
 
     @cached_property
@@ -120,7 +120,7 @@ class IndicatorPlanCache:
 
 
 def plan_indicators(snapshot: Snapshot) -> IndicatorPlan:
-    """Group symbols by (panel, definitions) and by (panel, history length); indicator symbols are in both; intervals checked.
+    """Group symbols with indicators or history by (panel, definitions), and by (panel, history length).
 
     Raises
     ------
@@ -168,7 +168,7 @@ def parse_definitions(symbols: Iterable[SymbolSessionData]) -> dict[Hashable, In
 
 
 def means_same(one: Indicator, other: Indicator) -> bool:
-    """Whether two indicators compute the same: equal definition text, or equal name, window, look-back and expressions."""
+    """Whether two indicators compute the same: equal text, or equal name, window, look-back and expressions."""
     if one is other or (one.text and one == other and one.text == other.text):
         return True
     mine, its = one.expressions, other.expressions
@@ -181,7 +181,7 @@ def means_same(one: Indicator, other: Indicator) -> bool:
 
 
 def requested_panels(one: SymbolSessionData) -> list[IndicatorKey]:
-    """(panel key, its definitions) of the base and each derived interval; ParameterError for an indicator of another interval."""
+    """(panel, definitions) of the base and derived intervals; ParameterError for another interval's indicator."""
     there = (one.base_interval, *one.derived_intervals)
     for definition, interval in one.indicators:
         if str(Interval.parse(interval)) not in there:

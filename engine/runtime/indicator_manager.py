@@ -66,7 +66,7 @@ class IndicatorManager:
         self._last_step: LastStep = NO_STEP
 
     def step(self) -> int:
-        """Compute and store indicators and history of bars touched since the last step, or all if new; return bars changed.
+        """Compute and store indicators and history of bars touched since the last step; return bars changed.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class IndicatorManager:
             return written
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
-        """Bar changes after revision `since`; clears all states, for a full pass, if the log lacks it or a rollback occurred."""
+        """Bar changes since a revision; if the log lacks it or it was rolled back, clear all state first."""
         # The change log does not reach back to the last step, or the writes of that step were rolled back.
         if since < max(snapshot.change_log.start_revision, 1) or snapshot.revision < since:
             self._states.clear()
@@ -107,7 +107,7 @@ class IndicatorManager:
         return snapshot.series_changes(since, ["bars"])
 
     def _drop_unplanned(self, snapshot: Snapshot, plan: IndicatorPlan) -> None:
-        """Drop states, and stored values, of series that left their group and of groups removed or changed in meaning."""
+        """Drop state and stored values of series that left their group, and of groups gone or redefined."""
         for key, state in list(self._states.items()):
             group = plan.groups.get(key)
             stays = group is not None and all(map(means_same, group.indicators, state.indicators))
@@ -124,7 +124,7 @@ class IndicatorManager:
         self._histories = {key: known for key, known in self._histories.items() if key in planned}
 
     def _update_group(self, snapshot: Snapshot, group: IndicatorGroup, touched: pl.DataFrame) -> int:
-        """Recompute new or rewritten series from their first bar, extend the others; store; return bars new or changed."""
+        """Recompute new or rewritten series in full, extend others; store; return bars new or changed."""
         if group.key not in snapshot.panels:
             return 0
         state = self._states.get((group.key, group.definitions)) or IndicatorState.empty(
@@ -189,7 +189,7 @@ class IndicatorManager:
         return state.advanced(values, bars, group.reach), values.select(group.values)
 
     def _update_history(self, snapshot: Snapshot, history: HistoryGroup, touched: pl.DataFrame) -> None:
-        """Store the baseline before today of series: all on a new session, later only new or in earlier sessions corrected ones."""
+        """Store the baseline before today: of all series in a new session, else of new or corrected ones."""
         key, today, panel = (history.key, history.sessions), snapshot.session_date, snapshot.panels.get(history.key)
         if today is None or panel is None:
             self._histories.pop(key, None)
@@ -223,7 +223,7 @@ def rows_of_series(panel: Panel, series: pl.Series) -> pl.DataFrame:
 
 
 def visible_bars(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """Bars in a slot (complete ones if policy is `drop`): `columns` and `CLOSED`, True when the bar ends by the as-of time."""
+    """Bars in a slot (`drop`: complete ones only), the columns and `CLOSED` (bar ends by the as-of time)."""
     visible = pl.col("slot").is_not_null()
     if key.origin == "derived" and snapshot.incomplete == "drop":
         visible &= pl.col("complete")

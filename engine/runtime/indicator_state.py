@@ -71,7 +71,7 @@ class IndicatorState:
         )
 
     def extendable(self, first: pl.DataFrame) -> pl.DataFrame:
-        """`series, ts` of the last closed bar of touched series whose first touched bar is later and averages are not null.
+        """`series, ts` of the last closed bar of series touched only after it, their averages begun.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class IndicatorState:
         return self.tail.filter(pl.col("series").is_in(series.implode()))
 
     def advanced(self, values: pl.DataFrame, bars: pl.DataFrame, reach: int | None) -> IndicatorState:
-        """Copy whose `last` and `tail` (last `reach` bars) end at each series' last closed bar; unchanged if `reach` is None.
+        """Copy with `last` and `tail` (`reach` bars) at each series' last closed bar; `reach` None: unchanged.
 
         Parameters
         ----------

@@ -69,7 +69,7 @@ class LiveSession:
         self._requested: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
 
     def start(self) -> None:
-        """Load symbols from yesterday (or `start`) on, with exported and past rows; subscribe and advance to now, in a transaction."""
+        """Load symbols with exported and past rows (default from yesterday), subscribe, and advance to now."""
         now = self.clock.now()
         symbols = list(self.config.session.symbols) or sorted(self.stream.available([]))
         if not symbols:
@@ -81,7 +81,7 @@ class LiveSession:
             self.coordinator.advance(now)
 
     def step(self) -> Step:
-        """Take backfill answers, advance to now, request gaps due, and call consumers (their errors are recorded); return the step."""
+        """Take in backfills, advance to now, request gaps due, call consumers (errors are recorded)."""
         now = self.clock.now()
         before = self.session.snapshot().session_date
         self._take_answers()
@@ -100,7 +100,7 @@ class LiveSession:
         return step
 
     def run(self, stop: threading.Event) -> Step:
-        """Start if new; step until `stop` is set, the source exhausted or the last session over; then close; return the last step.
+        """Start; step until `stop` is set, source exhausted or last session over; close; return the last step.
 
         It ends when `stop` is set, the source is exhausted, or its last session is over.
         """
@@ -132,7 +132,7 @@ class LiveSession:
         return self.coordinator.remove_symbol(symbol)
 
     def _describe(self, symbol: str) -> SymbolSessionData:
-        """New registration of a symbol: mapped calendar, configured segments, source kind; ParameterError without a calendar."""
+        """Registration of a symbol with mapped calendar (ParameterError if none), segments and source kind."""
         part = self.config.session
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
@@ -145,7 +145,7 @@ class LiveSession:
         return [] if dataset is None else exported_rows(dataset, {one.symbol: one for one in symbols}, since)
 
     def _request(self, requests: list[HistoryRequest]) -> None:
-        """Fetch gaps in the backfill thread and queue the answer; without a thread fetch and append at once; [] does nothing."""
+        """Fetch requests in the backfill thread, queueing the answer; without a thread fetch and append now."""
         if not requests:
             return
         if self._pool is None:
@@ -160,7 +160,7 @@ class LiveSession:
         self._requested.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
 
     def _take_answers(self) -> None:
-        """Append arrived answers as `backfill`, in request order; record errors; settle each; stop at the first not done."""
+        """Append arrived answers in request order as `backfill`, or record the error; settle each request."""
         while self._requested and self._requested[0][1].done():
             requests, answer = self._requested.popleft()
             error = answer.exception()

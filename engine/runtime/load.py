@@ -108,7 +108,7 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
 
 
 def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
-    """New store with the symbols, rejects, file marks and rows of `contents` within the dates; return it with counts."""
+    """New store with symbols, rejects, file marks and rows (within the dates) of files; return it with counts."""
     session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
     for refused in contents.refused:
         session.add_rejects(refused)
@@ -133,7 +133,7 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
 
 
 def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Contents:
-    """Scan and read files: symbols and rows at each symbol's base (all resolutions with `keep_source`); no store is made.
+    """Scan and read files: symbols, and rows at each one's base (`keep_source`: all resolutions); no store.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def read_scanned_files(
 def read_part(
     files: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, progress: Progress | None = None
 ) -> Contents:
-    """Read scanned files as `read_files`, without an error when none has rows; unidentified files are read before the base is chosen."""
+    """Read scanned files as `read_files` does, but accept no rows; files of unknown resolution are read first."""
     reader = FileReader(options.read, len(files), progress)
     identified = [file for file in files if is_identified(file)]
     read_first = reader.read([file for file in files if not is_identified(file)])
@@ -264,7 +264,7 @@ class ContentsBuilder:
         self._notes: list[str] = []
 
     def build(self, batches: Sequence[FileBatch], problems: tuple[Problem, ...], notes: Sequence[str]) -> Contents:
-        """Contents without byte-equal copies; rows off the base are left out with a note, or separate with `keep_source`."""
+        """Contents of batches without byte-equal copies and rows off the base (`keep_source`: as own groups)."""
         distinct, marks = self._without_copies(batches)
         with_rows = [(file, batch) for file, batch in distinct if batch.frame.height or batch.rejects.height]
         self._notes += [
@@ -322,11 +322,11 @@ class ContentsBuilder:
         return at_base, others
 
     def _base_of(self, file: SourceFile, symbol: str) -> Resolution:
-        """Base resolution of a symbol, or of the file's symbol or root if identified; `DEFAULT_BASE` where none was chosen."""
+        """Base of a symbol, or of the file's symbol or root if identified; `DEFAULT_BASE` if none chosen."""
         return self._bases.get(symbol_or_root(file) if is_identified(file) else symbol, DEFAULT_BASE)
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
-        """Registration of a symbol from its batches: base, derivable intervals, axis, price type `last`, else `bid`; adds notes."""
+        """Registration of a symbol: base, derivable intervals, axis, price type `last` else `bid`; adds notes."""
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):
@@ -360,7 +360,7 @@ class ContentsBuilder:
         )
 
     def _groups(self, batches: Sequence[FileBatch], *, own_axes: bool = False) -> list[Group]:
-        """Group batch rows by kind, interval, stamp and axis, adding `source`; `own_axes`: cut by symbol, each on its own axis."""
+        """Group rows by kind, interval, stamp and axis, adding `source`; `own_axes`: an axis per symbol."""
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
         for _, batch in batches:
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
@@ -406,7 +406,7 @@ def batches_by_symbol(batches: Sequence[FileBatch]) -> dict[str, list[FileBatch]
 def resolve_intervals(
     files: Sequence[SourceFile], batches: Sequence[FileBatch]
 ) -> tuple[list[FileBatch], list[Problem]]:
-    """Give bars without an interval the one inferred from rows and other files; return (batches, problems of the rest)."""
+    """Infer intervals of bars without one from rows and other files; return (batches, problems of failures)."""
     available = available_resolutions(files, batches)
     resolved, problems = [], []
     for file, batch in batches:

@@ -81,7 +81,7 @@ def cut_row_ranges(
 
 
 def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
-    """(first, last) date of all datetime columns by footer statistics of a sample of row groups; None without or unreadable."""
+    """(first, last) date of any datetime column, by statistics of sampled row groups; None without, or on error."""
     try:
         meta, _, _ = read_footer(path)
     except SourceError:
@@ -118,7 +118,7 @@ def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
 
 
 def read_row_range(row_range: RowRange, options: LoadOptions) -> Batch:
-    """Read and conform the rows of a range (synthetic rows of an export dropped); SourceError if no bars or no interval.
+    """Read and conform a row range (export: no synthetic rows); SourceError if not bars or no interval.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def survey_rows(
 
 
 def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Replace (symbol, price type) by a series number, sort by (series, ts) stably; return (rows, table of the series)."""
+    """(rows with a series number for symbol and price type, sorted by series and time; table of the series)."""
     kinds = rows.select(pl.col("price_type").unique())["price_type"]
     code, names = number_symbols(rows["symbol"])
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
@@ -233,7 +233,7 @@ def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
 def survey_axis(
     rows: pl.DataFrame, series: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, axis: AxisOptions
 ) -> Survey:
-    """Survey bars of one calendar: place, cut to the dates, drop repeated keys (last stays), count, trace, measure for checks."""
+    """Survey one calendar's bars within the dates: place, keep the last of each key, count, trace, measure."""
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
     spec = options.spec_of(named, interval, axis.align, axis.zone)
     code = spec.calendar

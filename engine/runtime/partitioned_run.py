@@ -163,7 +163,7 @@ def run_partitioned(
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[FilesTask], list[Problem]]:
-    """(tasks of files batched by symbol to about 32 MiB, files without a symbol in their names in one task; scan problems)."""
+    """(tasks of whole symbols' files, about 32 MiB each, files without symbol in one task; scan problems)."""
     check_sources_exist(sources)
     files, problems = scan(list(sources), options.read)
     groups: dict[str, list[SourceFile]] = {}

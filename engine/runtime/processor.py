@@ -57,7 +57,7 @@ class Cohort(NamedTuple):
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """(base panel key, derived intervals, price types), without the symbols: the identity of the cohort as symbols change."""
+        """(base panel key, derived intervals, price types): identity of the cohort whichever symbols it has."""
         return self[:3]
 
     def makes(self, price_type: str) -> bool:
@@ -74,7 +74,7 @@ class Cohort(NamedTuple):
 
 
 def find_cohorts(snapshot: Snapshot) -> list[Cohort]:
-    """Group all symbols, loaded or not, by (base panel, derived intervals, price types), in order of first appearance."""
+    """Group all symbols (also not loaded) by (base panel, derived intervals, price types), in first order."""
     members: dict[tuple[PanelKey, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for name, data in snapshot.symbols.items():
         members[data.base_key, data.derived_intervals, data.price_types].append(name)
@@ -117,7 +117,7 @@ class DataProcessor:
         self._rollbacks = session.rollbacks
 
     def step(self) -> int:
-        """Re-derive and store windows with rows touched since the last step, and all of new symbols; return bars changed.
+        """Derive and store windows with rows touched since the last step, new symbols in full; return bars changed.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class DataProcessor:
             return written
 
     def _derive(self, cohort: Cohort, whole: frozenset[str] | None, touched: pl.DataFrame | None) -> int:
-        """Derive new symbols (all, if `whole` is None) from all rows, the others' touched windows; store; return bars changed."""
+        """Derive and store new symbols (`whole` None: all) in full, touched windows of others; return bars changed."""
         new = cohort.symbols if whole is None else tuple(name for name in cohort.symbols if name in whole)
         symbols = self._session.snapshot().symbols
         for base, interval in {
@@ -156,7 +156,7 @@ class DataProcessor:
         return written + self._derive_touched(rest, touched)
 
     def _derive_whole(self, cohort: Cohort) -> int:
-        """Make base bars of ticks and quotes, then derive every interval from all base bars; store; return bars changed."""
+        """Make base bars of ticks and quotes, derive every interval from all base bars; return bars changed."""
         written = derive_base_bars(self._session, cohort, "ticks") + derive_base_bars(self._session, cohort, "quotes")
         snapshot = self._session.snapshot()
         rows = base_rows(snapshot, cohort)
@@ -168,7 +168,7 @@ class DataProcessor:
         return written
 
     def _derive_touched(self, cohort: Cohort, touched: pl.DataFrame) -> int:
-        """Re-derive windows with touched rows, remaking base bars of ticks and quotes first; store; return bars changed."""
+        """Derive and store windows with touched rows, first base bars of touched ticks; return bars changed."""
         snapshot = self._session.snapshot()
         if cohort.key.origin == "source":
             ranges = touched_ranges(snapshot, cohort, "bars", touched)
@@ -181,7 +181,7 @@ class DataProcessor:
         return written + (self._refold(cohort, pl.concat(base_bars).sort(PLACE)) if base_bars else 0)
 
     def _base_bars_again(self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame) -> list[pl.DataFrame]:
-        """Recompute base bars of slots with touched ticks or quotes, from all their rows: a frame per price type; stores nothing."""
+        """Base bars of slots with touched ticks or quotes, a frame per price type; stored by the caller."""
         snapshot = self._session.snapshot()
         rows = rows_in_ranges(snapshot, cohort.raw(kind), ranges)
         if rows.is_empty():
@@ -203,7 +203,7 @@ class DataProcessor:
         ]
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
-        """Recompute and store each derived window that contains any of the base `rows`, per interval; return bars changed."""
+        """Derive and store, per interval, each window that contains any of the base `rows`; return bars changed."""
         rows = rows[list(PLACE)]
         rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         written = 0
@@ -223,7 +223,7 @@ class DataProcessor:
     def _carried_rows_of(
         self, snapshot: Snapshot, cohort: Cohort, interval: Interval, ranges: pl.DataFrame, *, refold: bool = False
     ) -> pl.DataFrame:
-        """`fold` input of an interval in `ranges`: from stored bars if base or (unless `refold`) derived, else folded from the finer."""
+        """Rows of an interval in `ranges` for `fold`: stored (base, or derived unless `refold`), else folded."""
         key = cohort.of(interval)
         if interval == cohort.base:
             rows = snapshot.panels[key].between(ranges)
@@ -251,7 +251,7 @@ def symbols_registered_since(snapshot: Snapshot, since: int) -> frozenset[str] |
 
 
 def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    """All bars of the cohort's base panel that belong to its symbols, by (series, ts); other cohorts' rows are dropped."""
+    """All base bars of the cohort's symbols, by (series, ts); those of other cohorts in the panel are dropped."""
     rows = snapshot.rows_of(cohort.key)
     ours = snapshot.series_of(cohort.symbols)
     if rows.is_empty() or set(rows["series"].unique().to_list()) <= set(ours):
@@ -260,7 +260,7 @@ def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
 
 
 def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.DataFrame) -> pl.DataFrame:
-    """`series, first, last` of touched rows of a kind (bars: of the base interval only) of the cohort's series, sorted."""
+    """`series, first, last` of the cohort's touched rows of a kind (bars: base interval only), sorted."""
     interval = str(cohort.base) if kind == "bars" else None
     of_kind = touched.filter((pl.col("kind") == kind) & pl.col("interval").eq_missing(pl.lit(interval, pl.String)))
     names = None if kind == "bars" else [RAW_PRICE_TYPES[kind]]
@@ -273,7 +273,7 @@ def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.D
 
 
 def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a panel in `series, first, last` ranges, both ends included (to the last ns for ticks); empty without a panel."""
+    """Rows of a panel in ranges `series, first, last`, both ends included; empty without the panel."""
     if key not in snapshot.panels or ranges.is_empty():
         return snapshot.no_rows_of(key)
     if key.kind in RAW_KINDS:
@@ -308,7 +308,7 @@ def ranges_of_windows(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataTyp
 
 
 def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
-    """Make and store base bars of all ticks (`last`) or quotes (bid, ask, mid); return bars changed; 0 if the base is bars."""
+    """Make and store base bars of all ticks, or quotes (bid, ask, mid); 0 if the base is source bars."""
     snapshot = session.snapshot()
     if cohort.key.origin == "source":
         return 0
@@ -330,7 +330,7 @@ def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
 
 
 def as_series_of(session: SessionData, bars: pl.DataFrame, price_type: str) -> pl.DataFrame:
-    """Renumber bars from quotes' series to those of `price_type` (created in the store if absent), sorted by series, ts."""
+    """Renumber bars of quotes to their symbols' series of `price_type`, created if absent; sort by series, ts."""
     names = session.snapshot().series.filter(pl.col("series").is_in(bars["series"].unique().implode()))
     pairs = names.select(pl.col("series").alias("quote"), "symbol", pl.lit(price_type).alias("price_type"))
     numbers = session.series_for(pairs.drop("quote")).select("series").with_columns(pairs["quote"])

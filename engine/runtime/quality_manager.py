@@ -94,7 +94,7 @@ class DataQualityManager:
         self._rollbacks = session.rollbacks
 
     def step(self, *, force: bool = False) -> bool:
-        """Update stored gaps and quality for touched rows, due slots and changed lifetimes; False if throttled by `every`."""
+        """Update stored gaps and quality of touched rows, slots newly due, changed lifetimes; False if throttled."""
         with self._session.transaction():
             if self._session.rollbacks != self._rollbacks:  # stored gaps and quality may be rolled back too
                 self._last, self._not_stored, self._rollbacks = LastStep(0, None, {}), {}, self._session.rollbacks
@@ -116,7 +116,7 @@ class DataQualityManager:
             return True
 
     def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-        """`series, first, last` of a cohort; recomputed only if symbols, series, row ranges or current session changed."""
+        """`series, first, last` of a cohort; cached until symbols, row ranges or current session change."""
         made_of = (snapshot.symbols, snapshot.series, snapshot.observed_range, snapshot.excluded_range)
         state = (snapshot.session_active, snapshot.session_date)
         was = self._lifetimes.get(cohort.kind)
@@ -133,7 +133,7 @@ class DataQualityManager:
         whole: frozenset[str] | None,
         touched: pl.DataFrame,
     ) -> None:
-        """Store outcomes of new series for their lifetime, of others for dirty sessions; remove those of vanished series."""
+        """Assess new series over their lifetime, others in dirty sessions; remove those of ended series."""
         before = self._last.alive.get(cohort.kind)
         if before is not None:
             self._remove_outcomes(snapshot, cohort, before.join(alive, on="series", how="anti")["series"])
@@ -151,7 +151,7 @@ class DataQualityManager:
             self._assess_sessions(snapshot, cohort, alive, dirty)
 
     def _assess_lifetimes(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame) -> None:
-        """Recompute gaps and quality of series at every interval over their lifetime; replace all stored ones (retries stay)."""
+        """Recompute and replace gaps (retries inherited) and quality of series over their lifetime."""
         if alive.is_empty():
             return
         ours = alive["series"].to_list()
@@ -169,7 +169,7 @@ class DataQualityManager:
             self._store("quality", assessor, quality, old_quality)
 
     def _remove_outcomes(self, snapshot: Snapshot, cohort: Cohort, removed: pl.Series) -> None:
-        """Delete stored gaps and quality, at every interval, of those `removed` series that belong to the cohort's symbols."""
+        """Delete stored gaps and quality of `removed` series, if of the cohort's symbols, at every interval."""
         # Rows of their symbols came under other series; series of removed symbols and of other cohorts are not ours.
         removed = removed.filter(removed.is_in(snapshot.series_of(cohort.symbols)))
         if removed.is_empty():
@@ -211,7 +211,7 @@ class DataQualityManager:
         expectations: Mapping[Interval, Expectation],
         counts: pl.DataFrame | None,
     ) -> pl.DataFrame:
-        """Quality rows of an interval; anomaly counts only at the base, slot coverage by finer slots only if derived."""
+        """Quality rows of an interval; anomaly counts only at the base, slot coverage only if derived."""
         expectation = expectations[assessor.interval]
         if counts is not None:
             return quality_score(expectation.slots, expectation.missing, counts)
@@ -229,7 +229,7 @@ class DataQualityManager:
         return IntervalAssessor(cohort.of(interval), grid, None if is_stored else cohort.key)
 
     def _stored_outcome(self, snapshot: Snapshot, assessor: IntervalAssessor) -> StoredOutcome:
-        """Stored gaps and quality of an interval; from this manager's memory if the interval is neither base nor derived."""
+        """Stored gaps and quality of an interval; from memory if it is neither base nor derived."""
         if assessor.base is not None:
             return self._not_stored.get(assessor.key) or NO_OUTCOME
         gaps, quality = snapshot.gap_rows.get(assessor.key), snapshot.quality_rows.get(assessor.key)
@@ -238,7 +238,7 @@ class DataQualityManager:
     def _store(
         self, what: Literal["gaps", "quality"], assessor: IntervalAssessor, rows: pl.DataFrame, replaced: pl.DataFrame
     ) -> None:
-        """Replace `replaced` by `rows` in the store; in this manager's memory if the interval is neither base nor derived."""
+        """Replace `replaced` by `rows` in the store; in memory if the interval is neither base nor derived."""
         if assessor.base is None:
             store = self._session.set_gaps if what == "gaps" else self._session.set_quality
             store(assessor.key, rows, replaced)
@@ -336,7 +336,7 @@ def find_dirty_sessions(
     was: dt.datetime | None,
     touched: pl.DataFrame,
 ) -> DirtySessions:
-    """Sessions to assess again: touched rows or counts, newly due slots, or entered or left lifetimes; with touched rows.
+    """Sessions with touched rows or counts, slots newly due, or entered or left lifetimes; and the touched rows.
 
     Parameters
     ----------
@@ -374,7 +374,7 @@ def find_dirty_sessions(
 def changed_lifetimes(
     grid: SessionGrid, alive: pl.DataFrame, before: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(sessions that entered lifetimes, sessions that left them), each `series, session`; only of series in both tables."""
+    """(sessions added to lifetimes, sessions removed): `series, session`, of series in both tables only."""
     if alive is before:
         return NO_COUNTS, NO_COUNTS
     changed = alive.join(before, on="series", suffix=":was").filter(

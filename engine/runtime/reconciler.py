@@ -174,7 +174,7 @@ def load_side(name: str, source: Path, options: LoadOptions, progress: Progress 
 
 
 def read_export(name: str, source: Path, options: LoadOptions) -> Side:
-    """Bars of an export, source and derived, within dates, symbols and price types; such a side cannot be derived further."""
+    """Bars of an export, source and derived, within dates, symbols and price types; not derivable further."""
     rows = open_dataset(source).scan("bars").select(*BARS_VIEW)
     start, end = options.dates
     for limit, kept in ((start, pl.col("session") >= pl.lit(start)), (end, pl.col("session") <= pl.lit(end))):
@@ -189,7 +189,7 @@ def read_export(name: str, source: Path, options: LoadOptions) -> Side:
 
 
 def load_and_derive(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
-    """Load files, derive intervals; return all bars, notes and problems; `by_clock` if any source bars are aligned so."""
+    """Load files and derive; return all bars with notes and problems; `by_clock` if any source bars are."""
     loaded = load_files([source], options, progress)
     derive_session(loaded.session)
     snapshot = loaded.session.snapshot()
@@ -233,7 +233,7 @@ def compare_sides(
     limit: int | None,
     finer: pl.DataFrame | None = None,
 ) -> Comparison:
-    """Compare bars of both sides, source before derived, at common series; note bars outside segments; DataError if none."""
+    """Compare common series of both sides, source bars before derived; note bars left out; DataError if none."""
     left, right = (prefer_source_bars(side.bars, intervals) for side in (a, b))
     left, right = common_series(left, right), common_series(right, left)
     bars_a, bars_b = bars_of_derived_segments(left, right), bars_of_derived_segments(right, left)
@@ -285,7 +285,7 @@ def bars_of_derived_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.Data
 
 
 def describe_series(bars: pl.DataFrame) -> str:
-    """Text of the first five series (symbol, price type, interval, origin) and the number of others; `no bars` if none."""
+    """Text of the first five series and the number of others; `no bars` without any."""
     series = bars.select(*KEY, "origin").unique().sort(*KEY, "origin")
     named = ", ".join(" ".join(row) for row in series.head(5).iter_rows())
     more = f" and {series.height - 5} more" if series.height > 5 else ""  # noqa: PLR2004 - as many as are named

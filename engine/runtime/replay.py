@@ -112,7 +112,7 @@ class ReplayStream:
         return self.next_at() is not None
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Rows already passed by `take` that requests name, same kind and interval; also of symbols not subscribed then."""
+        """Rows already available and passed, of the requests' symbol, kind, interval and times, subscribed or not."""
         found = []
         for request in requests:
             for track in self._tracks:
@@ -134,7 +134,7 @@ class ReplayStream:
 def time_refused_rows(
     refused: Sequence[pl.DataFrame], tracks: Sequence[GroupReplay]
 ) -> list[tuple[dt.datetime, pl.DataFrame]]:
-    """(time, frame) per frame of refused rows: last availability in its file, else of all files; `BEGINNING` if none."""
+    """(time, frame) of each refused frame: last availability of its file's rows, else of all files'."""
     # Refused rows have no stamp of their own that holds.
     ends: dict[str, dt.datetime] = {}
     latest = max((track.available[-1] for track in tracks if track.rows.height), default=BEGINNING)

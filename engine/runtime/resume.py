@@ -35,7 +35,7 @@ def last_export(target: Path) -> Dataset | None:
 def exported_rows(
     dataset: Dataset, symbols: Mapping[str, SymbolSessionData], since: dt.date
 ) -> list[tuple[str, Delivery]]:
-    """(provenance, delivery) of source rows since a trade date: base-interval bars per provenance, then raw rows as `source`.
+    """(provenance, delivery) since a trade date: source bars at the base per provenance, then raw rows as `source`.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def exported_rows(
 
 
 def raw_rows(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
-    """Exported quotes, ticks or open interest in columns for `append`; `ts` is replaced by `ts_ns` (ns) where it exists."""
+    """Exported raw rows in the columns that `append` takes; `ts` is set from `ts_ns` where that exists."""
     if "ts_ns" in rows.columns:
         rows = rows.with_columns(pl.from_epoch("ts_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("ts"))
     return rows.select(list(ROWS[kind]))

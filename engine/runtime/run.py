@@ -62,7 +62,7 @@ def run(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RunResult:
-    """Load sources into a new store, derive, assess, and export if a target is given; unreadable files are listed, not raised.
+    """Load sources into a new store, derive, assess, export if a target is given; return store and counts.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def load_options(
     as_of: dt.datetime | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> LoadOptions:
-    """Build `LoadOptions`: parses intervals and dates; `interval` and `align` apply to load and read; no calendar: no default."""
+    """Build `LoadOptions`, parsing intervals and dates; `interval` and `align` also go to `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
     first, last = (dt.date.fromisoformat(date) if isinstance(date, str) else date for date in (start, end))
     known = calendar if calendar is None or isinstance(calendar, CalendarMap) else CalendarMap(str(calendar))
@@ -200,7 +200,7 @@ def misplaced_series_notes(session: SessionData) -> list[str]:
 
 
 def export_session(session: SessionData, target: Path, clock: Clock | None = None, *, full: bool = False) -> int:
-    """Export changes since the last export to this target (all if unknown or `full`); mark them exported; return the revision.
+    """Export changes since the last export to this target, or all; mark them exported; return its revision.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ TRACED = ["series", "ordinal", "slot", "open", "close", "volume"]
 
 
 def survey_session(session: SessionData) -> Survey:
-    """Derive the store's bars (written to it), then survey base bars, trade and quote slots, counts and checks per cohort.
+    """Derive bars (written to the store); survey base bars, slots traded or quoted, counts, checks per cohort.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def survey_session(session: SessionData) -> Survey:
 
 
 def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
-    """Survey of a cohort's base bars, synthetic ones left out, with stored counts, slots with trades or quotes, and checks."""
+    """Survey of a cohort's real base bars, stored counts, slots traded or quoted, and checks."""
     series = survey_series(snapshot, cohort)
     grid = snapshot.grid(cohort.key.spec, cohort.base)
     rows = snapshot.rows_of(cohort.key, series["series"].to_list())
@@ -68,7 +68,7 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
 def measured_rows(
     rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, quotes: pl.DataFrame | None = None
 ) -> CheckedAxis:
-    """Measure bars (outside slots too) and quote ticks for all registered checks; return them with the axis, unjudged."""
+    """Measure bars (also outside slots) and quote ticks for all registered checks; findings are not judged."""
     spec = grid.spec
     axis = Axis(spec.calendar, spec.segments, spec.align, spec.zone, str(grid.interval))
     named = series.select("series", "symbol", "price_type", "interval")

@@ -37,7 +37,7 @@ class Requirements:
 
     @classmethod
     def of(cls, config: SessionConfig, symbol: str) -> Requirements:
-        """Required base (None for `auto` or `none`), intervals with purpose (`derive` before history, indicator), quotes, ticks."""
+        """Required base (None: `auto`, `none`), intervals of derive, history and indicators with purpose, raw kinds."""
         derived = {Interval.parse(text): "derive" for text in config.derive}
         for history in config.history_of(symbol):
             for text in history.intervals:
@@ -76,7 +76,7 @@ class SubscriptionPlan:
 
 
 def plan_subscription(symbol: str, required: Requirements, available: Iterable[Resolution]) -> SubscriptionPlan:
-    """Choose base, streams (base first) and derived intervals of a symbol; not derivable ones go to `refused` with reason.
+    """Choose base, streams (base first) and derived intervals of a symbol; the others in `refused`, with reason.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def choose_stream_base(
 
 
 def explain_plan(plan: SubscriptionPlan, required: Requirements) -> list[tuple[str, str, str]]:
-    """Rows (stream, derive or refuse; resolution; reason) of a plan, in that order; the first stream has the base's reason."""
+    """Rows (stream, derive or refuse; resolution; reason) of a plan, in that order."""
     rows = [
         ("stream", f"{one.kind} {one.interval or ''}".strip(), plan.why if number == 0 else "is asked for")
         for number, one in enumerate(plan.streams)
