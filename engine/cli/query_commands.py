@@ -190,7 +190,7 @@ def export_delta(
     consumer: str | None,
     chosen: dict[str, Any],
 ) -> None:
-    """Write rows changed after revision `since` or the consumer's cursor; then set the cursor to the last one."""
+    """Write rows changed within `span` (since, until), or since the consumer's cursor; then move the cursor."""
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
     from engine.export.formats.session_files import write_delta

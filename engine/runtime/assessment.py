@@ -86,7 +86,7 @@ class Expectation:
 
     @cached_property
     def coverage(self) -> pl.DataFrame:
-        """`slot_coverage` of these sessions."""
+        """Slot coverage of these sessions from expected and missing slots (`quality.score.slot_coverage`); cached."""
         return slot_coverage(self.slots, self.missing)
 
 
@@ -174,7 +174,7 @@ class IntervalAssessor:
     def coverage(
         self, snapshot: Snapshot, slots: pl.DataFrame, expectation: Expectation, counted_grid: SessionGrid
     ) -> pl.DataFrame:
-        """Slot coverage: that of `expectation` if intraday, else base bars (`n_base`) over slots of `counted_grid`."""
+        """Slot coverage: that of `expectation` if intraday, else each bar's `n_base` over its slots in `counted_grid`."""
         if self.interval.is_intraday:
             return expectation.coverage
         counted = self.grid.slots_in(slots.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), counted_grid)

@@ -65,7 +65,7 @@ class RowsTask:
 
     @property
     def name(self) -> str:
-        """Path or URL of the file."""
+        """Path or URL of the file, as text for progress and messages."""
         return str(self.rows.path)
 
     @property
@@ -379,7 +379,7 @@ def why_nothing_was_read(files: pl.DataFrame) -> str:
 
 
 def is_large_table(file: SourceFile, options: LoadOptions) -> bool:
-    """Whether a file is Parquet of 16 MiB or more with bars and a symbol column, without bid/ask columns."""
+    """Whether a file is readable Parquet of 16 MiB or more with bars and a symbol column, without bid/ask columns."""
     if file.format != "parquet" or file.path.stat().st_size < LARGE_BYTES:
         return False
     try:

@@ -155,7 +155,7 @@ class HistoryPart(Section):
 
 
 def parse_indicator(text: str) -> str:
-    """Normal spelling of an indicator definition; refuse one that is not valid."""
+    """Normalize an indicator definition such as `sma(20)`; an error if it is not valid."""
     return str(Indicator.parse(text))
 
 
@@ -337,7 +337,7 @@ class SessionConfig(Section):
 
 
 def matches(symbol: str, patterns: Iterable[str]) -> bool:
-    """Whether a symbol matches any of the shell patterns."""
+    """Whether a symbol matches any of the shell patterns, case-sensitive; False without patterns."""
     return any(fnmatch.fnmatchcase(symbol, pattern) for pattern in patterns)
 
 

@@ -139,7 +139,7 @@ class SessionCoordinator:
 
     @property
     def pending(self) -> frozenset[str]:
-        """Symbols whose load is under way."""
+        """Symbols whose `load` or `add_symbol` is running now."""
         return frozenset(self._pending)
 
     @property
@@ -328,7 +328,7 @@ class SessionCoordinator:
         at: dt.datetime,
         exported: Exported | None,
     ) -> None:
-        """Append exported rows, then fetched ones: of known streams since their last stamp, as `backfill`."""
+        """Append exported rows, then fetch up to `at`: since the last stamp as `backfill`, if none all as `source`."""
         since = self._dates[0] or at.date()
         for provenance, delivery in exported(symbols, since) if exported is not None else ():
             self._append([delivery], provenance)

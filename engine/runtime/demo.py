@@ -87,7 +87,7 @@ class Demonstration:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything planned was found, and nothing else."""
+        """Whether every kind of fault was found exactly as often as planned."""
         return bool(self.comparison["agrees"].all())
 
     def as_dict(self) -> dict[str, object]:

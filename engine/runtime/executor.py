@@ -40,7 +40,7 @@ class Executor(Protocol):
         ...
 
     def open_pool(self) -> AbstractContextManager[Executor]:
-        """Reuse one worker pool across several `run` calls."""
+        """Context manager of an executor whose workers are shared by several `run` calls."""
         ...
 
     def warm_up(self, function: Callable[[int], object]) -> bool:

@@ -56,7 +56,7 @@ def repair(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Recompute derived bars, gaps and quality of an export from its undamaged base rows; write a new revision.
+    """Rebuild derived bars, gaps and quality of an export from undamaged base rows; return revision and actions.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def choose_axes(
     *,
     is_whole: bool,
 ) -> Rebuilt:
-    """Rebuild all tables on each candidate axis; take each symbol from the axis with fewest contradicted rows.
+    """Rebuild tables on each candidate axis; per symbol take the axis with fewest contradicted rows, the first of equals.
 
     The first of equal axes is taken; an axis that contradicts nothing ends the search.
 

@@ -81,7 +81,7 @@ class IndicatorGroup:
 
     @property
     def values(self) -> list[str]:
-        """Columns that are stored per bar."""
+        """Column names stored per bar: `series, session, ts`, then those of each indicator."""
         return ["series", "session", "ts", *(name for one in self.indicators for name in one.columns)]
 
 

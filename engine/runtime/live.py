@@ -124,11 +124,11 @@ class LiveSession:
         return self.coordinator.stop()
 
     def add_symbol(self, symbol: str) -> None:
-        """As `SessionCoordinator.add_symbol`."""
+        """Register a symbol and append, derive and assess its past at once; ParameterError if present or not offered."""
         self.coordinator.add_symbol(symbol)
 
     def remove_symbol(self, symbol: str) -> bool:
-        """As `SessionCoordinator.remove_symbol`."""
+        """Unsubscribe a symbol and delete it with all its rows; False if the session does not have it."""
         return self.coordinator.remove_symbol(symbol)
 
     def _describe(self, symbol: str) -> SymbolSessionData:

@@ -37,7 +37,7 @@ class Requirements:
 
     @classmethod
     def of(cls, config: SessionConfig, symbol: str) -> Requirements:
-        """Required base (None: `auto`, `none`), intervals of derive, history and indicators with purpose, raw kinds."""
+        """Required base (None: `auto`, `none`), intervals of derive, history, indicators with first purpose, raw streams."""
         derived = {Interval.parse(text): "derive" for text in config.derive}
         for history in config.history_of(symbol):
             for text in history.intervals:

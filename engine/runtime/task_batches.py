@@ -19,7 +19,7 @@ class FilesTask:
 
     @property
     def name(self) -> str:
-        """Path of the first file."""
+        """Path of the first file, as text for progress and messages."""
         return str(self.files[0].path)
 
     @property

@@ -42,7 +42,7 @@ class Task(Protocol):
 
     @property
     def identity(self) -> str:
-        """Everything that its outcome depends on, options and version apart."""
+        """Text of all that the outcome depends on except options and version; another text gives another outcome file."""
         ...
 
 
