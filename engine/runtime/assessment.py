@@ -174,7 +174,7 @@ class IntervalAssessor:
     def coverage(
         self, snapshot: Snapshot, slots: pl.DataFrame, expectation: Expectation, counted_grid: SessionGrid
     ) -> pl.DataFrame:
-        """Slot coverage: that of `expectation` if intraday, else each bar's `n_base` over its slots in `counted_grid`."""
+        """Slot coverage: that of `expectation` if intraday, else `n_base` of each bar over slots in `counted_grid`."""
         if self.interval.is_intraday:
             return expectation.coverage
         counted = self.grid.slots_in(slots.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), counted_grid)
@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """Slots with a real bar (derived: `n_base` > 0, else not synthetic), base bars mapped to their windows."""
+        """Slots `series, ordinal, slot` with a real bar (derived: `n_base` > 0, else not synthetic), at this interval."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():

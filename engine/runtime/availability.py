@@ -27,7 +27,7 @@ ADDED = {"available": TS, "version": pl.Int32()}
 def order_by_availability(
     group: Group, specs: Mapping[str, GridSpec], calendar: Callable[[str], SessionCalendar]
 ) -> pl.DataFrame:
-    """Sort rows by added `available`: a bar's end, a tick's stamp, a repeat's file end; add `version` from 0.
+    """Sort rows by added `available` (bar end, tick stamp; a repeat: last row of its file); add `version` from 0.
 
     Parameters
     ----------

@@ -224,7 +224,7 @@ class SessionCoordinator:
             self._dates = (begin, last)
 
     def advance(self, to: dt.datetime) -> Step:
-        """Append, derive and assess up to `to`, stopping at each open and close; export if due; return counts.
+        """Append, derive, assess up to `to`, stopping at each open and close; export when due and at each close.
 
         Rows that become available later are not appended, slots that are due later not assessed.
         """
@@ -363,7 +363,7 @@ class SessionCoordinator:
         self._derive_and_assess()
 
     def _subscribe(self, streams: Sequence[Subscription]) -> None:
-        """Subscribe the source to the streams, and mark each (symbol, interval or kind) active in the store."""
+        """Subscribe to streams at the source; mark each (symbol, interval or kind) active in the store."""
         self.stream.subscribe(streams)
         self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in streams], active=True)
 
@@ -452,7 +452,7 @@ class SessionCoordinator:
         self._dates = (min(begin, self._dates[0] or begin), last)
 
     def _is_export_due(self, now: dt.datetime) -> bool:
-        """Whether `every_seconds` passed since the last export; the first call only starts that time."""
+        """Whether `every_seconds` (0: never) passed since the last export; the first call only starts the time."""
         export = self.config.export
         if self._export is None or export is None or not export.every_seconds:
             return False

@@ -56,7 +56,7 @@ def repair(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Rebuild derived bars, gaps and quality of an export from undamaged base rows; return revision and actions.
+    """Restore or rebuild damaged files of an export from its undamaged base rows; return revision and actions.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def choose_axes(
     *,
     is_whole: bool,
 ) -> Rebuilt:
-    """Rebuild tables on each candidate axis; per symbol take the axis with fewest contradicted rows, the first of equals.
+    """Rebuild tables on each candidate axis; per symbol take the first axis with the fewest contradicted rows.
 
     The first of equal axes is taken; an axis that contradicts nothing ends the search.
 

@@ -124,7 +124,7 @@ class LiveSession:
         return self.coordinator.stop()
 
     def add_symbol(self, symbol: str) -> None:
-        """Register a symbol and append, derive and assess its past at once; ParameterError if present or not offered."""
+        """Register a symbol; append, derive and assess its past now; ParameterError if present or not offered."""
         self.coordinator.add_symbol(symbol)
 
     def remove_symbol(self, symbol: str) -> bool:

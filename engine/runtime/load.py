@@ -406,7 +406,7 @@ def batches_by_symbol(batches: Sequence[FileBatch]) -> dict[str, list[FileBatch]
 def resolve_intervals(
     files: Sequence[SourceFile], batches: Sequence[FileBatch]
 ) -> tuple[list[FileBatch], list[Problem]]:
-    """Infer intervals of bars without one from rows and other files; return (batches, problems of failures)."""
+    """Infer the interval of bars without one, by rows and other files; return (batches, problems of the others)."""
     available = available_resolutions(files, batches)
     resolved, problems = [], []
     for file, batch in batches:

@@ -108,7 +108,7 @@ class LoadOptions:
         return GridSpec(self.calendars.of(symbol), self.segments, align, "UTC" if align == "session" else zone)
 
     def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
-        """Base resolution by `choose` if set; else `interval`, else 1m (finer if derived ones need it), else the finest."""
+        """Base by `choose` if set; else `interval`, else 1m (finer if derived ones need it), else the finest."""
         if self.choose is not None:
             return self.choose(group, available)
         return base_of(available, self.interval, self.derive)

@@ -168,7 +168,7 @@ class DataProcessor:
         return written
 
     def _derive_touched(self, cohort: Cohort, touched: pl.DataFrame) -> int:
-        """Derive and store windows with touched rows, first base bars of touched ticks; return bars changed."""
+        """Derive and store windows with touched rows, base bars of touched ticks first; return bars changed."""
         snapshot = self._session.snapshot()
         if cohort.key.origin == "source":
             ranges = touched_ranges(snapshot, cohort, "bars", touched)
@@ -181,7 +181,7 @@ class DataProcessor:
         return written + (self._refold(cohort, pl.concat(base_bars).sort(PLACE)) if base_bars else 0)
 
     def _base_bars_again(self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame) -> list[pl.DataFrame]:
-        """Base bars of slots with touched ticks or quotes, a frame per price type; stored by the caller."""
+        """Base bars of slots with touched ticks or quotes, a frame per price type; not stored here."""
         snapshot = self._session.snapshot()
         rows = rows_in_ranges(snapshot, cohort.raw(kind), ranges)
         if rows.is_empty():
@@ -223,7 +223,7 @@ class DataProcessor:
     def _carried_rows_of(
         self, snapshot: Snapshot, cohort: Cohort, interval: Interval, ranges: pl.DataFrame, *, refold: bool = False
     ) -> pl.DataFrame:
-        """Rows of an interval in `ranges` for `fold`: stored (base, or derived unless `refold`), else folded."""
+        """`fold` input of an interval: stored rows (base, or derived unless `refold`), else folded from the finer."""
         key = cohort.of(interval)
         if interval == cohort.base:
             rows = snapshot.panels[key].between(ranges)
@@ -308,7 +308,7 @@ def ranges_of_windows(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataTyp
 
 
 def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
-    """Make and store base bars of all ticks, or quotes (bid, ask, mid); 0 if the base is source bars."""
+    """Make and store base bars of all ticks or quotes (bid, ask, mid); return bars changed, 0 for source bars."""
     snapshot = session.snapshot()
     if cohort.key.origin == "source":
         return 0

@@ -211,7 +211,7 @@ class DataQualityManager:
         expectations: Mapping[Interval, Expectation],
         counts: pl.DataFrame | None,
     ) -> pl.DataFrame:
-        """Quality rows of an interval; anomaly counts only at the base, slot coverage only if derived."""
+        """Quality rows of an interval; anomaly counts only for the base, slot coverage from bars only if derived."""
         expectation = expectations[assessor.interval]
         if counts is not None:
             return quality_score(expectation.slots, expectation.missing, counts)
@@ -255,7 +255,7 @@ def assess_session(session: SessionData, dates: DateRange = (None, None), *, pre
 
 
 def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFrame:
-    """`series, first, last` of bar series: registered bounds, else sessions of the symbol's rows of any kind; cut to `dates`.
+    """`series, first, last` of bar series: registered bounds, else sessions of the symbol's rows; cut to `dates`.
 
     Rows that were left out because of their date count too: a symbol that traded before and after the requested dates
     lived through them, also where it has no row in them. Rows outside the chosen segments do not extend a lifetime (a
@@ -336,7 +336,7 @@ def find_dirty_sessions(
     was: dt.datetime | None,
     touched: pl.DataFrame,
 ) -> DirtySessions:
-    """Sessions with touched rows or counts, slots newly due, or entered or left lifetimes; and the touched rows.
+    """Sessions with touched rows or counts, newly due slots, or that entered or left lifetimes; and touched rows.
 
     Parameters
     ----------

@@ -189,7 +189,7 @@ def read_export(name: str, source: Path, options: LoadOptions) -> Side:
 
 
 def load_and_derive(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
-    """Load files and derive; return all bars with notes and problems; `by_clock` if any source bars are."""
+    """Load files and derive; return all bars, notes, problems; `by_clock` if any source bars are clock-aligned."""
     loaded = load_files([source], options, progress)
     derive_session(loaded.session)
     snapshot = loaded.session.snapshot()

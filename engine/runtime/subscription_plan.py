@@ -37,7 +37,7 @@ class Requirements:
 
     @classmethod
     def of(cls, config: SessionConfig, symbol: str) -> Requirements:
-        """Required base (None: `auto`, `none`), intervals of derive, history, indicators with first purpose, raw streams."""
+        """Base (None: `auto`, `none`), intervals of derive, history, indicators with first purpose, quotes and ticks."""
         derived = {Interval.parse(text): "derive" for text in config.derive}
         for history in config.history_of(symbol):
             for text in history.intervals:
@@ -125,7 +125,7 @@ def choose_stream_base(
 
 
 def explain_plan(plan: SubscriptionPlan, required: Requirements) -> list[tuple[str, str, str]]:
-    """Rows (stream, derive or refuse; resolution; reason) of a plan, in that order."""
+    """Rows (action stream, derive or refuse; resolution; reason) of a plan: streams, derived, then refused."""
     rows = [
         ("stream", f"{one.kind} {one.interval or ''}".strip(), plan.why if number == 0 else "is asked for")
         for number, one in enumerate(plan.streams)

@@ -32,7 +32,7 @@ class Task(Protocol):
 
     @property
     def options(self) -> LoadOptions:
-        """How its files are read."""
+        """Load options of the task's files; part of the name of its outcome."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class Task(Protocol):
 
     @property
     def identity(self) -> str:
-        """Text of all that the outcome depends on except options and version; another text gives another outcome file."""
+        """Text of all that the outcome depends on except options and version; a new text means a new outcome."""
         ...
 
 
