@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """Slots `series, ordinal, slot` with a real bar (derived: `n_base` > 0, else not synthetic), at this interval."""
+        """`series, ordinal, slot` of slots with a real bar (derived: `n_base` > 0, else not synthetic), distinct."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():

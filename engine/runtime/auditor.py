@@ -200,7 +200,7 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
-    """(tasks: row ranges of exports, large and remote Parquet, byte-equal copies as 0 rows; files by symbol; problems)."""
+    """(tasks: row ranges of exports, large and remote Parquet, copies as 0 rows, else files by symbol; problems)."""
     local = [path for path in sources if not is_remote(path)]
     if local or not sources:
         check_sources_exist(local)
@@ -355,7 +355,7 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
 
 
 def may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
-    """Whether a file may hold rows of any symbol: its kind is unknown, or it names the symbol or the contract's root."""
+    """Whether a file may hold rows of any symbol: kind unknown, or it names the symbol or the contract's root."""
     # A name without a kind does not tell: the rows may have a column of symbols.
     name = symbol_or_root(file)
     return file.kind is None or any(symbol == name or symbol.startswith(f"{file.symbol}.") for symbol in symbols)

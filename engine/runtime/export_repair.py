@@ -237,7 +237,7 @@ def spec_of(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, s
 
 
 def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
-    """Append source bars per interval and provenance: base bars on the symbol's axis, others on one of their own."""
+    """Append source bars per interval and provenance: base bars on the symbol's axis, of a day or more by date."""
     symbols = session.snapshot().symbols
     specs = list(dict.fromkeys(one.spec for one in symbols.values()))
     axes = pl.DataFrame(
@@ -263,7 +263,7 @@ def spec_of_coarser_bars(base: GridSpec, interval: Interval, zones: Mapping[str,
 
 
 def count_contradicted_rows(stored: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:
-    """Symbol -> number of stored derived bars, gaps and quality rows whose key values are not recomputed."""
+    """Symbol -> number of stored derived bars, gaps and quality rows that the recomputed tables do not contain."""
     counts: dict[str, int] = {}
     for table, columns in EVIDENCE.items():
         rows = stored[table].filter(pl.col("origin") == "derived") if table == "bars" else stored[table]

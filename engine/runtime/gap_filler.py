@@ -82,7 +82,7 @@ class GapFiller:
         return due
 
     def settle(self, requests: Sequence[HistoryRequest], now: dt.datetime) -> int:
-        """Per answered request, note the gap as filled, or count a retry, reschedule or abandon it; return filled."""
+        """Per answered request: gap gone, then filled; else count a retry and reschedule or abandon; return number filled."""
         filled = []
         with self._session.transaction():
             snapshot = self._session.snapshot()

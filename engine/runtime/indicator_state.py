@@ -71,7 +71,7 @@ class IndicatorState:
         )
 
     def extendable(self, first: pl.DataFrame) -> pl.DataFrame:
-        """`series, ts` of the last closed bar of series touched only after it, their averages begun.
+        """`series, ts` of last closed bars of series first touched after them, with recursive averages not null.
 
         Parameters
         ----------

@@ -81,7 +81,7 @@ class LiveSession:
             self.coordinator.advance(now)
 
     def step(self) -> Step:
-        """Take in backfills, advance to now, request gaps due, call consumers (errors are recorded)."""
+        """Take in backfills, advance to now, request gaps due, call consumers (errors recorded); return the step."""
         now = self.clock.now()
         before = self.session.snapshot().session_date
         self._take_answers()

@@ -173,7 +173,7 @@ def read_scanned_files(
 def read_part(
     files: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, progress: Progress | None = None
 ) -> Contents:
-    """Read scanned files as `read_files` does, but accept no rows; files of unknown resolution are read first."""
+    """Read scanned files as `read_files`, but no rows are no error; files of unknown resolution are read first."""
     reader = FileReader(options.read, len(files), progress)
     identified = [file for file in files if is_identified(file)]
     read_first = reader.read([file for file in files if not is_identified(file)])
@@ -390,7 +390,7 @@ def symbol_or_root(file: SourceFile) -> str:
 
 
 def symbols_or_roots(file: SourceFile, batch: Batch) -> set[str]:
-    """{symbol or root by file name} if the file is identified, else the distinct symbols of the batch's rows."""
+    """{symbol or root by the file's name} if the file is identified, else the distinct symbols of the rows."""
     return {symbol_or_root(file)} if is_identified(file) else set(batch.frame["symbol"].unique())
 
 
@@ -445,7 +445,7 @@ def describe_resolution(resolution: Resolution) -> str:
 
 
 def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None:
-    """Raise SourceError with the first problem if `files` is 0; otherwise do nothing.
+    """Raise SourceError if `files` is 0, naming the first unreadable file, else the first that is no data.
 
     Raises
     ------
