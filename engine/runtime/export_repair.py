@@ -237,7 +237,7 @@ def spec_of(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, s
 
 
 def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
-    """Append source bars per interval and provenance: base bars on the symbol's axis, of a day or more by date."""
+    """Append source bars per interval and provenance on their symbol's axis; non-base ones of a day or more by date."""
     symbols = session.snapshot().symbols
     specs = list(dict.fromkeys(one.spec for one in symbols.values()))
     axes = pl.DataFrame(
