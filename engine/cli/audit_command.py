@@ -146,7 +146,7 @@ def audit(
 
 
 def read_standards(rules: Path | None, baseline: Path | None, allow: Path | None) -> dict[str, Any]:
-    """Rules, baseline, allowlist and today's date; read before the audit, so that a mistake costs no time."""
+    """Dict of rules (None: defaults), baseline (None: None), allowlist (None: ()) read, and today's UTC date."""
     from engine.audit.allowlist import read_allowlist
     from engine.audit.baseline import read_baseline
     from engine.audit.rules import read_rules
@@ -161,7 +161,7 @@ def read_standards(rules: Path | None, baseline: Path | None, allow: Path | None
 
 
 def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
-    """Folder of the work to resume, below the output; emptied unless `resume`; None without an output."""
+    """Path `output/.work`, whose content is deleted unless `resume`; None without an output."""
     import shutil
 
     if output is None:
@@ -173,7 +173,7 @@ def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
 
 
 def write_report(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
-    """Write report, tables and verdict of an audit to the output folder, then delete the work to resume."""
+    """Write report, verdict and tables of an audit to the output folder; then delete its `.work`."""
     import shutil
 
     from engine.runtime.audit_report import write_audit
@@ -184,7 +184,7 @@ def write_report(done: Audit, verdict: Verdict, sources: list[Path], output: Pat
 
 
 def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> None:
-    """Write the verdict as JUnit XML to the file of --junit, and print GitHub annotations with --github."""
+    """Write JUnit XML to `junit` if it is given; print GitHub annotations if `github`; neither: nothing."""
     from engine.audit.verdict_formats import render, write_verdict
 
     if junit is not None:
@@ -194,7 +194,7 @@ def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> Non
 
 
 def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
-    """Print the worst series, causes, findings and the headline of an audit; with --json its verdict only."""
+    """Print the 20 worst series, causes of gaps, findings and headline; `as_json`: only the verdict, as JSON."""
     import polars as pl
 
     from engine.audit.verdict_formats import render

@@ -20,7 +20,7 @@ __all__ = ["app", "run"]
 
 
 def command_name(command: CommandInfo) -> str:
-    """Name of a command: its own, else that of its function."""
+    """Name of a command: the registered one, else that of its function, else an empty string."""
     return str(command.name or getattr(command.callback, "__name__", ""))
 
 
@@ -47,14 +47,14 @@ app.registered_commands.sort(key=lambda c: _ORDER.index(name) if (name := comman
 
 
 def run(words: list[str]) -> None:
-    """Run the command that these words name."""
+    """Run the application with these words; only the command that the first one names is built."""
     with only_command(words):
         app(words)
 
 
 @contextmanager
 def only_command(words: list[str]) -> Iterator[None]:
-    """Context: the application has only the command of the first word, unless the shell asks for completion."""
+    """Context in which the app has only the command of the first word; all if none matches or completion runs."""
     # Typer builds every option of every command, which takes longer than the one requested command runs.
     whole = app.registered_commands, app.registered_groups
     asked = [command for command in whole[0] if words[:1] == [command_name(command)]]

@@ -22,12 +22,12 @@ class _Manners:
 
 
 def set_quiet(*, quiet: bool) -> None:
-    """Print only answers and errors from now on: no progress, no summaries, no notes."""
+    """Set whether this process suppresses summaries, notes and progress; answers and errors are always printed."""
     _Manners.quiet = quiet
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
-    """Print the first `limit` rows of a frame (0: all) as a table or JSON, and the number of rows left out."""
+    """Print the first `limit` rows (0: all), even if quiet, as JSON, or as a table and the number left out."""
     shown = frame.head(limit) if limit else frame
     if as_json:
         print_json(shown.to_dicts())
@@ -40,7 +40,7 @@ def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) ->
 
 
 def print_frame(title: str, frame: pl.DataFrame) -> None:
-    """Print a summary as a table as wide as the terminal; into a pipe, at its full width."""
+    """Print a frame as a table; nothing with --quiet."""
     from engine.cli.table_layout import print_table
 
     if not _Manners.quiet:
@@ -48,7 +48,7 @@ def print_frame(title: str, frame: pl.DataFrame) -> None:
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Notes with equal text of several files merged into one, with the number of files."""
+    """Merge notes `place: text` of equal text into one, with the first place and `(and N more like it)`."""
     places: dict[str, list[str]] = {}
     for note in notes:
         place, _, text = note.partition(": ")
@@ -60,7 +60,7 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
 
 
 def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text
-    """Print the first lines of a list, and the number of lines left out."""
+    """Print up to `most` lines as `what: line`, then how many are left out; nothing with --quiet."""
     for line in lines[:most]:
         print_line(f"{what}: {line}")
     if len(lines) > most:
@@ -68,7 +68,7 @@ def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 -
 
 
 def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
-    """Print the files that could not be read; with --quiet to standard error."""
+    """Print up to 12 unreadable files; with --quiet all of them, to standard error."""
     if not _Manners.quiet:
         print_list("could not be read", lines)
         return
@@ -77,25 +77,25 @@ def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
 
 
 def print_line(text: str) -> None:
-    """Print a line about the work; nothing with --quiet."""
+    """Print a line to standard output; nothing with --quiet."""
     if not _Manners.quiet:
         print_text(text)
 
 
 def print_text(text: str) -> None:
-    """Print a line of an answer; characters that are not printable or not in the encoding are escaped."""
+    """Print a line to standard output, even if quiet; unprintable or unencodable characters are escaped."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write(escape_unprintable(text) + "\n")
 
 
 def escape_unprintable(text: str) -> str:
-    """Text with characters that are not printable escaped; line breaks stay."""
+    """Text whose unprintable characters are replaced by Python escapes; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def print_json(content: object) -> None:
-    """Print any content as indented JSON, instants in ISO 8601."""
+    """Print content as indented JSON, even if quiet; instants in ISO 8601, unknown types by `str`."""
     import orjson
 
     text = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
@@ -103,14 +103,14 @@ def print_json(content: object) -> None:
 
 
 def print_data(text: str) -> None:
-    """Print text for programs unchanged, in UTF-8 whatever the terminal's encoding is."""
+    """Write text to standard output unchanged, in UTF-8 whatever the terminal's encoding; no line break is added."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(text)
 
 
 def is_progress_visible() -> bool:
-    """Whether progress is shown: standard error is a terminal, and --quiet was not given."""
+    """Whether standard error is a terminal and --quiet was not given."""
     return not _Manners.quiet and sys.stderr.isatty()
 
 
@@ -136,7 +136,7 @@ class watching:  # noqa: N801 - used as a function
         return self.redraw
 
     def redraw(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
-        """Redraw the table that `make` returns with its title; nothing within the shortest time between redraws."""
+        """Call `make` and redraw its (title, frame) on standard error; within 0.25 s of the last redraw do nothing."""
         import time
 
         from engine.cli.table_layout import render_table
@@ -180,7 +180,7 @@ class progress:  # noqa: N801 - used as a function
         return self.update
 
     def update(self, done: int, total: int, _: object) -> None:
-        """Show that `done` of `total` are done, with the rate per second, or seconds per item below one."""
+        """Move the progress bar to `done` of `total`; show items per second, or seconds per item if below one."""
         speed = self._bar.tasks[0].speed
         rate = "" if not speed else f"{speed:,.0f}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
         self._bar.update(self._task, completed=done, total=total, rate=rate)

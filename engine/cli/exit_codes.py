@@ -21,14 +21,14 @@ QUIET, PLAIN, DEBUG = "--quiet", "--no-color", "--debug"
 
 
 def split_flags(words: list[str]) -> tuple[set[str], list[str]]:
-    """Split words into flags of behaviour (--quiet, --no-color, --debug) and the rest; after `--` all are data."""
+    """(set of --quiet, --no-color, --debug found, other words in order); words from `--` on are never flags."""
     end = words.index("--") if "--" in words else len(words)
     flags = {word for word in words[:end] if word in (QUIET, PLAIN, DEBUG)}
     return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
 def report_error(error: BaseException) -> int:
-    """Print what happened in one paragraph; return the exit code."""
+    """Print an error to standard error (broken pipe: nothing); return 130 interrupt, 2 engine error, 1 other."""
     match error:
         case KeyboardInterrupt():
             say_interrupted()
@@ -51,12 +51,12 @@ def report_error(error: BaseException) -> int:
 
 
 def say_interrupted() -> None:
-    """Print that the user stopped the command."""
+    """Print to standard error that the command was interrupted; exits nothing."""
     sys.stderr.write("engine: interrupted; what was in place before is as it was\n")
 
 
 def discard_output() -> None:
-    """Point standard output to the null device, so that Python does not fail on buffered text at its end."""
+    """Redirect standard output to the null device, so that text still buffered is lost without an error at exit."""
     # What is still buffered has nowhere to go, and Python would try once more at its end.
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

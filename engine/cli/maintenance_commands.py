@@ -163,7 +163,7 @@ def vacuum(
 
 
 def parse_age(text: str) -> dt.timedelta:
-    """Parse the time of --keep: a number and s, m, h, d or w."""
+    """Parse a whole number (up to 5 digits) and a unit s, m, h, d or w as a time span; usage error otherwise."""
     match = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip())
     if match is None:
         raise usage_error(f"--keep: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")
@@ -171,7 +171,7 @@ def parse_age(text: str) -> dt.timedelta:
 
 
 def merge_changes(frame: pl.DataFrame) -> pl.DataFrame:
-    """Difference table with one text column `changes` (`close 10.2 -> 10.3`) instead of old and new columns."""
+    """Replace `*_old`, `*_new` and `columns` by a text column `changes`; unchanged when there is no `columns`."""
     import polars as pl
 
     if "columns" not in frame.columns:
@@ -188,7 +188,7 @@ def merge_changes(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def value_text(frame: pl.DataFrame, name: str) -> pl.Expr:
-    """Expression of a column as text: lists joined with blanks, null as `nothing`."""
+    """Expression of a column as text; list elements joined by blanks, null as `nothing`."""
     import polars as pl
 
     nested = frame.schema[name].is_nested()

@@ -12,7 +12,7 @@ from engine.errors import ParameterError
 
 
 def usage_error(text: str) -> ParameterError:
-    """The error of an option with a wrong value."""
+    """Build (not raise) the ParameterError of a wrong option value."""
     return ParameterError(text)
 
 
@@ -20,13 +20,13 @@ _WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTAL
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
-    """Split a list at commas; a word in double quotes may hold commas and blanks."""
+    """Split text at commas, blanks trimmed, empty words dropped; `"..."` may contain commas, `""` a quote; None: ()."""
     found = _WORD.findall((text or "").strip())
     return tuple(word for quoted, bare in found if (word := quoted.replace('""', '"') or bare.strip()))
 
 
 def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
-    """Split an option that selects; None when it is absent. An empty list is an error, as it would mean all."""
+    """Split a selecting option at commas; None if the option is absent; usage error if it is given without a word."""
     given = split_list(text)
     if text is not None and not given:
         raise usage_error(f"{option}: received {text!r}; valid: one word or more, by comma, or no {option} for all")
@@ -34,7 +34,7 @@ def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def parse_column_pairs(text: str | None) -> dict[str, str | int]:
-    """Parse `ours=theirs` pairs of --columns; a number is the place of a column, from 1."""
+    """Parse `ours=theirs,...` into a mapping; a numeric `theirs` is an int, the column's place from 1; {} for None."""
     pairs: dict[str, str | int] = {}
     for word in split_list(text):
         ours, equals, theirs = word.partition("=")
@@ -47,7 +47,7 @@ def parse_column_pairs(text: str | None) -> dict[str, str | int]:
 
 
 def parse_date(name: str, text: str | None) -> dt.date | None:
-    """Parse a trade date, YYYY-MM-DD."""
+    """Parse an ISO date; None for None; usage error, with the option's `name`, for other text."""
     if text is None:
         return None
     try:
@@ -57,7 +57,7 @@ def parse_date(name: str, text: str | None) -> dt.date | None:
 
 
 def parse_instant(text: str | None) -> dt.datetime | None:
-    """Parse an instant in ISO 8601; one without a zone is an error."""
+    """Parse an ISO 8601 instant with zone and convert it to UTC; None for None; usage error without a zone."""
     if text is None:
         return None
     try:
@@ -70,19 +70,19 @@ def parse_instant(text: str | None) -> dt.datetime | None:
 
 
 def parse_interval(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
-    """Parse an interval; None for None."""
+    """Parse an interval; None for None; an error for text that is none."""
     from engine.interval import Interval
 
     return None if text is None else Interval.parse(text)
 
 
 def parse_intervals(text: str) -> list[Any]:
-    """Parse a list of intervals, split at commas."""
+    """Parse a comma-separated list of intervals, in order; [] for empty text."""
     return [parse_interval(word) for word in split_list(text)]
 
 
 def override_options(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
-    """Read options with those of the command line in place of the defaults; empty values change nothing."""
+    """Copy of `base` with the given values; None, (), {} and False do not override."""
     from dataclasses import replace
 
     return replace(base, **{name: value for name, value in given.items() if value not in (None, (), {}, False)})

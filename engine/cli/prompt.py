@@ -39,7 +39,7 @@ MACROS = ("ohlcv(", "venue_time(")
 
 
 def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text: str) -> None:
-    """Run every statement of a text in order; the first error ends it."""
+    """Run and answer all statements in order; the first error is raised; with --output only one is allowed."""
     statements, rest = split_statements(text)
     statements += [rest] if rest else []
     if writer.output is not None and len(statements) != 1:
@@ -49,7 +49,7 @@ def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text
 
 
 def run_prompt(session: QuerySession, writer: AnswerWriter, limits: Limits) -> None:
-    """Read statements from the terminal and print their answers until the input ends."""
+    """Read and answer statements until end of input or `q`, then save the history; Ctrl-C discards the open one."""
     talk = PromptState(session, writer, limits, session.columns())
     history = history_file()
     configure_readline(talk.columns, history)
@@ -80,7 +80,7 @@ class PromptState:
     listening: bool = field(default=True)
 
     def take_line(self, line: str) -> None:
-        """Run a backslash command, or every statement that this line completes; an open statement stays pending."""
+        """Run a backslash command, or all statements completed by this line; the incomplete rest replaces `pending`."""
         if not self.pending and line.strip().startswith("\\"):
             add_to_history(line.strip())
             self.run_backslash_command(*line.split(maxsplit=1))
@@ -91,7 +91,7 @@ class PromptState:
             self.print_answer(statement)
 
     def print_answer(self, statement: str) -> None:
-        """Run one statement and print its answer; an error or Ctrl-C prints a line, and the prompt goes on."""
+        """Run a statement and print its answer; engine errors and Ctrl-C are printed, not raised."""
         try:
             self.writer.write_answer(self.session, statement, self.limits)
         except EngineError as error:
@@ -100,7 +100,7 @@ class PromptState:
             print_text("interrupted")
 
     def run_backslash_command(self, name: str, argument: str = "") -> None:
-        """Run a command of the prompt (`HELP` lists them); an unknown one prints the help."""
+        """Run a prompt command: `q` ends, `x` toggles a line per cell, `d` lists tables or columns; else print help."""
         match name:
             case "\\q":
                 self.listening = False
@@ -118,7 +118,7 @@ class PromptState:
                 print_text(f"unknown command {name}\n{HELP}")
 
     def print_tables(self) -> None:
-        """Print a table of the tables and views with their columns."""
+        """Print each table and view with its column names, as they were when the prompt began."""
         import polars as pl
 
         rows = {"table": list(self.columns), "columns": [", ".join(names) for names in self.columns.values()]}
@@ -126,7 +126,7 @@ class PromptState:
 
 
 def configure_readline(columns: dict[str, list[str]], history: Path) -> None:
-    """Set up completion of tables, columns, macros and keywords, and load the history; nothing without readline."""
+    """Set up Tab completion and load the history; an unreadable history is a message; no readline: nothing."""
     if readline is None:
         return
     names = sorted({*columns, *(name for names in columns.values() for name in names), *MACROS, *KEYWORDS.split()})
@@ -151,7 +151,7 @@ class NameCompleter:
     found: list[str] = field(default_factory=list)
 
     def complete(self, word: str, state: int) -> str | None:
-        """Match number `state` of the names that begin with `word` in any case; None after the last one."""
+        """Match number `state` of names starting with `word`, in any case, else None; state 0 recomputes `found`."""
         if state == 0:
             starts = [name for name in self.names if name.lower().startswith(word.lower())]
             # Names as they are written; keywords in the case that was begun.
@@ -160,7 +160,7 @@ class NameCompleter:
 
 
 def add_to_history(statement: str) -> None:
-    """Add a statement to the history as one line, or line by line if it has a `--` comment."""
+    """Add a statement to the history on one line; with `--` in it, each line as an entry; nothing without readline."""
     if readline is None:
         return
     # The history has one entry per line, and a remark ends with its line.
@@ -170,13 +170,13 @@ def add_to_history(statement: str) -> None:
 
 
 def history_file() -> Path:
-    """Path of the history: `session-engine/sql_history` in $XDG_STATE_HOME or ~/.local/state."""
+    """Path `session-engine/sql_history` below $XDG_STATE_HOME, else ~/.local/state; it is not created."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "session-engine" / "sql_history"
 
 
 def save_history(history: Path) -> None:
-    """Write the last `HISTORY_LINES` lines to the history file, readable by its owner only; an error is a message."""
+    """Write the last 2,000 history lines to a file created with mode 600; an OSError is printed, not raised."""
     if readline is None:
         return
     try:

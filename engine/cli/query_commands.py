@@ -190,7 +190,7 @@ def export_delta(
     consumer: str | None,
     chosen: dict[str, Any],
 ) -> None:
-    """Write the rows changed after a revision or the consumer's cursor; the cursor moves after the write."""
+    """Write rows changed within `span` (since, until), or since the consumer's cursor; then move the cursor."""
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
     from engine.export.formats.session_files import write_delta
@@ -211,7 +211,7 @@ def export_delta(
 def read_selected_table(
     out: Path, name: str, symbols: str | None, interval: str | None
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """A table of an export and its small tables; rows of these symbols at one interval, default each one's base."""
+    """(rows of a table for symbols at `interval`, default each one's base; that table, symbols and calendars whole)."""
     import polars as pl
 
     from engine.export.dataset import open_dataset

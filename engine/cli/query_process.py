@@ -17,7 +17,7 @@ _waiting: list[Child] = []
 
 @contextmanager
 def start_query_process(words: list[str]) -> Iterator[None]:
-    """Context: start the query process if these words run a query; end it afterwards if nothing used it."""
+    """Context: for `sql` without --help, start a query process and pause garbage collection; end it if unused."""
     if words[:1] == ["sql"] and "--help" not in words:
         from engine.query.child import Child
 
@@ -33,7 +33,7 @@ def start_query_process(words: list[str]) -> Iterator[None]:
 
 
 def query_child() -> Child:
-    """The query process that was started already, or a new one."""
+    """The started query process, removed from the waiting list; a new one if there is none."""
     from engine.query.child import Child
 
     return _waiting.pop() if _waiting else Child()

@@ -131,7 +131,7 @@ def rules(
 
 
 def tolerances_of(text: str | None) -> Tolerances:
-    """Parse `column=number` tolerances; a number with `%` is relative."""
+    """Parse `column=size,...`; a size with `%` is relative, else absolute; usage error without `=`."""
     from engine.audit.reconcile import Tolerances
     from engine.audit.rules import parse_tolerance
 
@@ -145,7 +145,7 @@ def tolerances_of(text: str | None) -> Tolerances:
 
 
 def parse_renames(text: str | None) -> dict[str, str]:
-    """Parse --names: pairs `symbol of B = symbol of A`, by comma."""
+    """Parse `B's symbol=A's symbol,...` into a mapping from B's to A's; {} for None; usage error for other text."""
     pairs = {}
     for word in split_list(text):
         theirs, equals, ours = word.partition("=")
@@ -156,7 +156,7 @@ def parse_renames(text: str | None) -> dict[str, str]:
 
 
 def rule_fields(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule
-    """Name, text, severity, allowed number and tolerance of a rule, as JSON content."""
+    """Name, rule text, severity, allowed number and tolerance (text) of a rule, by key, for JSON or a table."""
     return {
         "name": rule.name,
         "rule": str(rule),
@@ -167,7 +167,7 @@ def rule_fields(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rul
 
 
 def print_comparison(done: Comparison, limit: int, *, as_json: bool) -> None:
-    """Print the tables, notes and unreadable files of a comparison, then `equal` or `different`."""
+    """Print series, differing columns, causes, differences, notes, problems, `equal` or `different`; or all as JSON."""
     result = done.result
     problems = [{"path": one.path, "reason": one.reason} for one in done.problems]
     if as_json:

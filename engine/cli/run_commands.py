@@ -165,7 +165,7 @@ def run_in_partitions(
     resume: bool,
     tell: Progress,
 ) -> PartitionedResult:
-    """Run in worker processes or on Dask, with parts in a folder beside the export, deleted after success."""
+    """Run in workers with parts in `EXPORT.parts`, deleted first unless `resume` and after success; needs export."""
     import shutil
 
     from engine.errors import ParameterError
@@ -188,7 +188,7 @@ def run_in_partitions(
 def print_run(
     outcome: RunResult | PartitionedResult, export: Path | None, options: LoadOptions | None, *, as_json: bool
 ) -> None:
-    """Print series, worst sessions, calendars, counts, notes and unreadable files of a run."""
+    """Print series, worst sessions, calendars, counts, notes and unreadable files of a run; or all as JSON."""
     from engine.report.summary_tables import summarize_series, worst_sessions
 
     tables = outcome.tables()

@@ -58,7 +58,7 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
 
 
 def open_source(config: SessionConfig) -> tuple[Stream, list[str]]:
-    """Open the stream of a configuration, live or replayed, and the notes on its files."""
+    """(live stream, []) in live mode; else read the replay's files and return (replay stream, notes on the files)."""
     from engine.runtime.deployments import ReplaySession
     from engine.runtime.live import open_stream
 
@@ -69,7 +69,7 @@ def open_source(config: SessionConfig) -> tuple[Stream, list[str]]:
 
 
 def explain_subscriptions(config: SessionConfig, stream: Stream) -> Iterator[tuple[str, str, str, str]]:
-    """Rows `symbol, does, what, why` of the plan of each symbol; `refuse` where the source cannot serve it."""
+    """Yield (symbol, action, item, reason) of each symbol's plan, history, indicators; `refuse` if not offered."""
     from engine.runtime.subscription_plan import Requirements, explain_plan, plan_subscription
 
     symbols = list(config.session.symbols) or sorted(stream.available([]))
@@ -146,7 +146,7 @@ def live(
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Context: an event that SIGINT and SIGTERM set; the earlier handlers are restored afterwards."""
+    """Context with an event that SIGINT or SIGTERM sets, instead of ending the process; then restore the handlers."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -162,7 +162,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 
 def override_replay(config: SessionConfig, speed: str | None, step: str | None, export: Path | None) -> SessionConfig:
-    """The configuration with --speed, --step and --export in place of its own values."""
+    """Copy of the configuration with the options that are not None; `export` changes the target, not its cadence."""
     from engine.interval import Interval
     from engine.runtime.config import ExportPart
 
@@ -179,7 +179,7 @@ def override_replay(config: SessionConfig, speed: str | None, step: str | None, 
 
 
 def parse_speed(text: str) -> float:
-    """Parse the number of --speed; below 0 or infinite is an error."""
+    """Parse a finite number of 0 or more; usage error otherwise (`max` is none)."""
     try:
         number = float(text)
     except ValueError as error:
@@ -192,7 +192,7 @@ def parse_speed(text: str) -> float:
 def watch_table(
     coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None
 ) -> tuple[str, pl.DataFrame]:
-    """Title (time, phase, sessions over, rows, lag) and the worst series of a running session."""
+    """(title with time, phase, sessions, rows, lag; table of the 20 worst series)."""
     from engine.report.session_status import session_state_table
 
     over, known = coordinator.sessions
@@ -212,7 +212,7 @@ def print_session(
     *,
     as_json: bool,
 ) -> None:
-    """Print the series, counts, notes and errors of a session that is over."""
+    """Print symbols, counts, notes and errors of a session; or all as JSON."""
     from engine.report.session_status import session_state_table
 
     totals = coordinator.totals

@@ -19,7 +19,7 @@ Segments = Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE,
 
 
 def complete_format(start: str) -> list[str]:
-    """Names of file formats that begin with what was typed, for the shell's completion."""
+    """Registered format names that begin with `start`, case-sensitive, for the shell's completion."""
     from engine.sources.formats.registry import format_names
 
     return [name for name in format_names() if name.startswith(start)]

@@ -25,7 +25,7 @@ def run_sql(
     timeout: float = 60.0,
     memory: str = "2GB",
 ) -> None:
-    """Query an export or an audit; the parameters are the options of the command."""
+    """Answer `query` on an export or audit; None: a prompt on a terminal, else the statements of standard input."""
     # The child starts now at the latest.
     with query_child() as child:
         from engine.cli.output import AnswerWriter
@@ -50,7 +50,7 @@ def run_sql(
 
 
 def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
-    """The revision that --revision or --as-of selects; None for the last one."""
+    """`revision` (None: the last) if `as_of` is None, else the revision at that instant; both: usage error."""
     if as_of is None:
         return revision
     if revision is not None:
@@ -63,7 +63,7 @@ def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | Non
 
 
 def query_target(out: Path, audit: Path | None) -> tuple[Path | dict[str, Path], dict[str, Path]]:
-    """Target of a query (table files of an audit, or an export's folder), and the tables of --audit by name."""
+    """(table files if `out` is an audit, else `out` itself; tables of the audit as `audit_NAME`, {} without one)."""
     from engine.audit.audit_files import is_audit, table_files
 
     also = {} if audit is None else {f"audit_{name}": path for name, path in table_files(audit).items()}

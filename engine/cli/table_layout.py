@@ -27,7 +27,7 @@ MOST_EXACT = 1e15
 
 
 def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, upright: bool = False) -> None:
-    """Print a frame as a table that fits the terminal.
+    """Print a frame fitted to the terminal: columns left out, or, if few fit or `upright`, one line per cell; may page.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, up
 
 
 def render_table(console: Console, title: str, frame: pl.DataFrame) -> RenderableType:
-    """A frame as a Rich table that fits a console, for repeated drawing."""
+    """Return a Rich table of the columns that fit the console (at least the first); the others are dropped silently."""
     columns = [TableColumn.of(frame[name], 2) for name in frame.columns]
     return layout_table(title, fit_columns(columns, console.width)[0] or columns[:1])
 
@@ -67,7 +67,7 @@ class TableColumn:
 
     @classmethod
     def of(cls, values: pl.Series, decimals: int | None) -> TableColumn:
-        """Column of formatted cells; text folds to at most `TEXT_WIDTH`, numbers never fold."""
+        """Format a series as text cells; `least` is the widest cell's width, for text and lists capped at 16."""
         from rich.cells import cell_len
 
         name = escape_unprintable(values.name)
@@ -80,12 +80,12 @@ class TableColumn:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all of more than `FEW_ROWS` cells are equal."""
+        """Whether there are more than 3 cells and all are equal."""
         return len(self.cells) > FEW_ROWS and len(set(self.cells)) == 1
 
 
 def fit_columns(columns: Sequence[TableColumn], width: int) -> tuple[list[TableColumn], str]:
-    """Columns that fit a width, and a note: if not all fit, constant ones go first, then those on the right."""
+    """(columns that fit, note on the others): if not all fit, drop constant columns, then those on the right."""
     if count_fitting(columns, width) == len(columns):
         return list(columns), ""
     # What is the same in every row is said once; of the others, those on the right go.
@@ -100,7 +100,7 @@ def fit_columns(columns: Sequence[TableColumn], width: int) -> tuple[list[TableC
 
 
 def stdout_console() -> Console:
-    """Rich console on standard output; as wide as the terminal, in a pipe `PIPE_WIDTH`."""
+    """Rich console on standard output: terminal width, else 10,000 columns; unencodable characters are escaped."""
     from rich.console import Console
 
     if hasattr(sys.stdout, "reconfigure"):
@@ -110,7 +110,7 @@ def stdout_console() -> Console:
 
 
 def count_fitting(columns: Sequence[TableColumn], width: int) -> int:
-    """Number of first columns whose least widths and borders fit a width."""
+    """Number of leading columns whose least widths plus frames fit a width; 0 if not even the first."""
     taken = 1
     for count, column in enumerate(columns):
         taken += column.least + COLUMN_FRAME
@@ -120,7 +120,7 @@ def count_fitting(columns: Sequence[TableColumn], width: int) -> int:
 
 
 def layout_table(title: str, columns: Sequence[TableColumn]) -> RenderableType:
-    """Rich table of the columns, numbers to the right; cells are text, never markup."""
+    """Rich table, numbers right-aligned, cells folded to at least `least` and never markup; prints nothing."""
     from rich.table import Table
     from rich.text import Text
 
@@ -134,7 +134,7 @@ def layout_table(title: str, columns: Sequence[TableColumn]) -> RenderableType:
 
 
 def layout_upright(title: str, columns: Sequence[TableColumn]) -> RenderableType:
-    """Rich grid with one line per cell: name and value, under the number of each row."""
+    """Rich grid with a `- number -` line per row, from 1, and below it a name-value line per cell; prints nothing."""
     from rich.table import Table
     from rich.text import Text
 
@@ -150,7 +150,7 @@ def layout_upright(title: str, columns: Sequence[TableColumn]) -> RenderableType
 
 
 def print_paged(console: Console, content: RenderableType, lines: int, note: str = "") -> None:
-    """Print content, through $PAGER if one is set and the terminal is lower than `lines`; then the note."""
+    """Print content and note; content through a pager only if $PAGER is set, on a terminal lower than `lines`."""
     # A pager is for whoever sits there and chose one; `less` would hide what fits.
     if os.environ.get("PAGER") and sys.stdin.isatty() and console.is_terminal and lines > console.height:
         with console.pager(styles=True):
@@ -162,7 +162,7 @@ def print_paged(console: Console, content: RenderableType, lines: int, note: str
 
 
 def format_cell(value: object, decimals: int | None) -> str:
-    """Text of a value: floats by `format_number` or rounded, instants with Z for UTC, bytes in hex, null empty."""
+    """Text of a value: float to `decimals` (below 1: 6 digits; None: 9), UTC as Z, bytes in hex, None empty."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -177,12 +177,12 @@ def format_cell(value: object, decimals: int | None) -> str:
 
 
 def format_number(value: float) -> str:
-    """Nine significant digits; whole numbers below `MOST_EXACT` in full."""
+    """Whole numbers below 1e15 in full, others rounded to nine significant digits."""
     if value.is_integer() and abs(value) < MOST_EXACT:
         return f"{value:.0f}"
     return repr(float(f"{value:.9g}"))
 
 
 def escape_unprintable(text: str) -> str:
-    """Text with every character that is not printable escaped, line breaks too."""
+    """Text whose unprintable characters, line breaks included, are replaced by Python escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -45,7 +45,7 @@ class StoredOutcome(NamedTuple):
     quality: VersionedRows
 
     def missing(self, sessions: pl.DataFrame) -> pl.DataFrame:
-        """Stored number of missing slots (`series, session, bar_count`) of some sessions."""
+        """Stored `missing` of the quality rows of the given sessions, as `series, session, bar_count`."""
         scores = self.quality.of_sessions(sessions)
         return scores.select(*SERIES_SESSION, pl.col("missing").cast(GAPS["bar_count"]).alias("bar_count"))
 
@@ -86,7 +86,7 @@ class Expectation:
 
     @cached_property
     def coverage(self) -> pl.DataFrame:
-        """`slot_coverage` of these sessions."""
+        """Slot coverage of these sessions from expected and missing slots (`quality.score.slot_coverage`); cached."""
         return slot_coverage(self.slots, self.missing)
 
 
@@ -114,7 +114,7 @@ class IntervalAssessor:
         return self.grid.interval
 
     def assess_lifetimes(self, snapshot: Snapshot, alive: pl.DataFrame) -> tuple[Expectation, pl.DataFrame]:
-        """Expectation and gaps of series in all sessions of their lifetimes (`series, first, last`)."""
+        """Find gaps in all due sessions of the lifetimes in `alive`; return (expectation, gaps); store nothing."""
         slots = expected_slots(alive, self.grid, snapshot.as_of)
         rows = snapshot.rows_of(self.base or self.key)
         series = alive["series"]
@@ -131,7 +131,7 @@ class IntervalAssessor:
         alive: pl.DataFrame,
         before: dt.datetime | None,
     ) -> tuple[Expectation, pl.DataFrame, pl.DataFrame]:
-        """Recompute expected and missing slots of dirty sessions; return the stored gaps to remove and the gaps to add.
+        """Re-assess dirty sessions only; return (expectation, stored gaps to remove, gaps to add); stores nothing.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class IntervalAssessor:
     def coverage(
         self, snapshot: Snapshot, slots: pl.DataFrame, expectation: Expectation, counted_grid: SessionGrid
     ) -> pl.DataFrame:
-        """Slot coverage of a derived interval in the slots of `counted_grid`, of which `expectation` is given."""
+        """Slot coverage: that of `expectation` if intraday, else `n_base` of each bar over slots in `counted_grid`."""
         if self.interval.is_intraday:
             return expectation.coverage
         counted = self.grid.slots_in(slots.select("ordinal", pl.lit(0, pl.Int32).alias("slot")), counted_grid)
@@ -185,13 +185,13 @@ class IntervalAssessor:
         return period_coverage(slots, counted, bars.select(*SEGMENT, "n_base"))
 
     def sessions_of(self, sessions: pl.DataFrame) -> pl.DataFrame:
-        """`series, session` at this interval: for weeks and months, the last scheduled session of the period."""
+        """Same sessions if intraday; else the last scheduled session of the period of each, distinct and sorted."""
         if self.interval.is_intraday or sessions.is_empty():
             return sessions
         return sessions.with_columns(self.grid.periods_of(sessions["session"])).unique().sort(SERIES_SESSION)
 
     def _expected_slots(self, snapshot: Snapshot, sessions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
-        """Expected slots of some sessions by segment, as `gaps.expected_slots` gives them."""
+        """`series, ordinal, session, segment, slots`: segments of given sessions with due slots, within lifetimes."""
         due = self.grid.due(snapshot.as_of)
         day, first_day = column_values(due, "session"), column_values(due, "first_session")
         dirty_day = column_values(sessions, "session")
@@ -207,7 +207,7 @@ class IntervalAssessor:
     def _first_changed_slots(
         self, expected: pl.DataFrame, dirty: DirtySessions, before: dt.datetime | None
     ) -> pl.DataFrame:
-        """Add `low`, the first slot of each segment that may have changed; drop segments without one."""
+        """Add `low`, the first newly due or touched slot (0 in fresh sessions); drop unchanged segments."""
         slots = expected["slots"].to_numpy()
         days = pack_columns(expected, *SERIES_SESSION)
         due = self.grid.due(before)
@@ -234,7 +234,7 @@ class IntervalAssessor:
         return expected.with_columns(pl.Series("low", low.astype(np.int32))).filter(pl.Series(changed))
 
     def _rows_from(self, snapshot: Snapshot, scan: pl.DataFrame) -> pl.DataFrame:
-        """Rows of some segments from slot `low` on."""
+        """Bars of each segment from slot `low` to its last due slot; base bars if the interval has none stored."""
         key = self.base or self.key
         if scan.is_empty() or key not in snapshot.panels:
             return snapshot.no_rows_of(key)
@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """Distinct slots (`series, ordinal, slot`) that hold a bar which counts as present."""
+        """`series, ordinal, slot` of slots with a real bar (derived: `n_base` > 0, else not synthetic), distinct."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():
@@ -256,7 +256,7 @@ class IntervalAssessor:
 
 
 def gaps_to_check(stored: VersionedRows, scan: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
-    """Stored gaps that may have changed: those reaching into the scan, and whole segments next to scanned ones."""
+    """Stored gaps that reach the scan; of sessions of several segments also those that fill an unscanned segment."""
     reaching = stored.reaching(scan)
     if scan.is_empty() or not has_repeats(pack_columns(slots, *SERIES_SESSION)):
         return reaching
@@ -268,7 +268,7 @@ def gaps_to_check(stored: VersionedRows, scan: pl.DataFrame, slots: pl.DataFrame
 
 
 def extend_to_stored_gaps(scan: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Move `low` of each scanned segment back to the start of the stored gap that ends at or after it."""
+    """Move `low` of scanned segments back to the start of a stored gap that spans or ends at `low`."""
     if stored.is_empty() or scan.is_empty():
         return scan
     at, is_scanned = find_keys(pack_columns(scan, *SEGMENT), pack_columns(stored, *SEGMENT))
@@ -279,7 +279,7 @@ def extend_to_stored_gaps(scan: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFr
 
 
 def split_rescanned(stored: pl.DataFrame, scan: pl.DataFrame, slots: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split stored gaps into those that are scanned again or whose segment is no longer expected, and the others."""
+    """(stored gaps starting at or after `low` of a scanned segment, or in one no longer expected; other gaps)."""
     if stored.is_empty():
         return stored, stored
     keys = pack_columns(stored, *SEGMENT)
@@ -291,12 +291,12 @@ def split_rescanned(stored: pl.DataFrame, scan: pl.DataFrame, slots: pl.DataFram
 
 
 def has_repeats(sorted_keys: Ints) -> bool:
-    """Whether any of some sorted keys is there twice."""
+    """Whether any value of a sorted array occurs more than once."""
     return bool((sorted_keys[1:] == sorted_keys[:-1]).any())
 
 
 def inherit_retries(gaps: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """New gaps with the retry state of the stored gap that they begin in."""
+    """Copy retry state, count and times of a stored, already scheduled gap to new gaps starting inside it."""
     retried = stored.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
     if retried.is_empty() or gaps.is_empty():
         return gaps

@@ -52,7 +52,7 @@ class Audit(Summarized):
     files: int
 
     def _summary(self) -> Summary:
-        """Summary of the audit for display."""
+        """Facts (rows, series, quality in %, also adjusted for explained gaps) and slots per cause, most first."""
         series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
         expected, present, missing, explained = series.select(
             pl.col("expected", "present", "missing", "explained").sum()
@@ -80,13 +80,13 @@ class BarsReader(NamedTuple):
 
 
 def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
-    """Base bars of some symbols of a store: `BAR`."""
+    """Base bars (`BAR` columns) of the given symbols; symbols that the store does not have are skipped."""
     known = (symbol for symbol in symbols if symbol in snapshot.symbols)
     return pl.concat([empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in known)])
 
 
 def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
-    """Add the table `strips` to an audit: bars within 30 minutes of its 60 gravest gaps, for plots."""
+    """Copy with table `strips`: bars within 30 minutes of 60 gaps, one per outage first, then by cause and length."""
     gaps = (
         done.tables["gaps"]
         .filter(pl.col("cause").is_in(REPORTED))
@@ -122,7 +122,7 @@ def write_audit(
     verdict: Verdict | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Write an audit to a folder: `report.html`, `audit.json` (baseline of the next audit), and `tables` for SQL.
+    """Write `report.html`, `audit.json` and `tables`, with findings of the rules; return the path of the report.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ KEPT: Schema = {
 
 
 def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[RowRange, LoadOptions]]:
-    """Row ranges of base bars, each with options for the axis of its symbols.
+    """Yield (row range of base bars, load options of its axis) of an export; ExportError if axes are not stored.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[
 
 
 def export_counts(dataset: Dataset) -> Survey:
-    """Survey of what an export counted when its rows were stored, and of its quote ticks."""
+    """Survey of stored counts (duplicates, corrections, backfills), rejects, conflicts and quote checks; no bars."""
     base = dataset.scan("symbols").select(
         "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
     )
@@ -100,7 +100,7 @@ def export_counts(dataset: Dataset) -> Survey:
 
 
 def stored_conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of a rejected conflicting bar and the stored bar of the same key."""
+    """Pair each bar rejected as conflicting with the stored base bar of the same key; empty if none was."""
     lost = conflict_pairs(rejects, empty(KEPT))
     if lost.is_empty():
         return lost
@@ -112,7 +112,7 @@ def stored_conflicts(dataset: Dataset, rejects: pl.DataFrame) -> pl.DataFrame:
 
 
 def measured_quotes(dataset: Dataset) -> Iterator[CheckedAxis]:
-    """Measure the quote ticks of an export for the checks, axis by axis."""
+    """Yield, per axis, what all checks measure of the export's quote ticks (no bars); nothing without quotes."""
     if not dataset.rows("quotes"):
         return
     symbols = dataset.scan("symbols").collect().with_columns(pl.col("segments").list.join("\x1f"))

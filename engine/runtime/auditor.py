@@ -65,12 +65,12 @@ class RowsTask:
 
     @property
     def name(self) -> str:
-        """Path or URL of the file."""
+        """Path or URL of the file, as text for progress and messages."""
         return str(self.rows.path)
 
     @property
     def identity(self) -> str:
-        """The file as it is now, and the range."""
+        """File state (size, time of writing) and row range: changes when the file does."""
         return self.rows.identity
 
 
@@ -86,7 +86,7 @@ def audit(
     progress: Progress | None = None,
     strips: bool = False,
 ) -> Audit:
-    """Audit files, folders and exports: gaps and their causes, quality, findings of the checks.
+    """Audit sources in tasks; return tables of gaps with causes, quality and findings; no report is written.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def run_audit(
     work: Path | None = None,
     **options: Any,  # noqa: ANN401 - as `load` takes them
 ) -> Audit:
-    """Audit files, folders, an export or a store: `engine audit` for notebooks.
+    """Audit a store, or files, folders or an export, and return the tables; a store gets `strips` too, files do not.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def run_audit(
 
 
 def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
-    """Tables of an audit from a survey: gaps with their causes, quality, outages, files and findings."""
+    """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files."""
     tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner)
     files = survey.files.sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
@@ -188,7 +188,7 @@ def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_P
 
 
 def judge_checks(one: CheckedAxis) -> pl.DataFrame:
-    """Findings of the checks of one axis, from what they measured of its bars."""
+    """Findings of the registered checks from the measurements of one axis; no rows where no bar was measured."""
     axis, ends = one.axis, one.measured["ends"]
     if ends.is_empty():
         return empty(FINDINGS)
@@ -200,7 +200,7 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
-    """Tasks that cover all sources: exports, large tables, files by symbol; and the files that are no data."""
+    """(tasks: row ranges of exports, large and remote Parquet, copies as 0 rows, else files by symbol; problems)."""
     local = [path for path in sources if not is_remote(path)]
     if local or not sources:
         check_sources_exist(local)
@@ -232,7 +232,7 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
 
 
 def shared_contents(files: Sequence[SourceFile]) -> dict[Path, str]:
-    """SHA-256 of each file that another one has the size of and, as it turns out, the bytes; files are hashed for nothing else here."""
+    """SHA-256 by path, only of files whose bytes equal another file's; only files of equal size are hashed."""
     sizes = Counter(file.path.stat().st_size for file in files)
     hashed = {file.path: file_sha256(file.path) for file in files if sizes[file.path.stat().st_size] > 1}
     often = Counter(hashed.values())
@@ -240,7 +240,7 @@ def shared_contents(files: Sequence[SourceFile]) -> dict[Path, str]:
 
 
 def at_base(parts: Sequence[Survey], options: LoadOptions) -> list[Survey]:
-    """Surveys of the base of each symbol: tasks that hold one symbol at several intervals chose a base each."""
+    """Drop series off their symbol's base from surveys; a symbol with several intervals gets its base chosen anew."""
     named = [part.series.select("symbol", "interval") for part in parts]
     there = pl.concat([empty({"symbol": pl.String(), "interval": pl.String()}), *named]).unique()
     several = there.filter(pl.len().over("symbol") > 1).group_by("symbol").agg("interval").sort("symbol")
@@ -258,7 +258,7 @@ def at_base(parts: Sequence[Survey], options: LoadOptions) -> list[Survey]:
 def write_survey(
     task: AuditTask, path: Path, calendars: Sequence[SessionCalendar] = (), checks: Sequence[type[Check]] = ()
 ) -> None:
-    """Survey the rows of a task into a file; use these calendars instead of computing them, and register these checks."""
+    """Use the given calendars, register the checks, survey the rows of a task, and write the survey to `path`."""
     adopt(calendars)
     for check in checks:
         register(check)
@@ -271,7 +271,7 @@ def write_survey(
 
 
 def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
-    """Read the survey of a task; a task that failed becomes a survey of no rows whose file table names the problem.
+    """Read a task's survey from its file; for a failed task, a survey without rows whose file table has the error.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
 
 
 def read_task_bars(task: AuditTask, symbols: Sequence[str]) -> pl.DataFrame:
-    """Read the bars of some symbols of a task once more: columns of `BAR`."""
+    """Read bars of the given symbols in a task's sources once more, as `BAR` columns; of plain files base bars."""
     if isinstance(task, RowsTask):
         own = [symbol for symbol in symbols if not task.rows.symbols or symbol in task.rows.symbols]
         bars = read_row_range(replace(task.rows, symbols=tuple(own)), task.options).frame
@@ -304,12 +304,12 @@ def read_task_bars(task: AuditTask, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def echo(number: int) -> int:
-    """The number itself; a worker that can call it has imported this module."""
+    """Return `number` unchanged; calling it in a worker makes the worker import this module."""
     return number
 
 
 def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[SessionCalendar]:
-    """Default calendar over the dates of the large files, for workers; none where a task would not ask for it."""
+    """The default calendar over the footer dates of large local files, in a list; [] if none, TOML or in error."""
     # Computed once: its library takes longer to import than this package.
     places = dict.fromkeys(task.rows.path for task in tasks if isinstance(task, RowsTask))
     spans = [span for place in places if isinstance(place, Path) and (span := dates_in_footer(place)) is not None]
@@ -323,7 +323,7 @@ def prepare_calendar(tasks: Sequence[AuditTask], options: LoadOptions) -> list[S
 
 
 def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -> Survey:
-    """Load files into a store and survey it, with the rows of each file, refused rows and conflicts."""
+    """Load files into a store and survey it, with rows or problem per file, refused rows and conflicts."""
     contents = read_scanned_files(files, (), options, name)
     session = store_contents(contents, options).session
     survey = survey_session(session)
@@ -355,20 +355,20 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
 
 
 def may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
-    """Whether a file, by its name, can have rows of any of the symbols; a root stands for its contracts."""
+    """Whether a file may hold rows of any symbol: kind unknown, or it names the symbol or the contract's root."""
     # A name without a kind does not tell: the rows may have a column of symbols.
     name = symbol_or_root(file)
     return file.kind is None or any(symbol == name or symbol.startswith(f"{file.symbol}.") for symbol in symbols)
 
 
 def survey_of_problems(problems: Sequence[Problem]) -> Survey:
-    """A survey without rows whose file table names each file that was not read, and why."""
+    """Survey of no series whose `files` list each problem, 0 rows and reason (ignored: after `PASSED_OVER`)."""
     rows = [(one.path, 0, f"{PASSED_OVER}{one.reason}" if one.ignored else one.reason) for one in problems]
     return replace(Survey.none(), files=pl.DataFrame(rows, schema=dict(FILES), orient="row"))
 
 
 def why_nothing_was_read(files: pl.DataFrame) -> str:
-    """Message for an audit without any row: the first unreadable file, or else what was there instead of data."""
+    """Message: the first unreadable file and the number of others; without one, the first file that is no data."""
     bad = files.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
     if bad.is_empty():
         passed = files.drop_nulls("problem").with_columns(pl.col("problem").str.strip_prefix(PASSED_OVER))
@@ -379,7 +379,7 @@ def why_nothing_was_read(files: pl.DataFrame) -> str:
 
 
 def is_large_table(file: SourceFile, options: LoadOptions) -> bool:
-    """Whether a file is a Parquet table of `LARGE_BYTES` or more with bars and a column of symbols."""
+    """Whether a file is readable Parquet of 16 MiB or more with bars and a symbol column, without bid/ask columns."""
     if file.format != "parquet" or file.path.stat().st_size < LARGE_BYTES:
         return False
     try:

@@ -27,7 +27,7 @@ ADDED = {"available": TS, "version": pl.Int32()}
 def order_by_availability(
     group: Group, specs: Mapping[str, GridSpec], calendar: Callable[[str], SessionCalendar]
 ) -> pl.DataFrame:
-    """Rows of a group in the order in which they become available, with `available` and `version`.
+    """Sort rows by added `available` (bar end, tick stamp; a repeat: last row of its file); add `version` from 0.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def order_by_availability(
 def add_bar_availability(
     bars: pl.DataFrame, group: Group, spec: GridSpec, calendar: Callable[[str], SessionCalendar]
 ) -> pl.DataFrame:
-    """Add `start` (the slot start of each bar's stamp) and `available` (the bar's end) to the bars of one axis."""
+    """Add `start` (slot start by stamp and axis) and `available` (end of the bar) to bars of one axis."""
     low, high = bars["ts"].min(), bars["ts"].max()
     first, last = low.date() - 2 * MONTH, high.date() + 2 * MONTH  # type: ignore[union-attr]
     segments = calendar(spec.calendar).segments_in_bounds(first, last)
@@ -78,7 +78,7 @@ def add_bar_availability(
 
 
 def delay_repeated_rows(rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-    """Add `version`; a row that an earlier file has becomes available when its own file was complete."""
+    """Add `version` 0, 1, ... per key in file order; from 1 on, `available` is the last one of the row's file."""
     key = ["symbol", "price_type", "start"] if kind == "bars" else ["symbol", "start", "seq"]
     key = [name for name in key if name in rows.columns]
     repeated = rows.select(key).is_duplicated()
@@ -105,7 +105,7 @@ def delay_repeated_rows(rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
 
 
 def split_versions(rows: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
-    """Rows that became available together, cut into the batches they are appended as: one per version, in order."""
+    """Split rows into one frame per `version`, ascending, without `available` and `version`."""
     batch = rows.drop(list(ADDED))
     if not (rows["version"] > 0).any():
         return (batch,)

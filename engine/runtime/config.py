@@ -31,19 +31,19 @@ PACED_STEP_SECONDS, FAST_STEP_SECONDS = 60.0, 1800.0
 
 
 def parse_interval(text: object) -> str:
-    """Shortest spelling of an interval; refuse anything but text."""
+    """Normalize an interval to its shortest spelling; ValueError for anything but text."""
     if not isinstance(text, str):
         raise ValueError(f"received {text!r}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
     return str(Interval.parse(text))
 
 
 def parse_base(text: object) -> str:
-    """`auto`, `none` or an interval."""
+    """Return `auto` and `none` unchanged, any other value as a normalized interval."""
     return str(text) if text in ("auto", "none") else parse_interval(text)
 
 
 def parse_seconds(value: object) -> object:
-    """Seconds of a number, or of an interval such as `5m`."""
+    """Convert interval text such as `5m` to seconds; return other values unchanged."""
     if isinstance(value, str):
         length = Interval.parse(value)
         return length.seconds
@@ -51,7 +51,7 @@ def parse_seconds(value: object) -> object:
 
 
 def parse_speed(value: object) -> object:
-    """Speed as a multiple of the clock; `max` is 0."""
+    """Return 0.0 for `max`, numbers unchanged; ValueError for other text."""
     if value == "max":
         return 0.0
     if isinstance(value, str):
@@ -62,7 +62,7 @@ def parse_speed(value: object) -> object:
 
 
 def check_read_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuse unknown keys and values that `ReadOptions` does not take."""
+    """Return the options unchanged if `ReadOptions` accepts them; ValueError for unknown keys or bad arguments."""
     known = [option.name for option in fields(ReadOptions)]
     unknown = [unknown_key(name, name, known) for name in options if name not in known]
     if unknown:
@@ -113,7 +113,7 @@ class SessionPart(Section):
 
     @model_validator(mode="after")
     def check_dates(self) -> SessionPart:
-        """Refuse an end before the start."""
+        """Raise ValueError when `end` is before `start`; return the section."""
         if self.start and self.end and self.end < self.start:
             raise ValueError(f"end: received {self.end}; valid: not before start ({self.start})")
         return self
@@ -155,7 +155,7 @@ class HistoryPart(Section):
 
 
 def parse_indicator(text: str) -> str:
-    """Normal spelling of an indicator definition; refuse one that is not valid."""
+    """Normalize an indicator definition such as `sma(20)`; an error if it is not valid."""
     return str(Indicator.parse(text))
 
 
@@ -208,7 +208,7 @@ class ReplayPart(Section):
 
     @property
     def step(self) -> dt.timedelta:
-        """Session time per step: `step_seconds`, else a minute, or half an hour at speed `max`."""
+        """Session time per step: `step_seconds` if set, else 1 minute, or 30 minutes at speed `max` (0)."""
         return dt.timedelta(seconds=self.step_seconds or (PACED_STEP_SECONDS if self.speed else FAST_STEP_SECONDS))
 
 
@@ -254,7 +254,7 @@ class SourcePart(Section):
 
     @model_validator(mode="after")
     def check_kind(self) -> SourcePart:
-        """Refuse an unknown kind, and a source of files without a path."""
+        """Raise ValueError for an unknown kind, or for files or folder without a path; return the section."""
         if self.kind not in SOURCES:
             raise ValueError(f"kind: received {self.kind!r}; valid: {', '.join(SOURCES)}")
         if self.kind in ("files", "folder") and not self.paths:
@@ -278,7 +278,7 @@ class SessionConfig(Section):
 
     @model_validator(mode="after")
     def check_sections(self) -> SessionConfig:
-        """Refuse sections that contradict each other: mode, source, calendar, symbols."""
+        """ValueError without a calendar, for a source that does not fit the mode, or Alpaca without symbols."""
         if self.session.calendar is None and not self.session.calendars:
             raise ValueError("session.calendar: none given; valid: a code of `engine calendars`, or a TOML file")
         if self.session.mode == "replay" and self.source.kind != "files":
@@ -291,7 +291,7 @@ class SessionConfig(Section):
 
     @classmethod
     def read(cls, path: Path) -> SessionConfig:
-        """Read a TOML or JSON file; relative paths in it are relative to its folder.
+        """Read and validate a TOML or `.json` file; relative paths are below its folder; errors list all mistakes.
 
         Raises
         ------
@@ -307,7 +307,7 @@ class SessionConfig(Section):
 
     @classmethod
     def of(cls, content: Mapping[str, Any], folder: Path | None = None, name: str = "configuration") -> SessionConfig:
-        """Validate a mapping as a configuration; relative paths are relative to `folder`."""
+        """Validate a mapping; ParameterError lists all mistakes; `folder` (if given) is put before relative paths."""
         try:
             config = cls.model_validate(content)
         except ValidationError as error:
@@ -317,32 +317,32 @@ class SessionConfig(Section):
         return config if folder is None else config.below(folder)
 
     def below(self, folder: Path) -> SessionConfig:
-        """Copy with relative paths resolved against a folder."""
+        """Copy in which relative source paths and the export target are below `folder`; absolute paths stay."""
         source = self.source.model_copy(update={"paths": tuple(folder / path for path in self.source.paths)})
         export = self.export and self.export.model_copy(update={"target": folder / self.export.target})
         return self.model_copy(update={"source": source, "export": export})
 
     def history_of(self, symbol: str) -> tuple[HistoryPart, ...]:
-        """History sections whose patterns match a symbol."""
+        """History sections with a pattern that matches the symbol, in order; () if none."""
         return tuple(part for part in self.history if matches(symbol, part.symbols))
 
     def indicators_of(self, symbol: str) -> tuple[IndicatorPart, ...]:
-        """Indicator sections whose patterns match a symbol."""
+        """Indicator sections with a pattern that matches the symbol, in order; () if none."""
         return tuple(part for part in self.indicators if matches(symbol, part.symbols))
 
     @property
     def history_sessions(self) -> int:
-        """Largest number of history sessions of any section."""
+        """Largest `sessions` of all history sections; 0 without any."""
         return max((part.sessions for part in self.history), default=0)
 
 
 def matches(symbol: str, patterns: Iterable[str]) -> bool:
-    """Whether a symbol matches any of the shell patterns."""
+    """Whether a symbol matches any of the shell patterns, case-sensitive; False without patterns."""
     return any(fnmatch.fnmatchcase(symbol, pattern) for pattern in patterns)
 
 
 def describe_mistake(error: Mapping[str, Any]) -> str:
-    """Message of one validation error: path of the key, reason, value received."""
+    """One-line text of a pydantic error: key path, reason, value; for an unknown key the nearest valid one."""
     place = [str(part) for part in error["loc"]]
     where = ".".join(place)
     if error["type"] == "extra_forbidden":
@@ -357,14 +357,14 @@ def describe_mistake(error: Mapping[str, Any]) -> str:
 
 
 def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:
-    """Message for an unknown key, with the most similar valid one."""
+    """Message for an unknown key: the most similar valid key (ratio 0.5 or more), if any, and all valid ones."""
     similar = difflib.get_close_matches(key, valid, 1, 0.5)
     hint = f"did you mean {similar[0]}? " if similar else ""
     return f"unknown key {where}; {hint}valid: {', '.join(valid)}"
 
 
 def valid_keys(place: Sequence[str]) -> list[str]:
-    """Keys that are valid in the section at a path."""
+    """Field names of the configuration section at a key path; list positions in the path are ignored."""
     model: type[BaseModel] = SessionConfig
     for part in place:
         if part.isdecimal():
@@ -374,6 +374,6 @@ def valid_keys(place: Sequence[str]) -> list[str]:
 
 
 def types_within(annotation: object) -> list[type]:
-    """All classes in a type annotation."""
+    """Classes in a type annotation, itself first, then those of its arguments, recursively."""
     inner = [one for part in get_args(annotation) for one in types_within(part)]
     return [annotation, *inner] if isinstance(annotation, type) else inner

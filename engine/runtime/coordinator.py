@@ -134,26 +134,26 @@ class SessionCoordinator:
 
     @property
     def now(self) -> dt.datetime | None:
-        """Session time; None before `load`."""
+        """Session time; None before `load` has appended anything."""
         return self._now
 
     @property
     def pending(self) -> frozenset[str]:
-        """Symbols whose load is under way."""
+        """Symbols whose `load` or `add_symbol` is running now."""
         return frozenset(self._pending)
 
     @property
     def current(self) -> SessionSpan | None:
-        """The running or next session; None when all are over."""
+        """The first session that is not over: running, or the next to open; None when all are over."""
         return self._spans[0] if self._spans else None
 
     @property
     def sessions(self) -> tuple[int, int]:
-        """Number of sessions that are over, and of all known sessions."""
+        """(number of sessions that are over, number of all sessions: over, running and to come)."""
         return self._over, self._over + len(self._spans)
 
     def plan(self, symbol: str) -> SubscriptionPlan:
-        """Streams and derived intervals of a symbol, from the configuration and the source.
+        """Plan of a symbol's base, streams and derived intervals; subscribes to nothing; ParameterError if not offered.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class SessionCoordinator:
         at: dt.datetime | None = None,
         exported: Exported | None = None,
     ) -> None:
-        """Register symbols, and append the rows that are available before the first session opens.
+        """Register, subscribe, append rows before the first open (or to `at`), derive, assess; phase `waiting`.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class SessionCoordinator:
         self.phase = "waiting"
 
     def look_ahead(self, last: dt.date) -> None:
-        """Extend the sessions to run up to a later trade date."""
+        """Append the sessions after the last known one up to `last`; nothing if none is left or `last` is earlier."""
         known = self._spans[-1].session if self._spans else None
         if known is not None and last > known:
             begin = self._dates[0]
@@ -224,7 +224,7 @@ class SessionCoordinator:
             self._dates = (begin, last)
 
     def advance(self, to: dt.datetime) -> Step:
-        """Advance session time to an instant, through every open and close on the way.
+        """Append, derive, assess up to `to`, stopping at each open and close; export when due and at each close.
 
         Rows that become available later are not appended, slots that are due later not assessed.
         """
@@ -254,7 +254,7 @@ class SessionCoordinator:
         return Step(self._now, session, self.totals.rows - rows, self.totals.derived - derived, revision)
 
     def finish(self) -> Step:
-        """End the session: append the rows after the last close, assess every slot as due, write the last revision."""
+        """Take all remaining rows, clear the as-of time, assess every slot as due, export; phase becomes `finished`."""
         rows, derived = self.totals.rows, self.totals.derived
         with self.session.transaction():
             self.session.set_session(None, active=False)
@@ -268,13 +268,13 @@ class SessionCoordinator:
         return Step(at, None, self.totals.rows - rows, self.totals.derived - derived, revision)
 
     def stop(self) -> Step:
-        """End the session where it is: write the last revision of the rows appended so far."""
+        """End without appending more: export the store as it is (unless new or finished); phase `finished`."""
         revision = None if self.phase in ("new", "finished") else self._write()
         self.phase = "finished"
         return Step(self._now or ALWAYS[0], self.session.snapshot().session_date, revision=revision)
 
     def add_symbol(self, symbol: str) -> SubscriptionPlan:
-        """Register a symbol, append, derive and assess its past, and mark it loaded, in one transaction.
+        """Fetch a symbol's past; in one transaction register, append, derive, assess, mark loaded; return its plan.
 
         Raises
         ------
@@ -308,12 +308,12 @@ class SessionCoordinator:
         return plan
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Unsubscribe a symbol and remove it with all its rows; False when the session does not have it."""
+        """Unsubscribe a symbol and delete it with all its rows from the store; False if the store does not have it."""
         self.stream.unsubscribe(symbol)
         return self.session.remove_symbol(symbol)
 
     def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
-        """Append rows from outside the stream (a backfill), derive and assess; return the number of rows appended."""
+        """Append outside rows, derive, force an assessment; return rows appended, duplicates included."""
         before = self.totals.rows
         with self.session.transaction():
             self._append(deliveries, provenance)
@@ -328,7 +328,7 @@ class SessionCoordinator:
         at: dt.datetime,
         exported: Exported | None,
     ) -> None:
-        """Append the rows that an earlier process exported, then those that the source has after them."""
+        """Append exported rows, then fetch up to `at`: since the last stamp as `backfill`, if none all as `source`."""
         since = self._dates[0] or at.date()
         for provenance, delivery in exported(symbols, since) if exported is not None else ():
             self._append([delivery], provenance)
@@ -345,7 +345,7 @@ class SessionCoordinator:
             self._append(self.stream.fetch(requests) if requests else (), provenance)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
-        """Instants at which `advance` stops: each open and close up to `to`, then `to`."""
+        """Yield each open and close up to `to`, then `to` unless yielded already or before session time."""
         at = None
         while self._spans:
             at = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
@@ -356,19 +356,19 @@ class SessionCoordinator:
             yield to
 
     def _move_to(self, now: dt.datetime) -> None:
-        """Append what is available at an instant, make it the as-of time, derive and assess."""
+        """Append rows available by `now`; set session time and the as-of time (less grace); derive; assess."""
         self._append(self.stream.take(now))
         self._now = now
         self.session.set_as_of(now - self._grace)
         self._derive_and_assess()
 
     def _subscribe(self, streams: Sequence[Subscription]) -> None:
-        """Subscribe to streams, and mark them active in the store."""
+        """Subscribe to streams at the source; mark each (symbol, interval or kind) active in the store."""
         self.stream.subscribe(streams)
         self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in streams], active=True)
 
     def _append(self, deliveries: Iterable[Delivery], provenance: str = "source") -> None:
-        """Append deliveries of known symbols to the store, and count their rows."""
+        """Append rows of registered symbols within the load dates, add all rejects, and count rows in the totals."""
         symbols = self.session.get_active_symbols()
         for delivery in deliveries:
             self.session.add_rejects(delivery.rejects)
@@ -390,13 +390,13 @@ class SessionCoordinator:
             self.totals.corrections += appended.corrections
 
     def _derive_and_assess(self, *, force: bool = False) -> None:
-        """Step the processor, the indicators and the quality manager."""
+        """Derive bars (counted), then indicators, then gaps and quality; `force` ignores their throttle."""
         self.totals.derived += self._processor.step()
         self._indicators.step()
         self._quality.step(force=force)
 
     def _describe_planned(self, plan: SubscriptionPlan) -> SymbolSessionData:
-        """Registration of a symbol by its plan and the configuration, not yet loaded."""
+        """Registration, not loaded, from the plan: base, derived, longest history, indicators at those intervals."""
         known = self._describe(plan.symbol)
         history = self.config.history_of(plan.symbol)
         intervals = set(map(str, (plan.base, *plan.derived)))  # others were refused, and noted
@@ -419,13 +419,13 @@ class SessionCoordinator:
         )
 
     def _expect_from_now(self, symbol: SymbolSessionData) -> SymbolSessionData:
-        """In live mode, expect rows of a symbol from the first session on, also while it is silent."""
+        """Live: copy whose slots are expected from the first session on, even without rows; in a replay unchanged."""
         # Rows of files show since when a symbol exists; a vendor that was subscribed to may send nothing.
         is_live = self.config.session.mode == "live" and bool(self._spans)
         return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
-        """Sessions from `first` to `last`, over all calendars in use; sets the dates to load, with history."""
+        """Sessions from `first` to `last`, earliest open to latest close of any calendar; sets the load dates."""
         frames, history = [], []
         for spec in self._specs:
             segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
@@ -440,7 +440,7 @@ class SessionCoordinator:
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
     def _add_axis(self, spec: GridSpec) -> None:
-        """Add the sessions of one more calendar, from the current trade date on."""
+        """Recompute current and later sessions with one more axis; an open one opens now; known: nothing."""
         begin, last = self._dates
         if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
             return
@@ -452,7 +452,7 @@ class SessionCoordinator:
         self._dates = (min(begin, self._dates[0] or begin), last)
 
     def _is_export_due(self, now: dt.datetime) -> bool:
-        """Whether the configured time has passed since the last export."""
+        """Whether `every_seconds` (0: never) passed since the last export; the first call only starts the time."""
         export = self.config.export
         if self._export is None or export is None or not export.every_seconds:
             return False
@@ -461,7 +461,7 @@ class SessionCoordinator:
         return now >= since + dt.timedelta(seconds=export.every_seconds)
 
     def _write(self) -> int | None:
-        """Export the store, if there is an exporter; return the revision."""
+        """Export the store, record the time, count the export; return the revision, None without an exporter."""
         if self._export is None:
             return None
         self._exported_at = self._now
@@ -470,13 +470,13 @@ class SessionCoordinator:
 
 
 def primary_price_type(known: SymbolSessionData, plan: SubscriptionPlan) -> str:
-    """Price type of calls that name none: the known one, unless the base is made of rows without it."""
+    """Known price type, but `last` if the base is from ticks, and `bid` if from quotes and not bid, ask or mid."""
     made = {"ticks": ("last",), "quotes": tuple(QUOTE_BARS)}.get(plan.base_from, (known.price_type,))
     return known.price_type if known.price_type in made else made[0]
 
 
 def last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
-    """Last `ts` of the source rows of each (symbol, kind)."""
+    """Latest `ts` of source rows per (symbol, kind); of several panels of a kind the last one's."""
     snapshot = session.snapshot()
     stamps: dict[tuple[str, str], dt.datetime] = {}
     for key, panel in snapshot.panels.items():
@@ -487,6 +487,6 @@ def last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
 
 
 def rows_of_symbols(frame: pl.DataFrame, symbols: set[str]) -> pl.DataFrame:
-    """Rows of the given symbols; the frame itself when it has no others."""
+    """Rows whose symbol is in `symbols`; the same frame when all are."""
     others = set(frame["symbol"].unique()) - symbols
     return frame.filter(~pl.col("symbol").is_in(list(others))) if others else frame

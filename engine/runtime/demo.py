@@ -87,11 +87,11 @@ class Demonstration:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything planned was found, and nothing else."""
+        """Whether every kind of fault was found exactly as often as planned."""
         return bool(self.comparison["agrees"].all())
 
     def as_dict(self) -> dict[str, object]:
-        """Counts, tables and paths of the demo as plain values for JSON."""
+        """Paths, comparison, question, answer and causes as JSON values; without the outcome and its store."""
         return {
             "files": str(self.files),
             "dataset": str(self.dataset),
@@ -104,7 +104,7 @@ class Demonstration:
 
 
 def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> Demonstration:
-    """Simulate sessions, write vendor files, run and audit them, match planned faults with what was found.
+    """Simulate faulty sessions, write CSV, run with export, audit with report; compare planned and found faults.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def demonstrate(target: Path, seed: int, progress: Progress | None = None) -> De
 
 
 def match_causes(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Count planned spans without bars by kind of fault and by cause of the gap that contains them.
+    """Count planned spans per (fault kind, cause of the gap that contains the span); spans in no gap are omitted.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def match_causes(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def match_faults(simulation: Simulation, outcome: RunResult) -> pl.DataFrame:
-    """Count planned faults against what the store has of each kind.
+    """Per kind, planned faults against those in the store's 1m tables, and whether equal; last: slots without bar.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def match_faults(simulation: Simulation, outcome: RunResult) -> pl.DataFrame:
 
 
 def write_feed(simulation: Simulation, files: Path) -> None:
-    """Write the simulated feed as a vendor delivers it: files of the sessions, and corrections in a second folder."""
+    """Write CSV of the session and, in a second folder, the corrected rows; mark the folder with `.demo`."""
     repaired = simulation.truth.filter(pl.col("kind") == "correction").select("symbol", pl.col("start").alias("ts"))
     second = pl.col("fault").is_null() & pl.struct("symbol", "ts").is_in(repaired.to_struct().implode())
     write_csv(simulation.rows.filter(~second), files / "1-session")
@@ -189,7 +189,7 @@ def write_feed(simulation: Simulation, files: Path) -> None:
 
 
 def count_spans_in_gaps(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, int]:
-    """Number of planned spans of each kind that lie within a stored gap."""
+    """Per kind, the number of planned spans that lie wholly within a stored gap; each span counts once."""
     spans = truth.filter(pl.col("kind").is_in(SPAN_KINDS)).with_row_index("at")
     held = spans.join(gaps.select("symbol", "gap_start", "gap_end"), on="symbol").filter(
         (pl.col("gap_start") <= pl.col("start")) & (pl.col("gap_end") >= pl.col("end"))
@@ -198,7 +198,7 @@ def count_spans_in_gaps(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, in
 
 
 def count_late_bars_in_place(simulation: Simulation, bars: pl.DataFrame) -> int:
-    """Number of bars that arrived late and are stored at their time, with their values."""
+    """Number of late bars that are stored at their own time with the true OHLC and volume."""
     late = simulation.truth.filter(pl.col("kind") == "late").select("symbol", pl.col("start").alias("ts"))
     values = ["symbol", "ts", "open", "high", "low", "close", "volume"]
     true = simulation.clean.join(late, on=["symbol", "ts"], how="semi").select(values)
@@ -206,7 +206,7 @@ def count_late_bars_in_place(simulation: Simulation, bars: pl.DataFrame) -> int:
 
 
 def count_slots_without_bar(simulation: Simulation) -> int:
-    """Number of slots that can have no bar: those without a trade, and those of a planned span or refused row."""
+    """Expected number of missing slots: clean bars in planned empty spans, slots without trades, and halted slots."""
     empty = simulation.truth.filter(pl.col("kind").is_in(EMPTY_KINDS))
     lost = simulation.clean.join(empty.select("symbol", "start", "end", "kind"), on="symbol").filter(
         (pl.col("ts") >= pl.col("start")) & (pl.col("ts") < pl.col("end"))

@@ -62,13 +62,13 @@ class ReplaySession:
         )
 
     def load(self) -> None:
-        """Register the symbols and append their history."""
+        """Register and load the configured symbols (default: all of the files) for the configured or observed dates."""
         symbols = list(self.config.session.symbols) or sorted(self.stream.symbols)
         first, last = self._dates()
         self.coordinator.load(symbols, first, last)
 
     def steps(self) -> Iterator[Step]:
-        """Load, if not done, and yield each step of session time from the first open to the end."""
+        """Load if phase is `new`; yield each step through the last close, and finally `finish` (the last export)."""
         if self.coordinator.phase == "new":
             self.load()
         while (to := self._next()) is not None:
@@ -76,7 +76,7 @@ class ReplaySession:
         yield self.coordinator.finish()
 
     def paced(self, sleep: Sleep, speed: float | None = None) -> Iterator[Step]:
-        """Yield steps as `steps` does, each at its time on a clock that runs `speed` times as fast; 0: no waiting."""
+        """Yield `steps`, sleeping so that running sessions pass at `speed` times real time; 0: no sleep."""
         speed = self.config.replay.speed if speed is None else speed
         began: tuple[dt.datetime, dt.datetime] | None = None
         for step in self.steps():
@@ -90,13 +90,13 @@ class ReplaySession:
             sleep(max((due - self.clock.now()).total_seconds(), 0.0))
 
     def run(self) -> SessionData:
-        """Replay to the end as fast as possible; return the store."""
+        """Replay all steps without pacing, export included; return the store."""
         for _ in self.steps():
             pass
         return self.session
 
     def _next(self) -> dt.datetime | None:
-        """Next stop: the end of the first step with available rows, or the open or close before it; None at the end."""
+        """Next open if waiting; else end of the step with the next row, at most the close; None after the last."""
         span, now = self.coordinator.current, self.coordinator.now
         if span is None or now is None:
             return None
@@ -108,7 +108,7 @@ class ReplaySession:
         return min(span.opens + steps * step, span.closes)
 
     def _dates(self) -> tuple[dt.date, dt.date]:
-        """Trade dates to replay: those of the configuration, else those of the first and last row."""
+        """Configured (start, end); one not set is the trade date of the first or last row; no rows: error."""
         part, extent = self.config.session, self.stream.extent()
         if part.start is not None and part.end is not None:
             return part.start, part.end
@@ -118,7 +118,7 @@ class ReplaySession:
         return part.start or first[0], part.end or last[-1]
 
     def _trade_dates(self, at: dt.datetime) -> list[dt.date]:
-        """Trade dates of an instant in all calendars in use; outside all sessions, those within four days."""
+        """Sorted trade dates of sessions that contain an instant, else of all within 4 days, else its UTC date."""
         dates: set[dt.date] = set()
         margin = dt.timedelta(days=4)
         for code in {one.calendar for one in self.contents.symbols}:
@@ -129,7 +129,7 @@ class ReplaySession:
 
 
 def configured_load_options(config: SessionConfig) -> LoadOptions:
-    """Load options of a configuration; the base of each symbol is that of its subscription plan."""
+    """Load options of a configuration; a symbol's base is its plan's (None if made of ticks or quotes)."""
     part = config.session
     patterns = tuple(part.calendars.items())
 
@@ -152,7 +152,7 @@ def configured_load_options(config: SessionConfig) -> LoadOptions:
 
 
 def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int] | None:
-    """Function that exports a store to the configured target; None without a target."""
+    """Function that exports a store to the configured target and returns the revision; None without `[export]`."""
     part = config.export
     if part is None:
         return None
@@ -161,7 +161,7 @@ def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int
 
 
 def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSessionData]:
-    """Function that returns the registration of a symbol of the files, not yet loaded; refuses others."""
+    """Function from symbol to its registration, marked not loaded; ParameterError for symbols not in the files."""
 
     def describe(symbol: str) -> SymbolSessionData:
         if symbol not in known:
@@ -172,7 +172,7 @@ def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], Sym
 
 
 def replay_identity(config: SessionConfig, contents: Contents) -> str:
-    """Identity of the store of a replay: equal for the same files and the same configuration."""
+    """Hash of version, file contents, step and configuration without export and paths: the id of the store."""
     asked = config.model_dump(mode="json", exclude={"export": True, "source": {"paths"}, "replay": True})
     content = orjson.dumps(
         [__version__, asked, sorted(contents.marks), config.replay.step.total_seconds()], option=orjson.OPT_SORT_KEYS

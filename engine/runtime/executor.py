@@ -40,7 +40,7 @@ class Executor(Protocol):
         ...
 
     def open_pool(self) -> AbstractContextManager[Executor]:
-        """Reuse one worker pool across several `run` calls."""
+        """Context manager of an executor whose workers are shared by several `run` calls."""
         ...
 
     def warm_up(self, function: Callable[[int], object]) -> bool:
@@ -55,16 +55,16 @@ class SerialExecutor:
     concurrency: int = field(default=1, init=False)
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """As `Executor.run`, in order."""
+        """Yield (position, result) of each task in order, each run in this process when it is asked for."""
         for number, task in enumerate(tasks):
             yield number, function(task)
 
     def open_pool(self) -> AbstractContextManager[Executor]:
-        """As `Executor.open_pool`."""
+        """Context manager of this executor itself: there are no workers to open or close."""
         return nullcontext(self)
 
     def warm_up(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.warm_up`."""
+        """Return False without calling `function`: there are no workers."""
         del function
         return False
 
@@ -90,17 +90,17 @@ class ProcessExecutor:
 
     @property
     def concurrency(self) -> int:
-        """As `Executor.concurrency`."""
+        """Number of worker processes."""
         return self.workers
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """As `Executor.run`."""
+        """Run tasks in a pool of processes for this call; yield (position, result) as done; see `ProcessPool.run`."""
         with self.open_pool() as pool:
             yield from pool.run(function, tasks)
 
     @contextmanager
     def open_pool(self) -> Iterator[Executor]:
-        """As `Executor.open_pool`."""
+        """Yield a pool of spawned processes, Polars threads per process set; shut it down after the `with` block."""
         pool = ProcessPool(self.workers)
         with environment_variable(THREADS, str(self.threads or max(1, (os.cpu_count() or 1) // self.workers))):
             try:
@@ -109,7 +109,7 @@ class ProcessExecutor:
                 pool.close()
 
     def warm_up(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.warm_up`: only the workers of an open pool can be started before they run."""
+        """Return False without calling `function`: workers exist only in the pool of `open_pool`."""
         del function
         return False
 
@@ -122,7 +122,7 @@ class ProcessPool:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """As `Executor.run`; a task is tried `ATTEMPTS` times when its worker dies."""
+        """Yield (position, result) as done; rerun tasks of dead workers; WorkerError at a task's third death."""
         attempts = dict.fromkeys(range(len(tasks)), 0)
         while attempts:
             # Tasks under way when a worker died run alone, so that the one that kills it costs the others no attempt.
@@ -136,17 +136,17 @@ class ProcessPool:
                 raise WorkerError(f"{tasks[fatal[0]]}: its worker died {ATTEMPTS} times (out of memory, or killed)")
 
     def open_pool(self) -> AbstractContextManager[Executor]:
-        """As `Executor.open_pool`: the pool itself."""
+        """Context manager of this pool itself; leaving it does not stop the workers."""
         return nullcontext(self)
 
     def warm_up(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.warm_up`."""
+        """Submit `function` once per worker, start them, and do not wait; return True."""
         for worker in range(self.concurrency):
             self._open().submit(function, worker)
         return True
 
     def close(self) -> None:
-        """Stop the workers, when the tasks under way are done."""
+        """Cancel tasks not begun, wait for those under way, stop the workers; a later `run` starts new ones."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         self._pool = None
@@ -154,7 +154,7 @@ class ProcessPool:
     def run_until_death(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], todo: deque[int], attempts: dict[int, int]
     ) -> Iterator[tuple[int, Result]]:
-        """Run the tasks numbered in `todo`; when a worker dies, count an attempt of each task under way and stop."""
+        """Yield (number, result); on a worker's death add 1 to `attempts` of running tasks, close, return."""
         from concurrent.futures import FIRST_COMPLETED, Future, wait
         from concurrent.futures.process import BrokenProcessPool
 
@@ -174,7 +174,7 @@ class ProcessPool:
             self.close()
 
     def _open(self) -> ProcessPoolExecutor:
-        """The pool of processes, started if need be."""
+        """The process pool; started by `spawn` (not fork) when there is none."""
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 
@@ -201,17 +201,17 @@ class DaskExecutor:
 
     @property
     def concurrency(self) -> int:
-        """As `Executor.concurrency`; a guess for a cluster that is named by its address."""
+        """`workers`, or 16 as a guess when it is None."""
         return self.workers or CLUSTER_WORKERS
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """As `Executor.run`."""
+        """Connect to the cluster for this call and run the tasks there; yield (position, result) as done."""
         with self.open_pool() as cluster:
             yield from cluster.run(function, tasks)
 
     @contextmanager
     def open_pool(self) -> Iterator[Executor]:
-        """As `Executor.open_pool`."""
+        """Yield a client of the cluster at `address`, or of a new `local` one; ParameterError without Dask."""
         try:
             from dask import distributed
         except ImportError as error:
@@ -224,7 +224,7 @@ class DaskExecutor:
             yield DaskCluster(client, dask.as_completed, self.concurrency)
 
     def warm_up(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.warm_up`: the workers of a cluster run already."""
+        """Return False without calling `function`: cluster workers run already."""
         del function
         return False
 
@@ -238,7 +238,7 @@ class DaskCluster:
     concurrency: int
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """As `Executor.run`; Dask tries a task that fails `ATTEMPTS` times more."""
+        """Submit all tasks at once; yield (position, result) as done; Dask retries a failing task 3 times."""
         # Equal arguments would be one task to Dask; each has its number.
         futures = {
             self.client.submit(function, task, key=f"task-{number}-{os.urandom(4).hex()}", retries=ATTEMPTS): number
@@ -248,17 +248,17 @@ class DaskCluster:
             yield futures[future], future.result()
 
     def open_pool(self) -> AbstractContextManager[Executor]:
-        """As `Executor.open_pool`: the cluster itself."""
+        """Context manager of this cluster itself; leaving it does not disconnect."""
         return nullcontext(self)
 
     def warm_up(self, function: Callable[[int], object]) -> bool:
-        """As `Executor.warm_up`: the workers of a cluster run already."""
+        """Return False without calling `function`: cluster workers run already."""
         del function
         return False
 
 
 def choose_executor(workers: int | None = None, dask: str | None = None) -> Executor:
-    """Executor for the command line: the Dask cluster named, else that many processes, else this process."""
+    """Dask at the address `dask` if given, else `workers` processes, else (both None) this process."""
     if dask is not None:
         return DaskExecutor(dask, workers)
     return SerialExecutor() if workers is None else ProcessExecutor(workers)
@@ -266,7 +266,7 @@ def choose_executor(workers: int | None = None, dask: str | None = None) -> Exec
 
 @contextmanager
 def environment_variable(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable within a `with` block and restore its previous state after it."""
+    """Set an environment variable in the `with` block; afterwards restore its value, or remove it if it was unset."""
     previous = os.environ.get(name)
     os.environ[name] = value
     try:

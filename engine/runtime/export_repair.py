@@ -56,7 +56,7 @@ def repair(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Repair an export as far as its own undamaged rows allow.
+    """Restore or rebuild damaged files of an export from its undamaged base rows; return revision and actions.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def repair(
 def rebuild_tables(
     dataset: Dataset, lost: Mapping[str, Sequence[str]], calendars: Mapping[str, SessionCalendar]
 ) -> Rebuilt:
-    """Recompute every table of an export from its undamaged base rows.
+    """Recompute all tables from the undamaged rows; no tables, but a reason, when `symbols` is damaged or it fails.
 
     Parameters
     ----------
@@ -110,13 +110,13 @@ def rebuild_tables(
 
 
 def holds_source_rows(dataset: Dataset, table: str, paths: Sequence[str]) -> bool:
-    """Whether any of these files of a table has rows of the source, which cannot be recomputed."""
+    """Whether any listed file holds rows that cannot be recomputed: ticks, quotes, open interest or source bars."""
     files = dataset.statistics(table).filter(pl.col("path").is_in(list(paths)))
     return table in RAW or (table == "bars" and bool((files["max.origin"] == "source").any()))
 
 
 def undamaged_rows(dataset: Dataset, table: str, lost: Sequence[str]) -> pl.DataFrame:
-    """All rows of a table, without its damaged files and without the column `revision`."""
+    """All rows of a table from the files not in `lost`, without the column `revision`."""
     damaged = {dataset.target / table / path for path in lost}
     columns = [name for name in TABLES[table] if name != "revision"]
     none = empty({name: TABLES[table][name] for name in columns})
@@ -131,7 +131,9 @@ def choose_axes(
     *,
     is_whole: bool,
 ) -> Rebuilt:
-    """Recompute the tables on each candidate axis; take each symbol from the axis that contradicts it least.
+    """Rebuild tables on each candidate axis; per symbol take the first axis with the fewest contradicted rows.
+
+    The first of equal axes is taken; an axis that contradicts nothing ends the search.
 
     With all base rows there (`is_whole`), a symbol that every axis contradicts is left out, and named in the reason.
     """
@@ -161,7 +163,7 @@ def choose_axes(
 
 
 def candidate_axes(stored: Mapping[str, pl.DataFrame]) -> Iterator[Axis]:
-    """Axes to try: every combination, or one per stored policy where symbols store their axis."""
+    """Yield axes to try: one per stored `incomplete` policy if all axes are stored, else segments x align x policy."""
     symbols = stored["symbols"].select("align", "incomplete")
     if not symbols["align"].null_count():
         yield from (Axis("session", (), policy) for policy in sorted(symbols["incomplete"].unique()))
@@ -178,7 +180,7 @@ def candidate_axes(stored: Mapping[str, pl.DataFrame]) -> Iterator[Axis]:
 def recompute_tables(
     stored: Mapping[str, pl.DataFrame], axis: Axis, calendars: Mapping[str, SessionCalendar], as_of: dt.datetime | None
 ) -> dict[str, pl.DataFrame]:
-    """Tables of a store that is filled with the base rows on one axis, derived and assessed."""
+    """Fill a new store with the source rows on an axis, derive and assess it; return its tables in export schema."""
     session = SessionData(as_of=as_of, incomplete=axis.incomplete, calendars=calendars)
     zones = dict(stored["calendars"].select("calendar", "time_zone").iter_rows())
     sources = stored["bars"].filter(pl.col("origin") == "source")
@@ -199,7 +201,7 @@ def recompute_tables(
 def registrations(
     stored: Mapping[str, pl.DataFrame], sources: pl.DataFrame, axis: Axis, zones: Mapping[str, str]
 ) -> Iterator[SymbolSessionData]:
-    """Registration of each symbol: on its stored axis, else on the candidate."""
+    """Yield each symbol's registration on its stored axis, else on `axis` with a base from bars, ticks or quotes."""
     based = stored["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
     from_bars = set(sources.join(based, on=["symbol", "interval"], how="semi")["symbol"])
     from_ticks = set(stored["ticks"]["symbol"].unique())
@@ -229,13 +231,13 @@ def registrations(
 
 
 def spec_of(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, str]) -> GridSpec:
-    """Grid of a symbol on a candidate axis; of bars of a day or more by date."""
+    """Grid of a candidate axis: its `align` if intraday, else `date`; zone UTC if `session`, else the calendar's."""
     align: Align = axis.align if interval.is_intraday else "date"
     return GridSpec(calendar, axis.segments, align, "UTC" if align == "session" else zones.get(calendar, "UTC"))
 
 
 def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
-    """Append source bars to a store: those of the base on the symbol's axis, coarser ones on an axis of their own."""
+    """Append source bars per interval and provenance on their symbol's axis; non-base ones of a day or more by date."""
     symbols = session.snapshot().symbols
     specs = list(dict.fromkeys(one.spec for one in symbols.values()))
     axes = pl.DataFrame(
@@ -254,14 +256,14 @@ def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str,
 
 
 def spec_of_coarser_bars(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:
-    """Grid of coarser bars that are stored beside a base: by date for bars of a day or more."""
+    """Grid of bars beside a base: the base's if intraday or by date; else by date in the venue's zone."""
     if interval.is_intraday or base.align == "date":
         return base
     return replace(base, align="date", zone=zones.get(base.calendar, "UTC") if base.align == "session" else base.zone)
 
 
 def count_contradicted_rows(stored: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:
-    """For each symbol, the number of undamaged derived rows that a recomputation does not reproduce."""
+    """Symbol -> number of stored derived bars, gaps and quality rows that the recomputed tables do not contain."""
     counts: dict[str, int] = {}
     for table, columns in EVIDENCE.items():
         rows = stored[table].filter(pl.col("origin") == "derived") if table == "bars" else stored[table]

@@ -47,16 +47,16 @@ class GapFiller:
 
     @property
     def filled(self) -> pl.DataFrame:
-        """Gaps of this session that were requested and then filled."""
+        """Gaps of this session that a request filled: `symbol, gap_start, gap_end, state` (`filled`)."""
         return pl.DataFrame(self._filled, schema=REPORT, orient="row")
 
     def forget(self) -> None:
-        """Drop all requests and filled gaps: the session is over."""
+        """Clear open requests and the list of filled gaps, for a new session; stored gaps stay."""
         self._asked.clear()
         self._filled.clear()
 
     def due(self, now: dt.datetime) -> list[HistoryRequest]:
-        """Requests of the gaps whose retry is due; none of them is returned again until it is settled."""
+        """Schedule first retries of new gaps; return requests of gaps due by `now`, each once until settled."""
         if not self._part.fill or not self._part.retries:
             return []
         first_retry = pl.lit(now + dt.timedelta(seconds=self._part.interval_seconds)).cast(GAPS["next_retry"])
@@ -82,7 +82,7 @@ class GapFiller:
         return due
 
     def settle(self, requests: Sequence[HistoryRequest], now: dt.datetime) -> int:
-        """Record the outcome of answered requests; return the number of those whose gap is filled."""
+        """Per request: filled if its gap is gone, else a retry counted, rescheduled or abandoned; return number filled."""
         filled = []
         with self._session.transaction():
             snapshot = self._session.snapshot()
@@ -103,7 +103,7 @@ class GapFiller:
         return len(filled)
 
     def _after_retry(self, gaps: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:
-        """Gaps with one more retry counted: the next one scheduled, or the gap abandoned."""
+        """Add a retry; `retrying` after a back-off (at most 6 h), or `abandoned` at the limit unless trailing."""
         count = pl.col("retry_count") + 1
         waits = pl.lit(self._part.interval_seconds) * pl.lit(self._part.backoff).pow(count)
         milliseconds = (waits.clip(upper_bound=LONGEST_WAIT_SECONDS) * 1000).cast(pl.Int64)
@@ -117,13 +117,13 @@ class GapFiller:
         )
 
     def _replace_gaps(self, key: PanelKey, old: pl.DataFrame, new: pl.DataFrame) -> None:
-        """Replace stored gaps in the store."""
+        """Replace the stored gaps `old` of a panel by `new` in the store; nothing when `old` is empty."""
         if old.height:
             self._session.set_gaps(key, new.select(list(GAPS)), old)
 
 
 def base_kinds(snapshot: Snapshot) -> dict[PanelKey, dict[str, Kind]]:
-    """For each panel of base bars: the kind of rows that the bars of each loaded symbol are made of."""
+    """Panel of base bars -> {loaded symbol: kind of rows its base is made of (bars, ticks or quotes)}."""
     kinds: dict[PanelKey, dict[str, Kind]] = {}
     for name, data in snapshot.symbols.items():
         if data.is_loaded:
@@ -132,7 +132,7 @@ def base_kinds(snapshot: Snapshot) -> dict[PanelKey, dict[str, Kind]]:
 
 
 def current_gaps(snapshot: Snapshot, key: PanelKey) -> pl.DataFrame:
-    """Stored gaps of the current session in one panel."""
+    """Stored gaps of a panel in the store's current session, any state; empty frame without a session or gaps."""
     stored: VersionedRows | None = snapshot.gap_rows.get(key)
     if stored is None or snapshot.session_date is None:
         return pl.DataFrame(schema={**GAPS, "revision": pl.Int64()})

@@ -46,22 +46,22 @@ class IndicatorGroup:
 
     @cached_property
     def baseline_indicators(self) -> tuple[Indicator, ...]:
-        """Indicators that compare a bar with its slot in former sessions."""
+        """Indicators that compare a bar with the same slot of earlier sessions (`sessions` is set)."""
         return tuple(one for one in self.indicators if one.sessions is not None)
 
     @cached_property
     def window_indicators(self) -> tuple[Indicator, ...]:
-        """All other indicators: those of windows of bars."""
+        """Indicators over windows of consecutive bars (`sessions` is None)."""
         return tuple(one for one in self.indicators if one.sessions is None)
 
     @cached_property
     def reach(self) -> int | None:
-        """Number of bars, up to the last one, that the window indicators look back; None when unknown."""
+        """Largest look-back, in bars, of the window indicators; None (read all bars) if one is unknown."""
         return lookback(self.window_indicators)
 
     @cached_property
     def columns(self) -> dict[str, pl.DataType]:
-        """Columns and types of bars that the indicators read.
+        """Column -> type of the bars to read: place columns and all inputs; SchemaError if the panel lacks one.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class IndicatorGroup:
 
     @property
     def values(self) -> list[str]:
-        """Columns that are stored per bar."""
+        """Column names stored per bar: `series, session, ts`, then those of each indicator."""
         return ["series", "session", "ts", *(name for one in self.indicators for name in one.columns)]
 
 
@@ -110,7 +110,7 @@ class IndicatorPlanCache:
         self._plan = IndicatorPlan({}, ())
 
     def of(self, snapshot: Snapshot) -> IndicatorPlan:
-        """Plan of a snapshot; the same object while symbols and series are the same."""
+        """Plan of a snapshot's indicators; the cached object until its symbols or series change."""
         # Series numbers only grow: the same count and maximum are the same series.
         numbers = (snapshot.series.height, snapshot.series["series"].max() or 0)
         if snapshot.symbols is not self._symbols or numbers != self._numbers:
@@ -120,7 +120,7 @@ class IndicatorPlanCache:
 
 
 def plan_indicators(snapshot: Snapshot) -> IndicatorPlan:
-    """Indicator groups of a store, and history groups of the symbols with a history or an indicator.
+    """Group symbols with indicators or history by (panel, definitions), and by (panel, history length).
 
     Raises
     ------
@@ -152,7 +152,7 @@ def plan_indicators(snapshot: Snapshot) -> IndicatorPlan:
 
 
 def parse_definitions(symbols: Iterable[SymbolSessionData]) -> dict[Hashable, Indicator]:
-    """Parse each definition of the symbols once; refuse two different ones of the same name."""
+    """Parse each definition once: definition -> indicator; ParameterError if two that differ share a name."""
     parsed: dict[Hashable, Indicator] = {}
     by_name: dict[str, Indicator] = {}
     for definition in (definition for symbol in symbols for definition, _ in symbol.indicators):
@@ -168,7 +168,7 @@ def parse_definitions(symbols: Iterable[SymbolSessionData]) -> dict[Hashable, In
 
 
 def means_same(one: Indicator, other: Indicator) -> bool:
-    """Whether two indicators compute the same: equal text, or equal expressions, name and look-back."""
+    """Whether two indicators compute the same: equal text, or equal name, window, look-back and expressions."""
     if one is other or (one.text and one == other and one.text == other.text):
         return True
     mine, its = one.expressions, other.expressions
@@ -181,7 +181,7 @@ def means_same(one: Indicator, other: Indicator) -> bool:
 
 
 def requested_panels(one: SymbolSessionData) -> list[IndicatorKey]:
-    """Panel and definitions of each interval of a symbol; refuse indicators of an interval that it does not have."""
+    """(panel, definitions) of the base and derived intervals; ParameterError for another interval's indicator."""
     there = (one.base_interval, *one.derived_intervals)
     for definition, interval in one.indicators:
         if str(Interval.parse(interval)) not in there:
@@ -193,7 +193,7 @@ def requested_panels(one: SymbolSessionData) -> list[IndicatorKey]:
 
 
 def series_of_members(members: Mapping[K, list[SymbolSessionData]], snapshot: Snapshot) -> dict[K, pl.Series]:
-    """For each key, the series of its symbols in their price type; keys without any are left out."""
+    """Key -> sorted series numbers of its symbols in their own price type; keys without a stored series are omitted."""
     names = [(at, one.symbol, one.price_type) for at, group in enumerate(members.values()) for one in group]
     schema = {"at": pl.Int64, "symbol": pl.String, "price_type": pl.String}
     series = pl.DataFrame(names, schema=schema, orient="row").join(snapshot.series, on=["symbol", "price_type"])

@@ -66,7 +66,7 @@ class IndicatorManager:
         self._last_step: LastStep = NO_STEP
 
     def step(self) -> int:
-        """Compute what was touched since the last step.
+        """Compute and store indicators and history of bars touched since the last step; return bars changed.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class IndicatorManager:
             return written
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
-        """Change log of bars since a revision; drops all state when the log does not reach back to it."""
+        """Bar changes since a revision; if the log lacks it or it was rolled back, clear all state first."""
         # The change log does not reach back to the last step, or the writes of that step were rolled back.
         if since < max(snapshot.change_log.start_revision, 1) or snapshot.revision < since:
             self._states.clear()
@@ -107,7 +107,7 @@ class IndicatorManager:
         return snapshot.series_changes(since, ["bars"])
 
     def _drop_unplanned(self, snapshot: Snapshot, plan: IndicatorPlan) -> None:
-        """Drop the state and values of series that left their group, and of definitions whose meaning changed."""
+        """Drop state and stored values of series that left their group, and of groups gone or redefined."""
         for key, state in list(self._states.items()):
             group = plan.groups.get(key)
             stays = group is not None and all(map(means_same, group.indicators, state.indicators))
@@ -124,7 +124,7 @@ class IndicatorManager:
         self._histories = {key: known for key, known in self._histories.items() if key in planned}
 
     def _update_group(self, snapshot: Snapshot, group: IndicatorGroup, touched: pl.DataFrame) -> int:
-        """Compute new and touched series whole, extend the others; store their values; return the number of bars."""
+        """Recompute new or rewritten series in full, extend others; store; return bars new or changed."""
         if group.key not in snapshot.panels:
             return 0
         state = self._states.get((group.key, group.definitions)) or IndicatorState.empty(
@@ -164,7 +164,7 @@ class IndicatorManager:
     def _compute_all(
         self, snapshot: Snapshot, group: IndicatorGroup, state: IndicatorState, series: pl.Series
     ) -> tuple[IndicatorState, pl.DataFrame]:
-        """Compute all bars of some series; return the new state and the values."""
+        """Compute indicators over all bars of the given series; return (replaced state, value rows); stores nothing."""
         rows = rows_of_series(snapshot.panels[group.key], series)
         bars = visible_bars(snapshot, group.key, rows, group.columns)
         values = begin(bars, group.indicators)
@@ -174,7 +174,7 @@ class IndicatorManager:
     def _extend(
         self, snapshot: Snapshot, group: IndicatorGroup, state: IndicatorState, added: pl.DataFrame
     ) -> tuple[IndicatorState, pl.DataFrame]:
-        """Compute added bars from the state; return the new state and the values."""
+        """Compute added bars from look-back bars and state, slot baselines included; return (new state, value rows)."""
         series = added["series"].unique()
         bars = pl.concat([state.tail_of(series), added]).sort("series", "ts")
         values = extend(bars, state.last_of(series), group.window_indicators)
@@ -189,7 +189,7 @@ class IndicatorManager:
         return state.advanced(values, bars, group.reach), values.select(group.values)
 
     def _update_history(self, snapshot: Snapshot, history: HistoryGroup, touched: pl.DataFrame) -> None:
-        """Store the session baseline of series that are new or touched in an earlier session."""
+        """Store the baseline before today: of all series in a new session, else of new or corrected ones."""
         key, today, panel = (history.key, history.sessions), snapshot.session_date, snapshot.panels.get(history.key)
         if today is None or panel is None:
             self._histories.pop(key, None)
@@ -211,19 +211,19 @@ class IndicatorManager:
 
 
 def without(series: pl.Series, others: pl.Series) -> pl.Series:
-    """Values of `series` that are not among `others`, in order."""
+    """Values of `series` that are not in `others`, in order."""
     return series.filter(~series.is_in(others.implode())) if len(others) else series
 
 
 def rows_of_series(panel: Panel, series: pl.Series) -> pl.DataFrame:
-    """All rows of some series of a panel: slices of a few series, or one filter for many."""
+    """All rows of the given series of a panel: one slice each for up to 64 series, else one filter pass."""
     if len(series) <= FEW_SERIES:
         return panel.of_series(series.to_list())
     return panel.where(pl.col("series").is_in(series.implode()))
 
 
 def visible_bars(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """Bars in a slot, without incomplete ones where these are dropped; `CLOSED` says whether they are over."""
+    """Bars in a slot, complete ones only if policy is `drop`: `columns`, and `CLOSED` (ended by the as-of time)."""
     visible = pl.col("slot").is_not_null()
     if key.origin == "derived" and snapshot.incomplete == "drop":
         visible &= pl.col("complete")

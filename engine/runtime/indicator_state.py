@@ -43,7 +43,7 @@ class IndicatorState:
 
     @classmethod
     def empty(cls, indicators: tuple[Indicator, ...], columns: Mapping[str, pl.DataType]) -> IndicatorState:
-        """State of no series; `columns` are the columns of bars that the indicators read."""
+        """State without series; `columns` are the bar columns that the look-back bars have."""
         series, number = {"series": pl.Int32()}, pl.Float64()
         return cls(
             indicators,
@@ -55,11 +55,11 @@ class IndicatorState:
         )
 
     def with_series(self, series: pl.Series) -> IndicatorState:
-        """Add series to those that were computed."""
+        """Copy whose computed series include the given ones, without repeats; `last` and `tail` unchanged."""
         return replace(self, series=pl.concat([self.series, series]).unique())
 
     def without(self, series: pl.Series) -> IndicatorState:
-        """Drop all state of some series."""
+        """Copy without the given series: their last bars, look-back bars and baselines are dropped."""
         dropped = pl.col("series").is_in(series.implode())
         return replace(
             self,
@@ -71,7 +71,7 @@ class IndicatorState:
         )
 
     def extendable(self, first: pl.DataFrame) -> pl.DataFrame:
-        """Last closed bar (`series, ts`) of the series that can be extended from it: not touched at or before it.
+        """`series, ts` of last closed bars of series first touched after them, with recursive averages not null.
 
         Parameters
         ----------
@@ -87,19 +87,19 @@ class IndicatorState:
 
     @staticmethod
     def after(last: pl.DataFrame) -> pl.DataFrame:
-        """Time ranges (`series, first, last`) after the given bars, without end."""
+        """Open-ended time ranges `series, first, last` that begin 1 microsecond after each bar's `ts`."""
         return last.select("series", (pl.col("ts") + STEP).cast(TS).alias("first"), pl.lit(LATEST, TS).alias("last"))
 
     def last_of(self, series: pl.Series) -> pl.DataFrame:
-        """Rows of `last` of some series."""
+        """Last closed bar (`series, ts`, recursive averages) of the given series."""
         return self.last.filter(pl.col("series").is_in(series.implode()))
 
     def tail_of(self, series: pl.Series) -> pl.DataFrame:
-        """Look-back bars of some series."""
+        """Look-back bars of the given series, the last closed one included."""
         return self.tail.filter(pl.col("series").is_in(series.implode()))
 
     def advanced(self, values: pl.DataFrame, bars: pl.DataFrame, reach: int | None) -> IndicatorState:
-        """State after a pass: `last` and `tail` move on to the last closed bar of each series computed.
+        """Copy with `last` and `tail` (`reach` bars) at each series' last closed bar; `reach` None: unchanged.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class IndicatorState:
         )
 
     def with_baseline(self, sessions: pl.DataFrame, baseline: pl.DataFrame) -> IndicatorState:
-        """Replace the baseline of the series in `sessions` (`series, session`)."""
+        """Copy in which the slot baselines of the series in `sessions` are replaced, with the sessions they are for."""
         replaced = pl.col("series").is_in(sessions["series"].implode())
         return replace(
             self,
@@ -135,10 +135,10 @@ class IndicatorState:
 
 
 def running_names(indicators: tuple[Indicator, ...]) -> list[str]:
-    """Columns of the recursive averages that indicators keep between bars."""
+    """Column names of the recursive averages of the indicators, in order."""
     return [one.name for indicator in indicators for one in indicator.running]
 
 
 def baseline_names(indicators: tuple[Indicator, ...]) -> list[str]:
-    """Columns of the slot baseline that indicators compare with."""
+    """Column names of the slot-baseline windows of the indicators that compare with earlier sessions."""
     return [window.meta.output_name() for one in indicators if one.sessions is not None for window in one.windows]

@@ -69,7 +69,7 @@ class LiveSession:
         self._requested: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
 
     def start(self) -> None:
-        """Register the symbols, append exported and past rows, subscribe, and advance to now."""
+        """Load symbols with exported and past rows (default from yesterday), subscribe, and advance to now."""
         now = self.clock.now()
         symbols = list(self.config.session.symbols) or sorted(self.stream.available([]))
         if not symbols:
@@ -81,7 +81,7 @@ class LiveSession:
             self.coordinator.advance(now)
 
     def step(self) -> Step:
-        """Advance to now: append what arrived, derive, assess, request gaps whose retry is due, call the consumers."""
+        """Take in backfills, advance to now, request gaps due, call consumers (errors recorded); return the step."""
         now = self.clock.now()
         before = self.session.snapshot().session_date
         self._take_answers()
@@ -100,7 +100,7 @@ class LiveSession:
         return step
 
     def run(self, stop: threading.Event) -> Step:
-        """Step whenever rows arrive, at least every `poll_seconds`; write the last revision at the end.
+        """Start; step until `stop` is set, source exhausted or last session over; close; return the last step.
 
         It ends when `stop` is set, the source is exhausted, or its last session is over.
         """
@@ -117,35 +117,35 @@ class LiveSession:
         return last
 
     def close(self) -> Step:
-        """Close the source and write the last revision."""
+        """Close the source, cancel queued backfills without waiting, export the store; return the final step."""
         self.stream.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         return self.coordinator.stop()
 
     def add_symbol(self, symbol: str) -> None:
-        """As `SessionCoordinator.add_symbol`."""
+        """Register a symbol; append, derive and assess its past now; ParameterError if present or not offered."""
         self.coordinator.add_symbol(symbol)
 
     def remove_symbol(self, symbol: str) -> bool:
-        """As `SessionCoordinator.remove_symbol`."""
+        """Unsubscribe a symbol and delete it with all its rows; False if the session does not have it."""
         return self.coordinator.remove_symbol(symbol)
 
     def _describe(self, symbol: str) -> SymbolSessionData:
-        """Registration of a symbol before its plan is made."""
+        """Registration of a symbol with mapped calendar (ParameterError if none), segments and source kind."""
         part = self.config.session
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
 
     def _exported(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> Iterable[tuple[str, Delivery]]:
-        """Rows of the last export from a trade date on; none without an export."""
+        """(provenance, delivery) of rows of the last export from trade date `since` on; [] without target or export."""
         export = self.config.export
         dataset = None if export is None else last_export(export.target)
         return [] if dataset is None else exported_rows(dataset, {one.symbol: one for one in symbols}, since)
 
     def _request(self, requests: list[HistoryRequest]) -> None:
-        """Request the past from the source, in the thread for it if there is one."""
+        """Fetch requests in the backfill thread, queueing the answer; without a thread fetch and append now."""
         if not requests:
             return
         if self._pool is None:
@@ -160,7 +160,7 @@ class LiveSession:
         self._requested.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
 
     def _take_answers(self) -> None:
-        """Append the answers that have arrived, and settle their requests."""
+        """Append arrived answers in request order as `backfill`, or record the error; settle each request."""
         while self._requested and self._requested[0][1].done():
             requests, answer = self._requested.popleft()
             error = answer.exception()
@@ -172,7 +172,7 @@ class LiveSession:
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
-    """Open the live source of a configuration.
+    """Open the configured live source: the first path as a folder stream, else Alpaca; options override the defaults.
 
     Raises
     ------

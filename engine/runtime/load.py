@@ -97,7 +97,7 @@ class Contents:
 
 
 def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Loaded:
-    """Load files and folders into a new store, without deriving or assessing anything.
+    """Read files into a new store and return it with counts; nothing is derived or assessed.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
 
 
 def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
-    """Register the symbols of files in a new store and append their rows."""
+    """New store with symbols, rejects, file marks and rows (within the dates) of files; return it with counts."""
     session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
     for refused in contents.refused:
         session.add_rejects(refused)
@@ -133,7 +133,7 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
 
 
 def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Contents:
-    """Read files and folders: their symbols, and the rows of each symbol's base.
+    """Scan and read files: symbols, and rows at each one's base (`keep_source`: all resolutions); no store.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def read_scanned_files(
     name: str,
     progress: Progress | None = None,
 ) -> Contents:
-    """Read files that `scan` found, as `read_files` does; refuse them when they have no row."""
+    """Read scanned files as `read_files`; SourceError if no file could be read, or if all rows were refused."""
     contents = read_part(files, problems, options, progress)
     check_some_batch(contents.files, contents.problems, name)
     if contents.refused and not contents.symbols:
@@ -173,7 +173,7 @@ def read_scanned_files(
 def read_part(
     files: Sequence[SourceFile], problems: Sequence[Problem], options: LoadOptions, progress: Progress | None = None
 ) -> Contents:
-    """Read some of the files that `scan` found, as `read_files` does; they may have no row."""
+    """Read scanned files as `read_files`, but no rows are no error; files of unknown resolution are read first."""
     reader = FileReader(options.read, len(files), progress)
     identified = [file for file in files if is_identified(file)]
     read_first = reader.read([file for file in files if not is_identified(file)])
@@ -192,7 +192,7 @@ def read_part(
 
 
 def check_sources_exist(sources: Sequence[Path]) -> None:
-    """Raise ParameterError when there is no source, or one that does not exist."""
+    """Raise ParameterError when the list is empty or a path does not exist; all such paths are listed."""
     if not sources:
         raise ParameterError("source: none given; valid: files or folders")
     absent = [str(path) for path in sources if not path.exists()]
@@ -203,7 +203,7 @@ def check_sources_exist(sources: Sequence[Path]) -> None:
 def choose_bases(
     files: Iterable[SourceFile], batches: Iterable[FileBatch], options: LoadOptions
 ) -> dict[str, Resolution]:
-    """Base of each symbol, or of each root where a file has many contracts, from the resolutions that are available."""
+    """Symbol (or root of a file's many contracts) -> base resolution, chosen by the options from those available."""
     available = available_resolutions(files, batches)
     return {name: options.base_of(name, resolutions) for name, resolutions in available.items()}
 
@@ -211,7 +211,7 @@ def choose_bases(
 def available_resolutions(
     files: Iterable[SourceFile], batches: Iterable[FileBatch]
 ) -> defaultdict[str, set[Resolution]]:
-    """Resolutions of each symbol or root: of files by their names, of batches by their rows; without open interest."""
+    """Symbol or root -> resolutions of its files and batches (None for ticks and quotes); without open interest."""
     available: defaultdict[str, set[Resolution]] = defaultdict(set)
     for file in files:
         if file.kind != "open_interest":
@@ -234,7 +234,7 @@ class FileReader:
         self._progress = progress
 
     def read(self, files: Sequence[SourceFile]) -> list[FileBatch]:
-        """Batches of the files that can be read, each with its file; the others are added to `problems`."""
+        """Read files in threads; return (file, batch) in the order of the files; add unreadable ones to `problems`."""
 
         def attempt(file: SourceFile) -> list[Batch] | SourceError:
             try:
@@ -264,7 +264,7 @@ class ContentsBuilder:
         self._notes: list[str] = []
 
     def build(self, batches: Sequence[FileBatch], problems: tuple[Problem, ...], notes: Sequence[str]) -> Contents:
-        """Contents of batches, without copies of the same bytes and without rows of other resolutions than the base."""
+        """Contents of batches without byte-equal copies and rows off the base (`keep_source`: as own groups)."""
         distinct, marks = self._without_copies(batches)
         with_rows = [(file, batch) for file, batch in distinct if batch.frame.height or batch.rejects.height]
         self._notes += [
@@ -295,7 +295,7 @@ class ContentsBuilder:
         )
 
     def _without_copies(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], frozenset[str]]:
-        """Batches without copies (equal bytes under equal symbols), and the identities of all."""
+        """Drop batches with a content mark seen before, with a note, unless empty; return (others, all marks)."""
         first: dict[str, str] = {}
         distinct = []
         for file, batch in batches:
@@ -307,7 +307,7 @@ class ContentsBuilder:
         return distinct, frozenset(first)
 
     def _split_at_base(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], list[FileBatch]]:
-        """Split rows into those at the base of their symbol (and open interest), and the others."""
+        """Split batch rows into (symbol's base resolution or open interest, all others); batches are cut by symbol."""
         at_base: list[FileBatch] = []
         others: list[FileBatch] = []
         for file, batch in batches:
@@ -322,11 +322,11 @@ class ContentsBuilder:
         return at_base, others
 
     def _base_of(self, file: SourceFile, symbol: str) -> Resolution:
-        """Base of a symbol of a file."""
+        """Base of a symbol, or of the file's symbol or root if identified; `DEFAULT_BASE` if none chosen."""
         return self._bases.get(symbol_or_root(file) if is_identified(file) else symbol, DEFAULT_BASE)
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
-        """Registration of a symbol from the batches with its rows."""
+        """Registration of a symbol: base, derivable intervals, axis, price type `last` else `bid`; adds notes."""
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):
@@ -360,7 +360,7 @@ class ContentsBuilder:
         )
 
     def _groups(self, batches: Sequence[FileBatch], *, own_axes: bool = False) -> list[Group]:
-        """Group rows by kind, interval, stamp and axis; with `own_axes` each symbol has an axis of its own."""
+        """Group rows by kind, interval, stamp and axis, adding `source`; `own_axes`: an axis per symbol."""
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
         for _, batch in batches:
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
@@ -374,28 +374,28 @@ class ContentsBuilder:
 
 
 def is_identified(file: SourceFile) -> bool:
-    """Whether name, path or options tell a file's symbol and resolution, without reading it."""
+    """Whether a file's symbol, kind and, for bars, interval are known without reading it."""
     has_resolution = file.kind is not None and (file.kind != "bars" or file.interval is not None)
     return has_resolution and file.symbol is not None
 
 
 def resolution_of(rows: SourceFile | Batch) -> Resolution:
-    """Interval of the bars of a file or batch; None for other kinds of rows."""
+    """Interval of bars (None if unknown); None for ticks, quotes and open interest."""
     return rows.interval if rows.kind == "bars" else None
 
 
 def symbol_or_root(file: SourceFile) -> str:
-    """Symbol of a file by its name, with its qualifier; the root where it has many contracts."""
+    """Symbol and qualifier of a file, joined; for a file of many contracts their root."""
     return f"{file.symbol}{file.qualifier}"
 
 
 def symbols_or_roots(file: SourceFile, batch: Batch) -> set[str]:
-    """Symbol or root of an identified file; else the symbols of its rows, which may be others than the name shows."""
+    """{symbol or root by the file's name} if the file is identified, else the distinct symbols of the rows."""
     return {symbol_or_root(file)} if is_identified(file) else set(batch.frame["symbol"].unique())
 
 
 def batches_by_symbol(batches: Sequence[FileBatch]) -> dict[str, list[FileBatch]]:
-    """Batches with rows of each symbol."""
+    """Symbol -> (file, batch) pairs with rows of it, in the order of `batches`."""
     by_symbol: dict[str, list[FileBatch]] = defaultdict(list)
     for file, batch in batches:
         for symbol in batch.frame["symbol"].unique(maintain_order=True):
@@ -406,7 +406,7 @@ def batches_by_symbol(batches: Sequence[FileBatch]) -> dict[str, list[FileBatch]
 def resolve_intervals(
     files: Sequence[SourceFile], batches: Sequence[FileBatch]
 ) -> tuple[list[FileBatch], list[Problem]]:
-    """Give bars without an interval the one of their rows and of their symbols' other files; refuse the others."""
+    """Infer the interval of bars without one, by rows and other files; return (batches, problems of the others)."""
     available = available_resolutions(files, batches)
     resolved, problems = [], []
     for file, batch in batches:
@@ -426,7 +426,7 @@ def resolve_intervals(
 def notes_on_other_bases(
     files: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]
 ) -> list[str]:
-    """One message per symbol or root with files that are not read, as the base is another resolution."""
+    """One note per symbol or root: its base, and the number of unread files per other resolution."""
     read_files = set(chosen)
     left_out: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for file in files:
@@ -440,12 +440,12 @@ def notes_on_other_bases(
 
 
 def describe_resolution(resolution: Resolution) -> str:
-    """An interval as text; `ticks` for None."""
+    """Text of an interval; `ticks` for None."""
     return "ticks" if resolution is None else str(resolution)
 
 
 def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None:
-    """Refuse sources of which nothing could be read.
+    """Raise SourceError if `files` is 0, naming the first unreadable file, else the first that is no data.
 
     Raises
     ------
@@ -464,7 +464,7 @@ def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None
 
 
 def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
-    """The error to raise when all rows were refused; it shows the first of them."""
+    """Build (not raise) the SourceError for files whose rows were all refused; it quotes the first one."""
     first = refused.row(0, named=True)
     return SourceError(
         first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
@@ -472,7 +472,7 @@ def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
 
 
 def no_data_found(passed_over: Sequence[tuple[str, str]]) -> str:
-    """Message for sources without a data file: the first of the files that are no data."""
+    """Error message for sources without data files: valid formats, the first passed-over file, and how many more."""
     valid = "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
     if not passed_over:
         return f"{valid}; there is no file at all"

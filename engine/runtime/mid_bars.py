@@ -22,7 +22,7 @@ SIDES = ("bid", "ask")
 
 
 def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Mid bars (`bars.DERIVED`) of `slots` and of the later slots whose mids depend on their quotes."""
+    """Mid bars of `slots` and of later slots whose mids depend on their quotes (until both sides quote again)."""
     touched = slots.group_by(SEGMENT).agg(pl.col("slot").min().alias("low"), pl.col("slot").max().alias("high"))
     edges = grid.table.select("ordinal", pl.col("open", "close").cast(TS_NS))
     spans = touched.join(edges, on="ordinal").sort(SEGMENT)
@@ -44,7 +44,7 @@ def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> pl.DataFr
 
 
 def extend_to_next_pair(quotes: Panel, spans: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Extend each span to the end of the slot where both sides are quoted again: mids up to there depend on it."""
+    """Move `last` to the end of the slot where both sides are quoted again, else of the segment's last quote."""
     columns = spans.columns
     done, pending, window = [], spans, FIRST_WINDOW_SECONDS
     while pending.height:
@@ -71,7 +71,7 @@ def extend_to_next_pair(quotes: Panel, spans: pl.DataFrame, grid: SessionGrid) -
 
 
 def extend_to_last_pair(quotes: Panel, spans: pl.DataFrame) -> pl.DataFrame:
-    """Add `begin` to each span: stamp of the earlier quote that completes its first one, else `first`."""
+    """Add `begin`: stamp of the earlier quote of the side that the span's first quote lacks, else `first`."""
     rows = quotes_within(quotes, spans.with_columns(pl.col("first").alias("from"), pl.col("last").alias("to")))
     one_sided = rows.group_by(SEGMENT).agg(pl.col(side).first().is_null().alias(f"lacks_{side}") for side in SIDES)
     pending = spans.join(one_sided, on=SEGMENT).filter(pl.any_horizontal("lacks_bid", "lacks_ask"))
@@ -96,7 +96,7 @@ def extend_to_last_pair(quotes: Panel, spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def quotes_within(quotes: Panel, spans: pl.DataFrame) -> pl.DataFrame:
-    """Quotes (`series, ordinal, ts, bid, ask`) stamped `from` to `to`, both included, of each span; in order."""
+    """Quotes `series, ordinal, ts, bid, ask` of each span with `from` <= ts <= `to`, in order."""
     ranges = spans.filter(pl.col("from") <= pl.col("to")).sort(SEGMENT)
     rows = quotes.between(ranges.select("series", pl.col("from").alias("first"), pl.col("to").alias("last")))
     placed = rows.select("series", "ts", *SIDES).join_asof(

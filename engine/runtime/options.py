@@ -37,7 +37,7 @@ class CalendarMap:
 
     @classmethod
     def from_toml(cls, path: Path, default: str | None = None) -> CalendarMap:
-        """Read a file: `default = "XNYS"` and a table `[symbols]` of pattern = code."""
+        """Read `default` and `[symbols]` pattern = code from TOML; `default` of the file goes before the argument."""
         try:
             content = tomllib.loads(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -48,7 +48,7 @@ class CalendarMap:
         return cls(content.get("default", default), tuple(content.get("symbols", {}).items()))
 
     def of(self, symbol: str) -> str:
-        """Calendar code of a symbol: of the first pattern that matches, else the default."""
+        """Calendar code of the first shell pattern that matches, else the default; ParameterError when that is None."""
         for pattern, code in self.patterns:
             if fnmatch.fnmatchcase(symbol, pattern):
                 return code
@@ -103,12 +103,12 @@ class LoadOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def spec_of(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
-        """Axis of a symbol: calendar, chosen segments, and alignment of the options, else of its files."""
+        """Axis of a symbol: `date` for a day or more, else own `align` before the argument's; zone UTC if `session`."""
         align = "date" if not interval.is_intraday else self.align or align
         return GridSpec(self.calendars.of(symbol), self.segments, align, "UTC" if align == "session" else zone)
 
     def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
-        """Resolution that is the base of a symbol, or of all contracts of a root."""
+        """Base by `choose` if set; else `interval`, else 1m (finer if derived ones need it), else the finest."""
         if self.choose is not None:
             return self.choose(group, available)
         return base_of(available, self.interval, self.derive)

@@ -62,7 +62,7 @@ class RowRange:
 def cut_row_ranges(
     path: Path | RemoteFile, symbols: tuple[str, ...] = (), *, of_export: bool = False
 ) -> Iterator[RowRange]:
-    """Cut a Parquet file into row ranges: at row groups, and within larger ones; `symbols` are those of an export.
+    """Yield row ranges that cover a Parquet file: whole row groups of about 2 million rows, at most 4 million each.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def cut_row_ranges(
 
 
 def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
-    """First and last date of a Parquet file's stamps, by statistics of up to 64 row groups; None without any."""
+    """(first, last) date of any datetime column, by statistics of sampled row groups; None without, or on error."""
     try:
         meta, _, _ = read_footer(path)
     except SourceError:
@@ -95,7 +95,7 @@ def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
 
 
 def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
-    """Metadata of a Parquet file or object, its path or URL, and a text that changes when the file does."""
+    """(Parquet metadata, path or URL, text of size and time of writing); SourceError when it cannot be read."""
     if isinstance(path, RemoteFile):
         return remote_metadata(path.url), path.url, f"{path.size}|{path.written_ns}"
     try:
@@ -106,7 +106,7 @@ def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, s
 
 
 def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
-    """Survey the rows of a range; errors as of `read_row_range`."""
+    """Read and survey the bars of a row range, without a store; optional columns that are all null are dropped."""
     batch = read_row_range(row_range, options)
     names = [
         name
@@ -118,7 +118,7 @@ def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
 
 
 def read_row_range(row_range: RowRange, options: LoadOptions) -> Batch:
-    """Read the rows of a range, conformed as by the readers.
+    """Read and conform a row range (export: no synthetic rows); SourceError if not bars or no interval.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def survey_rows(
     axis: AxisOptions | None = None,
     rejects: pl.DataFrame | None = None,
 ) -> Survey:
-    """Survey conformed bars of many symbols: place, deduplicate, count, trace and check them, by calendar.
+    """Survey bars of many symbols, each on its calendar: place, drop repeated keys (last stays), count, trace, check.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def survey_rows(
 
 
 def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Replace symbol and price type by the number of their series; sort by series and time; return rows and series."""
+    """(rows with a series number for symbol and price type, sorted by series and time; table of the series)."""
     kinds = rows.select(pl.col("price_type").unique())["price_type"]
     code, names = number_symbols(rows["symbol"])
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")
@@ -217,7 +217,7 @@ def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Number of each row's symbol in the order of names; and the names, sorted."""
+    """(Int32 code of each row's symbol: its position in the sorted names, sorted distinct names)."""
     # Tables are mostly sorted by symbol: then a few heads of runs are looked up, not every row.
     begins = np.flatnonzero((symbols.slice(1) != symbols.head(-1)).to_numpy()) + 1
     heads = np.concatenate([[0], begins])
@@ -233,7 +233,7 @@ def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
 def survey_axis(
     rows: pl.DataFrame, series: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, axis: AxisOptions
 ) -> Survey:
-    """Survey the bars of one calendar: place, deduplicate, count, trace, and measure for the checks."""
+    """Survey one calendar's bars within the dates: place, keep the last of each key, count, trace, measure."""
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
     spec = options.spec_of(named, interval, axis.align, axis.zone)
     code = spec.calendar
@@ -277,7 +277,7 @@ def survey_axis(
 def conflicts_of(
     losers: pl.DataFrame, placed: pl.DataFrame, series: pl.DataFrame, interval: Interval, source: str
 ) -> pl.DataFrame:
-    """Pairs of a bar that lost against a later one of the same key, and the bar that was kept."""
+    """Pair each bar in `losers` with the later bar of its key that replaced it; empty without losers."""
     if losers.is_empty():
         return empty(CONFLICTS)
     winners = placed.join(losers, on=KEY, how="semi").join(series, on="series")
@@ -286,7 +286,7 @@ def conflicts_of(
 
 
 def series_sizes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Number of rows, first and last session of each series, of rows sorted by series."""
+    """`series, rows, first, last` (first and last session) per series; rows must be sorted by series."""
     series = rows["series"].to_numpy()
     starts = np.concatenate([[0], np.flatnonzero(series[1:] != series[:-1]) + 1])[: len(series)]
     day = rows["session"].cast(pl.Int32).to_numpy()
@@ -301,7 +301,7 @@ def series_sizes(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def sum_counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Add up counts of several kinds by series and session; absent kinds are 0."""
+    """Sum anomaly counts of several tables by (series, session), sorted; count columns that are absent are 0."""
     whole = pl.concat(parts, how="diagonal")
     given = [
         pl.col(name).fill_null(0) if name in whole.columns else pl.lit(0, pl.Int64).alias(name)
@@ -313,7 +313,7 @@ def sum_counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def combine_axes(parts: Sequence[Survey]) -> Survey:
-    """One survey of several with different series of the same numbering."""
+    """Concatenate surveys whose series numbers are distinct, sorted by series; a single one is returned as it is."""
     if len(parts) == 1:
         return parts[0]
     order = {

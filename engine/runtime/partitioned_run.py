@@ -81,7 +81,7 @@ class PartitionedResult:
     dataset: Dataset
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """Tables of a summary: `quality` and `gaps` of base intervals, `symbols`, `calendars`."""
+        """`quality` and `gaps` at each symbol's base interval only, `symbols` and `calendars`, read from the export."""
         symbols = self.dataset.scan("symbols")
         base = symbols.select("symbol", pl.col("base_interval").alias("interval"))
         judged = {
@@ -114,7 +114,7 @@ def run_partitioned(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> PartitionedResult:
-    """Load sources, derive, assess and export as `run` does, cut by symbol into tasks of an executor.
+    """Load, derive, assess by symbol batches in an executor; merge their exports into one revision; return counts.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def run_partitioned(
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[FilesTask], list[Problem]]:
-    """Tasks that cover all files of the sources, batched by symbol; and the files that are no data."""
+    """(tasks of whole symbols' files, about 32 MiB each, files without symbol in one task; scan problems)."""
     check_sources_exist(sources)
     files, problems = scan(list(sources), options.read)
     groups: dict[str, list[SourceFile]] = {}
@@ -176,7 +176,7 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[File
 
 
 def write_part(task: FilesTask, folder: Path) -> None:
-    """Load, derive and assess the files of a task; write an export and the counts of the load to `folder`."""
+    """Load, derive and assess a task's files; write its export and `counts.json` into the new folder."""
     folder.mkdir()
     loaded = store_contents(read_part(task.files, (), task.options), task.options)
     derived = derive_session(loaded.session)
@@ -188,7 +188,7 @@ def write_part(task: FilesTask, folder: Path) -> None:
 
 
 def read_part_export(part: Path | EngineError) -> Part:
-    """Open what `write_part` left in a folder; raise the error of a part that failed.
+    """Open a part's export with its counts; raise the error a failed task returned, SourceError if damaged.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def read_part_export(part: Path | EngineError) -> Part:
 
 
 def sum_counts(parts: Sequence[LoadCounts], problems: Sequence[Problem]) -> LoadCounts:
-    """Add up the counts of parts; the given problems come first, then those and the notes of each part in order."""
+    """Sum the counts of all parts; `problems` first, then problems and notes of each part in order."""
     return LoadCounts(
         **{name: sum(getattr(part, name) for part in parts) for name in COUNTED},
         problems=(*problems, *(problem for part in parts for problem in part.problems)),

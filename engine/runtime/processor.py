@@ -50,31 +50,31 @@ class Cohort(NamedTuple):
 
     @property
     def base(self) -> Interval:
-        """The base interval."""
+        """Base interval of the cohort; TypeError if its panel has none."""
         if self.key.interval is None:
             raise TypeError(f"{self.key.kind} have no interval")
         return self.key.interval
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Properties that its symbols share: the identity of the cohort while symbols are added and removed."""
+        """(base panel key, derived intervals, price types): identity of the cohort whichever symbols it has."""
         return self[:3]
 
     def makes(self, price_type: str) -> bool:
-        """Whether its bars made of ticks and quotes include this price type."""
+        """Whether bars of this price type are made from ticks and quotes: all if the cohort lists no price types."""
         return not self.price_types or price_type in self.price_types
 
     def of(self, interval: Interval) -> PanelKey:
-        """Key of the panel of one of its intervals."""
+        """Panel key of an interval: the base panel if it is the base, else that of its derived bars."""
         return self.key if interval == self.base else PanelKey.of_derived_bars(interval, self.key.spec)
 
     def raw(self, kind: Kind) -> PanelKey:
-        """Key of the panel of its ticks or quotes."""
+        """Panel key of the cohort's ticks or quotes, on its axis."""
         return PanelKey.of_source(kind, None, self.key.spec)
 
 
 def find_cohorts(snapshot: Snapshot) -> list[Cohort]:
-    """Group the symbols of a store by base panel, derived intervals and price types."""
+    """Group all symbols (also not loaded) by (base panel, derived intervals, price types), in first order."""
     members: dict[tuple[PanelKey, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for name, data in snapshot.symbols.items():
         members[data.base_key, data.derived_intervals, data.price_types].append(name)
@@ -92,7 +92,7 @@ class CohortCache:
         self._cohorts: list[Cohort] = []
 
     def of(self, snapshot: Snapshot) -> list[Cohort]:
-        """Cohorts of a snapshot; the same list while its symbols are the same."""
+        """Cohorts of a snapshot; regrouped only when its `symbols` object is another, else the cached list."""
         if snapshot.symbols is not self._symbols:
             self._symbols, self._cohorts = snapshot.symbols, find_cohorts(snapshot)
         return self._cohorts
@@ -117,7 +117,7 @@ class DataProcessor:
         self._rollbacks = session.rollbacks
 
     def step(self) -> int:
-        """Derive the windows that hold rows touched since the last step, and all of new symbols.
+        """Derive and store windows with rows touched since the last step, new symbols in full; return bars changed.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class DataProcessor:
             return written
 
     def _derive(self, cohort: Cohort, whole: frozenset[str] | None, touched: pl.DataFrame | None) -> int:
-        """Derive the new symbols of a cohort whole, the touched windows of the others; return the number of bars."""
+        """Derive and store new symbols (`whole` None: all) in full, touched windows of others; return bars changed."""
         new = cohort.symbols if whole is None else tuple(name for name in cohort.symbols if name in whole)
         symbols = self._session.snapshot().symbols
         for base, interval in {
@@ -156,7 +156,7 @@ class DataProcessor:
         return written + self._derive_touched(rest, touched)
 
     def _derive_whole(self, cohort: Cohort) -> int:
-        """Derive all intervals of a cohort from all its rows."""
+        """Make base bars of ticks and quotes, derive every interval from all base bars; return bars changed."""
         written = derive_base_bars(self._session, cohort, "ticks") + derive_base_bars(self._session, cohort, "quotes")
         snapshot = self._session.snapshot()
         rows = base_rows(snapshot, cohort)
@@ -168,7 +168,7 @@ class DataProcessor:
         return written
 
     def _derive_touched(self, cohort: Cohort, touched: pl.DataFrame) -> int:
-        """Derive again the windows of a cohort that hold a touched row."""
+        """Derive and store windows with touched rows, base bars of touched ticks first; return bars changed."""
         snapshot = self._session.snapshot()
         if cohort.key.origin == "source":
             ranges = touched_ranges(snapshot, cohort, "bars", touched)
@@ -181,7 +181,7 @@ class DataProcessor:
         return written + (self._refold(cohort, pl.concat(base_bars).sort(PLACE)) if base_bars else 0)
 
     def _base_bars_again(self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame) -> list[pl.DataFrame]:
-        """Base bars of the slots that hold a touched tick or quote, one frame per price type."""
+        """Base bars of slots with touched ticks or quotes, a frame per price type; not stored here."""
         snapshot = self._session.snapshot()
         rows = rows_in_ranges(snapshot, cohort.raw(kind), ranges)
         if rows.is_empty():
@@ -203,7 +203,7 @@ class DataProcessor:
         ]
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
-        """Fold and store every derived window that holds one of the base rows."""
+        """Derive and store, per interval, each window that contains any of the base `rows`; return bars changed."""
         rows = rows[list(PLACE)]
         rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         written = 0
@@ -223,7 +223,7 @@ class DataProcessor:
     def _carried_rows_of(
         self, snapshot: Snapshot, cohort: Cohort, interval: Interval, ranges: pl.DataFrame, *, refold: bool = False
     ) -> pl.DataFrame:
-        """Rows of an interval as `bars.fold` takes them, in ranges that hold whole windows of it."""
+        """`fold` input of an interval: stored rows (base, or derived unless `refold`), else folded from the finer."""
         key = cohort.of(interval)
         if interval == cohort.base:
             rows = snapshot.panels[key].between(ranges)
@@ -239,19 +239,19 @@ class DataProcessor:
 
 
 def derive_session(session: SessionData, *, presence: Interval = PRESENCE) -> int:
-    """Derive every interval of every symbol of a store from its base rows; return the number of bars written."""
+    """Derive every interval of every symbol from all base rows and store the bars; return the number new or changed."""
     return DataProcessor(session, presence=presence).step()
 
 
 def symbols_registered_since(snapshot: Snapshot, since: int) -> frozenset[str] | None:
-    """Symbols registered after revision `since`; None (all) when the change log does not reach back to it."""
+    """Names of symbols registered after revision `since`; None (meaning all) if 0 or older than the change log."""
     if since == 0 or since < snapshot.change_log.start_revision:
         return None
     return frozenset(name for name, revision in snapshot.registered.items() if revision > since)
 
 
 def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    """All base bars of the symbols of a cohort, sorted by (series, ts)."""
+    """All base bars of the cohort's symbols, by (series, ts); those of other cohorts in the panel are dropped."""
     rows = snapshot.rows_of(cohort.key)
     ours = snapshot.series_of(cohort.symbols)
     if rows.is_empty() or set(rows["series"].unique().to_list()) <= set(ours):
@@ -260,7 +260,7 @@ def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
 
 
 def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.DataFrame) -> pl.DataFrame:
-    """Time ranges (`series, first, last`) of the touched rows of a kind of a cohort."""
+    """`series, first, last` of the cohort's touched rows of a kind (bars: base interval only), sorted."""
     interval = str(cohort.base) if kind == "bars" else None
     of_kind = touched.filter((pl.col("kind") == kind) & pl.col("interval").eq_missing(pl.lit(interval, pl.String)))
     names = None if kind == "bars" else [RAW_PRICE_TYPES[kind]]
@@ -273,7 +273,7 @@ def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.D
 
 
 def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a panel in time ranges (`series, first, last`, whole microseconds, both ends included)."""
+    """Rows of a panel in ranges `series, first, last`, both ends included; empty without the panel."""
     if key not in snapshot.panels or ranges.is_empty():
         return snapshot.no_rows_of(key)
     if key.kind in RAW_KINDS:
@@ -285,7 +285,7 @@ def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> p
 def windows_holding(
     rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, instants: pl.Series | None = None
 ) -> pl.DataFrame:
-    """Distinct slots of `coarser` that hold one of the rows, sorted; ticks are placed by `instants`."""
+    """Distinct `series, ordinal, slot` of `coarser` that contain a row, sorted; rows outside slots are dropped."""
     if instants is None:
         placed = rows[["series"]].hstack(finer.windows(rows, coarser))
     else:
@@ -301,14 +301,14 @@ def windows_holding(
 
 
 def ranges_of_windows(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataType) -> pl.DataFrame:
-    """Time ranges (`series, first, last`, both ends included) of slots of a grid, in the unit of `unit`."""
+    """`series, first, last` from slot start to one `unit` tick before slot end, both ends included."""
     first, end = grid.starts(windows["ordinal"], windows["slot"]), grid.ends(windows["ordinal"], windows["slot"])
     last = pl.Series("last", end.cast(unit).cast(pl.Int64).to_numpy() - 1).cast(unit)
     return pl.DataFrame([windows["series"], first.cast(unit).alias("first"), last])
 
 
 def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
-    """Write base bars from all ticks or quotes of a cohort whose base comes from them; return the number written."""
+    """Make and store base bars of all ticks or quotes (bid, ask, mid); return bars changed, 0 for source bars."""
     snapshot = session.snapshot()
     if cohort.key.origin == "source":
         return 0
@@ -330,7 +330,7 @@ def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
 
 
 def as_series_of(session: SessionData, bars: pl.DataFrame, price_type: str) -> pl.DataFrame:
-    """Bars made of quotes, under the series numbers of the given price type instead of those of the quotes."""
+    """Renumber bars of quotes to their symbols' series of `price_type`, created if absent; sort by series, ts."""
     names = session.snapshot().series.filter(pl.col("series").is_in(bars["series"].unique().implode()))
     pairs = names.select(pl.col("series").alias("quote"), "symbol", pl.lit(price_type).alias("price_type"))
     numbers = session.series_for(pairs.drop("quote")).select("series").with_columns(pairs["quote"])

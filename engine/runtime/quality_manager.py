@@ -94,7 +94,7 @@ class DataQualityManager:
         self._rollbacks = session.rollbacks
 
     def step(self, *, force: bool = False) -> bool:
-        """Assess what was touched or has become due since the last step; False when less than `every` has passed."""
+        """Update stored gaps and quality of touched rows, slots newly due, changed lifetimes; False if throttled."""
         with self._session.transaction():
             if self._session.rollbacks != self._rollbacks:  # stored gaps and quality may be rolled back too
                 self._last, self._not_stored, self._rollbacks = LastStep(0, None, {}), {}, self._session.rollbacks
@@ -116,7 +116,7 @@ class DataQualityManager:
             return True
 
     def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-        """Lifetimes of a cohort, computed again only when their inputs have changed."""
+        """`series, first, last` of a cohort; cached until symbols, row ranges or current session change."""
         made_of = (snapshot.symbols, snapshot.series, snapshot.observed_range, snapshot.excluded_range)
         state = (snapshot.session_active, snapshot.session_date)
         was = self._lifetimes.get(cohort.kind)
@@ -133,7 +133,7 @@ class DataQualityManager:
         whole: frozenset[str] | None,
         touched: pl.DataFrame,
     ) -> None:
-        """Assess new series whole, dirty sessions of the others; remove outcomes of series that are gone."""
+        """Assess new series over their lifetime, others in dirty sessions; remove those of ended series."""
         before = self._last.alive.get(cohort.kind)
         if before is not None:
             self._remove_outcomes(snapshot, cohort, before.join(alive, on="series", how="anti")["series"])
@@ -151,7 +151,7 @@ class DataQualityManager:
             self._assess_sessions(snapshot, cohort, alive, dirty)
 
     def _assess_lifetimes(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame) -> None:
-        """Assess and store every interval of some series in their whole lifetime."""
+        """Recompute and replace gaps (retries inherited) and quality of series over their lifetime."""
         if alive.is_empty():
             return
         ours = alive["series"].to_list()
@@ -169,7 +169,7 @@ class DataQualityManager:
             self._store("quality", assessor, quality, old_quality)
 
     def _remove_outcomes(self, snapshot: Snapshot, cohort: Cohort, removed: pl.Series) -> None:
-        """Remove the stored gaps and quality of series of which nothing is expected any more."""
+        """Delete stored gaps and quality of `removed` series, if of the cohort's symbols, at every interval."""
         # Rows of their symbols came under other series; series of removed symbols and of other cohorts are not ours.
         removed = removed.filter(removed.is_in(snapshot.series_of(cohort.symbols)))
         if removed.is_empty():
@@ -184,7 +184,7 @@ class DataQualityManager:
             self._store("quality", assessor, quality.clear().drop("revision"), quality)
 
     def _assess_sessions(self, snapshot: Snapshot, cohort: Cohort, alive: pl.DataFrame, dirty: DirtySessions) -> None:
-        """Assess and store every interval of a cohort in dirty sessions only."""
+        """Recompute and replace stored gaps and quality of dirty sessions only, at every interval of a cohort."""
         counts = snapshot.counts.get(cohort.key, NO_COUNTS).join(dirty.sessions, on=SERIES_SESSION, how="semi")
         expectations: dict[Interval, Expectation] = {}
         for interval in assessed_intervals(cohort, self._presence):
@@ -211,7 +211,7 @@ class DataQualityManager:
         expectations: Mapping[Interval, Expectation],
         counts: pl.DataFrame | None,
     ) -> pl.DataFrame:
-        """Quality rows of one interval from its expected, missing and counted slots."""
+        """Quality rows of an interval; anomaly counts only for the base, slot coverage from bars only if derived."""
         expectation = expectations[assessor.interval]
         if counts is not None:
             return quality_score(expectation.slots, expectation.missing, counts)
@@ -223,13 +223,13 @@ class DataQualityManager:
         return quality_score(expectation.slots, expectation.missing, NO_COUNTS, coverage)
 
     def _assessor(self, snapshot: Snapshot, cohort: Cohort, interval: Interval) -> IntervalAssessor:
-        """Assessor of one interval of a cohort."""
+        """Assessor of an interval; one neither base nor derived is filled from the base panel's bars."""
         grid = snapshot.grid(cohort.key.spec, interval)
         is_stored = interval == cohort.base or interval in cohort.intervals
         return IntervalAssessor(cohort.of(interval), grid, None if is_stored else cohort.key)
 
     def _stored_outcome(self, snapshot: Snapshot, assessor: IntervalAssessor) -> StoredOutcome:
-        """Stored gaps and quality of an interval; of one that is not derived, those kept here."""
+        """Stored gaps and quality of an interval; from memory if it is neither base nor derived."""
         if assessor.base is not None:
             return self._not_stored.get(assessor.key) or NO_OUTCOME
         gaps, quality = snapshot.gap_rows.get(assessor.key), snapshot.quality_rows.get(assessor.key)
@@ -238,7 +238,7 @@ class DataQualityManager:
     def _store(
         self, what: Literal["gaps", "quality"], assessor: IntervalAssessor, rows: pl.DataFrame, replaced: pl.DataFrame
     ) -> None:
-        """Replace gaps or quality of an interval in the store, or here for one that is not derived."""
+        """Replace `replaced` by `rows` in the store; in memory if the interval is neither base nor derived."""
         if assessor.base is None:
             store = self._session.set_gaps if what == "gaps" else self._session.set_quality
             store(assessor.key, rows, replaced)
@@ -250,12 +250,12 @@ class DataQualityManager:
 
 
 def assess_session(session: SessionData, dates: DateRange = (None, None), *, presence: Interval = PRESENCE) -> None:
-    """Compute and store gaps and quality of every series of a store, at its base and each derived interval."""
+    """Compute and store gaps and quality of all series within `dates`, at the base and every derived interval."""
     DataQualityManager(session, dates, presence=presence).step(force=True)
 
 
 def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFrame:
-    """First and last session of each series with base bars: those of its symbol, over rows of every kind.
+    """`series, first, last` of bar series: registered bounds, else sessions of the symbol's rows; cut to `dates`.
 
     Rows that were left out because of their date count too: a symbol that traded before and after the requested dates
     lived through them, also where it has no row in them. Rows outside the chosen segments do not extend a lifetime (a
@@ -321,7 +321,7 @@ def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFr
 
 
 def assessed_intervals(cohort: Cohort, presence: Interval) -> list[Interval]:
-    """Intervals to assess, finest first: base, derived, and those whose slots completeness counts."""
+    """Base, derived and completeness-counting intervals (these may be neither), distinct, finest first."""
     judges = {
         completeness_interval(cohort.base, interval, presence) for interval in cohort.intervals if interval.is_intraday
     }
@@ -336,7 +336,7 @@ def find_dirty_sessions(
     was: dt.datetime | None,
     touched: pl.DataFrame,
 ) -> DirtySessions:
-    """Sessions of a cohort to assess again: with touched rows, slots that became due, or a changed lifetime.
+    """Sessions with touched rows or counts, newly due slots, or that entered or left lifetimes; and touched rows.
 
     Parameters
     ----------
@@ -374,7 +374,7 @@ def find_dirty_sessions(
 def changed_lifetimes(
     grid: SessionGrid, alive: pl.DataFrame, before: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sessions (`series, session`) added to lifetimes, and sessions removed from them."""
+    """(sessions added to lifetimes, sessions removed): `series, session`, of series in both tables only."""
     if alive is before:
         return NO_COUNTS, NO_COUNTS
     changed = alive.join(before, on="series", suffix=":was").filter(

@@ -59,7 +59,7 @@ class Side:
     derivable: bool = True
 
     def intervals(self) -> dict[str, set[str]]:
-        """Intervals of the bars of each symbol."""
+        """Symbol -> set of the intervals of its bars."""
         rows = self.bars.select("symbol", "interval").unique().group_by("symbol").agg("interval")
         return {symbol: set(intervals) for symbol, intervals in rows.iter_rows()}
 
@@ -75,7 +75,7 @@ def between(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare the bars of A with those of B, at the intervals that both have or can be derived to.
+    """Compare bars of A and B at common intervals; without one the finer side is loaded again and derived.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def within(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare bars derived from a source's base (A) with the coarser bars of the same source (B).
+    """Compare bars derived from a source's base (A) with the source's own bars of the `against` intervals (B).
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def within(
 
 
 def load_side(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
-    """Bars of an export, or of files that are loaded and derived."""
+    """Bars of an export if the path has a folder `exports`, else of files, loaded and derived."""
     return (
         read_export(name, source, options)
         if (source / "exports").is_dir()
@@ -174,7 +174,7 @@ def load_side(name: str, source: Path, options: LoadOptions, progress: Progress 
 
 
 def read_export(name: str, source: Path, options: LoadOptions) -> Side:
-    """Bars of an export within the dates, symbols and price types of the options."""
+    """Bars of an export, source and derived, within dates, symbols and price types; not derivable further."""
     rows = open_dataset(source).scan("bars").select(*BARS_VIEW)
     start, end = options.dates
     for limit, kept in ((start, pl.col("session") >= pl.lit(start)), (end, pl.col("session") <= pl.lit(end))):
@@ -189,7 +189,7 @@ def read_export(name: str, source: Path, options: LoadOptions) -> Side:
 
 
 def load_and_derive(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
-    """Load files and derive their intervals; return all bars."""
+    """Load files and derive; return all bars, notes, problems; `by_clock` if any source bars are clock-aligned."""
     loaded = load_files([source], options, progress)
     derive_session(loaded.session)
     snapshot = loaded.session.snapshot()
@@ -201,7 +201,7 @@ def load_and_derive(name: str, source: Path, options: LoadOptions, progress: Pro
 
 
 def rename_symbols(side: Side, names: Mapping[str, str]) -> Side:
-    """Rename symbols of a side; refuse names that it does not have."""
+    """Copy of a side with symbols renamed (its name -> new one); ParameterError for a name that it does not have."""
     absent = [name for name in names if name not in set(side.bars["symbol"])]
     if absent:
         raise ParameterError(f"names: {', '.join(absent)} is no symbol of {side.name}")
@@ -209,7 +209,7 @@ def rename_symbols(side: Side, names: Mapping[str, str]) -> Side:
 
 
 def missing_intervals(finer: Side, coarser: Side) -> set[Interval]:
-    """Intervals that `finer` must be derived to, of symbols without a common interval."""
+    """Intervals to derive `finer` to, for symbols without a common interval: those of `coarser` its finest nests in."""
     ours, theirs = finer.intervals(), coarser.intervals()
     targets: set[Interval] = set()
     for symbol in ours.keys() & theirs.keys():
@@ -220,7 +220,7 @@ def missing_intervals(finer: Side, coarser: Side) -> set[Interval]:
 
 
 def options_deriving(options: LoadOptions, targets: set[Interval], other: Side) -> LoadOptions:
-    """Options that also derive some intervals, by the clock if the other side is cut by the clock."""
+    """Copy of the options that also derives `targets`; clock-aligned if `other` is and no alignment was chosen."""
     align = "clock" if other.by_clock and options.align is None else options.align
     return replace(options, derive=tuple(sorted({*options.derive, *targets})), align=align)
 
@@ -233,7 +233,7 @@ def compare_sides(
     limit: int | None,
     finer: pl.DataFrame | None = None,
 ) -> Comparison:
-    """Compare the common series of two sides; note the bars left out."""
+    """Compare common series of both sides, source bars before derived; note bars left out; DataError if none."""
     left, right = (prefer_source_bars(side.bars, intervals) for side in (a, b))
     left, right = common_series(left, right), common_series(right, left)
     bars_a, bars_b = bars_of_derived_segments(left, right), bars_of_derived_segments(right, left)
@@ -249,7 +249,7 @@ def compare_sides(
 
 
 def prefer_source_bars(bars: pl.DataFrame, intervals: set[str]) -> pl.DataFrame:
-    """Bars of some intervals (all, if none given); series of the source replace derived ones."""
+    """Bars at `intervals` (all if empty); derived series are dropped where source bars of the same key exist."""
     chosen = bars.filter(pl.col("interval").is_in(intervals)) if intervals else bars
     brought = chosen.filter(pl.col("origin") == "source").select(KEY).unique()
     derived = chosen.filter(pl.col("origin") == "derived").join(brought, on=KEY, how="anti")
@@ -257,7 +257,7 @@ def prefer_source_bars(bars: pl.DataFrame, intervals: set[str]) -> pl.DataFrame:
 
 
 def common_series(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Series at the intervals that `other` has of their symbol; of symbols that it does not have, the finest."""
+    """Bars of `side` at (symbol, interval) of `other`; for symbols that `other` lacks, those of the finest interval."""
     at = ["symbol", "interval"]
     shared = side.join(other.select(at).unique(), on=at, how="semi")
     foreign = side.join(other.select("symbol").unique(), on="symbol", how="anti")
@@ -269,14 +269,14 @@ def common_series(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
 
 
 def bars_of_base(bars: pl.DataFrame, options: LoadOptions) -> pl.DataFrame:
-    """Bars of each symbol's base interval, chosen as in a load."""
+    """Bars at one interval per symbol: its base, as the options choose it from the intervals there."""
     there = bars.select("symbol", "interval").unique().group_by("symbol").agg("interval")
     base = {name: str(options.base_of(name, map(Interval.parse, intervals))) for name, intervals in there.iter_rows()}
     return bars.filter(pl.col("interval") == pl.col("symbol").replace_strict(base, return_dtype=pl.String))
 
 
 def bars_of_derived_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Bars of the segments that the derived bars of `other` cover; all bars of series that it has not derived."""
+    """Bars of `side` in segments that `other` has derived bars in; all bars of series that `other` has not derived."""
     derived = other.filter((pl.col("origin") == "derived") & pl.col("segment").is_not_null())
     covered = derived.select(*KEY, "segment").unique()
     about = covered.select(KEY).unique()
@@ -285,7 +285,7 @@ def bars_of_derived_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.Data
 
 
 def describe_series(bars: pl.DataFrame) -> str:
-    """Up to five series of some bars, for messages."""
+    """Text of the first five series and the number of others; `no bars` without any."""
     series = bars.select(*KEY, "origin").unique().sort(*KEY, "origin")
     named = ", ".join(" ".join(row) for row in series.head(5).iter_rows())
     more = f" and {series.height - 5} more" if series.height > 5 else ""  # noqa: PLR2004 - as many as are named

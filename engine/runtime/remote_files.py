@@ -30,13 +30,13 @@ class RemoteFile(NamedTuple):
 
 
 def is_remote(source: str | Path) -> bool:
-    """Whether a source is the URL of an object store (`s3`, `gs`, `gcs`, `abfs`, `abfss`)."""
+    """Whether a source is a URL of an object store: `s3`, `gs`, `gcs`, `abfs` or `abfss`, with one slash or two."""
     found = _URL.fullmatch(str(source))
     return found is not None and found["scheme"] in SCHEMES
 
 
 def remote_files(source: str) -> list[RemoteFile]:
-    """List the Parquet objects under a URL, or the one that it names, sorted.
+    """List Parquet objects (`.parquet`, `.pq`) below a URL, or the object it names, sorted; SourceError if none.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def remote_files(source: str) -> list[RemoteFile]:
 
 
 def remote_metadata(url: str) -> pq.FileMetaData:
-    """The footer of a Parquet object.
+    """Parquet metadata from the footer of an object; SourceError when it cannot be read.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def remote_metadata(url: str) -> pq.FileMetaData:
 
 
 def open_object_store(url: str) -> tuple[Any, str]:
-    """File system and path of an object's URL; S3 endpoint from `AWS_ENDPOINT_URL` where it is set."""
+    """(Arrow file system, path) of a URL; `s3` goes to `AWS_ENDPOINT_URL` if that is set."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if urlsplit(url).scheme == "s3" and endpoint:
         at = urlsplit(endpoint)

@@ -27,23 +27,23 @@ class GroupReplay:
 
     @property
     def next_at(self) -> dt.datetime | None:
-        """Time at which the next row becomes available; None at the end."""
+        """Time at which the next undelivered row becomes available; None when all were delivered."""
         return self.available[self.at] if self.at < self.rows.height else None
 
     def take(self, until: dt.datetime, symbols: frozenset[str] | None) -> pl.DataFrame:
-        """Deliver the rows available up to `until`; of `symbols` only, if given."""
+        """Rows not yet taken with `available` <= `until`; moves past all, returns those of `symbols` (all if None)."""
         end = self.available.search_sorted(until, side="right")
         piece = self.rows.slice(self.at, end - self.at)
         self.at = end
         return piece if symbols is None else piece.filter(pl.col("symbol").is_in(list(symbols)))
 
     def past(self, request: HistoryRequest) -> pl.DataFrame:
-        """Rows already delivered that a request names: its symbol, `start <= ts < end`."""
+        """Rows already passed with the request's symbol and `start <= ts < end`; the position stays."""
         mine = (pl.col("symbol") == request.symbol) & (pl.col("ts") >= request.start) & (pl.col("ts") < request.end)
         return self.rows.head(self.at).filter(mine)
 
     def delivery(self, piece: pl.DataFrame) -> Delivery:
-        """Wrap rows as a `Delivery`, one frame per version."""
+        """`Delivery` of the rows: one frame per version, with the group's kind, interval, stamp and axis."""
         one = self.group
         return Delivery(one.kind, split_versions(piece), one.interval, one.stamp, spec=one.spec)
 
@@ -71,32 +71,32 @@ class ReplayStream:
 
     @property
     def symbols(self) -> frozenset[str]:
-        """Every symbol of the files."""
+        """All symbols of the files, subscribed or not."""
         return self._everyone
 
     def extent(self) -> tuple[dt.datetime, dt.datetime] | None:
-        """The first and the last instant at which a row becomes available; None when there is no row."""
+        """(first, last) time at which any row becomes available, all symbols; None without rows."""
         held = [track.available for track in self._tracks if track.rows.height]
         return (min(one[0] for one in held), max(one[-1] for one in held)) if held else None
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Resolutions that the files have of each symbol asked for, or of all when none is named."""
+        """Symbol -> (kind, interval) pairs in the files; for all symbols if the list is empty; unknown ones omitted."""
         return {symbol: self._offers[symbol] for symbol in symbols or sorted(self._offers) if symbol in self._offers}
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Deliver these symbols from now on, besides those subscribed already."""
+        """Add the symbols to those that `take` delivers; all of a symbol's kinds and intervals are delivered."""
         self._symbols |= {one.symbol for one in subscriptions}
 
     def unsubscribe(self, symbol: str) -> None:
-        """Deliver nothing of a symbol from now on."""
+        """Remove a symbol from those that `take` delivers; its rows are skipped from then on."""
         self._symbols -= {symbol}
 
     def next_at(self) -> dt.datetime | None:
-        """Time at which the next row becomes available; None when all were delivered."""
+        """Earliest time at which an undelivered row becomes available, of any symbol; None when there is none."""
         return min((at for track in self._tracks if (at := track.next_at) is not None), default=None)
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """Deliver the rows of subscribed symbols that became available up to `until`, and the rows refused by then."""
+        """Deliver subscribed symbols' rows available by `until`, once; skip others' rows; add rejects due by then."""
         self._now = max(self._now, until)
         wanted = None if self._symbols >= self._everyone else self._symbols
         pieces = [(track, track.take(until, wanted)) for track in self._tracks]
@@ -107,12 +107,12 @@ class ReplayStream:
         return [*deliveries, *([replace(Delivery("bars", ()), rejects=pl.concat(refused))] if refused else [])]
 
     def wait(self, seconds: float) -> bool:
-        """Return at once; True while rows are left."""
+        """Return at once, without sleeping: True while rows are left."""
         del seconds
         return self.next_at() is not None
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Rows of the past that requests name, as far as they have become available."""
+        """Rows already available and passed, of the requests' symbol, kind, interval and times, subscribed or not."""
         found = []
         for request in requests:
             for track in self._tracks:
@@ -122,19 +122,19 @@ class ReplayStream:
         return found
 
     def status(self) -> StreamStatus:
-        """Rows delivered and rows still to come; exhausted when there are none."""
+        """Numbers of rows delivered and waiting (any symbol); `exhausted` when none is waiting."""
         waiting = sum(track.rows.height - track.at for track in self._tracks)
         return StreamStatus(exhausted=waiting == 0, delivered=self._delivered, waiting=waiting)
 
     def close(self) -> None:
-        """Release the rows."""
+        """Drop all rows; nothing is delivered afterwards."""
         self._tracks = []
 
 
 def time_refused_rows(
     refused: Sequence[pl.DataFrame], tracks: Sequence[GroupReplay]
 ) -> list[tuple[dt.datetime, pl.DataFrame]]:
-    """Each frame of refused rows, available with the last good row of its file (of any file, where it has none)."""
+    """(time, frame) of each refused frame: last availability of its file's rows, else of all files'."""
     # Refused rows have no stamp of their own that holds.
     ends: dict[str, dt.datetime] = {}
     latest = max((track.available[-1] for track in tracks if track.rows.height), default=BEGINNING)
@@ -145,7 +145,7 @@ def time_refused_rows(
 
 
 def resolutions_of(contents: Contents, tracks: Sequence[GroupReplay]) -> dict[str, frozenset[Resolution]]:
-    """Resolutions (kind, interval) that the files have of each symbol."""
+    """Symbol -> (kind, interval) pairs of its rows in the files; empty for a symbol without rows."""
     found: dict[str, set[Resolution]] = {one.symbol: set() for one in contents.symbols}
     for track in tracks:
         for symbol in track.rows["symbol"].unique():

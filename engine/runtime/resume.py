@@ -21,7 +21,7 @@ RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
 
 
 def last_export(target: Path) -> Dataset | None:
-    """Open the last revision of an export; None when the target has none."""
+    """Open the last revision of an export; None if the target has no table or no revision; other errors are raised."""
     if not is_table(target / "exports"):
         return None
     try:
@@ -35,7 +35,7 @@ def last_export(target: Path) -> Dataset | None:
 def exported_rows(
     dataset: Dataset, symbols: Mapping[str, SymbolSessionData], since: dt.date
 ) -> list[tuple[str, Delivery]]:
-    """Base rows of an export from a trade date on, as (provenance, delivery).
+    """(provenance, delivery) since a trade date: source bars at the base per provenance, then raw rows as `source`.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def exported_rows(
 
 
 def raw_rows(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
-    """Exported quotes, ticks or open interest for `SessionData.append`: `ts` with the nanoseconds of `ts_ns`."""
+    """Exported raw rows in the columns that `append` takes; `ts` is set from `ts_ns` where that exists."""
     if "ts_ns" in rows.columns:
         rows = rows.with_columns(pl.from_epoch("ts_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("ts"))
     return rows.select(list(ROWS[kind]))

@@ -48,7 +48,7 @@ class RunResult:
         return self.loaded.session
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """Tables of a summary: `quality`, `gaps`, `symbols`, `calendars`."""
+        """`quality` and `gaps` at all intervals, `symbols` and `calendars`, from the store."""
         snapshot = self.session.snapshot()
         small = snapshot.small_tables()
         judged = {"quality": snapshot.outcomes("quality"), "gaps": snapshot.outcomes("gaps")}
@@ -62,7 +62,7 @@ def run(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RunResult:
-    """Load sources, derive bars, assess quality and, when a target is given, export.
+    """Load sources into a new store, derive, assess, export if a target is given; return store and counts.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def load(
     as_of: dt.datetime | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> SessionData:
-    """Load files and folders, derive bars, find gaps and score quality: `engine run` for notebooks.
+    """Load files, derive bars, assess gaps and quality; return the store; SourceError if a file could not be read.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def load(
 
 
 def as_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    """List of `Path` of one path or several."""
+    """List of `Path`: of one path, or of each in a sequence."""
     return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
@@ -167,7 +167,7 @@ def load_options(
     as_of: dt.datetime | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> LoadOptions:
-    """Build `LoadOptions` from text, dates and the fields of `ReadOptions`."""
+    """Build `LoadOptions`, parsing intervals and dates; `interval` and `align` also go to `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
     first, last = (dt.date.fromisoformat(date) if isinstance(date, str) else date for date in (start, end))
     known = calendar if calendar is None or isinstance(calendar, CalendarMap) else CalendarMap(str(calendar))
@@ -186,7 +186,7 @@ def load_options(
 
 
 def misplaced_series_notes(session: SessionData) -> list[str]:
-    """Notes on series of which most bars lie in no slot: more likely a wrong option than missing data."""
+    """One note per stored series with more bars outside slots (off grid, out of session) than in them."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
     outside = pl.col("off_grid") + pl.col("out_of_session")
     lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
@@ -200,7 +200,7 @@ def misplaced_series_notes(session: SessionData) -> list[str]:
 
 
 def export_session(session: SessionData, target: Path, clock: Clock | None = None, *, full: bool = False) -> int:
-    """Export a store: only changes since its last export to this target, or everything where these are not known.
+    """Export changes since the last export to this target, or all; mark them exported; return its revision.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ TRACED = ["series", "ordinal", "slot", "open", "close", "volume"]
 
 
 def survey_session(session: SessionData) -> Survey:
-    """Survey the base bars of a store, with its ticks, quotes and finer bars as evidence.
+    """Derive bars (written to the store); survey base bars, slots traded or quoted, counts, checks per cohort.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def survey_session(session: SessionData) -> Survey:
 
 
 def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
-    """Survey the base bars of one cohort, with its evidence."""
+    """Survey of a cohort's real base bars, stored counts, slots traded or quoted, and checks."""
     series = survey_series(snapshot, cohort)
     grid = snapshot.grid(cohort.key.spec, cohort.base)
     rows = snapshot.rows_of(cohort.key, series["series"].to_list())
@@ -68,7 +68,7 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
 def measured_rows(
     rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, quotes: pl.DataFrame | None = None
 ) -> CheckedAxis:
-    """Measure placed bars of one axis, those outside sessions included, and quote ticks for all registered checks."""
+    """Measure bars (also outside slots) and quote ticks for all registered checks; findings are not judged."""
     spec = grid.spec
     axis = Axis(spec.calendar, spec.segments, spec.align, spec.zone, str(grid.interval))
     named = series.select("series", "symbol", "price_type", "interval")
@@ -76,7 +76,7 @@ def measured_rows(
 
 
 def quote_ticks(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    """Quote ticks of the symbols of a cohort: `checks.check.QUOTES`."""
+    """Quote ticks (`QUOTES` columns) of the cohort's symbols; empty when the store has none."""
     panel = snapshot.panels.get(cohort.raw("quotes"))
     names = snapshot.series.filter(pl.col("symbol").is_in(cohort.symbols)).select("series", "symbol")
     parts = [] if panel is None else [part.select("series", "session", "ts", "bid", "ask") for part in panel.parts]
@@ -87,7 +87,7 @@ def quote_ticks(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
 
 
 def survey_series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
-    """Series of a cohort with their lifetimes, axis and source: `SERIES`."""
+    """Series of a cohort (`SERIES` columns) with lifetime, axis and source; `rows` is 0, to be filled by the caller."""
     alive = lifetimes(snapshot, cohort, (None, None)).join(snapshot.series, on="series")
     spec = cohort.key.spec
     symbols = pl.DataFrame(
@@ -109,7 +109,7 @@ def survey_series(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
 
 
 def stored_counts(snapshot: Snapshot, key: PanelKey, series: pl.DataFrame) -> pl.DataFrame:
-    """Counts of anomalies that the store has of some series, by session; absent kinds are 0."""
+    """Stored anomaly counts of the given series by session, sorted; null or absent kinds are 0."""
     counts = snapshot.counts.get(key)
     if counts is None:
         return empty(COUNTS)
@@ -121,7 +121,7 @@ def stored_counts(snapshot: Snapshot, key: PanelKey, series: pl.DataFrame) -> pl
 
 
 def slots_with_trades(snapshot: Snapshot, cohort: Cohort, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
-    """Slots in which symbols traded, by their ticks and by bars finer than the base."""
+    """Runs of slots with a tick, or a source bar finer than the base, of series of price type `last`."""
     stamps = []
     for key, panel in snapshot.panels.items():
         is_finer = key.kind == "bars" and key.interval is not None and key.interval < cohort.base
@@ -132,7 +132,7 @@ def slots_with_trades(snapshot: Snapshot, cohort: Cohort, grid: SessionGrid, ser
 
 
 def slots_with_quotes(snapshot: Snapshot, grid: SessionGrid, series: pl.DataFrame) -> pl.DataFrame:
-    """Slots in which symbols with trades were quoted; bars of bid and ask are series of their own."""
+    """Runs of slots with a quote tick, under the series of price type `last` of the same symbol; none without such."""
     stamps = [
         part.select("series", pl.col("ts").cast(pl.Datetime("us", "UTC")))
         for key, panel in snapshot.panels.items()
@@ -146,7 +146,7 @@ def slots_with_quotes(snapshot: Snapshot, grid: SessionGrid, series: pl.DataFram
 def runs_of_slots(
     snapshot: Snapshot, stamps: Sequence[pl.DataFrame], grid: SessionGrid, trades: pl.DataFrame, *price_types: str
 ) -> pl.DataFrame:
-    """Runs of slots that contain any of the stamps, under the series number of the trades of the same symbol."""
+    """Runs of consecutive slots with a stamp (of series with `price_types`), under the symbol's series in `trades`."""
     stamped = pl.concat([stamps[0].clear(), *stamps]) if stamps else None
     if stamped is None or stamped.is_empty() or trades.is_empty():
         return empty(SLOTS)

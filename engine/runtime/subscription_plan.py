@@ -37,7 +37,7 @@ class Requirements:
 
     @classmethod
     def of(cls, config: SessionConfig, symbol: str) -> Requirements:
-        """Requirements of a symbol: derived intervals, and those of its history and indicators."""
+        """Base (None: `auto`, `none`), intervals of derive, history, indicators with first purpose, quotes, ticks."""
         derived = {Interval.parse(text): "derive" for text in config.derive}
         for history in config.history_of(symbol):
             for text in history.intervals:
@@ -76,7 +76,7 @@ class SubscriptionPlan:
 
 
 def plan_subscription(symbol: str, required: Requirements, available: Iterable[Resolution]) -> SubscriptionPlan:
-    """Choose the base of a symbol among the available resolutions, its streams and its derived intervals.
+    """Choose base, streams (base first) and derived intervals of a symbol; the others in `refused`, with reason.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def plan_subscription(symbol: str, required: Requirements, available: Iterable[R
 def choose_stream_base(
     symbol: str, required: Requirements, bars: Sequence[Interval], kinds: set[Kind]
 ) -> tuple[Interval, Kind, str]:
-    """Base of a symbol, the kind of rows it is made of, and the reason."""
+    """(base interval, `bars` or `ticks` before `quotes`, reason); ParameterError if the source cannot make bars."""
     has = ", ".join([*map(str, bars), *sorted(kinds & {"ticks", "quotes"})]) or "nothing"
     if required.bars is not None and bars and required.bars not in bars and not kinds & {"ticks", "quotes"}:
         raise ParameterError(f"streams.bars: received {required.bars}; the source has {has} of {symbol}")
@@ -125,7 +125,7 @@ def choose_stream_base(
 
 
 def explain_plan(plan: SubscriptionPlan, required: Requirements) -> list[tuple[str, str, str]]:
-    """Rows `(stream | derive | refuse, resolution, reason)` of a plan."""
+    """Rows (action stream, derive or refuse; resolution; reason) of a plan: streams, derived, then refused."""
     rows = [
         ("stream", f"{one.kind} {one.interval or ''}".strip(), plan.why if number == 0 else "is asked for")
         for number, one in enumerate(plan.streams)

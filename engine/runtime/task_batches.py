@@ -19,17 +19,17 @@ class FilesTask:
 
     @property
     def name(self) -> str:
-        """Path of the first file."""
+        """Path of the first file, as text for progress and messages."""
         return str(self.files[0].path)
 
     @property
     def identity(self) -> str:
-        """Paths of the files, with their sizes and times of modification."""
+        """Path, size and time of modification of each file, joined: changes when a file does."""
         return "|".join(f"{file.path}:{file_state(file.path)}" for file in self.files)
 
 
 def batch_groups(groups: Iterable[Sequence[SourceFile]], batch_bytes: int) -> Iterator[list[SourceFile]]:
-    """Join groups of files, in order and none of them cut, into batches that end before they exceed `batch_bytes`."""
+    """Join whole groups of files, in order, into batches of at most `batch_bytes`; a larger group is a batch alone."""
     batch: list[SourceFile] = []
     size = 0
     for group in groups:
@@ -44,6 +44,6 @@ def batch_groups(groups: Iterable[Sequence[SourceFile]], batch_bytes: int) -> It
 
 
 def file_state(path: Path) -> str:
-    """Size and time of modification of a file: another text once its content changed."""
+    """Text of a file's size and time of modification; content is not read."""
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -32,7 +32,7 @@ class Task(Protocol):
 
     @property
     def options(self) -> LoadOptions:
-        """How its files are read."""
+        """Load options of the task's files; part of the name of its outcome."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class Task(Protocol):
 
     @property
     def identity(self) -> str:
-        """Everything that its outcome depends on, options and version apart."""
+        """Text of all that the outcome depends on except options and version; a new text means a new outcome."""
         ...
 
 
@@ -58,7 +58,7 @@ def run_tasks(
     suffix: str = "",
     job_identity: str = "",
 ) -> list[Path | EngineError]:
-    """Write the outcome of each task into `work` unless it is there; return their paths in the order of the tasks.
+    """Write each task's outcome into `work` unless it exists; return, in task order, its path or EngineError.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def run_task(
     suffix: str = "",
     job_identity: str = "",
 ) -> Path | EngineError:
-    """Write the outcome of a task into `work` unless it is there; return its path, or the error of the task."""
+    """Write a task's outcome unless it exists; return its path, or its EngineError; a ParameterError is raised."""
     place = work / f"{outcome_key(task, job_identity)}{suffix}"
     if place.exists():
         return place
@@ -126,14 +126,14 @@ def run_task(
 
 
 def outcome_key(task: Task, job_identity: str = "") -> str:
-    """File name of an outcome: hash of version, job, identity and options of the task; any change gives another."""
+    """File name of an outcome: hash of package version, job, task identity and options."""
     content = f"{__version__}|{job_identity}|{task.identity}|{task.options!r}"
     return hashlib.sha256(content.encode()).hexdigest()[:40]
 
 
 @contextmanager
 def work_folder(work: Path | None, prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """Yield `work`, created if need be; without one a temporary folder that is removed afterwards."""
+    """Yield `work`, created if absent and not removed; if None a temporary folder in `parent`, removed afterwards."""
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
         yield work
