@@ -45,7 +45,7 @@ class LiveSession:
     clock : Clock, optional
         Default the machine's.
     fetch_aside : bool
-        HistoryRequest the past in a thread of its own (else `step` waits for the answer).
+        Request the past in a thread of its own (else `step` waits for the answer).
     """
 
     def __init__(
