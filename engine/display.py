@@ -95,6 +95,7 @@ def cut(text: str, most: int = LONGEST_CELL) -> str:
 
 
 def _cell(value: object, most: int = LONGEST_CELL) -> str:
+    """Display text: `-` for None, 1,234.50 for floats, minute and zone of instants, else text cut to `most` characters."""
     if value is None:
         return "-"
     if isinstance(value, float):

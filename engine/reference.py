@@ -132,6 +132,7 @@ def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusi
 
 
 def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
+    """The slot of a stamp as if the segment never ended; by the wall clock where the grid is aligned to one."""
     if isinstance(step, str):
         return Slot(0, segment.open, segment.close)
     lead = 0  # from the wall clock's boundary to the open
@@ -192,6 +193,7 @@ def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int 
 
 
 def _slot_around(grid: Grid, step: Step, segments: list[Segment], segment: Segment, ts: int) -> Slot:
+    """The slot of a stamp; of a step in days, weeks or months, the period that holds the segment's session."""
     if isinstance(step, str):
         segment = next(period for period in segments if segment.session <= period.session)
     return slot_at(grid, segment, step, ts)
@@ -235,6 +237,7 @@ def gaps(grid: Grid, stamps: Iterable[int], step: Step, dates: Dates, as_of: int
 
 
 def _position(run: list[Slot], within: list[Slot], alive: list[Slot]) -> str:
+    """Position of a run of missing slots: leading, inner or trailing; session where the session has no bar."""
     if run != within:
         return "leading" if run[0] is within[0] else "trailing" if run[-1] is within[-1] else "inner"
     if not alive:  # a whole segment, in a session without a bar

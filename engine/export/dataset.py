@@ -122,6 +122,7 @@ class Dataset(Summarized):
         return self._read[table]
 
     def _summary(self) -> Summary:
+        """Revision, time of writing, as-of time, engine version and tables, for repr and notebooks."""
         last = self.exports.row(-1, named=True)
         facts = {
             "revision": self.revision,
@@ -283,6 +284,7 @@ def write_dataset(
     rows = {name: conform_table(name, tables.get(name)) for name in DATA_TABLES}
 
     def replace_all(draft: RevisionDraft) -> RevisionPlan:
+        """Plan a revision in which every table is replaced by its frame of `rows`."""
         changes = {}
         for name, frame in rows.items():
             stamped = draft.chain.with_target_revision(name, frame, draft.rows(name))

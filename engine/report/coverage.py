@@ -181,7 +181,7 @@ def encode_shares(missing: Floats, expected: Floats) -> str:
 
 
 def outage_marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots) -> dict[str, object]:
-    """Encode row, from and to slot and id of the first outages by session (bounded), and the number of all."""
+    """One mark per outage and row of days (sessions cut to `every`): first and last slot, id; bounded, with full number."""
     outages = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = (
         outages.group_by("session", "outage_id")

@@ -278,7 +278,7 @@ class SessionConfig(Section):
 
     @model_validator(mode="after")
     def check_sections(self) -> SessionConfig:
-        """ValueError without a calendar, for a source that does not fit the mode, or Alpaca without symbols."""
+        """ValueError: no calendar, source not `files` in a replay or `files` live, or live Alpaca without symbols."""
         if self.session.calendar is None and not self.session.calendars:
             raise ValueError("session.calendar: none given; valid: a code of `engine calendars`, or a TOML file")
         if self.session.mode == "replay" and self.source.kind != "files":

@@ -153,7 +153,7 @@ class SessionCoordinator:
         return self._over, self._over + len(self._spans)
 
     def plan(self, symbol: str) -> SubscriptionPlan:
-        """Plan of a symbol's base, streams and derived intervals; subscribes to nothing; ParameterError if not offered.
+        """Plan a symbol's base, streams, derived intervals (unfit: `refused`); ParameterError if no bars can be made.
 
         Raises
         ------

@@ -68,7 +68,7 @@ class ReplaySession:
         self.coordinator.load(symbols, first, last)
 
     def steps(self) -> Iterator[Step]:
-        """Load if phase is `new`; yield each step through the last close, and finally `finish` (the last export)."""
+        """Load if phase is `new`; yield a step for each open, each `replay.step` with rows and each close; then `finish`."""
         if self.coordinator.phase == "new":
             self.load()
         while (to := self._next()) is not None:
@@ -134,6 +134,7 @@ def configured_load_options(config: SessionConfig) -> LoadOptions:
     patterns = tuple(part.calendars.items())
 
     def choose(group: str, available: Iterable[Resolution]) -> Resolution:
+        """The base that the subscription plan of a symbol or root chooses; None where bars are made of ticks or quotes."""
         offered: set[Offered] = {("ticks", None) if one is None else ("bars", one) for one in available}
         plan = plan_subscription(group, Requirements.of(config, group), offered)
         return plan.base if plan.base_from == "bars" else None
@@ -164,6 +165,7 @@ def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], Sym
     """Function from symbol to its registration, marked not loaded; ParameterError for symbols not in the files."""
 
     def describe(symbol: str) -> SymbolSessionData:
+        """The symbol as the files describe it, not loaded yet; ParameterError where no file has it."""
         if symbol not in known:
             raise ParameterError(f"symbol: {symbol} is not in the files; they have {', '.join(sorted(known)[:10])}")
         return replace(known[symbol], is_loaded=False)

@@ -189,7 +189,7 @@ class IndicatorManager:
         return state.advanced(values, bars, group.reach), values.select(group.values)
 
     def _update_history(self, snapshot: Snapshot, history: HistoryGroup, touched: pl.DataFrame) -> None:
-        """Store the baseline before today: of all series in a new session, else of new or corrected ones."""
+        """Store in the session baselines from before today: of all series in a new session, else of new or corrected ones."""
         key, today, panel = (history.key, history.sessions), snapshot.session_date, snapshot.panels.get(history.key)
         if today is None or panel is None:
             self._histories.pop(key, None)

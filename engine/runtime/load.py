@@ -237,6 +237,7 @@ class FileReader:
         """Read files in threads; return (file, batch) in the order of the files; add unreadable ones to `problems`."""
 
         def attempt(file: SourceFile) -> list[Batch] | SourceError:
+            """Batches of a file, or the SourceError that reading it raised."""
             try:
                 return read(file, self._options)
             except SourceError as error:
@@ -295,7 +296,7 @@ class ContentsBuilder:
         )
 
     def _without_copies(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], frozenset[str]]:
-        """Drop batches with a content mark seen before, with a note, unless empty; return (others, all marks)."""
+        """Leave out, with a note, each batch with rows whose bytes another file of `batches` has; return (rest, all marks)."""
         first: dict[str, str] = {}
         distinct = []
         for file, batch in batches:

@@ -233,7 +233,7 @@ def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
 def survey_axis(
     rows: pl.DataFrame, series: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, axis: AxisOptions
 ) -> Survey:
-    """Survey one calendar's bars within the dates: place, keep the last of each key, count, trace, measure."""
+    """Survey a calendar's bars: shift to starts, place, cut to dates, last per key wins; count, sum up runs, measure."""
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
     spec = options.spec_of(named, interval, axis.align, axis.zone)
     code = spec.calendar

@@ -117,7 +117,7 @@ def no_data(path: Path) -> str | None:
 
 
 def qualify_namesakes(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """All files; `qualifier` is `@MARKET` where several markets or kinds of instrument share its symbol."""
+    """All files; `qualifier` tells apart files of one symbol by market, kind or both (`@MARKET.KIND`); else empty."""
     places: dict[_Name, set[_Place]] = {}
     for file in files:
         for name in names_of_file(file):

@@ -232,7 +232,7 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
 
 
 def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tuple[pl.Series, pl.Series]:
-    """Symbol per row (the option, else its column, else the path's, plus qualifier) and the distinct ones; SourceError without any."""
+    """Symbol per row (`--symbol`, else column, else path; plus qualifier) and the distinct ones; SourceError without any."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String)

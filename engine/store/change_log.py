@@ -139,6 +139,7 @@ def coalesce_changes(log: pl.DataFrame, *, same_kind: bool = False) -> pl.DataFr
 
 
 def _kind_codes(log: pl.DataFrame) -> NDArray[np.int64]:
+    """A number per log entry, equal for entries of equal (kind, interval)."""
     # Rows of one write stand together, so only the first of each run is looked up.
     columns = ["kind", "interval"]
     changes = log.select(pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in columns))
@@ -150,6 +151,7 @@ def _kind_codes(log: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def _reduce_runs(values: pl.Series, order: NDArray[np.int64], begins: NDArray[np.int64], by: np.ufunc) -> pl.Series:
+    """Minimum or maximum (`by`) of each run of values in `order`; nulls are ignored, a run of nulls gives null."""
     # Nulls are ignored; a run of nulls alone gives null.
     if values.null_count() == len(values):
         return values.head(len(begins))

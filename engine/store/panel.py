@@ -303,12 +303,14 @@ class Panel:
         return at[order], rows_of_parts[order]
 
     def _merge_pieces(self, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        """Non-empty pieces merged by the key, the later one of equal keys wins; without any, no rows."""
         found = [piece for piece in pieces if piece.height]
         if not found:
             return self.parts[0].clear()
         return found[0] if len(found) == 1 else merge_sorted(found, self.key, overlapping=self.overlapping)
 
     def _tiered(self) -> Panel:
+        """The panel with its last runs merged while the last is not much smaller than the one before (size tiers)."""
         parts = list(self.parts)
         while len(parts) > 1 and parts[-1].height * TIER_RATIO >= parts[-2].height:
             last = parts.pop()
@@ -353,6 +355,7 @@ def _is_after(latest: Any, instant: dt.datetime | None) -> bool:  # noqa: ANN401
 
 
 def _extent(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows, first and last stamp of each series of rows sorted by series and time."""
     # Rows are sorted by series and time, so its bounds are where a series begins and ends.
     begins = (pl.col("series") != pl.col("series").shift()).fill_null(value=True)
     first = rows.select(begins.arg_true())["series"].cast(pl.Int64)

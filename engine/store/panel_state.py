@@ -133,6 +133,7 @@ class PanelState:
     def _outcome_table(
         self, columns: Schema, outcomes: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
     ) -> pl.DataFrame:
+        """Rows of `outcomes` as `columns`, with series names and interval added; of `symbols` only, or of all (None)."""
         series = None if symbols is None else self.series_of(symbols)
         parts = []
         for key in sorted(outcomes, key=lambda key: key.sort_key):

@@ -452,6 +452,7 @@ class SessionData(Summarized):
             self._swap(active_streams={**self._state.active_streams, **dict.fromkeys(streams, active)})
 
     def _swap(self, **fields: object) -> None:
+        """Replace fields of the state: of the transaction's draft within one, else of the shown state, and wake waiters."""
         new = replace(self._state, **fields)  # type: ignore[arg-type]
         if self._draft is not None:
             self._draft = new
@@ -460,18 +461,21 @@ class SessionData(Summarized):
         self._notify()
 
     def _write(self, fields: dict[str, object], entry: pl.DataFrame | None) -> None:
+        """Replace fields of the state; with a log entry, append it and increase the revision by one."""
         if entry is not None:
             state = self._state
             fields |= {"revision": state.revision + 1, "change_log": state.change_log.with_entry(entry)}
         self._swap(**fields)
 
     def _of_registered(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Drop rows of series whose symbol was removed meanwhile."""
         # A symbol may have been removed while its rows were computed.
         if not self._state.change_log.removals:
             return rows
         return rows.filter(pl.col("series").is_in(self._state.series["series"].implode()))
 
     def _partition_by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
+        """Rows by the axis of their symbol (or all on `spec`), with series numbers; new series are numbered."""
         symbols = self._state.symbols
         series = self.series_for(rows.select("symbol", "price_type").unique(maintain_order=True))
         if self._axes_of_symbols[0] is not symbols:  # found anew when symbols come or go
@@ -482,6 +486,7 @@ class SessionData(Summarized):
         return partition_by_axis(rows, series, specs if spec is None else [spec], axis_of)
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
+        """Upsert rows into a panel, count anomalies of base rows, log the change; return added, corrected and repeated rows."""
         is_base = key.origin == "source" or key in self._base_keys
         inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base)
         self._write(inserted.fields, inserted.entry)
@@ -490,6 +495,7 @@ class SessionData(Summarized):
     def _set_outcome(
         self, table: Literal["gaps", "quality"], key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None
     ) -> None:
+        """Replace stored gaps or quality of an interval (all, or the rows `replaced`) by new rows; equal rows keep their revision."""
         with self._lock:
             state, name = self._state, OUTCOME_FIELDS[table]
             outcomes: Mapping[PanelKey, VersionedRows] = getattr(state, name)
@@ -506,6 +512,7 @@ class SessionData(Summarized):
 
 
 def _aware(as_of: dt.datetime | None) -> dt.datetime | None:
+    """The instant unchanged; ParameterError where it has no zone."""
     if as_of is not None and as_of.tzinfo is None:
         raise ParameterError(f"as_of: received {as_of}, which has no zone; valid: an aware datetime")
     return as_of

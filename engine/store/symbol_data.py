@@ -264,11 +264,13 @@ class SymbolSessionData(Summarized):
 
     @property
     def _bound(self) -> Snapshot:
+        """The snapshot it belongs to; UnknownSymbolError where it was not taken from a store."""
         if self._snapshot is None:
             raise UnknownSymbolError(f"symbol: {self.symbol} is not in a store; take it from get_symbol_data()")
         return self._snapshot
 
     def _summary(self) -> Summary:
+        """Settings, then per interval bars, first, last, missing, gaps and quality; without a snapshot settings only."""
         facts = {
             "calendar": self.calendar,
             "price type": self.price_type,
@@ -300,6 +302,7 @@ class SymbolSessionData(Summarized):
         return self._bound.raw_of(PanelKey.of_source(kind, None, self.spec), [self.symbol])
 
     def _updated(self, kind: str) -> bool:
+        """Whether rows of a kind changed since the last export."""
         # Read from the rows and not from the change log, which forgets.
         bound = self._bound
         ours = bound.series_of([self.symbol])

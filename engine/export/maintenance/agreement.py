@@ -113,7 +113,7 @@ def read_bars(files: Sequence[Path]) -> pl.DataFrame:
 
 
 def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
-    """Yield findings of `completeness, sessions, present, inside` for the bars of one interval and month."""
+    """Yield findings on one interval and month: slot counts (`completeness`), unknown `sessions`, `present`, `inside`."""
     interval, _, month = folder.partition("/")
     place = f"bars/{folder}"
     assessed = assessed_bars(bars, tables.symbols, interval)

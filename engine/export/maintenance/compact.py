@@ -88,6 +88,7 @@ def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = L
     report: list[Mapping[str, object]] = []
 
     def merge(draft: RevisionDraft) -> RevisionPlan:
+        """Plan a revision with the small files of each table merged; tables without any keep their files."""
         former = open_dataset(draft.target)
         changes = {table: merge_small_files(draft, former, table, report) for table in DATA_TABLES}
         fresh = {table: draft.edited(table, *change) for table, change in changes.items() if change[1]}

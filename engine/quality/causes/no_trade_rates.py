@@ -89,7 +89,7 @@ class BinnedGaps(NamedTuple):
 
     @classmethod
     def of(cls, gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> BinnedGaps:
-        """Cut gaps at bins of the day, with each gap's (series, ordinal) row in `expected` and its slot count."""
+        """Gaps with each one's slot count and (series, ordinal) row in `expected`, and their pieces cut at bins of the day."""
         heads = run_starts(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
         theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (expected, gaps[heads]))
         segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))

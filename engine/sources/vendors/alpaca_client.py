@@ -147,7 +147,7 @@ class ReportingStream(DataStream):
                 await self._send_unsubscribe_msg(channel, symbols)
 
     async def _consume(self) -> bool:
-        """Read messages until lost (raise), silent (True) or an unreadable frame (False); report each."""
+        """Await the feed's end: lost (raise), silent (True), other error (False); tell the listener `lost` or `garbage`."""
         try:
             is_stale = await super()._consume()
         except WebSocketException as error:
