@@ -200,7 +200,7 @@ def _slot_around(grid: Grid, step: Step, segments: list[Segment], segment: Segme
 
 
 def due_slots(grid: Grid, step: Step, dates: Dates, as_of: int | None = None) -> list[Due]:
-    """[(trade date, slots that end by `as_of`)] of expected segments within the dates; none due: left out."""
+    """Per expected segment within the dates (trade date, list of `Slot` that end by `as_of`); none due: left out."""
     due: list[Due] = []
     for segment in cut(grid, step):
         if segment.session >= dates[0] and (segment.first_session or segment.session) <= dates[1]:

@@ -259,7 +259,7 @@ def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
-    """Return a name of `PLACES` per row without a slot, from the segments around it; over 8 h from both: no session."""
+    """`PLACES` name per row: of its segment, else the nearer; over 8 h from both: no session; `zone`: for early closes."""
     table = grid.table
     if table.is_empty() or outside.is_empty():
         return ["on days without a session"] * outside.height

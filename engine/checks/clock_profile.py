@@ -119,7 +119,7 @@ def true_edges(table: pl.DataFrame) -> tuple[Ints, Ints]:
 
 
 def stride_step(interval: Interval) -> int | None:
-    """Return the step in us for run-length encoding; None if over 15 min or aligned to neither minute nor hour."""
+    """Step in us if at most 15 min and it divides a minute, or is whole minutes and divides an hour; else None."""
     step = interval.step_us if interval.is_intraday else 0
     fits = 0 < step <= QUARTER_US and (MINUTE_US % step == 0 or (step % MINUTE_US == 0 and HOUR_US % step == 0))
     return step if fits else None

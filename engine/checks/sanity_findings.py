@@ -204,7 +204,7 @@ def stale_finding(row: Row) -> Row:
 
 
 def anomaly_finding(row: Row, kind: str) -> Row | None:
-    """Build the finding: `warning` from 3 bars and 0.1 % of all, else `info`; None if the series' habits explain it."""
+    """`warning` from 3 bars and 0.1 % (`zero_volume_range`: up to 10 %), else `info`; None: usual for the series."""
     count, total, traded = row[f"rows_{kind}"], row["rows_rows"], row.get("rows_traded") or 0
     share = count / total
     few = count < FEWEST_ANOMALIES

@@ -313,7 +313,7 @@ def sum_counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def combine_axes(parts: Sequence[Survey]) -> Survey:
-    """Concatenate surveys whose series numbers are distinct, sorted by series; a single one is returned as it is."""
+    """Concatenate surveys of distinct series, without prints, quotes, refused, files; a single one is returned as it is."""
     if len(parts) == 1:
         return parts[0]
     order = {

@@ -213,7 +213,7 @@ def check_present(
 
 
 def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality: pl.DataFrame) -> Iterator[Finding]:
-    """Yield a finding where a session has more bars inside gaps than off-grid and out-of-session bars."""
+    """Yield one finding on all sessions with more bars inside gaps than off-grid and out-of-session bars; none: nothing."""
     if gaps.is_empty() or assessed.is_empty():
         return
     spans = gaps.select(*SERIES, "gap_start", "gap_end").sort("gap_start")
