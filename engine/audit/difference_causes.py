@@ -142,7 +142,7 @@ def any_differs(names: tuple[str, ...]) -> pl.Expr:
 
 
 def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Add `cause` to ALL pairs from their place in the session and differing columns; `evidence` is null."""
+    """Add `cause` by place in session and columns; few unexplained prices: `late_correction`; `evidence` is null."""
     day = [*KEY, "session"]
     has_a, has_b = pl.col("side") != "b", pl.col("side") != "a"
     edges = [

@@ -221,7 +221,7 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Return the first `coarse` interval, `agrees` (same high, low, close, volume within 1 %), `coarse_volume`."""
+    """Per cut session: all its coarse bars folded, `agrees` if same high, low, close, volume within 1 %; first interval."""
     key = ["symbol", "price_type", "session"]
     folded = (
         coarse.sort("ts")

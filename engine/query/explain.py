@@ -68,7 +68,7 @@ def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
 
 
 def line_with_caret(name: str, query: str) -> str:
-    """First query line with the name outside single quotes, carets below; "" where it does not occur."""
+    """Newline, `LINE n: ` and the line with the whole-word name (any case, not in quotes), carets below; empty if absent."""
     # DuckDB gives no place for a name it does not know. What stands in a string is not the name.
     without_strings = re.sub(r"'[^']*'", lambda quoted: " " * len(quoted[0]), query)
     match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", without_strings, re.IGNORECASE)

@@ -22,7 +22,7 @@ SIDES = ("bid", "ask")
 
 
 def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Mid bars of `slots` and of later slots whose mids depend on their quotes (until both sides quote again)."""
+    """Mid bars per segment from its first to last of `slots`, and on to the slot where both sides quote again."""
     touched = slots.group_by(SEGMENT).agg(pl.col("slot").min().alias("low"), pl.col("slot").max().alias("high"))
     edges = grid.table.select("ordinal", pl.col("open", "close").cast(TS_NS))
     spans = touched.join(edges, on="ordinal").sort(SEGMENT)

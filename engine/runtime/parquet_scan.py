@@ -199,7 +199,7 @@ def survey_rows(
 
 
 def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(rows with a series number for symbol and price type, sorted by series and time; table of the series)."""
+    """(rows with `series` for symbol, price type, sorted by series, ts; table of ALL pairs of symbols and price types)."""
     kinds = rows.select(pl.col("price_type").unique())["price_type"]
     code, names = number_symbols(rows["symbol"])
     pairs = names.to_frame("symbol").join(kinds.sort().to_frame("price_type"), how="cross")

@@ -25,7 +25,7 @@ UNTOLD = "bars do not tell their interval: neither name, option, metadata nor ro
 def base_of(
     available: Iterable[Resolution], wanted: Interval | None = None, derived: Collection[Interval] = ()
 ) -> Resolution:
-    """Base: `wanted`, if absent ticks (None), else finest bars; without `wanted` coarsest serving sub-1m `derived`, else 1m, else finest.
+    """Base: `wanted`, else ticks, else finest; unset: below 1m coarsest for all `derived`, else ticks; else 1m, finest.
 
     The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of,
     else ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).

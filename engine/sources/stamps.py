@@ -359,7 +359,7 @@ def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series |
 
 
 def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of ISO 8601 text: by each cell's offset, as local time without one; pure dates as midnights."""
+    """UTC of ISO text, by offset, else local time; 10-character `sample`: all cells dates, midnight in zone, else UTC."""
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
         return dates_to_utc(
             cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"),

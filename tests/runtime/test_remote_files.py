@@ -76,7 +76,7 @@ def test_audit_one_torn_object_is_a_finding_and_not_the_end(store):
         found = audit(["s3://lake/bars"], OPTIONS).tables["findings"]
     finally:
         store.delete_file("lake/bars/torn.parquet")
-    assert found.filter(check="unreadable_file")["source"].to_list() == ["s3://lake/bars/torn.parquet"]
+    assert found.filter(check_name="unreadable_file")["source"].to_list() == ["s3://lake/bars/torn.parquet"]
 
 
 @pytest.mark.parametrize("url", ["s3://lake/nothing", "s3://absent/x"])

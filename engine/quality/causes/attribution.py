@@ -367,7 +367,7 @@ def float_column(gaps: pl.DataFrame, name: str) -> Floats:
 def covered_slots(
     spans: pl.DataFrame, axis: str, group: NDArray[np.integer], where: Ints, slot: Ints, count: Ints
 ) -> tuple[Ints, Ints]:
-    """Per gap (number of its slots that spans of its group cover, row of the first such span); 0 and -1 if none or group < 0.
+    """Per gap: (slots covered by its group's spans, row of the first such); 0, -1 if none. Spans sorted and disjoint.
 
     Parameters
     ----------

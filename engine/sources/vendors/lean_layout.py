@@ -171,7 +171,7 @@ class LeanFile:
         return found
 
     def member_symbol(self, member: str) -> str | None:
-        """Symbol of a member: root with expiry, right, strike or month; None if a contract's name lacks it."""
+        """Symbol of a member: root with expiry, right, strike or month; None for an option or future without; else `symbol`."""
         name = member.rsplit("/", 1)[-1].lower()
         root = self.ticker.upper()
         if self.security in ("option", "futureoption", "indexoption"):
