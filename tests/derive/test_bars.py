@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine import reference
-from engine.derive.bars import completeness_interval, derive
+from engine.derive.bars import completeness_interval, derive, finish_bars, fold, refold_input
 from engine.errors import IntervalError, SortednessError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -107,6 +107,57 @@ def test_derive_day_with_a_break_keeps_windows_inside_their_segment() -> None:
     assert bars["ts"].dt.strftime("%H:%M").to_list() == ["01:30", "02:30", "03:30", "05:00", "06:00", "07:00"]
     assert bars["n_expected"].to_list() == [60, 60, 30, 60, 60, 60]
     assert bars["ts_end"].dt.strftime("%H:%M").to_list() == ["02:30", "03:30", "04:00", "06:00", "07:00", "08:00"]
+
+
+def test_derive_days_leave_out_rows_of_extended_hours() -> None:
+    hours = (("PRE", 540, 570), ("RTH", 570, 580), ("POST", 580, 600))
+    segments = [axis.at(dt.date(2024, 1, 2), a, b, label, regular=label == "RTH") for label, a, b in hours]
+    on = SessionGrid.build(axis.frame(segments), "1m", GridSpec("TEST", ("PRE", "RTH", "POST")))
+    price = {"volume": 1.0, "vwap": 1.0, "trades": 1}
+    rows = [
+        {"ts": a, **dict.fromkeys(("open", "high", "low", "close"), float(at)), **price}
+        for at, a in enumerate(axis.starts(segments))
+    ]
+    made = derive(panel({1: rows}, on), on, [Interval.parse("1h"), Interval.parse("1d")])
+    assert made[Interval.parse("1h")].select("open", "n_base").rows() == [(0.0, 30), (30.0, 10), (40.0, 20)]
+    assert made[Interval.parse("1d")].select("open", "close", "n_base", "n_expected").rows() == [(30.0, 39.0, 10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("volume", "vwap", "folded"),
+    [
+        ([None, None], [2.0, 4.0], (None, None)),
+        ([1.0, 3.0], [None, None], (4.0, None)),
+        ([None, None], [None, None], (None, None)),
+        ([1.0, 3.0], [2.0, 4.0], (4.0, 3.5)),
+        ([0.0, 3.0], [None, 4.0], (3.0, 4.0)),
+        ([None, 3.0], [None, 4.0], (3.0, 4.0)),
+        ([0.0, 0.0], [2.0, 4.0], (0.0, None)),
+    ],
+)
+@pytest.mark.parametrize("steps", [("5m",), ("5m", "15m")])
+def test_derive_columns_without_a_value_give_none(
+    volume: list[float | None], vwap: list[float | None], folded: tuple, steps: tuple[str, ...]
+) -> None:
+    segments = axis.days(dt.date(2024, 1, 2), 1, [(570, 600)])
+    on = grid(segments)
+    rows = [
+        {
+            "ts": ts,
+            **dict.fromkeys(("open", "high", "low", "close"), 1.0),
+            "volume": volume[at],
+            "vwap": vwap[at],
+            "trades": None,
+        }
+        for at, ts in enumerate(axis.starts(segments)[:2])
+    ]
+    made = derive(panel({1: rows}, on), on, [Interval.parse(step) for step in steps])
+    for step in steps:
+        bars = made[Interval.parse(step)]
+        assert bars.select("volume", "vwap", "trades", "size").rows() == [(*folded, None, None)]
+    again = finish_bars(fold(refold_input(made[Interval.parse("5m")]), on.at(Interval.parse("5m")), on.at(Interval.parse("15m")),
+                             counts_rows=False), on.at(Interval.parse("15m")), on)  # fmt: skip
+    assert again.select("volume", "vwap").rows() == [folded]
 
 
 def test_derive_on_seconds_judges_presence_by_the_minute() -> None:

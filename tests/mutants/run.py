@@ -34,8 +34,8 @@ STORED = "tests/test_reference_cases.py::test_bars_folded_from_stored_bars_equal
 # The quickest first: most mutants never see the others.
 TESTS: dict[str, list[str]] = {
     "grid": ["tests/test_grid.py", "tests/test_grid_boundaries.py", CASES, "tests/test_grid_strides.py"],
-    "derive/bars": [CASES, STORED, "tests/derive/test_tick_bars.py", "tests/derive/test_bars.py"],
-    "quality/gaps": [CASES, "tests/quality/test_gaps.py"],
+    "derive/bars": ["tests/derive/test_bars.py", "tests/derive/test_tick_bars.py", CASES, STORED],
+    "quality/gaps": ["tests/quality/test_gaps.py", CASES],
     "quality/score": ["tests/quality/test_score.py", CASES],
     "schema": ["tests/test_schema.py"],
 }

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from engine import reference
 from engine.grid import GridSpec, SessionGrid
-from engine.quality.gaps import expected_slots, find_gaps, slot_runs
+from engine.quality.gaps import GAPS, expected_slots, find_gaps, missing_runs, slot_runs, with_positions
 from engine.quality.score import quality_score
 from engine.reference import MINUTE
 from hypothesis import given
@@ -63,6 +63,114 @@ def test_find_gaps_any_holes_equals_the_reference(data: st.DataObject) -> None:
         mine = quality.filter(pl.col("series") == n)
         assert mine["expected"].sum() == len(on)
         assert mine["present"].sum() == len(set(on) & held)
+
+
+def places(rows: list[tuple[int, int, int]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=dict.fromkeys(("series", "ordinal", "slot"), pl.Int32), orient="row")
+
+
+@pytest.mark.parametrize(
+    ("rows", "runs"),
+    [
+        ([], []),
+        ([(1, 16, 0)], [(1, 16, 0, 0)]),
+        ([(1, 16, 3), (1, 16, 4), (1, 16, 5)], [(1, 16, 3, 5)]),
+        ([(1, 16, 3), (1, 16, 5)], [(1, 16, 3, 3), (1, 16, 5, 5)]),
+        ([(1, 16, 3), (1, 17, 4)], [(1, 16, 3, 3), (1, 17, 4, 4)]),
+        ([(1, 16, 3), (2, 16, 4), (2, 16, 5)], [(1, 16, 3, 3), (2, 16, 4, 5)]),
+    ],
+)
+def test_slot_runs_are_of_one_series_and_segment_without_a_hole(rows: list[tuple], runs: list[tuple]) -> None:
+    found = slot_runs(places(rows))
+    assert found.rows() == runs
+    assert dict(found.schema) == dict.fromkeys(("series", "ordinal", "first", "last"), pl.Int32)
+
+
+def segments_expected(slots: list[tuple], *, low: list[int] | None = None) -> pl.DataFrame:
+    schema = {"series": pl.Int32, "ordinal": pl.Int32, "session": pl.Date, "segment": pl.String, "slots": pl.Int32}
+    frame = pl.DataFrame(slots, schema=schema, orient="row")
+    return frame if low is None else frame.with_columns(pl.Series("low", low, pl.Int32))
+
+
+TUESDAY = dt.date(2024, 1, 2)
+TWO = segments_expected([(1, 16, TUESDAY, "RTH", 10), (1, 17, TUESDAY, "RTH", 5), (2, 16, TUESDAY, "RTH", 10)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "low", "missing"),
+    [
+        ([], None, [(1, 16, 0, 10), (1, 17, 0, 5), (2, 16, 0, 10)]),
+        ([(1, 16, s) for s in range(10)], None, [(1, 17, 0, 5), (2, 16, 0, 10)]),
+        ([(1, 16, 2), (1, 16, 3), (1, 16, 7)], None,
+         [(1, 16, 0, 2), (1, 16, 4, 3), (1, 16, 8, 2), (1, 17, 0, 5), (2, 16, 0, 10)]),
+        ([(1, 17, 0), (1, 17, 4), (1, 17, 5), (1, 17, 9)], None, [(1, 16, 0, 10), (1, 17, 1, 3), (2, 16, 0, 10)]),
+        ([(0, 16, 0), (1, 15, 0), (1, 18, 0), (3, 16, 0), (2, 16, 9)], None,
+         [(1, 16, 0, 10), (1, 17, 0, 5), (2, 16, 0, 9)]),
+        ([], [4, 5, 10], [(1, 16, 4, 6)]),
+        ([(1, 16, 1), (1, 16, 5), (2, 16, 3)], [3, 4, 3], [(1, 16, 3, 2), (1, 16, 6, 4), (1, 17, 4, 1), (2, 16, 4, 6)]),
+        ([(1, 16, s) for s in range(6)], [3, 5, 10], [(1, 16, 6, 4)]),
+    ],
+)  # fmt: skip
+def test_missing_runs_are_expected_slots_between_present_ones(
+    rows: list[tuple], low: list[int] | None, missing: list[tuple]
+) -> None:
+    expected = TWO if low is None else TWO.with_columns(pl.Series("low", low, pl.Int32))
+    found = missing_runs(expected, slot_runs(places(rows)))
+    assert found.select("series", "ordinal", "slot", "bar_count").rows() == missing
+
+
+def test_with_positions_keeps_the_order_of_the_gaps() -> None:
+    expected = segments_expected([(n, 16 + k, TUESDAY, "RTH", 10) for n in (1, 2) for k in range(4)])
+    gaps = pl.DataFrame(
+        [(2, 17, 3, 2), (1, 19, 0, 10), (1, 16, 0, 10), (1, 18, 0, 10), (1, 17, 0, 4), (2, 16, 8, 2), (2, 16, 0, 1), (1, 17, 5, 1)],
+        schema={"series": pl.Int32, "ordinal": pl.Int32, "slot": pl.Int32, "bar_count": pl.Int32}, orient="row",
+    ).with_columns(pl.lit(TUESDAY).alias("session"))  # fmt: skip
+    found = with_positions(gaps, expected)
+    assert found["position"].to_list() == [
+        "inner", "trailing", "leading", "trailing", "leading", "trailing", "leading", "inner",
+    ]  # fmt: skip
+    assert found.drop("position").equals(gaps)
+    again = with_positions(found, expected)
+    assert again.equals(found)
+    partial = gaps.filter(pl.col("bar_count") < 10)
+    assert with_positions(partial, expected)["position"].to_list() == [
+        "inner",
+        "leading",
+        "trailing",
+        "leading",
+        "inner",
+    ]
+
+
+def test_find_gaps_of_nothing_missing_is_empty_with_the_columns_of_gaps() -> None:
+    segments = axis.days(TUESDAY, 1, [(570, 572)])
+    grid = SessionGrid.build(axis.frame(segments), "1m", SPEC)
+    _, gaps = scan({1: set(axis.starts(segments))}, {1: (TUESDAY, TUESDAY)}, grid)
+    assert gaps.height == 0
+    assert dict(gaps.schema) == GAPS
+    _, gaps = scan({1: set()}, {1: (TUESDAY, TUESDAY)}, grid)
+    assert dict(gaps.schema) == GAPS
+    assert gaps.select("cause", "state", "retry_count", "last_retry", "next_retry").rows() == [
+        (None, "open", 0, None, None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "days"),
+    [(0, 0, []), (1, 1, [2]), (1, 2, [2, 3]), (2, 9, [3, 4]), (0, 9, [2, 3, 4]), (4, 9, []), (3, 1, [])],
+)
+def test_expected_slots_are_of_the_trade_dates_of_the_lifetime(first: int, last: int, days: list[int]) -> None:
+    segments = axis.days(TUESDAY, 3, [(570, 580), (600, 605)])
+    grid = SessionGrid.build(axis.frame(segments), "1m", SPEC)
+    start = dt.date(2024, 1, 1)
+    lifetimes = pl.DataFrame(
+        [(7, start + dt.timedelta(days=first), start + dt.timedelta(days=last))],
+        schema={"series": pl.Int32, "first": pl.Date, "last": pl.Date}, orient="row",
+    )  # fmt: skip
+    found = expected_slots(lifetimes, grid)
+    assert found.select("series", "session", "segment", "slots").rows() == [
+        (7, dt.date(2024, 1, day), "RTH", slots) for day in days for slots in (10, 5)
+    ]
 
 
 @pytest.mark.parametrize(
