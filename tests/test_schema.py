@@ -9,7 +9,7 @@ import math
 import polars as pl
 import pytest
 from engine.errors import SchemaError
-from engine.schema import BARS, REJECTS, ROWS, TS, Rules, conform, empty, select_schema
+from engine.schema import BARS, REJECTS, ROWS, TS, Rules, conform, empty, select_schema, session_ordinal
 
 NOON = dt.datetime(2024, 1, 2, 12, tzinfo=dt.UTC)
 BAR = {"symbol": "A", "ts": NOON, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0, "trades": 3}
@@ -213,6 +213,13 @@ def test_conform_wrong_columns_raise_by_name(columns: tuple[str, ...], match: st
     frame = pl.DataFrame([{**BAR, "colour": "red"}])
     with pytest.raises(SchemaError, match=match):
         conform(frame, "bars", {name: pl.col(name) for name in columns}, "a.csv")
+
+
+def test_session_ordinal_has_room_for_sixteen_segments_a_day() -> None:
+    days = pl.DataFrame({"day": [dt.date(1969, 12, 31), dt.date(1970, 1, 1), dt.date(1970, 1, 2)], "at": [15, 0, 3]})
+    found = days.select(session_ordinal(pl.col("day"), pl.col("at"))).to_series()
+    assert found.to_list() == [-1, 0, 19]
+    assert found.dtype == pl.Int32
 
 
 def test_select_schema_orders_casts_and_refuses() -> None:
