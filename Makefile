@@ -13,9 +13,9 @@ test: $(VENV)/.done
 
 # The kernels, the store and the contracts: under a minute, for use while editing.
 quick: $(VENV)/.done
-	$(BIN)/python -m pytest -q -n auto $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n auto $(QUICK)
 
-QUICK := tests/test_architecture.py tests/test_grid_strides.py tests/store tests/derive tests/quality tests/checks tests/audit
+QUICK := tests/test_architecture.py tests/test_grid.py tests/test_grid_strides.py tests/test_keys.py tests/test_interval.py tests/test_schema.py tests/store tests/derive tests/quality tests/audit/test_rules.py
 
 # The whole suite with coverage of engine/ by line; fails below the floor in pyproject.toml.
 cov: $(VENV)/.done

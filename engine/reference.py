@@ -275,7 +275,6 @@ def settle(batches: Iterable[Iterable[Row]], key: tuple[str, ...] = ("ts",)) -> 
     """(rows sorted, last per key, equal later batch ignored; number of duplicates; of corrections; rows that lost in their batch).
 
     Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`.
-
     Inside a batch the last row of a key wins: earlier ones are duplicates where their values are the same, else conflicts.
     A later batch's row is a duplicate of the row that is there (which stays), or corrects it. Where a row came from
     (`provenance`) is none of its values.

@@ -13,7 +13,9 @@ settings.register_profile("engine", deadline=None)
 # A failure is shown as it was found, with the line that gives it again: shrinking it takes minutes, so that is done at a
 # desk. For CI, and for mutants, of which most fail.
 settings.register_profile("ci", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate], print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "engine")
+# `make quick`: a tenth of the examples.
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "engine"))
 
 VENDOR = Path(__file__).resolve().parents[2] / "shared" / "data"
 
