@@ -69,7 +69,7 @@ def content(path: Path, options: ReadOptions) -> bytes:
 
 
 def member_names(path: Path, options: ReadOptions) -> list[str]:
-    """Names of a zip's files, without folders, in stored order; SourceError for unsafe or equal names or over limits.
+    """Names of a zip's files, without folders, in stored order; SourceError if no zip, unsafe, repeated or over limits.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
 
 
 def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes]:
-    """Yield the bytes of the named members of a zip, in the order of `names`; SourceError if their sum exceeds the limits.
+    """Yield the named members of a zip, unpacked, in the order of `names`; SourceError if their sum exceeds the limits.
 
     Raises
     ------

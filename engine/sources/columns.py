@@ -48,7 +48,7 @@ class TableColumns:
 
 
 def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> TableColumns:
-    """Kind, role -> column, layout and a note of unused columns; SourceError without stamp or kind or for a repeated name.
+    """Match columns to roles and tell the kind of rows; SourceError without stamp or kind, or for an ambiguous name.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
 
 
 def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, path: str) -> dict[str, str]:
-    """Role -> column: `options.columns` wins, then the layout's names, then common ones; `ts` drops `date`, `time`.
+    """Role -> column by `options.columns` (SourceError if absent), layout, common names; `ts` displaces `date`, `time`.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def has_header(cells: Sequence[str]) -> bool:
 
 
 def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> list[str]:
-    """Column names without header: places `1, 2, ...` if `options.columns` is set, else the fitting layout's; else raise.
+    """Column names: places `1, 2, ...` if `options.columns` is set, else the layout's; SourceError if none fits.
 
     With `columns` in the options the names are the places, counted from 1.
 

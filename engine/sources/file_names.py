@@ -56,7 +56,7 @@ def parse_path(path: PurePath | str) -> PathFacts:
 
 
 def parse_name(stem: str) -> PathFacts:
-    """Facts of a file's stem: the first layout pattern that fits, else its words; a fact with several values is None."""
+    """Facts of a file's stem by the first layout that fits, else by its words; a fact with several values is None."""
     for layout in layouts.LAYOUTS:
         match = layout.match_name(stem)
         if match is not None:

@@ -23,7 +23,7 @@ CELL_BYTES = 8
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch of a Parquet file's columns with a role; symbol of name before metadata; SourceError over `max_bytes`.
+    """Batch of a Parquet file; without symbol column its name's symbol, else its metadata's; SourceError over `max_bytes`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_parquet_rows(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Batch of slice (first from 0, count) of a Parquet file, then filtered; `sha256` is empty.
+    """Batch of slice `rows` (first from 0, count) of a Parquet file, then filtered; `sha256` is empty.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def read_parquet_batch(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Batch of a Parquet file: slice (first, count), drop rows where `without`, keep only `symbols`, conform."""
+    """Batch of the slice `cut` (first, count) of a Parquet file, less rows where `without` is true or null."""
     try:
         scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         names = scanned.collect_schema().names()
@@ -98,7 +98,7 @@ def from_frame(
     options: ReadOptions | None = None,
     source: str = "frame",
 ) -> Batch:
-    """Batch of conformed rows of a frame in memory; `symbol` and `interval` win over `options`; `row` from 1.
+    """Conform a frame in memory to a Batch; `symbol` wins even over a symbol column; SchemaError if it is no frame.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def from_frame(
 
 
 def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
-    """The frame as Polars DataFrame (lazy: collected); a pandas stamp index becomes `timestamp`; else SchemaError."""
+    """The frame in Polars (lazy: collected), an unnamed pandas stamp index as `timestamp`; SchemaError if no frame."""
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):

@@ -72,7 +72,7 @@ class Layout:
         return re.fullmatch(self.name_pattern, stem, re.IGNORECASE) if self.name_pattern else None
 
     def fill(self, options: ReadOptions) -> tuple[ReadOptions, tuple[str, ...]]:
-        """Options with None time format, zone, stamp, unit set from this layout; and a note of those set (else none)."""
+        """Options with unset time format, zone, stamp, unit filled from this layout, and a note of those (or none)."""
         stated = {
             "time_format": self.time_format,
             "timezone": self.zone,

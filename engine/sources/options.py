@@ -99,7 +99,7 @@ class ReadOptions:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> ReadOptions:
-        """Options from a TOML file with attribute names as keys; ParameterError for an unknown key.
+        """Options from TOML with attribute names as keys; SourceError if unreadable, ParameterError if not valid.
 
         Raises
         ------

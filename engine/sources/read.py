@@ -13,7 +13,7 @@ from engine.sources.options import ReadOptions
 
 
 def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
-    """Read a file by its format into batches, one per kind of rows or zip member; every read error becomes SourceError.
+    """Read a file into batches, one per kind of rows or zip member; OS and Polars errors are raised as SourceError.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ UNTOLD = "bars do not tell their interval: neither name, option, metadata nor ro
 def base_of(
     available: Iterable[Resolution], wanted: Interval | None = None, derived: Collection[Interval] = ()
 ) -> Resolution:
-    """Base: `wanted`, else ticks, else finest; unset: below 1m coarsest for all `derived`, else ticks; else 1m, finest.
+    """Base: `wanted`, else ticks (None), else finest bars; by default 1m, else finest, but finer if `derived` needs it.
 
     The one wanted; else 1m. Where something finer than 1m is to be derived, the coarsest bars that it can be made of,
     else ticks or quotes. Where there is no 1m, the finest bars; without bars, ticks or quotes (None).
@@ -65,7 +65,7 @@ def serves(base: Interval, target: Interval) -> bool:
 
 
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
-    """Interval by steps between stamps: the commonest of 30+ rows; of fewer a majority's, or one in `others`; else None.
+    """Interval of bars by their steps: of 30+ rows the commonest; of fewer a majority's, or one in `others`; else None.
 
     Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
     (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others`

@@ -27,7 +27,7 @@ _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
 
 def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
-    """Data files (sorted, each once, qualified), and problems: unreadable files, `ignored` non-data or unrequested ones.
+    """Find data files (sorted, qualified) and problems: unreadable files, and as `ignored` non-data and unrequested ones.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> Source
 
 
 def no_data(path: Path) -> str | None:
-    """Reason why a file in a folder is no data, by name or folder (readme, workbook, other suffix); None if it may be."""
+    """Reason why a path names no market data (readme, workbook, other suffix), None if it may; nothing is opened."""
     for one in formats():
         for folder, content in one.other_folders.items():
             if folder in path.parts[:-1]:
@@ -135,7 +135,7 @@ def names_of_file(file: SourceFile) -> list[_Name]:
 
 
 def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
-    """`@MARKET`, `@SECURITY` or `@MARKET.SECURITY`, the least that separates shared symbols; else empty."""
+    """`@MARKET`, `@SECURITY` or both, as little as separates shared symbols; else empty; lists of symbols by `markets`."""
     if file.market is None:
         return ""
     if file.symbols:
@@ -148,7 +148,7 @@ def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], mark
 
 
 def may_hold_requested(file: SourceFile, options: ReadOptions) -> bool:
-    """False only if path or kind rule out every requested symbol or price type; rows are not read."""
+    """False only if kind or side rules out the price types, or the path (where it decides) the symbols."""
     price_types = {"ticks": {"last"}, "quotes": {"bid", "ask", "mid"}}.get(file.kind or "", {file.price_type})
     if options.price_types and None not in price_types and price_types.isdisjoint(options.price_types):
         return False

@@ -101,7 +101,7 @@ class Stamps:
 
 
 def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
-    """UTC instants of a text, number, Date, Time or Datetime column; the first text value decides the spelling of all.
+    """UTC instants of text, numbers, Date, Time or Datetime; text not spelled as the first value is null.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) ->
 
 
 def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
-    """UTC instants of local times; skipped ones are refused, repeated ones the earlier until stamps step back.
+    """UTC instants of local times: skipped ones are refused, repeated ones are the first pass until stamps step back.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, 
 
 
 def in_second_pass(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
-    """Whether a repeated local time comes after a step back (bars: or an equal stamp) in its symbol and day."""
+    """Mask of repeated local times after a step back (bars: or an equal stamp) within their symbol and day."""
     frame = pl.DataFrame({"at": naive, "twice": twice}).with_columns(
         pl.lit("") if symbols is None else symbols.alias("literal"), pl.col("at").dt.date().alias("day")
     )
@@ -215,7 +215,7 @@ def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
 
 
 def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
-    """UTC instants of numbers since 1970 in the stated unit, else the first that puts the median in 1980-2100."""
+    """UTC instants of numbers since 1970 in the stated unit, else one that puts the median in 1980-2100, or raise."""
     if reading.unit is not None:
         check_unit(cells, reading, reading.unit)
         return as_stamps(scale_to_instants(cells, UNIT_NS[reading.unit], inferred=False))
@@ -278,7 +278,7 @@ def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Se
 
 
 def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants by `time_format`, else as the first value is spelled (digits, compact, clock, ISO); or raise."""
+    """UTC instants by `time_format`, else all as the first value is spelled (digits, compact, clock, ISO), or raise."""
     sample = next(iter(cells.filter(cells.is_not_null() & (cells != "")).head(1)), None)
     if sample is None:
         return as_stamps(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
@@ -324,7 +324,7 @@ def exceeds_months(numbers: pl.Series) -> bool:
 
 
 def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of `YYYYMMDD[HHMM[SS[mmm]]]` (begins 19 or 20, no stated unit), else of numbers since 1970."""
+    """UTC instants of `YYYYMMDD[HHMM[SS[mmm]]]` (sample from 19 or 20, no unit stated), else of numbers since 1970."""
     compact = _COMPACT.get(len(sample)) if sample.startswith(("19", "20")) and "." not in sample else None
     if compact is not None and reading.unit is None:
         if len(sample) == 8:  # noqa: PLR2004  # YYYYMMDD
@@ -335,7 +335,7 @@ def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.S
 
 
 def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of text in a strptime format: by its offset, else as local times; null if unreadable."""
+    """UTC instants of text in a strptime format: by its offset, else as local times; unreadable text is null."""
     try:
         read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
     except pl.exceptions.PolarsError as error:
@@ -359,7 +359,7 @@ def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series |
 
 
 def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC of ISO text, by offset, else local time; 10-character `sample`: all cells dates, midnight in zone, else UTC."""
+    """UTC instants of ISO text, by offset or as local time; if `sample` is a bare date, all cells are read as dates."""
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
         return dates_to_utc(
             cells.str.replace_all("/", "-", literal=True).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ns"),

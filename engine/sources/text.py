@@ -66,7 +66,7 @@ def with_table_notes(origin: Origin, read: Table) -> Origin:
 
 
 def table(data: bytes, options: ReadOptions, source: str) -> Table:
-    """Cells as String with `row` (line number), after finding delimiter and header; header lines and top comments dropped.
+    """Cells as String with `row` (line number); delimiter and header are found, header lines and top comments dropped.
 
     Raises
     ------

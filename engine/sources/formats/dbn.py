@@ -25,7 +25,7 @@ class Dbn(Format):
         return dbn.peek_header(head) is not None
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file as its metadata state it; an ignored Problem if its schema holds no bars, quotes or trades."""
+        """The file as its metadata states it; a Problem, `ignored` if the schema has no bars, quotes or trades."""
         del options
         header = dbn.peek_header(head)
         if header is None:

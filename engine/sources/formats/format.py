@@ -46,7 +46,7 @@ class Format(registry.Registered, ABC):
         """Whether a file has this format, judged by its first (unpacked) bytes and its path; nothing else is read."""
 
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
-        """The file with symbol, interval, side by option, else by its name; subclasses may return a Problem."""
+        """The file with symbol, interval, side by option, else by name; `kind` stays None and `head` is ignored."""
         del head
         stated = parse_path(path)
         return SourceFile(
@@ -91,7 +91,7 @@ class TextFormat(Format):
         return self
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch, or one per member of a zip in stored order, with symbol, side, date of the member's own path."""
+        """One batch of the unpacked file; of a zip one per member in stored order, described by its own path."""
         sha256 = archive.sha256(file.path)
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))

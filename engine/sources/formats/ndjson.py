@@ -32,7 +32,7 @@ class Ndjson(TextFormat):
 
 
 def read_ndjson(data: bytes, origin: Origin) -> Batch:
-    """Batch of conformed rows from NDJSON bytes; lines that are no object are rejected; empty without any object.
+    """Batch of conformed rows from NDJSON bytes; lines that are no object are rejects; SourceError if all are blank.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def read_ndjson(data: bytes, origin: Origin) -> Batch:
 
 
 def objects(data: bytes, source: str) -> Table:
-    """Table of one row per JSON object (lists as comma text, `row` = line number); other non-blank lines are rejects.
+    """Table of one row per JSON object (lists as comma text); other lines are rejects; SourceError if all are blank.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def objects(data: bytes, source: str) -> Table:
 
 
 def parse_objects(lines: pl.DataFrame, source: str) -> pl.DataFrame:
-    """One row per line, typed as in JSON, plus `row`; lists as comma text, objects as JSON text; raise on mixed types."""
+    """One row per line, typed as in JSON; lists as comma text, objects as JSON text; SourceError on mixed types."""
     if lines.is_empty():
         return lines.select("row")
     try:

@@ -130,7 +130,7 @@ class FolderStream:
         """Rows of symbols, kinds or intervals that were not wanted when their file was taken."""
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
-        """Each symbol -> (kind, interval) that current file names state for it; else `expects`."""
+        """Each given symbol -> (kind, interval) that names of files now in the folder state for it; else `expects`."""
         found: dict[str, frozenset[Resolution]] = {}
         listed = [path for path, stat in self._list_files() if stat.st_size and is_finished_data(path)]
         files, _ = scan(listed, self._options)
@@ -141,7 +141,7 @@ class FolderStream:
         return available_per_symbol(symbols, found, self._expects)
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Add to the subscriptions; they apply to files taken from now on, earlier files are not read again.
+        """Add to the subscriptions; they apply to files taken from now on; StreamError once closed.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class FolderStream:
             return [one for one in made if one.frames or one.rejects.height]
 
     def wait(self, seconds: float) -> bool:
-        """Poll until a complete file or a report is there, at most `seconds` or until closed; return whether one is."""
+        """Poll until a complete file or a report is there, closed, or `seconds` have passed; return whether one is."""
         left = seconds
         while not self._has_items():
             if left <= 0 or self._closed:
@@ -202,7 +202,7 @@ class FolderStream:
         return made
 
     def status(self) -> StreamStatus:
-        """Connected while open and the folder exists; rows delivered, complete files waiting, lag, last error."""
+        """Connected while open and the folder exists, exhausted once closed; rows delivered, FILES waiting, lag."""
         with self._lock:
             return StreamStatus(
                 connected=not self._closed and self._folder.is_dir(),
@@ -251,11 +251,11 @@ class FolderStream:
             self._error = f"{self._folder}: cannot be listed: {error.strerror or error}"
 
     def _observe(self, path: Path, look: FileState) -> None:
-        """Mark a file complete if still for `settle_seconds` or renamed from an unfinished name; else growing."""
+        """Mark an unread file complete if still for `settle_seconds` or renamed when finished, else growing."""
         if look.is_as(self._ready.get(path)):
             return
         self._ready.pop(path, None)  # it goes on growing
-        if path in self._done and not self._is_another(path, look):
+        if path in self._done and not self._must_read_again(path, look):
             return
         before = self._growing.pop(path, None)
         since = before.since if before is not None and look.is_as(before) else look.since
@@ -266,8 +266,8 @@ class FolderStream:
         else:
             self._growing[path] = look._replace(since=since)
 
-    def _is_another(self, path: Path, look: FileState) -> bool:
-        """Whether a read path is to be read again (new inode, or was unreadable); a changed file is reported."""
+    def _must_read_again(self, path: Path, look: FileState) -> bool:
+        """Whether a read file has a new inode or was unreadable; one changed in place is only reported."""
         before, digest = self._done[path]
         if look.is_as(before):
             return False
@@ -284,7 +284,7 @@ class FolderStream:
         return False
 
     def _read_complete(self, path: Path) -> list[Delivery]:
-        """Read a complete file into deliveries, without batches already seen; report errors, return []."""
+        """Deliveries of a file's batches not seen before; [] if it still grows, or on an error, which is reported."""
         look = self._ready.pop(path)
         try:
             digest = archive.sha256(path)
@@ -331,7 +331,7 @@ class FolderStream:
             yield from ((file, batch) for batch in batches)
 
     def _to_delivery(self, file: SourceFile, batch: Batch) -> Delivery:
-        """The batch as a Delivery; bars without an interval are delivered too, and reported as an error."""
+        """The batch as a Delivery; bars of unknown interval are delivered too, and reported (error and a reject)."""
         is_stated = file.interval is not None or self._options.interval is not None
         interval = self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
         if batch.kind == "bars" and batch.frame.height and interval is None:
@@ -409,7 +409,7 @@ def summarize_batch(batch: Batch) -> BatchSummary:
 
 
 def select_requested(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
-    """The delivery with only rows whose slot begins in a request of its kind, interval and symbol."""
+    """The delivery with only rows whose slot begins in `[start, end)` of a request of its kind, interval and symbol."""
     mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
     # What marks a slot's end belongs to the slot before.
     shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()

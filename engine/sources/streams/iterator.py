@@ -96,7 +96,7 @@ class IteratorStream:
         return available_per_symbol(known, {}, self._expects)
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Add to the subscriptions; the first call starts the thread that pulls the iterator.
+        """Add to the subscriptions; the first call starts the thread that pulls the iterator; StreamError once closed.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class IteratorStream:
         )
 
     def close(self) -> None:
-        """Close the queue and wait `CLOSE_SECONDS` for the thread, where a blocked iterator stays."""
+        """Close the queue and wait up to `CLOSE_SECONDS` for the thread; a blocked iterator is left running."""
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)

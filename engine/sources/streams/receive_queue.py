@@ -80,7 +80,7 @@ class ReceiveQueue:
         return self._closed
 
     def offer(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Add all rows or none without blocking: False if bars lack room; excess quotes and ticks drop the oldest.
+        """Add rows without blocking: False (none added) if bars lack room, True if closed; others drop their oldest.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class ReceiveQueue:
             return not self._closed
 
     def put_rejects(self, kind: Kind, rejects: pl.DataFrame) -> None:
-        """Add rejects without blocking; above `MOST_REFUSED` rows drop the oldest frames, counted."""
+        """Add rejects without blocking; above `MOST_REFUSED` rows drop and count the oldest frames, never the last."""
         with self._ready:
             self._refused.append((kind, rejects))
             while sum(frame.height for _, frame in self._refused) > MOST_REFUSED and len(self._refused) > 1:
@@ -136,7 +136,7 @@ class ReceiveQueue:
             self._ready.notify_all()
 
     def wait_for_room(self) -> None:
-        """Block until the queue is signalled (row taken or added), at most `WAIT_SECONDS`."""
+        """Block until anything is added or taken (room or not), at most `WAIT_SECONDS`; return at once if closed."""
         with self._ready:
             if not self._closed:
                 self._ready.wait(WAIT_SECONDS)
@@ -196,7 +196,7 @@ def to_delivery(
     numbers: Sequence[int] | None = None,
     rules: Rules | None = None,
 ) -> Delivery:
-    """Conform tuples to a delivery; the n-th bar of a key goes to the n-th frame, so later ones correct earlier.
+    """Conform one or more tuples; the n-th bar of a key goes to the n-th frame, so that later ones correct earlier.
 
     Parameters
     ----------

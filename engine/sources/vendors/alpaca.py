@@ -134,7 +134,7 @@ class AlpacaStream:
         return self._queue.wait(seconds, lambda: self._over)
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Past bars (1m, 1d), quotes and trades, a delivery per kind and range; bars not ended are left out.
+        """Past bars (1m, 1d), quotes, trades, a delivery per kind and range; no unended bars; StreamError if refused.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class AlpacaStream:
             return len(self._backfill) + self._filling
 
     def close(self) -> None:
-        """Close the queue, disconnect and wait for both threads; queued rows can still be taken."""
+        """Close the queue, disconnect and wait for both threads, with a limit; queued rows can still be taken."""
         self._stopped.set()
         self._queue.close()
         if self._connection is not None:
@@ -195,7 +195,7 @@ class AlpacaStream:
             self._set_error(reason)
 
     def garbage(self, reason: str) -> None:
-        """Listener: a frame was unreadable; queue a reject and reopen backfills of all streaming series."""
+        """Listener: a frame was unreadable; queue a reject, set the error, reopen backfills of all streaming series."""
         self._reject("bars", f"a frame that cannot be read: {reason}")
         with self._lock:
             self._backfill.reopen(self._now_ns())
@@ -221,13 +221,13 @@ class AlpacaStream:
             await asyncio.sleep(FULL_SECONDS)
 
     async def amended(self, message: Mapping[str, Any]) -> None:
-        """Listener: a venue corrected or cancelled a trade; queue a reject, the tick stays unchanged."""
+        """Listener: a venue corrected or cancelled a trade; queue a reject, set the error, leave the tick as it is."""
         self._reject(
             "ticks", "a trade was corrected or cancelled by its venue; the tick stands as it came", str(message)
         )
 
     def _queue_row(self, kind: Kind, row: Row, *, is_update: bool) -> bool:
-        """Queue a watched series' row; an incomplete bar reopens its backfill; False if bars lack room."""
+        """Queue a row (if unwatched drop it); an incomplete bar reopens its backfill; False only if bars lack room."""
         symbol, ts = row[0], row[1]
         with self._lock:
             if (kind, symbol) not in self._backfill:
@@ -266,7 +266,7 @@ class AlpacaStream:
                 self._filling, self._received_bars = 0, None
 
     def _fetch_backfill(self, history: History, requests: list[BackfillRequest]) -> None:
-        """Fetch and queue the ended rows of requests of one kind; after an error postpone them all."""
+        """Fetch and queue the ended rows of requests of one kind; after an error store it and postpone them all."""
         kind = requests[0].kind
         with self._lock:
             self._received_bars = set()
@@ -288,7 +288,7 @@ class AlpacaStream:
                 self._backfill.mark_filled(requests, now_ns)
 
     def _queue_fetched(self, resolution: Resolution, rows: list[Row]) -> bool:
-        """Queue fetched rows but bars received live meanwhile; block for room; False once closed."""
+        """Queue fetched rows of watched series, but not bars also received live; block for room; False once closed."""
         while not self._stopped.is_set():
             with self._lock:
                 newer = (self._received_bars or ()) if resolution[0] == "bars" else ()
@@ -304,7 +304,7 @@ class AlpacaStream:
     def _fetch_group(
         self, symbols: Sequence[str], kind: Kind, interval: Interval | None, start: dt.datetime, end: dt.datetime
     ) -> Delivery | None:
-        """Delivery of past rows in `[start, end)` without bars that have not ended; None if empty."""
+        """Delivery of past rows in `[start, end)` (1d: by New York date), no unended bars; None without any row."""
         now = self._clock.now()
         end = min(end, now)
         if end <= start:
@@ -375,7 +375,7 @@ def drop_symbols(taken: Delivery, symbols: list[str]) -> Delivery:
 
 
 def filter_days(made: Delivery, start: dt.datetime, end: dt.datetime) -> Delivery:
-    """The delivery with only daily bars of New York dates from `start` to just before `end`."""
+    """The delivery with only daily bars of the New York dates that `[start, end)` touches; frames may become empty."""
     day = pl.col("ts").dt.convert_time_zone(NEW_YORK).dt.date()
     last = end - dt.timedelta(microseconds=1)
     bounds = pl.Series([start, last]).dt.convert_time_zone(NEW_YORK).dt.date()

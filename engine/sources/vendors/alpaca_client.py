@@ -111,7 +111,7 @@ class ReportingStream(DataStream):
     refusals = 0
 
     async def _start_ws(self) -> None:
-        """Connect in the time limit; report success, or failure and re-raise; repeated refusals of the keys end it.
+        """Connect and report it, or report the failure and re-raise; `REFUSALS` refused keys in a row end the client.
 
         Only keys refused `REFUSALS` times in a row end the stream; other failures leave the client to try again.
         """
@@ -147,7 +147,7 @@ class ReportingStream(DataStream):
                 await self._send_unsubscribe_msg(channel, symbols)
 
     async def _consume(self) -> bool:
-        """Await the feed's end: lost (raise), silent (True), other error (False); tell the listener `lost` or `garbage`."""
+        """Read until the feed ends: True if silent, False if a frame was unreadable, raise if broken; report each."""
         try:
             is_stale = await super()._consume()
         except WebSocketException as error:
@@ -211,7 +211,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
 
     def change(self, add: Sequence[tuple[str, str]] = (), remove: Sequence[tuple[str, str]] = ()) -> None:
-        """Add and remove (channel, symbol) pairs without waiting; the first call starts the thread and connects."""
+        """Ask the client to add and remove (channel, symbol) pairs; the first call starts its thread and connects."""
         if not self._thread.is_alive() and not self._begun.is_set():
             self._thread.start()
             self._begun.wait(START_SECONDS)
@@ -283,7 +283,7 @@ class History:
         return self._with_retries(partial(self._request, resolution, list(symbols), start, last))
 
     def _with_retries(self, ask: Callable[[], list[Row]]) -> list[Row]:
-        """Result of `ask`, retried with growing pauses on 429, 5xx or no answer; StreamError at last."""
+        """Result of `ask`, retried after growing pauses on 429, 5xx or no answer; StreamError if refused or at last."""
         for attempt in range(1, self._attempts + 1):
             try:
                 return ask()

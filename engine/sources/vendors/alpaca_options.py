@@ -83,7 +83,7 @@ class AlpacaOptions:
             raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
 
     def access(self) -> Access:
-        """Client's addresses, limits and keys (option, else environment); raise without keys or library.
+        """Addresses, limits, keys (option, else environment); ParameterError without keys, StreamError without client.
 
         Raises
         ------

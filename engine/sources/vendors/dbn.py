@@ -92,7 +92,7 @@ def peek_header(head: bytes) -> Header | None:
 
 
 def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
-    """The file with kind, interval, market (data set) and all symbols of its metadata; `symbol` if only one.
+    """The file with kind, interval, market, symbols of its metadata, `symbol` if only one; SourceError if damaged.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def skip_reason(header: Header) -> str | None:
 
 
 def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batch]:
-    """Batches of a DBN file: one, for `tbbo` two (trades, quotes); an empty list for a schema that is not read.
+    """Batches of a DBN file: one, for `tbbo` two (trades, quotes), for an unread schema none; SourceError if damaged.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def add_symbols(table: pl.DataFrame, metadata: Any) -> pl.DataFrame:  # noqa: AN
 
 
 def symbol_spans(metadata: Any) -> Iterable[tuple[int, Any, Any, str]]:  # noqa: ANN401
-    """Yield (number, first day, day past the last, symbol) per mapping; parent symbols get `.number` appended."""
+    """Yield (instrument, first day, day past the last, symbol) per mapping; parent symbols get `.number` appended."""
     numbers_first = str(metadata.stype_in) == "instrument_id"
     for name, intervals in metadata.mappings.items():
         for span in intervals:
