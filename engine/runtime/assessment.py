@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """`series, ordinal, slot` of slots with a real bar (derived: `n_base` > 0, else not synthetic), distinct."""
+        """Distinct `series, ordinal, slot` of real bars (`n_base` > 0, or not synthetic); base bars: their windows."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():
@@ -256,7 +256,7 @@ class IntervalAssessor:
 
 
 def gaps_to_check(stored: VersionedRows, scan: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
-    """Stored gaps that reach the scan; of sessions of several segments also those that fill an unscanned segment."""
+    """Stored gaps reaching `low` of a scanned segment; in multi-segment sessions also whole-segment gaps elsewhere."""
     reaching = stored.reaching(scan)
     if scan.is_empty() or not has_repeats(pack_columns(slots, *SERIES_SESSION)):
         return reaching

@@ -86,7 +86,7 @@ def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
-    """Copy with table `strips`: bars within 30 minutes of 60 gaps, one per outage first, then by cause and length."""
+    """Copy with table `strips`: bars within 30 minutes of 60 reported gaps, one per outage first, then worst causes."""
     gaps = (
         done.tables["gaps"]
         .filter(pl.col("cause").is_in(REPORTED))
@@ -122,7 +122,7 @@ def write_audit(
     verdict: Verdict | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Write `report.html`, `audit.json` and `tables`, with findings of the rules; return the path of the report.
+    """Write `report.html`, `audit.json`, `tables` with findings of `verdict` (None: default rules); return report path.
 
     Parameters
     ----------

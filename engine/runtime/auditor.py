@@ -86,7 +86,7 @@ def audit(
     progress: Progress | None = None,
     strips: bool = False,
 ) -> Audit:
-    """Audit sources in tasks; return tables of gaps with causes, quality and findings; no report is written.
+    """Survey sources in tasks, explain gaps, run checks; return the tables; SourceError if nothing could be read.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
-    """(tasks: row ranges of exports, large and remote Parquet, copies as 0 rows, else files by symbol; problems)."""
+    """(tasks, problems): exports, large and remote Parquet by row ranges (copies: 0 rows); other files by symbol."""
     local = [path for path in sources if not is_remote(path)]
     if local or not sources:
         check_sources_exist(local)
@@ -240,7 +240,7 @@ def shared_contents(files: Sequence[SourceFile]) -> dict[Path, str]:
 
 
 def at_base(parts: Sequence[Survey], options: LoadOptions) -> list[Survey]:
-    """Drop series off their symbol's base from surveys; a symbol with several intervals gets its base chosen anew."""
+    """Surveys without the series whose interval is not their symbol's base, chosen among the intervals of all parts."""
     named = [part.series.select("symbol", "interval") for part in parts]
     there = pl.concat([empty({"symbol": pl.String(), "interval": pl.String()}), *named]).unique()
     several = there.filter(pl.len().over("symbol") > 1).group_by("symbol").agg("interval").sort("symbol")
@@ -271,7 +271,7 @@ def write_survey(
 
 
 def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
-    """Read a task's survey from its file; for a failed task, a survey without rows whose file table has the error.
+    """Read a task's survey (SourceError if damaged); for a failed task one without rows, with the error in its `files`.
 
     Raises
     ------

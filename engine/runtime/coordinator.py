@@ -174,7 +174,7 @@ class SessionCoordinator:
         at: dt.datetime | None = None,
         exported: Exported | None = None,
     ) -> None:
-        """Register, subscribe, append rows before the first open (or to `at`), derive, assess; phase `waiting`.
+        """Once: register, subscribe, append rows before the first open (or to `at`), derive, assess; phase `waiting`.
 
         Parameters
         ----------
@@ -425,7 +425,7 @@ class SessionCoordinator:
         return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
-        """Sessions from `first` to `last`, earliest open to latest close of any calendar; sets the load dates."""
+        """Sessions from `first` to `last`, earliest open to latest close of any; sets load dates, with history."""
         frames, history = [], []
         for spec in self._specs:
             segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)

@@ -155,7 +155,7 @@ def match_causes(truth: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def match_faults(simulation: Simulation, outcome: RunResult) -> pl.DataFrame:
-    """Per kind, planned faults against those in the store's 1m tables, and whether equal; last: slots without bar.
+    """Per fault kind planned and found number (in the store's 1m tables), whether equal; last row: slots without a bar.
 
     Returns
     -------

@@ -131,7 +131,7 @@ def choose_axes(
     *,
     is_whole: bool,
 ) -> Rebuilt:
-    """Rebuild tables on each candidate axis; per symbol take the first axis with the fewest contradicted rows.
+    """Per symbol tables of the first axis with fewest contradicted rows; `is_whole`: a symbol with any is left out.
 
     The first of equal axes is taken; an axis that contradicts nothing ends the search.
 

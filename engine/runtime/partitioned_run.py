@@ -163,7 +163,7 @@ def run_partitioned(
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[FilesTask], list[Problem]]:
-    """(tasks of whole symbols' files, about 32 MiB each, files without symbol in one task; scan problems)."""
+    """(tasks of about 32 MiB, files of a symbol together, all without symbol in one task; problems of the scan)."""
     check_sources_exist(sources)
     files, problems = scan(list(sources), options.read)
     groups: dict[str, list[SourceFile]] = {}

@@ -9,7 +9,7 @@ _NONE = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, **dict.from
 
 
 def count_anomalies(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
-    """Count per session rows without slot (`off_grid` in a chosen segment, else `out_of_session`), and with slot: backfill, volume 0.
+    """Rows per series and session off the grid in chosen segments, outside them, backfilled, of volume 0; no zeros.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class Settled(NamedTuple):
 
 
 def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Settled:
-    """Keep the last row per key; count equal earlier rows as duplicates, others: conflict (same batch, listed), else correction.
+    """Keep the last row per key; an earlier one is a duplicate if equal, else a conflict (same batch) or is corrected.
 
     Parameters
     ----------

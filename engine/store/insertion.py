@@ -30,7 +30,7 @@ class Insertion(NamedTuple):
 
 
 def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: int, *, is_base: bool) -> Insertion:
-    """Upsert placed rows into their panel (created if absent); return `Upsert`, changed state fields and log entry; mutates nothing.
+    """Upsert and count placed rows, mutating nothing; a base's anomalies, observed range, too; entry None: no change.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: 
 
 
 def count_upsert(state: PanelState, key: PanelKey, upsert: Upsert, *, is_base: bool) -> pl.DataFrame:
-    """Counts to add per session: duplicates, corrections (source panels only); base bars: anomalies written minus replaced."""
+    """Counts to add per series, session: duplicates, corrections (of sources); for a base also change of anomalies."""
     # Deriving again repeats bars, the feed did not.
     counts = upsert.counts if key.origin == "source" else upsert.counts.clear()
     if key.kind != "bars" or not is_base:
@@ -80,7 +80,7 @@ def count_upsert(state: PanelState, key: PanelKey, upsert: Upsert, *, is_base: b
 
 
 def extend_observed_range(state: PanelState, key: PanelKey, written: pl.DataFrame) -> dict[str, object]:
-    """`{'observed_range': ...}` with series' first and last sessions widened by written rows; `{}` when no range grows.
+    """`{'observed_range': ...}`: each series' first and last session widened by written rows; `{}` if none is widened.
 
     The same object then tells a consumer that what it computed from the ranges is still right.
     """

@@ -246,7 +246,7 @@ class Panel:
         return _panel(kept, self)
 
     def upsert(self, rows: pl.DataFrame) -> Upsert:
-        """New panel where each key's last row wins; rows equal to the stored one are not written. Also rows written, replaced, counts.
+        """New panel with rows added, of each key the last; equal ones are duplicates, else corrections or conflicts.
 
         Parameters
         ----------
@@ -303,7 +303,7 @@ class Panel:
         return at[order], rows_of_parts[order]
 
     def _merge_pieces(self, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
-        """Non-empty pieces merged by the key, the later one of equal keys wins; without any, no rows."""
+        """Non-empty pieces merged by key, of equal keys the later piece's row; an empty frame if all are empty."""
         found = [piece for piece in pieces if piece.height]
         if not found:
             return self.parts[0].clear()
@@ -355,7 +355,7 @@ def _is_after(latest: Any, instant: dt.datetime | None) -> bool:  # noqa: ANN401
 
 
 def _extent(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows, first and last stamp of each series of rows sorted by series and time."""
+    """Per series `series, rows, first_ts, last_ts` of rows that are sorted by series and time."""
     # Rows are sorted by series and time, so its bounds are where a series begins and ends.
     begins = (pl.col("series") != pl.col("series").shift()).fill_null(value=True)
     first = rows.select(begins.arg_true())["series"].cast(pl.Int64)

@@ -89,7 +89,7 @@ class PanelKey(NamedTuple):
 
     @property
     def compared_columns(self) -> tuple[str, ...]:
-        """Columns whose difference makes a correction: all but place, `ts, seq, revision`, (source) `provenance`.
+        """Value columns whose difference makes a row a correction; `provenance` is one only in layout `derived_bars`.
 
         The provenance of a row does not count, except in derived bars, where it summarizes the rows below.
         """

@@ -159,7 +159,7 @@ class PanelState:
         return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
 
     def without_series(self, removed: Sequence[int]) -> dict[str, object]:
-        """Dict of all fields with these series dropped (rows, counts, ranges, gaps, quality, indicators, trailing)."""
+        """Fields that hold series, each without these ones: rows, counts, ranges, outcomes, indicators, trailing."""
         keep = ~pl.col("series").is_in(list(removed))
         return {
             "series": self.series.filter(keep),

@@ -70,7 +70,7 @@ def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamp
 
 
 def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:
-    """Add `session, ordinal, slot`; `ts` of bars becomes the start of its stamp's slot; ticks keep their `ts`."""
+    """Add `session, ordinal, slot` (null off the grid); bars only: `ts` becomes the start of its stamp's slot."""
     grid = state.grid(key.spec, key.grid_interval)
     if key.kind == "bars":
         rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))

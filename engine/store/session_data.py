@@ -475,7 +475,7 @@ class SessionData(Summarized):
         return rows.filter(pl.col("series").is_in(self._state.series["series"].implode()))
 
     def _partition_by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
-        """Rows by the axis of their symbol (or all on `spec`), with series numbers; new series are numbered."""
+        """[(axis, rows)] by each symbol's axis, or one on `spec`; stores new series; UnknownSymbolError possible."""
         symbols = self._state.symbols
         series = self.series_for(rows.select("symbol", "price_type").unique(maintain_order=True))
         if self._axes_of_symbols[0] is not symbols:  # found anew when symbols come or go
@@ -486,7 +486,7 @@ class SessionData(Summarized):
         return partition_by_axis(rows, series, specs if spec is None else [spec], axis_of)
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
-        """Upsert rows into a panel, count anomalies of base rows, log the change; return added, corrected and repeated rows."""
+        """Upsert and count rows (anomalies, too, of a base); log them; increase the revision if anything changed."""
         is_base = key.origin == "source" or key in self._base_keys
         inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base)
         self._write(inserted.fields, inserted.entry)
@@ -495,7 +495,7 @@ class SessionData(Summarized):
     def _set_outcome(
         self, table: Literal["gaps", "quality"], key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None
     ) -> None:
-        """Replace stored gaps or quality of an interval (all, or the rows `replaced`) by new rows; equal rows keep their revision."""
+        """Remove `replaced` (None: all) gaps or quality, store `rows`; equal rows keep their revision; log changes."""
         with self._lock:
             state, name = self._state, OUTCOME_FIELDS[table]
             outcomes: Mapping[PanelKey, VersionedRows] = getattr(state, name)

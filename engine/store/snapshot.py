@@ -64,7 +64,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return self.summary("Snapshot")
 
     def summary(self, title: str) -> Summary:
-        """Display summary: facts of the store, then bars, missing slots and quality of the first symbols at their base interval."""
+        """Display summary: facts of the store, then rows, missing slots, quality of the first symbols' base bars."""
         names = sorted(self.symbols)
         facts = {
             "symbols": len(names),

@@ -237,7 +237,7 @@ class VersionedRows:
         return VersionedRows(self.order, self.none, tuple(tiers))
 
     def _merge_pieces(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        """Non-empty pieces merged in order of `order`; without any, no rows."""
+        """Non-empty pieces merged into one frame sorted by `order`; an empty frame if all are empty."""
         found = [one for one in rows if one.height]
         if not found:
             return self.none

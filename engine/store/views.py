@@ -114,7 +114,7 @@ def bars_view(
     series: pl.DataFrame,
     as_of: dt.datetime | None,
 ) -> pl.DataFrame:
-    """`BARS_VIEW` of stored bars in order: names, segment, `ts_end`, `final` (end <= as_of) added; empty if grid or interval is None.
+    """Stored bars as `BARS_VIEW` in order; `final` if over by `as_of` (None: all), else not `complete`; no grid: empty.
 
     Parameters
     ----------
