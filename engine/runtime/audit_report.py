@@ -81,8 +81,8 @@ class BarsReader(NamedTuple):
 
 def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
     """Base bars (`BAR` columns) of the given symbols; symbols that the store does not have are skipped."""
-    known = (symbol for symbol in symbols if symbol in snapshot.symbols)
-    return pl.concat([empty(BAR), *(snapshot.bars(symbol).select(list(BAR)) for symbol in known)])
+    known = [snapshot.symbols[symbol] for symbol in symbols if symbol in snapshot.symbols]
+    return pl.concat([empty(BAR), *(snapshot.bars(one.symbol, one.base_interval).select(list(BAR)) for one in known)])
 
 
 def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:

@@ -216,7 +216,7 @@ class SessionCoordinator:
         self.phase = "waiting"
 
     def look_ahead(self, last: dt.date) -> None:
-        """Append the sessions after the last known one up to `last`; nothing if none is left or `last` is earlier."""
+        """Add the sessions after the last known one, up to `last`, to those to run; none if `last` is earlier."""
         known = self._spans[-1].session if self._spans else None
         if known is not None and last > known:
             begin = self._dates[0]
@@ -274,7 +274,7 @@ class SessionCoordinator:
         return Step(self._now or ALWAYS[0], self.session.snapshot().session_date, revision=revision)
 
     def add_symbol(self, symbol: str) -> SubscriptionPlan:
-        """Fetch a symbol's past; in one transaction register, append, derive, assess, mark loaded; return its plan.
+        """Fetch a new symbol's past; in one transaction register, append, derive, assess, mark loaded; return its plan.
 
         Raises
         ------
@@ -313,7 +313,7 @@ class SessionCoordinator:
         return self.session.remove_symbol(symbol)
 
     def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
-        """Append outside rows, derive, force an assessment; return rows appended, duplicates included."""
+        """Append fetched rows, derive, force an assessment; return rows counted, duplicates included."""
         before = self.totals.rows
         with self.session.transaction():
             self._append(deliveries, provenance)
@@ -440,7 +440,7 @@ class SessionCoordinator:
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
     def _add_axis(self, spec: GridSpec) -> None:
-        """Recompute current and later sessions with one more axis; an open one opens now; known: nothing."""
+        """Recompute current and later sessions with one more axis, if new; a session open already begins now."""
         begin, last = self._dates
         if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
             return
@@ -476,7 +476,7 @@ def primary_price_type(known: SymbolSessionData, plan: SubscriptionPlan) -> str:
 
 
 def last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
-    """Latest `ts` of source rows per (symbol, kind); of several panels of a kind the last one's."""
+    """Latest `ts` of source rows per (symbol, kind); of several panels or price types that of the last one found."""
     snapshot = session.snapshot()
     stamps: dict[tuple[str, str], dt.datetime] = {}
     for key, panel in snapshot.panels.items():

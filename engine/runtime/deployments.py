@@ -76,7 +76,7 @@ class ReplaySession:
         yield self.coordinator.finish()
 
     def paced(self, sleep: Sleep, speed: float | None = None) -> Iterator[Step]:
-        """Yield `steps`, sleeping so that running sessions pass at `speed` times real time; 0: no sleep."""
+        """Yield `steps`, sleeping so that sessions pass at `speed` (None: configured) times real time; 0: no sleep."""
         speed = self.config.replay.speed if speed is None else speed
         began: tuple[dt.datetime, dt.datetime] | None = None
         for step in self.steps():
@@ -108,7 +108,7 @@ class ReplaySession:
         return min(span.opens + steps * step, span.closes)
 
     def _dates(self) -> tuple[dt.date, dt.date]:
-        """Configured (start, end); one not set is the trade date of the first or last row; no rows: error."""
+        """Configured (start, end); one not set is the first or last row's trade date; ParameterError without rows."""
         part, extent = self.config.session, self.stream.extent()
         if part.start is not None and part.end is not None:
             return part.start, part.end

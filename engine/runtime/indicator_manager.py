@@ -97,7 +97,7 @@ class IndicatorManager:
             return written
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
-        """Bar changes since a revision; if the log lacks it or it was rolled back, clear all state first."""
+        """Bar changes since a revision, none without state; first clear all state if the log or a rollback lost any."""
         # The change log does not reach back to the last step, or the writes of that step were rolled back.
         if since < max(snapshot.change_log.start_revision, 1) or snapshot.revision < since:
             self._states.clear()

@@ -44,7 +44,7 @@ def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> pl.DataFr
 
 
 def extend_to_next_pair(quotes: Panel, spans: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Move `last` to the end of the slot where quotes of one side end in both sides quoted, or of the last quote."""
+    """If a one-sided quote follows, move `last` to the end of the slot where both sides are quoted, or last quoted."""
     columns = spans.columns
     done, pending, window = [], spans, FIRST_WINDOW_SECONDS
     while pending.height:

@@ -255,7 +255,7 @@ def assess_session(session: SessionData, dates: DateRange = (None, None), *, pre
 
 
 def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFrame:
-    """`series, first, last` of bar series: registered bounds, else sessions of the symbol's rows; cut to `dates`.
+    """`series, first, last` of bars: registered bounds, else the symbol's rows and running session; cut to `dates`.
 
     Rows that were left out because of their date count too: a symbol that traded before and after the requested dates
     lived through them, also where it has no row in them. Rows outside the chosen segments do not extend a lifetime (a

@@ -37,7 +37,7 @@ class Requirements:
 
     @classmethod
     def of(cls, config: SessionConfig, symbol: str) -> Requirements:
-        """Base (None if `auto` or `none`), intervals each with its first purpose, quotes and ticks asked of a symbol."""
+        """Base (None if `auto` or `none`), intervals each with its first purpose, quotes, ticks asked of a symbol."""
         derived = {Interval.parse(text): "derive" for text in config.derive}
         for history in config.history_of(symbol):
             for text in history.intervals:

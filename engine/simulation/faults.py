@@ -160,7 +160,7 @@ class Planned:
 
 
 def plan_spans(draft: Draft, traded: Flags) -> tuple[Span, ...]:
-    """Draw the spans without bars (outages, then spans of one symbol), at most one per (symbol, session); raise if too few.
+    """Draw spans without bars, outages first, one per (symbol, session) at most; ParameterError if there is no room.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
 
 
 def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
-    """Draw present bars to alter, never neighbours: for each of `ROW_KINDS` flat numbers (symbol x slots + slot).
+    """Draw present bars to alter, no two adjacent: kind -> flat numbers (symbol x slots + slot); ParameterError if too few.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
 
 
 def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ...]:
-    """Draw `out_of_session` rows in closed time nearest a session in which their symbol has bars; raise if too few places.
+    """Draw `out_of_session` rows in closed time near sessions of their symbol's bars; ParameterError if too few places.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ..
 
 
 def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
-    """Draw one all-symbol span per session, no symbol losing all its bars; set `free` False there; raise if too few."""
+    """Draw all-symbol spans, one per session, leaving each symbol a bar; clear `free` there; ParameterError if too few."""
     everyone = tuple(range(len(traded)))
     spans: list[Span] = []
     for session in draft.rng.permutation(free.shape[1]):
@@ -285,14 +285,14 @@ def halt_run(draft: Draft, traded: Flags, session: int) -> Run | None:
 
 
 def missing_start_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A run from a session's first slot up to a traded one that covers a traded slot (first segment); None if none fits."""
+    """Slots from a session's first one up to before a traded one, at least one of them traded; None if none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[0])
     length = edge_run_length(draft, traded[first:end])
     return None if length is None else (first, first + length)
 
 
 def missing_end_run(draft: Draft, traded: Flags, session: int) -> Run | None:
-    """A run after a traded slot to a session's last one that covers a traded slot (last segment); None if none fits."""
+    """Slots after a traded one to a session's last one, at least one of them traded; None if none fits."""
     first, end = draft.slots.run_of(draft.slots.segments_of(session)[1] - 1)
     length = edge_run_length(draft, traded[first:end][::-1])
     return None if length is None else (end - length, end)

@@ -9,7 +9,7 @@ _NONE = pl.DataFrame(schema={"series": pl.Int32, "session": pl.Date, **dict.from
 
 
 def count_anomalies(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
-    """Rows per series and session off the grid in chosen segments, outside them, backfilled, of volume 0; no zeros.
+    """Per series and session that has any: rows off grid in `chosen` segments, out of session, backfilled, of volume 0.
 
     Parameters
     ----------

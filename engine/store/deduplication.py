@@ -35,7 +35,7 @@ class Settled(NamedTuple):
 
 
 def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Settled:
-    """Keep the last row per key; an earlier one is a duplicate if equal, else a conflict (same batch) or is corrected.
+    """Keep the last row per key; count others: equal ones as duplicates, else as corrections, or conflicts in a batch.
 
     Parameters
     ----------

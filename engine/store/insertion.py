@@ -30,7 +30,7 @@ class Insertion(NamedTuple):
 
 
 def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: int, *, is_base: bool) -> Insertion:
-    """Upsert and count placed rows, mutating nothing; a base's anomalies, observed range, too; entry None: no change.
+    """Upsert and count placed rows, mutating nothing; `is_base`: count anomalies, extend session ranges, too.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: 
 
 
 def count_upsert(state: PanelState, key: PanelKey, upsert: Upsert, *, is_base: bool) -> pl.DataFrame:
-    """Counts to add per series, session: duplicates, corrections (of sources); for a base also change of anomalies."""
+    """Counts to add per series and session: duplicates, corrections (of sources); `is_base`: change of anomalies, too."""
     # Deriving again repeats bars, the feed did not.
     counts = upsert.counts if key.origin == "source" else upsert.counts.clear()
     if key.kind != "bars" or not is_base:

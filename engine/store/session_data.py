@@ -99,7 +99,7 @@ class SessionData(Summarized):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Context manager: publish all writes inside at once; on an exception discard them and re-raise.
+        """Context manager under the write lock: publish all writes inside at once; on an exception discard them.
 
         A nested transaction publishes nothing by itself; when it raises, only its own writes are rolled back.
         """

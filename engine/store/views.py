@@ -114,7 +114,7 @@ def bars_view(
     series: pl.DataFrame,
     as_of: dt.datetime | None,
 ) -> pl.DataFrame:
-    """Stored bars as `BARS_VIEW` in order; `final` if over by `as_of` (None: all), else not `complete`; no grid: empty.
+    """Stored bars as `BARS_VIEW`, in order; `final`, and only then `complete`, if ended by `as_of`; empty without grid.
 
     Parameters
     ----------

@@ -219,6 +219,13 @@ def test_audit_strips_hold_the_bars_around_a_gap(folder):
     assert beside["close"].null_count() == 0
 
 
+def test_audit_strips_of_a_store_with_derived_bars_hold_base_bars_alone(folder):
+    plain, derived = (engine.load(folder, "XNYS", derive=intervals) for intervals in ((), ("5m", "1h")))
+    strips, others = (engine.run_audit(session).tables["strips"] for session in (plain, derived))
+    assert strips.height > 20
+    assert others.equals(strips)
+
+
 def test_audit_command_takes_hostile_symbols_as_text(market, tmp_path):
     names = [
         "BRK/B",
