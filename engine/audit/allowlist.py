@@ -55,7 +55,7 @@ def read_allowlist(path: Path) -> tuple[Allowance, ...]:
 
 
 def parse_allowlist(content: Mapping[str, Any], name: str = "allow-list") -> tuple[Allowance, ...]:
-    """Parse the mapping of an allow-list into one Allowance per entry; ParameterError for anything but `[[allow]]`."""
+    """Return one Allowance per `[[allow]]`, none if absent; ParameterError for other keys or an invalid entry."""
     strange = [key for key in content if key != "allow"]
     given = content.get("allow", [])
     if strange or not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
@@ -64,7 +64,7 @@ def parse_allowlist(content: Mapping[str, Any], name: str = "allow-list") -> tup
 
 
 def parse_allowance(where: str, given: Mapping[str, Any]) -> Allowance:
-    """Parse one entry; ParameterError for unknown keys, no pattern at all, a blank reason or an `until` not a date."""
+    """Parse one entry, expired or not; ParameterError for unknown keys, no pattern, no reason, `until` not a date."""
     for key in given:
         if key not in KEYS:
             raise ParameterError(f"{where}: unknown key {key!r}{nearest(key, KEYS)}; valid: {', '.join(KEYS)}")

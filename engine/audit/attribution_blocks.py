@@ -152,7 +152,7 @@ class BlockState:
             (self.folder / f"{self.name}.{what}").write_bytes(pickle.dumps(value, protocol=5))
 
     def take(self, what: str) -> Any:  # noqa: ANN401 - whatever was put
-        """Return the value stored under a name; from memory it is removed, a file stays."""
+        """Return the value stored under a name; from memory it is removed, a file stays. An absent name raises."""
         if self.folder is None:
             return self._memory.pop(what)
         return pickle.loads((self.folder / f"{self.name}.{what}").read_bytes())  # noqa: S301 - of this audit's own workers
@@ -167,7 +167,7 @@ class Block:
 
 
 def sum_missing(block: Block) -> MissingSums:
-    """Find and weigh the gaps of a block, store them in its state; return sums of missing, due and recurring slots."""
+    """Find and weigh the gaps of a block, which replace the input in its state; return missing, due, recurring sums."""
     context, block_input = block.context, block.state.take("block_input")
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     gaps = find_gaps(wanted, block_input.trace.runs, context.grid).drop(
@@ -217,7 +217,7 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
 
 
 def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
-    """Label the gaps stored by `attribute_causes` with final causes; return rows of `series`, `quality`, `gaps`.
+    """Give the gaps stored by `attribute_causes` their final causes; return rows of tables `series, quality, gaps`.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
 
 
 def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Add final cause, confidence, id, evidence: losses take their outage's; 20+ sessions absent in a row: unknown."""
+    """Add final cause, confidence, evidence, id: a feed loss takes its outage's; 20 or more absent sessions: unknown."""
     known = outages.select(
         "outage",
         "outage_id",
@@ -264,7 +264,7 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
 
 
 def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
-    """Return raw and adjusted (explained slots count as present) quality per series and session within `dates`."""
+    """Return quality per series and session within `dates`, raw and with explained slots as present; none due: null."""
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
@@ -279,7 +279,7 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
-    """Return one row per series: sums, qualities in %, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5, thin)."""
+    """One row per series: sums, qualities in %, `traded` share, `activity` (liquid >= 0.95, mixed >= 0.5, else thin)."""
     counted = [*COUNTS, *AT_THE_DOOR]
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
@@ -321,7 +321,7 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 def with_prints_and_quotes(
     gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add `prints`, `quotes` (slots with them; series without any: null), `usual_quotes`; no runs: no column."""
+    """Add slots with `prints`, `quotes` per gap (null if its series has none), `usual_quotes`; no runs, no column."""
     for name, runs in (("prints", prints), ("quotes", quotes)):
         if runs.is_empty():
             continue
@@ -346,7 +346,7 @@ def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
 
 
 def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Return per gap, in order, the id of its chain of adjoining gaps (null if not lost) and its absent sessions.
+    """Return per gap, in order, id of its chain of adjoining gaps and the chain's absent sessions; not lost: null, 0.
 
     Returns
     -------
@@ -372,7 +372,7 @@ def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame)
 
 
 def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
-    """Return rows of gaps that do not continue the previous gap of the series across a segment boundary."""
+    """Return row numbers of gaps that do not continue the series' previous gap across a segment boundary."""
     ordinal, slot, end, number = (gaps[name].to_numpy() for name in ("ordinal", "slot", "bar_count", "series"))
     at = np.searchsorted(axis["ordinal"].to_numpy(), ordinal)
     closes = slot + end >= axis["slots"].to_numpy()[np.minimum(at, axis.height - 1)]

@@ -15,7 +15,7 @@ TABLES = "tables"
 
 
 def write_audit_tables(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
-    """Write all audit tables to `folder/tables/*.parquet`, replacing each file atomically; return the paths."""
+    """Write each of `AUDIT_TABLES` to `folder/tables/NAME.parquet`, replacing files atomically; return the paths."""
     return [write_result(tables[name], "parquet", folder / TABLES / f"{name}.parquet") for name in AUDIT_TABLES]
 
 

@@ -74,7 +74,7 @@ def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: A
 
 
 def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
-    """Add `known` (in the baseline, not severer, not worse beyond tolerance) and `than`, what got worse, else null.
+    """Add `known` (baseline has it, as severe, no worse beyond tolerance) and the text `than`: what got worse, or null.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
 def resolved_findings(
     found: pl.DataFrame, baseline: Baseline, series: pl.DataFrame, files: pl.DataFrame, rules: Iterable[str]
 ) -> pl.DataFrame:
-    """Return baseline findings absent now: `mended` if symbol, session, file and rule were checked, else `unchecked`.
+    """Baseline findings absent now: `mended` if symbol and session (or file) and rule were judged, else `unchecked`.
 
     Parameters
     ----------
@@ -149,12 +149,12 @@ def is_worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
 
 
 def severity_rank(column: str) -> pl.Expr:
-    """Return an expression: 0 error, 1 warning, 2 info; any other value raises."""
+    """Return an expression: 0 error, 1 warning, 2 info; null stays null, any other value raises."""
     return pl.col(column).replace_strict(list(SEVERITIES), list(range(len(SEVERITIES))), return_dtype=pl.Int8)
 
 
 def findings_of_json(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Return JSON rows as `FINDINGS`, errors first; of equal fingerprints only the gravest severity stays."""
+    """Return JSON rows as `FINDINGS`, errors first; of equal fingerprints the gravest stays, of equals the first."""
     as_text = {
         name: pl.String() if name in ("session", "start_ts", "end_ts") else dtype for name, dtype in FINDINGS.items()
     }

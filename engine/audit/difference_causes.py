@@ -83,7 +83,7 @@ PATTERNS: Mapping[str, str] = {
 
 
 def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Return differing or one-sided pairs with `cause, evidence, remedy`; causes of whole series override places.
+    """Return rows that differ or have one side, with guessed `cause, evidence, remedy`; series causes override places.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def any_differs(names: tuple[str, ...]) -> pl.Expr:
 
 
 def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Add `cause` by place in session and columns; few unexplained prices: `late_correction`; `evidence` is null."""
+    """Add a guessed `cause` to ALL pairs, equal ones too, by place in the session and by differing columns."""
     day = [*KEY, "session"]
     has_a, has_b = pl.col("side") != "b", pl.col("side") != "a"
     edges = [
@@ -220,13 +220,13 @@ def mark_late_corrections(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_causes(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) -> pl.DataFrame:
-    """Return `WHOLESALE` rows; `about` names which flags are set: `prices`, `amounts`, `alone` (one-sided bars)."""
+    """Return `WHOLESALE` rows; `about`, names with spaces between, sets the flags `prices`, `amounts`, `alone`."""
     kinds = [pl.lit(kind in about.split()).alias(kind) for kind in list(WHOLESALE)[-3:]]
     return rows.select(*KEY, label.alias("label"), why.alias("why"), *kinds)
 
 
 def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Overwrite the cause by `hours` where B's day has open, close and volume of ALL finer bars of A folded."""
+    """Set cause `hours` where a 1d bar of B has open, close, volume (if any) of ALL finer bars of A folded."""
     day = ["symbol", "price_type", "session"]
     folds = [pl.col("open").first(), pl.col("close").last(), pl.col("volume").sum()]
     whole = finer.sort("ts").group_by(day).agg(fold.name.suffix("_whole") for fold in folds)
@@ -243,7 +243,7 @@ def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.D
 
 
 def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `spread` (bid/ask) or `price_side`: B closes to one side in >= 95 % of bars, by <= 0.5 %."""
+    """Cause `spread` (bid or ask) or `price_side` (others): B closes to one side in >= 95 % of bars, by <= 0.5 %."""
     a, b = pl.col("close_a"), pl.col("close_b")
     sides = (
         suspects.filter(pl.col("side") == "both")
@@ -316,7 +316,7 @@ def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFra
 
 
 def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `scale` of series with >= 90 % of volume ratios within 1 % of the median, which is not 1."""
+    """Return cause `scale`: of >= 20 volume ratios 90 % are within 1 % of their median, which is over 1 % off 1."""
     some = suspects.filter((pl.col("volume_a") > 0) & (pl.col("volume_b") > 0))
     ratio = (pl.col("volume_b") / pl.col("volume_a")).alias("ratio")
     levels = some.select(*KEY, ratio).with_columns(pl.col("ratio").median().over(KEY).alias("level"))
@@ -329,7 +329,7 @@ def find_volume_ratios(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `scale` (one power of ten) or `adjustment`: B/A, else B-A, constant in runs of sessions."""
+    """Cause `scale` (B/A is one power of ten) or `adjustment` (B/A, else B-A, constant in stretches of sessions)."""
     both = suspects.filter((pl.col("close_a") > 0) & (pl.col("close_b") > 0))
     ratio, distance = pl.col("close_b") / pl.col("close_a"), (pl.col("close_b") - pl.col("close_a"))
     ratios = piecewise_constant_series(both, ratio, 1.0, pl.lit(1.0))
@@ -357,7 +357,7 @@ def level_evidence(what: str) -> pl.Expr:
 
 
 def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
-    """Return series constant in >= 90 % of sessions, rarely changing, off neutral: levels, `changes`, ..."""
+    """Return levels of series whose `measure` is off `neutral`, constant in >= 90 % of sessions, and seldom changes."""
     rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
     days = (
         rows.group_by(*KEY, "session", maintain_order=True)
@@ -391,14 +391,14 @@ def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: flo
 
 
 def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
-    """Return `grain` per series: 2e-4 plus half a tick of each side as a share of price (ticks at most 2e-3)."""
+    """Return `grain` per series: 2e-4 plus half a tick of each side as a share of its price (both at most 2e-3)."""
     ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
     rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
     return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
 
 
 def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `zone` of intraday series with > 30 % differing bars that fit better with B moved by hours or a slot."""
+    """Return cause `zone` of intraday series, > 30 % differing, that fit better with B moved by hours or a slot."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
     often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
     often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
@@ -429,7 +429,7 @@ def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFr
 
 
 def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `zone` of series whose best shift is not 0, with < half the stray of no shift and the median."""
+    """Return cause `zone` where the best shift is not 0 and strays less than half of the unshifted and median stray."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))

@@ -24,7 +24,7 @@ def ordinary_evidence() -> pl.Expr:
 
 
 def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
-    """Return the evidence text by cause: fixed for outages, calendar habits, unlisted; else run odds and activity."""
+    """Text by cause: a fixed one for outages, calendar causes, not listed; for others odds of the run, and activity."""
     cause = pl.col("cause").cast(pl.String)
     own = pl.concat_str([run_evidence(), *activity_evidence(gaps)], separator="; ", ignore_nulls=True)
     in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))
@@ -48,7 +48,7 @@ def absence_evidence() -> pl.Expr:
 
 
 def outage_evidence() -> pl.Expr:
-    """Return text: symbols of all that LACK it, % of expected bars, and how prices or volumes show its cause."""
+    """Return text: symbols lacking it of all, % of expected bars missing, and what volume or price showed its cause."""
     lacks = pl.format(
         "{} of {} symbols lack it, {} % of the bars expected",
         "symbols",
@@ -69,7 +69,7 @@ def outage_evidence() -> pl.Expr:
 
 
 def run_evidence() -> pl.Expr:
-    """Return text: probability of the run, and runs so long per session or sessions per run (`expected_runs`)."""
+    """Return text: `p=` the chance of the run, and by `expected_runs` how many a session has or sessions per run."""
     runs = pl.col("expected_runs")
     usual = (
         pl.when(runs >= SEVERAL_RUNS)
@@ -84,7 +84,7 @@ def run_evidence() -> pl.Expr:
 
 
 def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
-    """Return texts, each null if unremarkable: price move >= 3 deviations, volume >= e x usual, prints, quotes."""
+    """Texts or nulls: price move >= 3 deviations, volume >= e times the usual, prints if any, quotes if known (also 0)."""
     jump = pl.format("price moved {} deviations", pl.col("jump").abs().round(1))
     busier = pl.format("volume after it {}x the usual", pl.col("busier").exp().round(1))
     seen: list[pl.Expr] = [

@@ -30,7 +30,7 @@ def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl
 
 
 def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
-    """Return one finding per outage, check name its cause; `count` missing bars, `value` the confidence."""
+    """One finding per outage: check name its cause, `count` missing bars, `value` confidence, `source` the calendar."""
     cause = pl.col("cause")
     message = pl.format("{}: {} symbols lack {} bars", cause.replace_strict(WORDS), "symbols", "missing")
     return findings(
@@ -51,7 +51,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-    """Return one finding per series, cause and chain of reported gaps outside outages, with its longest's evidence."""
+    """One finding per series, cause and chain of gaps outside outages; gaps without an id are one chain; longest's evidence."""
     own = gaps.filter(
         pl.col("cause").is_in(REPORTED)
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)

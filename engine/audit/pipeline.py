@@ -61,7 +61,7 @@ class BlockRunner:
     folder: Path | None = None
 
     def map_blocks(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
-        """Return the function's result for each block, in block order; here if `run` is None or one block."""
+        """Return the function's result for each block, in block order; `run` None or one block: in this process."""
         if self.run is None or len(blocks) == 1:
             return [function(block) for block in blocks]
         done = dict(self.run(function, blocks))
@@ -82,7 +82,7 @@ def attribute_gaps(
     as_of: dt.datetime | None = None,
     runner: BlockRunner = IN_PROCESS,
 ) -> dict[str, pl.DataFrame]:
-    """Find the gaps of each peer group and attribute causes; return tables series, quality, gaps, outages, ...
+    """Find the gaps of all peer groups and attribute causes; return the six tables of `ATTRIBUTED` by name.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def attribute_gaps(
 
 
 def peer_groups(series: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Yield rows of series with one calendar, segments, align, zone and interval; `segments` becomes a joined text."""
+    """Yield rows of series with one calendar, segments, align, zone, interval, in this order; `segments` becomes text."""
     axis = ["calendar", "segments", "align", "zone", "interval"]
     # A list is no key of a group, its text is.
     keyed = series.with_columns(pl.col("segments").list.join("\x1f").alias("segments"))
@@ -144,7 +144,7 @@ class PeerGroup:
         self._context = GroupContext(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
 
     def tables(self, runner: BlockRunner, called: str) -> dict[str, pl.DataFrame]:
-        """Attribute the group's gaps in three passes over its blocks; return the `ATTRIBUTED` tables by name."""
+        """Attribute the group's gaps in three passes over its blocks; return `ATTRIBUTED` tables by name, maybe empty."""
         if self._lives.is_empty():
             return {name: empty(AUDIT_TABLES[name]) for name in ATTRIBUTED}
         axis = self._context.axis
@@ -169,7 +169,7 @@ class PeerGroup:
         }
 
     def blocks(self, runner: BlockRunner, called: str) -> Iterator[Block]:
-        """Yield blocks of consecutive series, cut by cumulated slot runs; each block's state holds its `BlockInput`."""
+        """Yield blocks of series, cut by number of slot runs; stores each `BlockInput` (one block: always in memory)."""
         ours = self._lives.select("series").join(
             self._survey.runs.group_by("series").len(), on="series", how="left", maintain_order="left"
         )

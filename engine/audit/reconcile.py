@@ -96,7 +96,7 @@ class Reconciled:
 
     @property
     def is_equal(self) -> bool:
-        """Whether all series are on both sides and equal in the shared sessions; bars outside those do not count."""
+        """Whether all series are on both sides and equal in shared sessions; other bars do not count; no series: True."""
         return bool((self.summary["state"] == "equal").all())
 
     @property
@@ -156,7 +156,7 @@ def reconcile(
     limit: int | None = None,
     finer: pl.DataFrame | None = None,
 ) -> Reconciled:
-    """Compare bars of the sessions both sides reach, guess a cause per difference; return summary and three tables.
+    """Compare bars in sessions both sides reach and guess a cause per difference; SchemaError for bad columns or keys.
 
     Parameters
     ----------
@@ -390,7 +390,7 @@ def cause_table(different: pl.DataFrame) -> pl.DataFrame:
 
 
 def difference_table(different: pl.DataFrame, limit: int | None) -> pl.DataFrame:
-    """Return a row per differing value (lone bar: one, no column) of `limit` bars, the first of each cause first."""
+    """One row per differing value (lone bar: one row), by series and ts; `limit` bars, the first of each cause first."""
     # The first of each series and cause come before the second of any.
     number = pl.int_range(pl.len()).over(*KEY, "cause")
     shown = different if limit is None else different.sort(number, maintain_order=True).head(limit)

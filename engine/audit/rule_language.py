@@ -152,7 +152,7 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 
 def quote_columns(text: str, columns: Mapping[str, pl.DataType]) -> str:
-    """Return the text with columns quoted; ParameterError for other words than columns, keywords and functions."""
+    """Return the text with columns quoted; ParameterError for unknown words or signs, or more than 1000 characters."""
     # Quoted, `interval` and `position` are columns, and no keywords of SQL.
     if len(text) > LONGEST_CONDITION:
         raise ParameterError(f"has {len(text)} characters; valid: at most {LONGEST_CONDITION}")

@@ -189,7 +189,7 @@ def parse_rules(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
 
 
 def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
-    """Return rows that break rules (first rule per fingerprint), then other built-in findings; adds `rule` number.
+    """Findings of rules, then other built-in ones with severities by rules; adds `rule`, the index of its rule, or null.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ def shown_number(value: pl.Expr) -> pl.Expr:
 
 
 def shown_duration(seconds: float) -> str:
-    """Format seconds as hours or minutes if a whole number of them, the larger first; else as seconds."""
+    """Format seconds as whole hours, else as whole minutes, else as seconds: `2 h`, `90 min`, `45 s`."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
@@ -365,7 +365,7 @@ def shown_duration(seconds: float) -> str:
 
 
 def parse_rule(where: str, given: Mapping[str, Any], general: Tolerance) -> Rule:
-    """Parse one rule; ParameterError for unknown keys, selectors the table lacks, bad values, the old `check` form."""
+    """Parse one rule (default name: its condition); ParameterError if invalid, in the old form, or a selector is unfit."""
     if isinstance(given.get("check"), str) and "where" not in given:
         new = replaced_check(given["check"], str(given.get("per", "session")))
         shown = "a table and an SQL condition" if new is None else ", ".join(new.split("\n"))

@@ -117,7 +117,7 @@ class Survey:
         return BarSummary(self.runs, self.profile)
 
     def without_series(self, named: pl.DataFrame) -> Survey:
-        """Return the survey without series of these (symbol, interval), their measurements and conflicts."""
+        """Return the survey without series of these (symbol, interval), without their measurements and conflicts."""
         gone = self.series.join(named, on=["symbol", "interval"], how="semi")["series"].implode()
         if gone[0].is_empty():
             return self
@@ -149,7 +149,7 @@ NUMBERED = {
 
 
 def join_surveys(surveys: Sequence[Survey]) -> Survey:
-    """Join surveys, series renumbered by symbol and price type, counts summed; slots of two parts are duplicates.
+    """Join surveys, one series per symbol and price type, counts summed; slots that two parts have are duplicates.
 
     A series that several parts have is one: what they count is added up, a slot that two of them have is one duplicate.
     """
@@ -223,7 +223,7 @@ def count_slots_of_two_parts(runs: Sequence[pl.DataFrame], union: pl.DataFrame) 
 
 
 def combine_checks(parts: Sequence[CheckedAxis], halved: pl.DataFrame) -> tuple[CheckedAxis, ...]:
-    """Combine measurements of equal axis; where several parts do, drop truncations of the `halved` sessions."""
+    """Combine measurements of equal axes; if several parts have one, drop its truncations in the `halved` sessions."""
     by_axis: dict[Axis, list[Mapping[str, pl.DataFrame]]] = {}
     for one in parts:
         by_axis.setdefault(one.axis, []).append(one.measured)
@@ -258,7 +258,7 @@ def session_of_ordinal() -> pl.Expr:
 
 
 def merge_slot_runs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Merge slot runs of all parts, sorted; a run that overlaps begins after it, one fully covered is dropped."""
+    """Merge slot runs of all parts, sorted; where one overlaps an earlier one its covered slots are cut off."""
     whole = pl.concat([empty(SLOTS), *parts]).sort("series", "ordinal", "first", "last")
     # Parts that overlap are rare; where they do, the later run begins after what is covered.
     covered = pl.col("last").cum_max().shift(1).over("series", "ordinal")

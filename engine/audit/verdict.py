@@ -128,7 +128,7 @@ def apply_rules(
 def apply_allowlist(
     found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Add `state` (allowed, new), `note` (first unexpired match); return (findings, notes: expired or no match)."""
+    """Return (findings with `state` allowed or new and `note`, notes on entries that expired or fit nothing)."""
     found = found.with_columns(pl.lit(None, pl.String).alias("note"))
     notes = []
     for number, entry in enumerate(allowlist, 1):
@@ -148,7 +148,7 @@ def apply_allowlist(
 
 
 def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules: RuleSet) -> pl.DataFrame:
-    """Turn `new` into `known` where the baseline has it no worse, else note what got worse; None: unchanged."""
+    """Turn `new` into `known` where the baseline has it no worse, else note what got worse; no baseline: unchanged."""
     if baseline is None:
         return found
     with_sizes = found.join(rule_tolerances(rules), on="rule", how="left", maintain_order="left").with_columns(

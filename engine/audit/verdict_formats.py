@@ -66,7 +66,7 @@ def to_json(verdict: Verdict) -> bytes:
 
 
 def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
-    """Render a verdict as JUnit XML: failing is failure, known, tolerated, allowed skipped; after `most` one case.
+    """Render as JUnit XML: failing findings fail, known, tolerated, allowed ones skip; the rest after `most` is one case.
 
     A suite per check; a case per finding: a failure where it fails, skipped where it is known, tolerated or allowed,
     else passed with the finding as its output. A rule that finds nothing is a case that passed. Beyond `most` findings

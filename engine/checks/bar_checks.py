@@ -78,7 +78,7 @@ def judge(
     others: Mapping[str, pl.DataFrame] | None = None,
     coarse: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Return findings, errors first: place-dependent ones of misplaced series dropped, the rest capped at `Check.most`.
+    """Findings, errors first; those that need places are dropped for misplaced series, the others capped at `Check.most`.
 
     Parameters
     ----------
