@@ -102,7 +102,7 @@ class SessionGrid(Summarized):
 
     @classmethod
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
-        """Grid of sorted, disjoint segments cut at a step (1d, 1w, 1mo: one slot a period); ParameterError for bad segments or labels.
+        """Grid of sorted, disjoint segments cut at a step (1d, 1w, 1mo: a slot a period); ParameterError for bad ones or labels.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class SessionGrid(Summarized):
         return instants(np.minimum(end, self._closes[row]), "ts_end")
 
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
-        """Bar starts meant by vendor stamps (start, end, last instant; 1d up: date); unmatched: `ts` as is, of ends less a step.
+        """Bar starts meant by vendor stamps (1d, 1w, 1mo: by local date); no slot's: as it is, an end stamp less one step.
 
         A stamp at a bar's end is looked up as the slot that ends there (the last slot of a segment may be
         short, so subtracting the step would be wrong). `clock` stamps before a late open, and the date stamps
@@ -266,7 +266,7 @@ class SessionGrid(Summarized):
         return pl.Series("n_expected", last - np.maximum(first, 0))
 
     def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
-        """Chosen segments with `slots`, how many ended by `as_of` (None: all), 0 included; a short last slot ends at the close.
+        """Chosen segments with `slots`, how many ended by `as_of` (None: all), 0 included; cached for 4 instants.
 
         Returns
         -------
@@ -424,7 +424,7 @@ class SessionGrid(Summarized):
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
     def starts_from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:
-        """Open of the day, week or month of each stamp's local date (`end`: of the instant before); unchanged without one."""
+        """Open of the period of each stamp's local date (`end`: the instant before); in no period (`start`: past its end): as is."""
         at = microseconds(ts)
         shown = instants(at - 1 if stamp == "end" else at, ts.name).dt.convert_time_zone(self.spec.zone).dt.date()
         day = shown.cast(pl.Int32).to_numpy().astype(np.int64)
@@ -450,7 +450,7 @@ def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
 
 
 def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
-    """Add `lead` (open behind the wall clock's step, 0 by session), `slots` (the last may be short), `first_session`; periods: 1 slot."""
+    """Add `lead` (open behind the wall clock's step), `slots`, `first_session`; ParameterError: clock step divides no day."""
     if not interval.is_intraday:
         one_slot = pl.lit(1, pl.Int32).alias("slots")
         return segments.with_columns(

@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 
 def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count rows per series and place: in session slots, off the grid, before open, in a break, in extended hours, ...
+    """Count rows and sessions per series and place: in session slots, off the grid, before the open, in a break, ...
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count series per session and local minute of slot, and as minute -1 per session; only sessions with any row.
+    """Count series per session and local minute of slot (-1: any slot), sessions with rows only; empty below 1m, from 1d.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataF
 
 
 def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """Return one finding for all regular sessions without rows between the first and last with rows; none: empty.
+    """At most one finding: regular sessions without rows between the first and last with; `info` if over half of them.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
-    """`PLACES` name per row: of its segment, else the nearer; over 8 h from both: no session; `zone`: for early closes."""
+    """Name the place of each row without a slot: by its segment, else by the nearer edge; over 8 h from both: no session."""
     table = grid.table
     if table.is_empty() or outside.is_empty():
         return ["on days without a session"] * outside.height
@@ -394,7 +394,7 @@ def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> fl
 
 
 def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most: int) -> Row:
-    """Build the warning of one run: `count` sessions, `value` the share MISSING; the remedy is a `pause` override."""
+    """Build the warning of one run: `count` sessions, `value` share MISSING, `beside` share present around it."""
     start, end = int(run["minute"][0]), int(run["minute"][-1]) + minutes
     lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
     share = 1 - float(run["present"].sum()) / float(run["series"].sum())

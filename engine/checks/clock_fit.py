@@ -77,7 +77,7 @@ class Fit:
 
 
 def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
-    """Return the fit to regular sessions per (series, UTC offset) and shift of -14 to 14 h; trades weigh volume.
+    """Fit of rows to regular sessions per (series, UTC offset), at shifts of -14 to 14 h by half hours; trades weigh volume.
 
     Parameters
     ----------

@@ -196,7 +196,7 @@ def count_near_edges(
 def count_near(
     name: str, seen: str, edges: Ints, strides: ContiguousRuns, group: Ints, volume: Floats | None, step: int
 ) -> list[pl.DataFrame]:
-    """Return facets `name` (rows by step -6 to 6 from an edge, the later edge wins) and `seen` (edges with rows)."""
+    """Facets `name` (rows by step -6 to 6 from an edge, the later edge wins), `seen` (edges with rows); no edges: []."""
     if not len(edges):
         return []
     # A row that two edges are near is the later one's.

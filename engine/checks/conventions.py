@@ -77,7 +77,7 @@ def conventions(
 def clock_findings(
     profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
 ) -> pl.DataFrame:
-    """Return one `clock` error per shifted series, or `calendar` if another fits as well or all is round the clock."""
+    """Return a `clock` error per shifted intraday series, `calendar` if another calendar fits as well or rows come all day."""
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
     fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
     rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
@@ -102,7 +102,7 @@ def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[in
 
 
 def late_hours(fitted: Fit) -> Floats:
-    """Return hours each season's stamps are late (< 0: early) at the best, smallest shift; 0: gain is too small."""
+    """Hours each season's stamps are late (< 0: early) at the best, smallest shift; 0 if gain or rows (< 100) are too few."""
     score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
     best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
@@ -116,7 +116,7 @@ def late_hours(fitted: Fit) -> Floats:
 
 
 def is_round_the_clock(fitted: Fit) -> Flags:
-    """Mask seasons (>= 100 rows) active in >= 90 % of the day, <= 45 % of rows, 90 % of volume in sessions."""
+    """Mask seasons of >= 100 rows, active in 90 % of the day, <= 45 % of rows and (trades) <= 90 % of volume in sessions."""
     quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
     even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
     elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
@@ -187,7 +187,7 @@ def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
 
 
 def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
-    """Return (cause, remedy) of shifts by UTC offset: missed clock change, UTC read twice, local as UTC, other zone."""
+    """Return (cause, remedy) of hours late by UTC offset in minutes; a right season and a wrong one: a missed clock change."""
     hours = {offset / 60: shift for offset, shift in told.items()}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     right = [offset for offset in hours if offset not in wrong]

@@ -42,7 +42,7 @@ CONFLICTS: Schema = {
 
 
 def count_refused(rejects: pl.DataFrame) -> pl.DataFrame:
-    """Count rejects per file and reason, conflicts EXCLUDED; `row` and `cells` are those of the lowest row.
+    """Count rejects per file and reason, conflicts EXCLUDED; `row` and `cells` are those of the lowest row; sorted.
 
     Parameters
     ----------

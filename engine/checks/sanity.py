@@ -170,7 +170,7 @@ class _Far(NamedTuple):
 
 
 def far_bars(bars: _Bars, scale: Floats) -> _Far:
-    """Return indices of bars whose NEXT high, low or price is off by max(0.1 %, 8 scales) or more: three arrays."""
+    """Indices of bars BEFORE a higher high, a lower low, or either off their close: by max(0.1 %, 8 scales) or more."""
     least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
     beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
     high, low, close = bars.high, bars.low, bars.close
@@ -308,7 +308,7 @@ def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
 
 
 def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (close-to-next-open jumps with |log| > 0.35 within 10 days; first and last session of each series)."""
+    """Return (jumps from close to next session's open, |log| > 0.35, within 10 days; first and last session per series)."""
     begin = run_starts(bars.session, bars.series)
     end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
     before, after = end[:-1], begin[1:]

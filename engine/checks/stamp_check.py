@@ -146,7 +146,7 @@ def shares_on_steps(minutes: Floats) -> Floats:
 
 
 def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
-    """Return the step stamps prove (`1d`, `1s`, coarser, evenly filled finer); None: the stated may be right."""
+    """Step that >= 30 stamps prove: `1d`, `1s`, a coarser one, an evenly filled finer one; None: stated one may be right."""
     total = cells.sum()
     if total < FEWEST_STAMPS or not stated.is_intraday:
         return None

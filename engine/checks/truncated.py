@@ -117,7 +117,7 @@ def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame |
 
 
 def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
-    """Return per series and session slots missing at `head` and `tail`, `of` slots, row rate, first and last row."""
+    """Per series and session: slots missing at `head` and `tail`, `of` slots, row rate (at most the series' whole), ends."""
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     slots = chosen["slots"].to_numpy().astype(np.int64)
     starts = np.cumsum(slots) - slots
@@ -221,7 +221,7 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Per cut session: all its coarse bars folded, `agrees` if same high, low, close, volume within 1 %; first interval."""
+    """Per cut session its coarse bars folded; `agrees` if high, low, close equal and volume within 1 %; one interval of them."""
     key = ["symbol", "price_type", "session"]
     folded = (
         coarse.sort("ts")

@@ -69,7 +69,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
-    """Interval -> `DERIVED` bars: base rows in slots folded per window, only windows with a row, with completeness; unsorted rows raise.
+    """Map each interval to `DERIVED` bars folded from base rows, for windows with a row; SortednessError if unsorted.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:
-    """[`uncovered`: 1 where `name` is null and volume is not 0], so its window gets no vwap; [] if no such row."""
+    """[`uncovered`: 1 where `name` is null and there is volume, so that its window gets no vwap]; [] if no such row."""
     if not rows[name].null_count():
         return []
     uncovered = (rows[name].is_null() & (rows["volume"] != 0)).fill_null(value=False)

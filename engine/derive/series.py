@@ -21,7 +21,7 @@ ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_ses
 
 
 def series_key(rows: pl.DataFrame) -> list[str]:
-    """Columns of `SERIES` (series, symbol, price_type, interval, origin) in the frame; without first two: SchemaError.
+    """Columns of `SERIES` (series, symbol, price_type, interval, origin) in the frame; SchemaError without series and symbol.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def check_columns(rows: pl.DataFrame, needed: Sequence[str]) -> None:
 
 
 def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
-    """Bars with each series contiguous (reordered only if needed), `RUN` its number from 0, `ROW` the old row; late `ts` raise.
+    """Bars made contiguous by series, numbered in `RUN`, old row in `ROW`; SortednessError unless `ts` rises in each series.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def number_places(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `POSITION` (ordinal % 16) and `SLOT`: `slot`, else microseconds since `segment_open`; 0, 0 for 1d, 1w, 1mo.
+    """Add `POSITION` (ordinal % 16), `SLOT` (`slot`, else us since `segment_open`); days and up 0, 0; else SchemaError.
 
     Raises
     ------

@@ -49,7 +49,7 @@ def slot_baseline(bars: pl.DataFrame, before: dt.date, selected: Sequence[Indica
 
 
 def compare_to_baseline(bars: pl.DataFrame, baseline: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-    """Bars with the indicators' output columns, from the baseline row of their series and slot; null without.
+    """Bars with the indicators' output columns, from the baseline row of their series and slot; null where it has none.
 
     Parameters
     ----------

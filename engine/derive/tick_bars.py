@@ -69,7 +69,7 @@ def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -
 
 
 def place_ticks(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Ticks inside a chosen segment with its `ordinal` and their `slot`, others dropped; SortednessError unless (series, ts, seq)."""
+    """Add `ordinal`, `slot` to ticks in chosen segments, drop the others; SortednessError unless sorted by series, ts, seq."""
     series, ts, seq = (ticks[name].to_physical().to_numpy() for name in ("series", "ts", "seq"))
     ahead = np.where(ts[1:] == ts[:-1], seq[1:] >= seq[:-1], ts[1:] > ts[:-1])
     ahead = np.where(series[1:] == series[:-1], ahead, series[1:] > series[:-1])
