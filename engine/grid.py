@@ -137,7 +137,7 @@ class SessionGrid(Summarized):
         return self._others[interval]
 
     def place(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Per stamp `session, ordinal, slot`; slot null if not chosen or (`exact`) not at a start; outside: nearest session, nulls.
+        """`session, ordinal, slot` per stamp; slot null if unchosen or (`exact`) off a start; outside: no ordinal, nearest session.
 
         Parameters
         ----------

@@ -132,7 +132,7 @@ def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusi
 
 
 def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
-    """The slot of a stamp as if the segment never ended; by the wall clock where the grid is aligned to one."""
+    """Slot of a stamp with ends not cut at open or close, on the wall clock if the grid has one; 1d, 1w, 1mo: the segment."""
     if isinstance(step, str):
         return Slot(0, segment.open, segment.close)
     lead = 0  # from the wall clock's boundary to the open
@@ -272,7 +272,7 @@ def quality(grid: Grid, rows: Iterable[Row], step: Step, dates: Dates, as_of: in
 
 
 def settle(batches: Iterable[Iterable[Row]], key: tuple[str, ...] = ("ts",)) -> Settled:
-    """(rows sorted, last per key, equal later batch ignored; number of duplicates; of corrections; rows that lost in their batch).
+    """(rows sorted, the last of a key; number of duplicates; of corrections; conflicts: rows that lost inside their batch).
 
     Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`.
     Inside a batch the last row of a key wins: earlier ones are duplicates where their values are the same, else conflicts.

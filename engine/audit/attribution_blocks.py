@@ -189,7 +189,7 @@ def sum_missing(block: Block) -> MissingSums:
 
 
 def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.DataFrame) -> pl.DataFrame:
-    """Attribute a cause to each gap and store it in the block's state; return edge evidence summed per outage.
+    """Attribute a cause to each gap, replacing `sum_missing`'s result in the state; return edge measures summed by outage.
 
     Parameters
     ----------

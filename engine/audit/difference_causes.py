@@ -118,7 +118,7 @@ def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None
 
 
 def apply_series_cause(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
-    """Overwrite cause and evidence of bars that a series cause covers (prices differ, only amounts, one-sided)."""
+    """Overwrite cause and evidence of bars that flags of the series cause cover: prices, only amounts, or one side differ."""
     if whole.is_empty():
         return different
     beside = different.join(whole, on=KEY, how="left", maintain_order="left")
@@ -293,7 +293,7 @@ def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `hours` of daily series: B opens as A's finer bar at one time on >= 4 and 70 % of differing days."""
+    """Return cause `hours` of 1d series: B opens as A's finer bar of one UTC time on >= 4 and >= 70 % of days that differ."""
     series = ["symbol", "price_type"]
     days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
     opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
@@ -350,7 +350,7 @@ def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def level_evidence(what: str) -> pl.Expr:
-    """Return text of the last level and sessions; if it changes, also the first level and number of changes."""
+    """Text: `what` (with one `{}`) of the last level, and sessions; if it moves, the first level and number of changes."""
     first, last, over = shown_figures("first"), shown_figures("last"), pl.format(" ({} sessions)", "sessions")
     moving = pl.format(what + " at first, {} at last, and moves {} times between", first, last, "changes")
     return pl.concat_str(pl.when(pl.col("changes") == 0).then(pl.format(what, last)).otherwise(moving), over)

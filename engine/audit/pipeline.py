@@ -143,12 +143,12 @@ class PeerGroup:
         high: Any = self._lives["last"].max()
         self._context = GroupContext(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
 
-    def tables(self, runner: BlockRunner, called: str) -> dict[str, pl.DataFrame]:
+    def tables(self, runner: BlockRunner, group_name: str) -> dict[str, pl.DataFrame]:
         """Attribute the group's gaps in three passes over its blocks; return `ATTRIBUTED` tables by name, maybe empty."""
         if self._lives.is_empty():
             return {name: empty(AUDIT_TABLES[name]) for name in ATTRIBUTED}
         axis = self._context.axis
-        blocks = list(self.blocks(runner, called))
+        blocks = list(self.blocks(runner, group_name))
         sums = runner.map_blocks(sum_missing, blocks)
         missing = add_steps([one.missing for one in sums], peers.SUMS)
         due = add_steps([one.due for one in sums], peers.EXPECTATION)
@@ -168,7 +168,7 @@ class PeerGroup:
             "calendars": pl.DataFrame([self.calendar_row()], schema=dict(AUDIT_TABLES["calendars"])),
         }
 
-    def blocks(self, runner: BlockRunner, called: str) -> Iterator[Block]:
+    def blocks(self, runner: BlockRunner, group_name: str) -> Iterator[Block]:
         """Yield blocks of series, cut by number of slot runs; stores each `BlockInput` (one block: always in memory)."""
         ours = self._lives.select("series").join(
             self._survey.runs.group_by("series").len(), on="series", how="left", maintain_order="left"
@@ -177,7 +177,7 @@ class PeerGroup:
         cut = (counts.cum_sum() // runner.runs_per_block(int(counts.sum()))).alias("cut")
         parts = list(ours.with_columns(cut).group_by("cut", maintain_order=True))
         for number, (_, rows) in enumerate(parts):
-            state = BlockState(runner.folder if len(parts) > 1 else None, f"{called}-{number}")
+            state = BlockState(runner.folder if len(parts) > 1 else None, f"{group_name}-{number}")
             state.put("block_input", self.block_input(rows["series"].to_list()))
             yield Block(self._context, state)
 

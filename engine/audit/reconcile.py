@@ -101,7 +101,7 @@ class Reconciled:
 
     @property
     def findings(self) -> pl.DataFrame:
-        """One finding per series and cause, and per one-sided or apart series; `SEVERE`: error, else warning."""
+        """One finding per series and cause (`SEVERE`: error, else warning), and an error per one-sided or apart series."""
         lone = self.summary.filter(pl.col("state").is_in(["only_a", "only_b", "apart"])).select(
             *KEY, pl.col("state").alias("cause"), (pl.col("rows_a") + pl.col("rows_b")).alias("rows")
         )

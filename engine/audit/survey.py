@@ -222,21 +222,23 @@ def count_slots_of_two_parts(runs: Sequence[pl.DataFrame], union: pl.DataFrame) 
     return again.select("series", "session", "duplicates")
 
 
-def combine_checks(parts: Sequence[CheckedAxis], halved: pl.DataFrame) -> tuple[CheckedAxis, ...]:
-    """Combine measurements of equal axes; if several parts have one, drop its truncations in the `halved` sessions."""
+def combine_checks(parts: Sequence[CheckedAxis], split_sessions: pl.DataFrame) -> tuple[CheckedAxis, ...]:
+    """Combine measurements of equal axes; if several parts have one, drop its truncations in the `split_sessions` sessions."""
     by_axis: dict[Axis, list[Mapping[str, pl.DataFrame]]] = {}
     for one in parts:
         by_axis.setdefault(one.axis, []).append(one.measured)
     return tuple(
-        CheckedAxis(axis, found[0] if len(found) == 1 else without_split_sessions(combine(found), halved))
+        CheckedAxis(axis, found[0] if len(found) == 1 else without_split_sessions(combine(found), split_sessions))
         for axis, found in by_axis.items()
     )
 
 
-def without_split_sessions(whole: Mapping[str, pl.DataFrame], halved: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
-    """Return the measurements without `truncated` rows of the `halved` sessions (lying in two parts)."""
+def without_split_sessions(
+    whole: Mapping[str, pl.DataFrame], split_sessions: pl.DataFrame
+) -> Mapping[str, pl.DataFrame]:
+    """Return the measurements without `truncated` rows of the `split_sessions` sessions (lying in two parts)."""
     # A session that lies in two parts was cut by whoever cut the parts.
-    truncated = whole["truncated"].join(halved, on=[*NAMED, "session"], how="anti", maintain_order="left")
+    truncated = whole["truncated"].join(split_sessions, on=[*NAMED, "session"], how="anti", maintain_order="left")
     return {**whole, "truncated": truncated}
 
 

@@ -66,7 +66,7 @@ def to_json(verdict: Verdict) -> bytes:
 
 
 def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
-    """Render as JUnit XML: failing findings fail, known, tolerated, allowed ones skip; the rest after `most` is one case.
+    """Render as JUnit XML a case per finding (failing: failure; not `new`: skipped) and idle rule; beyond `most` one case.
 
     A suite per check; a case per finding: a failure where it fails, skipped where it is known, tolerated or allowed,
     else passed with the finding as its output. A rule that finds nothing is a case that passed. Beyond `most` findings
@@ -117,7 +117,7 @@ def render(verdict: Verdict, form: str) -> bytes:
 
 
 def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
-    """Write json, junit, github or parquet (findings only), replacing the file atomically; return its path.
+    """Write json, junit, github or parquet (findings only) atomically, return the path; ParameterError for other forms.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def passed_case(suite: str, name: str) -> ET.Element:
 
 
 def finding_text(row: Mapping[str, Any]) -> str:
-    """Return lines: `severity: message`, then evidence, remedy, note, rule, fingerprint where not empty."""
+    """Return lines: `severity: message`, then `name: text` of evidence, remedy, note, rule, fingerprint where not empty."""
     named = [(name, row[name]) for name in ("evidence", "remedy", "note", "rule", "fingerprint")]
     return "\n".join([f"{row['severity']}: {row['message']}", *(f"{name}: {text}" for name, text in named if text)])
 

@@ -171,33 +171,33 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
     return findings_of([unscheduled_finding(row, calendar) for row in out.iter_rows(named=True)])
 
 
-def absent_slots(counted: pl.DataFrame, calendar: str, minutes: int) -> pl.DataFrame:
+def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.DataFrame:
     """Return a warning per run of minutes usually absent in >= 90 % of series, if presence around averages >= 50 %.
 
-    Parameters
-    ----------
-    counted : DataFrame of `PRESENCE`
-        Summed.
-    calendar : str
-        Its code, for the text.
-    minutes : int
-        Length of a slot.
+        Parameters
+        ----------
+        counted : DataFrame of `PRESENCE`
+            Summed.
+        calendar : str
+            Its code, for the text.
+    slot_minutes : int
+            Length of a slot.
 
-    Returns
-    -------
-    DataFrame of `findings.FINDINGS`
-        Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
+        Returns
+        -------
+        DataFrame of `findings.FINDINGS`
+            Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
     """
     shares = presence_by_minute(counted)
     at, share = shares["minute"].to_numpy().astype(np.int64), shares["share"].to_numpy()
     flagged = shares["absent"].to_numpy()
-    starts = np.flatnonzero(flagged & ~continues_run(at, flagged, minutes))
-    runs = [flagged_run(at, flagged, int(start), minutes) for start in starts]
+    starts = np.flatnonzero(flagged & ~continues_run(at, flagged, slot_minutes))
+    runs = [flagged_run(at, flagged, int(start), slot_minutes) for start in starts]
     trading = [(run, beside) for run in runs if (beside := mean_share_around(share, flagged, *run)) >= NEIGHBOURS_TRADE]
     attending = counted.filter(pl.col("minute") == ATTENDING)
     most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
     return findings_of(
-        [absent_slots_finding(shares[run[0] : run[1]], beside, calendar, minutes, most) for run, beside in trading]
+        [absent_slots_finding(shares[run[0] : run[1]], beside, calendar, slot_minutes, most) for run, beside in trading]
     )
 
 
@@ -374,14 +374,14 @@ def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def continues_run(at: Ints, flagged: Flags, minutes: int) -> Flags:
+def continues_run(at: Ints, flagged: Flags, slot_minutes: int) -> Flags:
     """Mask minutes whose predecessor is flagged and one slot earlier, flagged themselves or not; first: False."""
-    return np.append([False], flagged[:-1] & (np.diff(at) == minutes))[: len(at)]
+    return np.append([False], flagged[:-1] & (np.diff(at) == slot_minutes))[: len(at)]
 
 
-def flagged_run(at: Ints, flagged: Flags, start: int, minutes: int) -> tuple[int, int]:
+def flagged_run(at: Ints, flagged: Flags, start: int, slot_minutes: int) -> tuple[int, int]:
     """Return (`start`, end exclusive) of the run of flagged minutes one slot apart that begins at index `start`."""
-    stops = np.flatnonzero(~continues_run(at, flagged, minutes)[start + 1 :])
+    stops = np.flatnonzero(~continues_run(at, flagged, slot_minutes)[start + 1 :])
     ends = start + 1 + (int(stops[0]) if len(stops) else len(at) - start - 1)
     return start, ends if flagged[ends - 1] else ends - 1
 
@@ -393,9 +393,9 @@ def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> fl
     return float(share[near].mean()) if len(near) else 0.0
 
 
-def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, minutes: int, most: int) -> Row:
+def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, slot_minutes: int, most: int) -> Row:
     """Build the warning of one run: `count` sessions, `value` share MISSING, `beside` share present around it."""
-    start, end = int(run["minute"][0]), int(run["minute"][-1]) + minutes
+    start, end = int(run["minute"][0]), int(run["minute"][-1]) + slot_minutes
     lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
     share = 1 - float(run["present"].sum()) / float(run["series"].sum())
     return {

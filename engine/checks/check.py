@@ -197,7 +197,7 @@ _CHECKS: dict[str, Check] = {}
 
 
 def register(check: type[C]) -> type[C]:
-    """Register an instance, return the class; SchemaError if another class has its name or a severity is invalid.
+    """Register an instance (again: replaces it), return the class; SchemaError: another class's name, bad severity.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def measurements() -> tuple[Measurement, ...]:
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 of names, versions and module sources of all registered checks and measurements."""
+    """Import all checks; return the SHA-256 of names, versions and module sources of checks and measurements."""
     import_checks()
     parts: list[Check | Measurement] = [*registered(Check), *measurements()]
     told = {

@@ -194,9 +194,9 @@ def count_near_edges(
 
 
 def count_near(
-    name: str, seen: str, edges: Ints, strides: ContiguousRuns, group: Ints, volume: Floats | None, step: int
+    facet: str, edge_facet: str, edges: Ints, strides: ContiguousRuns, group: Ints, volume: Floats | None, step: int
 ) -> list[pl.DataFrame]:
-    """Facets `name` (rows by step -6 to 6 from an edge, the later edge wins), `seen` (edges with rows); no edges: []."""
+    """Facets of rows by step (-6 to 6 from an edge, the later edge wins) and of edges with such rows; no edges: []."""
     if not len(edges):
         return []
     # A row that two edges are near is the later one's.
@@ -216,8 +216,8 @@ def count_near(
     heavy = None if volume is None else volume[strides.row[owner][piece] + row]
     once = run_starts(edge, group[owner])
     return [
-        facet_counts(name, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
-        facet_counts(seen, group[owner][once], 0, 1, 0, None, None),
+        facet_counts(facet, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
+        facet_counts(edge_facet, group[owner][once], 0, 1, 0, None, None),
     ]
 
 

@@ -186,9 +186,9 @@ def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
     return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= SURE
 
 
-def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
-    """Return (cause, remedy) of hours late by UTC offset in minutes; a right season and a wrong one: a missed clock change."""
-    hours = {offset / 60: shift for offset, shift in told.items()}
+def diagnose_shift(late_by_offset: dict[int, float], zone: str) -> tuple[str, str]:
+    """Return (cause, remedy) of hours late by UTC offset (minutes): clock change missed, UTC read twice, local as UTC, ..."""
+    hours = {offset / 60: shift for offset, shift in late_by_offset.items()}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     right = [offset for offset in hours if offset not in wrong]
     if right and wrong:
@@ -212,17 +212,17 @@ def diagnose_shift(told: dict[int, float], zone: str) -> tuple[str, str]:
     return "the shift changes with the season", "ask the vendor for the zone of the stamps, and give it as --timezone"
 
 
-def diagnose_missed_change(right: float, wrong: dict[float, float], zone: str) -> tuple[str, str]:
-    """Return (cause, remedy) if one season is right: fixed-offset file, fixed offset read, or unknown."""
-    offset, shift = next(iter(wrong.items()))
-    if shift == right - offset:
+def diagnose_missed_change(right_offset: float, late_by_offset: dict[float, float], zone: str) -> tuple[str, str]:
+    """(cause, remedy) where a season is right: file at a fixed offset, or read as one, or unknown; offsets in hours."""
+    offset, shift = next(iter(late_by_offset.items()))
+    if shift == right_offset - offset:
         return (
-            f"the file keeps UTC{right:+g} all year, and was read in a zone that changes its clocks",
-            f"--timezone {fixed_zone(right)}",
+            f"the file keeps UTC{right_offset:+g} all year, and was read in a zone that changes its clocks",
+            f"--timezone {fixed_zone(right_offset)}",
         )
-    if shift == offset - right:
+    if shift == offset - right_offset:
         return (
-            f"the venue changes its clocks, and the stamps were read as UTC{right:+g} all year",
+            f"the venue changes its clocks, and the stamps were read as UTC{right_offset:+g} all year",
             f"--timezone {zone}",
         )
     return "they are right in one season only", "ask the vendor for the zone of the stamps, and give it as --timezone"

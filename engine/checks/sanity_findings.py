@@ -43,7 +43,7 @@ KEY = list(SERIES)
 
 
 def spikes(frames: Frames) -> pl.DataFrame:
-    """Return one `spike` finding per series with spikes that < 30 % of its peers (or of fewer than 4 peers) shared.
+    """Return one `spike` finding per series with spikes, without those that >= 30 % of at least 4 peers moved with.
 
     Where `presence` is empty, all series count as peers.
     """

@@ -221,7 +221,7 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Per cut session its coarse bars folded; `agrees` if high, low, close equal and volume within 1 %; one interval of them."""
+    """Fold coarser bars by cut session (first interval by name); `agrees`: same high, low, close, volume within 1 %."""
     key = ["symbol", "price_type", "session"]
     folded = (
         coarse.sort("ts")

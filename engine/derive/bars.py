@@ -226,8 +226,8 @@ def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
     return carried
 
 
-def finish_bars(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) -> pl.DataFrame:
-    """`DERIVED` from folded rows: adds session, stamps, vwap, `n_expected` (slots of `judge`, 1 if not finer), `complete` (n_base >= it).
+def finish_bars(carried: pl.DataFrame, grid: SessionGrid, completeness_grid: SessionGrid) -> pl.DataFrame:
+    """Add session, stamps, vwap, `n_expected` (slots of `completeness_grid`, 1 if not finer), `complete` (n_base >= it).
 
     Parameters
     ----------
@@ -235,13 +235,15 @@ def finish_bars(carried: pl.DataFrame, grid: SessionGrid, judge: SessionGrid) ->
         From `fold` or `fold_runs`.
     grid : SessionGrid
         The axis at the interval of the rows.
-    judge : SessionGrid
+    completeness_grid : SessionGrid
         The axis at the interval whose slots completeness counts; `grid` itself: one slot makes a bar complete.
     """
     session = grid.sessions(carried["ordinal"])
     stamps = [grid.starts(carried["ordinal"], carried["slot"]), grid.ends(carried["ordinal"], carried["slot"])]
     expected = (
-        grid.slots_in(carried, judge) if judge.interval < grid.interval else pl.lit(1, pl.Int32).alias("n_expected")
+        grid.slots_in(carried, completeness_grid)
+        if completeness_grid.interval < grid.interval
+        else pl.lit(1, pl.Int32).alias("n_expected")
     )
     provenance = pl.lit("source", PROVENANCE).alias("provenance")
     if "provenance" in carried.columns:

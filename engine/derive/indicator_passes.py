@@ -240,7 +240,7 @@ def compute_columns(rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.Dat
 
 
 def slot_windows(rows: pl.DataFrame, windows: Sequence[pl.Expr]) -> list[pl.Series]:
-    """Window expressions evaluated over the bars of one slot through all sessions of a series; columns in row order, [] without."""
+    """Window expressions over the bars of one slot in all sessions of a series; columns in row order; no windows: []."""
     # One pass over rows sorted by slot, whose `CLOCK` jumps further from slot to slot than a window reaches. A group
     # per slot would cost more than its few rows.
     if not windows:

@@ -195,7 +195,7 @@ def session_vwap() -> Indicator:
 
 
 def relative_volume(n: int = 20) -> Indicator:
-    """Volume / mean volume of its slot in the n sessions before (those with the bar); null before n sessions or off the grid."""
+    """Volume / its slot's mean in the n sessions before (those with the bar); null before n sessions, off the grid, mean 0."""
     name, volume = column_name("relative_volume", check_bar_count("relative_volume", n)), pl.col("volume")
     average = volume.rolling_mean_by(CLOCK, f"{n}i", closed="left").alias(f"_{name}_usual")
     has_average = (pl.col(SESSION_NUMBER) >= n) & pl.col(SLOT).is_not_null() & (pl.col(f"_{name}_usual") > 0)
@@ -253,7 +253,7 @@ def input_column(of: str) -> pl.Expr:
 
 
 def check_bar_count(name: str, n: object, least: int = 1) -> int:
-    """Return `n`; ParameterError unless it is an int from `least` to `MOST_BARS` (message begins with `name`)."""
+    """Return `n`; ParameterError unless it is an int from `least` to a million (message begins with `name`)."""
     if isinstance(n, int) and least <= n <= MOST_BARS:
         return n
     nearest = min(max(round(n), least), MOST_BARS) if isinstance(n, int | float) and abs(n) < float("inf") else None

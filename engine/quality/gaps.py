@@ -120,7 +120,7 @@ def find_gaps(expected: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) 
 
 
 def with_positions(gaps: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
-    """Add `position`: at slot 0 `leading`, at last due slot `trailing`, else `inner`; whole segment by its place, `session` if all lack.
+    """Add `position`: at slot 0 leading, at last due slot trailing, else inner; whole segment: its place, or `session`.
 
     `leading` and `trailing` gaps touch the open or the end of what is due of their segment, `inner` ones neither;
     `session` is a segment of a session that holds no present slot, and a segment absent from a session that has

@@ -29,7 +29,7 @@ KEY = ("series", "session")
 def quality_score(
     expected: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """`QUALITY` per series and session: 100 * present / expected (null if none), present = expected - gaps, anomaly counts, coverage.
+    """`QUALITY` per series, session: anomaly counts, coverage, 100 * present / expected (null if 0), present = expected - gaps.
 
     Parameters
     ----------

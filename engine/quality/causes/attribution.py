@@ -166,7 +166,7 @@ def attribute_gaps(
     edges: GapEdges,
     groups: pl.DataFrame,
     outages: pl.DataFrame,
-    habits: pl.DataFrame,
+    recurring_gaps: pl.DataFrame,
     listed: pl.DataFrame,
     slot_minutes: float,
 ) -> pl.DataFrame:
@@ -179,7 +179,7 @@ def attribute_gaps(
         where that is unknown; and `usual_quotes` (Float64): the mean number in as much time.
     groups : DataFrame
         `series, group`, one row per series.
-    outages, habits : DataFrame
+    outages, recurring_gaps : DataFrame
         Of all parts: from `find_outages` and `find_recurring`.
     listed : DataFrame
         `series, first, last`: ordinals of its first and last row ever.
@@ -209,10 +209,10 @@ def attribute_gaps(
     beside_outage = (lost > 0) & ~in_outage
     cause[in_outage], confidence[in_outage] = FEED_LOSS, 1.0
     cause[beside_outage], confidence[beside_outage] = NO_TRADE, (rest / (rest + LOSSES_A_SESSION))[beside_outage]
-    in_habit, habit = covered_slots(habits, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
+    in_habit, habit = covered_slots(recurring_gaps, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
     recurring = 2 * in_habit >= count
-    if habits.height:
-        leads, closes = habits["first"].to_numpy() == 0, habits["closes"].to_numpy()
+    if recurring_gaps.height:
+        leads, closes = recurring_gaps["first"].to_numpy() == 0, recurring_gaps["closes"].to_numpy()
         habit_causes = np.where(leads, LATE_OPEN, np.where(closes, EARLY_CLOSE, CALENDAR))
         cause[recurring] = habit_causes[np.maximum(habit, 0)][recurring]
     else:

@@ -240,7 +240,7 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
 
 
 def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
-    """Slot ranges of a segment position missing in >= 90 % of (5 or more) due bars while adjacent slots miss <= 50 %; not whole ones.
+    """Slot ranges of a segment position missing in >= 90 % of 5 or more bars due, slots beside <= 50 %; whole ones left out.
 
     Parameters
     ----------
