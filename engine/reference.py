@@ -272,7 +272,7 @@ def quality(grid: Grid, rows: Iterable[Row], step: Step, dates: Dates, as_of: in
 
 
 def settle(batches: Iterable[Iterable[Row]], key: tuple[str, ...] = ("ts",)) -> Settled:
-    """(rows sorted, the last of a key; number of duplicates; of corrections; conflicts: rows that lost inside their batch).
+    """(rows sorted, last per key, equal later batch ignored; number of duplicates; of corrections; rows that lost in their batch).
 
     Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`.
     Inside a batch the last row of a key wins: earlier ones are duplicates where their values are the same, else conflicts.

@@ -174,19 +174,19 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
 def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.DataFrame:
     """Return a warning per run of minutes usually absent in >= 90 % of series, if presence around averages >= 50 %.
 
-        Parameters
-        ----------
-        counted : DataFrame of `PRESENCE`
-            Summed.
-        calendar : str
-            Its code, for the text.
+    Parameters
+    ----------
+    counted : DataFrame of `PRESENCE`
+        Summed.
+    calendar : str
+        Its code, for the text.
     slot_minutes : int
-            Length of a slot.
+        Length of a slot.
 
-        Returns
-        -------
-        DataFrame of `findings.FINDINGS`
-            Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
+    Returns
+    -------
+    DataFrame of `findings.FINDINGS`
+        Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
     """
     shares = presence_by_minute(counted)
     at, share = shares["minute"].to_numpy().astype(np.int64), shares["share"].to_numpy()
