@@ -33,7 +33,7 @@ class ManualClock:
         return self._now
 
     def set(self, instant: dt.datetime) -> None:
-        """Set the clock to `instant`; ValueError when it is earlier than the current time of this clock."""
+        """Set the clock to `instant` (local time if naive); ValueError when it is earlier than the clock's time."""
         instant = instant.astimezone(dt.UTC)
         if instant < self._now:
             raise ValueError(f"instant: received {instant}, earlier than this clock's {self._now}")

@@ -46,7 +46,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
-        """Interval from text in its shortest spelling (`60m` is `1h`); an Interval as is; IntervalError, also for 2d, 2w, 2mo.
+        """Interval from text in its shortest spelling (`60m` is `1h`) or as it is; IntervalError for others, also 2d, 2w.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Interval:
 
     @classmethod
     def of_seconds(cls, seconds: int, text: object = None) -> Interval:
-        """Intraday interval of so many seconds, in the largest unit that divides them; IntervalError unless 0 < seconds < 1 day."""
+        """Intraday interval in its largest whole unit; IntervalError (naming `text`) unless 0 < seconds < 1 day."""
         shown = text if text is not None else f"{seconds}s"
         if not 0 < seconds < SECONDS["d"]:
             raise IntervalError(f"interval: received {shown!r}, which is not between 1s and one day; valid: {VALID}")
@@ -107,7 +107,7 @@ class Interval:
         return self.seconds * US_PER_SECOND
 
     def nests_in(self, coarser: Interval) -> bool:
-        """Whether `coarser` is made of whole bars of this: equal, intraday multiple, any intraday in a period, 1d in 1w and 1mo."""
+        """Whether whole bars of this make `coarser`: equal, intraday multiple, any intraday in a period, 1d in 1w, 1mo."""
         if self == coarser:
             return True
         if coarser.is_intraday:
@@ -150,7 +150,7 @@ class BarSpec:
 
     @classmethod
     def parse(cls, text: str | Interval | BarSpec) -> BarSpec:
-        """BarSpec from `5m` (time) or `1000-tick` (amount, aggregation); a BarSpec as is; unreadable text raises IntervalError.
+        """BarSpec from `5m` (time), `1000-tick` (activity) or as it is; IntervalError, if unknown kind ParameterError.
 
         Raises
         ------
@@ -192,7 +192,7 @@ LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m",
 
 
 def fold_parent(base: Interval, target: Interval) -> Interval:
-    """Coarsest `LADDER` step below target that base nests in and that nests in target, else `base`; IntervalError if underivable.
+    """Coarsest `LADDER` step made of base bars that makes target, else `base`; IntervalError if target is not derivable.
 
     A pure function of the two, so that no result depends on what else was asked for.
 
@@ -207,7 +207,7 @@ def fold_parent(base: Interval, target: Interval) -> Interval:
 
 
 def plan_folds(base: Interval, targets: Iterable[Interval]) -> list[tuple[Interval, Interval]]:
-    """(parent, child) folds that yield all targets, with ladder steps between, sorted by child, each once; base itself skipped."""
+    """(parent, child) folds, finest child first, that make all targets but `base` over ladder steps, each once."""
     folds: dict[Interval, Interval] = {}
     pending = sorted(set(targets), reverse=True)
     while pending:

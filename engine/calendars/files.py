@@ -60,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_calendar(path: Path, content: bytes) -> CalendarFile:
-    """Parse TOML bytes to a CalendarFile with either `hours` or `extends`; code defaults to the file's stem.
+    """Parse TOML bytes to a CalendarFile with either `hours` or `extends` (else CalendarError); code: by default the stem.
 
     Raises
     ------
@@ -96,8 +96,8 @@ def parse_overrides(path: Path, content: bytes) -> Amendments:
     return read_amendments(parse_toml(path, content, OVERRIDES_KEYS))
 
 
-def wall(text: str) -> WallTime:
-    """Parse `H:MM[:SS][+-Nd][ ZONE]` (at most 24:00) to a WallTime; CalendarError on other text or unknown zones.
+def parse_wall_time(text: str) -> WallTime:
+    """Parse `H:MM[:SS][+-Nd][ ZONE]` (at most 24:00; N: days after the trade date); CalendarError on other text.
 
     Raises
     ------
@@ -178,14 +178,14 @@ class TomlTable:
         return tuple(listed)
 
     def time(self, key: str, text: object = None) -> WallTime | None:
-        """Parse `text`, or the cell when `text` is None, to a WallTime; None when both are absent."""
+        """Parse `text`, or if it is None the cell, to a WallTime; None when both are absent, else CalendarError."""
         given = self.cells.get(key) if text is None else text
         if given is None:
             return None
         if not isinstance(given, str):
             raise self.error(key, given, A_TIME)
         try:
-            return wall(given)
+            return parse_wall_time(given)
         except CalendarError as error:
             raise CalendarError(f"{self.path}: {self.where}{key}: {error}") from error
 
@@ -195,7 +195,7 @@ class TomlTable:
         return [self.parse_span(key, text) for text in (given if isinstance(given, list) else [given])]
 
     def parse_span(self, key: str, text: object) -> Span:
-        """Parse `open to close` to a Span labelled `key`; error if close <= open, in equal zones only."""
+        """Parse `open to close` to a Span labelled `key`; CalendarError if close <= open (compared in equal zones only)."""
         ends = text.split(" to ") if isinstance(text, str) else []
         if len(ends) != 2:  # noqa: PLR2004 - an open and a close
             raise self.error(key, text, A_SPAN)
@@ -233,7 +233,7 @@ def read_hours(table: TomlTable) -> Hours:
 
 
 def read_override(table: TomlTable) -> Override:
-    """Override of one `[[override]]` table; error unless exactly one of closed, other hours, or time changes."""
+    """Override of an `[[override]]` table; CalendarError unless just one of closed, other hours, or time changes."""
     made = Override(
         scope=read_scope(table),
         closed=read_flag(table, "closed"),
@@ -266,7 +266,7 @@ def read_scope(table: TomlTable) -> Scope:
 
 
 def read_weekdays(table: TomlTable) -> tuple[int, ...]:
-    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; Fri-Mon wraps; all seven when absent."""
+    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; Fri-Mon wraps; all if absent; else CalendarError."""
     text = table.text("days") or "Mon-Sun"
     chosen: list[int] = []
     for part in text.split(","):

@@ -166,7 +166,7 @@ def around_break(frame: pl.DataFrame, label: str, begin: str, end: str) -> pl.Da
 
 
 def us_extended(regular: pl.DataFrame) -> pl.DataFrame:
-    """PRE (04:00-open), POST (close-20:00; early close: 17:00), OVERNIGHT (20:00 before-04:00) of US sessions, New York.
+    """Only the PRE (from 04:00), POST (to 20:00; 17:00 on early closes), OVERNIGHT (20:00-04:00) around US sessions.
 
     PRE is 04:00 to the open, POST the close to 20:00 (to 17:00 after a close at or before 13:00), OVERNIGHT 20:00 of
     the evening before to 04:00, in the trade date that follows: Sunday evening belongs to Monday.
@@ -217,7 +217,7 @@ def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Exp
 def apply_override(
     frame: pl.DataFrame, override: Override, days: pl.DataFrame, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
-    """Segments after one override: dates in scope are closed, get other hours (listed dates always), or changed times."""
+    """Segments after one override: dates in scope are closed, get other hours (listed dates in any case), or changed times."""
     touched = override.scope.holds()
     rest, changed = frame.filter(~touched), frame.filter(touched)
     if override.closed:
@@ -267,7 +267,7 @@ def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.Data
 
 
 def cut_pause(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
-    """Segments without the pause on their trade date: one around it becomes two, one within it is dropped."""
+    """Segments of all labels without the pause of their trade date: one around it becomes two, one within it is dropped."""
     begin, end = (instant(pl.col("session"), time, zone) for time in (pause.open, pause.close))
     before = frame.with_columns(pl.min_horizontal("segment_close", begin).alias("segment_close"))
     after = frame.with_columns(pl.max_horizontal("segment_open", end).alias("segment_open"))

@@ -132,7 +132,7 @@ class SessionCalendar(Summarized):
         return self._bounds
 
     def segments(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """Segments of the trade dates `first` to `last` inclusive, sorted by open; CalendarError outside `bounds`.
+        """Segments of trade dates `first` to `last` inclusive, by open; CalendarError if reversed or outside `bounds`.
 
         Returns
         -------
@@ -156,7 +156,7 @@ class SessionCalendar(Summarized):
         return self._number_segments(self.source(first, last))
 
     def segments_in_bounds(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """Segments of `first` to `last` clipped to `bounds`, without an error; empty when nothing is left."""
+        """Segments of `first` to `last` inclusive, clipped to `bounds` without an error; empty when nothing is left."""
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
         return self._number_segments(self.source(first, last) if first <= last else empty_spans())
@@ -230,7 +230,7 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
 
 
 def preload_calendar(code: str, first: dt.date, last: dt.date) -> SessionCalendar:
-    """Calendar that holds the spans of all decades from `first` to `last`; other dates still use its source.
+    """Calendar with the spans of all decades from `first` to `last` (clipped to its bounds) built now; others at need.
 
     Dates of other decades are still asked of the library.
     """
@@ -257,7 +257,7 @@ class PreloadedSpans:
 
 
 def calendar_codes() -> pl.DataFrame:
-    """All codes that `calendar` takes (`code, provider, zone, labels, description`), sorted, without refused ones.
+    """All codes that `calendar` takes (not adopted or refused ones), sorted: code, provider, zone, labels, description.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def calendar_codes() -> pl.DataFrame:
 
 
 def calendar_by_code(code: str) -> SessionCalendar:
-    """Calendar of a code: adopted, shipped, exchange_calendars, pandas_market_calendars; CalendarError if none."""
+    """Calendar of a code: adopted, shipped, of exchange_calendars or pandas_market_calendars; CalendarError if refused or none."""
     if (preloaded := adopted(code)) is not None:
         return preloaded
     if code in _REFUSED:
@@ -361,7 +361,7 @@ def amended_spans(
 
 
 def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
-    """Base spans without dates in the other calendar's bounds on which it skips one of its usual weekdays."""
+    """Base spans, without dates (in `other`'s bounds) on which `other` has no session on a weekday usual for it."""
     whole_years = other.segments_in_bounds(first.replace(month=1, day=1), last.replace(month=12, day=31))
     sessions = whole_years.select("session").unique()
     weekday = pl.col("session").dt.weekday()
