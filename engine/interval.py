@@ -46,7 +46,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
-        """Interval from text in its shortest spelling (`60m` is `1h`) or as it is; IntervalError for others, also 2d, 2w.
+        """Interval of text in its shortest spelling (`60m` is `1h`), or as it is; IntervalError, also for 2d, 2w, 2mo.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Interval:
         return self.seconds * US_PER_SECOND
 
     def nests_in(self, coarser: Interval) -> bool:
-        """Whether whole bars of this make `coarser`: equal, intraday multiple, any intraday in a period, 1d in 1w, 1mo."""
+        """Whether bars of this make `coarser`: equal, intraday multiple, any intraday in a period, 1d in 1w, 1mo."""
         if self == coarser:
             return True
         if coarser.is_intraday:
@@ -192,7 +192,7 @@ LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m",
 
 
 def fold_parent(base: Interval, target: Interval) -> Interval:
-    """Coarsest `LADDER` step made of base bars that makes target, else `base`; IntervalError if target is not derivable.
+    """Coarsest `LADDER` step made of base that makes target, else `base`; IntervalError if target is not derivable.
 
     A pure function of the two, so that no result depends on what else was asked for.
 

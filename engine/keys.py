@@ -49,7 +49,7 @@ def unpack_pair(keys: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def pack(columns: Sequence[Integers], sizes: Sequence[int]) -> Ints:
-    """Pack rows to int64 keys that sort as they do; all columns but the first must lie in [0, size), which is unchecked."""
+    """Pack rows to int64 keys that sort as they do; columns after the first must lie in [0, size), unchecked."""
     keys = columns[0].astype(np.int64)
     for values, size in zip(columns[1:], sizes, strict=True):
         keys *= size
@@ -116,7 +116,7 @@ def expand_ranges(starts: Ints, counts: Ints) -> Ints:
 
 
 def is_strictly_increasing(rows: pl.DataFrame, key: Sequence[str]) -> bool:
-    """Whether rows strictly increase by the key columns, the first leading; False for equal neighbours, True below 2 rows."""
+    """Whether rows strictly increase by the key, its first column leading; equal keys: False; below 2 rows: True."""
     ahead = np.zeros(max(rows.height - 1, 0), bool)
     for name in reversed(key):
         values = column_values(rows, name)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_publish(output: Path) -> Iterator[Path]:
-    """Make parents, yield a temporary path; at exit flush and rename it over `output`, on an exception remove it and re-raise.
+    """Make parents, yield a temporary path; at exit flush it and rename it over `output`, on an exception remove it.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ def conform(
     source: str,
     rules: Rules | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split raw rows into (valid rows of the schema with `row`, `REJECTS` with all reasons joined); none repaired or lost.
+    """Split raw rows into (valid rows of the schema with `row`, `REJECTS` with all reasons joined); loses no row.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class RowCheck(NamedTuple):
 
 
 def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Sequence[str] = ()) -> list[RowCheck]:
-    """The kind's checks: required null, unreadable, ts of 1900-2200, not finite, price <= 0, amount < 0, OHLC order, no side.
+    """Checks of a kind: required null, unreadable, ts not of 1900-2200, not finite, price <= 0, amount < 0, OHLC order.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl
 def parse_columns(
     raw: pl.DataFrame, kind: Kind, columns: Mapping[str, pl.Expr], source: str
 ) -> tuple[pl.DataFrame, list[str]]:
-    """(rows cast to the schema with `row`, unfit cells null; optional columns with nulls); SchemaError for wrong columns.
+    """(rows in the schema with `row`, unfit cells null; optional columns with nulls); SchemaError for wrong columns.
 
     Raises
     ------

@@ -60,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_calendar(path: Path, content: bytes) -> CalendarFile:
-    """Parse TOML bytes to a CalendarFile with either `hours` or `extends` (else CalendarError); code: by default the stem.
+    """Parse TOML bytes to a CalendarFile with `hours` or `extends` (else CalendarError); code: by default the stem.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class TomlTable:
         return [self.parse_span(key, text) for text in (given if isinstance(given, list) else [given])]
 
     def parse_span(self, key: str, text: object) -> Span:
-        """Parse `open to close` to a Span labelled `key`; CalendarError if close <= open (compared in equal zones only)."""
+        """Parse `open to close` to a Span labelled `key`; CalendarError if close <= open in one zone (two are not compared)."""
         ends = text.split(" to ") if isinstance(text, str) else []
         if len(ends) != 2:  # noqa: PLR2004 - an open and a close
             raise self.error(key, text, A_SPAN)
@@ -266,7 +266,7 @@ def read_scope(table: TomlTable) -> Scope:
 
 
 def read_weekdays(table: TomlTable) -> tuple[int, ...]:
-    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; Fri-Mon wraps; all if absent; else CalendarError."""
+    """Weekday numbers (0 is Monday) of `days`, such as Mon-Thu,Sun; Fri-Mon wraps; all if absent; or CalendarError."""
     text = table.text("days") or "Mon-Sun"
     chosen: list[int] = []
     for part in text.split(","):

@@ -217,7 +217,7 @@ def segment_rows(frame: pl.DataFrame, label: str, opens: pl.Expr, closes: pl.Exp
 def apply_override(
     frame: pl.DataFrame, override: Override, days: pl.DataFrame, zone: str, regular: frozenset[str]
 ) -> pl.DataFrame:
-    """Segments after one override: dates in scope are closed, get other hours (listed dates in any case), or changed times."""
+    """Segments after an override: dates in scope are closed, get other hours (listed ones always), or changed times."""
     touched = override.scope.holds()
     rest, changed = frame.filter(~touched), frame.filter(touched)
     if override.closed:
@@ -267,7 +267,7 @@ def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.Data
 
 
 def cut_pause(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
-    """Segments of all labels without the pause of their trade date: one around it becomes two, one within it is dropped."""
+    """Segments of any label without the pause of their trade date: one around it becomes two, one inside is dropped."""
     begin, end = (instant(pl.col("session"), time, zone) for time in (pause.open, pause.close))
     before = frame.with_columns(pl.min_horizontal("segment_close", begin).alias("segment_close"))
     after = frame.with_columns(pl.max_horizontal("segment_open", end).alias("segment_open"))

@@ -206,7 +206,7 @@ class SessionCalendar(Summarized):
 
 
 def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar:
-    """Calendar of a code or TOML file (Path, `*.toml`), `overrides` applied on top; CalendarError if unknown or refused.
+    """Calendar of a code or TOML file (Path, `*.toml`) with `overrides` on top; CalendarError if unknown or faulty.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def calendar_codes() -> pl.DataFrame:
 
 
 def calendar_by_code(code: str) -> SessionCalendar:
-    """Calendar of a code: adopted, shipped, of exchange_calendars or pandas_market_calendars; CalendarError if refused or none."""
+    """Calendar of a code: adopted, shipped or of the two libraries, in this order; CalendarError if refused, unknown."""
     if (preloaded := adopted(code)) is not None:
         return preloaded
     if code in _REFUSED:
@@ -361,7 +361,7 @@ def amended_spans(
 
 
 def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
-    """Base spans, without dates (in `other`'s bounds) on which `other` has no session on a weekday usual for it."""
+    """Base spans but for dates, in the other's bounds, on which the other skips one of the weekdays it usually trades."""
     whole_years = other.segments_in_bounds(first.replace(month=1, day=1), last.replace(month=12, day=31))
     sessions = whole_years.select("session").unique()
     weekday = pl.col("session").dt.weekday()

@@ -23,7 +23,7 @@ CELL_BYTES = 8
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch of a Parquet file; without symbol column its name's symbol, else its metadata's; SourceError over `max_bytes`.
+    """Batch of a Parquet file; without symbol column its name's, else its metadata's; SourceError over `max_bytes`.
 
     Raises
     ------

@@ -27,7 +27,7 @@ _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
 
 def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
-    """Find data files (sorted, qualified) and problems: unreadable files, and as `ignored` non-data and unrequested ones.
+    """Find data files (sorted, qualified), and problems: unreadable, and as `ignored` non-data and unrequested files.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
     """The file as its format describes it, or a Problem (`ignored` if it is no data and not `is_given`)."""
-    reason = None if is_given else no_data(path)
+    reason = None if is_given else non_data_reason(path)
     if reason is not None:
         return Problem(str(path), reason, ignored=True)
     if not path.exists():
@@ -103,7 +103,7 @@ def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> Source
         return Problem(str(path), reason)
 
 
-def no_data(path: Path) -> str | None:
+def non_data_reason(path: Path) -> str | None:
     """Reason why a path names no market data (readme, workbook, other suffix), None if it may; nothing is opened."""
     for one in formats():
         for folder, content in one.other_folders.items():
@@ -135,7 +135,7 @@ def names_of_file(file: SourceFile) -> list[_Name]:
 
 
 def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
-    """`@MARKET`, `@SECURITY` or both, as little as separates shared symbols; else empty; lists of symbols by `markets`."""
+    """`@MARKET`, `@SECURITY` or both, as little as separates shared symbols, else empty; with a list by `markets`."""
     if file.market is None:
         return ""
     if file.symbols:

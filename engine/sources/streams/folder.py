@@ -30,7 +30,7 @@ from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
-from engine.sources.scan import no_data, scan
+from engine.sources.scan import non_data_reason, scan
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
 from engine.sources.streams.receive_queue import rejected_line
 from engine.sources.streams.subscriptions import (
@@ -386,7 +386,7 @@ def is_unfinished(path: Path) -> bool:
 
 def is_finished_data(path: Path) -> bool:
     """Whether the name marks no work in progress and the path may be market data; nothing is opened."""
-    return not is_unfinished(path) and no_data(path) is None
+    return not is_unfinished(path) and non_data_reason(path) is None
 
 
 def by_age(item: tuple[Path, FileState]) -> tuple[int, Path]:

@@ -113,7 +113,7 @@ class ReceiveQueue:
     def put(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
         """Add rows, blocking until bars have room; return False if the queue is closed, which drops the rows."""
         while not self.offer(resolution, rows):
-            self.wait_for_room()
+            self.wait_for_change()
         return not self._closed
 
     def put_delivery(self, delivery: Delivery) -> bool:
@@ -135,7 +135,7 @@ class ReceiveQueue:
                 self.dropped["rejects"] = self.dropped.get("rejects", 0) + gone
             self._ready.notify_all()
 
-    def wait_for_room(self) -> None:
+    def wait_for_change(self) -> None:
         """Block until anything is added or taken (room or not), at most `WAIT_SECONDS`; return at once if closed."""
         with self._ready:
             if not self._closed:

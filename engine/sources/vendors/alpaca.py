@@ -298,7 +298,7 @@ class AlpacaStream:
                         if type(row[1]) is int:
                             self._backfill.record_row(resolution[0], row[0], row[1])
                     return True
-            self._queue.wait_for_room()
+            self._queue.wait_for_change()
         return False
 
     def _fetch_group(

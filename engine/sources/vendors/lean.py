@@ -69,7 +69,7 @@ def source_file(path: Path) -> SourceFile | None:
 
 
 def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch of a Lean zip's members of its date, unrequested symbols dropped; zone by database, table or option.
+    """Batch of the zip members of the path's date, requested symbols only; zone by database, table, then option.
 
     Raises
     ------

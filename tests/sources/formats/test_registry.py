@@ -21,7 +21,7 @@ from engine.sources.formats.format import TextFormat, format_named, formats, sni
 from engine.sources.formats.registry import data_suffixes, format_names, register, unregister
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
-from engine.sources.scan import no_data, scan
+from engine.sources.scan import non_data_reason, scan
 from engine.sources.streams.contract import HistoryRequest
 from engine.sources.streams.folder import FolderStream
 from engine.sources.table_rows import Origin, batch
@@ -69,7 +69,7 @@ def test_load_file_of_a_registered_format_reads_its_bars(fixed, tmp_path):
 def test_load_file_of_the_format_before_it_is_registered_is_no_data(tmp_path):
     path = tmp_path / "SPY_1m.fix"
     path.write_text(TEXT)
-    assert no_data(path) == "no data file by its name (.fix)"
+    assert non_data_reason(path) == "no data file by its name (.fix)"
     assert scan([tmp_path])[0] == []
 
 
