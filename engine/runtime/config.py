@@ -278,7 +278,7 @@ class SessionConfig(Section):
 
     @model_validator(mode="after")
     def check_sections(self) -> SessionConfig:
-        """ValueError: no calendar, source not `files` in a replay or `files` live, or live Alpaca without symbols."""
+        """ValueError without calendar, for a source the mode cannot use, for live Alpaca without symbols; return self."""
         if self.session.calendar is None and not self.session.calendars:
             raise ValueError("session.calendar: none given; valid: a code of `engine calendars`, or a TOML file")
         if self.session.mode == "replay" and self.source.kind != "files":

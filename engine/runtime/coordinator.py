@@ -153,7 +153,7 @@ class SessionCoordinator:
         return self._over, self._over + len(self._spans)
 
     def plan(self, symbol: str) -> SubscriptionPlan:
-        """Plan a symbol's base, streams, derived intervals (unfit: `refused`); ParameterError if no bars can be made.
+        """Plan base, streams and derived intervals (unfit ones in `refused`); ParameterError if no bars can be made.
 
         Raises
         ------
@@ -328,7 +328,7 @@ class SessionCoordinator:
         at: dt.datetime,
         exported: Exported | None,
     ) -> None:
-        """Append exported rows, then fetch up to `at`: since the last stamp as `backfill`, if none all as `source`."""
+        """Append exported rows; fetch up to `at` what follows them as `backfill`, streams without any as `source`."""
         since = self._dates[0] or at.date()
         for provenance, delivery in exported(symbols, since) if exported is not None else ():
             self._append([delivery], provenance)

@@ -71,7 +71,7 @@ class IndicatorState:
         )
 
     def extendable(self, first: pl.DataFrame) -> pl.DataFrame:
-        """`series, ts` of last closed bars of series first touched after them, with recursive averages not null.
+        """`series, ts` of the last closed bar of series only touched after it, where no recursive average is null.
 
         Parameters
         ----------

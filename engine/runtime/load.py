@@ -265,7 +265,7 @@ class ContentsBuilder:
         self._notes: list[str] = []
 
     def build(self, batches: Sequence[FileBatch], problems: tuple[Problem, ...], notes: Sequence[str]) -> Contents:
-        """Contents of batches without byte-equal copies and rows off the base (`keep_source`: as own groups)."""
+        """Contents of batches without byte-equal copies; rows off the base are noted and left out, or own groups."""
         distinct, marks = self._without_copies(batches)
         with_rows = [(file, batch) for file, batch in distinct if batch.frame.height or batch.rejects.height]
         self._notes += [
@@ -327,7 +327,7 @@ class ContentsBuilder:
         return self._bases.get(symbol_or_root(file) if is_identified(file) else symbol, DEFAULT_BASE)
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
-        """Registration of a symbol: base, derivable intervals, axis, price type `last` else `bid`; adds notes."""
+        """Registration of a symbol: base, derived intervals that fit, axis, price type (`last`, else `bid`); adds notes."""
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):

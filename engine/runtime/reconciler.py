@@ -75,7 +75,7 @@ def between(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare bars of A and B at common intervals; without one the finer side is loaded again and derived.
+    """Compare bars of A and B at common intervals, or the finer side derived to the coarser; DataError if none match.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def rename_symbols(side: Side, names: Mapping[str, str]) -> Side:
 
 
 def missing_intervals(finer: Side, coarser: Side) -> set[Interval]:
-    """Intervals to derive `finer` to, for symbols without a common interval: those of `coarser` its finest nests in."""
+    """Intervals of `coarser` that `finer` can be derived to, for symbols without a common one; empty if not derivable."""
     ours, theirs = finer.intervals(), coarser.intervals()
     targets: set[Interval] = set()
     for symbol in ours.keys() & theirs.keys():

@@ -76,7 +76,7 @@ class SubscriptionPlan:
 
 
 def plan_subscription(symbol: str, required: Requirements, available: Iterable[Resolution]) -> SubscriptionPlan:
-    """Choose base, streams (base first) and derived intervals of a symbol; the others in `refused`, with reason.
+    """Choose base, streams (base first), derived intervals; others `refused` with reason; ParameterError without a base.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def run_tasks(
     suffix: str = "",
     job_identity: str = "",
 ) -> list[Path | EngineError]:
-    """Write each task's outcome into `work` unless it exists; return, in task order, its path or EngineError.
+    """Write each task's outcome into `work` unless there; return paths or EngineErrors in task order; raise ParameterError.
 
     Parameters
     ----------

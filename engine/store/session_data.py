@@ -191,7 +191,7 @@ class SessionData(Summarized):
             self._swap(symbols={**known, **loaded})
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Remove a symbol with rows, outcomes, conflict rejects, streams; log it. True; False if not registered."""
+        """Remove and log a symbol with rows, outcomes, conflict rejects and streams; False if it is not registered."""
         with self._lock:
             state = self._state
             if symbol not in state.symbols:

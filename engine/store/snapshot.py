@@ -127,7 +127,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return rows.filter("complete") if drops else rows
 
     def changes(self, since: int) -> pl.DataFrame:
-        """Changes after `since` sorted by revision: one row per series, kind, interval, session; a removed symbol has `removed` true.
+        """Changes after `since` by revision, one row per series, kind, interval, session, or removed symbol; CursorExpiredError.
 
         Returns
         -------

@@ -69,7 +69,7 @@ class SymbolSessionData(Summarized):
         return any(getattr(registered, name) != getattr(self, name) for name in fields)
 
     def check_replaces(self, registered: SymbolSessionData | None) -> None:
-        """ParameterError if base panel differs from `registered`'s or a derived interval of it is gone; None passes."""
+        """Raise ParameterError if it has another base panel than `registered`, or lacks a derived interval of it."""
         if registered is None:
             return
         if registered.base_key != self.base_key:

@@ -75,7 +75,7 @@ class MaskedRun:
 
     @cached_property
     def segments(self) -> tuple[Ints, Ints]:
-        """(distinct packed (series, ordinal), first row of each with the row count appended); with removed rows."""
+        """(distinct packed (series, ordinal), first row of each with the row count appended); removed rows included."""
         keys = pack_columns(self.held, "series", "ordinal")
         begins = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
         return keys[begins], np.append(begins, len(keys))
