@@ -33,7 +33,7 @@ def read_cursor(target: Path, name: str) -> int:
 
 
 def advance_cursor(target: Path, name: str, revision: int) -> None:
-    """Store durably that a consumer has read up to a revision; going back or an unpinned revision raises.
+    """Store durably the revision a consumer has read; ParameterError if it goes back, ExportError if not pinned.
 
     Raises
     ------

@@ -104,7 +104,7 @@ class Dataset(Summarized):
         return int(self.statistics(table)["num_records"].sum())
 
     def statistics(self, table: str) -> pl.DataFrame:
-        """One row per file of a table (`path`, `num_records`, `min.*`, `max.*`, `null_count.*`), cached, in file order.
+        """One row per file: path, row count, min, max, nulls of each column; cached; ExportError for no such table.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class RevisionDraft:
     chain: RevisionChain
 
     def replaced(self, name: str, staged: Sequence[StagedFile]) -> TableChange:
-        """TableChange that leaves exactly the staged files: add new content, remove the rest, keep equal files."""
+        """TableChange to exactly the staged files: files of equal folder and SHA-256 stay, other former files go."""
         if name == "exports":
             paths = self.heads.exports_files
         else:
@@ -246,7 +246,7 @@ def write_dataset(
     as_of: dt.datetime | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Replace every table's rows by these frames (absent ones: empty) as a new revision, or change nothing; return its number.
+    """Write atomically a new revision whose tables hold exactly these frames (none given: empty); return its number.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def commit_revision(
     state: StoreState,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Lock the target, recover it, write one revision by `plan`; roll back on failure; return its number.
+    """Lock the target, undo an unfinished revision, write one by `plan`, roll back on any error; return its number.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ def commit_revision(
 
 
 def open_dataset(target: Path, revision: int | None = None) -> Dataset:
-    """Open an export at a revision (default the last); raise ExportError if it is absent, expired or no export.
+    """Open an export at a revision (default the last); ExportError if that is unknown or expired, or it is no export.
 
     Raises
     ------
@@ -390,7 +390,7 @@ class TableHeads:
 
 
 def recover(target: Path) -> TableHeads:
-    """Roll tables back to the last complete revision's pins, create missing ones, delete later and staged files; return TableHeads.
+    """Undo an unfinished export (roll tables back, delete its files); create absent tables and columns; return heads.
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
@@ -546,7 +546,7 @@ def read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
 
 @contextmanager
 def lock_target(target: Path, timeout: float) -> Iterator[None]:
-    """Hold a target's lock and create its folder; raise ExportError if it is not new, empty or an export (context).
+    """Context: create the target, hold its lock; ExportError if the folder is foreign or locked for `timeout` seconds.
 
     Raises
     ------
@@ -585,7 +585,7 @@ def hold_lock(target: Path, timeout: float) -> Iterator[None]:
 
 
 def check_target(target: Path) -> None:
-    """Raise ExportError unless a target is new, empty, an export or a killed first one, with a path Delta logs can hold."""
+    """ExportError for a folder neither new, empty nor an export, or a path with `%`, a backslash or a line break."""
     if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
         raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
     if not target.exists():

@@ -55,7 +55,7 @@ class Delta:
 
 
 def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
-    """Rows added, changed, removed after `since` up to `until` (None: last); all rows if `since` is 0, expired, damaged, other store.
+    """Changes after revision `since` to `until` (None: last); all rows if `since` is 0, expired, damaged, other store.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
 
 
 def apply_delta(tables: Tables, delta: Delta) -> dict[str, pl.DataFrame]:
-    """Replace rows by the delta's upserts and drop removed keys; a full delta replaces all; return sorted tables.
+    """All data tables, sorted, with the delta's upserts and without its removed keys; a full delta ignores `tables`.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def reason_for_full_delta(now: Dataset, since: int) -> str:
 
 
 def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Upserts (revision > `then`'s) in files only `now` has, and keys that are only in files dropped since `then`."""
+    """(upserts: rows later than `then`, removed keys) of a table, reading only files that one of the two lacks."""
     key = list(KEYS[name])
     added, dropped = (
         scan_files(name, files) if files else empty(TABLES[name]).lazy()

@@ -160,7 +160,7 @@ def checkpoint_paths(table: Path) -> dict[int, Path]:
 
 
 def outdated_log_files(table: Path, before: int) -> list[Path]:
-    """Log files after version 0 and before the last checkpoint at or before `before`; none without one.
+    """Sorted log files of versions from 1 and before the last checkpoint not later than `before`; none without one.
 
     Entries are needed back to the last checkpoint that is not after `before`; without one, all of them.
     """
@@ -170,7 +170,7 @@ def outdated_log_files(table: Path, before: int) -> list[Path]:
 
 
 def remove_outdated_log_files(table: Path, before: int) -> list[Path]:
-    """Delete log files that versions from `before` on do not need, durably; return the deleted paths."""
+    """Delete log files that versions from `before` on do not need (never version 0), durably; return their paths."""
     old = outdated_log_files(table, before)
     for path in old:
         path.unlink()
@@ -189,7 +189,7 @@ def commit(
     written_at: dt.datetime,
     notes: Mapping[str, str],
 ) -> int:
-    """Commit version `after + 1` that adds and removes these files; no retry, durable; return the new version.
+    """Commit version `after + 1` that adds and removes files, durably; CommitFailedError if it is taken; return it.
 
     Returns
     -------

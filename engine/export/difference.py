@@ -76,7 +76,7 @@ class Diff:
 
     @property
     def summary(self) -> pl.DataFrame:
-        """Changed rows, symbols, first, last session per table and kind of change; kinds without rows are omitted."""
+        """Number of rows and symbols, first and last session per table and kind of change; kinds without rows left out."""
         rows = []
         for table, change, frame in self._changes():
             dates = next((frame[name] for name in ("session", "session_new") if name in frame.columns), None)
@@ -97,7 +97,7 @@ class Diff:
 
 
 def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> Diff:
-    """Diff of two revisions by table key: rows added, removed, corrected from `old` to `new`; other tables empty.
+    """Rows added, removed, corrected from revision `old` to `new`, by table key; tables not asked for stay empty.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
 
 
 def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Changed:
-    """Rows added, removed and corrected between two lists of a table's files; files in both are not read."""
+    """Rows added, removed, corrected between two file lists, folder by folder; files in both are not read."""
     columns = [column for column in TABLES[name] if column not in UNCOMPARED]
     none = empty({column: TABLES[name][column] for column in columns})
     folders: dict[Path, tuple[list[Path], list[Path]]] = {}
@@ -150,7 +150,7 @@ def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Change
 
 
 def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
-    """Rows added, removed and corrected (same key, another value); the key of gaps includes `gap_end`."""
+    """Rows added, removed, corrected (equal key; `columns` changed, `*_old`, `*_new`); key of gaps with `gap_end`."""
     key = [*KEYS[name], *(["gap_end"] if name == "gaps" else [])]
     values = [column for column in new.columns if column not in key]
     added = new.join(old, on=key, how="anti", nulls_equal=True, maintain_order="left")
@@ -166,7 +166,7 @@ def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
 
 
 def moved_quality(quality: Changed) -> pl.DataFrame:
-    """Rows whose quality, expected, present or missing changed (or exist on one side only), old and new values."""
+    """Quality rows whose quality or counts differ or that one side lacks, as `*_old`, `*_new`, sorted by key."""
     key = KEYS["quality"]
     old = [pl.col(column).alias(f"{column}_old") for column in MOVED]
     new = [pl.col(column).alias(f"{column}_new") for column in MOVED]

@@ -45,7 +45,7 @@ def merge_exports(
     written_at: dt.datetime,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
-    """Merge exports into the target's next revision, all rows new; raise when they share a symbol; return its number.
+    """Merge exports as the target's next revision, all rows new; ExportError if two share a symbol; return its number.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr
 
 
 def count_rows(name: str, number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """Row counts of a file by symbol, and by session if `by_day` (else null): null `month`, `symbol, session, rows, file`."""
+    """Rows of a file counted by symbol (rejects: source), if `by_day` by session too, with file `number`, null `month`."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     # Rejects have no symbol; their first column is a source file.
     owner = pl.col(SORT[name][0]).alias("symbol")

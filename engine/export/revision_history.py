@@ -68,7 +68,7 @@ def history(target: Path) -> pl.DataFrame:
 
 
 def revision_at(target: Path, instant: dt.datetime) -> int:
-    """Last revision written at or before an instant; ExportError if none was or if that one has expired.
+    """Last revision written at or before an aware instant; ExportError if there is none or it has expired.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def pinned_files(target: Path, table: str, exports: pl.DataFrame) -> Iterator[tu
 
 
 def table_history(target: Path, table: str, exports: pl.DataFrame) -> pl.DataFrame:
-    """Rows, files, bytes of a table per unexpired revision, and added/removed ones; null after an expired one."""
+    """Rows, files, bytes of a table per unexpired revision, and those added, removed (null after an expired one)."""
     before: Mapping[str, DataFile] | None = {} if exports["table_names"].list.len().item(0) else None
     rows = []
     for revision, files in pinned_files(target, table, exports):

@@ -44,7 +44,7 @@ class RevisionChain:
     def of(
         cls, exports: pl.DataFrame, revision: int, store_id: str, store_revision: int, as_of: dt.datetime | None
     ) -> RevisionChain:
-        """Chain of this store's unbroken last run of exports since its revision last went back, plus the new one."""
+        """Chain of this store's exports since another store's or since its revision went back, plus the new one."""
         ours = exports.filter((pl.col("store_id") != store_id).cum_sum(reverse=True) == 0)
         schema = {"revision": pl.Int64(), "store_revision": pl.Int64(), "as_of": TS}
         now = pl.DataFrame([(revision, store_revision, as_of)], schema=schema, orient="row")
@@ -61,7 +61,7 @@ class RevisionChain:
         return int(self.revisions[-1])
 
     def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
-        """Rows with `revision` replaced by the target revision that first had them (bars: window over); the new one if none.
+        """Rows with `revision` set to the first of the target that had them (bars: window over), else to the new one.
 
         Parameters
         ----------

@@ -94,7 +94,7 @@ def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> 
 
 
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:
-    """Stage small tables whole, others' changes since the last revision; all rows if `full`, none usable or many are new."""
+    """Stage small tables whole, of others the changes; all rows if `full`, no revision is usable or most is new."""
     changes = {}
     for name, rows in snapshot.small_tables().items():
         small = conform_table(name, rows if rows.height else None)

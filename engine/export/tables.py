@@ -187,7 +187,7 @@ LIVE = ("gaps", "quality")
 
 
 def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
-    """Check a frame (None: no rows) and cast it to its table's schema, adding computed columns; SchemaError on any loss.
+    """Check a frame (None: no rows) and cast it to its table's schema, adding computed columns; SchemaError if unfit.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def check_columns(name: str, frame: pl.DataFrame) -> None:
 
 
 def is_lossless(given: pl.DataType, wanted: pl.DataType, *, has_ns: bool) -> bool:
-    """Whether `given` may be cast to `wanted`: same, all-null, any integer widths, enum to text, ms (ns) `ts`."""
+    """Whether a dtype may be cast: same, all-null, between integers, enum to text, UTC ms to `TS`, ns if `has_ns`."""
     same = given in (wanted, pl.Null()) or (given.is_integer() and wanted.is_integer())
     text = wanted == pl.String() and isinstance(given, pl.Enum | pl.Categorical)
     empty_lists = isinstance(wanted, pl.List) and given == pl.List(pl.Null())
@@ -280,7 +280,7 @@ def with_added_columns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_computed_column(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Add `month`, `ts_ns` or a null `revision` if absent; SchemaError if an existing one disagrees."""
+    """Add `month`, `ts_ns` or a null `revision` if absent; SchemaError if a given `month` or `ts_ns` disagrees."""
     if column == "revision":
         return frame if column in frame.columns else frame.with_columns(pl.lit(None, LONG).alias(column))
     computed = month_names(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")

@@ -114,7 +114,7 @@ def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
 
 
 def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool) -> Path:
-    """Write a frame atomically as one file, replacing an existing one; return the path `output`.
+    """Write a frame atomically as one file, replacing an existing one; ExportError if it cannot; return `output`.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool)
 
 
 def write_bytes(content: bytes, output: Path) -> Path:
-    """Write bytes atomically as one file, replacing an existing one; return the path `output`.
+    """Write bytes atomically as one file, replacing an existing one; ExportError if it cannot; return `output`.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def write_csv(schema: Schema, pieces: Pieces, file: BinaryIO, *, spreadsheet_saf
 
 
 def csv_cells(rows: pl.DataFrame, *, spreadsheet_safe: bool = False) -> pl.DataFrame:
-    """Rows in CSV form: ISO stamps (`Z` if zoned), seconds, hex, JSON for nested; `'` before formulas if safe."""
+    """Rows as CSV cells: ISO datetimes, durations in seconds, hex, JSON for nested; `'` before formulas if safe."""
     cells = []
     for column in rows:
         match column.dtype:
@@ -232,7 +232,7 @@ def write_ndjson(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 
 def json_value(value: pl.Expr, dtype: DType) -> pl.Expr:
-    """Expression in JSON form, nested too: ISO text of stamps, seconds, hex, text of times and decimals."""
+    """Expression for JSON, nested too: datetimes, times, decimals as text, durations in seconds, binary in hex."""
     plain = value
     match dtype:
         case pl.Datetime(time_zone=zone):

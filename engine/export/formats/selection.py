@@ -65,7 +65,7 @@ class Selection:
         return cls(None if symbols is None else tuple(symbols), start, end, steps)
 
     def narrow(self, rows: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
-        """Filter rows by symbol, session range and interval, each only where `columns` has it; None filters nothing."""
+        """Filter by symbol, session range (inclusive), interval where `columns` has them; None filters nothing."""
         present = set(columns)
         if self.symbols is not None and "symbol" in present:
             rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
@@ -98,7 +98,7 @@ def selected_tables(source: Source, selection: Selection) -> dict[str, pl.LazyFr
 
 
 def selected_pieces(source: Source, selection: Selection) -> dict[str, PartPieces]:
-    """Iterator of (part name, sorted rows) per table, selected rows in pieces of about 260,000.
+    """(part name, sorted rows) pieces of about 260,000 selected rows, by table; ParameterError for unknown names.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def symbol_batches(tables: LazyTables) -> Iterator[list[str]]:
 
 
 def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
-    """Lazy frames by table: one per folder of a partitioned table of an export, else one; frames are conformed.
+    """Lazy frames by table: of an export one per partition folder, else one; given frames conformed, absent ones empty.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
 
 
 def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
-    """Yield (part name, rows) of a table, each piece of about 260,000 rows collected and sorted when due."""
+    """Yield (part name, sorted rows) of about 260,000 rows each, collected when due; one piece without symbols."""
     by = list(PARTITION.get(name, ()))
     for rows in scans:
         pieces = [(name, pl.lit(value=True))]

@@ -56,7 +56,7 @@ def write_files(
     intervals: Iterable[str | Interval] | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write the selected rows as `session.json` or a file/folder per table; atomically replace an earlier output; return paths.
+    """Write selected rows as `session.json` or a file/folder per table, replacing former output at once; return paths.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def write_value(value: object, stream: BinaryIO) -> None:
 
 
 def tables_by_symbol(tables: LazyTables) -> Iterator[tuple[str, Tables]]:
-    """Yield each symbol, sorted, with its sorted rows of every per-symbol table; absent tables are empty."""
+    """Yield each symbol, sorted, with its sorted rows of every per-symbol table; a frame without rows where none."""
     for batch in symbol_batches(tables):
         frames = {}
         for name in PER_SYMBOL:
@@ -118,7 +118,7 @@ def _symbol_block(tables: Tables, selection: Selection) -> dict[str, object]:
 
 
 def series_of(tables: Tables, symbol: Mapping[str, object], primary: str) -> list[tuple[str, str, bool]]:
-    """Sorted (price type, interval, is coarser source series) of a symbol, incl. configured intervals without rows.
+    """Sorted (price type, interval, is source beside the base) of a symbol, with configured intervals that lack rows.
 
     An interval that the symbol has by its entry and that has no bar, gap or quality is listed too.
     """
@@ -140,7 +140,7 @@ def is_source_beside_base(base: object) -> pl.Expr:
 
 
 def series_block(tables: Tables, base: object, price_type: str, interval: str, *, is_source: bool) -> dict[str, object]:
-    """JSON block of one series: bars, `derived`, `base`; also gaps and quality % unless `is_source`."""
+    """JSON block of one series: bars, `derived`, `base`; unless `is_source` gaps and quality % (null if none due)."""
     in_series = (pl.col("price_type") == price_type) & (pl.col("interval") == interval)
     bars = tables["bars"].filter(in_series & (is_source_beside_base(base) == is_source)).select(BAR_COLUMNS)
     is_derived = base is not None and interval != base and not is_source

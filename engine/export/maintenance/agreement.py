@@ -52,7 +52,7 @@ class _Tables:
 def cross_table_findings(
     target: Path, paths: Mapping[str, Sequence[Path]], broken: set[str], entry: Mapping[str, object]
 ) -> Iterator[Finding]:
-    """Yield one finding per broken law between tables and folder; none if `symbols` or `exports` is damaged.
+    """Yield findings where tables disagree (counts, gaps, sessions, totals); none if `symbols` or `exports` is broken.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
 
 
 def read_bars(files: Sequence[Path]) -> pl.DataFrame:
-    """Read the bar columns that the laws need from some files into one frame; an empty frame without files."""
+    """Read the bar columns that the checks need from some files into one frame; an empty frame without files."""
     none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS})
     return pl.concat(
         [
@@ -113,7 +113,7 @@ def read_bars(files: Sequence[Path]) -> pl.DataFrame:
 
 
 def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
-    """Yield findings on one interval and month: slot counts (`completeness`), unknown `sessions`, `present`, `inside`."""
+    """Yield findings on bars of one interval and month: slot counts, unknown sessions, `present`, bars in gaps."""
     interval, _, month = folder.partition("/")
     place = f"bars/{folder}"
     assessed = assessed_bars(bars, tables.symbols, interval)
@@ -179,7 +179,7 @@ def check_gap_sums(tables: _Tables) -> Iterator[Finding]:
 def check_present(
     place: str, tables: _Tables, assessed: pl.DataFrame, quality: pl.DataFrame, interval: str
 ) -> Iterator[Finding]:
-    """Yield a finding where bars less off-grid, out-of-session ones differ from quality's `present` per session."""
+    """Yield a finding where a session's on-grid bars differ from quality's `present`; a warning without quality."""
     key = [*SERIES, "session"]
     counts = assessed.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
     joined = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
@@ -213,7 +213,7 @@ def check_present(
 
 
 def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality: pl.DataFrame) -> Iterator[Finding]:
-    """Yield one finding on all sessions with more bars inside gaps than off-grid and out-of-session bars; none: nothing."""
+    """Yield one finding if sessions have more bars inside gaps than off-grid and out-of-session bars; else nothing."""
     if gaps.is_empty() or assessed.is_empty():
         return
     spans = gaps.select(*SERIES, "gap_start", "gap_end").sort("gap_start")
@@ -232,7 +232,7 @@ def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality
 
 
 def check_row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterator[Finding]:
-    """Yield a finding where a symbol's source rows over all tables differ from `rows` in `symbols`."""
+    """Yield a finding where a symbol's source rows differ from `rows` in `symbols`; bars after as-of may be absent."""
     none = pl.DataFrame(schema={"symbol": pl.String, "count": pl.Int64, "last": TS, "has_bars": pl.Boolean})
     for path in (path for name in SOURCES for path in tables.paths.get(name, NO_FILE)):
         by_symbol = pl.scan_parquet(path, hive_partitioning=False, glob=False).group_by("symbol")

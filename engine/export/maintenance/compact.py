@@ -129,7 +129,7 @@ def small_files(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, obj
 def merge_small_files(
     draft: RevisionDraft, former: Dataset, table: str, report: list[Mapping[str, object]]
 ) -> tuple[list[StagedFile], list[str]]:
-    """Stage merged small files of a table; return (new files, replaced paths), append folders to `report`."""
+    """Stage merged small files of a table, add a row per folder to `report`; return (staged files, replaced paths)."""
     staged: list[StagedFile] = []
     removed: list[str] = []
     for folder, files in small_files(former, table).items():

@@ -43,7 +43,7 @@ def note(sums: Sums) -> dict[str, str]:
 
 
 def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
-    """Noted SHA-256, by path, of log files that stay while the `exports` entry that notes them is removed."""
+    """Noted SHA-256 by path of log files that stay while the entry noting them goes with the log before `oldest`."""
     goes = {
         path for table, version in oldest.items() for path in delta_table.outdated_log_files(target / table, version)
     }
@@ -77,7 +77,7 @@ def check_logs(target: Path) -> None:
 
 
 def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
-    """Delete bad checkpoints whose log entries all exist unaltered; return (table, path) of the deleted."""
+    """Delete bad checkpoints (and `_last_checkpoint`) whose log entries all exist unaltered; return (table, path)s."""
     changed = altered_log_files(target)
     entries = {path for _, path in changed if path.suffix == ".json"}
     found = sorted({*bad_checkpoints(target), *((table, path) for table, path in changed if path not in entries)})
@@ -94,7 +94,7 @@ def drop_bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
 
 
 def bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
-    """(table, path) of every checkpoint that is unreadable or differs from what its log entries add up to."""
+    """(table, path) of checkpoints unreadable or unlike their log entries, per table up to its first bad log entry."""
     return [(table, path) for table in TABLES for path in bad_checkpoints_of_table(target / table)]
 
 

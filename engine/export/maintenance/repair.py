@@ -131,7 +131,7 @@ def repair_files(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Restore damaged files byte for byte, else commit their rebuilt rows; others stay lost or, if `drop_damaged`, are dropped.
+    """Restore damaged files byte for byte, else commit rebuilt rows; others stay lost, or go if `drop_damaged`.
 
     `engine.runtime.export_repair.repair` brings the kernels.
 
@@ -193,7 +193,7 @@ def repair_files(
 
 
 def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
-    """Roll back an unfinished export, delete bad checkpoints and unpinned files; yield (as dict) each action done."""
+    """Roll back an unfinished export, delete bad checkpoints and, if logs are sound, unpinned files; yield actions."""
     leftovers = verify(target, quick=True).filter(pl.col("check_name").is_in(LEFTOVERS))
     with explained_errors(target), hold_lock(target, lock_timeout):
         dropped = log_sums.drop_bad_checkpoints(target)
@@ -229,7 +229,7 @@ def damaged_files(dataset: Dataset) -> list[_LostFile]:
 
 
 def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]) -> Iterator[_FoundRows]:
-    """Yield lost files with their rows: rebuilt rows, in no intact file, within bounds, if counts match the log."""
+    """Yield lost files with rebuilt rows (in no intact file, within the file's bounds) where counts match the log."""
     for table, folder in sorted({(one.table, one.folder) for one in lost if one.table in tables}):
         ours = [one for one in lost if (one.table, one.folder) == (table, folder)]
         in_folder = [part for name, part in partition_rows(table, tables[table]) if name == folder]
@@ -362,7 +362,7 @@ def changes_of_recomputed(
 
 
 def with_stored_columns(table: str, rows: pl.DataFrame, former: pl.DataFrame) -> pl.DataFrame:
-    """Rows with causes, states, retries (gaps) or duplicates, corrections (quality) of the former equal-key row, else own."""
+    """Rows with cause, state, retries (gaps) or duplicates, corrections (quality) of the former row of equal key."""
     key = [*KEYS[table], *(["gap_end"] if table == "gaps" else [])]
     stored = list(STORED_COLUMNS[table])
     known = former.select(*key, *stored, pl.lit(value=True).alias("known"))

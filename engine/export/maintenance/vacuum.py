@@ -81,7 +81,7 @@ def vacuum(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Vacuumed:
-    """Expire revisions older than `keep` or beyond the last `keep_revisions`, and delete files only they need; return Vacuumed.
+    """Expire revisions not current within `keep`, or all but the last `keep_revisions`; delete files only they use.
 
     Parameters
     ----------

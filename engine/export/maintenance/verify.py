@@ -43,7 +43,7 @@ NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.parquet")
 
 
 def verify(target: Path, revision: int | None = None, *, quick: bool = False) -> pl.DataFrame:
-    """Check logs, files and (unless `quick`) hashes, rows, table laws, read-only; return a row per finding, errors first.
+    """Check logs, files and (unless `quick`) hashes, rows, agreement of tables; return a row per finding, errors first.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class _Check:
 
 
 def check_export(check: _Check) -> Iterator[Finding]:
-    """Yield findings table by table (logs, files, contents), then of the laws between tables, then stray files."""
+    """Yield findings per table (logs, files, contents), then where tables disagree (not `quick`), then of strays."""
     named: set[str] = set()
     whole: dict[str, dict[str, DataFile]] = {}
     broken: set[str] = set()
@@ -127,7 +127,7 @@ def check_export(check: _Check) -> Iterator[Finding]:
 
 
 def check_logs(check: _Check, table: str) -> Iterator[Finding]:
-    """Yield findings of unreadable log entries or pinned version, a wrong checkpoint, a head unlike its pin."""
+    """Yield findings of unreadable log entries or pin, a version unlike its log, a newest version unlike the pin."""
     log = check.target / table / delta_table.LOG
     for path in sorted(log.glob("*.json")):
         _, why = try_reading(partial(delta_table.apply_log_entry, {}, path))
@@ -332,7 +332,7 @@ def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
 
 
 def stray_finding(table: str, file: str, last: int, *, is_known: bool) -> Finding:
-    """Finding of an unpinned file: info if foreign, known to a log or of a later revision; else a warning."""
+    """Finding of an unpinned file: info if foreign, of `exports`, in a log or of a later revision; else a warning."""
     name = NAME.fullmatch(Path(file).name)
     if name is None:
         return Finding(table, file, "stray", "a file that no export wrote", "info")
