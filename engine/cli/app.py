@@ -25,10 +25,16 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 Export = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that --export wrote.")]
+HELP = """Session-true bars, stored and explained gaps, per-bar completeness and SQL for intraday market data.
+
+--quiet, --no-color and --debug may stand behind the command, too.
+
+Example: engine run data/ --calendar XNYS --export out
+"""
 
 
-@app.callback(invoke_without_command=True)
-def _version(
+@app.callback(invoke_without_command=True, help=HELP)
+def _global_options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
     quiet: Annotated[
         bool, typer.Option(QUIET, help="Print only answers and errors: no progress, no summary, no notes.")
@@ -36,12 +42,7 @@ def _version(
     no_color: Annotated[bool, typer.Option(PLAIN, help="Print without colours; so does NO_COLOR=1.")] = False,
     debug: Annotated[bool, typer.Option(DEBUG, help="Print the trace of an error.")] = False,
 ) -> None:
-    """Session-true bars, stored and explained gaps, per-bar completeness and SQL for intraday market data.
-
-    --quiet, --no-color and --debug may stand behind the command, too.
-
-    Example: engine run data/ --calendar XNYS --export out
-    """
+    """Print the version and exit with --version, else nothing; the other flags are declared for --help alone."""
     del quiet, no_color, debug  # `main` has heard them
     if version:
         from engine import __version__

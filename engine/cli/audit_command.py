@@ -91,7 +91,7 @@ def audit(
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Audit a folder of data: report missing bars with their causes, and every other finding.
+    """Audit a folder of data: missing bars with their causes, and every other finding. Exit code 1 if rules fail.
 
     Exit codes: 0 nothing fails, 1 findings at or over the threshold of the rules, 2 bad input.
 
@@ -194,7 +194,7 @@ def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> Non
 
 
 def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
-    """Print the 20 worst series, causes of gaps, findings and headline; `as_json`: only the verdict, as JSON."""
+    """Print (unless quiet) the 20 worst series, causes of gaps, findings, headline; `as_json`: the verdict alone."""
     import polars as pl
 
     from engine.audit.verdict_formats import render

@@ -27,7 +27,7 @@ def set_quiet(*, quiet: bool) -> None:
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
-    """Print the first `limit` rows (0: all), even if quiet, as JSON, or as a table and the number left out."""
+    """Print the first `limit` rows (0: all), even if quiet, as JSON or as a table followed by the number left out."""
     shown = frame.head(limit) if limit else frame
     if as_json:
         print_json(shown.to_dicts())
@@ -68,7 +68,7 @@ def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 -
 
 
 def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
-    """Print up to 12 unreadable files; with --quiet all of them, to standard error."""
+    """Print up to 12 unreadable files to standard output; with --quiet all of them, to standard error."""
     if not _Manners.quiet:
         print_list("could not be read", lines)
         return

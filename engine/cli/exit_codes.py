@@ -28,7 +28,7 @@ def split_flags(words: list[str]) -> tuple[set[str], list[str]]:
 
 
 def report_error(error: BaseException) -> int:
-    """Print an error to standard error (broken pipe: nothing); return 130 interrupt, 2 engine error, 1 other."""
+    """Print an error to standard error (broken pipe: nothing); return 130 for an interrupt, 2 EngineError, 1 others."""
     match error:
         case KeyboardInterrupt():
             say_interrupted()

@@ -27,7 +27,7 @@ Limit = Annotated[int, typer.Option(help="How many rows of each table; 0 for all
 
 @app.command()
 def history(out: Export, as_json: AsJson = False) -> None:
-    """List the revisions of an export: when, from which store, rows added and removed.
+    """List the revisions of an export: when written, state, rows, files, bytes, and files and bytes added and removed.
 
     Example: engine history out
     """
@@ -49,7 +49,7 @@ def diff(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two revisions of an export: bars, gaps, quality, symbols.
+    """Print the rows added, removed and corrected between two revisions of an export, up to --limit of each table.
 
     Example: engine diff out 3 4 --table gaps
     """
@@ -76,7 +76,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Logs, names and sizes only; no file is read.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every file of an export, and every table against the others. Exit code 1 when something is wrong.
+    """Check every file of an export, and every table against the others. Exit code 1 on errors or warnings.
 
     Example: engine verify out --quick
     """
@@ -102,7 +102,7 @@ def repair(
     calendar: Annotated[list[Path] | None, typer.Option(help="TOML of a calendar that is not built in.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Repair an export: undo a crash, rebuild derived tables from base bars. Exit code 1 when data are lost.
+    """Repair an export: undo a crash, rebuild derived tables from base bars. Exit code 1 when data stay lost or stale.
 
     Example: engine repair out
     """
@@ -123,7 +123,7 @@ def repair(
 
 @app.command()
 def compact(out: Export, as_json: AsJson = False) -> None:
-    """Merge small files of an export, as a new revision with the same rows.
+    """Merge small files of an export, as a new revision with the same rows; without small files, change nothing.
 
     Example: engine compact out
     """
@@ -145,7 +145,7 @@ def vacuum(
     keep_revisions: Annotated[int | None, typer.Option(help="Keep so many of the last revisions.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete files that only old revisions use. Those revisions cannot be read any more.
+    """Expire revisions outside --keep or --keep-revisions (give one) and delete the files that only they use.
 
     Example: engine vacuum out --keep 7d
     """
@@ -163,7 +163,7 @@ def vacuum(
 
 
 def parse_age(text: str) -> dt.timedelta:
-    """Parse a whole number (up to 5 digits) and a unit s, m, h, d or w as a time span; usage error otherwise."""
+    """Parse a whole number (up to 5 digits) and a unit s, m, h, d or w as a time span; ParameterError otherwise."""
     match = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip())
     if match is None:
         raise usage_error(f"--keep: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")

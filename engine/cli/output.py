@@ -41,7 +41,7 @@ class AnswerWriter:
 
     @classmethod
     def of(cls, form: str, output: Path | None, limit: int | None) -> AnswerWriter:
-        """Writer with --format checked (else suffix of `output`), and limit (None: 50 in tables, else all; 0: all)."""
+        """Checked writer of `form` (`table` with `output`: its suffix) and limit (None: 50 in tables, else all; 0: all)."""
         if form == TABLE and output is not None:
             form = output.suffix.removeprefix(".")
         if form not in (TABLE, *OUTPUT_FORMATS):
@@ -54,7 +54,7 @@ class AnswerWriter:
         return cls(form, output, (default if limit is None else limit) or None)
 
     def write_answer(self, session: QuerySession, query: str, limits: Limits) -> None:
-        """Run a query; write its answer to the file if set, else print it as text or table; then print its note."""
+        """Run a query and write its answer to the file if set, else print it; then print if rows were left out."""
         answer = session.run(query, limits, self.limit)
         if self.output is not None:
             write_result(answer.frame, self.form, self.output)
@@ -68,7 +68,7 @@ class AnswerWriter:
         self.print_note(answer.note, answer.rows)
 
     def print_note(self, note: str | None, rows: int) -> None:
-        """Print the note, for tables else the number of rows; other formats: note only, on standard error."""
+        """Print the note on cut-off rows, for tables else the row count; other formats: the note to standard error."""
         if note is not None:
             note += "; --limit 0 shows all"
         if self.form == TABLE:

@@ -20,13 +20,13 @@ _WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTAL
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
-    """Split text at commas, blanks trimmed, empty words dropped; `"..."` may contain commas, `""` a quote; None: ()."""
+    """Split text at commas, trim, drop empty words; `"..."` may contain commas, and `""` a quote; None gives ()."""
     found = _WORD.findall((text or "").strip())
     return tuple(word for quoted, bare in found if (word := quoted.replace('""', '"') or bare.strip()))
 
 
 def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
-    """Split a selecting option at commas; None if the option is absent; usage error if it is given without a word."""
+    """Split an option's text at commas; None if absent; ParameterError naming the option if it holds no word."""
     given = split_list(text)
     if text is not None and not given:
         raise usage_error(f"{option}: received {text!r}; valid: one word or more, by comma, or no {option} for all")
@@ -34,7 +34,7 @@ def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def parse_column_pairs(text: str | None) -> dict[str, str | int]:
-    """Parse `ours=theirs,...` into a mapping; a numeric `theirs` is an int, the column's place from 1; {} for None."""
+    """Parse `ours=theirs,...` to a dict; a numeric `theirs` is an int, a column's place from 1; {} for None."""
     pairs: dict[str, str | int] = {}
     for word in split_list(text):
         ours, equals, theirs = word.partition("=")
@@ -47,7 +47,7 @@ def parse_column_pairs(text: str | None) -> dict[str, str | int]:
 
 
 def parse_date(name: str, text: str | None) -> dt.date | None:
-    """Parse an ISO date; None for None; usage error, with the option's `name`, for other text."""
+    """Parse an ISO date; None for None; ParameterError, with the option's `name`, for other text."""
     if text is None:
         return None
     try:
@@ -57,7 +57,7 @@ def parse_date(name: str, text: str | None) -> dt.date | None:
 
 
 def parse_instant(text: str | None) -> dt.datetime | None:
-    """Parse an ISO 8601 instant with zone and convert it to UTC; None for None; usage error without a zone."""
+    """Parse an ISO 8601 instant, convert it to UTC; None for None; ParameterError for other text or without a zone."""
     if text is None:
         return None
     try:

@@ -39,7 +39,7 @@ MACROS = ("ohlcv(", "venue_time(")
 
 
 def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text: str) -> None:
-    """Run and answer all statements in order; the first error is raised; with --output only one is allowed."""
+    """Run and answer all statements in order; the first error is raised; ParameterError if not one with --output."""
     statements, rest = split_statements(text)
     statements += [rest] if rest else []
     if writer.output is not None and len(statements) != 1:
@@ -100,7 +100,7 @@ class PromptState:
             print_text("interrupted")
 
     def run_backslash_command(self, name: str, argument: str = "") -> None:
-        """Run a prompt command: `q` ends, `x` toggles a line per cell, `d` lists tables or columns; else print help."""
+        """Run a prompt command: `q` ends, `x` toggles a line per cell, `d` lists tables or columns, else print help."""
         match name:
             case "\\q":
                 self.listening = False
@@ -126,7 +126,7 @@ class PromptState:
 
 
 def configure_readline(columns: dict[str, list[str]], history: Path) -> None:
-    """Set up Tab completion and load the history; an unreadable history is a message; no readline: nothing."""
+    """Set up Tab completion and load the history; an unreadable one is reported; without readline do nothing."""
     if readline is None:
         return
     names = sorted({*columns, *(name for names in columns.values() for name in names), *MACROS, *KEYWORDS.split()})

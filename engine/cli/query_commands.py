@@ -37,7 +37,7 @@ def sql(
     timeout: Annotated[float, typer.Option(help="Seconds that a query may run.")] = 60.0,
     memory: Annotated[str, typer.Option(help="What a query may take.")] = "2GB",
 ) -> None:
-    """Query an export or an audit with SQL (read-only).
+    """Query an export or an audit with SQL (read-only). Without a query: a prompt, or the statements of standard input.
 
     Example: engine sql out "SELECT symbol, avg(quality) FROM quality GROUP BY symbol"
     """
@@ -65,7 +65,7 @@ def gaps(
     limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the gaps of an export, longest first, in the venue's time.
+    """List the gaps of an export at base intervals (or --interval), most missing bars first, in the venue's time.
 
     Example: engine gaps out --symbols SPY,QQQ --limit 10
     """
@@ -99,7 +99,7 @@ def quality(
     limit: Annotated[int, typer.Option(help="How many rows; 0 for all.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the quality of an export per symbol and session, worst first.
+    """List the quality of an export per series and session at base intervals (or --interval), worst first.
 
     Example: engine quality out --interval 1h
     """
@@ -127,7 +127,7 @@ def export_files(
         bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
     ] = False,
 ) -> None:
-    """Convert an export to files: the session as JSON, or every table as NDJSON, CSV, Parquet or Arrow.
+    """Write an export, or its changes (--since, --consumer), as JSON, NDJSON, CSV, Parquet or Arrow files.
 
     Example: engine export out --to csv --output out-csv --symbols SPY --start 2024-01-02
     """
@@ -160,7 +160,7 @@ def calendars(
     end: Annotated[str | None, typer.Option(help="Last trade date.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all calendars, or the sessions and segments of one.
+    """List all calendars, or the segments of one: from --start (7 days ago) to --end (14 days later).
 
     Example: engine calendars XHKG --start 2024-02-05 --end 2024-02-16
     """
@@ -190,7 +190,7 @@ def export_delta(
     consumer: str | None,
     chosen: dict[str, Any],
 ) -> None:
-    """Write rows changed within `span` (since, until), or since the consumer's cursor; then move the cursor."""
+    """Write the rows changed within `span` (since, until) or since the consumer's cursor; only then move the cursor."""
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
     from engine.export.formats.session_files import write_delta
@@ -211,7 +211,7 @@ def export_delta(
 def read_selected_table(
     out: Path, name: str, symbols: str | None, interval: str | None
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """(rows of a table for symbols at `interval`, default each one's base; that table, symbols and calendars whole)."""
+    """(rows of a table for symbols at `interval`, default each one's base; that table and two more, unfiltered)."""
     import polars as pl
 
     from engine.export.dataset import open_dataset

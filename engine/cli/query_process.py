@@ -33,7 +33,7 @@ def start_query_process(words: list[str]) -> Iterator[None]:
 
 
 def query_child() -> Child:
-    """The started query process, removed from the waiting list; a new one if there is none."""
+    """The query process already started, handed out once; a newly started one if there is none."""
     from engine.query.child import Child
 
     return _waiting.pop() if _waiting else Child()

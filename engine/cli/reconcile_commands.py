@@ -59,7 +59,7 @@ def reconcile(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two sources of the same bars: rows only one has, values that differ, by how much, and the likely cause.
+    """Compare two sources of the same bars: rows only one has, values that differ, causes. Exit code 1: different.
 
     Exit code 0: equal; 1: different beyond the tolerance.
 
@@ -131,7 +131,7 @@ def rules(
 
 
 def tolerances_of(text: str | None) -> Tolerances:
-    """Parse `column=size,...`; a size with `%` is relative, else absolute; usage error without `=`."""
+    """Parse `column=size,...`; a size with `%` is relative, else absolute; ParameterError without `=`; None: none."""
     from engine.audit.reconcile import Tolerances
     from engine.audit.rules import parse_tolerance
 

@@ -81,7 +81,7 @@ def run(
     resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read vendor files, derive bars, find gaps, compute quality and write an export.
+    """Read vendor files, derive bars, find gaps, compute quality; --export writes them. Exit code 3: unreadable files.
 
     Example: engine run lean/equity/usa/minute --calendar XNYS --export out --workers 8
     """
@@ -123,7 +123,7 @@ def run(
             if workers is None and dask is None
             else run_in_partitions(sources, chosen, export, workers, dask, resume=resume, tell=tell)
         )
-    print_run(outcome, export, chosen, as_json=as_json)
+    print_run(outcome, export, as_json=as_json)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
 
@@ -134,7 +134,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate sessions with planned faults, run the engine on them, and compare planned with found faults.
+    """Simulate sessions with planned faults, run the engine on them; exit code 1 if it finds other faults than planned.
 
     Example: engine demo --export out/demo
     """
@@ -145,7 +145,7 @@ def demo(
     if as_json:
         print_json(shown.as_dict())
     else:
-        print_run(shown.outcome, shown.dataset, None, as_json=False)
+        print_run(shown.outcome, shown.dataset, as_json=False)
         print_frame("Planned faults against what was found", shown.comparison)
         print_frame("Planned stretches without bars, and what the audit says of them", shown.causes)
         print_line(f'\nengine sql {shown.dataset} "{shown.question}"')
@@ -165,7 +165,7 @@ def run_in_partitions(
     resume: bool,
     tell: Progress,
 ) -> PartitionedResult:
-    """Run in workers with parts in `EXPORT.parts`, deleted first unless `resume` and after success; needs export."""
+    """Run in workers; `EXPORT.parts` is deleted before (unless `resume`) and after success; ParameterError: no export."""
     import shutil
 
     from engine.errors import ParameterError
@@ -185,9 +185,7 @@ def run_in_partitions(
     return outcome
 
 
-def print_run(
-    outcome: RunResult | PartitionedResult, export: Path | None, options: LoadOptions | None, *, as_json: bool
-) -> None:
+def print_run(outcome: RunResult | PartitionedResult, export: Path | None, *, as_json: bool) -> None:
     """Print series, worst sessions, calendars, counts, notes and unreadable files of a run; or all as JSON."""
     from engine.report.summary_tables import summarize_series, worst_sessions
 
@@ -220,7 +218,6 @@ def print_run(
             }
         )
         return
-    del options
     print_frame("Series", series)
     if bad.height:
         print_frame("Worst sessions", bad)

@@ -36,7 +36,7 @@ app.add_typer(config_app, name="config")
 
 @config_app.command()
 def check(config: ConfigFile, as_json: AsJson = False) -> None:
-    """Explain the subscriptions, derived intervals and requirements of each symbol.
+    """Explain the subscriptions, derived intervals and requirements of each symbol. Exit code 1 if one is refused.
 
     Example: engine config check session.toml
     """
@@ -97,7 +97,7 @@ def replay(
     watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Replay files in the order of arrival: nothing is visible before it was available.
+    """Replay files in the order of arrival (nothing is visible before it was available), then print the final state.
 
     Example: engine replay session.toml --speed 60
     """
@@ -122,7 +122,7 @@ def live(
     watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Run a live session until Ctrl-C or SIGTERM, then write the last revision.
+    """Run a live session until Ctrl-C or SIGTERM, then write the last revision and print the state.
 
     Example: engine live session.toml
     """
@@ -179,7 +179,7 @@ def override_replay(config: SessionConfig, speed: str | None, step: str | None, 
 
 
 def parse_speed(text: str) -> float:
-    """Parse a finite number of 0 or more; usage error otherwise (`max` is none)."""
+    """Parse a finite number of 0 or more; ParameterError otherwise, also for `max`."""
     try:
         number = float(text)
     except ValueError as error:
@@ -192,7 +192,7 @@ def parse_speed(text: str) -> float:
 def watch_table(
     coordinator: SessionCoordinator, session: SessionData, step: Step, lag: float | None
 ) -> tuple[str, pl.DataFrame]:
-    """(title with time, phase, sessions, rows, lag; table of the 20 worst series)."""
+    """(title with time, phase, sessions over, rows, lag; table of the 20 series of worst quality)."""
     from engine.report.session_status import session_state_table
 
     over, known = coordinator.sessions

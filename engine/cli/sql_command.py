@@ -50,7 +50,7 @@ def run_sql(
 
 
 def revision_of(out: Path, revision: int | None, as_of: str | None) -> int | None:
-    """`revision` (None: the last) if `as_of` is None, else the revision at that instant; both: usage error."""
+    """`revision` (may be None) if `as_of` is None, else the revision at that instant; ParameterError with both."""
     if as_of is None:
         return revision
     if revision is not None:

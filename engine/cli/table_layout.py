@@ -85,7 +85,7 @@ class TableColumn:
 
 
 def fit_columns(columns: Sequence[TableColumn], width: int) -> tuple[list[TableColumn], str]:
-    """(columns that fit, note on the others): if not all fit, drop constant columns, then those on the right."""
+    """(columns that fit, note on the others or ""): if not all fit, constant columns go, then those on the right."""
     if count_fitting(columns, width) == len(columns):
         return list(columns), ""
     # What is the same in every row is said once; of the others, those on the right go.
@@ -162,7 +162,7 @@ def print_paged(console: Console, content: RenderableType, lines: int, note: str
 
 
 def format_cell(value: object, decimals: int | None) -> str:
-    """Text of a value: float to `decimals` (below 1: 6 digits; None: 9), UTC as Z, bytes in hex, None empty."""
+    """Text of a value: float to `decimals` (below 1: 6 digits; None: 9), UTC with Z, bytes in hex, None empty."""
     if value is None:
         return ""
     if isinstance(value, float):

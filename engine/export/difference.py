@@ -76,7 +76,7 @@ class Diff:
 
     @property
     def summary(self) -> pl.DataFrame:
-        """Number of rows and symbols, first and last session per table and kind of change; kinds without rows left out."""
+        """Number of rows and symbols, first and last session per table and kind of change; no row for an empty kind."""
         rows = []
         for table, change, frame in self._changes():
             dates = next((frame[name] for name in ("session", "session_new") if name in frame.columns), None)

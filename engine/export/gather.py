@@ -164,7 +164,7 @@ def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr
 
 
 def count_rows(name: str, number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """Rows of a file counted by symbol (rejects: source), if `by_day` by session too, with file `number`, null `month`."""
+    """Rows of a file counted by symbol (rejects: source), if `by_day` also by session, else null; `month` is null."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     # Rejects have no symbol; their first column is a source file.
     owner = pl.col(SORT[name][0]).alias("symbol")

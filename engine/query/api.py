@@ -100,7 +100,7 @@ class Source:
 
     @classmethod
     def of(cls, target: Target, revision: int | None, also: Tables | None = None) -> Source:
-        """Source of an export's pinned files or a live store's current frames, plus `also`; equal names raise.
+        """Source of an export's pinned files or a store's current frames, plus `also`; ParameterError for equal names.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class Source:
 
 
 def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -> duckdb.DuckDBPyConnection:
-    """Open an unrestricted in-memory DuckDB connection (UTC) with views on an export's tables at a revision, and helpers.
+    """Open an in-memory DuckDB connection (UTC, no sandbox) with views on an export's tables at a revision and helpers.
 
     There is a view for each table (columns and types of `engine.export.tables.TABLES`), and the views and macros of
     `engine.query.sql_views.HELPERS`. The time zone is UTC. What the connection reads stays this revision, whatever is
@@ -171,7 +171,7 @@ def sql(
     threads: int | None = None,
     isolated: bool = False,
 ) -> pl.DataFrame:
-    """Run one reading statement in a sandbox (a child process if `isolated`); return all rows as a frame of plain types.
+    """Run one reading statement in a sandbox (if `isolated`, a child process); return all rows; QueryError at a limit.
 
     Parameters
     ----------

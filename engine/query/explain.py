@@ -51,7 +51,7 @@ def explain_error(error: BaseException, query: str, columns_by_table: Callable[[
 
 
 def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
-    """Message on an unknown table or column: up to 3 nearest names, else all, and the query line with carets."""
+    """Message on an unknown table or column: up to 3 nearest names (of the query's tables), else all, and its line."""
     names = list(columns)
     if kind == "column":
         words = set(re.findall(r"\w+", query.lower()))
@@ -68,7 +68,7 @@ def unknown_name(kind: str, name: str, query: str, columns: Columns) -> str:
 
 
 def line_with_caret(name: str, query: str) -> str:
-    """Newline, `LINE n: ` and the line with the whole-word name (any case, not in quotes), carets below; empty if absent."""
+    """Newline, `LINE n: `, the query's first line with that word (not in text), carets below it; empty if absent."""
     # DuckDB gives no place for a name it does not know. What stands in a string is not the name.
     without_strings = re.sub(r"'[^']*'", lambda quoted: " " * len(quoted[0]), query)
     match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", without_strings, re.IGNORECASE)

@@ -69,7 +69,7 @@ class _Messages:
 
 
 def main() -> None:
-    """Answer requests from standard input one by one under their limits; exit the process (code 0) at its end."""
+    """Forbid this process to write files, answer requests of standard input under their limits, exit with code 0."""
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
     messages = _Messages(sys.stdout.buffer)
@@ -106,7 +106,7 @@ def run_request(request: Request, messages: _Messages) -> None:
 
 @contextmanager
 def operating_system_limits(request: Request, reserved: int) -> Iterator[None]:
-    """Set memory, CPU and wall-time limits of this process for the block; only the alarm is reset after it."""
+    """Set CPU, wall-time and (Linux) memory limits of this process for the block; only the alarm is reset after it."""
     limits = request.limits
     threads = limits.threads or os.cpu_count() or 1
     if reserved:

@@ -145,7 +145,7 @@ def policy_hash(text: str) -> str:
 
 
 def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    """Return the page's JSON content: totals, pictures, and each table's first rows within row and byte bounds."""
+    """Return the page's JSON content: totals, pictures, first rows of each table in bounds (files with problems)."""
     gaps = annotate_gaps(tables["gaps"], tables["series"], confidence)
     series, findings = rank_series(tables["series"], gaps), tables["findings"]
     by_cause = gaps.group_by("cause").agg(
@@ -264,7 +264,7 @@ def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> lis
 
 
 def encode_strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
-    """Encode close and volume around gaps as 0-999 of each strip's own range; unexplained, then longest gaps first."""
+    """Encode up to 2,000 strips of close, volume around gaps, scaled 0-999 in each; unexplained, longest gaps first."""
     key = [*KEY, "gap_start"]
     near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
     sizes = near.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)

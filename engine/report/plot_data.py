@@ -149,7 +149,7 @@ class PlotSource:
         return SessionGrid.build(segments, step, spec)
 
     def segments(self, code: str, days: pl.Series) -> pl.DataFrame:
-        """Return `SEGMENTS`: the source's (RTH, else ETH, else all regular), for a frame its calendar's over `days`."""
+        """Return `SEGMENTS` of the source (regular: RTH, else ETH, else all), else of its calendar over `days`."""
         rows = self.table("sessions", pl.col("calendar") == code)
         if rows.is_empty() and self.calendar is not None:
             first, last = days.min(), days.max()
@@ -165,7 +165,7 @@ class PlotSource:
 
 
 def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSource:
-    """Wrap a store, snapshot, export, audit, folder or frame for plotting; ParameterError for anything else.
+    """Wrap a store, export, audit, folder or frame for plotting (`calendar`: of frames); ParameterError for others.
 
     Parameters
     ----------

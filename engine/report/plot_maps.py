@@ -105,7 +105,7 @@ def plot_slots(
     end: Day = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot a heatmap of the share of series MISSING each slot of the day, per session or period, of one calendar.
+    """Plot the share of series MISSING each slot of day, per session or period, of one calendar (default: commonest).
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def plot_gaps(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot gaps of the 40 series missing most on the session axis, colour and shape by cause; none: ParameterError.
+    """Plot gaps of the 40 series missing most, of the most common calendar, by cause; ParameterError if there is none.
 
     Parameters
     ----------

@@ -324,7 +324,7 @@ def bid_ask_rows(data: PlotSource, about: SymbolAxis) -> tuple[pl.DataFrame, str
 
 
 def compare_closes(derived: pl.DataFrame, vendor: pl.DataFrame, axis: Axis, zone: str) -> tuple[pl.DataFrame, str]:
-    """Return (per place the pair furthest apart in bp, `side` if one lacks; caption of counts over all bars)."""
+    """Return (per place the closes furthest apart in bp, `side` if one is absent; caption with counts of all bars)."""
     a, b = (rows.select("ts", pl.col("close").alias(name)) for rows, name in ((derived, "derived"), (vendor, "vendor")))
     both = a.join(b, on="ts", how="full", coalesce=True).sort("ts")
     places = both.hstack(axis.at(both["ts"])).drop_nulls("place")
