@@ -102,7 +102,7 @@ class SessionGrid(Summarized):
 
     @classmethod
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
-        """Grid of sorted, disjoint segments cut at a step (1d, 1w, 1mo: a slot a period); ParameterError for bad ones or labels.
+        """Grid of segments cut at a step (1d, 1w, 1mo: a slot a period); ParameterError: overlap, disorder, bad label or step.
 
         Parameters
         ----------

@@ -179,7 +179,7 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
 
 
 def renumber_series(one: Survey, numbers: pl.DataFrame) -> Survey:
-    """Return the survey with series numbers looked up by symbol and price type; frames are sorted again if needed."""
+    """Return the survey with series numbers looked up by symbol and price type, its frames sorted; unchanged if equal."""
     number = one.series.join(numbers, on=NAMED, maintain_order="left").select("series", "number").sort("series")
     if number["series"].equals(number["number"]):
         return one

@@ -151,7 +151,7 @@ def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """Return one `unscheduled` finding per series and place outside sessions; `value` is the share of its rows.
+    """One finding per series and place outside sessions, `value` its share of rows; extended hours and few rows: `info`.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return one `conflict` finding per series and session; `value` is the median ratio of refused to stored close.
+    """One `conflict` finding per series and session (`error` from 10 rows); `value` median ratio of refused to stored close.
 
     Parameters
     ----------

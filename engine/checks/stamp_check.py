@@ -55,7 +55,7 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
-    """Return the least of 1 to 3 steps with no rows after opens, rows past closes, chance <= 0.3 %; else 0."""
+    """Return the least of 1 to 3 steps with hardly any row after opens, rows past closes, chance <= 0.3 %; else 0."""
     zero = NEAR_STEPS
     for late in range(1, LATEST_STEPS + 1):
         if not opens or not closes:

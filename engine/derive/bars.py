@@ -69,7 +69,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
-    """Map each interval to `DERIVED` bars folded from base rows, for windows with a row; SortednessError if unsorted.
+    """Map each target to `DERIVED` bars, one per window with a row in a slot; SortednessError, IntervalError if it does not nest.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def begin(bars: pl.DataFrame, selected: Selection) -> pl.DataFrame:
 
 
 def extend(bars: pl.DataFrame, former: pl.DataFrame, selected: Selection) -> pl.DataFrame:
-    """Only rows of `begin` later than each series' last row in `former` (new series: all), from that row's state.
+    """Rows of `begin` after each series' last row in `former` (new series: all), from its state; ParameterError if it is gone.
 
     After a correction or a late bar, leave out of `former` that series' rows from its `ts` on: all later rows are
     computed again. A series that `former` does not have is computed whole.
@@ -197,7 +197,7 @@ def parse_selection(selected: Selection) -> list[Indicator]:
 
 
 def check_selection(bars: pl.DataFrame, selected: Selection) -> list[Indicator]:
-    """Parsed indicators; SchemaError when bars have no such input, ParameterError when two columns share a name."""
+    """Parsed indicators; SchemaError if bars lack an input, `ts` or `session`, ParameterError if two columns share a name."""
     selected = parse_selection(selected)
     check_columns(bars, ["ts", "session", *sorted({name for one in selected for name in one.inputs})])
     names = [*bars.columns, *(name for one in selected for name in one.columns)]

@@ -123,7 +123,7 @@ def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> Weighe
 
 
 def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
-    """Per gap in one segment: log price jump over it in standard deviations, log volume over mean of next and previous bar; else NaN.
+    """Price jump over each gap in deviations, log volume over mean of next and previous bar; NaN if not in its segment.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def attribute_gaps(
     listed: pl.DataFrame,
     slot_minutes: float,
 ) -> pl.DataFrame:
-    """`ATTRIBUTED` per gap: cause by precedence not listed, recurring, outage, else Bayes' likeliest; with confidence, lost, outage.
+    """`ATTRIBUTED` per gap, by precedence: not listed, recurring, outage, likeliest by Bayes (`unknown` below 0.7).
 
     Parameters
     ----------

@@ -159,7 +159,7 @@ def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 
 def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.DataFrame:
-    """Slot ranges where >= 2 symbols miss over half the expected weight (or 20 % beyond chance), with total surprise >= 14 nats.
+    """Slot ranges where >= 2 symbols miss >= half the expected weight (or 20 %, beyond chance), total surprise >= 14 nats.
 
     Parameters
     ----------
