@@ -321,7 +321,7 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 def with_prints_and_quotes(
     gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add slots with `prints`, `quotes` per gap (null if its series has none), `usual_quotes`; no runs, no column."""
+    """Add slots with `prints`, `quotes` per gap (null if its series has none), expected `usual_quotes`; no runs, no column."""
     for name, runs in (("prints", prints), ("quotes", quotes)):
         if runs.is_empty():
             continue

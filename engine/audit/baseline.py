@@ -57,7 +57,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
-    """Return the Baseline of audit JSON, allowed findings left out; ParameterError for another format or version."""
+    """Return the Baseline of audit JSON, allowed findings left out; ParameterError for another format, version, or damage."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ParameterError(f"{name}: format: received {got!r}; valid: {FORMAT!r}, the JSON of an audit")

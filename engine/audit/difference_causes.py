@@ -350,7 +350,7 @@ def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def level_evidence(what: str) -> pl.Expr:
-    """Text: `what` (with one `{}`) of the last level, and sessions; if it moves, the first level and number of changes."""
+    """Text: `what` (with one `{}`) filled with the last level, and sessions; if it moves, the first level and changes too."""
     first, last, over = shown_figures("first"), shown_figures("last"), pl.format(" ({} sessions)", "sessions")
     moving = pl.format(what + " at first, {} at last, and moves {} times between", first, last, "changes")
     return pl.concat_str(pl.when(pl.col("changes") == 0).then(pl.format(what, last)).otherwise(moving), over)
@@ -429,7 +429,7 @@ def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFr
 
 
 def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `zone` where the best shift is not 0 and strays less than half of the unshifted and median stray."""
+    """Cause `zone` of series whose best shift, meeting >= 25 % of bars, is not 0 and strays < half of none and of the median."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))

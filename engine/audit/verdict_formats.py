@@ -117,7 +117,7 @@ def render(verdict: Verdict, form: str) -> bytes:
 
 
 def write_verdict(verdict: Verdict, form: str, output: Path) -> Path:
-    """Write json, junit, github or parquet (findings only) atomically, return the path; ParameterError for other forms.
+    """Write json, junit, github or parquet (findings only) atomically; ParameterError: other form, ExportError: unwritable.
 
     Raises
     ------

@@ -77,7 +77,7 @@ def conventions(
 def clock_findings(
     profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
 ) -> pl.DataFrame:
-    """Return a `clock` error per shifted intraday series, `calendar` if another calendar fits as well or rows come all day."""
+    """A `clock` error per shifted intraday series, `calendar` if another one fits or rows come all day; no quotes if trades fit."""
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
     fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
     rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}

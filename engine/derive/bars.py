@@ -69,7 +69,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
-    """Map each target to `DERIVED` bars, one per window with a row in a slot; SortednessError, IntervalError if it does not nest.
+    """Map each target to `DERIVED` bars with completeness, one per window with a row; unsorted rows, unnested targets raise.
 
     Parameters
     ----------

@@ -206,7 +206,7 @@ def relative_volume(n: int = 20) -> Indicator:
 def custom(
     name: str, expression: pl.Expr | tuple[pl.Expr, ...], *, within: Within = "series", lookback: int | None = None
 ) -> Indicator:
-    """Indicator of your own expression(s), seen per series, session or slot; ParameterError for a bad name, `within`, lookback.
+    """Indicator of your own expression(s), `lookback` None: all earlier bars; ParameterError: bad name, `within`, lookback < 0.
 
     Parameters
     ----------
