@@ -46,7 +46,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
-        """Interval of text in its shortest spelling (`60m` is `1h`), or as it is; IntervalError, also for 2d, 2w, 2mo.
+        """Interval from text in its shortest spelling (`60m` is `1h`), or as it is; IntervalError, also for 2d, 2w.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class BarSpec:
 
     @classmethod
     def parse(cls, text: str | Interval | BarSpec) -> BarSpec:
-        """BarSpec from `5m` (time), `1000-tick` (activity) or as it is; IntervalError, if unknown kind ParameterError.
+        """BarSpec from `5m` or `1000-tick`, or as it is; IntervalError for other text, ParameterError for a bad amount.
 
         Raises
         ------

@@ -193,7 +193,7 @@ def labels_of(groups: Iterable[tuple[Span, ...]]) -> tuple[str, ...]:
 
 
 def spans_on_days(days: pl.DataFrame, spans: tuple[Span, ...], zone: str) -> pl.DataFrame:
-    """Segments of every span on every `session` of `days`; dropped only where the zone skips both ends."""
+    """Segments of every span on every `session` of `days`; those without ends (skipped dates) are dropped."""
     session = pl.col("session")
     parts = [
         segment_rows(days, span.label, instant(session, span.open, zone), instant(session, span.close, zone))

@@ -132,7 +132,7 @@ class SessionCalendar(Summarized):
         return self._bounds
 
     def segments(self, first: dt.date, last: dt.date) -> pl.DataFrame:
-        """Segments of trade dates `first` to `last` inclusive, by open; CalendarError if reversed or outside `bounds`.
+        """Segments of trade dates `first` to `last` inclusive, sorted by open; CalendarError outside `bounds`.
 
         Returns
         -------

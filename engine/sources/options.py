@@ -132,7 +132,7 @@ class ReadOptions:
 
 
 def zone_name(text: str) -> str:
-    """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for no zone.
+    """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for an unknown zone.
 
     Raises
     ------

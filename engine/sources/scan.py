@@ -135,7 +135,7 @@ def names_of_file(file: SourceFile) -> list[_Name]:
 
 
 def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
-    """`@MARKET`, `@SECURITY` or both, as little as separates shared symbols, else empty; with a list by `markets`."""
+    """`@MARKET`, `@SECURITY` or both, as little as separates shared symbols, else empty; for lists by `markets`."""
     if file.market is None:
         return ""
     if file.symbols:

@@ -47,7 +47,7 @@ def read_ndjson(data: bytes, origin: Origin) -> Batch:
 
 
 def objects(data: bytes, source: str) -> Table:
-    """Table of one row per JSON object (lists as comma text); other lines are rejects; SourceError if all are blank.
+    """Table of a row per JSON object, lists as comma text; other non-blank lines are rejects; SourceError if blank.
 
     Raises
     ------

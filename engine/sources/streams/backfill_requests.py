@@ -86,7 +86,7 @@ class BackfillRequests:
         return removed
 
     def record_row(self, kind: Kind, symbol: str, ts_ns: int) -> None:
-        """Set a watched series' last stamp to that of its first row, whatever it is, later only to newer ones."""
+        """Set a watched series' last stamp to that of its first row, whatever it is, later to newer ones only."""
         state = self._series.get((kind, symbol))
         if state is not None and (state.has_no_row or ts_ns > state.last_ns):
             state.last_ns, state.is_new, state.has_no_row = ts_ns, False, False
@@ -97,7 +97,7 @@ class BackfillRequests:
             state.is_streaming = False
 
     def mark_streaming(self, symbols: Mapping[Kind, Collection[str]], now_ns: int) -> None:
-        """Mark series streaming; open a request for each that was not, unless it is new (bars: of this minute)."""
+        """Mark these series streaming; open a request for each that was not, unless just added (bars: this minute)."""
         for (kind, symbol), state in self._series.items():
             if state.is_streaming or symbol not in symbols.get(kind, ()):
                 continue
@@ -123,7 +123,7 @@ class BackfillRequests:
         return due
 
     def mark_filled(self, requests: Iterable[BackfillRequest], now_ns: int) -> None:
-        """Open fetched requests that have fetches left again, due `again_ns` later; nothing if `again_ns` is 0."""
+        """Open fetched requests anew if fetches are left, due `again_ns` later; nothing if `again_ns` is 0."""
         if self._again_ns:
             for request in requests:
                 if request.fetches_left > 1:

@@ -80,7 +80,7 @@ class ReceiveQueue:
         return self._closed
 
     def offer(self, resolution: Resolution, rows: Sequence[Row]) -> bool:
-        """Add rows without blocking: False (none added) if bars lack room, True if closed; others drop their oldest.
+        """Add rows at once: False (none added) if bars lack room; other kinds drop their oldest; closed: drop, True.
 
         Parameters
         ----------

@@ -350,7 +350,7 @@ def is_due(row: Row, since_ns: int, now_ns: int, kind: Kind) -> bool:
 
 
 def request_chunks(requests: Sequence[BackfillRequest]) -> Iterator[list[BackfillRequest]]:
-    """Yield lists of at most `CHUNK` requests of one kind each: bars, then quotes, then ticks."""
+    """Yield lists of at most 200 requests of one kind each: bars, then quotes, then ticks; other kinds are left out."""
     for kind in ("bars", "quotes", "ticks"):
         mine = [request for request in requests if request.kind == kind]
         yield from (mine[at : at + CHUNK] for at in range(0, len(mine), CHUNK))

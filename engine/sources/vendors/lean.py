@@ -111,7 +111,7 @@ def read_lean(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
 
 
 def choose_members(file: LeanFile, names: Sequence[str], options: ReadOptions) -> tuple[list[Member], tuple[str, ...]]:
-    """CSV members of the file's date or undated (not contracts: one), if requested; SourceError if none by date."""
+    """CSV members of the file's date or undated (one, unless contracts), if requested; SourceError if none by date."""
     day = file.day.strftime("%Y%m%d") if file.day else None
     own = [name for name in names if name.endswith(".csv") and member_day(name) in (None, day)]
     notes = [f"member {name} left out: not of the file's date" for name in names if name not in own]
