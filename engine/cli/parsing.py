@@ -34,7 +34,7 @@ def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def parse_column_pairs(text: str | None) -> dict[str, str | int]:
-    """Parse `ours=theirs,...` to a dict; a numeric `theirs` is an int, a column's place from 1; {} for None."""
+    """Parse `ours=theirs,...` to a dict; numeric `theirs` (place from 1) as int; {} for None; else ParameterError."""
     pairs: dict[str, str | int] = {}
     for word in split_list(text):
         ours, equals, theirs = word.partition("=")
@@ -70,7 +70,7 @@ def parse_instant(text: str | None) -> dt.datetime | None:
 
 
 def parse_interval(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
-    """Parse an interval; None for None; an error for text that is none."""
+    """Parse an interval; None for None; IntervalError for text that is none."""
     from engine.interval import Interval
 
     return None if text is None else Interval.parse(text)

@@ -145,7 +145,7 @@ def tolerances_of(text: str | None) -> Tolerances:
 
 
 def parse_renames(text: str | None) -> dict[str, str]:
-    """Parse `B's symbol=A's symbol,...` into a mapping from B's to A's; {} for None; usage error for other text."""
+    """Parse `B's symbol=A's symbol,...` to a dict from B's to A's; {} for None; ParameterError for other text."""
     pairs = {}
     for word in split_list(text):
         theirs, equals, ours = word.partition("=")

@@ -165,7 +165,7 @@ def run_in_partitions(
     resume: bool,
     tell: Progress,
 ) -> PartitionedResult:
-    """Run in workers; `EXPORT.parts` is deleted before (unless `resume`) and after success; ParameterError: no export."""
+    """Run in workers; `EXPORT.parts` is deleted before (unless `resume`) and after success; export is required."""
     import shutil
 
     from engine.errors import ParameterError

@@ -48,7 +48,7 @@ def summarize_file(file: DataFile) -> Held:
 
 
 def differing_statistics(told: str, found: str) -> list[str]:
-    """Columns whose min, max or null count differ between two statistics, and `numRecords` if it does."""
+    """`numRecords` if it differs, then columns whose min, max (beyond 1e-12) or null count differ in two statistics."""
     one, other = parse_statistics(told), parse_statistics(found)
     names = ["numRecords"] * (one.get("numRecords") != other.get("numRecords"))
     for part in PARTS:

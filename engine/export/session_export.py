@@ -185,7 +185,7 @@ def batch_scopes(
 
 
 def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
-    """Add `turn` and `cut`, which change where a batch ends: small symbols share one, large ones split by day.
+    """Add `turn` and `cut`, which change where a batch of 2^20 rows ends; small symbols share one, large split by day.
 
     Parameters
     ----------

@@ -130,7 +130,7 @@ class _Conversation:
         return ChildResult(table, kinds, self._end["rows"], bool(self._end["exact"]))
 
     def _receive_table(self, names: list[str], kinds: tuple[str, ...]) -> pa.Table | pl.DataFrame:
-        """Receive all rows: a Polars frame if short, plain types and distinct names; else an Arrow table."""
+        """Receive all rows: a Polars frame if below 1 MiB, of plain types and distinct names; else an Arrow table."""
         while len(self._rows) < READ_BYTES and self._end is None:
             self._receive_rows()
         # Heavy libraries load here: the child has started by now, and loads its own at the same time.

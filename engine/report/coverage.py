@@ -48,7 +48,7 @@ def choose_period(sessions: pl.Series, most: int) -> str:
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Encode expected, missing, explained slots summed per series and period, row-major, with periods and row count.
+    """Encode expected, missing, explained slots per series (first 1,000) and period, row-major; periods and row count.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def with_venue_minutes(rows: pl.DataFrame, start: str, end: str, zone: str) -> p
 
 
 def choose_day_slots(spans: pl.DataFrame, intervals: pl.Series, most: int) -> DaySlots:
-    """Return slots from first open to last close: the least step >= the finest interval for at most `most` slots."""
+    """Return slots from first open to last close, of the least step (1-240 min) >= an interval, for <= `most` slots."""
     low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(
         0
     )

@@ -180,7 +180,7 @@ def check_replay(check: _Check, table: str, pin: int) -> Iterator[Finding]:
 
 
 def files_by_pin(check: _Check, table: str) -> tuple[dict[str, DataFile], dict[str, DataFile]]:
-    """Files by path of the chosen revision, and those that only other unexpired revisions pin, of one table."""
+    """(files of the chosen revision, files only other unexpired ones pin) by path; a bad log: what can be replayed."""
     exports = check.exports if check.every else check.chosen.exports.tail(1)
     found, _ = try_reading(lambda: dict(pinned_files(check.target, table, exports)))
     if found is None:
