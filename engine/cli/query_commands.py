@@ -211,7 +211,7 @@ def export_delta(
 def read_selected_table(
     out: Path, name: str, symbols: str | None, interval: str | None
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """(rows of a table for symbols at `interval`, default each one's base; that table and two more, unfiltered)."""
+    """(rows of a table for symbols at `interval`, default each one's base; it, symbols, calendars in full by name)."""
     import polars as pl
 
     from engine.export.dataset import open_dataset

@@ -150,7 +150,7 @@ def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Change
 
 
 def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
-    """Rows added, removed, corrected (equal key; `columns` changed, `*_old`, `*_new`); key of gaps with `gap_end`."""
+    """Rows added, removed and corrected (equal key, other values, both shown); the key of gaps includes `gap_end`."""
     key = [*KEYS[name], *(["gap_end"] if name == "gaps" else [])]
     values = [column for column in new.columns if column not in key]
     added = new.join(old, on=key, how="anti", nulls_equal=True, maintain_order="left")

@@ -145,7 +145,7 @@ def policy_hash(text: str) -> str:
 
 
 def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[str, object]:
-    """Return the page's JSON content: totals, pictures, first rows of each table in bounds (files with problems)."""
+    """Return the page's JSON content: totals, pictures, each table's first rows in bounds (files: with problems)."""
     gaps = annotate_gaps(tables["gaps"], tables["series"], confidence)
     series, findings = rank_series(tables["series"], gaps), tables["findings"]
     by_cause = gaps.group_by("cause").agg(

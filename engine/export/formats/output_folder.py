@@ -23,7 +23,7 @@ RENAME_EXCHANGE = 2
 
 @contextmanager
 def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `output`, with `SHA256SUMS`, on success; ExportError if it may not.
+    """Yield a temporary folder that replaces `output`, with `SHA256SUMS`, on success; ExportError for foreign content.
 
     Parameters
     ----------

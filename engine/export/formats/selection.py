@@ -160,7 +160,7 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
 
 
 def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
-    """Yield (part name, sorted rows) of about 260,000 rows each, collected when due; one piece without symbols."""
+    """Yield (part name, sorted rows), about 260,000 rows each, collected when due; tables without symbols whole."""
     by = list(PARTITION.get(name, ()))
     for rows in scans:
         pieces = [(name, pl.lit(value=True))]
