@@ -39,7 +39,6 @@ from engine.store.panel import KEY
 from engine.store.panel_key import BAR_VALUES
 
 ROWS_PER_RANGE = 1 << 21
-ROWS_PER_RUN = 8  # of one symbol; fewer, and each row is looked up
 MOST_GROUPS_READ = 64
 MAY_BE_ABSENT = ("volume", "size", "vwap", "trades")
 
@@ -218,15 +217,13 @@ def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
     """(Int32 code of each row's symbol: its position in the sorted names, sorted distinct names)."""
-    # Tables are mostly sorted by symbol: then a few heads of runs are looked up, not every row.
-    begins = np.flatnonzero((symbols.slice(1) != symbols.head(-1)).to_numpy()) + 1
-    heads = np.concatenate([[0], begins])
-    looked_up = symbols.gather(heads) if len(heads) * ROWS_PER_RUN <= len(symbols) else symbols
-    categories = looked_up.cast(pl.Categorical)
+    # Tables are mostly sorted by symbol: then one name per run is looked up, not every row's.
+    runs = symbols.rle().struct.unnest()
+    categories = runs["value"].cast(pl.Categorical)
     names = categories.unique().cast(pl.String).sort()
     code = categories.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
-    if len(looked_up) < len(symbols):
-        code = pl.Series(np.repeat(code.to_numpy(), np.diff(np.append(heads, len(symbols)))))
+    if len(code) < len(symbols):
+        code = pl.Series(np.repeat(code.to_numpy(), runs["len"].to_numpy()))
     return code, names
 
 

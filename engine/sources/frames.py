@@ -20,6 +20,7 @@ from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_int
 
 PANDAS_INDEX = "__index_level_0__"
 CELL_BYTES = 8
+ROW_NUMBER = "@row"
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
@@ -74,17 +75,19 @@ def read_parquet_batch(
 ) -> Batch:
     """Batch of the slice `cut` (first, count) of a Parquet file, less rows where `without` is true or null."""
     try:
-        scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-        names = scanned.collect_schema().names()
+        # Rows that the scan itself numbers can be filtered where they lie: row groups of other symbols are not decoded.
+        scanned = pl.scan_parquet(
+            path, glob=False, hive_partitioning=False, row_index_name=ROW_NUMBER, row_index_offset=1
+        )
+        names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
         found = match_columns(names, origin.options, str(path))
-        rows = scanned.slice(*cut) if cut else scanned
-        numbered = rows.with_row_index("row", offset=1 + (cut[0] if cut else 0))
+        numbered = scanned.slice(*cut) if cut else scanned
         if without is not None:
             numbered = numbered.filter(~without)
         if symbols:
             numbered = numbered.filter(pl.col(found.roles["symbol"]).is_in(list(symbols)))
         used = set(found.roles.values())
-        raw = numbered.select("row", *(name for name in names if name in used)).collect()
+        raw = numbered.select(pl.col(ROW_NUMBER).alias("row"), *(name for name in names if name in used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
     return batch(unpack_binary(raw, origin), found, origin)

@@ -38,7 +38,6 @@ _STRANGE_NUMBERS = (
     ),
     (r"^\s*(?:[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥])\s*$", "with a currency's sign", "write bare numbers"),
 )
-ROWS_PER_RUN = 8  # of one symbol on average; in shorter runs every row is looked at
 WORD_BYTES = 8
 BINARY_DIGITS = {WORD_BYTES: 9, 2 * WORD_BYTES: 18}  # of integers in fixed-size cells
 
@@ -134,15 +133,7 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
 
 def source_symbols(symbols: pl.Series, qualifier: str) -> dict[str, str]:
     """Each distinct symbol -> the vendor's own name: the symbol without the qualifier at its end."""
-    return {name: name.removesuffix(qualifier) for name in distinct_values(symbols)}
-
-
-def distinct_values(symbols: pl.Series) -> pl.Series:
-    """Distinct values in order of first occurrence; of a column of long runs, one value per run is hashed."""
-    begins = symbols.slice(1).ne_missing(symbols.head(-1)).arg_true() + 1
-    if len(begins) * ROWS_PER_RUN > len(symbols):
-        return symbols.unique(maintain_order=True)
-    return pl.concat([symbols.head(1), symbols.gather(begins)]).unique(maintain_order=True)
+    return {name: name.removesuffix(qualifier) for name in symbols.unique(maintain_order=True)}
 
 
 def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
@@ -237,10 +228,10 @@ def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tup
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String)
         # Symbols are few and rows are many: as a rule the distinct ones show that there is nothing to strip.
-        names = distinct_values(symbols)
+        names = symbols.unique(maintain_order=True)
         if not ((names.str.strip_chars() == names) & (names != "")).fill_null(value=True).all():
             symbols = symbols.str.strip_chars().replace("", None)
-            names = distinct_values(symbols)
+            names = symbols.unique(maintain_order=True)
     elif origin.symbol is not None:
         names = pl.Series([origin.symbol], dtype=pl.String).head(raw.height)
         symbols = names.new_from_index(0, raw.height) if raw.height else names
