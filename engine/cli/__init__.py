@@ -38,7 +38,7 @@ def program() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run the command of `sys.argv` and exit with its code; an error is printed as one paragraph (`report_error`)."""
+    """Run the command of `sys.argv` and exit with its code; an error is printed as a sentence, its trace with --debug."""
     flags, words = split_flags(sys.argv[1:])
     set_quiet(quiet=QUIET in flags)
     if PLAIN in flags:

@@ -41,7 +41,7 @@ class AnswerWriter:
 
     @classmethod
     def of(cls, form: str, output: Path | None, limit: int | None) -> AnswerWriter:
-        """Checked writer; `form` table with `output`: its suffix; limit None: 50 rows in tables, else all; 0: all."""
+        """Checked writer; `form` table with `output`: by its suffix; limit None: 50 in tables, else all; 0: all."""
         if form == TABLE and output is not None:
             form = output.suffix.removeprefix(".")
         if form not in (TABLE, *OUTPUT_FORMATS):

@@ -39,7 +39,7 @@ MACROS = ("ohlcv(", "venue_time(")
 
 
 def run_script(session: QuerySession, writer: AnswerWriter, limits: Limits, text: str) -> None:
-    """Run and answer all statements in order; the first error is raised; --output takes exactly one (ParameterError)."""
+    """Run and answer all statements in order; the first error is raised; --output takes just one (ParameterError)."""
     statements, rest = split_statements(text)
     statements += [rest] if rest else []
     if writer.output is not None and len(statements) != 1:

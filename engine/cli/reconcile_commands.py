@@ -131,7 +131,7 @@ def rules(
 
 
 def tolerances_of(text: str | None) -> Tolerances:
-    """Parse `column=size,...`; a size with `%` is relative, else absolute; ParameterError without `=`; none for None."""
+    """Parse `column=size,...`; a size with `%` is relative, else absolute; ParameterError without `=`; None: empty."""
     from engine.audit.reconcile import Tolerances
     from engine.audit.rules import parse_tolerance
 

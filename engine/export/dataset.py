@@ -510,7 +510,7 @@ def commit_change(
 
 
 def exports_row(revision: int, since: int | None, versions: Mapping[str, int], state: StoreState) -> pl.DataFrame:
-    """One-row frame of `exports` that pins every table's version at a revision; instants in UTC, engine version added."""
+    """One-row frame of `exports` that pins every table's version at a revision; instants in UTC; adds engine version."""
     values = {
         "revision": revision,
         "since_revision": since,

@@ -306,7 +306,7 @@ def table_files(target: str | Path | PinnedTables, revision: int | None) -> Tabl
 
 @contextmanager
 def ipc_files(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, str]]:
-    """Write frames to temporary Arrow IPC files; yield their paths by table and delete them at exit (context manager)."""
+    """Context: write frames to temporary Arrow IPC files, yield their paths by table, delete the files at the end."""
     if not frames:
         yield {}
         return

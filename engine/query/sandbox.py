@@ -140,7 +140,7 @@ def open_result(
 
 @contextmanager
 def open_sandbox(catalog: Catalog, frames: Mapping[str, object], limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a DuckDB connection that sees only catalog and frames, settings locked; closed at exit (context manager)."""
+    """Context: a DuckDB connection that sees only catalog and frames, its settings locked; closed at the end."""
     con = duckdb.connect(":memory:", config=CLOSED_CONFIG | limits.duckdb_config)
     try:
         con.execute("SET TimeZone='UTC'")

@@ -48,7 +48,7 @@ def choose_period(sessions: pl.Series, most: int) -> str:
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Encode expected, missing, explained slots per series (first 1,000) and period, row-major; periods and row count.
+    """Encode expected, missing, explained slots per series (first 1,000) and period, row-major, with the periods.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def encode_shares(missing: Floats, expected: Floats) -> str:
 
 
 def outage_marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots) -> dict[str, object]:
-    """One mark per outage and row of days (sessions cut to `every`): first and last slot, id; bounded, with full number."""
+    """One mark per outage and row (session or period): first and last slot, id; the first 400 at most, and their number."""
     outages = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = (
         outages.group_by("session", "outage_id")

@@ -33,7 +33,7 @@ def caption(*parts: str) -> str:
 
 
 def session_x(axis: Axis, zone: str, *, labels: bool = True) -> X:
-    """Return an Altair encoding of column `x` over the axis length, date (and time) ticks; `labels=False` hides text."""
+    """Return an Altair encoding of column `x` over the axis length, date (and time) ticks; `labels=False`: no text."""
     ticks = axis.ticks(zone)
     texts = {f"{x:.6g}": text for x, text in ticks.iter_rows()}
     return alt.X(

@@ -222,7 +222,7 @@ def write_delta(
 
 
 def write_table(path: Path, to: str, schema: Schema, parts: PartPieces, *, spreadsheet_safe: bool = False) -> None:
-    """Write rows as file `<path>.<to>`, or as folder `path` with a file per part in a `folder` layout; existing files raise.
+    """Write rows as file `<path>.<to>`, or as folder `path` with a file per part in a folder layout; raise if existing.
 
     Parameters
     ----------

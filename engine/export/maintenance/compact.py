@@ -61,7 +61,7 @@ class Compacted:
 
 
 def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Compacted:
-    """Merge files of under 524,288 rows per folder into a new revision with the same rows; return Compacted; no-op if none.
+    """Merge files of under 524,288 rows per folder into a new revision with the same rows; without any, do nothing.
 
     No query's answer changes, every row keeps the revision that wrote it, and readers of former revisions are not
     disturbed. Never more than about `parquet.ROWS_PER_FILE` rows are in memory.

@@ -131,7 +131,7 @@ def repair_files(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Restore damaged files byte for byte, else commit rebuilt rows; the rest stays lost or is dropped (`drop_damaged`).
+    """Restore damaged files byte for byte, else commit rebuilt rows; the rest stays lost, or goes if `drop_damaged`.
 
     `engine.runtime.export_repair.repair` brings the kernels.
 

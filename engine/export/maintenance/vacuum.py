@@ -81,7 +81,7 @@ def vacuum(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Vacuumed:
-    """Expire revisions not current within `keep`, or all but the last `keep_revisions` (give one), and files only they use.
+    """Expire revisions not current within `keep`, or all but the last `keep_revisions` (give one), with their files.
 
     Parameters
     ----------
