@@ -24,7 +24,7 @@ ROW_NUMBER = "@row"
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch of a Parquet file; without symbol column its name's, else its metadata's; SourceError over `max_bytes`.
+    """Batch of a Parquet file; a missing symbol comes from its name, else its metadata; SourceError over `max_bytes`.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_parquet_batch(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Batch of the slice `cut` (first, count) of a Parquet file, less rows where `without` is true or null."""
+    """Batch of rows `cut` (first, count) of a Parquet file, only of `symbols`, less where `without` is true or null."""
     try:
         # Rows that the scan itself numbers can be filtered where they lie: row groups of other symbols are not decoded.
         scanned = pl.scan_parquet(

@@ -1,6 +1,6 @@
 """Convert time stamps as vendors write them to instants in UTC.
 
-1. `utc` tells numbers, text and typed columns apart.
+1. `column_to_utc` tells numbers, text and typed columns apart.
 2. Numbers since 1970 need a unit; it is inferred only from a magnitude that fits one unit (`infer_unit`).
 3. Text is ISO-like, compact (`YYYYMMDD HHMMSSmmm`), a time of day with the date from the file's name, or as
    `time_format` says (`text_to_utc`). One spelling per file is taken from its first stamp; what differs is unreadable.
@@ -100,7 +100,7 @@ class Stamps:
     notes: tuple[str, ...] = ()
 
 
-def utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
+def column_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
     """UTC instants of text, numbers, Date, Time or Datetime; text not spelled as the first value is null.
 
     Parameters

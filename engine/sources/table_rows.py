@@ -1,7 +1,7 @@
 """Tables with named columns -> batches: the way of delimited text, Parquet and frames alike.
 
 1. Roles are the columns' (`columns.match_columns`); symbol and interval come from a column, an option or the name.
-2. Stamps pass the door for time (`stamps.utc`); local times that do not exist are refused.
+2. Stamps pass the door for time (`stamps.column_to_utc`); local times that do not exist are refused.
 3. `schema.conform` splits the rest into rows that hold and rows that do not, once per side of the bars.
 4. What was not asked for is left out and counted; the interval is the commonest step, if nothing else tells it.
 """
@@ -22,7 +22,7 @@ from engine.sources.file_names import PathFacts
 from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import interval_of
-from engine.sources.stamps import Reading, Stamps, utc
+from engine.sources.stamps import Reading, Stamps, column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 _STRANGE_NUMBERS = (
@@ -71,7 +71,7 @@ class Origin:
 
 
 def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
-    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested symbols dropped.
+    """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested rows dropped.
 
     Parameters
     ----------
@@ -263,11 +263,11 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
         day=origin.path_facts.day,
         is_bars=table.kind == "bars",
     )
-    return utc(cells, reading, symbols)
+    return column_to_utc(cells, reading, symbols)
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Role -> expression for all but `ts`, `symbol`; missing side comes from option or path, missing `seq` is `row`."""
+    """Role -> expression for all but `ts`, `symbol`; a missing side is the option's or path's, a missing `seq` `row`."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
@@ -311,7 +311,7 @@ def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """SourceError if bars of unstated symbols repeat stamps that an unused text column would tell apart."""
+    """SourceError if bars without symbol column or option repeat stamps that an unused text column would tell apart."""
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
         return
     idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.sources.options import ReadOptions, zone_name
-from engine.sources.stamps import Reading, localized, utc
+from engine.sources.stamps import Reading, column_to_utc, localized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ INSTANT = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 
 
 def read(cells, column="timestamp", **how):
-    return utc(pl.Series(cells), Reading("file.csv", column, **how))
+    return column_to_utc(pl.Series(cells), Reading("file.csv", column, **how))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.file_names import PathFacts
 from engine.sources.options import ReadOptions
-from engine.sources.stamps import NAIVE, Reading, Stamps, localized, utc
+from engine.sources.stamps import NAIVE, Reading, Stamps, column_to_utc, localized
 from engine.sources.table_rows import Origin, conform_sides, divided, drop_unrequested
 from engine.sources.text import cells
 from engine.sources.vendors.lean_layout import (
@@ -165,7 +165,7 @@ def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) 
     """UTC stamps in `zone` of ms since the file's midnight (null beyond a day), else of `YYYYMMDD HH:MM`."""
     is_bars = file.kind == "bars"
     if file.day is None:
-        return utc(
+        return column_to_utc(
             raw["time"],
             Reading(origin.source, "time", zone, time_format="%Y%m%d %H:%M", is_bars=is_bars),
             raw["symbol"],
