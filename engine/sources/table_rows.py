@@ -267,7 +267,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Role -> expression for all but `ts`, `symbol`; a missing side is the option's or path's, a missing `seq` `row`."""
+    """Role -> expression for all but `ts`, `symbol`; missing side comes from option or path, missing or odd `seq` is row."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
