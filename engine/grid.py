@@ -150,8 +150,10 @@ class SessionGrid(Summarized):
         -------
         DataFrame of `session` (Date), `ordinal` (Int32), `slot` (Int32)
             One row per stamp. Outside every segment: `ordinal` and `slot` null, `session` the nearest
-            trade date. In a segment that is not chosen, or off the grid: `slot` null.
+            trade date (null when the grid has none). In a segment that is not chosen, or off the grid: `slot` null.
         """
+        if self.table.is_empty():
+            return pl.DataFrame([pl.Series(name, [None] * len(ts), dtype) for name, dtype in PLACE.items()])
         at = microseconds(ts)
         begins = contiguous_starts(at, self._step) if exact else None
         places = self.search_places(at, exact=exact) if begins is None else self.place_runs(at, begins)
@@ -191,7 +193,7 @@ class SessionGrid(Summarized):
         if stamp not in get_args(Stamp):
             raise ParameterError(f"stamp: received {stamp!r}; valid: {', '.join(get_args(Stamp))}")
         if not self.interval.is_intraday:
-            return self.starts_from_dates(ts, stamp)
+            return ts if self.table.is_empty() else self.starts_from_dates(ts, stamp)
         at = microseconds(ts)
         if stamp != "start":
             return instants(self.starts_from_ends(at, stamp), ts.name)
@@ -410,6 +412,9 @@ class SessionGrid(Summarized):
     def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
         """Start of the slot that ends at each stamp (end-inclusive: up to 1 s after); else the stamp minus a step."""
         within = at - 1 if stamp == "end" else at
+        unplaced = at - self._step if stamp == "end" else at - self._step + 1
+        if self.table.is_empty():
+            return unplaced
         index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
         last_slot = self._slots[index] - 1
         slot = np.minimum((within - self._opens[index] + self._leads[index]) // self._step, last_slot)
@@ -420,7 +425,6 @@ class SessionGrid(Summarized):
         else:
             fits = (cut_end > at) & (cut_end - at <= END_INCLUSIVE_SLACK_US)
         inside = (within >= self._opens[index]) & (slot >= 0)
-        unplaced = at - self._step if stamp == "end" else at - self._step + 1
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
     def starts_from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:

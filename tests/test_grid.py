@@ -259,3 +259,20 @@ def test_due_of_many_instants_is_right_for_each() -> None:
 def test_due_lists_chosen_segments_alone() -> None:
     assert build(LONG_DAY).due()["segment"].to_list() == ["RTH"]
     assert build(LONG_DAY, segments=("POST", "PRE")).due()["segment"].to_list() == ["PRE", "POST"]
+
+
+# ---------------------------------------------------------------------------- a calendar without a session in range
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_place_on_a_grid_without_segments_gives_nulls(exact):
+    placed = build([]).place(stamps("14:30", "14:31"), exact=exact)
+    assert placed.rows() == [(None, None, None)] * 2
+    assert placed.schema == {"session": pl.Date, "ordinal": pl.Int32, "slot": pl.Int32}
+
+
+@pytest.mark.parametrize("interval", ["1m", "1d"])
+@pytest.mark.parametrize("stamp", ["start", "end", "end-inclusive"])
+def test_from_stamps_on_a_grid_without_segments_is_off_the_grid(interval, stamp):
+    less = {"end": "14:29:00", "end-inclusive": "14:29:00.000001"}.get(stamp, "14:30") if interval == "1m" else "14:30"
+    assert build([], interval).from_stamps(stamps("14:30"), stamp).to_list() == stamps(less).to_list()

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 
 from engine.calendars.providers import SessionCalendar
-from engine.grid import GridSpec, SessionGrid
+from engine.grid import GridSpec
 from engine.runtime.load import Group
 from engine.schema import TS, Kind
 from engine.store.panel_key import AXIS_INTERVAL
-from engine.store.placement import MONTH
+from engine.store.placement import axis_around
 from engine.store.views import with_ends
 
 ADDED = {"available": TS, "version": pl.Int32()}
@@ -68,10 +68,7 @@ def add_bar_availability(
     bars: pl.DataFrame, group: Group, spec: GridSpec, calendar: Callable[[str], SessionCalendar]
 ) -> pl.DataFrame:
     """Add `start` (slot start by stamp and axis) and `available` (end of the bar) to bars of one axis."""
-    low, high = bars["ts"].min(), bars["ts"].max()
-    first, last = low.date() - 2 * MONTH, high.date() + 2 * MONTH  # type: ignore[union-attr]
-    segments = calendar(spec.calendar).segments_in_bounds(first, last)
-    grid = SessionGrid.build(segments, AXIS_INTERVAL, spec).at(group.interval or AXIS_INTERVAL)
+    grid = axis_around(spec, calendar(spec.calendar), bars["ts"]).at(group.interval or AXIS_INTERVAL)
     start = grid.from_stamps(bars["ts"], group.stamp)
     placed = pl.DataFrame({"ts": start}).hstack(grid.place(start))
     return bars.with_columns(start.alias("start"), with_ends(placed, grid)["ts_end"].alias("available"))

@@ -22,7 +22,7 @@ from engine.audit.survey import COUNTS, FILES, SERIES, Survey
 from engine.calendars.providers import calendar
 from engine.checks.refused import CONFLICTS, conflict_pairs, count_refused
 from engine.errors import SourceError
-from engine.grid import Align, SessionGrid, Stamp
+from engine.grid import Align, Stamp
 from engine.interval import Interval
 from engine.quality.causes.profiles import bin_width, summarize_bars
 from engine.runtime.options import LoadOptions
@@ -37,6 +37,7 @@ from engine.store.batch_rows import conflict_rejects
 from engine.store.deduplication import settle
 from engine.store.panel import KEY
 from engine.store.panel_key import BAR_VALUES
+from engine.store.placement import axis_around
 
 ROWS_PER_RANGE = 1 << 21
 MOST_GROUPS_READ = 64
@@ -234,9 +235,7 @@ def survey_axis(
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
     spec = options.spec_of(named, interval, axis.align, axis.zone)
     code = spec.calendar
-    first, last = (rows["ts"].min(), rows["ts"].max())
-    segments = calendar(code).segments_in_bounds(first.date(), last.date())  # type: ignore[union-attr]
-    grid = SessionGrid.build(segments, interval, spec)
+    grid = axis_around(spec, calendar(code), rows["ts"]).at(interval)
     if axis.stamp != "start" or spec.align != "session":
         rows = rows.with_columns(grid.from_stamps(rows["ts"], axis.stamp).alias("ts")).sort(
             "series", "ts", maintain_order=True

@@ -54,19 +54,40 @@ def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamp
         The calendar has no session in these months.
     """
     earliest, latest = venue.bounds()
-    first, last = (min(max(day.date(), earliest), latest) for day in (stamps.min(), stamps.max()))  # type: ignore[union-attr]
+    first, last = utc_dates_in_bounds(venue, stamps)
     low, high = state.axis_dates.get(spec, (latest, earliest))
     if low <= max(first - MONTH, earliest) and min(last + MONTH, latest) <= high:
         return {}
     low, high = min(low, max(first - PADDING, earliest)), max(high, min(last + PADDING, latest))
-    segments = venue.segments_in_bounds(low, high)
-    if segments.is_empty():
-        raise CalendarError(f"calendar {spec.calendar} has no session from {low} to {high}, where the rows are")
     return {
-        "axes": {**state.axes, spec: SessionGrid.build(segments, AXIS_INTERVAL, spec)},
+        "axes": {**state.axes, spec: build_axis(spec, venue, low, high)},
         "axis_dates": {**state.axis_dates, spec: (low, high)},
         "calendars": {**state.calendars, spec.calendar: venue},
     }
+
+
+def axis_around(spec: GridSpec, venue: SessionCalendar, stamps: pl.Series) -> SessionGrid:
+    """Axis (step `AXIS_INTERVAL`) from 2 months before the first stamp to 2 after the last, as the store's; CalendarError: no session.
+
+    UTC dates alone would not do: an evening belongs to the next trade date, and a week or month to its last session.
+    """
+    first, last = utc_dates_in_bounds(venue, stamps)
+    return build_axis(spec, venue, first - PADDING, last + PADDING)
+
+
+def utc_dates_in_bounds(venue: SessionCalendar, stamps: pl.Series) -> tuple[dt.date, dt.date]:
+    """First and last UTC date of the stamps (one at least), each moved into the calendar's bounds."""
+    earliest, latest = venue.bounds()
+    first, last = (min(max(at.date(), earliest), latest) for at in (stamps.min(), stamps.max()))  # type: ignore[union-attr]
+    return first, last
+
+
+def build_axis(spec: GridSpec, venue: SessionCalendar, first: dt.date, last: dt.date) -> SessionGrid:
+    """Axis (step `AXIS_INTERVAL`) of the calendar's trade dates within both inclusive dates; CalendarError if there is none."""
+    segments = venue.segments_in_bounds(first, last)
+    if segments.is_empty():
+        raise CalendarError(f"calendar {spec.calendar} has no session from {first} to {last}, where the rows are")
+    return SessionGrid.build(segments, AXIS_INTERVAL, spec)
 
 
 def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:

@@ -1,0 +1,59 @@
+"""Large Parquet tables: the tables of their audit are those of the same rows in a store."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from engine.calendars.providers import calendar
+from engine.grid import GridSpec, SessionGrid
+from engine.runtime import auditor, parquet_scan
+from engine.runtime.auditor import audit
+from engine.runtime.options import CalendarMap, LoadOptions
+from engine.schema import BARS
+from engine.simulation.sessions import Market, simulate
+
+from tests.law import tables
+
+OVERNIGHT = LoadOptions(CalendarMap("CME_Equity"))
+MONDAY, SUNDAY_EVENING = dt.date(2024, 11, 18), dt.datetime(2024, 11, 17, 23, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    """Bars of Monday and Tuesday; those of Sunday and Monday evening belong to the trade date that follows."""
+    venue = calendar("CME_Equity")
+    grid = SessionGrid.build(venue.segments(MONDAY, MONDAY + dt.timedelta(days=1)), "5m", GridSpec("CME_Equity"))
+    return simulate(grid, Market.of(2, 3)).clean.select(list(BARS)).sort("ts")
+
+
+def is_before(moment: dt.datetime) -> pl.Expr:
+    return pl.col("ts") < moment
+
+
+CUTS = {
+    "ends in the evening": is_before(dt.datetime(2024, 11, 18, 23, 55, tzinfo=dt.UTC)),
+    "an evening alone": is_before(SUNDAY_EVENING + dt.timedelta(minutes=55)),
+    "whole": pl.lit(value=True),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("per_range", [1 << 21, 560], ids=["one range", "cut in Monday's evening"])
+def test_audit_of_a_large_table_of_an_overnight_market_equals_the_stored_one(
+    bars, cut, per_range, tmp_path, monkeypatch
+):
+    path = tmp_path / "bars_5m.parquet"
+    bars.filter(CUTS[cut]).write_parquet(path, row_group_size=560)
+    stored = audit([path], OVERNIGHT)
+    monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
+    monkeypatch.setattr(parquet_scan, "ROWS_PER_RANGE", per_range)
+    scanned = audit([path], OVERNIGHT)
+    assert scanned.rows == stored.rows == bars.filter(CUTS[cut]).height
+    found, expected = tables.of_audit(scanned), tables.of_audit(stored)
+    assert expected["quality"]["present"].sum() == stored.rows
+    if bars.filter(CUTS[cut]).height > per_range:  # a series' rate of rows, against which it is cut, is that of a range
+        expected["findings"] = expected["findings"].filter(pl.col("check_name") != "truncated")
+    for name, table in expected.items():
+        assert found[name].equals(table), name
