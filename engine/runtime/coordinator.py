@@ -63,7 +63,7 @@ class Step:
     session : date or None
         The current trade date.
     rows, derived : int
-        Rows appended, and derived bars that are new or changed.
+        Rows appended (each once, duplicates and corrections too), and derived bars that are new or changed.
     revision : int or None
         Revision of the export, if one was written.
     """
@@ -77,7 +77,7 @@ class Step:
 
 @dataclass
 class SessionTotals:
-    """Counts of a session since it was loaded."""
+    """Counts of a session since it was loaded; `rows` counts each appended row once, duplicates and corrections too."""
 
     rows: int = 0
     duplicates: int = 0
@@ -291,7 +291,9 @@ class SessionCoordinator:
             if self.config.session.mode == "replay":  # all resolutions that files have of a symbol are loaded
                 resolutions = sorted(self.stream.available([symbol])[symbol], key=str)
             end = (self._now or ALWAYS[1]) + INSTANT
-            requests = [HistoryRequest(symbol, kind, interval, ALWAYS[0], end) for kind, interval in resolutions]
+            requests = [
+                HistoryRequest(symbol, kind, interval, ALWAYS[0], end, described.spec) for kind, interval in resolutions
+            ]
             past = self.stream.fetch(requests)
             with self.session.transaction():
                 self.session.register_symbol_data(described)
@@ -313,7 +315,7 @@ class SessionCoordinator:
         return self.session.remove_symbol(symbol)
 
     def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
-        """Append fetched rows, derive, force an assessment; return rows counted, duplicates included."""
+        """Append fetched rows, derive, force an assessment; return rows appended, each once, duplicates and corrections too."""
         before = self.totals.rows
         with self.session.transaction():
             self._append(deliveries, provenance)
@@ -334,13 +336,12 @@ class SessionCoordinator:
             self._append([delivery], provenance)
         begin = min(opens, dt.datetime.combine(since, dt.time(), dt.UTC) - dt.timedelta(days=1))
         last = last_stamps(self.session)
+        specs = {symbol.symbol: symbol.spec for symbol in symbols}
         for provenance, is_known in (("source", False), ("backfill", True)):
             requests = [
-                HistoryRequest(
-                    stream.symbol, stream.kind, stream.interval, last.get((stream.symbol, stream.kind), begin), at
-                )
+                HistoryRequest(*stream, last.get(stream, begin), at, specs[stream.symbol])
                 for stream in streams
-                if ((stream.symbol, stream.kind) in last) == is_known
+                if (stream in last) == is_known
             ]
             self._append(self.stream.fetch(requests) if requests else (), provenance)
 
@@ -385,7 +386,7 @@ class SessionCoordinator:
                 provenance=provenance,
                 dates=self._dates,
             )
-            self.totals.rows += appended.written + appended.duplicates + appended.corrections
+            self.totals.rows += appended.added + appended.duplicates + appended.corrections
             self.totals.duplicates += appended.duplicates
             self.totals.corrections += appended.corrections
 
@@ -475,14 +476,16 @@ def primary_price_type(known: SymbolSessionData, plan: SubscriptionPlan) -> str:
     return known.price_type if known.price_type in made else made[0]
 
 
-def last_stamps(session: SessionData) -> dict[tuple[str, str], dt.datetime]:
-    """Latest `ts` of source rows per (symbol, kind); of several panels or price types that of the last one found."""
+def last_stamps(session: SessionData) -> dict[Subscription, dt.datetime]:
+    """Latest `ts` of source rows per symbol, kind and interval; of several price types (or axes) that of the one furthest behind."""
     snapshot = session.snapshot()
-    stamps: dict[tuple[str, str], dt.datetime] = {}
+    stamps: dict[Subscription, dt.datetime] = {}
     for key, panel in snapshot.panels.items():
         if key.origin == "source":
             last = with_series_names(panel.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
-            stamps |= {(symbol, str(key.kind)): ts for symbol, ts in last.select("symbol", "ts").iter_rows()}
+            for symbol, ts in last.group_by("symbol").agg(pl.col("ts").min()).iter_rows():
+                stream = Subscription(symbol, key.kind, key.interval)
+                stamps[stream] = min(ts, stamps.get(stream, ts))
     return stamps
 
 

@@ -75,7 +75,7 @@ class GapFiller:
                     if kind is None:
                         continue
                     interval = key.interval if kind == "bars" else None
-                    request = HistoryRequest(gap["symbol"], kind, interval, gap["gap_start"], gap["gap_end"])
+                    request = HistoryRequest(gap["symbol"], kind, interval, gap["gap_start"], gap["gap_end"], key.spec)
                     if request not in self._asked:  # gaps of bid and ask of one symbol are one request
                         self._asked[request] = key
                         due.append(request)

@@ -277,7 +277,7 @@ def conflicts_of(
     if losers.is_empty():
         return empty(CONFLICTS)
     winners = placed.join(losers, on=KEY, how="semi").join(series, on="series")
-    lost = conflict_rejects(losers.with_columns(pl.lit(source).alias("source")), series)
+    lost = conflict_rejects(losers.with_columns(pl.lit(source).alias("source")), "bars", series)
     return conflict_pairs(lost, winners.with_columns(pl.lit(str(interval)).alias("interval")))
 
 

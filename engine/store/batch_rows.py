@@ -22,7 +22,7 @@ from engine.schema import (
     rejected_rows,
     select_schema,
 )
-from engine.store.panel_key import BAR_VALUES, RAW_PRICE_TYPES
+from engine.store.panel_key import RAW_PRICE_TYPES
 from engine.store.views import with_series_names
 
 CONFLICT = "conflict: a later row of the same batch has other values for this key"
@@ -82,13 +82,14 @@ def within_dates(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:
     return rows if last is None else rows.filter(pl.col("session") <= last)
 
 
-def conflict_rejects(conflicts: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
-    """`REJECTS` rows of conflicting rows: symbol, price type, ts and values as JSON `cells`, reason `CONFLICT`, source and row."""
+def conflict_rejects(conflicts: pl.DataFrame, kind: Kind, series: pl.DataFrame) -> pl.DataFrame:
+    """`REJECTS` rows of conflicting rows: symbol, price type, ts and all values of the kind as JSON `cells`; reason `CONFLICT`."""
     if conflicts.is_empty():
         return empty(REJECTS)
     rows = with_series_names(conflicts, series)
-    cells = rows.select("symbol", "price_type", "ts", *(name for name in BAR_VALUES if name in rows.columns), "row")
-    return rejected_rows(cells, CONFLICT, "").with_columns(rows["source"].fill_null(""))
+    names = ["symbol", "price_type", "ts"]
+    values = [name for name in ROWS[kind] if name in rows.columns and name not in names]
+    return rejected_rows(rows.select(*names, *values, "row"), CONFLICT, "").with_columns(rows["source"].fill_null(""))
 
 
 def without_conflicts_of(symbol: str, rejects: pl.DataFrame) -> pl.DataFrame:

@@ -53,17 +53,31 @@ OUTCOME_ORDER = {"gaps": ("series", "ordinal", "slot"), "quality": ("series", "s
 
 
 class Appended(NamedTuple):
-    """Result of `append`: the store's revision, and counts of the rows offered, written, repeated and corrected.
+    """Result of `append`: the store's revision, and counts that tell of every offered row once.
 
-    `written` counts the rows that are in the store now and were not before; hence `offered = written + duplicates +
-    corrections` does not hold where a batch corrects another one of the same call. `rejects` has the conflicts.
+    `offered = added + duplicates + corrections + left_out + rejects.height`.
+
+    Attributes
+    ----------
+    revision : int
+    offered : int
+        Rows of all frames.
+    added : int
+        Rows whose key the store did not have before.
+    duplicates, corrections : int
+        Rows whose key the store, or an earlier row of the call, had: with the same values, or with others (of a later batch).
+    left_out : int
+        Rows outside `dates`.
+    rejects : DataFrame of `schema.REJECTS`
+        The conflicts: rows that lost against a later one of their own batch that has other values.
     """
 
     revision: int
     offered: int
-    written: int
+    added: int
     duplicates: int
     corrections: int
+    left_out: int
     rejects: pl.DataFrame
 
 
@@ -286,7 +300,7 @@ class SessionData(Summarized):
         check_kind(kind, step, provenance)
         stacked = stack_batches(frames, kind, provenance)
         with self.transaction():
-            upserts = []
+            upserts, left_out = [], 0
             groups = self._partition_by_axis(stacked, spec) if stacked.height else []
             for axis, part in groups:
                 venue = self.calendar(axis.calendar)
@@ -296,17 +310,19 @@ class SessionData(Summarized):
                 placed = place_rows(self._state, key, part, stamp)
                 included = within_dates(placed, dates)
                 if included.height < placed.height:
+                    left_out += placed.height - included.height
                     self._swap(**extend_excluded_range(self._state, key, placed, dates))
                 upserts.append(self._insert(key, included))
-            conflicts = [conflict_rejects(one.conflicts, self._state.series) for one in upserts]
+            conflicts = [conflict_rejects(one.conflicts, kind, self._state.series) for one in upserts]
             rejects = pl.concat([empty(REJECTS), *conflicts])
             self.add_rejects(rejects)
             return Appended(
                 self.revision,
                 stacked.height,
-                sum(one.written.height for one in upserts),
+                sum(one.written.height - one.replaced.height for one in upserts),
                 sum(int(one.counts["duplicates"].sum()) for one in upserts),
                 sum(int(one.counts["corrections"].sum()) for one in upserts),
+                left_out,
                 rejects,
             )
 

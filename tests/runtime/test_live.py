@@ -17,10 +17,11 @@ from engine import open_dataset
 from engine.errors import ParameterError
 from engine.runtime.coordinator import Step
 from engine.runtime.resume import last_export
+from engine.sources.streams.contract import Delivery
 from engine.store.session_data import SessionData
 from polars.testing import assert_frame_equal
 
-from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured, launch, until
+from tests.runtime.live_world import MINUTE, ONE_MINUTE, OPEN, HandStream, Morning, bars, configured, launch, until
 
 
 def started(**more: object) -> Morning:
@@ -209,6 +210,36 @@ def test_start_after_a_crash_goes_on_from_the_last_export(tmp_path: Path) -> Non
         .collect()
     )
     assert exported.height == 15
+
+
+@pytest.mark.parametrize("behind", ["last", "bid"])
+def test_start_after_a_crash_asks_from_the_price_type_that_is_furthest_behind(behind: str, tmp_path: Path) -> None:
+    config = configured(export={"target": str(tmp_path / "out"), "every_seconds": 60})
+    last, bid = (bars("A", range(20)).with_columns(pl.lit(name).alias("price_type")) for name in ("last", "bid"))
+    first = started(config=config)
+    for minute in range(10):
+        came = pl.concat([last[minute], bid[minute]])
+        first.stream.push(came if minute < 5 else came.filter(pl.col("price_type") != behind))
+        first.at(minute + 1)
+    second = started(stream=HandStream(past=pl.concat([last, bid])), config=config, minute=15)
+    view = second.session.get_symbol_data("A")
+    for price_type in ("last", "bid"):
+        stored = view.bars(price_type=price_type)
+        assert stored["ts"].to_list() == last["ts"].to_list()[:15]
+        assert stored["provenance"].to_list()[-4:] == ["backfill"] * 4
+
+
+def test_step_row_that_corrects_a_stored_one_is_one_row() -> None:
+    morning = started()
+    morning.stream.push(bars("A", [0, 1]))
+    morning.at(2)
+    before = morning.live.coordinator.totals.rows
+    morning.stream.push(bars("A", [1], close=11.0))
+    morning.at(3)
+    totals = morning.live.coordinator.totals
+    assert (totals.rows - before, totals.corrections) == (1, 1)
+    fetched = Delivery("bars", (bars("A", [1, 2], close=12.0),), ONE_MINUTE)
+    assert morning.live.coordinator.take_in([fetched]) == 2
 
 
 def test_run_ends_when_the_source_is_exhausted_and_writes_the_last_revision(tmp_path: Path) -> None:

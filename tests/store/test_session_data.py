@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 
 import polars as pl
@@ -11,7 +12,7 @@ from engine.errors import CursorExpiredError, ParameterError, SchemaError, Unkno
 from engine.interval import Interval
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.schema import BARS, rejected_rows
+from engine.schema import BARS, ROWS, rejected_rows
 from engine.store.change_log import CHANGE_LOG, coalesce_changes
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
@@ -71,7 +72,7 @@ def test_append_same_rows_again_counts_duplicates_and_writes_no_row() -> None:
     session = store("A")
     first = session.append(bars("A", [0, 1]), interval="1m")
     again = session.append(bars("A", [0, 1]), interval="1m")
-    assert (first.written, again.written, again.duplicates, again.corrections) == (2, 0, 2, 0)
+    assert (first.added, again.added, again.duplicates, again.corrections) == (2, 0, 2, 0)
     assert session.changes(first.revision)["kind"].to_list() == ["counts"]
 
 
@@ -105,6 +106,51 @@ def test_append_two_batches_in_one_call_corrects_like_two_calls() -> None:
     session = store("A")
     done = session.append([bars("A", [0], close=10.0), bars("A", [0], close=11.0)], interval="1m")
     assert (done.corrections, done.rejects.height) == (1, 0)
+
+
+EARLIER, OTHER = bars("A", [0, 1]), bars("A", [0], close=11.0)
+CALLS = {
+    "new rows": [EARLIER],
+    "a correction of a stored row": [EARLIER, OTHER],
+    "a correction in the same call": [[EARLIER, OTHER]],
+    "a correction in the same call of what corrects a stored row": [EARLIER, [OTHER, bars("A", [0], close=12.0)]],
+    "a correction and its undoing": [EARLIER, [OTHER, EARLIER]],
+    "duplicates of the store, of a batch and of the call": [EARLIER, [EARLIER, pl.concat([OTHER, OTHER]), OTHER]],
+    "conflicts": [pl.concat([EARLIER, OTHER]), pl.concat([EARLIER, OTHER])],
+    "rows of other dates": [bars("A", [0, 24 * 60])],
+}
+
+
+@pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
+def test_append_counts_every_offered_row_once(calls: list[pl.DataFrame | list[pl.DataFrame]]) -> None:
+    session = store("A")
+    for rows in calls:
+        before = session.get_symbol_data("A").bars_base.height
+        done = session.append(rows, interval="1m", dates=(None, OPEN.date()))
+        assert done.offered == sum(one.height for one in (rows if isinstance(rows, list) else [rows]))
+        counted = done.added + done.duplicates + done.corrections + done.left_out + done.rejects.height
+        assert counted == done.offered
+        assert session.get_symbol_data("A").bars_base.height == before + done.added
+
+
+RAW = {
+    "ticks": ({"seq": 1, "price": 10.0, "size": 5.0, "exchange": "Q", "conditions": "@", "suspicious": True}, "price"),
+    "quotes": ({"seq": 1, "bid": 9.0, "ask": 11.0, "bid_size": 1.0, "ask_size": 2.0}, "ask"),
+    "open_interest": ({"value": 7.0}, "value"),
+}
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_append_conflict_of_raw_rows_keeps_all_their_values_in_the_reject(kind: str) -> None:
+    session = store("A")
+    values, changed = RAW[kind]
+    rows = pl.DataFrame([{**values, changed: 8.0}, values]).select(
+        pl.lit("A").alias("symbol"), pl.lit(OPEN, ROWS[kind]["ts"]).alias("ts"), *values
+    )
+    done = session.append(rows, kind)
+    cells = json.loads(done.rejects["cells"][0])
+    known = {name: str(value).lower() if value is True else str(value) for name, value in values.items()}
+    assert {name: cells[name] for name in values} == {**known, changed: "8.0"}
 
 
 @pytest.mark.parametrize("symbol", ["A", 'a"b', "=cmd", "[/]", "\U0001f4c8", "$.x"])
@@ -149,7 +195,7 @@ def test_append_unsorted_rows_are_stored_in_order() -> None:
 def test_append_outside_the_dates_is_left_out() -> None:
     session = store("A")
     done = session.append(bars("A", [0, 24 * 60]), interval="1m", dates=(dt.date(2024, 1, 3), None))
-    assert done.written == 1
+    assert (done.added, done.left_out) == (1, 1)
     assert session.get_symbol_data("A").bars_base["session"].to_list() == [dt.date(2024, 1, 3)]
 
 

@@ -21,6 +21,9 @@ from engine.schema import REJECTS, Kind, empty
 Resolution = tuple[Kind, Interval | None]  # ("bars", 1m), ("ticks", None), ("quotes", None)
 
 
+AROUND_THE_CLOCK = GridSpec("24/7")
+
+
 class Subscription(NamedTuple):
     """A symbol with the kind and interval that is streamed."""
 
@@ -30,13 +33,17 @@ class Subscription(NamedTuple):
 
 
 class HistoryRequest(NamedTuple):
-    """A request of past rows: slots that begin in `[start, end)`."""
+    """A request of past rows: ticks and quotes in `[start, end)`, bars whose slot on the axis `spec` begins in it.
+
+    The axis says where a bar begins that is stamped with its end, or with its date; by default slots begin at midnight UTC.
+    """
 
     symbol: str
     kind: Kind
     interval: Interval | None
     start: dt.datetime
     end: dt.datetime
+    spec: GridSpec = AROUND_THE_CLOCK
 
 
 @dataclass(frozen=True)

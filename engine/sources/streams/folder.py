@@ -22,8 +22,10 @@ from typing import NamedTuple
 
 import polars as pl
 
+from engine.calendars.providers import calendar
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError, SourceError, StreamError
+from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.schema import TS, Kind
 from engine.sources import archive
@@ -40,6 +42,7 @@ from engine.sources.streams.subscriptions import (
     lag_seconds,
     parse_resolutions,
 )
+from engine.store.placement import axis_around
 
 UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial")
 UNFINISHED_PREFIXES = (".", "_")
@@ -349,13 +352,13 @@ class FolderStream:
             return [self._to_delivery(file, batch) for file, batch in read_now]
 
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
-        """Whether a batch of the file overlaps a request in kind, symbol and time; True if not read yet."""
+        """Whether a batch of the file may overlap a request in kind, symbol and time (of any stamp); True if not read yet."""
         known = self._summaries.get(path)
         return known is None or any(
             one.kind == request.kind
             and request.symbol in one.symbols
-            and one.first <= request.end
-            and one.last >= request.start
+            and one.first - longest_shift(request.interval) <= request.end
+            and one.last + longest_shift(request.interval) >= request.start
             for one in known
             for request in requests
         )
@@ -408,12 +411,37 @@ def summarize_batch(batch: Batch) -> BatchSummary:
     return BatchSummary(batch.kind, frozenset(batch.frame["symbol"].unique()), first, last)
 
 
+def longest_shift(interval: Interval | None) -> dt.timedelta:
+    """How far a bar's stamp may lie from its slot's start at most: its length, and a day more if stamps are dates."""
+    if interval is None:
+        return dt.timedelta()
+    return dt.timedelta(seconds=interval.seconds, days=0 if interval.is_intraday else 1)
+
+
 def select_requested(came: Delivery, requests: Iterable[HistoryRequest]) -> Delivery:
     """The delivery with only rows whose slot begins in `[start, end)` of a request of its kind, interval and symbol."""
     mine = [request for request in requests if (request.kind, request.interval) == (came.kind, came.interval)]
-    # What marks a slot's end belongs to the slot before.
-    shift = dt.timedelta(seconds=came.interval.seconds) if came.interval and came.stamp != "start" else dt.timedelta()
-    begins = pl.col("ts") - shift
-    tests = [(pl.col("symbol") == r.symbol) & begins.is_between(r.start, r.end, closed="left") for r in mine]
-    frames = tuple(part for f in came.frames if tests and (part := f.filter(pl.any_horizontal(tests))).height)
+    frames = tuple(part for frame in came.frames if (part := rows_of_requests(frame, came, mine)).height)
     return replace(came, frames=frames)
+
+
+def rows_of_requests(frame: pl.DataFrame, came: Delivery, requests: Sequence[HistoryRequest]) -> pl.DataFrame:
+    """Rows of a delivery's frame that lie in `[start, end)` of a request: bars by the start of their slot on its axis."""
+    symbols = set(frame["symbol"].unique())
+    mine = [request for request in requests if request.symbol in symbols]
+    begins: dict[GridSpec, pl.Series] = {}
+    tests = [pl.lit(value=False)]
+    for request in mine:
+        spec = came.spec or request.spec
+        if spec not in begins:
+            begins[spec] = slot_starts(frame["ts"], came, spec)
+        within = pl.lit(begins[spec]).is_between(request.start, request.end, closed="left")
+        tests.append((pl.col("symbol") == request.symbol) & within)
+    return frame.filter(pl.any_horizontal(tests))
+
+
+def slot_starts(ts: pl.Series, came: Delivery, spec: GridSpec) -> pl.Series:
+    """Starts of the slots that a delivery's bars are stamped for on an axis (`SessionGrid.from_stamps`); other rows: `ts`."""
+    if came.interval is None:
+        return ts
+    return axis_around(spec, calendar(spec.calendar), ts).at(came.interval).from_stamps(ts, came.stamp)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from engine.clock import ManualClock
 from engine.errors import ParameterError, StreamError
+from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.sources import archive
 from engine.sources.options import ReadOptions
@@ -337,6 +338,57 @@ def test_fetch_reads_complete_files_again_and_keeps_what_was_asked_for(scene):
     )
     assert [ts.minute for one in got for frame in one.frames for ts in frame["ts"]] == [33, 34, 35]
     assert scene.stream.fetch([HistoryRequest("IBM", "quotes", None, OPEN, OPEN + dt.timedelta(days=1))]) == []
+
+
+HOUR, DAY = Interval(1, "h"), Interval(1, "d")
+XNYS = GridSpec("XNYS")
+LAST_OF_HOURS = [OPEN + dt.timedelta(minutes=m, microseconds=-1000) for m in (60, 120, 390)]  # the last is half an hour
+
+
+def stamped(*stamps):
+    text = [f"{ts:%Y-%m-%dT%H:%M:%S.%fZ}" for ts in stamps]
+    return pl.DataFrame({"ts": text, "open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0})
+
+
+def fetched(scene, interval, start, end, spec=XNYS):
+    got = scene.stream.fetch([HistoryRequest("IBM", "bars", interval, start, end, spec)])
+    return [ts for one in got for frame in one.frames for ts in frame["ts"]]
+
+
+@pytest.mark.parametrize("was_taken", [False, True])
+@pytest.mark.parametrize("hour", range(3))
+@pytest.mark.parametrize(("stamp", "add"), [("end", dt.timedelta(milliseconds=1)), ("end-inclusive", dt.timedelta())])
+def test_fetch_bars_stamped_at_their_end_are_those_of_the_slot(tmp_path, stamp, add, hour, was_taken):
+    scene = Scene(tmp_path, options=ReadOptions(stamp=stamp))
+    stamps = [ts + add for ts in LAST_OF_HOURS]
+    scene.drop("IBM_1h.csv", stamped(*stamps))
+    scene.pass_by(10)
+    if was_taken:
+        scene.settled()
+    start = [OPEN, OPEN + dt.timedelta(hours=1), OPEN + dt.timedelta(hours=6)][hour]
+    end = [OPEN + dt.timedelta(hours=1), OPEN + dt.timedelta(hours=2), OPEN + dt.timedelta(hours=6.5)][hour]
+    assert fetched(scene, HOUR, start, end) == [stamps[hour]]
+    assert fetched(scene, HOUR, OPEN + dt.timedelta(hours=5), OPEN + dt.timedelta(hours=6)) == []
+
+
+def test_fetch_without_an_axis_end_inclusive_hours_are_those_of_the_clock(tmp_path):
+    scene = Scene(tmp_path, options=ReadOptions(stamp="end-inclusive"))
+    nine = dt.datetime(2024, 1, 2, 9, tzinfo=dt.UTC)
+    ends = [nine + dt.timedelta(hours=h, milliseconds=-1) for h in (1, 2)]
+    scene.drop("IBM_1h.csv", stamped(*ends))
+    scene.pass_by(10)
+    (got,) = scene.stream.fetch([HistoryRequest("IBM", "bars", HOUR, nine, nine + dt.timedelta(hours=1))])
+    assert got.frames[0]["ts"].to_list() == ends[:1]
+
+
+@pytest.mark.parametrize("was_taken", [False, True])
+def test_fetch_daily_bars_stamped_with_their_date_are_those_of_the_session(scene, was_taken):
+    dates = [dt.datetime(2024, 1, day, tzinfo=dt.UTC) for day in (2, 3)]
+    scene.drop("IBM_1d.csv", stamped(*dates))
+    scene.pass_by(10)
+    if was_taken:
+        scene.settled()
+    assert fetched(scene, DAY, OPEN, OPEN + dt.timedelta(hours=6.5)) == dates[:1]
 
 
 def test_offers_what_names_tell_and_else_what_is_expected(tmp_path):
