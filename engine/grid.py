@@ -442,13 +442,7 @@ class SessionGrid(Summarized):
 
 
 def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
-    """Add `chosen` (label in the spec's, else regular), rename times to `open, close`; ParameterError for a label not there."""
-    labels = segments["segment"].unique().to_list()
-    unknown = [label for label in spec.segments if label not in labels]
-    if unknown and segments.height:
-        raise ParameterError(
-            f"segments: received {', '.join(unknown)}; calendar {spec.calendar} has {', '.join(sorted(labels))}"
-        )
+    """Add `chosen` (label among the spec's, or `regular` where it names none), rename times to `open, close`."""
     is_chosen = pl.col("segment").is_in(list(spec.segments)) if spec.segments else pl.col("regular")
     return segments.with_columns(is_chosen.alias("chosen")).rename({"segment_open": "open", "segment_close": "close"})
 

@@ -56,9 +56,8 @@ def test_build_of_spans_that_touch_is_right() -> None:
     assert build([axis.at(MONDAY, 600, 660), axis.at(MONDAY, 660, 700)]).table["slots"].to_list() == [60, 40]
 
 
-def test_build_with_labels_that_the_calendar_lacks_raises_unless_it_has_no_segment() -> None:
-    with pytest.raises(ParameterError, match="received NIGHT; calendar TEST has POST, PRE, RTH"):
-        build(LONG_DAY, segments=("RTH", "NIGHT"))
+def test_build_with_a_label_that_these_dates_lack_chooses_the_others() -> None:
+    assert build(LONG_DAY, segments=("RTH", "NIGHT")).table.filter("chosen")["segment"].to_list() == ["RTH"]
     assert build([], segments=("NIGHT",)).table.height == 0
 
 

@@ -283,7 +283,7 @@ def mark_differences(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFram
 
 
 def is_different(name: str, tolerances: Tolerances) -> pl.Expr:
-    """Whether a compared value is off by more than the larger tolerance, or null on one side; both null: equal."""
+    """Expression `NAME_differs`: beyond the larger tolerance, or null on one side; False where `NAME_compared` is False."""
     a, b, tolerance = pl.col(f"{name}_a"), pl.col(f"{name}_b"), tolerances.for_column(name)
     bound = pl.max_horizontal(tolerance.absolute, tolerance.relative * pl.max_horizontal(a.abs(), b.abs()))
     far = ((a - b).abs() > bound).fill_null(value=True) & a.ne_missing(b)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,7 +42,7 @@ from engine.calendars.hours import (
     weekly_spans,
 )
 from engine.display import Summarized, Summary
-from engine.errors import CalendarError
+from engine.errors import CalendarError, ParameterError
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, select_schema, session_ordinal
 
 FIRST, LAST = dt.date(1970, 1, 1), dt.date(2049, 12, 31)
@@ -160,6 +160,20 @@ class SessionCalendar(Summarized):
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
         return self._number_segments(self.source(first, last) if first <= last else empty_spans())
+
+    def check_labels(self, labels: Collection[str]) -> None:
+        """Raise ParameterError if the calendar has no segment with one of these labels, on any date.
+
+        Raises
+        ------
+        ParameterError
+            The message has the labels of the calendar.
+        """
+        unknown = [label for label in labels if label not in self.labels]
+        if unknown:
+            raise ParameterError(
+                f"segments: received {', '.join(unknown)}; calendar {self.code} has {', '.join(self.labels)}"
+            )
 
     @property
     def _named(self) -> str:
@@ -458,7 +472,7 @@ def exchange_label(name: str) -> str:
 
 
 def exchange_bounds(name: str) -> Dates:
-    """First and last date that exchange_calendars can build for a code, cut to 1970-01-01 to 2049-12-31."""
+    """First and last date exchange_calendars can build for a code, cut to 1970-01-01 to 2049-12-31; KeyError if unknown."""
     factory = exchange_factories()[name]
     low, high = factory.bound_min(), factory.bound_max()
     return max(FIRST, low.date()) if low else FIRST, min(LAST, high.date()) if high else LAST

@@ -137,7 +137,7 @@ def session_masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
 
 
 def session_mask(begins: Ints, covered: Floats) -> Floats:
-    """Return in-session share / 0.9 (at most 1) per quarter hour, averaged over dates of a weekday; share < 25 %: 0."""
+    """Per quarter hour of the UTC week: mean of `covered` over the weekday's dates in `begins`; < 25 % is 0, else / 0.9, max 1."""
     if not len(begins):
         return np.zeros(WEEK_CELLS)
     days = np.unique(begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US))

@@ -25,7 +25,7 @@ def run_sql(
     timeout: float = 60.0,
     memory: str = "2GB",
 ) -> None:
-    """Answer `query` on an export or audit; None: a prompt on a terminal, else the statements of standard input."""
+    """Answer `query` on `out` (export or audit), with `audit` beside it as `audit_NAME`; None: prompt or standard input."""
     # The child starts now at the latest.
     with query_child() as child:
         from engine.cli.output import AnswerWriter

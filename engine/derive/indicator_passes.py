@@ -1,7 +1,7 @@
 """Indicators over bars: one pass over all of them, or over the bars after an earlier pass. Pure: frame in, frame out.
 
 1. `begin` sorts the bars by series (`series.sort_bars`) and computes them (`compute_columns`): the contribution of
-   each bar to the recursive columns (`contributions`, warmed up by `warm_up`), those columns, the windows, and then the
+   each bar to the recursive columns (`contributions`, warmed up by `seed_with_mean`), those columns, the windows, and then the
    values.
 2. `extend` finds where the new bars of each series begin (`NewRows`), adds as many earlier ones as a window reaches
    back (`context`, `same_slots`), lets the last computed bar stand for all before it (`resumed`), and computes only
@@ -265,7 +265,9 @@ def contributions(rows: pl.DataFrame, running: Sequence[Running]) -> pl.DataFram
     same_run = pl.col(RUN) == pl.col(RUN).shift(1)
     with_before = rows.with_columns(pl.when(same_run).then(pl.col("close").shift(1)).alias(BEFORE)) if running else rows
     inputs = with_before.select(one.value.cast(pl.Float64).alias(IN + one.name) for one in running)
-    warm = inputs.with_columns(warm_up(inputs[IN + one.name], rows[RUN], one.warmup) for one in running if one.warmup)
+    warm = inputs.with_columns(
+        seed_with_mean(inputs[IN + one.name], rows[RUN], one.warmup) for one in running if one.warmup
+    )
     if NEW not in rows.columns:
         return warm
     joined = pl.concat([inputs.select(pl.all().name.prefix("_all")), warm, rows], how="horizontal")
@@ -280,8 +282,8 @@ def resumed(one: Running) -> pl.Expr:
     return pl.when(has_state).then(onward).otherwise(pl.col(IN + one.name)).alias(IN + one.name)
 
 
-def warm_up(values: pl.Series, run: pl.Series, n: int) -> pl.Series:
-    """Per run: null before the nth non-null value, there the mean of the first n, afterwards the values unchanged."""
+def seed_with_mean(values: pl.Series, run: pl.Series, n: int) -> pl.Series:
+    """Per run (numbered 0, 1, ... in row order): null before the nth value, there the mean of the first n, then unchanged."""
     numbers, runs = values.to_numpy(), run.to_numpy()
     valid = ~np.isnan(numbers)
     total = np.cumsum(valid)

@@ -163,7 +163,7 @@ def rsi(n: int = 14) -> Indicator:
 
 
 def atr(n: int = 14) -> Indicator:
-    """Wilder's average true range: mean of the first n true ranges (null before), then weight 1/n; a series' first bar has none."""
+    """Wilder's average true range: mean of the first n true ranges (null before), then weight 1/n; none on the first bar."""
     name, before = column_name("atr", check_bar_count("atr", n)), pl.col(BEFORE)
     true_range = pl.max_horizontal("high", before) - pl.min_horizontal("low", before)
     average = exponential_average(name, pl.when(before.is_not_null()).then(true_range), n, 1 / n)

@@ -55,7 +55,7 @@ class Delta:
 
 
 def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
-    """Changes after revision `since` to `until` (None: last); all rows if `since` is 0, expired, damaged, other store.
+    """Changes from `since` to `until` (None: last); all rows if 0, expired, damaged, other store; ParameterError if later.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def reason_for_full_delta(now: Dataset, since: int) -> str:
 
 
 def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(upserts: rows later than `then`, removed keys) of a table, reading only files that one of the two lacks."""
+    """(upserts: rows later than `then`; removed keys), from files one of the two lacks; `rejects`: all copies of changed keys."""
     key = list(KEYS[name])
     added, dropped = (
         scan_files(name, files) if files else empty(TABLES[name]).lazy()

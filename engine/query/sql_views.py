@@ -113,8 +113,9 @@ def frame_catalog(tables: Iterable[str]) -> Catalog:
 
 
 def with_parquet_files(catalog: Catalog, tables: Mapping[str, Path]) -> Catalog:
-    """Copy of the catalog with a pinned file and a view `SELECT *` per Parquet file, named by the mapping's key."""
-    pinned = {f"parquet/{number}.parquet": path for number, path in enumerate(tables.values())}
+    """Copy of the catalog with a pinned file and a view per Parquet file, named by key; a view of that name is replaced."""
+    first = len(catalog.files)
+    pinned = {f"parquet/{number}.parquet": path for number, path in enumerate(tables.values(), start=first)}
     views = {
         table: f"CREATE VIEW {quoted_name(table)} AS FROM read_parquet('{SCHEME}{name}', hive_partitioning=false)"
         for table, name in zip(tables, pinned, strict=True)

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-# A semicolon in text, in a name, in dollar quotes or in a comment ends nothing.
-_TOKEN = re.compile(
-    r"""[eE]'(?:[^'\\]|\\.|'')*'
-    | '(?:[^']|'')*'
-    | "(?:[^"]|"")*"
-    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-    | (?P<comment>--[^\n]*|/\*.*?\*/)
-    | (?P<unclosed>['"]|/\*|\$\w*\$)
-    | (?P<semicolon>;)
-    | \w+
-    | .""",
-    re.DOTALL | re.VERBOSE,
-)
+import duckdb
 
 
 def split_statements(text: str) -> tuple[list[str], str]:
@@ -34,16 +20,19 @@ def split_statements(text: str) -> tuple[list[str], str]:
     str
         What stands behind the last semicolon; empty when it is blank or comments alone.
     """
+    end = len(text.encode())
+    # A semicolon that does not end the whole text lies in a quote or comment that is still open.
+    data = f"{text}\n;".encode()
+    tokens = duckdb.tokenize(data.decode())
+    is_open = not tokens or tokens[-1][0] != end + 1
     statements: list[str] = []
-    begin = 0
-    has_words = False
-    for token in _TOKEN.finditer(text):
-        if token["unclosed"]:
-            has_words = True
+    begin, has_words = 0, False
+    for at, kind in tokens:
+        if at > end:
             break
-        if token["semicolon"]:
-            statements += [text[begin : token.start()].strip()] * has_words
-            begin, has_words = token.end(), False
-        elif not token["comment"] and not token[0].isspace():
+        if kind == duckdb.token_type.operator and data[at : at + 1] == b";":
+            statements += [data[begin:at].decode().strip()] * has_words
+            begin, has_words = at + 1, False
+        elif kind != duckdb.token_type.comment:
             has_words = True
-    return statements, text[begin:].strip() if has_words else ""
+    return statements, data[begin:end].decode().strip() if has_words or is_open else ""

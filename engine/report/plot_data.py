@@ -303,7 +303,7 @@ def modal_interval(ts: pl.Series) -> str:
 
 
 def segments_by_date(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
-    """Return one regular segment per date, from its first row to one step (daily: a minute) after its last."""
+    """One segment per date (`session`, else UTC), label `day`, regular: first row to a step after the last (daily: a minute)."""
     day = pl.col("session") if "session" in rows.columns else pl.col("ts").dt.date()
     length = pl.duration(seconds=step.seconds if step.is_intraday else 60)
     spans = (

@@ -346,14 +346,15 @@ class SessionCoordinator:
             self._append(self.stream.fetch(requests) if requests else (), provenance)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
-        """Yield each open and close up to `to`, then `to` unless yielded already or before session time."""
-        at = None
+        """Yield the next open or close, read anew once the caller moved phase and spans on; then `to` unless yielded."""
+        last = None
         while self._spans:
             at = self._spans[0].opens if self.phase == "waiting" else self._spans[0].closes
             if at > to:
                 break
             yield at
-        if at != to and self._now is not None and self._now <= to:
+            last = at
+        if last != to and self._now is not None and self._now <= to:
             yield to
 
     def _move_to(self, now: dt.datetime) -> None:

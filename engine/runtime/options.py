@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.calendars.providers import calendar
 from engine.errors import ParameterError
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
@@ -103,12 +104,23 @@ class LoadOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def spec_of(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
-        """Axis of a symbol: `date` for a day or more, else own `align` before the argument's; zone UTC if `session`."""
+        """Axis of a symbol: `date` for a day or more, else own `align` before the argument's; zone UTC if `session`.
+
+        Raises
+        ------
+        ParameterError
+            No calendar for the symbol, or one that lacks a label of `segments`.
+        CalendarError
+            The calendar cannot be had.
+        """
+        code = self.calendars.of(symbol)
+        if self.segments:
+            calendar(code).check_labels(self.segments)
         align = "date" if not interval.is_intraday else self.align or align
-        return GridSpec(self.calendars.of(symbol), self.segments, align, "UTC" if align == "session" else zone)
+        return GridSpec(code, self.segments, align, "UTC" if align == "session" else zone)
 
     def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
-        """Base by `choose` if set; else `interval`, else 1m (finer if derived ones need it), else the finest."""
+        """`choose` if set; else `interval` if available, else ticks (None), else finest; by default 1m, or what `derive` needs."""
         if self.choose is not None:
             return self.choose(group, available)
         return base_of(available, self.interval, self.derive)

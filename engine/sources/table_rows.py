@@ -223,7 +223,7 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
 
 
 def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tuple[pl.Series, pl.Series]:
-    """Symbol per row (`--symbol`, else column, else path; plus qualifier) and the distinct ones; SourceError without any."""
+    """Symbol per row (--symbol, else column, blank null, else path; plus qualifier), distinct ones; SourceError if no source."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String)

@@ -52,7 +52,10 @@ def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamp
     ------
     CalendarError
         The calendar has no session in these months.
+    ParameterError
+        The calendar has no segment of a label of the axis.
     """
+    venue.check_labels(spec.segments)
     earliest, latest = venue.bounds()
     first, last = utc_dates_in_bounds(venue, stamps)
     low, high = state.axis_dates.get(spec, (latest, earliest))

@@ -477,7 +477,7 @@ class SessionData(Summarized):
         self._notify()
 
     def _write(self, fields: dict[str, object], entry: pl.DataFrame | None) -> None:
-        """Replace fields of the state; with a log entry, append it and increase the revision by one."""
+        """Replace state fields (lock held); with a log entry, stamped by the caller with revision + 1, append it and take that."""
         if entry is not None:
             state = self._state
             fields |= {"revision": state.revision + 1, "change_log": state.change_log.with_entry(entry)}

@@ -15,7 +15,7 @@ import pandas_market_calendars
 import polars as pl
 import pytest
 from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, preload_calendar
-from engine.errors import CalendarError
+from engine.errors import CalendarError, ParameterError
 from engine.schema import SEGMENTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -548,3 +548,12 @@ print(calendar("XNYS").segments_in_bounds(dt.date(2023, 1, 1), dt.date(2023, 12,
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heights = [calendar("XNYS").segments_in_bounds(dt.date(y, 1, 1), dt.date(y, 12, 31)).height for y in (2013, 2023)]
     assert done.stdout.split() == [str(heights[0]), "False", str(heights[1]), "True"]
+
+
+def test_check_labels_knows_labels_that_some_dates_lack_and_names_the_calendar_s_own():
+    eurex = calendar("EUREX_Extended")
+    lacks_post = eurex.segments(dt.date(2023, 12, 22), dt.date(2023, 12, 22))["segment"].to_list()
+    assert "POST" not in lacks_post
+    eurex.check_labels(("RTH", "POST"))
+    with pytest.raises(ParameterError, match="received NIGHT; calendar EUREX_Extended has PRE, RTH, POST"):
+        eurex.check_labels(("RTH", "NIGHT"))

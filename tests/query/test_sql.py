@@ -660,3 +660,10 @@ def test_sql_in_a_process_of_its_own_ends_quietly(export: Path) -> None:
 
 def test_every_type_of_the_contract_has_a_name_in_sql() -> None:
     assert {table: len([sql_type(dtype) for dtype in TABLES[table].values()]) for table in DATA_TABLES}
+
+
+def test_sql_over_files_of_the_target_and_files_beside_it_reads_each(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    pl.DataFrame({"x": [1]}).write_parquet(one)
+    pl.DataFrame({"x": [2]}).write_parquet(two)
+    assert sql({"a": one}, "SELECT a.x AS ax, b.x AS bx FROM a, b", also={"b": two}).row(0) == (1, 2)

@@ -308,3 +308,14 @@ def test_audit_of_parts_in_another_order_gives_the_same_rows_in_the_same_order(f
     assert len(parts) > 5
     whole, turned = (auditor.build_audit(join_surveys(some), OPTIONS).tables for some in (parts, parts[::-1]))
     assert {name: turned[name].equals(whole[name]) for name in whole} == dict.fromkeys(whole, True)
+
+
+def test_audit_of_a_half_day_without_one_of_the_segments_asked_for_is_an_audit(tmp_path):
+    begin = dt.datetime(2023, 12, 22, 9, tzinfo=dt.UTC)
+    stamps = [begin + dt.timedelta(minutes=minute) for minute in range(60)]
+    rows = pl.DataFrame({"ts": stamps, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0})
+    rows.write_parquet(tmp_path / "FDAX_1m.parquet")
+    found = engine.run_audit(tmp_path, "EUREX_Extended", segments=("RTH", "POST"))
+    assert found.tables["series"]["rows"].to_list() == [60]
+    with pytest.raises(ParameterError, match="received NIGHT"):
+        engine.run_audit(tmp_path, "EUREX_Extended", segments=("NIGHT",))

@@ -206,6 +206,21 @@ def test_replay_without_an_end_shows_no_session_that_is_still_to_come(tmp_path: 
     assert_same_tables(*seen)
 
 
+def test_advance_to_an_open_or_a_close_takes_each_stop_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write([File("AAA_1m.csv", bars([*minutes(FIRST), *minutes(SECOND)]))], tmp_path)
+    replay = ReplaySession(configured(folder))
+    replay.load()
+    taken: list[dt.datetime] = []
+    take = replay.coordinator.stream.take
+    monkeypatch.setattr(replay.coordinator.stream, "take", lambda until: taken.append(until) or take(until))
+    stops = [opens(FIRST), closes(FIRST), opens(SECOND), closes(SECOND)]
+    for stop in stops:
+        replay.coordinator.advance(stop)
+    assert taken == stops
+    replay.coordinator.advance(closes(SECOND) + MINUTE)
+    assert taken[4:] == [closes(SECOND) + MINUTE]
+
+
 def test_replay_of_a_file_without_a_good_row_rejects_them_at_the_end(tmp_path: Path) -> None:
     bad = bars(minutes(SECOND, range(3))).with_columns(pl.lit(0.01).alias("high"))
     folder = write([File("AAA_1m.csv", bars([*minutes(FIRST), *minutes(SECOND)])), File("BBB_1m.csv", bad)], tmp_path)

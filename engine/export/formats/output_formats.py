@@ -114,7 +114,7 @@ def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
 
 
 def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool) -> Path:
-    """Write a frame atomically as one file, replacing an existing one; ExportError if it cannot; return `output`.
+    """Write a frame atomically as one file, replacing one; ParameterError: format or option; ExportError: cannot be written.
 
     Parameters
     ----------

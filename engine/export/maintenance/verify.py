@@ -328,16 +328,16 @@ def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
                 logs = sorted((check.target / table / delta_table.LOG).glob("*.json"))
                 text = "".join(log.read_text(errors="replace") for log in logs)
                 known = set(re.findall(r'"path":"([^"]+)"', text))
-            yield stray_finding(table, file, last, is_known=inner.as_posix() in known)
+            yield stray_finding(table, file, last, is_logged=inner.as_posix() in known)
 
 
-def stray_finding(table: str, file: str, last: int, *, is_known: bool) -> Finding:
-    """Finding of an unpinned file: info if foreign, of `exports`, in a log or of a later revision; else a warning."""
+def stray_finding(table: str, file: str, last: int, *, is_logged: bool) -> Finding:
+    """Finding of an unpinned file: warning if named as an export's up to revision `last`, in no log, not of `exports`; else info."""
     name = NAME.fullmatch(Path(file).name)
     if name is None:
         return Finding(table, file, "stray", "a file that no export wrote", "info")
     # A vacuum that was killed leaves a file of `exports` that no log names.
-    if is_known or int(name[1]) > last or table == "exports":
+    if is_logged or int(name[1]) > last or table == "exports":
         return Finding(
             table, file, "stray", "no revision pins it any more; `engine repair` or `engine vacuum` removes it", "info"
         )

@@ -136,7 +136,7 @@ def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
 
 
 def unite_runs(runs: pl.DataFrame) -> pl.DataFrame:
-    """Unite runs of one (series, ordinal) that overlap or are adjacent: open of the first, close and last volume of the furthest."""
+    """Unite sorted runs of one (series, ordinal) that overlap or touch: open of the first, close, last volume of the furthest."""
     if runs.is_empty():
         return runs
     # In one growing number, so that the furthest end so far is a running maximum.
