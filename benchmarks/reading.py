@@ -34,7 +34,7 @@ from statistics import median
 
 import polars as pl
 
-OPEN = dt.datetime(2024, 1, 2, 14, 30)
+OPEN = dt.datetime(2024, 1, 2, 14, 30)  # noqa: DTZ001  # UTC, as text without a zone
 TYPES = {"timestamp": pl.Datetime("us"), **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)}
 RETURN_AT_ONCE = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}  # freed memory is no peak
 SESSION_ROWS = 390
@@ -126,8 +126,9 @@ def read_with_polars(folder: Path) -> int:
 
 def measure(who: str, case: str, folder: Path) -> Figures:
     """Figures of one contender on one folder, in this process: seconds, processor seconds, peak bytes beyond the rows."""
-    from engine.runtime.load import read_files, store_contents
-    from engine.runtime.options import CalendarMap, LoadOptions
+    # Of the checkout that PYTHONPATH names.
+    from engine.runtime.load import read_files, store_contents  # noqa: PLC0415  # the parent does not need it
+    from engine.runtime.options import CalendarMap, LoadOptions  # noqa: PLC0415  # the parent does not need it
 
     from_store = case in ("parquet", "symbols")
     options = LoadOptions(calendars=CalendarMap("XNYS"))

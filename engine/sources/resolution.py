@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Collection, Iterable
 
@@ -99,10 +100,27 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
 
 def step_counts(frame: pl.DataFrame) -> pl.DataFrame:
     """Frame `step` (ms between neighbouring distinct stamps of a series), `count`; commonest first, ties: shorter."""
-    series = ["symbol", "price_type"]
-    steps = frame.select(*series, "ts").unique().sort(*series, "ts")
-    steps = steps.select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step")).drop_nulls()
-    return steps.group_by("step").len("count").sort("count", "step", descending=[True, False])
+    steps = ordered_steps(frame)
+    if steps is None:
+        series = ["symbol", "price_type"]
+        stamps = frame.select(*series, "ts").unique().sort(*series, "ts")
+        steps = stamps.select(pl.col("ts").diff().over(series).alias("step"))["step"]
+    counts = steps.drop_nulls().value_counts(name="count").sort("count", "step", descending=[True, False])
+    return counts.with_columns(pl.col("step").dt.total_milliseconds())
+
+
+def ordered_steps(frame: pl.DataFrame) -> pl.Series | None:
+    """Durations `step` between neighbours, if each series is one run of rising stamps; else None."""
+    symbol, price_type = frame["symbol"], frame["price_type"]
+    step = frame["ts"].diff().alias("step")
+    begins = (symbol != symbol.shift()) | (price_type != price_type.shift())
+    begins = begins.fill_null(value=True)
+    steps = step.filter(~begins)
+    if (steps <= dt.timedelta()).any():
+        return None
+    runs = frame.height - steps.len()
+    is_one_run_each = runs == 1 or frame.filter(begins).select("symbol", "price_type").n_unique() == runs
+    return steps if is_one_run_each else None
 
 
 def interval_of_step(milliseconds: int) -> Interval | None:

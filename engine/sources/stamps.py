@@ -151,6 +151,10 @@ def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, 
     is_bars : bool
         A local time that comes twice is the second pass, not a repetition.
     """
+    try:
+        return as_stamps(naive.dt.replace_time_zone(zone).dt.convert_time_zone("UTC"))
+    except pl.exceptions.PolarsError:
+        pass  # some local time comes twice or not at all
     first = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
     skipped = first.is_null() & naive.is_not_null()
     refused = pl.select(

@@ -19,6 +19,7 @@ from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import TableColumns
 from engine.sources.file_names import PathFacts
+from engine.sources.fixed_stamps import parse_fixed
 from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import interval_of
@@ -263,6 +264,9 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
         day=origin.path_facts.day,
         is_bars=table.kind == "bars",
     )
+    if cells.dtype == pl.String and options.time_format is None:
+        fixed = parse_fixed(cells)
+        cells = cells if fixed is None else fixed
     return column_to_utc(cells, reading, symbols)
 
 

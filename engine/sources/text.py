@@ -1,13 +1,18 @@
 """Delimited text: every line of a file is a good row, a rejected one, a header or blank.
 
-A file whose lines all have as many delimiters as its header goes to the CSV parser whole (`parse_even`). Any other is
-taken line by line, columnar still, and the lines that do not fit are rejected with their text (`parse_uneven`). A
-quoted cell must end on its line.
+1. `find_layout` tells delimiter, header and columns from the first lines.
+2. A file whose lines have as many delimiters as its header, and numbers where numbers are due, is parsed with types
+   (`read_typed`); the text of cells is fetched again for rejected rows alone.
+3. Any other is a table of text first (`read_cells`): parsed whole where all lines are as wide as the header
+   (`parse_even`), else line by line, columnar still, so that lines that do not fit are rejected (`parse_uneven`).
+
+A quoted cell must end on its line.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -16,6 +21,7 @@ from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import REPEATED, has_header, headerless_names, match_columns
+from engine.sources.layouts import OHLC, SIDES
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch
 
@@ -23,6 +29,11 @@ DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 65_536
 BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+NUMBER_ROLES = frozenset(
+    [name for schema in ROWS.values() for name, dtype in schema.items() if dtype == pl.Float64]
+    + [f"{side}_{part}" for side in SIDES for part in (*OHLC, "size")]
+    + ["trades"]
+)
 _QUOTED = r'"(?:[^"]|"")*"'
 
 
@@ -44,20 +55,109 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class TextLayout:
+    """Delimiter, header and columns of a text, told from its first lines.
+
+    Attributes
+    ----------
+    data : bytes
+        UTF-8 without BOM, from the header (or first row) on.
+    top : int
+        Number of lines above it.
+    delimiter : str
+        One character.
+    first : list of str
+        Cells of the first line.
+    names : list of str
+        Of all columns, in order.
+    headed : bool
+        The first line is a header.
+    """
+
+    data: bytes
+    top: int
+    delimiter: str
+    first: list[str]
+    names: list[str]
+    headed: bool
+
+
 def read_text(data: bytes, origin: Origin) -> Batch:
     """Batch of conformed rows of delimited text; lines of another width are rejects; empty for a lone header.
+
+    A file of which every cell of a number parses is read with types (`read_typed`). Any other is read as text
+    (`read_cells`), with the same result: only rejected rows need the text of their cells.
 
     Raises
     ------
     SourceError
         It is no such text, or columns, symbol, zone or unit are not known.
     """
-    read = table(data, origin.options, origin.source)
-    names = [name for name in read.raw.columns if name != "row"]
+    layout = find_layout(data, origin.options, origin.source)
+    typed = read_typed(layout, origin)
+    return typed if typed is not None else read_cells(layout, origin)
+
+
+def read_cells(layout: TextLayout, origin: Origin) -> Batch:
+    """Batch of conformed rows by way of a table of text: the general form of `read_typed`."""
+    read = layout_table(layout, origin.source)
     known = with_table_notes(origin, read)
     if read.raw.is_empty() and read.refused.is_empty():
-        return empty_batch(names, known)
-    return batch(read.raw, match_columns(names, origin.options, origin.source), known)
+        return empty_batch(layout.names, known)
+    return batch(read.raw, match_columns(layout.names, origin.options, origin.source), known)
+
+
+def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
+    """Batch as `read_cells` makes it, by a typed parse; None if widths differ or a cell of a number has other text.
+
+    Raises
+    ------
+    SourceError
+        As `read_text`.
+    """
+    lines = even_lines(layout.data, len(layout.names), layout.delimiter)
+    if lines is None or lines == layout.headed:
+        return None
+    table = match_columns(layout.names, origin.options, origin.source)
+    numbers = {name for role, name in table.roles.items() if role in NUMBER_ROLES}
+    header = dict(zip(layout.names, layout.first, strict=True))
+    # A header that stands again further down must not pass for a row of text.
+    if table.layout.sentinels or (layout.headed and any(is_number(header[name]) for name in numbers)):
+        return None
+    types = {name: pl.Float64() if name in numbers else pl.String() for name in layout.names}
+    try:
+        read = parse_csv(layout.data, types, layout.delimiter, quote=None, skip_lines=int(layout.headed))
+    except pl.exceptions.PolarsError:
+        return None
+    if read.height != lines - layout.headed:
+        return None
+    first_row = 1 + layout.top + layout.headed
+    row = pl.int_range(first_row, first_row + read.height, dtype=pl.Int64, eager=True).alias("row")
+    read = read.with_columns(row)
+    typed = batch(read, table, origin)
+    if typed.rejects.is_empty():
+        return typed
+    text = parse_csv(
+        layout.data, dict.fromkeys(layout.names, pl.String()), layout.delimiter, None, skip_lines=int(layout.headed)
+    )
+    rejected = text.with_columns(row).filter(pl.col("row").is_in(typed.rejects["row"].implode()))
+    return replace(typed, rejects=with_cells(typed.rejects, rejected))
+
+
+def with_cells(rejects: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rejects with the cells of `rows` (text, by `row`) in place of their own."""
+    cells = rejected_rows(rows, "", "").select("row", "cells")
+    return rejects.drop("cells").join(cells, on="row", how="left", maintain_order="left").select(*REJECTS)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell's text is a decimal number, `nan` and `inf` included."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def with_table_notes(origin: Origin, read: Table) -> Origin:
@@ -65,8 +165,8 @@ def with_table_notes(origin: Origin, read: Table) -> Origin:
     return replace(origin, notes=(*origin.notes, *read.notes), refused=read.refused)
 
 
-def table(data: bytes, options: ReadOptions, source: str) -> Table:
-    """Cells as String with `row` (line number); delimiter and header are found, header lines and top comments dropped.
+def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
+    """Delimiter, header and columns of a text; comment lines at the top are set aside.
 
     Raises
     ------
@@ -82,10 +182,15 @@ def table(data: bytes, options: ReadOptions, source: str) -> Table:
     first = split_line(sample[0], delimiter)
     headed = has_header(first) if options.header is None else options.header
     names = number_repeated_names(first) if headed else headerless_names(first, options, source)
-    read = cells(data, names, delimiter, source)
-    raw = read.raw.with_columns(pl.col("row") + top)
-    refused = read.refused.with_columns(pl.col("row") + top)
-    return drop_headers(raw, refused, first, headed=headed)
+    return TextLayout(data, top, delimiter, first, names, headed)
+
+
+def layout_table(layout: TextLayout, source: str) -> Table:
+    """Cells as String with `row` (line number); header lines are dropped, wherever they stand."""
+    read = cells(layout.data, layout.names, layout.delimiter, source)
+    raw = read.raw.with_columns(pl.col("row") + layout.top)
+    refused = read.refused.with_columns(pl.col("row") + layout.top)
+    return drop_headers(raw, refused, layout.first, headed=layout.headed)
 
 
 def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
@@ -106,16 +211,24 @@ def cells(data: bytes, names: list[str], delimiter: str, source: str) -> Table:
     return Table(even, empty(REJECTS)) if even is not None else parse_uneven(data, names, delimiter, source)
 
 
+def even_lines(data: bytes, width: int, delimiter: str) -> int | None:
+    """Number of lines if there are `width` cells per line on average, no quotes and no blank line; else None."""
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    if b'"' in data or data.count(delimiter.encode()) != (width - 1) * lines:
+        return None
+    return None if b"\n\n" in data or b"\n\r" in data or data.startswith((b"\n", b"\r")) else lines
+
+
 def parse_even(data: bytes, names: list[str], delimiter: str) -> pl.DataFrame | None:
     """Cells as String with `row`, if all lines have the header's width, no quotes, no blank line; else None."""
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    if b'"' in data or data.count(delimiter.encode()) != (len(names) - 1) * lines:
+    lines = even_lines(data, len(names), delimiter)
+    if lines is None:
         return None
     try:
-        read = parse_csv(data, names, delimiter, quote=None)
+        read = parse_csv(data, dict.fromkeys(names, pl.String()), delimiter, quote=None)
     except pl.exceptions.PolarsError:
         return None  # a line is longer: `parse_uneven` finds which
-    if read.height != lines or b"\n\n" in data or b"\n\r" in data:
+    if read.height != lines:
         return None
     return read.with_columns(pl.int_range(1, lines + 1, dtype=pl.Int64).alias("row"))
 
@@ -141,19 +254,28 @@ def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> 
     good, bad = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     text = "\n".join(good["line"]).encode()
     read = (
-        parse_csv(text, names, delimiter, quote='"')
+        parse_csv(text, dict.fromkeys(names, pl.String()), delimiter, quote='"')
         if good.height
         else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     )
     return Table(read.with_columns(good["row"]), rejected_rows(bad.select("row", "line"), bad["reason"], source))
 
 
-def parse_csv(data: bytes, names: list[str], delimiter: str, quote: str | None) -> pl.DataFrame:
-    """Cells of headerless text as String columns of these names; bad UTF-8 is replaced, empty cells are null."""
+def parse_csv(
+    data: bytes, types: Mapping[str, pl.DataType], delimiter: str, quote: str | None, skip_lines: int = 0
+) -> pl.DataFrame:
+    """Cells of headerless text as columns of these names and types; bad UTF-8 is replaced, empty cells are null.
+
+    Raises
+    ------
+    PolarsError
+        A line is too long, or a cell is not of its column's type.
+    """
     return pl.read_csv(
         data,
         has_header=False,
-        schema=dict.fromkeys(names, pl.String()),
+        skip_lines=skip_lines,
+        schema=types,
         separator=delimiter,
         quote_char=quote,
         encoding="utf8-lossy",
@@ -165,10 +287,10 @@ def drop_headers(raw: pl.DataFrame, refused: pl.DataFrame, first: list[str], *, 
     if not headed:
         return Table(raw, refused)
     names = [name for name in raw.columns if name != "row"]
-    is_header = pl.all_horizontal(
-        pl.col(name).str.strip_chars().fill_null("") == cell for name, cell in zip(names, first, strict=True)
-    )
-    rows = raw.filter(~is_header)
+    is_equal = [pl.col(name).str.strip_chars().fill_null("") == cell for name, cell in zip(names, first, strict=True)]
+    # Few rows equal the header in their first cell, so the others are compared in those alone.
+    candidates = raw.filter(is_equal[0]).filter(pl.all_horizontal(is_equal))
+    rows = raw.filter(~pl.col("row").is_in(candidates["row"].implode()))
     repeated = raw.height - rows.height - 1
     return Table(rows, refused, (f"{repeated} repeated header lines",) if repeated > 0 else ())
 

@@ -11,7 +11,7 @@ from engine.interval import Interval
 from engine.sources.file_names import parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
-from engine.sources.text import read_text, table
+from engine.sources.text import find_layout, layout_table, read_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,7 +213,7 @@ def test_read_text_every_line_is_good_rejected_header_or_blank(lines, end, ends_
 @given(st.binary(max_size=400))
 def test_table_of_any_bytes_raises_nothing_but_source_errors(data):
     try:
-        read = table(data, ReadOptions(), "any")
+        read = layout_table(find_layout(data, ReadOptions(), "any"), "any")
     except SourceError:
         return
     assert "row" in read.raw.columns
