@@ -230,7 +230,7 @@ def check_derivable(base: Interval, target: Interval) -> None:
 
 
 def spelling_hint(text: object) -> str:
-    """Text `; did you mean 5m?` for `5min`, `daily` and the like (count 1 by default); empty where no unit matches."""
+    """Text `; did you mean 5m?` for `5min`, `daily` and the like (count 1 by default); empty where that is no interval."""
     if not isinstance(text, str):
         return ""
     word = re.fullmatch(r"\s*([0-9]*)\s*([A-Za-z]+)\s*", text)
@@ -240,7 +240,12 @@ def spelling_hint(text: object) -> str:
     spelled = {word: unit for unit, words in units.items() for word in words.split()}
     name = word[2]
     unit = "mo" if name == "M" else spelled.get(name.lower().removesuffix("s") or "s", name.lower())
-    if unit not in SECONDS:
+    meant = f"{word[1] or '1'}{unit}"
+    if unit not in SECONDS or not _TEXT.fullmatch(meant):
+        return ""
+    try:
+        Interval.parse(meant)
+    except IntervalError:
         return ""
     either = " (or 1m for a minute)" if name == "M" else ""
-    return f"; did you mean {word[1] or '1'}{unit}{either}?"
+    return f"; did you mean {meant}{either}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 import pytest
@@ -60,6 +61,22 @@ def test_make_specification_of_a_step_that_does_not_fit_is_refused(
 def test_parse_text_that_is_no_specification_is_refused(text: str) -> None:
     with pytest.raises(IntervalError, match="interval: received"):
         BarSpec.parse(text)
+
+
+@pytest.mark.parametrize("count", ["", "0", "2", "1439", "86400", "1234567"])
+@pytest.mark.parametrize("word", ["min", "s", "hrs", "D", "weeks", "M"])
+def test_parse_misspelt_interval_proposes_only_what_is_accepted(count: str, word: str) -> None:
+    try:
+        Interval.parse(count + word)
+    except IntervalError as error:
+        for proposed in re.findall(r"did you mean (\w+)|or (\w+) for", str(error)):
+            Interval.parse("".join(proposed))
+
+
+@pytest.mark.parametrize(("text", "proposed"), [("5min", "5m"), ("daily", "1d"), ("1hour", "1h"), ("1M", "1mo")])
+def test_parse_misspelt_interval_proposes_the_spelling(text: str, proposed: str) -> None:
+    with pytest.raises(IntervalError, match=f"did you mean {proposed}"):
+        Interval.parse(text)
 
 
 def test_panel_of_bars_has_slots_and_one_of_ticks_has_none() -> None:

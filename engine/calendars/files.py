@@ -165,8 +165,11 @@ class TomlTable:
         return [table.reject_unknown_keys(keys, labels=True) for table in made]
 
     def date(self, key: str) -> dt.date | None:
-        """Date of a cell, the first when it is a list; None when absent, CalendarError for other values."""
-        return self.dates(key)[0] if key in self.cells else None
+        """Date of a cell that holds a single one (a list of one, too); None when absent, else CalendarError."""
+        dates = self.dates(key)
+        if key in self.cells and len(dates) != 1:
+            raise self.error(key, self.cells[key], "one date without quotes, such as 2013-11-29")
+        return dates[0] if dates else None
 
     def dates(self, key: str) -> tuple[dt.date, ...]:
         """Dates of a cell, a single one or a list, in file order; empty when absent, CalendarError for other values."""

@@ -43,16 +43,19 @@ class PathFacts:
 
 def parse_path(path: PurePath | str) -> PathFacts:
     """Symbol, interval, side, date of a path (None if unstated); Hive folders (`symbol=SPY`) win over the file's name."""
-    path = PurePath(path)
-    folders = (part.split("=", 1) for part in path.parent.parts if "=" in part)
-    hive = {name.lower(): unquote(value) for name, value in folders}
-    stated = parse_name(name_stem(path))
+    hive, stated = hive_folders(path), parse_name(name_stem(path))
     return PathFacts(
         symbol=hive.get("symbol") or stated.symbol,
         interval=parse_interval_word(hive.get("interval", "").lower()) or stated.interval,
         price_type=hive.get("price_type") or stated.price_type,
         day=stated.day,
     )
+
+
+def hive_folders(path: PurePath | str) -> dict[str, str]:
+    """Value by name (in small letters) of the `name=value` folders of a path; of a repeated name the innermost."""
+    folders = (part.split("=", 1) for part in PurePath(path).parent.parts if "=" in part)
+    return {name.lower(): unquote(value) for name, value in folders}
 
 
 def parse_name(stem: str) -> PathFacts:

@@ -14,7 +14,7 @@ from engine.interval import Interval
 from engine.sources.archive import sha256
 from engine.sources.batch import Batch
 from engine.sources.columns import match_columns
-from engine.sources.file_names import PathFacts, parse_path
+from engine.sources.file_names import PathFacts, hive_folders, parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_integers
 
@@ -24,17 +24,15 @@ ROW_NUMBER = "@row"
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
-    """Batch of a Parquet file; a missing symbol comes from its name, else its metadata; SourceError over `max_bytes`.
+    """Batch of a Parquet file; without symbol column or option its folder, metadata or name states it; SourceError over `max_bytes`.
 
     Raises
     ------
     SourceError
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
-    known = parse_path(path)
-    stated = symbol_of_metadata(path, options)  # also refuses a file over the limits
-    known = replace(known, symbol=known.symbol or stated)
-    return read_parquet_batch(path, Origin(str(path), sha256(path), known, options, qualifier))
+    check_unpacked_size(path, options)
+    return read_parquet_batch(path, Origin(str(path), sha256(path), parse_path(path), options, qualifier))
 
 
 def read_parquet_rows(
@@ -81,6 +79,9 @@ def read_parquet_batch(
         )
         names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
         found = match_columns(names, origin.options, str(path))
+        if "symbol" not in found.roles and origin.options.symbol is None:
+            stated = hive_folders(str(path)).get("symbol") or symbol_of_metadata(path) or origin.path_facts.symbol
+            origin = replace(origin, path_facts=replace(origin.path_facts, symbol=stated))
         numbered = scanned.slice(*cut) if cut else scanned
         if without is not None:
             numbered = numbered.filter(~without)
@@ -108,8 +109,10 @@ def from_frame(
     frame : polars.DataFrame, polars.LazyFrame, pandas.DataFrame, pyarrow.Table or any Arrow stream
         Bars (a stamp, open, high, low, close), quotes (bid, ask), ticks (price) or open interest, with names as in
         files. Polars and Arrow columns are not copied. The index of a pandas frame, when it holds stamps, is the stamp.
-    symbol, interval : optional
-        Of frames without such a column; the interval is else the commonest step.
+    symbol : str, optional
+        Of all rows, also where the frame has a symbol column; required where it has none.
+    interval : Interval or str, optional
+        Default: the commonest step.
     options : ReadOptions, optional
         As for files.
     source : str
@@ -172,13 +175,18 @@ def cell_width(cells: pl.Series, origin: Origin) -> int:
     return int(widths[0])
 
 
-def symbol_of_metadata(path: Path, options: ReadOptions) -> str | None:
-    """`symbol`, else `instrument_id`, of Parquet metadata, or None; SourceError if unpacked size is over `max_bytes`."""
+def symbol_of_metadata(path: Path | str) -> str | None:
+    """`symbol`, else `instrument_id`, that the metadata of a Parquet file or object states, or None."""
+    stated = pl.read_parquet_metadata(path)
+    return stated.get("symbol") or stated.get("instrument_id") or None
+
+
+def check_unpacked_size(path: Path, options: ReadOptions) -> None:
+    """SourceError if a Parquet file's unpacked size by its footer is over `max_bytes`, or the footer cannot be read."""
     import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
 
     try:
-        with pq.ParquetFile(path) as file:
-            footer, stated = file.metadata, file.schema_arrow.metadata or {}
+        footer = pq.read_metadata(path)
     except (ValueError, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
     groups = (footer.row_group(at).total_byte_size for at in range(footer.num_row_groups))
@@ -186,5 +194,3 @@ def symbol_of_metadata(path: Path, options: ReadOptions) -> str | None:
     size = max(sum(groups), footer.num_rows * footer.num_columns * CELL_BYTES)
     if size > options.max_bytes:
         raise SourceError(path, f"unpacks to {size:,} bytes, more than max_bytes allows ({options.max_bytes:,})")
-    name = stated.get(b"symbol") or stated.get(b"instrument_id")
-    return name.decode() if name else None

@@ -42,8 +42,10 @@ class ReadOptions:
         Of delimited text; found out by default.
     columns : mapping of str to str or int
         Our name of a column to the file's name of it, or to its place, counted from 1.
-    symbol, price_type, interval
-        Of files that do not tell.
+    symbol, interval
+        Of all rows, whatever their columns and the file's name say.
+    price_type : str
+        Of bars without a column of it, whatever the file's name says.
     symbols, price_types : tuple of str
         Keep only these; a root (`ES`) keeps all its contracts.
     allow_non_positive : bool

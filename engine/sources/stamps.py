@@ -28,6 +28,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _OFFSET = rf"{_CLOCK}\s*(Z|z|UTC|[+-]\d{{2}}(?::?\d{{2}})?)$"
 _ISO = re.compile(rf"\d{{4}}[-/]\d{{2}}[-/]\d{{2}}(?:[T ]\s*{_CLOCK}(?!.*[AaPp]\.?[Mm]).*)?")
+_TIME_DIRECTIVE = re.compile(r"%[-_0]?(?:\.?[369]?f|[HIkKlMSTRrXcs+])")
 _COMPACT = {
     8: "%Y%m%d",
     12: "%Y%m%d%H%M",
@@ -211,10 +212,16 @@ def local_to_utc(naive: pl.Series, reading: Reading, symbols: pl.Series | None, 
 
 
 def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
-    """Midnights of dates in the reading's zone (default UTC) as UTC; sets `dates_only` and adds a note."""
+    """First instants of dates in the reading's zone (default UTC) as UTC; sets `dates_only` and adds a note."""
     # A date names a trade date, whatever the zone: midnight in UTC keeps it.
     zone = reading.zone or "UTC"
     ts = localized(midnights, zone).ts
+    if (
+        ts.is_null() & midnights.is_not_null()
+    ).any():  # the clock skips midnight: the day begins 24 hours after the last one
+        ts = pl.select(
+            pl.coalesce(ts, localized(midnights.dt.offset_by("-1d"), zone).ts.dt.offset_by("24h"))
+        ).to_series()
     return as_stamps(ts, None, f"{reading.column}: dates without a time", dates_only=True)
 
 
@@ -339,13 +346,15 @@ def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.S
 
 
 def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
-    """UTC instants of text in a strptime format: by its offset, else as local times; unreadable text is null."""
+    """UTC instants of text in a strptime format: by its offset, else as local times, or dates; unreadable text is null."""
     try:
         read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
     except pl.exceptions.PolarsError as error:
         raise SourceError(reading.path, f"time_format: received {time_format!r}: {error}") from error
     if isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone is not None:
         return as_stamps(read.dt.convert_time_zone("UTC"))
+    if not _TIME_DIRECTIVE.search(time_format):
+        return dates_to_utc(read, reading)
     return local_to_utc(read, reading, symbols)
 
 

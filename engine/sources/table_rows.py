@@ -297,10 +297,13 @@ def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
 
 
 def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
-    """Expression for `seq`: the column if every cell is an integer, else the row number for all rows."""
-    # The vendor's number orders rows only if every row has one; an id in letters does not.
-    if column is not None and raw[column].cast(pl.Int64, strict=False).null_count() == 0:
-        return pl.col(column).cast(pl.Int64)
+    """Expression for `seq`: the column if every cell is a whole number, else the row number for all rows."""
+    # The vendor's number orders rows only if every row has one; an id in letters, or a fraction, does not.
+    if column is not None:
+        cells, whole = raw[column], raw[column].cast(pl.Int64, strict=False)
+        has_fractions = (cells.dtype.is_float() or cells.dtype.is_decimal()) and (whole != cells).any()
+        if whole.null_count() == 0 and not has_fractions:
+            return pl.col(column).cast(pl.Int64)
     return pl.col("row")
 
 

@@ -392,6 +392,11 @@ WRONG = {
     "unknown zone of a time": (WEEK + 'RTH = "09:30 Mars/Base to 16:00"', "Mars/Base"),
     "unknown weekday": (WEEK.replace("Mon-Fri", "Mon-Fry") + 'RTH = "09:30 to 16:00"', "received 'Mon-Fry'"),
     "quoted date": ('holidays = ["2024-01-01"]\n' + WEEK + 'RTH = "09:30 to 16:00"', "dates without quotes"),
+    "no date": (WEEK + 'RTH = "09:30 to 16:00"\nvalid_from = []', r"valid_from: received \[\]; valid: one date"),
+    "two dates for one": (
+        'extends = "XNYS"\n[[override]]\nvalid_from = [2024-01-02, 2024-02-02]\nRTH = "10:00 to 12:00"',
+        "valid_from: received .*2024, 2, 2.*valid: one date",
+    ),
     "reversed dates": (WEEK + 'RTH = "09:30 to 16:00"\nvalid_from = 2024-01-02\nvalid_to = 2024-01-01', "valid_to: received '2024-01-01'"),
     "unknown base": ('extends = "XNYZ"', "XNYS"),
     "no TOML": ("zone = ", "not a readable calendar file"),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engine.errors import SchemaError, SourceError
-from engine.sources.frames import from_frame, read_parquet
+from engine.sources.frames import from_frame, read_parquet, read_parquet_rows
 from engine.sources.options import ReadOptions
 from polars.testing import assert_frame_equal
 
@@ -126,6 +126,34 @@ def test_read_parquet_integers_in_binary_cells_are_the_nearest_floats(tmp_path, 
     batch = read_parquet(tmp_path / "one_two.parquet", ReadOptions(scale=scale, allow_non_positive=True))
     assert batch.frame["bid"].to_list() == [float(price) for price in prices]
     assert batch.frame["symbol"].unique().to_list() == ["EUR/USD"]
+
+
+@pytest.mark.parametrize(
+    ("place", "column", "options", "symbol"),
+    [
+        ("AAPL_1m.parquet", None, {}, "EUR/USD"),
+        ("symbol=MSFT/AAPL_1m.parquet", None, {}, "MSFT"),
+        ("AAPL_1m.parquet", "IBM", {}, "IBM"),
+        ("symbol=MSFT/AAPL_1m.parquet", "IBM", {"symbol": "SPY"}, "SPY"),
+    ],
+)
+def test_read_parquet_symbol_is_the_option_else_column_folder_metadata_and_name(
+    tmp_path, place, column, options, symbol
+):
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    columns = {"ts": [START], "price": [1.0], **({"symbol": [column]} if column else {})}
+    pq.write_table(pl.DataFrame(columns).to_arrow().replace_schema_metadata({"symbol": "EUR/USD"}), path)
+    batches = [read_parquet(path, ReadOptions(**options)), read_parquet_rows(path, ReadOptions(**options), (0, 1))]
+    assert [batch.frame["symbol"].to_list() for batch in batches] == [[symbol]] * 2
+
+
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.Decimal(10, 2)])
+@pytest.mark.parametrize(("numbers", "seq"), [([1.5, 1.7], [1, 2]), ([7, 5], [5, 7])])
+def test_from_frame_sequence_of_fractions_is_no_order(dtype, numbers, seq):
+    frame = pl.DataFrame({"ts": [START] * 2, "price": [1.0, 2.0], "seq": pl.Series(numbers, strict=False).cast(dtype)})
+    rows = from_frame(frame, symbol="A").frame
+    assert rows["seq"].sort().to_list() == seq
 
 
 def test_read_parquet_over_the_limit_is_refused_before_it_is_read(tmp_path):

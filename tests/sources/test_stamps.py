@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
+from engine.sources.frames import from_frame
 from engine.sources.options import ReadOptions, zone_name
 from engine.sources.stamps import Reading, column_to_utc, localized
 from hypothesis import given, settings
@@ -176,3 +177,34 @@ def test_options_from_toml_reads_names_and_refuses_unknown_ones(tmp_path):
 def test_options_values_that_are_not_valid_are_refused(given):
     with pytest.raises(ParameterError, match="received"):
         ReadOptions(**given)
+
+
+@pytest.mark.parametrize(
+    ("zone", "skips"),
+    [
+        ("America/Sao_Paulo", dt.date(2018, 11, 4)),
+        ("Asia/Beirut", dt.date(2021, 3, 28)),
+        ("Africa/Cairo", dt.date(2023, 4, 28)),
+    ],
+)
+@pytest.mark.parametrize("form", ["date", "%Y-%m-%d", "%Y%m%d", "%d.%m.%Y"])
+def test_utc_dates_whose_midnight_the_clock_skips_are_the_first_instant_of_the_day(zone, skips, form):
+    days = [skips + dt.timedelta(days=n) for n in (-1, 0, 1)]
+    cells = days if form == "date" else [day.strftime(form) for day in days]
+    found = read(cells, timezone=zone, time_format=form if form == "%d.%m.%Y" else None)
+    instants = [ts.astimezone(ZoneInfo(zone)) for ts in found.ts]
+    assert [ts.date() for ts in instants] == days
+    assert [ts.hour for ts in instants] == [0, 1, 0]
+    assert all(
+        (ts.astimezone(dt.UTC) - dt.timedelta(seconds=1)).astimezone(ZoneInfo(zone)).date() < ts.date()
+        for ts in instants
+    )
+    assert found.refused.null_count() == 3
+    assert found.dates_only
+
+
+def test_read_daily_bar_of_a_day_without_midnight_is_kept():
+    rows = pl.DataFrame({"date": ["2018-11-01", "2018-11-04"], **dict.fromkeys(["open", "high", "low", "close"], 1.0)})
+    batch = from_frame(rows, symbol="A", options=ReadOptions(timezone="America/Sao_Paulo"), interval="1d")
+    assert batch.frame.height == 2
+    assert batch.rejects.is_empty()
