@@ -94,10 +94,14 @@ def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
     was_there = pl.col("severity_before").is_not_null()
     severer = severity_rank("severity") < severity_rank("severity_before")
     sizes = [is_worse(pl.col("value"), pl.col("value_before"), pl.col("lower_is_worse"))]
-    # Where a finding has no value, how many rows or slots it holds is its size.
+    # Where a finding has no value, or had none, how many rows or slots it holds is its size.
     sizes += [is_worse(pl.col("count"), pl.col("count_before"), pl.lit(value=False))]
     worse = pl.coalesce([*sizes, pl.lit(value=False)])
-    now, then = (pl.coalesce(pl.col(f"value{end}"), pl.col(f"count{end}").cast(pl.Float64)) for end in ("", "_before"))
+    has_values = pl.col("value").is_not_null() & pl.col("value_before").is_not_null()
+    now, then = (
+        pl.when(has_values).then(f"value{end}").otherwise(pl.col(f"count{end}").cast(pl.Float64))
+        for end in ("", "_before")
+    )
     than = (
         pl.when(was_there & severer)
         .then(pl.format("was a finding of severity {}", "severity_before"))

@@ -243,16 +243,15 @@ def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.D
 
 
 def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Cause `spread` (bid or ask) or `price_side` (others): B closes to one side in >= 95 % of bars, by <= 0.5 %."""
-    a, b = pl.col("close_a"), pl.col("close_b")
+    """Cause `spread` (bid or ask) or `price_side` (others): B's close differs to one side in >= 95 % of bars, by <= 0.5 %."""
+    a, b, differs = pl.col("close_a"), pl.col("close_b"), pl.col("close_differs")
     sides = (
         suspects.filter(pl.col("side") == "both")
         .group_by(KEY)
         .agg(
             pl.len().alias("common"),
-            pl.col("close_differs").mean().alias("share"),
-            (b > a).mean().alias("above"),
-            (b < a).mean().alias("below"),
+            (differs & (b > a)).mean().alias("above"),
+            (differs & (b < a)).mean().alias("below"),
             (b / a - 1).median().alias("off"),
         )
     )

@@ -3,8 +3,9 @@
 1. Every word of the text must be a column of the table, a keyword of `KEYWORDS` or a function of `FUNCTIONS`. This is checked
    before anything is parsed: `pl.sql_expr` reads files while it parses a subquery.
 2. `pl.sql_expr` parses the text. The expression is tried on one row of nulls, and must be one Boolean column.
-3. Comparisons of a numeric column with a number (`quality < 99`) are also read as such: they give a finding its value and
-   its message, and say which way is worse.
+3. Comparisons of a numeric column with a number (`quality < 99`) are also read as such (`ComparisonReader`): they give a
+   finding its value and its message, and say which way is worse. A negated one is read as its opposite (`NOT quality >= 99`
+   is `quality < 99`).
 """
 
 from __future__ import annotations
@@ -59,11 +60,8 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+)|(?P<text>'(?:[^']|'')*')|"(?P<quoted>\w+)"|(?P<word>[A-Za-z_]\w*)|(?P<number>\d+(?:\.\d+)?)"""
     r"|(?P<sign><=|>=|<>|!=|==|[<>=+\-*/%(),])"
 )
-# Alone, not as a part of arithmetic: `present < 0.9 * expected` compares no column with a number.
-_COMPARISON = re.compile(
-    r'(?:^|\(|\b(?:and|or|not|when)\b)\s*"(\w+)"\s*(<=|>=|<>|!=|==|=|<|>)\s*(-?\d+(?:\.\d+)?)(?![\d.]|\s*[*/+\-%])',
-    re.IGNORECASE,
-)
+NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "<>", "==": "!=", "<>": "=", "!=": "="}
+_WHOLE = (None, "and", "or")  # what may stand before and after a comparison, or a group, that counts as it is
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Condition:
     sql : str
         With columns in quotes.
     comparisons : tuple of Comparison
-        In the order of the text.
+        In the order of the text; negated ones as their opposites.
     """
 
     table: str
@@ -140,9 +138,88 @@ def parse_condition(text: str, table: str) -> Condition:
         raise ParameterError(
             f"is {tried.schema['broken']}, not Boolean; valid: a comparison such as quality < 99 AND missing > 5"
         )
-    numeric = {name for name, dtype in TABLES[table].items() if dtype.is_numeric()}
-    found = [Comparison(name, sign, float(bound)) for name, sign, bound in _COMPARISON.findall(sql) if name in numeric]
-    return Condition(table, text.strip(), sql, tuple(found))
+    numeric = frozenset(name for name, dtype in TABLES[table].items() if dtype.is_numeric())
+    return Condition(table, text.strip(), sql, tuple(ComparisonReader(sql, numeric).comparisons))
+
+
+class ComparisonReader:
+    """Reads the comparisons of a valid condition that make it true: those under an odd number of negations as opposites.
+
+    Left out are comparisons that are a part of arithmetic, of a function's arguments or of another comparison
+    (`(quality < 99) = false`), and those in a CASE whose THEN is neither `true` nor `false`.
+
+    Parameters
+    ----------
+    sql : str
+        With columns in quotes.
+    numeric : frozenset of str
+        Columns whose comparisons are read.
+    """
+
+    def __init__(self, sql: str, numeric: frozenset[str]) -> None:
+        found = [match for match in _TOKEN.finditer(sql) if not match["space"]]
+        self._tokens = [match[0].lower() if match["word"] else match[0] for match in found]
+        self._columns = [match["quoted"] if match["quoted"] in numeric else None for match in found]
+        self._closing: dict[int, int] = {}
+        opened: list[int] = []
+        for at, token in enumerate(self._tokens):
+            if token in ("(", "case"):
+                opened.append(at)
+            elif token in (")", "end") and opened:
+                self._closing[opened.pop()] = at
+        # The parser takes a last word for the name of the result, also `case`.
+        self._closing |= dict.fromkeys(opened, len(self._tokens))
+        self.comparisons: list[Comparison] = []
+        self._read(0, len(self._tokens), 1)
+
+    def _read(self, first: int, last: int, sense: int) -> None:
+        """Read a Boolean expression; `sense` 1: it makes the condition true, -1: its negation does, 0: not known."""
+        at, own = first, sense  # NOT reaches to the next AND or OR
+        while at < last:
+            word = self._tokens[at]
+            begins = at == first or self._tokens[at - 1] in ("and", "or", "not")
+            if word in ("and", "or"):
+                own = sense
+            elif word == "not":
+                own = -own
+            elif word in ("(", "case"):
+                end = self._closing[at]
+                is_whole = begins and self._next(end + 1, last) in _WHOLE
+                (self._read if word == "(" else self._read_case)(at + 1, end, own if is_whole else 0)
+                at = end
+            elif begins and own and self._columns[at] is not None:
+                self._read_comparison(at, last, own)
+            at += 1
+
+    def _read_case(self, first: int, last: int, sense: int) -> None:
+        """Read the conditions and results of a CASE: a condition in the sense of its THEN, if that is true or false."""
+        marks, at = [], first
+        while at < last:
+            if self._tokens[at] in ("when", "then", "else"):
+                marks.append(at)
+            at = self._closing.get(at, at) + 1
+        if not marks:
+            return
+        is_simple = marks[0] != first  # CASE value WHEN ...
+        for mark, end in zip(marks, [*marks[1:], last], strict=True):
+            result = tuple(self._tokens[end + 1 : end + 3]) if self._tokens[mark] == "when" else ()
+            known = {"true": sense, "false": -sense}.get(result[0], 0) if result else sense
+            ends = len(result) < 2 or result[1] in ("when", "else", "end")  # noqa: PLR2004
+            self._read(mark + 1, end, known if ends and not is_simple else 0)
+
+    def _read_comparison(self, at: int, last: int, sense: int) -> None:
+        """Add the comparison of the column at this place with a number, if it is one and nothing more."""
+        sign = self._next(at + 1, last)
+        negative = self._next(at + 2, last) == "-"
+        number = at + 2 + negative
+        bound = self._next(number, last) or ""
+        if sign in NEGATED and bound[:1].isdigit() and self._next(number + 1, last) in _WHOLE:
+            column, value = self._columns[at] or "", -float(bound) if negative else float(bound)
+            self.comparisons.append(Comparison(column, sign if sense > 0 else NEGATED[sign], value))
+
+    def _next(self, at: int, last: int) -> str | None:
+        """The token at this place; None at the end of the expression."""
+        return self._tokens[at] if at < last else None
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -74,7 +74,7 @@ def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
     """
     shown, left = verdict.findings.head(most), verdict.findings.slice(most)
     suites: dict[str, list[Mapping[str, Any]]] = {
-        rule.name: [] for rule in verdict.rules.rules if rule.name not in set(shown["check_name"])
+        rule.name: [] for rule in verdict.rules.rules if rule.name not in set(verdict.findings["check_name"])
     }
     for row in shown.iter_rows(named=True):
         suites.setdefault(row["check_name"], []).append(row)

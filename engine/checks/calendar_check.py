@@ -38,7 +38,7 @@ UNSCHEDULED_ROWS: Schema = {
     **SERIES,
     "place": pl.Enum(PLACES),
     "rows": pl.Int64(),
-    "sessions": pl.Int64(),
+    "sessions": pl.List(pl.Date()),
     "first": TS,
     "last": TS,
     "from_minute": pl.Int16(),
@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 
 def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count rows and sessions per series and place: in session slots, off the grid, before the open, in a break, ...
+    """Count rows and list sessions per series and place: in session slots, off the grid, before the open, in a break, ...
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
     Returns
     -------
     DataFrame of `UNSCHEDULED_ROWS`
-        A row per series and place. `sessions` counts trade dates; `from_minute` and `to_minute` are the first and last
+        A row per series and place. `sessions` lists trade dates (none of rows in sessions); `from_minute` and `to_minute` are the first and last
         minute of the venue's day.
     """
     outside = rows.filter(pl.col("slot").is_null()).select("series", "ts", "session", "ordinal")
@@ -86,7 +86,7 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
         .group_by("series", "place")
         .agg(
             pl.len().cast(pl.Int64).alias("rows"),
-            pl.col("session").n_unique().cast(pl.Int64).alias("sessions"),
+            pl.col("session").unique().sort().alias("sessions"),
             pl.col("ts").min().alias("first"),
             pl.col("ts").max().alias("last"),
             pl.col("minute").min().alias("from_minute"),
@@ -99,12 +99,17 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
 
 
 def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Sum `rows` and `sessions` per series and place over all parts; keep the earliest first and the latest last."""
+    """Sum `rows` and unite `sessions` per series and place over all parts; keep the earliest first and the latest last."""
     key = [*SERIES, "place"]
     return (
         pl.concat([empty(UNSCHEDULED_ROWS), *parts])
         .group_by(key)
-        .agg(pl.col("rows", "sessions").sum(), pl.col("first", "from_minute").min(), pl.col("last", "to_minute").max())
+        .agg(
+            pl.col("rows").sum(),
+            pl.col("sessions").list.explode().drop_nulls().unique().sort(),
+            pl.col("first", "from_minute").min(),
+            pl.col("last", "to_minute").max(),
+        )
         .select(list(UNSCHEDULED_ROWS))
         .sort(key)
     )
@@ -308,7 +313,7 @@ def unscheduled_finding(row: Row, calendar: str) -> Row:
         "start_ts": row["first"],
         "count": row["rows"],
         "value": share,
-        "message": f"{row['rows']:,} rows ({share:.1%}) lie {row['place']} of {calendar}, in {row['sessions']:,} sessions.",
+        "message": f"{row['rows']:,} rows ({share:.1%}) lie {row['place']} of {calendar}, in {len(row['sessions']):,} sessions.",
         "evidence": f"the first at {row['first']:%Y-%m-%d %H:%M} UTC, the last at {row['last']:%Y-%m-%d %H:%M} UTC; {span} on the venue's clock",
         "remedy": "choose the segments that you need (--segments)"
         if extended

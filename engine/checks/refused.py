@@ -15,6 +15,7 @@ CONFLICT = "conflict"
 SHOWN_CELLS = 200
 COPY_SPREAD = 1e-4  # ratios of a copy that was adjusted as a whole differ by no more: its prices are rounded
 ADJUSTED_FEWEST = 10
+MOST_VOLUMES = 0.95  # of the rows of an adjusted copy
 MANY_CORRECTIONS = 0.001  # of the rows
 
 Row = dict[str, Any]
@@ -122,7 +123,8 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `findings.FINDINGS`
         Check `conflict`; `count` is rows, `value` the median ratio of the refused close to the kept one. Where nearly all
-        have one ratio and the same volumes, the message says that one is an adjusted copy of the other.
+        have one ratio, and the same volumes (adjusted for dividends, or a continuous future) or volumes in the inverse
+        ratio (adjusted for splits), the message says that one is an adjusted copy of the other.
     """
     ratio = pl.col("close") / pl.col("kept")
     ordered = pairs.sort(*KEY, "session", "ts", "source", "row", nulls_last=True)
@@ -132,11 +134,18 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
         pl.col("source").first(),
         ratio.median().alias("ratio"),
         (ratio.quantile(0.95) - ratio.quantile(0.05)).alias("spread"),
-        (pl.col("volume") == pl.col("kept_volume")).mean().alias("same_volume"),
+        pl.col("volume").eq_missing(pl.col("kept_volume")).mean().alias("same_volume"),
+        has_inverse_volume(ratio).mean().alias("inverse_volume"),
         pl.col("close").first(),
         pl.col("kept").first(),
     )
     return findings_of([conflict_finding(row) for row in summed.iter_rows(named=True)])
+
+
+def has_inverse_volume(ratio: pl.Expr) -> pl.Expr:
+    """Expression: whether refused volume x `ratio` of the closes is the kept volume, but for both being whole numbers."""
+    volume, kept = pl.col("volume"), pl.col("kept_volume")
+    return ((volume * ratio - kept).abs() <= (1 + ratio) / 2 + COPY_SPREAD * kept).fill_null(value=False)
 
 
 def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -182,13 +191,14 @@ def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflict_finding(row: Row) -> Row:
-    """Build the finding: `error` from 10 rows, else `warning`; from 10 rows in one ratio (not 1): an adjusted copy."""
+    """Build the finding: `error` from 10 rows, else `warning`; from 10 in one ratio (not 1) with volumes that fit: a copy."""
     ratio = row["ratio"]
     is_copy = (
         ratio is not None
         and row["count"] >= ADJUSTED_FEWEST
         and abs(ratio - 1) > COPY_SPREAD
         and row["spread"] <= COPY_SPREAD
+        and max(row["same_volume"], row["inverse_volume"]) >= MOST_VOLUMES
     )
     if is_copy:
         what = f"one is a back-adjusted copy of the other: every close differs by x {ratio:.5f}"
@@ -196,6 +206,9 @@ def conflict_finding(row: Row) -> Row:
         what = f"the median close that was refused is {ratio:.5f} of the one that was kept"
     else:
         what = "the bars that were kept are not at hand"
+    volumes = f"{row['same_volume']:.0%} have the same volume"
+    if row["inverse_volume"] > row["same_volume"]:
+        volumes = f"{row['inverse_volume']:.0%} have the volume in the inverse ratio"
     first = "" if row["kept"] is None else f"; the first: {row['close']:g} refused, {row['kept']:g} kept"
     return {
         **{name: row[name] for name in KEY},
@@ -207,7 +220,7 @@ def conflict_finding(row: Row) -> Row:
         "value": ratio,
         "source": row["source"],
         "message": f"{row['count']:,} rows came twice in one file with other values; the later ones were kept; {what}.",
-        "evidence": f"{row['same_volume'] or 0:.0%} have the same volume{first}",
+        "evidence": f"{volumes}{first}",
         "remedy": "ask the vendor which of them is meant, and load a file with one series"
         if is_copy
         else "ask the vendor which row is right",

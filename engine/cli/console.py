@@ -48,15 +48,12 @@ def print_frame(title: str, frame: pl.DataFrame) -> None:
 
 
 def merge_notes(notes: Iterable[str]) -> list[str]:
-    """Merge notes `place: text` of equal text into one, with the first place and `(and N more like it)`."""
-    places: dict[str, list[str]] = {}
+    """Merge notes of equal text (after `place: `, or whole) into the first of them, with `(and N more like it)`."""
+    alike: dict[str, list[str]] = {}
     for note in notes:
-        place, _, text = note.partition(": ")
-        places.setdefault(text or place, []).append(place)
-    return [
-        f"{where[0]}: {text}" + (f" (and {len(where) - 1} more like it)" if len(where) > 1 else "")
-        for text, where in places.items()
-    ]
+        _, colon, text = note.partition(": ")
+        alike.setdefault(text if colon else note, []).append(note)
+    return [one[0] + (f" (and {len(one) - 1} more like it)" if len(one) > 1 else "") for one in alike.values()]
 
 
 def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text

@@ -13,7 +13,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.console import print_frame, print_json, print_line, print_rows
-from engine.cli.parsing import usage_error
+from engine.cli.parsing import check_limit, usage_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,6 +56,7 @@ def diff(
     from engine.export.difference import COMPARED
     from engine.export.difference import diff as compare
 
+    check_limit(limit)
     if table not in TABLES:
         raise usage_error(f"--table: received {table!r}; valid: {', '.join(TABLES)}")
     found = compare(out, old, new, COMPARED if table == "all" else (table,))

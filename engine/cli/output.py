@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli.console import print_data, print_text
-from engine.cli.parsing import usage_error
+from engine.cli.parsing import check_limit, usage_error
 from engine.cli.table_layout import print_table
 from engine.export.formats.output_formats import OUTPUT_FORMATS, to_text, write_result
 from engine.query.api import QuerySession
@@ -48,8 +48,7 @@ class AnswerWriter:
             raise usage_error(f"--format: received {form!r}; valid: {TABLE}, {', '.join(OUTPUT_FORMATS)}")
         if form != TABLE and not OUTPUT_FORMATS[form].is_text and output is None:
             raise usage_error(f"--format: received {form!r} without --output; valid: a file to write it to")
-        if limit is not None and limit < 0:
-            raise usage_error(f"--limit: received {limit}; valid: 0 for all rows, or how many")
+        check_limit(limit)
         default = TABLE_ROWS if form == TABLE else 0
         return cls(form, output, (default if limit is None else limit) or None)
 

@@ -16,6 +16,12 @@ def usage_error(text: str) -> ParameterError:
     return ParameterError(text)
 
 
+def check_limit(limit: int | None) -> None:
+    """ParameterError for a negative number of rows; 0 is all, None the default."""
+    if limit is not None and limit < 0:
+        raise usage_error(f"--limit: received {limit}; valid: 0 for all, or how many")
+
+
 _WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTALL)
 
 
@@ -33,17 +39,21 @@ def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
     return given or None
 
 
+def split_pairs(option: str, text: str | None, valid: str) -> dict[str, str]:
+    """Split an option's `left=right,...` to a dict, trimmed; {} for None; ParameterError where either side is empty."""
+    pairs = {}
+    for word in split_list(text):
+        left, _, right = (part.strip() for part in word.partition("="))
+        if not left or not right:
+            raise usage_error(f"{option}: received {word!r}; valid: {valid}")
+        pairs[left] = right
+    return pairs
+
+
 def parse_column_pairs(text: str | None) -> dict[str, str | int]:
     """Parse `ours=theirs,...` to a dict; numeric `theirs` (place from 1) as int; {} for None; else ParameterError."""
-    pairs: dict[str, str | int] = {}
-    for word in split_list(text):
-        ours, equals, theirs = word.partition("=")
-        if not equals or not theirs:
-            raise usage_error(
-                f"--columns: received {word!r}; valid: our name = theirs, as in ts=Date,close=Last or ts=1,close=5"
-            )
-        pairs[ours] = int(theirs) if theirs.isdecimal() else theirs
-    return pairs
+    pairs = split_pairs("--columns", text, "our name = theirs, as in ts=Date,close=Last or ts=1,close=5")
+    return {ours: int(theirs) if theirs.isdecimal() else theirs for ours, theirs in pairs.items()}
 
 
 def parse_date(name: str, text: str | None) -> dt.date | None:

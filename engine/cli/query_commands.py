@@ -12,7 +12,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.console import print_line, print_rows
-from engine.cli.parsing import parse_date, parse_interval, split_selection, usage_error
+from engine.cli.parsing import check_limit, parse_date, parse_interval, split_selection, usage_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,6 +71,7 @@ def gaps(
     """
     from engine.report.summary_tables import venue_time
 
+    check_limit(limit)
     found, tables = read_selected_table(out, "gaps", symbols, interval)
     zones = tables["symbols"].join(tables["calendars"], on="calendar", how="left").select("symbol", "time_zone")
     found = found.sort(["bar_count", "symbol", "gap_start"], descending=[True, False, False]).join(
@@ -103,6 +104,7 @@ def quality(
 
     Example: engine quality out --interval 1h
     """
+    check_limit(limit)
     found, _ = read_selected_table(out, "quality", symbols, interval)
     found = found.sort(["quality", "symbol", "price_type", "session"], nulls_last=True)
     print_rows(f"{found.height} sessions of series", found, limit, as_json=as_json)

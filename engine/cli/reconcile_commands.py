@@ -22,7 +22,16 @@ from engine.cli.console import (
     progress,
 )
 from engine.cli.exit_codes import PARTLY_READ
-from engine.cli.parsing import override_options, parse_date, parse_interval, parse_intervals, split_list, usage_error
+from engine.cli.parsing import (
+    check_limit,
+    override_options,
+    parse_date,
+    parse_interval,
+    parse_intervals,
+    split_list,
+    split_pairs,
+    usage_error,
+)
 
 if TYPE_CHECKING:
     from engine.audit.reconcile import Tolerances
@@ -72,8 +81,7 @@ def reconcile(
 
     if (b is None) == (against is None):
         raise usage_error("B or --against: give one of the two, as in A B, or A --against 1h,1d")
-    if limit < 0:
-        raise usage_error(f"--limit: received {limit}; valid: 0 for all, or how many")
+    check_limit(limit)
     if output is not None and output.suffix.removeprefix(".") not in OUTPUT_FORMATS:
         raise usage_error(
             f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(OUTPUT_FORMATS)}"
@@ -89,13 +97,14 @@ def reconcile(
         align=align,  # type: ignore[arg-type]
         read=override_options(read_a, given),
     )
+    renames = split_pairs("--names", names, "B's symbol = A's, as in XBTUSD=BTCUSD")
     chosen: dict[str, Any] = {"tolerances": tolerances_of(tolerance), "limit": limit or None}
     with progress(enabled=not as_json) as tell:
         if b is not None:
             from dataclasses import replace
 
             for_b = replace(options, read=override_options(read_b, given))
-            done = between(a, b, options, for_b, names=parse_renames(names), progress=tell, **chosen)
+            done = between(a, b, options, for_b, names=renames, progress=tell, **chosen)
         else:
             done = within(a, parse_intervals(against or ""), options, progress=tell, **chosen)
     if output is not None:
@@ -135,24 +144,8 @@ def tolerances_of(text: str | None) -> Tolerances:
     from engine.audit.reconcile import Tolerances
     from engine.audit.rules import parse_tolerance
 
-    found = {}
-    for word in split_list(text):
-        name, equals, size = word.partition("=")
-        if not equals:
-            raise usage_error(f"--tolerance: received {word!r}; valid: column=size, as in close=0.0001,volume=1%")
-        found[name] = parse_tolerance(f"--tolerance {name}", size)
-    return Tolerances(found)
-
-
-def parse_renames(text: str | None) -> dict[str, str]:
-    """Parse `B's symbol=A's symbol,...` to a dict from B's to A's; {} for None; ParameterError for other text."""
-    pairs = {}
-    for word in split_list(text):
-        theirs, equals, ours = word.partition("=")
-        if not equals or not theirs or not ours:
-            raise usage_error(f"--names: received {word!r}; valid: B's symbol = A's, as in XBTUSD=BTCUSD")
-        pairs[theirs] = ours
-    return pairs
+    pairs = split_pairs("--tolerance", text, "column=size, as in close=0.0001,volume=1%")
+    return Tolerances({name: parse_tolerance(f"--tolerance {name}", size) for name, size in pairs.items()})
 
 
 def rule_fields(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rules.Rule

@@ -121,14 +121,12 @@ def plot_slots(
     if of not in ("missing", "unexplained"):
         raise ParameterError(f"of: received {of!r}; valid: missing, unexplained")
     data = plot_source(source)
-    known = data.symbols().drop_nulls("calendar")
-    if known.is_empty():
-        raise ParameterError("source: it tells no calendars; valid: a session, an export or an audit")
-    code = str(calendar) if calendar is not None else str(known["calendar"].mode().sort()[0])
+    known = data.symbols()
+    code = str(calendar) if calendar is not None else commonest_calendar(known)
     series = known.filter(pl.col("calendar") == code).rename({"base_interval": "interval"})
     if series.is_empty():
         raise ParameterError(
-            f"calendar: received {code!r}; the source has {', '.join(known['calendar'].unique().sort())}"
+            f"calendar: received {code!r}; the source has {', '.join(known['calendar'].drop_nulls().unique().sort())}"
         )
     due = select_quality(data, series["symbol"].to_list(), start, end)
     key = [*SERIES, "interval"]
@@ -191,8 +189,7 @@ def plot_gaps(
     wanted = known if symbols is None else known.filter(pl.col("symbol").is_in(list(symbols)))
     if wanted.is_empty():
         raise ParameterError("symbols: none of those named is in the source; valid: some that are")
-    often = wanted["calendar"].mode().sort()
-    about = data.about(wanted.filter(pl.col("calendar") == often[0])["symbol"][0])
+    about = data.about(wanted.filter(pl.col("calendar") == commonest_calendar(wanted))["symbol"][0])
     ours = wanted.filter(pl.col("calendar") == about.calendar)["symbol"]
     step = interval or about.interval
     gaps = data.gaps(pl.col("symbol").is_in(ours.implode()) & (pl.col("interval") == step)).rename({"gap_start": "ts"})
@@ -209,6 +206,14 @@ def plot_gaps(
 
 
 # ---------------------------------------------------------------------------- rows
+
+
+def commonest_calendar(symbols: pl.DataFrame) -> str:
+    """Return the code of the calendar of most symbols (of several the first by name); none known: ParameterError."""
+    known = symbols["calendar"].drop_nulls()
+    if known.is_empty():
+        raise ParameterError("source: it tells no calendars; valid: a session, an export or an audit")
+    return str(known.mode().sort()[0])
 
 
 def select_quality(data: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:

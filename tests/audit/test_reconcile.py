@@ -184,6 +184,12 @@ def test_reconcile_bids_that_are_all_higher_are_a_spread() -> None:
     assert reconcile(a, a.with_columns(pl.col(PRICES) + 0.01)).summary["cause"].to_list() == ["spread"]
 
 
+def test_reconcile_closes_that_differ_by_rounding_alone_are_no_price_side() -> None:
+    a = frame(walk())
+    other = changed(NUMBER % 9 == 1, volume=pl.col("volume") * 1.5)(a)
+    assert reconcile(a, other.with_columns(pl.col("close") * (1 + 1e-13))).summary["cause"].to_list() == ["volume_only"]
+
+
 FOLD = [
     pl.col("ts").first(),
     pl.col("open").first(),

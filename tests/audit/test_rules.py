@@ -36,6 +36,36 @@ def test_parse_condition_reads_columns_operators_and_bounds_of_comparisons() -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("NOT quality >= 99", ["quality < 99"]),
+        ("NOT quality >= 99 AND missing > 5", ["quality < 99", "missing > 5"]),
+        ("not (quality >= 99 or missing < 3)", ["quality < 99", "missing >= 3"]),
+        ("not not quality < 99", ["quality < 99"]),
+        ("not (missing > 5 and not present = 1)", ["missing <= 5", "present = 1"]),
+        ("case when quality >= 99 then false else true end", ["quality < 99"]),
+        ("NOT case when quality >= 99 then true end", ["quality < 99"]),
+        ("case when missing > 3 then quality < 9 else false end", ["quality < 9"]),
+        ("symbol is not null and quality <= 3", ["quality <= 3"]),
+        ("missing > -1 or quality<3", ["missing > -1", "quality < 3"]),
+        ("(quality < 99) = false", []),
+        ("quality < 99 is not true", []),
+        ("coalesce(quality < 99, true)", []),
+        ('symbol = \'"quality" < 9\' or "missing" > 1', ["missing > 1"]),
+        ("missing > 1 case", []),
+    ],
+)
+def test_parse_condition_negated_comparisons_are_read_as_their_opposites(text: str, found: list[str]) -> None:
+    condition = parse_condition(text, "quality")
+    assert [f"{one.column} {one.operator} {one.bound:g}" for one in condition.comparisons] == found
+
+
+def test_broken_negated_rule_says_what_broke_it_and_that_lower_is_worse() -> None:
+    condition = parse_condition("NOT quality >= 99", "quality")
+    assert (condition.measured, condition.lower_is_worse) == ("quality", True)
+
+
+@pytest.mark.parametrize(
     ("text", "table", "measured", "kept"),
     [
         ("present < 0.9 * expected", "quality", None, [True, False, None]),

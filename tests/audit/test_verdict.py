@@ -99,6 +99,15 @@ def test_judge_built_in_finding_without_a_value_is_measured_by_its_count() -> No
     assert states(against(now, before)) == ["known"]
 
 
+@pytest.mark.parametrize("with_value", ["before", "now"])
+def test_judge_finding_with_a_value_on_one_side_only_is_told_by_its_counts(with_value: str) -> None:
+    before = found(count=100, value=0.25 if with_value == "before" else None)
+    now = found(count=200, value=0.25 if with_value == "now" else None)
+    verdict = against(audit(findings=before), audit(findings=now))
+    assert states(verdict) == ["new"]
+    assert verdict.findings["note"][0] == "was 100.0, is 200.0"
+
+
 def test_judge_known_finding_that_got_more_severe_is_new() -> None:
     verdict = against(audit(findings=found(severity="warning")), audit(findings=found(severity="error")))
     assert (states(verdict), verdict.exit_code) == (["new"], 1)

@@ -152,3 +152,11 @@ def test_to_json_holds_version_stamps_and_states() -> None:
 def test_render_other_form_is_refused() -> None:
     with pytest.raises(ParameterError, match="format: received 'parquet'; valid: json, junit, github"):
         render(verdict_of(), "parquet")
+
+
+def test_junit_rule_whose_findings_are_beyond_the_most_listed_is_no_passed_case() -> None:
+    verdict = apply_rules(audit(quality=table("quality", quality(quality=90.0, missing=1000))), RULES, today=TODAY)
+    assert set(verdict.findings["check_name"]) == {"q", "never"}
+    for most in (0, 1, 2):
+        told = cases(verdict, most=most)
+        assert not [case for case in told if case.get("name") == "nothing found"]

@@ -79,6 +79,18 @@ def test_presence_of_parts_by_symbol_and_by_date_equals_that_of_the_whole() -> N
     )
 
 
+def test_unscheduled_rows_of_a_session_that_lies_in_two_parts_are_of_one_session() -> None:
+    stamps = [dt.datetime(2024, 6, 3, 20, minute, tzinfo=dt.UTC) for minute in (5, 6, 7, 8)]  # after the close
+    feed = added(market("XNYS", *JUNE), *stamps)
+    late = pl.col("ts") > stamps[1]
+    parts = [feed.rows.filter(test) for test in (late, ~late)]
+    counted = [unscheduled_rows(part, feed.series, feed.grid, feed.zone) for part in parts]
+    cut = unscheduled(combine_unscheduled_rows(counted), "XNYS")
+    assert "4 rows" in cut["message"][0]
+    assert "in 1 sessions" in cut["message"][0]
+    assert_frame_equal(cut, outside(feed))
+
+
 def test_unscheduled_rows_are_told_by_where_they_lie() -> None:
     feed = added(
         market("XTKS", *JUNE),

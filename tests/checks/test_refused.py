@@ -6,6 +6,7 @@ import datetime as dt
 
 import engine
 import polars as pl
+import pytest
 from engine.checks.refused import conflict_pairs, conflicts, count_refused, refused, repeats
 from engine.checks.spreads import bar_spreads, combine_spreads, crossed, quote_spreads
 from engine.schema import REJECTS, empty, rejected_rows
@@ -63,6 +64,31 @@ def test_conflicts_of_one_ratio_are_an_adjusted_copy() -> None:
     assert (row["count"], row["source"]) == (40, "a.csv")
     assert "back-adjusted copy of the other: every close differs by x 1.02000" in row["message"]
     assert "100% have the same volume; the first: 102 refused, 100 kept" in row["evidence"]
+
+
+@pytest.mark.parametrize("factor", [0.25, 1 / 3, 7.0])
+def test_conflicts_of_a_split_have_volumes_in_the_inverse_ratio(factor: float) -> None:
+    kept = bars([100 + n / 4 for n in range(40)]).with_columns(
+        (5.0 + 13 * pl.int_range(pl.len())).round().alias("volume")
+    )
+    scaled = kept.with_columns((pl.col("volume") / factor).round())
+    (row,) = conflicts(conflict_pairs(losers(scaled, pl.lit(factor)), kept)).iter_rows(named=True)
+    assert f"copy of the other: every close differs by x {factor:.5f}" in row["message"]
+    assert "100% have the volume in the inverse ratio" in row["evidence"]
+
+
+def test_conflicts_of_one_ratio_with_other_volumes_are_no_copy() -> None:
+    kept = bars([100 + n / 4 for n in range(40)]).with_columns((500.0 + pl.int_range(pl.len())).alias("volume"))
+    strange = kept.with_columns(pl.col("volume").reverse() * 3)
+    (row,) = conflicts(conflict_pairs(losers(strange, pl.lit(1.02)), kept)).iter_rows(named=True)
+    assert "copy" not in row["message"]
+    assert "0% have the same volume" in row["evidence"]
+
+
+def test_conflicts_of_one_ratio_without_volumes_are_an_adjusted_copy() -> None:
+    kept = bars([100 + n / 4 for n in range(40)]).with_columns(pl.lit(None, pl.Float64).alias("volume"))
+    (row,) = conflicts(conflict_pairs(losers(kept, pl.lit(1.02)), kept)).iter_rows(named=True)
+    assert "back-adjusted copy" in row["message"]
 
 
 def test_conflicts_of_many_ratios_are_no_copy() -> None:

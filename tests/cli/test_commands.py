@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.cli import INTERRUPTED, PARTLY_READ, USAGE, main
-from engine.cli.parsing import split_list
+from engine.cli.console import merge_notes
+from engine.cli.parsing import parse_column_pairs, split_list
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 
@@ -133,6 +134,41 @@ def test_export_for_a_consumer_takes_note_only_of_what_is_in_place(engine, out: 
     assert "in full" not in engine(*words, tmp_path / "2").out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gaps", "{out}"],
+        ["quality", "{out}"],
+        ["diff", "{out}", "1", "1"],
+        ["diff", "{out}", "1", "1", "--json"],
+        ["sql", "{out}", "SELECT 1"],
+    ],
+)
+def test_negative_limit_is_refused(engine, out: Path, words: list[str]) -> None:
+    ran = engine(*(word.format(out=out) for word in words), "--limit", "-1")
+    assert (ran.code, ran.out) == (USAGE, "")
+    assert "--limit: received -1; valid: 0 for all, or how many" in ran.err
+
+
+def test_merge_notes_without_a_place_are_printed_once() -> None:
+    notes = ["a.csv: no zone", "nothing was read", "b.csv: no zone", "nothing was read", "c.csv: rows: 3", "alone"]
+    assert merge_notes(notes) == [
+        "a.csv: no zone (and 1 more like it)",
+        "nothing was read (and 1 more like it)",
+        "c.csv: rows: 3",
+        "alone",
+    ]
+
+
+def test_column_pairs_are_trimmed_and_a_number_is_a_place() -> None:
+    assert parse_column_pairs("ts = Date, close=Last price,volume=5") == {
+        "ts": "Date",
+        "close": "Last price",
+        "volume": 5,
+    }
+    assert parse_column_pairs(None) == {}
+
+
 def test_gaps_of_a_symbol_that_is_not_there_is_refused(engine, out: Path) -> None:
     assert "there are 'AAA', 'BBB'" in engine("gaps", out, "--symbols", "CCC").err
 
@@ -191,6 +227,18 @@ def test_run_again_on_an_export_makes_the_next_revision(engine, folder: Path, ou
         (["run", "{folder}", "--calendar", "XNYS", "--segments", "LUNCH"], "RTH"),
         (["run", "{folder}", "--calendar", "XNYS", "--incomplete", "hide"], "flag, drop"),
         (["run", "{folder}", "--calendar", "XNYS", "--columns", "ts"], "ts=Date"),
+        (
+            ["run", "{folder}", "--calendar", "XNYS", "--columns", "=Close"],
+            "--columns: received '=Close'; valid: our name",
+        ),
+        (["run", "{folder}", "--calendar", "XNYS", "--columns", "ts="], "--columns: received 'ts='; valid: our name"),
+        (
+            ["reconcile", "{folder}", "{folder}", "--calendar", "XNYS", "--tolerance", "=1%"],
+            "--tolerance: received '=1%'",
+        ),
+        (["reconcile", "{folder}", "{folder}", "--calendar", "XNYS", "--tolerance", "close"], "valid: column=size"),
+        (["reconcile", "{folder}", "{folder}", "--calendar", "XNYS", "--names", "=B"], "--names: received '=B'"),
+        (["reconcile", "{folder}", "{folder}", "--calendar", "XNYS", "--names", "A="], "--names: received 'A='"),
         (["run", "{folder}", "--calendar", "XNYS", "--as-of", "2024-01-02T10:00"], "zone"),
         (["run", "{folder}", "--calendar", "XNYS", "--export", "{folder}"], "{folder}"),
         (["sql", "{folder}", "SELECT 1"], "{folder}"),

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import altair as alt
 import engine
@@ -373,6 +374,16 @@ def test_plot_of_a_wrong_argument_names_the_mend(session, audit, plot, source, o
     given = {"session": session, "audit": audit}.get(source, source) if isinstance(source, str) else source
     with pytest.raises(ParameterError, match=told):
         plot(given, **options)
+
+
+@pytest.mark.parametrize("plot", [plot_maps.plot_slots, plot_maps.plot_gaps])
+def test_plot_of_series_without_a_calendar_names_what_is_valid(audit, plot) -> None:
+    series = audit.tables["series"]
+    unknown = SimpleNamespace(tables={**audit.tables, "series": series.with_columns(calendar=pl.lit(None, pl.String))})
+    with pytest.raises(ParameterError, match="source: it tells no calendars"):
+        plot(unknown)
+    first = pl.when(pl.col("symbol") == "BBB").then("calendar").alias("calendar")
+    assert plot(SimpleNamespace(tables={**audit.tables, "series": series.with_columns(first)}))
 
 
 @pytest.mark.parametrize("most", [1, 7, 50, 400, 5_000])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.errors import ExportError
 from engine.export.delta_table import LOG
-from engine.export.formats.output_formats import as_export_error
+from engine.export.formats.output_formats import export_errors
 from engine.publish import fsync, fsync_tree, make_durable_folders, remove_if_exists
 
 SUMS = "SHA256SUMS"
@@ -46,17 +46,16 @@ def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
     output = Path(output).absolute()
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        check_output(output, replace=replace)
-        make_durable_folders(output.parent)
-        staged.mkdir()
-        yield staged
-        write_sums(staged)
-        fsync_tree(staged)
-        check_output(output, replace=replace)
-        move_into_place(staged, output)
-        fsync(output.parent)
-    except Exception as error:
-        raise as_export_error(error, output) from error
+        with export_errors(output):
+            check_output(output, replace=replace)
+            make_durable_folders(output.parent)
+            staged.mkdir()
+            yield staged
+            write_sums(staged)
+            fsync_tree(staged)
+            check_output(output, replace=replace)
+            move_into_place(staged, output)
+            fsync(output.parent)
     finally:
         # After an exchange this is the folder that was replaced.
         remove_if_exists(staged)

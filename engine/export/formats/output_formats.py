@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -134,11 +135,8 @@ def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool)
         The file cannot be written.
     """
     entry = output_format(name, **options)
-    try:
-        with atomic_publish(output) as staged, staged.open("xb") as file:
-            entry.write(result.schema, result.iter_slices(ROWS_PER_PIECE), file, **options)
-    except Exception as error:
-        raise as_export_error(error, output) from error
+    with export_errors(output), atomic_publish(output) as staged, staged.open("xb") as file:
+        entry.write(result.schema, result.iter_slices(ROWS_PER_PIECE), file, **options)
     return output
 
 
@@ -150,21 +148,22 @@ def write_bytes(content: bytes, output: Path) -> Path:
     ExportError
         The file cannot be written.
     """
-    try:
-        with atomic_publish(output) as staged:
-            staged.write_bytes(content)
-    except OSError as error:
-        raise ExportError(f"{output}: {error}") from error
+    with export_errors(output), atomic_publish(output) as staged:
+        staged.write_bytes(content)
     return output
 
 
-def as_export_error(error: Exception, output: Path) -> Exception:
-    """ExportError naming `output` for an OSError, Polars or Arrow error; any other error is returned as it is."""
-    import pyarrow as pa
+@contextmanager
+def export_errors(output: Path) -> Iterator[None]:
+    """Raise OS, Polars and Arrow errors of the body as ExportError naming `output`; any other error as it is."""
+    try:
+        yield
+    except Exception as error:
+        import pyarrow as pa
 
-    if isinstance(error, OSError | pl.exceptions.PolarsError | pa.ArrowException):
-        return ExportError(f"{output}: {error}")
-    return error
+        if isinstance(error, OSError | pl.exceptions.PolarsError | pa.ArrowException):
+            raise ExportError(f"{output}: {error}") from error
+        raise
 
 
 # ---------------------------------------------------------------------------- text

@@ -16,6 +16,7 @@ from engine.cli import USAGE
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
 from engine.export.delta import read_delta
+from engine.export.formats.output_folder import publish_folder
 from engine.export.formats.output_formats import (
     OUTPUT_FORMATS,
     OutputFormat,
@@ -139,6 +140,25 @@ def test_result_that_cannot_be_written_leaves_the_former_file(tmp_path, monkeypa
         write_result(FRAME, name, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_error_that_is_no_matter_of_writing_passes_as_it_is(tmp_path, monkeypatch):
+    error = ValueError("a bug")
+
+    def failing(schema, pieces, file):
+        raise error
+
+    monkeypatch.setitem(OUTPUT_FORMATS, "csv", replace(OUTPUT_FORMATS["csv"], write=failing))
+    with pytest.raises(ValueError, match="a bug") as of_file:
+        write_result(FRAME, "csv", tmp_path / "x")
+    with pytest.raises(ValueError, match="a bug") as of_folder, publish_folder(tmp_path / "folder"):
+        raise error
+    assert of_file.value is of_folder.value is error
+    assert error.__cause__ is None
+    with pytest.raises(ExportError, match="full") as full, publish_folder(tmp_path / "folder"):
+        raise OSError("full")
+    assert isinstance(full.value.__cause__, OSError)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_write_bytes_where_a_folder_is_missing_rights_is_an_export_error(tmp_path):
