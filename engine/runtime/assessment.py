@@ -207,7 +207,7 @@ class IntervalAssessor:
     def _first_changed_slots(
         self, expected: pl.DataFrame, dirty: DirtySessions, before: dt.datetime | None
     ) -> pl.DataFrame:
-        """Add `low`, the first newly due or touched slot (0 in fresh sessions); drop unchanged segments."""
+        """Add `low`: first slot touched or due since `before` (None: none; fresh: 0); drop unchanged segments."""
         slots = expected["slots"].to_numpy()
         days = pack_columns(expected, *SERIES_SESSION)
         due = self.grid.due(before)

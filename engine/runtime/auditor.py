@@ -291,6 +291,8 @@ def read_task_bars(task: AuditTask, symbols: Sequence[str]) -> pl.DataFrame:
     """Read bars of the given symbols in a task's sources once more, as `BAR` columns; of plain files base bars."""
     if isinstance(task, RowsTask):
         own = [symbol for symbol in symbols if not task.rows.symbols or symbol in task.rows.symbols]
+        if not own:
+            return empty(BAR)  # no symbols would mean all
         bars = read_row_range(replace(task.rows, symbols=tuple(own)), task.options).frame
         return bars.select(
             pl.col(name).cast(dtype) if name in bars.columns else pl.lit(None, dtype).alias(name)

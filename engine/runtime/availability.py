@@ -27,7 +27,7 @@ ADDED = {"available": TS, "version": pl.Int32()}
 def order_by_availability(
     group: Group, specs: Mapping[str, GridSpec], calendar: Callable[[str], SessionCalendar]
 ) -> pl.DataFrame:
-    """Sort rows by added `available` (bar end, tick stamp; a repeat: last row of its file); add `version` from 0.
+    """Sort by `available` (bar end, tick stamp; repeated in a later file: its last row's); number repeats in `version`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def add_bar_availability(
 
 
 def delay_repeated_rows(rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-    """Add `version` 0, 1, ... per key in file order; from 1 on, `available` is the last one of the row's file."""
+    """Add `version` 0, 1, ... per key in file order; from 1 on, `available` is at least the last one of its file."""
     key = ["symbol", "price_type", "start"] if kind == "bars" else ["symbol", "start", "seq"]
     key = [name for name in key if name in rows.columns]
     repeated = rows.select(key).is_duplicated()

@@ -357,7 +357,7 @@ def describe_mistake(error: Mapping[str, Any]) -> str:
 
 
 def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:
-    """Message for an unknown key: the most similar valid key (ratio 0.5 or more), if any, and all valid ones."""
+    """Message that `where` is unknown, with the valid key most like `key` (ratio 0.5 or more) and all valid."""
     similar = difflib.get_close_matches(key, valid, 1, 0.5)
     hint = f"did you mean {similar[0]}? " if similar else ""
     return f"unknown key {where}; {hint}valid: {', '.join(valid)}"

@@ -216,7 +216,7 @@ class SessionCoordinator:
         self.phase = "waiting"
 
     def look_ahead(self, last: dt.date) -> None:
-        """Add the sessions after the last known one, up to `last`, to those to run; none if `last` is earlier."""
+        """Add sessions after the last one still to run, up to `last`; none if none is left, or `last` is not later."""
         known = self._spans[-1].session if self._spans else None
         if known is not None and last > known:
             begin = self._dates[0]
@@ -330,7 +330,7 @@ class SessionCoordinator:
         at: dt.datetime,
         exported: Exported | None,
     ) -> None:
-        """Append exported rows; fetch up to `at` what follows them as `backfill`, streams without any as `source`."""
+        """Append exported rows; fetch to `at` what follows as `backfill`, other streams from load dates as `source`."""
         since = self._dates[0] or at.date()
         for provenance, delivery in exported(symbols, since) if exported is not None else ():
             self._append([delivery], provenance)
@@ -427,7 +427,7 @@ class SessionCoordinator:
         return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
-        """Sessions from `first` to `last`, earliest open to latest close of any; sets load dates, with history."""
+        """Sessions in the dates on all axes, earliest open to latest close; sets load dates, with history."""
         frames, history = [], []
         for spec in self._specs:
             segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
@@ -442,7 +442,7 @@ class SessionCoordinator:
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
     def _add_axis(self, spec: GridSpec) -> None:
-        """Recompute current and later sessions with one more axis, if new; a session open already begins now."""
+        """Recompute current and later sessions (if any) with a new axis; a session open already begins now."""
         begin, last = self._dates
         if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
             return

@@ -189,7 +189,7 @@ def write_feed(simulation: Simulation, files: Path) -> None:
 
 
 def count_spans_in_gaps(truth: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, int]:
-    """Per kind, the number of planned spans that lie wholly within a stored gap; each span counts once."""
+    """Per kind with any, the number of planned spans that lie wholly within a stored gap; each span counts once."""
     spans = truth.filter(pl.col("kind").is_in(SPAN_KINDS)).with_row_index("at")
     held = spans.join(gaps.select("symbol", "gap_start", "gap_end"), on="symbol").filter(
         (pl.col("gap_start") <= pl.col("start")) & (pl.col("gap_end") >= pl.col("end"))

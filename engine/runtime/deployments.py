@@ -129,7 +129,7 @@ class ReplaySession:
 
 
 def configured_load_options(config: SessionConfig) -> LoadOptions:
-    """Load options of a configuration; a symbol's base is its plan's (None if made of ticks or quotes)."""
+    """Load options of a configuration without its dates; a symbol's base is its plan's (None: ticks or quotes)."""
     part = config.session
     patterns = tuple(part.calendars.items())
 

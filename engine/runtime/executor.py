@@ -154,7 +154,7 @@ class ProcessPool:
     def run_until_death(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], todo: deque[int], attempts: dict[int, int]
     ) -> Iterator[tuple[int, Result]]:
-        """Yield (number, result); on a worker's death add 1 to `attempts` of running tasks, close, return."""
+        """Run and empty `todo`; yield (number, result); a dead worker: close, add 1 to `attempts` of running tasks."""
         from concurrent.futures import FIRST_COMPLETED, Future, wait
         from concurrent.futures.process import BrokenProcessPool
 
@@ -258,7 +258,7 @@ class DaskCluster:
 
 
 def choose_executor(workers: int | None = None, dask: str | None = None) -> Executor:
-    """Dask at the address `dask` if given, else `workers` processes, else (both None) this process."""
+    """Dask at address `dask` if given (`workers`: size of `local`), else processes; both None: this process."""
     if dask is not None:
         return DaskExecutor(dask, workers)
     return SerialExecutor() if workers is None else ProcessExecutor(workers)

@@ -256,14 +256,14 @@ def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str,
 
 
 def spec_of_coarser_bars(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:
-    """Grid of bars beside a base: the base's if intraday or by date; else by date in the venue's zone."""
+    """`base` if `interval` is intraday or `base` by date; else by date, in the venue's zone for a `session` base."""
     if interval.is_intraday or base.align == "date":
         return base
     return replace(base, align="date", zone=zones.get(base.calendar, "UTC") if base.align == "session" else base.zone)
 
 
 def count_contradicted_rows(stored: Mapping[str, pl.DataFrame], tables: Mapping[str, pl.DataFrame]) -> dict[str, int]:
-    """Symbol -> number of stored derived bars, gaps and quality rows that the recomputed tables do not contain."""
+    """Symbol -> number (if any) of stored derived bars, gaps, quality rows that recomputed tables do not contain."""
     counts: dict[str, int] = {}
     for table, columns in EVIDENCE.items():
         rows = stored[table].filter(pl.col("origin") == "derived") if table == "bars" else stored[table]

@@ -82,7 +82,7 @@ class GapFiller:
         return due
 
     def settle(self, requests: Sequence[HistoryRequest], now: dt.datetime) -> int:
-        """Per request: filled if its gap is gone, else a retry counted, rescheduled or abandoned; return number filled."""
+        """Per own request: filled if no gap overlaps it, else retry counted or gap abandoned; return number filled."""
         filled = []
         with self._session.transaction():
             snapshot = self._session.snapshot()

@@ -223,7 +223,7 @@ def rows_of_series(panel: Panel, series: pl.Series) -> pl.DataFrame:
 
 
 def visible_bars(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """Bars in a slot, complete ones only if policy is `drop`: `columns`, and `CLOSED` (ended by the as-of time)."""
+    """Bars in a slot (derived, policy `drop`: complete): `columns`, `CLOSED` (ended by as-of time; None: all)."""
     visible = pl.col("slot").is_not_null()
     if key.origin == "derived" and snapshot.incomplete == "drop":
         visible &= pl.col("complete")

@@ -99,7 +99,7 @@ class IndicatorState:
         return self.tail.filter(pl.col("series").is_in(series.implode()))
 
     def advanced(self, values: pl.DataFrame, bars: pl.DataFrame, reach: int | None) -> IndicatorState:
-        """Copy with `last` and `tail` (`reach` bars) at each series' last closed bar; `reach` None: unchanged.
+        """Copy with `last`, `tail` (`reach` bars) at the last closed bar in sorted `values`; `reach` None: unchanged.
 
         Parameters
         ----------

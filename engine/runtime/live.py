@@ -132,7 +132,7 @@ class LiveSession:
         return self.coordinator.remove_symbol(symbol)
 
     def _describe(self, symbol: str) -> SymbolSessionData:
-        """Registration of a symbol with mapped calendar (ParameterError if none), segments and source kind."""
+        """Registration of a symbol: mapped calendar (ParameterError if none), configured segments and source name."""
         part = self.config.session
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind

@@ -327,7 +327,7 @@ class ContentsBuilder:
         return self._bases.get(symbol_or_root(file) if is_identified(file) else symbol, DEFAULT_BASE)
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
-        """Registration of a symbol: base, derived intervals that fit, axis, price type (`last`, else `bid`); adds notes."""
+        """Registration of a symbol: base, derived intervals that fit, axis, price type (a chosen one; adds notes)."""
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):
@@ -361,7 +361,7 @@ class ContentsBuilder:
         )
 
     def _groups(self, batches: Sequence[FileBatch], *, own_axes: bool = False) -> list[Group]:
-        """Group rows by kind, interval, stamp and axis, adding `source`; `own_axes`: an axis per symbol."""
+        """Group rows by kind, interval, stamp (`own_axes`: and axis by symbol); add `source`; no batch may be empty."""
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
         for _, batch in batches:
             rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
@@ -427,7 +427,7 @@ def resolve_intervals(
 def notes_on_other_bases(
     files: Sequence[SourceFile], chosen: Sequence[SourceFile], bases: Mapping[str, Resolution]
 ) -> list[str]:
-    """One note per symbol or root: its base, and the number of unread files per other resolution."""
+    """One note per symbol or root with files not in `chosen`: its base, and their number per other resolution."""
     read_files = set(chosen)
     left_out: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for file in files:

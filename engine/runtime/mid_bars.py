@@ -96,7 +96,7 @@ def extend_to_last_pair(quotes: Panel, spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def quotes_within(quotes: Panel, spans: pl.DataFrame) -> pl.DataFrame:
-    """Quotes `series, ordinal, ts, bid, ask` of each span with `from` <= ts <= `to`, in order."""
+    """Quotes `series, ordinal, ts, bid, ask` of disjoint spans with `from` <= ts <= `to`, in order."""
     ranges = spans.filter(pl.col("from") <= pl.col("to")).sort(SEGMENT)
     rows = quotes.between(ranges.select("series", pl.col("from").alias("first"), pl.col("to").alias("last")))
     placed = rows.select("series", "ts", *SIDES).join_asof(

@@ -81,7 +81,7 @@ def cut_row_ranges(
 
 
 def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
-    """(first, last) date of any datetime column, by statistics of sampled row groups; None without, or on error."""
+    """(first, last) date of all datetime columns by statistics of sampled row groups; None if none or unreadable."""
     try:
         meta, _, _ = read_footer(path)
     except SourceError:

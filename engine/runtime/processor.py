@@ -273,7 +273,7 @@ def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.D
 
 
 def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a panel in ranges `series, first, last`, both ends included; empty without the panel."""
+    """Rows in `series, first, last`, ends included (ticks, quotes: whole microsecond); empty without the panel."""
     if key not in snapshot.panels or ranges.is_empty():
         return snapshot.no_rows_of(key)
     if key.kind in RAW_KINDS:
@@ -285,7 +285,7 @@ def rows_in_ranges(snapshot: Snapshot, key: PanelKey, ranges: pl.DataFrame) -> p
 def windows_holding(
     rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, instants: pl.Series | None = None
 ) -> pl.DataFrame:
-    """Distinct `series, ordinal, slot` of `coarser` that contain a row, sorted; rows outside slots are dropped."""
+    """Distinct sorted `series, ordinal, slot` of `coarser` with rows, by slot or `instants`; others are dropped."""
     if instants is None:
         placed = rows[["series"]].hstack(finer.windows(rows, coarser))
     else:
@@ -308,7 +308,7 @@ def ranges_of_windows(windows: pl.DataFrame, grid: SessionGrid, unit: pl.DataTyp
 
 
 def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
-    """Make and store base bars of all ticks or quotes (bid, ask, mid); return bars changed, 0 for source bars."""
+    """Make and store base bars of all ticks or quotes (the cohort's sides); return bars changed, 0 for source bars."""
     snapshot = session.snapshot()
     if cohort.key.origin == "source":
         return 0

@@ -133,7 +133,7 @@ class DataQualityManager:
         whole: frozenset[str] | None,
         touched: pl.DataFrame,
     ) -> None:
-        """Assess new series over their lifetime, others in dirty sessions; remove those of ended series."""
+        """Assess new series and `whole` symbols (None: all) over lifetimes, others in dirty sessions; remove ended."""
         before = self._last.alive.get(cohort.kind)
         if before is not None:
             self._remove_outcomes(snapshot, cohort, before.join(alive, on="series", how="anti")["series"])
@@ -211,7 +211,7 @@ class DataQualityManager:
         expectations: Mapping[Interval, Expectation],
         counts: pl.DataFrame | None,
     ) -> pl.DataFrame:
-        """Quality rows of an interval; anomaly counts only for the base, slot coverage from bars only if derived."""
+        """Quality rows of an interval: with `counts` if given; else, with a panel of its own, with slot coverage."""
         expectation = expectations[assessor.interval]
         if counts is not None:
             return quality_score(expectation.slots, expectation.missing, counts)
@@ -255,7 +255,7 @@ def assess_session(session: SessionData, dates: DateRange = (None, None), *, pre
 
 
 def lifetimes(snapshot: Snapshot, cohort: Cohort, dates: DateRange) -> pl.DataFrame:
-    """`series, first, last` of bars: registered bounds, else the symbol's rows and running session; cut to `dates`.
+    """`series, first, last`: registered bounds, else any rows and running session; without bars only if expected.
 
     Rows that were left out because of their date count too: a symbol that traded before and after the requested dates
     lived through them, also where it has no row in them. Rows outside the chosen segments do not extend a lifetime (a
@@ -336,7 +336,7 @@ def find_dirty_sessions(
     was: dt.datetime | None,
     touched: pl.DataFrame,
 ) -> DirtySessions:
-    """Sessions with touched rows or counts, newly due slots, or that entered or left lifetimes; and touched rows.
+    """Sessions with touched rows or counts, slots due since `was` (None: none), lifetimes changed; and touched rows.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def between(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare bars of A and B at common intervals, or the finer side derived to the coarser; DataError if none match.
+    """Compare bars of A and B at `options.interval` or common ones, deriving the finer side; DataError if none match.
 
     Parameters
     ----------

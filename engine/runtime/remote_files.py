@@ -81,7 +81,7 @@ def remote_metadata(url: str) -> pq.FileMetaData:
 
 
 def open_object_store(url: str) -> tuple[Any, str]:
-    """(Arrow file system, path) of a URL; `s3` goes to `AWS_ENDPOINT_URL` if that is set."""
+    """(Arrow file system, path) of a URL, `s3` at `AWS_ENDPOINT_URL` if set; ValueError for an unknown scheme."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if urlsplit(url).scheme == "s3" and endpoint:
         at = urlsplit(endpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -12,6 +12,7 @@ from engine.calendars.providers import SessionCalendar
 from engine.runtime.availability import order_by_availability, split_versions
 from engine.runtime.load import Contents, Group
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
+from engine.sources.streams.folder import select_requested
 
 BEGINNING = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -37,10 +38,9 @@ class GroupReplay:
         self.at = end
         return piece if symbols is None else piece.filter(pl.col("symbol").is_in(list(symbols)))
 
-    def past(self, request: HistoryRequest) -> pl.DataFrame:
-        """Rows already passed with the request's symbol and `start <= ts < end`; the position stays."""
-        mine = (pl.col("symbol") == request.symbol) & (pl.col("ts") >= request.start) & (pl.col("ts") < request.end)
-        return self.rows.head(self.at).filter(mine)
+    def passed(self, symbols: Iterable[str]) -> pl.DataFrame:
+        """Rows of the symbols that `take` moved past, delivered or not; the position stays."""
+        return self.rows.head(self.at).filter(pl.col("symbol").is_in(list(symbols)))
 
     def delivery(self, piece: pl.DataFrame) -> Delivery:
         """`Delivery` of the rows: one frame per version, with the group's kind, interval, stamp and axis."""
@@ -112,14 +112,11 @@ class ReplayStream:
         return self.next_at() is not None
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        """Rows already available and passed, of the requests' symbol, kind, interval and times, subscribed or not."""
-        found = []
-        for request in requests:
-            for track in self._tracks:
-                if (track.group.kind, track.group.interval) == (request.kind, request.interval):
-                    piece = track.past(request)
-                    found += [track.delivery(piece)] if piece.height else []
-        return found
+        """Rows that `take` moved past (subscribed or not) and whose slot begins in `[start, end)` of their request."""
+        symbols = {request.symbol for request in requests}
+        passed = [(track, rows) for track in self._tracks if (rows := track.passed(symbols)).height]
+        found = (select_requested(track.delivery(rows), requests) for track, rows in passed)
+        return [one for one in found if one.frames]
 
     def status(self) -> StreamStatus:
         """Numbers of rows delivered and waiting (any symbol); `exhausted` when none is waiting."""

@@ -167,7 +167,7 @@ def load_options(
     as_of: dt.datetime | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> LoadOptions:
-    """Build `LoadOptions`, parsing intervals and dates; `interval` and `align` also go to `ReadOptions`."""
+    """Build `LoadOptions` (ValueError for a wrong date); `interval`, `align` and `read` go to its `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
     first, last = (dt.date.fromisoformat(date) if isinstance(date, str) else date for date in (start, end))
     known = calendar if calendar is None or isinstance(calendar, CalendarMap) else CalendarMap(str(calendar))

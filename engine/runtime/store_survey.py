@@ -41,7 +41,7 @@ def survey_session(session: SessionData) -> Survey:
 
 
 def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
-    """Survey of a cohort's real base bars, stored counts, slots traded or quoted, and checks."""
+    """Survey a cohort: runs, profile of real base bars in slots; `rows` of all; checks of all but synthetic."""
     series = survey_series(snapshot, cohort)
     grid = snapshot.grid(cohort.key.spec, cohort.base)
     rows = snapshot.rows_of(cohort.key, series["series"].to_list())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,6 +12,7 @@ from engine.grid import GridSpec, SessionGrid
 from engine.runtime import auditor, parquet_scan
 from engine.runtime.auditor import audit
 from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.run import load_options
 from engine.schema import BARS
 from engine.simulation.sessions import Market, simulate
 
@@ -57,3 +59,18 @@ def test_audit_of_a_large_table_of_an_overnight_market_equals_the_stored_one(
         expected["findings"] = expected["findings"].filter(pl.col("check_name") != "truncated")
     for name, table in expected.items():
         assert found[name].equals(table), name
+
+
+@pytest.mark.parametrize("held", [(), ("AAA",)])
+def test_bars_of_a_task_are_those_of_the_symbols_asked_for_only(tmp_path: Path, held: tuple[str, ...]) -> None:
+    path = tmp_path / "bars.parquet"
+    stamps = [dt.datetime(2024, 7, 1, 13, minute, tzinfo=dt.UTC) for minute in (30, 31)]
+    pl.DataFrame({
+        "symbol": ["AAA", "BBB"], "ts": stamps, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0,
+    }).write_parquet(path)  # fmt: skip
+    options = load_options("XNYS", interval="1m")
+    (rows,) = parquet_scan.cut_row_ranges(path, held)
+    task = auditor.RowsTask(rows, options)
+    assert auditor.read_task_bars(task, ["AAA"])["symbol"].to_list() == ["AAA"]
+    assert auditor.read_task_bars(task, ["CCC"]).is_empty()
+    assert auditor.read_task_bars(task, []).is_empty()

@@ -24,6 +24,7 @@ from engine.runtime.deployments import ReplaySession
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.run import run
 from engine.simulation.sessions import Instrument, Market, simulate
+from engine.sources.streams.contract import HistoryRequest
 
 from tests.runtime.feeds import (
     DAYS,
@@ -98,6 +99,19 @@ def test_replay_that_has_ended_equals_a_run_of_the_same_files(name: str, tmp_pat
     want = engine.load(folder, "XNYS", derive=DERIVED).snapshot()
     assert want.bars().height > 0
     assert_same_tables(shown(have), shown(want))
+
+
+@pytest.mark.parametrize("stamp", ["start", "end"])
+def test_fetch_finds_bars_by_the_start_of_their_slot(tmp_path: Path, stamp: str) -> None:
+    stamped = bars(minutes(FIRST)).with_columns(pl.col("ts") + (MINUTE if stamp == "end" else 0 * MINUTE))
+    folder = write([File("AAA_1m.csv", stamped)], tmp_path)
+    stream = ReplaySession(configured(folder, source={"read": {"stamp": stamp}})).stream
+    stream.take(opens(FIRST) + HOUR)
+    start, step = opens(FIRST) + 5 * MINUTE, Interval.parse("1m")
+    wanted = HistoryRequest("AAA", "bars", step, start, start + MINUTE, GridSpec("XNYS"))
+    later = HistoryRequest("AAA", "bars", step, opens(FIRST) + HOUR, closes(FIRST), GridSpec("XNYS"))
+    (delivery,) = stream.fetch([wanted, later, wanted._replace(symbol="BBB")])
+    assert [row["ts"] for frame in delivery.frames for row in frame.iter_rows(named=True)] == [stamped["ts"][5]]
 
 
 def test_replay_of_corrections_counts_and_ends_with_the_last_values(tmp_path: Path) -> None:
