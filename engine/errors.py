@@ -3,13 +3,13 @@
 EngineError
 ├── ParameterError (ValueError)     an argument: its name, the value received, what would be valid
 │   ├── IntervalError               not an interval, or one that cannot be derived from the base
-│   └── CalendarError               unknown code, dates out of a calendar's bounds, bad calendar file
+│   ├── CalendarError               unknown code, dates out of a calendar's bounds, bad calendar file
+│   └── UnknownSymbolError (KeyError, StoreError)   no such symbol
 ├── DataError (ValueError)          data that is not as its schema or format requires
 │   ├── SourceError                 a file that cannot be read: path and reason
 │   ├── SchemaError                 a frame whose columns do not fit
 │   └── SortednessError             rows out of order where order is required
 ├── StoreError
-│   ├── UnknownSymbolError (KeyError)
 │   └── CursorExpiredError          changes(since) is older than the log: read everything anew
 ├── StreamError                     a live source that does not answer, or refuses
 ├── WorkerError                     a task that killed every worker it was given to
@@ -65,8 +65,8 @@ class StoreError(EngineError):
     """The store refused an operation."""
 
 
-class UnknownSymbolError(StoreError, KeyError):
-    """No such symbol in the store."""
+class UnknownSymbolError(StoreError, ParameterError, KeyError):
+    """No such symbol in the store, or in the export; the message names the nearest one."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.arguments import names_of
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -71,6 +72,7 @@ class GridSpec:
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "segments", names_of("segments", self.segments, least=0) or ())
         if self.align not in get_args(Align):
             raise ParameterError(f"align: received {self.align!r}; valid: {', '.join(get_args(Align))}")
 

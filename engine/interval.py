@@ -9,12 +9,14 @@ Bars of an interval have slots on the session grid, hence gaps and completeness;
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import Literal, cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
+from engine.arguments import describe_value
 from engine.errors import IntervalError, ParameterError
 
 US_PER_SECOND = 1_000_000
@@ -186,6 +188,53 @@ class BarSpec:
         if not isinstance(self.step, Interval):
             raise IntervalError(f"interval: bars of {self} are closed by activity, they have no interval")
         return self.step
+
+
+Intervals: TypeAlias = str | Interval | Iterable[str | Interval]
+
+
+def intervals_of(parameter: str, value: Intervals | None, least: int = 1) -> tuple[Interval, ...] | None:
+    """Intervals of text or an Interval (one), or of a list of them (several); None for None; IntervalError for the rest.
+
+    Parameters
+    ----------
+    parameter : str
+        What the error calls it.
+    value : str, Interval, iterable of them, or None
+    least : int
+        With 1 an empty list is refused, which would select nothing.
+
+    Raises
+    ------
+    IntervalError
+        The text is none, the value is no list, or it has fewer than `least`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str | Interval):
+        return (Interval.parse(value),)
+    found = (
+        tuple(Interval.parse(one) for one in value)
+        if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes)
+        else None
+    )
+    if found is None or len(found) < least:
+        raise IntervalError(f"{parameter}: received {describe_value(value)}; valid: one or several of {VALID}")
+    return tuple(sorted(found)) if isinstance(value, set | frozenset) else found
+
+
+def check_known_intervals(parameter: str, intervals: Iterable[Interval], known: Iterable[Interval], whose: str) -> None:
+    """Raise IntervalError where an interval is not known, with the nearest known length, all of them, and the remedy."""
+    valid = sorted(set(known))
+    unknown = [one for one in intervals if one not in valid]
+    if unknown:
+        near = min(valid, key=lambda one: abs(math.log(one.seconds / unknown[0].seconds)), default=None)
+        hint = "" if near is None else f" (the nearest is {near})"
+        raise IntervalError(
+            f"{parameter}: received {', '.join(repr(str(one)) for one in unknown)}{hint}; {whose} has "
+            f"{', '.join(map(str, valid)) or 'none'}; derive another one when loading: derive=[{str(unknown[0])!r}], or "
+            f"--derive {unknown[0]}"
+        )
 
 
 LADDER = tuple(Interval.parse(text) for text in ("1s", "1m", "5m", "15m", "30m", "1h", "1d", "1w"))

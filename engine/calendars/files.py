@@ -7,16 +7,16 @@ The format is described in docs/calendars.md; its meaning is in `hours`.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from engine.arguments import did_you_mean
 from engine.calendars.hours import Amendments, Hours, Override, Scope, Span, WallTime, labels_of
 from engine.errors import CalendarError
 
@@ -109,13 +109,6 @@ def parse_wall_time(text: str) -> WallTime:
     if match is None or seconds > _DAY_SECONDS:
         raise CalendarError(f"received {text!r}; valid: {A_TIME}")
     return WallTime(seconds, int(match[4] or 0), require_zone(match[5]) if match[5] else "")
-
-
-def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
-    """Text ` (did you mean X, Y?)` with up to `count` similar known names, ignoring case; "" when none is similar."""
-    folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), folded, count, 0.5)
-    return f" (did you mean {', '.join(folded[name] for name in close)}?)" if close else ""
 
 
 @dataclass(frozen=True)

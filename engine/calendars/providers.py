@@ -28,8 +28,9 @@ from typing import Any
 
 import polars as pl
 
+from engine.arguments import did_you_mean
 from engine.calendars.cache import adopted, cached
-from engine.calendars.files import CalendarFile, did_you_mean, parse_calendar, parse_overrides, read_bytes
+from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
     SPANS,
     Amendments,

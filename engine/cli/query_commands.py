@@ -12,7 +12,7 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.console import print_line, print_rows
-from engine.cli.parsing import check_limit, parse_date, parse_interval, split_selection, usage_error
+from engine.cli.parsing import check_limit, parse_date, split_selection, usage_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -216,17 +216,22 @@ def read_selected_table(
     """(rows of a table for symbols at `interval`, default each one's base; it, symbols, calendars in full by name)."""
     import polars as pl
 
+    from engine.arguments import check_known
+    from engine.errors import UnknownSymbolError
     from engine.export.dataset import open_dataset
-    from engine.export.formats.selection import check_known
+    from engine.interval import Interval, check_known_intervals
 
     dataset = open_dataset(out)
     tables = {table: dataset.scan(table).collect() for table in (name, "symbols", "calendars")}
     found = tables[name]
     chosen = split_selection("--symbols", symbols)
     if chosen is not None:
-        check_known("--symbols", chosen, tables["symbols"]["symbol"])
+        check_known("--symbols", chosen, tables["symbols"]["symbol"].to_list(), UnknownSymbolError)
         found = found.filter(pl.col("symbol").is_in(chosen))
-    if interval:
-        return found.filter(pl.col("interval") == str(parse_interval(interval))), tables
+    if interval is not None:
+        step, known = Interval.parse(interval), tables["symbols"].select("base_interval", "derived_intervals")
+        texts = {*known["base_interval"], *known["derived_intervals"].explode().drop_nulls(), *tables[name]["interval"]}
+        check_known_intervals("--interval", [step], map(Interval.parse, texts), "the export")
+        return found.filter(pl.col("interval") == str(step)), tables
     base = tables["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
     return found.join(base, on=["symbol", "interval"], how="semi", maintain_order="left"), tables

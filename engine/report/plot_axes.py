@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from engine.errors import ParameterError
 from engine.report.plot_style import WIDTH, ThemeColours, alt
 from engine.report.session_axis import Axis
 
-Day = dt.date | str | None
 Chart = Any  # Altair's layered, concatenated and simple charts have no common public type that chains
 X = Any  # an encoding; what it takes is generated from a schema
-
-
-def as_date(name: str, value: Day) -> dt.date | None:
-    """Parse ISO text to a date (ParameterError naming `name` if wrong); a date or None is returned as it is."""
-    if isinstance(value, str):
-        try:
-            return dt.date.fromisoformat(value)
-        except ValueError as error:
-            raise ParameterError(f"{name}: received {value!r}; valid: a date such as 2024-11-18") from error
-    return value
 
 
 def caption(*parts: str) -> str:

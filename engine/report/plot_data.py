@@ -7,28 +7,29 @@ the tables of an export have them. What a source does not hold is an empty frame
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
 import polars as pl
 
+from engine.arguments import check_known, list_names, one_name
 from engine.audit.audit_files import is_audit, read_audit_tables
 from engine.audit.audit_tables import CALENDARS, SESSIONS
-from engine.calendars.files import did_you_mean
 from engine.calendars.providers import calendar
-from engine.errors import ParameterError
+from engine.errors import ParameterError, UnknownSymbolError
 from engine.export.dataset import Dataset, is_export, open_dataset
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.schema import SEGMENTS, TS, empty, session_ordinal
+from engine.sources.dataframes import is_frame, to_polars
 from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
 from engine.store.views import BARS_VIEW, GAPS_VIEW, QUALITY_VIEW, SYMBOLS_VIEW
 
 VALID = (
-    "a SessionData, a Snapshot, the folder of an export or a Dataset, an Audit or the folder of one, or a Polars frame "
+    "a SessionData, a Snapshot, the folder of an export or a Dataset, an Audit or the folder of one, or a frame "
     "of bars, quotes, gaps or quality"
 )
 SHAPES: Mapping[str, tuple[str, ...]] = {
@@ -117,12 +118,9 @@ class PlotSource:
         names = known["symbol"].unique().sort().to_list()
         if symbol is None and len(names) != 1:
             raise ParameterError(f"symbol: none was named; valid: one of {list_names(names)}")
-        found = known.filter(pl.col("symbol") == (names[0] if symbol is None else symbol))
-        if found.is_empty():
-            raise ParameterError(
-                f"symbol: received {symbol!r}{did_you_mean(str(symbol), names, 3)}; the source has {list_names(names)}"
-            )
-        row = found.row(0, named=True)
+        if symbol is not None:
+            check_known("symbol", [one_name("symbol", symbol)], names, UnknownSymbolError)
+        row = known.filter(pl.col("symbol") == (names[0] if symbol is None else symbol)).row(0, named=True)
         align: Align = row["align"] if row["align"] in get_args(Align) else "session"
         return SymbolAxis(
             row["symbol"],
@@ -185,8 +183,8 @@ def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSourc
         return snapshot_source(source)
     if isinstance(source, Dataset):
         return dataset_source(source)
-    if isinstance(source, pl.DataFrame):
-        return frame_source(source, None if calendar is None else str(calendar))
+    if is_frame(source):
+        return frame_source(to_polars(source), None if calendar is None else str(calendar))
     if isinstance(source, str | Path):
         return folder_source(Path(source))
     tables = getattr(source, "tables", None)
@@ -322,12 +320,4 @@ def segments_by_date(rows: pl.DataFrame, step: Interval) -> pl.DataFrame:
             pl.lit(value=True).alias("regular"),
         )
         .select(list(SEGMENTS))
-    )
-
-
-def list_names(names: Iterable[str], most: int = 6) -> str:
-    """Return the first `most` names, quoted, cut at 40 characters, and the number of others; no name: `none`."""
-    names = [repr(name) if len(name) <= 40 else f"{name[:40]!r}..." for name in names]  # noqa: PLR2004 - one line
-    return (
-        ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") if names else "none"
     )

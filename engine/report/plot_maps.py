@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from engine.errors import ParameterError
+from engine.arguments import Day, Names, check_known, date_of, names_of
+from engine.errors import ParameterError, UnknownSymbolError
+from engine.interval import Interval
 from engine.quality.causes.attribution import SURE
 from engine.quality.causes.cause_table import EXPLAINING
 from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, choose_period, slot_shares
 from engine.report.plot_axes import (
     Chart,
-    Day,
     X,
-    as_date,
     break_marks,
     caption,
     clock_text,
@@ -45,7 +44,7 @@ def plot_coverage(
     source: Source,
     *,
     of: str = "quality",
-    symbols: Iterable[str] | None = None,
+    symbols: Names | None = None,
     start: Day = None,
     end: Day = None,
     theme: Theme = "both",
@@ -58,7 +57,7 @@ def plot_coverage(
         A session, an export, an audit (or its folder), or a frame of quality.
     of : {"quality", "quality_adjusted"}
         Slots without a trade and halts count as absent, or (an audit knows) as rightly so.
-    symbols : iterable of str, optional
+    symbols : str or iterable of str, optional
         Only these.
     start, end : date or str, optional
         First and last trade date.
@@ -160,8 +159,8 @@ def plot_slots(
 def plot_gaps(
     source: Source,
     *,
-    symbols: Iterable[str] | None = None,
-    interval: str | None = None,
+    symbols: Names | None = None,
+    interval: str | Interval | None = None,
     start: Day = None,
     end: Day = None,
     calendar: str | Path | None = None,
@@ -173,7 +172,7 @@ def plot_gaps(
     ----------
     source
         A session, an export, an audit (or its folder; only an audit knows causes), or a frame of gaps.
-    symbols : iterable of str, optional
+    symbols : str or iterable of str, optional
         Only these, which share a calendar. Default: those of the calendar of most.
     interval : str, optional
         Default: the base interval.
@@ -186,18 +185,20 @@ def plot_gaps(
     """
     data = plot_source(source, calendar)
     known = data.symbols()
-    wanted = known if symbols is None else known.filter(pl.col("symbol").is_in(list(symbols)))
+    chosen = names_of("symbols", symbols)
+    check_known("symbols", chosen or (), known["symbol"].to_list(), UnknownSymbolError)
+    wanted = known if chosen is None else known.filter(pl.col("symbol").is_in(chosen))
     if wanted.is_empty():
-        raise ParameterError("symbols: none of those named is in the source; valid: some that are")
+        raise ParameterError("source: it has no symbol; valid: a source with gaps")
     about = data.about(wanted.filter(pl.col("calendar") == commonest_calendar(wanted))["symbol"][0])
     ours = wanted.filter(pl.col("calendar") == about.calendar)["symbol"]
-    step = interval or about.interval
+    step = about.interval if interval is None else str(Interval.parse(interval))
     gaps = data.gaps(pl.col("symbol").is_in(ours.implode()) & (pl.col("interval") == step)).rename({"gap_start": "ts"})
     if gaps.is_empty():
         raise ParameterError(
             f"source: it has no gap of {step} bars of these symbols; valid: others, or nothing is missing"
         )
-    axis = Axis.of(data.grid(about, step, gaps), as_date("start", start), as_date("end", end), PLACES)
+    axis = Axis.of(data.grid(about, step, gaps), date_of("start", start), date_of("end", end), PLACES)
     spans = axis.spans(gaps.rename({"ts": "gap_start"}))
     marks, names, said = merge_gap_marks(spans)
     zone = data.time_zone(about.calendar)
@@ -216,13 +217,14 @@ def commonest_calendar(symbols: pl.DataFrame) -> str:
     return str(known.mode().sort()[0])
 
 
-def select_quality(data: PlotSource, symbols: Iterable[str] | None, start: Day, end: Day) -> pl.DataFrame:
+def select_quality(data: PlotSource, symbols: Names | None, start: Day, end: Day) -> pl.DataFrame:
     """Return quality rows with expected slots of these symbols (None: all) and dates; none: ParameterError."""
     quality = data.quality().filter(pl.col("expected") > 0)
-    first, last = as_date("start", start), as_date("end", end)
+    first, last, names = date_of("start", start), date_of("end", end), names_of("symbols", symbols)
+    check_known("symbols", names or (), {*quality["symbol"], *data.symbols()["symbol"]}, UnknownSymbolError)
     held = quality.filter(
         pl.col("session").is_between(first or quality["session"].min(), last or quality["session"].max()),
-        pl.lit(value=True) if symbols is None else pl.col("symbol").is_in(list(symbols)),
+        pl.lit(value=True) if names is None else pl.col("symbol").is_in(names),
     )
     if held.is_empty():
         raise ParameterError(

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.arguments import Day, check_known, date_of, one_name
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.report.plot_axes import (
     Chart,
-    Day,
     X,
-    as_date,
     bar_width,
     break_marks,
     caption,
@@ -39,7 +38,7 @@ from engine.report.plot_style import (
 )
 from engine.report.session_axis import Axis
 from engine.report.summary_tables import venue_time
-from engine.schema import TS
+from engine.schema import PRICE_TYPES, TS
 
 MOST_CANDLES, MOST_GAPS, MOST_NAMED_GAPS, MOST_POINTS = 430, 60, 4, 130
 PRICE_HEIGHT = 280
@@ -51,7 +50,7 @@ def plot_candles(
     source: Source,
     symbol: str | None = None,
     *,
-    interval: str | None = None,
+    interval: str | Interval | None = None,
     price_type: str | None = None,
     start: Day = None,
     end: Day = None,
@@ -86,7 +85,7 @@ def plot_candles(
     data = plot_source(source, calendar)
     about, wanted, kind = resolve_series(data, symbol, interval, price_type)
     bars = require_bars(data, about, wanted, kind)
-    axis = Axis.of(data.grid(about, wanted, bars), as_date("start", start), as_date("end", end), MOST_CANDLES)
+    axis = Axis.of(data.grid(about, wanted, bars), date_of("start", start), date_of("end", end), MOST_CANDLES)
     zone = data.time_zone(about.calendar)
     candles = with_venue_time(axis.folded(bars), zone)
     holes, said = gaps_to_shade(plot_source(gaps, calendar) if gaps is not None else data, about, wanted, kind, axis)
@@ -114,7 +113,7 @@ def plot_volume(
     source: Source,
     symbol: str | None = None,
     *,
-    interval: str | None = None,
+    interval: str | Interval | None = None,
     start: Day = None,
     end: Day = None,
     calendar: str | Path | None = None,
@@ -181,7 +180,7 @@ def plot_against(
     vendor: Source | None = None,
     symbol: str | None = None,
     *,
-    interval: str = "1h",
+    interval: str | Interval = "1h",
     price_type: str | None = None,
     start: Day = None,
     end: Day = None,
@@ -206,7 +205,7 @@ def plot_against(
     derived = require_bars(ours, about, wanted, kind, "derived" if vendor is None else None)
     other = theirs.about(None if vendor is not None and len(theirs.symbols()) == 1 else about.symbol)
     quoted = require_bars(theirs, other, wanted, kind, "source" if vendor is None else None)
-    axis = Axis.of(ours.grid(about, wanted, derived), as_date("start", start), as_date("end", end), MOST_CANDLES)
+    axis = Axis.of(ours.grid(about, wanted, derived), date_of("start", start), date_of("end", end), MOST_CANDLES)
     zone = ours.time_zone(about.calendar)
     both, said = compare_closes(derived, quoted, axis, zone)
     each = f"each place: {axis.shared}" if axis.shared else ""
@@ -220,11 +219,13 @@ def plot_against(
 
 
 def resolve_series(
-    data: PlotSource, symbol: str | None, interval: str | None, price_type: str | None
+    data: PlotSource, symbol: str | None, interval: str | Interval | None, price_type: str | None
 ) -> tuple[SymbolAxis, str, str]:
     """Return (axis, interval, price type) as named, else the symbol's defaults; ParameterError for no such symbol."""
     about = data.about(symbol)
-    return about, str(Interval.parse(interval or about.interval)), price_type or about.price_type
+    kind = about.price_type if price_type is None else one_name("price_type", price_type)
+    check_known("price_type", [kind], PRICE_TYPES)
+    return about, str(Interval.parse(about.interval if interval is None else interval)), kind
 
 
 def require_bars(
@@ -274,7 +275,7 @@ def select_sessions(rows: pl.DataFrame, zone: str, start: Day, end: Day) -> pl.D
         rows = rows.with_columns(pl.col("ts").dt.convert_time_zone(zone).dt.date().alias("session"))
     if rows.is_empty():
         raise ParameterError("source: none of its rows lies in a session; valid: rows of the symbol's calendar")
-    first, last = as_date("start", start), as_date("end", end)
+    first, last = date_of("start", start), date_of("end", end)
     held = rows.filter(pl.col("session").is_between(first or rows["session"].min(), last or rows["session"].max()))
     if held.is_empty():
         days = rows["session"].sort().cast(pl.String)

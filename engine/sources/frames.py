@@ -9,16 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from engine.errors import SchemaError, SourceError
+from engine.errors import SourceError
 from engine.interval import Interval
 from engine.sources.archive import sha256
 from engine.sources.batch import Batch
 from engine.sources.columns import match_columns
+from engine.sources.dataframes import to_polars
 from engine.sources.file_names import PathFacts, hive_folders, parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_integers
 
-PANDAS_INDEX = "__index_level_0__"
 CELL_BYTES = 8
 ROW_NUMBER = "@row"
 
@@ -135,25 +135,6 @@ def from_frame(
     found = match_columns([name for name in table.columns if name != "row"], options, source)
     numbered = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
     return batch(unpack_binary(numbered, origin), found, origin)
-
-
-def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
-    """The frame in Polars (lazy: collected), an unnamed pandas stamp index as `timestamp`; SchemaError if no frame."""
-    if isinstance(frame, pl.LazyFrame):
-        return frame.collect()
-    if isinstance(frame, pl.DataFrame):
-        return frame
-    taken = pl.from_arrow(frame) if hasattr(frame, "__arrow_c_stream__") else None
-    # A stream of record batches arrives as one column of structs.
-    if isinstance(taken, pl.Series) and isinstance(taken.dtype, pl.Struct):
-        taken = taken.struct.unnest()
-    if not isinstance(taken, pl.DataFrame):
-        raise SchemaError(
-            f"frame: received {type(frame).__name__}; valid: a frame of Polars, pandas or PyArrow, "
-            "or any with __arrow_c_stream__"
-        )
-    index_is_stamp = isinstance(taken.schema.get(PANDAS_INDEX), pl.Datetime | pl.Date)
-    return taken.rename({PANDAS_INDEX: "timestamp"}) if index_is_stamp and "timestamp" not in taken.columns else taken
 
 
 def unpack_binary(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from engine.arguments import did_you_mean, names_of
 from engine.errors import ParameterError, SourceError
 from engine.grid import Align, Stamp
 from engine.interval import Interval
@@ -46,8 +47,8 @@ class ReadOptions:
         Of all rows, whatever their columns and the file's name say.
     price_type : str
         Of bars without a column of it, whatever the file's name says.
-    symbols, price_types : tuple of str
-        Keep only these; a root (`ES`) keeps all its contracts.
+    symbols, price_types : str or sequence of str
+        Keep only these (a text is one name, an empty list means all); a root (`ES`) keeps all its contracts.
     allow_non_positive : bool
         Prices of zero and below are real.
     scale : int
@@ -82,7 +83,9 @@ class ReadOptions:
         check_choice("stamp", self.stamp, get_args(Stamp))
         check_choice("align", self.align, get_args(Align))
         check_choice("unit", self.unit, tuple(UNIT_NS))
-        for price_type in (self.price_type, *tuple_of_names("price_types", self.price_types)):
+        for name in ("symbols", "price_types"):
+            set_frozen(self, **{name: names_of(name, getattr(self, name), least=0) or ()})
+        for price_type in (self.price_type, *self.price_types):
             check_choice("price_type", price_type, PRICE_TYPES)
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ParameterError(f"delimiter: received {self.delimiter!r}; valid: one character")
@@ -90,11 +93,6 @@ class ReadOptions:
             set_frozen(self, timezone=zone_name(self.timezone))
         if self.interval is not None:
             set_frozen(self, interval=Interval.parse(self.interval))
-        set_frozen(
-            self,
-            symbols=tuple_of_names("symbols", self.symbols),
-            price_types=tuple_of_names("price_types", self.price_types),
-        )
         for name in ("max_bytes", "max_ratio", "max_members"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name}: received {getattr(self, name)}; valid: 1 or more")
@@ -156,16 +154,10 @@ def zone_name(text: str) -> str:
 
 
 def check_choice(name: str, value: str | None, valid: Sequence[str]) -> None:
-    """ParameterError when the value is neither None nor in `valid`; returns nothing."""
+    """ParameterError when the value is neither None nor in `valid`; it names the nearest; returns nothing."""
     if value is not None and value not in valid:
-        raise ParameterError(f"{name}: received {value!r}; valid: {', '.join(valid)}")
-
-
-def tuple_of_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
-    """The sequence as a tuple; ParameterError when it is a single string."""
-    if isinstance(value, str):
-        raise ParameterError(f"{name}: received the text {value!r}; valid: a list of names")
-    return tuple(value)
+        near = did_you_mean(value, valid) if isinstance(value, str) else ""
+        raise ParameterError(f"{name}: received {value!r}{near}; valid: {', '.join(valid)}")
 
 
 def set_frozen(options: ReadOptions, **values: Any) -> None:  # noqa: ANN401

@@ -6,22 +6,24 @@ Frames refer to series by number; `series` maps numbers to symbols and price typ
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
 
+from engine.arguments import Names, check_known, names_of
 from engine.calendars.providers import SessionCalendar
 from engine.errors import ParameterError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.schema import Kind, Schema, empty
+from engine.schema import PRICE_TYPES, Kind, Schema, empty
 from engine.store.panel import Panel
 from engine.store.panel_key import RAW_PRICE_TYPES, IndicatorKey, PanelKey
 from engine.store.versioned_rows import VersionedRows
 from engine.store.views import GAPS_VIEW, QUALITY_VIEW, SESSIONS_VIEW, with_series_names
 
+VALID_PRICE_TYPES = {*PRICE_TYPES, *RAW_PRICE_TYPES.values()}
 SERIES = {"series": pl.Int32(), "symbol": pl.String(), "price_type": pl.String()}
 
 
@@ -76,13 +78,15 @@ class PanelState:
         """Keys of the panels of a kind, sorted by interval, origin and axis."""
         return sorted((key for key in self.panels if key.kind == kind), key=lambda key: key.sort_key)
 
-    def series_of(self, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None) -> list[int]:
-        """Numbers of series with one of the symbols AND one of the price types, ascending; None does not restrict."""
+    def series_of(self, symbols: Names | None = None, price_types: Names | None = None) -> list[int]:
+        """Numbers of series with one of the symbols AND one of the price types, ascending; None does not restrict; text is one."""
+        names, sides = names_of("symbols", symbols, least=0), names_of("price_types", price_types, least=0)
         chosen = self.series
-        if symbols is not None:
-            chosen = chosen.filter(pl.col("symbol").is_in(list(symbols)))
-        if price_types is not None:
-            chosen = chosen.filter(pl.col("price_type").is_in(list(price_types)))
+        if names is not None:
+            chosen = chosen.filter(pl.col("symbol").is_in(names))
+        if sides is not None:
+            check_known("price_types", sides, VALID_PRICE_TYPES)
+            chosen = chosen.filter(pl.col("price_type").is_in(sides))
         return chosen["series"].sort().to_list()
 
     def rows_of(self, key: PanelKey, series: Sequence[int] | None = None) -> pl.DataFrame:
@@ -96,7 +100,7 @@ class PanelState:
         """Empty frame with the columns of a panel, or of its key's schema when there is no such panel."""
         return self.panels[key].parts[0].clear() if key in self.panels else pl.DataFrame(schema=key.schema)
 
-    def raw_of(self, key: PanelKey, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+    def raw_of(self, key: PanelKey, symbols: Names | None = None) -> pl.DataFrame:
         """Public table of a raw panel (`symbol` instead of series; no slot, no revision), of these symbols or all."""
         rows = self.rows_of(key, None if symbols is None else self.series_of(symbols, [RAW_PRICE_TYPES[key.kind]]))
         return self.raw_view(rows).drop("revision")
@@ -105,13 +109,17 @@ class PanelState:
         """Stored raw rows with `symbol` first, without `series, price_type, slot, ordinal, provenance`; order stays."""
         return with_series_names(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
 
-    def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+    def gaps(self, symbols: Names | None = None) -> pl.DataFrame:
         """Stored `gaps` table (`GAPS_VIEW`) of all intervals and price types, of some symbols or all (None)."""
-        return self._outcome_table(GAPS_VIEW, {key: rows.frame for key, rows in self.gap_rows.items()}, symbols)
+        return self._outcome_table(
+            GAPS_VIEW, {key: rows.frame for key, rows in self.gap_rows.items()}, names_of("symbols", symbols)
+        )
 
-    def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+    def quality(self, symbols: Names | None = None) -> pl.DataFrame:
         """Stored `quality` table (`QUALITY_VIEW`) of all intervals and price types, of some symbols or all (None)."""
-        return self._outcome_table(QUALITY_VIEW, {key: rows.frame for key, rows in self.quality_rows.items()}, symbols)
+        return self._outcome_table(
+            QUALITY_VIEW, {key: rows.frame for key, rows in self.quality_rows.items()}, names_of("symbols", symbols)
+        )
 
     def outcomes(self, table: Literal["gaps", "quality"], scope: pl.DataFrame | None = None) -> pl.DataFrame:
         """`gaps` or `quality` table of all intervals with the `revision` that wrote each row; only rows of `scope` if passed.
@@ -131,7 +139,7 @@ class PanelState:
         return self._outcome_table(columns, scoped, None)
 
     def _outcome_table(
-        self, columns: Schema, outcomes: Mapping[PanelKey, pl.DataFrame], symbols: Iterable[str] | None
+        self, columns: Schema, outcomes: Mapping[PanelKey, pl.DataFrame], symbols: Names | None
     ) -> pl.DataFrame:
         """Rows of `outcomes` as `columns`, with series names and interval added; of `symbols` only, or of all (None)."""
         series = None if symbols is None else self.series_of(symbols)

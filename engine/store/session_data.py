@@ -24,11 +24,12 @@ from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
+from engine.arguments import Names, names_of, one_name
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import GridSpec, Stamp
-from engine.interval import Interval
+from engine.interval import Interval, Intervals
 from engine.schema import REJECTS, TS, Kind, empty, select_schema
 from engine.store.batch_rows import (
     DateRange,
@@ -197,15 +198,17 @@ class SessionData(Summarized):
             if expected:
                 self.series_for(pl.DataFrame(expected, schema=["symbol", "price_type"], orient="row").unique())
 
-    def mark_loaded(self, symbols: Iterable[str]) -> None:
-        """Set `is_loaded` of these registered symbols (never reset here); unknown names are ignored."""
+    def mark_loaded(self, symbols: Names) -> None:
+        """Set `is_loaded` of these registered symbols (never reset here); a symbol that was removed is passed over."""
+        names = names_of("symbols", symbols, least=0) or ()
         with self._lock:
             known = self._state.symbols
-            loaded = {name: replace(known[name], is_loaded=True) for name in symbols if name in known}
+            loaded = {name: replace(known[name], is_loaded=True) for name in names if name in known}
             self._swap(symbols={**known, **loaded})
 
     def remove_symbol(self, symbol: str) -> bool:
         """Remove and log a symbol with rows, outcomes, conflict rejects and streams; False if it is not registered."""
+        one_name("symbol", symbol)
         with self._lock:
             state = self._state
             if symbol not in state.symbols:
@@ -223,7 +226,24 @@ class SessionData(Summarized):
             return True
 
     def get_symbol_data(self, symbol: str) -> SymbolSessionData | None:
-        """The symbol bound to the current snapshot, so its views never change; None when it is not registered."""
+        """The symbol bound to the current snapshot, so its views never change; None when it is not registered.
+
+        Check before you go on: a name that may be unknown gives None, not an empty symbol.
+
+        Examples
+        --------
+        >>> from engine import SessionData, SymbolSessionData
+        >>> session = SessionData()
+        >>> session.register_symbol_data(SymbolSessionData("SPY"))
+        >>> spy = session.get_symbol_data("SPY")
+        >>> if spy is None:
+        ...     raise SystemExit(f"no SPY; there are {sorted(session.get_active_symbols())}")
+        >>> spy.bars().height
+        0
+
+        `session.bars("SPY")` needs no check: an unknown symbol raises, with the nearest known one.
+        """
+        one_name("symbol", symbol)
         state = self._state
         registered = state.symbols.get(symbol)
         return None if registered is None else replace(registered, _snapshot=state)
@@ -241,17 +261,25 @@ class SessionData(Summarized):
         return {name: list(d.derived_intervals) for name, d in self._state.symbols.items() if d.derived_intervals}
 
     def bars(
-        self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
+        self, symbol: Names | None = None, interval: Intervals | None = None, price_type: Names | None = None
     ) -> pl.DataFrame:
-        """Current `bars` table, source and derived, restricted to a symbol, interval and price type where not None."""
+        """Current `bars` table, source and derived, of symbols, intervals, price types (text is one, None all); see below.
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered; the message names the nearest one.
+        IntervalError
+            None of the symbols is derived to the interval or has bars of it; the message lists those that there are.
+        """
         return self._state.bars(symbol, interval, price_type)
 
-    def gaps(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """Current `gaps` table of all intervals, of these symbols or all (None)."""
+    def gaps(self, symbols: Names | None = None) -> pl.DataFrame:
+        """Current `gaps` table of all intervals, of a symbol, a list of them or all (None); UnknownSymbolError for others."""
         return self._state.gaps(symbols)
 
-    def quality(self, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-        """Current `quality` table of all intervals, of these symbols or all (None)."""
+    def quality(self, symbols: Names | None = None) -> pl.DataFrame:
+        """Current `quality` table of all intervals, of a symbol, a list of them or all (None); UnknownSymbolError for others."""
         return self._state.quality(symbols)
 
     def append(

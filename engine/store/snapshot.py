@@ -6,13 +6,15 @@ views on it, so they agree with one another and never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from engine.arguments import Names, check_known, names_of
 from engine.display import MOST_ROWS, Summarized, Summary
-from engine.interval import Interval
+from engine.errors import UnknownSymbolError
+from engine.interval import Interval, Intervals, check_known_intervals, intervals_of
 from engine.schema import REJECTS, TS, empty
 from engine.store.change_log import ChangeLog
 from engine.store.panel_key import PANEL_SCHEMAS, RAW_PRICE_TYPES, PanelKey
@@ -76,7 +78,7 @@ class Snapshot(PanelState, SessionState, Summarized):
                 :MOST_ROWS
             ],
         }
-        quality = self.quality(names[:MOST_ROWS])
+        quality = self.quality(names[:MOST_ROWS] or None)
         quality = quality.group_by("symbol", "interval", "price_type").agg(pl.col("expected", "present").sum())
         sums = {row[:3]: row[3:] for row in quality.iter_rows()}
         rows = []
@@ -90,20 +92,54 @@ class Snapshot(PanelState, SessionState, Summarized):
         head = ("symbol", "calendar", "base", "derived", "bars", "missing", "quality")
         return Summary(title, facts, head, rows, len(names))
 
+    def series_of(self, symbols: Names | None = None, price_types: Names | None = None) -> list[int]:
+        """Numbers of series with one of the symbols AND one of the price types, ascending; UnknownSymbolError for others.
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered; the message names the nearest one.
+        ParameterError
+            A price type is none.
+        """
+        names = names_of("symbols", symbols, least=0)
+        check_known("symbols", names or (), self.symbols, UnknownSymbolError)
+        return super().series_of(names, price_types)
+
     def bars(
-        self, symbol: str | None = None, interval: str | None = None, price_type: str | None = None
+        self, symbol: Names | None = None, interval: Intervals | None = None, price_type: Names | None = None
     ) -> pl.DataFrame:
-        """`bars` table, source and derived, restricted to a symbol, interval and price type where not None."""
-        step = None if interval is None else Interval.parse(interval)
-        keys = [key for key in self.panels_of("bars") if step in (None, key.interval)]
-        frames = [self.bars_of(key, symbol and [symbol], price_type and [price_type]) for key in keys]
+        """`bars` table, source and derived, of symbols, intervals and price types (text is one, a list several, None all).
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered; the message names the nearest one.
+        IntervalError
+            None of the symbols is derived to the interval or has bars of it; the message lists those that there are.
+        """
+        names, steps = names_of("symbol", symbol), intervals_of("interval", interval)
+        series = self.series_of(names, names_of("price_type", price_type))
+        keys = [key for key in self.panels_of("bars") if steps is None or key.interval in steps]
+        rows = {key: self.rows_of(key, None if symbol is price_type is None else series) for key in keys}
+        self._check_intervals(steps or (), names, {k.interval for k in keys if rows[k].height})
+        frames = [self.bars_table(key, rows[key]) for key in keys]
         if frames:
             return pl.concat(frames)
         return bars_view(empty(PANEL_SCHEMAS["bars"]), None, None, "source", self.series, None)
 
-    def bars_of(
-        self, key: PanelKey, symbols: Iterable[str] | None = None, price_types: Iterable[str] | None = None
-    ) -> pl.DataFrame:
+    def _check_intervals(
+        self, steps: Sequence[Interval], names: tuple[str, ...] | None, present: set[Interval | None]
+    ) -> None:
+        """Raise IntervalError where a step is neither registered for a symbol (None: any) nor among those with rows."""
+        registered = [self.symbols[name] for name in (names or self.symbols)]
+        if not registered or all(step in present for step in steps):
+            return
+        known = {Interval.parse(text) for one in registered for text in (one.base_interval, *one.derived_intervals)}
+        stored = {key.interval for key in self.panels_of("bars") if key.interval and self.bars_of(key, names).height}
+        check_known_intervals("interval", steps, known | stored, ", ".join(names or ()) or "the store")
+
+    def bars_of(self, key: PanelKey, symbols: Names | None = None, price_types: Names | None = None) -> pl.DataFrame:
         """`bars` table of one panel, of these symbols and price types (None: any); empty if there is no such panel."""
         everything = symbols is None and price_types is None
         return self.bars_table(key, self.rows_of(key, None if everything else self.series_of(symbols, price_types)))

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from engine.arguments import Names, check_known, names_of, one_name
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec
-from engine.interval import Interval
-from engine.schema import TS, Kind
+from engine.interval import Interval, check_known_intervals, intervals_of
+from engine.schema import PRICE_TYPES, TS, Kind
 from engine.store.panel_key import PanelKey
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ class SymbolSessionData(Summarized):
     _snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        one_name("symbol", self.symbol)
         base = Interval.parse(self.base_interval)
-        derived = sorted({Interval.parse(i) for i in self.derived_intervals})
+        derived = sorted(set(intervals_of("derived_intervals", self.derived_intervals, least=0) or ()))
+        for name in ("price_types", "segments"):
+            object.__setattr__(self, name, names_of(name, getattr(self, name), least=0) or ())
+        check_known("price_type", (self.price_type, *self.price_types), PRICE_TYPES)
         object.__setattr__(self, "base_interval", str(base))
         object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
 
@@ -101,19 +106,28 @@ class SymbolSessionData(Summarized):
             return PanelKey.of_source("bars", self.base, self.spec)
         return PanelKey.of_derived_bars(self.base, self.spec)
 
-    def key_of(self, interval: str | None = None) -> PanelKey:
+    def key_of(self, interval: str | Interval | None = None) -> PanelKey:
         """Panel key of its bars at an interval: `base_key` for the base (None), else that of derived bars."""
-        step = Interval.parse(interval or self.base_interval)
+        step = Interval.parse(self.base_interval if interval is None else interval)
         return self.base_key if step == self.base else PanelKey.of_derived_bars(step, self.spec)
 
-    def definitions_of(self, interval: str | None = None) -> frozenset[Hashable]:
+    def definitions_of(self, interval: str | Interval | None = None) -> frozenset[Hashable]:
         """Frozenset of the definitions in `indicators` whose interval is this one (None: the base)."""
-        step = Interval.parse(interval or self.base_interval)
+        step = Interval.parse(self.base_interval if interval is None else interval)
         return frozenset(definition for definition, at in self.indicators if Interval.parse(at) == step)
 
-    def bars(self, interval: str | None = None, price_type: str | None = None) -> pl.DataFrame:
-        """Its `bars` table at one interval (None: base) and one price type (None: its own)."""
-        return self._bound.bars_of(self.key_of(interval), [self.symbol], [price_type or self.price_type])
+    def bars(self, interval: str | Interval | None = None, price_type: Names | None = None) -> pl.DataFrame:
+        """Its `bars` table at one interval (None: base) and price type (None: its own); IntervalError for one it has not.
+
+        Raises
+        ------
+        IntervalError
+            It is not derived to the interval and has no bars of it; the message lists those that it has.
+        """
+        key, sides = self.key_of(interval), self.price_type if price_type is None else price_type
+        if str(key.interval) in (self.base_interval, *self.derived_intervals):
+            return self._bound.bars_of(key, self.symbol, sides)
+        return self._bound.bars(self.symbol, key.interval, sides)  # kept beside the base, or not there at all
 
     @property
     def bars_base(self) -> pl.DataFrame:
@@ -211,12 +225,14 @@ class SymbolSessionData(Summarized):
                 values[interval] = rows.drop("series", "before").row(0, named=True)
         return values
 
-    def indicator_values(self, interval: str | None = None) -> pl.DataFrame:
+    def indicator_values(self, interval: str | Interval | None = None) -> pl.DataFrame:
         """Per bar at an interval (None: base) `ts, session` and its stored indicator values; empty if none is computed.
 
-        `ts, session` alone while none is computed.
+        `ts, session` alone while none is computed; IntervalError for an interval that it has not.
         """
         bound, group = self._bound, (self.key_of(interval), self.definitions_of(interval))
+        own = map(Interval.parse, (self.base_interval, *self.derived_intervals))
+        check_known_intervals("interval", [Interval.parse(interval or self.base_interval)], own, self.symbol)
         if group not in bound.indicators:
             return pl.DataFrame(schema={"ts": TS, "session": pl.Date()})
         rows = bound.indicators[group].of_series(bound.series_of([self.symbol], [self.price_type]))

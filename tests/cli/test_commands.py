@@ -100,7 +100,7 @@ def test_gaps_and_quality_list_the_worst_first(engine, out: Path) -> None:
         (["--symbols", ""], "--symbols"),
         (["--symbols", " , "], "--symbols"),
         (["--symbols", "CCC"], "there are 'AAA', 'BBB'"),
-        (["--interval", "7m"], "there are '15m', '1d'"),
+        (["--interval", "7m"], "the source has 1m, 5m, 15m"),
         (["--as-of", "2001-01-01T00:00:00Z"], "had no revision"),
         (["--as-of", "2001-01-01T00:00:00Z", "--revision", "1"], "one of them"),
         (["--since", "0", "--symbols", "CCC"], "there are 'AAA', 'BBB'"),

@@ -9,10 +9,11 @@ from itertools import groupby
 
 import polars as pl
 
-from engine.errors import ParameterError, SchemaError
+from engine.arguments import Day, Names, check_known, date_of, names_of
+from engine.errors import ParameterError, SchemaError, UnknownSymbolError
 from engine.export.dataset import Dataset, scan_files
 from engine.export.tables import DATA_TABLES, PARTITION, SORT, TABLES, conform_table
-from engine.interval import Interval
+from engine.interval import Interval, Intervals, check_known_intervals, intervals_of
 
 Source = Dataset | Mapping[str, pl.DataFrame]
 LazyTables = Mapping[str, pl.LazyFrame]
@@ -20,7 +21,6 @@ LazyTables = Mapping[str, pl.LazyFrame]
 PartPieces = Iterator[tuple[str, pl.DataFrame]]
 
 ROWS_PER_BATCH = 1 << 18
-NAMES_SHOWN = 10
 STREAMS = ("quotes", "ticks", "open_interest")
 PER_SYMBOL = ("symbols", "bars", "gaps", "quality", *STREAMS)
 
@@ -45,12 +45,12 @@ class Selection:
     @classmethod
     def of(
         cls,
-        symbols: Iterable[str] | None,
-        start: dt.date | None,
-        end: dt.date | None,
-        intervals: Iterable[str | Interval] | None,
+        symbols: Names | None,
+        start: Day,
+        end: Day,
+        intervals: Intervals | None,
     ) -> Selection:
-        """Selection with intervals in canonical spelling; ParameterError when `start` is after `end`.
+        """Selection with dates parsed and intervals in canonical spelling; ParameterError when `start` is after `end`.
 
         Raises
         ------
@@ -59,10 +59,10 @@ class Selection:
         IntervalError
             An interval is none.
         """
-        if start is not None and end is not None and start > end:
-            raise ParameterError(f"start: received {start}, later than end {end}")
-        steps = None if intervals is None else tuple(str(Interval.parse(text)) for text in intervals)
-        return cls(None if symbols is None else tuple(symbols), start, end, steps)
+        first, last, steps = date_of("start", start), date_of("end", end), intervals_of("intervals", intervals)
+        if first is not None and last is not None and first > last:
+            raise ParameterError(f"start: received {first}, later than end {last}")
+        return cls(names_of("symbols", symbols), first, last, None if steps is None else tuple(map(str, steps)))
 
     def narrow(self, rows: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
         """Filter by symbol, session range (inclusive), interval where `columns` has them; None filters nothing."""
@@ -200,28 +200,18 @@ def row_batches(sizes: pl.DataFrame) -> Iterator[pl.Expr]:
 def check_selection(tables: LazyTables, selection: Selection) -> None:
     """Raise ParameterError where a selected symbol or interval is in none of the tables; None passes."""
     if selection.symbols is not None:
-        check_known("symbols", selection.symbols, symbols_of(tables))
+        check_known("symbols", selection.symbols, symbols_of(tables), UnknownSymbolError)
     if selection.intervals is not None:
         configured = tables["symbols"].select("base_interval", "derived_intervals").collect()
         present = [
             tables[name].select("interval").unique().collect()["interval"] for name in ("bars", "gaps", "quality")
         ]
         texts = [configured["base_interval"], configured["derived_intervals"].explode(), *present]
-        check_known("intervals", selection.intervals, {text for column in texts for text in column.drop_nulls()})
+        known = {Interval.parse(text) for column in texts for text in column.drop_nulls().unique()}
+        check_known_intervals("intervals", map(Interval.parse, selection.intervals), known, "the source")
 
 
 def symbols_of(tables: LazyTables) -> set[str]:
     """Distinct symbols of all per-symbol tables among these (`rejects`, `sessions`, `calendars` have none)."""
     named = [rows.select("symbol").unique() for name, rows in tables.items() if name in PER_SYMBOL]
     return set(pl.concat(named).unique().collect()["symbol"])
-
-
-def check_known(parameter: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ParameterError where a name is not known; the message lists up to 10 known names."""
-    valid = set(known)
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        shown = sorted(valid)
-        more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
-        some = (", ".join(map(repr, shown[:NAMES_SHOWN])) or "none") + more
-        raise ParameterError(f"{parameter}: received {', '.join(map(repr, unknown))}; there are {some}")

@@ -9,8 +9,7 @@ symbol at a time.
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +17,8 @@ from pathlib import Path
 import polars as pl
 
 from engine import __version__
+from engine.arguments import Day, Names, check_known
+from engine.errors import UnknownSymbolError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import Delta
 from engine.export.formats.output_folder import publish_folder
@@ -28,7 +29,6 @@ from engine.export.formats.selection import (
     PartPieces,
     Selection,
     Source,
-    check_known,
     selected_changes,
     selected_pieces,
     selected_tables,
@@ -36,7 +36,7 @@ from engine.export.formats.selection import (
 )
 from engine.export.formats.session_json import write_session_document
 from engine.export.tables import KEYS, SORT, TABLES
-from engine.interval import Interval
+from engine.interval import Intervals
 from engine.schema import Schema, empty
 
 SESSION_FILE = "session.json"
@@ -50,10 +50,10 @@ def write_files(
     to: str,
     output: Path,
     *,
-    symbols: Iterable[str] | None = None,
-    start: dt.date | None = None,
-    end: dt.date | None = None,
-    intervals: Iterable[str | Interval] | None = None,
+    symbols: Names | None = None,
+    start: Day = None,
+    end: Day = None,
+    intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
     """Write selected rows as `session.json` or a file/folder per table, replacing former output at once; return paths.
@@ -106,10 +106,10 @@ def write_json(
     source: Source,
     output: Path,
     *,
-    symbols: Iterable[str] | None = None,
-    start: dt.date | None = None,
-    end: dt.date | None = None,
-    intervals: Iterable[str | Interval] | None = None,
+    symbols: Names | None = None,
+    start: Day = None,
+    end: Day = None,
+    intervals: Intervals | None = None,
 ) -> Path:
     """Write the selected rows as one document `session.json` in the folder `output`; return the document's path.
 
@@ -123,10 +123,10 @@ def write_csv(
     source: Source,
     output: Path,
     *,
-    symbols: Iterable[str] | None = None,
-    start: dt.date | None = None,
-    end: dt.date | None = None,
-    intervals: Iterable[str | Interval] | None = None,
+    symbols: Names | None = None,
+    start: Day = None,
+    end: Day = None,
+    intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
     """Write one CSV per table into the folder `output`; return their paths in the order of `tables.TABLES`.
@@ -152,10 +152,10 @@ def write_delta(
     output: Path,
     to: str = "json",
     *,
-    symbols: Iterable[str] | None = None,
-    start: dt.date | None = None,
-    end: dt.date | None = None,
-    intervals: Iterable[str | Interval] | None = None,
+    symbols: Names | None = None,
+    start: Day = None,
+    end: Day = None,
+    intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
     """Write a delta's upserts, removed keys and metadata as a new folder, never replacing one; return the paths.
@@ -195,7 +195,7 @@ def write_delta(
     if selection.symbols is not None:
         removed_symbols = (rows["symbol"] for rows in delta.removed.values() if "symbol" in rows.columns)
         known = symbols_of({"symbols": now.scan("symbols")}).union(*removed_symbols)
-        check_known("symbols", selection.symbols, known)
+        check_known("symbols", selection.symbols, known, UnknownSymbolError)
     tables = {name: selection.narrow(rows.lazy(), rows.columns) for name, rows in delta.upserts.items()}
     metadata = export_metadata(now, tables, selection)
     metadata |= {"format": "session_delta", "since_revision": delta.since, "full": delta.full, "reason": delta.reason}

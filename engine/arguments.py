@@ -1,0 +1,135 @@
+"""The rules by which public calls read names, dates and paths: text is one name, a list is several, None is all.
+
+An argument that cannot be read, or names what is not there, raises a `ParameterError` with the parameter, what was
+received, and the valid form or the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from engine.errors import ParameterError
+
+Names: TypeAlias = str | Iterable[str]
+Day: TypeAlias = dt.date | str | None
+
+NAMES_SHOWN = 10
+LONGEST_SHOWN = 40
+
+
+def names_of(parameter: str, value: Names | None, least: int = 1) -> tuple[str, ...] | None:
+    """Text as one name, a list, tuple, set (sorted) or series as several, None as None; ParameterError for the rest.
+
+    Parameters
+    ----------
+    parameter : str
+        What the error calls it.
+    value : str, iterable of str or None
+    least : int
+        With 1 an empty list is refused: it would select nothing, or by mistake everything. 0 where it is a valid value.
+
+    Raises
+    ------
+    ParameterError
+        No text and no list of texts, an empty text, or fewer names than `least`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        names: tuple[object, ...] = (value,)
+    elif isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | bytearray):
+        names = tuple(value)
+    else:
+        raise _no_names(parameter, value, least)
+    texts = tuple(name for name in names if isinstance(name, str) and name)
+    if len(texts) < len(names) or len(texts) < least:
+        raise _no_names(parameter, value, least)
+    return tuple(sorted(texts)) if isinstance(value, set | frozenset) else texts
+
+
+def _no_names(parameter: str, value: object, least: int) -> ParameterError:
+    """Build (not raise) the error for a value that is no name and no list of names."""
+    whole = "None for all" if least else "an empty list"
+    return ParameterError(
+        f"{parameter}: received {describe_value(value)}; valid: one name as text, several in a list, or {whole}"
+    )
+
+
+def one_name(parameter: str, value: object) -> str:
+    """The text itself; ParameterError for anything else, a list of one name too, and for empty text."""
+    if isinstance(value, str) and value:
+        return value
+    raise ParameterError(f"{parameter}: received {describe_value(value)}; valid: one name as text")
+
+
+def check_known(
+    parameter: str,
+    names: Iterable[str],
+    known: Collection[str],
+    error: type[ParameterError] = ParameterError,
+    more: str = "",
+) -> None:
+    """Raise `error` where a name is not known, with the nearest known name, up to 10 of the known ones, and `more`."""
+    valid = known if isinstance(known, set | frozenset | Mapping) else set(known)
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        near = did_you_mean(unknown[0], valid, 3)
+        raise error(
+            f"{parameter}: received {', '.join(map(repr, unknown))}{near}; there are {list_names(sorted(valid))}{more}"
+        )
+
+
+def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
+    """Text ` (did you mean X, Y?)` with up to `count` similar known names, ignoring case; "" when none is similar."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), folded, count, 0.5)
+    return f" (did you mean {', '.join(folded[name] for name in close)}?)" if close else ""
+
+
+def list_names(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
+    """The first `most` names, quoted, cut at 40 characters, and the number of others; no name: `none`."""
+    shown = [repr(name) if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]!r}..." for name in names]
+    return (
+        ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "") if shown else "none"
+    )
+
+
+def describe_value(value: object) -> str:
+    """The value as a message shows it: `repr`, or only the type's name where that is long or has several lines."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN and "\n" not in text else f"a {type(value).__name__}"
+
+
+def date_of(parameter: str, value: Day) -> dt.date | None:
+    """Date of ISO text, a date, or a datetime at midnight without a zone; None for None; else ParameterError.
+
+    Raises
+    ------
+    ParameterError
+        Text that is no ISO date, an instant (a trade date is no instant), or another type.
+    """
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError as error:
+            raise ParameterError(f"{parameter}: received {value!r}; valid: a date such as 2024-11-18") from error
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is None and value.time() == dt.time():
+            return value.date()
+    elif value is None or isinstance(value, dt.date):
+        return value
+    raise ParameterError(
+        f"{parameter}: received {describe_value(value)}; valid: a trade date, as datetime.date or as text (2024-11-18)"
+    )
+
+
+def path_of(parameter: str, value: object) -> Path:
+    """Path of text or of a path object; ParameterError for anything else (a frame), and for empty text."""
+    if isinstance(value, str | os.PathLike) and str(value):
+        return Path(value)
+    raise ParameterError(f"{parameter}: received {describe_value(value)}; valid: a path, as text or pathlib.Path")
