@@ -244,7 +244,7 @@ class IntervalAssessor:
         return snapshot.panels[key].between(ranges)
 
     def _present(self, snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-        """Distinct `series, ordinal, slot` of real bars (`n_base` > 0, or not synthetic); base bars: their windows."""
+        """Distinct `series, ordinal, slot` of sorted real bars (`n_base` > 0 or not synthetic); base: their windows."""
         real = rows["n_base"] > 0 if "n_base" in rows.columns else rows["provenance"] != "synthetic"
         placed = rows[[*SEGMENT, "slot"]].filter(real & rows["slot"].is_not_null())
         if self.base is None or placed.is_empty():

@@ -67,7 +67,7 @@ def order_by_availability(
 def add_bar_availability(
     bars: pl.DataFrame, group: Group, spec: GridSpec, calendar: Callable[[str], SessionCalendar]
 ) -> pl.DataFrame:
-    """Add `start` (slot start by stamp and axis) and `available` (end of the bar) to bars of one axis."""
+    """Add `start` (slot start by stamp and axis), `available` (end of the bar; off slot: a step later) on one axis."""
     grid = axis_around(spec, calendar(spec.calendar), bars["ts"]).at(group.interval or AXIS_INTERVAL)
     start = grid.from_stamps(bars["ts"], group.stamp)
     placed = pl.DataFrame({"ts": start}).hstack(grid.place(start))

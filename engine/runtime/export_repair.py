@@ -116,7 +116,7 @@ def holds_source_rows(dataset: Dataset, table: str, paths: Sequence[str]) -> boo
 
 
 def undamaged_rows(dataset: Dataset, table: str, lost: Sequence[str]) -> pl.DataFrame:
-    """All rows of a table from the files not in `lost`, without the column `revision`."""
+    """All rows of a table, without `revision`, from files not in `lost` (paths below the table's folder)."""
     damaged = {dataset.target / table / path for path in lost}
     columns = [name for name in TABLES[table] if name != "revision"]
     none = empty({name: TABLES[table][name] for name in columns})
@@ -237,7 +237,7 @@ def spec_of(calendar: str, interval: Interval, axis: Axis, zones: Mapping[str, s
 
 
 def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str, str]) -> None:
-    """Append source bars per interval and provenance on their symbol's axis; non-base ones of a day or more by date."""
+    """Append registered symbols' source bars on their axis; non-base ones of a day or more by date."""
     symbols = session.snapshot().symbols
     specs = list(dict.fromkeys(one.spec for one in symbols.values()))
     axes = pl.DataFrame(

@@ -120,7 +120,7 @@ class IndicatorPlanCache:
 
 
 def plan_indicators(snapshot: Snapshot) -> IndicatorPlan:
-    """Group symbols with indicators or history by (panel, definitions), and by (panel, history length).
+    """Group symbols with indicators or history by (panel, definitions), and by (panel, history length; 0: all).
 
     Raises
     ------

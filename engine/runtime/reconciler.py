@@ -122,7 +122,7 @@ def within(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare bars derived from a source's base (A) with the source's own bars of the `against` intervals (B).
+    """Compare bars derived from a source's base (A; by clock if its bars are) with its own bars at `against` (B).
 
     Parameters
     ----------

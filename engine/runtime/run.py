@@ -186,7 +186,7 @@ def load_options(
 
 
 def misplaced_series_notes(session: SessionData) -> list[str]:
-    """One note per stored series with more bars outside slots (off grid, out of session) than in them."""
+    """One note per series whose stored quality has more bars outside slots (off grid, out of session) than in."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
     outside = pl.col("off_grid") + pl.col("out_of_session")
     lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
