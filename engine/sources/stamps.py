@@ -4,23 +4,22 @@
 2. Numbers since 1970 need a unit; it is inferred only from a magnitude that fits one unit (`infer_unit`).
 3. Text is ISO-like, compact (`YYYYMMDD HHMMSSmmm`), a time of day with the date from the file's name, or as
    `time_format` says (`text_to_utc`). One spelling per file is taken from its first stamp; what differs is unreadable.
-4. Local time becomes UTC in `localized`: times that the clock skips are refused, times that it shows twice are
-   the first pass until they step back, then the second.
+4. Local time becomes UTC in `local_time.localized`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
 
 import polars as pl
 
 from engine.errors import SourceError
 from engine.schema import TS, TS_NS
+from engine.sources.local_time import localized
 from engine.sources.options import UNIT_NS
+from engine.sources.stamp_types import NAIVE, Reading, Stamps, as_stamps
 
-NAIVE = pl.Datetime("ns")
 EARLIEST_S, LATEST_S = 315_532_800, 4_102_444_800  # 1980 and 2100: years for which a unit is inferred
 MAX_NS = 2**63 - 1
 
@@ -43,65 +42,7 @@ _COMPACT_SPACED = (
 )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Column, zone, unit and format with which the stamps of a file are read.
-
-    Attributes
-    ----------
-    path : str
-        For errors.
-    column : str
-        Name of the column; `utc` or `gmt` in it says the zone.
-    timezone : str or None
-        Zone of stamps without one.
-    unit, time_format : str or None
-        As `ReadOptions` has them.
-    day : date or None
-        From the file's name, for stamps that are times of day.
-    is_bars : bool
-        Whether one symbol has a stamp at most once, so that a repeated local time is its second pass.
-    """
-
-    path: str
-    column: str
-    timezone: str | None = None
-    unit: str | None = None
-    time_format: str | None = None
-    day: dt.date | None = None
-    is_bars: bool = False
-
-    @property
-    def zone(self) -> str | None:
-        """Zone of stamps that carry none: `timezone`, else UTC if the column's name has `utc` or `gmt`; else None."""
-        if self.timezone is not None:
-            return self.timezone
-        return "UTC" if re.search(r"utc|gmt", self.column.lower()) else None
-
-
-@dataclass(frozen=True)
-class Stamps:
-    """Instants of a column, with the reason of each that was refused.
-
-    Attributes
-    ----------
-    ts : Series of Datetime[ns, UTC] (of bars perhaps us, as they came)
-        Null where there is none, or it could not be read.
-    refused : Series of String
-        Reason for a local time that does not exist, else null.
-    dates_only : bool
-        The stamps are dates, so midnights.
-    notes : tuple of str
-        What was inferred.
-    """
-
-    ts: pl.Series
-    refused: pl.Series
-    dates_only: bool = False
-    notes: tuple[str, ...] = ()
-
-
-def column_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None = None) -> Stamps:
+def column_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None = None) -> Stamps:
     """UTC instants of text, numbers, Date, Time or Datetime; text not spelled as the first value is null.
 
     Parameters
@@ -110,8 +51,8 @@ def column_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None 
         Text, integers or decimals since 1970, Date, Datetime with or without zone.
     reading : Reading
         How to read it.
-    symbols : Series, optional
-        Symbol of each row, in file order, for local times that the clock shows twice.
+    series : Series, optional
+        Symbol (and side) of each row, in file order, for local times that the clock shows twice.
 
     Raises
     ------
@@ -120,7 +61,7 @@ def column_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None 
     """
     dtype = cells.dtype
     if dtype == pl.String:
-        return text_to_utc(cells.str.strip_chars(), reading, symbols)
+        return text_to_utc(cells.str.strip_chars(), reading, series)
     if dtype.is_numeric():
         return numbers_to_utc(cells, reading)
     if dtype == pl.Date:
@@ -128,86 +69,24 @@ def column_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None 
     if dtype == pl.Time and reading.day is not None:
         midnight = pl.lit(dt.datetime.combine(reading.day, dt.time()), NAIVE)
         naive = pl.select(midnight + pl.lit(cells).cast(pl.Duration("ns"))).to_series()
-        return local_to_utc(naive, reading, symbols)
+        return local_to_utc(naive, reading, series)
     if not isinstance(dtype, pl.Datetime):
         raise SourceError(reading.path, f"{reading.column}: {dtype} is no time; valid: text, number, date, datetime")
     if dtype.time_zone is not None:
         instants = cells.dt.convert_time_zone("UTC")
         # Nanoseconds end in 2262: a bar's stamp beyond keeps its year, for which it is rejected.
         return as_stamps(instants if reading.is_bars and instants.dtype == TS else instants.cast(TS_NS))
-    return local_to_utc(cells.cast(NAIVE), reading, symbols)
+    return local_to_utc(cells.cast(NAIVE), reading, series)
 
 
-def localized(naive: pl.Series, zone: str, symbols: pl.Series | None = None, *, is_bars: bool = False) -> Stamps:
-    """UTC instants of local times: skipped ones are refused, repeated ones are the first pass until stamps step back.
-
-    Parameters
-    ----------
-    naive : Series of Datetime[ns]
-        In file order.
-    zone : str
-        IANA name.
-    symbols : Series, optional
-        Symbol of each row; order is looked at within a symbol.
-    is_bars : bool
-        A local time that comes twice is the second pass, not a repetition.
-    """
-    try:
-        return as_stamps(naive.dt.replace_time_zone(zone).dt.convert_time_zone("UTC"))
-    except pl.exceptions.PolarsError:
-        pass  # some local time comes twice or not at all
-    first = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    skipped = first.is_null() & naive.is_not_null()
-    refused = pl.select(
-        pl.when(skipped).then(
-            pl.format(
-                f"ts: {{}} does not exist in {zone} (the clock skips it)", naive.dt.to_string("%Y-%m-%d %H:%M:%S")
-            )
-        )
-    ).to_series()
-    second = naive.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
-    twice = (first != second).fill_null(value=False)
-    if not twice.any():
-        return as_stamps(first, refused)
-    late = twice & in_second_pass(naive, twice, symbols, is_bars=is_bars)
-    ts = pl.select(pl.when(late).then(second).otherwise(first)).to_series()
-    note = (
-        f"{int(twice.sum())} local times that {zone} shows twice: {int(late.sum())} after a step back were read "
-        "as the second pass, the others as the first"
-    )
-    return as_stamps(ts, refused, note)
-
-
-def in_second_pass(naive: pl.Series, twice: pl.Series, symbols: pl.Series | None, *, is_bars: bool) -> pl.Series:
-    """Mask of repeated local times after a step back (bars: or an equal stamp) within their symbol and day."""
-    frame = pl.DataFrame({"at": naive, "twice": twice}).with_columns(
-        pl.lit("") if symbols is None else symbols.alias("literal"), pl.col("at").dt.date().alias("day")
-    )
-    before = pl.col("at").filter("twice").shift(1)
-    steps = pl.col("at").filter("twice") <= before if is_bars else pl.col("at").filter("twice") < before
-    passed = steps.fill_null(value=False).cast(pl.Int32).cum_sum() > 0
-    rows = frame.with_row_index("at_row").filter("twice")
-    marked = rows.with_columns(passed.over("literal", "day").alias("late"))
-    late = frame.with_row_index("at_row").join(
-        marked.select("at_row", "late"), on="at_row", how="left", maintain_order="left"
-    )
-    return late["late"].fill_null(value=False)
-
-
-def as_stamps(ts: pl.Series, refused: pl.Series | None = None, *notes: str, dates_only: bool = False) -> Stamps:
-    """A `Stamps` of UTC instants, reasons of refused rows (None: all null) and notes."""
-    none = pl.Series([None], dtype=pl.String).new_from_index(0, len(ts)) if refused is None else refused
-    return Stamps(ts.alias("ts"), none.alias("refused"), dates_only, tuple(notes))
-
-
-def local_to_utc(naive: pl.Series, reading: Reading, symbols: pl.Series | None, *notes: str) -> Stamps:
+def local_to_utc(naive: pl.Series, reading: Reading, series: pl.Series | None, *notes: str) -> Stamps:
     """UTC instants of local times in `reading.zone` (`localized`), with notes; SourceError when no zone is known."""
     if reading.zone is None:
         raise SourceError(
             reading.path,
             f"{reading.column}: stamps carry no zone; give --timezone (America/New_York, UTC, UTC-05)",
         )
-    found = localized(naive, reading.zone, symbols, is_bars=reading.is_bars)
+    found = localized(naive, reading.zone, series, is_bars=reading.is_bars)
     return Stamps(found.ts, found.refused, notes=(*notes, *found.notes))
 
 
@@ -288,22 +167,22 @@ def scale_to_instants(cells: pl.Series, factor: int, *, inferred: bool) -> pl.Se
     return pl.select(pl.when(fits).then(whole * factor + fraction).cast(TS_NS)).to_series()
 
 
-def text_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def text_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None) -> Stamps:
     """UTC instants by `time_format`, else all as the first value is spelled (digits, compact, clock, ISO), or raise."""
     sample = next(iter(cells.filter(cells.is_not_null() & (cells != "")).head(1)), None)
     if sample is None:
         return as_stamps(pl.Series([None], dtype=TS_NS).new_from_index(0, len(cells)))
     if reading.time_format is not None:
-        return formatted_to_utc(cells, reading.time_format, reading, symbols)
+        return formatted_to_utc(cells, reading.time_format, reading, series)
     if _NUMBER.fullmatch(sample):
-        return digits_to_utc(cells, sample, reading, symbols)
+        return digits_to_utc(cells, sample, reading, series)
     for spelled, time_format in _COMPACT_SPACED:
         if spelled.fullmatch(sample):
-            return formatted_to_utc(cells, time_format, reading, symbols)
+            return formatted_to_utc(cells, time_format, reading, series)
     if re.fullmatch(_CLOCK, sample):
-        return times_of_day_to_utc(cells, reading, symbols)
+        return times_of_day_to_utc(cells, reading, series)
     if _ISO.fullmatch(sample):
-        return iso_to_utc(cells, sample, reading, symbols)
+        return iso_to_utc(cells, sample, reading, series)
     raise SourceError(
         reading.path,
         f"{reading.column}: received {sample!r}; valid: ISO 8601, numbers since 1970, or its spelling as "
@@ -334,18 +213,18 @@ def exceeds_months(numbers: pl.Series) -> bool:
     return isinstance(largest, int) and largest > 12  # noqa: PLR2004
 
 
-def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, series: pl.Series | None) -> Stamps:
     """UTC instants of `YYYYMMDD[HHMM[SS[mmm]]]` (sample from 19 or 20, no unit stated), else of numbers since 1970."""
     compact = _COMPACT.get(len(sample)) if sample.startswith(("19", "20")) and "." not in sample else None
     if compact is not None and reading.unit is None:
         if len(sample) == 8:  # noqa: PLR2004  # YYYYMMDD
             return dates_to_utc(cells.str.to_datetime(compact, strict=False, time_unit="ns"), reading)
-        return formatted_to_utc(cells, compact, reading, symbols)
+        return formatted_to_utc(cells, compact, reading, series)
     dtype = pl.Float64 if "." in sample else pl.Int64
     return numbers_to_utc(cells.cast(dtype, strict=False), reading)
 
 
-def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, series: pl.Series | None) -> Stamps:
     """UTC instants of text in a strptime format: by its offset, else as local times, or dates; unreadable text is null."""
     try:
         read = cells.str.to_datetime(time_format, strict=False, time_unit="ns")
@@ -355,10 +234,10 @@ def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, symbo
         return as_stamps(read.dt.convert_time_zone("UTC"))
     if not _TIME_DIRECTIVE.search(time_format):
         return dates_to_utc(read, reading)
-    return local_to_utc(read, reading, symbols)
+    return local_to_utc(read, reading, series)
 
 
-def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def times_of_day_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None) -> Stamps:
     """UTC instants of local times of day on the date in the file's name; SourceError without a date."""
     if reading.day is None:
         raise SourceError(
@@ -367,11 +246,11 @@ def times_of_day_to_utc(cells: pl.Series, reading: Reading, symbols: pl.Series |
         )
     naive = parse_naive("1970-01-01 " + cells) + (reading.day - dt.date(1970, 1, 1))
     return local_to_utc(
-        naive, reading, symbols, f"{reading.column}: times of {reading.day}, the date in the file's name"
+        naive, reading, series, f"{reading.column}: times of {reading.day}, the date in the file's name"
     )
 
 
-def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Series | None) -> Stamps:
+def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, series: pl.Series | None) -> Stamps:
     """UTC instants of ISO text, by offset or as local time; if `sample` is a bare date, all cells are read as dates."""
     if len(sample) == 10:  # noqa: PLR2004  # YYYY-MM-DD
         return dates_to_utc(
@@ -384,12 +263,12 @@ def iso_to_utc(cells: pl.Series, sample: str, reading: Reading, symbols: pl.Seri
     cells = cells.str.replace("T", " ", literal=True).str.replace_all("/", "-", literal=True)
     naive = parse_naive(cells)
     if offset.null_count() == len(offset):
-        return local_to_utc(naive, reading, symbols)
+        return local_to_utc(naive, reading, series)
     aware = (naive - offset_durations(offset)).dt.replace_time_zone("UTC")
     bare = offset.is_null() & naive.is_not_null()
     if not bare.any():
         return as_stamps(aware)
-    found = local_to_utc(naive, reading, symbols, "stamps with and without an offset are mixed")
+    found = local_to_utc(naive, reading, series, "stamps with and without an offset are mixed")
     ts = pl.select(pl.when(bare).then(found.ts).otherwise(aware)).to_series()
     refused = pl.select(pl.when(bare).then(found.refused)).to_series()
     return Stamps(ts, refused, notes=found.notes)

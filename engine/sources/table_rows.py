@@ -23,7 +23,8 @@ from engine.sources.fixed_stamps import parse_fixed
 from engine.sources.layouts import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import interval_of
-from engine.sources.stamps import Reading, Stamps, column_to_utc
+from engine.sources.stamp_types import Reading, Stamps
+from engine.sources.stamps import column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 _STRANGE_NUMBERS = (
@@ -97,7 +98,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
         raw = raw.with_columns(pl.when(~at).then(cell) for cell, at in zip(cells, is_missing, strict=True))
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)
-    stamps = stamp_column(raw, table, origin, symbols)
+    stamps = stamp_column(raw, table, origin, series_names(raw, table, symbols))
     check_one_symbol(raw, table, origin, stamps.ts)
     columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
     good, bad = conform_table(raw, stamps, table, columns, origin)
@@ -246,7 +247,15 @@ def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tup
     return symbols.alias("symbol"), names
 
 
-def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols: pl.Series) -> Stamps:
+def series_names(raw: pl.DataFrame, table: TableColumns, symbols: pl.Series) -> pl.Series:
+    """Symbol of each row, with its side where bars have a column of it: bid and ask of one minute have one stamp."""
+    side = table.roles.get("price_type")
+    if side is None or table.kind != "bars":
+        return symbols
+    return symbols + " " + raw[side].cast(pl.String).fill_null("")
+
+
+def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, series: pl.Series) -> Stamps:
     """UTC stamps of the `ts` column, else of `date` and `time` joined by a blank (or the only one of both present)."""
     options, roles = origin.options, table.roles
     column = roles.get("ts") or "+".join(roles[role] for role in ("date", "time") if role in roles)
@@ -267,7 +276,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, symbols
     if cells.dtype == pl.String and options.time_format is None:
         fixed = parse_fixed(cells)
         cells = cells if fixed is None else fixed
-    return column_to_utc(cells, reading, symbols)
+    return column_to_utc(cells, reading, series)
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:

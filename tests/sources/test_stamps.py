@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.sources.frames import from_frame
+from engine.sources.local_time import localized
 from engine.sources.options import ReadOptions, zone_name
-from engine.sources.stamps import Reading, column_to_utc, localized
+from engine.sources.stamp_types import Reading
+from engine.sources.stamps import column_to_utc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

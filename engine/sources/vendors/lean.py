@@ -21,8 +21,10 @@ from engine.schema import REJECTS, ROWS, empty, rejected_rows
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.file_names import PathFacts
+from engine.sources.local_time import localized
 from engine.sources.options import ReadOptions
-from engine.sources.stamps import NAIVE, Reading, Stamps, column_to_utc, localized
+from engine.sources.stamp_types import NAIVE, Reading, Stamps
+from engine.sources.stamps import column_to_utc
 from engine.sources.table_rows import Origin, conform_sides, divided, drop_unrequested
 from engine.sources.text import cells
 from engine.sources.vendors.lean_layout import (
