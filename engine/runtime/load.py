@@ -195,7 +195,7 @@ def check_sources_exist(sources: Sequence[Path]) -> None:
     """Raise ParameterError when the list is empty or a path does not exist; all such paths are listed."""
     if not sources:
         raise ParameterError("source: none given; valid: files or folders")
-    absent = [str(path) for path in sources if not path.exists()]
+    absent = [str(path) for path in sources if not os.path.lexists(path)]
     if absent:
         raise ParameterError(f"source: {', '.join(absent)} does not exist")
 
@@ -253,6 +253,7 @@ class FileReader:
                     self.problems.append(Problem(batches.path, batches.reason))
                 else:
                     file_batches += [(file, batch) for batch in batches]
+                    self.problems += [problem for batch in batches for problem in batch.problems]
         return file_batches
 
 

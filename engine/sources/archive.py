@@ -6,27 +6,67 @@ while unpacking, and members whose names leave the archive's folder are refused.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
+import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from engine.errors import SourceError
 from engine.publish import file_sha256
 from engine.sources.options import ReadOptions
 
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is empty
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+PACKINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstandard", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
+MAGIC_BYTES = 6  # the longest of them
+KINDS_OF_ENTRIES = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 CHUNK_BYTES = 4 * 1024 * 1024
+DAMAGES = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error)  # as unpackers raise them
 SMALL_BYTES = 16 * 1024 * 1024  # below this a high ratio is only a repetitive file
 
 
 def is_zip(head: bytes) -> bool:
     """Whether the first bytes of a file are those of a zip archive, an empty one included."""
     return head.startswith(ZIPS)
+
+
+def packing_of(head: bytes) -> str | None:
+    """Name of the compression whose mark the first bytes are (gzip, zstandard, bzip2, xz); None for others and for zip."""
+    return next((name for magic, name in PACKINGS.items() if head.startswith(magic)), None)
+
+
+def check_regular(path: Path) -> None:
+    """SourceError unless the path is a regular file or a link to one; nothing is opened, so that a pipe never blocks.
+
+    Raises
+    ------
+    SourceError
+        It does not exist, is a pipe, a socket, a device or a folder, or a link that leads to nothing or in a circle.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        if path.is_symlink():
+            raise SourceError(
+                path, "is not a regular file: a link to nothing, or one that leads in a circle"
+            ) from error
+        absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "no such file or folder" if absent else f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise SourceError(path, reason) from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else KINDS_OF_ENTRIES.get(stat.S_IFMT(mode), "something else")
+        raise SourceError(path, f"is not a regular file: {what}")
 
 
 def sha256(path: Path) -> str:
@@ -44,7 +84,7 @@ def sha256(path: Path) -> str:
 
 
 def head(path: Path, count: int = 4096) -> bytes:
-    """The first `count` bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError if unreadable.
+    """The first `count` bytes of a file, unpacked (a zip is not); SourceError if unreadable.
 
     Raises
     ------
@@ -56,7 +96,7 @@ def head(path: Path, count: int = 4096) -> bytes:
 
 
 def content(path: Path, options: ReadOptions) -> bytes:
-    """All bytes of a file, gzip or zstandard unpacked (a zip is not); SourceError if over the limits or unreadable.
+    """All bytes of a file, unpacked (a zip is not); SourceError if over the limits or unreadable.
 
     Raises
     ------
@@ -79,7 +119,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (*DAMAGES, NotImplementedError, ValueError) as error:
         raise SourceError(path, f"no zip archive that can be read: {error}") from error
     check_members(path, infos, options)
     return [info.filename for info in infos]
@@ -93,23 +133,39 @@ def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[
     SourceError
         One is damaged or encrypted, or they go over the limits together.
     """
+    for block in members_or_errors(path, names, options):
+        if isinstance(block, SourceError):
+            raise block
+        yield block
+
+
+def members_or_errors(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes | SourceError]:
+    """Yield per name the unpacked member, or the SourceError of one that is damaged, encrypted or over the limits.
+
+    The limits are those of all members together; the others are yielded all the same.
+    """
     left = allowed_bytes(path.stat().st_size, options)
     with zipfile.ZipFile(path) as archive:
         for name in names:
-            block = read_member(path, archive, name, left)
+            try:
+                block = read_member(path, archive, name, left)
+            except SourceError as error:
+                yield error
+                continue
             left -= len(block)
             yield block
 
 
 def read_member(path: Path, archive: zipfile.ZipFile, name: str, allowed: int) -> bytes:
     """Unpacked bytes of one member of a zip; SourceError if absent, damaged, encrypted or above `allowed` bytes."""
+    place = f"{path}!{name}"
     try:
         with archive.open(name) as stream:
-            return read_all(path, stream, allowed)
-    except SourceError:
-        raise
-    except (zipfile.BadZipFile, RuntimeError, ValueError, KeyError) as error:
-        raise SourceError(f"{path}!{name}", f"cannot be unpacked: {error}") from error
+            return read_all(place, stream, allowed)
+    except (*DAMAGES, RuntimeError, ValueError, KeyError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(place, f"cannot be unpacked: {error}") from error
 
 
 def check_members(path: Path, infos: list[zipfile.ZipInfo], options: ReadOptions) -> None:
@@ -141,23 +197,23 @@ def over_limit_reason(seen: str, allowed: int) -> str:
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """Open a file as a byte stream, unpacked if its first bytes are gzip or zstandard; SourceError if unreadable."""
+    """Open a regular file as a byte stream, unpacked if its first bytes are of a compression; SourceError if unreadable."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
-            magic = file.read(4)
-        if magic.startswith(GZIP):
-            return gzip.open(path, "rb")  # type: ignore[return-value]
-        if magic == ZSTD:
+            packing = packing_of(file.read(MAGIC_BYTES))
+        if packing == "zstandard":
             import pyarrow as pa  # noqa: PLC0415  # slow to import, and few files are zstandard
 
-            stream: IO[bytes] = pa.input_stream(str(path), compression="zstd")
-            return stream
-        return path.open("rb")
+            return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]
+        openers: dict[str | None, Callable[..., Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+        stream: IO[bytes] = openers.get(packing, open)(path, "rb")
     except OSError as error:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
+    return stream
 
 
-def read_all(path: Path, stream: IO[bytes], allowed: int) -> bytes:
+def read_all(path: Path | str, stream: IO[bytes], allowed: int) -> bytes:
     """All bytes of a stream, read in 4 MiB blocks; SourceError as soon as they exceed `allowed`."""
     whole = io.BytesIO()
     while block := read_block(path, stream, CHUNK_BYTES):
@@ -167,9 +223,9 @@ def read_all(path: Path, stream: IO[bytes], allowed: int) -> bytes:
     return whole.getvalue()
 
 
-def read_block(path: Path, stream: IO[bytes], count: int) -> bytes:
+def read_block(path: Path | str, stream: IO[bytes], count: int) -> bytes:
     """The next at most `count` bytes of a stream, empty at its end; SourceError when they cannot be unpacked."""
     try:
         return stream.read(count)
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGES as error:
         raise SourceError(path, f"cannot be unpacked: {error}") from error

@@ -39,6 +39,8 @@ class Batch:
         The vendor's own name of each symbol.
     notes : tuple of str
         What was assumed, inferred or left out.
+    problems : tuple of Problem
+        Other members of the same archive that could not be read; they stand in its first batch.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class Batch:
     zone: str = "UTC"
     source_symbols: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def content_mark(self) -> str:

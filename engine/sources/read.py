@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
-from engine.errors import SourceError
+from engine.errors import EngineError, IntervalError, ParameterError, SourceError
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.formats.format import format_named
 from engine.sources.options import ReadOptions
 
+T = TypeVar("T")
+
 
 def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
-    """Read a file into batches, one per kind of rows or zip member; OS and Polars errors are raised as SourceError.
+    """Read a file into batches, one per kind of rows or zip member; whatever fails is raised as SourceError.
 
     Parameters
     ----------
@@ -33,13 +38,37 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
         The file cannot be read; the message names file and reason.
     """
     options = options or ReadOptions()
-    try:
-        batches = format_named(file.format).read(file, options)
-    except OSError as error:
-        raise SourceError(file.path, f"cannot be read: {error.strerror or error}") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise SourceError(file.path, f"cannot be read: {error}") from error
+    batches = contained(file.path, lambda: format_named(file.format).read(file, options))
     if not file.qualifier:
         return batches
     note = f"{file.qualifier} was appended to the symbols: other files have them of another market"
     return [replace(batch, notes=(*batch.notes, note)) for batch in batches]
+
+
+def contained(path: Path, act: Callable[[], T]) -> T:
+    """Result of an act on one file; whatever it raises is a SourceError of that file, so that no file ends a run.
+
+    A `ParameterError` that is no `IntervalError` concerns an option, hence all files, and is raised as it is; so is
+    what concerns the process: `MemoryError`, interrupts.
+
+    Raises
+    ------
+    SourceError
+        The act failed for any reason that lies in the file, or in this package.
+    """
+    try:
+        return act()
+    except (SourceError, MemoryError):
+        raise
+    except OSError as error:
+        raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise SourceError(path, f"cannot be read: {error}") from error
+    except EngineError as error:
+        if isinstance(error, ParameterError) and not isinstance(error, IntervalError):
+            raise
+        raise SourceError(path, str(error)) from error
+    except Exception as error:  # one bad entry never ends the run; the cause is named and chained
+        raise SourceError(
+            path, f"cannot be read: unexpected {type(error).__name__}: {error} (a defect of engine; please report it)"
+        ) from error

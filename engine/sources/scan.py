@@ -7,21 +7,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import SourceError
 from engine.sources import archive
 from engine.sources.batch import Problem, SourceFile
-from engine.sources.formats.format import format_named, formats, has_suffix, sniff_format
+from engine.sources.encodings import encoding_of, no_text_reason
+from engine.sources.formats.format import OTHER_NAMES, format_named, formats, has_suffix, sniff_format
 from engine.sources.formats.registry import data_suffixes
 from engine.sources.options import ReadOptions
+from engine.sources.read import contained
 from engine.sources.vendors.lean_layout import CONTRACTS
 
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 SAVE_AS_CSV = "a spreadsheet: save its sheet as CSV (UTF-8)"
-OTHER_NAMES = ("readme", "license", "licence", "notice", "changelog")
+SIGNATURES = (  # first bytes, their place, and what a file is that has them there
+    (b"PARE", 0, "is encrypted Parquet; decrypt it first"),
+    (b"FEA1", 0, "is Feather of version 1; write it as Parquet or as Feather of version 2"),
+    (b"ORC", 0, "is ORC; write it as Parquet"),
+    (b"Obj\x01", 0, "is Avro; write it as Parquet"),
+    (b"\x89HDF\r\n", 0, "is HDF5; write its table as Parquet"),
+    (b"SQLite format 3\0", 0, "is an SQLite database; write its table as Parquet or CSV"),
+    (b"\x93NUMPY", 0, "is a NumPy array; write it as Parquet"),
+    (b"\xd0\xcf\x11\xe0", 0, "is an Excel workbook of the old kind (.xls); save its sheet as CSV (UTF-8)"),
+    (b"%PDF", 0, "is a PDF document"),
+    (b"7z\xbc\xaf\x27\x1c", 0, "is a 7-Zip archive; unpack it first"),
+    (b"Rar!", 0, "is a RAR archive; unpack it first"),
+    (b"ustar", 257, "is a tar archive; unpack it first"),
+    (b"DBZ", 0, "is Databento's former DBZ; convert it to DBN"),
+)
 _Name = tuple[str, bool]  # a symbol, and whether it is a root of contracts
 _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
@@ -46,7 +63,9 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
     options = options or ReadOptions()
     files: list[SourceFile] = []
     problems: list[Problem] = []
-    for path, is_given in sorted(list_files(paths).items()):
+    listed, unlisted = list_files(paths)
+    problems += unlisted
+    for path, is_given in sorted(listed.items()):
         identified = identify_file(path, options, is_given=is_given)
         if isinstance(identified, SourceFile):
             files.append(identified)
@@ -61,46 +80,124 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
     return selected, sorted(problems, key=lambda problem: problem.path)
 
 
-def list_files(paths: Iterable[Path | str]) -> dict[Path, bool]:
-    """File -> True if passed itself (it may not exist), False if only found in a passed folder; each once."""
+def list_files(paths: Iterable[Path | str]) -> tuple[dict[Path, bool], list[Problem]]:
+    """(file -> True if passed itself, False if only found in a passed folder; problems of folders and linked folders)."""
     listed: dict[Path, bool] = {}
+    problems: list[Problem] = []
     for path in map(Path, paths):
-        for file in walk_files(path) if path.is_dir() else (path,):
-            listed[file] = listed.get(file, False) or file == path
-    return listed
-
-
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield files of a folder and its subfolders by name; entries beginning with `.` and linked folders skipped."""
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            # A link to a folder above would never end.
-            if not entry.is_symlink():
-                yield from walk_files(entry)
+        if path.is_dir():
+            found, unlisted = walk_files(path)
+            problems += unlisted
         else:
-            yield entry
+            found = [path]
+        for file in found:
+            listed[file] = listed.get(file, False) or file == path
+    return listed, problems
+
+
+def walk_files(folder: Path) -> tuple[list[Path], list[Problem]]:
+    """(files of a folder and its subfolders, problems); entries beginning with `.` are skipped, linked folders ignored.
+
+    A folder that cannot be listed is a problem; how deep folders are nested is of no consequence.
+    """
+    files: list[Path] = []
+    problems: list[Problem] = []
+    left = [folder]
+    while left:
+        current = left.pop()
+        try:
+            with os.scandir(current) as entries:
+                inside = [
+                    (
+                        path := Path(entry.path),
+                        path.is_dir() if entry.is_symlink() else entry.is_dir(),
+                        entry.is_symlink(),
+                    )
+                    for entry in entries
+                ]
+        except OSError as error:
+            problems.append(Problem(shown_path(current), f"cannot be listed: {error.strerror or error}"))
+            continue
+        for path, is_folder, is_link in inside:
+            if path.name.startswith("."):
+                continue
+            if not is_folder:
+                files.append(path)
+            elif is_link:  # one to a folder above would never end
+                problems.append(Problem(shown_path(path), "a link to a folder: pass the folder itself", ignored=True))
+            else:
+                left.append(path)
+    return files, problems
+
+
+def shown_path(path: Path) -> str:
+    """A path as text; bytes of it that are not UTF-8 are written out in hexadecimal."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
-    """The file as its format describes it, or a Problem (`ignored` if it is no data and not `is_given`)."""
+    """The file as its format describes it, or a Problem (`ignored` only if its name is that of no data, and it is found)."""
     reason = None if is_given else non_data_reason(path)
     if reason is not None:
-        return Problem(str(path), reason, ignored=True)
-    if not path.exists():
-        return Problem(str(path), "no such file or folder")
+        return Problem(shown_path(path), reason, ignored=True)
+    if shown_path(path) != str(path):
+        return Problem(shown_path(path), "its path is not UTF-8; rename it")
     try:
-        head = archive.head(path)
-        file_format = format_named(options.format) if options.format else sniff_format(head, path)
-        if options.format is None and path.suffix.lower() in WORKBOOKS:
-            return Problem(str(path), SAVE_AS_CSV, ignored=not is_given)
-        if file_format is None:
-            return Problem(str(path), "no format of ours by its first bytes; give --format", ignored=not is_given)
-        return file_format.describe(path, head, options)
-    except (SourceError, OSError) as error:
-        reason = error.reason if isinstance(error, SourceError) else f"cannot be read: {error.strerror or error}"
-        return Problem(str(path), reason)
+        return contained(path, lambda: sniff_file(path, options))
+    except SourceError as error:
+        return Problem(str(path), error.reason)
+
+
+def sniff_file(path: Path, options: ReadOptions) -> SourceFile | Problem:
+    """The file as its format describes it; a Problem for a spreadsheet of a kind that is not read.
+
+    Raises
+    ------
+    SourceError
+        It is not a regular file, cannot be unpacked, or its first bytes are of no format.
+    """
+    head = archive.head(path)
+    check_packed_once(path, head)
+    file_format = format_named(options.format) if options.format else sniff_format(head, path)
+    if options.format is None and path.suffix.lower() in WORKBOOKS:
+        return Problem(str(path), SAVE_AS_CSV)
+    if file_format is None:
+        raise SourceError(path, unknown_reason(path, head))
+    return file_format.describe(path, head, options)
+
+
+def check_packed_once(path: Path, head: bytes) -> None:
+    """SourceError if the first unpacked bytes of a packed file are packed themselves.
+
+    Raises
+    ------
+    SourceError
+        It is packed twice.
+    """
+    inner = archive.packing_of(head) or ("zip" if archive.is_zip(head) else None)
+    if inner is None:
+        return
+    with path.open("rb") as file:
+        outer = archive.packing_of(file.read(archive.MAGIC_BYTES))
+    if outer is not None:
+        raise SourceError(path, f"is packed twice ({inner} in {outer}); unpack it once")
+
+
+def unknown_reason(path: Path, head: bytes) -> str:
+    """Text why first (unpacked) bytes are of no format: a known other kind of file, damaged, or binary."""
+    for magic, place, what in SIGNATURES:
+        if head[place:].startswith(magic):
+            return what
+    for one in formats():
+        if one.magic and has_suffix(path, one.suffixes):
+            return (
+                f"begins with the bytes {head[:8].hex(' ') or '(none)'}, not with the mark of {one.name}: "
+                "damaged, or another format (--format)"
+            )
+    if not head:
+        return "is empty"
+    reason = no_text_reason(head) if encoding_of(head) is None else "no format of ours by its first bytes"
+    return f"{reason}; give --format"
 
 
 def non_data_reason(path: Path) -> str | None:

@@ -21,14 +21,13 @@ from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import REPEATED, has_header, headerless_names, match_columns
+from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reason
 from engine.sources.layouts import OHLC, SIDES
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 65_536
-BOM = b"\xef\xbb\xbf"
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NUMBER_ROLES = frozenset(
     [name for schema in ROWS.values() for name, dtype in schema.items() if dtype == pl.Float64]
     + [f"{side}_{part}" for side in SIDES for part in (*OHLC, "size")]
@@ -171,7 +170,7 @@ def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
     Raises
     ------
     SourceError
-        Empty, in UTF-16, binary, without a delimiter, or without a header and of no known layout.
+        Empty, binary, without a delimiter, or without a header and of no known layout.
     """
     data = normalize_bytes(data, source)
     top, data = split_preamble(data)
@@ -315,12 +314,10 @@ def empty_batch(names: list[str], origin: Origin) -> Batch:
 
 
 def normalize_bytes(data: bytes, source: str) -> bytes:
-    """Bytes without BOM, CR as LF if no LF occurs; SourceError for UTF-16 or a NUL in the first 64 KiB."""
-    if data.startswith(UTF16):
-        raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
-    if b"\0" in data[:SAMPLE_BYTES]:
-        raise SourceError(source, "is binary, no delimited text")
-    data = data.removeprefix(BOM)
+    """Bytes without BOM, CR as LF if no LF occurs; SourceError for bytes that are no UTF-8 text (`encodings`)."""
+    if encoding_of(data) != UTF8:
+        raise SourceError(source, no_text_reason(data))
+    data = data.removeprefix(UTF8_MARK)
     return data.replace(b"\r", b"\n") if b"\r" in data and b"\n" not in data else data
 
 

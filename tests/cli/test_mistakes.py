@@ -207,10 +207,10 @@ def test_read_symbols_without_a_name_for_them_names_both_options(engine, tmp_pat
     assert (code, "--symbol NAME" in err, "--columns symbol=" in err) == (USAGE, True, True)
 
 
-def test_read_text_in_utf16_names_the_command(engine, tmp_path: Path) -> None:
-    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(iso)]), encoding="utf-16")
+def test_read_text_in_utf32_names_the_command(engine, tmp_path: Path) -> None:
+    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(iso)]), encoding="utf-32")
     code, _, err = engine("run", tmp_path, "--calendar", "XNYS")
-    assert (code, "iconv -f UTF-16" in err) == (USAGE, True)
+    assert (code, "iconv -f UTF-32" in err) == (USAGE, True)
 
 
 @pytest.mark.parametrize("given", ["", "SPY.xlsx"])

@@ -148,7 +148,7 @@ def test_read_text_bad_cells_are_rejected_with_reason_and_text():
     ("text", "options", "mend"),
     [
         ("", {}, "is empty"),
-        (b"\xff\xfet\x00", {}, "UTF-8"),
+        (b"\xff\xfet\x00", {}, "binary"),
         (b"a,b\x00c\n", {}, "binary"),
         ("just one column\n1\n", {}, "--delimiter"),
         ("a,b,c\nx,y,z\n", {}, "--columns"),

@@ -18,6 +18,7 @@ class Dbn(Format):
     name = "dbn"
     suffixes = (".dbn",)
     precedence = 40
+    magic = (dbn.MAGIC,)
 
     def sniff(self, head: bytes, path: Path) -> bool:
         """Whether the (unpacked) first bytes hold DBN's mark and at least 26 bytes; the path is ignored."""
@@ -30,6 +31,9 @@ class Dbn(Format):
         header = dbn.peek_header(head)
         if header is None:
             return Problem(str(path), "is no Databento Binary Encoding")
+        unknown = dbn.unknown_reason(header)
+        if unknown is not None:
+            return Problem(str(path), unknown)
         reason = dbn.skip_reason(header)
         return Problem(str(path), reason, ignored=True) if reason else dbn.source_file(path, head, header)
 

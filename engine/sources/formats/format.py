@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, cast
 
-from engine.errors import ParameterError
+import polars as pl
+
+from engine.errors import ParameterError, SourceError
 from engine.sources import archive
 from engine.sources.batch import Batch, Problem, SourceFile
+from engine.sources.encodings import encoding_of, to_utf8
 from engine.sources.file_names import parse_path
 from engine.sources.formats import registry
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
-from engine.sources.text import UTF16
+
+OTHER_NAMES = ("readme", "license", "licence", "notice", "changelog")
+OTHER_SUFFIXES = (".md", ".pdf", ".html", ".htm", ".png", ".jpg", ".sha256", ".md5", ".checksum", ".xml")
 
 
 class Format(registry.Registered, ABC):
@@ -36,10 +42,14 @@ class Format(registry.Registered, ABC):
         The path alone decides the symbol, so that files of other symbols are never opened.
     other_folders : mapping of str to str
         Folders that belong to the format and hold no market data, with what they hold.
+    magic : tuple of bytes
+        Marks that its files begin with, one of them; empty for text. A file with such a format's suffix and another
+        beginning is named as damaged.
     """
 
     path_states_symbol: ClassVar[bool] = False
     other_folders: ClassVar[Mapping[str, str]] = {}
+    magic: ClassVar[tuple[bytes, ...]] = ()
 
     @abstractmethod
     def sniff(self, head: bytes, path: Path) -> bool:
@@ -97,17 +107,41 @@ class TextFormat(Format):
             is_zip = archive.is_zip(opened.read(4))
         if not is_zip:
             origin = Origin(str(file.path), sha256, parse_path(file.path), options, file.qualifier)
-            return [self.read_content(archive.content(file.path, options), origin)]
-        members = archive.member_names(file.path, options)
-        blocks = archive.members(file.path, members, options)
-        origins = [
-            Origin(f"{file.path}!{member}", sha256, parse_path(file.path.parent / member), options, file.qualifier)
-            for member in members
-        ]
-        return [
-            self.of_member(member).read_content(block, origin)
-            for member, block, origin in zip(members, blocks, origins, strict=True)
-        ]
+            return [self.read_bytes(archive.content(file.path, options), origin)]
+        names = archive.member_names(file.path, options)
+        members = [name for name in names if is_member_data(name)]
+        others = [name for name in names if name not in members]
+        notes = (f"members left out, no data files by their names: {', '.join(others)}",) if others else ()
+        if not members:
+            raise SourceError(file.path, f"holds no data file ({', '.join(names) or 'no member'})")
+        batches, problems = [], []
+        for name, block in zip(members, archive.members_or_errors(file.path, members, options), strict=True):
+            source = f"{file.path}!{name}"
+            origin = Origin(source, sha256, parse_path(file.path.parent / name), options, file.qualifier, notes)
+            try:
+                if isinstance(block, SourceError):
+                    raise block
+                batches.append(self.of_member(name).read_bytes(block, origin))
+            except (SourceError, pl.exceptions.PolarsError) as error:
+                reason = error.reason if isinstance(error, SourceError) else f"cannot be read: {error}"
+                problems.append(Problem(source, reason))
+        if not batches:
+            raise SourceError(problems[0].path, problems[0].reason)
+        return [replace(batches[0], problems=tuple(problems)), *batches[1:]]
+
+    def read_bytes(self, data: bytes, origin: Origin) -> Batch:
+        """`read_content` of the bytes converted to UTF-8; a note names another encoding; SourceError if they are no text.
+
+        Raises
+        ------
+        SourceError
+            As `read_content`, or the bytes are UTF-32, packed again or no text.
+        """
+        packing = archive.packing_of(data) or ("zip" if archive.is_zip(data) else None)
+        if packing:
+            raise SourceError(origin.source, f"holds packed data ({packing}); unpack it once")
+        text, notes = to_utf8(data, origin.source)
+        return self.read_content(text, replace(origin, notes=(*origin.notes, *notes)))
 
 
 def formats() -> tuple[Format, ...]:
@@ -140,5 +174,12 @@ def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the first bytes hold no NUL, or begin with a UTF-16 mark (the reader then refuses it with a remedy)."""
-    return b"\0" not in head or head.startswith(UTF16)
+    """Whether the first bytes are text of an encoding that `encodings` tells; UTF-32 too, which the reader refuses."""
+    return encoding_of(head) is not None
+
+
+def is_member_data(name: str) -> bool:
+    """Whether a member of a zip is read as data: none that is hidden, about the data or of macOS, nor a picture or such."""
+    path = PurePosixPath(name)
+    is_other = path.name.startswith(".") or "__MACOSX" in path.parts or path.stem.lower().startswith(OTHER_NAMES)
+    return not is_other and path.suffix.lower() not in OTHER_SUFFIXES

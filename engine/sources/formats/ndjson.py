@@ -15,7 +15,7 @@ from engine.sources.columns import match_columns
 from engine.sources.formats.format import TextFormat
 from engine.sources.formats.registry import register
 from engine.sources.table_rows import Origin, batch
-from engine.sources.text import BOM, UTF16, Table, empty_batch, with_table_notes
+from engine.sources.text import Table, empty_batch, with_table_notes
 
 
 @register
@@ -52,11 +52,9 @@ def objects(data: bytes, source: str) -> Table:
     Raises
     ------
     SourceError
-        Empty, in UTF-16, or one name has values that do not mix.
+        Empty, or one name has values that do not mix.
     """
-    if data.startswith(UTF16):
-        raise SourceError(source, "is UTF-16; valid: UTF-8 (save it so, or: iconv -f UTF-16 -t UTF-8)")
-    lines = pl.DataFrame({"line": data.removeprefix(BOM).decode("utf-8", errors="replace").split("\n")})
+    lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")})
     lines = lines.with_row_index("row", offset=1).with_columns(pl.col("row").cast(pl.Int64))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
     if lines.is_empty():

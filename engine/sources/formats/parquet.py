@@ -20,6 +20,7 @@ class Parquet(Format):
     name = "parquet"
     suffixes = (".parquet", ".pq")
     precedence = 20
+    magic = (MAGIC,)
 
     def sniff(self, head: bytes, path: Path) -> bool:
         """Whether the file begins with Parquet's mark `PAR1`; its name is ignored."""

@@ -13,7 +13,14 @@ from typing import ClassVar, TypeVar
 
 from engine.errors import ParameterError
 
-PACKED_SUFFIXES = (".zip", ".gz", ".zst", ".zstd")  # of archives and compressed files, whose content has a format
+PACKED_SUFFIXES = (
+    ".zip",
+    ".gz",
+    ".zst",
+    ".zstd",
+    ".bz2",
+    ".xz",
+)  # of archives and compressed files, whose content has a format
 
 
 class Registered:

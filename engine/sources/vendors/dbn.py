@@ -67,6 +67,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 }
 MESSAGES = {"ohlcv": "OHLCVMsg", "trades": "TradeMsg", "tbbo": "MBP1Msg", "mbp": "MBP1Msg", "bbo": "BBOMsg"}
 MAGIC = b"DBN"
+NEWEST_VERSION = 3
 PRICE_UNIT = 1e9
 UNDEFINED_PRICE, UNDEFINED_TIME = 2**63 - 1, 2**64 - 1
 WORD_BYTES = 4  # a record tells its length in words
@@ -80,6 +81,7 @@ class Header:
 
     dataset: str
     schema: str
+    version: int
 
 
 def peek_header(head: bytes) -> Header | None:
@@ -88,7 +90,8 @@ def peek_header(head: bytes) -> Header | None:
         return None
     (schema,) = struct.unpack_from("<H", head, 24)
     dataset = head[8:24].rstrip(b"\0").decode("ascii", errors="replace")
-    return Header(dataset, SCHEMAS.get(schema, "mixed" if schema == 2**16 - 1 else f"number {schema}"))
+    name = SCHEMAS.get(schema, "mixed" if schema == 2**16 - 1 else f"number {schema}")
+    return Header(dataset, name, version=head[len(MAGIC)])
 
 
 def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
@@ -116,6 +119,13 @@ def source_file(path: Path, head: bytes, header: Header) -> SourceFile:
     )
 
 
+def unknown_reason(header: Header) -> str | None:
+    """Text why a header cannot be relied on (a version or schema that DBN does not have); None when it can."""
+    if not 1 <= header.version <= NEWEST_VERSION:
+        return f"is DBN of version {header.version}; valid: 1 to {NEWEST_VERSION}; or its head is damaged"
+    return f"is DBN of an unknown schema ({header.schema})" if header.schema.startswith("number ") else None
+
+
 def skip_reason(header: Header) -> str | None:
     """Text why a schema is not read (no bars, quotes or trades in it); None when it is read."""
     if header.schema in KINDS:
@@ -135,6 +145,9 @@ def read_dbn(path: Path, options: ReadOptions, qualifier: str = "") -> list[Batc
     header = peek_header(data)
     if header is None:
         raise SourceError(path, "is no Databento Binary Encoding")
+    unknown = unknown_reason(header)
+    if unknown is not None:
+        raise SourceError(path, unknown)
     if skip_reason(header) is not None:
         return []
     library, metadata, body = decode_metadata(path, data)

@@ -90,7 +90,7 @@ def test_read_ndjson_by_option_whatever_the_name(tmp_path):
     assert (file.format, batch.frame.height) == ("ndjson", 3)
 
 
-@pytest.mark.parametrize(("data", "reason"), [(b"\n \n", "is empty"), (b"\xff\xfe{", "is UTF-16")])
+@pytest.mark.parametrize(("data", "reason"), [(b"\n \n", "is empty"), (b"\xff\xfe\0\0{\0\0\0", "is UTF-32")])
 def test_read_ndjson_without_text_names_the_reason(tmp_path, data, reason):
     path = tmp_path / "AAPL.ndjson"
     path.write_bytes(data)

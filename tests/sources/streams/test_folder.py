@@ -220,7 +220,7 @@ def test_take_new_file_in_place_of_one_that_was_read_is_read(scene):
         ("AAPL_1m.parquet", b"PAR1 and nothing more", "no Parquet file"),
         ("AAPL_1m.csv", b"a,b\n1,2\n", "are no bars"),
         ("AAPL_1m.csv.gz", b"\x1f\x8b\x08 broken", "cannot be unpacked"),
-        ("AAPL_1m.csv", b"\x00\x01\x02", "no format of ours"),
+        ("AAPL_1m.csv", b"\x00\x01\x02", "is binary"),
         ("AAPL_1m.zip", b"PK\x03\x04 broken", "zip"),
     ],
 )
