@@ -11,10 +11,11 @@ from engine.errors import SourceError
 from engine.sources.archive import over_limit_reason, sha256
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.columns import match_columns
+from engine.sources.dataframes import to_polars
 from engine.sources.file_names import parse_path
 from engine.sources.formats.format import Format, has_suffix
 from engine.sources.formats.registry import register
-from engine.sources.frames import CELL_BYTES, to_polars, unpack_binary
+from engine.sources.frames import CELL_BYTES, unpack_binary
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch
 
