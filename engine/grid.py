@@ -183,8 +183,8 @@ class SessionGrid(Summarized):
         """Bar starts meant by vendor stamps (1d, 1w, 1mo: by local date); no slot's: as it is, an end stamp less one step.
 
         A stamp at a bar's end is looked up as the slot that ends there (the last slot of a segment may be
-        short, so subtracting the step would be wrong). `clock` stamps before a late open, and the date stamps
-        of `date`, move to the open they stand for. A stamp that is no slot's stays off the grid.
+        short, so subtracting the step would be wrong). `clock` stamps before a late open that are no slot's start, and
+        the date stamps of `date`, move to the open they stand for. A stamp that is no slot's stays off the grid.
 
         Parameters
         ----------
@@ -203,7 +203,9 @@ class SessionGrid(Summarized):
             return instants(at, ts.name)
         following = np.minimum(np.searchsorted(self._opens, at, side="right"), len(self._opens) - 1)
         boundary = self._opens[following] - self._leads[following]
-        is_late_open = (at == boundary) & (self._leads[following] > 0)
+        # Where a segment that is expected has a slot from there on (09:00 to 09:30, before hours), that one is meant.
+        is_free = ~self.search_places(at, exact=True).in_slot
+        is_late_open = (at == boundary) & (self._leads[following] > 0) & is_free
         return instants(np.where(is_late_open, self._opens[following], at), ts.name)
 
     def sessions(self, ordinal: pl.Series) -> pl.Series:
@@ -390,9 +392,8 @@ class SessionGrid(Summarized):
         size = np.diff(np.append(begins, len(at)))
         head = self.search_places(at[begins], exact=True)
         tail = self.search_places(at[begins + size - 1], exact=True)
-        # Both ends in one segment: so is all between, and on the grid, or off it, as they are.
+        # Both ends in one segment: so is all between, a slot apart, and on the grid, or off it, as they are.
         whole = head.inside & tail.inside & (head.ordinal == tail.ordinal) & (head.in_slot == tail.in_slot)
-        whole &= tail.slot - head.slot == size - 1
         repeat = partial(np.repeat, repeats=size)
         places = Places(*map(repeat, head))
         number_in_run = np.arange(len(at), dtype=np.int32) - np.repeat(begins.astype(np.int32), size)

@@ -159,7 +159,7 @@ def conform(
         raw = raw.with_row_index("row", offset=1)
     parsed, unreadable = parse_columns(raw, kind, columns, source)
     checks = row_checks(kind, [name for name in ROWS[kind] if name in columns], rules or Rules(), unreadable)
-    checked = parsed if not unreadable else parsed.hstack(raw.select(has_text(raw, columns, unreadable)))
+    checked = parsed.hstack(raw.select(has_text(raw, columns, unreadable)))
     passed = checked.select(check.passes.alias(str(number)) for number, check in enumerate(checks)).row(0)
     failed = [check for check, is_passed in zip(checks, passed, strict=True) if not is_passed]
     if not failed or parsed.is_empty():
@@ -241,11 +241,14 @@ def _row_check(reason: str, fails: pl.Expr, passes: pl.Expr | None = None) -> Ro
 def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl.DataFrame:
     """`REJECTS` of all `raw` rows: source, `row`, reason (one, or one per row), other columns as JSON `cells`."""
     cells = [name for name in raw.columns if name != "row"]
-    return raw.select(
+    with_text = [
+        name for name in cells if not isinstance(raw.schema[name], pl.List | pl.Array)
+    ]  # a list is JSON as it is
+    return raw.with_columns(pl.col(with_text).cast(pl.String)).select(
         pl.lit(source).alias("source"),
         pl.col("row").cast(pl.Int64),
         pl.lit(reason).cast(pl.String).alias("reason"),
-        pl.struct(pl.col(cells).cast(pl.String, strict=False)).struct.json_encode().alias("cells"),
+        pl.struct(pl.col(cells)).struct.json_encode().alias("cells"),
     )
 
 

@@ -96,6 +96,30 @@ def test_from_stamps_on_the_clock_at_an_open_that_is_on_time_stay() -> None:
     assert clocks(grid.from_stamps(stamps("13:00", "14:00"))) == ["Mon 13:00:00", "Mon 14:00:00"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "clock", "start"),
+    [
+        (("PRE", "RTH"), "14:00", "14:00"),  # of the half hour before the open, which has a bar
+        ((), "14:00", "14:30"),  # none is expected there
+        (("RTH",), "13:00", "13:00"),
+        (("PRE", "RTH"), "14:30", "14:30"),
+    ],
+)
+@pytest.mark.parametrize("opening", [540, 840])  # PRE from 09:00 UTC, or from the hour before the open
+def test_from_stamps_on_the_clock_at_a_slot_of_the_segment_before_stay(
+    opening: int, chosen: tuple[str, ...], clock: str, start: str
+) -> None:
+    spans = [axis.at(MONDAY, opening, 870, "PRE", regular=False), axis.at(MONDAY, 870, 1260)]
+    grid = build(spans, "1h", segments=chosen, align="clock", zone=NEW_YORK)
+    assert grid.from_stamps(stamps(clock)).to_list() == stamps(start).to_list()
+
+
+def test_from_stamps_of_the_end_of_a_short_segment_on_the_clock_are_its_open() -> None:
+    grid = build([axis.at(MONDAY, 870, 890)], "1h", align="clock", zone=NEW_YORK)  # 09:30 to 09:50
+    found = grid.from_stamps(stamps("14:50", "15:00"), "end")
+    assert found.to_list() == stamps("14:30", "14:30").to_list()
+
+
 def test_from_stamps_at_the_start_are_left_as_they_are() -> None:
     ts = stamps("14:00", "14:30", "14:30:01", "21:00")
     assert build(DAY, "1h").from_stamps(ts).equals(ts)
@@ -126,6 +150,7 @@ def test_from_stamps_of_ends_give_the_slot_that_ends_there(stamp: str, clock: st
         ("1d", "start", MONDAY, "00:00", MONDAY),
         ("1d", "start", MONDAY, "05:00", MONDAY),
         ("1d", "end", TUESDAY, "05:00", MONDAY),  # midnight in New York
+        ("1d", "end", TUESDAY, "05:00:00.000001", TUESDAY),
         ("1d", "end-inclusive", TUESDAY, "04:59:59", MONDAY),
         ("1d", "end-inclusive", TUESDAY, "05:00", TUESDAY),
         ("1w", "start", FRIDAY, "05:00", FRIDAY),

@@ -177,6 +177,15 @@ def test_conform_numbers_of_the_file_and_cells_as_they_came_are_in_the_rejects()
     assert (cells["symbol"], cells["high"], "row" in cells) == ("A", "1.0", False)
 
 
+def test_conform_refused_row_of_lists_has_them_as_lists() -> None:
+    conditions = pl.DataFrame([{**TICK, "flags": ["T", None]}, {**TICK, "price": -1.0, "flags": ["T", "U"]}])
+    flags = conditions.with_columns(pl.Series("pair", [[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2)))
+    good, bad = conform(flags, "ticks", {name: pl.col(name) for name in TICK}, "a.parquet")
+    assert (good["row"].to_list(), bad["row"].to_list()) == ([1], [2])
+    cells = json.loads(bad["cells"][0])
+    assert (cells["price"], cells["flags"], cells["pair"]) == ("-1.0", ["T", "U"], [3, 4])
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [("7", None), (None, None), ("", None), ("  ", None), ("many", "volume: unreadable"), ("-", "volume: unreadable")],
@@ -227,6 +236,8 @@ def test_select_schema_orders_casts_and_refuses() -> None:
     frame = pl.DataFrame({"c": [1], "b": [NOON], "a": [1]}, schema={"c": pl.Int64, "b": TS, "a": pl.Int32})
     assert dict(select_schema(frame, schema, "it").schema) == schema
     assert select_schema(frame.cast({"a": pl.Int64}), schema, "it").columns == ["a", "b"]
+    no_column_as_it_is = {"a": pl.Int64()}
+    assert dict(select_schema(frame, no_column_as_it_is, "it").schema) == no_column_as_it_is
     with pytest.raises(SchemaError, match="it: lacks a; it has c, b"):
         select_schema(frame.drop("a"), schema, "it")
     with pytest.raises(SchemaError, match="it: "):

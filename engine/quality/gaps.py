@@ -176,8 +176,7 @@ def missing_runs(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
     row, used = find_keys(*(pack_columns(rows, "series", "ordinal") for rows in (expected, present)))
     first, last = present["first"].to_numpy(), present["last"].to_numpy()
     used[used] = (first[used] < slots[row[used]]) & (last[used] >= low[row[used]])
-    at, first = row[used], first[used]
-    last = np.minimum(last[used], slots[at] - 1)
+    at, first, last = row[used], first[used], last[used]
     # Runs are in order, so the neighbour before each has the end of the run before.
     opens = np.diff(at, prepend=-1) != 0
     before = np.where(opens, low[at], np.roll(last, 1) + 1)

@@ -54,13 +54,13 @@ def quality_score(
     sums = {"expected": due, "missing": sum_by_key(keys, gaps, "bar_count")}
     sums["present"] = due - sums["missing"]
     sums |= {name: sum_by_key(keys, counts, name) if name in counts.columns else np.zeros_like(due) for name in COUNTED}
-    rate = 100.0 * sums["present"] / np.where(due > 0, due, 1)
+    rate = np.divide(100.0 * sums["present"], due, out=np.full(len(keys), np.nan), where=due > 0)
     covered = np.full(len(keys), np.nan)
     if coverage is not None and coverage.height and len(keys):
         at, is_found = find_keys(keys, pack_columns(coverage, *KEY))
         covered[at[is_found]] = coverage["slot_coverage"].to_numpy()[is_found]
     counted = [pl.Series(name, sums[name]) for name in ("expected", "present", "missing", *COUNTED)]
-    quality = pl.Series("quality", np.where(due > 0, rate, np.nan), nan_to_null=True)
+    quality = pl.Series("quality", rate, nan_to_null=True)
     return pl.DataFrame([*key_columns(keys), *counted, quality, pl.Series("slot_coverage", covered, nan_to_null=True)])
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 COMPARED = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt,), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt,), ast.Eq: (ast.NotEq,),
@@ -21,6 +23,8 @@ OPPOSITES = {
 OPPOSITES |= {name: other for other, name in OPPOSITES.items()}
 # How an object shows itself is tested with the other summaries, and the words of an error by the tests that raise it.
 SKIPPED_FUNCTIONS = {"_summary"}
+LONGEST_SHOWN = 90  # characters
+SHOWN_AROUND = 30  # characters on each side of what differs in a longer one
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Mutant:
     function : str
         Where it is.
     change : str
-        `before -> after` of the smallest expression or statement, as text.
+        `before -> after` of the smallest expression or the first line of the smallest statement, as text; of a long one
+        only what lies around the difference. The second one of a function with equal text ends in ` (2)`.
     line : int
         In the module as it is now.
     source : str
@@ -46,15 +51,37 @@ class Mutant:
 
 
 def mutants(source: str) -> list[Mutant]:
-    """Every mutant of a module, in the order of its tree."""
+    """Every mutant of a module, in the order of its tree; no two have the same function and change."""
     found = []
+    times: Counter[tuple[str, str]] = Counter()
     for at, _ in enumerate(_sites(ast.parse(source))):
         tree = ast.parse(source)
         site = list(_sites(tree))[at]
-        before = ast.unparse(site.shown)
+        before = _first_line(site.shown)
         site.change()
-        found.append(Mutant(site.function, f"{before} -> {ast.unparse(site.shown)}", site.line, ast.unparse(tree)))
+        is_removed = isinstance(site.shown, ast.Expr | ast.Raise)
+        change = f"{before[:LONGEST_SHOWN]} -> pass" if is_removed else _shortened(before, _first_line(site.shown))
+        times[site.function, change] += 1
+        number = times[site.function, change]
+        numbered = change if number == 1 else f"{change} ({number})"
+        found.append(Mutant(site.function, numbered, site.line, ast.unparse(tree)))
     return found
+
+
+def _first_line(node: ast.AST) -> str:
+    return ast.unparse(node).partition("\n")[0]
+
+
+def _shortened(before: str, after: str) -> str:
+    if max(len(before), len(after)) <= LONGEST_SHOWN:
+        return f"{before} -> {after}"
+    begin = max(_equal_at_the_start(before, after) - SHOWN_AROUND, 0)
+    cut = max(_equal_at_the_start(before[begin:][::-1], after[begin:][::-1]) - SHOWN_AROUND, 0)
+    return f"{before[begin : len(before) - cut]} -> {after[begin : len(after) - cut]}"
+
+
+def _equal_at_the_start(one: str, other: str) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 @dataclass(frozen=True)
@@ -90,9 +117,14 @@ def _walk(
 
 
 def _context(node: ast.AST, parents: tuple[ast.AST, ...]) -> ast.AST:
-    """What is shown of a change: a constant or a name with what it stands in, and what a statement was in."""
-    inside = ast.Constant | ast.Attribute | ast.UnaryOp | ast.Expr | ast.Raise
-    return parents[-1] if isinstance(node, inside) and not isinstance(parents[-1], ast.Module) else node
+    """What is shown of a change: a constant, a name, a negation or the bound of a slice with what it stands in."""
+    for parent in reversed(parents):
+        if not isinstance(node, ast.Constant | ast.Attribute | ast.UnaryOp | ast.Slice) or isinstance(
+            parent, ast.Module
+        ):
+            break
+        node = parent
+    return node
 
 
 def _changes(node: ast.AST, parents: tuple[ast.AST, ...]) -> Iterator[Callable[[], None]]:

@@ -37,6 +37,11 @@ def test_quality_score_segments_of_a_session_are_one_row() -> None:
     assert scored["slot_coverage"].null_count() == 3
 
 
+def test_quality_score_of_one_slot_is_all_or_nothing() -> None:
+    scored = quality_score(rows([(1, MONDAY, 1), (1, TUESDAY, 1)], "slots"), rows([(1, MONDAY, 1)], "bar_count"), NONE)
+    assert scored["quality"].to_list() == [0.0, 100.0]
+
+
 @pytest.mark.parametrize("sessions", [[TUESDAY, TUESDAY], [TUESDAY, MONDAY], [MONDAY, MONDAY, TUESDAY, TUESDAY]])
 def test_quality_score_lists_each_session_once_in_any_order(sessions: list[dt.date]) -> None:
     wanted = rows([(1, session, 2) for session in sessions], "slots")
