@@ -86,7 +86,7 @@ def bars_of(snapshot: Snapshot, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
-    """Copy with table `strips`: bars within 30 minutes of 60 reported gaps, one per outage first; from 24 readers."""
+    """Copy with table `strips`: bars within 30 minutes of 60 reported gaps, one per outage first; 24 readers only."""
     gaps = (
         done.tables["gaps"]
         .filter(pl.col("cause").is_in(REPORTED))

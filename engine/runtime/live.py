@@ -100,7 +100,7 @@ class LiveSession:
         return step
 
     def run(self, stop: threading.Event) -> Step:
-        """Start; step until `stop` is set, source exhausted or last session over; close; return the last step.
+        """Start if new; step until `stop` is set, source exhausted or last session over; return the step of closing.
 
         It ends when `stop` is set, the source is exhausted, or its last session is over.
         """

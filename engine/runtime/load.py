@@ -328,7 +328,7 @@ class ContentsBuilder:
         return self._bases.get(symbol_or_root(file) if is_identified(file) else symbol, DEFAULT_BASE)
 
     def _symbol(self, name: str, batches: Sequence[tuple[SourceFile, Batch]]) -> SymbolSessionData:
-        """Registration of a symbol: base, derived intervals that fit, axis, price type (a chosen one; adds notes)."""
+        """Registration: base, derived intervals that fit (others noted), axis, price type (`last`/`bid`, if chosen)."""
         file, batch = next(((f, b) for f, b in batches if b.kind != "open_interest"), batches[0])
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):

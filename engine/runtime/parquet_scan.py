@@ -62,7 +62,7 @@ class RowRange:
 def cut_row_ranges(
     path: Path | RemoteFile, symbols: tuple[str, ...] = (), *, of_export: bool = False
 ) -> Iterator[RowRange]:
-    """Yield row ranges that cover a Parquet file: whole row groups of about 2 million rows, at most 4 million each.
+    """Yield row ranges of a Parquet file: whole row groups of about 2M rows, 4M at most; `symbols` is passed on.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def number_symbols(symbols: pl.Series) -> tuple[pl.Series, pl.Series]:
 def survey_axis(
     rows: pl.DataFrame, series: pl.DataFrame, interval: Interval, options: LoadOptions, source: str, axis: AxisOptions
 ) -> Survey:
-    """Survey a calendar's bars: shift to starts, place, cut to dates, last per key wins; count, sum up runs, measure."""
+    """Survey one calendar's sorted bars (not none): shift to starts, place, cut to dates, last per key; count."""
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
     spec = options.spec_of(named, interval, axis.align, axis.zone)
     code = spec.calendar

@@ -233,7 +233,7 @@ def compare_sides(
     limit: int | None,
     finer: pl.DataFrame | None = None,
 ) -> Comparison:
-    """Compare common series of both sides, source bars before derived; note bars left out; DataError if none."""
+    """Compare common series, source bars before derived; `finer` bars explain differences; DataError if none common."""
     left, right = (prefer_source_bars(side.bars, intervals) for side in (a, b))
     left, right = common_series(left, right), common_series(right, left)
     bars_a, bars_b = bars_of_derived_segments(left, right), bars_of_derived_segments(right, left)
@@ -285,7 +285,7 @@ def bars_of_derived_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.Data
 
 
 def describe_series(bars: pl.DataFrame) -> str:
-    """Text of the first five series and the number of others; `no bars` without any."""
+    """Text of the first five series (names, origin), sorted, and the number of others; `no bars` without any."""
     series = bars.select(*KEY, "origin").unique().sort(*KEY, "origin")
     named = ", ".join(" ".join(row) for row in series.head(5).iter_rows())
     more = f" and {series.height - 5} more" if series.height > 5 else ""  # noqa: PLR2004 - as many as are named

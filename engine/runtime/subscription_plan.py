@@ -104,7 +104,7 @@ def plan_subscription(symbol: str, required: Requirements, available: Iterable[R
 def choose_stream_base(
     symbol: str, required: Requirements, bars: Sequence[Interval], kinds: set[Kind]
 ) -> tuple[Interval, Kind, str]:
-    """(base by `base_of`, kind (`ticks` before `quotes`), reason); ParameterError if no base, or no `required.bars`."""
+    """(base by `base_of`, kind (`ticks` first), reason); ParameterError if the source has only other bars, or none."""
     has = ", ".join([*map(str, bars), *sorted(kinds & {"ticks", "quotes"})]) or "nothing"
     if required.bars is not None and bars and required.bars not in bars and not kinds & {"ticks", "quotes"}:
         raise ParameterError(f"streams.bars: received {required.bars}; the source has {has} of {symbol}")
