@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -158,7 +159,8 @@ def conform(
     if "row" not in raw.columns:
         raw = raw.with_row_index("row", offset=1)
     parsed, unreadable = parse_columns(raw, kind, columns, source)
-    checks = row_checks(kind, [name for name in ROWS[kind] if name in columns], rules or Rules(), unreadable)
+    names = tuple(name for name in ROWS[kind] if name in columns)
+    checks = row_checks(kind, names, rules or Rules(), tuple(unreadable))
     checked = parsed.hstack(raw.select(has_text(raw, columns, unreadable)))
     passed = checked.select(check.passes.alias(str(number)) for number, check in enumerate(checks)).row(0)
     failed = [check for check, is_passed in zip(checks, passed, strict=True) if not is_passed]
@@ -189,7 +191,8 @@ class RowCheck(NamedTuple):
     passes: pl.Expr
 
 
-def row_checks(kind: Kind, names: Sequence[str], rules: Rules, unreadable: Sequence[str] = ()) -> list[RowCheck]:
+@functools.lru_cache(maxsize=64)
+def row_checks(kind: Kind, names: tuple[str, ...], rules: Rules, unreadable: tuple[str, ...] = ()) -> list[RowCheck]:
     """Checks of a kind: required null, unreadable, ts not of 1900-2200, not finite, price <= 0, amount < 0, OHLC order.
 
     Parameters

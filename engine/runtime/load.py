@@ -313,14 +313,17 @@ class ContentsBuilder:
         at_base: list[FileBatch] = []
         others: list[FileBatch] = []
         for file, batch in batches:
-            symbols = batch.frame["symbol"]
-            based = symbols.unique(maintain_order=True).to_list()
-            if batch.kind != "open_interest":
-                based = [symbol for symbol in based if self._base_of(file, symbol) == resolution_of(batch)]
-            is_at_base = symbols.is_in(based)
-            for rows, side in ((is_at_base, at_base), (~is_at_base, others)):
-                if rows.any():
-                    side.append((file, batch if rows.all() else replace(batch, frame=batch.frame.filter(rows))))
+            based = [
+                symbol
+                for symbol in batch.symbols
+                if batch.kind == "open_interest" or self._base_of(file, symbol) == resolution_of(batch)
+            ]
+            if len(based) in (0, len(batch.symbols)):
+                (at_base if based else others).append((file, batch))
+                continue
+            is_at_base = pl.col("symbol").is_in(based)
+            at_base.append((file, replace(batch, frame=batch.frame.filter(is_at_base))))
+            others.append((file, replace(batch, frame=batch.frame.filter(~is_at_base))))
         return at_base, others
 
     def _base_of(self, file: SourceFile, symbol: str) -> Resolution:
@@ -340,7 +343,7 @@ class ContentsBuilder:
             if interval not in derived and interval != base
         ]
         spec = self._options.spec_of(name, base, batch.align, batch.zone)
-        types = [t for _, b in batches if b.kind == "bars" for t in b.frame["price_type"].unique()]
+        types = frozenset[str]().union(*(batch.price_types[name] for _, batch in batches))
         kinds = {b.kind for _, b in batches}
         has_last = "last" in types or "ticks" in kinds or kinds == {"open_interest"}
         price_type, chosen = "last" if has_last else "bid", self._options.read.price_types
@@ -393,14 +396,14 @@ def symbol_or_root(file: SourceFile) -> str:
 
 def symbols_or_roots(file: SourceFile, batch: Batch) -> set[str]:
     """{symbol or root by the file's name} if the file is identified, else the distinct symbols of the rows."""
-    return {symbol_or_root(file)} if is_identified(file) else set(batch.frame["symbol"].unique())
+    return {symbol_or_root(file)} if is_identified(file) else set(batch.symbols)
 
 
 def batches_by_symbol(batches: Sequence[FileBatch]) -> dict[str, list[FileBatch]]:
     """Symbol -> (file, batch) pairs with rows of it, in the order of `batches`."""
     by_symbol: dict[str, list[FileBatch]] = defaultdict(list)
     for file, batch in batches:
-        for symbol in batch.frame["symbol"].unique(maintain_order=True):
+        for symbol in batch.symbols:
             by_symbol[symbol].append((file, batch))
     return by_symbol
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -56,12 +57,32 @@ class Batch:
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
+    @cached_property
+    def price_types(self) -> Mapping[str, frozenset[str]]:
+        """Symbol -> price types of its bars (of other kinds an empty set), in the order of first rows."""
+        symbols = self.frame["symbol"]
+        names = symbols.unique(maintain_order=True).to_list()
+        if self.kind != "bars":
+            return dict.fromkeys(names, frozenset())
+        if len(names) == 1:
+            return {names[0]: frozenset(self.frame["price_type"].unique())}
+        pairs = self.frame.select("symbol", "price_type").unique(maintain_order=True)
+        types: dict[str, set[str]] = {}
+        for symbol, price_type in pairs.iter_rows():
+            types.setdefault(symbol, set()).add(price_type)
+        return {symbol: frozenset(there) for symbol, there in types.items()}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Distinct symbols in the order of first rows."""
+        return tuple(self.price_types)
+
     @property
     def content_mark(self) -> str:
         """Text of file hash, kind, sorted symbols and first stamp; batches with equal marks have equal rows."""
         # Symbol and date may come from the path, so equal bytes alone do not make equal rows.
         start = self.frame["ts"].min() if self.frame.height else None
-        return " ".join([self.sha256, self.kind, *sorted(self.frame["symbol"].unique()), str(start)])
+        return " ".join([self.sha256, self.kind, *sorted(self.symbols), str(start)])
 
 
 @dataclass(frozen=True)

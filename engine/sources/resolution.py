@@ -20,6 +20,9 @@ ENOUGH_BARS = 30  # tell their interval whatever their steps
 ENOUGH_STEPS = 2  # of fewer bars, and most of their steps, are equal
 SAMPLE_ROWS = 20_000
 DAY_SECONDS = 86_400
+_BEGINS = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("symbol", "price_type"))
+_STEP = pl.col("ts").diff().filter(~_BEGINS)
+_STEP_IN_RUN, _FALLS = _STEP.dt.total_milliseconds().alias("step"), (dt.timedelta() >= _STEP).alias("falls")
 UNTOLD = "bars do not tell their interval: neither name, option, metadata nor rows do; name it with --interval"
 
 
@@ -82,45 +85,40 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
         Whether the stamps are dates.
     """
     steps = step_counts(frame.head(SAMPLE_ROWS))
-    if steps.is_empty() and frame.height > SAMPLE_ROWS:
+    if not steps and frame.height > SAMPLE_ROWS:
         steps = step_counts(frame)
-    if steps.is_empty():
+    if not steps:
         return None
-    if dates_only and steps["step"].min() == DAY_SECONDS * 1000:
+    if dates_only and min(step for step, _ in steps) == DAY_SECONDS * 1000:
         return Interval(1, "d")
-    commonest, count = steps.row(0)
+    commonest, count = steps[0]
     # Bars a minute apart are of no coarser interval; a wider step may be a gap, so one of them tells nothing.
     is_told = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000
-    is_most = is_told and 2 * count > steps["count"].sum()
+    is_most = is_told and 2 * count > sum(number for _, number in steps)
     if frame.height >= ENOUGH_BARS or is_most:
         return interval_of_step(commonest)
-    shared = interval_of_step(math.gcd(*steps["step"]))
+    shared = interval_of_step(math.gcd(*(step for step, _ in steps)))
     return shared if shared in others else None
 
 
-def step_counts(frame: pl.DataFrame) -> pl.DataFrame:
-    """Frame `step` (ms between neighbouring distinct stamps of a series), `count`; commonest first, ties: shorter."""
+def step_counts(frame: pl.DataFrame) -> list[tuple[int, int]]:
+    """Pairs (ms between neighbouring distinct stamps of a series, how often); commonest first, ties: shorter."""
     steps = ordered_steps(frame)
     if steps is None:
         series = ["symbol", "price_type"]
         stamps = frame.select(*series, "ts").unique().sort(*series, "ts")
-        steps = stamps.select(pl.col("ts").diff().over(series).alias("step"))["step"]
-    counts = steps.drop_nulls().value_counts(name="count").sort("count", "step", descending=[True, False])
-    return counts.with_columns(pl.col("step").dt.total_milliseconds())
+        steps = stamps.select(pl.col("ts").diff().over(series).dt.total_milliseconds().alias("step"))["step"]
+    counts = [(step, count) for step, count in steps.value_counts().iter_rows() if step is not None]
+    return sorted(counts, key=lambda pair: (-pair[1], pair[0]))
 
 
 def ordered_steps(frame: pl.DataFrame) -> pl.Series | None:
-    """Durations `step` between neighbours, if each series is one run of rising stamps; else None."""
-    symbol, price_type = frame["symbol"], frame["price_type"]
-    step = frame["ts"].diff().alias("step")
-    begins = (symbol != symbol.shift()) | (price_type != price_type.shift())
-    begins = begins.fill_null(value=True)
-    steps = step.filter(~begins)
-    if (steps <= dt.timedelta()).any():
+    """Steps `step` (ms) between neighbours, if each series is one run of rising stamps; else None."""
+    steps, falls, runs = frame.select(_STEP_IN_RUN.implode(), _FALLS.any(), _BEGINS.sum().alias("runs")).row(0)
+    if falls:
         return None
-    runs = frame.height - steps.len()
-    is_one_run_each = runs == 1 or frame.filter(begins).select("symbol", "price_type").n_unique() == runs
-    return steps if is_one_run_each else None
+    is_one_run_each = runs < 2 or frame.filter(_BEGINS).select("symbol", "price_type").n_unique() == runs  # noqa: PLR2004
+    return pl.Series("step", steps, pl.Int64) if is_one_run_each else None
 
 
 def interval_of_step(milliseconds: int) -> Interval | None:

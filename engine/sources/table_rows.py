@@ -318,8 +318,9 @@ def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
 
 def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
     """SourceError if all first 100 texts of a price have decimal or thousands commas or currency signs."""
+    schema = raw.schema
     for role, name in table.roles.items():
-        if raw.schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
+        if schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
             sample = raw[name].drop_nulls().head(100)
             for spelled, what, mend in _STRANGE_NUMBERS:
                 if sample.len() and sample.str.contains(spelled).all():
@@ -328,9 +329,12 @@ def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
     """SourceError if bars without symbol column or option repeat stamps that an unused text column would tell apart."""
-    if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol or ts.n_unique() == ts.len():
+    if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol:
         return
-    idle = [name for name in raw.columns if raw.schema[name] == pl.String and name not in table.roles.values()]
+    schema = raw.schema
+    idle = [name for name in raw.columns if schema[name] == pl.String and name not in table.roles.values()]
+    if not idle or ts.n_unique() == ts.len():
+        return
     for name in idle:
         values = raw[name].drop_nulls().unique(maintain_order=True)
         if values.len() > 1 and pl.DataFrame([ts.alias("@ts"), raw[name]]).n_unique() == ts.len():

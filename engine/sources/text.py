@@ -339,7 +339,9 @@ def find_delimiter(sample: list[str], source: str) -> str:
     """Of `, ; tab |`, the one by which most of 50 lines have the first line's 2+ cells; else SourceError."""
 
     def fit(delimiter: str) -> tuple[int, int]:
-        widths = [len(split_line(line, delimiter)) for line in sample[:50]]
+        widths = [
+            len(split_line(line, delimiter)) if '"' in line else line.count(delimiter) + 1 for line in sample[:50]
+        ]
         return sum(width == widths[0] for width in widths) if widths[0] > 1 else 0, widths[0]
 
     best = max(DELIMITERS, key=fit)
