@@ -192,7 +192,7 @@ def read_part(
 
 
 def check_sources_exist(sources: Sequence[Path]) -> None:
-    """Raise ParameterError when the list is empty or a path does not exist; all such paths are listed."""
+    """Raise ParameterError when the list is empty, or naming all paths that do not exist (a broken link does)."""
     if not sources:
         raise ParameterError("source: none given; valid: files or folders")
     absent = [str(path) for path in sources if not os.path.lexists(path)]
