@@ -22,6 +22,7 @@ from engine.interval import Interval
 from engine.runtime.options import LoadOptions, Progress
 from engine.schema import Kind
 from engine.sources.batch import Batch, Problem, SourceFile
+from engine.sources.formats.registry import format_names
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.resolution import DEFAULT_BASE, UNTOLD, Resolution, interval_of, interval_of_prints
@@ -478,7 +479,7 @@ def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
 
 def no_data_found(passed_over: Sequence[tuple[str, str]]) -> str:
     """Error message for sources without data files: valid formats, the first passed-over file, and how many more."""
-    valid = "no data file found; valid: csv, ndjson, parquet, Lean zip, Databento DBN"
+    valid = f"no data file found; valid: {', '.join(format_names())}"
     if not passed_over:
         return f"{valid}; there is no file at all"
     path, reason = passed_over[0]

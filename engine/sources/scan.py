@@ -24,6 +24,9 @@ from engine.sources.vendors.lean_layout import CONTRACTS
 
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 SAVE_AS_CSV = "a spreadsheet: save its sheet as CSV (UTF-8)"
+ABOUT_DATA = frozenset(  # names of JSON documents that services and tools lay beside their data
+    ["metadata", "manifest", "condition", "symbology", "config", "package", "settings", "schema", "audit", "session"]
+)
 SIGNATURES = (  # first bytes, their place, and what a file is that has them there
     (b"PARE", 0, "is encrypted Parquet; decrypt it first"),
     (b"FEA1", 0, "is Feather of version 1; write it as Parquet or as Feather of version 2"),
@@ -206,7 +209,8 @@ def non_data_reason(path: Path) -> str | None:
         for folder, content in one.other_folders.items():
             if folder in path.parts[:-1]:
                 return content
-    if path.stem.lower().startswith(OTHER_NAMES) or path.parent.name.lower().startswith(OTHER_NAMES):
+    is_document = path.suffix.lower() == ".json" and path.stem.lower() in ABOUT_DATA
+    if is_document or path.stem.lower().startswith(OTHER_NAMES) or path.parent.name.lower().startswith(OTHER_NAMES):
         return "about the data"
     if path.suffix.lower() in WORKBOOKS:
         return SAVE_AS_CSV

@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
         ["--time-format", "%Y-%m-%d %I:%M %p"],
     ),
     "a web page": (["<!DOCTYPE html><html>403 Forbidden</html>"], [], ["is a web page", "fetch the file again"], None),
-    "an answer in JSON": (['{"error": "bad key"}'], [], ["is JSON", "--format ndjson"], None),
+    "an answer in JSON": (['{"error": "bad key"}'], [], ["is JSON", "it says: bad key"], None),
     "remarks above the header": (["bars of SPY", HEAD, *rows(iso)], [], ["'bars of SPY'", "begin with #"], None),
 }
 

@@ -76,6 +76,12 @@ def parse_objects(lines: pl.DataFrame, source: str) -> pl.DataFrame:
         raise SourceError(source, f"values of one name do not mix: {error}") from error
     if read.height != lines.height:
         raise SourceError(source, f"{lines.height} objects were parsed into {read.height} rows; write one per line")
-    lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name, t in read.schema.items() if t == pl.List]
-    structs = [pl.col(name).struct.json_encode() for name, t in read.schema.items() if t == pl.Struct]
-    return read.drop("row", strict=False).with_columns(*lists, *structs, lines["row"])
+    return flatten_nested(read.drop("row", strict=False)).with_columns(lines["row"])
+
+
+def flatten_nested(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with lists as text with commas, and objects as JSON text."""
+    schema = frame.schema
+    lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name, dtype in schema.items() if dtype == pl.List]
+    structs = [pl.col(name).struct.json_encode() for name, dtype in schema.items() if dtype == pl.Struct]
+    return frame.with_columns(*lists, *structs)
