@@ -32,12 +32,15 @@ from engine.cli.source_options import (
     NonPositive,
     OneSymbol,
     OptionsFile,
+    Scale,
     Segments,
     SourceFormat,
     StampMark,
+    SymbolFrom,
     Symbols,
     TimeFormat,
     Unit,
+    VendorLayout,
     Zone,
 )
 
@@ -62,6 +65,7 @@ def audit(
     end: LastDate = None,
     segments: Segments = None,
     source_format: SourceFormat = None,
+    layout: VendorLayout = None,
     timezone: Zone = None,
     stamp: StampMark = None,
     align: Alignment = None,
@@ -71,6 +75,8 @@ def audit(
     columns: Columns = None,
     options: OptionsFile = None,
     symbol: OneSymbol = None,
+    symbol_from: SymbolFrom = None,
+    scale: Scale = None,
     allow_non_positive: NonPositive = False,
     as_of: AsOf = None,
     no_evidence: Annotated[
@@ -105,6 +111,9 @@ def audit(
 
     given: dict[str, Any] = {
         "format": source_format,
+        "layout": layout,
+        "symbol_from": symbol_from,
+        "scale": scale,
         "timezone": timezone,
         "stamp": stamp,
         "align": align,

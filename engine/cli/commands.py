@@ -38,6 +38,7 @@ _ORDER = (
     "quality",
     "export",
     "calendars",
+    "layouts",
     "history",
     "diff",
     "verify",

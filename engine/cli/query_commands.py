@@ -1,4 +1,4 @@
-"""Commands that read an export: `engine sql`, `gaps`, `quality`, `export`, `calendars`."""
+"""Commands that read an export: `engine sql`, `gaps`, `quality`, `export`, `calendars`, `layouts`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
@@ -182,6 +182,17 @@ def calendars(
     print_rows(
         f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json
     )
+
+
+@app.command()
+def layouts(as_json: AsJson = False) -> None:
+    """List the vendors' layouts that files are recognized by, or read by with --layout NAME, one line each.
+
+    Example: engine layouts
+    """
+    from engine.sources.layouts.registry import layout_table
+
+    print_rows("layouts", layout_table(), 0, as_json=as_json)
 
 
 def export_delta(

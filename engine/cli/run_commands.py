@@ -34,12 +34,15 @@ from engine.cli.source_options import (
     NonPositive,
     OneSymbol,
     OptionsFile,
+    Scale,
     Segments,
     SourceFormat,
     StampMark,
+    SymbolFrom,
     Symbols,
     TimeFormat,
     Unit,
+    VendorLayout,
     Zone,
 )
 
@@ -62,6 +65,7 @@ def run(
     end: LastDate = None,
     segments: Segments = None,
     source_format: SourceFormat = None,
+    layout: VendorLayout = None,
     timezone: Zone = None,
     stamp: StampMark = None,
     align: Alignment = None,
@@ -71,6 +75,8 @@ def run(
     columns: Columns = None,
     options: OptionsFile = None,
     symbol: OneSymbol = None,
+    symbol_from: SymbolFrom = None,
+    scale: Scale = None,
     incomplete: Annotated[str, typer.Option(help="Bars of windows that lack slots: flag or drop.")] = "flag",
     keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,
     allow_non_positive: NonPositive = False,
@@ -91,6 +97,9 @@ def run(
 
     given: dict[str, Any] = {
         "format": source_format,
+        "layout": layout,
+        "symbol_from": symbol_from,
+        "scale": scale,
         "timezone": timezone,
         "stamp": stamp,
         "align": align,

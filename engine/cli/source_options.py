@@ -18,6 +18,13 @@ LastDate = Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD,
 Segments = Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")]
 
 
+def complete_layout(start: str) -> list[str]:
+    """Names of layouts that begin with `start`, case-sensitive, for the shell's completion."""
+    from engine.sources.layouts.registry import layouts
+
+    return [one.name for one in layouts() if one.name.startswith(start)]
+
+
 def complete_format(start: str) -> list[str]:
     """Registered format names that begin with `start`, case-sensitive, for the shell's completion."""
     from engine.sources.formats.registry import format_names
@@ -33,6 +40,19 @@ SourceFormat = Annotated[
         autocompletion=complete_format,
     ),
 ]
+VendorLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="Vendor whose way to write the files have, where nothing in them tells it (see `engine layouts`).",
+        autocompletion=complete_layout,
+    ),
+]
+SymbolFrom = Annotated[
+    str | None,
+    typer.Option(help="Where paths have the symbol: folder, or the end of the paths: '{symbol}/{date}.csv'; * is any."),
+]
+Scale = Annotated[int | None, typer.Option(help="Decimal digits of integers in binary cells of Parquet: 9, 16, 18.")]
 Zone = Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")]
 StampMark = Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")]
 Alignment = Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")]

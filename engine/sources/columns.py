@@ -14,21 +14,28 @@ from dataclasses import dataclass
 from engine.errors import ParameterError, SourceError
 from engine.schema import ROWS, Kind
 from engine.sources.file_names import name_stem
-from engine.sources.layouts import (
-    COMMON,
-    OHLC,
-    SIDES,
-    Layout,
-    layout_of_columns,
+from engine.sources.layouts.layout import Layout, normalize_name
+from engine.sources.layouts.registry import (
+    layout_named,
     layout_of_first_line,
-    normalize_name,
+    layout_of_header,
+    layouts_like,
+    stated_layout,
 )
+from engine.sources.layouts.shared_names import CLOSE_NAMES, OHLC, SHARED_NAMES, SIDES
 from engine.sources.options import ReadOptions
 
 Roles = Mapping[str, str]
 
-ROLES = tuple(COMMON.aliases)
+ROLES = tuple(SHARED_NAMES.aliases)
 STAMPS = {"ts", "date", "time"}
+UNNAMED = (
+    "",
+    "Unnamed: 0",
+    "__index_level_0__",
+    "index",
+    "level_0",
+)  # a frame's index, where it is written without a name
 REPEATED = " #"  # between a name and how often it stood before, in the header of a text file
 
 
@@ -39,7 +46,7 @@ class TableColumns:
     kind: Kind
     roles: Roles
     notes: tuple[str, ...] = ()
-    layout: Layout = COMMON
+    layout: Layout = SHARED_NAMES
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -47,8 +54,18 @@ class TableColumns:
         return tuple(side for side in SIDES if all(f"{side}_{part}" in self.roles for part in OHLC))
 
 
-def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> TableColumns:
+def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout: Layout | None = None) -> TableColumns:
     """Match columns to roles and tell the kind of rows; SourceError without stamp or kind, or for an ambiguous name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of all columns, in order.
+    options : ReadOptions
+    path : str
+        For messages.
+    layout : Layout, optional
+        Of a file without a header; else the names tell it, or the options.
 
     Raises
     ------
@@ -58,7 +75,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
     ParameterError
         `columns` names a role that does not exist.
     """
-    layout = layout_of_columns(names, name_stem(path.rpartition("!")[2]))  # of `archive!member` the member
+    layout = layout or choose_layout(names, options, path)
     roles = assign_roles(names, layout, options, path)
     for role, name in roles.items():
         places = [place for place, other in enumerate(names, start=1) if other.partition(REPEATED)[0] == name]
@@ -68,6 +85,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
                 f"{name!r} names the columns {' and '.join(map(str, places))}; say which one is meant: "
                 f"--columns {role}={places[0]}, or {role}={places[1]}",
             )
+    notes = [*complete_bars(roles, names, options), *index_as_stamp(roles, names)]
     kind = kind_of_roles(roles)
     if kind is None or not STAMPS & set(roles):
         raise SourceError(
@@ -78,9 +96,58 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str) -> Tabl
     if kind == "ticks" and "volume" in roles:
         roles.setdefault("size", roles["volume"])
     sided = {f"{side}_{part}" for side in SIDES for part in OHLC}
-    used = {name for role, name in roles.items() if role in ROWS[kind] or role in {"date", "time", *sided}}
+    others = {"date", "time", "tick_volume", "interval", *sided}
+    used = {name for role, name in roles.items() if role in ROWS[kind] or role in others}
     unused = [name for name in names if name not in used]
-    return TableColumns(kind, roles, (f"columns not used: {', '.join(unused)}",) if unused else (), layout)
+    notes += [f"columns not used: {', '.join(unused)}"] if unused else []
+    return TableColumns(kind, roles, tuple(notes), layout)
+
+
+def choose_layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
+    """The layout that the options state, else the first one that the names tell, else the names that vendors share.
+
+    Raises
+    ------
+    SourceError
+        Columns that the stated layout needs are absent.
+    """
+    if options.layout is None:
+        return SHARED_NAMES if options.columns and all(name.isdigit() for name in names) else layout_of_header(names)
+    layout = layout_named(options.layout)
+    present = {normalize_name(name) for name in names}
+    absent = [name for name in layout.columns if normalize_name(name) not in present]
+    if absent and not layout.first_line and not options.columns:
+        raise SourceError(
+            path,
+            f"layout {layout.name} has the columns {', '.join(absent)}, which are absent; there are {', '.join(names)}",
+        )
+    return layout
+
+
+def complete_bars(roles: dict[str, str], names: Sequence[str], options: ReadOptions) -> list[str]:
+    """Add to `roles` the close and volume that bars have under other names (`Last`, tick volume); notes of these."""
+    notes = []
+    if {"open", "high", "low"} <= set(roles) and "close" not in roles and "price" not in options.columns:
+        columns = {normalize_name(name): name for name in reversed(names)}
+        found = next((columns[alias] for alias in CLOSE_NAMES if alias in columns), None)
+        if found is not None:
+            roles["close"] = found
+            roles.pop("price", None)
+            notes.append(f"close: the column {found!r}, beside open, high and low")
+    if "tick_volume" in roles and "volume" not in roles and "open" in roles:
+        roles["volume"] = roles["tick_volume"]
+        notes.append(f"volume: the column {roles['volume']!r}, numbers of ticks")
+    return notes
+
+
+def index_as_stamp(roles: dict[str, str], names: Sequence[str]) -> list[str]:
+    """Where no column is a stamp, add to `roles` as `ts` the first column if it is an index without a name; a note."""
+    if STAMPS & set(roles) or not names or names[0] not in UNNAMED or names[0] in roles.values():
+        return []
+    if sum(name in UNNAMED or name.partition(REPEATED)[0] == "" for name in names) > 1 and "symbol" not in roles:
+        return []  # symbol and stamp, or the other way round
+    roles["ts"] = names[0]
+    return [f"ts: the first column, an index without a name{f' ({names[0]})' if names[0] else ''}"]
 
 
 def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, path: str) -> dict[str, str]:
@@ -97,13 +164,13 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
     for name in names:
         columns.setdefault(normalize_name(name), name)
     roles = {}
-    for role, common in reversed(list(COMMON.aliases.items())):
+    for role, common in reversed(list(SHARED_NAMES.aliases.items())):
         aliases = (*layout.aliases.get(role, "").split(), *common.split())
-        alias = next((alias for alias in aliases if alias in columns), None)
-        if alias is not None:
-            roles[role] = columns[alias]
+        found = next((one for alias in aliases if (one := column_named(alias, columns)) is not None), None)
+        if found is not None:
+            roles[role] = found
     for role, stated in options.columns.items():
-        if role not in COMMON.aliases:
+        if role not in SHARED_NAMES.aliases:
             raise ParameterError(f"columns: received {role!r}; valid: {', '.join(ROLES)}")
         place = int(stated) if str(stated).isdigit() else 0
         if str(stated) in names:
@@ -118,31 +185,41 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
     return roles
 
 
+def column_named(alias: str, columns: Mapping[str, str]) -> str | None:
+    """The first of `columns` (normalized name -> name) with this alias, `*` at its end for any rest; else None."""
+    if not alias.endswith("*"):
+        return columns.get(alias)
+    return next((name for normal, name in columns.items() if normal.startswith(alias[:-1])), None)
+
+
 def has_header(cells: Sequence[str]) -> bool:
     """Whether a first line is a header: not one of its cells is a number or a stamp (digits with `.:,/ TZ+-`)."""
     return all(not re.fullmatch(r"[-+]?\d[\d.:,/ TZ+-]*", cell.strip()) for cell in cells)
 
 
-def headerless_names(cells: Sequence[str], options: ReadOptions, path: str) -> list[str]:
-    """Column names: places `1, 2, ...` if `options.columns` is set, else the layout's; SourceError if none fits.
-
-    With `columns` in the options the names are the places, counted from 1.
+def headerless_columns(cells: Sequence[str], options: ReadOptions, path: str) -> tuple[list[str], Layout | None]:
+    """(column names, layout) of a file without a header; with `columns` stated the names are places, `1, 2, ...`.
 
     Raises
     ------
     SourceError
-        The first line fits no layout; the message suggests `--columns`.
+        The first line fits no layout, or not the stated one; the message suggests `--layout` or `--columns`.
     """
+    line = ",".join(cells)
     if options.columns:
-        return [str(place) for place in range(1, len(cells) + 1)]
-    layout = layout_of_first_line(",".join(cells), name_stem(path.rpartition("!")[2]))
+        stated = layout_named(options.layout) if options.layout else None
+        return [str(place) for place in range(1, len(cells) + 1)], stated
+    stem = name_stem(path.rpartition("!")[2])  # of `archive!member` the member
+    layout = stated_layout(options.layout, line, path) if options.layout else layout_of_first_line(line, stem)
     if layout is not None:
-        return list(layout.columns)
+        return list(layout.columns), layout
     guess = ",".join(f"{role}={place}" for place, role in enumerate(("ts", *OHLC, "volume")[: len(cells)], start=1))
+    like = layouts_like(line)
+    mend = f"if it is of one of these vendors: --layout {' or '.join(like)}; else " if like else ""
     raise SourceError(
         path,
-        f"no header line, and its {len(cells)} columns are no layout that is known (the first line is "
-        f"{','.join(cells)[:80]}); name them by place, for example --columns {guess}",
+        f"no header line, and nothing tells what its {len(cells)} columns are (the first line is {line[:80]}); {mend}"
+        f"name them by place, for example --columns {guess}",
     )
 
 
@@ -150,7 +227,7 @@ def kind_of_roles(roles: Roles) -> Kind | None:
     """First match: bars (four prices, also of a side), ticks (`price`), quotes (`bid` or `ask`), open_interest, None."""
     if all(part in roles for part in OHLC) or any(all(f"{side}_{part}" in roles for part in OHLC) for side in SIDES):
         return "bars"
-    if "price" in roles:
+    if "price" in roles and len({"open", "high", "low"} & set(roles)) < 2:  # noqa: PLR2004  # else a bar, lacking one
         return "ticks"
     if "bid" in roles or "ask" in roles:
         return "quotes"

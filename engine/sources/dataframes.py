@@ -11,12 +11,16 @@ import polars as pl
 
 from engine.arguments import describe_value
 from engine.errors import SchemaError
-from engine.sources.layouts import COMMON, normalize_name
+from engine.sources.layouts.layout import normalize_name
+from engine.sources.layouts.shared_names import SHARED_NAMES
 
 UNNAMED_LEVEL = "__index_level_"  # what Arrow calls a level of a pandas index without a name
 VALID = "a frame of Polars, pandas, PyArrow or DuckDB, or any with __arrow_c_stream__"
 FIELD_NAMES = {
-    name for role, names in COMMON.aliases.items() if role not in ("symbol", "ts", "date") for name in names.split()
+    name
+    for role, names in SHARED_NAMES.aliases.items()
+    if role not in ("symbol", "ts", "date")
+    for name in names.split()
 }
 COLUMN_LEVELS = 2
 

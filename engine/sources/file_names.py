@@ -1,54 +1,147 @@
-"""Read symbol, interval, side and date from the path of a file.
+"""Read symbol, interval, side, date and venue from the path of a file.
 
-A layout whose `name_pattern` fits the name decides (`engine.sources.layouts`). Any other name, without its suffixes, is
-split at `_` and blanks into chunks and each chunk at `-` into words. Words that are dates, years, intervals (`1m`,
-`m1`, `1min`, `daily`), sides (`bid`, `ask`) or say what a file is (`bars`, `dump`, `trades`) are set aside. What is
-left, when it is one chunk, is the symbol, in capitals: `SPY.csv`, `BRK.B_1m.csv`, `bars_dump_AAPL_2025-07-02.csv`,
-`gbpusd-m1-ask-2012.csv`, `BTC-USD.csv`. Several chunks are not guessed at. Folders in the manner of Hive
-(`symbol=SPY/interval=1m/`) win over the name.
+`symbol_from` of the options decides first, then folders in the manner of Hive (`symbol=SPY/interval=1m/`), then a layout
+whose `name_pattern` fits the name (`engine.sources.layouts.vendors`). Any other name, without its suffixes, is read by
+its words:
+
+1. Dates, months, quarters and ranges of them are set aside (`2024-01-02`, `2024_01`, `202401`, `2024Q1`).
+2. The rest is split at `_` and blanks into chunks and each chunk at `-` into words. Words that are years, intervals
+   (`1m`, `m1`, `1min`, `daily`), sides (`bid`, `ask`) or say what a file is (`bars`, `dump`, `trades`) are set aside;
+   beside something else also vendors, venues and months.
+3. What is left, when it is one chunk, is the symbol, in capitals: `SPY.csv`, `BRK.B_1m.csv`, `BTC-USD.csv`,
+   `bars_dump_AAPL_2025-07-02.csv`; when it is a pair (`BTC_USDT`), both without what divides them. Several chunks are not
+   guessed at.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from urllib.parse import unquote
 
+from engine.errors import SourceError
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES
-from engine.sources import layouts
 from engine.sources.formats.registry import data_suffixes
+from engine.sources.layouts.registry import layout_named, layouts
+from engine.sources.layouts.shared_names import (
+    ADJUSTMENTS,
+    CONTENT_WORDS,
+    CRYPTO_QUOTES,
+    CURRENCIES,
+    PRICED_IN_CURRENCIES,
+    VENUES,
+    WEAK_WORDS,
+)
+from engine.sources.options import FOLDER, TEMPLATE_FIELD, ReadOptions
 
 DAY_SECONDS = 86_400
-_DATE = re.compile(r"(?<!\d)(19[89]\d|20\d\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)(?:T\d{2}-?\d{2})?")
-_YEAR = re.compile(r"(?:19[89]\d|20\d\d)(?:0[1-9]|1[0-2])?")
+_Y, _M, _D = r"(?:19[89]\d|20\d\d)", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_DATE = re.compile(
+    rf"(?<!\d)({_Y})([-_.]?)({_M})\2({_D})(?:T?\d{{2}}-?\d{{2}}(?:\d{{2}})?)?(?!\d)|(?<!\d)({_D})\.({_M})\.({_Y})(?!\d)"
+)
+_PERIOD = re.compile(
+    rf"(?<![\d.A-Za-z]){_Y}(?:[-_]?{_M}|[-_]?Q[1-4])(?![\dA-Za-z])|(?<![\dA-Za-z])Q[1-4][-_]?{_Y}(?!\d)|(?<!\d)1\d{{12}}(?!\d)",
+    re.IGNORECASE,
+)
+_COPY = re.compile(r"[ _]?\(\d+\)$|[ _-]copy$", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"(?<![\dA-Za-z])(\d{1,3})[ _-](s|sec|second|min|minute|hr|hour|day)(s?)(?![A-Za-z])", re.IGNORECASE
+)
+_YEAR = re.compile(rf"{_Y}{_M}?")
 _INTERVAL = re.compile(
     r"(?P<count>\d{1,4})(?P<unit>s|sec|second|m|min|minute|h|hr|hour|d|day)s?|(?P<mt_unit>[mhd])(?P<mt_count>\d{1,3})"
 )
-_INTERVAL_WORDS = {"second": "1s", "minute": "1m", "hour": "1h", "hourly": "1h", "daily": "1d", "day": "1d"}
+_INTERVAL_WORDS = {
+    "second": "1s", "minute": "1m", "minutes": "1m", "hour": "1h", "hourly": "1h", "daily": "1d", "day": "1d"
+}  # fmt: skip
+_PART_NUMBER = re.compile(r"0\d*|1|5|15|30|60|240|720|1440")  # of a download, or minutes
+_STREETS = {("futures", "um"): "um", ("futures", "cm"): "cm"}  # folders of Binance: not the spot market
+_TEMPLATE_PARTS = {
+    "symbol": r"[^/]+?",
+    "date": rf"{_Y}(?:[-_.]?{_M}(?:[-_.]?{_D})?)?",
+    "interval": r"[A-Za-z0-9]+",
+    "price_type": "|".join(PRICE_TYPES),
+}
 
 
 @dataclass(frozen=True)
 class PathFacts:
-    """Symbol, interval, side and date that a path states; None where it states nothing, or nothing certain."""
+    """Symbol, interval, side, date and venue that a path states; None where it states nothing, or nothing certain.
+
+    `variant` is a word for an adjustment (`adjsplitdiv`); as a market it keeps two series of one symbol apart.
+    """
 
     symbol: str | None = None
     interval: Interval | None = None
     price_type: str | None = None
     day: dt.date | None = None
+    venue: str | None = None
+    variant: str | None = None
+
+    @property
+    def market(self) -> str | None:
+        """What tells files of one symbol apart by their names: venue, else variant, else None."""
+        return self.venue or self.variant
 
 
-def parse_path(path: PurePath | str) -> PathFacts:
-    """Symbol, interval, side, date of a path (None if unstated); Hive folders (`symbol=SPY`) win over the file's name."""
-    hive, stated = hive_folders(path), parse_name(name_stem(path))
-    return PathFacts(
+def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> PathFacts:
+    """Facts of a path by `symbol_from`, else Hive folders (`symbol=SPY`), else the file's name; None if unstated.
+
+    Raises
+    ------
+    SourceError
+        `symbol_from` is a template that the path does not fit.
+    """
+    options = options or ReadOptions()
+    path = PurePath(path)
+    stated = parse_name(name_stem(path), options.layout)
+    hive = hive_folders(path)
+    folders = [part.lower() for part in path.parent.parts]
+    street = next((_STREETS[pair] for pair in itertools.pairwise(folders) if pair in _STREETS), None)
+    facts = PathFacts(
         symbol=hive.get("symbol") or stated.symbol,
         interval=parse_interval_word(hive.get("interval", "").lower()) or stated.interval,
         price_type=hive.get("price_type") or stated.price_type,
         day=stated.day,
+        venue=stated.venue or street,
+        variant=stated.variant,
+    )
+    return facts if options.symbol_from is None else facts_by_template(path, options.symbol_from, facts)
+
+
+def facts_by_template(path: PurePath, template: str, facts: PathFacts) -> PathFacts:
+    """The facts with those that `symbol_from` reads from the path in their place; no symbol if it has no `{symbol}`.
+
+    Raises
+    ------
+    SourceError
+        The end of the path does not fit the template.
+    """
+    if template == FOLDER:
+        if not path.parent.name:
+            raise SourceError(path, "symbol_from folder: the path has no folder")
+        return replace(facts, symbol=path.parent.name.upper())
+    pattern = template_pattern(template)
+    whole = path.as_posix()
+    match = pattern.search(whole) or pattern.search(suffix_pattern(data_suffixes()).sub("", whole))
+    if match is None:
+        raise SourceError(
+            path, f"symbol_from: the path does not fit {template!r}; valid: such as '{{symbol}}/{{date}}.csv'"
+        )
+    found = match.groupdict()
+    symbol, interval = found.get("symbol"), parse_interval_word((found.get("interval") or "").lower())
+    return replace(
+        facts,
+        symbol=symbol.upper() if symbol else None,
+        interval=interval or facts.interval,
+        price_type=(found.get("price_type") or "").lower() or facts.price_type,
+        day=day_of_text(found.get("date")) or facts.day,
     )
 
 
@@ -58,37 +151,143 @@ def hive_folders(path: PurePath | str) -> dict[str, str]:
     return {name.lower(): unquote(value) for name, value in folders}
 
 
-def parse_name(stem: str) -> PathFacts:
-    """Facts of a file's stem by the first layout that fits, else by its words; a fact with several values is None."""
-    for layout in layouts.LAYOUTS:
-        match = layout.match_name(stem)
+@functools.lru_cache
+def template_pattern(template: str) -> re.Pattern[str]:
+    """Compiled pattern of a template: `{symbol}`, `{date}`, `{interval}`, `{price_type}`, and `*` for any of a name."""
+    pieces = re.split(rf"({TEMPLATE_FIELD}|\*)", template)
+    body = "".join(
+        "[^/]*"
+        if piece == "*"
+        else f"(?P<{piece[1:-1]}>{_TEMPLATE_PARTS[piece[1:-1]]})"
+        if piece[:1] == "{"
+        else re.escape(piece)
+        for piece in pieces
+    )
+    return re.compile(rf"(?:^|/){body}$", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_name(stem: str, layout: str | None = None) -> PathFacts:
+    """Facts of a file's stem by the named layout, else the first that fits, else by its words; several values are None."""
+    stem = _COPY.sub("", stem)
+    named = (layout_named(layout),) if layout is not None else ()
+    for one in (*named, *layouts()):
+        match = one.match_name(stem)
         if match is not None:
-            groups = match.groupdict()
-            date = _DATE.search(groups.get("date") or "")
-            symbol, side = groups.get("symbol"), (groups.get("side") or "").lower()
-            return PathFacts(
-                symbol=symbol.upper() if symbol else None,
-                interval=parse_interval_word((groups.get("interval") or "").lower()),
-                price_type=side if side in PRICE_TYPES else None,
-                day=date_of_parts(date.group(1, 2, 3)) if date else None,
-            )
-    days = {match.group(1, 2, 3) for match in _DATE.finditer(stem)}
-    chunks = [[word for word in chunk.split("-") if word] for chunk in re.split(r"[_\s]+", _DATE.sub("_", stem))]
+            return facts_of_match(match.groupdict(), one.symbol_format)
+    return facts_of_words(stem)
+
+
+def facts_of_match(found: Mapping[str, str | None], symbol_format: str) -> PathFacts:
+    """Facts of the groups of a layout's name pattern; the symbol as `symbol_format` makes it, a pair without `_`."""
+    given = {name: value for name, value in found.items() if value}
+    try:
+        symbol = symbol_format.format(**given).upper()
+    except KeyError:
+        symbol = None
+    return PathFacts(
+        symbol=joined_pair(symbol.split("_")) or symbol if symbol else None,
+        interval=interval_of_text(given.get("interval")),
+        price_type=given["side"].lower() if "side" in given else None,
+        day=day_of_text(given.get("date")),
+        venue=given["venue"].lower() if "venue" in given else None,
+        variant=given["variant"].lower() if "variant" in given else None,
+    )
+
+
+def facts_of_words(stem: str) -> PathFacts:
+    """Facts of a file's stem by its words, as the module explains."""
+    dates = list(_DATE.finditer(stem))
+    days = {day_of_text(match[0][:10] if match[1] else match[0]) for match in dates}
+    bare = _COUNTED.sub(r"\1\2", _PERIOD.sub("_", _DATE.sub("_", stem)))
+    chunks = [[word for word in chunk.split("-") if word.strip(".")] for chunk in re.split(r"[_\s,]+", bare)]
     words = [word.lower() for chunk in chunks for word in chunk]
     intervals = {interval for word in words if (interval := parse_interval_word(word)) is not None}
     sides = {word for word in words if word in PRICE_TYPES}
-    symbols = [symbol for chunk in chunks if (symbol := "-".join(word for word in chunk if not is_filler(word)))]
+    named = [
+        "-".join(word for word in chunk if not is_filler(word)).strip(".") for chunk in chunks if "part" not in chunk
+    ]
+    symbols = [symbol.upper() for symbol in named if symbol]
+    strong = [one for one in symbols if not is_weak(one)]
+    pair = joined_pair(symbols) or joined_pair(strong)
+    chosen = (
+        symbols
+        if len(symbols) == 1
+        else [pair]
+        if pair
+        else [one for one in strong if not _PART_NUMBER.fullmatch(one)] or strong
+    )
+    venues = [word for word in words if word in VENUES and word.upper() not in chosen]
+    variants = [word for word in words if word in ADJUSTMENTS and word.upper() not in chosen]
     return PathFacts(
-        symbol=symbols[0].upper() if len(symbols) == 1 else None,
+        symbol=chosen[0] if len(chosen) == 1 else None,
         interval=intervals.pop() if len(intervals) == 1 else None,
         price_type=sides.pop() if len(sides) == 1 else None,
-        day=date_of_parts(days.pop()) if len(days) == 1 else None,
+        day=days.pop() if len(days) == 1 else None,
+        venue=venues[0] if len(venues) == 1 else None,
+        variant="-".join(variants) or None,
+    )
+
+
+def joined_pair(parts: list[str]) -> str | None:
+    """`BTCUSDT` of `BTC`, `USDT`, and `EURUSD` of `EUR`, `USD`; None when two parts are no pair that is known."""
+    if len(parts) != 2:  # noqa: PLR2004  # base and quote
+        return None
+    base, quote = (part.upper() for part in parts)
+    is_crypto = (
+        quote in CRYPTO_QUOTES and re.fullmatch(r"[A-Z0-9]{2,10}", base) is not None and base not in CONTENT_WORDS
+    )
+    return base + quote if is_crypto or (quote in CURRENCIES and base in PRICED_IN_CURRENCIES) else None
+
+
+def member_facts(archive: PurePath, member: str, options: ReadOptions) -> PathFacts:
+    """Facts of the path of a zip's member beside the zip; what it leaves open, or if it fits no template, the zip's path.
+
+    Raises
+    ------
+    SourceError
+        `symbol_from` is a template that neither path fits.
+    """
+    try:
+        own = parse_path(archive.parent / member, options)
+    except SourceError:
+        return parse_path(archive, options)
+    outer = parse_path(archive, replace(options, symbol_from=None))
+    return PathFacts(
+        symbol=own.symbol or (outer.symbol if options.symbol_from is None else None),
+        interval=own.interval or outer.interval,
+        price_type=own.price_type or outer.price_type,
+        day=own.day or outer.day,
+        venue=own.venue or outer.venue,
+        variant=own.variant or outer.variant,
+    )
+
+
+def symbol_conflict(symbol: str | None, stated: Iterable[tuple[object, str | None]]) -> str | None:
+    """Reason to refuse `symbol` for files (path, symbol by its name) whose names state several symbols; else None."""
+    by_symbol: dict[str, object] = {}
+    for path, name in stated if symbol is not None else ():
+        if name is not None:
+            by_symbol.setdefault(name, path)
+    if len(by_symbol) < 2:  # noqa: PLR2004  # two names differ
+        return None
+    (one, first), (other, second) = list(by_symbol.items())[:2]
+    return (
+        f"symbol: received {symbol!r} for files of {len(by_symbol)} symbols by their names ({first} has {one}, {second} "
+        f"has {other}), which would become one series; leave --symbol out, or, if they are one series, say that names "
+        "tell no symbol: --symbol-from '*'"
     )
 
 
 def name_stem(path: PurePath | str) -> str:
     """File name without folders and without all data and packing suffixes: `SPY_1m` of `daily/SPY_1m.csv.gz`."""
     return suffix_pattern(data_suffixes()).sub("", PurePath(path).name)
+
+
+def interval_of_text(text: str | None) -> Interval | None:
+    """Interval of a vendor's word: a bare number is minutes, `D` a day, of `Intraday 1Min` the last word; else None."""
+    word = re.sub(r"(?<=\d)[ _]", "", text or "").split(" ")[-1].lower()
+    return parse_interval_word(f"{word}m" if word.isdigit() else "1d" if word == "d" else word)
 
 
 def parse_interval_word(word: str) -> Interval | None:
@@ -114,12 +313,20 @@ def suffix_pattern(suffixes: tuple[str, ...]) -> re.Pattern[str]:
 def is_filler(word: str) -> bool:
     """Whether a word is a year (`2012`, `201207`), interval, side or content word (`bars`), so no part of a symbol."""
     word = word.lower()
-    is_kind = word in layouts.COMMON.name_fillers or word in PRICE_TYPES or word in _INTERVAL_WORDS
+    is_kind = word in CONTENT_WORDS or word in PRICE_TYPES
     return is_kind or _YEAR.fullmatch(word) is not None or parse_interval_word(word) is not None
 
 
-def date_of_parts(parts: tuple[str, ...]) -> dt.date | None:
-    """Date of (year, month, day) given as text; None when it does not exist or is not numeric."""
+def is_weak(chunk: str) -> bool:
+    """Whether all words of a chunk are vendors, venues, months or adjustments: no symbol where something else may be."""
+    return all(word in WEAK_WORDS or word in VENUES or word in ADJUSTMENTS for word in chunk.lower().split("-"))
+
+
+def day_of_text(text: str | None) -> dt.date | None:
+    """Date of `YYYYMMDD`, `YYYY-MM-DD` or `DD.MM.YYYY`, whatever divides its parts; None when it is none."""
+    digits = re.sub(r"\D", "", text or "")
+    is_day_first = re.match(r"\d\d\D", text or "") is not None
+    parts = (digits[4:8], digits[2:4], digits[:2]) if is_day_first else (digits[:4], digits[4:6], digits[6:8])
     try:
         return dt.date(*(int(part) for part in parts))
     except ValueError:

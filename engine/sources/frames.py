@@ -32,7 +32,7 @@ def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch
         No Parquet, damaged, over the limits, or columns, symbol, zone or unit are not known.
     """
     check_unpacked_size(path, options)
-    return read_parquet_batch(path, Origin(str(path), sha256(path), parse_path(path), options, qualifier))
+    return read_parquet_batch(path, Origin(str(path), sha256(path), parse_path(path, options), options, qualifier))
 
 
 def read_parquet_rows(
@@ -61,7 +61,9 @@ def read_parquet_rows(
     SourceError
         As `read_parquet`.
     """
-    return read_parquet_batch(path, Origin(str(path), "", parse_path(str(path)), options), rows, symbols, without)
+    return read_parquet_batch(
+        path, Origin(str(path), "", parse_path(str(path), options), options), rows, symbols, without
+    )
 
 
 def read_parquet_batch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,11 @@ from engine.grid import Align, Stamp
 from engine.interval import Interval
 from engine.schema import PRICE_TYPES, Rules
 from engine.sources.formats.registry import format_names
+from engine.sources.layouts.registry import layout_named
 
+FOLDER = "folder"  # of `symbol_from`: the folder's name is the symbol
+TEMPLATE_FIELD = r"\{[^{}]*\}"
+TEMPLATE_FIELDS = ("symbol", "date", "interval", "price_type")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
 
@@ -31,6 +35,8 @@ class ReadOptions:
     ----------
     format : str
         Name of a registered format (`csv`, `ndjson`, `parquet`, `lean`, `dbn`), whatever the content looks like.
+    layout : str
+        Name of a vendor's layout (`kibot`; `engine layouts` lists them), where nothing in the files tells the vendor.
     timezone : str
         Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
     stamp, align : str
@@ -49,6 +55,9 @@ class ReadOptions:
         Of bars without a column of it, whatever the file's name says.
     symbols, price_types : str or sequence of str
         Keep only these (a text is one name, an empty list means all); a root (`ES`) keeps all its contracts.
+    symbol_from : str
+        Where paths have the symbol: `folder`, or a template of a path's end (`{symbol}/{date}.csv`; `*` is any text).
+        Its fields are `symbol`, `date`, `interval` and `price_type`; without `{symbol}` the paths tell none.
     allow_non_positive : bool
         Prices of zero and below are real.
     scale : int
@@ -58,6 +67,7 @@ class ReadOptions:
     """
 
     format: str | None = None
+    layout: str | None = None
     timezone: str | None = None
     stamp: Stamp | None = None
     align: Align | None = None
@@ -67,6 +77,7 @@ class ReadOptions:
     header: bool | None = None
     columns: Mapping[str, str | int] = field(default_factory=dict)
     symbol: str | None = None
+    symbol_from: str | None = None
     price_type: str | None = None
     interval: Interval | None = None
     symbols: tuple[str, ...] = ()
@@ -78,8 +89,14 @@ class ReadOptions:
     max_members: int = 50_000
 
     def __post_init__(self) -> None:
-        if self.format is not None:
-            check_choice("format", self.format, format_names())
+        checks: tuple[tuple[str | None, Callable[[str], object]], ...] = (
+            (self.format, lambda name: check_choice("format", name, format_names())),
+            (self.layout, layout_named),
+            (self.symbol_from, check_template),
+        )
+        for value, check in checks:
+            if value is not None:
+                check(value)
         check_choice("stamp", self.stamp, get_args(Stamp))
         check_choice("align", self.align, get_args(Align))
         check_choice("unit", self.unit, tuple(UNIT_NS))
@@ -151,6 +168,26 @@ def zone_name(text: str) -> str:
             f"timezone: received {text!r}; valid: an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
         ) from error
     return text
+
+
+def check_template(template: str) -> None:
+    """ParameterError when `symbol_from` is neither `folder` nor a template whose fields are known, each once.
+
+    Raises
+    ------
+    ParameterError
+        A field is unknown or stands twice, or there is neither a field nor `*`.
+    """
+    found = [field[1:-1] for field in re.findall(TEMPLATE_FIELD, template)]
+    if template == FOLDER or (
+        (found or "*" in template) and len({*found}) == len(found) and {*found} <= {*TEMPLATE_FIELDS}
+    ):
+        return
+    listed = ", ".join(f"{{{field}}}" for field in TEMPLATE_FIELDS)
+    raise ParameterError(
+        f"symbol_from: received {template!r}; valid: folder, or the end of the paths with {listed}, each once, and * for "
+        "any text, such as '{symbol}/{date}.csv'"
+    )
 
 
 def check_choice(name: str, value: str | None, valid: Sequence[str]) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import SourceError
+from engine.errors import ParameterError, SourceError
 from engine.sources import archive
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.encodings import encoding_of, no_text_reason
+from engine.sources.file_names import parse_path, symbol_conflict
 from engine.sources.formats.format import OTHER_NAMES, format_named, formats, has_suffix, sniff_format
 from engine.sources.formats.registry import data_suffixes
 from engine.sources.options import ReadOptions
@@ -62,6 +63,11 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
         Sorted by path, each once.
     problems : list of Problem
         What cannot be read, and (`ignored`) what is no data; sorted by path.
+
+    Raises
+    ------
+    ParameterError
+        `symbol` is given for files whose names state several symbols.
     """
     options = options or ReadOptions()
     files: list[SourceFile] = []
@@ -74,6 +80,9 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
             files.append(identified)
         else:
             problems.append(identified)
+    conflict = symbol_conflict(options.symbol, [(file.path, symbol_in_name(file, options)) for file in files])
+    if conflict is not None:
+        raise ParameterError(conflict)
     selected = []
     for file in qualify_namesakes(files):
         if may_hold_requested(file, options):
@@ -81,6 +90,11 @@ def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tup
         else:
             problems.append(Problem(str(file.path), "not asked for", ignored=True))
     return selected, sorted(problems, key=lambda problem: problem.path)
+
+
+def symbol_in_name(file: SourceFile, options: ReadOptions) -> str | None:
+    """Symbol that a file's path states, whatever `symbol` says; None where it tells none, or is a format's own."""
+    return None if format_named(file.format).path_states_symbol else parse_path(file.path, options).symbol
 
 
 def list_files(paths: Iterable[Path | str]) -> tuple[dict[Path, bool], list[Problem]]:

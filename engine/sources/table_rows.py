@@ -20,7 +20,8 @@ from engine.sources.batch import Batch
 from engine.sources.columns import TableColumns
 from engine.sources.file_names import PathFacts
 from engine.sources.fixed_stamps import parse_fixed
-from engine.sources.layouts import OHLC
+from engine.sources.layout_cells import apply_layout
+from engine.sources.layouts.shared_names import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import interval_of
 from engine.sources.stamp_types import Reading, Stamps
@@ -91,11 +92,7 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
     """
     options, conventions = table.layout.fill(origin.options)
     origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
-    if table.layout.sentinels:
-        # Empty from here on, in rejects too: a cell that stands for a missing value is not an unreadable one.
-        cells = [pl.col(name) for name in dict.fromkeys(table.roles.values())]
-        is_missing = [cell.cast(pl.String).str.strip_chars().is_in(list(table.layout.sentinels)) for cell in cells]
-        raw = raw.with_columns(pl.when(~at).then(cell) for cell, at in zip(cells, is_missing, strict=True))
+    raw, table = apply_layout(raw, table)
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)
     stamps = stamp_column(raw, table, origin, series_names(raw, table, symbols))

@@ -20,9 +20,10 @@ import polars as pl
 from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import REPEATED, has_header, headerless_names, match_columns
+from engine.sources.columns import REPEATED, has_header, headerless_columns, match_columns
 from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reason
-from engine.sources.layouts import OHLC, SIDES
+from engine.sources.layouts.layout import Layout
+from engine.sources.layouts.shared_names import OHLC, SIDES
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch
 
@@ -72,6 +73,8 @@ class TextLayout:
         Of all columns, in order.
     headed : bool
         The first line is a header.
+    vendor : Layout or None
+        The vendor's layout of a file without a header.
     """
 
     data: bytes
@@ -80,6 +83,7 @@ class TextLayout:
     first: list[str]
     names: list[str]
     headed: bool
+    vendor: Layout | None = None
 
 
 def read_text(data: bytes, origin: Origin) -> Batch:
@@ -104,7 +108,7 @@ def read_cells(layout: TextLayout, origin: Origin) -> Batch:
     known = with_table_notes(origin, read)
     if read.raw.is_empty() and read.refused.is_empty():
         return empty_batch(layout.names, known)
-    return batch(read.raw, match_columns(layout.names, origin.options, origin.source), known)
+    return batch(read.raw, match_columns(layout.names, origin.options, origin.source, layout.vendor), known)
 
 
 def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
@@ -118,11 +122,11 @@ def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
     lines = even_lines(layout.data, len(layout.names), layout.delimiter)
     if lines is None or lines == layout.headed:
         return None
-    table = match_columns(layout.names, origin.options, origin.source)
+    table = match_columns(layout.names, origin.options, origin.source, layout.vendor)
     numbers = {name for role, name in table.roles.items() if role in NUMBER_ROLES}
     header = dict(zip(layout.names, layout.first, strict=True))
     # A header that stands again further down must not pass for a row of text.
-    if table.layout.sentinels or (layout.headed and any(is_number(header[name]) for name in numbers)):
+    if table.layout.changes_cells or (layout.headed and any(is_number(header[name]) for name in numbers)):
         return None
     types = {name: pl.Float64() if name in numbers else pl.String() for name in layout.names}
     try:
@@ -180,8 +184,8 @@ def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
     delimiter = options.delimiter or find_delimiter(sample, source)
     first = split_line(sample[0], delimiter)
     headed = has_header(first) if options.header is None else options.header
-    names = number_repeated_names(first) if headed else headerless_names(first, options, source)
-    return TextLayout(data, top, delimiter, first, names, headed)
+    names, vendor = (number_repeated_names(first), None) if headed else headerless_columns(first, options, source)
+    return TextLayout(data, top, delimiter, first, names, headed, vendor)
 
 
 def layout_table(layout: TextLayout, source: str) -> Table:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 
 import polars as pl
 import pytest
 from engine.schema import ROWS
-from engine.sources import layouts
 from engine.sources.columns import ROLES, match_columns
-from engine.sources.file_names import parse_path
-from engine.sources.layouts import COMMON, LAYOUTS, Layout, layout_of_columns
+from engine.sources.file_names import parse_name, parse_path
+from engine.sources.layouts import registry
+from engine.sources.layouts.layout import Layout, normalize_name
+from engine.sources.layouts.registry import layout_of_first_line, layout_of_header
+from engine.sources.layouts.shared_names import SHARED_NAMES
+from engine.sources.layouts.vendors import VENDORS
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
 
 HEADED = Layout(
-    name="Acme minute bars",
+    name="acme",
     columns=("Stamp", "First", "Max", "Min", "Last", "Lots"),
     aliases={"ts": "stamp", "open": "first", "close": "last", "volume": "lots"},
     time_format="%d.%m.%Y %H:%M",
@@ -26,7 +28,7 @@ HEADED = Layout(
     sentinels=("-1", "N/A"),
 )
 HEADERLESS = Layout(
-    name="Acme ticks",
+    name="acme-ticks",
     columns=("stamp", "price", "size"),
     first_line=r"\d+,[\d.]+,\d+",
     aliases={"ts": "stamp"},
@@ -37,7 +39,10 @@ HEADERLESS = Layout(
 
 @pytest.fixture
 def acme(monkeypatch):
-    monkeypatch.setattr(layouts, "LAYOUTS", (HEADED, HEADERLESS, *LAYOUTS))
+    monkeypatch.setattr(registry, "LAYOUTS", (HEADED, HEADERLESS, *VENDORS))
+    parse_name.cache_clear()
+    yield
+    parse_name.cache_clear()
 
 
 def batches(path, text, options=None):
@@ -53,7 +58,7 @@ def test_read_headed_file_of_a_layout_takes_its_names_format_zone_and_stamp(acme
     assert batch.frame["ts"].to_list() == [dt.datetime(2024, 1, 2, 14, 31, tzinfo=dt.UTC)]
     assert batch.frame.select("open", "high", "low", "close", "volume").row(0) == (1.0, 2.0, 1.0, 2.0, None)
     assert batch.rejects["row"].to_list() == [3]
-    assert "layout of Acme minute bars: time_format %d.%m.%Y %H:%M, timezone America/New_York, stamp end" in batch.notes
+    assert "layout acme: time_format %d.%m.%Y %H:%M, timezone America/New_York, stamp end" in batch.notes
 
 
 def test_read_file_of_a_layout_with_options_of_the_caller_obeys_them(acme, tmp_path):
@@ -76,13 +81,13 @@ def test_parse_path_of_a_layout_takes_the_groups_of_its_pattern(acme):
 
 
 def test_read_headerless_file_whose_name_does_not_match_the_layout_is_not_of_it(acme, tmp_path):
-    assert layout_of_columns(["stamp", "price", "size"], "SPY") is COMMON
-    assert layout_of_columns(["stamp", "price", "size"], "acmeSPYx_last_20240102") is HEADERLESS
+    assert layout_of_first_line("90000,1.5,3", "SPY") is None
+    assert layout_of_first_line("90000,1.5,3", "acmeSPYx_last_20240102") is HEADERLESS
 
 
 def test_columns_without_a_layout_are_of_the_common_names():
     matched = match_columns(["Date Time", "O", "H", "L", "C", "Vol", "extra"], ReadOptions(), "a.csv")
-    assert matched.layout is COMMON
+    assert matched.layout is SHARED_NAMES
     assert dict(matched.roles) == {
         "ts": "Date Time",
         "open": "O",
@@ -94,18 +99,24 @@ def test_columns_without_a_layout_are_of_the_common_names():
     assert matched.notes == ("columns not used: extra",)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: one.name)
-def test_every_entry_of_the_table_fits_together(layout, monkeypatch):
+@pytest.mark.parametrize("layout", VENDORS, ids=lambda one: one.name)
+def test_every_entry_of_the_table_fits_together(layout):
     roles = {*ROLES, *(name for kind in ROWS.values() for name in kind)}
     assert set(layout.aliases) <= roles
+    assert layout.title
+    assert layout.columns or layout.name_pattern
     assert not layout.first_line or layout.columns
-    assert all(word == layouts.normalize_name(word) for words in layout.aliases.values() for word in words.split())
-    if layout.columns:
-        # No file name can be made from a pattern: the columns are tried as if the entry stated none.
-        unnamed = replace(layout, name_pattern="")
-        monkeypatch.setattr(layouts, "LAYOUTS", tuple(unnamed if one is layout else one for one in LAYOUTS))
-        assert layout_of_columns(layout.columns, "") is unnamed
-        assert match_columns(layout.columns, ReadOptions(symbol="A"), "a.csv").kind in ROWS
+    words = [word.removesuffix("*") for words in layout.aliases.values() for word in words.split()]
+    assert words == [normalize_name(word) for word in words]
+    if layout.columns and not layout.first_line:
+        if layout.is_told:
+            assert layout_of_header(layout.columns) is layout
+    elif layout.columns:
+        assert match_columns(layout.columns, ReadOptions(symbol="A"), "a.csv", layout).kind in ROWS
+
+
+def test_names_of_layouts_differ():
+    assert len({layout.name for layout in VENDORS}) == len(VENDORS)
 
 
 def test_read_binance_klines_without_a_header_in_ms_and_us(tmp_path):

@@ -18,7 +18,7 @@ from engine.errors import ParameterError, SourceError
 from engine.sources import archive
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.encodings import encoding_of, to_utf8
-from engine.sources.file_names import parse_path
+from engine.sources.file_names import member_facts, parse_path, symbol_conflict
 from engine.sources.formats import registry
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
@@ -58,13 +58,14 @@ class Format(registry.Registered, ABC):
     def describe(self, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
         """The file with symbol, interval, side by option, else by name; `kind` stays None and `head` is ignored."""
         del head
-        stated = parse_path(path)
+        stated = parse_path(path, options)
         return SourceFile(
             path=path,
             format=self.name,
             interval=options.interval or stated.interval,
             symbol=options.symbol or stated.symbol,
             price_type=options.price_type or stated.price_type,
+            market=stated.market,
         )
 
     @abstractmethod
@@ -106,7 +107,7 @@ class TextFormat(Format):
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))
         if not is_zip:
-            origin = Origin(str(file.path), sha256, parse_path(file.path), options, file.qualifier)
+            origin = Origin(str(file.path), sha256, parse_path(file.path, options), options, file.qualifier)
             return [self.read_bytes(archive.content(file.path, options), origin)]
         names = archive.member_names(file.path, options)
         members = [name for name in names if is_member_data(name)]
@@ -114,10 +115,14 @@ class TextFormat(Format):
         notes = (f"members left out, no data files by their names: {', '.join(others)}",) if others else ()
         if not members:
             raise SourceError(file.path, f"holds no data file ({', '.join(names) or 'no member'})")
+        facts = {name: member_facts(file.path, name, options) for name in members}
+        conflict = symbol_conflict(options.symbol, [(name, facts[name].symbol) for name in members])
+        if conflict is not None:
+            raise SourceError(file.path, conflict)
         batches, problems = [], []
         for name, block in zip(members, archive.members_or_errors(file.path, members, options), strict=True):
             source = f"{file.path}!{name}"
-            origin = Origin(source, sha256, parse_path(file.path.parent / name), options, file.qualifier, notes)
+            origin = Origin(source, sha256, facts[name], options, file.qualifier, notes)
             try:
                 if isinstance(block, SourceError):
                     raise block

@@ -28,7 +28,7 @@ from engine.schema import ROWS, TS_NS, Kind, conform
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.file_names import PathFacts
-from engine.sources.layouts import OHLC
+from engine.sources.layouts.shared_names import OHLC
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, divided, drop_unrequested, source_symbols
 

@@ -1,0 +1,105 @@
+"""Cells of a table as its layout writes them -> plain cells: missing values, signs, magnitudes, fixed-point prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import polars as pl
+
+from engine.sources.columns import TableColumns
+from engine.sources.layouts.layout import Layout
+from engine.sources.layouts.shared_names import OHLC, SIDES
+
+PRICES = (*OHLC, "vwap", "bid", "ask", "price", *(f"{side}_{part}" for side in SIDES for part in OHLC))
+SIZES = ("volume", "tick_volume", "size", "bid_size", "ask_size", "bid_volume", "ask_volume")
+LARGEST_EXACT = 2**53
+MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
+
+
+def apply_layout(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, TableColumns]:
+    """The table with its layout's cells made plain, and the columns with notes; all-zero volume yields to tick volume."""
+    layout = table.layout
+    notes: list[str] = []
+    if layout.sentinels:
+        raw = without_sentinels(raw, columns_of(table, layout.sentinel_roles or table.roles), layout.sentinels)
+    if layout.signs:
+        raw = without_signs(raw, columns_of(table, (*PRICES, *SIZES)), layout.signs)
+    if layout.magnitudes:
+        raw = with_magnitudes(raw, columns_of(table, SIZES))
+    if layout.fixed_digits is not None:
+        raw, scaled = with_fixed_prices(raw, columns_of(table, PRICES), layout.fixed_digits)
+        notes += [f"layout {layout.name}: prices are integers, multiples of 1e-{layout.fixed_digits}"] if scaled else []
+    if layout.joined_symbols and "symbol" in table.roles:
+        raw = with_joined_symbols(raw, table.roles["symbol"], layout)
+    roles = dict(table.roles)
+    if (
+        is_all_zero(raw, roles.get("volume"))
+        and not is_all_zero(raw, roles.get("tick_volume"))
+        and "tick_volume" in roles
+    ):
+        notes.append(
+            f"volume: the column {roles['tick_volume']!r}, numbers of ticks, as {roles['volume']!r} is all zero"
+        )
+        roles["volume"] = roles["tick_volume"]
+    return raw, replace(table, roles=roles, notes=(*table.notes, *notes))
+
+
+def columns_of(table: TableColumns, roles: Iterable[str]) -> list[str]:
+    """Distinct names of the columns that the table has for these roles."""
+    return list(dict.fromkeys(table.roles[role] for role in roles if role in table.roles))
+
+
+def without_sentinels(raw: pl.DataFrame, names: list[str], sentinels: tuple[str, ...]) -> pl.DataFrame:
+    """The table with null where a cell of these columns, as text, is one of the sentinels."""
+    # Empty from here on, in rejects too: a cell that stands for a missing value is not an unreadable one.
+    is_missing = {name: pl.col(name).cast(pl.String).str.strip_chars().is_in(list(sentinels)) for name in names}
+    return raw.with_columns(pl.when(~missing).then(pl.col(name)) for name, missing in is_missing.items())
+
+
+def without_signs(raw: pl.DataFrame, names: list[str], signs: str) -> pl.DataFrame:
+    """The table with text columns of these names less every character of `signs`."""
+    text = [name for name in names if raw.schema[name] == pl.String]
+    return raw.with_columns(pl.col(name).str.replace_many(list(signs), [""] * len(signs)) for name in text)
+
+
+def with_magnitudes(raw: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """The table with text such as `1.25M` in these columns as plain numbers in text (`1250000.0`); others unchanged."""
+    changed = []
+    for name in (name for name in names if raw.schema[name] == pl.String):
+        parts = pl.col(name).str.strip_chars().str.extract_groups(r"^([0-9.]+)([KMB])$").struct
+        factor = parts.field("2").replace_strict(MAGNITUDES, default=None, return_dtype=pl.Float64)
+        value = (parts.field("1").cast(pl.Float64, strict=False) * factor).round(0).cast(pl.Int64).cast(pl.String)
+        changed.append(pl.coalesce(value, pl.col(name)).alias(name))
+    return raw.with_columns(changed)
+
+
+def with_fixed_prices(raw: pl.DataFrame, names: list[str], digits: int) -> tuple[pl.DataFrame, bool]:
+    """(table with integers of these columns divided by 10^digits, True), if all their cells are integers; else unchanged."""
+    text = [name for name in names if raw.schema[name] == pl.String]
+    numbers = [name for name in names if raw.schema[name].is_integer()]
+    if not names or len(text) + len(numbers) < len(names):
+        return raw, False
+    is_integer = [pl.col(name).str.contains(r"^\s*-?\d+\s*$").fill_null(value=True).all() for name in text]
+    if text and not all(raw.select(each.alias(str(at)) for at, each in enumerate(is_integer)).row(0)):
+        return raw, False
+    values = [pl.col(name).str.strip_chars().cast(pl.Int64, strict=False).alias(name) for name in text]
+    scaled = raw.with_columns(values)
+    # Dividing by a column, not by a number, is correctly rounded: 37_027_500 / 10_000 is the float of the text 3702.75.
+    return scaled.with_columns(
+        pl.col(name).cast(pl.Float64) / (pl.col(name).cast(pl.Float64) * 0 + 10.0**digits) for name in names
+    ), True
+
+
+def with_joined_symbols(raw: pl.DataFrame, name: str, layout: Layout) -> pl.DataFrame:
+    """The table with the symbols of column `name` less every character of `joined_symbols`."""
+    signs = list(layout.joined_symbols)
+    return raw.with_columns(pl.col(name).cast(pl.String).str.replace_many(signs, [""] * len(signs)))
+
+
+def is_all_zero(raw: pl.DataFrame, name: str | None) -> bool:
+    """Whether a column exists, has rows, and each of its cells is zero; False for no name."""
+    if name is None or not raw.height:
+        return False
+    values = raw[name].str.strip_chars().cast(pl.Float64, strict=False) if raw.schema[name] == pl.String else raw[name]
+    return values.null_count() == 0 and bool((values == 0).all())

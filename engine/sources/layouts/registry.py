@@ -1,0 +1,116 @@
+"""Which layout a file has: by `--layout`, the names in its header, or its first line and name.
+
+To add a vendor's layout, add one entry to `engine.sources.layouts.vendors`. An entry without a header applies where its
+`first_line` and `name_pattern` (if any) fit, one with a header where all of its `columns` stand in it. Entries are tried
+in order; the names that all vendors share come last. What the caller states in `ReadOptions` wins over every entry.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+
+import polars as pl
+
+from engine.errors import ParameterError, SourceError
+from engine.sources.layouts.layout import Layout, normalize_name
+from engine.sources.layouts.shared_names import SHARED_NAMES
+from engine.sources.layouts.vendors import VENDORS
+
+LAYOUTS: tuple[Layout, ...] = VENDORS
+
+
+def layouts() -> tuple[Layout, ...]:
+    """All layouts in the order in which they are tried, without the names that vendors share."""
+    return LAYOUTS
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of this name, in any case; ParameterError that lists the valid names when there is none.
+
+    Raises
+    ------
+    ParameterError
+        There is no such layout.
+    """
+    for one in layouts():
+        if one.name == name.lower():
+            return one
+    raise ParameterError(f"layout: received {name!r}; valid: {', '.join(one.name for one in layouts())}")
+
+
+def layout_of_header(names: Collection[str]) -> Layout:
+    """First layout with a header whose `columns` are all among the names; `SHARED_NAMES` when none is."""
+    present = {normalize_name(name) for name in names}
+    return next((one for one in layouts() if has_columns(one) and required_columns(one) <= present), SHARED_NAMES)
+
+
+def layout_of_first_line(line: str, stem: str) -> Layout | None:
+    """First layout for files without a header whose `first_line` and name pattern (if any) fit; None when none does."""
+    fitting = (one for one in layouts() if one.is_told and one.fits_first_line(line))
+    return next((one for one in fitting if not one.name_pattern or one.match_name(stem) is not None), None)
+
+
+def layouts_like(line: str) -> tuple[str, ...]:
+    """Names of all layouts whose `first_line` fits, whatever the file's name: those that `--layout` could read it by."""
+    return tuple(one.name for one in layouts() if one.fits_first_line(line))
+
+
+def stated_layout(name: str, line: str, path: str) -> Layout:
+    """The layout that `--layout` names for a file without a header; SourceError if its first line is another.
+
+    Raises
+    ------
+    SourceError
+        The layout has a header, or another first line.
+    """
+    layout = layout_named(name)
+    if layout.fits_first_line(line):
+        return layout
+    others = [other for other in layouts_like(line) if other != layout.name]
+    mend = f"valid for it: --layout {' or '.join(others)}" if others else "no other layout fits it; give --columns"
+    raise SourceError(path, f"layout {layout.name} does not fit its first line, {line[:80]!r}; {mend}")
+
+
+def layout_table() -> pl.DataFrame:
+    """One row per layout, in order: `name`, `title`, `told_by` (header, first line, name, --layout), `sets`, `say`."""
+    rows = [(one.name, one.title, told_by(one), ", ".join(stated_conventions(one)), one.say) for one in layouts()]
+    return pl.DataFrame(
+        rows, schema=dict.fromkeys(("name", "title", "told_by", "sets", "say"), pl.String), orient="row"
+    )
+
+
+def told_by(layout: Layout) -> str:
+    """What in a file tells the layout: `header`, `first line`, `first line and name`, `name`, or `--layout`."""
+    if not layout.is_told:
+        return "--layout"
+    if layout.first_line:
+        return "first line and name" if layout.name_pattern else "first line"
+    return "header" if layout.columns else "name"
+
+
+def stated_conventions(layout: Layout) -> list[str]:
+    """Texts of what a layout states of stamps and cells: `timezone UTC`, `stamp end`, `prices x 1e-9`, `-1 is none`."""
+    stated = [f"{name} {value}" for name, value in layout.conventions().items()]
+    stated += [f"integer prices x 1e-{layout.fixed_digits}"] if layout.fixed_digits is not None else []
+    none = [cell for cell in layout.sentinels if len(cell) < 5]  # noqa: PLR2004  # the largest integers say nothing to a reader
+    stated += [f"{' and '.join(none)} none"] if none else []
+    stated += [f"no {' '.join(layout.signs)} in numbers"] if layout.signs else []
+    stated += ["K, M, B in volumes"] if layout.magnitudes else []
+    return stated
+
+
+def has_columns(layout: Layout) -> bool:
+    """Whether a header alone tells the layout: it states columns, no first line, and no other vendor writes them."""
+    return layout.is_told and bool(layout.columns) and not layout.first_line
+
+
+@functools.lru_cache(maxsize=512)
+def normalized(columns: tuple[str, ...]) -> frozenset[str]:
+    """Set of normalized column names; cached."""
+    return frozenset(normalize_name(name) for name in columns)
+
+
+def required_columns(layout: Layout) -> frozenset[str]:
+    """Normalized names that must stand in a header of this layout."""
+    return normalized(layout.columns)
