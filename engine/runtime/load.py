@@ -235,7 +235,7 @@ class FileReader:
         self._progress = progress
 
     def read(self, files: Sequence[SourceFile]) -> list[FileBatch]:
-        """Read files in threads; return (file, batch) in the order of the files; add unreadable ones to `problems`."""
+        """Read in threads; return (file, batch) in file order; unreadable files, problems of batches: to `problems`."""
 
         def attempt(file: SourceFile) -> list[Batch] | SourceError:
             """Batches of a file, or the SourceError that reading it raised."""
