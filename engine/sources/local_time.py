@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.errors import SourceError
 from engine.schema import TS_NS
-from engine.sources.stamp_types import NAIVE, Stamps, as_stamps
+from engine.sources.stamp_types import NAIVE, Reading, Stamps, as_stamps
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -91,6 +92,52 @@ def localized(naive: pl.Series, zone: str, series: pl.Series | None = None, *, i
     return as_stamps(ts, refused, *notes)
 
 
+def local_to_utc(naive: pl.Series, reading: Reading, series: pl.Series | None, *notes: str) -> Stamps:
+    """UTC instants of local times in `reading.zone` (`localized`), with notes; SourceError when no zone is known."""
+    if reading.zone is None:
+        raise SourceError(
+            reading.path,
+            f"{reading.column}: stamps carry no zone; give --timezone (America/New_York, UTC, UTC-05)",
+        )
+    found = localized(naive, reading.zone, series, is_bars=reading.is_bars)
+    return Stamps(found.ts, found.refused, notes=(*notes, *found.notes))
+
+
+def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
+    """First instants of dates in the reading's zone (default UTC) as UTC; sets `dates_only` and adds a note."""
+    # A date names a trade date, whatever the zone: midnight in UTC keeps it.
+    zone = reading.zone or "UTC"
+    ts = localized(midnights, zone).ts
+    if (
+        ts.is_null() & midnights.is_not_null()
+    ).any():  # the clock skips midnight: the day begins 24 hours after the last one
+        ts = pl.select(
+            pl.coalesce(ts, localized(midnights.dt.offset_by("-1d"), zone).ts.dt.offset_by("24h"))
+        ).to_series()
+    return as_stamps(ts, None, f"{reading.column}: dates without a time", dates_only=True)
+
+
+def letters_to_utc(
+    naive: pl.Series, letters: pl.Series, zone: str, series: pl.Series | None, *, is_bars: bool
+) -> Stamps | None:
+    """UTC instants of local times with letters (`EST`, `EDT`), which tell the passes of a repeated hour; None if not shown.
+
+    A zone of one fixed offset without letters of its own (`UTC-05`) takes any, if they are the same in all rows. None is
+    returned if some time is not shown with its letters by the zone's clocks.
+    """
+    at = naive.cast(NAIVE).to_physical().to_numpy()
+    found = period_of_local_times(at, zone)
+    shown = pl.Series(period_letters(zone, *years_of(at)))
+    if len(shown) == 1 and not shown.str.contains("[A-Z]").any():
+        return localized(naive, zone, series, is_bars=is_bars) if letters.n_unique() == 1 else None
+    last = np.minimum(found.first_period, len(shown) - 1)
+    is_first = (shown.gather(last) == letters).to_numpy() & ~found.skipped
+    is_last = (shown.gather(found.last_period) == letters).to_numpy() & ~found.skipped
+    if not (is_first | is_last).all():
+        return None
+    return as_stamps(pl.Series("ts", at - np.where(is_first, found.first, found.last)).cast(TS_NS))
+
+
 def refusals(naive: pl.Series, zone: str, skipped: Flags, undecided: Flags | None) -> pl.Series | None:
     """Reason per row whose local time is skipped or cannot be told apart, null for the others; None if there is none."""
     reasons = [(skipped, f"does not exist in {zone} (the clock skips it)")]
@@ -107,8 +154,7 @@ def refusals(naive: pl.Series, zone: str, skipped: Flags, undecided: Flags | Non
 
 def period_of_local_times(local: Ints, zone: str) -> LocalPeriods:
     """Offsets of local times (ns) in a zone: the same one twice, two where they are repeated, `skipped` where none."""
-    first_year, last_year = (1970 + int(at) // (YEAR_S * SECOND_NS) for at in (local.min(), local.max()))
-    starts, offsets = offset_periods(zone, first_year, last_year)
+    starts, offsets = offset_periods(zone, *years_of(local))
     if len(offsets) == 1:
         offset, period = np.full(len(local), offsets[0] * SECOND_NS), np.zeros(len(local), np.int64)
         return LocalPeriods(offset, offset, np.zeros(len(local), np.bool_), period, period)
@@ -117,6 +163,19 @@ def period_of_local_times(local: Ints, zone: str) -> LocalPeriods:
     last = np.searchsorted((starts + offsets)[1:] * SECOND_NS, local, side="right")
     offset_ns = offsets * SECOND_NS
     return LocalPeriods(offset_ns[np.minimum(first, len(offsets) - 1)], offset_ns[last], first > last, first, last)
+
+
+def years_of(local: Ints) -> tuple[int, int]:
+    """First and last year of times in ns since 1970, give or take a day."""
+    return 1970 + int(local.min()) // (YEAR_S * SECOND_NS), 1970 + int(local.max()) // (YEAR_S * SECOND_NS)
+
+
+def period_letters(zone: str, first_year: int, last_year: int) -> list[str]:
+    """Letters that a zone's clocks are named by (`EST`, `EDT`; `-05` without any) in each of its `offset_periods`."""
+    starts, _ = offset_periods(zone, first_year, last_year)
+    inside = np.append((first_year - 1970) * YEAR_S - 3 * DAY_S, starts[1:])
+    shown = pl.Series(inside * 1000).cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone(zone)
+    return shown.dt.strftime("%Z").to_list()
 
 
 @lru_cache(maxsize=512)
