@@ -77,7 +77,7 @@ class GridSpec:
             raise ParameterError(f"align: received {self.align!r}; valid: {', '.join(get_args(Align))}")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SessionGrid(Summarized):
     """Slots of one interval over the segments of one calendar.
 
@@ -99,8 +99,8 @@ class SessionGrid(Summarized):
     interval: Interval
     segments: pl.DataFrame
     table: pl.DataFrame
-    _others: dict[Interval, SessionGrid] = field(default_factory=dict, repr=False, compare=False)
-    _dues: dict[dt.datetime | None, pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    _others: dict[Interval, SessionGrid] = field(default_factory=dict)
+    _dues: dict[dt.datetime | None, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
@@ -205,7 +205,7 @@ class SessionGrid(Summarized):
         boundary = self._opens[following] - self._leads[following]
         # Where a segment that is expected has a slot from there on (09:00 to 09:30, before hours), that one is meant.
         is_free = ~self.search_places(at, exact=True).in_slot
-        is_late_open = (at == boundary) & (self._leads[following] > 0) & is_free
+        is_late_open = (at == boundary) & is_free
         return instants(np.where(is_late_open, self._opens[following], at), ts.name)
 
     def sessions(self, ordinal: pl.Series) -> pl.Series:
@@ -240,7 +240,7 @@ class SessionGrid(Summarized):
         """
         if coarser.interval.is_intraday:
             slot = places["slot"].to_numpy()
-            if self._leads.any() or coarser._leads.any():
+            if coarser._leads.any():  # a lead of this step is one of the coarser step
                 ahead = (coarser._leads - self._leads) // self._step
                 slot = slot + ahead[self.table_rows(places["ordinal"])].astype(np.int32)
             window = (slot // np.int32(coarser._step // self._step)).astype(np.int32, copy=False)
@@ -287,7 +287,7 @@ class SessionGrid(Summarized):
             now = int(microseconds(pl.Series([as_of]).cast(TS))[0])
             full = now >= self._closes
             over = (now - self._opens + self._leads) // self._step
-            slots = np.where(full, slots, np.clip(over, 0, np.maximum(slots - 1, 0)))
+            slots = np.where(full, slots, np.maximum(over, 0))
         due = self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
         if len(self._dues) >= DUES_KEPT:
             self._dues.clear()
@@ -427,7 +427,7 @@ class SessionGrid(Summarized):
             fits = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
         else:
             fits = (cut_end > at) & (cut_end - at <= END_INCLUSIVE_SLACK_US)
-        inside = (within >= self._opens[index]) & (slot >= 0)
+        inside = within >= self._opens[index]
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
     def starts_from_dates(self, ts: pl.Series, stamp: Stamp) -> pl.Series:

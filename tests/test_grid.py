@@ -78,6 +78,22 @@ def test_spec_and_stamps_refuse_other_words() -> None:
         SessionGrid.build(axis.frame(DAY).drop("regular"), "1m", GridSpec("TEST"))
 
 
+def test_repr_shows_the_first_three_segments_and_how_many_more() -> None:
+    shown = repr(build(axis.days(MONDAY, 5, [(870, 1260)])))
+    assert [day for day in ("2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07") if f"  {day}  RTH" in shown] == [
+        "2024-03-04",
+        "2024-03-05",
+        "2024-03-06",
+    ]
+    assert shown.endswith("and 2 more")
+
+
+def test_grid_equals_itself_alone() -> None:
+    grid = build(DAY)
+    assert grid == grid  # noqa: PLR0124
+    assert len({grid, grid, build(DAY)}) == 2
+
+
 # ---------------------------------------------------------------------------- stamps
 
 
@@ -118,6 +134,16 @@ def test_from_stamps_of_the_end_of_a_short_segment_on_the_clock_are_its_open() -
     grid = build([axis.at(MONDAY, 870, 890)], "1h", align="clock", zone=NEW_YORK)  # 09:30 to 09:50
     found = grid.from_stamps(stamps("14:50", "15:00"), "end")
     assert found.to_list() == stamps("14:30", "14:30").to_list()
+
+
+@pytest.mark.parametrize("times", [1, 20])  # many stamps a step apart are placed by the ends of their runs
+def test_place_of_hours_from_a_late_open_on_the_clock_is_at_the_open_alone(times: int) -> None:
+    grid = build(DAY, "1h", align="clock", zone=NEW_YORK)
+    hours = stamps("14:30", "15:30", "16:30", "17:30", "18:30")
+    ordinal = grid.table["ordinal"][1]
+    placed = grid.place(pl.concat([hours] * times))
+    assert placed.rows() == [(MONDAY, ordinal, 0), *[(MONDAY, ordinal, None)] * 4] * times
+    assert grid.place(pl.concat([hours] * times), exact=False)["slot"].to_list() == [0, 1, 2, 3, 4] * times
 
 
 def test_from_stamps_at_the_start_are_left_as_they_are() -> None:
@@ -178,6 +204,19 @@ def test_from_stamps_of_periods_are_dates_of_the_zone(
         assert placed.select("session", "slot").rows() == [(session, 0)]
 
 
+def test_from_stamps_of_weeks_are_of_the_week_from_monday_to_sunday() -> None:
+    grid = build(axis.days(MONDAY, 50, [(870, 1260)]), "1w", align="date")
+    mondays = [MONDAY + dt.timedelta(weeks=number) for number in range(10)]
+    fridays = [monday + dt.timedelta(days=4) for monday in mondays]
+    for weekday in (0, 2, 4):
+        dates = [dt.datetime.combine(monday + dt.timedelta(days=weekday), dt.time(), dt.UTC) for monday in mondays]
+        found = grid.from_stamps(pl.Series("ts", dates, pl.Datetime("us", "UTC")))
+        assert grid.place(found).select("session", "slot").rows() == [(friday, 0) for friday in fridays]
+    sundays = [dt.datetime.combine(monday + dt.timedelta(days=6), dt.time(), dt.UTC) for monday in mondays]
+    found = grid.from_stamps(pl.Series("ts", sundays, pl.Datetime("us", "UTC")), "end-inclusive")
+    assert grid.place(found)["session"].to_list() == fridays
+
+
 # ---------------------------------------------------------------------------- segments and periods
 
 
@@ -224,6 +263,7 @@ def test_periods_are_named_by_their_last_session() -> None:
         (FRIDAY, FRIDAY, 1, 0),
         (TUESDAY, MONDAY, 1, 0),
     ]
+    assert weeks.table.select("regular", "chosen").rows() == [(True, True)] * 2
     days = pl.Series(
         "session", [dt.date(2024, 2, 1), FRIDAY, dt.date(2024, 3, 2), MONDAY, TUESDAY, dt.date(2024, 4, 1)]
     )
@@ -278,6 +318,16 @@ def test_due_of_many_instants_is_right_for_each() -> None:
     grid = build(DAY, "1h")
     asked = [stamps(clock)[0] for clock in ("15:30", "16:30", "17:30", "18:30", "19:30", "15:30", "16:30")]
     assert [grid.due(as_of)["slots"][1] for as_of in asked] == [1, 2, 3, 4, 5, 1, 2]
+
+
+def test_due_of_four_instants_is_kept_and_of_a_fifth_begins_anew() -> None:
+    grid = build(DAY, "1h")
+    asked = [stamps(clock)[0] for clock in ("15:30", "16:30", "17:30", "18:30", "19:30")]
+    first, *_, fourth = (grid.due(as_of) for as_of in asked[:4])
+    assert grid.due(asked[0]) is first
+    assert grid.due(asked[3]) is fourth
+    grid.due(asked[4])
+    assert grid.due(asked[3]) is not fourth
 
 
 def test_due_lists_chosen_segments_alone() -> None:

@@ -219,8 +219,6 @@ def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
     carried = bars[[*BASE, *amounts, "n_base"]]
     if "notional" in amounts:
         carried = carried.hstack(uncovered_counts(bars, "notional"))
-        if bars["notional"].null_count():
-            carried = carried.with_columns(pl.col("notional").fill_null(0.0))
     if (bars["provenance"] != PROVENANCES[0]).any():
         carried = carried.with_columns(bars["provenance"].to_physical().alias("provenance"))
     return carried

@@ -7,11 +7,20 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine import reference
-from engine.derive.bars import completeness_interval, derive, finish_bars, fold, refold_input
+from engine.derive.bars import (
+    completeness_interval,
+    derive,
+    finish_bars,
+    fold,
+    fold_input,
+    refold_input,
+    uncovered_counts,
+)
 from engine.errors import IntervalError, SortednessError
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.reference import MINUTE, Segment
+from engine.schema import PROVENANCE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,6 +169,63 @@ def test_derive_columns_without_a_value_give_none(
     assert again.select("volume", "vwap").rows() == [folded]
 
 
+@pytest.mark.parametrize(
+    ("of_rows", "of_bar", "n_base"),
+    [
+        (("source", "source"), "source", 2),
+        (("backfill", "backfill"), "backfill", 2),
+        (("synthetic", "synthetic"), "synthetic", 0),
+        (("source", "backfill"), "backfill", 2),
+        (("synthetic", "source"), "synthetic", 1),
+    ],
+)
+def test_derive_provenance_is_the_furthest_from_the_source_of_the_window(
+    of_rows: tuple[str, str], of_bar: str, n_base: int
+) -> None:
+    segments = axis.days(dt.date(2024, 1, 2), 1, [(570, 600)])
+    on, (five, hour) = grid(segments), (Interval.parse("5m"), Interval.parse("1h"))
+    price = {**dict.fromkeys(("open", "high", "low", "close"), 1.0), "volume": None, "vwap": None, "trades": None}
+    rows = panel({1: [{"ts": ts, **price} for ts in axis.starts(segments)[:2]]}, on)
+    made = derive(rows.with_columns(pl.Series("provenance", of_rows, PROVENANCE)), on, [five])[five]
+    assert made.select("provenance", "n_base").rows() == [(of_bar, n_base)]
+    folded = fold(refold_input(made), on.at(five), on.at(hour), counts_rows=False)
+    assert finish_bars(folded, on.at(hour), on).select("provenance", "n_base").rows() == [(of_bar, n_base)]
+
+
+@pytest.mark.parametrize(("judge", "expected"), [("1m", 5), ("5m", 1), ("15m", 1)])
+def test_finish_bars_expects_one_slot_of_an_interval_that_is_not_finer(judge: str, expected: int) -> None:
+    segments = axis.days(dt.date(2024, 1, 2), 1, [(570, 600)])
+    on, five = grid(segments), Interval.parse("5m")
+    price = {**dict.fromkeys(("open", "high", "low", "close"), 1.0), "volume": None, "vwap": None, "trades": None}
+    rows = fold_input(panel({1: [{"ts": segments[0].open, **price}]}, on))
+    folded = fold(rows, on, on.at(five), counts_rows=False)
+    assert finish_bars(folded, on.at(five), on.at(Interval.parse(judge)))["n_expected"].to_list() == [expected]
+
+
+def test_fold_input_has_the_columns_with_a_value_alone() -> None:
+    rows = pl.DataFrame(
+        {"series": [1], "ordinal": [16], "slot": [0], **dict.fromkeys(("open", "high", "low", "close"), [1.0])}
+    )
+    empty = rows.with_columns(pl.lit(None, pl.Float64).alias("size"), pl.lit(None, pl.Int64).alias("trades"))
+    carried = ["series", "ordinal", "slot", "open", "high", "low", "close"]
+    assert fold_input(empty).columns == [*carried, "n_base"]
+    assert fold_input(empty.with_columns(trades=7)).columns == [*carried, "trades", "n_base"]
+
+
+@pytest.mark.parametrize(
+    ("vwap", "volume", "counted"),
+    [
+        ([1.0, 1.0], [1.0, 1.0], None),
+        ([1.0, None], [1.0, 0.0], None),
+        ([1.0, None], [1.0, None], None),
+        ([None, 1.0, None], [2.0, 2.0, 0.0], [1, 0, 0]),
+    ],
+)
+def test_uncovered_counts_rows_with_a_volume_and_no_vwap(vwap: list, volume: list, counted: list[int] | None) -> None:
+    found = uncovered_counts(pl.DataFrame({"vwap": vwap, "volume": volume}), "vwap")
+    assert [(series.name, series.to_list()) for series in found] == ([("uncovered", counted)] if counted else [])
+
+
 def test_derive_on_seconds_judges_presence_by_the_minute() -> None:
     segments = axis.days(dt.date(2024, 1, 2), 1, [(570, 580)])
     on = grid(segments, "1s")
@@ -179,6 +245,7 @@ def test_derive_on_seconds_judges_presence_by_the_minute() -> None:
     ("base", "target", "slots"),
     [
         ("1m", "5m", "1m"), ("5m", "1d", "5m"), ("1d", "1w", "1d"), ("1s", "1m", "1m"), ("1s", "5m", "1m"), ("30s", "1d", "1m"),
+        ("1m", "90s", "1m"),
         ("1s", "30s", "30s"),  # minutes are coarser than the window
         ("1s", "90s", "90s"),  # the window is no whole number of minutes
         ("7s", "7m", "7m"), ("7s", "1d", "1d"),  # a minute is no whole number of base slots
