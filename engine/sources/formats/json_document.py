@@ -27,13 +27,14 @@ import polars as pl
 from engine.errors import ParameterError, SourceError
 from engine.schema import REJECTS, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import headerless_names, match_columns
+from engine.sources.columns import headerless_columns, match_columns
 from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of
 from engine.sources.file_names import parse_interval_word
 from engine.sources.formats.format import TextFormat, has_suffix, is_text
 from engine.sources.formats.ndjson import flatten_nested, read_ndjson
 from engine.sources.formats.registry import data_suffixes, register
-from engine.sources.layouts import COMMON, OHLC, SIDES, normalize_name
+from engine.sources.layouts.layout import Layout, normalize_name
+from engine.sources.layouts.shared_names import OHLC, SHARED_NAMES, SIDES
 from engine.sources.options import zone_name
 from engine.sources.table_rows import Origin, batch
 from engine.sources.text import empty_batch
@@ -47,7 +48,7 @@ CONTAINERS = frozenset(BY_SYMBOL) | set(
         "records body response timeseries pricedata",
     )
 )
-STAMP_NAMES = frozenset(name for role in ("ts", "date", "time") for name in COMMON.aliases[role].split())
+STAMP_NAMES = frozenset(name for role in ("ts", "date", "time") for name in SHARED_NAMES.aliases[role].split())
 LINES_SUFFIXES = (".ndjson", ".jsonl")
 FACTS = {  # normalized key -> what it states; earlier keys go before later ones
     "symbol": "symbol",
@@ -163,11 +164,12 @@ def read_document(document: Json, origin: Origin) -> Batch:
         says = f"; it says: {message[:300]}" if message else ""
         raise SourceError(origin.source, f"is JSON without a list of bars, quotes or trades{says}")
     raw, facts = join_tables(tables, origin)
+    layout: Layout | None = None
     if not tables[0].is_named:
         cells = [str(cell) for cell in raw.drop("symbol", strict=False).row(0)]
-        names = headerless_names(cells, origin.options, origin.source)
+        names, layout = headerless_columns(cells, origin.options, origin.source)
         raw = raw.rename(dict(zip(raw.columns[: len(names)], names, strict=True)))
-    columns = match_columns(raw.columns, origin.options, origin.source)
+    columns = match_columns(raw.columns, origin.options, origin.source, layout)
     known = apply_facts(origin, facts, is_text=raw.schema[stamp_column_name(columns.roles)] == pl.String)
     if isinstance(document, dict) and any(document.get(name) for name in NEXT_PAGE):
         known = replace(known, notes=(*known.notes, "the document is one page of several: it names a next one"))
