@@ -17,7 +17,21 @@ from engine.errors import ParameterError
 
 Names: TypeAlias = str | Iterable[str]
 Day: TypeAlias = dt.date | str | None
+Instant: TypeAlias = dt.datetime | str | None
 
+SYNONYMS: Mapping[str, str] = {
+    **dict.fromkeys(("tz", "time_zone", "zone", "tzinfo"), "timezone"),
+    **dict.fromkeys(("sep", "separator"), "delimiter"),
+    **dict.fromkeys(("freq", "frequency", "timeframe", "resolution", "bar_size"), "interval"),
+    **dict.fromkeys(("ticker", "name"), "symbol"),
+    **dict.fromkeys(("tickers", "instruments"), "symbols"),
+    **dict.fromkeys(("start_date", "from_date", "since"), "start"),
+    **dict.fromkeys(("end_date", "to_date", "until"), "end"),
+    **dict.fromkeys(("label", "closed"), "stamp"),
+    **dict.fromkeys(("date_format", "datetime_format"), "time_format"),
+    **dict.fromkeys(("rename", "mapping", "usecols"), "columns"),
+    **dict.fromkeys(("intervals", "derived"), "derive"),
+}  # what other libraries call an argument
 NAMES_SHOWN = 10
 LONGEST_SHOWN = 40
 
@@ -126,6 +140,38 @@ def date_of(parameter: str, value: Day) -> dt.date | None:
     raise ParameterError(
         f"{parameter}: received {describe_value(value)}; valid: a trade date, as datetime.date or as text (2024-11-18)"
     )
+
+
+def instant_of(parameter: str, value: Instant) -> dt.datetime | None:
+    """Aware datetime of itself or of ISO 8601 text with a zone (then in UTC); None for None; else ParameterError.
+
+    Raises
+    ------
+    ParameterError
+        No instant, or one without a zone.
+    """
+    instant: object = value
+    if isinstance(value, str):
+        try:
+            read = dt.datetime.fromisoformat(value)
+            instant = read if read.tzinfo is None else read.astimezone(dt.UTC)
+        except (ValueError, OverflowError):
+            instant = None
+    if value is None or (isinstance(instant, dt.datetime) and instant.tzinfo is not None):
+        return instant  # type: ignore[return-value] # None, or an aware datetime
+    zoneless = ", which has no zone" if isinstance(instant, dt.datetime) else ""
+    raise ParameterError(
+        f"{parameter}: received {describe_value(value)}{zoneless}; valid: 2024-01-02T15:30:00+00:00, or an aware datetime"
+    )
+
+
+def refuse_unknown(call: str, unknown: Collection[str], valid: Collection[str]) -> None:
+    """Raise ParameterError where a call was given an option that it does not have, with the one that is meant."""
+    for name in unknown:
+        meant = SYNONYMS.get(name)
+        near = f" (did you mean {meant}?)" if meant in valid else did_you_mean(name, valid)
+        options = sorted(set(valid) - {"unknown", "sources"})
+        raise ParameterError(f"{name}: {call} has no such option{near}; valid: {', '.join(options)}")
 
 
 def path_of(parameter: str, value: object) -> Path:

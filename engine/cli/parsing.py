@@ -8,6 +8,7 @@ import datetime as dt
 import re
 from typing import Any
 
+from engine.arguments import instant_of
 from engine.errors import ParameterError
 
 
@@ -68,15 +69,7 @@ def parse_date(name: str, text: str | None) -> dt.date | None:
 
 def parse_instant(text: str | None) -> dt.datetime | None:
     """Parse an ISO 8601 instant, convert it to UTC; None for None; ParameterError for other text or without a zone."""
-    if text is None:
-        return None
-    try:
-        instant = dt.datetime.fromisoformat(text)
-        if instant.tzinfo is not None:
-            return instant.astimezone(dt.UTC)
-    except (ValueError, OverflowError) as error:
-        raise usage_error(f"--as-of: received {text!r}; valid: 2024-01-02T15:30:00+00:00") from error
-    raise usage_error(f"--as-of: received {text!r}, which has no zone; valid: 2024-01-02T15:30:00+00:00")
+    return instant_of("--as-of", text)
 
 
 def parse_interval(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None

@@ -8,16 +8,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal, Never
 
 import polars as pl
 
+from engine.arguments import Day, Instant, Names, path_of, refuse_unknown
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
@@ -31,24 +33,25 @@ from engine.checks.refused import conflict_pairs, count_refused
 from engine.checks.unreadable_files import PASSED_OVER
 from engine.errors import CalendarError, EngineError, SourceError
 from engine.export.dataset import is_export, open_dataset
-from engine.grid import GridSpec, SessionGrid
+from engine.grid import Align, GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
 from engine.publish import file_sha256
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
-from engine.runtime.load import check_sources_exist, no_data_found, read_scanned_files, store_contents, symbol_or_root
-from engine.runtime.options import CalendarMap, LoadOptions, Progress
+from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
+from engine.runtime.options import Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import RowRange, cut_row_ranges, dates_in_footer, read_row_range, survey_row_range
 from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
-from engine.runtime.run import as_paths, load_options
+from engine.runtime.run import load_options
 from engine.runtime.store_survey import survey_session
 from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
 from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import match_columns
-from engine.sources.scan import scan
+from engine.sources.inputs import IN_MEMORY, Input, Sources, inputs_of, scan_inputs
+from engine.sources.options import GIB, read_arguments
 from engine.store.session_data import SessionData
 
 BYTES_PER_TASK = 64 << 20
@@ -78,7 +81,7 @@ AuditTask = FilesTask | RowsTask
 
 
 def audit(
-    sources: Sequence[Path],
+    sources: Sources,
     options: LoadOptions,
     *,
     work: Path | None = None,
@@ -90,8 +93,9 @@ def audit(
 
     Parameters
     ----------
-    sources : sequence of Path
-        Vendor files and folders, Parquet tables of many symbols, exports; `s3://bucket/prefix` for Parquet objects.
+    sources : path, frame, list of them, or mapping of symbols to them
+        Vendor files and folders, Parquet tables of many symbols, exports; `s3://bucket/prefix` for Parquet objects;
+        frames (`engine.sources.inputs`).
     options : LoadOptions
         Calendars, dates, how to read.
     work : Path, optional
@@ -110,16 +114,19 @@ def audit(
     SourceError
         Nothing could be read at all.
     """
-    tasks, problems = plan_tasks(sources, options)
+    inputs = inputs_of(sources)
+    tasks, problems = plan_tasks(inputs, options)
     with work_folder(work, "engine-audit-") as folder, (executor or SerialExecutor()).open_pool() as workers:
         calendars = prepare_calendar(tasks, options) if workers.warm_up(echo) else []
         write = partial(write_survey, calendars=calendars, checks=added_checks())
         outcomes = run_tasks(tasks, write, folder, workers, progress, ".survey", fingerprint())
         parts = [read_survey(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
-        counted = [export_counts(open_dataset(path)) for path in sources if not is_remote(path) and is_export(path)]
+        counted = [
+            export_counts(open_dataset(one.path)) for one in inputs if one.path is not None and is_local_export(one)
+        ]
         survey = join_surveys([*at_base(parts, options), *counted, survey_of_problems(problems)])
         if survey.series.is_empty():
-            raise SourceError(", ".join(map(str, sources)), why_nothing_was_read(survey.files))
+            raise SourceError(", ".join(one.name for one in inputs), why_nothing_was_read(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
             runner = BlockRunner(folder=Path(blocks))
             if workers.concurrency > 1:
@@ -136,21 +143,46 @@ def audit(
 
 
 def run_audit(
-    sources: str | Path | Sequence[str | Path] | SessionData,
-    calendar: str | Path | CalendarMap | None = None,
+    sources: Sources | SessionData,
+    calendar: Calendars | None = None,
     *,
     workers: int | None = None,
     evidence: bool = True,
-    work: Path | None = None,
-    **options: Any,  # noqa: ANN401 - as `load` takes them
+    work: str | Path | None = None,
+    interval: str | Interval | None = None,
+    start: Day = None,
+    end: Day = None,
+    segments: Names = (),
+    align: Align | None = None,
+    as_of: Instant = None,
+    format: str | None = None,  # noqa: A002 - the option's name
+    layout: str | None = None,
+    timezone: str | dt.tzinfo | None = None,
+    stamp: Stamp | None = None,
+    unit: Literal["s", "ms", "us", "ns"] | None = None,
+    time_format: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    columns: Mapping[str, str | int] | None = None,
+    symbol: str | None = None,
+    symbol_from: str | None = None,
+    price_type: str | None = None,
+    symbols: Names | None = None,
+    price_types: Names | None = None,
+    allow_non_positive: bool = False,
+    scale: int | None = None,
+    max_bytes: int = 4 * GIB,
+    max_ratio: int = 200,
+    max_members: int = 50_000,
+    **unknown: Never,
 ) -> Audit:
-    """Audit a store, or files, folders or an export, and return the tables; a store gets `strips` too, files do not.
+    """Audit a store, or files, frames or an export, and return the tables; a store gets `strips` too, the others do not.
 
     Parameters
     ----------
-    sources : path, sequence of paths, or SessionData
-        A store is audited as it is, whatever else is given.
-    calendar : str, Path or CalendarMap, optional
+    sources : path, frame, list of them, mapping of symbols to them, or SessionData
+        As `load` takes them, and an export. A store is audited as it is, whatever else is given.
+    calendar : str, Path, CalendarMap or mapping, optional
         A calendar code, a calendar file, or calendars by symbol; an export names its own.
     workers : int, optional
         Number of processes; default this one alone.
@@ -158,21 +190,24 @@ def run_audit(
         Read ticks and finer bars too, which tell what happened in gaps.
     work : Path, optional
         Folder of surveys: a task whose survey is there is not done again.
-    **options
-        As `load` takes them: `start`, `end`, `segments`, `interval`, `as_of`, `timezone`, `columns` ...
+    interval, start, end, segments, align, as_of, timezone ...
+        As `load` takes them.
 
     Returns
     -------
     Audit
         Its `tables` are those of `engine.audit.audit_tables`.
     """
+    arguments = locals()
+    refuse_unknown("run_audit", unknown, arguments)
+    given = {name: arguments[name] for name in ("interval", "start", "end", "segments", "align", "as_of")}
+    options = load_options(calendar, keep_source=evidence, **given, **read_arguments(arguments))
     if isinstance(sources, SessionData):
         snapshot = sources.snapshot()
-        done = build_audit(survey_session(sources), load_options(calendar, **options))
+        done = build_audit(survey_session(sources), options)
         return with_strips(done, [BarsReader(frozenset(snapshot.symbols), partial(bars_of, snapshot))])
-    chosen = load_options(calendar, keep_source=evidence, **options)
     executor = SerialExecutor() if workers is None else ProcessExecutor(workers)
-    return audit(as_paths(sources), chosen, work=work, executor=executor)
+    return audit(sources, options, work=None if work is None else path_of("work", work), executor=executor)
 
 
 def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
@@ -199,16 +234,21 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
     return judge(one.measured, grid.segments, known.zone, axis.calendar)
 
 
-def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
+def is_local_export(one: Input) -> bool:
+    """Whether an input is the path of an export in this file system; False of frames and URLs."""
+    return one.path is not None and not is_remote(one.path) and is_export(one.path)
+
+
+def plan_tasks(sources: Sources | Sequence[Input], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
     """(tasks, problems): exports, large and remote Parquet by row ranges (copies: 0 rows); other files by symbol."""
-    local = [path for path in sources if not is_remote(path)]
-    if local or not sources:
-        check_sources_exist(local)
-    exports = [open_dataset(path) for path in local if is_export(path)]
+    inputs = inputs_of(sources)
+    remote = [one.path for one in inputs if one.path is not None and is_remote(one.path)]
+    others = [one for one in inputs if one.path not in remote and not is_local_export(one)]
+    found, problems = scan_inputs(others, options.read)
+    exports = [open_dataset(one.path) for one in inputs if one.path is not None and is_local_export(one)]
     tasks: list[AuditTask] = [RowsTask(*one) for dataset in exports for one in export_row_ranges(dataset, options)]
-    found, problems = scan([path for path in local if not is_export(path)], options.read)
     large = [file for file in found if is_large_table(file, options)]
-    objects = [one for path in sources if is_remote(path) for one in remote_files(str(path))]
+    objects = [one for path in remote for one in remote_files(str(path))]
     places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
     copies = shared_contents(found)
     seen: set[str] = set()
@@ -222,10 +262,11 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
         except SourceError as error:
             problems.append(Problem(error.path, error.reason))
         seen |= {content} if content else set()
-    others = [file for file in found if file not in large]
+    rest = [file for file in found if file not in large]
     groups: dict[str, list[SourceFile]] = {}
-    for number, file in enumerate(others):
-        content = copies.get(file.path, f"{number:09}")
+    for number, file in enumerate(rest):
+        # Frames are in memory together, and may have the same symbols.
+        content = IN_MEMORY if file.frame is not None else copies.get(file.path, f"{number:09}")
         groups.setdefault(symbol_or_root(file) if file.symbol else f"\0{content}", []).append(file)
     tasks += [FilesTask(tuple(batch), options) for batch in batch_groups(groups.values(), BYTES_PER_TASK)]
     return tasks, problems
@@ -233,8 +274,9 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[Audi
 
 def shared_contents(files: Sequence[SourceFile]) -> dict[Path, str]:
     """SHA-256 by path, only of files whose bytes equal another file's; only files of equal size are hashed."""
-    sizes = Counter(file.path.stat().st_size for file in files)
-    hashed = {file.path: file_sha256(file.path) for file in files if sizes[file.path.stat().st_size] > 1}
+    stored = [file for file in files if file.frame is None]
+    sizes = Counter(file.size for file in stored)
+    hashed = {file.path: file_sha256(file.path) for file in stored if sizes[file.size] > 1}
     often = Counter(hashed.values())
     return {path: content for path, content in hashed.items() if often[content] > 1}
 
@@ -382,7 +424,7 @@ def why_nothing_was_read(files: pl.DataFrame) -> str:
 
 def is_large_table(file: SourceFile, options: LoadOptions) -> bool:
     """Whether a file is readable Parquet of 16 MiB or more with bars and a symbol column, without bid/ask columns."""
-    if file.format != "parquet" or file.path.stat().st_size < LARGE_BYTES:
+    if file.format != "parquet" or file.given_symbol is not None or file.size < LARGE_BYTES:
         return False
     try:
         columns = match_columns(list(pl.read_parquet_schema(file.path)), options.read, str(file.path))

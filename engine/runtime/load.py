@@ -12,21 +12,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import polars as pl
 
-from engine.errors import ParameterError, SourceError
+from engine.errors import SourceError
 from engine.grid import GridSpec, Stamp
 from engine.interval import Interval
 from engine.runtime.options import LoadOptions, Progress
 from engine.schema import Kind
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.formats.registry import format_names
+from engine.sources.inputs import Sources, inputs_of, scan_inputs
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.resolution import DEFAULT_BASE, UNTOLD, Resolution, interval_of, interval_of_prints
-from engine.sources.scan import scan
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
 
@@ -97,7 +96,7 @@ class Contents:
     notes: tuple[str, ...]
 
 
-def load_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Loaded:
+def load_files(sources: Sources, options: LoadOptions, progress: Progress | None = None) -> Loaded:
     """Read files into a new store and return it with counts; nothing is derived or assessed.
 
     Parameters
@@ -133,13 +132,13 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
     )
 
 
-def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress | None = None) -> Contents:
+def read_files(sources: Sources, options: LoadOptions, progress: Progress | None = None) -> Contents:
     """Scan and read files: symbols, and rows at each one's base (`keep_source`: all resolutions); no store.
 
     Parameters
     ----------
-    sources : sequence of Path
-        Files, or folders that are searched.
+    sources : path, frame, list of them, or mapping of symbols to them
+        Files, folders that are searched, frames (`engine.sources.inputs`).
     options : LoadOptions
     progress : callable, optional
         Called after each file: how many are done, of how many, and which.
@@ -151,9 +150,9 @@ def read_files(sources: Sequence[Path], options: LoadOptions, progress: Progress
     SourceError
         Nothing could be read at all.
     """
-    check_sources_exist(sources)
-    files, problems = scan(sources, options.read)
-    return read_scanned_files(files, problems, options, ", ".join(map(str, sources)), progress)
+    inputs = inputs_of(sources)
+    files, problems = scan_inputs(inputs, options.read)
+    return read_scanned_files(files, problems, options, ", ".join(one.name for one in inputs), progress)
 
 
 def read_scanned_files(
@@ -190,15 +189,6 @@ def read_part(
     return ContentsBuilder(bases, options).build(
         batches, tuple(problems), notes_on_other_bases(identified, chosen, bases)
     )
-
-
-def check_sources_exist(sources: Sequence[Path]) -> None:
-    """Raise ParameterError when the list is empty, or naming all paths that do not exist (a broken link does)."""
-    if not sources:
-        raise ParameterError("source: none given; valid: files or folders")
-    absent = [str(path) for path in sources if not os.path.lexists(path)]
-    if absent:
-        raise ParameterError(f"source: {', '.join(absent)} does not exist")
 
 
 def choose_bases(

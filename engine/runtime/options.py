@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from engine.calendars.providers import calendar
+from engine.arguments import describe_value, one_name
+from engine.calendars.providers import SessionCalendar, calendar
 from engine.errors import ParameterError
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
@@ -59,6 +61,32 @@ class CalendarMap:
                 "(`engine calendars` lists codes)"
             )
         return self.default
+
+
+Calendars: TypeAlias = str | Path | CalendarMap | Mapping[str, str]
+
+
+def calendar_map(value: Any) -> CalendarMap:  # noqa: ANN401 - `Calendars`, or anything wrong
+    """CalendarMap of a code or file, of a mapping of symbol patterns to codes, or as it is; None: no calendar.
+
+    Raises
+    ------
+    ParameterError
+        The value is none of these.
+    """
+    if value is None:
+        return CalendarMap(None)
+    if isinstance(value, CalendarMap):
+        return value
+    if isinstance(value, str | Path) and str(value):
+        return CalendarMap(str(value))
+    if isinstance(value, Mapping):
+        return CalendarMap(None, tuple((one_name("calendar", key), str(code)) for key, code in value.items()))
+    hint = f"; give its code: {value.code!r}" if isinstance(value, SessionCalendar) else ""
+    raise ParameterError(
+        f"calendar: received {describe_value(value)}; valid: a code such as 'XNYS', a TOML file, a CalendarMap, or "
+        f"a mapping of symbol patterns to codes{hint}"
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from engine.runtime.executor import Executor
 from engine.runtime.load import (
     all_refused,
     check_some_batch,
-    check_sources_exist,
     read_part,
     store_contents,
     symbol_or_root,
@@ -40,7 +39,7 @@ from engine.runtime.run import misplaced_series_notes
 from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
-from engine.sources.scan import scan
+from engine.sources.inputs import inputs_of, scan_inputs
 
 BYTES_PER_TASK = 32 << 20
 EXPORT, COUNTS = "export", "counts.json"
@@ -164,8 +163,7 @@ def run_partitioned(
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[FilesTask], list[Problem]]:
     """(tasks of about 32 MiB, files of a symbol together, all without symbol in one task; problems of the scan)."""
-    check_sources_exist(sources)
-    files, problems = scan(list(sources), options.read)
+    files, problems = scan_inputs(inputs_of(sources), options.read)
     groups: dict[str, list[SourceFile]] = {}
     for file in files:
         groups.setdefault(symbol_or_root(file) if file.symbol else "", []).append(file)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Never
 
 import polars as pl
 
+from engine.arguments import Day, Instant, Names, date_of, instant_of, names_of, path_of, refuse_unknown
 from engine.clock import Clock, WallClock
-from engine.errors import SourceError
+from engine.errors import ParameterError, SourceError
 from engine.export.session_export import export_snapshot
-from engine.grid import Align
-from engine.interval import Interval
+from engine.grid import Align, Stamp
+from engine.interval import Interval, Intervals, intervals_of
 from engine.runtime.load import Loaded, load_files
-from engine.runtime.options import CalendarMap, LoadOptions, Progress
+from engine.runtime.options import Calendars, LoadOptions, Progress, calendar_map
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.sources.options import ReadOptions
+from engine.sources.inputs import Sources
+from engine.sources.options import GIB, ReadOptions, read_arguments
 from engine.store.session_data import SessionData
 from engine.store.session_state import Incomplete
 
@@ -56,9 +58,9 @@ class RunResult:
 
 
 def run(
-    sources: Sequence[Path],
+    sources: Sources,
     options: LoadOptions,
-    export: Path | None = None,
+    export: str | Path | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RunResult:
@@ -66,8 +68,8 @@ def run(
 
     Parameters
     ----------
-    sources : sequence of Path
-        Files and folders.
+    sources : path, frame, list of them, or mapping of symbols to them
+        As `load` takes them.
     options : LoadOptions
     export : Path, optional
         Target of the dataset: a new folder, or an export that takes a new revision.
@@ -85,38 +87,93 @@ def run(
 
 
 def load(
-    sources: str | Path | Sequence[str | Path],
-    calendar: str | Path | CalendarMap,
+    sources: Sources,
+    calendar: Calendars,
     *,
-    derive: Sequence[str | Interval] = (),
+    derive: Intervals = (),
     interval: str | Interval | None = None,
-    start: dt.date | str | None = None,
-    end: dt.date | str | None = None,
-    segments: Sequence[str] = (),
+    start: Day = None,
+    end: Day = None,
+    segments: Names = (),
     align: Align | None = None,
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
-    as_of: dt.datetime | None = None,
-    **read: Any,  # noqa: ANN401 - the fields of ReadOptions
+    as_of: Instant = None,
+    format: str | None = None,  # noqa: A002 - the option's name
+    layout: str | None = None,
+    timezone: str | dt.tzinfo | None = None,
+    stamp: Stamp | None = None,
+    unit: Literal["s", "ms", "us", "ns"] | None = None,
+    time_format: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    columns: Mapping[str, str | int] | None = None,
+    symbol: str | None = None,
+    symbol_from: str | None = None,
+    price_type: str | None = None,
+    symbols: Names | None = None,
+    price_types: Names | None = None,
+    allow_non_positive: bool = False,
+    scale: int | None = None,
+    max_bytes: int = 4 * GIB,
+    max_ratio: int = 200,
+    max_members: int = 50_000,
+    **unknown: Never,
 ) -> SessionData:
-    """Load files, derive bars, assess gaps and quality; return the store; SourceError if a file could not be read.
+    """Load files or frames, derive bars, assess gaps and quality; return the store; SourceError if one cannot be read.
 
     Parameters
     ----------
-    sources : path or sequence of paths
-        Files, or folders that are searched.
-    calendar : str, Path or CalendarMap
-        A calendar code, a calendar file, or calendars by symbol.
-    derive : sequence of str or Interval
+    sources : path, frame, list of them, or mapping of symbols to them
+        Paths of files, or of folders that are searched. Frames of Polars (eager, lazy), pandas (stamps in the index or
+        a column; MultiIndex), PyArrow (tables, readers), DuckDB (relations). `{"SPY": frame, "QQQ": path}` names the
+        symbol of what does not tell it.
+    calendar : str, Path, CalendarMap or mapping
+        A calendar code, a calendar file, or calendars by symbol pattern (`{"ES*": "CME_INDEX", "*": "XNYS"}`).
+    derive : str, Interval or list of them
         Derived intervals.
     interval : str or Interval, optional
-        The base; default 1m where there is one, else the finest.
+        The base; default 1m where there is one, else the finest. Of rows that do not tell theirs.
     start, end : date or ISO text, optional
         First and last trade date.
-    segments, align, incomplete, keep_source, as_of
-        As in `LoadOptions`.
-    **read
-        As in `sources.options.ReadOptions`: `symbols`, `timezone`, `stamp`, `columns` ...
+    segments : str or list of str
+        Labels whose slots are expected (`["PRE", "RTH"]`); empty: the regular ones.
+    align : {"session", "clock", "date"}, optional
+        Where bars begin; default as the format says.
+    incomplete : {"flag", "drop"}
+        Whether bars of incomplete windows are flagged or left out.
+    keep_source : bool
+        Keep other resolutions than the base as series of their own.
+    as_of : datetime or ISO text with a zone, optional
+        Slots that end later are not due.
+    format : str, optional
+        Name of a registered format, whatever files look like: `csv`, `parquet` ...
+    layout : str, optional
+        Name of a vendor's layout (`engine layouts` lists them), where nothing in the files tells the vendor.
+    timezone : str or tzinfo, optional
+        Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
+    stamp : {"start", "end", "end-inclusive"}, optional
+        What a bar's stamp marks.
+    unit : {"s", "ms", "us", "ns"}, optional
+        Of stamps written as numbers since 1970.
+    time_format : str, optional
+        Of stamps written as text, as `strftime` has it.
+    delimiter, header : str, bool, optional
+        Of delimited text; found out by default.
+    columns : mapping of str to str or int, optional
+        Our name of a column to theirs, or to its place, counted from 1.
+    symbol, price_type : str, optional
+        Of all rows, and of bars without a column of it.
+    symbol_from : str, optional
+        Where paths have the symbol: `folder`, or a template of a path's end (`{symbol}/{date}.csv`).
+    symbols, price_types : str or list of str, optional
+        Keep only these; a root (`ES`) keeps all its contracts.
+    allow_non_positive : bool
+        Prices of zero and below are real.
+    scale : int, optional
+        Decimal digits of integers in fixed-size binary cells.
+    max_bytes, max_ratio, max_members : int
+        Refuse archives that hold more uncompressed bytes, shrink by more, or have more members.
 
     Returns
     -------
@@ -127,59 +184,63 @@ def load(
     ------
     SourceError
         A file could not be read.
+    ParameterError
+        An argument is not valid, or unknown; the message names the valid form, or the nearest option.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> import engine
+    >>> from datetime import UTC, datetime
+    >>> minutes = pl.datetime_range(datetime(2024, 1, 2, 14, 30, tzinfo=UTC), datetime(2024, 1, 2, 20, 59, tzinfo=UTC), "1m", eager=True)
+    >>> bars = pl.DataFrame({"timestamp": minutes, "open": 10.0, "high": 10.5, "low": 9.5, "close": 10.2})
+    >>> session = engine.load({"SPY": bars}, "XNYS", derive="1h")
+    >>> session.quality("SPY")["quality"].to_list()
+    [100.0, 100.0]
     """
-    options = load_options(
-        calendar,
-        derive=derive,
-        interval=interval,
-        start=start,
-        end=end,
-        segments=segments,
-        align=align,
-        incomplete=incomplete,
-        keep_source=keep_source,
-        as_of=as_of,
-        **read,
-    )
-    outcome = run(as_paths(sources), options)
+    arguments = locals()
+    refuse_unknown("load", unknown, arguments)
+    options = load_options(**{name: arguments[name] for name in LOAD_ARGUMENTS}, **read_arguments(arguments))
+    outcome = run(sources, options)
     bad = [problem for problem in outcome.loaded.problems if not problem.ignored]
     if bad:
         raise SourceError(bad[0].path, bad[0].reason + (f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""))
     return outcome.session
 
 
-def as_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    """List of `Path`: of one path, or of each in a sequence."""
-    return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
+LOAD_ARGUMENTS = (
+    *("calendar", "derive", "interval", "start", "end", "segments", "align", "incomplete", "keep_source", "as_of"),
+)
 
 
 def load_options(
-    calendar: str | Path | CalendarMap | None,
+    calendar: Calendars | None,
     *,
-    derive: Sequence[str | Interval] = (),
+    derive: Intervals = (),
     interval: str | Interval | None = None,
-    start: dt.date | str | None = None,
-    end: dt.date | str | None = None,
-    segments: Sequence[str] = (),
+    start: Day = None,
+    end: Day = None,
+    segments: Names = (),
     align: Align | None = None,
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
-    as_of: dt.datetime | None = None,
+    as_of: Instant = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> LoadOptions:
-    """Build `LoadOptions` (ValueError for a wrong date); `interval`, `align` and `read` go to its `ReadOptions`."""
+    """Build `LoadOptions`, names and dates parsed by the rules of `engine.arguments`; `read` goes to its `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
-    first, last = (dt.date.fromisoformat(date) if isinstance(date, str) else date for date in (start, end))
-    known = calendar if calendar is None or isinstance(calendar, CalendarMap) else CalendarMap(str(calendar))
+    first, last = date_of("start", start), date_of("end", end)
+    if first is not None and last is not None and first > last:
+        raise ParameterError(f"start: received {first}, later than end {last}")
     return LoadOptions(
-        calendars=known or CalendarMap(None),
+        calendars=calendar_map(calendar),
         interval=step,
-        derive=tuple(Interval.parse(one) for one in derive),
+        derive=intervals_of("derive", derive, least=0) or (),
         dates=(first, last),
-        segments=tuple(segments),
+        segments=names_of("segments", segments, least=0) or (),
         align=align,
         keep_source=keep_source,
-        as_of=as_of,
+        as_of=instant_of("as_of", as_of),
         incomplete=incomplete,
         read=ReadOptions(interval=step, align=align, **read),
     )
@@ -199,7 +260,7 @@ def misplaced_series_notes(session: SessionData) -> list[str]:
     ]
 
 
-def export_session(session: SessionData, target: Path, clock: Clock | None = None, *, full: bool = False) -> int:
+def export_session(session: SessionData, target: str | Path, clock: Clock | None = None, *, full: bool = False) -> int:
     """Export changes since the last export to this target, or all; mark them exported; return its revision.
 
     Parameters
@@ -219,6 +280,6 @@ def export_session(session: SessionData, target: Path, clock: Clock | None = Non
         The target's next revision.
     """
     snapshot = session.snapshot()
-    revision = export_snapshot(snapshot, target, written_at=(clock or WallClock()).now(), full=full)
+    revision = export_snapshot(snapshot, path_of("target", target), written_at=(clock or WallClock()).now(), full=full)
     session.mark_exported(snapshot.revision)
     return revision

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.runtime.options import LoadOptions
 from engine.sources.batch import SourceFile
@@ -25,7 +24,7 @@ class FilesTask:
     @property
     def identity(self) -> str:
         """Path, size and time of modification of each file, joined: changes when a file does."""
-        return "|".join(f"{file.path}:{file_state(file.path)}" for file in self.files)
+        return "|".join(f"{file.path}:{file.state}" for file in self.files)
 
 
 def batch_groups(groups: Iterable[Sequence[SourceFile]], batch_bytes: int) -> Iterator[list[SourceFile]]:
@@ -33,7 +32,7 @@ def batch_groups(groups: Iterable[Sequence[SourceFile]], batch_bytes: int) -> It
     batch: list[SourceFile] = []
     size = 0
     for group in groups:
-        group_size = sum(file.path.stat().st_size for file in group)
+        group_size = sum(file.size for file in group)
         if batch and size + group_size > batch_bytes:
             yield batch
             batch, size = [], 0
@@ -41,9 +40,3 @@ def batch_groups(groups: Iterable[Sequence[SourceFile]], batch_bytes: int) -> It
         size += group_size
     if batch:
         yield batch
-
-
-def file_state(path: Path) -> str:
-    """Text of a file's size and time of modification; content is not read."""
-    stat = path.stat()
-    return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -103,6 +104,10 @@ class SourceFile:
         Appended to every symbol of the file (`@OANDA`), because another market has the same ones.
     symbols : tuple of str
         All symbols of the file, where it lists them.
+    given_symbol : str or None
+        The caller's name of all its rows (`{symbol: path}`), whatever the file says.
+    frame : DataFrame or None
+        The rows themselves: a frame of the caller, which `path` only names.
     """
 
     path: Path
@@ -115,6 +120,29 @@ class SourceFile:
     security: str | None = None
     qualifier: str = ""
     symbols: tuple[str, ...] = ()
+    given_symbol: str | None = None
+    frame: pl.DataFrame | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, or about those of the frame in memory."""
+        return self.path.stat().st_size if self.frame is None else int(self.frame.estimated_size())
+
+    @property
+    def state(self) -> str:
+        """Text that changes when the file does (size and time of writing), or the frame (a hash of its rows)."""
+        if self.frame is not None:
+            return content_hash(self.frame)
+        stat = self.path.stat()
+        return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def content_hash(frame: pl.DataFrame) -> str:
+    """SHA-256, as hexadecimal text, of a frame's column names, types and hashed rows; no copy of the rows is made."""
+    rows = frame.hash_rows(seed=1).to_numpy().tobytes() if frame.height else b""
+    digest = hashlib.sha256(str(list(frame.schema.items())).encode())
+    digest.update(rows)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

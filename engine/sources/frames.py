@@ -12,7 +12,7 @@ import polars as pl
 from engine.errors import SourceError
 from engine.interval import Interval
 from engine.sources.archive import sha256
-from engine.sources.batch import Batch
+from engine.sources.batch import Batch, content_hash
 from engine.sources.columns import match_columns
 from engine.sources.dataframes import to_polars
 from engine.sources.file_names import PathFacts, hive_folders, parse_path
@@ -133,7 +133,7 @@ def from_frame(
     if interval is not None:
         options = replace(options, interval=Interval.parse(interval))
     table = to_polars(frame)
-    origin = Origin(source, "", PathFacts(), options)
+    origin = Origin(source, content_hash(table), PathFacts(), options)
     found = match_columns([name for name in table.columns if name != "row"], options, source)
     numbered = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
     return batch(unpack_binary(numbered, origin), found, origin)

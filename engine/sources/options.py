@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 import re
 import tomllib
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from engine.arguments import did_you_mean, names_of
+from engine.arguments import describe_value, did_you_mean, names_of
 from engine.errors import ParameterError, SourceError
 from engine.grid import Align, Stamp
 from engine.interval import Interval
@@ -24,6 +27,7 @@ TEMPLATE_FIELDS = ("symbol", "date", "interval", "price_type")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
 
+ZONES = "an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
 _FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?00)?")
 
 
@@ -89,6 +93,7 @@ class ReadOptions:
     max_members: int = 50_000
 
     def __post_init__(self) -> None:
+        check_types(self)
         checks: tuple[tuple[str | None, Callable[[str], object]], ...] = (
             (self.format, lambda name: check_choice("format", name, format_names())),
             (self.layout, layout_named),
@@ -148,7 +153,49 @@ class ReadOptions:
         return any(s in (plain, symbol) or plain.startswith(f"{s}.") for s in self.symbols)
 
 
-def zone_name(text: str) -> str:
+def check_types(options: ReadOptions) -> None:
+    """ParameterError where a value has another type than its field states; names and intervals are read elsewhere."""
+    for name, hint in _value_types().items():
+        value = getattr(options, name)
+        if not isinstance(value, hint) or (isinstance(value, bool) and bool not in hint):
+            valid = " or ".join(sorted({_TYPE_NAMES.get(one, one.__name__) for one in hint} - {"NoneType"}))
+            raise ParameterError(f"{name}: received {describe_value(value)}; valid: {valid}")
+
+
+_TYPE_NAMES = {str: "text", int: "a whole number", bool: "true or false", Mapping: "a mapping of our names to theirs"}
+
+
+@functools.cache
+def _value_types() -> dict[str, tuple[type, ...]]:
+    """Classes of a value per field of ReadOptions, but for those that are read by a rule of their own."""
+    found = {}
+    for name, hint in get_type_hints(ReadOptions).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        classes = tuple(str if get_origin(part) is Literal else get_origin(part) or part for part in parts)
+        if name != "timezone" and not {tuple, Interval} & set(classes):
+            found[name] = classes
+    return found
+
+
+def name_of_tzinfo(zone: dt.tzinfo) -> str:
+    """Name of a zone object (`zoneinfo`, pytz, dateutil's UTC, `datetime.timezone`) that `zone_name` can read."""
+    return str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone.tzname(None) or zone)
+
+
+def read_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ReadOptions among a call's arguments that were given (not None); but `interval` and `align`.
+
+    Raises
+    ------
+    ParameterError
+        `symbols` or `price_types` is no name and no list of names, or an empty one: None is all.
+    """
+    own = [one.name for one in fields(ReadOptions) if one.name not in ("interval", "align")]
+    given = {name: arguments[name] for name in own if arguments.get(name) is not None}
+    return given | {name: names_of(name, given[name]) for name in ("symbols", "price_types") if name in given}
+
+
+def zone_name(zone: str | dt.tzinfo) -> str:
     """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for an unknown zone.
 
     Raises
@@ -156,6 +203,9 @@ def zone_name(text: str) -> str:
     ParameterError
         There is no such zone.
     """
+    if not isinstance(zone, str | dt.tzinfo):
+        raise ParameterError(f"timezone: received {describe_value(zone)}; valid: {ZONES}")
+    text = zone if isinstance(zone, str) else name_of_tzinfo(zone)
     fixed = _FIXED_OFFSET.fullmatch(text.strip())
     if fixed is not None:
         hours = int(fixed[2])
@@ -164,9 +214,7 @@ def zone_name(text: str) -> str:
     try:
         zoneinfo.ZoneInfo(text)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ParameterError(
-            f"timezone: received {text!r}; valid: an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
-        ) from error
+        raise ParameterError(f"timezone: received {text!r}; valid: {ZONES}") from error
     return text
 
 

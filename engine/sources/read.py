@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
 
+from engine.arguments import list_names
 from engine.errors import EngineError, IntervalError, ParameterError, SourceError
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.formats.format import format_named
+from engine.sources.frames import from_frame
 from engine.sources.options import ReadOptions
 
 T = TypeVar("T")
@@ -38,7 +40,17 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
         The file cannot be read; the message names file and reason.
     """
     options = options or ReadOptions()
-    batches = contained(file.path, lambda: format_named(file.format).read(file, options))
+    if file.given_symbol is not None:
+        options = replace(options, symbol=file.given_symbol)
+
+    def read_rows() -> list[Batch]:
+        if file.frame is not None:
+            return [from_frame(file.frame, options=options, source=str(file.path))]
+        return format_named(file.format).read(file, options)
+
+    batches = contained(file.path, read_rows)
+    if file.given_symbol is not None:
+        check_given_symbol(file, batches)
     if not file.qualifier:
         return batches
     note = f"{file.qualifier} was appended to the symbols: other files have them of another market"
@@ -72,3 +84,13 @@ def contained(path: Path, act: Callable[[], T]) -> T:
         raise SourceError(
             path, f"cannot be read: unexpected {type(error).__name__}: {error} (a defect of engine; please report it)"
         ) from error
+
+
+def check_given_symbol(file: SourceFile, batches: Sequence[Batch]) -> None:
+    """SourceError where a format states symbols itself (Lean, DBN) and rows have another one than the caller gave."""
+    names = {name.removesuffix(file.qualifier) for one in batches for name in one.frame["symbol"].unique()}
+    others = sorted(names - {file.given_symbol})
+    if others:
+        raise SourceError(
+            file.path, f"its rows are of {list_names(others)}, not of {file.given_symbol!r}; give the path alone"
+        )

@@ -326,6 +326,8 @@ def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
     """SourceError if bars without symbol column or option repeat stamps that an unused text column would tell apart."""
+    if "symbol" in table.roles and origin.options.symbol:
+        check_not_merged(raw[table.roles["symbol"]], origin, ts)
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol:
         return
     schema = raw.schema
@@ -341,6 +343,24 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts:
                 f"{ts.len() - ts.n_unique()} stamps come again, with another {name!r} ({some}); if that is the symbol: "
                 f"--columns symbol={name}; if all are one symbol: --symbol NAME",
             )
+
+
+def check_not_merged(symbols: pl.Series, origin: Origin, ts: pl.Series) -> None:
+    """SourceError if the option `symbol` would merge symbols of a column whose rows lie in the same time.
+
+    Symbols that follow one another are no mistake: contracts of one continuous series.
+    """
+    if symbols.n_unique() == 1:
+        return
+    spans = pl.DataFrame([symbols.alias("name"), ts.alias("ts")]).drop_nulls().group_by("name")
+    by_start = spans.agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last")).sort("first", "name")
+    if (by_start["first"] <= by_start["last"].cum_max().shift(1)).any():
+        some = ", ".join(by_start["name"].cast(pl.String).head(3))
+        raise SourceError(
+            origin.source,
+            f"{symbols.name!r} has {by_start.height} symbols in the same time ({some}), which --symbol "
+            f"{origin.options.symbol} would make one series; leave --symbol out, or keep one of them: --symbols NAME",
+        )
 
 
 def resolve_interval(

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
-from engine.arguments import Names, names_of, one_name
+from engine.arguments import Names, instant_of, names_of, one_name
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
@@ -557,6 +557,4 @@ class SessionData(Summarized):
 
 def _aware(as_of: dt.datetime | None) -> dt.datetime | None:
     """The instant unchanged; ParameterError where it has no zone."""
-    if as_of is not None and as_of.tzinfo is None:
-        raise ParameterError(f"as_of: received {as_of}, which has no zone; valid: an aware datetime")
-    return as_of
+    return instant_of("as_of", as_of)

@@ -8,7 +8,7 @@ from pathlib import Path
 import engine
 import polars as pl
 import pytest
-from engine.errors import ParameterError, SourceError
+from engine.errors import IntervalError, ParameterError, SourceError
 from engine.interval import Interval
 from engine.runtime.load import load_files
 from engine.runtime.options import CalendarMap, LoadOptions
@@ -38,7 +38,8 @@ def test_load_two_resolutions_keeps_the_base_and_names_the_other(tmp_path: Path)
     loaded = load_files([tmp_path], options())
     assert loaded.session.get_symbol_data("ABC").bars_base.height == 60
     assert any("5m left out" in note for note in loaded.notes)
-    assert loaded.session.bars(interval="5m").height == 0
+    with pytest.raises(IntervalError, match="the store has 1m"):
+        loaded.session.bars(interval="5m")
 
 
 def test_load_with_keep_source_keeps_the_other_as_a_series_beside(tmp_path: Path) -> None:
