@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import polars as pl
 from engine.audit.rule_language import nearest
 from engine.audit.rules import matching
 from engine.errors import ParameterError
+from engine.toml_text import parse_toml, read_regular_text
 
 PATTERNS = ("fingerprint", "check_name", "symbol", "interval", "session", "source")
 KEYS = (*PATTERNS, "reason", "until")
@@ -48,7 +48,7 @@ def read_allowlist(path: Path) -> tuple[Allowance, ...]:
         The file cannot be read, or an entry is not valid: the message names the file, the entry and what would be valid.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = parse_toml(read_regular_text(path))
     except (OSError, ValueError) as error:
         raise ParameterError(f"{path}: no allow-list could be read: {error}") from error
     return parse_allowlist(content, str(path))

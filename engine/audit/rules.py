@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from engine.errors import ParameterError
 from engine.quality.causes.cause_table import CAUSES, LOSSES
 from engine.quality.gaps import POSITIONS
 from engine.schema import empty
+from engine.toml_text import parse_toml, read_regular_text
 
 OFF = "off"
 ACTIVITIES = ("liquid", "mixed", "thin")
@@ -165,9 +165,9 @@ def read_rules(path: Path | None = None) -> RuleSet:
         what would be valid.
     """
     if path is None:
-        return parse_rules(tomllib.loads(DEFAULT_RULES), "default rules")
+        return parse_rules(parse_toml(DEFAULT_RULES), "default rules")
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = parse_toml(read_regular_text(path))
     except (OSError, ValueError) as error:
         raise ParameterError(f"{path}: no rules could be read: {error}") from error
     return parse_rules(content, str(path))

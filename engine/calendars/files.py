@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from engine import toml_text
 from engine.arguments import did_you_mean
 from engine.calendars.hours import Amendments, Hours, Override, Scope, Span, WallTime, labels_of
 from engine.errors import CalendarError
@@ -54,7 +54,7 @@ class CalendarFile:
 def read_bytes(path: Path) -> bytes:
     """Content of a calendar file as bytes; CalendarError when it cannot be read."""
     try:
-        return path.read_bytes()
+        return toml_text.read_regular_bytes(path)
     except OSError as error:
         raise CalendarError(f"{path}: not a readable calendar file: {error}") from error
 
@@ -207,8 +207,8 @@ class TomlTable:
 def parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> TomlTable:
     """Parse TOML bytes to a TomlTable with the 16-digit SHA-256; CalendarError for no TOML or an unknown key."""
     try:
-        cells = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        cells = toml_text.parse_toml(content.decode("utf-8"))
+    except ValueError as error:
         raise CalendarError(f"{path}: not a readable calendar file: {error}") from error
     digest = hashlib.sha256(content).hexdigest()[:16]
     return TomlTable(path, digest, "", cells).reject_unknown_keys(keys, labels=False)

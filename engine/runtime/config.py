@@ -11,7 +11,6 @@ import datetime as dt
 import difflib
 import fnmatch
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.sources.options import ReadOptions
+from engine.toml_text import parse_toml, read_regular_text
 
 Mode = Literal["replay", "live"]
 SOURCES = ("files", "folder", "alpaca")
@@ -299,9 +299,9 @@ class SessionConfig(Section):
             The file cannot be read, or is not valid; the message names all mistakes.
         """
         try:
-            text = path.read_text("utf-8")
-            content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        except (OSError, ValueError) as error:
+            text = read_regular_text(path)
+            content = json.loads(text) if path.suffix == ".json" else parse_toml(text)
+        except (OSError, ValueError, RecursionError) as error:
             raise ParameterError(f"{path}: no configuration could be read: {error}") from error
         return cls.of(content, path.parent, str(path))
 

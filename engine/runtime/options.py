@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from engine.sources.options import ReadOptions
 from engine.sources.resolution import Resolution, base_of
 from engine.store.batch_rows import DateRange
 from engine.store.session_state import Incomplete
+from engine.toml_text import parse_toml, read_regular_text
 
 Progress = Callable[[int, int, str], None]
 
@@ -42,8 +42,8 @@ class CalendarMap:
     def from_toml(cls, path: Path, default: str | None = None) -> CalendarMap:
         """Read `default` and `[symbols]` pattern = code from TOML; `default` of the file goes before the argument."""
         try:
-            content = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            content = parse_toml(read_regular_text(path))
+        except (OSError, ValueError) as error:
             raise ParameterError(f"calendar map {path}: {error}") from error
         unknown = sorted(set(content) - {"default", "symbols"})
         if unknown:

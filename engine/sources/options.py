@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-import tomllib
+import string
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,6 +20,7 @@ from engine.interval import Interval
 from engine.schema import PRICE_TYPES, Rules
 from engine.sources.formats.registry import format_names
 from engine.sources.layouts.registry import layout_named
+from engine.toml_text import parse_toml, read_regular_text
 
 FOLDER = "folder"  # of `symbol_from`: the folder's name is the symbol
 TEMPLATE_FIELD = r"\{[^{}]*\}"
@@ -28,6 +29,7 @@ UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
 
 ZONES = "an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
+NO_DELIMITERS = frozenset(string.ascii_letters + string.digits + '"\r\n')
 _FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?00)?")
 
 
@@ -109,8 +111,10 @@ class ReadOptions:
             set_frozen(self, **{name: names_of(name, getattr(self, name), least=0) or ()})
         for price_type in (self.price_type, *self.price_types):
             check_choice("price_type", price_type, PRICE_TYPES)
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise ParameterError(f"delimiter: received {self.delimiter!r}; valid: one character")
+        if self.delimiter is not None and not is_delimiter(self.delimiter):
+            raise ParameterError(
+                f"delimiter: received {self.delimiter!r}; valid: one ASCII character, no letter, digit, quote or line end"
+            )
         if self.timezone is not None:
             set_frozen(self, timezone=zone_name(self.timezone))
         if self.interval is not None:
@@ -131,7 +135,7 @@ class ReadOptions:
             A key is unknown, or a value is not valid.
         """
         try:
-            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            given = parse_toml(read_regular_text(Path(path)))
         except (OSError, ValueError) as error:
             raise SourceError(path, f"no options could be read: {error}") from error
         known = [option.name for option in fields(cls)]
@@ -153,6 +157,11 @@ class ReadOptions:
         return any(s in (plain, symbol) or plain.startswith(f"{s}.") for s in self.symbols)
 
 
+def is_delimiter(text: str) -> bool:
+    """Whether text is one ASCII character that can stand between cells: no letter, digit, quote or line end."""
+    return len(text) == 1 and text.isascii() and text not in NO_DELIMITERS
+
+
 def check_types(options: ReadOptions) -> None:
     """ParameterError where a value has another type than its field states; names and intervals are read elsewhere."""
     for name, hint in _value_types().items():
@@ -160,6 +169,11 @@ def check_types(options: ReadOptions) -> None:
         if not isinstance(value, hint) or (isinstance(value, bool) and bool not in hint):
             valid = " or ".join(sorted({_TYPE_NAMES.get(one, one.__name__) for one in hint} - {"NoneType"}))
             raise ParameterError(f"{name}: received {describe_value(value)}; valid: {valid}")
+    for ours, theirs in options.columns.items():
+        if not isinstance(ours, str) or not isinstance(theirs, str | int) or isinstance(theirs, bool):
+            raise ParameterError(
+                f"columns: received {describe_value(theirs)} for {ours!r}; valid: a column's name, or its place from 1"
+            )
 
 
 _TYPE_NAMES = {str: "text", int: "a whole number", bool: "true or false", Mapping: "a mapping of our names to theirs"}
