@@ -37,7 +37,6 @@ DUES_KEPT = 4  # instants
 ROWS_PER_STRIDE = 4  # with fewer, finding contiguous runs takes longer than placing each row
 LEAST_ROWS_TO_STRIDE = 64
 SHOWN_SEGMENTS = 3
-END_INCLUSIVE_SLACK_US = 1_000_000  # vendors write the last second, millisecond or microsecond of a bar
 
 
 class Places(NamedTuple):
@@ -190,7 +189,7 @@ class SessionGrid(Summarized):
         ----------
         ts : Series of Datetime[us, UTC]
         stamp : {"start", "end", "end-inclusive"}
-            What the vendor stamps: the first instant, the first instant after, or the last one within.
+            What the vendor stamps: the first instant, the first instant after, or one within (the last second, millisecond).
         """
         if stamp not in get_args(Stamp):
             raise ParameterError(f"stamp: received {stamp!r}; valid: {', '.join(get_args(Stamp))}")
@@ -413,7 +412,7 @@ class SessionGrid(Summarized):
         return np.where((to_next <= to_last) & (at >= self._opens[before]), self._days[after], self._days[before])
 
     def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
-        """Start of the slot that ends at each stamp (end-inclusive: up to 1 s after); else the stamp minus a step."""
+        """Start of the slot that ends at each stamp (end-inclusive: that it is within, past its start); else the stamp minus a step."""
         within = at - 1 if stamp == "end" else at
         unplaced = at - self._step if stamp == "end" else at - self._step + 1
         if self.table.is_empty():
@@ -426,7 +425,8 @@ class SessionGrid(Summarized):
         if stamp == "end":
             fits = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
         else:
-            fits = (cut_end > at) & (cut_end - at <= END_INCLUSIVE_SLACK_US)
+            # The last second, millisecond or microsecond, or that of the last trade.
+            fits = (cut_end > at) & (at > np.maximum(origin, self._opens[index]))
         inside = within >= self._opens[index]
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 

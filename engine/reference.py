@@ -118,7 +118,7 @@ def place(grid: Grid, step: Step, ts: int, *, exact: bool = True) -> tuple[dt.da
 
 
 def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusive"]) -> int:
-    """Start of the slot that ends at `ts` (end-inclusive: up to 1 s after it); no such slot: back by one step.
+    """Start of the slot that ends at `ts` (end-inclusive: that it is within, past its start); no such slot: back by one step.
 
     A short last slot may be stamped as if the close did not cut it. A stamp of no slot goes back by the step.
     """
@@ -126,7 +126,7 @@ def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusi
     for segment in [segment for segment in grid.segments if segment.open <= within][-1:]:
         slot = slot_at(grid, segment, step, min(within, segment.close - 1))
         ends = slot.end, _uncut_slot(grid, segment, step, slot.start).end
-        if ts in ends if stamp == "end" else 0 < slot.end - ts <= SECOND:
+        if ts in ends if stamp == "end" else slot.start < ts < slot.end:
             return slot.start
     return within - step + 1
 

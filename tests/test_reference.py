@@ -174,6 +174,8 @@ def test_place_between_sessions_is_of_the_nearest_and_of_two_the_later(
         ("end", "21:01", "20:54"),  # no slot's end, so back by the step
         ("end-inclusive", "14:36:59", "14:30"),
         ("end-inclusive", "14:36:59.999", "14:30"),
+        ("end-inclusive", "14:30:01", "14:30"),
+        ("end-inclusive", "14:30", "14:23"),  # within no slot past its start
         ("end-inclusive", "20:59:59", "20:55"),
     ],
 )

@@ -5,9 +5,10 @@ with the rows. Each `facet` has its own `cell`:
 
 1. `week`: quarter of an hour of the UTC week, 0 (Monday 00:00) to 671.
 2. `minute`: minute of the hour of the stamp, 0 to 59; -1 for stamps between whole minutes.
-3. `after_open`, `after_close`: whole steps from an edge of the session, -6 to 6; edges where one segment follows
+3. `second`: second of the minute of the stamps between whole minutes, 0 to 59, of intervals of whole minutes.
+4. `after_open`, `after_close`: whole steps from an edge of the session, -6 to 6; edges where one segment follows
    another at once are none. `open_edges`, `close_edges` (cell 0): edges with a row so near.
-4. `days` (cell 0): UTC days with a row.
+5. `days` (cell 0): UTC days with a row.
 
 Everything is counted apart for each UTC offset of the venue, so that what changes with the season shows.
 """
@@ -28,7 +29,7 @@ from engine.keys import Ints, number_ranges
 from engine.quality.contiguous_runs import ContiguousRuns, Floats, run_starts
 from engine.schema import TS, Schema, empty
 
-FACETS = ("week", "minute", "after_open", "after_close", "open_edges", "close_edges", "days")
+FACETS = ("week", "minute", "second", "after_open", "after_close", "open_edges", "close_edges", "days")
 PROFILE: Schema = {
     **SERIES,
     "facet": pl.Enum(FACETS),
@@ -42,7 +43,7 @@ KEY = [name for name in PROFILE if name not in ("rows", "volume")]
 CELL_MINUTES = 15
 WEEK_CELLS = 7 * 24 * 60 // CELL_MINUTES
 NEAR_STEPS = 6
-MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
+SECOND_US, MINUTE_US, HOUR_US = 1_000_000, 60_000_000, 3_600_000_000
 QUARTER_US = CELL_MINUTES * MINUTE_US
 QUARTERS = 24 * 60 // CELL_MINUTES
 MONDAY = 3 * QUARTERS  # 1970 began on a Thursday
@@ -77,6 +78,8 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
     group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(offsets) + season
     volume = without_nulls(rows["volume"]) if "volume" in rows.columns else None
     counted = [*count_by_quarter(strides, group, volume), count_by_minute(strides, group)]
+    if grid.interval.is_intraday and grid.interval.step_us % MINUTE_US == 0:
+        counted.append(count_by_second(strides, group))
     if grid.interval.is_intraday:
         counted += count_near_edges(strides, group, volume, grid)
     return with_series_names(pl.concat(counted), rows["series"].to_numpy()[heads], offsets, series)
@@ -164,6 +167,13 @@ def count_by_minute(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
         np.concatenate([times.ravel(), strides.size - whole]),
         None,
     )
+
+
+def count_by_second(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
+    """Return facet `second`: rows between whole minutes by group and second of the minute, of strides of whole minutes."""
+    within = strides.first % MINUTE_US
+    off = within > 0
+    return facet_counts("second", group[off], within[off] // SECOND_US, 60, 0, strides.size[off], None)
 
 
 def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:

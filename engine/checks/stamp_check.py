@@ -1,6 +1,7 @@
 """Findings of a clock profile about single stamps: start or end of a bar, and the interval. Pure: frame in, frame out.
 
-1. `stamp_findings`: at the edges of sessions every row comes a step or a few late.
+1. `stamp_findings`: at the edges of sessions every row comes a step or a few late; or all rows have one second of the
+   minute (the last one), and so lie within their bars.
 2. `interval_findings`: stamps repeat on another step than the interval that was stated.
 """
 
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.checks.check import SERIES
 from engine.checks.clock_profile import NEAR_STEPS
@@ -41,17 +43,52 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
     suspect = ((opens[:, zero] <= SELDOM * open_edges[:, 0]) & (closes[:, zero] > 0)) | (
         peaks[:, zero + 1] >= PEAK_RATIO * peaks[:, zero]
     )
+    second = seconds_within(profile)
     rows: list[Row] = []
     named_at = [(at, named) for at, named in enumerate(series.iter_rows()) if suspect[at]]
     for at, named in named_at:
-        if not Interval.parse(named[2]).is_intraday:
+        if not Interval.parse(named[2]).is_intraday or second[at] >= 0:
             continue
         counts = (open_edges[at, 0], close_edges[at, 0])
         late = count_steps_late(opens[at], closes[at], *counts)
         peak = 0 if late else int(is_peak_late(peaks[at], counts[0]))
         if late or peak:
             rows.append(stamp_finding(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
+    rows += [
+        within_finding(named, int(second[at]), opens[at], close_edges[at, 0], closes[at])
+        for at, named in enumerate(series.iter_rows())
+        if second[at] >= 0
+    ]
     return findings_of(rows)
+
+
+def seconds_within(profile: pl.DataFrame) -> NDArray[np.int64]:
+    """Return per series the second of the minute that all its stamps have, between whole minutes; -1 if there is none.
+
+    Of 30 stamps and more, and of intervals of whole minutes.
+    """
+    _, minutes = facet_of_series(profile, "minute", 61, 1)
+    _, seconds = facet_of_series(profile, "second", 60, 0)
+    total = minutes.sum(1)
+    is_one = (seconds.max(1) >= ON_ONE_STEP * total) & (total >= FEWEST_STAMPS)
+    return np.where(is_one, seconds.argmax(1), -1).astype(np.int64)
+
+
+def within_finding(named: tuple[Any, ...], second: int, opened: Floats, closes: float, closed: Floats) -> Row:
+    """Build the `stamp` error of stamps within their bars; if all come a step late, they are past their ends instead."""
+    is_late = bool(closes and closed[NEAR_STEPS] >= FEWEST_CLOSES and opened[NEAR_STEPS] == 0)
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check_name": "stamp",
+        "severity": "error",
+        "count": int(opened.sum()),
+        "value": float(second),
+        "message": f"Stamps are {second} s past the end of each bar, and are read as its start."
+        if is_late
+        else f"Stamps lie within each bar, at second {second} of the minute, and are read as its start.",
+        "evidence": f"all stamps are at second {second} of the minute; confidence high",
+        "remedy": f"take {second} s from the stamps, then --stamp end" if is_late else "--stamp end-inclusive",
+    }
 
 
 def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
@@ -126,9 +163,11 @@ def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
     series, minutes = facet_of_series(profile, "minute", 61, 1)
     _, days = facet_of_series(profile, "days", 1, 0)
     intervals = {text: Interval.parse(text) for text in series["interval"].unique()}
-    alike = shares_on_steps(minutes)
+    alike, second = shares_on_steps(minutes), seconds_within(profile)
     rows: list[Row] = []
     for at, named in enumerate(series.iter_rows()):
+        if second[at] >= 0:
+            continue
         stated = intervals[named[2]]
         actual = actual_interval(
             minutes[at], float(days[at, 0]), stated, dict(zip(RUNGS, alike[at].tolist(), strict=True))

@@ -211,6 +211,28 @@ def test_conventions_option_that_is_named_repairs_the_feed(written, options, men
     assert said(right).height == 0
 
 
+@pytest.mark.parametrize(("code", "interval"), [("XNYS", "1m"), ("24/7", "1m"), ("XNYS", "5m"), ("CME_INDEX", "1h")])
+@pytest.mark.parametrize("after", [59.0, 59.999, 1.0])
+def test_conventions_stamps_at_one_second_of_the_minute_lie_within_their_bars(code, interval, after, tmp_path) -> None:
+    rows = market(code, *SUMMER, interval, (LIQUID,)).rows
+    step = {"1m": 0, "5m": 4, "1h": 59}[interval] * 60 * (after > 1)
+    stamps = (rows["ts"] + dt.timedelta(seconds=step + after)).dt.strftime("%Y-%m-%d %H:%M:%S%.3f")
+    rows.select(stamps, "open", "high", "low", "close", "volume").write_csv(tmp_path / f"LIQ_{interval}.csv")
+    (wrong,) = stored(tmp_path / f"LIQ_{interval}.csv", code, timezone="UTC")
+    found = said(wrong)
+    assert found.select("check_name", "remedy").rows() == [("stamp", "--stamp end-inclusive")]
+    assert f"at second {int(after)} of the minute" in found["message"][0]
+    (right,) = stored(tmp_path / f"LIQ_{interval}.csv", code, timezone="UTC", stamp="end-inclusive")
+    assert right.rows["ts"].to_list() == rows["ts"].to_list()
+    assert said(right).height == 0
+
+
+def test_conventions_stamps_a_second_past_the_end_of_each_bar_are_no_part_of_it(tmp_path) -> None:
+    feed = moved(market("XNYS", *SUMMER), pl.col("ts") + dt.timedelta(seconds=61))
+    (remedy,) = said(feed).filter(pl.col("symbol") == LIQUID.symbol)["remedy"]
+    assert remedy == "take 1 s from the stamps, then --stamp end"
+
+
 @pytest.mark.parametrize("symbol", ["AAPL", "RIVN"])
 def test_conventions_broker_dump_is_four_hours_late(symbol, vendor) -> None:
     (feed,) = stored(vendor / "mismartera" / f"bars_dump_{symbol}_2025-07-02.csv", "XNYS")
