@@ -59,6 +59,13 @@ Alignment = Annotated[str | None, typer.Option(help="Where bars begin: session, 
 Unit = Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")]
 TimeFormat = Annotated[str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")]
 Delimiter = Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")]
+SkipRows = Annotated[int, typer.Option(help="Lines above the header (or the first row) of text files.")]
+Decimal = Annotated[str, typer.Option(help="Decimal mark of numbers in text: . or a comma.")]
+Thousands = Annotated[
+    str | None, typer.Option(help="Mark between thousands of numbers in text: a comma, . ' _ or ' '.")
+]
+NullCells = Annotated[str | None, typer.Option("--null", help="Cells that mean none, by comma: -1,N/A.")]
+Ignore = Annotated[str | None, typer.Option(help="Columns to leave out, as the files name them, by comma.")]
 Columns = Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")]
 OptionsFile = Annotated[Path | None, typer.Option(help="TOML with read options.")]
 OneSymbol = Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")]

@@ -162,7 +162,8 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
     """
     columns: dict[str, str] = {}
     for name in names:
-        columns.setdefault(normalize_name(name), name)
+        if name not in options.ignore:
+            columns.setdefault(normalize_name(name), name)
     roles = {}
     for role, common in reversed(list(SHARED_NAMES.aliases.items())):
         aliases = (*layout.aliases.get(role, "").split(), *common.split())

@@ -27,6 +27,7 @@ TEMPLATE_FIELD = r"\{[^{}]*\}"
 TEMPLATE_FIELDS = ("symbol", "date", "interval", "price_type")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
+THOUSANDS = (",", ".", " ", "'", "\u2019", "_")
 
 ZONES = "an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
 NO_DELIMITERS = frozenset(string.ascii_letters + string.digits + '"\r\n')
@@ -53,6 +54,14 @@ class ReadOptions:
         Of stamps written as text, as `strftime` has it.
     delimiter, header
         Of delimited text; found out by default.
+    skip_rows : int
+        Lines at the top of delimited text that are neither header nor rows.
+    decimal, thousands : str
+        Marks in numbers written as text: `.` or `,`; and between thousands `,`, `.`, a blank, `'` or `_` (default: none).
+    null : tuple of str
+        Cells that mean none: `-1`, `N/A`.
+    ignore : tuple of str
+        Columns that are left out, as the file names them.
     columns : mapping of str to str or int
         Our name of a column to the file's name of it, or to its place, counted from 1.
     symbol, interval
@@ -81,6 +90,11 @@ class ReadOptions:
     time_format: str | None = None
     delimiter: str | None = None
     header: bool | None = None
+    skip_rows: int = 0
+    decimal: str = "."
+    thousands: str | None = None
+    null: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     columns: Mapping[str, str | int] = field(default_factory=dict)
     symbol: str | None = None
     symbol_from: str | None = None
@@ -107,7 +121,7 @@ class ReadOptions:
         check_choice("stamp", self.stamp, get_args(Stamp))
         check_choice("align", self.align, get_args(Align))
         check_choice("unit", self.unit, tuple(UNIT_NS))
-        for name in ("symbols", "price_types"):
+        for name in ("symbols", "price_types", "null", "ignore"):
             set_frozen(self, **{name: names_of(name, getattr(self, name), least=0) or ()})
         for price_type in (self.price_type, *self.price_types):
             check_choice("price_type", price_type, PRICE_TYPES)
@@ -115,6 +129,7 @@ class ReadOptions:
             raise ParameterError(
                 f"delimiter: received {self.delimiter!r}; valid: one ASCII character, no letter, digit, quote or line end"
             )
+        check_cells(self)
         if self.timezone is not None:
             set_frozen(self, timezone=zone_name(self.timezone))
         if self.interval is not None:
@@ -207,6 +222,14 @@ def read_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     own = [one.name for one in fields(ReadOptions) if one.name not in ("interval", "align")]
     given = {name: arguments[name] for name in own if arguments.get(name) is not None}
     return given | {name: names_of(name, given[name]) for name in ("symbols", "price_types") if name in given}
+
+
+def check_cells(options: ReadOptions) -> None:
+    """ParameterError for a negative `skip_rows`, marks in numbers that are not known, or equal ones."""
+    if options.skip_rows < 0:
+        raise ParameterError(f"skip_rows: received {options.skip_rows}; valid: 0 or more")
+    check_choice("decimal", options.decimal, (".", ","))
+    check_choice("thousands", options.thousands, tuple(mark for mark in THOUSANDS if mark != options.decimal))
 
 
 def zone_name(zone: str | dt.tzinfo) -> str:

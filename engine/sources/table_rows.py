@@ -8,39 +8,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from engine.errors import SourceError
 from engine.interval import Interval
-from engine.schema import REJECTS, ROWS, Kind, conform, empty, rejected_rows
+from engine.schema import AMOUNTS, REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import TableColumns
 from engine.sources.file_names import PathFacts
 from engine.sources.fixed_stamps import parse_fixed
 from engine.sources.layout_cells import apply_layout
 from engine.sources.layouts.shared_names import OHLC
+from engine.sources.number_text import (
+    CURRENCY,
+    FEW,
+    NUMBER_LIKE,
+    Marks,
+    marks_of,
+    plain_number,
+    propose_marks,
+    unread_cells,
+)
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import interval_of
 from engine.sources.stamp_types import Reading, Stamps
 from engine.sources.stamps import column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
-_STRANGE_NUMBERS = (
-    (
-        r"^\s*-?\d{1,3}(\.?\d{3})*,\d+\s*$",
-        "a decimal comma",
-        "write numbers with decimal points (in a spreadsheet: save it with an English locale)",
-    ),
-    (
-        r"^\s*-?\d{1,3}(,\d{3})+\.\d+\s*$",
-        "with commas between thousands",
-        "write numbers without them (in a spreadsheet: the number format 0.00)",
-    ),
-    (r"^\s*(?:[$€£¥]\s*[\d.,]+|[\d.,]+\s*[$€£¥])\s*$", "with a currency's sign", "write bare numbers"),
-)
+MOST_EXACT = 2.0**53
 WORD_BYTES = 8
 BINARY_DIGITS = {WORD_BYTES: 9, 2 * WORD_BYTES: 18}  # of integers in fixed-size cells
 
@@ -73,7 +71,9 @@ class Origin:
         return self.options.interval or self.path_facts.interval
 
 
-def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
+def batch(
+    raw: pl.DataFrame, table: TableColumns, origin: Origin, written: Callable[[pl.Series], pl.DataFrame] | None = None
+) -> Batch:
     """Convert a table to a batch: stamps to UTC, numbers parsed, bad rows to rejects, unrequested rows dropped.
 
     Parameters
@@ -84,15 +84,18 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
         What they are.
     origin : Origin
         What else is known.
+    written : callable, optional
+        Of a table that was parsed with types: numbers of rows -> these rows as text, for rejects.
 
     Raises
     ------
     SourceError
-        No symbol, no zone, no unit, or numbers with decimal commas; the message names the option.
+        No symbol, no zone, no unit, or numbers with other marks; the message names the option.
     """
     options, conventions = table.layout.fill(origin.options)
     origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
     raw, table = apply_layout(raw, table)
+    raw = without_null_cells(raw, table, options.null)
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)
     stamps = stamp_column(raw, table, origin, series_names(raw, table, symbols))
@@ -102,7 +105,13 @@ def batch(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Batch:
     kept, left_out = drop_unrequested(good, origin.options)
     interval, inferred = resolve_interval(kept, table.kind, origin, dates_only=stamps.dates_only)
     is_daily = stamps.dates_only or (interval is not None and not interval.is_intraday)
-    notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred)
+    hints: tuple[str, ...] = ()
+    if bad.height:
+        rows = raw.filter(pl.col("row").is_in(bad["row"].implode())) if written is None else written(bad["row"])
+        bad = bad if written is None else with_cells(bad, rows)
+        hints = value_hints(bad, rows, table)
+    hints = (*hints, *rounded_amounts(kept))
+    notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred, *hints)
     return Batch(
         kind=table.kind,
         interval=interval,
@@ -281,7 +290,10 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
-    values = {role: parse_cell(raw, role, name) for role, name in own.items() if role not in ("ts", "symbol", "seq")}
+    marks = marks_of(origin.options)
+    values = {
+        role: parse_cell(raw, role, name, marks) for role, name in own.items() if role not in ("ts", "symbol", "seq")
+    }
     if table.kind == "bars" and "price_type" not in values and origin.price_type:
         values["price_type"] = pl.lit(origin.price_type)
     if "seq" in schema:
@@ -289,7 +301,7 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
     return values
 
 
-def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
+def parse_cell(raw: pl.DataFrame, role: str, name: str, marks: Marks) -> pl.Expr:
     """A role's cells as String, Boolean (`suspicious`), Int64 (`trades`) or Float64; unreadable or blank: null."""
     cell, dtype = pl.col(name), raw.schema[name]
     if role in ("exchange", "conditions", "price_type"):
@@ -297,7 +309,7 @@ def parse_cell(raw: pl.DataFrame, role: str, name: str) -> pl.Expr:
     if role == "suspicious":
         return cell.cast(pl.String).str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
     if dtype == pl.String:
-        cell = cell.str.strip_chars().replace("", None)
+        cell = plain_number(cell, marks)
     number = cell.cast(pl.Float64, strict=False)
     return number.cast(pl.Int64, strict=False) if role == "trades" else number
 
@@ -313,15 +325,113 @@ def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
     return pl.col("row")
 
 
-def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
-    """SourceError if all first 100 texts of a price have decimal or thousands commas or currency signs."""
+def without_null_cells(raw: pl.DataFrame, table: TableColumns, texts: Sequence[str]) -> pl.DataFrame:
+    """The table with null where a cell of a role is one of these texts, in rejects too; numbers are compared as such."""
+    if not texts:
+        return raw
     schema = raw.schema
-    for role, name in table.roles.items():
-        if schema.get(name) == pl.String and role in (*OHLC, "bid", "ask", "price"):
-            sample = raw[name].drop_nulls().head(100)
-            for spelled, what, mend in _STRANGE_NUMBERS:
-                if sample.len() and sample.str.contains(spelled).all():
-                    raise SourceError(origin.source, f"{name}: received {sample[0]!r}, {what}; {mend}")
+    numbers = [float(text) for text in texts if is_number(text)]
+    missing = [
+        (
+            pl.col(name),
+            (text_of(name).is_in(list(texts)) if schema[name] == pl.String else pl.lit(value=False))
+            | pl.col(name).cast(pl.Float64, strict=False).is_in(numbers),
+        )
+        for name in dict.fromkeys(table.roles.values())
+        if schema[name] == pl.String or schema[name].is_numeric()
+    ]
+    return raw.with_columns(pl.when(~is_null.fill_null(value=False)).then(cell) for cell, is_null in missing)
+
+
+def text_of(name: str) -> pl.Expr:
+    """Expression for a column's cells as stripped text."""
+    return pl.col(name).cast(pl.String, strict=False).str.strip_chars()
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell's text is a decimal number, `nan` and `inf` included."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def text_numbers(raw: pl.DataFrame, table: TableColumns) -> dict[str, str]:
+    """Role -> column of the numbers that are written as text."""
+    schema, rows = raw.schema, ROWS[table.kind]
+    sizes = {f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")}
+    roles = {
+        role: name for role, name in table.roles.items() if role in sizes or rows.get(role) in (pl.Float64, pl.Int64)
+    }
+    return {role: name for role, name in roles.items() if role != "seq" and schema.get(name) == pl.String}
+
+
+def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
+    """SourceError if other marks read numbers that the stated ones do not, or prices have a currency's sign.
+
+    The marks that the message proposes read every number-like cell of all columns of numbers. Fewer than three unread
+    cells (of more rows) are damage, not a spelling: these rows are rejected one by one.
+    """
+    marks = marks_of(origin.options)
+    columns = {name: raw[name] for name in text_numbers(raw, table).values()}
+    for name, cells in columns.items():
+        unread = unread_cells(cells, marks)
+        number_like = unread.filter(unread.str.contains(NUMBER_LIKE))
+        if number_like.len() >= min(FEW, max(raw.height, 1)):
+            proposals = propose_marks(list(columns.values()), marks)
+            if proposals:
+                received = number_like[0]
+                reads = " or ".join(f"{one.options} (reads {read_text(received, one)})" for one in proposals[:2])
+                raise SourceError(
+                    origin.source, f"{name}: received {received!r} in {number_like.len()} rows; give {reads}"
+                )
+        if unread.len() and unread.len() == cells.len() - cells.null_count() and unread.str.contains(CURRENCY).all():
+            raise SourceError(
+                origin.source,
+                f"{name}: received {unread[0]!r}, with a currency's sign; write bare numbers",
+            )
+
+
+def read_text(text: str, marks: Marks) -> str:
+    """A number's text with a decimal point and nothing between thousands."""
+    return str(pl.select(plain_number(pl.lit(text), marks)).item())
+
+
+def with_cells(rejects: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rejects with the cells of `rows` (text, by `row`) in place of their own."""
+    cells = rejected_rows(rows, "", "").select("row", "cells")
+    return rejects.drop("cells").join(cells, on="row", how="left", maintain_order="left").select(*REJECTS)
+
+
+def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns) -> tuple[str, ...]:
+    """Notes with the options that read rejected cells: `--null`, `--ignore`, `--allow-non-positive`."""
+    reasons = bad["reason"].str.split("; ").explode().value_counts()
+    hints: dict[str, str] = {}
+    for reason, count in reasons.sort("count", "reason", descending=[True, False]).iter_rows():
+        role, _, fault = reason.partition(": ")
+        name = table.roles.get(role)
+        if fault == "not above zero":
+            option = "--allow-non-positive if prices of zero and below are real"
+            hints.setdefault(fault, f"{count} rows refused, {reason}; {option}")
+        elif fault in ("negative", "unreadable") and name in rows.columns:
+            texts = rows.select(text_of(name).alias("text"))["text"].drop_nulls()
+            shown = [text for text in texts if text and (fault == "unreadable" or text.startswith("-"))]
+            cell = shown[0] if len(set(shown)) == 1 else ""
+            option = f"--null={cell} if that means none, " if cell and "," not in cell else ""
+            hints[reason] = f"{count} rows refused, {reason}; {option}--ignore {name} to leave the column out"
+    return tuple(hints.values())
+
+
+def rounded_amounts(frame: pl.DataFrame) -> list[str]:
+    """Notes on columns of amounts with values above 2^53, which a Float64 rounds to even integers."""
+    schema = frame.schema
+    largest = {name: frame[name].max() for name in AMOUNTS if schema.get(name) == pl.Float64}
+    return [
+        f"{name}: values above 2^53 ({value:.0f}) are rounded to the nearest number of 53 bits"
+        for name, value in largest.items()
+        if isinstance(value, float) and value >= MOST_EXACT
+    ]
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:

@@ -24,8 +24,9 @@ from engine.sources.columns import REPEATED, has_header, headerless_columns, mat
 from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reason
 from engine.sources.layouts.layout import Layout
 from engine.sources.layouts.shared_names import OHLC, SIDES
+from engine.sources.number_text import PLAIN, marks_of
 from engine.sources.options import ReadOptions
-from engine.sources.table_rows import Origin, batch
+from engine.sources.table_rows import Origin, batch, is_number
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 65_536
@@ -126,7 +127,8 @@ def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
     numbers = {name for role, name in table.roles.items() if role in NUMBER_ROLES}
     header = dict(zip(layout.names, layout.first, strict=True))
     # A header that stands again further down must not pass for a row of text.
-    if table.layout.changes_cells or (layout.headed and any(is_number(header[name]) for name in numbers)):
+    is_plain = not table.layout.changes_cells and not origin.options.null and marks_of(origin.options) == PLAIN
+    if not is_plain or (layout.headed and any(is_number(header[name]) for name in numbers)):
         return None
     types = {name: pl.Float64() if name in numbers else pl.String() for name in layout.names}
     try:
@@ -138,29 +140,14 @@ def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
     first_row = 1 + layout.top + layout.headed
     row = pl.int_range(first_row, first_row + read.height, dtype=pl.Int64, eager=True).alias("row")
     read = read.with_columns(row)
-    typed = batch(read, table, origin)
-    if typed.rejects.is_empty():
-        return typed
-    text = parse_csv(
-        layout.data, dict.fromkeys(layout.names, pl.String()), layout.delimiter, None, skip_lines=int(layout.headed)
-    )
-    rejected = text.with_columns(row).filter(pl.col("row").is_in(typed.rejects["row"].implode()))
-    return replace(typed, rejects=with_cells(typed.rejects, rejected))
 
+    def written(rows: pl.Series) -> pl.DataFrame:
+        """The rows of these numbers, with cells as text."""
+        texts = dict.fromkeys(layout.names, pl.String())
+        text = parse_csv(layout.data, texts, layout.delimiter, quote=None, skip_lines=int(layout.headed))
+        return text.with_columns(row).filter(pl.col("row").is_in(rows.implode()))
 
-def with_cells(rejects: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rejects with the cells of `rows` (text, by `row`) in place of their own."""
-    cells = rejected_rows(rows, "", "").select("row", "cells")
-    return rejects.drop("cells").join(cells, on="row", how="left", maintain_order="left").select(*REJECTS)
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell's text is a decimal number, `nan` and `inf` included."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return batch(read, table, origin, written)
 
 
 def with_table_notes(origin: Origin, read: Table) -> Origin:
