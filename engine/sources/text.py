@@ -12,7 +12,7 @@ A quoted cell must end on its line.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -164,15 +164,32 @@ def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
         Empty, binary, without a delimiter, or without a header and of no known layout.
     """
     data = normalize_bytes(data, source)
+    if options.skip_rows:
+        rest = data.split(b"\n", options.skip_rows)[options.skip_rows :]
+        below = find_layout(rest[0] if rest else b"", replace(options, skip_rows=0), source)
+        return replace(below, top=below.top + options.skip_rows)
     top, data = split_preamble(data)
     sample = [line for line in sample_lines(data) if line.strip()]
     if not sample:
         raise SourceError(source, "is empty")
     delimiter = options.delimiter or find_delimiter(sample, source)
+    if has_trailing_cells(sample, delimiter):
+        data = data.replace(sample[0].encode(), sample[0].encode() + delimiter.encode(), 1)
+        sample[0] += delimiter
     first = split_line(sample[0], delimiter)
     headed = has_header(first) if options.header is None else options.header
     names, vendor = (number_repeated_names(first), None) if headed else headerless_columns(first, options, source)
     return TextLayout(data, top, delimiter, first, names, headed, vendor)
+
+
+def has_trailing_cells(sample: Sequence[str], delimiter: str) -> bool:
+    """Whether every line but the first ends with a delimiter and has one cell more than the first, which is empty."""
+    width = len(split_line(sample[0], delimiter)) + 1
+    return (
+        len(sample) > 1
+        and all(line.endswith(delimiter) for line in sample[1:])
+        and all(len(split_line(line, delimiter)) == width for line in sample[1:])
+    )
 
 
 def layout_table(layout: TextLayout, source: str) -> Table:
@@ -305,11 +322,13 @@ def empty_batch(names: list[str], origin: Origin) -> Batch:
 
 
 def normalize_bytes(data: bytes, source: str) -> bytes:
-    """Bytes without BOM, CR as LF if no LF occurs; SourceError for bytes that are no UTF-8 text (`encodings`)."""
+    """Bytes without BOM, each lone CR as LF; SourceError for bytes that are no UTF-8 text (`encodings`)."""
     if encoding_of(data) != UTF8:
         raise SourceError(source, no_text_reason(data))
     data = data.removeprefix(UTF8_MARK)
-    return data.replace(b"\r", b"\n") if b"\r" in data and b"\n" not in data else data
+    if b"\r" not in data or data.count(b"\r") == data.count(b"\r\n"):
+        return data
+    return data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def split_preamble(data: bytes) -> tuple[int, bytes]:
@@ -350,7 +369,7 @@ def no_delimiter_reason(first: str) -> str:
         return f"is JSON ({shown}); valid: one object per line, with --format ndjson or a name that ends in .ndjson"
     return (
         f"no delimiter found in its first line, {shown}; looked for comma, semicolon, tab, bar; give --delimiter, "
-        "and take out lines above the header that do not begin with #"
+        "or --skip-rows with the number of lines above the header"
     )
 
 

@@ -65,14 +65,14 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
     "european decimals": (
         [HEAD.replace(",", ";"), *(f"{iso(ts)};10,0;10,5;9,5;10,2;100" for ts in MINUTES)],
         [],
-        ["'10,2', a decimal comma", "decimal points"],
-        None,
+        ["close: received '10,2'", "--decimal , (reads 10.2)"],
+        ["--decimal", ","],
     ),
     "commas between thousands": (
         [HEAD, *rows(iso, '"1,010.0","1,010.5","1,009.5","1,010.2",100')],
         [],
-        ["between thousands"],
-        None,
+        ["close: received '1,010.2'", "--thousands , (reads 1010.2)"],
+        ["--thousands", ","],
     ),
     "a currency's sign": (
         [HEAD, *rows(iso, "$10,$10.5,$9.5,$10.2,100")],
@@ -124,7 +124,12 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
     ),
     "a web page": (["<!DOCTYPE html><html>403 Forbidden</html>"], [], ["is a web page", "fetch the file again"], None),
     "an answer in JSON": (['{"error": "bad key"}'], [], ["is JSON", "it says: bad key"], None),
-    "remarks above the header": (["bars of SPY", HEAD, *rows(iso)], [], ["'bars of SPY'", "begin with #"], None),
+    "remarks above the header": (
+        ["bars of SPY", HEAD, *rows(iso)],
+        [],
+        ["'bars of SPY'", "--skip-rows"],
+        ["--skip-rows", "1"],
+    ),
 }
 
 

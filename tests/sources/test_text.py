@@ -152,7 +152,7 @@ def test_read_text_bad_cells_are_rejected_with_reason_and_text():
         (b"a,b\x00c\n", {}, "binary"),
         ("just one column\n1\n", {}, "--delimiter"),
         ("a,b,c\nx,y,z\n", {}, "--columns"),
-        ("timestamp;open;high;low;close\n2024-01-02T14:30:00Z;1,5;1,6;1,4;1,5\n", {}, "decimal points"),
+        ("timestamp;open;high;low;close\n2024-01-02T14:30:00Z;1,5;1,6;1,4;1,5\n", {}, "--decimal ,"),
         (f"{HEADER}\n45293.5,1,1,1,1,1\n", {}, "spreadsheet"),
         (f"{HEADER}\n12345,1,1,1,1,1\n", {}, "--unit"),
         (f"{HEADER}\n02/01/2024 09:30,1,1,1,1,1\n", {}, "--time-format"),
