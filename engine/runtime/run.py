@@ -107,6 +107,11 @@ def load(
     time_format: str | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
+    skip_rows: int = 0,
+    decimal: Literal[".", ","] = ".",
+    thousands: str | None = None,
+    null: Names = (),
+    ignore: Names = (),
     columns: Mapping[str, str | int] | None = None,
     symbol: str | None = None,
     symbol_from: str | None = None,
@@ -160,6 +165,12 @@ def load(
         Of stamps written as text, as `strftime` has it.
     delimiter, header : str, bool, optional
         Of delimited text; found out by default.
+    skip_rows : int
+        Lines above the header of delimited text, or above its first row.
+    decimal, thousands : str, optional
+        Marks in numbers written as text.
+    null, ignore : str or list of str
+        Cells that mean none (`-1`, `N/A`), and columns that are left out, as the files name them.
     columns : mapping of str to str or int, optional
         Our name of a column to theirs, or to its place, counted from 1.
     symbol, price_type : str, optional

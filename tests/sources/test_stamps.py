@@ -171,7 +171,6 @@ def test_options_from_toml_reads_names_and_refuses_unknown_ones(tmp_path):
         {"format": "xls"},
         {"delimiter": "::"},
         {"price_types": ("mean",)},
-        {"symbols": "SPY"},
         {"max_ratio": 0},
         {"interval": "2d"},
     ],
