@@ -20,7 +20,7 @@ def usage_error(text: str) -> ParameterError:
 def check_limit(limit: int | None) -> None:
     """ParameterError for a negative number of rows; 0 is all, None the default."""
     if limit is not None and limit < 0:
-        raise usage_error(f"--limit: received {limit}; valid: 0 for all, or how many")
+        raise usage_error(f"--limit: received {limit}; valid: 0 for all rows, or how many")
 
 
 _WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)', re.DOTALL)

@@ -68,6 +68,6 @@ NullCells = Annotated[str | None, typer.Option("--null", help="Cells that mean n
 Ignore = Annotated[str | None, typer.Option(help="Columns to leave out, as the files name them, by comma.")]
 Columns = Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")]
 OptionsFile = Annotated[Path | None, typer.Option(help="TOML with read options.")]
-OneSymbol = Annotated[str | None, typer.Option(help="Symbol of files that do not tell theirs.")]
+OneSymbol = Annotated[str | None, typer.Option(help="Symbol of all rows, whatever the files say.")]
 NonPositive = Annotated[bool, typer.Option(help="Prices of zero and below are real.")]
 AsOf = Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")]

@@ -75,6 +75,7 @@ class PathFacts:
     """Symbol, interval, side, date and venue that a path states; None where it states nothing, or nothing certain.
 
     `variant` is a word for an adjustment (`adjsplitdiv`); as a market it keeps two series of one symbol apart.
+    `is_symbol_of_name` is true where only the file's name states the symbol: the metadata of the file goes before it.
     """
 
     symbol: str | None = None
@@ -83,6 +84,7 @@ class PathFacts:
     day: dt.date | None = None
     venue: str | None = None
     variant: str | None = None
+    is_symbol_of_name: bool = False
 
     @property
     def market(self) -> str | None:
@@ -111,6 +113,7 @@ def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> Path
         day=stated.day,
         venue=stated.venue or street,
         variant=stated.variant,
+        is_symbol_of_name=bool(stated.symbol) and not hive.get("symbol") and options.symbol_from is None,
     )
     return facts if options.symbol_from is None else facts_by_template(path, options.symbol_from, facts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from engine.sources.archive import sha256
 from engine.sources.batch import Batch, content_hash
 from engine.sources.columns import match_columns
 from engine.sources.dataframes import to_polars
-from engine.sources.file_names import PathFacts, hive_folders, parse_path
+from engine.sources.file_names import PathFacts, parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_integers
 
 CELL_BYTES = 8
 ROW_NUMBER = "@row"
+ARROW_SCHEMA = "ARROW:schema"
 
 
 def read_parquet(path: Path, options: ReadOptions, qualifier: str = "") -> Batch:
@@ -81,9 +83,11 @@ def read_parquet_batch(
         )
         names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
         found = match_columns(names, origin.options, str(path))
-        if "symbol" not in found.roles and origin.options.symbol is None:
-            stated = hive_folders(str(path)).get("symbol") or symbol_of_metadata(path) or origin.path_facts.symbol
-            origin = replace(origin, path_facts=replace(origin.path_facts, symbol=stated))
+        facts = origin.path_facts
+        is_open = facts.symbol is None or facts.is_symbol_of_name
+        if is_open and "symbol" not in found.roles and origin.options.symbol is None:
+            stated = symbol_of_metadata(path) or facts.symbol
+            origin = replace(origin, path_facts=replace(facts, symbol=stated))
         numbered = scanned.slice(*cut) if cut else scanned
         if without is not None:
             numbered = numbered.filter(~without)
@@ -159,9 +163,28 @@ def cell_width(cells: pl.Series, origin: Origin) -> int:
 
 
 def symbol_of_metadata(path: Path | str) -> str | None:
-    """`symbol`, else `instrument_id`, that the metadata of a Parquet file or object states, or None."""
+    """`symbol`, else `instrument_id`, of the metadata of a Parquet file or object, or of the Arrow schema in it; or None.
+
+    Raises
+    ------
+    SourceError
+        The Arrow schema is damaged.
+    """
+    import pyarrow as pa  # noqa: PLC0415  # slow to import, and only an Arrow schema wants it
+
     stated = pl.read_parquet_metadata(path)
-    return stated.get("symbol") or stated.get("instrument_id") or None
+    of_schema: dict[bytes, bytes] = {}
+    if ARROW_SCHEMA in stated:
+        try:
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stated[ARROW_SCHEMA])))
+        except (ValueError, OSError) as error:
+            raise SourceError(path, f"no Parquet file that can be read: {ARROW_SCHEMA}: {error}") from error
+        of_schema = schema.metadata or {}
+    for name in ("symbol", "instrument_id"):
+        symbol = stated.get(name) or of_schema.get(name.encode(), b"").decode()
+        if symbol:
+            return symbol
+    return None
 
 
 def check_unpacked_size(path: Path, options: ReadOptions) -> None:

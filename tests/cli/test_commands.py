@@ -147,7 +147,7 @@ def test_export_for_a_consumer_takes_note_only_of_what_is_in_place(engine, out: 
 def test_negative_limit_is_refused(engine, out: Path, words: list[str]) -> None:
     ran = engine(*(word.format(out=out) for word in words), "--limit", "-1")
     assert (ran.code, ran.out) == (USAGE, "")
-    assert "--limit: received -1; valid: 0 for all, or how many" in ran.err
+    assert "--limit: received -1; valid: 0 for all rows, or how many" in ran.err
 
 
 def test_merge_notes_without_a_place_are_printed_once() -> None:

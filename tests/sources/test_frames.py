@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from decimal import Decimal
 
@@ -128,22 +129,29 @@ def test_read_parquet_integers_in_binary_cells_are_the_nearest_floats(tmp_path, 
     assert batch.frame["symbol"].unique().to_list() == ["EUR/USD"]
 
 
+@pytest.mark.parametrize("in_arrow_schema", [True, False])
 @pytest.mark.parametrize(
     ("place", "column", "options", "symbol"),
     [
         ("AAPL_1m.parquet", None, {}, "EUR/USD"),
         ("symbol=MSFT/AAPL_1m.parquet", None, {}, "MSFT"),
+        ("AAPL_1m.parquet", None, {"symbol_from": "{symbol}_*.parquet"}, "AAPL"),
+        ("AAPL_1m.parquet", None, {"symbol_from": "*.parquet"}, "EUR/USD"),
         ("AAPL_1m.parquet", "IBM", {}, "IBM"),
         ("symbol=MSFT/AAPL_1m.parquet", "IBM", {"symbol": "SPY"}, "SPY"),
     ],
 )
 def test_read_parquet_symbol_is_the_option_else_column_folder_metadata_and_name(
-    tmp_path, place, column, options, symbol
+    tmp_path, place, column, options, symbol, in_arrow_schema
 ):
     path = tmp_path / place
     path.parent.mkdir(exist_ok=True)
     columns = {"ts": [START], "price": [1.0], **({"symbol": [column]} if column else {})}
-    pq.write_table(pl.DataFrame(columns).to_arrow().replace_schema_metadata({"symbol": "EUR/USD"}), path)
+    table = pl.DataFrame(columns).to_arrow()
+    metadata = {"symbol": "EUR/USD"}
+    if in_arrow_schema:  # as writers in Rust do
+        metadata = {"ARROW:schema": base64.b64encode(table.schema.with_metadata(metadata).serialize().to_pybytes())}
+    pq.write_table(table.replace_schema_metadata(metadata), path, store_schema=False)
     batches = [read_parquet(path, ReadOptions(**options)), read_parquet_rows(path, ReadOptions(**options), (0, 1))]
     assert [batch.frame["symbol"].to_list() for batch in batches] == [[symbol]] * 2
 
@@ -154,6 +162,14 @@ def test_from_frame_sequence_of_fractions_is_no_order(dtype, numbers, seq):
     frame = pl.DataFrame({"ts": [START] * 2, "price": [1.0, 2.0], "seq": pl.Series(numbers, strict=False).cast(dtype)})
     rows = from_frame(frame, symbol="A").frame
     assert rows["seq"].sort().to_list() == seq
+
+
+@pytest.mark.parametrize("damage", ["!", "AAAA"])
+def test_read_parquet_with_a_damaged_arrow_schema_is_refused_by_name(tmp_path, damage):
+    table = pl.DataFrame({"ts": [START], "price": [1.0]}).to_arrow().replace_schema_metadata({"ARROW:schema": damage})
+    pq.write_table(table, tmp_path / "A.parquet", store_schema=False)
+    with pytest.raises(SourceError, match="no Parquet file that can be read"):
+        read_parquet(tmp_path / "A.parquet", ReadOptions())
 
 
 def test_read_parquet_over_the_limit_is_refused_before_it_is_read(tmp_path):
