@@ -129,6 +129,12 @@ def test_read_parquet_integers_in_binary_cells_are_the_nearest_floats(tmp_path, 
     assert batch.frame["symbol"].unique().to_list() == ["EUR/USD"]
 
 
+def write_with_metadata(table, path, metadata):
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(metadata)
+
+
 @pytest.mark.parametrize("in_arrow_schema", [True, False])
 @pytest.mark.parametrize(
     ("place", "column", "options", "symbol"),
@@ -151,7 +157,7 @@ def test_read_parquet_symbol_is_the_option_else_column_folder_metadata_and_name(
     metadata = {"symbol": "EUR/USD"}
     if in_arrow_schema:  # as writers in Rust do
         metadata = {"ARROW:schema": base64.b64encode(table.schema.with_metadata(metadata).serialize().to_pybytes())}
-    pq.write_table(table.replace_schema_metadata(metadata), path, store_schema=False)
+    write_with_metadata(table, path, metadata)
     batches = [read_parquet(path, ReadOptions(**options)), read_parquet_rows(path, ReadOptions(**options), (0, 1))]
     assert [batch.frame["symbol"].to_list() for batch in batches] == [[symbol]] * 2
 
@@ -166,8 +172,8 @@ def test_from_frame_sequence_of_fractions_is_no_order(dtype, numbers, seq):
 
 @pytest.mark.parametrize("damage", ["!", "AAAA"])
 def test_read_parquet_with_a_damaged_arrow_schema_is_refused_by_name(tmp_path, damage):
-    table = pl.DataFrame({"ts": [START], "price": [1.0]}).to_arrow().replace_schema_metadata({"ARROW:schema": damage})
-    pq.write_table(table, tmp_path / "A.parquet", store_schema=False)
+    table = pl.DataFrame({"ts": [START], "price": [1.0]}).to_arrow()
+    write_with_metadata(table, tmp_path / "A.parquet", {"ARROW:schema": damage})
     with pytest.raises(SourceError, match="no Parquet file that can be read"):
         read_parquet(tmp_path / "A.parquet", ReadOptions())
 
