@@ -16,7 +16,7 @@ ROOT = Path(engine.__file__).parent
 
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
-    {"errors", "publish", "reference"},
+    {"errors", "publish", "reference", "toml_text"},
     {"arguments"},
     {"interval", "display"},
     {"clock", "schema", "keys"},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import duckdb
-
 
 def split_statements(text: str) -> tuple[list[str], str]:
     """Split SQL at semicolons outside quotes and comments; return complete statements and the unfinished rest.
@@ -20,6 +18,8 @@ def split_statements(text: str) -> tuple[list[str], str]:
     str
         What stands behind the last semicolon; empty when it is blank or comments alone.
     """
+    import duckdb  # noqa: PLC0415 - the prompt shows itself before the database is loaded
+
     end = len(text.encode())
     # A semicolon that does not end the whole text lies in a quote or comment that is still open.
     data = f"{text}\n;".encode()

@@ -204,7 +204,7 @@ def test_finish_bars_expects_one_slot_of_an_interval_that_is_not_finer(judge: st
 
 def test_fold_input_has_the_columns_with_a_value_alone() -> None:
     rows = pl.DataFrame(
-        {"series": [1], "ordinal": [16], "slot": [0], **dict.fromkeys(("open", "high", "low", "close"), [1.0])}
+        {"series": [1], "ordinal": [16], "slot": [0], **{name: [1.0] for name in ("open", "high", "low", "close")}}
     )
     empty = rows.with_columns(pl.lit(None, pl.Float64).alias("size"), pl.lit(None, pl.Int64).alias("trades"))
     carried = ["series", "ordinal", "slot", "open", "high", "low", "close"]
