@@ -16,6 +16,7 @@ from engine import _ROOMS, errors
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.cli import FAILED, INTERRUPTED, PARTLY_READ, USAGE
 from engine.cli.commands import app
+from engine.cli.exit_codes import MANY_REJECTS
 from engine.export.tables import KEYS, TABLES
 
 GROUPS = {
@@ -77,7 +78,8 @@ def cli_page() -> str:
         "`--quiet`, `--no-color` and `--debug` are valid at any position; `engine --install-completion` installs shell completion.",
         (
             f"Exit codes: 0 success; 1 findings, differences or faults (and {FAILED} for a failure that the input did not cause); "
-            f"{USAGE} invalid input or usage; {PARTLY_READ} completed, but some files could not be read; {INTERRUPTED} interrupted."
+            f"{USAGE} invalid input or usage; {PARTLY_READ} completed, but some files could not be read; "
+            f"{MANY_REJECTS} completed, but of a file more rows were refused than `--max-rejects`; {INTERRUPTED} interrupted."
         ),
     ]
     for names, command in _commands(typer.main.get_command(app), ()):

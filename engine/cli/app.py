@@ -1,7 +1,7 @@
 """The Typer application and the options that every command shares.
 
 Exit codes: 0 fine; 1 an unexpected failure, such as an output that is full; 2 bad input or usage; 3 done, but some
-files could not be read; 130 interrupted.
+files could not be read; 4 done, but of a file more rows were refused than `--max-rejects`; 130 interrupted.
 """
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.

@@ -64,13 +64,13 @@ def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 -
         print_line(f"{what}: {len(lines) - most} more; --json lists all")
 
 
-def print_problems(lines: Any) -> None:  # noqa: ANN401 - any sequence of text
-    """Print up to 12 unreadable files to standard output; with --quiet all of them, to standard error."""
+def print_problems(what: str, lines: Any) -> None:  # noqa: ANN401 - any sequence of text
+    """Print up to 12 lines as `what: line` to standard output; with --quiet all of them, to standard error."""
     if not _Manners.quiet:
-        print_list("could not be read", lines)
+        print_list(what, lines)
         return
     for line in lines:
-        sys.stderr.write(f"engine: could not be read: {escape_unprintable(line)}\n")
+        sys.stderr.write(f"engine: {what}: {escape_unprintable(line)}\n")
 
 
 def print_line(text: str) -> None:

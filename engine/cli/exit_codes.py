@@ -14,6 +14,7 @@ from engine.errors import EngineError
 FAILED = 1
 USAGE = 2
 PARTLY_READ = 3
+MANY_REJECTS = 4
 INTERRUPTED = 130
 
 # Flags about how the command behaves, not what it does.

@@ -72,6 +72,18 @@ def parse_instant(text: str | None) -> dt.datetime | None:
     return instant_of("--as-of", text)
 
 
+def parse_share(name: str, text: str) -> float:
+    """Parse `1%` or `0.01` to a share from 0 to 1; ParameterError, with the option's `name`, for other text."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 <= share <= 1:
+        raise usage_error(f"--{name}: received {text!r}; valid: a share of the rows, as 1% or 0.01")
+    return share
+
+
 def parse_interval(text: str | None) -> Any:  # noqa: ANN401 - engine.interval.Interval or None
     """Parse an interval; None for None; IntervalError for text that is none."""
     from engine.interval import Interval

@@ -179,5 +179,5 @@ def print_comparison(done: Comparison, limit: int, *, as_json: bool) -> None:
             as_json=False,
         )
     print_list("note", merge_notes(done.notes))
-    print_problems([f"{one['path']}: {one['reason']}" for one in problems])
+    print_problems("could not be read", [f"{one['path']}: {one['reason']}" for one in problems])
     print_line("equal" if result.is_equal else "different")

@@ -11,7 +11,7 @@ import typer
 
 from engine.cli.app import AsJson, app
 from engine.cli.console import merge_notes, print_frame, print_json, print_line, print_list, print_problems, progress
-from engine.cli.exit_codes import PARTLY_READ
+from engine.cli.exit_codes import MANY_REJECTS, PARTLY_READ
 from engine.cli.parsing import (
     override_options,
     parse_column_pairs,
@@ -19,6 +19,7 @@ from engine.cli.parsing import (
     parse_instant,
     parse_interval,
     parse_intervals,
+    parse_share,
     split_list,
 )
 from engine.cli.source_options import (
@@ -91,6 +92,9 @@ def run(
     keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,
     allow_non_positive: NonPositive = False,
     as_of: AsOf = None,
+    max_rejects: Annotated[
+        str, typer.Option(help="Exit code 4 when more of a file's rows were refused: a share, as 1% or 0.01.")
+    ] = "1%",
     export: Annotated[Path | None, typer.Option(help="Write the dataset to this folder.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that share the symbols; needs --export.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`; needs --export.")] = None,
@@ -99,10 +103,14 @@ def run(
 ) -> None:
     """Read vendor files, derive bars, find gaps, compute quality; --export writes them. Exit code 3: unreadable files.
 
+    Exit codes: 0 fine, 2 bad input, 3 done, but some files could not be read, 4 done, but of a file more rows were refused
+    than --max-rejects.
+
     Example: engine run lean/equity/usa/minute --calendar XNYS --export out --workers 8
     """
     from engine.runtime import run as runtime
     from engine.runtime.options import CalendarMap, LoadOptions
+    from engine.runtime.refused_rows import sources_over
     from engine.sources.options import ReadOptions
 
     given: dict[str, Any] = {
@@ -128,6 +136,7 @@ def run(
         "price_types": split_list(price_type),
         "allow_non_positive": allow_non_positive,
     }
+    most_rejects = parse_share("max-rejects", max_rejects)
     base = ReadOptions.from_toml(options) if options else ReadOptions()
     chosen = LoadOptions(
         calendars=CalendarMap.from_toml(calendar_map, calendar) if calendar_map else CalendarMap(calendar),
@@ -147,9 +156,11 @@ def run(
             if workers is None and dask is None
             else run_in_partitions(sources, chosen, export, workers, dask, resume=resume, tell=tell)
         )
-    print_run(outcome, export, as_json=as_json)
+    print_run(outcome, export, as_json=as_json, most_rejects=most_rejects)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
+    if sources_over(outcome.loaded.refused, most_rejects):
+        raise typer.Exit(MANY_REJECTS)
 
 
 @app.command()
@@ -209,9 +220,17 @@ def run_in_partitions(
     return outcome
 
 
-def print_run(outcome: RunResult | PartitionedResult, export: Path | None, *, as_json: bool) -> None:
-    """Print series, worst sessions, calendars, counts, notes and unreadable files of a run; or all as JSON."""
+def print_run(
+    outcome: RunResult | PartitionedResult, export: Path | None, *, as_json: bool, most_rejects: float = 1.0
+) -> None:
+    """Print series, worst sessions, calendars, counts, notes, refused rows, unreadable files of a run; or all as JSON.
+
+    Files with more refused rows than the share `most_rejects` are named one by one.
+    """
+    from dataclasses import asdict
+
     from engine.report.summary_tables import summarize_series, worst_sessions
+    from engine.runtime.refused_rows import describe_refused, describe_sources_over
 
     tables = outcome.tables()
     series = summarize_series(tables["quality"], tables["gaps"], tables["symbols"])
@@ -223,6 +242,7 @@ def print_run(outcome: RunResult | PartitionedResult, export: Path | None, *, as
         "duplicates": loaded.duplicates,
         "corrections": loaded.corrections,
         "rejected": loaded.rejected,
+        "outside_sessions": loaded.outside_sessions,
         "derived_bars": outcome.derived,
         "export": export and str(export),
         "export_revision": outcome.export_revision,
@@ -238,6 +258,7 @@ def print_run(outcome: RunResult | PartitionedResult, export: Path | None, *, as
                 "series": series.to_dicts(),
                 "worst": bad.to_dicts(),
                 "notes": notes,
+                "refused": [asdict(one) for one in sorted(loaded.refused, key=lambda one: (one.source, one.reason))],
                 "problems": [{"path": path, "reason": why} for path, why in problems],
             }
         )
@@ -249,4 +270,6 @@ def print_run(outcome: RunResult | PartitionedResult, export: Path | None, *, as
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
     print_list("note", merge_notes(notes))
-    print_problems([f"{path}: {why}" for path, why in problems])
+    print_list("refused", describe_refused(loaded.refused))
+    print_problems("too many rows refused", describe_sources_over(loaded.refused, most_rejects))
+    print_problems("could not be read", [f"{path}: {why}" for path, why in problems])

@@ -43,6 +43,7 @@ from engine.runtime.load import no_data_found, read_scanned_files, store_content
 from engine.runtime.options import Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import RowRange, cut_row_ranges, dates_in_footer, read_row_range, survey_row_range
 from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
+from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import load_options
 from engine.runtime.store_survey import survey_session
 from engine.runtime.task_batches import FilesTask, batch_groups
@@ -125,6 +126,16 @@ def audit(
             export_counts(open_dataset(one.path)) for one in inputs if one.path is not None and is_local_export(one)
         ]
         survey = join_surveys([*at_base(parts, options), *counted, survey_of_problems(problems)])
+        if options.read.symbols:
+            found = survey.series["symbol"].unique()
+            named = [
+                Problem(path, reason)
+                for path, reason in survey.files.drop_nulls("problem").select("source", "problem").iter_rows()
+                if not reason.startswith(PASSED_OVER)
+            ]
+            unmatched_notes(
+                [one for one in inputs if one.path is None or not is_remote(one.path)], options.read, found, named
+            )
         if survey.series.is_empty():
             raise SourceError(", ".join(one.name for one in inputs), why_nothing_was_read(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:

@@ -19,10 +19,13 @@ from engine.errors import SourceError
 from engine.grid import GridSpec, Stamp
 from engine.interval import Interval
 from engine.runtime.options import LoadOptions, Progress
+from engine.runtime.outside_sessions import misplaced_ticks_notes, outside_sessions
+from engine.runtime.refused_rows import RefusedRows, refused_rows
+from engine.runtime.requested_symbols import symbol_of_path, unmatched_notes
 from engine.schema import Kind
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.formats.registry import format_names
-from engine.sources.inputs import Sources, inputs_of, scan_inputs
+from engine.sources.inputs import Input, Sources, inputs_of, scan_inputs
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.resolution import DEFAULT_BASE, UNTOLD, Resolution, interval_of, interval_of_prints
@@ -46,6 +49,10 @@ class Loaded:
         Files that could not be read.
     notes : tuple of str
         Messages on what was assumed, skipped or left out.
+    outside_sessions : int
+        Stored source rows (bars, ticks, quotes) that lie in no session.
+    refused : tuple of RefusedRows
+        Rows that readers refused, per file and reason.
     """
 
     session: SessionData
@@ -56,6 +63,8 @@ class Loaded:
     rejected: int
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    outside_sessions: int = 0
+    refused: tuple[RefusedRows, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,8 @@ class Contents:
     files : int
     problems : tuple of Problem
     notes : tuple of str
+    refused_counts : tuple of RefusedRows
+        The same rows, counted per file and reason.
     """
 
     symbols: tuple[SymbolSessionData, ...]
@@ -94,6 +105,7 @@ class Contents:
     files: int
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    refused_counts: tuple[RefusedRows, ...] = ()
 
 
 def load_files(sources: Sources, options: LoadOptions, progress: Progress | None = None) -> Loaded:
@@ -120,6 +132,7 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
         )
         for group in contents.groups
     ]
+    outside = outside_sessions(session.snapshot())
     return Loaded(
         session,
         files=contents.files,
@@ -128,7 +141,9 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
         corrections=sum(one.corrections for one in appended),
         rejected=sum(frame.height for frame in session.snapshot().rejects),
         problems=contents.problems,
-        notes=contents.notes,
+        notes=(*contents.notes, *misplaced_ticks_notes(outside)),
+        outside_sessions=int(outside["outside"].sum()),
+        refused=contents.refused_counts,
     )
 
 
@@ -152,7 +167,37 @@ def read_files(sources: Sources, options: LoadOptions, progress: Progress | None
     """
     inputs = inputs_of(sources)
     files, problems = scan_inputs(inputs, options.read)
-    return read_scanned_files(files, problems, options, ", ".join(one.name for one in inputs), progress)
+    contents = read_part(files, problems, options, progress)
+    notes = check_read(contents, inputs, options)
+    return replace(contents, notes=(*contents.notes, *notes))
+
+
+def check_read(contents: Contents, inputs: Sequence[Input], options: LoadOptions) -> tuple[str, ...]:
+    """Notes of requested symbols without a row.
+
+    Raises
+    ------
+    ParameterError
+        No row has one of the requested symbols.
+    SourceError
+        No file could be read, or all rows were refused.
+    """
+    files_of_requested = [
+        one for one in contents.refused_counts if options.read.selects(symbol_of_path(one.source, options.read) or "")
+    ]
+    notes: tuple[str, ...] = ()
+    if options.read.symbols and (contents.symbols or not files_of_requested):
+        found = [one.symbol for one in contents.symbols]
+        notes = unmatched_notes(inputs, options.read, found, contents.problems)
+    check_some_rows(contents, ", ".join(one.name for one in inputs))
+    return notes
+
+
+def check_some_rows(contents: Contents, name: str) -> None:
+    """SourceError if no file could be read, or if rows were refused and none is left."""
+    check_some_batch(contents.files, contents.problems, name)
+    if contents.refused and not contents.symbols:
+        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused))
 
 
 def read_scanned_files(
@@ -164,9 +209,7 @@ def read_scanned_files(
 ) -> Contents:
     """Read scanned files as `read_files`; SourceError if no file could be read, or if all rows were refused."""
     contents = read_part(files, problems, options, progress)
-    check_some_batch(contents.files, contents.problems, name)
-    if contents.refused and not contents.symbols:
-        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused))
+    check_some_rows(contents, name)
     return contents
 
 
@@ -285,6 +328,7 @@ class ContentsBuilder:
             files=len({batch.source.split("!")[0] for _, batch in batches}),
             problems=problems,
             notes=(*notes, *self._notes),
+            refused_counts=refused_rows([batch for _, batch in with_rows], self._options.read),
         )
 
     def _without_copies(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], frozenset[str]]:

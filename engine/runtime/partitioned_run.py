@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ from engine.runtime.load import (
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
+from engine.runtime.refused_rows import RefusedRows
+from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import misplaced_series_notes
 from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
@@ -43,7 +45,7 @@ from engine.sources.inputs import inputs_of, scan_inputs
 
 BYTES_PER_TASK = 32 << 20
 EXPORT, COUNTS = "export", "counts.json"
-COUNTED = ("files", "rows", "duplicates", "corrections", "rejected")
+COUNTED = ("files", "rows", "duplicates", "corrections", "rejected", "outside_sessions")
 LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -56,8 +58,10 @@ class LoadCounts:
     duplicates: int
     corrections: int
     rejected: int
+    outside_sessions: int
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    refused: tuple[RefusedRows, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,12 @@ def run_partitioned(
     with work_folder(work, f".{export.name}-parts-", export.absolute().parent) as folder:
         parts = [read_part_export(one) for one in run_tasks(tasks, write_part, folder, executor, progress)]
         counts = sum_counts([part.counts for part in parts], problems)
-        check_some_batch(counts.files, counts.problems, ", ".join(map(str, sources)))
         datasets = [part.dataset for part in parts]
+        if options.read.symbols:
+            found = {name for one in datasets for name in one.scan("symbols").select("symbol").collect()["symbol"]}
+            notes = unmatched_notes(inputs_of(sources), options.read, found, counts.problems)
+            counts = replace(counts, notes=(*counts.notes, *notes))
+        check_some_batch(counts.files, counts.problems, ", ".join(map(str, sources)))
         if counts.rejected and not any(dataset.rows("symbols") for dataset in datasets):
             refused = next(dataset for dataset in datasets if dataset.rows("rejects"))
             raise all_refused(refused.scan("rejects").head(1).collect(), counts.rejected)
@@ -181,7 +189,12 @@ def write_part(task: FilesTask, folder: Path) -> None:
     assess_session(loaded.session, task.options.dates)
     export_snapshot(loaded.session.snapshot(), folder / EXPORT, written_at=LONG_AGO)
     notes = (*loaded.notes, *misplaced_series_notes(loaded.session))
-    counts = LoadCounts(**{name: getattr(loaded, name) for name in COUNTED}, problems=loaded.problems, notes=notes)
+    counts = LoadCounts(
+        **{name: getattr(loaded, name) for name in COUNTED},
+        problems=loaded.problems,
+        notes=notes,
+        refused=loaded.refused,
+    )
     (folder / COUNTS).write_bytes(orjson.dumps({"derived": derived, **asdict(counts)}))
 
 
@@ -201,7 +214,8 @@ def read_part_export(part: Path | EngineError) -> Part:
         stored = orjson.loads((part / COUNTS).read_bytes())
         problems = tuple(Problem(**problem) for problem in stored.pop("problems"))
         derived = int(stored.pop("derived"))
-        counts = LoadCounts(**{**stored, "problems": problems, "notes": tuple(stored["notes"])})
+        refused = tuple(RefusedRows(**one) for one in stored.pop("refused"))
+        counts = LoadCounts(**{**stored, "problems": problems, "notes": tuple(stored["notes"]), "refused": refused})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(part, f"{error}; remove it and run again") from error
     return Part(open_dataset(part / EXPORT), counts, derived)
@@ -213,4 +227,5 @@ def sum_counts(parts: Sequence[LoadCounts], problems: Sequence[Problem]) -> Load
         **{name: sum(getattr(part, name) for part in parts) for name in COUNTED},
         problems=(*problems, *(problem for part in parts for problem in part.problems)),
         notes=tuple(note for part in parts for note in part.notes),
+        refused=tuple(one for part in parts for one in part.refused),
     )
