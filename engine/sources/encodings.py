@@ -13,7 +13,7 @@ UTF8, UTF32 = "utf-8", "utf-32"
 HEAD_BYTES = 4096
 FEWEST_BYTES = 16  # that tell UTF-16 and UTF-32 without a mark
 CHUNK_BYTES = 4 * 1024 * 1024
-MOST_CONTROLS = 0.01  # of a text's bytes; of packed or numeric data 5 % or more are control characters
+MOST_CONTROLS = 0.05  # of a text's bytes; of packed or numeric data about 10 % or more are control characters
 FEWEST_ZEROS, MOST_ZEROS = 0.8, 0.1  # of one place of each pair of bytes, and of the other: Latin text in UTF-16
 CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1a")
 
@@ -21,7 +21,7 @@ CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1a")
 def encoding_of(head: bytes) -> str | None:
     """Encoding of text by its first bytes: `utf-8` (also for other 8-bit text), `utf-16-le`, `utf-16-be`, `utf-32`, or None.
 
-    None means that the bytes are no text: more than 1 % are control characters.
+    None means that the bytes are no text: more than 5 % are control characters.
     """
     head = head[:HEAD_BYTES]
     if head.startswith(UTF32_MARKS):

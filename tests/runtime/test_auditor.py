@@ -152,12 +152,13 @@ def test_audit_a_file_that_changed_is_done_again(folder, tmp_path):
 def test_audit_one_bad_file_is_a_finding_and_not_the_end(folder):
     (folder / "BROKEN.csv").write_bytes(b"\x00\xff not a table")
     (folder / "TORN.parquet").write_bytes(b"PAR1 torn")
+    (folder / "README.md").write_text("about")
     done = audit([folder], OPTIONS)
     bad = done.tables["findings"].filter(pl.col("check_name") == "unreadable_file")
-    assert [Path(source).name for source in bad["source"]] == ["TORN.parquet"]
-    assert bad["severity"].to_list() == ["error"]
+    assert [Path(source).name for source in bad["source"]] == ["BROKEN.csv", "TORN.parquet"]
+    assert bad["severity"].to_list() == ["error", "error"]
     over = done.tables["findings"].filter(pl.col("check_name") == "passed_over")
-    assert [Path(source).name for source in over["source"]] == ["BROKEN.csv"]
+    assert [Path(source).name for source in over["source"]] == ["README.md"]
     assert done.tables["series"].height == 8
 
 
