@@ -81,7 +81,7 @@ class Dataset(Summarized):
         return [self.target / table / path for path in self.statistics(table)["path"]]
 
     def scan(self, table: str) -> pl.LazyFrame:
-        """Scan a table lazily with the schema of `TABLES`; empty frame without files, ExportError if one is missing.
+        """Scan a table lazily with the schema of `TABLES`; ExportError for an unknown table or a file that is gone.
 
         Raises
         ------
@@ -89,8 +89,6 @@ class Dataset(Summarized):
             There is no such table, or a file of it is gone: the revision was removed since it was opened.
         """
         paths = self.files(table)
-        if not paths:
-            return empty(TABLES[table]).lazy()
         gone = next((path for path in paths if not path.exists()), None)
         if gone is not None:
             raise ExportError(
@@ -104,7 +102,7 @@ class Dataset(Summarized):
         return int(self.statistics(table)["num_records"].sum())
 
     def statistics(self, table: str) -> pl.DataFrame:
-        """One row per file: path, row count, min, max, nulls of each column; cached; ExportError for no such table.
+        """One row per file in the order of `files`: `path` below the table, `num_records, min.*, max.*, null_count.*`.
 
         Raises
         ------
@@ -144,7 +142,9 @@ class Dataset(Summarized):
 
 
 def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
-    """Scan Parquet files lazily with the table's schema; absent columns become null in `symbols`, else they raise."""
+    """Scan Parquet files lazily with the table's schema; empty without paths; absent `ADDED` columns become null."""
+    if not paths:
+        return empty(TABLES[table]).lazy()
     # A folder above may be called `day=5`, and a path may hold `[`.
     return pl.scan_parquet(
         list(paths),
@@ -390,7 +390,7 @@ class TableHeads:
 
 
 def recover(target: Path) -> TableHeads:
-    """Undo an unfinished export (roll tables back, delete its files); create absent tables and columns; return heads.
+    """Under the lock, undo an unfinished export (roll back, delete its files); create absent tables; return the heads.
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
@@ -427,7 +427,7 @@ def recover(target: Path) -> TableHeads:
 def write_revision(
     target: Path, heads: TableHeads, plan: Callable[[RevisionDraft], RevisionPlan], state: StoreState
 ) -> int:
-    """Stage and commit the plan's changes, then the `exports` row that makes them valid; return the new revision."""
+    """Under the lock, commit the plan's changes, then the `exports` row that makes them valid; return its revision."""
     from engine.export.row_revisions import RevisionChain  # noqa: PLC0415 - loads NumPy, which readers do not need
 
     staging = target / STAGING
@@ -510,7 +510,7 @@ def commit_change(
 
 
 def exports_row(revision: int, since: int | None, versions: Mapping[str, int], state: StoreState) -> pl.DataFrame:
-    """One-row frame of `exports` that pins every table's version at a revision; instants in UTC; adds engine version."""
+    """One-row frame of `exports` that pins every table's version at a revision, with engine version; instants in UTC."""
     values = {
         "revision": revision,
         "since_revision": since,

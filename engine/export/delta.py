@@ -55,7 +55,7 @@ class Delta:
 
 
 def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
-    """Changes from `since` to `until` (None: last); all rows if 0, expired, damaged, other store; ParameterError if later.
+    """Changes from `since` to `until` (None: last); full if `since` is 0, expired, damaged or of another store.
 
     Parameters
     ----------
@@ -153,11 +153,10 @@ def reason_for_full_delta(now: Dataset, since: int) -> str:
 
 
 def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(upserts: rows later than `then`; removed keys), from files one of the two lacks; `rejects`: all copies of changed keys."""
+    """(upserts: rows later than `then`; removed keys) from files one of the two lacks; `rejects` by `rejects_delta`."""
     key = list(KEYS[name])
     added, dropped = (
-        scan_files(name, files) if files else empty(TABLES[name]).lazy()
-        for files in (files_of_one(now, then, name), files_of_one(then, now, name))
+        scan_files(name, files) for files in (files_of_one(now, then, name), files_of_one(then, now, name))
     )
     if name == "rejects":
         return rejects_delta(added, dropped, now)
@@ -165,12 +164,14 @@ def table_delta(name: str, then: Dataset, now: Dataset) -> tuple[pl.DataFrame, p
     return added.filter(pl.col("revision") > then.revision).collect(), removed.collect()
 
 
-def rejects_delta(added: pl.LazyFrame, dropped: pl.LazyFrame, now: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All copies in `now` of rejects whose count or revision changed (upserts), and keys of rejects that are gone."""
+def rejects_delta(
+    in_new_files: pl.LazyFrame, in_dropped_files: pl.LazyFrame, now: Dataset
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All copies in `now` of rejects whose number or revision differs between the files; keys that `now` lacks."""
     key = list(KEYS["rejects"])
     counts = [
         rows.group_by(key).agg(pl.len().cast(pl.Int64).alias("n"), pl.col("revision").max())
-        for rows in (added, dropped)
+        for rows in (in_new_files, in_dropped_files)
     ]
     both = counts[0].join(counts[1], on=key, how="full", nulls_equal=True, coalesce=True, suffix=":old")
     is_same = pl.col("n").eq_missing(pl.col("n:old")) & pl.col("revision").eq_missing(pl.col("revision:old"))

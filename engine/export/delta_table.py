@@ -31,7 +31,7 @@ CONFIGURATION: Mapping[str, str | None] = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
 }
-TYPES: Mapping[pl.DataType, str] = {
+TYPES: Mapping[pl.DataType | DataTypeClass, str] = {
     pl.String(): "string",
     pl.Int32(): "integer",
     pl.Int64(): "long",
@@ -67,7 +67,7 @@ def is_table(table: Path) -> bool:
 
 
 def create(table: Path, schema: Schema) -> None:
-    """Create an empty Delta table: schema and configuration as version 0, no data file, durable on return."""
+    """Create an empty Delta table: schema and configuration as version 0, durably; DeltaError if there is one."""
     make_durable_folders(table / LOG)
     DeltaTable.create(_uri(table), _delta(schema), configuration=CONFIGURATION)
     fsync_log_entry(table, 0)
@@ -160,7 +160,7 @@ def checkpoint_paths(table: Path) -> dict[int, Path]:
 
 
 def outdated_log_files(table: Path, before: int) -> list[Path]:
-    """Sorted log files of versions from 1 and before the last checkpoint not later than `before`; none without one.
+    """Sorted log files of versions after 0 that precede the last checkpoint at or before `before`; [] without one.
 
     Entries are needed back to the last checkpoint that is not after `before`; without one, all of them.
     """
@@ -262,7 +262,7 @@ def checkpoint_when_due(table: Path, version: int) -> None:
 
 
 def statistics_json(row: Mapping[str, object]) -> str:
-    """Delta statistics JSON (`numRecords, minValues, maxValues, nullCount`) from a row of `file_statistics`."""
+    """Delta statistics JSON (`numRecords, minValues, maxValues, nullCount`) of a `file_statistics` row; nulls stay."""
     parts = {"minValues": "min.", "maxValues": "max.", "nullCount": "null_count."}
     bounds = {
         part: {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
@@ -285,14 +285,14 @@ def _delta(schema: Schema) -> DeltaSchema:
 
 
 def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType:
-    """Delta type of a column: an array (nullable elements) for a list, else the primitive of `TYPES`."""
+    """Delta type of a column: an array (nullable elements) for a list, else by `TYPES`; KeyError for another dtype."""
     if isinstance(dtype, pl.List):
         return ArrayType(_primitive(dtype.inner), contains_null=True)
     return _primitive(dtype)
 
 
 def _primitive(dtype: pl.DataType | DataTypeClass) -> PrimitiveType:
-    return PrimitiveType(next(name for known, name in TYPES.items() if known == dtype))
+    return PrimitiveType(TYPES[dtype])
 
 
 def _commit_properties(notes: Mapping[str, str]) -> CommitProperties:

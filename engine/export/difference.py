@@ -76,7 +76,7 @@ class Diff:
 
     @property
     def summary(self) -> pl.DataFrame:
-        """Number of rows and symbols, first and last session per table and kind of change; no row for an empty kind."""
+        """Frame `table, change, rows, symbols, first_session, last_session`: a row for each frame that has rows."""
         rows = []
         for table, change, frame in self._changes():
             dates = next((frame[name] for name in ("session", "session_new") if name in frame.columns), None)
@@ -130,7 +130,7 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
 
 
 def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Changed:
-    """Rows added, removed, corrected between two file lists, folder by folder; files in both are not read."""
+    """Rows added, removed, corrected between file lists, without `month` and `revision`; files in both are not read."""
     columns = [column for column in TABLES[name] if column not in UNCOMPARED]
     none = empty({column: TABLES[name][column] for column in columns})
     folders: dict[Path, tuple[list[Path], list[Path]]] = {}
@@ -150,7 +150,7 @@ def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Change
 
 
 def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
-    """Rows added, removed and corrected (equal key, other values, both shown); the key of gaps includes `gap_end`."""
+    """Added, removed, corrected rows (key, `columns` that differ, `*_old`, `*_new`); gaps have `gap_end` in the key."""
     key = [*KEYS[name], *(["gap_end"] if name == "gaps" else [])]
     values = [column for column in new.columns if column not in key]
     added = new.join(old, on=key, how="anti", nulls_equal=True, maintain_order="left")
@@ -166,7 +166,7 @@ def compare_rows(name: str, old: pl.DataFrame, new: pl.DataFrame) -> Changed:
 
 
 def moved_quality(quality: Changed) -> pl.DataFrame:
-    """Quality rows whose quality or counts differ or that one side lacks, as `*_old`, `*_new`, sorted by key."""
+    """Quality rows on one side only or with other `MOVED` values: key, `*_old` and `*_new` of these, sorted by key."""
     key = KEYS["quality"]
     old = [pl.col(column).alias(f"{column}_old") for column in MOVED]
     new = [pl.col(column).alias(f"{column}_new") for column in MOVED]

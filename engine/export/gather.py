@@ -104,7 +104,7 @@ def plan_merge(parts: Sequence[Dataset], draft: RevisionDraft) -> RevisionPlan:
 
 
 def merge_small_table(parts: Sequence[Dataset], name: str) -> pl.DataFrame:
-    """Sorted rows of `symbols` (all), `calendars` (distinct) or `sessions` (recomputed, first to last per calendar)."""
+    """Sorted rows of `symbols`, `calendars` (distinct but for revision) or `sessions` (recomputed, first to last)."""
     rows = pl.concat([part.scan(name).collect() for part in parts])
     if name != "symbols":
         rows = rows.unique(rows.columns[:-1], maintain_order=True)
@@ -163,8 +163,8 @@ def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr
         yield condition, [files[at] for at in row["file"]]
 
 
-def count_rows(name: str, number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """Rows of a file counted by symbol (rejects: source), if `by_day` also by session, else null; `month` is null."""
+def count_rows(name: str, file_number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
+    """Frame of null `month`, `symbol` (rejects: source; may recur), `session` (null unless `by_day`), `rows`, `file`."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     # Rejects have no symbol; their first column is a source file.
     owner = pl.col(SORT[name][0]).alias("symbol")
@@ -177,5 +177,5 @@ def count_rows(name: str, number: int, path: Path, *, by_day: bool = False) -> p
             pl.col("value").alias("symbol"), day.alias("session"), pl.col("len").cast(pl.Int64).alias("rows")
         )
     return counted.select(
-        pl.lit(None, pl.Date).alias("month"), "symbol", "session", "rows", pl.lit(number, pl.Int32).alias("file")
+        pl.lit(None, pl.Date).alias("month"), "symbol", "session", "rows", pl.lit(file_number, pl.Int32).alias("file")
     ).collect()

@@ -115,7 +115,7 @@ def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
 
 
 def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool) -> Path:
-    """Write a frame atomically as one file, replacing one; ParameterError: format or option; ExportError: cannot be written.
+    """Write a frame atomically as one file, replacing one; ParameterError for format or option; return `output`.
 
     Parameters
     ----------
@@ -177,16 +177,12 @@ def write_csv(schema: Schema, pieces: Pieces, file: BinaryIO, *, spreadsheet_saf
 
 
 def csv_cells(rows: pl.DataFrame, *, spreadsheet_safe: bool = False) -> pl.DataFrame:
-    """Rows as CSV cells: ISO datetimes, durations in seconds, hex, JSON for nested; `'` before formulas if safe."""
+    """Rows as CSV cells: ISO datetimes (zoned in UTC), duration seconds, hex, nested JSON; `'` before formulas on demand."""
     cells = []
     for column in rows:
         match column.dtype:
-            case pl.Datetime(time_zone=zone):
-                cells.append(column.dt.strftime(STAMP + ("Z" if zone else "")))
-            case pl.Duration():
-                cells.append(column.dt.total_microseconds() / MICROSECONDS_PER_SECOND)
-            case pl.Binary():
-                cells.append(column.bin.encode("hex"))
+            case pl.Datetime() | pl.Duration() | pl.Binary():
+                cells.append(rows.select(json_value(pl.col(column.name), column.dtype)).to_series())
             case pl.String() if spreadsheet_safe:
                 is_formula = column.str.contains(FORMULA).fill_null(value=False)
                 cells.append(column.zip_with(~is_formula, "'" + column))
@@ -231,11 +227,11 @@ def write_ndjson(schema: Schema, pieces: Pieces, file: BinaryIO) -> None:
 
 
 def json_value(value: pl.Expr, dtype: DType) -> pl.Expr:
-    """Expression for JSON, nested too: datetimes, times, decimals as text, durations in seconds, binary in hex."""
+    """Expression for JSON, nested too: ISO datetimes (zoned in UTC), times, decimals as text, duration seconds, hex."""
     plain = value
     match dtype:
         case pl.Datetime(time_zone=zone):
-            plain = value.dt.strftime(STAMP + ("Z" if zone else ""))
+            plain = value.dt.convert_time_zone("UTC").dt.strftime(STAMP + "Z") if zone else value.dt.strftime(STAMP)
         case pl.Duration():
             plain = value.dt.total_microseconds() / MICROSECONDS_PER_SECOND
         case pl.Binary():

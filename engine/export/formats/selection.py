@@ -160,7 +160,7 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
 
 
 def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
-    """Yield (part name, sorted rows), about 260,000 rows each, collected when due; tables without symbols whole."""
+    """Yield (part name, sorted rows), about 260,000 rows each, none if empty; tables without symbols as one piece."""
     by = list(PARTITION.get(name, ()))
     for rows in scans:
         pieces = [(name, pl.lit(value=True))]
@@ -177,7 +177,7 @@ def sorted_pieces(name: str, scans: list[pl.LazyFrame]) -> PartPieces:
 
 
 def row_batches(sizes: pl.DataFrame) -> Iterator[pl.Expr]:
-    """Yield row filters of about 260,000 rows each: several symbols, or some sessions of one larger symbol."""
+    """Yield row filters of about 260,000 rows by `sizes` (`symbol, rows`, maybe `session`), big symbols by session."""
     batch: list[str] = []
     batch_rows = 0
     for symbol, rows in sizes.group_by("symbol", maintain_order=True).agg(pl.col("rows").sum()).iter_rows():

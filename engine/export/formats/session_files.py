@@ -56,7 +56,7 @@ def write_files(
     intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write selected rows as `session.json` or a file/folder per table, replacing former output at once; return paths.
+    """Write selected rows to folder `output` (`session.json` or per table), replacing its former files; return all paths.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def write_delta(
     intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write a delta's upserts, removed keys and metadata as a new folder, never replacing one; return the paths.
+    """Write a delta's upserts, removed keys, metadata to a new folder; UnknownSymbolError; return all file paths, sorted.
 
     As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed,
     with the bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed),

@@ -54,7 +54,7 @@ def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
 
 
 def altered_log_files(target: Path) -> list[tuple[str, Path]]:
-    """Sorted (table, path) of existing log files whose SHA-256 is not a noted one; missing files are ignored."""
+    """Sorted (table, path) of log files whose SHA-256 differs from a noted one; missing or unnoted files are ignored."""
     noted = dict.fromkeys(noted_sums(_entries(target)))
     found = {file for file, known in noted if (target / file).is_file() and file_sha256(target / file) != known}
     return [(file.partition("/")[0], target / file) for file in sorted(found)]

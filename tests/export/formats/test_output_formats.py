@@ -77,6 +77,12 @@ def test_csv_has_a_form_for_values_of_every_type():
     assert dict(zip(names, second, strict=True)) == dict.fromkeys(names, "") | {"list": "[]", "grade": "a"}
 
 
+@pytest.mark.parametrize("name", ["csv", "ndjson"])
+def test_stamp_with_another_zone_is_written_in_utc(name):
+    in_new_york = pl.DataFrame({"stamp": [INSTANT]}).cast(pl.Datetime("us", "America/New_York"))
+    assert IN_NDJSON["stamp"] in to_text(in_new_york, name)
+
+
 @pytest.mark.parametrize("name", ["parquet", "arrow"])
 def test_columnar_formats_round_trip_values_of_every_type_as_plain_types(tmp_path, name):
     write_result(FRAME, name, tmp_path / "x")
