@@ -510,7 +510,7 @@ def commit_change(
 
 
 def exports_row(revision: int, since: int | None, versions: Mapping[str, int], state: StoreState) -> pl.DataFrame:
-    """One-row frame of `exports` that pins every table's version at a revision, with engine version; instants in UTC."""
+    """One-row frame of `exports` that pins every table's version at a revision with engine version; instants in UTC."""
     values = {
         "revision": revision,
         "since_revision": since,

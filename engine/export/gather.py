@@ -164,7 +164,7 @@ def batch_conditions(name: str, files: Sequence[Path]) -> Iterator[tuple[pl.Expr
 
 
 def count_rows(name: str, file_number: int, path: Path, *, by_day: bool = False) -> pl.DataFrame:
-    """Frame of null `month`, `symbol` (rejects: source; may recur), `session` (null unless `by_day`), `rows`, `file`."""
+    """Frame: null `month`, `symbol` (rejects: source; may recur), `session` (null unless `by_day`), `rows`, `file`."""
     day = pl.col("session") if by_day and "session" in TABLES[name] else pl.lit(None, pl.Date)
     # Rejects have no symbol; their first column is a source file.
     owner = pl.col(SORT[name][0]).alias("symbol")

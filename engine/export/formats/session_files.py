@@ -56,7 +56,7 @@ def write_files(
     intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write selected rows to folder `output` (`session.json` or per table), replacing its former files; return all paths.
+    """Write selected rows to folder `output` (`session.json` or per table), replacing its former files; return paths.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def write_delta(
     intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write a delta's upserts, removed keys, metadata to a new folder; UnknownSymbolError; return all file paths, sorted.
+    """Write a delta's upserts, removed keys, metadata to a new folder; UnknownSymbolError; return the files, sorted.
 
     As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed,
     with the bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed),

@@ -98,7 +98,7 @@ def tables_by_symbol(tables: LazyTables) -> Iterator[tuple[str, Tables]]:
 
 
 def _symbol_block(tables: Tables, selection: Selection) -> dict[str, object]:
-    """Fields, `bars[_TYPE][_source]` by interval (no suffix: primary, first of `PRICE_TYPES` seen), non-empty streams."""
+    """Fields, `bars[_TYPE][_source]` by interval (primary, first of `PRICE_TYPES` seen: no suffix), filled streams."""
     symbol = tables["symbols"].row(0, named=True) if tables["symbols"].height else dict.fromkeys(TABLES["symbols"])
     seen = {value for name in ("bars", "quality", "gaps") for value in tables[name]["price_type"].unique()}
     primary = next((price_type for price_type in PRICE_TYPES if price_type in seen), PRICE_TYPES[0])

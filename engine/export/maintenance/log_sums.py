@@ -54,13 +54,13 @@ def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
 
 
 def altered_log_files(target: Path) -> list[tuple[str, Path]]:
-    """Sorted (table, path) of log files whose SHA-256 differs from a noted one; missing or unnoted files are ignored."""
+    """Sorted (table, path) of log files whose SHA-256 differs from a noted one; none missing or unnoted."""
     noted = dict.fromkeys(noted_sums(_entries(target)))
     found = {file for file, known in noted if (target / file).is_file() and file_sha256(target / file) != known}
     return [(file.partition("/")[0], target / file) for file in sorted(found)]
 
 
-def check_logs(target: Path) -> None:
+def refuse_bad_logs(target: Path) -> None:
     """Raise ExportError where a log file was altered or a checkpoint differs from its entries; else return None.
 
     Raises
@@ -99,7 +99,7 @@ def bad_checkpoints(target: Path) -> list[tuple[str, Path]]:
 
 
 def bad_checkpoints_of_table(table: Path) -> Iterator[Path]:
-    """Yield a table's checkpoints whose files differ from its replayed log; stop at the first bad log entry."""
+    """Yield a table's checkpoints unlike its replayed log or unreadable; stop at the first missing or bad log entry."""
     held: dict[str, delta_table.DataFile] = {}
     at = -1
     for version, path in delta_table.checkpoint_paths(table).items():

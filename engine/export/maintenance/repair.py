@@ -39,6 +39,7 @@ from engine.export.dataset import (
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import parse_statistics, row_count, summarize_file
 from engine.export.maintenance import log_sums
+from engine.export.maintenance.agreement import SOURCES
 from engine.export.maintenance.compact import read_verified
 from engine.export.maintenance.vacuum import locked_and_recovered, unpinned_files
 from engine.export.maintenance.verify import damaged_paths, verify
@@ -131,7 +132,7 @@ def repair_files(
     clock: Clock | None = None,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Repaired:
-    """Restore damaged files byte for byte, else commit rebuilt rows; the rest stays lost, or goes if `drop_damaged`.
+    """Remove leftovers; restore damaged files byte for byte or as rebuilt rows, else keep, or drop if `drop_damaged`.
 
     `engine.runtime.export_repair.repair` brings the kernels.
 
@@ -337,10 +338,10 @@ def changes_of_repair(
 
 
 def is_source_file(one: _LostFile) -> bool:
-    """Whether a lost file is of quotes or ticks, or of bars whose highest `origin` is not `derived`."""
+    """Whether a lost file is of quotes, ticks, open interest, or of bars whose highest `origin` is not `derived`."""
     stats = parse_statistics(one.file.stats)
     origin = (stats.get("maxValues") or {}).get("origin")
-    return one.table in ("quotes", "ticks") or (one.table == "bars" and origin != "derived")
+    return one.table in SOURCES or (one.table == "bars" and origin != "derived")
 
 
 def changes_of_recomputed(

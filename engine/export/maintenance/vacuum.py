@@ -111,7 +111,7 @@ def vacuum(
         raise ParameterError(f"keep_revisions: received {keep_revisions}; valid: 1 or more")
     open_dataset(target)
     with locked_and_recovered(Path(target), lock_timeout) as exports:
-        log_sums.check_logs(Path(target))
+        log_sums.refuse_bad_logs(Path(target))
         now = (clock or WallClock()).now().astimezone(dt.UTC)
         kept = revisions_to_keep(exports, None if keep is None else now - keep, keep_revisions)
         expired = [revision for revision in pinned_revisions(exports) if revision not in kept]
@@ -151,7 +151,7 @@ def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path
 
 
 def current_exports_files(target: Path) -> set[str]:
-    """Paths of the files of the newest version of `exports` and of the version before it."""
+    """Paths, below the table's folder, of the files of the newest version of `exports` and of the version before it."""
     table = target / "exports"
     head = delta_table.newest_version(table)
     return {path for version in (max(head - 1, 0), head) for path in delta_table.file_paths(table, version)}
@@ -168,7 +168,7 @@ def revisions_to_keep(exports: pl.DataFrame, since: dt.datetime | None, count: i
 
 
 def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], now: dt.datetime) -> pl.DataFrame:
-    """Commit `exports` with the expired revisions' table lists emptied, deleting no data; return the new frame."""
+    """Under the lock, commit `exports` with the expired revisions' table lists emptied, also for none; return it."""
     is_expired = pl.col("revision").is_in(expired)
     lists = [
         pl.when(is_expired).then(_NO_LIST.cast(EXPORTS[name])).otherwise(name).alias(name)

@@ -43,7 +43,7 @@ NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.parquet")
 
 
 def verify(target: Path, revision: int | None = None, *, quick: bool = False) -> pl.DataFrame:
-    """Check logs, files and (unless `quick`) hashes, rows, agreement of tables; return a row per finding, errors first.
+    """Findings, errors first, on logs, files and (unless `quick`) rows of a revision; None: last, and former files.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class _Check:
 
 def check_export(check: _Check) -> Iterator[Finding]:
     """Yield findings per table (logs, files, contents), then where tables disagree (not `quick`), then of strays."""
-    named: set[str] = set()
+    pinned: set[str] = set()
     whole: dict[str, dict[str, DataFile]] = {}
     broken: set[str] = set()
     changed = list(check_log_sums(check.target))
@@ -103,7 +103,7 @@ def check_export(check: _Check) -> Iterator[Finding]:
         yield from logs
         yield from (one for one in changed if one.table == table)
         mine, others = files_by_pin(check, table)
-        named |= {f"{table}/{path}" for path in (*mine, *others)}
+        pinned |= {f"{table}/{path}" for path in (*mine, *others)}
         former = [
             one._replace(detail=f"{one.detail}; only former revisions hold it")
             for one in check_files(check, table, others)
@@ -123,7 +123,7 @@ def check_export(check: _Check) -> Iterator[Finding]:
         if found is None:
             yield Finding("exports", "", "agreement", f"could not be checked: {why}", "warning")
         yield from found or []
-    yield from check_strays(check, named)
+    yield from check_strays(check, pinned)
 
 
 def check_logs(check: _Check, table: str) -> Iterator[Finding]:
@@ -247,7 +247,8 @@ def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> 
                 yield Finding.of(table, file, "readable", why)
                 continue
             yield from (Finding.of(table, file, *fault) for fault in content_faults(table, folder, file, rows))
-            keys.append(rows.select([name for name in KEYS[table] if name in rows.columns]))
+            if not column_faults(table, rows):
+                keys.append(rows.select(KEYS[table]))
         yield from check_keys(table, folder, keys)
 
 
@@ -292,7 +293,7 @@ def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
 
 
 def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterator[Finding]:
-    """Yield one finding if a key repeats within a folder (a key frame per file); never for `rejects`."""
+    """Yield one finding if a key repeats within a folder (a key frame per sorted file); never for `rejects`."""
     if not keys or table == "rejects":
         return
     whole = pl.concat(keys)
@@ -310,8 +311,8 @@ def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterato
         )
 
 
-def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
-    """Yield findings of a leftover staging folder and, when all revisions are checked, of files no revision pins."""
+def check_strays(check: _Check, pinned: set[str]) -> Iterator[Finding]:
+    """Yield findings of a leftover staging folder and, when all revisions are checked, of files not in `pinned`."""
     if (check.target / STAGING).exists():
         detail = "an export runs, or one did not end; the next export or `engine repair` removes what it left"
         yield Finding("exports", STAGING, "stray", detail, "info")
@@ -322,7 +323,7 @@ def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
         known: set[str] | None = None
         for path in sorted(path for path in (check.target / table).rglob("*") if path.is_file()):
             file, inner = str(path.relative_to(check.target)), path.relative_to(check.target / table)
-            if file in named or delta_table.LOG in inner.parts:
+            if file in pinned or delta_table.LOG in inner.parts:
                 continue
             if known is None:
                 logs = sorted((check.target / table / delta_table.LOG).glob("*.json"))
@@ -332,7 +333,7 @@ def check_strays(check: _Check, named: set[str]) -> Iterator[Finding]:
 
 
 def stray_finding(table: str, file: str, last: int, *, is_logged: bool) -> Finding:
-    """Finding of an unpinned file: warning if named as an export's up to revision `last`, in no log, not of `exports`; else info."""
+    """Finding of an unpinned file: a warning if an export up to revision `last` named it and no log does; else info."""
     name = NAME.fullmatch(Path(file).name)
     if name is None:
         return Finding(table, file, "stray", "a file that no export wrote", "info")

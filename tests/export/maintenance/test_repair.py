@@ -21,7 +21,7 @@ from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
 
 from tests.export.maintenance import exported
-from tests.export.store_sample import bars, register, spans, ticks
+from tests.export.store_sample import bars, interest, register, spans, ticks
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,18 @@ def test_repair_drop_damaged_leaves_a_revision_that_agrees_with_itself(target):
         < before["quality"].filter(interval="1m", symbol="A")["present"].sum()
     )
     assert faults(verify(target, 4)).is_empty()
+
+
+def test_repair_drop_damaged_open_interest_names_its_sources_and_counts_the_rows_again(tmp_path):
+    target, session = tmp_path / "out", exported.stored()
+    session.append(interest("A", 0, 7.0), "open_interest")
+    exported.settle(session, target, 0)
+    (path,) = open_dataset(target).files("open_interest")
+    path.unlink()
+    done = put_right(target, drop_damaged=True)
+    (dropped,) = done.actions.filter(action="dropped").to_dicts()
+    assert dropped["detail"] == "it held what was read from sources: load them again"
+    assert faults(verify(target, done.revision)).is_empty()
 
 
 def test_repair_lost_symbols_says_why_nothing_can_be_rebuilt(target):

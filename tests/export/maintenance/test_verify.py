@@ -198,6 +198,14 @@ def test_verify_forged_bars_with_a_true_name_are_told_by_their_rows(target, name
     assert check in set(faults(verify(target))["check_name"])
 
 
+def test_verify_file_that_lacks_a_key_column_beside_others_in_its_folder_is_found(target):
+    paths = open_dataset(target).files("gaps")
+    assert len({path.parent for path in paths}) == 1 < len(paths)
+    exported.forge(target, "gaps", paths[0], pl.read_parquet(paths[0]).drop("interval"))
+    found = faults(verify(target))
+    assert found.filter(check_name="schema")["detail"].to_list() == ["lacks interval"]
+
+
 def test_verify_bar_moved_into_a_gap_is_found(target):
     gaps = exported.contents(target)["gaps"].filter(interval="1m", symbol="A", session=pl.date(2024, 1, 30))
     start = gaps["gap_start"].item(0)
