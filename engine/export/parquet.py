@@ -93,7 +93,7 @@ def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFra
 
 
 def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """(folder, rows) in folder order; `gaps`, `quality` as ("", earlier rows), ("", last session of each interval)."""
+    """(folder, rows) in folder order, else ("", rows); `gaps`, `quality`: earlier rows, last session per interval."""
     by = PARTITION.get(name, ())
     if name in LIVE:
         # The next minute replaces the rows of the running session, and should not have to copy those of the others.

@@ -61,7 +61,7 @@ class RevisionChain:
         return int(self.revisions[-1])
 
     def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
-        """Rows with `revision` set to the first of the target that had them (bars: window over), else to the new one.
+        """Rows with the store's `revision` (if any is null: compared with `former`) made the target's first with them.
 
         Parameters
         ----------

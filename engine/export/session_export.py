@@ -185,7 +185,7 @@ def batch_scopes(
 
 
 def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
-    """Add `turn` and `cut`, which change where a batch of 2^20 rows ends; small symbols share one, large split by day.
+    """`days` by month, symbol, session with `turn`, `cut`: one of them changes where a batch of about 2^20 rows ends.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
     turn = (pl.col("begins") & (is_large | is_large.shift(fill_value=False))).cum_sum()
     own = pl.col("ahead") - pl.col("before")
     share = pl.when(is_large).then(own).otherwise("before") // ROWS_PER_BATCH
-    return sized.with_columns(turn.alias("turn"), share.alias("cut"))
+    return sized.select(*days.columns, turn.alias("turn"), share.alias("cut"))
 
 
 def count_by_session(part: pl.DataFrame) -> pl.DataFrame:

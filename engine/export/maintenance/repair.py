@@ -180,7 +180,7 @@ def repair_files(
     state = StoreState(store_id, last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
 
     def plan(draft: RevisionDraft) -> RevisionPlan:
-        """Plan a revision without the lost files: rows of repaired files, and what is recomputed from the rows that are left."""
+        """Plan a revision with rows found again in place of lost files, and tables recomputed from the rows left."""
         changes = changes_of_repair(draft, reborn, dropped)
         if any(is_source_file(one) for one in dropped) and not rebuilt.tables:
             actions.append(_row("stale", "quality", detail=f"gaps, quality and derived bars {rebuilt.reason}"))
