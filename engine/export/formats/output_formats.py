@@ -177,7 +177,7 @@ def write_csv(schema: Schema, pieces: Pieces, file: BinaryIO, *, spreadsheet_saf
 
 
 def csv_cells(rows: pl.DataFrame, *, spreadsheet_safe: bool = False) -> pl.DataFrame:
-    """Rows as CSV cells: ISO datetimes (UTC if zoned), duration seconds, hex, nested JSON; formulas made safe if asked."""
+    """Rows as CSV cells: ISO datetimes (UTC if zoned), duration seconds, hex, JSON; formulas made safe if asked."""
     cells = []
     for column in rows:
         match column.dtype:
