@@ -174,7 +174,7 @@ def take_turns(case: str, folder: Path, contenders: dict[str, str], rounds: int)
             who = "polars" if name == "polars" else "engine"
             command = [sys.executable, str(Path(__file__)), "--child", who, case, str(folder)]
             environment = {**os.environ, "PYTHONPATH": checkout, **(RETURN_AT_ONCE if case == "memory" else {})}
-            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
             figures[name].append(json.loads(done.stdout.splitlines()[-1]))
     counted = {one["rows"] for taken in figures.values() for one in taken}
     if len(counted) > 1:

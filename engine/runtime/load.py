@@ -458,7 +458,8 @@ def resolve_intervals(
         if interval is None:
             problems.append(Problem(batch.source, f"{batch.frame.height} {UNTOLD}"))
         else:
-            notes = tuple(note for note in batch.notes if not note.startswith("interval: "))
+            others_note = f"interval: {interval}, that of other files of the symbol, which no step contradicts"
+            notes = (*(note for note in batch.notes if not note.startswith("interval: ")), others_note)
             resolved.append((file, replace(batch, interval=interval, notes=notes)))
     return resolved, problems
 

@@ -16,10 +16,12 @@ from engine.interval import Interval
 
 Resolution = Interval | None  # None: ticks and quotes
 DEFAULT_BASE = Interval(1, "m")
-ENOUGH_BARS = 30  # tell their interval whatever their steps
+ENOUGH_BARS = 30  # tell their interval if most steps are multiples of one
+MOST_STEPS = 0.6
 ENOUGH_STEPS = 2  # of fewer bars, and most of their steps, are equal
 SAMPLE_ROWS = 20_000
 DAY_SECONDS = 86_400
+MONTH_SECONDS = 28 * DAY_SECONDS
 _BEGINS = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("symbol", "price_type"))
 _STEP = pl.col("ts").diff().filter(~_BEGINS)
 _STEP_IN_RUN, _FALLS = _STEP.dt.total_milliseconds().alias("step"), (dt.timedelta() >= _STEP).alias("falls")
@@ -69,11 +71,12 @@ def serves(base: Interval, target: Interval) -> bool:
 
 
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
-    """Interval of bars by their steps: of 30+ rows the commonest; of fewer a majority's, or one in `others`; else None.
+    """Interval of bars by their steps: of 30+ rows the commonest if it fits; of fewer a majority's, or one in `others`; else None.
 
-    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series. Of fewer, the step that most of them have
-    (once is enough up to a minute, twice beyond), or the largest step that all of them are multiples of, where `others`
-    has it: a few bars of an hour, beside files of minutes, are not taken for minutes. Stamps without a time of day are
+    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series, if most steps are multiples of it, or none is
+    shorter and a third are equal. Of fewer, the step that most of them have and none is shorter than (once is enough up
+    to a minute, twice beyond). Else the largest step that all are multiples of, where `others` has it and no coarser one
+    explains most: a few bars of an hour, beside files of minutes, are not taken for minutes. Stamps without a time of day are
     days where two of them are a day apart.
 
     Parameters
@@ -92,11 +95,20 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
     if dates_only and min(step for step, _ in steps) == DAY_SECONDS * 1000:
         return Interval(1, "d")
     commonest, count = steps[0]
-    # Bars a minute apart are of no coarser interval; a wider step may be a gap, so one of them tells nothing.
-    is_told = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000
-    is_most = is_told and 2 * count > sum(number for _, number in steps)
-    if frame.height >= ENOUGH_BARS or is_most:
+    total, shortest = sum(number for _, number in steps), min(step for step, _ in steps)
+    # Bars of a thin series of minutes lie any number of minutes apart, those of an interval by and large at multiples.
+    is_multiple = sum(number for step, number in steps if step % commonest == 0) >= MOST_STEPS * total
+    if frame.height >= ENOUGH_BARS:
+        is_alike = shortest == commonest and 3 * count >= total
+        is_told = is_multiple or is_alike or commonest >= MONTH_SECONDS * 1000
+    else:
+        # Bars a minute apart are of no coarser interval; a wider step may be a gap, so one of them tells nothing.
+        is_repeated = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000
+        is_told = is_repeated and 2 * count > total and shortest == commonest
+    if is_told:
         return interval_of_step(commonest)
+    if is_multiple and shortest < commonest:
+        return None  # bars of an hour and an odd one are no bars of a minute
     shared = interval_of_step(math.gcd(*(step for step, _ in steps)))
     return shared if shared in others else None
 
@@ -128,6 +140,6 @@ def interval_of_step(milliseconds: int) -> Interval | None:
         return None
     if seconds < DAY_SECONDS:
         return Interval.of_seconds(seconds)
-    if seconds >= 28 * DAY_SECONDS:
+    if seconds >= MONTH_SECONDS:
         return Interval(1, "mo")
     return {DAY_SECONDS: Interval(1, "d"), 7 * DAY_SECONDS: Interval(1, "w")}.get(seconds)

@@ -9,6 +9,8 @@ import pytest
 from engine.interval import Interval
 from engine.sources.resolution import base_of, interval_of
 
+THIN = [0, 3, 11, 13, 26, 31, 36, 47, 49, 52, 65, 73, 81, 97, 99, 101, 122, 126, 139, 140, 151, 156, 169, 177, 179, 190, 213, 227, 231,
+        244, 262, 268, 281, 296, 299, 313, 324, 337, 346, 380]  # fmt: skip  # 13 minutes are the commonest step
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 
 
@@ -60,6 +62,15 @@ def test_base_of_several_resolutions(
         ([0, 60, 150], ["1m"], None),
         ([0], ["1m"], None),
         ([], ["1m"], None),
+        ([0, 60, 120, 121], ["1h"], None),
+        ([0, 60, 120, 121], ["1m", "1h"], None),
+        ([*range(0, 1260, 60), 1201], ["1m"], None),
+        (THIN, [], None),
+        (THIN, ["1m"], "1m"),
+        ([day * 1440 + minute for day in range(20) for minute in (0, 195)], [], "195m"),
+        ([day * 1440 + minute for day in range(5) for minute in (0, 30, 90, 150, 210, 270, 330)], [], "1h"),
+        ([day * 1440 + minute for day in range(10) for minute in range(0, 390, 7)], [], "7m"),
+        ([month * 43_200 + month % 2 * 1440 for month in range(40)], [], "1mo"),
     ],
 )
 def test_interval_of_few_and_of_many_bars(minutes: list[int], others: list[str], interval: str | None) -> None:

@@ -44,8 +44,8 @@ class SubscriptionFilter:
         return selected, delivery.height - selected.height
 
     def interval_of(self, batch: Batch, *, is_stated: bool) -> Interval | None:
-        """The batch's interval; if unstated and under 30 bars, its symbols' one subscribed interval."""
-        if is_stated or batch.frame.height >= ENOUGH_BARS:
+        """The batch's interval; if unstated and under 30 bars or untold, its symbols' one subscribed interval."""
+        if is_stated or (batch.frame.height >= ENOUGH_BARS and batch.interval is not None):
             return batch.interval
         symbols = batch.frame["symbol"].unique()
         subscribed = {step for symbol in symbols for kind, step in self._resolutions.get(symbol, ()) if kind == "bars"}
