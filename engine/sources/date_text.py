@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -19,14 +19,14 @@ from engine.errors import SourceError
 from engine.schema import TS_NS
 from engine.sources.local_time import dates_to_utc
 from engine.sources.options import UNIT_NS
-from engine.sources.spellings import DATES, ZONES, Spelling, spellings_of, uncaught
+from engine.sources.spellings import DATES, YEAR_FIRST, ZONES, Spelling, spellings_of, uncaught
 from engine.sources.stamp_types import NAIVE, Reading, Stamps, as_stamps
 from engine.sources.written_zones import zoned_to_utc
 
 SAMPLES = 20  # first stamps whose spelling is tried
 ROUNDS = 4  # further spellings of the same date: without seconds, with decimals
 DAY_NS = 86_400 * UNIT_NS["s"]
-YEARS = (1700, 2261)  # years of which nanoseconds hold every instant
+YEARS = (1900, 2199)  # years that rows may have; nanoseconds hold every instant of them
 FEW_BAD = 100  # of so many rows one may have digits that are no time
 _UNPADDED = re.compile(rf"(?:{'|'.join(uncaught(date.pattern) for date in DATES)})(?:[T_-]|\s+)(\d{{1,9}})")
 _TIME_DIGITS = r"^(?:[01]\d|2[0-4])[0-5]\d(?:[0-5]\d(?:\d{3})?)?$"
@@ -71,11 +71,33 @@ def spelled_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None)
             found = read_spelled(cells, spelling, reading)
             if found is not None and found[0].gather((cells == sample).arg_max() or 0).null_count() == 0:
                 naive, zones, used, notes = found
+                forms = rival_forms(cells, spelling, naive)
+                if forms:
+                    forms = [with_fraction(spelling.formats[used], spelling), *forms]
+                    raise SourceError(
+                        reading.path,
+                        f"{reading.column}: received {sample!r}, which may be read in several ways; "
+                        f"give {' or '.join(f'--time-format {form!r}' for form in forms)}",
+                    )
                 if not spelling.has_time:
                     return dates_to_utc(naive, reading)
                 naive, zones = with_other_spellings(cells, naive, zones, spelling, used, reading)
                 return zoned_to_utc(naive, zones, reading, series, *notes)
     return None
+
+
+def rival_forms(cells: pl.Series, spelling: Spelling, naive: pl.Series) -> list[str]:
+    """Formats of other spellings of the first stamp that give as many times, and others; none against YYYYMMDD."""
+    sample = next(iter(first_stamps(cells)), "")
+    rivals = [one for one in spellings_of(sample) if one != spelling and one.date != YEAR_FIRST]
+    forms = []
+    for one in rivals if spelling.date != YEAR_FIRST else ():
+        text = taken_apart(cells, one)
+        for form in one.formats:
+            other = with_midnights(parse(text.body, form), text, form)
+            if other.null_count() <= naive.null_count() and not other.equals(naive):
+                forms.append(with_fraction(form, one))
+    return [form for form in forms if formatted(cells, form) is not None]
 
 
 def first_stamps(cells: pl.Series) -> list[str]:
@@ -174,9 +196,13 @@ def read_spelled(
     if not fitting:
         if all(one.null_count() == len(one) for one in readings):
             return None
-        raise ambiguity(cells, spelling, range(len(readings)), readings, reading, "rows of one and of the other occur")
+        raise ambiguity(
+            cells, text.zone, spelling, range(len(readings)), readings, reading, "rows of one and of the other occur"
+        )
     if len(fitting) > 1:
-        raise ambiguity(cells, spelling, fitting, readings, reading, "no row tells day and month (or year) apart")
+        raise ambiguity(
+            cells, text.zone, spelling, fitting, readings, reading, "no row tells day and month (or year) apart"
+        )
     used = fitting[0]
     naive = readings[used]
     form = with_fraction(spelling.formats[used], spelling)
@@ -211,6 +237,7 @@ def readings_that_fit(readings: list[pl.Series], spelling: Spelling) -> list[int
 
 def parse(body: pl.Series, form: str) -> pl.Series:
     """Datetimes in ns (UTC if the format has an offset) of text in a strptime format; other text, other years: null."""
+    body = without_second_60(body)
     read = body.str.to_datetime(form, strict=False, time_unit="us")
     first, last = read.dt.year().min(), read.dt.year().max()
     fine = body.str.to_datetime(form, strict=False, time_unit="ns") if _FRACTION_DIRECTIVE.search(form) else read
@@ -219,6 +246,13 @@ def parse(body: pl.Series, form: str) -> pl.Series:
         fine = fine.zip_with(read.dt.year().is_between(*YEARS), fine.clear(1))
     aware = isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone is not None
     return fine.dt.convert_time_zone("UTC").cast(TS_NS) if aware else fine.cast(NAIVE)
+
+
+def without_second_60(body: pl.Series) -> pl.Series:
+    """The text, null where the second is 60 and no leap second can be: those end an hour (of UTC, `23:59:60`)."""
+    if not body.str.contains(":60", literal=True).any():
+        return body
+    return body.zip_with(~body.str.contains(r":(?:[0-4]\d|5[0-8]):60").fill_null(value=False), body.clear(1))
 
 
 def with_midnights(naive: pl.Series, text: Text, form: str) -> pl.Series:
@@ -254,7 +288,13 @@ def with_other_spellings(
 
 
 def ambiguity(
-    cells: pl.Series, spelling: Spelling, fitting: Iterable[int], readings: list[pl.Series], reading: Reading, why: str
+    cells: pl.Series,
+    zones: pl.Series,
+    spelling: Spelling,
+    fitting: Sequence[int],
+    readings: list[pl.Series],
+    reading: Reading,
+    why: str,
 ) -> SourceError:
     """The error for a date whose fields cannot be told apart, with each format that reads the file."""
     sample = first_stamps(cells)[0]
@@ -262,10 +302,22 @@ def ambiguity(
     for at in fitting:
         form = with_fraction(spelling.formats[at], spelling)
         found = formatted(cells, form)
-        first = str(readings[at].drop_nulls().dt.to_string("%Y-%m-%d").first())
-        if found is not None and found[0].drop_nulls().dt.to_string("%Y-%m-%d").first() == first:
-            tried.append(f"--time-format {form!r} (the first date is {first})")
+        if found is not None and found[0].equals(readings[at]) and has_zones(readings[at], zones, reading):
+            first = readings[at].drop_nulls().dt.to_string("%Y-%m-%d").first()
+            tried.append(f"--time-format {form!r} (the first date is {first!s})")
+    tried += [f"--time-format {form!r}" for form in rival_forms(cells, spelling, readings[fitting[0]])]
     return SourceError(reading.path, f"{reading.column}: received {sample!r}, and {why}; give {' or '.join(tried)}")
+
+
+def has_zones(naive: pl.Series, zones: pl.Series, reading: Reading) -> bool:
+    """Whether the zones behind the stamps go with these times; True if only `--timezone` is missing."""
+    if reading.timezone is None:
+        return True
+    try:
+        zoned_to_utc(naive, zones, reading, None)
+    except SourceError:
+        return False
+    return True
 
 
 def with_fraction(form: str, spelling: Spelling) -> str:

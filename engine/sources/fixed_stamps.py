@@ -51,10 +51,11 @@ def parse_fixed(cells: pl.Series) -> pl.Series | None:
 
 
 def is_even(cells: pl.Series) -> bool:
-    """Whether no cell is null, all are as long as another, and all begin with a year of 1900-2199."""
+    """Whether no cell is null or has a second of 60, all are as long as another, and begin with a year of 1900-2199."""
     lengths, first, last = cells.str.len_bytes(), cells.min(), cells.max()
     is_dated = isinstance(first, str) and isinstance(last, str) and first >= YEARS[0] and last < YEARS[1]
-    return is_dated and not cells.null_count() and lengths.min() == lengths.max()
+    is_even = is_dated and not cells.null_count() and lengths.min() == lengths.max()
+    return is_even and not cells.str.contains(":60", literal=True).any()
 
 
 def offset_durations(written: pl.Series, unit: Literal["ns", "us"]) -> pl.Series | None:

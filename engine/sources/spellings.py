@@ -16,6 +16,7 @@ from itertools import product
 from typing import NamedTuple
 
 MONTH = r"(?i:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[A-Za-z]*"
+YEAR_FIRST = r"(?:19|20)\d{6}"
 WEEKDAY = r"(?:(?i:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[A-Za-z]*)"
 
 
@@ -62,7 +63,7 @@ class Rewrite(NamedTuple):
 
 DATES = (
     Form(r"\d{4}([-/.])\d{1,2}([-/.])\d{1,2}", ("%Y{0}%m{1}%d",), "2024-01-02: ISO 8601; 2024.01.02: MetaTrader, kdb+"),
-    Form(r"(?:19|20)\d{6}", ("%Y%m%d",), "20240102: ISO 8601 basic, FIX, Interactive Brokers"),
+    Form(YEAR_FIRST, ("%Y%m%d",), "20240102: ISO 8601 basic, FIX, Interactive Brokers"),
     Form(r"\d{4}(-?)W\d{2}(-?)[1-7]", ("%G{0}W%V{1}%u",), "2024-W01-2, 2024W012: ISO 8601, week"),
     Form(r"\d{4}(-)\d{3}", ("%Y{0}%j",), "2024-002: ISO 8601, day of the year"),
     Form(r"(?:19|20)\d{5}", ("%Y%j",), "2024002: year and day of the year"),
@@ -113,6 +114,8 @@ TIMES = (
     Form(r"\d{4}", ("%H%M",), "0930"),
 )
 
+UNMARKED_DATES = tuple(date for date in DATES if date.pattern in (YEAR_FIRST, r"\d{8}", r"\d{6}"))
+UNMARKED_TIMES = TIMES[-2:]  # nothing need stand between such a date and such a time
 GAPS = r"[Tt]|\s*[-_D,:@]\s*|\s+at\s+|\s+"  # between a date and a time
 _NAME = r"[A-Z][A-Za-z_]+(?:/[A-Za-z0-9_+-]+)+"
 _SHIFT = r"[-+\u2212]\d{1,2}(?::?\d{2})?"
@@ -141,11 +144,13 @@ REWRITES = (
         "${1}.${2}${3}",
         "09:30:00,000: ISO 8601, Python's logging",
     ),
-    Rewrite(r"^(\d{8}[T _-]?\d{6})(\d{3}|\d{6}|\d{9})$", "${1}.${2}", "20240102 093000000"),
+    Rewrite(r"^(\d{14})(\d{3}|\d{6}|\d{9})$", "${1}.${2}", "20240102093000000"),
+    Rewrite(r"([T _D:,-][0-2]\d[0-5]\d[0-5]\d)(\d{3}|\d{6}|\d{9})($|\D)", "${1}.${2}${3}", "20240102 093000000"),
     Rewrite(r"(:\d{2}|\.\d{2}\.\d{2})\.(\d{1,18})( ?[AaPp][Mm])$", "${1}${3}.${2}", "09:30:00.000 AM"),
-    Rewrite(r"^(\d{1,2}:\d{2}:\d{2})\.(\d{1,18})(\s.*)$", "${1}${3}.${2}", "09:30:00.000 02/01/2024"),
+    Rewrite(r"^(\d{1,2}:\d{2}:\d{2})\.(\d{1,18})([^\d].*\d.*)$", "${1}${3}.${2}", "09:30:00.000 02/01/2024"),
     Rewrite(r"^(\S+)[T ]00:00(?::00(?:\.0+)?)? (\d.*)$", "${1} ${2}", "a date with midnight beside a time"),
 )
+HALVES = re.compile(r"\(?[AaPp][Mm](?![a-z])")
 FRACTION = r"\.\d{1,18}"
 
 
@@ -181,7 +186,8 @@ class Spelling:
     @property
     def cell_pattern(self) -> str:
         """Pattern of a whole cell, with three groups: without fraction and zone, fraction, zone."""
-        return rf"^({self.pattern})({FRACTION})?\s*({ZONES})?$"
+        fraction = rf"({FRACTION})?" if "%S" in self.formats[0] else "()"
+        return rf"^({self.pattern}){fraction}\s*({ZONES})?$"
 
 
 @lru_cache(maxsize=1024)
@@ -228,22 +234,25 @@ def plain_spellings(cell: str) -> Iterator[Spelling]:
 
 def joined(cell: str, match: re.Match[str], first: Form, second: Form, date: Form) -> Iterator[Spelling]:
     """Yield the spelling of a cell that begins with `first` (as matched) and goes on with `second`, fraction and zone, if so."""
-    gaps = rf"{GAPS}|" if second in TIMES else GAPS
+    gaps = rf"{GAPS}|" if first in UNMARKED_DATES and second in UNMARKED_TIMES else GAPS
     rest = re.compile(rf"({gaps})({second.pattern})({FRACTION})?\s*({ZONES})?").fullmatch(cell, match.end())
     if rest is None:
+        return
+    fraction, zone = rest[rest.re.groups - 1], rest[rest.re.groups] or ""
+    # 09.30.00 is no half hour with decimals, and AM no zone.
+    if (fraction and not any("%S" in form for form in (*first.formats, *second.formats))) or HALVES.match(zone):
         return
     marks = re.fullmatch(second.pattern, rest[2])
     formats = tuple(
         left.format(*match.groups()) + rest[1] + right.format(*(marks.groups() if marks else ()))
         for left, right in product(first.formats, second.formats)
     )
-    # Of the groups within, only the first two and the last two are told apart by number.
     yield Spelling(
         formats,
         rf"{uncaught(first.pattern)}(?:{gaps}){uncaught(second.pattern)}",
         uncaught(date.pattern),
-        has_fraction=rest[rest.re.groups - 1] is not None,
-        zone=rest[rest.re.groups] or "",
+        has_fraction=fraction is not None,
+        zone=zone,
         is_settled=date.is_settled,
     )
 

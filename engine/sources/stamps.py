@@ -106,7 +106,7 @@ def text_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None) ->
     raise SourceError(
         reading.path,
         f"{reading.column}: received {samples[0]!r}, a spelling that is not known; valid: ISO 8601, numbers since 1970, "
-        "or how it is spelled as --time-format '%d.%m.%Y %H:%M:%S'",
+        "or how it is spelled as --time-format, in the directives of strftime",
     )
 
 

@@ -268,8 +268,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, series:
     if column in raw.columns:
         cells = raw[column]
     else:
-        date, time = (raw[roles[role]].cast(pl.String).str.strip_chars() for role in ("date", "time"))
-        cells = date + " " + time
+        cells = stamp_text(raw[roles["date"]]) + " " + stamp_text(raw[roles["time"]])
     reading = Reading(
         path=origin.source,
         column=column,
@@ -283,6 +282,15 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, series:
         fixed = parse_fixed(cells)
         cells = cells if fixed is None else fixed
     return column_to_utc(cells, reading, series)
+
+
+def stamp_text(cells: pl.Series) -> pl.Series:
+    """Text of the date or the time of a stamp in two columns: whole floats without decimals, durations as times of day."""
+    if cells.dtype.is_float() and ((cells == cells.round()) | cells.is_null() | cells.is_nan()).all():
+        cells = cells.fill_nan(None).cast(pl.Int64, strict=False)
+    elif isinstance(cells.dtype, pl.Duration):
+        cells = cells.cast(pl.Duration("ns")).to_physical().cast(pl.Time, strict=False)
+    return cells.cast(pl.String).str.strip_chars()
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:

@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 from engine.errors import SourceError
+from engine.sources.fixed_stamps import parse_fixed
+from engine.sources.frames import from_frame
+from engine.sources.options import ReadOptions
 from engine.sources.spellings import DATES, REWRITES, TIMES
 from engine.sources.stamp_types import Reading
 from engine.sources.stamps import column_to_utc
@@ -217,6 +220,13 @@ def test_other_hours_beyond_the_day_are_unreadable(text):
     assert read(["2024-01-02 09:30:00", text]).ts.null_count() == 1
 
 
+def test_second_60_is_a_leap_second_at_the_end_of_an_hour_and_else_unreadable():
+    cells = ["2016-12-31 18:59:59", "2016-12-31 18:59:60", "2016-12-31 18:30:60"]
+    midnight = dt.datetime(2017, 1, 1, tzinfo=dt.UTC)
+    assert read(cells).ts.to_list() == [midnight - dt.timedelta(seconds=1), midnight, None]
+    assert parse_fixed(pl.Series(cells)) is None
+
+
 def test_hour_24_by_a_stated_format():
     found = read(["01/02/2024 23:59", "01/02/2024 24:00"], time_format="%m/%d/%Y %H:%M")
     assert found.ts.to_list()[1] == dt.datetime(2024, 1, 3, tzinfo=ZONE)
@@ -359,6 +369,17 @@ def test_rare_spellings(text):
     assert read([text]).ts.to_list() == [dt.datetime(2024, 1, 2, 9, 30, tzinfo=ZONE)]
 
 
+def test_digits_that_two_forms_fit_are_refused_with_the_formats_of_both():
+    with pytest.raises(SourceError, match=r"--time-format '%d%m%y %H%M%S' .*--time-format '%H%M%S %y%m%d'"):
+        read(["120400 190423"])
+
+
+def test_am_is_no_zone_and_hundredths_no_decimals_of_a_minute():
+    assert read(["13/02/2024 09.30.00"]).ts.to_list() == [dt.datetime(2024, 2, 13, 9, 30, tzinfo=ZONE)]
+    assert read(["2024-01-02 09:30", "2024-01-02 09:31.5"]).ts.null_count() == 1
+    assert read(["2024-01-02 09:30:00 AM", "2024-01-02 09:30:00"]).ts.null_count() == 0
+
+
 def test_hours_with_am_and_pm_alone():
     assert read(["2024-01-02 07-PM"]).ts.to_list() == [dt.datetime(2024, 1, 2, 19, tzinfo=ZONE)]
     assert read(["2 Sept 2024 7 AM"]).ts.to_list() == [dt.datetime(2024, 9, 2, 7, tzinfo=ZONE)]
@@ -366,6 +387,25 @@ def test_hours_with_am_and_pm_alone():
 
 def test_a_weekday_that_is_not_the_date_is_unreadable():
     assert read(["Tue, 02 Jan 2024 09:30", "Wed, 02 Jan 2024 09:30"]).ts.is_null().to_list() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("date", "time"),
+    [
+        (dt.date(2024, 1, 2), dt.time(9, 30)),
+        (dt.datetime(2024, 1, 2), dt.time(9, 30)),  # noqa: DTZ001
+        (20240102, 93000),
+        (20240102.0, 930.0),
+        (dt.date(2024, 1, 2), dt.timedelta(hours=9, minutes=30)),
+        ("2024-01-02 00:00:00", "09:30:00"),
+        ("1/13/2024", "9:30 AM"),
+    ],
+)
+def test_stamps_in_two_columns_of_any_type(date, time):
+    rows = pl.DataFrame({"date": [date], "time": [time], **dict.fromkeys(("open", "high", "low", "close"), 1.0)})
+    found = from_frame(rows, symbol="A", interval="1m", options=ReadOptions(timezone=NEW_YORK))
+    day = 13 if date == "1/13/2024" else 2
+    assert found.frame["ts"].to_list() == [dt.datetime(2024, 1, day, 9, 30, tzinfo=ZONE)]
 
 
 def test_unknown_spellings_are_refused():
