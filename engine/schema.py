@@ -71,6 +71,8 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
 PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
 AMOUNTS = ("volume", "size", "bid_size", "ask_size", "value", "trades")
 
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days since 1970
+PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 REJECTS: Schema = {"source": pl.String(), "row": pl.Int64(), "reason": pl.String(), "cells": pl.String()}
 
 # A calendar's answer: one row per segment, sorted by segment_open, never overlapping.
@@ -247,12 +249,24 @@ def rejected_rows(raw: pl.DataFrame, reason: pl.Series | str, source: str) -> pl
     with_text = [
         name for name in cells if not isinstance(raw.schema[name], pl.List | pl.Array)
     ]  # a list is JSON as it is
-    return raw.with_columns(pl.col(with_text).cast(pl.String)).select(
+    return raw.with_columns(cell_text(name, raw.schema[name]) for name in with_text).select(
         pl.lit(source).alias("source"),
         pl.col("row").cast(pl.Int64),
         pl.lit(reason).cast(pl.String).alias("reason"),
         pl.struct(pl.col(cells)).struct.json_encode().alias("cells"),
     )
+
+
+def cell_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Expression for a column as String; a stamp or date outside the years 1 to 9999 is written as its number."""
+    cell = pl.col(name)
+    if not isinstance(dtype, pl.Datetime | pl.Date):
+        return cell.cast(pl.String)
+    # Polars ends the whole query on a date that its calendar does not reach.
+    per_day = 1 if isinstance(dtype, pl.Date) else PER_DAY[dtype.time_unit]
+    number = cell.to_physical().cast(pl.Int64)
+    is_dated = number.is_between(FIRST_DAY * per_day, LAST_DAY * per_day)
+    return pl.when(is_dated).then(cell).cast(pl.String).fill_null(number.cast(pl.String)).alias(name)
 
 
 def parse_columns(

@@ -9,7 +9,7 @@ import math
 import polars as pl
 import pytest
 from engine.errors import SchemaError
-from engine.schema import BARS, REJECTS, ROWS, TS, Rules, conform, empty, select_schema, session_ordinal
+from engine.schema import BARS, REJECTS, ROWS, TS, Rules, conform, empty, rejected_rows, select_schema, session_ordinal
 
 NOON = dt.datetime(2024, 1, 2, 12, tzinfo=dt.UTC)
 BAR = {"symbol": "A", "ts": NOON, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0, "trades": 3}
@@ -242,3 +242,14 @@ def test_select_schema_orders_casts_and_refuses() -> None:
         select_schema(frame.drop("a"), schema, "it")
     with pytest.raises(SchemaError, match="it: "):
         select_schema(frame.with_columns(pl.lit("x").alias("a")), schema, "it")
+
+
+@pytest.mark.parametrize("dtype", [pl.Datetime("ms"), pl.Datetime("us", "UTC"), pl.Datetime("ns"), pl.Date()])
+def test_rejected_rows_write_stamps_that_no_calendar_reaches_as_numbers(dtype):
+    far = 2**31 - 1 if dtype == pl.Date else 2**63 - 1
+    cells = pl.Series("ts", [far, 0, None], pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype)
+    rejects = rejected_rows(pl.DataFrame([cells]).with_row_index("row"), "far", "x")
+    texts = [json.loads(text)["ts"] for text in rejects["cells"]]
+    assert texts[1].startswith("1970-01-01")
+    assert texts[0] == str(far) or (dtype == pl.Datetime("ns") and texts[0].startswith("2262-"))
+    assert texts[2] is None

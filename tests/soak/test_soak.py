@@ -14,6 +14,7 @@ from engine.export.formats.output_formats import OUTPUT_FORMATS
 
 from tests.soak.disconnects import differences
 from tests.soak.disk import DATASETS
+from tests.soak.inputs import FORMATS, lines_lost
 from tests.soak.readers import AMOUNTS, READERS, Seen, _disagreement, _held, _mixed, _sums, _Written
 from tests.soak.report import Line, row
 from tests.soak.session import TWINS, Session, violations
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 
 COUNTS = {
-    "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "session-seconds": 0,
+    "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "inputs": 0,
+    "session-seconds": 0,
 }  # fmt: skip
 EXPORTERS = len(DATASETS) + len(OUTPUT_FORMATS)
 KINDS = {
@@ -32,6 +34,7 @@ KINDS = {
     "damage": ({"truncations": 3, "flips": 2}, [3, 2]),
     "readers": ({"seconds": 1}, [None] * (len(READERS) + 1)),
     "disconnects": ({"disconnects": 2}, [None]),
+    "inputs": ({"inputs": 25}, [25] * len(FORMATS)),
     "session": ({"session-seconds": 3}, [None] * 3),
 }
 
@@ -42,6 +45,7 @@ KINDS = {
         "kills",
         "readers",
         "disconnects",
+        "inputs",
         "session",
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage")),
     ],
@@ -156,3 +160,14 @@ def test_differences_of_published_and_held_bars_name_what_was_lost_or_doubled(ch
     published = chronicle.held[1]["bars"].filter(pl.col("origin") == "source")
     assert differences(published, published) == []
     assert any(text.endswith(what) for text in differences(published, hurt(published)))
+
+
+def test_lines_lost_tells_lines_that_are_neither_row_nor_reject():
+    data = b"# top\nts,open\n\n1,2\n3,4\nts,open\n5,6\n"
+
+    class Told:
+        frame, rejects, notes = pl.DataFrame({"row": [4]}), pl.DataFrame({"row": [7]}), ()
+
+    assert lines_lost(data, Told) == [5]
+    Told.rejects = pl.DataFrame({"row": [5, 7]})
+    assert lines_lost(data, Told) == []

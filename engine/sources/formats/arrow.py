@@ -71,7 +71,7 @@ def read_table(path: Path, options: ReadOptions) -> tuple[pl.DataFrame, str | No
                     raise SourceError(path, over_limit_reason(f"over {options.max_bytes:,}", options.max_bytes))
                 batches.append(one)
         frame = to_polars(pa.Table.from_batches(batches, schema))
-    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pa.ArrowException, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Arrow data that can be read: {error}") from error
     name = (schema.metadata or {}).get(b"symbol")
     table = frame.with_columns(

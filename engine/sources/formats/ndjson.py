@@ -6,6 +6,8 @@ no object is rejected with its text. Names are those of all lines together; a ce
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from engine.errors import SourceError
@@ -16,6 +18,9 @@ from engine.sources.formats.format import TextFormat
 from engine.sources.formats.registry import register
 from engine.sources.table_rows import Origin, batch
 from engine.sources.text import Table, empty_batch, with_table_notes
+
+NAME = r'"((?:[^"\\]|\\.)*)"\s*:'
+MOST_NAMES = 256
 
 
 @register
@@ -63,15 +68,33 @@ def objects(data: bytes, source: str) -> Table:
     is_object = lines["line"].str.json_path_match("$").str.starts_with("{").fill_null(value=False)
     good, bad = lines.filter(is_object), lines.filter(~is_object)
     refused = rejected_rows(bad, "no JSON object", source) if bad.height else empty(REJECTS)
-    return Table(parse_objects(good, source), refused)
+    names, left_out = commonest_names(good["line"])
+    notes = (f"{left_out} names of values that few lines have are not read",) if left_out else ()
+    return Table(parse_objects(good, source, names if left_out else None), refused, notes)
 
 
-def parse_objects(lines: pl.DataFrame, source: str) -> pl.DataFrame:
-    """One row per line, typed as in JSON; lists as comma text, objects as JSON text; SourceError on mixed types."""
+def commonest_names(lines: pl.Series) -> tuple[list[str], int]:
+    """(the at most 256 names that most lines have, names left out); names inside nested objects count as names too.
+
+    Columns times lines are the cost of a table: lines with names of their own would make it grow with their square.
+    """
+    names = lines.str.extract_all(NAME).explode().str.extract(NAME, 1).drop_nulls()
+    counted = names.value_counts(sort=True, name="lines")
+    kept = counted.head(MOST_NAMES)
+    return kept[names.name].to_list(), counted.height - kept.height
+
+
+def parse_objects(lines: pl.DataFrame, source: str, names: Sequence[str] | None = None) -> pl.DataFrame:
+    """One row per line, typed as in JSON; lists as comma text, objects as JSON text; SourceError on mixed types.
+
+    With `names` these columns alone, as text.
+    """
     if lines.is_empty():
         return lines.select("row")
     try:
-        read = pl.read_ndjson("\n".join(lines["line"]).encode(), infer_schema_length=None)
+        data = "\n".join(lines["line"]).encode()
+        schema = None if names is None else dict.fromkeys(names, pl.String())
+        read = pl.read_ndjson(data, schema=schema, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
         raise SourceError(source, f"values of one name do not mix: {error}") from error
     if read.height != lines.height:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import time
 import zipfile
 
 import polars as pl
@@ -116,3 +117,30 @@ def test_load_ndjson_gives_the_store_that_csv_gives(tmp_path):
     one, two = (load_files([tmp_path / name], options).session.snapshot().tables()["bars"] for name in "ab")
     assert one.height == 3
     assert one.equals(two)
+
+
+def own_names(count: int) -> str:
+    return "".join(
+        json.dumps({**BARS[0], "ts": f"2024-01-02T{14 + n // 60 % 6}:{n % 60:02}:00Z", f"own {n}": n, "x": [1]}) + "\n"
+        for n in range(count)
+    )
+
+
+def test_read_ndjson_of_names_of_their_own_per_line_keeps_the_common_ones(tmp_path):
+    path = tmp_path / "AAPL_1m.ndjson"
+    path.write_text(own_names(300))
+    _, batch = read_one(path)
+    assert batch.frame.height == 300
+    assert batch.frame["close"].unique().to_list() == [11.0]
+    assert any("names of values that few lines have" in note for note in batch.notes)
+
+
+def test_read_ndjson_of_names_of_their_own_per_line_costs_as_much_per_line(tmp_path):
+    taken = []
+    for count in (2_000, 8_000):
+        path = tmp_path / "AAPL_1m.ndjson"
+        path.write_text(own_names(count))
+        began = time.process_time()
+        read_one(path)
+        taken.append(time.process_time() - began)
+    assert taken[1] < 12 * taken[0] + 0.5  # with their square it would be 16, and 30 seconds
