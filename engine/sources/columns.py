@@ -78,7 +78,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     layout = layout or choose_layout(names, options, path)
     roles = assign_roles(names, layout, options, path)
     for role, name in roles.items():
-        places = [place for place, other in enumerate(names, start=1) if other.partition(REPEATED)[0] == name]
+        places = [place for place, other in enumerate(names, start=1) if plain_of_repeated(other) == name]
         if len(places) > 1 and role not in options.columns:
             raise SourceError(
                 path,
@@ -91,7 +91,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
         raise SourceError(
             path,
             f"columns {', '.join(names)} are no bars (time, open, high, low, close), quotes (time, bid, ask), "
-            f"ticks (time, price) or open interest; {suggest_columns(roles)}",
+            f"ticks (time, price) or open interest; {suggest_columns(roles, names)}",
         )
     if kind == "ticks" and "volume" in roles:
         roles.setdefault("size", roles["volume"])
@@ -144,7 +144,7 @@ def index_as_stamp(roles: dict[str, str], names: Sequence[str]) -> list[str]:
     """Where no column is a stamp, add to `roles` as `ts` the first column if it is an index without a name; a note."""
     if STAMPS & set(roles) or not names or names[0] not in UNNAMED or names[0] in roles.values():
         return []
-    if sum(name in UNNAMED or name.partition(REPEATED)[0] == "" for name in names) > 1 and "symbol" not in roles:
+    if sum(plain_of_repeated(name) in UNNAMED for name in names) > 1 and "symbol" not in roles:
         return []  # symbol and stamp, or the other way round
     roles["ts"] = names[0]
     return [f"ts: the first column, an index without a name{f' ({names[0]})' if names[0] else ''}"]
@@ -224,6 +224,11 @@ def headerless_columns(cells: Sequence[str], options: ReadOptions, path: str) ->
     )
 
 
+def plain_of_repeated(name: str) -> str:
+    """Name of a column without the number that tells repeated names apart."""
+    return name.partition(REPEATED)[0]
+
+
 def kind_of_roles(roles: Roles) -> Kind | None:
     """First match: bars (four prices, also of a side), ticks (`price`), quotes (`bid` or `ask`), open_interest, None."""
     if all(part in roles for part in OHLC) or any(all(f"{side}_{part}" in roles for part in OHLC) for side in SIDES):
@@ -235,9 +240,11 @@ def kind_of_roles(roles: Roles) -> Kind | None:
     return "open_interest" if "value" in roles else None
 
 
-def suggest_columns(roles: Roles) -> str:
+def suggest_columns(roles: Roles, names: Sequence[str]) -> str:
     """Text advising `--columns` for the missing stamp and prices; a general example if none or over four are missing."""
     bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
+    if not STAMPS & set(roles) and list(map(plain_of_repeated, names[:2])) == ["", ""]:
+        return "the first two columns have no name; if they are symbol and stamp: --columns symbol=1,ts=2"
     missing = ([] if STAMPS & set(roles) else ["ts"]) + bars
     if not missing or len(missing) > len(OHLC):
         return "name them with --columns ts=...,open=..."

@@ -5,6 +5,7 @@ No library is imported: a frame is known by its Arrow stream, and pandas' parts 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -77,15 +78,20 @@ def arrow_to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
         taken = taken.struct.unnest()
     if not isinstance(taken, pl.DataFrame):
         raise SchemaError(f"frame: received {describe_value(frame)}; valid: {VALID}")
-    levels = [name for name in taken.columns if name.startswith(UNNAMED_LEVEL)]
+    return taken.rename(names_of_index_levels(taken.schema))
+
+
+def names_of_index_levels(schema: Mapping[str, pl.DataType]) -> dict[str, str]:
+    """Names for the levels of a pandas index that have none: `timestamp` of stamps, `symbol` of texts beside another level."""
+    levels = [name for name in schema if name.startswith(UNNAMED_LEVEL)]
     renamed: dict[str, str] = {}
     for level in levels:
-        is_stamp = isinstance(taken.schema[level], pl.Datetime | pl.Date)
-        is_text = len(levels) > 1 and isinstance(taken.schema[level], pl.String | pl.Categorical | pl.Enum)
+        is_stamp = isinstance(schema[level], pl.Datetime | pl.Date)
+        is_text = len(levels) > 1 and isinstance(schema[level], pl.String | pl.Categorical | pl.Enum)
         name = "timestamp" if is_stamp else "symbol" if is_text else level
-        if name not in taken.columns and name not in renamed.values():
+        if name not in schema and name not in renamed.values():
             renamed[level] = name
-    return taken.rename(renamed)
+    return renamed
 
 
 def frames_of_symbols(frame: Any) -> list[pl.DataFrame]:  # noqa: ANN401

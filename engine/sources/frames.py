@@ -15,10 +15,12 @@ from engine.interval import Interval
 from engine.sources.archive import sha256
 from engine.sources.batch import Batch, content_hash
 from engine.sources.columns import match_columns
-from engine.sources.dataframes import to_polars
+from engine.sources.dataframes import names_of_index_levels, to_polars
 from engine.sources.file_names import PathFacts, parse_path
+from engine.sources.fixed_point import unpack_binary
 from engine.sources.options import ReadOptions
-from engine.sources.table_rows import BINARY_DIGITS, Origin, batch, unpacked_integers
+from engine.sources.table_rows import Origin, batch
+from engine.sources.wide_tables import long_table, symbols_of_columns
 
 CELL_BYTES = 8
 ROW_NUMBER = "@row"
@@ -81,13 +83,17 @@ def read_parquet_batch(
         scanned = pl.scan_parquet(
             path, glob=False, hive_partitioning=False, row_index_name=ROW_NUMBER, row_index_offset=1
         )
+        scanned = scanned.rename(names_of_index_levels(scanned.collect_schema()))
         names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
+        if symbols_of_columns(names):
+            return read_wide_parquet(scanned, origin, cut)
         found = match_columns(names, origin.options, str(path))
+        metadata = metadata_of(path)
         facts = origin.path_facts
         is_open = facts.symbol is None or facts.is_symbol_of_name
         if is_open and "symbol" not in found.roles and origin.options.symbol is None:
-            stated = symbol_of_metadata(path) or facts.symbol
-            origin = replace(origin, path_facts=replace(facts, symbol=stated))
+            named = metadata.get("symbol") or metadata.get("instrument_id") or facts.symbol
+            origin = replace(origin, path_facts=replace(facts, symbol=named))
         numbered = scanned.slice(*cut) if cut else scanned
         if without is not None:
             numbered = numbered.filter(~without)
@@ -97,7 +103,16 @@ def read_parquet_batch(
         raw = numbered.select(pl.col(ROW_NUMBER).alias("row"), *(name for name in names if name in used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
-    return batch(unpack_binary(raw, origin), found, origin)
+    raw, origin = unpack_binary(raw, origin, metadata)
+    return batch(raw, found, origin)
+
+
+def read_wide_parquet(scanned: pl.LazyFrame, origin: Origin, cut: tuple[int, int] | None) -> Batch:
+    """Batch of a table with columns per symbol (`('Close', 'SPY')`), of rows `cut` (first, count) alone if stated."""
+    raw, notes = long_table((scanned.slice(*cut) if cut else scanned).rename({ROW_NUMBER: "row"}).collect())
+    found = match_columns([name for name in raw.columns if name != "row"], origin.options, origin.source)
+    raw, origin = unpack_binary(raw, replace(origin, notes=(*origin.notes, *notes)))
+    return batch(raw, found, origin)
 
 
 def from_frame(
@@ -137,54 +152,30 @@ def from_frame(
     if interval is not None:
         options = replace(options, interval=Interval.parse(interval))
     table = to_polars(frame)
-    origin = Origin(source, content_hash(table), PathFacts(), options)
-    found = match_columns([name for name in table.columns if name != "row"], options, source)
-    numbered = table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"))
-    return batch(unpack_binary(numbered, origin), found, origin)
+    numbered, notes = long_table(table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row")))
+    origin = Origin(source, content_hash(table), PathFacts(), options, notes=notes)
+    found = match_columns([name for name in numbered.columns if name != "row"], options, source)
+    unpacked, origin = unpack_binary(numbered, origin)
+    return batch(unpacked, found, origin)
 
 
-def unpack_binary(raw: pl.DataFrame, origin: Origin) -> pl.DataFrame:
-    """Replace Binary columns by the little-endian fixed-point numbers in them, as Float64, and cast `row` to Int64."""
-    packed = [name for name, dtype in raw.schema.items() if dtype == pl.Binary]
-    numbers = [unpacked_integers(pl.col(name), cell_width(raw[name], origin), origin.options.scale) for name in packed]
-    return raw.with_columns(*numbers, pl.col("row").cast(pl.Int64))
-
-
-def cell_width(cells: pl.Series, origin: Origin) -> int:
-    """Bytes per cell of a Binary column, 8 or 16 (16 when all are null); SourceError for mixed or other sizes."""
-    widths = cells.bin.size().drop_nulls().unique().to_list()
-    if not widths:
-        return max(BINARY_DIGITS)
-    if len(widths) > 1 or widths[0] not in BINARY_DIGITS:
-        raise SourceError(
-            origin.source, f"{cells.name}: binary cells of {widths} bytes; valid: integers of 8 or 16 bytes"
-        )
-    return int(widths[0])
-
-
-def symbol_of_metadata(path: Path | str) -> str | None:
-    """`symbol`, else `instrument_id`, of the metadata of a Parquet file or object, or of the Arrow schema in it; or None.
+def metadata_of(path: Path | str) -> dict[str, str]:
+    """Key -> text of the metadata of a Parquet file or object, of its Arrow schema too; SourceError if that is damaged.
 
     Raises
     ------
     SourceError
         The Arrow schema is damaged.
     """
-    import pyarrow as pa  # noqa: PLC0415  # slow to import, and only an Arrow schema wants it
+    import pyarrow as pa  # noqa: PLC0415  # slow to import, and only needed for files
 
     stated = pl.read_parquet_metadata(path)
-    of_schema: dict[bytes, bytes] = {}
-    if ARROW_SCHEMA in stated:
-        try:
-            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stated[ARROW_SCHEMA])))
-        except (ValueError, OSError) as error:
-            raise SourceError(path, f"no Parquet file that can be read: {ARROW_SCHEMA}: {error}") from error
-        of_schema = schema.metadata or {}
-    for name in ("symbol", "instrument_id"):
-        symbol = stated.get(name) or of_schema.get(name.encode(), b"").decode()
-        if symbol:
-            return symbol
-    return None
+    packed = stated.pop(ARROW_SCHEMA, None)
+    try:
+        arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed))).metadata if packed else None
+    except (ValueError, OSError) as error:
+        raise SourceError(path, f"no Parquet file that can be read: {ARROW_SCHEMA}: {error}") from error
+    return {key.decode(): value.decode(errors="replace") for key, value in (arrow or {}).items()} | stated
 
 
 def check_unpacked_size(path: Path, options: ReadOptions) -> None:

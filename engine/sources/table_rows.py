@@ -18,7 +18,7 @@ from engine.interval import Interval
 from engine.schema import AMOUNTS, REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import TableColumns
-from engine.sources.file_names import PathFacts
+from engine.sources.file_names import PathFacts, interval_of_text
 from engine.sources.fixed_stamps import parse_fixed
 from engine.sources.layout_cells import apply_layout
 from engine.sources.layouts.shared_names import OHLC
@@ -39,8 +39,6 @@ from engine.sources.stamps import column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 MOST_EXACT = 2.0**53
-WORD_BYTES = 8
-BINARY_DIGITS = {WORD_BYTES: 9, 2 * WORD_BYTES: 18}  # of integers in fixed-size cells
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,7 @@ def batch(
     origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
     raw, table = apply_layout(raw, table)
     raw = without_null_cells(raw, table, options.null)
+    origin = with_interval_of_column(raw, table, origin)
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)
     stamps = stamp_column(raw, table, origin, series_names(raw, table, symbols))
@@ -142,21 +141,6 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
 def source_symbols(symbols: pl.Series, qualifier: str) -> dict[str, str]:
     """Each distinct symbol -> the vendor's own name: the symbol without the qualifier at its end."""
     return {name: name.removesuffix(qualifier) for name in symbols.unique(maintain_order=True)}
-
-
-def unpacked_integers(cells: pl.Expr, width: int, scale: int | None) -> pl.Expr:
-    """Little-endian integers of `width` bytes divided by 10^scale (None: 18 digits in 16 bytes, 9 in 8), as Float64.
-
-    The integer is cut to a part that a float holds exactly before it is divided, so that 1.14605 comes out as
-    the float that its decimal text gives.
-    """
-    digits = BINARY_DIGITS[width] if scale is None else scale
-    dtype = pl.Int64 if width == WORD_BYTES else pl.Int128
-    value = cells.bin.reinterpret(dtype=dtype, endianness="little").cast(pl.Int128)
-    fine = max(digits - 9, 0)
-    unit = pl.lit(10**fine, pl.Int128)
-    rest = divided((value % unit).cast(pl.Float64), 10.0**digits)
-    return divided((value // unit).cast(pl.Float64), 10.0 ** (digits - fine)) + rest
 
 
 def divided(number: pl.Expr, divisor: float) -> pl.Expr:
@@ -479,6 +463,29 @@ def check_not_merged(symbols: pl.Series, origin: Origin, ts: pl.Series) -> None:
             f"{symbols.name!r} has {by_start.height} symbols in the same time ({some}), which --symbol "
             f"{origin.options.symbol} would make one series; leave --symbol out, or keep one of them: --symbols NAME",
         )
+
+
+def with_interval_of_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Origin:
+    """The origin with the interval that a column states for all bars, in place of the name's; SourceError for several.
+
+    Raises
+    ------
+    SourceError
+        The column states several intervals.
+    """
+    column = table.roles.get("interval")
+    if table.kind != "bars" or column is None or origin.options.interval is not None:
+        return origin
+    cells = raw[column].drop_nulls().unique(maintain_order=True).cast(pl.String)
+    found = {interval for text in cells if (interval := interval_of_text(text)) is not None}
+    if len(found) > 1:
+        listed = ", ".join(map(str, sorted(found)))
+        raise SourceError(
+            origin.source, f"{column}: bars of {listed} in one table; divide it, or give --interval if all are of one"
+        )
+    if not found:
+        return origin
+    return replace(origin, path_facts=replace(origin.path_facts, interval=found.pop()))
 
 
 def resolve_interval(

@@ -22,20 +22,20 @@ from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
 from engine.sources.columns import REPEATED, has_header, headerless_columns, match_columns
 from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reason
+from engine.sources.headers import DELIMITERS, QUOTED, column_levels, header_line, split_line
 from engine.sources.layouts.layout import Layout
 from engine.sources.layouts.shared_names import OHLC, SIDES
 from engine.sources.number_text import PLAIN, marks_of
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch, is_number
+from engine.sources.wide_tables import long_table, symbols_of_columns
 
-DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_BYTES = 65_536
 NUMBER_ROLES = frozenset(
     [name for schema in ROWS.values() for name, dtype in schema.items() if dtype == pl.Float64]
     + [f"{side}_{part}" for side in SIDES for part in (*OHLC, "size")]
     + ["trades"]
 )
-_QUOTED = r'"(?:[^"]|"")*"'
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class TextLayout:
         The first line is a header.
     vendor : Layout or None
         The vendor's layout of a file without a header.
+    notes : tuple of str
     """
 
     data: bytes
@@ -85,6 +86,7 @@ class TextLayout:
     names: list[str]
     headed: bool
     vendor: Layout | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_text(data: bytes, origin: Origin) -> Batch:
@@ -99,6 +101,7 @@ def read_text(data: bytes, origin: Origin) -> Batch:
         It is no such text, or columns, symbol, zone or unit are not known.
     """
     layout = find_layout(data, origin.options, origin.source)
+    origin = replace(origin, notes=(*origin.notes, *layout.notes))
     typed = read_typed(layout, origin)
     return typed if typed is not None else read_cells(layout, origin)
 
@@ -109,7 +112,10 @@ def read_cells(layout: TextLayout, origin: Origin) -> Batch:
     known = with_table_notes(origin, read)
     if read.raw.is_empty() and read.refused.is_empty():
         return empty_batch(layout.names, known)
-    return batch(read.raw, match_columns(layout.names, origin.options, origin.source, layout.vendor), known)
+    raw, notes = long_table(read.raw)
+    names = layout.names if raw is read.raw else [name for name in raw.columns if name != "row"]
+    table = match_columns(names, origin.options, origin.source, layout.vendor)
+    return batch(raw, table, replace(known, notes=(*known.notes, *notes)))
 
 
 def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
@@ -121,7 +127,7 @@ def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
         As `read_text`.
     """
     lines = even_lines(layout.data, len(layout.names), layout.delimiter)
-    if lines is None or lines == layout.headed:
+    if lines is None or lines == layout.headed or symbols_of_columns(layout.names):
         return None
     table = match_columns(layout.names, origin.options, origin.source, layout.vendor)
     numbers = {name for role, name in table.roles.items() if role in NUMBER_ROLES}
@@ -168,18 +174,34 @@ def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
         rest = data.split(b"\n", options.skip_rows)[options.skip_rows :]
         below = find_layout(rest[0] if rest else b"", replace(options, skip_rows=0), source)
         return replace(below, top=below.top + options.skip_rows)
-    top, data = split_preamble(data)
-    sample = [line for line in sample_lines(data) if line.strip()]
+    lines = sample_lines(data)
+    top = header_line(lines, options)
+    above = [line for line in lines[:top] if line.strip() and not line.startswith("#")]
+    notes = (f"{len(above)} lines above the header left out: {above[0][:80]!r}",) if above else ()
+    data = after_lines(data, top)
+    sample = [line for line in lines[top:] if line.strip()]
     if not sample:
         raise SourceError(source, "is empty")
     delimiter = options.delimiter or find_delimiter(sample, source)
     if has_trailing_cells(sample, delimiter):
         data = data.replace(sample[0].encode(), sample[0].encode() + delimiter.encode(), 1)
         sample[0] += delimiter
+    levels = column_levels(sample, delimiter) if options.header is None else None
+    if levels is not None:
+        body = after_lines(data, levels.lines)
+        return TextLayout(body, top + levels.lines, delimiter, levels.names, levels.names, headed=False, notes=notes)
     first = split_line(sample[0], delimiter)
     headed = has_header(first) if options.header is None else options.header
     names, vendor = (number_repeated_names(first), None) if headed else headerless_columns(first, options, source)
-    return TextLayout(data, top, delimiter, first, names, headed, vendor)
+    return TextLayout(data, top, delimiter, first, names, headed, vendor, notes)
+
+
+def after_lines(data: bytes, count: int) -> bytes:
+    """The bytes after `count` lines."""
+    start = 0
+    for _ in range(count):
+        start = data.find(b"\n", start) + 1 or len(data)
+    return data[start:]
 
 
 def has_trailing_cells(sample: Sequence[str], delimiter: str) -> bool:
@@ -245,9 +267,9 @@ def parse_uneven(data: bytes, names: list[str], delimiter: str, source: str) -> 
     lines = pl.DataFrame({"line": data.decode("utf-8", errors="replace").split("\n")}).with_row_index("row", offset=1)
     lines = lines.with_columns(pl.col("line").str.strip_suffix("\r"), pl.col("row").cast(pl.Int64))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
-    cell = rf'(?:{_QUOTED}|[^"{re.escape(delimiter)}]*)'
+    cell = rf'(?:{QUOTED}|[^"{re.escape(delimiter)}]*)'
     wrapped = pl.col("line").str.contains(rf"^{cell}(?:{re.escape(delimiter)}{cell})*$")
-    unquoted = pl.col("line").str.replace_all(_QUOTED, "")
+    unquoted = pl.col("line").str.replace_all(QUOTED, "")
     counted = lines.with_columns(
         (unquoted.str.count_matches(delimiter, literal=True) + 1).alias("count"), wrapped.alias("wrapped")
     )
@@ -331,13 +353,6 @@ def normalize_bytes(data: bytes, source: str) -> bytes:
     return data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def split_preamble(data: bytes) -> tuple[int, bytes]:
-    """Number of lines at the very top that begin with `#`, and the bytes after them."""
-    match = re.match(rb"(?:#[^\n]*\n)*", data)
-    top = match[0] if match else b""
-    return top.count(b"\n"), data[len(top) :]
-
-
 def sample_lines(data: bytes) -> list[str]:
     """Lines of the first 64 KiB without line ends; a last one cut off there is left out unless it is the only."""
     lines = data[:SAMPLE_BYTES].decode("utf-8", errors="replace").split("\n")
@@ -371,13 +386,6 @@ def no_delimiter_reason(first: str) -> str:
         f"no delimiter found in its first line, {shown}; looked for comma, semicolon, tab, bar; give --delimiter, "
         "or --skip-rows with the number of lines above the header"
     )
-
-
-def split_line(line: str, delimiter: str) -> list[str]:
-    """Cells of a line, stripped, without outer quotes (doubled ones halved); quoted delimiters do not split."""
-    bare = re.sub(_QUOTED, lambda quoted: quoted[0].replace(delimiter, "\0"), line)
-    parts = [part.strip().replace("\0", delimiter) for part in bare.split(delimiter)]
-    return [part[1:-1].replace('""', '"') if part[:1] == part[-1:] == '"' and len(part) > 1 else part for part in parts]
 
 
 def number_repeated_names(names: list[str]) -> list[str]:

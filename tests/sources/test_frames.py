@@ -137,6 +137,61 @@ def write_with_metadata(table, path, metadata):
 
 @pytest.mark.parametrize("in_arrow_schema", [True, False])
 @pytest.mark.parametrize(
+    ("width", "stated", "digits"),
+    [(8, "5", 9), (8, "2", 2), (8, "11", 11), (16, "5", 18), (16, "5", 16), (16, "7", 7), (8, None, 9), (16, None, 18)],
+)
+def test_read_parquet_integers_are_scaled_by_the_precision_of_the_metadata_and_noted(tmp_path, width, stated, digits):
+    prices = [Decimal("1.1") + Decimal(at) / 10 ** min(int(stated or 2), 5) for at in range(11)]
+    cells = [int(price * 10**digits).to_bytes(width, "little", signed=True) for price in prices]
+    sizes = [int(size * 10**digits).to_bytes(width, "little", signed=True) for size in range(100, 111)]
+    table = pa.table(
+        {
+            "ts_event": pa.array([1_704_205_800_000_000_000 + at for at in range(11)], pa.uint64()),
+            "bid": pa.array(cells, pa.binary(width)),
+            "ask": pa.array(cells, pa.binary(width)),
+            "bid_size": pa.array(sizes, pa.binary(width)),
+        },
+        metadata={"instrument_id": "EUR/USD"} | ({"price_precision": stated, "size_precision": "0"} if stated else {}),
+    )
+    if stated == "2":
+        table = table.drop_columns("bid_size")
+    pq.write_table(table, tmp_path / "one_two.parquet")
+    batch = read_parquet(tmp_path / "one_two.parquet", ReadOptions())
+    assert batch.frame["bid"].to_list() == [float(price) for price in prices]
+    (note,) = [note for note in batch.notes if note.startswith("bid, ask: ")]
+    assert f"integers of {width} bytes, multiples of 1e-{digits}" in note
+    assert ("--scale" in note) is (stated is None)
+    if digits in (9, 16, 18):
+        assert batch.frame["bid_size"].to_list() == [float(size) for size in range(100, 111)]
+
+
+def test_read_parquet_integers_that_do_not_tell_their_digits_are_refused_with_the_options(tmp_path):
+    cells = [(10**18).to_bytes(16, "little"), (2 * 10**18).to_bytes(16, "little")]
+    table = pa.table(
+        {"ts": pa.array([1_704_205_800_000_000_000, 1_704_205_801_000_000_000]), "bid": pa.array(cells, pa.binary(16))},
+        metadata={"price_precision": "2"},
+    )
+    pq.write_table(table, tmp_path / "SPY.parquet")
+    with pytest.raises(SourceError, match="give --scale 18 or --scale 16"):
+        read_parquet(tmp_path / "SPY.parquet", ReadOptions())
+    assert read_parquet(tmp_path / "SPY.parquet", ReadOptions(scale=16)).frame["bid"].to_list() == [100.0, 200.0]
+
+
+def test_read_parquet_of_pandas_without_names_of_index_levels(tmp_path):
+    index = pd.MultiIndex.from_product([["SPY"], pd.date_range("2024-01-02 14:30", periods=2, freq="min", tz="UTC")])
+    bars = pd.DataFrame({part: [10.0, 11.0] for part in ("open", "high", "low", "close")}, index=index)
+    bars.to_parquet(tmp_path / "bars.parquet")
+    batch = read_parquet(tmp_path / "bars.parquet", ReadOptions())
+    assert batch.frame["symbol"].to_list() == ["SPY", "SPY"]
+    wide = pd.DataFrame(
+        {f"('{part}', 'SPY')": [10.0, 11.0] for part in ("Open", "High", "Low", "Close")}, index=index.levels[1]
+    )
+    wide.to_parquet(tmp_path / "wide.parquet")
+    batch = read_parquet(tmp_path / "wide.parquet", ReadOptions())
+    assert batch.frame.select("symbol", "close").rows() == [("SPY", 10.0), ("SPY", 11.0)]
+
+
+@pytest.mark.parametrize(
     ("place", "column", "options", "symbol"),
     [
         ("AAPL_1m.parquet", None, {}, "EUR/USD"),

@@ -13,11 +13,13 @@ from engine.sources.batch import Batch, SourceFile
 from engine.sources.columns import match_columns
 from engine.sources.dataframes import to_polars
 from engine.sources.file_names import parse_path
+from engine.sources.fixed_point import unpack_binary
 from engine.sources.formats.format import Format, has_suffix
 from engine.sources.formats.registry import register
-from engine.sources.frames import CELL_BYTES, unpack_binary
+from engine.sources.frames import CELL_BYTES
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch
+from engine.sources.wide_tables import long_table
 
 FILE_MAGIC, STREAM_MAGIC = b"ARROW1\0\0", b"\xff\xff\xff\xff"
 
@@ -38,15 +40,17 @@ class Arrow(Format):
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
         """One batch of conformed rows; a missing symbol comes from the name, else from the schema's metadata."""
         raw, stated = read_table(file.path, options)
-        path_facts = parse_path(file.path)
-        known = replace(path_facts, symbol=path_facts.symbol or stated)
+        path_facts = parse_path(file.path, options)
+        known = replace(path_facts, symbol=path_facts.symbol or stated.get("symbol") or stated.get("instrument_id"))
         origin = Origin(str(file.path), sha256(file.path), known, options, file.qualifier)
+        raw, notes = long_table(raw)
         columns = match_columns([name for name in raw.columns if name != "row"], options, origin.source)
-        return [batch(unpack_binary(raw, origin), columns, origin)]
+        unpacked, origin = unpack_binary(raw, replace(origin, notes=notes), stated)
+        return [batch(unpacked, columns, origin)]
 
 
-def read_table(path: Path, options: ReadOptions) -> tuple[pl.DataFrame, str | None]:
-    """(columns and `row` of an Arrow file or stream, `symbol` of its metadata or None); categories become text.
+def read_table(path: Path, options: ReadOptions) -> tuple[pl.DataFrame, dict[str, str]]:
+    """(columns and `row` of an Arrow file or stream, key -> text of its metadata); categories become text.
 
     Raises
     ------
@@ -73,8 +77,10 @@ def read_table(path: Path, options: ReadOptions) -> tuple[pl.DataFrame, str | No
         frame = to_polars(pa.Table.from_batches(batches, schema))
     except (pa.ArrowException, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Arrow data that can be read: {error}") from error
-    name = (schema.metadata or {}).get(b"symbol")
+    stated = {
+        key.decode("utf-8", "replace"): text.decode("utf-8", "replace") for key, text in (schema.metadata or {}).items()
+    }
     table = frame.with_columns(
         pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row")
     )
-    return table, name.decode("utf-8", "replace") if name else None
+    return table, stated
