@@ -135,7 +135,6 @@ def write_with_metadata(table, path, metadata):
         writer.add_key_value_metadata(metadata)
 
 
-@pytest.mark.parametrize("in_arrow_schema", [True, False])
 @pytest.mark.parametrize(
     ("width", "stated", "digits"),
     [(8, "5", 9), (8, "2", 2), (8, "11", 11), (16, "5", 18), (16, "5", 16), (16, "7", 7), (8, None, 9), (16, None, 18)],
@@ -191,6 +190,7 @@ def test_read_parquet_of_pandas_without_names_of_index_levels(tmp_path):
     assert batch.frame.select("symbol", "close").rows() == [("SPY", 10.0), ("SPY", 11.0)]
 
 
+@pytest.mark.parametrize("in_arrow_schema", [True, False])
 @pytest.mark.parametrize(
     ("place", "column", "options", "symbol"),
     [
