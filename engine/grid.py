@@ -126,8 +126,10 @@ class SessionGrid(Summarized):
             raise ParameterError("segments: one closes before it opens; valid: segment_open < segment_close")
         if (opens.slice(1) < closes.slice(0, max(len(closes) - 1, 0))).any():
             raise ParameterError("segments: two overlap or are out of order; valid: sorted, disjoint spans")
-        cut = cut_segments(mark_chosen(segments, spec), interval, spec)
-        return cls(spec, interval, segments, cut if interval.is_intraday else group_into_periods(cut, interval))
+        marked = mark_chosen(segments, spec)
+        is_cut = interval.is_intraday
+        table = cut_segments(marked, interval, spec) if is_cut else group_into_periods(marked, interval)
+        return cls(spec, interval, segments, table)
 
     def at(self, interval: Interval) -> SessionGrid:
         """The same segments cut at another step; cached, the grid itself at its own step."""
@@ -452,11 +454,6 @@ def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
 
 def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
     """Add `lead` (open behind the wall clock's step), `slots`, `first_session`; ParameterError: clock step divides no day."""
-    if not interval.is_intraday:
-        one_slot = pl.lit(1, pl.Int32).alias("slots")
-        return segments.with_columns(
-            pl.lit(0, pl.Int64).alias("lead"), one_slot, pl.col("session").alias("first_session")
-        )
     step = interval.step_us
     lead = pl.lit(0, pl.Int64)
     if spec.align == "clock":

@@ -67,6 +67,12 @@ def test_build_on_the_clock_needs_a_step_that_divides_a_day() -> None:
     assert build(DAY, "7m").table["slots"].to_list() == [56] * 3
 
 
+def test_spec_takes_one_label_or_any_list_of_labels() -> None:
+    assert GridSpec("TEST", "RTH").segments == ("RTH",)
+    assert GridSpec("TEST", ["PRE", "RTH"]) == GridSpec("TEST", ("PRE", "RTH"))
+    assert GridSpec("TEST", []).segments == ()
+
+
 def test_spec_and_stamps_refuse_other_words() -> None:
     with pytest.raises(ParameterError, match="align: received 'noon'; valid: session, clock, date"):
         GridSpec("TEST", align="noon")
@@ -128,6 +134,20 @@ def test_from_stamps_on_the_clock_at_a_slot_of_the_segment_before_stay(
     spans = [axis.at(MONDAY, opening, 870, "PRE", regular=False), axis.at(MONDAY, 870, 1260)]
     grid = build(spans, "1h", segments=chosen, align="clock", zone=NEW_YORK)
     assert grid.from_stamps(stamps(clock)).to_list() == stamps(start).to_list()
+
+
+def test_from_stamps_on_the_clock_off_the_slots_of_the_segment_before_move_to_the_late_open() -> None:
+    sunday = dt.date(2024, 3, 10)  # at 02:00 the clocks of New York go to 03:00
+    night = [axis.at(sunday, 300, 750), axis.at(sunday, 750, 960)]  # 00:00 to 08:30 to 12:00
+    grid = build(night, "4h", align="clock", zone=NEW_YORK)
+    found = grid.from_stamps(stamps("09:00", "12:00", day=sunday))  # a slot of the first, and 08:00 by the clock
+    assert found.to_list() == stamps("09:00", "12:30", day=sunday).to_list()
+
+
+def test_place_on_the_clock_is_at_late_opens_and_at_those_on_time() -> None:
+    grid = build(LONG_DAY, "1h", segments=("PRE", "RTH", "POST"), align="clock", zone=NEW_YORK)
+    placed = grid.place(stamps("09:00", "09:30", "14:00", "14:30", "15:00", "15:30", "21:00"))
+    assert placed["slot"].to_list() == [0, None, 5, 0, 1, None, 0]
 
 
 def test_from_stamps_of_the_end_of_a_short_segment_on_the_clock_are_its_open() -> None:

@@ -101,6 +101,24 @@ def test_place_bars_that_run_into_the_close_stops_there(venue: str, interval: st
     assert placed["slot"][-1] == (0 if following else None)
 
 
+@pytest.mark.parametrize("interval", ["30s", "1m"])
+@pytest.mark.parametrize("venue", VENUES)
+def test_place_all_starts_of_a_venue_in_order_have_the_numbers_of_their_slots(venue: str, interval: str) -> None:
+    segments = VENUES[venue]
+    step = Interval.parse(interval).step_us
+    grid = build(segments, interval, ("PRE", "RTH", "POST") if venue.startswith("before") else ())
+    counted = [
+        (s.session, ordinal, number, s.open + number * step)
+        for s, ordinal in zip(segments, axis.frame(segments)["ordinal"], strict=True)
+        for number in range(-(-(s.close - s.open) // step))
+    ]
+    stamps = instants([ts for *_, ts in counted])
+    assert len(stamps) >= LEAST_ROWS_TO_STRIDE
+    places = [(session, ordinal, number) for session, ordinal, number, _ in counted]
+    for times in (1, 2):  # the second series begins anew
+        assert grid.place(pl.concat([stamps] * times)).rows() == places * times
+
+
 @pytest.mark.parametrize("interval", INTRADAY)
 @pytest.mark.parametrize("venue", VENUES)
 def test_ends_of_last_slots_are_the_closes_and_starts_of_first_slots_the_opens(venue: str, interval: str) -> None:
