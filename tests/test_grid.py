@@ -61,6 +61,11 @@ def test_build_with_a_label_that_these_dates_lack_chooses_the_others() -> None:
     assert build([], segments=("NIGHT",)).table.height == 0
 
 
+def test_starts_and_ends_of_no_segment_are_none() -> None:
+    grid, none = build([]), pl.Series([], dtype=pl.Int32)
+    assert (grid.starts(none, none).len(), grid.ends(none, none).len(), grid.sessions(none).len()) == (0, 0, 0)
+
+
 def test_build_on_the_clock_needs_a_step_that_divides_a_day() -> None:
     with pytest.raises(ParameterError, match="divides a day; received 7m"):
         build(DAY, "7m", align="clock")
