@@ -1,4 +1,4 @@
-"""The rules by which public calls read names, dates and paths: text is one name, a list is several, None is all.
+"""The rules by which public calls read names, dates, zones and paths: text is one name, a list is several, None is all.
 
 An argument that cannot be read, or names what is not there, raises a `ParameterError` with the parameter, what was
 received, and the valid form or the nearest valid name.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import os
+import re
+import zoneinfo
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -32,6 +34,8 @@ SYNONYMS: Mapping[str, str] = {
     **dict.fromkeys(("rename", "mapping", "usecols"), "columns"),
     **dict.fromkeys(("intervals", "derived"), "derive"),
 }  # what other libraries call an argument
+ZONES = "an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
+_FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?00)?")
 NAMES_SHOWN = 10
 LONGEST_SHOWN = 40
 
@@ -142,6 +146,14 @@ def date_of(parameter: str, value: Day) -> dt.date | None:
     )
 
 
+def required_date(parameter: str, value: dt.date | str) -> dt.date:
+    """Date as `date_of` reads it; ParameterError for None too."""
+    found = date_of(parameter, value)
+    if found is None:
+        raise ParameterError(f"{parameter}: received None; valid: a date such as 2024-11-18")
+    return found
+
+
 def instant_of(parameter: str, value: Instant) -> dt.datetime | None:
     """Aware datetime of itself or of ISO 8601 text with a zone (then in UTC); None for None; else ParameterError.
 
@@ -172,6 +184,34 @@ def refuse_unknown(call: str, unknown: Collection[str], valid: Collection[str]) 
         near = f" (did you mean {meant}?)" if meant in valid else did_you_mean(name, valid)
         options = sorted(set(valid) - {"unknown", "sources"})
         raise ParameterError(f"{name}: {call} has no such option{near}; valid: {', '.join(options)}")
+
+
+def zone_name(zone: str | dt.tzinfo) -> str:
+    """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for an unknown zone.
+
+    Raises
+    ------
+    ParameterError
+        There is no such zone.
+    """
+    if not isinstance(zone, str | dt.tzinfo):
+        raise ParameterError(f"timezone: received {describe_value(zone)}; valid: {ZONES}")
+    text = zone if isinstance(zone, str) else name_of_tzinfo(zone)
+    fixed = _FIXED_OFFSET.fullmatch(text.strip())
+    if fixed is not None:
+        hours = int(fixed[2])
+        # The names of this family have their signs the other way round.
+        text = f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{hours}" if hours else "UTC"
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ParameterError(f"timezone: received {text!r}; valid: {ZONES}") from error
+    return text
+
+
+def name_of_tzinfo(zone: dt.tzinfo) -> str:
+    """Name of a zone object (`zoneinfo`, pytz, dateutil's UTC, `datetime.timezone`) that `zone_name` can read."""
+    return str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone.tzname(None) or zone)
 
 
 def path_of(parameter: str, value: object) -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.arguments import names_of
+from engine.arguments import names_of, zone_name
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -74,6 +74,7 @@ class GridSpec:
         object.__setattr__(self, "segments", names_of("segments", self.segments, least=0) or ())
         if self.align not in get_args(Align):
             raise ParameterError(f"align: received {self.align!r}; valid: {', '.join(get_args(Align))}")
+        object.__setattr__(self, "zone", zone_name(self.zone))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -50,7 +50,7 @@ def out(bars: pl.DataFrame, tmp_path: Path) -> Path:
         lambda frame: OnlyCapsule(frame.to_arrow()),
         lambda frame: frame.to_pandas(),
         lambda frame: frame.to_pandas().set_index("ts"),
-        lambda frame: duckdb.sql("FROM frame"),  # noqa: ARG005 - DuckDB finds it by its name
+        lambda frame: duckdb.sql("FROM frame"),
     ],
     ids=["polars", "lazy", "pyarrow", "capsule", "pandas", "pandas index", "duckdb"],
 )

@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from engine.arguments import path_of
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
 from engine.audit.rule_language import EDGE_MINUTES, TABLES, Condition, nearest, parse_condition, replaced_check
 from engine.checks.findings import SEVERITIES, findings
@@ -155,7 +156,7 @@ class RuleSet:
         return SEVERITIES[: SEVERITIES.index(self.threshold) + 1]
 
 
-def read_rules(path: Path | None = None) -> RuleSet:
+def read_rules(path: str | Path | None = None) -> RuleSet:
     """Read a TOML rules file; None: the default rules. ParameterError if unreadable or invalid.
 
     Raises
@@ -166,6 +167,7 @@ def read_rules(path: Path | None = None) -> RuleSet:
     """
     if path is None:
         return parse_rules(parse_toml(DEFAULT_RULES), "default rules")
+    path = path_of("path", path)
     try:
         content = parse_toml(read_regular_text(path))
     except (OSError, ValueError) as error:

@@ -28,7 +28,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.arguments import did_you_mean
+from engine.arguments import did_you_mean, path_of, required_date
 from engine.calendars.cache import adopted, cached
 from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
@@ -132,7 +132,7 @@ class SessionCalendar(Summarized):
         """First and last trade date that `segments` accepts, both included."""
         return self._bounds
 
-    def segments(self, first: dt.date, last: dt.date) -> pl.DataFrame:
+    def segments(self, first: dt.date | str, last: dt.date | str) -> pl.DataFrame:
         """Segments of trade dates `first` to `last` inclusive, sorted by open; CalendarError outside `bounds`.
 
         Returns
@@ -146,6 +146,7 @@ class SessionCalendar(Summarized):
         CalendarError
             `first` or `last` lies outside `bounds`, or the provider cannot build these years.
         """
+        first, last = required_date("first", first), required_date("last", last)
         earliest, latest = self._bounds
         for name, day in (("first", first), ("last", last)):
             if day < earliest:
@@ -220,7 +221,7 @@ class SessionCalendar(Summarized):
                 )
 
 
-def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar:
+def calendar(code: str | Path, overrides: str | Path | None = None) -> SessionCalendar:
     """Calendar of a code or TOML file (Path, `*.toml`) with `overrides` on top; CalendarError if unknown or faulty.
 
     Parameters
@@ -235,12 +236,13 @@ def calendar(code: str | Path, overrides: Path | None = None) -> SessionCalendar
     CalendarError
         Unknown code (the message names the nearest), one known to be wrong, or a mistake in a file.
     """
-    is_file = isinstance(code, Path) or code.endswith(".toml")
-    path = Path(code)
+    path = Path(code) if isinstance(code, str) else path_of("calendar", code)
+    is_file = isinstance(code, Path) or path.suffix == ".toml"
     base = cached(calendar_from_content, path, read_bytes(path)) if is_file else calendar_by_code(str(code))
     if overrides is None:
         return base
-    amendments = cached(parse_overrides, Path(overrides), read_bytes(Path(overrides)))
+    amended = path_of("overrides", overrides)
+    amendments = cached(parse_overrides, amended, read_bytes(amended))
     return replace(amended_calendar(base, amendments), overrides_hash=amendments.digest)
 
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
-from engine.interval import Interval, plan_folds
+from engine.interval import Interval, Intervals, intervals_of, plan_folds
 from engine.schema import PROVENANCE, PROVENANCES, TS, select_schema
 
 PRESENCE = Interval(1, "m")
@@ -67,7 +67,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 
 
 def derive(
-    rows: pl.DataFrame, grid: SessionGrid, targets: Iterable[Interval], presence: Interval = PRESENCE
+    rows: pl.DataFrame, grid: SessionGrid, targets: Intervals, presence: str | Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
     """Map each target to `DERIVED` bars with completeness, one per window with a row; unsorted rows, unnested targets raise.
 
@@ -79,7 +79,7 @@ def derive(
         with one key. Rows with a null `slot` lie off the grid or outside the chosen segments; they are skipped.
     grid : SessionGrid
         The axis at the base interval.
-    targets : iterable of Interval
+    targets : str, Interval or iterable of them
         Coarser intervals.
     presence : Interval
         Where the base is finer than this, completeness counts slots of this length.
@@ -98,17 +98,17 @@ def derive(
     SortednessError
         The rows are not strictly increasing by (series, ordinal, slot).
     """
-    targets = sorted(set(targets))
-    folds = plan_folds(grid.interval, targets)
+    wanted = sorted(set(intervals_of("targets", targets, least=0) or ()))
+    counted = Interval.parse(presence)
+    folds = plan_folds(grid.interval, wanted)
     rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
     check_sorted(rows)
     levels = {grid.interval: fold_input(rows)}
     for above, child in folds:
-        counts_rows = child <= completeness_interval(grid.interval, child, presence)
+        counts_rows = child <= completeness_interval(grid.interval, child, counted)
         levels[child] = fold(levels[above], grid.at(above), grid.at(child), counts_rows=counts_rows)
     return {
-        t: finish_bars(levels[t], grid.at(t), grid.at(completeness_interval(grid.interval, t, presence)))
-        for t in targets
+        t: finish_bars(levels[t], grid.at(t), grid.at(completeness_interval(grid.interval, t, counted))) for t in wanted
     }
 
 

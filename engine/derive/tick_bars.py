@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from engine.arguments import check_known, one_name
 from engine.derive.bars import finish_bars, fold_runs
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
@@ -59,6 +60,7 @@ def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -
     DataFrame
         `bars.DERIVED` with `size` (the last one shown, null for mid) and no volume.
     """
+    check_known("price_type", [one_name("price_type", price_type)], ("bid", "ask", "mid"))
     placed = place_ticks(quotes, grid)
     if price_type == "mid":
         sides = [pl.col(side).forward_fill().over("series", "ordinal") for side in ("bid", "ask")]

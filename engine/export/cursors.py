@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.arguments import one_name, path_of
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
 from engine.publish import atomic_publish, fsync, remove_if_exists
@@ -28,7 +29,7 @@ def read_cursor(target: Path, name: str) -> int:
     ExportError
         The cursor's file is damaged.
     """
-    file = cursor_path(target, name)
+    file = cursor_path(path_of("target", target), one_name("name", name))
     return read_cursor_file(file)[1] if file.exists() else 0
 
 

@@ -30,6 +30,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from engine import __version__
+from engine.arguments import path_of
 from engine.display import Summarized, Summary
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
@@ -336,7 +337,7 @@ def commit_revision(
             raise
 
 
-def open_dataset(target: Path, revision: int | None = None) -> Dataset:
+def open_dataset(target: str | Path, revision: int | None = None) -> Dataset:
     """Open an export at a revision (default the last); ExportError if that is unknown or expired, or it is no export.
 
     Raises
@@ -344,7 +345,7 @@ def open_dataset(target: Path, revision: int | None = None) -> Dataset:
     ExportError
         `target` is no export, its first export never ended, or it has no such revision, or not any more.
     """
-    target = Path(target)
+    target = path_of("target", target)
     if not delta_table.is_table(target / "exports"):
         raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
     with explained_errors(target):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.arguments import path_of
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import Dataset, explained_errors, open_dataset, pinned_revisions, scan_files
 from engine.export.maintenance.compact import read_verified
@@ -54,7 +55,7 @@ class Delta:
     removed: Tables = field(repr=False)
 
 
-def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
+def read_delta(target: str | Path, since: int, until: int | None = None) -> Delta:
     """Changes from `since` to `until` (None: last); full if `since` is 0, expired, damaged or of another store.
 
     Parameters
@@ -78,7 +79,7 @@ def read_delta(target: Path, since: int, until: int | None = None) -> Delta:
     ExportError
         `target` is no export, has no revision `until`, or a file of that one is damaged.
     """
-    target = Path(target)
+    target = path_of("target", target)
     with explained_errors(target):
         now = open_dataset(target, until)
         if not 0 <= since <= now.revision:

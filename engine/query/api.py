@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import polars as pl
 
+from engine.arguments import describe_value, one_name, path_of
 from engine.errors import ParameterError, QueryError
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
@@ -54,7 +55,7 @@ class PinnedTables(Protocol):
 
 
 # Tables in memory, or each in one Parquet file.
-Tables = Mapping[str, pl.DataFrame | Path]
+Tables = Mapping[str, Any]  # frames of any library, or Parquet files
 Target: TypeAlias = "str | Path | PinnedTables | Tables | Snapshot | SessionData"
 
 
@@ -121,8 +122,12 @@ class Source:
 
     def with_tables(self, tables: Tables) -> Source:
         """New Source with more tables: paths as views over Parquet files, frames with categories as text."""
-        files = {name: table for name, table in tables.items() if isinstance(table, Path)}
-        frames = {name: categories_to_text(table) for name, table in tables.items() if isinstance(table, pl.DataFrame)}
+        files, frames = {}, {}
+        for name, table in tables.items():
+            if isinstance(table, str | Path):
+                files[one_name("also", name)] = path_of(f"also: {name}", table)
+            else:
+                frames[one_name("also", name)] = categories_to_text(frame_of(name, table))
         return Source(with_parquet_files(self.catalog, files), {**self.frames, **frames})
 
 
@@ -298,9 +303,26 @@ def live_tables(target: PinnedTables | Tables | Snapshot | SessionData) -> Pinne
     return {name: exported_columns(name, tables.get(name)) for name in DATA_TABLES}
 
 
-def table_files(target: str | Path | PinnedTables, revision: int | None) -> TableFiles:
+def frame_of(name: str, table: object) -> pl.DataFrame:
+    """A table of the caller as a Polars frame, of whatever library; ParameterError for anything else."""
+    if isinstance(table, pl.DataFrame):
+        return table
+    # Queries of an export start without loading readers of sources.
+    from engine.sources.dataframes import is_frame, to_polars
+
+    if not is_frame(table):
+        raise ParameterError(f"also: {name}: received {describe_value(table)}; valid: a frame or a Parquet file")
+    return to_polars(table)
+
+
+def table_files(target: str | Path | PinnedTables | Tables, revision: int | None) -> TableFiles:
     """Parquet files by table of an export at a revision (None: the last), or of an opened one, ignoring `revision`."""
-    tables = open_dataset(Path(target).absolute(), revision) if isinstance(target, str | Path) else target
+    if not isinstance(target, str | Path) and not (hasattr(target, "tables") and hasattr(target, "files")):
+        raise ParameterError(
+            f"target: received {describe_value(target)}; valid: the folder of an export, a Dataset, a SessionData, a "
+            "Snapshot, or a mapping of names to frames and Parquet files"
+        )
+    tables = open_dataset(path_of("target", target).absolute(), revision) if isinstance(target, str | Path) else target
     return {table: tables.files(table) for table in tables.tables}
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from engine.arguments import path_of
 from engine.display import cut
 from engine.errors import EngineError, ParameterError
 from engine.publish import atomic_publish
@@ -217,7 +218,7 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
     ParameterError
         The path has another ending.
     """
-    path = Path(path)
+    path = path_of("path", path)
     spec = chart.to_dict()
     writers = {
         ".png": lambda: render_png(spec, scale),

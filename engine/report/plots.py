@@ -12,7 +12,7 @@ import polars as pl
 
 from engine.arguments import Day, check_known, date_of, one_name
 from engine.errors import ParameterError
-from engine.interval import Interval
+from engine.interval import Interval, check_known_intervals
 from engine.report.plot_axes import (
     Chart,
     X,
@@ -234,6 +234,10 @@ def require_bars(
     """Return the bars of one series; without `origin` the last per `ts`; ParameterError if there is none."""
     bars = data.bars(about.symbol, interval, kind, origin)
     if bars.is_empty():
+        of_series = (pl.col("symbol") == about.symbol) & (pl.col("price_type") == kind)
+        known = [Interval.parse(text) for text in data.table("bars", of_series)["interval"].unique()]
+        if known and origin is None:
+            check_known_intervals("interval", [Interval.parse(interval)], known, about.symbol)
         whose = f" of origin {origin}" if origin else ""
         raise ParameterError(
             f"source: it has no {interval} {kind} bars{whose} of {about.symbol!r}; valid: an interval that was loaded "

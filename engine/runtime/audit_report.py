@@ -10,6 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from engine import __version__
+from engine.arguments import path_of
 from engine.audit.audit_files import write_audit_tables
 from engine.audit.audit_tables import KEY, STRIPS
 from engine.audit.rules import read_rules
@@ -141,7 +142,7 @@ def write_audit(
     Path
         The report.
     """
-    folder, now = Path(folder), (clock or WallClock()).now()
+    folder, now = path_of("folder", folder), (clock or WallClock()).now()
     judged = verdict or apply_rules(done.tables, read_rules(), today=now.date())
     tables = {**done.tables, "findings": judged.findings.select(list(FINDINGS))}  # what the rules find, too
     write_audit_tables(tables, folder)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from engine.arguments import path_of
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -290,7 +291,7 @@ class SessionConfig(Section):
         return self
 
     @classmethod
-    def read(cls, path: Path) -> SessionConfig:
+    def read(cls, path: str | Path) -> SessionConfig:
         """Read and validate a TOML or `.json` file; relative paths are below its folder; errors list all mistakes.
 
         Raises
@@ -298,6 +299,7 @@ class SessionConfig(Section):
         ParameterError
             The file cannot be read, or is not valid; the message names all mistakes.
         """
+        path = path_of("path", path)
         try:
             text = read_regular_text(path)
             content = json.loads(text) if path.suffix == ".json" else parse_toml(text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from engine.arguments import describe_value, one_name
+from engine.arguments import describe_value, one_name, path_of
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.errors import ParameterError
 from engine.grid import Align, GridSpec
@@ -39,8 +39,9 @@ class CalendarMap:
     patterns: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def from_toml(cls, path: Path, default: str | None = None) -> CalendarMap:
+    def from_toml(cls, path: str | Path, default: str | None = None) -> CalendarMap:
         """Read `default` and `[symbols]` pattern = code from TOML; `default` of the file goes before the argument."""
+        path = path_of("path", path)
         try:
             content = parse_toml(read_regular_text(path))
         except (OSError, ValueError) as error:
@@ -52,6 +53,7 @@ class CalendarMap:
 
     def of(self, symbol: str) -> str:
         """Calendar code of the first shell pattern that matches, else the default; ParameterError when that is None."""
+        one_name("symbol", symbol)
         for pattern, code in self.patterns:
             if fnmatch.fnmatchcase(symbol, pattern):
                 return code

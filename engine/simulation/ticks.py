@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.arguments import check_known, names_of
 from engine.errors import UnknownSymbolError
 from engine.grid import SessionGrid
 from engine.schema import QUOTES, TICKS, TS_NS, Schema, empty
@@ -54,7 +55,7 @@ def simulate_ticks(
         What `simulate(grid, market, ...)` returned.
     grid, market
         The ones it was made from.
-    symbols : iterable of str, optional
+    symbols : str or iterable of str, optional
         None: all. A liquid symbol has some 15,000 trades a session.
 
     Raises
@@ -63,10 +64,8 @@ def simulate_ticks(
         A symbol is none of the market's.
     """
     known = {instrument.symbol: instrument for instrument in market.instruments}
-    wanted = market.symbols if symbols is None else list(symbols)
-    for symbol in wanted:
-        if symbol not in known:
-            raise UnknownSymbolError(f"symbols: received {symbol!r}; valid: {', '.join(known)}")
+    wanted = names_of("symbols", symbols) or market.symbols
+    check_known("symbols", wanted, known, UnknownSymbolError)
     parts = [simulate_symbol(simulation.clean, grid, known[symbol], market.seed) for symbol in wanted]
     return TickSimulation(*(pl.concat(frames) for frames in zip(*parts, strict=True)))
 

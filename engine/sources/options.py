@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import re
 import string
-import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from engine.arguments import describe_value, did_you_mean, names_of
+from engine.arguments import describe_value, did_you_mean, names_of, path_of, zone_name
 from engine.errors import ParameterError, SourceError
 from engine.grid import Align, Stamp
 from engine.interval import Interval
@@ -29,9 +27,7 @@ UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
 THOUSANDS = (",", ".", " ", "'", "\u2019", "_")
 
-ZONES = "an IANA name (America/New_York, UTC) or whole hours (UTC-05)"
 NO_DELIMITERS = frozenset(string.ascii_letters + string.digits + '"\r\n')
-_FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?00)?")
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,7 @@ class ReadOptions:
             A key is unknown, or a value is not valid.
         """
         try:
-            given = parse_toml(read_regular_text(Path(path)))
+            given = parse_toml(read_regular_text(path_of("path", path)))
         except (OSError, ValueError) as error:
             raise SourceError(path, f"no options could be read: {error}") from error
         known = [option.name for option in fields(cls)]
@@ -181,7 +177,11 @@ def check_types(options: ReadOptions) -> None:
     """ParameterError where a value has another type than its field states; names and intervals are read elsewhere."""
     for name, hint in _value_types().items():
         value = getattr(options, name)
-        if not isinstance(value, hint) or (isinstance(value, bool) and bool not in hint):
+        if (
+            (isinstance(value, str) and not value)
+            or not isinstance(value, hint)
+            or (isinstance(value, bool) and bool not in hint)
+        ):
             valid = " or ".join(sorted({_TYPE_NAMES.get(one, one.__name__) for one in hint} - {"NoneType"}))
             raise ParameterError(f"{name}: received {describe_value(value)}; valid: {valid}")
     for ours, theirs in options.columns.items():
@@ -206,11 +206,6 @@ def _value_types() -> dict[str, tuple[type, ...]]:
     return found
 
 
-def name_of_tzinfo(zone: dt.tzinfo) -> str:
-    """Name of a zone object (`zoneinfo`, pytz, dateutil's UTC, `datetime.timezone`) that `zone_name` can read."""
-    return str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone.tzname(None) or zone)
-
-
 def read_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of ReadOptions among a call's arguments that were given (not None); but `interval` and `align`.
 
@@ -230,29 +225,6 @@ def check_cells(options: ReadOptions) -> None:
         raise ParameterError(f"skip_rows: received {options.skip_rows}; valid: 0 or more")
     check_choice("decimal", options.decimal, (".", ","))
     check_choice("thousands", options.thousands, tuple(mark for mark in THOUSANDS if mark != options.decimal))
-
-
-def zone_name(zone: str | dt.tzinfo) -> str:
-    """The IANA name itself, or `Etc/GMT+5` for a whole-hour offset `UTC-05`; ParameterError for an unknown zone.
-
-    Raises
-    ------
-    ParameterError
-        There is no such zone.
-    """
-    if not isinstance(zone, str | dt.tzinfo):
-        raise ParameterError(f"timezone: received {describe_value(zone)}; valid: {ZONES}")
-    text = zone if isinstance(zone, str) else name_of_tzinfo(zone)
-    fixed = _FIXED_OFFSET.fullmatch(text.strip())
-    if fixed is not None:
-        hours = int(fixed[2])
-        # The names of this family have their signs the other way round.
-        text = f"Etc/GMT{'-' if fixed[1] == '+' else '+'}{hours}" if hours else "UTC"
-    try:
-        zoneinfo.ZoneInfo(text)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ParameterError(f"timezone: received {text!r}; valid: {ZONES}") from error
-    return text
 
 
 def check_template(template: str) -> None:

@@ -62,7 +62,7 @@ class SymbolSessionData(Summarized):
         derived = sorted(set(intervals_of("derived_intervals", self.derived_intervals, least=0) or ()))
         for name in ("price_types", "segments"):
             object.__setattr__(self, name, names_of(name, getattr(self, name), least=0) or ())
-        check_known("price_type", (self.price_type, *self.price_types), PRICE_TYPES)
+        check_known("price_type", (one_name("price_type", self.price_type), *self.price_types), PRICE_TYPES)
         object.__setattr__(self, "base_interval", str(base))
         object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
 
@@ -124,7 +124,7 @@ class SymbolSessionData(Summarized):
         IntervalError
             It is not derived to the interval and has no bars of it; the message lists those that it has.
         """
-        key, sides = self.key_of(interval), self.price_type if price_type is None else price_type
+        key, sides = self.key_of(interval), names_of("price_type", price_type) or self.price_type
         if str(key.interval) in (self.base_interval, *self.derived_intervals):
             return self._bound.bars_of(key, self.symbol, sides)
         return self._bound.bars(self.symbol, key.interval, sides)  # kept beside the base, or not there at all

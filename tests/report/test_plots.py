@@ -344,7 +344,7 @@ MISTAKES = [
     (plots.plot_candles, "session", {"symbol": "AAB"}, r"symbol: received 'AAB' \(did you mean AAA\?\)"),
     (plots.plot_candles, "session", {}, r"symbol: none was named; valid: one of 'AAA', 'BBB'"),
     (plots.plot_candles, "audit", {"symbol": "AAA"}, r"an audit keeps none: give it as `gaps`"),
-    (plots.plot_candles, "session", {"symbol": "AAA", "interval": "2m"}, r"no 2m last bars of 'AAA'"),
+    (plots.plot_candles, "session", {"symbol": "AAA", "interval": "2m"}, r"received '2m'"),
     (
         plots.plot_candles,
         "session",

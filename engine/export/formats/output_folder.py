@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.arguments import path_of
 from engine.errors import ExportError
 from engine.export.delta_table import LOG
 from engine.export.formats.output_formats import export_errors
@@ -43,7 +44,7 @@ def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
     ExportError
         `output` is something else, the disk is full, or the place is not writable.
     """
-    output = Path(output).absolute()
+    output = path_of("output", output).absolute()
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with export_errors(output):

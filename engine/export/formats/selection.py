@@ -9,7 +9,7 @@ from itertools import groupby
 
 import polars as pl
 
-from engine.arguments import Day, Names, check_known, date_of, names_of
+from engine.arguments import Day, Names, check_known, date_of, describe_value, names_of
 from engine.errors import ParameterError, SchemaError, UnknownSymbolError
 from engine.export.dataset import Dataset, scan_files
 from engine.export.tables import DATA_TABLES, PARTITION, SORT, TABLES, conform_table
@@ -153,6 +153,10 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
             folders = [list(paths) for _, paths in groupby(files, key=lambda file: file.parent)]
             scans[name] = [scan_files(name, paths) for paths in folders]
         return scans
+    if not isinstance(source, Mapping):
+        raise ParameterError(
+            f"source: received {describe_value(source)}; valid: a Dataset (open_dataset), or a mapping of tables to frames"
+        )
     unknown = [name for name in source if name not in DATA_TABLES]
     if unknown:
         raise SchemaError(f"tables: received {', '.join(unknown)}; valid: {', '.join(DATA_TABLES)}")

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import orjson
 import polars as pl
 
+from engine.arguments import zone_name
 from engine.errors import ParameterError, SourceError
 from engine.schema import REJECTS, empty, rejected_rows
 from engine.sources.batch import Batch
@@ -35,7 +36,6 @@ from engine.sources.formats.ndjson import flatten_nested, read_ndjson
 from engine.sources.formats.registry import data_suffixes, register
 from engine.sources.layouts.layout import Layout, normalize_name
 from engine.sources.layouts.shared_names import OHLC, SHARED_NAMES, SIDES
-from engine.sources.options import zone_name
 from engine.sources.table_rows import Origin, batch
 from engine.sources.text import empty_batch
 

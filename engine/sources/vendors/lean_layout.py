@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.arguments import zone_name
 from engine.errors import SourceError
 from engine.grid import Align
 from engine.interval import Interval
 from engine.schema import Kind
-from engine.sources.options import zone_name
 
 SECURITIES = {
     "equity": "Equity",
