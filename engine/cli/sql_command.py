@@ -35,7 +35,7 @@ def run_sql(
         writer = AnswerWriter.of(form, output, limit)
         limits = Limits(timeout, memory)
         target, also = query_target(out, audit)
-        at = revision_of(out, revision, as_of) if isinstance(target, Path) else None
+        at = revision_of(out, revision, as_of)
         with QuerySession(target, revision=at, also=also, child=child) as session:
             if query is not None:
                 writer.write_answer(session, query, limits)

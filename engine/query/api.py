@@ -101,17 +101,18 @@ class Source:
 
     @classmethod
     def of(cls, target: Target, revision: int | None, also: Tables | None = None) -> Source:
-        """Source of an export's pinned files or a store's current frames, plus `also`; ParameterError for equal names.
+        """Source of a target and `also`; ParameterError for equal names, or for a revision if the target is no path.
 
         Raises
         ------
         ParameterError
-            A name of `also` is a table of the target.
+            A name of `also` is a table of the target, or the target has no other revision.
         """
         # Queries of an export start without loading the store.
         if not isinstance(target, str | Path):
             target = live_tables(target)
         if isinstance(target, Mapping):
+            refuse_revision(revision)
             source = cls(frame_catalog(target)).with_tables(target)
         else:
             source = cls(pinned_catalog(table_files(target, revision)))
@@ -121,7 +122,7 @@ class Source:
         return source.with_tables(also or {})
 
     def with_tables(self, tables: Tables) -> Source:
-        """New Source with more tables: paths as views over Parquet files, frames with categories as text."""
+        """New Source with more tables: paths as views over Parquet files, frames (of any library) with categories as text."""
         files, frames = {}, {}
         for name, table in tables.items():
             if isinstance(table, str | Path):
@@ -185,7 +186,7 @@ def sql(
     query : str
         One statement that reads: SELECT, WITH, FROM, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN.
     revision : int, optional
-        Of the export; the last complete one by default.
+        Of the export at a path; the last complete one by default.
     also : mapping of name to DataFrame or Path, optional
         More tables, frames or Parquet files, under names that the target does not have.
     timeout_seconds : float
@@ -304,7 +305,7 @@ def live_tables(target: PinnedTables | Tables | Snapshot | SessionData) -> Pinne
 
 
 def frame_of(name: str, table: object) -> pl.DataFrame:
-    """A table of the caller as a Polars frame, of whatever library; ParameterError for anything else."""
+    """Table of the caller as a Polars frame, whatever library it is from; ParameterError for what is no frame."""
     if isinstance(table, pl.DataFrame):
         return table
     # Queries of an export start without loading readers of sources.
@@ -316,14 +317,26 @@ def frame_of(name: str, table: object) -> pl.DataFrame:
 
 
 def table_files(target: str | Path | PinnedTables | Tables, revision: int | None) -> TableFiles:
-    """Parquet files by table of an export at a revision (None: the last), or of an opened one, ignoring `revision`."""
-    if not isinstance(target, str | Path) and not (hasattr(target, "tables") and hasattr(target, "files")):
+    """Parquet files by table of an export at a revision (None: last), or of an opened one, which takes no revision."""
+    if isinstance(target, str | Path):
+        tables: PinnedTables = open_dataset(path_of("target", target).absolute(), revision)
+    elif isinstance(target, Mapping) or not (hasattr(target, "tables") and hasattr(target, "files")):
         raise ParameterError(
             f"target: received {describe_value(target)}; valid: the folder of an export, a Dataset, a SessionData, a "
             "Snapshot, or a mapping of names to frames and Parquet files"
         )
-    tables = open_dataset(path_of("target", target).absolute(), revision) if isinstance(target, str | Path) else target
+    else:
+        refuse_revision(revision)
+        tables = target
     return {table: tables.files(table) for table in tables.tables}
+
+
+def refuse_revision(revision: int | None) -> None:
+    """ParameterError for a revision that is given beside a target other than an export's path; None passes."""
+    if revision is not None:
+        raise ParameterError(
+            f"revision: received {revision} for tables that have no other; valid: for an export's path"
+        )
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def open_result(
     ExportError
         A file cannot be read.
     """
-    with open_sandbox(catalog, frames, limits) as con, explained_errors(con, query, limits):
+    with open_sandbox(catalog, frames, limits) as con, query_errors(con, query, limits):
         check_statement(con, query)
         relation = con.sql(query)
         kinds = tuple(str(kind) for kind in relation.types)
@@ -182,7 +182,7 @@ def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
 
 
 def check_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Raise QueryError unless the text is exactly one statement of type SELECT, EXPLAIN or MULTI (PIVOT)."""
+    """QueryError unless the text is one SELECT, EXPLAIN or MULTI (PIVOT) statement; duckdb.Error for bad syntax."""
     try:
         query.encode()
     except UnicodeEncodeError:
@@ -202,7 +202,7 @@ def check_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 @contextmanager
-def explained_errors(con: duckdb.DuckDBPyConnection, query: str, limits: Limits) -> Iterator[None]:
+def query_errors(con: duckdb.DuckDBPyConnection, query: str, limits: Limits) -> Iterator[None]:
     """Turn DuckDB, OS, memory and Arrow errors in the block into QueryErrors: timeout, memory or query mistake."""
     # What fails while rows stream comes as Arrow's OSError with DuckDB's text in it, so the text decides.
     try:

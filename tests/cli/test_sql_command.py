@@ -247,6 +247,11 @@ def test_sql_table_of_an_audit_that_is_damaged_is_named(engine, out: Path, audit
     assert (ran.code, "table audit_gaps cannot be read" in ran.err, "engine audit" in ran.err) == (USAGE, True, True)
 
 
+def test_sql_revision_of_an_audit_is_refused(engine, audit: Path) -> None:
+    ran = engine("sql", audit, "SHOW TABLES", "--revision", 1)
+    assert (ran.code, "revision: received 1 for tables that have no other" in ran.err) == (USAGE, True)
+
+
 # --- Scripts
 
 

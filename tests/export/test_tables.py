@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.errors import SchemaError
-from engine.export.tables import DATA_TABLES, SORT, TABLES, conform_table, sorted_rows
+from engine.export.tables import DATA_TABLES, SORT, TABLES, conform_table, is_sorted_by, sorted_rows
 from polars.testing import assert_frame_equal
 
 from tests.export.sample import HOSTILE, framed, tables
@@ -96,6 +96,12 @@ def test_order_shuffled_rows_equals_plain_sort(name):
 def test_order_sorted_rows_are_returned_as_they_are():
     rows = conform_table("bars", tables(1)["bars"]).sort(SORT["bars"])
     assert sorted_rows(rows, SORT["bars"]) is rows
+
+
+def test_rows_that_are_none_are_sorted():
+    none = conform_table("bars", None)
+    assert is_sorted_by(none, SORT["bars"])
+    assert sorted_rows(none, SORT["bars"]) is none
 
 
 @pytest.mark.parametrize("name", DATA_TABLES)

@@ -171,6 +171,14 @@ def test_sql_revision_given_reads_that_one(tmp_path: Path) -> None:
     assert sql(tmp_path / "out", count, revision=second).item() == sql(tmp_path / "out", count).item() == 10
 
 
+def test_sql_revision_beside_tables_that_have_no_other_is_refused(export: Path) -> None:
+    for target in (open_dataset(export), _tables()):
+        with pytest.raises(ParameterError, match="revision: received 1 for tables that have no other"):
+            sql(target, "SELECT 1", revision=1)
+    with pytest.raises(ParameterError, match="revision: received 1"):
+        connect(open_dataset(export), revision=1)
+
+
 def test_connect_relative_target_outlives_a_change_of_folder(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(export.parent)
     with connect(export.name) as con:
