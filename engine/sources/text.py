@@ -20,7 +20,7 @@ import polars as pl
 from engine.errors import SourceError
 from engine.schema import REJECTS, ROWS, Kind, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import REPEATED, has_header, headerless_columns, match_columns
+from engine.sources.columns import REPEATED, TableColumns, has_header, headerless_columns, match_columns
 from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reason
 from engine.sources.headers import DELIMITERS, QUOTED, column_levels, header_line, split_line
 from engine.sources.layouts.layout import Layout
@@ -115,7 +115,33 @@ def read_cells(layout: TextLayout, origin: Origin) -> Batch:
     raw, notes = long_table(read.raw)
     names = layout.names if raw is read.raw else [name for name in raw.columns if name != "row"]
     table = match_columns(names, origin.options, origin.source, layout.vendor)
-    return batch(raw, table, replace(known, notes=(*known.notes, *notes)))
+    known = replace(known, notes=(*known.notes, *notes))
+    if raw is not read.raw or not has_plain_numbers(table, origin.options):
+        return batch(raw, table, known)
+
+    def written(rows: pl.Series) -> pl.DataFrame:
+        """The rows of these numbers, with cells as text."""
+        return read.raw.filter(pl.col("row").is_in(rows.implode()))
+
+    return batch(with_parsed_numbers(read.raw, table), table, known, written)
+
+
+def has_plain_numbers(table: TableColumns, options: ReadOptions) -> bool:
+    """Whether numbers are decimals with a point, and no cell stands for another value, by layout and options."""
+    return not table.layout.changes_cells and not options.null and marks_of(options) == PLAIN
+
+
+def with_parsed_numbers(raw: pl.DataFrame, table: TableColumns) -> pl.DataFrame:
+    """The table with columns of numbers as Float64 where each of their cells is a number or missing; the others as text."""
+    names = number_columns(table)
+    parsed = raw.select(pl.col(name).cast(pl.Float64, strict=False) for name in raw.columns if name in names)
+    whole = [cells for cells in parsed if cells.null_count() == raw[cells.name].null_count()]
+    return raw.with_columns(whole)
+
+
+def number_columns(table: TableColumns) -> set[str]:
+    """Names of the columns whose cells must be numbers."""
+    return {name for role, name in table.roles.items() if role in NUMBER_ROLES}
 
 
 def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
@@ -130,11 +156,12 @@ def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
     if lines is None or lines == layout.headed or symbols_of_columns(layout.names):
         return None
     table = match_columns(layout.names, origin.options, origin.source, layout.vendor)
-    numbers = {name for role, name in table.roles.items() if role in NUMBER_ROLES}
+    numbers = number_columns(table)
     header = dict(zip(layout.names, layout.first, strict=True))
     # A header that stands again further down must not pass for a row of text.
-    is_plain = not table.layout.changes_cells and not origin.options.null and marks_of(origin.options) == PLAIN
-    if not is_plain or (layout.headed and any(is_number(header[name]) for name in numbers)):
+    if not has_plain_numbers(table, origin.options) or (
+        layout.headed and any(is_number(header[name]) for name in numbers)
+    ):
         return None
     types = {name: pl.Float64() if name in numbers else pl.String() for name in layout.names}
     try:
