@@ -25,7 +25,7 @@ from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reaso
 from engine.sources.headers import DELIMITERS, QUOTED, column_levels, header_line, split_line
 from engine.sources.layouts.layout import Layout
 from engine.sources.layouts.shared_names import OHLC, SIDES
-from engine.sources.number_text import PLAIN, marks_of
+from engine.sources.number_text import FEW, PLAIN, marks_of
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin, batch, is_number
 from engine.sources.wide_tables import long_table, symbols_of_columns
@@ -132,11 +132,16 @@ def has_plain_numbers(table: TableColumns, options: ReadOptions) -> bool:
 
 
 def with_parsed_numbers(raw: pl.DataFrame, table: TableColumns) -> pl.DataFrame:
-    """The table with columns of numbers as Float64 where each of their cells is a number or missing; the others as text."""
+    """The table with columns of numbers as Float64 where each of their cells is a number or missing; the others as text.
+
+    Unchanged if many cells of a column are no such numbers: whether other marks read them is then seen from all columns.
+    """
     names = number_columns(table)
     parsed = raw.select(pl.col(name).cast(pl.Float64, strict=False) for name in raw.columns if name in names)
-    whole = [cells for cells in parsed if cells.null_count() == raw[cells.name].null_count()]
-    return raw.with_columns(whole)
+    unread = {cells.name: cells.null_count() - raw[cells.name].null_count() for cells in parsed}
+    if any(count >= min(FEW, raw.height) for count in unread.values()):
+        return raw
+    return raw.with_columns(cells for cells in parsed if not unread[cells.name])
 
 
 def number_columns(table: TableColumns) -> set[str]:

@@ -53,6 +53,7 @@ def test_read_text_with_stated_marks_reads_numbers(cells, options, expected) -> 
         (("1,010.5", "1,011", "999.5", "1,000", "1,234,567"), "--thousands ,"),
         (("1 010.5", "1 011", "999.5", "1 000", "12"), "--thousands ' '"),
         (("1010,5", "1011", "999,5", "1000", "12 345"), "--decimal , --thousands ' '"),
+        (("10.5", "10.5", "9.5", "10.5", "1,000"), "--thousands ,"),
         (("38,500", "38,510", "38,490", "38,505", "0"), "--thousands , or --decimal ,"),
     ],
 )
