@@ -27,6 +27,8 @@ SECOND_NS = 1_000_000_000
 DAY_S, YEAR_S = 86_400, 31_556_952
 SAMPLE_S = 6 * 3600  # no zone changes its offset twice within it
 BREAKS_TO_ROWS = 10  # where more than one row in so many goes back by a repeated hour, rows are in no order
+LATE_NS = 60 * SECOND_NS  # ticks come late by less
+SILENCES = 2  # times the longest silence around the hour
 FAR_S = 2**33  # before and after every instant that nanoseconds can hold
 
 
@@ -77,11 +79,12 @@ def localized(naive: pl.Series, zone: str, series: pl.Series | None = None, *, i
     undecided = None
     if twice.any():
         width = int((found.first - found.last)[twice].max())
-        late, undecided = second_pass(naive, pl.Series(twice), series, width, is_bars=is_bars)
+        late, untold, undecided = second_pass(naive, pl.Series(twice), series, width, is_bars=is_bars)
         offset = np.where(late, found.last, found.first)
         notes.append(
             f"{int(twice.sum())} local times that {zone} shows twice: {int(late.sum())} were read as the second pass, "
             f"{int((twice & ~late & ~undecided).sum())} as the first"
+            + (f", {int(untold.sum())} of them because no step back tells" if untold.any() else "")
         )
     ts = pl.Series("ts", at - offset).cast(TS_NS)
     refused = refusals(naive, zone, found.skipped, undecided)
@@ -205,12 +208,13 @@ def utc_offsets_of(instants: Ints, zone: str) -> Ints:
 
 def second_pass(
     naive: pl.Series, twice: pl.Series, series: pl.Series | None, width: int, *, is_bars: bool
-) -> tuple[Flags, Flags]:
-    """(rows of the second pass of a repeated hour, repeated rows of which nothing tells the pass), as masks.
+) -> tuple[Flags, Flags, Flags]:
+    """Masks of repeated rows: of the second pass; of the first for want of a step back; that nothing tells apart.
 
     In order of time, per series, day and run (rows between steps back of a whole repeated hour or more), the second
     pass begins with the largest step back within the hour (bars: or an equal stamp), if it is larger than each one
-    outside of the hour.
+    outside of the hour. A short one must not mean a silence such as there is no other around: ticks that come a moment
+    late are no second pass.
 
     Parameters
     ----------
@@ -242,25 +246,31 @@ def second_pass(
     )
     run = [*day, "run"]
     elsewhere = pl.when(~pl.col("both") & ~pl.col("breaks")).then("back").max().over(run)
-    rows = rows.with_columns(elsewhere.fill_null(-1).clip(-1 if is_bars else 0).alias("jitter")).filter("twice")
+    near = pl.col("twice") | pl.col("twice").shift(1)
+    rows = rows.with_columns(
+        elsewhere.fill_null(-1).clip(-1 if is_bars else 0).alias("jitter"),
+        pl.when(near).then(-pl.col("back")).max().over(run).fill_null(0).alias("silence"),
+    ).filter("twice")
     # A row outside of the hour between two within it is no step of theirs.
     rows = rows.with_columns((-pl.col("at").diff()).over(run).alias("back"))
     largest = pl.col("back").max().over(run)
-    begins = (pl.col("back") == largest) & (pl.col("back") > pl.col("jitter"))
     far_back = pl.col("back") * 2 > width
+    is_likely = (pl.col("back") >= LATE_NS) | (width - pl.col("back") <= SILENCES * pl.col("silence")) | is_bars
+    begins = (pl.col("back") == largest) & (pl.col("back") > pl.col("jitter")) & is_likely
     rows = rows.with_columns(
         (begins.fill_null(value=False).cum_sum().over(run) > 0).alias("late"),
+        (~begins.fill_null(value=False).any().over(run)).alias("untold"),
         (
             pl.col("disordered")
             | (far_back.sum().over(run) > 1)
             | (far_back & (pl.col("back") <= pl.col("jitter"))).any().over(run)
         ).alias("undecided"),
     )
-    late, undecided = np.zeros(len(naive), np.bool_), np.zeros(len(naive), np.bool_)
-    at = rows["row"].to_numpy()
-    undecided[at] = rows["undecided"].to_numpy()
-    late[at] = rows["late"].to_numpy()
-    return late & ~undecided, undecided
+    masks = {name: np.zeros(len(naive), np.bool_) for name in ("late", "untold", "undecided")}
+    for name, mask in masks.items():
+        mask[rows["row"].to_numpy()] = rows[name].to_numpy()
+    decided = ~masks["undecided"]
+    return masks["late"] & decided, masks["untold"] & decided, masks["undecided"]
 
 
 def oriented(frame: pl.DataFrame) -> pl.DataFrame:

@@ -82,6 +82,14 @@ def test_ticks_that_step_back_by_milliseconds_begin_no_second_pass():
         assert read_back(ts, NEW_YORK, is_bars=False).ts.to_list() == ts
 
 
+def test_one_tick_that_comes_a_moment_late_begins_no_second_pass():
+    ticks = [dt.datetime(2024, 11, 3, 4, 30, tzinfo=dt.UTC) + dt.timedelta(seconds=number) for number in range(3000)]
+    ticks[2500] = ticks[2499] - dt.timedelta(milliseconds=250)  # in the first pass, and nowhere else
+    found = read_back(ticks, NEW_YORK, is_bars=False)
+    assert found.ts.to_list() == ticks
+    assert "1200 as the first, 1200 of them because no step back tells" in found.notes[0]
+
+
 def test_thin_ticks_step_back_by_a_few_minutes():
     begin = dt.datetime(2024, 11, 3, 4, 30, tzinfo=dt.UTC)  # 00:30, 01:20, then 01:10 and 02:30 an hour later
     ts = [begin + dt.timedelta(minutes=after) for after in (0, 50, 100, 180)]
