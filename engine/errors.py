@@ -19,6 +19,8 @@ EngineError
 
 from __future__ import annotations
 
+LONGEST_REASON = 2000  # characters: a header of a thousand names is not repeated as a whole
+
 
 class EngineError(Exception):
     """Root of every error of this package."""
@@ -44,6 +46,8 @@ class SourceError(DataError):
     """A file that cannot be read."""
 
     def __init__(self, path: object, reason: str) -> None:
+        if len(reason) > LONGEST_REASON:
+            reason = f"{reason[:LONGEST_REASON]} ... ({len(reason) - LONGEST_REASON:,} more characters)"
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason

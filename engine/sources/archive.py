@@ -24,6 +24,11 @@ from engine.sources.options import ReadOptions
 
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is empty
 PACKINGS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstandard", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
+MOST_MEMORY = 512 * 1024 * 1024  # that unpacking one xz file may take: the strongest preset takes 65 MiB
+DECOMPRESSORS: dict[str | None, Callable[[], Any]] = {
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY),
+}
 MAGIC_BYTES = 6  # the longest of them
 KINDS_OF_ENTRIES = {
     stat.S_IFIFO: "a pipe",
@@ -39,6 +44,43 @@ SMALL_BYTES = 16 * 1024 * 1024  # below this a high ratio is only a repetitive f
 def is_zip(head: bytes) -> bool:
     """Whether the first bytes of a file are those of a zip archive, an empty one included."""
     return head.startswith(ZIPS)
+
+
+class StrictStream(io.RawIOBase):
+    """Unpacks one or more compressed streams in a row; what follows them must be a stream too, or zero bytes.
+
+    The standard library's own readers pass over what follows the first stream if it is damaged.
+    """
+
+    def __init__(self, packed: IO[bytes], make: Callable[[], Any]) -> None:
+        self._packed, self._make = packed, make
+        self._stream = make()
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Close the packed file as well."""
+        self._packed.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """Fill the buffer with the next unpacked bytes; 0 at the end; EOFError where the file is cut off."""
+        while True:
+            data = b""
+            if self._stream.eof:
+                data = self._stream.unused_data or self._packed.read(CHUNK_BYTES)
+                data = data.lstrip(b"\0")
+                if not data and not (data := self._packed.read(CHUNK_BYTES).lstrip(b"\0")):
+                    return 0
+                self._stream = self._make()
+            elif self._stream.needs_input and not (data := self._packed.read(CHUNK_BYTES)):
+                raise EOFError("it ends before its end mark")
+            block = self._stream.decompress(data, len(buffer))
+            if block:
+                buffer[: len(block)] = block
+                return len(block)
 
 
 def packing_of(head: bytes) -> str | None:
@@ -206,8 +248,10 @@ def open_unpacked(path: Path) -> IO[bytes]:
             import pyarrow as pa  # noqa: PLC0415  # slow to import, and few files are zstandard
 
             return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]
-        openers: dict[str | None, Callable[..., Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
-        stream: IO[bytes] = openers.get(packing, open)(path, "rb")
+        file_or_gzip = gzip.open if packing == "gzip" else open
+        stream: IO[bytes] = file_or_gzip(path, "rb")  # type: ignore[assignment]
+        if packing in DECOMPRESSORS:
+            stream = io.BufferedReader(StrictStream(stream, DECOMPRESSORS[packing]))
     except OSError as error:
         raise SourceError(path, f"cannot be read: {error.strerror or error}") from error
     return stream

@@ -23,6 +23,7 @@ from engine.sources.table_rows import Origin, batch
 from engine.sources.wide_tables import long_table, symbols_of_columns
 
 CELL_BYTES = 8
+MOST_BYTES_CHECKED = 32 << 20
 ROW_NUMBER = "@row"
 ARROW_SCHEMA = "ARROW:schema"
 
@@ -86,6 +87,7 @@ def read_parquet_batch(
         scanned = scanned.rename(names_of_index_levels(scanned.collect_schema()))
         names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
         if symbols_of_columns(names):
+            check_pages(path, names)
             return read_wide_parquet(scanned, origin, cut)
         found = match_columns(names, origin.options, str(path))
         metadata = metadata_of(path)
@@ -100,11 +102,36 @@ def read_parquet_batch(
         if symbols:
             numbered = numbered.filter(pl.col(found.roles["symbol"]).is_in(list(symbols)))
         used = set(found.roles.values())
+        check_pages(path, [name for name in names if name in used])
         raw = numbered.select(pl.col(ROW_NUMBER).alias("row"), *(name for name in names if name in used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
     raw, origin = unpack_binary(raw, origin, metadata)
     return batch(raw, found, origin)
+
+
+def check_pages(path: Path | str, names: Sequence[str]) -> None:
+    """SourceError if PyArrow cannot decode these columns of a local Parquet file of at most 32 MiB; others are not looked at.
+
+    Polars ends the process on some damaged pages, which no handler can stop; PyArrow raises.
+
+    Raises
+    ------
+    SourceError
+        A page is damaged.
+    """
+    import pyarrow as pa  # noqa: PLC0415  # slow to import
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    if isinstance(path, str) or path.stat().st_size > MOST_BYTES_CHECKED:
+        return
+    try:
+        with pq.ParquetFile(path) as file:
+            inside = [name for name in names if name in file.schema_arrow.names]
+            for _ in file.iter_batches(columns=inside, use_threads=False):
+                pass
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(path, f"no Parquet file that can be read: {error}") from error
 
 
 def read_wide_parquet(scanned: pl.LazyFrame, origin: Origin, cut: tuple[int, int] | None) -> Batch:

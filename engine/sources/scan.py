@@ -23,7 +23,7 @@ from engine.sources.options import ReadOptions
 from engine.sources.read import contained
 from engine.sources.vendors.lean_layout import CONTRACTS
 
-WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+WORKBOOKS = (".xls", ".xlsb", ".ods", ".numbers")
 SAVE_AS_CSV = "a spreadsheet: save its sheet as CSV (UTF-8)"
 ABOUT_DATA = frozenset(  # names of JSON documents that services and tools lay beside their data
     ["metadata", "manifest", "condition", "symbology", "config", "package", "settings", "schema", "audit", "session"]

@@ -386,9 +386,12 @@ def normalize_bytes(data: bytes, source: str) -> bytes:
 
 
 def sample_lines(data: bytes) -> list[str]:
-    """Lines of the first 64 KiB without line ends; a last one cut off there is left out unless it is the only."""
-    lines = data[:SAMPLE_BYTES].decode("utf-8", errors="replace").split("\n")
-    whole = lines if len(data) <= SAMPLE_BYTES or len(lines) == 1 else lines[:-1]
+    """Lines of the first 64 KiB without line ends, a last one cut off there left out; a longer first line is whole."""
+    end = max(SAMPLE_BYTES, data.find(b"\n", SAMPLE_BYTES) if b"\n" not in data[:SAMPLE_BYTES] else 0)
+    if b"\n" not in data[:SAMPLE_BYTES] and end == SAMPLE_BYTES:
+        end = len(data)
+    lines = data[:end].decode("utf-8", errors="replace").split("\n")
+    whole = lines if len(data) <= end or len(lines) == 1 else lines[:-1]
     return [line.removesuffix("\r") for line in whole]
 
 

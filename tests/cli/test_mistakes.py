@@ -218,10 +218,10 @@ def test_read_text_in_utf32_names_the_command(engine, tmp_path: Path) -> None:
     assert (code, "iconv -f UTF-32" in err) == (USAGE, True)
 
 
-@pytest.mark.parametrize("given", ["", "SPY.xlsx"])
+@pytest.mark.parametrize("given", ["", "SPY.xls"])
 @pytest.mark.parametrize("command", ["run", "audit"])
 def test_read_a_workbook_says_to_save_it_as_csv(engine, tmp_path: Path, command: str, given: str) -> None:
-    (tmp_path / "SPY.xlsx").write_bytes(b"PK\x03\x04 and so on")
+    (tmp_path / "SPY.xls").write_bytes(b"\xd0\xcf\x11\xe0 and so on")
     code, _, err = engine(command, tmp_path / given, "--calendar", "XNYS")
     assert (code, "save its sheet as CSV" in err) == (USAGE, True)
 

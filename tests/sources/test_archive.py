@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import struct
 import zipfile
+import zlib
 
 import pyarrow as pa
 import pytest
@@ -126,3 +129,41 @@ def test_content_of_no_file_is_refused(tmp_path):
         archive.head(tmp_path / "none.csv")
     with pytest.raises(SourceError, match="cannot be read"):
         archive.sha256(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_content_of_several_streams_is_that_of_all(tmp_path, pack):
+    path = tmp_path / "a.csv.x"
+    path.write_bytes(pack(b"time,price\n" * 1000) + pack(b"1,2\n" * MIB) + bytes(8))
+    assert archive.content(path, ANY) == b"time,price\n" * 1000 + b"1,2\n" * MIB
+    assert archive.head(path, 4) == b"time"
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+@pytest.mark.parametrize("tail", [b"BZh9 and no more", b"\xfd7zXZ\0 and no more", b"more"])
+def test_content_followed_by_anything_else_is_refused(tmp_path, pack, tail):
+    path = tmp_path / "a.csv.x"
+    path.write_bytes(pack(b"time,price\n" * 1000) + tail)
+    with pytest.raises(SourceError, match="cannot be unpacked"):
+        archive.content(path, ANY)
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_content_of_a_bomb_of_any_packing_is_refused(tmp_path, pack):
+    path = tmp_path / "a.csv.x"
+    path.write_bytes(pack(bytes(64 * MIB)))
+    with pytest.raises(SourceError, match="max_ratio"):
+        archive.content(path, ANY)
+
+
+def test_content_that_takes_too_much_memory_to_unpack_is_refused(tmp_path):
+    path = tmp_path / "a.csv.xz"
+    packed = lzma.compress(b"time,price\n", filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": MIB}])
+    # The size of the dictionary stands in one byte of the header, which has a checksum of its own.
+    head = bytearray(packed[12:24])
+    at = head.index(b"\x21\x01") + 2
+    head[at] = 38  # 2 GiB
+    head[8:12] = zlib.crc32(bytes(head[:8])).to_bytes(4, "little")
+    path.write_bytes(packed[:12] + bytes(head) + packed[24:])
+    with pytest.raises(SourceError, match=r"(?i)memory"):
+        archive.content(path, ANY)

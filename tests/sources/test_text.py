@@ -229,3 +229,17 @@ def test_gzip_and_plain_file_give_the_same_rows(tmp_path):
         file.write(PLAIN)
     both = [body(read(file)[0]) for file in scan([tmp_path])[0]]
     assert both == [EXPECTED, EXPECTED]
+
+
+def test_read_text_with_a_header_longer_than_the_sample_is_read_whole():
+    extra = ",".join(f"a column with a rather long name {n}" for n in range(3000))
+    rows = "".join(f"2024-01-02T14:{n:02}:00Z,10,11,9,10.5,100,{','.join(['1'] * 3000)}\n" for n in range(30, 60))
+    batch = bars(f"{HEADER},{extra}\n{rows}")
+    assert (batch.frame.height, batch.rejects.height) == (30, 0)
+
+
+def test_read_text_with_a_long_header_that_is_no_table_is_told_in_short():
+    names = ",".join(f"a column with a rather long name {n}" for n in range(3000))
+    with pytest.raises(SourceError, match=r"more characters") as raised:
+        bars(f"{names}\n{','.join(['x'] * 3000)}\n")
+    assert len(str(raised.value)) < 2100

@@ -26,7 +26,7 @@ from engine.sources.streams.contract import HistoryRequest
 from engine.sources.streams.folder import FolderStream
 from engine.sources.table_rows import Origin, batch
 
-NAMES = ("csv", "ndjson", "json", "parquet", "arrow", "lean", "dbn")
+NAMES = ("csv", "ndjson", "json", "parquet", "excel", "arrow", "lean", "dbn")
 YEAR = (dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2025, 1, 1, tzinfo=dt.UTC))
 WIDTHS = {"ts": 20, "open": 8, "high": 8, "low": 8, "close": 8}
 ROWS = [("2024-01-02T14:30:00Z", "1", "2", "1", "2"), ("2024-01-02T14:31:00Z", "2", "3", "2", "3")]
@@ -108,11 +108,13 @@ def test_options_completion_and_names_read_the_same_table(fixed):
 
 def test_options_unknown_format_lists_the_registered_ones_in_order():
     with pytest.raises(
-        ParameterError, match=re.escape("format: received 'fixed'; valid: csv, ndjson, json, parquet, arrow, lean, dbn")
+        ParameterError,
+        match=re.escape("format: received 'fixed'; valid: csv, ndjson, json, parquet, excel, arrow, lean, dbn"),
     ):
         ReadOptions(format="fixed")
     with pytest.raises(
-        ParameterError, match=re.escape("format: received 'fixed'; valid: csv, ndjson, json, parquet, arrow, lean, dbn")
+        ParameterError,
+        match=re.escape("format: received 'fixed'; valid: csv, ndjson, json, parquet, excel, arrow, lean, dbn"),
     ):
         format_named("fixed")
 
