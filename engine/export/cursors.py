@@ -34,7 +34,7 @@ def read_cursor(target: Path, name: str) -> int:
 
 
 def advance_cursor(target: Path, name: str, revision: int) -> None:
-    """Store durably the revision a consumer has read; ParameterError if it goes back, ExportError if not pinned.
+    """Store durably the revision a consumer has read; ParameterError if it goes back, ExportError if not in the export.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class Delta:
 
 
 def read_delta(target: str | Path, since: int, until: int | None = None) -> Delta:
-    """Changes from `since` to `until` (None: last); full if `since` is 0, expired, damaged or of another store.
+    """Changes after `since` up to `until` (None: last), full if `since` is 0, lost or foreign; ParameterError if later.
 
     Parameters
     ----------

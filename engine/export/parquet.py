@@ -123,7 +123,7 @@ def row_group_rows(height: int) -> int:
 
 
 def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
-    """Write rows durably as zstd Parquet to `staging/<sha256>`; return its StagedFile with statistics."""
+    """Write rows durably as zstd Parquet to `staging/<sha256>`, which must be new; return it with its statistics."""
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=row_group_rows(rows.height))
     content, stats = buffer.getbuffer(), column_statistics(rows)

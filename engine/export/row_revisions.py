@@ -61,7 +61,7 @@ class RevisionChain:
         return int(self.revisions[-1])
 
     def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
-        """Rows with the store's `revision` (if any is null: compared with `former`) made the target's first with them.
+        """Replace each store `revision` by the target's first with that row; if any is null, comparing with `former`.
 
         Parameters
         ----------

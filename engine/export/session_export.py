@@ -185,7 +185,7 @@ def batch_scopes(
 
 
 def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
-    """`days` by month, symbol, session with `turn`, `cut`: one of them changes where a batch of about 2^20 rows ends.
+    """Sorted `days` (`month, symbol, session, rows`) with `turn`, `cut`; a change of one ends a batch of 2^20 rows.
 
     Parameters
     ----------

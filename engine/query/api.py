@@ -122,7 +122,7 @@ class Source:
         return source.with_tables(also or {})
 
     def with_tables(self, tables: Tables) -> Source:
-        """New Source with more tables: paths as views over Parquet files, frames (of any library) with categories as text."""
+        """New Source with more tables: paths as views over Parquet files, frames of any library, categories as text."""
         files, frames = {}, {}
         for name, table in tables.items():
             if isinstance(table, str | Path):
@@ -177,7 +177,7 @@ def sql(
     threads: int | None = None,
     isolated: bool = False,
 ) -> pl.DataFrame:
-    """Run one reading statement in a sandbox (if `isolated`, a child process); return all rows; QueryError at a limit.
+    """Run one reading statement in a sandbox (if `isolated`, a child process); return all rows; QueryError if it fails.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         return [path.removeprefix(SCHEME)] if self.isfile(path) else []
 
     def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:  # noqa: FBT001, FBT002 - fsspec
-        """One-element list of `path`: its info if `detail` (FileNotFoundError if not pinned), else the unchecked name."""
+        """List of `path` alone: its info if `detail` (FileNotFoundError if not pinned), else the name unchecked."""
         return [self.info(path) if detail else path]
 
     def isfile(self, path: str) -> bool:

@@ -145,7 +145,7 @@ def _text(dtype: DTypes) -> DTypes:
 
 
 def plain_type(dtype: DTypes) -> DTypes:
-    """Plain dtype, nested too: datetimes and durations in microseconds, enum and category as String, others unchanged."""
+    """Plain dtype, nested too: datetime and duration in microseconds, enum and category as String, others unchanged."""
     match dtype:
         case pl.Datetime(time_zone=zone):
             return pl.Datetime("us", zone)

@@ -203,7 +203,7 @@ def check_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 @contextmanager
 def query_errors(con: duckdb.DuckDBPyConnection, query: str, limits: Limits) -> Iterator[None]:
-    """Turn DuckDB, OS, memory and Arrow errors in the block into QueryErrors: timeout, memory or query mistake."""
+    """Turn DuckDB, OS (not BrokenPipeError), memory and Arrow errors of the block into explained QueryErrors."""
     # What fails while rows stream comes as Arrow's OSError with DuckDB's text in it, so the text decides.
     try:
         yield

@@ -113,7 +113,7 @@ def frame_catalog(tables: Iterable[str]) -> Catalog:
 
 
 def with_parquet_files(catalog: Catalog, tables: Mapping[str, Path]) -> Catalog:
-    """Copy of the catalog with a pinned file and a view per Parquet file, named by key; a view of that name is replaced."""
+    """Copy of the catalog with a pinned file and a view per name and Parquet file, replacing a view of that name."""
     first = len(catalog.files)
     pinned = {f"parquet/{number}.parquet": path for number, path in enumerate(tables.values(), start=first)}
     views = {

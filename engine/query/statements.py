@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def split_statements(text: str) -> tuple[list[str], str]:
-    """Split SQL at semicolons outside quotes and comments; return complete statements and the unfinished rest.
+    """Statements ended by a semicolon outside quotes and comments (blank ones left out), and the unfinished rest.
 
     Parameters
     ----------

@@ -115,7 +115,7 @@ def to_text(result: pl.DataFrame, name: str, **options: bool) -> str:
 
 
 def write_result(result: pl.DataFrame, name: str, output: Path, **options: bool) -> Path:
-    """Write a frame atomically as one file, replacing one; ParameterError for format or option; return `output`.
+    """Write a frame atomically as one file, replacing one; ParameterError (format, option), ExportError; return path.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def write_delta(
     intervals: Intervals | None = None,
     spreadsheet_safe: bool = False,
 ) -> list[Path]:
-    """Write a delta's upserts, removed keys, metadata to a new folder; UnknownSymbolError; return the files, sorted.
+    """Write a delta's upserts, removed keys and metadata to a new or empty folder; return its files, sorted.
 
     As JSON it is one file, `delta.json`, with the document of `session.json`: `symbols` holds those that changed,
     with the bars, gaps, quotes, ticks that were added or changed (`quality` is that of the sessions that changed),

@@ -46,7 +46,7 @@ def write_session_document(
     selection: Selection,
     removed: Tables | None = None,
 ) -> None:
-    """Write the session JSON to a new file, symbols sorted; a delta's removed keys as a last section.
+    """Write the session JSON to a new file, symbols sorted, a delta's removed keys last; ExportError for NaN, infinity.
 
     Raises
     ------

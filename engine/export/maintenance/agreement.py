@@ -179,7 +179,7 @@ def check_gap_sums(tables: _Tables) -> Iterator[Finding]:
 def check_present(
     place: str, tables: _Tables, assessed: pl.DataFrame, quality: pl.DataFrame, interval: str
 ) -> Iterator[Finding]:
-    """Yield a finding where on-grid bars are not quality's `present` (or fewer if some may be left out) or unjudged."""
+    """Yield findings of sessions with more on-grid bars than `present`, fewer (if all must be there) or no quality."""
     key = [*SERIES, "session"]
     counts = assessed.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
     joined = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(

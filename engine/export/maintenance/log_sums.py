@@ -43,7 +43,7 @@ def note(sums: Sums) -> dict[str, str]:
 
 
 def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
-    """Noted SHA-256 by path of log files that stay while the entry noting them goes with the log before `oldest`."""
+    """Noted SHA-256 by path of log files that stay though the entry noting them goes with the log before `oldest`."""
     goes = {
         path for table, version in oldest.items() for path in delta_table.outdated_log_files(target / table, version)
     }
@@ -54,7 +54,7 @@ def sums_of_remaining_files(target: Path, oldest: Mapping[str, int]) -> Sums:
 
 
 def altered_log_files(target: Path) -> list[tuple[str, Path]]:
-    """Sorted (table, path) of log files whose SHA-256 differs from a noted one; none missing or unnoted."""
+    """Sorted (table, path) of existing log files whose SHA-256 differs from one noted for them; unnoted ones pass."""
     noted = dict.fromkeys(noted_sums(_entries(target)))
     found = {file for file, known in noted if (target / file).is_file() and file_sha256(target / file) != known}
     return [(file.partition("/")[0], target / file) for file in sorted(found)]

@@ -230,7 +230,7 @@ def damaged_files(dataset: Dataset) -> list[_LostFile]:
 
 
 def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]) -> Iterator[_FoundRows]:
-    """Yield lost files with rebuilt rows (in no intact file, within the file's bounds) where counts match the log."""
+    """Yield lost files, singly or by folder, with rebuilt rows that no intact file has, where counts match the log."""
     for table, folder in sorted({(one.table, one.folder) for one in lost if one.table in tables}):
         ours = [one for one in lost if (one.table, one.folder) == (table, folder)]
         in_folder = [part for name, part in partition_rows(table, tables[table]) if name == folder]
@@ -297,7 +297,7 @@ def bound_literal(value: Any, dtype: pl.DataType) -> pl.Expr:  # noqa: ANN401 - 
 
 
 def restore_files(target: Path, found: Sequence[_FoundRows], lock_timeout: float) -> list[_FoundRows]:
-    """Write rows back in place where their encoding has every lost file's SHA-256; return the restored groups."""
+    """Lock the target, write rows back in place where they encode to every lost file's SHA-256; return these groups."""
     restored = []
     with locked_and_recovered(target, lock_timeout):
         staging = target / STAGING

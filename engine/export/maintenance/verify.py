@@ -43,7 +43,7 @@ NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.parquet")
 
 
 def verify(target: Path, revision: int | None = None, *, quick: bool = False) -> pl.DataFrame:
-    """Findings, errors first, on logs, files and (unless `quick`) rows of a revision; None: last, and former files.
+    """Findings, errors first, on logs, files and (unless `quick`) rows of a revision; None: last, and others' files.
 
     Parameters
     ----------
