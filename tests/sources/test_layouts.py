@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from pathlib import Path
 
 import polars as pl
 import pytest
+from engine.cli import main
 from engine.schema import ROWS
 from engine.sources.columns import ROLES, match_columns
 from engine.sources.file_names import parse_name, parse_path
@@ -125,3 +128,16 @@ def test_read_binance_klines_without_a_header_in_ms_and_us(tmp_path):
         (batch,) = batches(tmp_path / f"BTCUSDT-1m-{len(first)}.csv", first + cells, ReadOptions(symbol="BTCUSDT"))
         assert batch.frame["ts"].cast(pl.Datetime("us", "UTC")).to_list() == [dt.datetime(2024, 1, 1, tzinfo=dt.UTC)]
         assert batch.frame["trades"][0] == 3
+
+
+def test_documented_layouts_are_those_of_the_table():
+    page = (Path(__file__).parents[2] / "docs/sources.md").read_text(encoding="utf-8")
+    shown = page.partition("layout_markdown -->\n")[2].partition("<!-- end -->")[0]
+    assert shown == registry.layout_markdown()
+
+
+def test_cli_lists_every_layout_with_a_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["engine", "layouts", "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [layout.name for layout in VENDORS]

@@ -80,6 +80,16 @@ def layout_table() -> pl.DataFrame:
     )
 
 
+def layout_markdown() -> str:
+    """The table of layouts in Markdown, as docs/sources.md has it: name, what it is, what tells it, what it sets, what to say."""
+    head = "| `--layout` | files | told by | sets | say also |\n| --- | --- | --- | --- | --- |\n"
+    rows = (
+        f"| `{name}` | {title} | {told} | {sets} | {say} |"
+        for name, title, told, sets, say in layout_table().iter_rows()
+    )
+    return head + "\n".join(rows).replace("<", "&lt;") + "\n"
+
+
 def told_by(layout: Layout) -> str:
     """What in a file tells the layout: `header`, `first line`, `first line and name`, `name`, or `--layout`."""
     if not layout.is_told:
