@@ -12,6 +12,7 @@ EngineError
 ├── StoreError
 │   └── CursorExpiredError          changes(since) is older than the log: read everything anew
 ├── StreamError                     a live source that does not answer, or refuses
+├── PluginError                     a plug-in that cannot be loaded, or failed: its name and package
 ├── WorkerError                     a task that killed every worker it was given to
 ├── ExportError                     a target that cannot be written or read
 └── QueryError                      SQL that was refused or failed
@@ -82,6 +83,10 @@ class CursorExpiredError(StoreError):
 
 class StreamError(EngineError):
     """A live source that cannot be reached, refuses, or answers nonsense."""
+
+
+class PluginError(EngineError):
+    """A plug-in that cannot be loaded, or failed; the message names it and its package."""
 
 
 class WorkerError(EngineError):

@@ -17,7 +17,7 @@ ROOT = Path(engine.__file__).parent
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
     {"errors", "publish", "reference", "toml_text"},
-    {"arguments"},
+    {"arguments", "plugins"},
     {"interval", "display"},
     {"clock", "schema", "keys"},
     {"calendars"},

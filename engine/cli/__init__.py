@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 import traceback
+import warnings
 from typing import NoReturn
 
 from engine.cli.console import set_quiet
@@ -41,6 +42,7 @@ def main() -> NoReturn:
     """Run the command of `sys.argv` and exit with its code; an error is printed as a sentence, its trace with --debug."""
     flags, words = split_flags(sys.argv[1:])
     set_quiet(quiet=QUIET in flags)
+    warnings.formatwarning = lambda message, *_, **__: f"engine: {message}\n"  # a sentence, and no line of code
     if PLAIN in flags:
         os.environ["NO_COLOR"] = "1"  # what Rich and child processes look at
     try:

@@ -18,10 +18,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from engine.arguments import path_of
+from engine.arguments import did_you_mean, path_of
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
+from engine.plugins import SOURCES as PLUGINS
+from engine.plugins import plugins
 from engine.sources.options import ReadOptions
 from engine.toml_text import parse_toml, read_regular_text
 
@@ -237,6 +239,7 @@ class SourcePart(Section):
     Attributes
     ----------
     kind : {"files", "folder", "alpaca"}
+        Or the name of a plug-in of the group `engine.sources`.
     paths : tuple of Path
         Files and folders to replay, or the folder to follow; relative ones to the configuration's folder.
     read : mapping
@@ -256,8 +259,9 @@ class SourcePart(Section):
     @model_validator(mode="after")
     def check_kind(self) -> SourcePart:
         """Raise ValueError for an unknown kind, or for files or folder without a path; return the section."""
-        if self.kind not in SOURCES:
-            raise ValueError(f"kind: received {self.kind!r}; valid: {', '.join(SOURCES)}")
+        valid = (*SOURCES, *(one.name for one in plugins(PLUGINS)))
+        if self.kind not in valid:
+            raise ValueError(f"kind: received {self.kind!r}{did_you_mean(self.kind, valid)}; valid: {', '.join(valid)}")
         if self.kind in ("files", "folder") and not self.paths:
             raise ValueError(f"paths: none given; valid: what {self.kind} are read from")
         return self
@@ -285,7 +289,7 @@ class SessionConfig(Section):
         if self.session.mode == "replay" and self.source.kind != "files":
             raise ValueError(f"source.kind: received {self.source.kind!r}; valid in a replay: files")
         if self.session.mode == "live" and self.source.kind == "files":
-            raise ValueError("source.kind: received 'files'; valid in live mode: folder, alpaca")
+            raise ValueError("source.kind: received 'files'; valid in live mode: folder, alpaca, a plug-in")
         if self.session.mode == "live" and not self.session.symbols and self.source.kind == "alpaca":
             raise ValueError("session.symbols: none given; valid: the symbols to stream")
         return self

@@ -15,11 +15,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, cast
 
 from engine.clock import Clock, WallClock
-from engine.errors import EngineError, ParameterError, StreamError
+from engine.errors import EngineError, ParameterError, PluginError, StreamError
 from engine.interval import Interval
-from engine.runtime.config import SessionConfig
+from engine.plugins import SOURCES as PLUGINS
+from engine.plugins import Plugin, plugin_named
+from engine.runtime.config import SOURCES, SessionConfig
 from engine.runtime.coordinator import SessionCoordinator, Step
 from engine.runtime.deployments import exporter
 from engine.runtime.gap_filler import GapFiller
@@ -172,7 +176,7 @@ class LiveSession:
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
-    """Open the configured live source: the first path as a folder stream, else Alpaca; options override the defaults.
+    """Open the configured live source: the first path as a folder stream, a plug-in's, else Alpaca; options override.
 
     Raises
     ------
@@ -185,6 +189,9 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
     from engine.sources.streams.folder import FolderStream  # noqa: PLC0415 - each source when it is used
 
     part = config.source
+    plugin = plugin_named(PLUGINS, part.kind) if part.kind not in SOURCES else None
+    if plugin is not None:
+        return open_plugin_stream(plugin, config, clock or WallClock())
     try:
         if part.kind == "folder":
             base = None if config.streams.bars in ("auto", "none") else Interval.parse(config.streams.bars)
@@ -200,3 +207,39 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
         raise ParameterError(f"source.options: {error}") from error
     except ImportError as error:
         raise StreamError(f"source {part.kind}: {error}; install session-engine[live]") from error
+
+
+def open_plugin_stream(plugin: Plugin, config: SessionConfig, clock: Clock) -> Stream:
+    """Stream that a plug-in opens for a configuration; each failure of it is a StreamError that names the plug-in.
+
+    Raises
+    ------
+    StreamError
+        The plug-in cannot be loaded, is no function of a configuration and a clock, or failed.
+    """
+    return cast(
+        "Stream",
+        PluginStream(
+            plugin, call_plugin(plugin, cast("Callable[..., object]", call_plugin(plugin, plugin.load)), config, clock)
+        ),
+    )
+
+
+def call_plugin(plugin: Plugin, function: Callable[..., Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
+    """Result of a function of a plug-in's live source; StreamError that names the plug-in for what it raises."""
+    try:
+        return plugin.call(function, *args, **options)
+    except PluginError as error:
+        raise StreamError(str(error)) from error
+
+
+class PluginStream:
+    """Stream of a plug-in: the same methods, whose failures are errors of a stream that name the plug-in."""
+
+    def __init__(self, plugin: Plugin, stream: object) -> None:
+        self._plugin = plugin
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a method of `Stream`
+        found = call_plugin(self._plugin, getattr, self._stream, name)
+        return partial(call_plugin, self._plugin, found) if callable(found) else found

@@ -179,9 +179,20 @@ def from_frame(
     if interval is not None:
         options = replace(options, interval=Interval.parse(interval))
     table = to_polars(frame)
+    return read_frame(table, Origin(source, content_hash(table), PathFacts(), options))
+
+
+def read_frame(table: pl.DataFrame, origin: Origin) -> Batch:
+    """Batch of a table with a vendor's column names and types; its rows are numbered from 1.
+
+    Raises
+    ------
+    SourceError
+        Columns, symbol, zone or unit are not known.
+    """
     numbered, notes = long_table(table.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row")))
-    origin = Origin(source, content_hash(table), PathFacts(), options, notes=notes)
-    found = match_columns([name for name in numbered.columns if name != "row"], options, source)
+    origin = replace(origin, notes=(*origin.notes, *notes))
+    found = match_columns([name for name in numbered.columns if name != "row"], origin.options, origin.source)
     unpacked, origin = unpack_binary(numbered, origin)
     return batch(unpacked, found, origin)
 

@@ -13,6 +13,7 @@ from engine.arguments import list_names
 from engine.errors import EngineError, IntervalError, ParameterError, SourceError
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.formats.format import format_named
+from engine.sources.formats.registry import call_format
 from engine.sources.frames import from_frame
 from engine.sources.options import ReadOptions
 
@@ -46,7 +47,7 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
     def read_rows() -> list[Batch]:
         if file.frame is not None:
             return [from_frame(file.frame, options=options, source=str(file.path))]
-        return format_named(file.format).read(file, options)
+        return call_format(file.format, format_named(file.format).read, file, options)
 
     batches = contained(file.path, read_rows)
     if file.given_symbol is not None:

@@ -6,6 +6,7 @@ where the bytes of a file (or of a member of a zip) make one table, a `Format` w
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +15,8 @@ from typing import ClassVar, cast
 
 import polars as pl
 
-from engine.errors import ParameterError, SourceError
+from engine.errors import ParameterError, PluginError, SourceError
+from engine.plugins import PluginWarning
 from engine.sources import archive
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.encodings import encoding_of, to_utf8
@@ -170,7 +172,16 @@ def format_named(name: str) -> Format:
 
 def sniff_format(head: bytes, path: Path) -> Format | None:
     """The format of highest precedence whose `sniff` accepts the file; None when none does."""
-    return next((one for one in reversed(formats()) if one.sniff(head, path)), None)
+    return next((one for one in reversed(formats()) if sniffs(one, head, path)), None)
+
+
+def sniffs(file_format: Format, head: bytes, path: Path) -> bool:
+    """Whether a format accepts a file; one of a plug-in that fails does not, with a warning that names the plug-in."""
+    try:
+        return registry.call_format(file_format.name, file_format.sniff, head, path)
+    except PluginError as error:
+        warnings.warn(f"{path}: {error}; its format is not tried", PluginWarning, stacklevel=2)
+        return False
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -1,7 +1,8 @@
 """Table of the file formats that can be read: names and suffixes, for options, file names, scans and help texts.
 
 Every module of this folder is imported at the first look-up, and a class that `register` decorates is then part of the
-table. A format of a module elsewhere joins when that module is imported; worker processes import this folder alone.
+table. Formats of other packages join by entry points (`engine.plugins`), in worker processes too. A format of a module
+elsewhere joins when that module is imported, in this process alone.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from typing import ClassVar, TypeVar
+from collections.abc import Callable
+from typing import ClassVar, ParamSpec, TypeVar
 
 from engine.errors import ParameterError
+from engine.plugins import FORMATS, Plugin, join_plugins
 
 PACKED_SUFFIXES = (
     ".zip",
@@ -32,8 +35,11 @@ class Registered:
 
 
 F = TypeVar("F", bound=Registered)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _FORMATS: dict[str, Registered] = {}
+_PLUGINS: dict[str, Plugin] = {}  # by the name of their format
 
 
 def register(format_class: type[F]) -> type[F]:
@@ -54,11 +60,13 @@ def register(format_class: type[F]) -> type[F]:
 def unregister(name: str) -> None:
     """Remove the format of this name from the table; an unknown name changes nothing."""
     _FORMATS.pop(name, None)
+    _PLUGINS.pop(name, None)
 
 
 def registered() -> tuple[Registered, ...]:
     """All formats by ascending precedence, after importing this folder's modules; files are tried on the last first."""
     import_format_modules()
+    join_format_plugins()
     return tuple(sorted(_FORMATS.values(), key=lambda one: one.precedence))
 
 
@@ -78,3 +86,35 @@ def import_format_modules() -> None:
     folder = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(folder.__path__):
         importlib.import_module(f"{folder.__name__}.{module.name}")
+
+
+@functools.cache
+def join_format_plugins() -> None:
+    """Register the formats of other packages; one that cannot be is left out with a warning; later calls do nothing."""
+    join_plugins(FORMATS, join_format)
+
+
+def join_format(plugin: Plugin, found: object) -> None:
+    """Register the format that a plug-in offers; ParameterError if it is no class of a format, or its name is taken.
+
+    Raises
+    ------
+    ParameterError
+        The plug-in offers something else, or another format has its name or suffixes that are none.
+    """
+    if not (isinstance(found, type) and issubclass(found, Registered)):
+        raise ParameterError(f"received {found!r}; valid: a class derived from engine.sources.formats.format.Format")
+    if found.name in _FORMATS and type(_FORMATS[found.name]) is not found:
+        raise ParameterError(
+            f"format: {found.name!r} is registered already, by {type(_FORMATS[found.name]).__qualname__}"
+        )
+    if not isinstance(found.suffixes, tuple) or not all(isinstance(one, str) for one in found.suffixes):
+        raise ParameterError(f"suffixes: received {found.suffixes!r}; valid: a tuple of texts such as ('.csv',)")
+    register(found)
+    _PLUGINS[found.name] = plugin
+
+
+def call_format(name: str, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Result of a method of a format; of a plug-in's format every failure is a PluginError that names the plug-in."""
+    plugin = _PLUGINS.get(name)
+    return function(*args, **options) if plugin is None else plugin.call(function, *args, **options)

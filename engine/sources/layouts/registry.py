@@ -8,11 +8,14 @@ in order; the names that all vendors share come last. What the caller states in 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
 from engine.errors import ParameterError, SourceError
+from engine.plugins import LAYOUTS as PLUGINS
+from engine.plugins import Plugin, join_plugins
 from engine.sources.layouts.layout import Layout, normalize_name
 from engine.sources.layouts.shared_names import SHARED_NAMES
 from engine.sources.layouts.vendors import VENDORS
@@ -21,8 +24,29 @@ LAYOUTS: tuple[Layout, ...] = VENDORS
 
 
 def layouts() -> tuple[Layout, ...]:
-    """All layouts in the order in which they are tried, without the names that vendors share."""
-    return LAYOUTS
+    """All layouts in the order in which they are tried, without the names that vendors share; plug-ins' come first."""
+    return (*plugin_layouts(), *LAYOUTS)
+
+
+@functools.cache
+def plugin_layouts() -> tuple[Layout, ...]:
+    """Layouts of other packages (`engine.plugins`), looked up once; one that is none is left out with a warning."""
+    found: list[Layout] = []
+
+    def join(plugin: Plugin, offered: object) -> None:
+        """Add the layouts that a plug-in offers; ParameterError for anything else, or a name that is taken."""
+        del plugin
+        for one in offered if isinstance(offered, Iterable) else (offered,):
+            if not isinstance(one, Layout):
+                raise ParameterError(f"received {one!r}; valid: a Layout of engine.sources.layouts.layout, or several")
+            if one.name in {other.name for other in (*LAYOUTS, *found)}:
+                raise ParameterError(f"layout: {one.name!r} is there already; valid: a name of its own")
+            for pattern in (one.first_line, one.name_pattern):
+                re.compile(pattern)
+            found.append(one)
+
+    join_plugins(PLUGINS, join)
+    return tuple(found)
 
 
 def layout_named(name: str) -> Layout:
