@@ -124,11 +124,17 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
     ),
     "a web page": (["<!DOCTYPE html><html>403 Forbidden</html>"], [], ["is a web page", "fetch the file again"], None),
     "an answer in JSON": (['{"error": "bad key"}'], [], ["is JSON", "it says: bad key"], None),
-    "remarks above the header": (
-        ["bars of SPY", HEAD, *rows(iso)],
+    "remarks above rows without a header": (
+        ["bars of SPY", *rows(iso)],
         [],
         ["'bars of SPY'", "--skip-rows"],
-        ["--skip-rows", "1"],
+        ["--skip-rows", "1", "--columns", "ts=1,open=2,high=3,low=4,close=5,volume=6"],
+    ),
+    "minus one for no volume": (
+        [HEAD, *rows(iso, "10,10.5,9.5,10.2,-1")],
+        [],
+        ["volume: negative"],
+        ["--null", "-1"],
     ),
 }
 
