@@ -27,6 +27,8 @@ SAMPLES = 20  # first stamps whose spelling is tried
 ROUNDS = 4  # further spellings of the same date: without seconds, with decimals
 DAY_NS = 86_400 * UNIT_NS["s"]
 YEARS = (1900, 2199)  # years that rows may have; nanoseconds hold every instant of them
+FEWEST_DATES, ROWS_A_DATE = 3, 10  # of intraday rows whose dates tell day and month apart
+WEEK_DAYS, FAR_DAYS = 7, 20
 FEW_BAD = 100  # of so many rows one may have digits that are no time
 _UNPADDED = re.compile(rf"(?:{'|'.join(uncaught(date.pattern) for date in DATES)})(?:[T_-]|\s+)(\d{{1,9}})")
 _TIME_DIGITS = r"^(?:[01]\d|2[0-4])[0-5]\d(?:[0-5]\d(?:\d{3})?)?$"
@@ -199,14 +201,17 @@ def read_spelled(
         raise ambiguity(
             cells, text.zone, spelling, range(len(readings)), readings, reading, "rows of one and of the other occur"
         )
-    if len(fitting) > 1:
+    following = fitting if len(fitting) == 1 else with_days_that_follow(readings, fitting)
+    if len(following) > 1:
         raise ambiguity(
             cells, text.zone, spelling, fitting, readings, reading, "no row tells day and month (or year) apart"
         )
-    used = fitting[0]
+    used = following[0]
     naive = readings[used]
     form = with_fraction(spelling.formats[used], spelling)
     notes = [] if _ISO.match(form) else [f"{reading.column}: read as {form}"]
+    if len(fitting) > 1:
+        notes = [f"{notes[0]}, as only so its days follow each other"]
     count = parsed[used].null_count() - naive.null_count()
     if count:
         notes.append(f"{reading.column}: {count} stamps of 24:00 were read as midnight of the next day")
@@ -233,6 +238,23 @@ def readings_that_fit(readings: list[pl.Series], spelling: Spelling) -> list[int
         if least[True] != least[False]:
             full = [at for at in full if first_year[at] is (least[True] < least[False])]
     return full[:1] if all(readings[at].equals(readings[full[0]]) for at in full[1:]) else full
+
+
+def with_days_that_follow(readings: list[pl.Series], fitting: list[int]) -> list[int]:
+    """The one reading whose dates follow each other within a week, if all others have weeks between; else `fitting`.
+
+    Three dates and ten rows of each are asked for: so many intraday rows of the first of each month there are not.
+    """
+    widest, least = {}, {}
+    for at in fitting:
+        dates = readings[at].drop_nulls().dt.date().unique().sort()
+        steps = dates.diff().dt.total_days().drop_nulls()
+        if len(steps) < FEWEST_DATES - 1 or len(readings[at]) < ROWS_A_DATE * len(dates):
+            return fitting
+        widest[at], least[at] = int(steps.max() or 0), int(steps.min() or 0)  # type: ignore[arg-type]
+    near = [at for at in fitting if widest[at] <= WEEK_DAYS]
+    is_told = len(near) == 1 and all(least[at] >= FAR_DAYS for at in fitting if at not in near)
+    return near if is_told else fitting
 
 
 def parse(body: pl.Series, form: str) -> pl.Series:

@@ -176,6 +176,18 @@ def test_dates_that_may_be_read_two_ways_are_refused_with_the_options(form, how)
         read(spelled(form, DAYS[:4]))
 
 
+@pytest.mark.parametrize("form", ["%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%y %H:%M"])
+def test_days_that_follow_each_other_one_way_only_tell_in_intraday_rows(form):
+    first = dt.datetime(2024, 1, 2, 9, 30, tzinfo=ZONE)
+    times = [first + dt.timedelta(days=day, minutes=minute) for day in (0, 1, 2, 3, 6, 7) for minute in range(20)]
+    found = read(spelled(form, times))
+    assert found.ts.to_list() == times
+    assert found.notes == (f"ts: read as {form}, as only so its days follow each other",)
+    for few in (times[:40], times[::20]):  # two days; a row of each day, as of months
+        with pytest.raises(SourceError, match="no row tells"):
+            read(spelled(form, few))
+
+
 def test_a_day_equal_to_its_month_is_no_doubt():
     assert read(["02/02/2024 09:30"]).ts.to_list() == [dt.datetime(2024, 2, 2, 9, 30, tzinfo=ZONE)]
 
