@@ -43,6 +43,9 @@ def report_error(error: BaseException) -> int:
                 sys.stderr.write(f"engine: {error}\n")
             discard_output()
             return FAILED
+        case MemoryError():
+            sys.stderr.write("engine: out of memory; read fewer files at once, or give --workers with --export\n")
+            return FAILED
         case _:
             sys.stderr.write(
                 f"engine: unexpected {type(error).__name__}: {error}; this is a defect of engine, not of your input: "

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.audit.survey import COUNTS, FILES, SERIES, Survey
@@ -101,7 +102,7 @@ def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, s
     try:
         stat = path.stat()
         return pq.read_metadata(path), path, f"{stat.st_size}|{stat.st_mtime_ns}"
-    except (OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
 
 

@@ -211,18 +211,20 @@ def metadata_of(path: Path | str) -> dict[str, str]:
     packed = stated.pop(ARROW_SCHEMA, None)
     try:
         arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed))).metadata if packed else None
-    except (ValueError, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {ARROW_SCHEMA}: {error}") from error
-    return {key.decode(): value.decode(errors="replace") for key, value in (arrow or {}).items()} | stated
+    texts = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (arrow or {}).items()}
+    return texts | stated
 
 
 def check_unpacked_size(path: Path, options: ReadOptions) -> None:
     """SourceError if a Parquet file's unpacked size by its footer is over `max_bytes`, or the footer cannot be read."""
-    import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import, and only the footer is wanted
+    import pyarrow as pa  # noqa: PLC0415  # slow to import
+    import pyarrow.parquet as pq  # noqa: PLC0415  # and only the footer is wanted
 
     try:
         footer = pq.read_metadata(path)
-    except (ValueError, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
     groups = (footer.row_group(at).total_byte_size for at in range(footer.num_row_groups))
     # Encoded cells can be far smaller than decoded ones, so both are looked at.

@@ -234,3 +234,12 @@ def test_completion_of_a_shell_is_offered(monkeypatch: pytest.MonkeyPatch) -> No
     started = "import sys; sys.argv[0] = 'engine'\n" + PROGRAM
     done = subprocess.run([sys.executable, "-c", started], capture_output=True, text=True, env=env, check=False)
     assert done.stdout.split() == ["reconcile"]
+
+
+def test_run_out_of_memory_is_no_defect(engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("engine.runtime.run.run", fill)
+    code, _, err = engine("run", folder, "--calendar", "XNYS")
+    assert (code, "out of memory" in err, "defect" in err) == (FAILED, True, False)

@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 from engine.cli import program
 from engine.cli.exit_codes import PARTLY_READ
+from engine.errors import SourceError
 from engine.runtime.load import load_files
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.sources.read import contained, read
@@ -223,3 +224,19 @@ def test_read_zip_gives_readable_members_and_names_the_others(tmp_path):
         ("QQQ_1m.csv", True)
     ]
     assert any("readme.txt" in note for note in loaded.notes)
+
+
+def test_read_parquet_with_a_damaged_schema_or_page_is_refused_by_its_name(tmp_path):
+    """Each byte of the footer and of the first page in turn: nothing raises anything else, and nothing ends the process."""
+    data = parquet()
+    path = tmp_path / "SPY_1m.parquet"
+    for at in (*range(4, 60), *range(len(data) - 600, len(data), 7)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :])
+        files, problems = scan([path])
+        reasons = [one.reason for one in problems]
+        for file in files:
+            try:
+                read(file)
+            except SourceError as error:
+                reasons.append(error.reason)
+        assert not [reason for reason in reasons if "defect of engine" in reason], at

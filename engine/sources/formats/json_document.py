@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from engine.sources.columns import headerless_columns, match_columns
 from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of
 from engine.sources.file_names import parse_interval_word
 from engine.sources.formats.format import TextFormat, has_suffix, is_text
-from engine.sources.formats.ndjson import flatten_nested, read_ndjson
+from engine.sources.formats.ndjson import MOST_NAMES, flatten_nested, read_ndjson
 from engine.sources.formats.registry import data_suffixes, register
 from engine.sources.layouts.layout import Layout, normalize_name
 from engine.sources.layouts.shared_names import OHLC, SHARED_NAMES, SIDES
@@ -298,7 +299,10 @@ def frame_of_records(rows: Sequence[Json], source: str) -> pl.DataFrame:
     """
     if set(map(type, rows)) != {dict}:
         rows = [row if isinstance(row, dict) else {} for row in rows]
-    frame = frame_of(rows, source)
+    names: list[str] | None = None
+    if len(set().union(*rows)) > MOST_NAMES:  # columns times rows are the cost: names of one row each are left out
+        names = [name for name, _ in Counter(chain.from_iterable(rows)).most_common(MOST_NAMES)]
+    frame = frame_of(rows, source, names, is_row=False)
     sides = [name for name, dtype in frame.schema.items() if name.lower() in SIDES and dtype == pl.Struct]
     for side in sides:
         renamed = {key: f"{side.lower()}_{SHORT_SIDES.get(key, key)}" for key in frame[side].struct.fields}
@@ -341,10 +345,12 @@ def frame_of_columns(columns: Mapping[str, Json], source: str) -> pl.DataFrame:
         raise SourceError(source, f"values of one name do not mix: {error}") from error
 
 
-def frame_of(rows: Sequence[Json], source: str, names: Sequence[str] | None = None) -> pl.DataFrame:
-    """Frame of objects, or of lists if `names` are given, a row per item; SourceError if values of a name do not mix."""
+def frame_of(
+    rows: Sequence[Json], source: str, names: Sequence[str] | None = None, *, is_row: bool = True
+) -> pl.DataFrame:
+    """Frame of lists (`is_row`), or of objects with these names alone; SourceError if values of a name do not mix."""
     try:
-        orient: Any = "row" if names else None
+        orient: Any = "row" if is_row else None
         frame = pl.DataFrame(rows, schema=names, orient=orient, infer_schema_length=None, strict=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError, OverflowError) as error:
         raise SourceError(source, f"values of one name do not mix: {error}") from error

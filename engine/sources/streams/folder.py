@@ -301,6 +301,8 @@ class FolderStream:
             return []
         if self._goes_on_growing(path, look):
             return []
+        for problem in (problem for _, batch in batches for problem in batch.problems):
+            self._report(path, f"{problem.path}: {problem.reason}")
         has_rows = any(batch.frame.height or batch.rejects.height for _, batch in batches)
         self._done[path] = (look, digest if has_rows else "")
         return [self._to_delivery(file, batch) for file, batch in batches if self._is_new(batch)]
@@ -370,16 +372,31 @@ class FolderStream:
 
 
 def walk_with_stat(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield files, recursively by name, with their stat; linked and unfinished-named folders are skipped."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    """Yield files, recursively by name, with their stat; linked and unfinished-named folders are skipped.
+
+    What is gone by now, or is no file (a link in a circle, a folder that cannot be listed), is skipped too.
+    """
+    left = [folder]
+    while left:
+        current = left.pop()
         try:
-            if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith(UNFINISHED_PREFIXES):
-                    yield from walk_with_stat(Path(entry.path))
-            elif entry.is_file():
-                yield Path(entry.path), entry.stat()
-        except FileNotFoundError:
-            continue  # it was there when the folder was listed, and is no more
+            with os.scandir(current) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            if current == folder:
+                raise
+            continue
+        folders = []
+        for entry in inside:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if not entry.name.startswith(UNFINISHED_PREFIXES):
+                        folders.append(Path(entry.path))
+                elif entry.is_file():
+                    yield Path(entry.path), entry.stat()
+            except OSError:
+                continue
+        left += reversed(folders)
 
 
 def is_unfinished(path: Path) -> bool:

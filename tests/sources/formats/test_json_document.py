@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 import zipfile
 from zoneinfo import ZoneInfo
 
@@ -220,6 +221,18 @@ def test_read_document_of_10000_rows_costs_no_more_per_row_than_one_of_1000(tmp_
     path = tmp_path / "SPY.json"
     path.write_text(json.dumps({"series": {"values": bars}}))
     assert read_one(path).frame.height == 10_000
+
+
+def test_read_document_of_names_of_their_own_per_row_costs_as_much_per_row(tmp_path):
+    taken = []
+    for count in (2_000, 8_000):
+        rows = [{"t": MS[0] + 60_000 * n, "o": 1, "h": 2, "l": 1, "c": 1.5, f"own {n}": n} for n in range(count)]
+        path = tmp_path / "SPY_1m.json"
+        path.write_text(json.dumps({"values": rows}))
+        began = time.process_time()
+        assert read_one(path).frame.height == count
+        taken.append(time.process_time() - began)
+    assert taken[1] < 12 * taken[0] + 0.5  # with their square it would be 16, and 30 seconds
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, '{"a":' * 5000 + "1" + "}" * 5000, '[{"t": 1', "{]", '[{"o": NaN}]'])

@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import os
 import shutil
+import zipfile
 
 import polars as pl
 import pytest
@@ -459,3 +460,23 @@ def test_folder_with_options_that_are_not_valid_names_them(tmp_path, options, na
 def test_folder_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ParameterError, match="folder: received"):
         FolderStream(tmp_path / "none")
+
+
+def test_take_zip_with_a_member_that_cannot_be_read_says_so_and_delivers_the_others(scene):
+    path = scene.drop("many.zip", text="x")
+    with zipfile.ZipFile(path, "w") as archived:
+        archived.writestr("AAPL_1m.csv", bars(0).write_csv())
+        archived.writestr("MSFT_1m.csv", bytes(5000))
+    scene.stamp(path)
+    assert scene.settled() == [("AAPL", 0)]
+    assert [row["reason"] for row in scene.rejects] == [
+        f"{path}!MSFT_1m.csv: is filled with zeros, most likely a copy that was not finished; fetch the file again"
+    ]
+
+
+def test_take_passes_by_pipes_and_links_in_a_circle(scene):
+    (scene.folder / "A.csv").symlink_to(scene.folder / "A.csv")
+    os.mkfifo(scene.folder / "B.csv")
+    scene.drop("AAPL_1m.csv", bars(0))
+    assert scene.settled() == [("AAPL", 0)]
+    assert scene.rejects == []
