@@ -104,10 +104,16 @@ def plan_merge(parts: Sequence[Dataset], draft: RevisionDraft) -> RevisionPlan:
 
 
 def merge_small_table(parts: Sequence[Dataset], name: str) -> pl.DataFrame:
-    """Sorted rows of `symbols`, `calendars` (distinct but for revision) or `sessions` (recomputed, first to last)."""
+    """Sorted rows of `symbols`, `calendars` (ExportError for two versions of one), `sessions` (recomputed over all)."""
     rows = pl.concat([part.scan(name).collect() for part in parts])
     if name != "symbols":
         rows = rows.unique(rows.columns[:-1], maintain_order=True)
+    if name == "calendars" and rows["calendar"].is_duplicated().any():
+        codes = rows.filter(rows["calendar"].is_duplicated())["calendar"].unique().sort()
+        raise ExportError(
+            f"parts: they were made with several versions of calendar {codes[0]}; valid: parts of one version, make "
+            "them anew"
+        )
     if name == "sessions":
         # Parts may leave out sessions that lie between theirs.
         spans = rows.group_by("calendar").agg(

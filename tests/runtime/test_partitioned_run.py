@@ -15,7 +15,7 @@ from engine.calendars.providers import calendar
 from engine.cli.commands import app
 from engine.errors import ExportError, ParameterError, SourceError
 from engine.export import session_export as export_session
-from engine.export.dataset import open_dataset
+from engine.export.dataset import open_dataset, write_dataset
 from engine.export.gather import merge_exports
 from engine.export.tables import KEYS, LIVE
 from engine.grid import GridSpec, SessionGrid
@@ -202,6 +202,21 @@ def test_gather_parts_with_a_symbol_in_common_is_refused(folder, tmp_path):
         merge_exports([part, part], tmp_path / "cut", store_id="x", written_at=now)
     with pytest.raises(ExportError, match="parts: none given"):
         merge_exports([], tmp_path / "cut", store_id="x", written_at=now)
+
+
+def test_gather_parts_with_several_versions_of_a_calendar_is_refused(tmp_path):
+    state = {"store_id": "x", "store_revision": 1, "written_at": dt.datetime(2024, 11, 5, tzinfo=dt.UTC)}
+    named = {
+        "calendar": "XNYS",
+        "provider": "exchange_calendars",
+        "time_zone": "America/New_York",
+        "overrides_hash": "",
+    }
+    for version in ("1", "2"):
+        write_dataset(tmp_path / version, {"calendars": pl.DataFrame({**named, "version": version})}, **state)
+    parts = [open_dataset(tmp_path / version) for version in ("1", "2")]
+    with pytest.raises(ExportError, match="several versions of calendar XNYS"):
+        merge_exports(parts, tmp_path / "whole", store_id="y", written_at=state["written_at"])
 
 
 def test_command_with_workers_prints_what_it_prints_without(folder, tmp_path):
