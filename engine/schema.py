@@ -265,7 +265,7 @@ def cell_text(name: str, dtype: pl.DataType) -> pl.Expr:
     # Polars ends the whole query on a date that its calendar does not reach.
     per_day = 1 if isinstance(dtype, pl.Date) else PER_DAY[dtype.time_unit]
     number = cell.to_physical().cast(pl.Int64)
-    is_dated = number.is_between(FIRST_DAY * per_day, LAST_DAY * per_day)
+    is_dated = number.is_between(FIRST_DAY * per_day, (LAST_DAY + 1) * per_day - 1)
     return pl.when(is_dated).then(cell).cast(pl.String).fill_null(number.cast(pl.String)).alias(name)
 
 

@@ -9,7 +9,19 @@ import math
 import polars as pl
 import pytest
 from engine.errors import SchemaError
-from engine.schema import BARS, REJECTS, ROWS, TS, Rules, conform, empty, rejected_rows, select_schema, session_ordinal
+from engine.schema import (
+    BARS,
+    REJECTS,
+    ROWS,
+    TS,
+    Rules,
+    cell_text,
+    conform,
+    empty,
+    rejected_rows,
+    select_schema,
+    session_ordinal,
+)
 
 NOON = dt.datetime(2024, 1, 2, 12, tzinfo=dt.UTC)
 BAR = {"symbol": "A", "ts": NOON, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0, "trades": 3}
@@ -222,6 +234,27 @@ def test_conform_wrong_columns_raise_by_name(columns: tuple[str, ...], match: st
     frame = pl.DataFrame([{**BAR, "colour": "red"}])
     with pytest.raises(SchemaError, match=match):
         conform(frame, "bars", {name: pl.col(name) for name in columns}, "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "per_day"),
+    [(pl.Date(), 1), (pl.Datetime("ms"), 86_400 * 10**3), (pl.Datetime("us", "UTC"), 86_400 * 10**6)],
+)
+def test_cell_text_of_a_date_beyond_the_years_1_to_9999_is_its_number(dtype: pl.DataType, per_day: int) -> None:
+    first = (dt.date(1, 1, 1) - dt.date(1970, 1, 1)).days * per_day
+    last = ((dt.date(9999, 12, 31) - dt.date(1970, 1, 1)).days + 1) * per_day - 1
+    cells = pl.DataFrame({"at": pl.Series([first - 1, first, last, last + 1, None], dtype=pl.Int64)})
+    stamps = cells.select(pl.col("at").cast(pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype))
+    before, earliest, latest, after, none = stamps.select(cell_text("at", dtype)).to_series().to_list()
+    assert (before, after, none) == (str(first - 1), str(last + 1), None)
+    assert earliest.startswith("0001-01-01")
+    assert latest.startswith("9999-12-31" if dtype == pl.Date else "9999-12-31 23:59:59")
+
+
+def test_cell_text_of_nanoseconds_is_their_date() -> None:
+    cells = pl.DataFrame({"at": pl.Series([-(2**63) + 1, 2**63 - 1]).cast(pl.Datetime("ns"))})
+    text = cells.select(cell_text("at", pl.Datetime("ns"))).to_series().to_list()
+    assert [one[:10] for one in text] == ["1677-09-21", "2262-04-11"]
 
 
 def test_session_ordinal_has_room_for_sixteen_segments_a_day() -> None:
