@@ -77,7 +77,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     """
     layout = layout or choose_layout(names, options, path)
     roles = assign_roles(names, layout, options, path)
-    for role, name in roles.items():
+    for role, name in roles.items() if any(REPEATED in name for name in names) else ():
         places = [place for place, other in enumerate(names, start=1) if plain_of_repeated(other) == name]
         if len(places) > 1 and role not in options.columns:
             raise SourceError(
@@ -164,12 +164,7 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
     for name in names:
         if name not in options.ignore:
             columns.setdefault(normalize_name(name), name)
-    roles = {}
-    for role, common in reversed(list(SHARED_NAMES.aliases.items())):
-        aliases = (*layout.aliases.get(role, "").split(), *common.split())
-        found = next((one for alias in aliases if (one := column_named(alias, columns)) is not None), None)
-        if found is not None:
-            roles[role] = found
+    roles = roles_by_name(columns, layout)
     for role, stated in options.columns.items():
         if role not in SHARED_NAMES.aliases:
             raise ParameterError(f"columns: received {role!r}; valid: {', '.join(ROLES)}")
@@ -184,6 +179,19 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
         # The columns of a stamp in two parts are then only its repetition.
         roles = {role: name for role, name in roles.items() if role not in ("date", "time")}
     return roles
+
+
+def roles_by_name(columns: Mapping[str, str], layout: Layout) -> dict[str, str]:
+    """Role -> column (of normalized name -> name): the layout's aliases first, then the shared ones, each in their order."""
+    found: dict[str, tuple[int, str]] = {}  # of each role the best rank of a name, and its column
+    for normal, name in columns.items():
+        for role, rank in SHARED_NAMES.ranks.get(normal, ()):
+            found[role] = min(found.get(role, (rank, name)), (rank, name))
+    for role, aliases in layout.aliases.items():
+        own = next((one for alias in aliases.split() if (one := column_named(alias, columns)) is not None), None)
+        if own is not None:
+            found[role] = (-1, own)
+    return {role: found[role][1] for role in reversed(ROLES) if role in found}
 
 
 def column_named(alias: str, columns: Mapping[str, str]) -> str | None:

@@ -293,6 +293,7 @@ def interval_of_text(text: str | None) -> Interval | None:
     return parse_interval_word(f"{word}m" if word.isdigit() else "1d" if word == "d" else word)
 
 
+@functools.lru_cache
 def parse_interval_word(word: str) -> Interval | None:
     """Interval, up to `1d`, of a lower-case word (`1m`, `m1`, `60min`, `daily`); None for all other words."""
     if word in _INTERVAL_WORDS:

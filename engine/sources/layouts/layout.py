@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -86,6 +87,15 @@ class Layout:
     name_pattern: str = ""
     symbol_format: str = "{symbol}"
 
+    @functools.cached_property
+    def ranks(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Normalized name of a column -> the roles that have it, each with the name's place among the role's aliases."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        for role, aliases in self.aliases.items():
+            for rank, alias in enumerate(aliases.split()):
+                found.setdefault(alias, []).append((role, rank))
+        return {alias: tuple(roles) for alias, roles in found.items()}
+
     @property
     def changes_cells(self) -> bool:
         """Whether cells must be seen as text, since some are no plain numbers: sentinels, signs, magnitudes, integer prices."""
@@ -93,7 +103,12 @@ class Layout:
 
     def match_name(self, stem: str) -> re.Match[str] | None:
         """Match of `name_pattern` with a whole file stem, case-insensitive; None without match or pattern."""
-        return re.fullmatch(self.name_pattern, stem, re.IGNORECASE) if self.name_pattern else None
+        return self.compiled_name.fullmatch(stem) if self.compiled_name else None
+
+    @functools.cached_property
+    def compiled_name(self) -> re.Pattern[str] | None:
+        """`name_pattern` compiled, case-insensitive; None where there is none."""
+        return re.compile(self.name_pattern, re.IGNORECASE) if self.name_pattern else None
 
     def fits_first_line(self, line: str) -> bool:
         """Whether `first_line` is stated and matches a whole line, its cells joined by commas."""
