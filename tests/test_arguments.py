@@ -20,6 +20,8 @@ from engine.export.formats.session_files import write_delta, write_files
 from engine.interval import Interval, intervals_of
 from engine.sources.options import ReadOptions
 
+from tests.runtime.live_world import HandStream, configured
+
 STAMPS = pl.datetime_range(
     dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC), dt.datetime(2024, 1, 2, 20, 59, tzinfo=dt.UTC), "1m", eager=True
 ).gather([n for n in range(390) if n not in {7, 8}])
@@ -86,6 +88,8 @@ ONE_SYMBOL: dict[str, Call] = {
     "CalendarMap.of": lambda w, x: engine.CalendarMap("XNYS").of(x),
     "load symbol": lambda w, x: engine.load(BARS, "XNYS", symbol=x).bars(),
     "from_frame": lambda w, x: engine.from_frame(BARS, symbol=x),
+    "LiveSession.add_symbol": lambda w, x: engine.LiveSession(configured(), HandStream()).add_symbol(x),
+    "LiveSession.remove_symbol": lambda w, x: engine.LiveSession(configured(), HandStream()).remove_symbol(x),
 }
 INTERVALS: dict[str, Call] = {
     "SessionData.bars": lambda w, x: w.session.bars("SPY", x),

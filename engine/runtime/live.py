@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
+from engine.arguments import one_name
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, ParameterError, PluginError, StreamError
 from engine.interval import Interval
@@ -129,11 +130,11 @@ class LiveSession:
 
     def add_symbol(self, symbol: str) -> None:
         """Register a symbol; append, derive and assess its past now; ParameterError if present or not offered."""
-        self.coordinator.add_symbol(symbol)
+        self.coordinator.add_symbol(one_name("symbol", symbol))
 
     def remove_symbol(self, symbol: str) -> bool:
         """Unsubscribe a symbol and delete it with all its rows; False if the session does not have it."""
-        return self.coordinator.remove_symbol(symbol)
+        return self.coordinator.remove_symbol(one_name("symbol", symbol))
 
     def _describe(self, symbol: str) -> SymbolSessionData:
         """Registration of a symbol: mapped calendar (ParameterError if none), configured segments and source name."""
