@@ -21,7 +21,7 @@ from engine.sources.local_time import dates_to_utc
 from engine.sources.options import UNIT_NS
 from engine.sources.spellings import DATES, YEAR_FIRST, ZONES, Spelling, spellings_of, uncaught
 from engine.sources.stamp_types import NAIVE, Reading, Stamps, as_stamps
-from engine.sources.written_zones import zoned_to_utc
+from engine.sources.written_zones import LETTERS, zoned_to_utc
 
 SAMPLES = 20  # first stamps whose spelling is tried
 ROUNDS = 4  # further spellings of the same date: without seconds, with decimals
@@ -84,7 +84,14 @@ def spelled_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None)
                 if not spelling.has_time:
                     return dates_to_utc(naive, reading)
                 naive, zones = with_other_spellings(cells, naive, zones, spelling, used, reading)
-                return zoned_to_utc(naive, zones, reading, series, *notes)
+                try:
+                    return zoned_to_utc(naive, zones, reading, series, *notes)
+                except SourceError as error:
+                    form = f"{with_fraction(spelling.formats[used], spelling)} {spelling.zone}"
+                    if not LETTERS.fullmatch(spelling.zone) or formatted(cells, form) is None:
+                        raise
+                    advice = f"{error.reason}; or, as local time whatever the letters mean, --time-format {form!r}"
+                    raise SourceError(reading.path, advice) from error
     return None
 
 

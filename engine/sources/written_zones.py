@@ -136,8 +136,7 @@ def lettered_to_utc(naive: pl.Series, letters: pl.Series, reading: Reading, seri
     raise SourceError(
         reading.path,
         f"{reading.column}: stamps end in {' and '.join(used)}, which many zones share"
-        f"{stated if reading.timezone else ''}; give {advice} "
-        f"(read as local time whatever the letters say: --time-format with {used[0]} in it)",
+        f"{stated if reading.timezone else ''}; give {advice}",
     )
 
 

@@ -287,7 +287,8 @@ def test_letters_of_a_zone_tell_the_passes_of_a_repeated_hour():
 
 def test_letters_that_the_zone_does_not_show_are_refused_with_zones_that_do():
     cells = ["2024-07-01 09:30:00 EST"]  # as vendors write who mean the time of New York, or of winter all year
-    with pytest.raises(SourceError, match="America/New_York does not show it at these times; give --timezone EST "):
+    why = "America/New_York does not show it at these times; give --timezone EST; or, .* --time-format '%Y-%m-%d %H:%M:%S EST'"
+    with pytest.raises(SourceError, match=why):
         read(cells)
     assert read(cells, timezone="EST").ts.to_list() == [dt.datetime(2024, 7, 1, 14, 30, tzinfo=dt.UTC)]
     assert read(cells, timezone="Etc/GMT+5").ts.to_list() == [dt.datetime(2024, 7, 1, 14, 30, tzinfo=dt.UTC)]
