@@ -191,12 +191,16 @@ def conform_members(
             null_if_absent("ask_size", "ask"),
         )
     exists = stamps.refused.is_null()
-    skipped = rejected_rows(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
-    rows, ts = raw.filter(exists), stamps.ts.filter(exists)
+    rows, ts, skipped = raw, stamps.ts, empty(REJECTS)
+    if not exists.all():
+        skipped = rejected_rows(raw.filter(~exists), stamps.refused.filter(~exists), origin.source)
+        rows, ts = raw.filter(exists), stamps.ts.filter(exists)
     columns = row_columns(file, rows) | {"ts": pl.lit(ts)}
     sides = ("bid", "ask") if file.kind == "bars" and file.content == "quote" else ()
     good, bad = conform_sides(rows, file.kind, columns, sides, origin)
     rejects = pl.concat([skipped, bad])
+    if rejects.is_empty():
+        return good, rejects
     # The table of several members carries each row's own source among its cells.
     own = rejects["cells"].str.json_path_match("$.source")
     return good, rejects.with_columns(own.fill_null(rejects["source"]).alias("source"))
