@@ -85,3 +85,4 @@ _.upload
 _._retry
 _._reconnect_max_backoff
 _._reconnect_min_backoff
+readinto  # io.BufferedReader calls it

@@ -12,8 +12,6 @@ from engine.schema import REJECTS, empty
 from engine.sources.batch import Batch
 from engine.sources.options import ReadOptions
 
-MOST_REJECTS = 0.01  # of the rows of a file: by default a run with more is no success
-
 
 @dataclass(frozen=True)
 class RefusedRows:

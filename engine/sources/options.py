@@ -37,7 +37,7 @@ class ReadOptions:
     Attributes
     ----------
     format : str
-        Name of a registered format (`csv`, `ndjson`, `parquet`, `lean`, `dbn`), whatever the content looks like.
+        Name of a registered format (`csv`, `json`, `parquet` ...; `engine.sources.formats`), whatever the content looks like.
     layout : str
         Name of a vendor's layout (`kibot`; `engine layouts` lists them), where nothing in the files tells the vendor.
     timezone : str

@@ -105,6 +105,12 @@ def pandas_parquet() -> bytes:
     return written(lambda target: frame().to_pandas().set_index("timestamp").to_parquet(target))
 
 
+def workbook(*, texts: bool = False) -> bytes:
+    stamps = pl.col("timestamp").dt.replace_time_zone(None)
+    table = frame().with_columns(stamps.dt.to_string("%Y-%m-%d %H:%M:%S") if texts else stamps)
+    return written(lambda target: table.write_excel(target))
+
+
 def zipped(members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
     def write(target: io.BytesIO) -> None:
         with zipfile.ZipFile(target, "w", packing) as archive:
@@ -168,6 +174,7 @@ FORMATS: dict[str, tuple[str, Callable[[], list[bytes]]]] = {
             written(lambda target: frame().write_ipc_stream(target)),
         ],
     ),
+    "excel": ("SPY_1m.xlsx", lambda: [workbook(), workbook(texts=True)]),
     "lean": (LEAN, lambda: [lean("trade"), lean("quote")]),
     "dbn": ("SPY.dbn", lambda: [dbn(), dbn("trades"), gzip.compress(dbn())]),
 }
