@@ -108,7 +108,7 @@ def pandas_parquet() -> bytes:
 def workbook(*, texts: bool = False) -> bytes:
     stamps = pl.col("timestamp").dt.replace_time_zone(None)
     table = frame().with_columns(stamps.dt.to_string("%Y-%m-%d %H:%M:%S") if texts else stamps)
-    return written(lambda target: table.write_excel(target))
+    return written(table.write_excel)
 
 
 def zipped(members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
