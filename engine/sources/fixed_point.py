@@ -34,6 +34,7 @@ def unpack_binary(
     """
     packed = {name: packed_integers(raw[name], width) for name, width in cell_widths(raw, origin).items()}
     numbers, notes = [], []
+    known: int | None = None  # the digits of prices: sizes, which may be few and round, have the same where they can
     for kind in ("price", "size"):
         names = [name for name in packed if (normalize_name(name) in SIZE_NAMES) == (kind == "size")]
         if not names:
@@ -43,14 +44,18 @@ def unpack_binary(
         if origin.options.scale is not None:
             digits = origin.options.scale
         else:
-            digits, why = digits_of([packed[name] for name in names], width, precision, origin.source)
+            columns = [packed[name] for name in names]
+            digits, why = digits_of(columns, width, precision, origin.source, known)
+            known = digits
             notes.append(f"{', '.join(names)}: integers of {width} bytes, multiples of 1e-{digits}, {why}")
         numbers += [fixed_point(pl.lit(packed[name]), digits).alias(name) for name in names]
     unpacked = raw.with_columns(*numbers, pl.col("row").cast(pl.Int64))
     return unpacked, replace(origin, notes=(*origin.notes, *notes))
 
 
-def digits_of(columns: Sequence[pl.Series], width: int, precision: str | None, source: str) -> tuple[int, str]:
+def digits_of(
+    columns: Sequence[pl.Series], width: int, precision: str | None, source: str, known: int | None = None
+) -> tuple[int, str]:
     """(decimal digits of integers, reason): the usual ones that a stated precision allows, else the precision itself.
 
     A number of at most `precision` decimals, times 10^digits, ends in `digits - precision` zeros: usual digits of which
@@ -64,6 +69,8 @@ def digits_of(columns: Sequence[pl.Series], width: int, precision: str | None, s
         for digits in USUAL_DIGITS[width]
         if stated <= digits and all(ends_in_zeros(column, digits - stated) for column in columns)
     ]
+    if known in allowed:
+        allowed = [known]
     if len(allowed) > 1 and pl.concat(columns).n_unique() < FEW:
         listed = " or ".join(f"--scale {digits}" for digits in allowed)
         raise SourceError(

@@ -25,9 +25,10 @@ from engine.sources.encodings import UTF8, UTF8_MARK, encoding_of, no_text_reaso
 from engine.sources.headers import DELIMITERS, QUOTED, column_levels, header_line, split_line
 from engine.sources.layouts.layout import Layout
 from engine.sources.layouts.shared_names import OHLC, SIDES
-from engine.sources.number_text import FEW, PLAIN, marks_of
+from engine.sources.number_text import FEW, PLAIN, marks_of, propose_marks, unread_cells
 from engine.sources.options import ReadOptions
-from engine.sources.table_rows import Origin, batch, is_number
+from engine.sources.resolution import ENOUGH_BARS
+from engine.sources.table_rows import Origin, batch, is_number, text_numbers
 from engine.sources.wide_tables import long_table, symbols_of_columns
 
 SAMPLE_BYTES = 65_536
@@ -116,7 +117,9 @@ def read_cells(layout: TextLayout, origin: Origin) -> Batch:
     names = layout.names if raw is read.raw else [name for name in raw.columns if name != "row"]
     table = match_columns(names, origin.options, origin.source, layout.vendor)
     known = replace(known, notes=(*known.notes, *notes))
-    if raw is not read.raw or not has_plain_numbers(table, origin.options):
+    if layout.delimiter == ";":
+        known = with_decimal_comma(raw, table, known)
+    if raw is not read.raw or not has_plain_numbers(table, known.options):
         return batch(raw, table, known)
 
     def written(rows: pl.Series) -> pl.DataFrame:
@@ -147,6 +150,23 @@ def with_parsed_numbers(raw: pl.DataFrame, table: TableColumns) -> pl.DataFrame:
 def number_columns(table: TableColumns) -> set[str]:
     """Names of the columns whose cells must be numbers."""
     return {name for role, name in table.roles.items() if role in NUMBER_ROLES}
+
+
+def with_decimal_comma(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Origin:
+    """The origin with a decimal comma in its options, and a note, if no other spelling reads every number of 30 rows or more.
+
+    Spreadsheets of many countries write a semicolon between cells because the comma is the decimal mark.
+    """
+    stated = marks_of(origin.options)
+    columns = [raw[name] for name in text_numbers(raw, table).values()]
+    if raw.height < ENOUGH_BARS or stated != PLAIN or all(unread_cells(cells, stated).is_empty() for cells in columns):
+        return origin
+    proposals = propose_marks(columns, stated)
+    if len(proposals) != 1 or proposals[0].decimal != ",":
+        return origin
+    options = replace(origin.options, decimal=",", thousands=proposals[0].thousands)
+    note = f"numbers have a decimal comma ({proposals[0].options}): no other spelling reads all of them"
+    return replace(origin, options=options, notes=(*origin.notes, note))
 
 
 def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:

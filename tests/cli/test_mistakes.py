@@ -63,7 +63,7 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
     "empty file": ([], [], ["is empty"], None),
     "spreadsheet dates": ([HEAD, *rows(spreadsheet_day)], [], ["spreadsheet's day number", "yyyy-mm-dd"], None),
     "european decimals": (
-        [HEAD.replace(",", ";"), *(f"{iso(ts)};10,0;10,5;9,5;10,2;100" for ts in MINUTES)],
+        [HEAD.replace(",", "\t"), *(f"{iso(ts)}\t10,0\t10,5\t9,5\t10,2\t100" for ts in MINUTES)],
         [],
         ["close: received '10,2'", "--decimal , (reads 10.2)"],
         ["--decimal", ","],

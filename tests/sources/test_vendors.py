@@ -258,6 +258,15 @@ def test_file_without_header_is_refused_naming_layouts_that_read_it(tmp_path, pa
         assert only_batch(tmp_path, path, content, interval="1m", layout=layout).frame.height == 1
 
 
+def test_decimal_comma_is_read_where_no_other_spelling_reads_the_file_and_noted(tmp_path):
+    header = "timestamp;open;high;low;close\n"
+    batch = only_batch(tmp_path, "SPY_1m.csv", header + "2024-01-16T14:30:00Z;1.470,5;1.471,25;1.469;1.470,5\n" * 30)
+    assert batch.frame["high"].unique().to_list() == [1471.25]
+    assert any(note.startswith("numbers have a decimal comma (--decimal , --thousands .)") for note in batch.notes)
+    with pytest.raises(SourceError, match=r"give --thousands , .* or --decimal ,"):
+        only_batch(tmp_path, "SPY_1m.csv", header + "2024-01-16T14:30:00Z;1,470;1,471;1,469;1,470\n" * 30)
+
+
 def test_layout_that_does_not_fit_is_refused_naming_what_it_needs(tmp_path):
     with pytest.raises(SourceError, match="layout kibot does not fit its first line"):
         only_batch(tmp_path, "SPY.txt", "2024-01-16 09:30:00,470,471,469,470.5,1000\n", layout="kibot")
