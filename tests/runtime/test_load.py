@@ -196,3 +196,12 @@ def test_load_quotes_makes_bid_ask_and_mid_bars(tmp_path: Path) -> None:
     only = engine.load(tmp_path, "24/7", derive=["5m"], price_types=("mid",))
     assert only.bars()["price_type"].unique().to_list() == ["mid"]
     assert only.get_symbol_data("EURUSD").bars("5m").equals(view.bars("5m", "mid"))
+
+
+def test_load_hours_with_an_odd_stamp_beside_minutes_are_refused_and_correct_nothing(tmp_path: Path) -> None:
+    hours = [OPEN + dt.timedelta(days=day, hours=hour) for day in range(3) for hour in range(6)]
+    csv(tmp_path / "ABC_1m.csv", minutes(390))
+    csv(tmp_path / "ABC.csv", [*hours, hours[-1] + dt.timedelta(minutes=59)], price=20.0)
+    loaded = load_files([tmp_path], options())
+    assert (loaded.rows, loaded.corrections) == (390, 0)
+    assert ["--interval" in problem.reason for problem in loaded.problems] == [True]
