@@ -78,6 +78,12 @@ def test_spec_takes_one_label_or_any_list_of_labels() -> None:
     assert GridSpec("TEST", []).segments == ()
 
 
+def test_spec_has_the_zone_by_its_name() -> None:
+    assert GridSpec("TEST", zone="UTC-05").zone == "Etc/GMT+5"
+    with pytest.raises(ParameterError, match="received 'Nowhere'"):
+        GridSpec("TEST", zone="Nowhere")
+
+
 def test_spec_and_stamps_refuse_other_words() -> None:
     with pytest.raises(ParameterError, match="align: received 'noon'; valid: session, clock, date"):
         GridSpec("TEST", align="noon")
@@ -194,6 +200,11 @@ def test_from_stamps_at_the_start_are_left_as_they_are() -> None:
 )
 def test_from_stamps_of_ends_give_the_slot_that_ends_there(stamp: str, clock: str, start: str) -> None:
     assert build(DAY, "1h").from_stamps(stamps(clock), stamp).to_list() == stamps(start).to_list()
+
+
+def test_from_stamps_of_the_last_instant_of_a_second_may_be_its_first() -> None:
+    second = build(DAY, "1s").from_stamps(stamps("14:30", "14:30:01", "20:59:59"), "end-inclusive")
+    assert second.to_list() == stamps("14:30", "14:30:01", "20:59:59").to_list()
 
 
 @pytest.mark.parametrize(
