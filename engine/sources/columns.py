@@ -98,7 +98,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     sided = {f"{side}_{part}" for side in SIDES for part in OHLC}
     others = {"date", "time", "tick_volume", "interval", *sided}
     used = {name for role, name in roles.items() if role in ROWS[kind] or role in others}
-    unused = [name for name in names if name not in used]
+    unused = [name or "''" for name in names if name not in used]
     notes += [f"columns not used: {', '.join(unused)}"] if unused else []
     return TableColumns(kind, roles, tuple(notes), layout)
 

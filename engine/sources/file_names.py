@@ -55,7 +55,8 @@ _COUNTED = re.compile(
 )
 _YEAR = re.compile(rf"{_Y}{_M}?")
 _INTERVAL = re.compile(
-    r"(?P<count>\d{1,4})(?P<unit>s|sec|second|m|min|minute|h|hr|hour|d|day)s?|(?P<mt_unit>[mhd])(?P<mt_count>\d{1,3})"
+    r"(?P<count>\d{1,4})(?P<unit>s|sec|second|m|min|minute|h|hr|hour|d|day)s?|"
+    r"(?P<mt_unit>[mhd])(?P<mt_count>(?<=m)[1-6]?\d|(?<=h)\d|(?<=h)1[0-2]|(?<=d)1)"
 )
 _INTERVAL_WORDS = {
     "second": "1s", "minute": "1m", "minutes": "1m", "hour": "1h", "hourly": "1h", "daily": "1d", "day": "1d"

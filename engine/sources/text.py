@@ -229,7 +229,9 @@ def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
     lines = sample_lines(data)
     top = header_line(lines, options)
     above = [line for line in lines[:top] if line.strip() and not line.startswith("#")]
-    notes = (f"{len(above)} lines above the header left out: {above[0][:80]!r}",) if above else ()
+    notes = (
+        (f"{len(above)} line{'s' * (len(above) > 1)} above the header left out: {above[0][:80]!r}",) if above else ()
+    )
     data = after_lines(data, top)
     sample = [line for line in lines[top:] if line.strip()]
     if not sample:
@@ -447,7 +449,8 @@ def number_repeated_names(names: list[str]) -> list[str]:
     """The names, with ` #2`, ` #3`, ... appended to the second, third, ... occurrence of a name."""
     seen: dict[str, int] = {}
     unique = []
-    for name in names:
+    # Polars would take these for all columns, and for a pattern of names.
+    for name in (f"{name} " if name == "*" or re.fullmatch(r"\^.*\$", name) else name for name in names):
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name}{REPEATED}{seen[name]}")
     return unique

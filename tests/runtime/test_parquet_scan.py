@@ -15,6 +15,7 @@ from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.run import load_options
 from engine.schema import BARS
 from engine.simulation.sessions import Market, simulate
+from engine.sources.options import ReadOptions
 
 from tests.law import tables
 
@@ -74,3 +75,23 @@ def test_bars_of_a_task_are_those_of_the_symbols_asked_for_only(tmp_path: Path, 
     assert auditor.read_task_bars(task, ["AAA"])["symbol"].to_list() == ["AAA"]
     assert auditor.read_task_bars(task, ["CCC"]).is_empty()
     assert auditor.read_task_bars(task, []).is_empty()
+
+
+def test_audit_of_a_large_table_applies_the_conventions_of_its_layout(tmp_path: Path, monkeypatch) -> None:
+    start = int(dt.datetime(2024, 1, 16, 14, 30, tzinfo=dt.UTC).timestamp()) * 10**9
+    prices = [470_250_000_000, 471_000_000_000]
+    path = tmp_path / "xnas-itch-20240116.ohlcv-1m.parquet"
+    pl.DataFrame({
+        "ts_event": [start + at * 60 * 10**9 for at in range(2)] * 2, "rtype": 33, "publisher_id": 2, "instrument_id": 1,
+        "open": prices * 2, "high": prices * 2, "low": prices * 2, "close": prices * 2, "volume": 5,
+        "symbol": ["AAPL", "AAPL", "SPY", "SPY"],
+    }).write_parquet(path)  # fmt: skip
+    options = LoadOptions(CalendarMap("XNYS"), read=ReadOptions(layout="databento"))
+    (rows,) = parquet_scan.cut_row_ranges(path)
+    batch = parquet_scan.read_row_range(rows, options)
+    assert batch.frame["close"].unique().sort().to_list() == [470.25, 471.0]
+    stored = audit([path], options)
+    monkeypatch.setattr(auditor, "LARGE_BYTES", 1)
+    scanned = audit([path], options)
+    assert scanned.rows == stored.rows == 4
+    assert scanned.tables["gaps"].equals(stored.tables["gaps"])

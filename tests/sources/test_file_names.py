@@ -98,6 +98,7 @@ NAMES = [
     ("MAR.csv", "MAR", None, None, None, None),
     ("ETH_USDT-1h.csv", "ETHUSDT", "1h", None, None, None),
     ("600519_daily.csv", "600519", "1d", None, None, None),
+    ("H24_1m.csv", "H24", "1m", None, None, None),
     ("D.csv", "D", None, None, None, None),
     ("M1.csv", None, "1m", None, None, None),
     ("2024-01-02.csv.gz", None, None, None, dt.date(2024, 1, 2), None),

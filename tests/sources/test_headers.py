@@ -89,7 +89,7 @@ def test_lines_above_a_plain_header_are_left_out_and_noted(above, count):
     batch = read(f"{above}timestamp,open,high,low,close,volume\n{T1},10,11,9,10,7\n", symbol="SPY")
     assert rows(batch) == [("SPY", AT1, 10.0, 11.0, 9.0, 10.0, 7.0, above.count("\n") + 2)]
     assert [note for note in batch.notes if "above the header" in note] == (
-        [f"{count} lines above the header left out: {above.splitlines()[0]!r}"] if count else []
+        [f"{count} line{'s' * (count > 1)} above the header left out: {above.splitlines()[0]!r}"] if count else []
     )
 
 
@@ -136,3 +136,9 @@ def test_two_columns_without_names_are_refused_and_read_with_the_option_named():
     with pytest.raises(SourceError, match=r"--columns symbol=1,ts=2"):
         read(text)
     assert read(text, columns={"symbol": 1, "ts": 2}).frame["symbol"].to_list() == ["SPY", "SPY"]
+
+
+@pytest.mark.parametrize("name", ["*", "^.*$"])
+def test_column_with_the_name_of_a_pattern_is_one_column(name):
+    batch = read(f"timestamp,open,high,low,close,{name}\n{T1},10,11,9,10,1\n{T2},10,11,9,10,\n", symbol="SPY")
+    assert batch.frame.height == 2
