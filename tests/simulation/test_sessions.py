@@ -717,5 +717,5 @@ def test_simulate_ticks_of_one_symbol_are_the_same_alone(prints):
 
 
 def test_simulate_ticks_of_unknown_symbol_is_refused(grid, simulation):
-    with pytest.raises(UnknownSymbolError, match="received 'NONE'; valid: LIQ, MID, THIN"):
+    with pytest.raises(UnknownSymbolError, match="received 'NONE'; there are 'LIQ', 'MID', 'THIN'"):
         simulate_ticks(simulation, grid, MARKET, ["NONE"])
