@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from engine.sources.written_zones import LETTERS, zoned_to_utc
 SAMPLES = 20  # first stamps whose spelling is tried
 ROUNDS = 4  # further spellings of the same date: without seconds, with decimals
 DAY_NS = 86_400 * UNIT_NS["s"]
-YEARS = (1900, 2199)  # years that rows may have; nanoseconds hold every instant of them
+YEARS = (1678, 2261)  # whose every instant nanoseconds hold
 FEWEST_DATES, ROWS_A_DATE = 3, 10  # of intraday rows whose dates tell day and month apart
 WEEK_DAYS, FAR_DAYS = 7, 20
 FEW_BAD = 100  # of so many rows one may have digits that are no time
@@ -265,14 +266,16 @@ def with_days_that_follow(readings: list[pl.Series], fitting: list[int]) -> list
 
 
 def parse(body: pl.Series, form: str) -> pl.Series:
-    """Datetimes in ns (UTC if the format has an offset) of text in a strptime format; other text, other years: null."""
+    """Datetimes in ns (UTC if the format has an offset) of text in a strptime format, clipped to `YEARS`; other text: null."""
     body = without_second_60(body)
     read = body.str.to_datetime(form, strict=False, time_unit="us")
-    first, last = read.dt.year().min(), read.dt.year().max()
     fine = body.str.to_datetime(form, strict=False, time_unit="ns") if _FRACTION_DIRECTIVE.search(form) else read
+    first, last = read.dt.year().min(), read.dt.year().max()
     if isinstance(first, int) and isinstance(last, int) and not YEARS[0] <= first <= last <= YEARS[1]:
-        # Beyond these years nanoseconds begin again, so that 2600 would be 2015.
-        fine = fine.zip_with(read.dt.year().is_between(*YEARS), fine.clear(1))
+        # Beyond these years nanoseconds begin again, and 2600 would be 2015; at their edge a stamp is rejected as too late.
+        edges = [pl.lit(dt.datetime(year, 1, 1, tzinfo=dt.UTC)).cast(read.dtype) for year in YEARS]
+        clipped = pl.select(pl.lit(read).clip(*edges)).to_series()
+        fine = fine.zip_with(read.dt.year().is_between(*YEARS), clipped.cast(fine.dtype))
     aware = isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone is not None
     return fine.dt.convert_time_zone("UTC").cast(TS_NS) if aware else fine.cast(NAIVE)
 

@@ -105,6 +105,10 @@ class ReadOptions:
     max_members: int = 50_000
 
     def __post_init__(self) -> None:
+        if isinstance(self.delimiter, str) and not is_delimiter(self.delimiter):
+            raise ParameterError(
+                f"delimiter: received {self.delimiter!r}; valid: one ASCII character, no letter, digit, quote or line end"
+            )
         check_types(self)
         checks: tuple[tuple[str | None, Callable[[str], object]], ...] = (
             (self.format, lambda name: check_choice("format", name, format_names())),
@@ -121,10 +125,6 @@ class ReadOptions:
             set_frozen(self, **{name: names_of(name, getattr(self, name), least=0) or ()})
         for price_type in (self.price_type, *self.price_types):
             check_choice("price_type", price_type, PRICE_TYPES)
-        if self.delimiter is not None and not is_delimiter(self.delimiter):
-            raise ParameterError(
-                f"delimiter: received {self.delimiter!r}; valid: one ASCII character, no letter, digit, quote or line end"
-            )
         check_cells(self)
         if self.timezone is not None:
             set_frozen(self, timezone=zone_name(self.timezone))

@@ -10,8 +10,15 @@ from engine.export.cursors import advance_cursor, drop_cursor, list_cursors, rea
 
 from tests.export.sample import HOSTILE, export
 
+NAMES = [name for name in HOSTILE if name]
 
-@pytest.mark.parametrize("name", HOSTILE)
+
+def test_advance_cursor_without_a_name_is_refused(exported):
+    with pytest.raises(ParameterError, match="name: received ''"):
+        advance_cursor(exported, "", 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_advance_cursor_of_hostile_name_reads_back(exported, name):
     assert read_cursor(exported, name) == 0
     advance_cursor(exported, name, 1)
@@ -22,9 +29,9 @@ def test_advance_cursor_of_hostile_name_reads_back(exported, name):
 
 def test_advance_cursors_of_many_names_are_apart(exported):
     export(exported, 2)
-    for at, name in enumerate(HOSTILE):
+    for at, name in enumerate(NAMES):
         advance_cursor(exported, name, 1 + at % 2)
-    assert list_cursors(exported).rows() == sorted((n, 1 + at % 2) for at, n in enumerate(HOSTILE))
+    assert list_cursors(exported).rows() == sorted((n, 1 + at % 2) for at, n in enumerate(NAMES))
     assert {path.suffix for path in (exported / cursors.CURSORS).iterdir()} == {".json"}
 
 

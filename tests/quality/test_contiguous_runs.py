@@ -56,6 +56,8 @@ def by_hand(feed: Feed) -> Counter[tuple[str, str, int, int]]:
         offset = int(ts.astimezone(zone).utcoffset() / MINUTE)
         found[names[number], "week", offset, (ts.weekday() * 24 + ts.hour) * 4 + ts.minute // 15] += 1
         found[names[number], "minute", offset, ts.minute if ts.second == ts.microsecond == 0 else -1] += 1
+        if step % MINUTE == dt.timedelta(0) and (ts.second or ts.microsecond):
+            found[names[number], "second", offset, ts.second] += 1
         seen.add((names[number], "days", offset, (ts - EPOCH).days))
         for facet, edges in (("after_open", opens), ("after_close", closes)):
             before = [edge for edge in edges if edge <= ts + NEAR * step]

@@ -268,10 +268,12 @@ def test_nanoseconds_of_text_and_of_decimal_numbers_survive():
     assert [read([text]).ts.to_physical()[0] for text in texts] == [1704205800123456789] * 4
 
 
-def test_years_that_nanoseconds_do_not_hold_are_unreadable():
-    cells = ["2024-01-02 09:30", "2600-01-02 09:30", "0024-01-02 09:30"]
-    assert read(cells).ts.is_null().to_list() == [False, True, True]
-    assert read(cells, time_format="%Y-%m-%d %H:%M").ts.is_null().to_list() == [False, True, True]
+def test_years_that_nanoseconds_do_not_hold_become_one_for_which_a_row_is_rejected():
+    cells = ["2024-01-02 09:30", "2600-01-02 09:30", "0024-01-02 09:30", "2250-01-02 09:30"]
+    for options in ({}, {"time_format": "%Y-%m-%d %H:%M"}):
+        years = read(cells, **options).ts.dt.year()
+        assert years.is_between(1900, 2199).fill_null(value=False).to_list() == [True, False, False, False]
+        assert years[3] == 2250
 
 
 def test_text_that_only_looks_alike_is_unreadable():
