@@ -222,7 +222,7 @@ def headerless_columns(cells: Sequence[str], options: ReadOptions, path: str) ->
     layout = stated_layout(options.layout, line, path) if options.layout else layout_of_first_line(line, stem)
     if layout is not None:
         return list(layout.columns), layout
-    guess = ",".join(f"{role}={place}" for place, role in enumerate(("ts", *OHLC, "volume")[: len(cells)], start=1))
+    guess = ",".join(f"{role}={place}" for place, role in enumerate(likely_roles(cells), start=1))
     like = layouts_like(line)
     mend = f"if it is of one of these vendors: --layout {' or '.join(like)}; else " if like else ""
     raise SourceError(
@@ -230,6 +230,16 @@ def headerless_columns(cells: Sequence[str], options: ReadOptions, path: str) ->
         f"no header line, and nothing tells what its {len(cells)} columns are (the first line is {line[:80]}); {mend}"
         f"name them by place, for example --columns {guess}",
     )
+
+
+def likely_roles(cells: Sequence[str]) -> list[str]:
+    """Roles that the cells of a first row may have, in order: symbol if it begins with letters, stamp or date and time, bar."""
+    ahead = ["symbol"] if cells and re.match(r"[A-Za-z]", cells[0].strip()) else []
+    rest = [cell.strip() for cell in cells[len(ahead) :]]
+    is_divided = (
+        len(rest) > 1 and ":" not in rest[0] and re.fullmatch(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", rest[1]) is not None
+    )
+    return [*ahead, *(("date", "time") if is_divided else ("ts",)), *OHLC, "volume"][: len(cells)]
 
 
 def plain_of_repeated(name: str) -> str:

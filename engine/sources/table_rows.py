@@ -230,7 +230,8 @@ def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tup
     else:
         raise SourceError(
             origin.source,
-            "neither a column nor the file's name tells the symbol; give --symbol NAME, or --columns symbol=COLUMN",
+            "neither a column nor the file's name tells the symbol; give --symbol NAME, --columns symbol=COLUMN or, where "
+            "folders have the symbols, --symbol-from folder",
         )
     if origin.qualifier:
         symbols, names = symbols + origin.qualifier, names + origin.qualifier

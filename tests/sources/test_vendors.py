@@ -258,6 +258,20 @@ def test_file_without_header_is_refused_naming_layouts_that_read_it(tmp_path, pa
         assert only_batch(tmp_path, path, content, interval="1m", layout=layout).frame.height == 1
 
 
+@pytest.mark.parametrize(("row", "columns"), [
+    ("16.01.2024,14:30,470,471,469,470.5,1000", "date=1,time=2,open=3,high=4,low=5,close=6,volume=7"),
+    ("SPY,2024-01-16 14:30:00,470,471,469,470.5,1000", "symbol=1,ts=2,open=3,high=4,low=5,close=6,volume=7"),
+    ("2024-01-16 14:30:00,470,471,469,470.5,1000", "ts=1,open=2,high=3,low=4,close=5,volume=6"),
+])  # fmt: skip
+def test_columns_that_a_refusal_proposes_read_the_file(tmp_path, row, columns):
+    with pytest.raises(SourceError) as refused:
+        only_batch(tmp_path, "SPY_1m.csv", row + "\n")
+    assert refused.value.reason.endswith(f"--columns {columns}")
+    stated = dict(pair.split("=") for pair in columns.split(","))
+    batch = only_batch(tmp_path, "SPY_1m.csv", row + "\n", columns=stated, timezone="UTC")
+    assert batch.frame.select("symbol", "open", "close", "volume").row(0) == ("SPY", 470.0, 470.5, 1000.0)
+
+
 def test_decimal_comma_is_read_where_no_other_spelling_reads_the_file_and_noted(tmp_path):
     header = "timestamp;open;high;low;close\n"
     batch = only_batch(tmp_path, "SPY_1m.csv", header + "2024-01-16T14:30:00Z;1.470,5;1.471,25;1.469;1.470,5\n" * 30)
