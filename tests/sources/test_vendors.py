@@ -107,6 +107,7 @@ FEEDS = {
     "histdata-mt": ("DAT_MT_EURUSD_M1_2024.csv", lines("{t:%Y.%m.%d},{t:%H:%M},{o},{h},{l},{c},{v}", EST), {}, "EURUSD", "FX"),
     "dukascopy": ("EURUSD_Candlestick_1_M_BID_16.01.2024-16.01.2024.csv", "Gmt time,Open,High,Low,Close,Volume\n" + lines("{t:%d.%m.%Y %H:%M:%S}.000,{o},{h},{l},{c},{v}"), {}, "EURUSD", "FX"),
     "dukascopy utc": ("EURUSD_1 Min_Bid_2024.01.16_2024.01.16.csv", "Time (UTC),Open,High,Low,Close,Volume \n" + lines("{t:%Y.%m.%d %H:%M:%S},{o},{h},{l},{c},{v}"), {}, "EURUSD", "FX"),
+    "dukascopy local": ("EURUSD_Candlestick_1_M_BID_16.01.2024-16.01.2024.csv", "Local time,Open,High,Low,Close,Volume\n" + lines("{t:%d.%m.%Y %H:%M:%S}.000 GMT+0100,{o},{h},{l},{c},{v}", BERLIN), {}, "EURUSD", "FX"),
     "dukascopy-node": ("eurusd-m1-bid-2024-01-16-2024-01-17.csv", "timestamp,open,high,low,close,volume\n" + lines("{s}000,{o},{h},{l},{c},{v}"), {}, "EURUSD", "FX"),
     "stooq": ("spy.us.txt", "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n" + lines("SPY.US,1,{t:%Y%m%d},{t:%H%M%S},{o},{h},{l},{c},{v},0", WARSAW), {"timezone": "Europe/Warsaw"}, "SPY.US", "XNYS"),
     "sierrachart": ("SPY.txt", "Date, Time, Open, High, Low, Last, Volume, NumberOfTrades, BidVolume, AskVolume\n" + lines("{t.year}/{t.month}/{t.day}, {t:%H:%M:%S}, {o}, {h}, {l}, {c}, {v}, {n}, 3, 4", NY), {"timezone": "America/New_York"}, "SPY", "XNYS"),

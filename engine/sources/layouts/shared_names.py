@@ -20,7 +20,7 @@ SHARED_NAMES = Layout(
         "ts": (
             "timestamp ts tsevent datetime timestamputc datetimeutc utc opentime starttime starttimestamp "
             "opentimestamp barstart bartime windowstart timestampms timestampns unixtimestamp unixtime unix epoch "
-            "gmttime timeutc timegmt dateutc dategmt t datumzeit zeitstempel"
+            "gmttime localtime timeutc timegmt dateutc dategmt t datumzeit zeitstempel"
         ),
         "date": "date day tradedate yyyymmdd datum",
         "time": "time timeofday hhmmss uhrzeit zeit",
