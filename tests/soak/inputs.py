@@ -27,6 +27,7 @@ from engine.sources.encodings import to_utf8
 from engine.sources.options import ReadOptions
 from engine.sources.read import read
 from engine.sources.scan import scan
+from engine.sources.text import normalize_bytes
 
 from tests.soak.report import Line, first
 
@@ -209,7 +210,8 @@ def mutate(vendors: list[bytes], chance: random.Random) -> tuple[str, bytes]:
 def lines_lost(data: bytes, batch: Batch) -> list[int]:
     """Numbers of lines of a text file that are neither row nor reject, nor blank, comment, header or above one."""
     text = to_utf8(data, "")[0]
-    lines = (text if b"\n" in text else text.replace(b"\r", b"\n")).decode(errors="replace").split("\n")
+    # Only in delimited text a CR alone ends a line.
+    lines = (normalize_bytes(text, "") if batch.source.endswith(".csv") else text).decode(errors="replace").split("\n")
     told = set(batch.frame["row"].to_list()) | set(batch.rejects["row"].to_list())
     lost = [number for number, line in enumerate(lines, 1) if line.strip() and number not in told]
     head = next((n for n, number in enumerate(lost) if number != n + 1 and lines[number - 1][:1] != "#"), len(lost))

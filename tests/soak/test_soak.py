@@ -167,6 +167,7 @@ def test_lines_lost_tells_lines_that_are_neither_row_nor_reject():
 
     class Told:
         frame, rejects, notes = pl.DataFrame({"row": [4]}), pl.DataFrame({"row": [7]}), ()
+        source = "SPY.csv"
 
     assert lines_lost(data, Told) == [5]
     Told.rejects = pl.DataFrame({"row": [5, 7]})
