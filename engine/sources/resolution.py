@@ -20,6 +20,7 @@ ENOUGH_BARS = 30  # tell their interval if most steps are multiples of one
 MOST_STEPS = 0.6
 ENOUGH_STEPS = 2  # of fewer bars, and most of their steps, are equal
 SAMPLE_ROWS = 20_000
+ROWS_AGAINST_A_NAME = 1_000
 DAY_SECONDS = 86_400
 MONTH_SECONDS = 28 * DAY_SECONDS
 _BEGINS = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("symbol", "price_type"))
@@ -111,6 +112,23 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
         return None  # bars of an hour and an odd one are no bars of a minute
     shared = interval_of_step(math.gcd(*(step for step, _ in steps)))
     return shared if shared in others else None
+
+
+def contradicting_interval(frame: pl.DataFrame, named: Interval) -> Interval | None:
+    """The finer interval that most steps of 30 or more bars have, where `named` is coarser than it; None otherwise.
+
+    Parameters
+    ----------
+    frame : DataFrame with `symbol`, `price_type`, `ts`
+    named : Interval
+        What the file's name says.
+    """
+    if frame.height < ENOUGH_BARS:
+        return None
+    steps = step_counts(frame.head(ROWS_AGAINST_A_NAME))
+    found = interval_of_step(steps[0][0]) if steps else None
+    is_most = found is not None and steps[0][1] >= MOST_STEPS * sum(count for _, count in steps)
+    return found if is_most and found is not None and found < named else None
 
 
 def step_counts(frame: pl.DataFrame) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ from engine.sources.number_text import (
     unread_cells,
 )
 from engine.sources.options import ReadOptions
-from engine.sources.resolution import interval_of
+from engine.sources.resolution import contradicting_interval, interval_of
 from engine.sources.stamp_types import Reading, Stamps
 from engine.sources.stamps import column_to_utc
 
@@ -492,10 +492,23 @@ def with_interval_of_column(raw: pl.DataFrame, table: TableColumns, origin: Orig
 def resolve_interval(
     frame: pl.DataFrame, kind: Kind, origin: Origin, *, dates_only: bool
 ) -> tuple[Interval | None, tuple[str, ...]]:
-    """Interval of bars by option, else path, else row steps with a note; (None, notes) if unknown or no bars."""
+    """Interval of bars by option, else path, else row steps with a note; (None, notes) if unknown or no bars.
+
+    Raises
+    ------
+    SourceError
+        The path says an interval that is coarser than the steps of the rows.
+    """
     if kind != "bars":
         return None, ()
     if origin.interval is not None:
+        finer = None if origin.options.interval else contradicting_interval(frame, origin.interval)
+        if finer is not None:
+            raise SourceError(
+                origin.source,
+                f"its name says {origin.interval}, but most of its bars are {finer} apart; give --interval {finer}, "
+                f"or --interval {origin.interval} if they are bars of {origin.interval}",
+            )
         return origin.interval, ()
     found = interval_of(frame, dates_only=dates_only)
     if found is None:

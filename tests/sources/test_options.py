@@ -25,7 +25,7 @@ from engine.sources.options import ReadOptions
         ("delimiter", 1, "text"),
         ("delimiter", "é", "one ASCII character"),
         ("delimiter", "ab", "one ASCII character"),
-        ("delimiter", "", "text"),
+        ("delimiter", "", "one ASCII character"),
         ("delimiter", "\n", "one ASCII character"),
         ("delimiter", '"', "one ASCII character"),
         ("delimiter", "x", "one ASCII character"),

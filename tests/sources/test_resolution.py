@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 
+import engine
 import polars as pl
 import pytest
+from engine.errors import SourceError
 from engine.interval import Interval
 from engine.sources.resolution import base_of, interval_of
 
@@ -91,3 +93,26 @@ def test_interval_of_few_dates_is_a_day_where_two_are_a_day_apart(
     bars = pl.DataFrame({"symbol": "A", "price_type": "last", "ts": stamps})
     found = interval_of(bars, dates_only=dates_only)
     assert found == (interval and Interval.parse(interval))
+
+
+def minute_rows(step: int, count: int = 390) -> pl.DataFrame:
+    stamps = [OPEN + dt.timedelta(minutes=step * number) for number in range(count)]
+    return pl.DataFrame({"ts": stamps, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0})
+
+
+@pytest.mark.parametrize(("name", "named"), [("SPY_daily.csv", "1d"), ("SPY_5min.csv", "5m"), ("SPY-1h.csv", "1h")])
+def test_a_name_coarser_than_the_rows_is_refused_with_an_interval_that_reads_them(tmp_path, name, named):
+    minute_rows(1).write_csv(tmp_path / name)
+    with pytest.raises(
+        SourceError, match=f"its name says {named}, but most of its bars are 1m apart; give --interval 1m"
+    ):
+        engine.load(tmp_path, "XNYS")
+    assert engine.load(tmp_path, "XNYS", interval="1m").bars("SPY", "1m").height == 390
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "count"), [("SPY_1min.csv", 7, 50), ("SPY_5min.csv", 1, 20), ("SPY_5min.csv", 5, 78)]
+)
+def test_a_name_finer_than_the_rows_or_few_rows_contradict_nothing(tmp_path, name, step, count):
+    minute_rows(step, count).write_csv(tmp_path / name)
+    assert engine.load(tmp_path, "XNYS").bars("SPY")["interval"].unique().to_list() == [name[4:6]]
