@@ -55,7 +55,7 @@ def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def is_pandas(frame: object) -> bool:
-    """Whether an object is a pandas DataFrame, told by its class alone."""
+    """Whether an object is a pandas DataFrame or of a subclass, told by names of classes; pandas is not imported."""
     return any(
         one.__module__.partition(".")[0] == "pandas" and one.__name__ == "DataFrame" for one in type(frame).__mro__
     )

@@ -97,7 +97,7 @@ def spelled_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None)
 
 
 def rival_forms(cells: pl.Series, spelling: Spelling, naive: pl.Series) -> list[str]:
-    """Formats of other spellings of the first stamp that give as many times, and others; none against YYYYMMDD."""
+    """Formats of the first stamp's other spellings that read as many cells as other times; [] if its own is YYYYMMDD."""
     sample = next(iter(first_stamps(cells)), "")
     rivals = [one for one in spellings_of(sample) if one != spelling and one.date != YEAR_FIRST]
     forms = []
@@ -111,7 +111,7 @@ def rival_forms(cells: pl.Series, spelling: Spelling, naive: pl.Series) -> list[
 
 
 def first_stamps(cells: pl.Series) -> list[str]:
-    """First different texts of a column that are not blank."""
+    """Up to 20 different texts of a column's first 200 cells, less null and empty ones; the cells must be stripped."""
     return (
         cells.drop_nulls()
         .head(SAMPLES * 10)
@@ -124,7 +124,7 @@ def first_stamps(cells: pl.Series) -> list[str]:
 
 
 def padded(cells: pl.Series, reading: Reading) -> pl.Series:
-    """Cells whose time is digits without zeros at the begin (`20240102 930`), with these; others as they are.
+    """Cells with lost leading zeros of a time put back (`20240102 930`); SourceError if such digits are no times.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def padded(cells: pl.Series, reading: Reading) -> pl.Series:
 
 
 def taken_apart(cells: pl.Series, spelling: Spelling) -> Text:
-    """Date and time, fraction and zone of cells, after the rewrites of their spelling; null where a cell is not so."""
+    """Body, fraction (ns) and zone of cells after their spelling's rewrites; the body of others is null or no time."""
     for one in spelling.rewrites:
         cells = cells.str.replace(one.pattern, one.value)
     even = cut_evenly(cells, spelling)
@@ -166,7 +166,7 @@ def taken_apart(cells: pl.Series, spelling: Spelling) -> Text:
 
 
 def cut_evenly(cells: pl.Series, spelling: Spelling) -> Text | None:
-    """Cells cut at the places of the first one, if all are as long and their fractions and zones are such; else None."""
+    """What `taken_apart` returns, by cutting all cells where the first is cut; None if they are not all of its form."""
     sample = cells.drop_nulls().first()
     match = re.match(spelling.cell_pattern, sample) if isinstance(sample, str) else None
     lengths = cells.str.len_bytes()
@@ -192,7 +192,7 @@ def cut_evenly(cells: pl.Series, spelling: Spelling) -> Text | None:
 def read_spelled(
     cells: pl.Series, spelling: Spelling, reading: Reading
 ) -> tuple[pl.Series, pl.Series, int, tuple[str, ...]] | None:
-    """(local times, texts of zones, number of the format, notes) by one spelling; None if it reads no cell.
+    """(local times, zone texts, index of the format, notes) by a spelling; None if all null; SourceError if ambiguous.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def read_spelled(
 
 
 def readings_that_fit(readings: list[pl.Series], spelling: Spelling) -> list[int]:
-    """Numbers of the readings that hold: one if the rows, or the spelling, decide; several if not; none against all.
+    """Indices of readings with a time wherever any has: the only one if rows or spelling decide; [] if none has all.
 
     A reading holds if it has a time wherever any other has one. Of readings with the year in another place those hold
     whose rows lie in fewest years.
@@ -304,7 +304,7 @@ def with_midnights(naive: pl.Series, text: Text, form: str) -> pl.Series:
 def with_other_spellings(
     cells: pl.Series, naive: pl.Series, zones: pl.Series, spelling: Spelling, used: int, reading: Reading
 ) -> tuple[pl.Series, pl.Series]:
-    """Local times and zones, with those of cells that spell the same date with another time: no seconds, decimals."""
+    """Local times and zones, nulls filled by 4 or fewer more spellings of the date (time without seconds, decimals)."""
     for _ in range(ROUNDS):
         left = (naive.is_null() & cells.is_not_null()).arg_true()
         sample = next(iter(first_stamps(cells.gather(left))), None)
@@ -358,7 +358,7 @@ def with_fraction(form: str, spelling: Spelling) -> str:
 
 
 def formatted_to_utc(cells: pl.Series, time_format: str, reading: Reading, series: pl.Series | None) -> Stamps:
-    """UTC instants of text in a strptime format, by its offset or the zone behind it, else local, or dates; else null.
+    """UTC instants of text in a strptime format (offset, zone, local or date), else null; SourceError if all would be.
 
     A format that reads no cell as it is written is tried without what no format can hold: a zone's name, a decimal
     comma, `a.m.`.
@@ -402,7 +402,7 @@ def formatted(cells: pl.Series, time_format: str) -> tuple[pl.Series, pl.Series]
 
 
 def formats_that_read(cells: pl.Series) -> list[str]:
-    """Formats of the spellings of the first stamp, each tried on the column."""
+    """Strptime formats of the first stamp's spellings that read at least one cell."""
     sample = next(iter(first_stamps(cells)), "")
     forms = [with_fraction(form, one) for one in spellings_of(sample) for form in one.formats]
     return [form for form in forms if formatted(cells, form) is not None]

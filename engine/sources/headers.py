@@ -43,7 +43,7 @@ class ColumnLevels:
 
 
 def header_line(lines: Sequence[str], options: ReadOptions) -> int:
-    """Index of the line that is header or first row: the first plain header, else the first that is blank nor comment.
+    """Index of the header or first row: the first line with stamp and price names, else that is neither blank nor `#`.
 
     A line that begins with `#` counts if it is a plain header itself and the last of its kind (`#RIC,Date-Time,...`).
     """
@@ -58,7 +58,7 @@ def header_line(lines: Sequence[str], options: ReadOptions) -> int:
 
 
 def is_plain_header(lines: Sequence[str], at: int, options: ReadOptions) -> bool:
-    """Whether a line names stamp and prices (or begins column levels), and the next non-blank line is as wide."""
+    """Whether 3+ cells name stamp and prices (or begin column levels), and the next line, if any, is as wide, +- 1."""
     delimiter = options.delimiter or max(DELIMITERS, key=lambda mark: len(split_line(lines[at], mark)))
     names = split_line(lines[at], delimiter)
     below = next((line for line in lines[at + 1 :] if line.strip()), None)

@@ -89,7 +89,7 @@ def inputs_of(sources: Any) -> list[Input]:  # noqa: ANN401 - `Sources`, or anyt
 
 
 def each_source(sources: Any) -> list[Any]:  # noqa: ANN401
-    """The members of a list, tuple, set (sorted) or other iterable; a path or a frame alone is the only one."""
+    """Members of a list, set (sorted) or other iterable; [it] for a path or frame; ParameterError for mappings and others."""
     if isinstance(sources, str | os.PathLike) or is_frame(sources):
         return [sources]
     if not isinstance(sources, Iterable) or isinstance(sources, bytes | Mapping):
@@ -109,7 +109,7 @@ def _input(value: Any, name: str, symbol: str | None = None) -> Input:  # noqa: 
 
 
 def scan_inputs(inputs: Sequence[Input], options: ReadOptions) -> tuple[list[SourceFile], list[Problem]]:
-    """Data files of paths, as `scan` finds them, and frames as files in memory; sorted by path; and the problems.
+    """(data files that `scan` finds at paths and frames as files, by path; problems); ParameterError for absent paths.
 
     Raises
     ------

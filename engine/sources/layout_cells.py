@@ -64,7 +64,7 @@ def without_signs(raw: pl.DataFrame, names: list[str], signs: str) -> pl.DataFra
 
 
 def with_magnitudes(raw: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """The table with text such as `1.25M` in these columns as plain numbers in text (`1250000.0`); others unchanged."""
+    """The table with text such as `1.25M` in these columns as rounded integers in text (`1250000`); others unchanged."""
     changed = []
     for name in (name for name in names if raw.schema[name] == pl.String):
         parts = pl.col(name).str.strip_chars().str.extract_groups(r"^([0-9.]+)([KMB])$").struct
@@ -98,7 +98,7 @@ def with_joined_symbols(raw: pl.DataFrame, name: str, layout: Layout) -> pl.Data
 
 
 def is_all_zero(raw: pl.DataFrame, name: str | None) -> bool:
-    """Whether a column exists, has rows, and each of its cells is zero; False for no name."""
+    """Whether each cell of a column, number or text, is zero, none null; False for no name (None) or no rows."""
     if name is None or not raw.height:
         return False
     values = raw[name].str.strip_chars().cast(pl.Float64, strict=False) if raw.schema[name] == pl.String else raw[name]

@@ -123,7 +123,7 @@ def dates_to_utc(midnights: pl.Series, reading: Reading) -> Stamps:
 def letters_to_utc(
     naive: pl.Series, letters: pl.Series, zone: str, series: pl.Series | None, *, is_bars: bool
 ) -> Stamps | None:
-    """UTC instants of local times with letters (`EST`, `EDT`), which tell the passes of a repeated hour; None if not shown.
+    """UTC instants of local times (none null) by letters (`EST`, `EDT`); None if the zone has not these at all of them.
 
     A zone of one fixed offset without letters of its own (`UTC-05`) takes any, if they are the same in all rows. None is
     returned if some time is not shown with its letters by the zone's clocks.
@@ -209,7 +209,7 @@ def utc_offsets_of(instants: Ints, zone: str) -> Ints:
 def second_pass(
     naive: pl.Series, twice: pl.Series, series: pl.Series | None, width: int, *, is_bars: bool
 ) -> tuple[Flags, Flags, Flags]:
-    """Masks of repeated rows: of the second pass; of the first for want of a step back; that nothing tells apart.
+    """Masks over all rows: repeated and in the second pass; in the first for want of a step back; told by nothing.
 
     In order of time, per series, day and run (rows between steps back of a whole repeated hour or more), the second
     pass begins with the largest step back within the hour (bars: or an equal stamp), if it is larger than each one
@@ -274,7 +274,7 @@ def second_pass(
 
 
 def oriented(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the days with a repeated hour, each series and day in the order of time, whichever way the file runs.
+    """Rows (`row, series, day, at, twice`) of days with a repeated hour, each series and day in the order of time.
 
     The direction of a day is that of most steps with an end outside of the repeated hour, else that of the series, else
     that of the steps within the hour, else forward.

@@ -295,7 +295,7 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
 
 
 def parse_cell(raw: pl.DataFrame, role: str, name: str, marks: Marks) -> pl.Expr:
-    """A role's cells as String, Boolean (`suspicious`), Int64 (`trades`) or Float64; unreadable or blank: null."""
+    """A role's cells as String (unchanged), Boolean, Int64 (`trades`, decimals cut) or Float64; null if unreadable."""
     cell, dtype = pl.col(name), raw.schema[name]
     if role in ("exchange", "conditions", "price_type"):
         return cell.cast(pl.String)
@@ -342,7 +342,7 @@ def text_of(name: str) -> pl.Expr:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell's text is a decimal number, `nan` and `inf` included."""
+    """Whether `float` takes the text: also `nan`, `inf`, `1e5`, `1_000` and blanks around a number."""
     try:
         float(text)
     except ValueError:
@@ -351,7 +351,7 @@ def is_number(text: str) -> bool:
 
 
 def text_numbers(raw: pl.DataFrame, table: TableColumns) -> dict[str, str]:
-    """Role -> column of the numbers that are written as text."""
+    """Role -> column of numbers (`seq` excepted) whose cells are String."""
     schema, rows = raw.schema, ROWS[table.kind]
     sizes = {f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")}
     roles = {
@@ -361,7 +361,7 @@ def text_numbers(raw: pl.DataFrame, table: TableColumns) -> dict[str, str]:
 
 
 def check_number_spelling(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> None:
-    """SourceError if other marks read numbers that the stated ones do not, or prices have a currency's sign.
+    """SourceError if other marks than the stated read 3 or more unread cells, or all cells have a currency's sign.
 
     The marks that the message proposes read every number-like cell of all columns of numbers. Fewer than three unread
     cells (of more rows) are damage, not a spelling: these rows are rejected one by one.
@@ -417,7 +417,7 @@ def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns) -> t
 
 
 def rounded_amounts(frame: pl.DataFrame) -> list[str]:
-    """Notes on columns of amounts with values above 2^53, which a Float64 rounds to even integers."""
+    """Notes on columns of amounts with a value of 2^53 or more, from where a Float64 cannot hold each integer."""
     schema = frame.schema
     largest = {name: frame[name].max() for name in AMOUNTS if schema.get(name) == pl.Float64}
     return [
@@ -428,7 +428,7 @@ def rounded_amounts(frame: pl.DataFrame) -> list[str]:
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """SourceError if bars without symbol column or option repeat stamps that an unused text column would tell apart."""
+    """SourceError if --symbol merges a column's symbols, or bars with neither repeat stamps that other text parts."""
     if "symbol" in table.roles and origin.options.symbol:
         check_not_merged(raw[table.roles["symbol"]], origin, ts)
     if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol:

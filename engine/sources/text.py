@@ -135,7 +135,7 @@ def has_plain_numbers(table: TableColumns, options: ReadOptions) -> bool:
 
 
 def with_parsed_numbers(raw: pl.DataFrame, table: TableColumns) -> pl.DataFrame:
-    """The table with columns of numbers as Float64 where each of their cells is a number or missing; the others as text.
+    """The table with columns of numbers as Float64 if every cell is one or missing; unchanged if a column has 3 others.
 
     Unchanged if many cells of a column are no such numbers: whether other marks read them is then seen from all columns.
     """
@@ -153,7 +153,7 @@ def number_columns(table: TableColumns) -> set[str]:
 
 
 def with_decimal_comma(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> Origin:
-    """The origin with a decimal comma in its options, and a note, if no other spelling reads every number of 30 rows or more.
+    """The origin with decimal comma and a note if no mark is stated and only that reads all of 30+ rows; else as it is.
 
     Spreadsheets of many countries write a semicolon between cells because the comma is the decimal mark.
     """
@@ -170,7 +170,7 @@ def with_decimal_comma(raw: pl.DataFrame, table: TableColumns, origin: Origin) -
 
 
 def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
-    """Batch as `read_cells` makes it, by a typed parse; None if widths differ or a cell of a number has other text.
+    """Batch as of `read_cells`, by a typed parse; None if quotes, blank or uneven lines, other text or no rows bar it.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def with_table_notes(origin: Origin, read: Table) -> Origin:
 
 
 def find_layout(data: bytes, options: ReadOptions, source: str) -> TextLayout:
-    """Delimiter, header and columns of a text; comment lines at the top are set aside.
+    """Layout of a file's bytes; its data are normalized and begin at the header; lines above that are no `#` are noted.
 
     Raises
     ------
@@ -446,7 +446,7 @@ def no_delimiter_reason(first: str) -> str:
 
 
 def number_repeated_names(names: list[str]) -> list[str]:
-    """The names, with ` #2`, ` #3`, ... appended to the second, third, ... occurrence of a name."""
+    """The names, repeated ones with ` #2`, ` #3`, ... appended, `*` or `^...$` (patterns to Polars) with a blank."""
     seen: dict[str, int] = {}
     unique = []
     # Polars would take these for all columns, and for a pattern of names.

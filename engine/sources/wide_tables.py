@@ -28,7 +28,7 @@ def tuple_name(first: str, second: str) -> str:
 
 
 def symbols_of_columns(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Symbol -> field (`Close`) -> column, where names have two levels of which one is a field; empty if there are none.
+    """Symbol -> field (`Close`) -> column, from names of two levels or joined ones (`SPY_Close`); {} for any other table.
 
     Names that only join symbol and field (`SPY_Open`) count where each symbol has open, high, low and close.
     """
@@ -55,7 +55,7 @@ def symbols_of_columns(names: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def long_table(raw: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """A row per symbol and row of a table with columns per symbol, and a note; any other table as it is, without note.
+    """Rows symbol by symbol of a table with columns per symbol, less those without a value, and a note; else (raw, ()).
 
     Rows keep their `row`; where a symbol has no value in any of its columns it has no row.
     """

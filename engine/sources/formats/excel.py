@@ -37,7 +37,7 @@ class Excel(Format):
         return archive.is_zip(head) and has_suffix(path, self.suffixes)
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch of the rows of the only sheet that has any; its first row is the header."""
+        """[batch of the only sheet with rows below its first, the header]; SourceError if none or several have any."""
         facts = parse_path(file.path, options)
         origin = Origin(str(file.path), archive.sha256(file.path), facts, options, file.qualifier)
         table = read_sheet(file.path, options)

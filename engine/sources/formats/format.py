@@ -104,7 +104,7 @@ class TextFormat(Format):
         return self
 
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
-        """One batch of the unpacked file; of a zip one per member in stored order, described by its own path."""
+        """One batch; of a zip one per readable member, in stored order, the first with the problems of the others."""
         sha256 = archive.sha256(file.path)
         with file.path.open("rb") as opened:
             is_zip = archive.is_zip(opened.read(4))
