@@ -217,7 +217,7 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
 
 
 def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
-    """Give the gaps stored by `attribute_causes` their final causes; return rows of tables `series, quality, gaps`.
+    """Take the gaps `attribute_causes` stored, give them final causes; return rows of tables `series, quality, gaps`.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
-    """One row per series: sums, qualities in %, `traded` share, `activity` (liquid >= 0.95, mixed >= 0.5, else thin)."""
+    """One row per series with quality: sums, % qualities, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5, else thin)."""
     counted = [*COUNTS, *AT_THE_DOOR]
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
@@ -338,7 +338,7 @@ def with_prints_and_quotes(
 
 
 def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
-    """Return per gap how many of its slots the slot runs of its series cover."""
+    """Return per gap how many of its slots slot runs of its series cover; runs must be sorted and disjoint."""
     start = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "first")))
     end = slot_keys(*(runs[name].to_numpy() for name in ("series", "ordinal", "last"))) + 1
     begin = slot_keys(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))
@@ -346,7 +346,7 @@ def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
 
 
 def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Return per gap, in order, id of its chain of adjoining gaps and the chain's absent sessions; not lost: null, 0.
+    """Per gap (sorted by series, place): id of its chain of adjoining gaps, sessions the chain lacks; not lost: null, 0.
 
     Returns
     -------
@@ -372,7 +372,7 @@ def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame)
 
 
 def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
-    """Return row numbers of gaps that do not continue the series' previous gap across a segment boundary."""
+    """Return row numbers of gaps, sorted by series and place, that do not adjoin the series' gap before at a segment end."""
     ordinal, slot, end, number = (gaps[name].to_numpy() for name in ("ordinal", "slot", "bar_count", "series"))
     at = np.searchsorted(axis["ordinal"].to_numpy(), ordinal)
     closes = slot + end >= axis["slots"].to_numpy()[np.minimum(at, axis.height - 1)]

@@ -142,7 +142,7 @@ def any_differs(names: tuple[str, ...]) -> pl.Expr:
 
 
 def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Add a guessed `cause` to ALL pairs, equal ones too, by place in the session and by differing columns."""
+    """Add guessed `cause`, null `evidence` to ALL pairs, equal ones too, by place and values; sorted by series, ts."""
     day = [*KEY, "session"]
     has_a, has_b = pl.col("side") != "b", pl.col("side") != "a"
     edges = [
@@ -157,7 +157,7 @@ def attribute_by_place(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def cause_of_place() -> pl.Expr:
-    """Cause of a pair, first match wins: one-sided, auction, volume only, open at close before, filter, unknown."""
+    """Cause of a pair, first match: one-sided, auction, volume only (or equal), open at close before, filter, unknown."""
     return (
         pl.when(pl.col("side") == "a")
         .then(cause_of_one_side("b"))
@@ -176,7 +176,7 @@ def cause_of_place() -> pl.Expr:
 
 
 def cause_of_one_side(other: str) -> pl.Expr:
-    """Cause of a bar `other` lacks: no bar in the session, outside its first..last bar, or between them."""
+    """Cause of a bar `other` lacks: `session_missing`, `session_boundary` (outside its bars), `missing_bar` (between)."""
     first, last = pl.col(f"first_{other}"), pl.col(f"last_{other}")
     return (
         pl.when(first.is_null())
@@ -188,12 +188,13 @@ def cause_of_one_side(other: str) -> pl.Expr:
 
 
 def is_auction_print() -> pl.Expr:
-    """Whether the first bar's open (not close) or the last bar's close or amounts (not open) differ; 1-bar day: no."""
+    """Whether the first bar's open (not close) or the last's close or amounts alone (not open) differ; 1-bar day: no."""
     # A day is first and last at once, and so tells nothing.
     opens = pl.col("ts") == pl.min_horizontal("first_a", "first_b")
     closes = pl.col("ts") == pl.max_horizontal("last_a", "last_b")
     at_open = opens & pl.col("open_differs") & ~pl.col("close_differs")
-    at_close = closes & ~pl.col("open_differs") & (pl.col("close_differs") | ~any_differs(PRICES))
+    amounts_alone = any_differs(AMOUNTS) & ~any_differs(PRICES)
+    at_close = closes & ~pl.col("open_differs") & (pl.col("close_differs") | amounts_alone)
     return (opens != closes) & (at_open | at_close)
 
 
@@ -209,7 +210,7 @@ def is_range_within(inner: str, outer: str) -> pl.Expr:
 
 
 def mark_late_corrections(judged: pl.DataFrame) -> pl.DataFrame:
-    """Relabel filter and unknown price differences `late_correction` if <= 1 % of the series' common bars."""
+    """Relabel filter and unknown price differences `late_correction` if <= 1 % of common bars; needs ALL pairs."""
     left = pl.col("cause").is_in(["price_filter", "unknown"]) & any_differs(PRICES)
     common = (pl.col("side") == "both").sum().over(KEY)
     few = left.sum().over(KEY) <= FEW * common
@@ -226,7 +227,7 @@ def series_causes(rows: pl.DataFrame, label: pl.Expr, why: pl.Expr, about: str) 
 
 
 def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Set cause `hours` where a 1d bar of B has open, close, volume (if any) of ALL finer bars of A folded."""
+    """Set cause `hours` where a 1d bar of B has open, close, volume (if any) of ALL finer bars of A's session."""
     day = ["symbol", "price_type", "session"]
     folds = [pl.col("open").first(), pl.col("close").last(), pl.col("volume").sum()]
     whole = finer.sort("ts").group_by(day).agg(fold.name.suffix("_whole") for fold in folds)
@@ -243,7 +244,7 @@ def mark_days_of_all_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.D
 
 
 def find_quote_sides(suspects: pl.DataFrame) -> pl.DataFrame:
-    """Cause `spread` (bid or ask) or `price_side` (others): B's close differs to one side in >= 95 % of bars, by <= 0.5 %."""
+    """Cause `spread` (bid, ask), else `price_side`: B's close is off to one side in >= 95 % of >= 20 bars, by <= 0.5 %."""
     a, b, differs = pl.col("close_a"), pl.col("close_b"), pl.col("close_differs")
     sides = (
         suspects.filter(pl.col("side") == "both")
@@ -292,7 +293,7 @@ def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `hours` of 1d series: B opens as A's finer bar of one UTC time on >= 4 and >= 70 % of days that differ."""
+    """Cause `hours` of 1d series: B opens like A's finer bar of one UTC time on >= 70 % (>= 4) of days with other opens."""
     series = ["symbol", "price_type"]
     days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
     opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
@@ -349,14 +350,14 @@ def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def level_evidence(what: str) -> pl.Expr:
-    """Text: `what` (with one `{}`) filled with the last level, and sessions; if it moves, the first level and changes too."""
+    """Text: `what` (with one `{}`) filled with the last level, and sessions; if it moves, also first level, changes."""
     first, last, over = shown_figures("first"), shown_figures("last"), pl.format(" ({} sessions)", "sessions")
     moving = pl.format(what + " at first, {} at last, and moves {} times between", first, last, "changes")
     return pl.concat_str(pl.when(pl.col("changes") == 0).then(pl.format(what, last)).otherwise(moving), over)
 
 
 def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: float, unit: pl.Expr) -> pl.DataFrame:
-    """Return levels of series whose `measure` is off `neutral`, constant in >= 90 % of sessions, and seldom changes."""
+    """Return levels of series with `measure` off `neutral`, steady in >= 90 % of sessions, changing in <= 10 % or once."""
     rows = both.select(*KEY, "session", measure.alias("measure"), unit.alias("unit"))
     days = (
         rows.group_by(*KEY, "session", maintain_order=True)
@@ -390,14 +391,14 @@ def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: flo
 
 
 def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
-    """Return `grain` per series: 2e-4 plus half a tick of each side as a share of its price (both at most 2e-3)."""
+    """Return `grain` per series: 2e-4, plus half a tick of each side by its median close (together at most 2e-3)."""
     ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
     rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
     return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
 
 
 def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
-    """Return cause `zone` of intraday series, > 30 % differing, that fit better with B moved by hours or a slot."""
+    """Cause `zone` of intraday series, > 30 % differing: A's first 1000 bars fit better with B moved by hours or a slot."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
     often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
     often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
@@ -416,7 +417,7 @@ def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame
 
 
 def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFrame:
-    """Return per series `stray` (mean |log ratio - median|), `met` bars, `seconds`: B moved BACK by so many."""
+    """Return per series `stray` (mean |b - a - median|, both logs), `met` bars, `seconds`: B moved BACK by so many."""
     moved = b.with_columns(pl.col("ts") - pl.duration(seconds=seconds))
     off = a.join(moved, on=["series", "ts"]).with_columns((pl.col("b") - pl.col("a")).alias("off"))
     stray = (pl.col("off") - pl.col("off").median()).abs().mean()
@@ -428,7 +429,7 @@ def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFr
 
 
 def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Cause `zone` of series whose best shift, meeting >= 25 % of bars, is not 0 and strays < half of none and of the median."""
+    """Cause `zone` if the best shift meeting >= 25 % of bars (>= 20) is not 0 and strays < half of shift 0 and the median."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))

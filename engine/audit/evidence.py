@@ -24,7 +24,7 @@ def ordinary_evidence() -> pl.Expr:
 
 
 def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
-    """Text by cause: a fixed one for outages, calendar causes, not listed; for others odds of the run, and activity."""
+    """Text by cause: symbols of the outage; fixed for calendar causes, not listed; others: odds of the run, activity."""
     cause = pl.col("cause").cast(pl.String)
     own = pl.concat_str([run_evidence(), *activity_evidence(gaps)], separator="; ", ignore_nulls=True)
     in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))

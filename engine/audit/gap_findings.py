@@ -15,7 +15,7 @@ REMEDY = {cause.name: cause.remedy for cause in CAUSE_TABLE}
 
 
 def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl.DataFrame:
-    """Return `others` plus one finding per outage and per chain of other gaps of a series, errors first.
+    """Return `others` plus a finding per outage and per series' chain of other `REPORTED` gaps, errors first.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-    """One finding per series, cause and chain of gaps outside outages; gaps without an id are one chain; longest's evidence."""
+    """One finding per series, `REPORTED` cause and chain of gaps outside outages (no id: one chain); longest's evidence."""
     own = gaps.filter(
         pl.col("cause").is_in(REPORTED)
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)

@@ -112,7 +112,7 @@ def attribute_gaps(
 
 
 def peer_groups(series: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Yield rows of series with one calendar, segments, align, zone, interval, in this order; `segments` becomes text."""
+    """Yield rows of one calendar, segments, align, zone, interval, in this order; `segments` is text joined by U+001F."""
     axis = ["calendar", "segments", "align", "zone", "interval"]
     # A list is no key of a group, its text is.
     keyed = series.with_columns(pl.col("segments").list.join("\x1f").alias("segments"))
@@ -291,7 +291,7 @@ class PeerGroup:
         )
 
     def calendar_row(self) -> dict[str, Any]:
-        """Return code, provider, version, time zone and overrides hash of the calendar."""
+        """Return the row of table `calendars`: code, provider, version, time zone and overrides hash."""
         one = self._calendar
         return {
             "calendar": self._context.spec.calendar,

@@ -193,7 +193,7 @@ def reconcile(
 
 
 def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Return key, session and compared columns (NaN, absent: null); SchemaError for absent columns, double keys."""
+    """Return key, session, `COMPARED` (NaN, absent amounts: null); SchemaError: key, session, price absent, double keys."""
     needed = [*AT, "session", *PRICES]
     absent = [column for column in needed if column not in side.columns]
     if absent:
@@ -214,7 +214,7 @@ def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """Return per series `state` (both, only_a, only_b, apart), shared `first..last` session, `rows_a`, `rows_b`."""
+    """Return per series `state` (both, only_a, only_b, apart), shared (one side: own) `first, last`, `rows_a`, `rows_b`."""
     reach = [
         pl.col("session").min().alias("first"),
         pl.col("session").max().alias("last"),
@@ -243,14 +243,14 @@ def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
 
 
 def bars_of_shared_sessions(side: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Return bars of shared sessions only; `series`, the row number in `spans`, replaces the key."""
+    """Return bars within `first..last` of series of state `both`; `series`, the row number in `spans`, replaces the key."""
     shared = spans.with_row_index("series").filter(pl.col("state") == "both").select(*KEY, "series", "first", "last")
     beside = side.join(shared, on=KEY, how="inner")
     return beside.filter(pl.col("session").is_between("first", "last")).drop("first", "last", *KEY)
 
 
 def pair_bars(a: pl.DataFrame, b: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Full-join bars by series and ts: `<value>_a`, `<value>_b`, `side` (both, a, b) and the series key; sorted."""
+    """Full-join sides of `bars_of_shared_sessions`: `<value>_a`, `<value>_b`, `side` (both, a, b), series key; sorted."""
     ours = a.rename({name: f"{name}_a" for name in COMPARED}).with_columns(pl.lit(value=True).alias("in_a"))
     theirs = b.rename({name: f"{name}_b" for name in COMPARED} | {"session": "session_b"}).with_columns(
         pl.lit(value=True).alias("in_b")
@@ -347,7 +347,7 @@ def differences_of_column(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def cause_table(different: pl.DataFrame) -> pl.DataFrame:
-    """Return one row per series and cause, most bars first: columns, median relative size, span, evidence, remedy."""
+    """Return one row per cause, by series, then most bars first: columns, median relative size, span, evidence, remedy."""
     which = [pl.when(pl.col(f"{name}_differs").any()).then(pl.lit(name)).alias(name) for name in COMPARED]
     sizes = [
         pl.when(f"{name}_differs").then(relative_difference(pl.col(f"{name}_a"), pl.col(f"{name}_b")))

@@ -117,7 +117,7 @@ class Condition:
 
 
 def parse_condition(text: str, table: str) -> Condition:
-    """Parse a Boolean SQL condition over a table; ParameterError for unknown words, bad SQL or another type.
+    """Parse a Boolean SQL condition; ParameterError for unknown words, bad SQL, another type; KeyError: unknown table.
 
     Raises
     ------
@@ -208,7 +208,7 @@ class ComparisonReader:
             self._read(mark + 1, end, known if ends and not is_simple else 0)
 
     def _read_comparison(self, at: int, last: int, sense: int) -> None:
-        """Add the comparison of the column at this place with a number, if it is one and nothing more."""
+        """Add the comparison at this place, of a column with a number, if it is all; `sense` -1: its opposite."""
         sign = self._next(at + 1, last)
         negative = self._next(at + 2, last) == "-"
         number = at + 2 + negative

@@ -246,7 +246,7 @@ def matching(values: pl.Series, patterns: Iterable[str]) -> pl.Series:
 
 
 def broken_rows(tables: Tables, rule: Rule) -> pl.DataFrame:
-    """Return rows that fit the rule's selectors and condition as finding columns (message, value, ...) of the table's kind."""
+    """Return rows that fit selectors and condition as finding columns without name, severity; not for table `findings`."""
     condition = rule.condition
     rows = tables[condition.table].filter(is_selected(tables, tables[condition.table], rule))
     if condition.table == "gaps":

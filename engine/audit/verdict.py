@@ -83,7 +83,7 @@ class Verdict:
             .agg(
                 pl.col("fails").sum(),
                 *states,
-                pl.col("symbol").n_unique().alias("symbols"),
+                pl.col("symbol").drop_nulls().n_unique().alias("symbols"),
                 pl.concat_str(
                     "symbol", pl.lit(" "), pl.col("session").cast(pl.String), pl.lit(": "), "message", ignore_nulls=True
                 )
@@ -164,7 +164,7 @@ def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules:
 
 
 def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
-    """Return `rule, lower_is_worse, absolute, relative` of each rule; for gaps and findings higher is worse."""
+    """Return per rule its index `rule`, `lower_is_worse` (gaps, findings: never), `absolute`, `relative` tolerance."""
     rows = [
         (
             at,

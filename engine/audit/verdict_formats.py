@@ -66,7 +66,7 @@ def to_json(verdict: Verdict) -> bytes:
 
 
 def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
-    """Render as JUnit XML a case per finding (failing: failure; not `new`: skipped) and idle rule; beyond `most` one case.
+    """Render as JUnit XML a case per finding (failing: failure; not `new`: skipped) or rule without; past `most` in one.
 
     A suite per check; a case per finding: a failure where it fails, skipped where it is known, tolerated or allowed,
     else passed with the finding as its output. A rule that finds nothing is a case that passed. Beyond `most` findings

@@ -258,6 +258,12 @@ def test_summary_counts_by_check_and_severity_with_an_example() -> None:
     assert rows[0]["example"] == "SPY 2024-01-02: quality 90 (< 99)"
 
 
+def test_summary_counts_no_symbol_for_findings_of_files() -> None:
+    tables = audit(findings=pl.concat([found("unreadable", symbol=None, source="a.csv"), found("zone", symbol="TLT")]))
+    rows = apply_rules(tables, RULES, today=TODAY).summary
+    assert rows.select("check_name", "symbols").rows() == [("unreadable", 0), ("zone", 1)]
+
+
 def test_write_verdict_json_round_trips_as_a_baseline_with_every_stamp(tmp_path: Path) -> None:
     fine = OPEN + dt.timedelta(microseconds=5)
     tables = audit(findings=found("spike", "error", "=cmd|' /C", start_ts=fine, session=DAY, value=float("inf")))
