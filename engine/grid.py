@@ -221,7 +221,7 @@ class SessionGrid(Summarized):
         return pl.Series(ts.name, np.clip(past // self._step, 0, 2**31 - 1).astype(np.int32))
 
     def periods_of(self, sessions: pl.Series) -> pl.Series:
-        """Last scheduled session (Date) of the day, week or month of this grid that each trade date lies in."""
+        """Last scheduled session (Date) of the day, week or month that began by each trade date; the first's, if before all."""
         days = sessions.cast(pl.Int32).to_numpy()
         period = np.maximum(np.searchsorted(self._first_days, days, side="right") - 1, 0)
         return pl.Series(sessions.name, self._days.astype(np.int32)[period]).cast(pl.Date)
@@ -374,7 +374,7 @@ class SessionGrid(Summarized):
         return rows
 
     def search_places(self, at: Ints, *, exact: bool) -> Places:
-        """`Places` of stamps by binary search in segment opens; `exact`: a slot only at its start (or at the open)."""
+        """`Places` of stamps; outside all segments only the nearest session has a meaning; `exact`: in a slot only at its start."""
         index = np.searchsorted(self._opens, at, side="right") - 1
         safe = np.maximum(index, 0)
         inside = (index >= 0) & (at < self._closes[safe])
@@ -407,7 +407,7 @@ class SessionGrid(Summarized):
         return places
 
     def nearest_days(self, at: Ints, before: Ints) -> Ints:
-        """Trade date (days since 1970) of the segment nearest to each stamp outside all; a tie goes to the later."""
+        """Nearest trade date (days since 1970) to stamps outside all segments; `before`: last segment opened, or 0; tie: later."""
         after = np.minimum(before + 1, len(self._opens) - 1)
         to_next = np.abs(self._opens[after] - at)
         to_last = np.abs(at - self._closes[before])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -228,6 +229,17 @@ def test_write_derived_of_a_symbol_removed_meanwhile_leaves_no_row() -> None:
     session.remove_symbol("A")
     session.write_derived(Interval.parse("5m"), data.spec, made[Interval.parse("5m")])
     assert session.bars(interval="5m")["symbol"].to_list() == ["B"]
+
+
+def test_a_refused_registration_leaves_derived_bars_derived() -> None:
+    session = store("A")
+    session.append([bars("A", [0])], interval="1m")
+    data = session.snapshot().symbols["A"]
+    ticks = replace(data, symbol="T", base_interval="5m", derived_intervals=(), base_from="ticks")
+    with pytest.raises(ParameterError, match="remove_symbol first"):
+        session.register_symbol_data(ticks, replace(data, derived_intervals=()))
+    derive_session(session)
+    assert {key.origin for key in session.snapshot().observed_range} == {"source"}
 
 
 def test_assess_while_a_symbol_is_removed_leaves_no_row_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

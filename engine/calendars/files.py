@@ -60,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_calendar(path: Path, content: bytes) -> CalendarFile:
-    """Parse TOML bytes to a CalendarFile with `hours` or `extends` (else CalendarError); code: by default the stem.
+    """Parse TOML to a CalendarFile with either `hours` and `zone` or `extends`, else CalendarError; `code` absent: the stem.
 
     Raises
     ------

@@ -287,7 +287,7 @@ def move_times(name: str, move: tuple[tuple[WallTime, WallTime], ...], zone: str
 
 
 def local_to_utc(local: pl.Expr, zone: str) -> pl.Expr:
-    """UTC instant of a local time: first occurrence of a repeated one; a skipped one is taken an hour later."""
+    """UTC instant of a local time: first occurrence of a repeated one; a skipped one an hour later, null if that is skipped."""
 
     def at(wall_clock: pl.Expr) -> pl.Expr:
         known = wall_clock.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")

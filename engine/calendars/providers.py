@@ -164,7 +164,7 @@ class SessionCalendar(Summarized):
         return self._number_segments(self.source(first, last) if first <= last else empty_spans())
 
     def check_labels(self, labels: Collection[str]) -> None:
-        """Raise ParameterError if the calendar has no segment with one of these labels, on any date.
+        """Raise ParameterError if any of these labels is none of the calendar's.
 
         Raises
         ------
@@ -410,7 +410,7 @@ def spans_by_decade(
 
 
 def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
-    """Pandas schedule as a Polars frame: `session` (Date) from its index, its columns as Datetime[us, UTC]."""
+    """Pandas schedule as a Polars frame: `session` (Date) from its index, its columns, all in UTC, as Datetime[us, UTC]."""
     session = pl.Series("session", schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date)
     instants = [
         pl.Series(name, schedule[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]")) for name in schedule
@@ -482,7 +482,7 @@ def exchange_bounds(name: str) -> Dates:
 
 
 def exchange_build_range(name: str, decade: int) -> Dates:
-    """First and last date to build for a decade: 40 days more on each side, cut to the exchange's bounds."""
+    """First and last date to build for a decade (199: the 1990s): 40 days more on each side, cut to the exchange's bounds."""
     # Rules such as "the first session of the year opens late" (XKRX) go wrong at the last session that is built.
     first, last = dt.date(decade * 10, 1, 1) - _MARGIN, dt.date(decade * 10 + 9, 12, 31) + _MARGIN
     low, high = exchange_factories()[name].bound_min(), exchange_factories()[name].bound_max()
@@ -490,7 +490,7 @@ def exchange_build_range(name: str, decade: int) -> Dates:
 
 
 def exchange_decade(name: str, decade: int) -> pl.DataFrame:
-    """Spans of an exchange in one decade (US equities with extended hours); CalendarError if the build fails."""
+    """Spans of an exchange in a decade (199: the 1990s), US equities with extended hours; CalendarError if the build fails."""
     first, last = exchange_build_range(name, decade)
     try:
         with ignore_warnings():
@@ -552,7 +552,7 @@ def market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
 
 
 def market_decade(code: str, decade: int) -> pl.DataFrame:
-    """Spans of a market in one decade, PRE and POST included, CME holidays merged into the next trade date."""
+    """Spans of a market in a decade (199: the 1990s), PRE and POST included, CME holidays merged into the next trade date."""
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     instance = market_instance(code)
     with ignore_warnings():

@@ -69,7 +69,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Intervals, presence: str | Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:
-    """Map each target to `DERIVED` bars with completeness, one per window with a row; unsorted rows, unnested targets raise.
+    """Map each target to `DERIVED` bars, one per window with a row; null slots skipped; SortednessError, IntervalError: unnested.
 
     Parameters
     ----------

@@ -166,7 +166,7 @@ class NewRows:
         return cls(new, starts, first, state)
 
     def context(self, rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-        """New rows and the earlier rows that windows reach back to (all without state), `NEW` marks; `HELD` columns: state at last row."""
+        """Of runs with new rows: these and earlier ones that windows reach (all without state), with `NEW`, `HELD` state."""
         recursive = pl.col(recursive_columns(selected))
         has_state = self.state.select(pl.all_horizontal(pl.col("ts").is_not_null(), recursive.is_not_null()))
         reach = lookback(selected)
@@ -197,7 +197,7 @@ def parse_selection(selected: Selection) -> list[Indicator]:
 
 
 def check_selection(bars: pl.DataFrame, selected: Selection) -> list[Indicator]:
-    """Parsed indicators; SchemaError if bars lack an input, `ts` or `session`, ParameterError if two columns share a name."""
+    """Parsed indicators; SchemaError if bars lack an input, `ts`, `session`; ParameterError if a column exists or comes twice."""
     selected = parse_selection(selected)
     check_columns(bars, ["ts", "session", *sorted({name for one in selected for name in one.inputs})])
     names = [*bars.columns, *(name for one in selected for name in one.columns)]
@@ -240,7 +240,7 @@ def compute_columns(rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.Dat
 
 
 def slot_windows(rows: pl.DataFrame, windows: Sequence[pl.Expr]) -> list[pl.Series]:
-    """Window expressions over the bars of one slot in all sessions of a series; columns in row order; no windows: []."""
+    """Window expressions over numbered `rows`, each within one slot of a series, over sessions by `CLOCK`; in row order."""
     # One pass over rows sorted by slot, whose `CLOCK` jumps further from slot to slot than a window reaches. A group
     # per slot would cost more than its few rows.
     if not windows:

@@ -135,7 +135,7 @@ class Indicator:
 
 
 def sma(n: int, of: str = "close") -> Indicator:
-    """Simple mean of the last n values of `of` per series, across sessions; null before n bars; column `sma_<n>`."""
+    """Mean of the last n values of `of` per series, across sessions; null before n; `sma_<n>`, unless of close `sma_<n>_<of>`."""
     name = column_name("sma", n, of)
     return Indicator(
         name,
@@ -153,7 +153,7 @@ def ema(n: int, of: str = "close") -> Indicator:
 
 
 def rsi(n: int = 14) -> Indicator:
-    """Wilder's RSI 0-100 from averaged gains and losses of closes (weight 1/n, seeded by n changes); null without any move."""
+    """Wilder's RSI 0-100 from averaged gains, losses of closes (weight 1/n, seeded by n >= 2 changes); null without any move."""
     name, change = column_name("rsi", check_bar_count("rsi", n, 2)), pl.col("close") - pl.col(BEFORE)
     gain = exponential_average(f"_{name}_gain", change.clip(lower_bound=0), n, 1 / n)
     loss = exponential_average(f"_{name}_loss", (-change).clip(lower_bound=0), n, 1 / n)
@@ -171,7 +171,7 @@ def atr(n: int = 14) -> Indicator:
 
 
 def bollinger(n: int = 20, k: float = 2.0) -> Indicator:
-    """Bands of the last n closes: `_mid` (mean), `_upper`, `_lower` (k population deviations); null before n."""
+    """Bands of the last n >= 2 closes: `_mid` (mean), `_upper`, `_lower` (k > 0 population deviations); null before n."""
     check_bar_count("bollinger", n, 2)
     if not (isinstance(k, int | float) and 0 < k < float("inf")):
         raise ParameterError(f"bollinger: k received {k!r}; valid: a number above 0; did you mean bollinger({n}, 2)?")
@@ -206,7 +206,7 @@ def relative_volume(n: int = 20) -> Indicator:
 def custom(
     name: str, expression: pl.Expr | tuple[pl.Expr, ...], *, within: Within = "series", lookback: int | None = None
 ) -> Indicator:
-    """Indicator of your own expression(s), `lookback` None: all earlier bars; ParameterError: bad name, `within`, lookback < 0.
+    """Indicator of your expression, or several, a column each by its own name; `lookback` None: all bars; or ParameterError.
 
     Parameters
     ----------
@@ -253,8 +253,8 @@ def input_column(of: str) -> pl.Expr:
 
 
 def check_bar_count(name: str, n: object, least: int = 1) -> int:
-    """Return `n`; ParameterError unless it is an int from `least` to a million (message begins with `name`)."""
-    if isinstance(n, int) and least <= n <= MOST_BARS:
+    """Return `n`; ParameterError unless it is an int (no bool) from `least` to a million; message begins with `name`."""
+    if isinstance(n, int) and not isinstance(n, bool) and least <= n <= MOST_BARS:
         return n
     nearest = min(max(round(n), least), MOST_BARS) if isinstance(n, int | float) and abs(n) < float("inf") else None
     hint = f"; did you mean {name}({nearest})?" if nearest is not None else ""

@@ -21,7 +21,7 @@ ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_ses
 
 
 def series_key(rows: pl.DataFrame) -> list[str]:
-    """Columns of `SERIES` (series, symbol, price_type, interval, origin) in the frame; SchemaError without series and symbol.
+    """Columns of `SERIES` (series, symbol, price_type, interval, origin) in the frame; SchemaError if neither of the first two.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def restore_order(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `RUN_OF_SESSION` (per series and session, from 0 in the frame), `SESSION_NUMBER` (from 0 in each series).
+    """To rows of `sort_bars` add `RUN_OF_SESSION` (from 0 in the frame) and `SESSION_NUMBER` (from 0 in each series).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def with_sessions(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def number_places(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `POSITION` (ordinal % 16), `SLOT` (`slot`, else us since `segment_open`); days and up 0, 0; else SchemaError.
+    """Add `POSITION` (ordinal % 16), `SLOT` (`slot`, or us since `segment_open`); lacking these, 0 from 1d on, else SchemaError.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class Settled(NamedTuple):
 
 
 def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Settled:
-    """Keep the last row per key; count others: equal ones as duplicates, else as corrections, or conflicts in a batch.
+    """Last row per key of sorted rows; others: conflicts if unlike their batch's last, else counted duplicates or corrections.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Insertion(NamedTuple):
 
 
 def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: int, *, is_base: bool) -> Insertion:
-    """Upsert and count placed rows, mutating nothing; `is_base`: count anomalies, extend session ranges, too.
+    """Upsert placed rows with their counts and log entries, mutating nothing; `is_base`: anomalies, session ranges, too.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def extend_observed_range(state: PanelState, key: PanelKey, written: pl.DataFram
 def extend_excluded_range(
     state: PanelState, key: PanelKey, placed: pl.DataFrame, dates: DateRange
 ) -> dict[str, object]:
-    """`{'excluded_range': ...}`: stored session ranges per series merged with those of `placed`, clipped to `dates`.
+    """`{'excluded_range': ...}`: stored session ranges widened by all of `placed`, in `dates` or not; bounds clipped to `dates`.
 
     Rows outside the dates, too, tell which of the requested dates a series lived through.
     """

@@ -246,7 +246,7 @@ class Panel:
         return _panel(kept, self)
 
     def upsert(self, rows: pl.DataFrame) -> Upsert:
-        """New panel with rows added, of each key the last; equal ones are duplicates, else corrections or conflicts.
+        """New panel with rows added, of each key the last; others: duplicates if equal, else corrections, or conflicts in a batch.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ class Panel:
         return Upsert(grown._tiered(), written, counts, conflicts, replaced)
 
     def _compare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """(rows with new key or other values, counts of duplicates and corrections, stored rows they replace)."""
+        """(rows with new key or other values, counts of duplicates and corrections, stored rows they replace); each key once."""
         at, known = self._known(rows)
         if known.is_empty():
             return rows, no_counts(), known
@@ -310,7 +310,7 @@ class Panel:
         return found[0] if len(found) == 1 else merge_sorted(found, self.key, overlapping=self.overlapping)
 
     def _tiered(self) -> Panel:
-        """The panel with its last runs merged while the last is not much smaller than the one before (size tiers)."""
+        """The panel with its last two runs merged while the last has at least a third of the rows of the one before."""
         parts = list(self.parts)
         while len(parts) > 1 and parts[-1].height * TIER_RATIO >= parts[-2].height:
             last = parts.pop()
@@ -372,7 +372,7 @@ def _slice(part: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 
 def _rows_in_ranges(part: SortedRun, spans: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a run whose `ts` lies in an inclusive span (`series, first, last`); two binary searches per span."""
+    """Rows of a run with `ts` in one of these inclusive spans, which must be sorted by (series, first) and disjoint."""
     ts = column_values(part.rows, "ts")
     begin, end = part.row_range(spans["series"].to_numpy())
     low = searchsorted_within(ts, column_values(spans, "first"), begin, end)

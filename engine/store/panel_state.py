@@ -79,7 +79,7 @@ class PanelState:
         return sorted((key for key in self.panels if key.kind == kind), key=lambda key: key.sort_key)
 
     def series_of(self, symbols: Names | None = None, price_types: Names | None = None) -> list[int]:
-        """Numbers of series with one of the symbols AND one of the price types, ascending; None does not restrict; text is one."""
+        """Ascending numbers of series with one of the symbols AND of the price types (None: any); ParameterError: no price type."""
         names, sides = names_of("symbols", symbols, least=0), names_of("price_types", price_types, least=0)
         chosen = self.series
         if names is not None:
@@ -90,7 +90,7 @@ class PanelState:
         return chosen["series"].sort().to_list()
 
     def rows_of(self, key: PanelKey, series: Sequence[int] | None = None) -> pl.DataFrame:
-        """Stored rows of a panel by number, of these series or all, sorted by key; empty if no such panel."""
+        """Stored rows of a panel, of these series numbers or all (None), sorted by key; empty if there is no such panel."""
         if key not in self.panels:
             return pl.DataFrame(schema=key.schema)
         panel = self.panels[key]
@@ -122,7 +122,7 @@ class PanelState:
         )
 
     def outcomes(self, table: Literal["gaps", "quality"], scope: pl.DataFrame | None = None) -> pl.DataFrame:
-        """`gaps` or `quality` table of all intervals with the `revision` that wrote each row; only rows of `scope` if passed.
+        """`gaps` or `quality` table with each row's `revision`; `scope`: only of its `symbol, price_type, interval, session`.
 
         Parameters
         ----------

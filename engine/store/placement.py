@@ -21,7 +21,7 @@ PADDING = 2 * MONTH  # axes are built this far beyond the data, so that not ever
 def partition_by_axis(
     rows: pl.DataFrame, series: pl.DataFrame, specs: Sequence[GridSpec], axis_of: Mapping[str, int]
 ) -> list[tuple[GridSpec, pl.DataFrame]]:
-    """Replace `symbol, price_type` by the series number and split rows by the symbol's axis: [(spec, rows)].
+    """Rows by axis as [(spec, rows)], a series number for `symbol, price_type`; `axis_of`: symbol to position in `specs`.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def build_axis(spec: GridSpec, venue: SessionCalendar, first: dt.date, last: dt.
 
 
 def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:
-    """Add `session, ordinal, slot` (null off the grid); bars only: `ts` becomes the start of its stamp's slot."""
+    """Add `session` (nearest when closed), `ordinal`, `slot` (null off the grid); bars only: `ts` becomes its slot's start."""
     grid = state.grid(key.spec, key.grid_interval)
     if key.kind == "bars":
         rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))

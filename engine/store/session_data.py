@@ -102,7 +102,7 @@ class SessionData(Summarized):
         self._drafter = 0
         self._rollbacks = 0
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
-        self._base_keys: set[PanelKey] = set()
+        self._keys_of_symbols: tuple[Mapping[str, SymbolSessionData], frozenset[PanelKey]] = ({}, frozenset())
         self._next_series = 1
         self._axes_of_symbols: tuple[Mapping[str, SymbolSessionData], list[GridSpec], dict[str, int]] = ({}, [], {})
 
@@ -184,10 +184,9 @@ class SessionData(Summarized):
             for symbol in symbols:
                 before = known.get(symbol.symbol)
                 symbol.check_replaces(before)
-                if symbol.requires_more_than(before):
+                if symbol.requires_other_than(before):
                     registered[symbol.symbol] = revision
                 known[symbol.symbol] = replace(symbol, _snapshot=None)
-                self._base_keys.add(symbol.base_key)
             self._swap(
                 symbols=known,
                 registered={**self._state.registered, **registered},
@@ -355,7 +354,7 @@ class SessionData(Summarized):
             )
 
     def series_for(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """`pairs` in order with their `series` numbers; new pairs are numbered and stored; UnknownSymbolError if unregistered.
+        """Distinct `pairs` in order with `series` numbers; new pairs are numbered and stored; UnknownSymbolError: unregistered.
 
         Parameters
         ----------
@@ -389,7 +388,7 @@ class SessionData(Summarized):
             return pairs.join(self._state.series, on=["symbol", "price_type"], how="left", maintain_order="left")
 
     def write_derived(self, interval: Interval, spec: GridSpec, rows: pl.DataFrame) -> int:
-        """Upsert derived bars of series still registered; equal bars keep their revision; return how many were new or changed."""
+        """Upsert derived bars, but not of unregistered series; equal ones keep their revision; return number new or changed."""
         key = PanelKey.of_derived_bars(interval, spec)
         with self._lock:
             batch = self._of_registered(rows).with_columns(pl.lit(0, pl.Int32).alias("batch"))
@@ -496,7 +495,7 @@ class SessionData(Summarized):
             self._swap(active_streams={**self._state.active_streams, **dict.fromkeys(streams, active)})
 
     def _swap(self, **fields: object) -> None:
-        """Replace fields of the state: of the transaction's draft within one, else of the shown state, and wake waiters."""
+        """Replace state fields (lock held): of the transaction's draft within one, else of the shown state, and wake waiters."""
         new = replace(self._state, **fields)  # type: ignore[arg-type]
         if self._draft is not None:
             self._draft = new
@@ -530,8 +529,11 @@ class SessionData(Summarized):
         return partition_by_axis(rows, series, specs if spec is None else [spec], axis_of)
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
-        """Upsert and count rows (anomalies, too, of a base); log them; increase the revision if anything changed."""
-        is_base = key.origin == "source" or key in self._base_keys
+        """Upsert, count (anomalies of a base, too) and log rows (lock held); revision + 1 on any change or source duplicate."""
+        symbols = self._state.symbols
+        if self._keys_of_symbols[0] is not symbols:  # found anew when symbols come or go
+            self._keys_of_symbols = (symbols, frozenset(one.base_key for one in symbols.values()))
+        is_base = key.origin == "source" or key in self._keys_of_symbols[1]
         inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base)
         self._write(inserted.fields, inserted.entry)
         return inserted.upsert

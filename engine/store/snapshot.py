@@ -131,7 +131,7 @@ class Snapshot(PanelState, SessionState, Summarized):
     def _check_intervals(
         self, steps: Sequence[Interval], names: tuple[str, ...] | None, present: set[Interval | None]
     ) -> None:
-        """Raise IntervalError where a step is neither registered for a symbol (None: any) nor among those with rows."""
+        """Raise IntervalError unless each step is registered for a symbol of `names` (None: any) or has rows; no symbols: pass."""
         registered = [self.symbols[name] for name in (names or self.symbols)]
         if not registered or all(step in present for step in steps):
             return

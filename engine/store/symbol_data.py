@@ -66,7 +66,7 @@ class SymbolSessionData(Summarized):
         object.__setattr__(self, "base_interval", str(base))
         object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
 
-    def requires_more_than(self, registered: SymbolSessionData | None) -> bool:
+    def requires_other_than(self, registered: SymbolSessionData | None) -> bool:
         """Whether derived intervals, price types, first or last session differ from `registered`'s (None: True)."""
         if registered is None:
             return True
@@ -226,7 +226,7 @@ class SymbolSessionData(Summarized):
         return values
 
     def indicator_values(self, interval: str | Interval | None = None) -> pl.DataFrame:
-        """Per bar at an interval (None: base) `ts, session` and its stored indicator values; empty if none is computed.
+        """`ts, session` and stored indicator values per bar of an interval (None: base); empty if none; IntervalError: lacks it.
 
         `ts, session` alone while none is computed; IntervalError for an interval that it has not.
         """

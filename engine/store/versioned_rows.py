@@ -107,7 +107,7 @@ class MaskedRun:
         return rows
 
     def without_keys(self, removed: pl.DataFrame, order: tuple[str, ...]) -> MaskedRun:
-        """Run with the rows whose key (columns `order`) is in `removed` masked out; the run itself when none is."""
+        """Run with the rows whose key (columns `order`) is in `removed` (not empty) masked out; the run itself when none is."""
         if self.sessions[0] > removed["session"].max() or self.sessions[1] < removed["session"].min():
             return self
         at, there = find_tuples(
@@ -188,7 +188,7 @@ class VersionedRows:
         return self._of(MaskedRun(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
     def edited(self, removed: pl.DataFrame, added: pl.DataFrame, revision: int) -> Edit:
-        """Remove the keys of `removed`, add `added` with `revision`; rows equal in both stay. Return new rows, and rows that changed.
+        """Remove keys of `removed`, add `added` with `revision`; rows equal in both stay; `touched`: rows added and rows removed.
 
         Parameters
         ----------
@@ -210,7 +210,7 @@ class VersionedRows:
         return Edit(self._of(part for part in parts if part.height), touched)
 
     def _differing(self, removed: pl.DataFrame, added: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """(`added`, `removed`) without the rows that are equal in both (null equals null), each sorted by `order`."""
+        """(`added`, `removed`) without the rows equal in both (null equals null); both must be sorted by `order`, and stay so."""
         at, there = find_tuples(
             [column_values(removed, name) for name in self.order], [column_values(added, name) for name in self.order]
         )

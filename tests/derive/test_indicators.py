@@ -213,6 +213,11 @@ def test_parse_a_mistake_names_the_nearest_valid_one(text: str, near: str) -> No
     assert str(caught.value).endswith(f"did you mean {near}?")
 
 
+def test_a_count_of_bars_that_is_a_boolean_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"n received True.*did you mean sma\(1\)\?"):
+        sma(True)
+
+
 @pytest.mark.parametrize(
     "text", ["", "???", "sma(20", "zzz", "session_vwap(3)", "sma(1, close, 3)", "sma(nan)", "sma(inf)"]
 )
