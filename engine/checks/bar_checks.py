@@ -34,7 +34,7 @@ KEY = list(SERIES)
 def measure(
     rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str, quotes: pl.DataFrame | None = None
 ) -> dict[str, pl.DataFrame]:
-    """Run all shared and check-owned measurements over one part (one calendar and interval); return frames by name.
+    """Run all shared and check-owned measurements on rows sorted by (series, ts), of one interval; frames by name.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def measure(
 
 
 def combine(parts: Sequence[Mapping[str, pl.DataFrame]]) -> dict[str, pl.DataFrame]:
-    """Combine each measurement over all parts, in any order; a (series, session) may be in one part only."""
+    """Combine each measurement over all parts (none: empty frames); a (series, session) is in one part only."""
     frames: dict[str, pl.DataFrame] = {}
     for shared in measurements():
         frames |= shared.combine({name: [part[name] for part in parts] for name in shared.schemas})
@@ -78,7 +78,7 @@ def judge(
     others: Mapping[str, pl.DataFrame] | None = None,
     coarse: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Findings, errors first; those that need places are dropped for misplaced series, the others capped at `Check.most`.
+    """Findings, errors first: for misplaced series none that need places; all but those of misplacing capped at `most`.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def check_tables(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def capped(found: pl.DataFrame, most: int | None) -> pl.DataFrame:
-    """Return the first `most` findings per check and series, plus one that counts the rest; None or few: unchanged."""
+    """Keep the first `most` findings per check and series; append one whose `count` sums the rest's; None: all."""
     key = ["check_name", *KEY]
     if most is None or found.height <= most:
         return found

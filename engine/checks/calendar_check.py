@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 
 def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count rows and list sessions per series and place: in session slots, off the grid, before the open, in a break, ...
+    """Count rows, sorted by series, per series and place (`in sessions`, ...); list the trade dates of those outside.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """One finding per series and place outside sessions, `value` its share of rows; extended hours and few rows: `info`.
+    """One finding per series and place outside sessions: `info` in extended hours, to 3 rows or below 0.5 % (`value`).
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list[str]:
-    """Name the place of each row without a slot: by its segment, else by the nearer edge; over 8 h from both: no session."""
+    """Name of `PLACES` of each row without a slot: by its segment, else a break, else the nearer edge if within 8 h."""
     table = grid.table
     if table.is_empty() or outside.is_empty():
         return ["on days without a session"] * outside.height
@@ -288,7 +288,7 @@ def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list
 
 
 def is_closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Mask segments closing at or after the last chosen close of a session that ends before the modal local time."""
+    """Mask segments closing at or after their session's last chosen close, if that is before the usual local time."""
     local = pl.col("close").dt.convert_time_zone(zone)
     ends = table.filter("chosen").group_by("session").agg(pl.col("close").max())
     ends = ends.with_columns((local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute()).alias("minute"))
@@ -399,7 +399,7 @@ def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> fl
 
 
 def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, slot_minutes: int, most: int) -> Row:
-    """Build the warning of one run: `count` sessions, `value` share MISSING, `beside` share present around it."""
+    """Build the warning of one run: `count` fewest lacking sessions, `value` share MISSING, `beside` share PRESENT."""
     start, end = int(run["minute"][0]), int(run["minute"][-1]) + slot_minutes
     lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
     share = 1 - float(run["present"].sum()) / float(run["series"].sum())
@@ -489,7 +489,7 @@ class AbsentSessionsCheck(BarCheck):
     reads = (CLOCK_PROFILE, PRESENCE_COUNTS)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Find sessions without any row between the first and last with one; none if half the series are misplaced."""
+        """Find regular sessions without rows, from first to last with any; none if half the series are misplaced."""
         if is_mostly_misplaced(measured):
             return findings_of([])
         return absent_sessions(measured.frames["presence"], measured.segments, measured.calendar)

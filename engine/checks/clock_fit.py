@@ -107,7 +107,7 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
 
 
 def dense_counts(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
-    """Return one array per name: a row per group, a column per quarter hour of the week; 0 where none."""
+    """One array per name: a row per group (each row of `week` has one), a column per quarter hour; 0 where none."""
     key = [*SERIES, "offset"]
     at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
     flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()

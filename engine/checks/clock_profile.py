@@ -50,7 +50,7 @@ MONDAY = 3 * QUARTERS  # 1970 began on a Thursday
 
 
 def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count rows and volume by series, venue UTC offset and clock facet; edges only if intraday; no rows: empty.
+    """Count sorted rows and volume by series, venue UTC offset and clock facet; edges only if intraday; no rows: empty.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def combine_profiles(profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
-    """Return (instants in us from which each offset holds, ascending; offsets in minutes east) in `first`..`last`."""
+    """Return (full UTC hours in us from which each offset holds, ascending; minutes east) in `first`..`last`."""
     hours = np.arange(first // HOUR_US, last // HOUR_US + 1) * HOUR_US
     stamps = pl.Series(hours).cast(TS)
     offset = (
@@ -135,7 +135,7 @@ def without_nulls(volume: pl.Series) -> Floats:
 
 
 def count_by_quarter(strides: ContiguousRuns, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
-    """Return facets `week` (rows and volume per quarter hour of the UTC week) and `days` (UTC days with a row)."""
+    """Facets `week` (rows by quarter hour) and `days` (UTC, with a row); `group` is per stride, `volume` per row."""
     low, high = (at // QUARTER_US for at in (strides.first, strides.last))
     pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
     owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
@@ -253,7 +253,7 @@ def facet_counts(
 def with_series_names(
     counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, series: pl.DataFrame
 ) -> pl.DataFrame:
-    """Resolve group numbers (series position x seasons + season) to series and UTC offset; return `PROFILE`."""
+    """Resolve group numbers (series position x seasons + season) to `PROFILE`; series without names are dropped."""
     group = counted["group"].to_numpy()
     keyed = counted.with_columns(
         pl.Series("series", numbers[group // len(offsets)]),

@@ -213,7 +213,7 @@ def diagnose_shift(late_by_offset: dict[int, float], zone: str) -> tuple[str, st
 
 
 def diagnose_missed_change(right_offset: float, late_by_offset: dict[float, float], zone: str) -> tuple[str, str]:
-    """(cause, remedy) where a season is right: file at a fixed offset, or read as one, or unknown; offsets in hours."""
+    """(cause, remedy) where a season is right, by the first late one: fixed offset written or read; in hours."""
     offset, shift = next(iter(late_by_offset.items()))
     if shift == right_offset - offset:
         return (
@@ -240,7 +240,7 @@ def busiest_local_time(fitted: Fit, g: int) -> str:
 
 
 def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
-    """Build the `calendar` error: `value` is the share of rows IN sessions; the remedy names the rival, if any."""
+    """Build the `calendar` error: `value` is the seasons' mean share of rows IN sessions; the rival is the remedy."""
     rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
     around = is_series_round_the_clock(fitted, at)
@@ -262,7 +262,7 @@ def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str,
 
 
 def without_quotes_of_fitting_trades(rows: list[Row], fitted: Fit) -> list[Row]:
-    """Drop findings of bid, ask, ... bars if trades of the symbol and interval are flagged in no season."""
+    """Drop findings of bid, ask, ... bars if the symbol and interval has trades and they are flagged in no season."""
     # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
     bad = (late_hours(fitted) != 0) | is_round_the_clock(fitted)
     trades = fitted.groups.with_columns(pl.Series("bad", bad)).filter(pl.col("price_type") == "last")

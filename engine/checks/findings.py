@@ -59,7 +59,7 @@ def findings(rows: pl.DataFrame) -> pl.DataFrame:
     strange = [name for name in rows.columns if name not in FINDINGS]
     if absent or strange:
         raise SchemaError(f"findings: absent: {', '.join(absent) or 'none'}; unknown: {', '.join(strange) or 'none'}")
-    wrong = rows.filter(~pl.col("severity").is_in(SEVERITIES))["severity"].to_list()
+    wrong = rows.filter(~pl.col("severity").is_in(SEVERITIES).fill_null(value=False))["severity"].to_list()
     if wrong:
         raise SchemaError(f"findings: severity {wrong[0]!r}; valid: {', '.join(SEVERITIES)}")
     given = [

@@ -91,7 +91,7 @@ def refused(counts: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Left-join `conflict` rejects to the stored bar of the same symbol, price type and ts; unmatched: null `kept`.
+    """Join `conflict` rejects to ALL stored bars of symbol, price type, ts; none: null interval, session, `kept`.
 
     Parameters
     ----------
@@ -178,12 +178,12 @@ def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
 
 
 def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
-    """Decode JSON cells to `source, row, symbol, price_type, ts, close, volume`; unparsable values become null."""
+    """JSON cells as `source, row, symbol, price_type, ts, close, volume`; bad value: null; no JSON: ComputeError."""
     dtype = pl.Struct(dict.fromkeys(("symbol", "price_type", "ts", "close", "volume"), pl.String))
     cells = lost.select("source", "row", pl.col("cells").str.json_decode(dtype)).unnest("cells")
-    stamp = pl.col("ts").str.replace(r"(\.\d+)?\s*(UTC|Z|\+00:00)$", "").str.replace("T", " ", literal=True)
+    stamp = pl.col("ts").str.replace(r"\s*(UTC|Z|\+00:00)$", "").str.replace("T", " ", literal=True)
     return cells.with_columns(
-        stamp.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")
+        stamp.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
         .dt.replace_time_zone("UTC")
         .alias("ts"),
         pl.col("close", "volume").cast(pl.Float64, strict=False),

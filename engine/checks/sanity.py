@@ -62,7 +62,7 @@ LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
 
 
 def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> dict[str, pl.DataFrame]:
-    """Return the frames of `SANITY` by name: anomaly counts, flat runs, spikes, market moves, jumps, end sessions.
+    """Frames of `SANITY` of sorted rows, by name: anomaly counts, flat runs, spikes, market moves, jumps, end sessions.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
 
 
 def combine_sanity(frames: Mapping[str, Sequence[pl.DataFrame]]) -> dict[str, pl.DataFrame]:
-    """Concatenate and sort the frames of all parts; sum counts and moves; runs or spikes across parts are not seen."""
+    """Concatenate and sort the frames of all parts; sum counts and moves; what lies across two parts is not found."""
     whole = {name: pl.concat([empty(schema), *frames[name]]) for name, schema in SANITY.items()}
     whole["counts"] = (
         whole["counts"]
@@ -136,7 +136,7 @@ class _Bars:
         return owner
 
     def joined(self, index: Ints) -> Flags:
-        """Mask indices comparable with the NEXT bar: same series, all lows > 0, same session if intraday."""
+        """Mask indices (below the last) comparable with the NEXT bar: same series, all its lows > 0, same session."""
         same: Flags = self.series[index + 1] == self.series[index]
         if self.is_intraday:
             same &= self.session[index + 1] == self.session[index]
@@ -170,7 +170,7 @@ class _Far(NamedTuple):
 
 
 def far_bars(bars: _Bars, scale: Floats) -> _Far:
-    """Indices of bars BEFORE a higher high, a lower low, or either off their close: by max(0.1 %, 8 scales) or more."""
+    """Indices BEFORE a higher high, a lower low, either off the close, by max(0.1 %, 8 scales); across series too."""
     least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
     beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
     high, low, close = bars.high, bars.low, bars.close
@@ -254,7 +254,7 @@ def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
-    """Return indices of (rangeless bars at the prior close, with volume; ranged bars equal to the prior)."""
+    """Indices of (rangeless bars at the prior close, with volume; ranged bars equal to the prior, volume too)."""
     close, volume = bars.close, bars.volume
     at = pairs_where(lambda a, b: close[b] == close[a], bars.pairs) + 1
     at = at[bars.series[at] == bars.series[at - 1]]
@@ -275,7 +275,7 @@ def vwap_outside_bars(bars: _Bars) -> Ints:
 
 
 def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
-    """Return bars and first ts per series; `longest` is the longest run, measured for kind `repeated` only, else 0."""
+    """Count ascending `index` per series, with first ts; `longest` is the longest run of `repeated`, else 0."""
     owner = bars.owner(index)
     fresh = run_starts(owner)
     start, end = consecutive_runs(index) if kind == "repeated" else (index[:0], index[:0])
@@ -335,7 +335,7 @@ def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def with_names_and_minutes(frame: pl.DataFrame, series: pl.DataFrame, schema: Schema, zone: str) -> pl.DataFrame:
-    """Add series names and the venue's local `minute` where the schema has them; cast to its columns."""
+    """Add series names (rows of others are dropped) and local `minute` where the schema has them; cast to it."""
     if "symbol" in schema:
         frame = frame.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
     if "minute" in schema:

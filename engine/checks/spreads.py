@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 def quote_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
-    """Count two-sided quotes per symbol and session: all, locked, crossed; widest crossing and its first ts.
+    """Count two-sided quotes per symbol and session: all, locked, crossed, widest and first crossed; null interval.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
 
 
 def crossed_finding(row: Row) -> Row:
-    """Build the finding: `warning` above 0.1 % crossed or 5 % locked, else `info`; `session` has most crossed."""
+    """Build the finding: `warning` above 0.1 % crossed or 5 % locked, else `info`; `session`: highest crossed share."""
     share, locked = row["crossed"] / row["quotes"], row["locked"] / row["quotes"]
     what = "quotes" if row["interval"] is None else f"{row['interval']} closes"
     size = f", by up to {row['widest']:.4%} of the price" if row["crossed"] else ""

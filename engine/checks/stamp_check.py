@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Return a `stamp` per intraday series with rows 1 to 3 steps late at edges, or its opening peak one late."""
+    """A `stamp` per intraday series with one second in all stamps, rows 1-3 steps late, or the opening peak 1 late."""
     series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, peaks = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
@@ -63,7 +63,7 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
 
 
 def seconds_within(profile: pl.DataFrame) -> NDArray[np.int64]:
-    """Return per series the second of the minute that all its stamps have, between whole minutes; -1 if there is none.
+    """Per series, as `facet_of_series` sorts: the second of 99.5 % of >= 30 stamps, between whole minutes; else -1.
 
     Of 30 stamps and more, and of intervals of whole minutes.
     """
@@ -75,7 +75,7 @@ def seconds_within(profile: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def within_finding(named: tuple[Any, ...], second: int, opened: Floats, closes: float, closed: Floats) -> Row:
-    """Build the `stamp` error of stamps within their bars; if all come a step late, they are past their ends instead."""
+    """Build the `stamp` error of stamps within bars (past them if a step late): `value` second, `count` near opens."""
     is_late = bool(closes and closed[NEAR_STEPS] >= FEWEST_CLOSES and opened[NEAR_STEPS] == 0)
     return {
         **dict(zip(SERIES, named, strict=True)),
@@ -92,7 +92,7 @@ def within_finding(named: tuple[Any, ...], second: int, opened: Floats, closes: 
 
 
 def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float) -> int:
-    """Return the least of 1 to 3 steps with hardly any row after opens, rows past closes, chance <= 0.3 %; else 0."""
+    """Least of 1 to 3 steps (2, 3: if liquid) with few rows after opens, rows past closes, chance <= 0.3 %; else 0."""
     zero = NEAR_STEPS
     for late in range(1, LATEST_STEPS + 1):
         if not opens or not closes:
@@ -111,7 +111,7 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
 
 
 def is_peak_late(volume: Floats, opens: float) -> bool:
-    """Whether the bar a step after the open has >= 5 times the open bar's volume; >= 5 opens, rows before them."""
+    """Whether volume peaks one step after a quiet open, >= 5 times its; of >= 5 opens with volume just before."""
     # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
     zero = NEAR_STEPS
     before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
@@ -159,7 +159,7 @@ def stamp_finding(
 
 
 def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """Return one `interval` error per intraday series whose stamps prove another step than the stated one."""
+    """An `interval` error per intraday series whose stamps prove another step; none if all share one second."""
     series, minutes = facet_of_series(profile, "minute", 61, 1)
     _, days = facet_of_series(profile, "days", 1, 0)
     intervals = {text: Interval.parse(text) for text in series["interval"].unique()}
@@ -178,7 +178,7 @@ def interval_findings(profile: pl.DataFrame) -> pl.DataFrame:
 
 
 def shares_on_steps(minutes: Floats) -> Floats:
-    """Return series x `RUNGS`: the largest share of stamps whose minute has one remainder modulo the step."""
+    """Series x `RUNGS`: largest share of stamps on one remainder of the minute; column 0 only adds to the total."""
     total, steps = np.maximum(minutes.sum(1), 1), minutes[:, 1:]
     shares = [steps.reshape(len(steps), steps.shape[1] // rung, rung).sum(1).max(1) / total for rung in RUNGS]
     return np.stack(shares, axis=1)

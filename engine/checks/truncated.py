@@ -50,7 +50,7 @@ KEY = list(SERIES)
 
 
 def truncations(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Return session heads and tails that lack >= 5 slots and 5 %, of chance < 1e-6 at the row rate; intraday only.
+    """Session heads and tails that lack >= 5 slots and 5 %, chance < 1e-6 at the row rate (from 20 %); intraday only.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def truncations(runs: SlotRuns, series: pl.DataFrame, grid: SessionGrid) -> pl.D
 
 
 def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Return one finding per series and side, of its worst session: off the data's edge, not shared by all, most slots.
+    """A finding per series and side, of the worst session: off the data's edge, not shared by all, then most slots.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def missing_at_edge(spans: pl.DataFrame, *, is_tail: bool) -> pl.DataFrame:
 
 
 def fold_sessions(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
-    """Return per cut session, in its order, highest `high`, lowest `low`, summed `volume`, last `close`; null as 0."""
+    """Return per cut session, in its order, highest `high`, lowest `low`, summed `volume` (null as 0), last `close`."""
     begin, end = cut["begin"].to_numpy(), cut["end"].to_numpy() + 1
     fold = {}
     for name, by in (("high", np.maximum), ("low", np.minimum), ("volume", np.add)):
@@ -178,7 +178,7 @@ def fold_sessions(placed: pl.DataFrame, cut: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_witnesses(cut: pl.DataFrame, sides: pl.DataFrame, series: pl.DataFrame, folds: pl.DataFrame) -> pl.DataFrame:
-    """Add to each cut the sibling price type that lacks least (at most half as much), `peers` and `peers_on`."""
+    """`TRUNCATIONS` of the cuts: folds, sibling price type that lacks least (at most half), `peers`, `peers_on`."""
     named = sides.join(series.select("series", *SERIES), on="series", how="inner")
     key = ["session", "is_tail"]
     mine = cut.hstack(folds).join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
@@ -221,7 +221,7 @@ def count_peers(mine: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare_with_coarse(cut: pl.DataFrame, coarse: pl.DataFrame) -> pl.DataFrame:
-    """Fold coarser bars by cut session (first interval by name); `agrees`: same high, low, close, volume within 1 %."""
+    """Coarser bars of cut sessions that have some (first interval by name); `agrees`: same prices, volume to 1 %."""
     key = ["symbol", "price_type", "session"]
     folded = (
         coarse.sort("ts")

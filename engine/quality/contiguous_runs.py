@@ -79,7 +79,7 @@ class SlotRuns(NamedTuple):
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> SlotRuns:
-        """Runs of sorted rows, cut where series or ordinal changes or slot does not follow by 1; rows with null slot are left out."""
+        """Runs of slots that follow by 1 in a segment, of sorted rows; those without slot are dropped, not numbered."""
         placed = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         series, ordinal, slot = (placed[name].to_numpy() for name in ("series", "ordinal", "slot"))
         breaks = pairs_where(

@@ -106,3 +106,9 @@ def test_documented_checks_are_the_registered_ones_with_their_severities() -> No
         if name not in SEVERITIES
     }
     assert told == {check.name: check.severities for check in registered(Check)}
+
+
+def test_findings_without_a_severity_are_refused() -> None:
+    rows = pl.DataFrame({"check_name": "a", "severity": pl.Series([None], dtype=pl.String), "message": "m"})
+    with pytest.raises(SchemaError, match="severity None; valid: error, warning, info"):
+        findings(rows)

@@ -52,6 +52,12 @@ def test_refused_rows_are_one_finding_per_file_and_reason_with_the_first_row() -
     assert found["fingerprint"].n_unique() == 2
 
 
+def test_conflicts_between_whole_seconds_find_the_bar_that_was_kept() -> None:
+    kept = bars([10.0]).with_columns(pl.col("ts") + pl.duration(milliseconds=500))
+    (row,) = conflict_pairs(losers(kept, pl.lit(1.02)), kept).iter_rows(named=True)
+    assert (row["ts"], row["kept"]) == (kept["ts"][0], 10.0)
+
+
 def test_refused_nothing_says_nothing() -> None:
     none = empty(REJECTS)
     assert refused(count_refused(none)).height == 0

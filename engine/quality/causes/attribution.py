@@ -96,7 +96,7 @@ class GapEdges(NamedTuple):
 
 
 def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> WeighedGaps:
-    """No-trade rates and odds of gaps; rates leave out whole-segment gaps and, in a second pass, gaps with < 0.001 runs a session.
+    """No-trade rates, odds of sorted gaps; rates leave out whole-segment gaps and, in a second pass, improbable ones.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def attribute_gaps(
     listed: pl.DataFrame,
     slot_minutes: float,
 ) -> pl.DataFrame:
-    """`ATTRIBUTED` per gap, by precedence: not listed, recurring, outage, likeliest by Bayes (`unknown` below 0.7).
+    """`ATTRIBUTED` per gap: not listed, else recurring, else outage (in a small part: no trade), else by Bayes.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.Da
 
 
 def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Per series, session `explained`: sum of bar_count - lost of gaps with a cause in `EXPLAINING` and confidence >= 0.7, else 0.
+    """Per (series, session) with gaps, `explained`: slots less `lost` of those with an `EXPLAINING` cause, >= 0.7.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) -> tuple[Ints, Floats]:
-    """(index into `CAUSES`, posterior) of no trade, symbol loss or halt, whichever scores highest; `unknown` below 0.7.
+    """(index into `CAUSES`, posterior) of the likeliest of no trade, symbol loss, halt; below 0.7 `unknown`'s index.
 
     Parameters
     ----------
@@ -431,7 +431,7 @@ class SeriesMeans(NamedTuple):
 
 
 def is_significantly_above(name: str, least: float) -> pl.Expr:
-    """Whether an edge measure's mean is >= `least` and >= 2 standard errors, over at least 2 gaps."""
+    """Expression: whether an edge measure's mean is >= `least` and >= 2 standard errors, over at least 2 gaps."""
     n = pl.col(f"{name}_n")
     mean = pl.col(f"{name}_sum") / n
     error = ((pl.col(f"{name}_squares") / n - mean**2).clip(0) / n).sqrt()
@@ -439,7 +439,7 @@ def is_significantly_above(name: str, least: float) -> pl.Expr:
 
 
 def number_chains(outages: pl.DataFrame, axis: pl.DataFrame) -> pl.Series:
-    """`chain` per sorted outage: the number grows unless it begins at slot 0 and the one before ended its group's previous segment."""
+    """`chain` per sorted outage: next number, unless at slot 0 right after one that ended the previous segment."""
     key = ["group", "ordinal"]
     at = outages.select(key).join(axis.with_row_index("at"), on=key, how="left", maintain_order="left")["at"]
     row, group = at.fill_null(0).to_numpy().astype(np.int64), outages["group"].to_numpy()

@@ -89,7 +89,7 @@ class BinnedGaps(NamedTuple):
 
     @classmethod
     def of(cls, gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> BinnedGaps:
-        """Gaps with each one's slot count and (series, ordinal) row in `expected`, and their pieces cut at bins of the day."""
+        """Sorted gaps with slot count, row in `expected` (which must have it), and pieces cut at bins of the day."""
         heads = run_starts(*(gaps[name].to_numpy() for name in ("series", "ordinal")))
         theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (expected, gaps[heads]))
         segment = np.repeat(np.searchsorted(theirs, ours), np.diff(np.append(heads, gaps.height)))
@@ -328,7 +328,7 @@ def mean_missing_share(rates: Rates, expected: pl.DataFrame) -> Floats:
 
 
 def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> Floats:
-    """Per gap, k of its series: value of `K` with the best penalized likelihood of gap lengths; 15 without gaps.
+    """Per gap, k of its series: value of `K` with the best penalized likelihood of its usable gaps' lengths; none: 15.
 
     Parameters
     ----------

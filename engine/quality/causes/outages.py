@@ -110,7 +110,7 @@ def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.
 
 
 def sum_expected(rates: Rates, lives: pl.DataFrame) -> pl.DataFrame:
-    """Steps per (group, position, bin, ordinal) of expected symbols, weight, surprise, variance: + at a life's first, - after last.
+    """`EXPECTATION` steps of symbols, weight, ...: + at a life's first ordinal, - after its last; group < 0: none.
 
     Parameters
     ----------
