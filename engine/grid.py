@@ -416,7 +416,7 @@ class SessionGrid(Summarized):
 
     def starts_from_ends(self, at: Ints, stamp: Stamp) -> Ints:
         """Start of the slot that ends at each stamp (end-inclusive: that it is within, past its start); else the stamp minus a step."""
-        within = at - 1 if stamp == "end" else at
+        within = at - 1  # neither stamp is that of a start
         unplaced = at - self._step if stamp == "end" else at - self._step + 1
         if self.table.is_empty():
             return unplaced
@@ -428,8 +428,7 @@ class SessionGrid(Summarized):
         if stamp == "end":
             fits = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
         else:
-            # The last second, millisecond or microsecond, or that of the last trade.
-            fits = (cut_end > at) & (at > np.maximum(origin, self._opens[index]))
+            fits = cut_end > at  # the last second, millisecond or microsecond, or that of the last trade
         inside = within >= self._opens[index]
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 

@@ -161,6 +161,12 @@ def test_place_on_the_clock_is_at_late_opens_and_at_those_on_time() -> None:
     assert placed["slot"].to_list() == [0, None, 5, 0, 1, None, 0]
 
 
+@pytest.mark.parametrize("align", ["session", "clock"])
+def test_from_stamps_of_a_start_are_within_no_slot(align: str) -> None:
+    grid = build(DAY, "1h", align=align, zone=NEW_YORK)
+    assert grid.from_stamps(stamps("14:30"), "end-inclusive").to_list() == stamps("13:30:00.000001").to_list()
+
+
 def test_from_stamps_of_the_end_of_a_short_segment_on_the_clock_are_its_open() -> None:
     grid = build([axis.at(MONDAY, 870, 890)], "1h", align="clock", zone=NEW_YORK)  # 09:30 to 09:50
     found = grid.from_stamps(stamps("14:50", "15:00"), "end")
@@ -202,9 +208,10 @@ def test_from_stamps_of_ends_give_the_slot_that_ends_there(stamp: str, clock: st
     assert build(DAY, "1h").from_stamps(stamps(clock), stamp).to_list() == stamps(start).to_list()
 
 
-def test_from_stamps_of_the_last_instant_of_a_second_may_be_its_first() -> None:
-    second = build(DAY, "1s").from_stamps(stamps("14:30", "14:30:01", "20:59:59"), "end-inclusive")
-    assert second.to_list() == stamps("14:30", "14:30:01", "20:59:59").to_list()
+@pytest.mark.parametrize("interval", ["1s", "1h"])
+def test_from_stamps_within_a_slot_are_its_start_from_the_first_microsecond_on(interval: str) -> None:
+    ends = stamps("14:30:00.000001", "14:30:00.999999", "14:30:01" if interval == "1h" else "14:30:00.5")
+    assert build(DAY, interval).from_stamps(ends, "end-inclusive").to_list() == stamps(*["14:30"] * 3).to_list()
 
 
 @pytest.mark.parametrize(
