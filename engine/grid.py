@@ -425,10 +425,9 @@ class SessionGrid(Summarized):
         slot = np.minimum((within - self._opens[index] + self._leads[index]) // self._step, last_slot)
         origin = self._opens[index] - self._leads[index] + slot * self._step
         cut_end = np.minimum(origin + self._step, self._closes[index])
-        if stamp == "end":
-            fits = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
-        else:
-            fits = cut_end > at  # the last second, millisecond or microsecond, or that of the last trade
+        is_end = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
+        # Inclusive: the last second, millisecond or microsecond of the slot, or that of its last trade.
+        fits = is_end if stamp == "end" else at < cut_end
         inside = within >= self._opens[index]
         return np.where(fits & inside, np.maximum(origin, self._opens[index]), unplaced)
 
