@@ -145,9 +145,8 @@ def content(path: Path, options: ReadOptions) -> bytes:
     SourceError
         The file cannot be read or unpacked, or goes over the limits.
     """
-    packed = path.stat().st_size
     with open_unpacked(path) as stream:
-        return read_all(path, stream, allowed_bytes(packed, options))
+        return read_all(path, stream, allowed_bytes(path.stat().st_size, options))
 
 
 def member_names(path: Path, options: ReadOptions) -> list[str]:
@@ -168,7 +167,7 @@ def member_names(path: Path, options: ReadOptions) -> list[str]:
 
 
 def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes]:
-    """Yield the named members of a zip, unpacked, in the order of `names`; SourceError if their sum exceeds the limits.
+    """Yield these (`member_names`) of a zip, unpacked, in order; SourceError if one is damaged, or all exceed limits.
 
     Raises
     ------
@@ -182,7 +181,7 @@ def members(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[
 
 
 def members_or_errors(path: Path, names: Sequence[str], options: ReadOptions) -> Iterator[bytes | SourceError]:
-    """Yield per name the unpacked member, or the SourceError of one that is damaged, encrypted or over the limits.
+    """Yield per name (`member_names`) the unpacked member, or the SourceError of one damaged, encrypted or over limits.
 
     The limits are those of all members together; the others are yielded all the same.
     """

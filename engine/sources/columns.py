@@ -104,7 +104,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
 
 
 def choose_layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
-    """The layout that the options state, else the first one that the names tell, else the names that vendors share.
+    """The stated layout (SourceError if its columns are absent), else the first that names tell, else the shared names.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def choose_layout(names: Sequence[str], options: ReadOptions, path: str) -> Layo
 
 
 def complete_bars(roles: dict[str, str], names: Sequence[str], options: ReadOptions) -> list[str]:
-    """Add to `roles` the close and volume that bars have under other names (`Last`, tick volume); notes of these."""
+    """Add to `roles` close (for `price`) and volume of bars under other names (`Last`, tick volume); return notes."""
     notes = []
     if {"open", "high", "low"} <= set(roles) and "close" not in roles and "price" not in options.columns:
         columns = {normalize_name(name): name for name in reversed(names)}
@@ -248,7 +248,7 @@ def plain_of_repeated(name: str) -> str:
 
 
 def kind_of_roles(roles: Roles) -> Kind | None:
-    """First match: bars (four prices, also of a side), ticks (`price`), quotes (`bid` or `ask`), open_interest, None."""
+    """First match: bars (OHLC, or a side's), ticks (`price`, <2 of OHL), quotes (bid or ask), open_interest, None."""
     if all(part in roles for part in OHLC) or any(all(f"{side}_{part}" in roles for part in OHLC) for side in SIDES):
         return "bars"
     if "price" in roles and len({"open", "high", "low"} & set(roles)) < 2:  # noqa: PLR2004  # else a bar, lacking one

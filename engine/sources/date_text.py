@@ -97,7 +97,7 @@ def spelled_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None)
 
 
 def rival_forms(cells: pl.Series, spelling: Spelling, naive: pl.Series) -> list[str]:
-    """Formats of the first stamp's other spellings that read as many cells as other times; [] if its own is YYYYMMDD."""
+    """Formats of the first stamp's other spellings that read as many cells as other times; [] if its is YYYYMMDD."""
     sample = next(iter(first_stamps(cells)), "")
     rivals = [one for one in spellings_of(sample) if one != spelling and one.date != YEAR_FIRST]
     forms = []

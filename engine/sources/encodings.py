@@ -50,7 +50,7 @@ def zero_shares(head: bytes, width: int) -> list[float]:
 
 
 def to_utf8(data: bytes, source: str) -> tuple[bytes, tuple[str, ...]]:
-    """(text in UTF-8 without a byte order mark, notes); bytes that are no character are replaced in UTF-16, kept in UTF-8.
+    """(UTF-8 without its mark, notes): UTF-16 converted, other text read as Windows-1252, stray bytes among UTF-8 kept.
 
     Text that is not UTF-8 is read as Windows-1252 (Latin-1), with a note, unless it has UTF-8 characters beside the
     bytes that are none.

@@ -94,7 +94,7 @@ class PathFacts:
 
 
 def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> PathFacts:
-    """Facts of a path by `symbol_from`, else Hive folders (`symbol=SPY`), else the file's name; None if unstated.
+    """Facts of a path by `symbol_from` (SourceError if unfit), else Hive folders (`symbol=SPY`), else name, else None.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> Path
 
 
 def facts_by_template(path: PurePath, template: str, facts: PathFacts) -> PathFacts:
-    """The facts with those that `symbol_from` reads from the path in their place; no symbol if it has no `{symbol}`.
+    """The facts with what `symbol_from` reads in the path, symbol None if it has no `{symbol}`; SourceError if unfit.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def hive_folders(path: PurePath | str) -> dict[str, str]:
 
 @functools.lru_cache
 def template_pattern(template: str) -> re.Pattern[str]:
-    """Compiled pattern of a template: `{symbol}`, `{date}`, `{interval}`, `{price_type}`, and `*` for any of a name."""
+    """Pattern for a path's end, any case: `{symbol}`, `{date}`, `{interval}`, `{price_type}`, `*` within a name."""
     pieces = re.split(rf"({TEMPLATE_FIELD}|\*)", template)
     body = "".join(
         "[^/]*"
@@ -200,7 +200,7 @@ def facts_of_match(found: Mapping[str, str | None], symbol_format: str) -> PathF
 
 
 def facts_of_words(stem: str) -> PathFacts:
-    """Facts of a file's stem by its words, as the module explains."""
+    """Facts of a file's stem by its words, symbol in capitals, a pair joined; None where words tell none or several."""
     dates = list(_DATE.finditer(stem))
     days = {day_of_text(match[0][:10] if match[1] else match[0]) for match in dates}
     bare = _COUNTED.sub(r"\1\2", _PERIOD.sub("_", _DATE.sub("_", stem)))

@@ -56,7 +56,7 @@ def unpack_binary(
 def digits_of(
     columns: Sequence[pl.Series], width: int, precision: str | None, source: str, known: int | None = None
 ) -> tuple[int, str]:
-    """(decimal digits of integers, reason): the usual ones that a stated precision allows, else the precision itself.
+    """(decimals of integers, reason): usual ones that fit `precision`, else it; SourceError if several fit few numbers.
 
     A number of at most `precision` decimals, times 10^digits, ends in `digits - precision` zeros: usual digits of which
     that is not true of every number are not those of the table.

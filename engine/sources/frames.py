@@ -78,7 +78,7 @@ def read_parquet_batch(
     symbols: Sequence[str] = (),
     without: pl.Expr | None = None,
 ) -> Batch:
-    """Batch of rows `cut` (first, count) of a Parquet file, only of `symbols`, less where `without` is true or null."""
+    """Batch of rows `cut` (first, count), of `symbols`, not `without` (or null); wide tables: by `cut` alone."""
     try:
         # Rows that the scan itself numbers can be filtered where they lie: row groups of other symbols are not decoded.
         scanned = pl.scan_parquet(

@@ -89,7 +89,7 @@ def inputs_of(sources: Any) -> list[Input]:  # noqa: ANN401 - `Sources`, or anyt
 
 
 def each_source(sources: Any) -> list[Any]:  # noqa: ANN401
-    """Members of a list, set (sorted) or other iterable; [it] for a path or frame; ParameterError for mappings and others."""
+    """Members of a list, set (sorted) or iterable; [it] for a path or frame; ParameterError for mappings and others."""
     if isinstance(sources, str | os.PathLike) or is_frame(sources):
         return [sources]
     if not isinstance(sources, Iterable) or isinstance(sources, bytes | Mapping):

@@ -64,7 +64,7 @@ def without_signs(raw: pl.DataFrame, names: list[str], signs: str) -> pl.DataFra
 
 
 def with_magnitudes(raw: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """The table with text such as `1.25M` in these columns as rounded integers in text (`1250000`); others unchanged."""
+    """The table with text such as `1.25M` in these columns as rounded integer text (`1250000`); others unchanged."""
     changed = []
     for name in (name for name in names if raw.schema[name] == pl.String):
         parts = pl.col(name).str.strip_chars().str.extract_groups(r"^([0-9.]+)([KMB])$").struct

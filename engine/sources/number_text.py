@@ -54,7 +54,7 @@ def marks_of(options: ReadOptions) -> Marks:
 
 
 def plain_number(cell: pl.Expr, marks: Marks) -> pl.Expr:
-    """Text to cast to a number: stripped, decimal point, no marks between thousands; blank is null, other text may stay.
+    """Text to cast to a number: stripped, decimal point, no marks between thousands; blank is null, other text stays.
 
     Marks between thousands are taken out where groups of three digits follow them up to the decimal mark, so that
     `1,5` is no 15.

@@ -174,7 +174,7 @@ def is_delimiter(text: str) -> bool:
 
 
 def check_types(options: ReadOptions) -> None:
-    """ParameterError where a value has another type than its field states; names and intervals are read elsewhere."""
+    """ParameterError for an empty text or another type than the field's; names and intervals are checked elsewhere."""
     for name, hint in _value_types().items():
         value = getattr(options, name)
         if (

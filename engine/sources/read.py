@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
-    """Read a file into batches, one per kind of rows or zip member; whatever fails is raised as SourceError.
+    """Read a file into batches, one per kind of rows or zip member; SourceError, or ParameterError for a wrong option.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
 
 
 def contained(path: Path, act: Callable[[], T]) -> T:
-    """Result of an act on one file; whatever it raises is a SourceError of that file, so that no file ends a run.
+    """Result of an act on one file; what it raises becomes its SourceError, but ParameterError and MemoryError stay.
 
     A `ParameterError` that is no `IntervalError` concerns an option, hence all files, and is raised as it is; so is
     what concerns the process: `MemoryError`, interrupts.
@@ -88,7 +88,7 @@ def contained(path: Path, act: Callable[[], T]) -> T:
 
 
 def check_given_symbol(file: SourceFile, batches: Sequence[Batch]) -> None:
-    """SourceError where a format states symbols itself (Lean, DBN) and rows have another one than the caller gave."""
+    """SourceError if rows have another symbol than `given_symbol` (not None): Lean and DBN state their own."""
     names = {name.removesuffix(file.qualifier) for one in batches for name in one.frame["symbol"].unique()}
     others = sorted(names - {file.given_symbol})
     if others:

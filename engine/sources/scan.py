@@ -48,7 +48,7 @@ _Place = tuple[str | None, str | None]  # a market, and a kind of instrument
 
 
 def scan(paths: Sequence[Path | str], options: ReadOptions | None = None) -> tuple[list[SourceFile], list[Problem]]:
-    """Find data files (sorted, qualified), and problems: unreadable, and as `ignored` non-data and unrequested files.
+    """(data files by path, qualified; problems, some `ignored`); ParameterError if `symbol` merges several symbols.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def list_files(paths: Iterable[Path | str]) -> tuple[dict[Path, bool], list[Prob
 
 
 def walk_files(folder: Path) -> tuple[list[Path], list[Problem]]:
-    """(files of a folder and its subfolders, problems); entries beginning with `.` are skipped, linked folders ignored.
+    """(unsorted files of a folder and its subfolders, problems); names with a leading `.` and linked folders are left out.
 
     A folder that cannot be listed is a problem; how deep folders are nested is of no consequence.
     """
@@ -166,7 +166,7 @@ def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> Source
 
 
 def sniff_file(path: Path, options: ReadOptions) -> SourceFile | Problem:
-    """The file as its format describes it; a Problem for a spreadsheet of a kind that is not read.
+    """The file as its stated or sniffed format describes it; Problem for a spreadsheet not read; SourceError else.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def names_of_file(file: SourceFile) -> list[_Name]:
 
 
 def market_qualifier(file: SourceFile, shared: Mapping[_Name, set[_Place]], markets: set[str | None]) -> str:
-    """`@MARKET`, `@SECURITY` or both, as little as separates shared symbols, else empty; for lists by `markets`."""
+    """`@MARKET`, `@SECURITY`, both or "", as little as parts shared symbols ("" if no market); lists: by `markets`."""
     if file.market is None:
         return ""
     if file.symbols:

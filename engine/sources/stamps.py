@@ -111,7 +111,7 @@ def text_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None) ->
 
 
 def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, series: pl.Series | None) -> Stamps:
-    """UTC instants of digits: a date (`YYYYMMDD[HHMM[SS[mmm]]]`, no unit stated), else a number since 1970.
+    """UTC instants of dates (`YYYYMMDD[HHMM[SS[mmm]]]`, no unit) or numbers since 1970; SourceError if in doubt.
 
     Raises
     ------

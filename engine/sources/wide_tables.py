@@ -28,7 +28,7 @@ def tuple_name(first: str, second: str) -> str:
 
 
 def symbols_of_columns(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Symbol -> field (`Close`) -> column, from names of two levels or joined ones (`SPY_Close`); {} for any other table.
+    """Symbol -> field (`Close`) -> column, from names of two levels or joined (`SPY_Close`); {} for any other table.
 
     Names that only join symbol and field (`SPY_Open`) count where each symbol has open, high, low and close.
     """

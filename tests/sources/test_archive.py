@@ -167,3 +167,8 @@ def test_content_that_takes_too_much_memory_to_unpack_is_refused(tmp_path):
     path.write_bytes(packed[:12] + bytes(head) + packed[24:])
     with pytest.raises(SourceError, match=r"(?i)memory"):
         archive.content(path, ANY)
+
+
+def test_content_of_an_absent_file_is_a_source_error(tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        archive.content(tmp_path / "absent.csv.gz", ANY)

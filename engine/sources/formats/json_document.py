@@ -234,13 +234,14 @@ def chart_table(node: dict[str, Json], source: str) -> pl.DataFrame | None:
     """Columns of `{"timestamp": [...], "indicators": {"quote": [{"open": [...], ...}]}}`; None for other objects."""
     indicators = node.get("indicators")
     quotes = indicators.get("quote") if isinstance(indicators, dict) else None
-    if not isinstance(node.get("timestamp"), list) or not isinstance(quotes, list) or not isinstance(quotes[0], dict):
+    first = quotes[0] if isinstance(quotes, list) and quotes else None
+    if not isinstance(node.get("timestamp"), list) or not isinstance(first, dict):
         return None
-    return frame_of_columns({"timestamp": node["timestamp"], **quotes[0]}, source)
+    return frame_of_columns({"timestamp": node["timestamp"], **first}, source)
 
 
 def split_table(node: dict[str, Json], source: str) -> pl.DataFrame | None:
-    """Columns of `{"columns": [...], "index": [...], "data": [[...], ...]}`, an index of stamps first; else None."""
+    """Columns of `{"columns", "index", "data": [[]]}`, stamps of an index first; else None; SourceError if uneven."""
     names, rows, index = node.get("columns"), node.get("data"), node.get("index")
     if not isinstance(names, list) or not isinstance(rows, list) or not rows or not isinstance(rows[0], list):
         return None
@@ -254,7 +255,7 @@ def split_table(node: dict[str, Json], source: str) -> pl.DataFrame | None:
 
 
 def columns_table(node: dict[str, Json], source: str) -> pl.DataFrame | None:
-    """Columns of an object of lists, one of them of stamps by its name; None for other objects."""
+    """Columns of the lists in an object, one of stamps by its name; None for others; SourceError if lengths differ."""
     lists = {key: value for key, value in node.items() if isinstance(value, list)}
     if len(lists) < 2 or STAMP_NAMES.isdisjoint(map(normalize_name, lists)):  # noqa: PLR2004  # a stamp and a value
         return None
@@ -290,7 +291,7 @@ def are_stamps(keys: Mapping[str, Json]) -> bool:
 
 
 def frame_of_records(rows: Sequence[Json], source: str) -> pl.DataFrame:
-    """Columns of a list of objects; what is no object is a row without values; lists and objects in cells become text.
+    """Columns of objects (none: a row of nulls): `1. open` is `open`, `bid: {o}` is `bid_open`, others within are text.
 
     Raises
     ------
@@ -327,7 +328,7 @@ def frame_of_rows(rows: Sequence[Json], source: str) -> tuple[pl.DataFrame, list
 
 
 def frame_of_columns(columns: Mapping[str, Json], source: str) -> pl.DataFrame:
-    """Columns of an object of lists of one length; columns of another length, or that are no list, are an error.
+    """Columns of the lists in an object, others left out; SourceError if their lengths differ or values do not mix.
 
     Raises
     ------
@@ -380,7 +381,7 @@ def is_metadata(key: str) -> bool:
 
 
 def join_tables(tables: Sequence[FoundTable], origin: Origin) -> tuple[pl.DataFrame, dict[str, str]]:
-    """(rows of all tables, with `symbol` where several state theirs; the facts that they share).
+    """(rows of all tables, `symbol` if several; shared facts); SourceError if those differ or no symbol tells tables.
 
     Raises
     ------
@@ -420,7 +421,7 @@ def join_tables(tables: Sequence[FoundTable], origin: Origin) -> tuple[pl.DataFr
 
 
 def apply_facts(origin: Origin, facts: Mapping[str, str], *, is_text: bool) -> Origin:
-    """The origin with symbol, interval and (for stamps written as text) zone of a document, and notes of them.
+    """The origin with a document's symbol and interval before the name's, and its zone (text, no option) with a note.
 
     What the options state goes before; an interval or zone that is not known is left out.
     """
@@ -452,7 +453,7 @@ def service_message(document: Json) -> str | None:
 
 
 def has_empty_table(document: Json) -> bool:
-    """Whether a document is an answer without rows: an empty list or object, alone or under a known key, or `no_data`."""
+    """Whether a document answers without rows: `[]`, a known key with nothing in it or `"s": "no_data"`; not for {}."""
     if not isinstance(document, dict):
         return bool(document == [])
     if document.get("s") == "no_data":

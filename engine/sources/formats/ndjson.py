@@ -85,7 +85,7 @@ def commonest_names(lines: pl.Series) -> tuple[list[str], int]:
 
 
 def parse_objects(lines: pl.DataFrame, source: str, names: Sequence[str] | None = None) -> pl.DataFrame:
-    """One row per line, typed as in JSON; lists as comma text, objects as JSON text; SourceError on mixed types.
+    """One row per line, typed as in JSON (with `names` these alone, as text); nests as text; SourceError if types mix.
 
     With `names` these columns alone, as text.
     """

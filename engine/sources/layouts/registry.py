@@ -124,7 +124,7 @@ def told_by(layout: Layout) -> str:
 
 
 def stated_conventions(layout: Layout) -> list[str]:
-    """Texts of what a layout states of stamps and cells: `timezone UTC`, `stamp end`, `prices x 1e-9`, `-1 is none`."""
+    """Texts of what a layout states: `timezone UTC`, `stamp end`, `integer prices x 1e-9`, `-1 none`, `no $ in ...`."""
     stated = [f"{name} {value}" for name, value in layout.conventions().items()]
     stated += [f"integer prices x 1e-{layout.fixed_digits}"] if layout.fixed_digits is not None else []
     none = [cell for cell in layout.sentinels if len(cell) < 5]  # noqa: PLR2004  # the largest integers say nothing to a reader

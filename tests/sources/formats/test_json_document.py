@@ -261,3 +261,10 @@ def test_frame_of_nested_cells_is_text(tmp_path):
     assert batch.kind == "ticks"
     assert batch.frame.select("price", "size", "conditions", "exchange").unique().rows() == [(1.5, 2.0, "@,I", "V")]
     assert batch.frame.schema["conditions"] == pl.String
+
+
+def test_a_chart_without_a_list_of_quotes_is_no_table(tmp_path):
+    path = tmp_path / "SPY_1m.json"
+    path.write_text(json.dumps({"timestamp": MS, "indicators": {"quote": []}}))
+    with pytest.raises(SourceError, match="without a list of bars"):
+        read(scan([path])[0][0])
