@@ -27,7 +27,7 @@ def set_quiet(*, quiet: bool) -> None:
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
-    """Print the first `limit` rows (0: all), even if quiet, as JSON or as a table followed by the number left out."""
+    """Print the first `limit` rows (0: all), even if quiet, as JSON or a table; unless quiet, then how many more."""
     shown = frame.head(limit) if limit else frame
     if as_json:
         print_json(shown.to_dicts())

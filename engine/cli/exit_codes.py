@@ -29,7 +29,7 @@ def split_flags(words: list[str]) -> tuple[set[str], list[str]]:
 
 
 def report_error(error: BaseException) -> int:
-    """Print an error to standard error (broken pipe: nothing); return 130 for an interrupt, 2 EngineError, 1 others."""
+    """Print an error to stderr; return 130 interrupt, 2 EngineError, 1 others. OSError: unwritten output is dropped."""
     match error:
         case KeyboardInterrupt():
             say_interrupted()

@@ -41,7 +41,7 @@ def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def split_pairs(option: str, text: str | None, valid: str) -> dict[str, str]:
-    """Split an option's `left=right,...` to a dict, trimmed; {} for None; ParameterError where either side is empty."""
+    """Split `left=right,...` to a dict (last of equal lefts), trimmed; None: {}; ParameterError if a side is empty."""
     pairs = {}
     for word in split_list(text):
         left, _, right = (part.strip() for part in word.partition("="))
@@ -97,7 +97,7 @@ def parse_intervals(text: str) -> list[Any]:
 
 
 def override_options(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
-    """Copy of `base` with the given values; None, (), {} and False do not override."""
+    """Copy of `base` with the given values; None, (), {}, False and 0 do not override."""
     from dataclasses import replace
 
     return replace(base, **{name: value for name, value in given.items() if value not in (None, (), {}, False)})

@@ -100,7 +100,7 @@ class PromptState:
             print_text("interrupted")
 
     def run_backslash_command(self, name: str, argument: str = "") -> None:
-        """Run a prompt command: `q` ends, `x` toggles a line per cell, `d` lists tables or columns, else print help."""
+        r"""Run `\q` (ends), `\x` (toggles a line per cell), `\d [table]` (lists tables, columns); else print help."""
         match name:
             case "\\q":
                 self.listening = False

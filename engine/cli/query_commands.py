@@ -203,7 +203,7 @@ def export_delta(
     consumer: str | None,
     chosen: dict[str, Any],
 ) -> None:
-    """Write the rows changed within `span` (since, until) or since the consumer's cursor; only then move the cursor."""
+    """Write changes in `span` (since, until; None: 0, last) or since the consumer's cursor; only then move that."""
     from engine.export.cursors import advance_cursor, read_cursor
     from engine.export.delta import read_delta
     from engine.export.formats.session_files import write_delta

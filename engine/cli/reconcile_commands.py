@@ -159,8 +159,8 @@ def rule_fields(rule: Any) -> dict[str, Any]:  # noqa: ANN401 - engine.audit.rul
     }
 
 
-def print_comparison(done: Comparison, limit: int, *, as_json: bool) -> None:
-    """Print series, differing columns, causes, differences, notes, problems, `equal` or `different`; or all as JSON."""
+def print_comparison(done: Comparison, title_limit: int, *, as_json: bool) -> None:
+    """Print tables, notes, problems, `equal` or `different`, or all as JSON; `title_limit` cuts nothing."""
     result = done.result
     problems = [{"path": one.path, "reason": one.reason} for one in done.problems]
     if as_json:
@@ -173,7 +173,7 @@ def print_comparison(done: Comparison, limit: int, *, as_json: bool) -> None:
             print_frame(title, frame)
     if result.differences.height:
         print_rows(
-            f"Values that differ, of the first {limit} bars" if limit else "Values that differ",
+            f"Values that differ, of the first {title_limit} bars" if title_limit else "Values that differ",
             result.differences,
             0,
             as_json=False,

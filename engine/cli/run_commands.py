@@ -101,7 +101,7 @@ def run(
     resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read vendor files, derive bars, find gaps, compute quality; --export writes them. Exit code 3: unreadable files.
+    """Read vendor files, derive bars, find gaps; --export writes them. Exit code 3: unreadable files, 4: many rejects.
 
     Exit codes: 0 fine, 2 bad input, 3 done, but some files could not be read, 4 done, but of a file more rows were refused
     than --max-rejects.

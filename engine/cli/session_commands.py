@@ -179,7 +179,7 @@ def override_replay(config: SessionConfig, speed: str | None, step: str | None, 
 
 
 def parse_speed(text: str) -> float:
-    """Parse a finite number of 0 or more; ParameterError otherwise, also for `max`."""
+    """Parse a finite number of 0 or more (0: without pauses); ParameterError otherwise, also for `max`."""
     try:
         number = float(text)
     except ValueError as error:

@@ -27,7 +27,7 @@ MOST_EXACT = 1e15
 
 
 def print_table(title: str, frame: pl.DataFrame, *, decimals: int | None = 2, upright: bool = False) -> None:
-    """Print a frame fitted to the terminal: columns left out, or, if few fit or `upright`, one line per cell; may page.
+    """Print a frame, even if quiet: columns that do not fit left out; few rows or `upright`: a line per cell; may page.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class TableColumn:
 
     @classmethod
     def of(cls, values: pl.Series, decimals: int | None) -> TableColumn:
-        """Format a series as text cells; `least` is the widest cell's width, for text and lists capped at 16."""
+        """Format a series as text cells; `least`: width of the widest cell or name, text and list cells count to 16."""
         from rich.cells import cell_len
 
         name = escape_unprintable(values.name)

@@ -48,7 +48,7 @@ def choose_period(sessions: pl.Series, most: int) -> str:
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Encode expected, missing, explained slots per series (first 1,000) and period, row-major, with the periods.
+    """Encode expected, missing, explained slots per series (first 1,000; fewer if periods are many) and period.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def with_venue_minutes(rows: pl.DataFrame, start: str, end: str, zone: str) -> p
 
 
 def choose_day_slots(spans: pl.DataFrame, intervals: pl.Series, most: int) -> DaySlots:
-    """Return slots from first open to last close, of the least step (1-240 min) >= an interval, for <= `most` slots."""
+    """Slots from first open to last close of the least step (1-240 min) >= the finest interval; `most`, if possible."""
     low, high = spans.select(pl.col("from").min().floor().cast(pl.Int64), pl.col("to").max().ceil().cast(pl.Int64)).row(
         0
     )
@@ -156,7 +156,7 @@ def choose_day_slots(spans: pl.DataFrame, intervals: pl.Series, most: int) -> Da
 
 
 def fill_slots(spans: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots, weight: Floats) -> Floats:
-    """Return rows x slots: the sum, over spans of a row's period, of weight times the fraction of the slot covered."""
+    """Rows x slots, `rows` ascending: the sum, over a period's spans, of weight times the share of the slot covered."""
     # How much of each slot the spans fill: a span's start adds what is left of its slot and all slots after it, its end
     # takes the same away; one running sum then covers everything between.
     width = day.slots + 2
@@ -181,7 +181,7 @@ def encode_shares(missing: Floats, expected: Floats) -> str:
 
 
 def outage_marks(lost: pl.DataFrame, rows: pl.Series, every: str, day: DaySlots) -> dict[str, object]:
-    """One mark per outage and row (session or period): first and last slot, id; the first 400 at most, and their number."""
+    """A mark per outage and period of ascending `rows`: first and last slot, id; the first 400, and how many in all."""
     outages = lost.filter(pl.col("outage_id").is_not_null()).with_columns(pl.col("session").dt.truncate(every))
     spans = (
         outages.group_by("session", "outage_id")

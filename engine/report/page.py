@@ -112,7 +112,7 @@ def audit_page(
 
 
 def fill_page_template(title: str, data: str) -> str:
-    """Return `web/page.html` with escaped title, style, script, JSON data and the hashes of its policy filled in."""
+    """Return `web/page.html` filled: title (escaped here), style, script, JSON (of `script_text`), policy hashes."""
     web = files("engine.report") / "web"
     style = (web / "page.css").read_text(encoding="utf-8")
     parts = "\n".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -193,9 +193,9 @@ def annotate_gaps(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -
     )
 
 
-def rank_series(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Add `main_cause` (most missing bars) and `unexplained` slots; sort by adjusted quality, lowest first."""
-    by_cause = gaps.group_by("series", "cause").agg(pl.col("bar_count").sum())
+def rank_series(series: pl.DataFrame, annotated: pl.DataFrame) -> pl.DataFrame:
+    """Add `main_cause` (of most missing bars) and `unexplained` slots; sort by adjusted quality, lowest first."""
+    by_cause = annotated.group_by("series", "cause").agg(pl.col("bar_count").sum())
     largest = by_cause.sort("bar_count", "cause", descending=[True, False])
     main = largest.unique("series", keep="first", maintain_order=True)
     unexplained = (pl.col("missing") - pl.col("explained").fill_null(0)).alias("unexplained")
@@ -208,17 +208,17 @@ def rank_series(series: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def top_gaps(gaps: pl.DataFrame, most: int) -> pl.DataFrame:
+def top_gaps(annotated: pl.DataFrame, most: int) -> pl.DataFrame:
     """Return the first `most` gaps, sorted: unexplained first, then the longest, then the earliest, then by series."""
     order = ["explained", "bar_count", "gap_start", *KEY]
     # Sorting all would take longer than everything else: what cannot be among the first is left out before.
-    weight = gaps["bar_count"] - gaps["explained"].cast(pl.Int64) * (1 << 40)
+    weight = annotated["bar_count"] - annotated["explained"].cast(pl.Int64) * (1 << 40)
     least = weight.top_k(most).min()
     if least is None:
-        return gaps
-    tied = gaps.filter(weight == least)
+        return annotated
+    tied = annotated.filter(weight == least)
     latest = tied["gap_start"].bottom_k(most).max()
-    close = pl.concat([gaps.filter(weight > least), tied.filter(pl.col("gap_start") <= latest)])
+    close = pl.concat([annotated.filter(weight > least), tied.filter(pl.col("gap_start") <= latest)])
     return close.sort(order, descending=[False, True, *[False] * 4], maintain_order=True).head(most)
 
 
@@ -244,7 +244,7 @@ def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     }
 
 
-def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> list[dict[str, object]]:
+def slot_pictures(tables: Mapping[str, pl.DataFrame], annotated: pl.DataFrame) -> list[dict[str, object]]:
     """Return slot-of-day pictures (`slot_shares`) of the 6 calendars with most series; nothing due: left out."""
     zones = {code: zone for code, zone in tables["calendars"].select("calendar", "time_zone").iter_rows() if zone}
     series, drawn = tables["series"], ["session", "gap_start", "gap_end", "explained", "outage_id"]
@@ -256,17 +256,17 @@ def slot_pictures(tables: Mapping[str, pl.DataFrame], gaps: pl.DataFrame) -> lis
         mine = series.filter(pl.col("calendar") == code)
         segments = tables["sessions"].filter(pl.col("calendar") == code)
         quality = tables["quality"].join(mine, on=list(KEY), how="semi")
-        lost = gaps.lazy().filter(pl.col("calendar") == code).select(drawn).collect()
+        lost = annotated.lazy().filter(pl.col("calendar") == code).select(drawn).collect()
         picture = slot_shares(mine, quality, lost, segments, zones.get(code, "UTC"), columns)
         if picture is not None:
             pictures.append({"calendar": code, "zone": zones.get(code, "UTC"), **picture})
     return pictures
 
 
-def encode_strips(strips: pl.DataFrame, gaps: pl.DataFrame) -> dict[str, object]:
+def encode_strips(strips: pl.DataFrame, annotated: pl.DataFrame) -> dict[str, object]:
     """Encode up to 2,000 strips of close, volume around gaps, scaled 0-999 in each; unexplained, longest gaps first."""
     key = [*KEY, "gap_start"]
-    near = gaps.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
+    near = annotated.filter(pl.col("gap_start").is_in(strips["gap_start"].unique().implode()))
     sizes = near.select(*key, "gap_end", "bar_count", "explained").unique(key, keep="first", maintain_order=True)
     held = strips.join(sizes, on=key, how="left", nulls_equal=True)
     heads = (

@@ -24,7 +24,7 @@ Column = dict[str, object]
 
 
 def truncate_rows(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
-    """Return the first rows within `most_rows` and `most_bytes` (repeated text is free), texts cut at 600 characters.
+    """Return the first rows within `most_rows` and `most_bytes` of text (repeats: free), texts cut at 600 characters.
 
     Parameters
     ----------

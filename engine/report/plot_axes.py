@@ -84,7 +84,7 @@ def clock_text() -> pl.Expr:
 
 
 def close_steps(rows: pl.DataFrame, step: int, values: Sequence[str]) -> pl.DataFrame:
-    """Return rows plus, after each run of minutes, its last values at its end, then nulls, so that lines break."""
+    """Return rows (ascending by minute) plus, after each run, its last values at its end, then nulls: lines break."""
     ends = rows.filter((pl.col("minute").shift(-1) != pl.col("minute") + step).fill_null(value=True))
     untold = [pl.lit(None, pl.String).alias(name) for name in ("time",) if name in rows.columns]
     closing = ends.with_columns(pl.col("minute") + step, *untold)

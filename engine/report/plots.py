@@ -187,7 +187,7 @@ def plot_against(
     calendar: str | Path | None = None,
     theme: Theme = "both",
 ) -> Chart:
-    """Plot closes of derived and vendor bars and vendor less derived in bp; `vendor` None: `source` has both origins.
+    """Plot closes of derived and vendor bars and their distance in bp; a `vendor` of one symbol: that; None: `source`.
 
     Parameters
     ----------
@@ -396,7 +396,7 @@ def candle_marks(candles: pl.DataFrame, x: X, axis: Axis, colours: ThemeColours)
 
 
 def gap_labels(holes: pl.DataFrame, x: X, axis: Axis) -> Chart | None:
-    """Return texts of up to 4 gaps, in row order, none within a sixth of the axis of another; None without any."""
+    """Texts of up to 4 of the first 20 gaps, none within a sixth of the axis of an earlier one; None without any."""
     chosen: list[tuple[float, str]] = []
     for left, right, what in holes.select("x", "x2", "what").head(20).iter_rows():
         middle = (left + right) / 2

@@ -81,7 +81,7 @@ class Axis:
         return cls(grid, table, count / together, "one session" if together == 1 else f"{together} sessions")
 
     def at(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
-        """Return `x` (start of the slot) and `place` (whole number) of each instant in order; null off the axis."""
+        """Return `x` (slot's start), `place` (whole number) by instant; null off the axis or (`exact`) in mid-slot."""
         placed = self.grid.place(ts.cast(TS), exact=exact).select("ordinal", "slot")
         known = self.table.select("ordinal", "at", "step")
         found = placed.join(known, on="ordinal", how="left", maintain_order="left", nulls_equal=False)
@@ -92,7 +92,7 @@ class Axis:
         )
 
     def folded(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Fold bars per place: first open, extremes, last close, summed volume, count; bars in no slot are dropped."""
+        """Fold bars per place `x`: first `ts`, open; extremes; last close; summed volume; count. No slot: left out."""
         placed = bars.sort("ts").hstack(self.at(bars.sort("ts")["ts"])).drop_nulls("place")
         return (
             placed.group_by("place", maintain_order=True)
@@ -145,13 +145,16 @@ class Axis:
         return pl.concat([dates, self.clock_ticks(zone, MOST_TICKS // days.height)]).sort("x")
 
     def clock_ticks(self, zone: str, most: int) -> pl.DataFrame:
-        """Return `x, label` (HH:MM) at round times, about `most` per session, none within half a step of an open."""
+        """Return `x, label` (HH:MM) at round venue times, about `most` a segment, none in half a step after an open."""
         minutes = (self.table["close"] - self.table["open"]).dt.total_minutes().max()
         wide = float(minutes) if isinstance(minutes, int | float) else 0.0
         every = next((step for step in CLOCK_MINUTES if wide / step <= most), CLOCK_MINUTES[-1])
-        hours = self.table.select(
-            pl.datetime_ranges(pl.col("open").dt.truncate("1d"), "close", f"{every}m").alias("ts"), "open", "at"
-        ).explode("ts", empty_as_null=False, keep_nulls=False)
+        begin, end = (pl.col(name).dt.convert_time_zone(zone) for name in ("open", "close"))
+        hours = (
+            self.table.select(pl.datetime_ranges(begin.dt.truncate("1d"), end, f"{every}m").alias("ts"), "open", "at")
+            .explode("ts", empty_as_null=False, keep_nulls=False)
+            .with_columns(pl.col("ts").dt.convert_time_zone("UTC"))
+        )
         # Not beside a date.
         later = hours.filter(pl.col("ts") > pl.col("open") + pl.duration(minutes=every / 2))
         placed = later.hstack(self.at(later["ts"], exact=False).select("x")).drop_nulls("x")

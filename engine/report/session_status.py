@@ -16,7 +16,7 @@ def subscription_table(rows: Iterable[tuple[str, str, str, str]]) -> pl.DataFram
 
 
 def session_state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataFrame:
-    """Return a row per base series: bars of all, gaps, missing, quality of the current session; `most`: worst first.
+    """Row per base series: bars of all; gaps, missing, quality of the current session (none: of all); cut: worst first.
 
     Returns
     -------

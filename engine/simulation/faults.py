@@ -239,7 +239,7 @@ def plan_strays(draft: Draft, grid: SessionGrid, kept: Flags) -> tuple[Stray, ..
 
 
 def plan_outages(draft: Draft, traded: Flags, free: Flags) -> list[Span]:
-    """Draw all-symbol spans, one per session, leaving each symbol a bar; clear `free` there; ParameterError if too few."""
+    """Draw all-symbol spans, one per session; unset `free` (not read) in those sessions; too few: ParameterError."""
     everyone = tuple(range(len(traded)))
     spans: list[Span] = []
     for session in draft.rng.permutation(free.shape[1]):
@@ -359,7 +359,7 @@ def no_room_error(kind: str, asked: int, room: int) -> ParameterError:
 
 
 def segment_edges(grid: SessionGrid, slots: Slots) -> Ints:
-    """Simulated segment edges beside closed time: session, time, signed step (us) away, fewest and most steps."""
+    """Edges of simulated segments with room outside, each: session index, time, signed step (us), least, most steps."""
     opens, closes = micros(grid.table["open"]), micros(grid.table["close"])
     session = slots.dates.search_sorted(grid.table["session"]).to_numpy().astype(np.int64)
     # What lies beyond the first and the last session is not known: a day goes round in 24 hours.

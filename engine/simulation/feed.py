@@ -88,7 +88,7 @@ def truth(symbols: Sequence[str], present: Flags, planned: Planned) -> pl.DataFr
 
 
 def write_csv(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write (replace) one `SYMBOL.csv` per symbol, rows in order of arrival; return the paths sorted by symbol.
+    """Write (replace) one `SYMBOL.csv` per symbol, rows in the order given; return the paths sorted by symbol.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def cell_or_text(name: str, shown: pl.Expr) -> pl.Expr:
 
 
 def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
-    """Yield a truth row per span and symbol: bounds, slots, clean bars lost; a halt's note states its jump."""
+    """Yield a truth row per span and symbol: symbol and session by index, bounds (us), slots, clean bars lost, jump."""
     slots = planned.slots
     for fault, span in enumerate(planned.spans):
         note = f"reopens {np.expm1(span.jump):+.1%}" if span.jump else None
@@ -135,7 +135,7 @@ def span_truth(present: Flags, planned: Planned) -> Iterator[TruthRow]:
 
 
 def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
-    """Yield a truth row per altered bar: its slot's bounds, 1 slot (0 if off grid), 1 row; a bad row notes its defect."""
+    """Yield a truth row per altered bar (symbol, session by index): slot's bounds, 1 slot (off grid 0), 1 row, note."""
     slots = planned.slots
     for kind, faults in planned.row_numbers.items():
         symbols, at = np.divmod(planned.rows[kind], len(slots.starts))
@@ -147,7 +147,7 @@ def altered_bar_truth(planned: Planned) -> Iterator[TruthRow]:
 
 
 def stray_truth(planned: Planned) -> Iterator[TruthRow]:
-    """Yield a truth row per row outside every segment: its own bounds, 0 slots, 1 row, session of its source slot."""
+    """Yield a truth row per row outside segments (symbol, source slot's session by index): bounds, 0 slots, 1 row."""
     slots = planned.slots
     for fault, stray in zip(planned.stray_numbers, planned.strays, strict=True):
         session = slots.session[slots.segment[stray.slot]]
@@ -157,7 +157,7 @@ def stray_truth(planned: Planned) -> Iterator[TruthRow]:
 def altered_bars(
     clean: pl.DataFrame, at: Ints, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> list[pl.DataFrame]:
-    """Feed frames of altered bars with their fault; conflicts and corrections also bring the right bar later."""
+    """Feed frames of altered bars; conflicts, corrections also of the right bar; `at`: rising slots of `clean`."""
     slots, fault = planned.slots, planned.row_numbers
     slot = {kind: planned.rows[kind] % len(slots.starts) for kind in ROW_KINDS}
     bars = {kind: clean[np.searchsorted(at, planned.rows[kind])] for kind in ROW_KINDS}
@@ -220,7 +220,7 @@ def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
 
 
 def stray_bars(clean: pl.DataFrame, at: Ints, planned: Planned) -> pl.DataFrame:
-    """Feed rows outside every segment: copies of clean bars with the planned `ts`, arriving at its end."""
+    """Copies of clean bars with planned `ts` outside segments, arriving at its end; `at`: rising slots of `clean`."""
     width = len(planned.slots.starts)
     flat = np.array([stray.symbol * width + stray.slot for stray in planned.strays], np.int64)
     start = np.array([stray.start for stray in planned.strays], np.int64)

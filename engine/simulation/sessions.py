@@ -261,7 +261,7 @@ def simulate_clean_bars(slots: Slots, market: Market, trades: Ints, present: Fla
 def simulate_prices(
     instrument: Instrument, seed: int, trades: Ints, path: tuple[Floats, Floats, Floats]
 ) -> dict[str, Floats]:
-    """Columns `open` to `close`, `volume`, `vwap` of one symbol for every slot, traded or not; OHLC in whole ticks."""
+    """Columns `open` to `close` (on whole ticks), `volume`, `vwap` of one symbol for every slot, traded or not."""
     start, end, spread = path
     bounce = stream(seed, instrument.symbol, "bounce").integers(-1, 2, (len(trades), 2))
     # A trade happens at the bid or at the ask, so a tick beside the path; never at zero.

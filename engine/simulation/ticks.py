@@ -166,7 +166,7 @@ def draw_quote_times(trades: TradePlaces, ts: Ints, rng: np.random.Generator) ->
 
 
 def draw_sides(price: Floats, instrument: Instrument, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Columns `bid, ask, bid_size, ask_size`: each trade's price is the ask or the bid, at random; spread 1 to 4 ticks."""
+    """Columns `bid, ask, bid_size, ask_size`: `price`, in ticks, is the ask or bid at random; spread 1 to 4 ticks."""
     spread = rng.integers(1, WIDEST_SPREAD_TICKS + 1, len(price))
     # A buyer lifts the ask; where that would put the bid at zero, the trade is a sale.
     buys = (rng.random(len(price)) < 0.5) & (price > spread)  # noqa: PLR2004

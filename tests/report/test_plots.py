@@ -386,6 +386,15 @@ def test_plot_of_series_without_a_calendar_names_what_is_valid(audit, plot) -> N
     assert plot(SimpleNamespace(tables={**audit.tables, "series": series.with_columns(first)}))
 
 
+def test_clock_ticks_are_round_by_the_venues_clock() -> None:
+    code = "XBOM"  # five and a half hours ahead of UTC
+    grid = SessionGrid.build(
+        engine.calendar(code).segments(dt.date(2024, 11, 4), dt.date(2024, 11, 4)), "1m", GridSpec(code)
+    )
+    ticks = Axis.of(grid, None, None, 1_000).clock_ticks("Asia/Kolkata", 7)
+    assert sorted(ticks["label"]) == ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00"]
+
+
 @pytest.mark.parametrize("most", [1, 7, 50, 400, 5_000])
 def test_axis_of_any_bound_keeps_order_and_bound(most: int) -> None:
     code = "XHKG"  # a lunch break
