@@ -110,7 +110,7 @@ def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.d
 def amend(
     spans: pl.DataFrame, amendments: Amendments, zone: str, regular: frozenset[str], days: pl.DataFrame
 ) -> pl.DataFrame:
-    """Segments without those of holidays, then changed by every override in file order; an override may reopen a holiday.
+    """Unsorted segments without holidays, then changed by every override in file order; an override may reopen a holiday.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.Data
 
 
 def cut_pause(frame: pl.DataFrame, pause: Span, zone: str) -> pl.DataFrame:
-    """Segments of any label without the pause of their trade date: one around it becomes two, one inside is dropped."""
+    """Segments of any label, unsorted, less the pause of their trade date: one around it becomes two, one inside is dropped."""
     begin, end = (instant(pl.col("session"), time, zone) for time in (pause.open, pause.close))
     before = frame.with_columns(pl.min_horizontal("segment_close", begin).alias("segment_close"))
     after = frame.with_columns(pl.max_horizontal("segment_open", end).alias("segment_open"))

@@ -293,7 +293,7 @@ def calendar_codes() -> pl.DataFrame:
 
 
 def calendar_by_code(code: str) -> SessionCalendar:
-    """Calendar of a code: adopted, shipped or of the two libraries, in this order; CalendarError if refused, unknown."""
+    """Calendar of a code: adopted, shipped, of exchange_calendars, of the other library; CalendarError if refused or unknown."""
     if (preloaded := adopted(code)) is not None:
         return preloaded
     if code in _REFUSED:

@@ -19,7 +19,7 @@ from engine.derive.session_baseline import slot_averages
 
 
 def slot_baseline(bars: pl.DataFrame, before: dt.date, selected: Sequence[Indicator]) -> pl.DataFrame:
-    """Per series and slot: mean volume over each indicator's `sessions` (required) before a date; earlier sessions of the series.
+    """Per series, slot: mean volume over `sessions` before a date of each indicator (at least one), and number of sessions before.
 
     Parameters
     ----------

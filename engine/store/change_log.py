@@ -52,7 +52,7 @@ class ChangeLog:
     removals: tuple[tuple[str, int], ...] = ()
 
     def with_entry(self, entry: pl.DataFrame) -> ChangeLog:
-        """New log with an entry; past 2**18 exact rows coalesces the older half, past 2M coalesced keeps newest 1M."""
+        """New log with an entry; past 2**18 exact rows coalesces the older half, past 2M the oldest go and `start_revision` rises."""
         past, *recent = self.entries or (entry.clear(),)
         recent = list(append_size_tiered(recent, entry))
         rows = sum(part.height for part in recent)

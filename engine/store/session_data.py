@@ -407,7 +407,7 @@ class SessionData(Summarized):
     def set_indicators(
         self, key: PanelKey, definitions: frozenset[Hashable], rows: pl.DataFrame, *, without: Sequence[int] = ()
     ) -> int:
-        """Drop stored values of series in `without`, upsert `rows`; equal rows keep their revision; return number new or changed.
+        """Drop series in `without`, upsert `rows`; equal ones keep their revision; return number new or changed; or ParameterError.
 
         Parameters
         ----------

@@ -218,7 +218,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """Table name -> frame for export: closed bars, raw kinds in store, gaps, quality, sessions, calendars, symbols, rejects.
+        """Export table -> frame: closed bars, stored raw kinds (`month` in all but open interest), gaps, quality, `small_tables`, rejects.
 
         `revision` is the one that wrote the row, null where that is not known.
         """
