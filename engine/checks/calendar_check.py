@@ -99,7 +99,7 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
 
 
 def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Sum `rows` and unite `sessions` per series and place over all parts; keep the earliest first and the latest last."""
+    """Sum `rows`, unite `sessions` per series and place over all parts; earliest first and from, latest last and to."""
     key = [*SERIES, "place"]
     return (
         pl.concat([empty(UNSCHEDULED_ROWS), *parts])
@@ -116,7 +116,7 @@ def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
-    """Count series per session and local minute of slot (-1: any slot), sessions with rows only; empty below 1m, from 1d.
+    """Count series per session with rows and local minute of slot (-1: any slot); empty for intervals < 1m and >= 1d.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class Fit:
 
 
 def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
-    """Fit of rows to regular sessions per (series, UTC offset), at shifts of -14 to 14 h by half hours; trades weigh volume.
+    """Fit to regular sessions per (series, UTC offset), at shifts of -14 to 14 h by half hours; trades weigh volume.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def session_masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
 
 
 def session_mask(begins: Ints, covered: Floats) -> Floats:
-    """Per quarter hour of the UTC week: mean of `covered` over the weekday's dates in `begins`; < 25 % is 0, else / 0.9, max 1."""
+    """Per quarter hour of the week: mean `covered` of its weekday's dates in `begins`; < 25 %: 0, else / 0.9, max 1."""
     if not len(begins):
         return np.zeros(WEEK_CELLS)
     days = np.unique(begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US))

@@ -170,14 +170,14 @@ def count_by_minute(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
 
 
 def count_by_second(strides: ContiguousRuns, group: Ints) -> pl.DataFrame:
-    """Return facet `second`: rows between whole minutes by group and second of the minute, of strides of whole minutes."""
+    """Facet `second`: rows between whole minutes by group and second; strides are of whole minutes or single rows."""
     within = strides.first % MINUTE_US
     off = within > 0
     return facet_counts("second", group[off], within[off] // SECOND_US, 60, 0, strides.size[off], None)
 
 
 def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
-    """Return dials x cells: how often runs of `size` cells from `begin`, wrapping around their dial, pass each cell."""
+    """Dials x cells: how often runs (one at least) of `size` cells from `begin` < cells, wrapping, pass each cell."""
     turns, end = size // cells, begin + size % cells
     base, dials = dial * (cells + 1), int(dial.max()) + 1
     over = end > cells

@@ -77,7 +77,7 @@ def conventions(
 def clock_findings(
     profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
 ) -> pl.DataFrame:
-    """A `clock` error per shifted intraday series, `calendar` if another one fits or rows come all day; no quotes if trades fit."""
+    """`clock` per shifted intraday series, `calendar` if another fits or rows are all day; no quotes if trades fit."""
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
     fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
     rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
@@ -102,7 +102,7 @@ def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[in
 
 
 def late_hours(fitted: Fit) -> Floats:
-    """Hours each season's stamps are late (< 0: early) at the best, smallest shift; 0 if gain or rows (< 100) are too few."""
+    """Hours each season is late (< 0: early) at the best, smallest shift; 0 for a small gain, < 100 rows, a bad fit."""
     score, inside, rows_inside = fitted.score, fitted.inside, fitted.rows_inside
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
     best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
@@ -116,7 +116,7 @@ def late_hours(fitted: Fit) -> Floats:
 
 
 def is_round_the_clock(fitted: Fit) -> Flags:
-    """Mask seasons of >= 100 rows, active in 90 % of the day, <= 45 % of rows and (trades) <= 90 % of volume in sessions."""
+    """Mask seasons of >= 100 rows, in 90 % of the day, <= 45 % of rows (trades: <= 90 % of volume too) in sessions."""
     quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
     even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
     elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
@@ -187,7 +187,7 @@ def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
 
 
 def diagnose_shift(late_by_offset: dict[int, float], zone: str) -> tuple[str, str]:
-    """Return (cause, remedy) of hours late by UTC offset (minutes): clock change missed, UTC read twice, local as UTC, ..."""
+    """(cause, remedy) of hours late (one not 0) by UTC offset in minutes: clock change missed, UTC read twice, ..."""
     hours = {offset / 60: shift for offset, shift in late_by_offset.items()}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     right = [offset for offset in hours if offset not in wrong]

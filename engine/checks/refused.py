@@ -113,7 +113,7 @@ def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """One `conflict` finding per series and session (`error` from 10 rows); `value` median ratio of refused to stored close.
+    """A `conflict` per series and session (`error` from 10 rows); `value` median ratio of refused to stored close.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def conflicts(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def has_inverse_volume(ratio: pl.Expr) -> pl.Expr:
-    """Expression: whether refused volume x `ratio` of the closes is the kept volume, but for both being whole numbers."""
+    """Expression: whether refused volume x `ratio` of the closes is the kept volume, within rounding to whole ones."""
     volume, kept = pl.col("volume"), pl.col("kept_volume")
     return ((volume * ratio - kept).abs() <= (1 + ratio) / 2 + COPY_SPREAD * kept).fill_null(value=False)
 
@@ -191,7 +191,7 @@ def conflict_cells(lost: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflict_finding(row: Row) -> Row:
-    """Build the finding: `error` from 10 rows, else `warning`; from 10 in one ratio (not 1) with volumes that fit: a copy."""
+    """Build the finding: `error` from 10 rows, else `warning`; 10 in one ratio (not 1) with fitting volumes: a copy."""
     ratio = row["ratio"]
     is_copy = (
         ratio is not None

@@ -308,7 +308,7 @@ def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
 
 
 def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (jumps from close to next session's open, |log| > 0.35, within 10 days; first and last session per series)."""
+    """(Jumps from close to next session's open, |log| > 0.35, within 10 days; first and last session per series)."""
     begin = run_starts(bars.session, bars.series)
     end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
     before, after = end[:-1], begin[1:]

@@ -121,7 +121,7 @@ def stale(frames: Frames) -> pl.DataFrame:
 
 
 def anomalies(frames: Frames, kind: str) -> pl.DataFrame:
-    """Return a finding per series with bars of `kind` (repeated, zero_volume_range, vwap_outside), unless ordinary."""
+    """A finding per series with bars of kind repeated, zero_volume_range, vwap_outside, unless usual for the series."""
     wide = frames["counts"].pivot("kind", index=KEY, values=["rows", "first", "longest"], sort_columns=True)
     if f"rows_{kind}" not in wide.columns:
         return findings_of([])

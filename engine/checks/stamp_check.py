@@ -185,7 +185,7 @@ def shares_on_steps(minutes: Floats) -> Floats:
 
 
 def actual_interval(cells: Floats, days: float, stated: Interval, alike: dict[int, float]) -> str | None:
-    """Step that >= 30 stamps prove: `1d`, `1s`, a coarser one, an evenly filled finer one; None: stated one may be right."""
+    """Step that >= 30 stamps prove: `1d`, `1s`, coarser, or finer and evenly filled; None: stated one may be right."""
     total = cells.sum()
     if total < FEWEST_STAMPS or not stated.is_intraday:
         return None

@@ -117,7 +117,7 @@ def truncated(cut: pl.DataFrame, lifetimes: pl.DataFrame, coarse: pl.DataFrame |
 
 
 def session_spans(runs: SlotRuns, grid: SessionGrid) -> pl.DataFrame:
-    """Per series and session: slots missing at `head` and `tail`, `of` slots, row rate (at most the series' whole), ends."""
+    """Per series and session with rows: slots missing at `head`, `tail`, `of` how many, `rate` (<= overall), ends."""
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     slots = chosen["slots"].to_numpy().astype(np.int64)
     starts = np.cumsum(slots) - slots

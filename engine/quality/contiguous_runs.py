@@ -134,7 +134,7 @@ class ContiguousRuns(NamedTuple):
         return self.first + (self.size - 1) * self.step
 
     def cut(self, low: Ints, high: Ints, start: Callable[[Ints], Ints]) -> tuple[ContiguousRuns, Ints]:
-        """Cut run i, in cells low[i]..high[i] that begin at `start(cell)`, where each cell begins; return pieces, cell of each.
+        """(Pieces, cell of each): run i, in cells low[i]..high[i], cut at the instant `start(cell)` of each.
 
         Parameters
         ----------

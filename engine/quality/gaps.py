@@ -43,7 +43,7 @@ _UNTRIED = {"cause": None, "state": "open", "retry_count": 0, "last_retry": None
 
 
 def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
-    """Per series, chosen segments within its lifetime and `slots`, the number that ended by `as_of` (None: all); none due: left out.
+    """Per series, chosen segments in its lifetime with the number of `slots` ended by `as_of` (None: all; 0: no row).
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_gaps(expected: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """`GAPS`: one row per run of expected slots not present, within a segment, with times and position; cause null, state `open`.
+    """`GAPS`, sorted: a row per run of expected slots not present, within a segment; cause null, state `open`.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def with_positions(gaps: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing_runs(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
-    """Runs of expected slots (from `low` on) not present: `series, ordinal, session, segment, slot` (first), `bar_count`; sorted.
+    """Runs of expected slots from `low` on not present, sorted: `series, ordinal, session, segment, slot, bar_count`.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ KEY = ("series", "session")
 def quality_score(
     expected: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """`QUALITY` per series, session: anomaly counts, coverage, 100 * present / expected (null if 0), present = expected - gaps.
+    """`QUALITY` per (series, session) expected or counted: counts, coverage, % of expected not in gaps (0 due: null).
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def slot_coverage(expected: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def period_coverage(expected: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:
-    """Per expected day, week or month, `n_base` of its bar (0 without one) / all its base slots (`slots`), lifetime ignored.
+    """Per expected day, week, month: `n_base` of its bar (none: 0) / all its base slots, also outside the lifetime.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ class WeighedGaps(NamedTuple):
     odds: Odds
 
     def lean(self) -> WeighedGaps:
-        """Copy with `gaps` and `rates` whole, per-gap odds without pieces, and empty `expected` and `excluded`, to save memory."""
+        """Copy with whole `gaps` and `rates`; odds without pieces, `expected` and `excluded` empty, to save memory."""
         return WeighedGaps(self.gaps, self.expected.clear(), self.excluded[:0], self.rates, self.odds.lean())
 
 
@@ -254,7 +254,7 @@ def sum_outage_edges(judged: pl.DataFrame, edges: GapEdges) -> pl.DataFrame:
 
 
 def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Add cause, confidence, `chain`: late open / early close (at open / close, auction volume), halt (inner, jump), else feed loss.
+    """Add cause, confidence, `chain`: late open, early close (with an auction's volume), halt (jump), else feed loss.
 
     Parameters
     ----------
@@ -401,7 +401,7 @@ class SeriesMeans(NamedTuple):
 
     @classmethod
     def of(cls, profile: pl.DataFrame, gaps: pl.DataFrame) -> SeriesMeans:
-        """Per gap, its series' mean volume and mean squared move over the whole day (0 if unknown), with the profile by time of day."""
+        """Per gap, its series' whole-day mean volume and squared move (0 if not in the profile, which has rows)."""
         series = profile["series"].to_numpy()
         keys = bin_keys(*(profile[name].to_numpy() for name in PROFILE_KEY))
         heads = run_starts(series)
@@ -414,7 +414,7 @@ class SeriesMeans(NamedTuple):
         return cls(gaps, keys, profile, np.where(is_found, square[at], 0.0), np.where(is_found, mean[at], 0.0))
 
     def move(self, slot: NDArray[np.integer], width: int) -> Floats:
-        """Standard deviation of the log return of one slot in each slot's bin, shrunk by 20 moves to the series' mean square."""
+        """Deviation of a slot's log return in the bin of each slot, shrunk by 20 moves to the series' mean square."""
         moves, squares = self.sums_at(slot, width, "moves", "squares")
         return np.asarray(np.sqrt((squares + SHRINK_BARS * self.mean_square) / (moves + SHRINK_BARS)))
 

@@ -185,7 +185,7 @@ class Rates:
         return np.where(is_found, due, 0.0), np.where(is_found, missing, 0.0)
 
     def chances(self, key: Ints, own: Floats | None = None, own_in_all: Floats | None = None) -> Floats:
-        """Per key (missing - own + 20 * p of series) / (due - own + 20): chance of no trade in a slot, clipped to 1e-7..1-1e-6.
+        """Chance of no trade in a slot per key: (missing - own + 20 p of series) / (due - own + 20), clipped.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Rates:
 
 
 def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
-    """Pieces of gaps, cut where bins of the day begin, in gap order: gap row, bin, first slot, slots, key, first piece per gap."""
+    """Pieces of gaps in gap order, cut where bins begin: gap row, bin, first slot, slots, key, first piece per gap."""
     slot = gaps["slot"].to_numpy().astype(np.int64)
     end = slot + gaps["bar_count"].to_numpy()
     low, high = bins_of(slot, width), bins_of(end - 1, width)
@@ -252,7 +252,7 @@ def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
 
 
 def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
-    """Per gap, its own slots left out of the rates: chance of a no-trade run as long, times session slots (`expected`), and k.
+    """Per gap, by rates without its own slots: chance of a no-trade run as long, times session slots, and k.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def sum_pieces(values: Floats, pieces: Pieces, height: int) -> Floats:
 
 
 def day_factors(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Floats:
-    """Per gap ln(missing share of the segment's other slots) / ln(mean-day share), shrunk, clipped to 0.4..2.5; above 1: busier."""
+    """Per gap ln(missing share of its segment's other slots) / ln(usual share), shrunk, in 0.4..2.5; > 1: busier."""
     segments, segment = binned.expected.height, binned.segment
     not_counted = np.bincount(segment, weights=binned.counts * excluded, minlength=segments)[segment]
     missing = np.bincount(segment, weights=binned.counts * ~excluded, minlength=segments)[segment]

@@ -80,7 +80,7 @@ PARTS_OF_ONE = 2.0**28
 
 
 def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.DataFrame:
-    """Steps per (group, ordinal, slot): +missing, 1 - p and surprise where a piece begins, minus where it ends; group < 0 left out.
+    """`SUMS` steps per slot: + missing, 1 - p, surprise where a piece begins, - where it ends; group < 0 left out.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 
 def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.DataFrame:
-    """Slot ranges where >= 2 symbols miss >= half the expected weight (or 20 %, beyond chance), total surprise >= 14 nats.
+    """Slot ranges where >= 2 symbols miss half of the expected weight (or 20 %, beyond chance), surprise >= 14 nats.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
 
 
 def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
-    """Slot ranges of a segment position missing in >= 90 % of 5 or more bars due, slots beside <= 50 %; whole ones left out.
+    """Slot ranges of a position missing in >= 90 % of >= 5 due bars, slots beside in <= 50 %; no whole positions.
 
     Parameters
     ----------

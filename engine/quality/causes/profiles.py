@@ -69,7 +69,7 @@ def bin_starts(number: Ints, width: int) -> Ints:
 
 
 def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
-    """`runs` of consecutive slots (open and first volume, close and last volume) and `profile` sums by time of day of sorted bars.
+    """`runs` of consecutive slots of sorted bars, with their end bars, and `profile`: sums by series and time of day.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def summarize_bars(rows: pl.DataFrame, width: int) -> BarSummary:
 
 
 def merge_summaries(parts: Sequence[BarSummary]) -> BarSummary:
-    """Merge: runs of one segment that touch or overlap unite; profiles are added, so a slot in two parts counts twice there."""
+    """Runs of a segment that touch or overlap are united; profiles added, where a slot in two parts counts twice."""
     if len(parts) == 1:
         return parts[0]
     runs = pl.concat([pl.DataFrame(schema=dict(RUNS)), *(part.runs for part in parts)])
@@ -136,7 +136,7 @@ def covered_lengths(start: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
 
 
 def unite_runs(runs: pl.DataFrame) -> pl.DataFrame:
-    """Unite sorted runs of one (series, ordinal) that overlap or touch: open of the first, close, last volume of the furthest."""
+    """Unite sorted runs of a segment that overlap or touch: open of the first, close and volume of the furthest."""
     if runs.is_empty():
         return runs
     # In one growing number, so that the furthest end so far is a running maximum.
