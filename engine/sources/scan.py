@@ -113,7 +113,7 @@ def list_files(paths: Iterable[Path | str]) -> tuple[dict[Path, bool], list[Prob
 
 
 def walk_files(folder: Path) -> tuple[list[Path], list[Problem]]:
-    """(unsorted files of a folder and its subfolders, problems); names with a leading `.` and linked folders are left out.
+    """(unsorted files of a folder and its subfolders, problems); names with a leading `.` and linked folders left out.
 
     A folder that cannot be listed is a problem; how deep folders are nested is of no consequence.
     """

@@ -229,7 +229,7 @@ class FolderStream:
             return bool(self._ready or self._reports)
 
     def _poll(self) -> None:
-        """List the folder, at most once per `poll_seconds`, and sort data files into growing and complete ones."""
+        """Under the lock, once per `poll_seconds`, while open: list the folder, sort data into growing and complete."""
         now = self._clock.now()
         if self._closed or (self._next_poll is not None and now < self._next_poll):
             return
@@ -270,7 +270,7 @@ class FolderStream:
             self._growing[path] = look._replace(since=since)
 
     def _must_read_again(self, path: Path, look: FileState) -> bool:
-        """Whether a read file has a new inode or was unreadable; one changed in place is only reported."""
+        """Whether a file of `_done` has a new inode or was unreadable; one changed in place is reported (at once)."""
         before, digest = self._done[path]
         if look.is_as(before):
             return False
@@ -287,7 +287,7 @@ class FolderStream:
         return False
 
     def _read_complete(self, path: Path) -> list[Delivery]:
-        """Deliveries of a file's batches not seen before; [] if it still grows, or on an error, which is reported."""
+        """Deliveries of unseen batches of a file of `_ready` (taken out); [] if it still grows or fails (reported)."""
         look = self._ready.pop(path)
         try:
             digest = archive.sha256(path)
@@ -443,7 +443,7 @@ def select_requested(came: Delivery, requests: Iterable[HistoryRequest]) -> Deli
 
 
 def rows_of_requests(frame: pl.DataFrame, came: Delivery, requests: Sequence[HistoryRequest]) -> pl.DataFrame:
-    """Rows of a delivery's frame that lie in `[start, end)` of a request: bars by the start of their slot on its axis."""
+    """Rows in `[start, end)` of a request for their symbol (kind, interval unchecked): bars by their slot's start."""
     symbols = set(frame["symbol"].unique())
     mine = [request for request in requests if request.symbol in symbols]
     begins: dict[GridSpec, pl.Series] = {}

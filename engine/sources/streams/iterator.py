@@ -160,7 +160,7 @@ class IteratorStream:
             self._thread.join(CLOSE_SECONDS)
 
     def _pull(self) -> None:
-        """Thread body: queue items until the iterator ends, raises (error stored) or the queue is closed."""
+        """Thread body: queue items until the iterator ends, raises (error stored) or the queue is closed; close it."""
         items: Iterator[Any] = iter(())
         try:
             items = iter(self._frames)

@@ -188,7 +188,7 @@ class AlpacaStream:
             self._backfill.mark_streaming(symbols, self._now_ns())
 
     def lost(self, reason: str) -> None:
-        """Listener: the connection broke or failed; mark all series as not streaming; `status` shows not connected and the reason."""
+        """Listener: the connection broke or failed; set not connected, the error, and all series as not streaming."""
         with self._lock:
             self._connected = False
             self._backfill.mark_disconnected()
