@@ -45,7 +45,7 @@ class Axis:
 
     @classmethod
     def of(cls, grid: SessionGrid, first: dt.date | None, last: dt.date | None, most: int) -> Axis:
-        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, some shared; else ParameterError.
+        """Number chosen slots of `first`..`last` (None: open) in <= `most` places, some shared; none: ParameterError.
 
         Raises
         ------

@@ -191,7 +191,7 @@ def silenced(shape: tuple[int, int], spans: Iterable[Span]) -> Flags:
 
 
 def plan_rows(draft: Draft, kept: Flags) -> dict[str, Ints]:
-    """Draw present bars to alter, no two adjacent: kind -> flat numbers (symbol x slots + slot); ParameterError if too few.
+    """Draw bars between two others, none adjacent: kind -> flat numbers (symbol x slots + slot); few: ParameterError.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def keeps_a_bar(traded: Flags, first: int, end: int) -> bool:
 
 
 def find_spans(kind: str, draft: Draft, traded: Flags, free: Flags) -> Iterator[Span]:
-    """Yield a span of one kind per free (symbol, session) pair with room, in random order; set the pair False in `free`."""
+    """Yield a random span of one kind per free (symbol, session) with room, in random order; set it False in `free`."""
     for cell in draft.rng.permutation(np.flatnonzero(free)):
         symbol, session = divmod(int(cell), free.shape[1])
         run = _FINDERS[kind](draft, traded[symbol], session)
@@ -323,7 +323,7 @@ def missing_middle_run(draft: Draft, traded: Flags, session: int) -> Run | None:
 
 
 def random_run(draft: Draft, session: int) -> Run | None:
-    """A random run in a random segment of the session, without its first and last slot; None if every segment is too short."""
+    """A random run in a random segment, never its first or last slot; None if all segments are too short."""
     sizes = np.diff(draft.slots.bounds)
     roomy = [s for s in range(*draft.slots.segments_of(session)) if sizes[s] >= draft.plan.shortest_run + 2]
     if not roomy:

@@ -203,7 +203,7 @@ def move_off_grid(bars: pl.DataFrame, ends: Ints, rng: np.random.Generator) -> p
 
 
 def spoil_bars(bars: pl.DataFrame, tick: pl.Expr) -> pl.DataFrame:
-    """The bars with, by turns, high below low, zero prices, negative volume, null close, null `ts` (bad cell in `text`)."""
+    """The bars, by turns: high below low, zero prices, negative volume, null close, null `ts` (bad cell in `text`)."""
     way = pl.lit(pl.Series([BAD_ROWS[turn % len(BAD_ROWS)] for turn in range(bars.height)], dtype=pl.String))
     is_zero = way == "price of zero"
     return bars.with_columns(

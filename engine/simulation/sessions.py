@@ -228,7 +228,7 @@ def activity_profile(slots: Slots) -> Floats:
 
 
 def draw_trade_counts(slots: Slots, instrument: Instrument, seed: int) -> Ints:
-    """Random trades per slot: Poisson with the instrument's rate x slot minutes x U-shaped profile x factor of the day."""
+    """Random trades per slot: Poisson; instrument's rate x slot minutes x U-shaped profile x a random day's factor."""
     days = stream(seed, instrument.symbol, "days").standard_normal(len(slots.dates))
     activity = np.exp(DAY_ACTIVITY_SIGMA * days - DAY_ACTIVITY_SIGMA**2 / 2)
     minutes = (slots.ends - slots.starts) / MINUTE_US
