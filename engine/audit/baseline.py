@@ -117,7 +117,7 @@ def mark_known(found: pl.DataFrame, baseline: Baseline) -> pl.DataFrame:
 def resolved_findings(
     found: pl.DataFrame, baseline: Baseline, series: pl.DataFrame, files: pl.DataFrame, rules: Iterable[str]
 ) -> pl.DataFrame:
-    """Baseline findings absent now: `mended` if symbol and session (or file) and rule were judged, else `unchecked`.
+    """Baseline findings absent now: `mended` if symbol (or file, calendar), session, rule were judged, else `unchecked`.
 
     Parameters
     ----------
@@ -132,18 +132,36 @@ def resolved_findings(
     Returns
     -------
     DataFrame of `FINDINGS` and `state`
-        `mended`, or `unchecked` where the symbol, session, file or rule is not among those looked at.
+        `mended`, or `unchecked` where the symbol, session, file, calendar or rule is not among those looked at.
     """
     lost = baseline.findings.join(found, on="fingerprint", how="anti", maintain_order="left")
-    lives = series.group_by("symbol").agg(pl.col("first_session").min(), pl.col("last_session").max())
-    lost = lost.join(lives, on="symbol", how="left", maintain_order="left")
-    within = pl.col("session").is_between("first_session", "last_session")
-    of_symbol = pl.col("first_session").is_not_null() & (pl.col("session").is_null() | within)
-    of_file = pl.col("source").is_null() | pl.col("source").is_in(files["source"].implode())
+    first, last = pl.col("first_session").min(), pl.col("last_session").max()
+    of_symbols = series.group_by("symbol").agg(first, last)
+    of_calendars = series.group_by(pl.col("calendar").alias("source")).agg(first, last)
+    begin, end = (pl.lit(series.select(fold).item(), pl.Date) for fold in (first, last))
+    lost = lost.join(of_symbols, on="symbol", how="left", maintain_order="left").join(
+        of_calendars, on="source", how="left", maintain_order="left", suffix="_of_calendar"
+    )
+    of_symbol = is_in_span("first_session", "last_session")
+    # A finding without a symbol is of a file, of an outage (its source is the calendar), or of a rule on outages (none).
+    of_source = (
+        pl.when(pl.col("source").is_null())
+        .then(pl.col("session").is_null() | pl.col("session").is_between(begin, end).fill_null(value=False))
+        .otherwise(
+            pl.col("source").is_in(files["source"].implode())
+            | is_in_span("first_session_of_calendar", "last_session_of_calendar")
+        )
+    )
     of_rule = ~pl.col("check_name").is_in(sorted(baseline.rules - set(rules)))
-    looked_at = pl.when(pl.col("symbol").is_null()).then(of_file).otherwise(of_symbol) & of_rule
+    looked_at = pl.when(pl.col("symbol").is_null()).then(of_source).otherwise(of_symbol) & of_rule
     state = pl.when(looked_at).then(pl.lit("mended")).otherwise(pl.lit("unchecked"))
     return lost.select(*FINDINGS, state.alias("state"))
+
+
+def is_in_span(first: str, last: str) -> pl.Expr:
+    """Whether `session` is null or within the columns `first..last`, both included; False where these are null."""
+    within = pl.col("session").is_null() | pl.col("session").is_between(first, last)
+    return pl.col(first).is_not_null() & within
 
 
 def is_worse(now: pl.Expr, before: pl.Expr, lower_is_worse: pl.Expr) -> pl.Expr:
@@ -158,7 +176,7 @@ def severity_rank(column: str) -> pl.Expr:
 
 
 def findings_of_json(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Return JSON rows as `FINDINGS`, errors first; of equal fingerprints the gravest stays, of equals the first."""
+    """Return JSON rows as `FINDINGS`, errors first; of one fingerprint the first gravest stays; absent column: KeyError."""
     as_text = {
         name: pl.String() if name in ("session", "start_ts", "end_ts") else dtype for name, dtype in FINDINGS.items()
     }

@@ -212,7 +212,7 @@ class PeerGroup:
 
     @cached_property
     def quoted_slots(self) -> pl.DataFrame:
-        """Slot runs with quotes per series; trades without any take the bars of one bid, ask or mid series."""
+        """Slot runs with quotes per series; trades without any take bars of their symbol's first bid, ask or mid series."""
         told = self._survey.quotes
         trades = self._series.filter(
             (pl.col("price_type") == "last") & ~pl.col("series").is_in(told["series"].unique().implode())
@@ -275,7 +275,7 @@ class PeerGroup:
         return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
     def session_rows(self) -> pl.DataFrame:
-        """Return the segments within first..last session: the chosen ones if intraday, else all."""
+        """Return rows of table `sessions`: segments within first..last session; if intraday the chosen ones, else all."""
         chosen = (
             self._context.grid.table.filter("chosen")
             if self._context.interval.is_intraday

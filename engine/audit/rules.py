@@ -336,7 +336,7 @@ def with_rule_severities(tables: Tables, rules: RuleSet) -> pl.DataFrame:
 
 
 def is_selected(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
-    """Mask rows that fit every selector the rule sets: symbols, activity of the symbol, interval, cause, position."""
+    """Mask rows that fit all set selectors: symbols, interval, cause, position, activity (of any series of the symbol)."""
     fits = pl.select(pl.repeat(value=True, n=rows.height, dtype=pl.Boolean)).to_series()
     if rule.symbols:
         fits &= matching(rows["symbol"], rule.symbols)

@@ -128,7 +128,7 @@ def apply_rules(
 def apply_allowlist(
     found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Return (findings with `state` allowed or new and `note`, notes on entries that expired or fit nothing)."""
+    """Return (findings with `state` allowed or new, `note`; notes on entries that fit nothing or ended before `today`)."""
     found = found.with_columns(pl.lit(None, pl.String).alias("note"))
     notes = []
     for number, entry in enumerate(allowlist, 1):
@@ -179,7 +179,7 @@ def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
 
 
 def apply_budgets(found: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
-    """Turn ALL `new` findings of a rule to `tolerated` if its findings (known included) are <= `allow`; else none."""
+    """Turn ALL `new` findings of a rule to `tolerated` if it has <= `allow`, known ones too, allowed not; else none."""
     # What is known counts too: a budget that each baseline filled anew would have no end.
     counted = found.filter(pl.col("state") != "allowed").group_by("rule").len()
     budget = {at: rule.allow for at, rule in enumerate(rules.rules) if rule.allow}

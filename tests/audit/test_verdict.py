@@ -133,6 +133,23 @@ def test_judge_baseline_of_a_symbol_session_or_rule_not_looked_at_is_unchecked_n
     assert verdict.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("source", "session", "state"),
+    [
+        ("XNYS", DAY, "mended"),
+        ("XNYS", DAY - dt.timedelta(days=400), "unchecked"),
+        ("XLON", DAY, "unchecked"),
+        (None, DAY, "mended"),
+        (None, DAY - dt.timedelta(days=400), "unchecked"),
+    ],
+)
+def test_judge_baseline_of_an_outage_is_mended_if_its_calendar_and_session_were_looked_at(
+    source, session, state
+) -> None:
+    before = audit(findings=found("feed_loss", symbol=None, source=source, session=session))
+    assert against(before, audit()).mended["state"].to_list() == [state]
+
+
 finding_lists = st.lists(
     st.tuples(
         st.sampled_from(["zone", "spike"]),
