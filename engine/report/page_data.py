@@ -63,7 +63,7 @@ def encode_table(rows: pl.DataFrame, of: int | None = None) -> dict[str, object]
 
 
 def encode_column(values: pl.Series) -> Column:
-    """Encode a column as values or runs: text as codes of `words`, dates in days, instants in `unit`, rounded floats."""
+    """Encode a column as values or runs: text as codes of `words`, dates by day, instants in `unit`, rounded floats."""
     if values.dtype == pl.String:
         words = values.drop_nulls().unique(maintain_order=True)
         codes = values.cast(pl.Enum(words)).to_physical() if len(words) else values.cast(pl.Int32)

@@ -264,7 +264,7 @@ def heat_step() -> pl.Expr:
 
 
 def decode_shares(drawn: dict[str, Any]) -> pl.DataFrame:
-    """Decode UNEXPLAINED shares of `slot_shares`: a row per cell: `row, minute, share` (0-1; only if `open`), `open`."""
+    """Decode UNEXPLAINED shares of `slot_shares`: a row per cell: `row, minute, share` (0-1, if `open`), `open`."""
     codes = np.full(256, CLOSED, np.int64)
     codes[ALPHABET] = np.arange(len(ALPHABET))
     level = codes[np.frombuffer(drawn["adjusted"].encode(), np.uint8)]
