@@ -238,7 +238,7 @@ def over_limit_reason(seen: str, allowed: int) -> str:
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """Open a regular file as a byte stream, unpacked if its first bytes are of a compression; SourceError if unreadable."""
+    """Open a regular file as bytes, unpacked if its first bytes are a compression's; SourceError if unreadable."""
     check_regular(path)
     try:
         with path.open("rb") as file:

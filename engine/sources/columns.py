@@ -182,7 +182,7 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
 
 
 def roles_by_name(columns: Mapping[str, str], layout: Layout) -> dict[str, str]:
-    """Role -> column (of normalized name -> name): the layout's aliases first, then the shared ones, each in their order."""
+    """Role -> column (of normalized name -> name): a layout's aliases before the shared ones, each in their order."""
     found: dict[str, tuple[int, str]] = {}  # of each role the best rank of a name, and its column
     for normal, name in columns.items():
         for role, rank in SHARED_NAMES.ranks.get(normal, ()):
@@ -259,7 +259,7 @@ def kind_of_roles(roles: Roles) -> Kind | None:
 
 
 def suggest_columns(roles: Roles, names: Sequence[str]) -> str:
-    """Text advising `--columns` for the missing stamp and prices; a general example if none or over four are missing."""
+    """Text advising `--columns` for missing stamp and prices; a general example if none or over four are missing."""
     bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
     if not STAMPS & set(roles) and list(map(plain_of_repeated, names[:2])) == ["", ""]:
         return "the first two columns have no name; if they are symbol and stamp: --columns symbol=1,ts=2"

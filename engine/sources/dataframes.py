@@ -71,7 +71,7 @@ def pandas_to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def arrow_to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
-    """A frame of an Arrow stream; levels of a pandas index without a name become `timestamp` (stamps) and `symbol` (texts)."""
+    """A frame of an Arrow stream; unnamed pandas index levels become `timestamp` (stamps) or `symbol` (texts)."""
     taken = pl.from_arrow(frame) if hasattr(frame, "__arrow_c_stream__") else None
     # A stream of record batches arrives as one column of structs.
     if isinstance(taken, pl.Series) and isinstance(taken.dtype, pl.Struct):
@@ -82,7 +82,7 @@ def arrow_to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def names_of_index_levels(schema: Mapping[str, pl.DataType]) -> dict[str, str]:
-    """Names for the levels of a pandas index that have none: `timestamp` of stamps, `symbol` of texts beside another level."""
+    """Unnamed pandas index level -> `timestamp` (stamps), `symbol` (texts beside another level) or itself."""
     levels = [name for name in schema if name.startswith(UNNAMED_LEVEL)]
     renamed: dict[str, str] = {}
     for level in levels:

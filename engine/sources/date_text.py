@@ -266,7 +266,7 @@ def with_days_that_follow(readings: list[pl.Series], fitting: list[int]) -> list
 
 
 def parse(body: pl.Series, form: str) -> pl.Series:
-    """Datetimes in ns (UTC if the format has an offset) of text in a strptime format, clipped to `YEARS`; other text: null."""
+    """Datetimes in ns (UTC if the format has an offset) of strptime text, clipped to the years `YEARS`; else null."""
     body = without_second_60(body)
     read = body.str.to_datetime(form, strict=False, time_unit="us")
     fine = body.str.to_datetime(form, strict=False, time_unit="ns") if _FRACTION_DIRECTIVE.search(form) else read

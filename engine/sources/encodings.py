@@ -19,7 +19,7 @@ CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1a")
 
 
 def encoding_of(head: bytes) -> str | None:
-    """Encoding of text by its first bytes: `utf-8` (also for other 8-bit text), `utf-16-le`, `utf-16-be`, `utf-32`, or None.
+    """Encoding by first bytes: `utf-8` (also other 8-bit text), `utf-16-le`, `utf-16-be`, `utf-32`; None if no text.
 
     None means that the bytes are no text: more than 5 % are control characters.
     """

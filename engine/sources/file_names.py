@@ -172,7 +172,7 @@ def template_pattern(template: str) -> re.Pattern[str]:
 
 @functools.lru_cache(maxsize=4096)
 def parse_name(stem: str, layout: str | None = None) -> PathFacts:
-    """Facts of a file's stem by the named layout, else the first that fits, else by its words; several values are None."""
+    """Facts of a file's stem by the named layout, else the first that fits, else its words; None where several."""
     stem = _COPY.sub("", stem)
     named = (layout_named(layout),) if layout is not None else ()
     for one in (*named, *layouts()):
@@ -245,7 +245,7 @@ def joined_pair(parts: list[str]) -> str | None:
 
 
 def member_facts(archive: PurePath, member: str, options: ReadOptions) -> PathFacts:
-    """Facts of the path of a zip's member beside the zip; what it leaves open, or if it fits no template, the zip's path.
+    """Facts of a zip's member by its path beside the zip; open ones, or all if no template fits, by the zip's path.
 
     Raises
     ------

@@ -111,7 +111,7 @@ def read_parquet_batch(
 
 
 def check_pages(path: Path | str, names: Sequence[str]) -> None:
-    """SourceError if PyArrow cannot decode these columns of a local Parquet file of at most 32 MiB; others are not looked at.
+    """SourceError if PyArrow cannot decode these columns of a local Parquet file up to 32 MiB; others pass unread.
 
     Polars ends the process on some damaged pages, which no handler can stop; PyArrow raises.
 

@@ -75,7 +75,7 @@ def with_magnitudes(raw: pl.DataFrame, names: list[str]) -> pl.DataFrame:
 
 
 def with_fixed_prices(raw: pl.DataFrame, names: list[str], digits: int) -> tuple[pl.DataFrame, bool]:
-    """(table with integers of these columns divided by 10^digits, True), if all their cells are integers; else unchanged."""
+    """(table with these columns divided by 10^digits, True) if all cells are integers or null; else (raw, False)."""
     text = [name for name in names if raw.schema[name] == pl.String]
     numbers = [name for name in names if raw.schema[name].is_integer()]
     if not names or len(text) + len(numbers) < len(names):

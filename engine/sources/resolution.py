@@ -72,7 +72,7 @@ def serves(base: Interval, target: Interval) -> bool:
 
 
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
-    """Interval of bars by their steps: of 30+ rows the commonest if it fits; of fewer a majority's, or one in `others`; else None.
+    """Interval of bars: of 30+ rows the commonest step if it fits; of fewer a majority's, or one in `others`; or None.
 
     Of `ENOUGH_BARS` rows the commonest step between neighbours of a series, if most steps are multiples of it, or none is
     shorter and a third are equal. Of fewer, the step that most of them have and none is shorter than (once is enough up

@@ -98,7 +98,7 @@ def symbol_in_name(file: SourceFile, options: ReadOptions) -> str | None:
 
 
 def list_files(paths: Iterable[Path | str]) -> tuple[dict[Path, bool], list[Problem]]:
-    """(file -> True if passed itself, False if only found in a passed folder; problems of folders and linked folders)."""
+    """(file -> True if passed itself, False if found in a passed folder; problems of folders and linked folders)."""
     listed: dict[Path, bool] = {}
     problems: list[Problem] = []
     for path in map(Path, paths):
@@ -153,7 +153,7 @@ def shown_path(path: Path) -> str:
 
 
 def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:
-    """The file as its format describes it, or a Problem (`ignored` only if its name is that of no data, and it is found)."""
+    """The file as its format describes it, or a Problem (`ignored` if not given itself and its name is of no data)."""
     reason = None if is_given else non_data_reason(path)
     if reason is not None:
         return Problem(shown_path(path), reason, ignored=True)

@@ -233,7 +233,7 @@ def plain_spellings(cell: str) -> Iterator[Spelling]:
 
 
 def joined(cell: str, match: re.Match[str], first: Form, second: Form, date: Form) -> Iterator[Spelling]:
-    """Yield the spelling of a cell that begins with `first` (as matched) and goes on with `second`, fraction and zone, if so."""
+    """Yield the spelling of a cell of `first` (as matched), `second`, fraction and zone; nothing if it is not so."""
     gaps = rf"{GAPS}|" if first in UNMARKED_DATES and second in UNMARKED_TIMES else GAPS
     rest = re.compile(rf"({gaps})({second.pattern})({FRACTION})?\s*({ZONES})?").fullmatch(cell, match.end())
     if rest is None:

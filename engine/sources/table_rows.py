@@ -215,7 +215,7 @@ def has_price_cell(raw: pl.DataFrame, side: str, columns: Mapping[str, pl.Expr])
 
 
 def symbol_column(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> tuple[pl.Series, pl.Series]:
-    """Symbol per row (--symbol, else column, blank null, else path; plus qualifier), distinct ones; SourceError if no source."""
+    """(symbols: --symbol, else column, blank null, else path's; qualifier behind; distinct ones); else SourceError."""
     column = table.roles.get("symbol")
     if column is not None and origin.options.symbol is None:
         symbols = raw[column].cast(pl.String)
@@ -270,7 +270,7 @@ def stamp_column(raw: pl.DataFrame, table: TableColumns, origin: Origin, series:
 
 
 def stamp_text(cells: pl.Series) -> pl.Series:
-    """Text of the date or the time of a stamp in two columns: whole floats without decimals, durations as times of day."""
+    """Text of the date or time of a stamp in two columns: whole floats without `.0`, durations as times of day."""
     if cells.dtype.is_float() and ((cells == cells.round()) | cells.is_null() | cells.is_nan()).all():
         cells = cells.fill_nan(None).cast(pl.Int64, strict=False)
     elif isinstance(cells.dtype, pl.Duration):
@@ -279,7 +279,7 @@ def stamp_text(cells: pl.Series) -> pl.Series:
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Role -> expression for all but `ts`, `symbol`; missing side comes from option or path, missing or odd `seq` is row."""
+    """Role -> expression for all but `ts`, `symbol`; side also from option or path; `seq` absent or odd is the row."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}
@@ -319,7 +319,7 @@ def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
 
 
 def without_null_cells(raw: pl.DataFrame, table: TableColumns, texts: Sequence[str]) -> pl.DataFrame:
-    """The table with null where a cell of a role is one of these texts, in rejects too; numbers are compared as such."""
+    """The table, null where a role's cell is one of these texts, in rejects too; numbers are compared as numbers."""
     if not texts:
         return raw
     schema = raw.schema

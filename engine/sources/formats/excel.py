@@ -88,7 +88,7 @@ def load_sheet(workbook: Any, name: str) -> pl.DataFrame:  # noqa: ANN401 - fast
 
 
 def split_days_and_times(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with columns of days alone as Date, and of times of day alone (on Excel's day zero) as text `09:30:00`."""
+    """The table with columns of days alone as Date, of times alone (Excel's day zero) as text `09:30:00`."""
     changed = []
     for name, dtype in table.schema.items():
         if not isinstance(dtype, pl.Datetime) or table[name].null_count() == table.height:

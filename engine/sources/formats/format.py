@@ -137,7 +137,7 @@ class TextFormat(Format):
         return [replace(batches[0], problems=tuple(problems)), *batches[1:]]
 
     def read_bytes(self, data: bytes, origin: Origin) -> Batch:
-        """`read_content` of the bytes converted to UTF-8; a note names another encoding; SourceError if they are no text.
+        """`read_content` of the bytes as UTF-8; a note names another encoding; SourceError for packed data or no text.
 
         Raises
         ------
@@ -195,7 +195,7 @@ def is_text(head: bytes) -> bool:
 
 
 def is_member_data(name: str) -> bool:
-    """Whether a member of a zip is read as data: none that is hidden, about the data or of macOS, nor a picture or such."""
+    """Whether a zip's member is data by its name: not hidden, of macOS, about the data, or a picture or such."""
     path = PurePosixPath(name)
     is_other = path.name.startswith(".") or "__MACOSX" in path.parts or path.stem.lower().startswith(OTHER_NAMES)
     return not is_other and path.suffix.lower() not in OTHER_SUFFIXES

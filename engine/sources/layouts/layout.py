@@ -89,7 +89,7 @@ class Layout:
 
     @functools.cached_property
     def ranks(self) -> dict[str, tuple[tuple[str, int], ...]]:
-        """Normalized name of a column -> the roles that have it, each with the name's place among the role's aliases."""
+        """Normalized name of a column -> the roles that have it, each with its place among the role's aliases."""
         found: dict[str, list[tuple[str, int]]] = {}
         for role, aliases in self.aliases.items():
             for rank, alias in enumerate(aliases.split()):

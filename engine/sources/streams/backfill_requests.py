@@ -131,7 +131,7 @@ class BackfillRequests:
                     self.postpone([again], now_ns + self._again_ns)
 
     def postpone(self, requests: Iterable[BackfillRequest], due_ns: int) -> None:
-        """Open each request due at `due_ns`, or earlier if its open one is (merged into one); unwatched series are dropped."""
+        """Open each request due at `due_ns`, merged into an open one (earlier due); unwatched series are dropped."""
         for request in requests:
             if (request.kind, request.symbol) in self._series:
                 self._merge(request._replace(due_ns=due_ns))

@@ -354,7 +354,7 @@ class FolderStream:
             return [self._to_delivery(file, batch) for file, batch in read_now]
 
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
-        """Whether a batch of the file may overlap a request in kind, symbol and time (of any stamp); True if not read yet."""
+        """Whether a file's batch may overlap a request in kind, symbol and time (any stamp); True if not read yet."""
         known = self._summaries.get(path)
         return known is None or any(
             one.kind == request.kind
@@ -458,7 +458,7 @@ def rows_of_requests(frame: pl.DataFrame, came: Delivery, requests: Sequence[His
 
 
 def slot_starts(ts: pl.Series, came: Delivery, spec: GridSpec) -> pl.Series:
-    """Starts of the slots that a delivery's bars are stamped for on an axis (`SessionGrid.from_stamps`); other rows: `ts`."""
+    """Starts of the slots that bars are stamped for on an axis (`SessionGrid.from_stamps`); without interval: `ts`."""
     if came.interval is None:
         return ts
     return axis_around(spec, calendar(spec.calendar), ts).at(came.interval).from_stamps(ts, came.stamp)

@@ -32,7 +32,7 @@ class Ordinals:
 
 
 def live_row(kind: Kind, message: Message, ordinals: Ordinals) -> Row:
-    """A stream message as a tuple in order of `COLUMNS[kind]`, `ts` in ns; `S` is needed, others absent: None, odd: as is."""
+    """A stream message (`S` needed) as a tuple in order of `COLUMNS[kind]`, `ts` in ns; absent cells None, odd kept."""
     stamp: Any = message.get("t")
     ts = stamp.to_unix_nano() if hasattr(stamp, "to_unix_nano") else stamp
     return message_row(kind, message["S"], ts, message, ordinals)

@@ -22,6 +22,7 @@ from engine.errors import SourceError
 from engine.grid import Align
 from engine.interval import Interval
 from engine.schema import Kind
+from engine.sources.file_names import day_of_text
 
 SECURITIES = {
     "equity": "Equity",
@@ -171,7 +172,7 @@ class LeanFile:
         return found
 
     def member_symbol(self, member: str) -> str | None:
-        """Symbol of a member: root with expiry, right, strike or month; None for an option or future without; else `symbol`."""
+        """Symbol of a member: root with expiry, right, strike or month (contracts: None without); else `symbol`."""
         name = member.rsplit("/", 1)[-1].lower()
         root = self.ticker.upper()
         if self.security in ("option", "futureoption", "indexoption"):
@@ -184,9 +185,10 @@ class LeanFile:
 
 
 def parse_lean_path(path: Path) -> LeanFile | None:
-    """Facts of a path in Lean's layout (case-insensitive; forex and cfd default to quotes); None for any other path."""
+    """Facts of a path in Lean's layout (any case; forex, cfd: quotes by default); None for others and impossible dates."""
     match = _PATH.search(path.absolute().as_posix().lower())
-    if match is None:
+    day = day_of_text(match["day"]) if match is not None else None
+    if match is None or (match["fine"] and day is None):
         return None
     security, fine = match["security"], match["fine"]
     return LeanFile(
@@ -196,7 +198,7 @@ def parse_lean_path(path: Path) -> LeanFile | None:
         ticker=match["folder"] or match["ticker"],
         resolution=fine or match["coarse"],
         content=match["kind"] or match["coarse_kind"] or ("quote" if security in ("forex", "cfd") else "trade"),
-        day=dt.date.fromisoformat(match["day"]) if fine else None,
+        day=day,
     )
 
 

@@ -205,3 +205,7 @@ def test_parsed_paths_tell_what_the_rows_are(tmp_path, place, told):
 @pytest.mark.parametrize("place", ["equity/usa/minute/spy/trade.zip", "stocks/usa/hour/spy.zip", "SPY.zip"])
 def test_parsed_other_paths_are_none(tmp_path, place):
     assert parse_lean_path(tmp_path / place) is None
+
+
+def test_a_path_with_a_date_that_does_not_exist_is_not_of_the_layout(tmp_path):
+    assert parse_lean_path(tmp_path / "equity/usa/minute/spy/20241399_trade.zip") is None
