@@ -279,7 +279,7 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
-    """One row per series with quality: sums, % qualities, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5, else thin)."""
+    """One row per series with quality: sums, % qualities, `traded`, `activity` (liquid >= 0.95, mixed >= 0.5; else thin)."""
     counted = [*COUNTS, *AT_THE_DOOR]
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
@@ -321,7 +321,7 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 def with_prints_and_quotes(
     gaps: pl.DataFrame, wanted: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add slots with `prints`, `quotes` per gap (null if its series has none), expected `usual_quotes`; no runs, no column."""
+    """Add `prints`, `quotes`: slots with any per gap, null if its series has none; `usual_quotes`; no runs, no column."""
     for name, runs in (("prints", prints), ("quotes", quotes)):
         if runs.is_empty():
             continue
@@ -372,7 +372,7 @@ def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame)
 
 
 def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
-    """Return row numbers of gaps, sorted by series and place, that do not adjoin the series' gap before at a segment end."""
+    """Return row numbers of gaps (sorted by series, place) not adjoining the series' gap before at a segment end."""
     ordinal, slot, end, number = (gaps[name].to_numpy() for name in ("ordinal", "slot", "bar_count", "series"))
     at = np.searchsorted(axis["ordinal"].to_numpy(), ordinal)
     closes = slot + end >= axis["slots"].to_numpy()[np.minimum(at, axis.height - 1)]

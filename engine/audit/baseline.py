@@ -57,7 +57,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def parse_baseline(content: Any, name: str = "baseline") -> Baseline:  # noqa: ANN401 - whatever the JSON holds
-    """Return the Baseline of audit JSON, allowed findings left out; ParameterError for another format, version, or damage."""
+    """Return the Baseline of audit JSON, allowed findings left out; ParameterError: other format, version, damage."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ParameterError(f"{name}: format: received {got!r}; valid: {FORMAT!r}, the JSON of an audit")
@@ -176,7 +176,7 @@ def severity_rank(column: str) -> pl.Expr:
 
 
 def findings_of_json(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Return JSON rows as `FINDINGS`, errors first; of one fingerprint the first gravest stays; absent column: KeyError."""
+    """Return JSON rows as `FINDINGS`, errors first; of one fingerprint the first gravest; absent column: KeyError."""
     as_text = {
         name: pl.String() if name in ("session", "start_ts", "end_ts") else dtype for name, dtype in FINDINGS.items()
     }

@@ -118,7 +118,7 @@ def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None
 
 
 def apply_series_cause(different: pl.DataFrame, whole: pl.DataFrame) -> pl.DataFrame:
-    """Overwrite cause and evidence of bars that flags of the series cause cover: prices, only amounts, or one side differ."""
+    """Overwrite cause, evidence of bars the series cause's flags cover: prices, only amounts, or one side differ."""
     if whole.is_empty():
         return different
     beside = different.join(whole, on=KEY, how="left", maintain_order="left")
@@ -293,7 +293,7 @@ def find_other_feeds(suspects: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_other_hours(different: pl.DataFrame, finer: pl.DataFrame) -> pl.DataFrame:
-    """Cause `hours` of 1d series: B opens like A's finer bar of one UTC time on >= 70 % (>= 4) of days with other opens."""
+    """Cause `hours` of 1d series: B opens like A's finer bar of one UTC time on >= 70 %, >= 4, of days with other opens."""
     series = ["symbol", "price_type"]
     days = different.filter((pl.col("interval") == "1d") & pl.col("open_differs"))
     opens = finer.select(*series, "session", pl.col("ts").dt.time().alias("at"), pl.col("open").alias("open_b"))
@@ -398,7 +398,7 @@ def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:
-    """Cause `zone` of intraday series, > 30 % differing: A's first 1000 bars fit better with B moved by hours or a slot."""
+    """Cause `zone` of intraday series > 30 % differing: A's first 1000 bars fit better with B moved by hours, a slot."""
     wrong = different.group_by(KEY).agg(pl.len().alias("wrong"))
     often = suspects.group_by(KEY).agg(pl.len().alias("all")).join(wrong, on=KEY)
     often = often.filter(pl.col("wrong") > OFTEN * pl.col("all")).sort(KEY).with_row_index("series")
@@ -429,7 +429,7 @@ def spread_at_shift(a: pl.DataFrame, b: pl.DataFrame, seconds: int) -> pl.DataFr
 
 
 def best_shifts(tried: pl.DataFrame, bars: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
-    """Cause `zone` if the best shift meeting >= 25 % of bars (>= 20) is not 0 and strays < half of shift 0 and the median."""
+    """Cause `zone` if the best shift meeting >= 25 % of bars, 20, is not 0 and strays < half of shift 0 and the median."""
     enough = pl.col("met") >= pl.max_horizontal(LEAST_ROWS, pl.col("bars") * 0.25)
     fits = tried.join(bars, on="series").filter(enough)
     unmoved = fits.filter(pl.col("seconds") == 0).select("series", pl.col("stray").alias("unmoved"))

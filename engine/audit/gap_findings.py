@@ -51,7 +51,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-    """One finding per series, `REPORTED` cause and chain of gaps outside outages (no id: one chain); longest's evidence."""
+    """One finding per series, `REPORTED` cause, chain of gaps outside outages (no id: one chain); longest's evidence."""
     own = gaps.filter(
         pl.col("cause").is_in(REPORTED)
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)

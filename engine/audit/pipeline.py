@@ -212,7 +212,7 @@ class PeerGroup:
 
     @cached_property
     def quoted_slots(self) -> pl.DataFrame:
-        """Slot runs with quotes per series; trades without any take bars of their symbol's first bid, ask or mid series."""
+        """Slot runs with quotes per series; trades without any take bars of their symbol's first bid, ask, mid series."""
         told = self._survey.quotes
         trades = self._series.filter(
             (pl.col("price_type") == "last") & ~pl.col("series").is_in(told["series"].unique().implode())

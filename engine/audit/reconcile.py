@@ -193,7 +193,7 @@ def reconcile(
 
 
 def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Return key, session, `COMPARED` (NaN, absent amounts: null); SchemaError: key, session, price absent, double keys."""
+    """Return key, session, `COMPARED` (NaN, absent amounts: null); SchemaError: no key, session, price; double keys."""
     needed = [*AT, "session", *PRICES]
     absent = [column for column in needed if column not in side.columns]
     if absent:
@@ -214,7 +214,7 @@ def conform_side(side: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """Return per series `state` (both, only_a, only_b, apart), shared (one side: own) `first, last`, `rows_a`, `rows_b`."""
+    """Return per series `state` (both, only_a, only_b, apart), shared (or own) `first, last` session, `rows_a`, `rows_b`."""
     reach = [
         pl.col("session").min().alias("first"),
         pl.col("session").max().alias("last"),
@@ -243,7 +243,7 @@ def shared_sessions(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
 
 
 def bars_of_shared_sessions(side: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Return bars within `first..last` of series of state `both`; `series`, the row number in `spans`, replaces the key."""
+    """Return bars in `first..last` of series of state `both`; `series`, the row number in `spans`, replaces the key."""
     shared = spans.with_row_index("series").filter(pl.col("state") == "both").select(*KEY, "series", "first", "last")
     beside = side.join(shared, on=KEY, how="inner")
     return beside.filter(pl.col("session").is_between("first", "last")).drop("first", "last", *KEY)
@@ -283,7 +283,7 @@ def mark_differences(pairs: pl.DataFrame, tolerances: Tolerances) -> pl.DataFram
 
 
 def is_different(name: str, tolerances: Tolerances) -> pl.Expr:
-    """Expression `NAME_differs`: beyond the larger tolerance, or null on one side; False where `NAME_compared` is False."""
+    """Expression `NAME_differs`: beyond the larger tolerance or null on one side; False where `NAME_compared` is."""
     a, b, tolerance = pl.col(f"{name}_a"), pl.col(f"{name}_b"), tolerances.for_column(name)
     bound = pl.max_horizontal(tolerance.absolute, tolerance.relative * pl.max_horizontal(a.abs(), b.abs()))
     far = ((a - b).abs() > bound).fill_null(value=True) & a.ne_missing(b)

@@ -223,7 +223,7 @@ def count_slots_of_two_parts(runs: Sequence[pl.DataFrame], union: pl.DataFrame) 
 
 
 def combine_checks(parts: Sequence[CheckedAxis], split_sessions: pl.DataFrame) -> tuple[CheckedAxis, ...]:
-    """Combine measurements of equal axes; if several parts have one, drop its truncations in the `split_sessions` sessions."""
+    """Combine measurements of equal axes; if several parts have one, drop its truncations in `split_sessions`."""
     by_axis: dict[Axis, list[Mapping[str, pl.DataFrame]]] = {}
     for one in parts:
         by_axis.setdefault(one.axis, []).append(one.measured)
