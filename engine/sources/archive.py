@@ -84,7 +84,7 @@ class StrictStream(io.RawIOBase):
 
 
 def packing_of(head: bytes) -> str | None:
-    """Name of the compression whose mark the first bytes are (gzip, zstandard, bzip2, xz); None for others and for zip."""
+    """Name of the compression whose mark the first bytes are (gzip, zstandard, bzip2, xz); None for others and zip."""
     return next((name for magic, name in PACKINGS.items() if head.startswith(magic)), None)
 
 

@@ -18,7 +18,7 @@ MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
 def apply_layout(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, TableColumns]:
-    """The table with its layout's cells made plain, and the columns with notes; all-zero volume yields to tick volume."""
+    """(table with its layout's cells made plain, columns with notes); all-zero volume yields to tick volume."""
     layout = table.layout
     notes: list[str] = []
     if layout.sentinels:

@@ -142,7 +142,7 @@ def letters_to_utc(
 
 
 def refusals(naive: pl.Series, zone: str, skipped: Flags, undecided: Flags | None) -> pl.Series | None:
-    """Reason per row whose local time is skipped or cannot be told apart, null for the others; None if there is none."""
+    """Reason per row whose local time is skipped or cannot be told apart, null for others; None if there is none."""
     reasons = [(skipped, f"does not exist in {zone} (the clock skips it)")]
     if undecided is not None:
         reasons.append((undecided, f"is shown twice by {zone}, and the order of the rows does not tell which it is"))

@@ -40,7 +40,7 @@ ZONES_OF_LETTERS = {
 
 
 def zoned_to_utc(naive: pl.Series, zones: pl.Series, reading: Reading, series: pl.Series | None, *notes: str) -> Stamps:
-    """UTC instants of local times by the zone written behind each; where there is none, of `reading.zone`.
+    """UTC instants of local times by the zone written behind each, else `reading.zone`; SourceError if unknown.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def part_to_utc(
 
 
 def offset_ns(text: str) -> int | None:
-    """Nanoseconds east of UTC of a written offset (`Z`, `-05`, `(UTC-5)`, `GMT+0530`, `-05:00[Area/City]`); else None."""
+    """Nanoseconds east of UTC of an offset (`Z`, `-05`, `(UTC-5)`, `GMT+0530`, `-05:00[Area/City]`); else None."""
     bare = re.sub(r"(?<=\d)\[.*\]$|(?<=\d)\s+\(.*\)$", "", text)
     if NO_OFFSET.fullmatch(bare):
         return 0

@@ -185,7 +185,7 @@ class LeanFile:
 
 
 def parse_lean_path(path: Path) -> LeanFile | None:
-    """Facts of a path in Lean's layout (any case; forex, cfd: quotes by default); None for others and impossible dates."""
+    """Facts of a path in Lean's layout (any case; forex, cfd: quotes by default); None for others and wrong dates."""
     match = _PATH.search(path.absolute().as_posix().lower())
     day = day_of_text(match["day"]) if match is not None else None
     if match is None or (match["fine"] and day is None):
