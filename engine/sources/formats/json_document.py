@@ -231,7 +231,7 @@ def tables_of_list(
 
 
 def chart_table(node: dict[str, Json], source: str) -> pl.DataFrame | None:
-    """Columns of `{"timestamp": [], "indicators": {"quote": [{"open": []}]}}`; else None; SourceError if lengths differ."""
+    """Columns of `{"timestamp": [], "indicators": {"quote": [{"open": []}]}}`; else None; SourceError if uneven."""
     indicators = node.get("indicators")
     quotes = indicators.get("quote") if isinstance(indicators, dict) else None
     first = quotes[0] if isinstance(quotes, list) and quotes else None

@@ -105,7 +105,7 @@ def layout_table() -> pl.DataFrame:
 
 
 def layout_markdown() -> str:
-    """The table of layouts in Markdown, as in docs/sources.md: name, files, what tells it, what it sets, what to say."""
+    """The table of layouts in Markdown, as in docs/sources.md: name, files, what tells it, what it sets, what to add."""
     head = "| `--layout` | files | told by | sets | say also |\n| --- | --- | --- | --- | --- |\n"
     rows = (
         f"| `{name}` | {title} | {told} | {sets} | {say} |"
