@@ -182,7 +182,7 @@ class SessionGrid(Summarized):
         return instants(np.minimum(end, self._closes[row]), "ts_end")
 
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
-        """Bar starts meant by vendor stamps (1d, 1w, 1mo: by local date); no slot's: as it is, an end stamp less one step.
+        """Bar starts meant by vendor stamps: of ends, dates, clock marks before a late open; others as is (ends: less a step).
 
         A stamp at a bar's end is looked up as the slot that ends there (the last slot of a segment may be
         short, so subtracting the step would be wrong). `clock` stamps before a late open that are no slot's start, and

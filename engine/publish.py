@@ -34,6 +34,7 @@ def atomic_publish(output: Path) -> Iterator[Path]:
     OSError
         The disk is full, the place is not writable, or `output` is a folder with something in it.
     """
+    output = output.absolute()
     make_durable_folders(output.parent)
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
     try:

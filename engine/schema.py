@@ -225,6 +225,9 @@ def row_checks(kind: Kind, names: tuple[str, ...], rules: Rules, unreadable: tup
         *(_row_check(f"{name}: not above zero", pl.col(name) <= 0, pl.col(name).min() > 0) for name in prices),
         *(_row_check(f"{name}: negative", pl.col(name) < 0, pl.col(name).min() >= 0) for name in amounts),
     ]
+    if "price_type" in names:
+        is_side = pl.col("price_type").is_in(PRICE_TYPES).fill_null(value=False)
+        checks.append(_row_check(f"price_type: not one of {', '.join(PRICE_TYPES)}", ~is_side, is_side.all()))
     if kind == "bars":
         opened, high, low, close = (pl.col(name) for name in ("open", "high", "low", "close"))
         checks += [

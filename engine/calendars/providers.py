@@ -354,7 +354,7 @@ def calendar_from_file(file: CalendarFile) -> SessionCalendar:
 
 
 def weekly_calendar(file: CalendarFile) -> SessionCalendar:
-    """Calendar of a file's weekly hours; bounds from the rules' dates, 1970 to 2049 where a rule has none."""
+    """Calendar of a file's weekly hours alone, no holidays or overrides; bounds from the rules' dates, else 1970 to 2049."""
     scopes = [rule.scope for rule in file.hours]
     bounds = min(scope.valid_from or FIRST for scope in scopes), max(scope.valid_to or LAST for scope in scopes)
     spans = partial(weekly_spans, file.hours, file.zone)
@@ -458,7 +458,7 @@ def exchange_description(code: str) -> str:
 
 
 def exchange_calendar(code: str) -> SessionCalendar:
-    """Calendar of an exchange_calendars code or alias (US equities with extended hours); sessions built lazily."""
+    """Calendar of an exchange_calendars code or alias (US equities: extended hours), built lazily; KeyError if unknown."""
     name = canonical_code(code)
     # The zone is a property that needs no sessions, so none are built for it.
     factory = exchange_factories()[name]

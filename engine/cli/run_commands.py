@@ -211,7 +211,7 @@ def run_in_partitions(
         raise ParameterError(
             "export: none given; --workers and --dask need --export DIR: it is where the parts come together"
         )
-    work = export.with_name(f"{export.name}.parts")
+    work = export.absolute().with_name(f"{export.absolute().name}.parts")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     outcome = run_partitioned(sources, options, export, choose_executor(workers, dask), work, tell)

@@ -391,7 +391,7 @@ class TableHeads:
 
 
 def recover(target: Path) -> TableHeads:
-    """Under the lock, undo an unfinished export (roll back, delete its files); create absent tables; return the heads.
+    """Undo an unfinished export (roll back, delete its files); create absent tables; return the heads (lock held).
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
@@ -428,7 +428,7 @@ def recover(target: Path) -> TableHeads:
 def write_revision(
     target: Path, heads: TableHeads, plan: Callable[[RevisionDraft], RevisionPlan], state: StoreState
 ) -> int:
-    """Under the lock, commit the plan's changes, then the `exports` row that makes them valid; return its revision."""
+    """Commit the plan's changes, then the `exports` row that makes them valid; return its revision (lock held)."""
     from engine.export.row_revisions import RevisionChain  # noqa: PLC0415 - loads NumPy, which readers do not need
 
     staging = target / STAGING

@@ -34,7 +34,7 @@ def parse_statistics(stats: str) -> Mapping[str, Any]:
 
 
 def summarize_file(file: DataFile) -> Held:
-    """Dict of `rows, symbols` (`A` or `A to Z`), datetimes `first_ts, last_ts` by a file's log statistics; or None."""
+    """Dict of `rows, symbols` (`A` or `A to Z`), datetimes `first_ts, last_ts` by a file's log; None each where absent."""
     stats = parse_statistics(file.stats)
     low, high = _part(stats, "minValues"), _part(stats, "maxValues")
     first, last = low.get("symbol"), high.get("symbol")

@@ -158,7 +158,7 @@ class _Conversation:
         return True
 
     def _receive_rows(self) -> None:
-        """Receive one message: append row data, or store the end with its row count; ignore other kinds."""
+        """Receive one message: append row data or store the end's row count; ignore other kinds, raise the child's error."""
         kind, content = self._receive()
         if kind == b"d":
             self._rows += content

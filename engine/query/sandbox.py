@@ -111,7 +111,7 @@ class OpenResult:
 def open_result(
     catalog: Catalog, frames: Mapping[str, object], query: str, limits: Limits, row_limit: int | None = None
 ) -> Iterator[OpenResult]:
-    """Run one reading statement in a new sandbox; yield schema, types and a reader of its rows, valid in the block.
+    """In this process, run one reading statement in a new locked DuckDB; yield schema, types, reader of `row_limit` rows.
 
     Parameters
     ----------

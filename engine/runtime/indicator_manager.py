@@ -86,7 +86,7 @@ class IndicatorManager:
                 return 0
             self._last_step = NO_STEP  # after an error the store is as it was, and everything is computed again
             written = 0
-            if plan.histories or self._states:
+            if plan.histories or self._states or self._histories:
                 touched = self._touched(snapshot, since)
                 if plan is not last_plan:
                     self._drop_unplanned(snapshot, plan)

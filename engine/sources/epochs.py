@@ -20,7 +20,7 @@ NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?|\d(?:\.\d+)?[eE]\+?\d+")
 
 
 def numbers_to_utc(cells: pl.Series, reading: Reading) -> Stamps:
-    """UTC instants of numbers in the stated unit (`check_unit`), else `infer_unit`'s with a note; null out of range."""
+    """UTC instants of numbers in the stated unit, else the inferred (noted; null outside 1980-2100); SourceError if unfit."""
     if reading.unit is not None:
         check_unit(cells, reading, reading.unit)
         return as_stamps(scale_to_instants(cells, UNIT_NS[reading.unit], inferred=False))

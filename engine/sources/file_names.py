@@ -94,7 +94,7 @@ class PathFacts:
 
 
 def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> PathFacts:
-    """Facts of a path by `symbol_from` (SourceError if unfit), else Hive folders (`symbol=SPY`), else name, else None.
+    """Facts by Hive folders, else name; `symbol_from` goes first (without `{symbol}` no symbol; SourceError if unfit).
 
     Raises
     ------
@@ -110,7 +110,7 @@ def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> Path
     facts = PathFacts(
         symbol=hive.get("symbol") or stated.symbol,
         interval=parse_interval_word(hive.get("interval", "").lower()) or stated.interval,
-        price_type=hive.get("price_type") or stated.price_type,
+        price_type=hive.get("price_type", "").lower() or stated.price_type,
         day=stated.day,
         venue=stated.venue or street,
         variant=stated.variant,
@@ -234,7 +234,7 @@ def facts_of_words(stem: str) -> PathFacts:
 
 
 def joined_pair(parts: list[str]) -> str | None:
-    """`BTCUSDT` of `BTC`, `USDT`, and `EURUSD` of `EUR`, `USD`; None when two parts are no pair that is known."""
+    """`EURUSD` of `EUR`, `USD`; any 2-10 letters before a crypto quote (`FOO`, `USDT`); None of others, or not two parts."""
     if len(parts) != 2:  # noqa: PLR2004  # base and quote
         return None
     base, quote = (part.upper() for part in parts)

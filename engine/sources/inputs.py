@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +76,11 @@ def inputs_of(sources: Any) -> list[Input]:  # noqa: ANN401 - `Sources`, or anyt
         named = [
             (one_name("sources", symbol), value) for symbol, values in sources.items() for value in each_source(values)
         ]
-        found = [_input(value, f"frame {symbol}", symbol) for symbol, value in named]
+        frames, found, seen = Counter(symbol for symbol, _ in named), [], Counter[str]()
+        for symbol, value in named:
+            seen[symbol] += 1
+            name = f"frame {symbol} {seen[symbol]}" if frames[symbol] > 1 else f"frame {symbol}"
+            found.append(_input(value, name, symbol))
     else:
         values = each_source(sources)
         digits = len(str(len(values)))

@@ -295,9 +295,11 @@ def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dic
 
 
 def parse_cell(raw: pl.DataFrame, role: str, name: str, marks: Marks) -> pl.Expr:
-    """A role's cells as String (unchanged), Boolean, Int64 (`trades`, decimals cut) or Float64; null if unreadable."""
+    """A role's cells as String (price types lowercase), Boolean, Int64 (`trades`, decimals cut) or Float64; null if unreadable."""
     cell, dtype = pl.col(name), raw.schema[name]
-    if role in ("exchange", "conditions", "price_type"):
+    if role == "price_type":
+        return cell.cast(pl.String).str.strip_chars().str.to_lowercase()
+    if role in ("exchange", "conditions"):
         return cell.cast(pl.String)
     if role == "suspicious":
         return cell.cast(pl.String).str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)

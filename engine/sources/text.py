@@ -170,7 +170,7 @@ def with_decimal_comma(raw: pl.DataFrame, table: TableColumns, origin: Origin) -
 
 
 def read_typed(layout: TextLayout, origin: Origin) -> Batch | None:
-    """Batch as of `read_cells`, by a typed parse; None if quotes, blank or uneven lines, other text or no rows bar it.
+    """Batch as of `read_cells` by a typed parse; None if the text needs that (quotes, uneven lines ...); SourceError as there.
 
     Raises
     ------

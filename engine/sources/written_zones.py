@@ -79,7 +79,7 @@ def zoned_to_utc(naive: pl.Series, zones: pl.Series, reading: Reading, series: p
 
 
 def parts_of(zones: pl.Series, texts: list[str], naive: pl.Series) -> list[tuple[str | None, pl.Series]]:
-    """(name of a zone, empty for letters, None for no zone; mask of its rows with a stamp), each group once."""
+    """(zone name, "" for letters, None for no zone; mask of its rows with a stamp); "" and None always, even without rows."""
     names = [text for text in texts if NAME.fullmatch(text)]
     letters = [text for text in texts if text not in names]
     masks: list[tuple[str | None, pl.Series]] = [(text, zones == text) for text in names]

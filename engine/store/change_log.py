@@ -117,7 +117,7 @@ def change_entry(key: PanelKey, kind: str, changed: pl.DataFrame, revision: int)
 
 
 def coalesce_changes(log: pl.DataFrame, *, same_kind: bool = False) -> pl.DataFrame:
-    """Merge rows per series, kind, interval, session: min `first_ts`, max `last_ts`, `revision`; `same_kind`: all rows have one.
+    """Merge log rows per series, kind, interval, session: min `first_ts`, max `last_ts`, `revision`; in no order.
 
     The result is in no order. `same_kind` says that all rows have one kind and interval. On packed numbers: grouping by
     the four columns would cost four times as much, in what a store does most often.

@@ -94,7 +94,7 @@ def build_axis(spec: GridSpec, venue: SessionCalendar, first: dt.date, last: dt.
 
 
 def place_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, stamp: Stamp) -> pl.DataFrame:
-    """Add `session` (nearest when closed), `ordinal`, `slot` (null off the grid); bars only: `ts` becomes its slot's start."""
+    """Add `session` (nearest when closed), `ordinal` (null then), `slot` (null off the grid); bars: `ts` by `from_stamps`."""
     grid = state.grid(key.spec, key.grid_interval)
     if key.kind == "bars":
         rows = rows.with_columns(grid.from_stamps(rows["ts"], stamp).alias("ts"))

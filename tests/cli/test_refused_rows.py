@@ -135,3 +135,11 @@ def test_run_symbol_whose_file_cannot_be_read_names_the_file(engine, tmp_path):
     (tmp_path / "QQQ_1m.csv").write_bytes(bytes(1000))
     code, _, err = engine("run", tmp_path, "--calendar", "XNYS", "--symbols", "QQQ")
     assert (code, f"{Path(tmp_path, 'QQQ_1m.csv')}: is filled with zeros" in err) == (USAGE, True)
+
+
+def test_run_by_workers_exports_into_the_folder_it_stands_in(engine, tmp_path, monkeypatch):
+    (tmp_path / "SPY_1m.csv").write_text(bars())
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    code, _, err = engine("run", "../SPY_1m.csv", "--calendar", "XNYS", "--workers", "1", "--export", ".")
+    assert (code, err, (tmp_path / "out" / "exports").is_dir()) == (0, "", True)

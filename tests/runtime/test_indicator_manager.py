@@ -524,3 +524,17 @@ def test_roll_to_the_next_session_shows_its_history_at_once(tmp_path: Path) -> N
     assert replay.session.snapshot().session_date == days[2].date()
     history = replay.session.get_symbol_data("A").historical_indicators
     assert (history["1m"]["sessions"], history["1m"]["last_session"]) == (2, days[1].date())
+
+
+def test_history_that_was_not_asked_for_meanwhile_knows_what_was_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Stepping(session_of(SymbolSessionData("A", history_sessions=2)), monkeypatch)
+    for day in (0, 1):
+        running.session.append(minutes("A", OPEN + dt.timedelta(days=day), 30, 10.0 + day), "bars", "1m")
+    running.session.set_session(OPEN.date() + dt.timedelta(days=4), active=True)
+    running.at(OPEN + dt.timedelta(days=4))
+    running.session.register_symbol_data(SymbolSessionData("A", history_sessions=0))
+    running.at(OPEN + dt.timedelta(days=4))
+    running.take(minutes("A", OPEN + dt.timedelta(days=1), 1, 50.0), OPEN + dt.timedelta(days=4))
+    running.session.register_symbol_data(SymbolSessionData("A", history_sessions=2))
+    running.at(OPEN + dt.timedelta(days=4))
+    assert running.session.get_symbol_data("A").historical_indicators["1m"]["high"] == 50.0 + 0.3

@@ -205,3 +205,26 @@ def test_load_hours_with_an_odd_stamp_beside_minutes_are_refused_and_correct_not
     loaded = load_files([tmp_path], options())
     assert (loaded.rows, loaded.corrections) == (390, 0)
     assert ["--interval" in problem.reason for problem in loaded.problems] == [True]
+
+
+@pytest.mark.parametrize(("sides", "refused"), [(["BID", " Ask "], 0), (["bid", "best"], 30), (["bid", ""], 30)])
+def test_load_price_types_of_any_case_are_read_and_others_are_rejects_of_their_file(
+    tmp_path: Path, sides: list[str], refused: int
+) -> None:
+    csv(tmp_path / "GOOD.csv", minutes(40))
+    rows = [f"{stamp.isoformat()},10,10,10,10,1,{side}" for side in sides for stamp in minutes(30)]
+    (tmp_path / "ABC.csv").write_text("\n".join([HEADER.strip() + ",price_type", *rows]))
+    loaded = load_files([tmp_path], options())
+    assert loaded.session.bars("GOOD", "1m").height == 40
+    assert loaded.session.bars("ABC", "1m").height == 60 - refused
+    rejects = loaded.session.snapshot().tables()["rejects"]
+    assert (rejects.height, set(rejects["reason"])) == (
+        refused, {"price_type: not one of last, bid, ask, mid"} if refused else set()
+    )  # fmt: skip
+
+
+def test_load_hive_price_type_in_capitals_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "symbol=SPY" / "price_type=BID" / "interval=1m"
+    folder.mkdir(parents=True)
+    csv(folder / "x.csv", minutes(30))
+    assert engine.load(tmp_path, "XNYS").bars("SPY", "1m", price_type="bid").height == 30

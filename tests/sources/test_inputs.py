@@ -228,3 +228,10 @@ def test_one_name_for_a_frame_of_two_symbols_in_the_same_time_is_refused(bars: p
         load({"SPY": both}, "XNYS")
     followed = pl.concat([polars_bars(bars[:100], "ESH4"), polars_bars(bars[100:], "ESM4")])
     assert load({"ES": followed}, "XNYS").bars("ES").height == len(STAMPS)
+
+
+def test_several_frames_of_a_symbol_have_names_of_their_own(bars: pd.DataFrame) -> None:
+    whole = polars_bars(bars)
+    bad = whole.tail(1).with_columns(pl.lit(-1.0).alias("Low"))
+    session = engine.load({"SPY": [whole, bad]}, "XNYS", interval="1m")
+    assert session.snapshot().tables()["rejects"]["source"].unique().to_list() == ["frame SPY 2"]

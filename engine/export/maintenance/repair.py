@@ -347,7 +347,7 @@ def is_source_file(one: _LostFile) -> bool:
 def changes_of_recomputed(
     draft: RevisionDraft, dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]
 ) -> dict[str, TableChange]:
-    """TableChanges that replace derived bars, gaps, quality, `symbols` by rebuilt rows; intact source bars stay."""
+    """Stage rebuilt derived bars, gaps, quality, `symbols`, each WHOLE; return the TableChanges; intact source bars stay."""
     paths = {(one.table, one.file.path) for one in lost}
     changes = {}
     for table in ("bars", *DERIVED, "symbols"):

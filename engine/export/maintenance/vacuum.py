@@ -168,7 +168,7 @@ def revisions_to_keep(exports: pl.DataFrame, since: dt.datetime | None, count: i
 
 
 def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], now: dt.datetime) -> pl.DataFrame:
-    """Under the lock, commit `exports` with empty table lists at expired revisions (even none); return the frame."""
+    """Commit `exports` with empty table lists at expired revisions (even none); return the frame (lock held)."""
     is_expired = pl.col("revision").is_in(expired)
     lists = [
         pl.when(is_expired).then(_NO_LIST.cast(EXPORTS[name])).otherwise(name).alias(name)

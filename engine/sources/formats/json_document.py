@@ -361,7 +361,7 @@ def frame_of(
 
 
 def facts_of(node: Mapping[str, Json]) -> dict[str, str]:
-    """`symbol`, `interval`, `timezone` as texts of an object, or of metadata in it, state them; empty without any."""
+    """`symbol`, `interval`, `timezone` as texts in an object state them; a `meta` or `metadata` object in it goes first."""
     inner = [value for key, value in node.items() if is_metadata(key) and isinstance(value, dict)]
     texts: dict[str, str] = {}
     for one in (*inner, node):

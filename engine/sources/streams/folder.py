@@ -229,7 +229,7 @@ class FolderStream:
             return bool(self._ready or self._reports)
 
     def _poll(self) -> None:
-        """Under the lock, once per `poll_seconds`, while open: list the folder, sort data into growing and complete."""
+        """Once per `poll_seconds`, while open: list the folder, sort data into growing and complete (lock held)."""
         now = self._clock.now()
         if self._closed or (self._next_poll is not None and now < self._next_poll):
             return
@@ -337,21 +337,25 @@ class FolderStream:
 
     def _to_delivery(self, file: SourceFile, batch: Batch) -> Delivery:
         """The batch as a Delivery; bars of unknown interval are delivered too, and reported (error and a reject)."""
-        is_stated = file.interval is not None or self._options.interval is not None
-        interval = self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
+        interval = self._interval_of(file, batch)
         if batch.kind == "bars" and batch.frame.height and interval is None:
             count = batch.frame.height
             self._report(file.path, f"{count} bars do not tell their interval; name it in the file's name or as option")
         return delivery_of_batch(batch, interval)
 
+    def _interval_of(self, file: SourceFile, batch: Batch) -> Interval | None:
+        """Interval of bars by file name, option or rows; None of other kinds, or where nothing tells."""
+        is_stated = file.interval is not None or self._options.interval is not None
+        return self._filter.interval_of(batch, is_stated=is_stated) if batch.kind == "bars" else None
+
     def _read_again(self, path: Path) -> list[Delivery]:
-        """Unfiltered deliveries of a file, read anew; an empty list when any error occurs."""
+        """Unfiltered deliveries of a file, read anew, reporting nothing; an empty list when reading it fails."""
         try:
             read_now = list(self._read(path))
         except Exception:  # noqa: BLE001 - as above
             return []  # `take` has said so, or will
         with self._lock:
-            return [self._to_delivery(file, batch) for file, batch in read_now]
+            return [delivery_of_batch(batch, self._interval_of(file, batch)) for file, batch in read_now]
 
     def _may_hold(self, path: Path, requests: Sequence[HistoryRequest]) -> bool:
         """Whether a file's batch may overlap a request in kind, symbol and time (any stamp); True if not read yet."""

@@ -480,3 +480,12 @@ def test_take_passes_by_pipes_and_links_in_a_circle(scene):
     scene.drop("AAPL_1m.csv", bars(0))
     assert scene.settled() == [("AAPL", 0)]
     assert scene.rejects == []
+
+
+def test_fetch_over_bars_that_do_not_tell_their_interval_reports_them_no_second_time(scene):
+    scene.drop("IBM.csv", bars(0))
+    scene.settled()
+    assert len(scene.rejects) == 1
+    request = HistoryRequest("IBM", "bars", MINUTE, OPEN, OPEN + dt.timedelta(hours=1))
+    assert [scene.stream.fetch([request]) for _ in range(2)] == [[], []]
+    assert (scene.take(), len(scene.rejects)) == ([], 1)
