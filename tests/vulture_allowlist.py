@@ -86,3 +86,6 @@ _._retry
 _._reconnect_max_backoff
 _._reconnect_min_backoff
 readinto  # io.BufferedReader calls it
+formatwarning  # warnings.formatwarning: Python calls it
+requested_schema  # the Arrow PyCapsule protocol names it
+layout_markdown  # docs/sources.md is compared with it

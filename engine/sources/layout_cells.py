@@ -13,7 +13,6 @@ from engine.sources.layouts.shared_names import OHLC, SIDES
 
 PRICES = (*OHLC, "vwap", "bid", "ask", "price", *(f"{side}_{part}" for side in SIDES for part in OHLC))
 SIZES = ("volume", "tick_volume", "size", "bid_size", "ask_size", "bid_volume", "ask_volume")
-LARGEST_EXACT = 2**53
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
