@@ -135,7 +135,7 @@ def without_nulls(volume: pl.Series) -> Floats:
 
 
 def count_by_quarter(strides: ContiguousRuns, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
-    """Facets `week` (rows per UTC quarter hour of the week) and `days` (number of UTC days with rows), per group."""
+    """Facets per group: `week` (rows, volume by UTC quarter hour of the week), `days` (one count: UTC days with any row)."""
     low, high = (at // QUARTER_US for at in (strides.first, strides.last))
     pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
     owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]

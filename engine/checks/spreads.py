@@ -111,14 +111,14 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
-    """Count two-sided quotes per symbol, interval, session: all, bid = ask, bid > ask, widest and first crossed."""
+    """Count two-sided quotes per symbol, interval, session: all, bid = ask, bid > ask; widest crossing, first crossed `ts`."""
     two_sided = quotes.filter(pl.col("bid").is_not_null() & pl.col("ask").is_not_null())
     over = pl.col("bid") > pl.col("ask")
     counted = two_sided.group_by("symbol", "interval", "session").agg(
         pl.len().alias("quotes"),
         (pl.col("bid") == pl.col("ask")).sum().alias("locked"),
         over.sum().alias("crossed"),
-        (pl.col("bid") / pl.col("ask") - 1).filter(over).max().alias("widest"),
+        (pl.col("bid") / pl.col("ask") - 1).filter(over & (pl.col("ask") > 0)).max().alias("widest"),
         pl.col("ts").filter(over).min().alias("first"),
     )
     return counted.select(pl.col(name).cast(dtype) for name, dtype in SPREADS.items())
@@ -128,7 +128,8 @@ def crossed_finding(row: Row) -> Row:
     """Build the finding: `warning` above 0.1 % crossed or 5 % locked, else `info`; `session`: highest crossed share."""
     share, locked = row["crossed"] / row["quotes"], row["locked"] / row["quotes"]
     what = "quotes" if row["interval"] is None else f"{row['interval']} closes"
-    size = f", by up to {row['widest']:.4%} of the price" if row["crossed"] else ""
+    # Prices of zero and below have no share.
+    size = "" if row["widest"] is None else f", by up to {row['widest']:.4%} of the price"
     first = f"; the first at {row['first']:%Y-%m-%d %H:%M:%S} UTC" if row["crossed"] else ""
     return {
         "symbol": row["symbol"],

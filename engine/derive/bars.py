@@ -225,7 +225,7 @@ def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def finish_bars(carried: pl.DataFrame, grid: SessionGrid, completeness_grid: SessionGrid) -> pl.DataFrame:
-    """Add session, stamps, vwap, `n_expected` (slots of `completeness_grid`, 1 if not finer), `complete` (n_base >= it).
+    """Folded bars in schema `DERIVED`: session, stamps, vwap, `n_expected`, `complete`, provenance; absent amounts null.
 
     Parameters
     ----------

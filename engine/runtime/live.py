@@ -177,7 +177,7 @@ class LiveSession:
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
-    """Open the configured live source: the first path as a folder stream, a plug-in's, else Alpaca; options override.
+    """Open the live source: folder stream on the first path, a plug-in's, else Alpaca; `source.options` override its defaults.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
 
 
 def open_plugin_stream(plugin: Plugin, config: SessionConfig, clock: Clock) -> Stream:
-    """Stream that a plug-in opens for a configuration; each failure of it is a StreamError that names the plug-in.
+    """Stream that a plug-in opens; a failure of loading, opening or any later method is a StreamError naming the plug-in.
 
     Raises
     ------

@@ -95,7 +95,7 @@ def names_of_index_levels(schema: Mapping[str, pl.DataType]) -> dict[str, str]:
 
 
 def frames_of_symbols(frame: Any) -> list[pl.DataFrame]:  # noqa: ANN401
-    """One frame per symbol of a pandas frame with columns such as `("Close", "SPY")`, less the rows it has no value in.
+    """Pandas frame with columns like `("Close", "SPY")`: a frame per symbol, its name as `symbol`, without its all-null rows.
 
     Raises
     ------

@@ -279,7 +279,7 @@ def stamp_text(cells: pl.Series) -> pl.Series:
 
 
 def value_columns(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> dict[str, pl.Expr]:
-    """Role -> expression for all but `ts`, `symbol`; side also from option or path; `seq` absent or odd is the row."""
+    """Role -> expression, not `ts`, `symbol`; bars without price_type: option's or path's; `seq`: row unless all whole."""
     schema = ROWS[table.kind]
     sizes = [f"{side}_{part}" for side in table.sides for part in (*OHLC, "size")]
     own = {role: name for role, name in table.roles.items() if role in schema or role in sizes}

@@ -43,7 +43,7 @@ def check_kind(kind: str, interval: Interval | None, provenance: str) -> None:
 
 
 def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.DataFrame:
-    """Check (SchemaError) and stack frames of a kind; add `batch` (frame number), `provenance`, `price_type`, absent `source`, `row` as null.
+    """Stack frames (SchemaError if bad); add `batch` number, `provenance`, price type of raw kinds, null `source`, `row`.
 
     Raises
     ------

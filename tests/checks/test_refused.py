@@ -160,3 +160,14 @@ def test_spreads_of_the_pound_in_2012_are_crossed_in_347_minutes(vendor) -> None
     (row,) = crossed(combine_spreads([bar_spreads(feed.rows, feed.series)])).iter_rows(named=True)
     assert (row["symbol"], row["count"]) == ("GBPUSD", 347)
     assert "347 of 30,117 1m closes" in row["message"]
+
+
+def test_crossed_quotes_of_prices_at_and_below_zero_have_no_share():
+    stamps = [dt.datetime(2024, 1, 2, 15, minute, tzinfo=dt.UTC) for minute in range(3)]
+    quotes = pl.DataFrame(
+        {"symbol": "CL", "ts": stamps, "session": stamps[0].date(), "bid": [-1.0, 1.0, 1.0], "ask": [-2.0, -1.0, 0.0]}
+    )
+    (message,) = crossed(quote_spreads(quotes))["message"]
+    assert message.startswith("The bid is above the ask in 3 of 3 quotes (100.00%), and equal")
+    priced = quotes.with_columns(bid=pl.Series([101.0, 1.0, 1.0]), ask=pl.Series([100.0, -1.0, 0.0]))
+    assert "by up to 1.0000% of the price" in crossed(quote_spreads(priced))["message"][0]

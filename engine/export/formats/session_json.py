@@ -140,7 +140,7 @@ def is_source_beside_base(base: object) -> pl.Expr:
 
 
 def series_block(tables: Tables, base: object, price_type: str, interval: str, *, is_source: bool) -> dict[str, object]:
-    """JSON block of one series: bars, `derived`, `base`; not for `is_source`: gaps and quality % (null if none due)."""
+    """JSON block of a series: bars, `derived`, `base`, gaps, quality %; `is_source`: source bars off the base, bars only."""
     in_series = (pl.col("price_type") == price_type) & (pl.col("interval") == interval)
     bars = tables["bars"].filter(in_series & (is_source_beside_base(base) == is_source)).select(BAR_COLUMNS)
     is_derived = base is not None and interval != base and not is_source
