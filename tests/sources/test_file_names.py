@@ -40,6 +40,7 @@ NAMES = [
     ("BTC_USDT-1m.csv", "BTCUSDT", "1m", None, None, None),
     ("BTC_USDT_USDT-5m-futures.csv", "BTCUSDT.PERP", "5m", None, None, None),
     ("BATS_SPY, 1.csv", "SPY", "1m", None, None, "bats"),
+    ("NYSE_DLY_IBM, 1_a1b2c.csv", "IBM", "1m", None, None, "nyse_dly"),
     ("NASDAQ_AAPL, 5_1a2b3.csv", "AAPL", "5m", None, None, "nasdaq"),
     ("CME_MINI_ES1!, 60.csv", "ES1!", "1h", None, None, "cme_mini"),
     ("FX_IDC_EURUSD, 15.csv", "EURUSD", "15m", None, None, "fx_idc"),

@@ -92,7 +92,7 @@ VENDORS: tuple[Layout, ...] = (
         columns=("time", *OHLC),
         is_told=False,
         name_pattern=(
-            r"(?P<venue>[A-Z][A-Z0-9]*(?:_(?:MINI|DL|IDC|EOD|INDICES))?)_(?P<symbol>[A-Z0-9.!&\-]+), "
+            r"(?P<venue>[A-Z][A-Z0-9]*(?:_(?:MINI|DL|DLY|IDC|EOD|INDICES))?)_(?P<symbol>[A-Z0-9.!&\-]+), "
             r"(?:(?P<interval>\d{1,4}[SD]?|D)|\d*[WM])(?:_[0-9a-f]{4,6})?(?: ?\(\d+\))?"
         ),
     ),
