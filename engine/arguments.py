@@ -104,9 +104,14 @@ def check_known(
 
 def did_you_mean(word: str, known: Iterable[str], count: int = 1) -> str:
     """Text ` (did you mean X, Y?)` with up to `count` similar known names, ignoring case; "" when none is similar."""
+    close = similar_names(word, known, count)
+    return f" (did you mean {', '.join(close)}?)" if close else ""
+
+
+def similar_names(word: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """Up to `count` known names like `word`, ignoring case (difflib's ratio 0.5 or more), the most similar first."""
     folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), folded, count, 0.5)
-    return f" (did you mean {', '.join(folded[name] for name in close)}?)" if close else ""
+    return [folded[name] for name in difflib.get_close_matches(word.casefold(), folded, count, 0.5)]
 
 
 def list_names(names: Iterable[str], most: int = NAMES_SHOWN) -> str:

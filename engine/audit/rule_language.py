@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
+from engine.arguments import similar_names
 from engine.audit.audit_tables import FILES, GAPS, OUTAGES, QUALITY, SERIES
 from engine.checks.findings import FINDINGS
 from engine.errors import ParameterError
@@ -224,7 +224,7 @@ class ComparisonReader:
 
 def nearest(word: str, valid: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the most similar valid word (ratio >= 0.5), else an empty text."""
-    similar = difflib.get_close_matches(word, list(valid), 1, 0.5)
+    similar = similar_names(word, valid)
     return f" (did you mean {similar[0]!r}?)" if similar else ""
 
 

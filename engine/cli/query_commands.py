@@ -186,13 +186,14 @@ def calendars(
 
 @app.command()
 def layouts(as_json: AsJson = False) -> None:
-    """List the vendors' layouts that files are recognized by, or read by with --layout NAME, one line each.
+    """List the vendors' layouts that files are recognized by, or read by with --layout NAME; --json has all of each.
 
     Example: engine layouts
     """
     from engine.sources.layouts.registry import layout_table
 
-    print_rows("layouts", layout_table(), 0, as_json=as_json)
+    table = layout_table()
+    print_rows("layouts", table if as_json else table.select("name", "title"), 0, as_json=as_json)
 
 
 def export_delta(

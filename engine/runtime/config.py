@@ -8,7 +8,6 @@ derive, [[history]], [[indicators]], [gaps], [export], [replay], [live], [source
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import fnmatch
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from engine.arguments import did_you_mean, path_of
+from engine.arguments import did_you_mean, path_of, similar_names
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -364,7 +363,7 @@ def describe_mistake(error: Mapping[str, Any]) -> str:
 
 def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:
     """Message that `where` is unknown, with the valid key most like `key` (ratio 0.5 or more) and all valid."""
-    similar = difflib.get_close_matches(key, valid, 1, 0.5)
+    similar = similar_names(key, valid)
     hint = f"did you mean {similar[0]}? " if similar else ""
     return f"unknown key {where}; {hint}valid: {', '.join(valid)}"
 

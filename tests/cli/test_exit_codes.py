@@ -20,29 +20,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import typer
-from engine.cli import FAILED, INTERRUPTED, USAGE, main
+from engine.cli import FAILED, INTERRUPTED, USAGE
 from engine.cli.commands import app
 from engine.cli.console import progress, set_quiet
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 COLOUR = re.compile(r"\x1b\[[\d;]*?\b(?:3\d|4\d|9\d)[\d;]*m")
 PROGRAM = "from engine.cli import main; main()"
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setenv("NO_COLOR", "")  # --no-color sets it for good: put back at the end
-    monkeypatch.delenv("NO_COLOR")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["engine", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        set_quiet(quiet=False)
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

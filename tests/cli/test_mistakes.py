@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine.cli import USAGE, main
+from engine.cli import USAGE
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 MINUTES = [OPEN + dt.timedelta(minutes=m) for m in range(390)]
@@ -129,18 +128,6 @@ MISTAKES: dict[str, tuple[list[str], list[str], list[str], list[str] | None]] = 
         ["--null", "-1"],
     ),
 }
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["engine", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize("command", ["run", "audit"])

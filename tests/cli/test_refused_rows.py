@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from engine.cli import USAGE, main
-from engine.cli.console import set_quiet
+from engine.cli import USAGE
 from engine.cli.exit_codes import MANY_REJECTS, PARTLY_READ
 
 HEAD = "timestamp,open,high,low,close,volume\n"
@@ -22,19 +20,6 @@ def line(minute: int, high: float = 10.5) -> str:
 
 def bars(bad: int = 0, count: int = 390) -> str:
     return HEAD + "".join(line(minute, 1 if minute < bad else 10.5) for minute in range(count))
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["engine", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        set_quiet(quiet=False)
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize(

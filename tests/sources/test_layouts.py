@@ -112,7 +112,7 @@ def test_every_entry_of_the_table_fits_together(layout):
     words = [word.removesuffix("*") for words in layout.aliases.values() for word in words.split()]
     assert words == [normalize_name(word) for word in words]
     if layout.columns and not layout.first_line:
-        if layout.is_told:
+        if layout.is_recognized:
             assert layout_of_header(layout.columns) is layout
     elif layout.columns:
         assert match_columns(layout.columns, ReadOptions(symbol="A"), "a.csv", layout).kind in ROWS

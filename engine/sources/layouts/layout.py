@@ -29,7 +29,7 @@ class Layout:
     first_line : str
         Files have no header, and this regular expression matches their first line (its cells joined by commas, whatever
         the file's delimiter, which is found by itself). Allow for empty cells: a first row that does not match is refused.
-    is_told : bool
+    is_recognized : bool
         False: other vendors' files look the same, so that only `--layout` chooses this one.
     say : str
         Options that a caller must give beside it, for the documentation: `--timezone`.
@@ -71,7 +71,7 @@ class Layout:
     title: str = ""
     columns: tuple[str, ...] = ()
     first_line: str = ""
-    is_told: bool = True
+    is_recognized: bool = True
     say: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
     time_format: str | None = None

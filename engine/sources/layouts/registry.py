@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 
 import polars as pl
 
+from engine.arguments import did_you_mean
 from engine.errors import ParameterError, SourceError
 from engine.plugins import LAYOUTS as PLUGINS
 from engine.plugins import Plugin, join_plugins
@@ -60,7 +61,8 @@ def layout_named(name: str) -> Layout:
     for one in layouts():
         if one.name == name.lower():
             return one
-    raise ParameterError(f"layout: received {name!r}; valid: {', '.join(one.name for one in layouts())}")
+    names = [one.name for one in layouts()]
+    raise ParameterError(f"layout: received {name!r}{did_you_mean(name, names)}; valid: {', '.join(names)}")
 
 
 def layout_of_header(names: Collection[str]) -> Layout:
@@ -71,7 +73,7 @@ def layout_of_header(names: Collection[str]) -> Layout:
 
 def layout_of_first_line(line: str, stem: str) -> Layout | None:
     """First layout for files without a header whose `first_line` and name pattern (if any) fit; None when none does."""
-    fitting = (one for one in layouts() if one.is_told and one.fits_first_line(line))
+    fitting = (one for one in layouts() if one.is_recognized and one.fits_first_line(line))
     return next((one for one in fitting if not one.name_pattern or one.match_name(stem) is not None), None)
 
 
@@ -97,26 +99,26 @@ def stated_layout(name: str, line: str, path: str) -> Layout:
 
 
 def layout_table() -> pl.DataFrame:
-    """One row per layout, in order: `name`, `title`, `told_by` (header, first line, name, --layout), `sets`, `say`."""
-    rows = [(one.name, one.title, told_by(one), ", ".join(stated_conventions(one)), one.say) for one in layouts()]
+    """One row per layout, in order: `name`, `title`, `recognized_by` (header, first line, name, --layout), `sets`, `say`."""
+    rows = [(one.name, one.title, recognized_by(one), ", ".join(stated_conventions(one)), one.say) for one in layouts()]
     return pl.DataFrame(
-        rows, schema=dict.fromkeys(("name", "title", "told_by", "sets", "say"), pl.String), orient="row"
+        rows, schema=dict.fromkeys(("name", "title", "recognized_by", "sets", "say"), pl.String), orient="row"
     )
 
 
 def layout_markdown() -> str:
-    """The table of layouts in Markdown, as in docs/sources.md: name, files, what tells it, what it sets, what to add."""
-    head = "| `--layout` | files | told by | sets | say also |\n| --- | --- | --- | --- | --- |\n"
+    """The table of layouts in Markdown, as in docs/sources.md: name, files, how recognized, what it sets, what to add."""
+    head = "| `--layout` | files | recognized by | sets | say also |\n| --- | --- | --- | --- | --- |\n"
     rows = (
-        f"| `{name}` | {title} | {told} | {sets} | {say} |"
-        for name, title, told, sets, say in layout_table().iter_rows()
+        f"| `{name}` | {title} | {recognized} | {sets} | {say} |"
+        for name, title, recognized, sets, say in layout_table().iter_rows()
     )
     return head + "\n".join(rows).replace("<", "&lt;") + "\n"
 
 
-def told_by(layout: Layout) -> str:
+def recognized_by(layout: Layout) -> str:
     """What in a file tells the layout: `header`, `first line`, `first line and name`, `name`, or `--layout`."""
-    if not layout.is_told:
+    if not layout.is_recognized:
         return "--layout"
     if layout.first_line:
         return "first line and name" if layout.name_pattern else "first line"
@@ -136,7 +138,7 @@ def stated_conventions(layout: Layout) -> list[str]:
 
 def has_columns(layout: Layout) -> bool:
     """Whether a header alone tells the layout: it states columns, no first line, and no other vendor writes them."""
-    return layout.is_told and bool(layout.columns) and not layout.first_line
+    return layout.is_recognized and bool(layout.columns) and not layout.first_line
 
 
 @functools.lru_cache(maxsize=512)
