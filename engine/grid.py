@@ -25,12 +25,16 @@ from engine.arguments import names_of, zone_name
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError
 from engine.interval import Interval
+from engine.keys import number_ranges
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, select_schema, session_ordinal
 
 Align = Literal["session", "clock", "date"]
 Stamp = Literal["start", "end", "end-inclusive"]
 Ints = NDArray[np.int64]
 
+SLOTS = {
+    "session": pl.Date(), "segment": pl.String(), "ordinal": pl.Int32(), "slot": pl.Int32(), "ts": TS, "ts_end": TS
+}  # fmt: skip
 PLACE = {"session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
 DAY_US = 86_400_000_000
 DUES_KEPT = 4  # instants
@@ -295,6 +299,22 @@ class SessionGrid(Summarized):
             self._dues.clear()
         self._dues[as_of] = due
         return due
+
+    def slot_table(
+        self, as_of: dt.datetime | None = None, dates: tuple[dt.date, dt.date] | None = None
+    ) -> pl.DataFrame:
+        """Every expected slot as a row of `SLOTS`, in order of time: ended by `as_of` (None: all), within `dates` (None: all).
+
+        A week or month lies within the dates if one of its days does. `segment` is null of 1d, 1w and 1mo; `ts_end` is
+        exclusive, and cut at the close.
+        """
+        due = self.due(as_of)
+        if dates is not None:
+            due = due.filter(pl.col("session") >= dates[0], pl.col("first_session") <= dates[1])
+        row, slot = number_ranges(due["slots"].to_numpy())
+        slots = due.select("session", "segment", "ordinal")[row].with_columns(pl.Series("slot", slot, pl.Int32))
+        place = slots["ordinal"], slots["slot"]
+        return slots.with_columns(self.starts(*place), self.ends(*place)).select(list(SLOTS))
 
     def _summary(self) -> Summary:
         """Display summary of the chosen segments: sessions, slots, labels, alignment and the first three segments."""

@@ -48,6 +48,8 @@ def test_blocks_of_a_page_run_as_pasted(demo: Path, page: Path, tmp_path: Path, 
     for kind, text in blocks(page):
         if kind == "python":
             exec(compile(text, page.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - the page's own code
+        elif kind == "toml" and (named := re.match(r"# (\S+\.toml)\n", text)):
+            Path(named[1]).write_text(text)  # a file that the blocks below it use
         elif kind == "toml" and "[session]" in text:
             engine.SessionConfig.of(tomllib.loads(text))
         elif kind == "toml":

@@ -8,6 +8,12 @@ Each is an attribute of `_`, so that the file stays valid Python without imports
 # Offered to users (documented in docs/), and used by tests.
 _.get_symbol_data
 _.get_loaded_symbols
+_.next_open
+_.next_close
+_.previous_open
+_.previous_close
+_.minutes_between
+_.sessions_between
 _.get_symbols_with_derived
 _.wait_for_revision
 _.indicator_values

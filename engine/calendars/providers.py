@@ -42,6 +42,7 @@ from engine.calendars.hours import (
     us_extended,
     weekly_spans,
 )
+from engine.calendars.questions import CalendarQuestions
 from engine.display import Summarized, Summary
 from engine.errors import CalendarError, ParameterError
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, select_schema, session_ordinal
@@ -98,7 +99,7 @@ _CME_MERGED = (
 
 
 @dataclass(frozen=True, repr=False)
-class SessionCalendar(Summarized):
+class SessionCalendar(CalendarQuestions, Summarized):
     """Trade dates of a venue and their segments.
 
     Attributes

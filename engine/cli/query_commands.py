@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import AsJson, Export, app
-from engine.cli.console import print_line, print_rows
+from engine.cli.console import print_line, print_rows, print_text
 from engine.cli.parsing import check_limit, parse_date, split_selection, usage_error
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from engine.calendars.providers import SessionCalendar
 
 
 @app.command()
@@ -158,27 +160,47 @@ def export_files(
 @app.command()
 def calendars(
     code: Annotated[str | None, typer.Argument(help="A code, or a TOML file; without one, all codes.")] = None,
+    search: Annotated[
+        str | None, typer.Option(help="Only codes with these words: a city, country, exchange, index or futures root.")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(help="One trade date; where it is none, its neighbours are named.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="First trade date.")] = None,
     end: Annotated[str | None, typer.Option(help="Last trade date.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all calendars, or the segments of one: from --start (7 days ago) to --end (14 days later).
+    """List all calendars, or the segments of one: of --date, or from --start (7 days ago) to --end (14 days later).
 
     Example: engine calendars XHKG --start 2024-02-05 --end 2024-02-16
     """
     from engine.calendars.providers import calendar, calendar_codes
+    from engine.calendars.search import search_calendars
     from engine.clock import WallClock
 
+    if search is not None and code is not None:
+        raise usage_error(f"--search: received together with {code!r}; valid: one of them")
     if code is None:
-        print_rows("calendars", calendar_codes(), 0, as_json=as_json)
+        if date is not None or start is not None or end is not None:
+            raise usage_error(
+                "--date, --start, --end: received without a code; valid: engine calendars CODE --date DATE"
+            )
+        found = calendar_codes() if search is None else search_calendars(search)
+        print_rows("calendars", found, 0, as_json=as_json)
         return
+    if date is not None and (start is not None or end is not None):
+        raise usage_error("--date: received together with --start or --end; valid: one date, or a range")
     one = calendar(code)
-    first = parse_date("start", start) or WallClock().now().date() - dt.timedelta(days=7)
-    segments = one.segments(first, parse_date("end", end) or first + dt.timedelta(days=14))
+    first = parse_date("date", date) or parse_date("start", start) or WallClock().now().date() - dt.timedelta(days=7)
+    last = first if date is not None else parse_date("end", end) or first + dt.timedelta(days=14)
+    segments = one.segments(first, last)
     shown = segments.with_columns(
         segments["segment_open"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("opens"),
         segments["segment_close"].dt.convert_time_zone(one.zone).dt.strftime("%Y-%m-%d %H:%M:%S %Z").alias("closes"),
     ).select("session", "segment", "opens", "closes", "segment_open", "segment_close")
+    if date is not None and shown.is_empty() and not as_json:
+        print_text(describe_closed_day(one, first))
+        return
     print_rows(
         f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json
     )
@@ -194,6 +216,14 @@ def layouts(as_json: AsJson = False) -> None:
 
     table = layout_table()
     print_rows("layouts", table if as_json else table.select("name", "title"), 0, as_json=as_json)
+
+
+def describe_closed_day(one: SessionCalendar, day: dt.date) -> str:
+    """Text: no session on this day (with its weekday), and the nearest trade dates within two months on both sides."""
+    months = dt.timedelta(days=62)
+    before, after = one.sessions(day - months, day), one.sessions(day, day + months)
+    nearest = f"the one before is {before[-1] if len(before) else 'unknown'}, the next {after[0] if len(after) else 'unknown'}"
+    return f"{one.code}: no session on {day} ({day:%A}); {nearest}"
 
 
 def export_delta(

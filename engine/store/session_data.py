@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
-from engine.arguments import Names, instant_of, names_of, one_name
+from engine.arguments import Day, Names, instant_of, names_of, one_name
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
@@ -272,6 +272,30 @@ class SessionData(Summarized):
             None of the symbols is derived to the interval or has bars of it; the message lists those that there are.
         """
         return self._state.bars(symbol, interval, price_type)
+
+    def slots(
+        self, symbol: Names | None = None, interval: str | Interval | None = None, start: Day = None, end: Day = None
+    ) -> pl.DataFrame:
+        """Every expected slot of symbols (None: all) as a row: `symbol, interval, session, segment, ordinal, slot, ts, ts_end`.
+
+        From the first to the last trade date with a row of the symbol's base, or from `start` to `end`; due by `as_of`.
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered.
+
+        Examples
+        --------
+        >>> from engine import SessionData, SymbolSessionData
+        >>> session = SessionData()
+        >>> session.register_symbol_data(SymbolSessionData("SPY", "XNYS"))
+        >>> session.slots("SPY", "1m", "2024-07-03", "2024-07-03").height
+        210
+        """
+        return replace(self._state, calendars={**self._state.calendars, **self._calendars}).slots(
+            symbol, interval, start, end
+        )
 
     def gaps(self, symbols: Names | None = None) -> pl.DataFrame:
         """Current `gaps` table of all intervals, of a symbol, a list of them or all (None); UnknownSymbolError for others."""

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from engine.arguments import Names, check_known, names_of
+from engine.arguments import Day, Names, check_known, date_of, names_of
+from engine.calendars.providers import calendar
 from engine.display import MOST_ROWS, Summarized, Summary
 from engine.errors import UnknownSymbolError
+from engine.grid import SLOTS, SessionGrid
 from engine.interval import Interval, Intervals, check_known_intervals, intervals_of
 from engine.schema import REJECTS, TS, empty
 from engine.store.change_log import ChangeLog
 from engine.store.panel_key import PANEL_SCHEMAS, RAW_PRICE_TYPES, PanelKey
 from engine.store.panel_state import PanelState
+from engine.store.placement import MONTH
 from engine.store.session_state import SessionState
 from engine.store.views import BARS_VIEW, CALENDARS_VIEW, SYMBOLS_VIEW, bars_view, with_series_names
 
@@ -138,6 +141,48 @@ class Snapshot(PanelState, SessionState, Summarized):
         known = {Interval.parse(text) for one in registered for text in (one.base_interval, *one.derived_intervals)}
         stored = {key.interval for key in self.panels_of("bars") if key.interval and self.bars_of(key, names).height}
         check_known_intervals("interval", steps, known | stored, ", ".join(names or ()) or "the store")
+
+    def slots(
+        self, symbol: Names | None = None, interval: str | Interval | None = None, start: Day = None, end: Day = None
+    ) -> pl.DataFrame:
+        """Every expected slot of symbols (None: all) as a row, to join bars on; due by `as_of`, see below for the dates.
+
+        Parameters
+        ----------
+        symbol : str or list of str, optional
+        interval : str or Interval, optional
+            Default each symbol's base.
+        start, end : date or str, optional
+            First and last trade date; default the first and last with a row of the symbol's base. A symbol without rows
+            and without both has no slots.
+
+        Returns
+        -------
+        DataFrame of `symbol, interval` (String), `session` (Date), `segment` (String), `ordinal, slot` (Int32), `ts, ts_end`
+            Sorted by symbol and `ts`. A week or month is there where it has a trade date within the dates.
+
+        Raises
+        ------
+        UnknownSymbolError
+            A symbol is not registered.
+        """
+        names = names_of("symbol", symbol)
+        check_known("symbol", names or (), self.symbols, UnknownSymbolError)
+        first, last = date_of("start", start), date_of("end", end)
+        steps = {"symbol": pl.String(), "interval": pl.String()}
+        parts = [empty({**steps, **SLOTS})]
+        for one in (self.symbols[name] for name in sorted(set(names or self.symbols))):
+            days = self.rows_of(one.base_key, self.series_of([one.symbol]))["session"].unique().to_list()
+            if not days and (first is None or last is None):
+                continue
+            dates = first or min(days), last or max(days)
+            step = one.base if interval is None else Interval.parse(interval)
+            venue = self.calendars.get(one.calendar) or calendar(one.calendar)
+            # Weeks and months at both ends are whole ones.
+            segments = venue.segments_in_bounds(dates[0] - MONTH, dates[1] + MONTH)
+            slots = SessionGrid.build(segments, step, one.spec).slot_table(self.as_of, dates)
+            parts.append(slots.select(pl.lit(one.symbol).alias("symbol"), pl.lit(str(step)).alias("interval"), *SLOTS))
+        return pl.concat(parts)
 
     def bars_of(self, key: PanelKey, symbols: Names | None = None, price_types: Names | None = None) -> pl.DataFrame:
         """`bars` table of one panel, of these symbols and price types (None: any); empty if there is no such panel."""

@@ -204,6 +204,16 @@ def test_calendars_lists_codes_and_shows_one(engine) -> None:
     assert "2024-11-29 13:00:00 EST" in shown
 
 
+def test_calendars_finds_codes_by_words_and_answers_one_date(engine) -> None:
+    found = engine("calendars", "--search", "tokyo").out
+    assert "XTKS" in found
+    assert "XNYS" not in found
+    assert "09:30:00 EST" in engine("calendars", "XNYS", "--date", "2024-12-24").out
+    closed = engine("calendars", "XNYS", "--date", "2024-12-25").out
+    assert "no session on 2024-12-25 (Wednesday); the one before is 2024-12-24, the next 2024-12-26" in closed
+    assert json.loads(engine("calendars", "XNYS", "--date", "2024-12-25", "--json").out) == []
+
+
 def test_run_again_on_an_export_makes_the_next_revision(engine, folder: Path, out: Path) -> None:
     assert (
         json.loads(engine("run", folder, "--calendar", "XNYS", "--json", "--export", out).out)["export_revision"] == 2
@@ -244,6 +254,10 @@ def test_run_again_on_an_export_makes_the_next_revision(engine, folder: Path, ou
         (["sql", "{folder}", "SELECT 1"], "{folder}"),
         (["gaps", "{folder}"], "{folder}"),
         (["calendars", "NOPE"], "did you mean"),
+        (["calendars", "--search", "tokio"], "did you mean tokyo"),
+        (["calendars", "--date", "2024-12-25"], "without a code"),
+        (["calendars", "XNYS", "--search", "tokyo"], "one of them"),
+        (["calendars", "XNYS", "--date", "2024-12-25", "--start", "2024-12-01"], "one date, or a range"),
     ],
 )
 def test_wrong_argument_is_told_what_would_be_right(engine, folder: Path, words: list[str], told: str) -> None:
