@@ -166,7 +166,7 @@ class NewRows:
         return cls(new, starts, first, state)
 
     def context(self, rows: pl.DataFrame, selected: Sequence[Indicator]) -> pl.DataFrame:
-        """Of runs with new rows: these and earlier ones that windows reach (all without state), with `NEW`, `HELD` state."""
+        """Of runs with new rows: these, earlier ones windows reach (no state: all); flag `NEW`, values `_held_*`."""
         recursive = pl.col(recursive_columns(selected))
         has_state = self.state.select(pl.all_horizontal(pl.col("ts").is_not_null(), recursive.is_not_null()))
         reach = lookback(selected)

@@ -66,7 +66,7 @@ def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[
 
 
 def export_counts(dataset: Dataset) -> Survey:
-    """Survey of stored counts (duplicates, corrections, backfills), rejects, conflicts and quote checks; no bars."""
+    """Survey of stored counts, rejects, quote checks, conflicts beside the bars kept; nothing is measured of bars."""
     base = dataset.scan("symbols").select(
         "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
     )

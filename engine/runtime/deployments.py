@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
+import polars as pl
 
 from engine import __version__
 from engine.clock import Clock, WallClock
@@ -118,14 +119,14 @@ class ReplaySession:
         return part.start or first[0], part.end or last[-1]
 
     def _trade_dates(self, at: dt.datetime) -> list[dt.date]:
-        """Sorted trade dates of sessions that contain an instant, else of all within 4 days, else its UTC date."""
-        dates: set[dt.date] = set()
+        """Sorted trade dates of the sessions of any calendar that hold an instant, else of all in 4 days, else its UTC date."""
         margin = dt.timedelta(days=4)
-        for code in {one.calendar for one in self.contents.symbols}:
-            segments = self.session.calendar(code).segments_in_bounds(at.date() - margin, at.date() + margin)
-            held = segments.filter((segments["segment_open"] <= at) & (segments["segment_close"] >= at))
-            dates |= set((held if held.height else segments)["session"])
-        return sorted(dates) or [at.date()]
+        codes = {one.calendar for one in self.contents.symbols}
+        near = pl.concat(
+            self.session.calendar(code).segments_in_bounds(at.date() - margin, at.date() + margin) for code in codes
+        )
+        held = near.filter((near["segment_open"] <= at) & (near["segment_close"] >= at))
+        return sorted(set((held if held.height else near)["session"])) or [at.date()]
 
 
 def configured_load_options(config: SessionConfig) -> LoadOptions:

@@ -182,7 +182,7 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[File
 
 
 def write_part(task: FilesTask, folder: Path) -> None:
-    """Load, derive and assess a task's files; write its export and `counts.json` into the new folder."""
+    """Load a task's files, derive bars, assess; make the folder and write its export and `counts.json` into it."""
     folder.mkdir()
     loaded = store_contents(read_part(task.files, (), task.options), task.options)
     derived = derive_session(loaded.session)

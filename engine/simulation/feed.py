@@ -157,7 +157,7 @@ def stray_truth(planned: Planned) -> Iterator[TruthRow]:
 def altered_bars(
     clean: pl.DataFrame, at: Ints, planned: Planned, tick: Mapping[str, float], rng: np.random.Generator
 ) -> list[pl.DataFrame]:
-    """Feed frames of altered bars; conflicts, corrections also of the right bar; `at`: rising slots of `clean`."""
+    """Feed frames of altered bars; conflicts, corrections also of the right bar; `at`: slot of each `clean` row."""
     slots, fault = planned.slots, planned.row_numbers
     slot = {kind: planned.rows[kind] % len(slots.starts) for kind in ROW_KINDS}
     bars = {kind: clean[np.searchsorted(at, planned.rows[kind])] for kind in ROW_KINDS}

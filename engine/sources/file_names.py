@@ -200,7 +200,7 @@ def facts_of_match(found: Mapping[str, str | None], symbol_format: str) -> PathF
 
 
 def facts_of_words(stem: str) -> PathFacts:
-    """Facts of a file's stem by its words, symbol in capitals, a pair joined; None where words tell none or several."""
+    """Symbol (capitals, pair joined), interval, side, day, venue by a stem's words (None: 0, several); adjustments."""
     dates = list(_DATE.finditer(stem))
     days = {day_of_text(match[0][:10] if match[1] else match[0]) for match in dates}
     bare = _COUNTED.sub(r"\1\2", _PERIOD.sub("_", _DATE.sub("_", stem)))

@@ -286,7 +286,7 @@ class SymbolSessionData(Summarized):
         return self._snapshot
 
     def _summary(self) -> Summary:
-        """Settings, then per interval bars, first, last, missing, gaps and quality; without a snapshot settings only."""
+        """Settings; per interval bars, first, last session, missing, gaps, quality; no snapshot: settings only."""
         facts = {
             "calendar": self.calendar,
             "price type": self.price_type,

@@ -162,6 +162,16 @@ def test_replay_of_some_dates_with_history_equals_a_run_of_all_of_them(tmp_path:
     assert_same_tables(shown(have.snapshot()), shown(want.snapshot()))
 
 
+def test_a_first_row_on_a_day_when_the_other_market_is_closed_does_not_move_the_first_date(tmp_path: Path) -> None:
+    monday, sunday = opens(DAYS[1]), opens(DAYS[1]) - dt.timedelta(days=DAYS[1].weekday() + 1)
+    coin = bars([monday + n * MINUTE for n in range(5)])
+    moved = [pl.col("ts", "available") - (monday - sunday)]
+    folder = write([File("BTC_1m.csv", coin.with_columns(moved)), File("AAA_1m.csv", bars(minutes(DAYS[1])))], tmp_path)
+    calendars = {"calendar": "XNYS", "calendars": {"BTC": "24/7"}}
+    session = ReplaySession(configured(folder, session=calendars))
+    assert session._dates() == (sunday.date(), DAYS[1])
+
+
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four simulated sessions with every fault that can be planned."""

@@ -235,7 +235,7 @@ def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | N
 
 
 def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> Iterator[Finding]:
-    """Yield findings of files unreadable or unlike log or schema, and of keys repeated in a folder or file."""
+    """Yield findings of files unreadable, unlike log or schema, unsorted or in a wrong folder, and of repeated keys."""
     by_folder: dict[str, list[DataFile]] = {}
     for file in files.values():
         by_folder.setdefault(file.path.rpartition("/")[0], []).append(file)
