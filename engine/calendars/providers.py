@@ -68,6 +68,8 @@ _SHIPPED: Mapping[str, str] = {
     "GOLD_CFD": "gold_cfd.toml",
     "CME_INDEX": "cme_index.toml",
     "COMEX_METALS": "comex_metals.toml",
+    "XCBF": "xcbf.toml",
+    "XSES": "xses.toml",
 }
 _ROUND_THE_CLOCK = ("24/5", "IEPA", "us_futures")
 _US_EQUITIES = "XNYS"
@@ -284,7 +286,7 @@ def calendar_codes() -> pl.DataFrame:
     """
     described = [
         *((cached(shipped_calendar, code), shipped_file(code).description) for code in _SHIPPED),
-        *((cached(exchange_calendar, code), exchange_description(code)) for code in exchange_codes()),
+        *((calendar_by_code(code), exchange_description(code)) for code in exchange_codes() if code not in _REFUSED),
         *((cached(market_calendar, code), market_instance(code).full_name) for code in market_codes()),
     ]
     rows = [(one.code, one.provider, one.zone, list(one.labels), description) for one, description in described]
@@ -301,6 +303,13 @@ def calendar_by_code(code: str) -> SessionCalendar:
         raise CalendarError(f"calendar: received {code!r}: {_REFUSED[code]}")
     if code in _SHIPPED:
         return cached(shipped_calendar, code)
+    if code in exchange_codes() and (name := canonical_code(code)) in _SHIPPED:
+        return replace(cached(shipped_calendar, name), code=code)
+    return library_calendar(code)
+
+
+def library_calendar(code: str) -> SessionCalendar:
+    """Calendar of a code as a library has it, exchange_calendars first, our own not asked; CalendarError if unknown."""
     if code in exchange_codes():
         return cached(exchange_calendar, code)
     if code in market_codes():
@@ -327,7 +336,9 @@ def sort_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 def shipped_calendar(code: str) -> SessionCalendar:
     """Calendar of a shipped code's TOML file, with provider `engine` and this package's version."""
-    base = calendar_from_file(shipped_file(code))
+    file = shipped_file(code)
+    # A file that extends its own code corrects a library's calendar.
+    base = calendar_from_file(file, library_calendar if file.extends == code else calendar_by_code)
     return replace(base, code=code, provider="engine", version=version("session-engine"))
 
 
@@ -342,9 +353,11 @@ def calendar_from_content(path: Path, content: bytes) -> SessionCalendar:
     return calendar_from_file(parse_calendar(path, content))
 
 
-def calendar_from_file(file: CalendarFile) -> SessionCalendar:
+def calendar_from_file(
+    file: CalendarFile, extended: Callable[[str], SessionCalendar] = calendar_by_code
+) -> SessionCalendar:
     """Calendar of a parsed file: weekly hours or an extended calendar, minus borrowed holidays, then overrides."""
-    base = calendar_by_code(file.extends) if file.extends else weekly_calendar(file)
+    base = extended(file.extends) if file.extends else weekly_calendar(file)
     zone = file.zone or base.zone
     digest = file.amendments.digest
     revision = f"{digest} on {base.provider} {base.version}" if file.extends else digest
