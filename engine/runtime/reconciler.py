@@ -3,28 +3,36 @@
 - `between`: A against B. Where a symbol has no common interval, the finer side is derived to the coarser one.
 - `within`: one source against itself: bars derived from its base against its own coarser bars.
 
-Derived bars are on the axis of the bars that they are compared with: against a vendor that cuts hours by the clock
-they are derived by the clock. They cover the chosen segments alone, so bars of other segments are left out, and
-counted.
+Each source is read once. Derived bars are on the axis of the bars that they are compared with: against a vendor that
+cuts hours by the clock they are derived by the clock of its zone. They cover the chosen segments alone, so bars of other
+segments are left out, and counted.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from engine.audit.reconcile import Reconciled, Tolerances, reconcile
+from engine.calendars.providers import SessionCalendar
 from engine.errors import DataError, ParameterError
 from engine.export.dataset import open_dataset
+from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.runtime.load import load_files
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
+from engine.schema import ROWS
 from engine.sources.batch import Problem
-from engine.store.views import BARS_VIEW
+from engine.sources.resolution import DEFAULT_BASE, base_of, serves
+from engine.store.session_data import SessionData
+from engine.store.snapshot import Snapshot
+from engine.store.symbol_data import SymbolSessionData
+from engine.store.views import BARS_VIEW, with_series_names
 
 KEY = ["symbol", "price_type", "interval"]
 
@@ -49,14 +57,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: bars, messages, whether it is cut by the clock and whether it can be derived."""
+    """One side of a comparison: bars and messages; of files also registrations and calendars, to derive further.
+
+    `axes` has the axis of the bars of a (symbol, interval), as far as it is known.
+    """
 
     name: str
     bars: pl.DataFrame
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    by_clock: bool = False
-    derivable: bool = True
+    symbols: Mapping[str, SymbolSessionData] = field(default_factory=dict)
+    calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
+    axes: Mapping[tuple[str, str], GridSpec] = field(default_factory=dict)
 
     def intervals(self) -> dict[str, set[str]]:
         """Symbol -> set of the intervals of its bars."""
@@ -97,18 +109,10 @@ def between(
         No symbol has an interval that both sides have, or can be derived.
     """
     wanted = options.interval
-    if wanted is not None:
-        options = replace(options, derive=(wanted,))
-    options_b = replace(options_b or options, interval=wanted, derive=options.derive)
-    left, right = (
-        load_side("A", a, options, progress),
-        rename_symbols(load_side("B", b, options_b, progress), names or {}),
-    )
-    for_left, for_right = missing_intervals(left, right), missing_intervals(right, left)
-    if for_left:
-        left = load_side("A", a, options_deriving(options, for_left, right), progress)
-    if for_right:
-        right = rename_symbols(load_side("B", b, options_deriving(options_b, for_right, left), progress), names or {})
+    options_b = replace(options_b or options, interval=wanted)
+    left = load_side("A", a, base_options(options), progress)
+    right = rename_symbols(load_side("B", b, base_options(options_b), progress), names or {})
+    left, right = derive_common(left, right, options), derive_common(right, left, options_b)
     only = set() if wanted is None else {str(wanted)}
     return compare_sides(left, right, only, tolerances, limit)
 
@@ -145,8 +149,12 @@ def within(
     wanted = {str(one) for one in against}
     keeping = replace(options, keep_source=True, derive=tuple(against))
     side = load_side("A", source, keeping, progress)
-    if side.by_clock and options.align is None:
-        side = load_side("A", source, replace(keeping, align="clock"), progress)
+    by_clock = {
+        name: {one for one in against if is_by_clock(side, name, one) and serves(data.base, one)}
+        for name, data in side.symbols.items()
+    }
+    if options.align is None and any(by_clock.values()):
+        side = derive_further(side, by_clock, side, options)
     at_wanted = pl.col("interval").is_in(wanted)
     ours = side.bars.filter((pl.col("origin") == "derived") & at_wanted)
     theirs = side.bars.filter((pl.col("origin") == "source") & at_wanted)
@@ -164,6 +172,16 @@ def within(
     return compare_sides(left, right, wanted, tolerances, limit, finer)
 
 
+def base_options(options: LoadOptions) -> LoadOptions:
+    """Copy that loads the bars of `interval`, else what they can be derived from, and derives nothing of coarser ones yet."""
+    wanted = options.interval
+    if wanted is None:
+        return replace(options, derive=())
+    # Bars of ticks are made at the base: they are derived on the axis of the other side, which is not known yet.
+    finer = () if serves(DEFAULT_BASE, wanted) else (wanted,)
+    return replace(options, interval=None, derive=finer, choose=lambda _, available: base_of(available, wanted=wanted))
+
+
 def load_side(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
     """Bars of an export if the path has a folder `exports`, else of files, loaded and derived."""
     return (
@@ -175,7 +193,8 @@ def load_side(name: str, source: Path, options: LoadOptions, progress: Progress 
 
 def read_export(name: str, source: Path, options: LoadOptions) -> Side:
     """Bars of an export, source and derived, within dates, symbols and price types; not derivable further."""
-    rows = open_dataset(source).scan("bars").select(*BARS_VIEW)
+    dataset = open_dataset(source)
+    rows = dataset.scan("bars").select(*BARS_VIEW)
     start, end = options.dates
     for limit, kept in ((start, pl.col("session") >= pl.lit(start)), (end, pl.col("session") <= pl.lit(end))):
         rows = rows if limit is None else rows.filter(kept)
@@ -185,19 +204,37 @@ def read_export(name: str, source: Path, options: LoadOptions) -> Side:
     bars = bars.filter(pl.col("symbol").is_in(wanted.implode()))
     if options.read.price_types:
         bars = bars.filter(pl.col("price_type").is_in(options.read.price_types))
-    return Side(name, bars, derivable=False)
+    fields = ("calendar", "segments", "align", "zone")
+    registered = dataset.scan("symbols").select("symbol", *fields).collect()
+    specs = {
+        row["symbol"]: GridSpec(row["calendar"], tuple(row["segments"]), row["align"], row["zone"])
+        for row in registered.iter_rows(named=True)
+    }
+    pairs = bars.select("symbol", "interval").unique().iter_rows()
+    return Side(name, bars, axes={(symbol, interval): specs[symbol] for symbol, interval in pairs})
 
 
 def load_and_derive(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
-    """Load files and derive; return all bars, notes, problems; `by_clock` if any source bars are clock-aligned."""
+    """Load files and derive `options.derive`; return all bars, notes, problems and what deriving further needs."""
     loaded = load_files([source], options, progress)
     derive_session(loaded.session)
     snapshot = loaded.session.snapshot()
     problems = tuple(one for one in loaded.problems if not one.ignored)
     notes = tuple(f"{name}: {note}" for note in loaded.notes)
-    source_bars = [key for key in snapshot.panels if key.kind == "bars" and key.origin == "source"]
-    by_clock = any(key.spec.align == "clock" for key in source_bars)
-    return Side(name, snapshot.bars(), notes, problems, by_clock)
+    codes = {data.calendar for data in snapshot.symbols.values()}
+    calendars = {code: loaded.session.calendar(code) for code in codes}
+    return Side(name, snapshot.bars(), notes, problems, snapshot.symbols, calendars, source_axes(snapshot))
+
+
+def source_axes(snapshot: Snapshot) -> dict[tuple[str, str], GridSpec]:
+    """(symbol, interval) -> axis of the source bars of a snapshot."""
+    return {
+        (symbol, str(key.interval)): key.spec
+        for key, panel in snapshot.panels.items()
+        if key.kind == "bars" and key.origin == "source"
+        for run in panel.sorted_runs
+        for symbol in with_series_names(run.extent, snapshot.series)["symbol"]
+    }
 
 
 def rename_symbols(side: Side, names: Mapping[str, str]) -> Side:
@@ -205,24 +242,70 @@ def rename_symbols(side: Side, names: Mapping[str, str]) -> Side:
     absent = [name for name in names if name not in set(side.bars["symbol"])]
     if absent:
         raise ParameterError(f"names: {', '.join(absent)} is no symbol of {side.name}")
-    return replace(side, bars=side.bars.with_columns(pl.col("symbol").replace(dict(names)))) if names else side
+    return replace(
+        side,
+        bars=side.bars.with_columns(pl.col("symbol").replace(dict(names))),
+        symbols={(new := names.get(name, name)): replace(data, symbol=new) for name, data in side.symbols.items()},
+        axes={(names.get(name, name), interval): spec for (name, interval), spec in side.axes.items()},
+    )
 
 
-def missing_intervals(finer: Side, coarser: Side) -> set[Interval]:
-    """Intervals of `coarser` that `finer` can be derived to, for symbols without a common one; empty if not derivable."""
-    ours, theirs = finer.intervals(), coarser.intervals()
-    targets: set[Interval] = set()
-    for symbol in ours.keys() & theirs.keys():
-        if not ours[symbol] & theirs[symbol] and finer.derivable:
-            have = min(map(Interval.parse, ours[symbol]))
-            targets |= {one for one in map(Interval.parse, theirs[symbol]) if have < one and have.nests_in(one)}
-    return targets
+def derive_common(side: Side, other: Side, options: LoadOptions) -> Side:
+    """The side, also derived to `options.interval`, or to the other side's intervals for symbols without a common one."""
+    wanted, ours, theirs = options.interval, side.intervals(), other.intervals()
+    targets: dict[str, set[Interval]] = {}
+    notes = []
+    for symbol, data in side.symbols.items():
+        has, of_other = ours.get(symbol, set()), theirs.get(symbol, set())
+        names = {str(wanted)} - has if wanted is not None else set() if has & of_other else of_other
+        coarser = set(map(Interval.parse, names))
+        targets[symbol] = {one for one in coarser if serves(data.base, one)}
+        if wanted is not None and coarser and not targets[symbol]:
+            notes.append(f"{side.name}: {symbol}: {wanted} cannot be derived from {data.base}, left out")
+    return derive_further(replace(side, notes=(*side.notes, *notes)), targets, other, options)
 
 
-def options_deriving(options: LoadOptions, targets: set[Interval], other: Side) -> LoadOptions:
-    """Copy of the options that also derives `targets`; clock-aligned if `other` is and no alignment was chosen."""
-    align = "clock" if other.by_clock and options.align is None else options.align
-    return replace(options, derive=tuple(sorted({*options.derive, *targets})), align=align)
+def is_by_clock(side: Side, symbol: str, interval: Interval) -> bool:
+    """Whether the bars of a symbol at an interval are known to be aligned to the clock."""
+    spec = side.axes.get((symbol, str(interval)))
+    return spec is not None and spec.align == "clock"
+
+
+def derive_further(side: Side, targets: Mapping[str, set[Interval]], other: Side, options: LoadOptions) -> Side:
+    """The side, its base bars also derived to `targets` by symbol: by the other's clock where its bars are, if `align` is None.
+
+    Derived bars of these symbols and intervals replace those that the side has. An empty set leaves a symbol as it is.
+    """
+    alike: dict[tuple[Interval, GridSpec], list[SymbolSessionData]] = defaultdict(list)
+    for symbol, intervals in targets.items():
+        data = side.symbols[symbol]
+        for interval in intervals:
+            spec = data.spec
+            if options.align is None and is_by_clock(other, symbol, interval):
+                spec = replace(spec, align="clock", zone=other.axes[symbol, str(interval)].zone)
+            alike[interval, spec].append(replace(data, align=spec.align, zone=spec.zone))
+    if not alike:
+        return side
+    derived = pl.concat([derive_bars(side, members, interval, options) for (interval, _), members in alike.items()])
+    kept = side.bars.join(derived.select(*KEY, "origin").unique(), on=[*KEY, "origin"], how="anti")
+    return replace(side, bars=pl.concat([kept, derived]))
+
+
+def derive_bars(
+    side: Side, symbols: Sequence[SymbolSessionData], interval: Interval, options: LoadOptions
+) -> pl.DataFrame:
+    """Bars derived to an interval, on the axes of the symbols as given, from their base bars among `side.bars`."""
+    session = SessionData(incomplete=options.incomplete, calendars=side.calendars)
+    session.register_symbol_data(
+        *(replace(data, derived_intervals=(str(interval),), base_from="bars") for data in symbols)
+    )
+    bases = {data.symbol: data.base_interval for data in symbols}
+    for base in dict.fromkeys(data.base for data in symbols):
+        is_base = pl.col("interval") == pl.col("symbol").replace_strict(bases, default=None, return_dtype=pl.String)
+        rows = side.bars.filter(is_base & (pl.col("interval") == str(base)))
+        session.append(rows.select(list(ROWS["bars"])), interval=base)
+    derive_session(session)
+    return session.bars(interval=interval).filter(pl.col("origin") == "derived")
 
 
 def compare_sides(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from engine.errors import DataError, ParameterError
 from engine.interval import Interval
+from engine.runtime import reconciler
+from engine.runtime.load import Loaded, load_files
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.reconciler import between, within
 from engine.runtime.run import run
@@ -71,6 +75,41 @@ def test_between_minutes_and_half_hours_derives_the_finer_side(two, tmp_path: Pa
 def test_between_with_an_interval_derives_both_sides_to_it(two) -> None:
     result = between(*two, LoadOptions(CalendarMap("XNYS"), interval=Interval.parse("1h"))).result
     assert result.summary.select("interval", "common", "different").rows() == [("1h", 14, 1)]
+
+
+@pytest.mark.parametrize("interval", [None, "1h"])
+def test_bars_of_a_clock_are_compared_with_bars_derived_by_the_clock_whether_an_interval_is_asked_for(
+    two, tmp_path: Path, interval: str | None
+) -> None:
+    hours = written(tmp_path / "hours", "SPY.csv", folded(minutes(days=6), "1h"))
+    day = written(tmp_path / "a6", "SPY.csv", minutes(days=6))
+    plain = LoadOptions(CalendarMap("XNYS"), interval=Interval.parse(interval) if interval else None)
+    clock = replace(plain, read=ReadOptions(align="clock"))
+    for a, b, options in ((day, hours, (plain, clock)), (hours, day, (clock, plain))):
+        result = between(a, b, *options).result
+        assert result.summary.select("interval", "common", "equal", "only_a", "only_b").rows() == [("1h", 28, 28, 0, 0)]
+
+
+def test_between_bars_by_the_clock_in_an_export_and_minutes_is_equal(two, tmp_path: Path) -> None:
+    hour = (Interval.parse("1h"),)
+    run([two[0]], LoadOptions(CalendarMap("XNYS"), derive=hour, align="clock"), tmp_path / "out")
+    result = between(tmp_path / "out", two[0], LoadOptions(CalendarMap("XNYS"), interval=hour[0])).result
+    assert result.summary.select("interval", "common", "equal").rows() == [("1h", 14, 14)]
+
+
+def test_each_source_is_read_once(two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(paths: Any, *rest: Any, **options: Any) -> Loaded:
+        read.extend(paths)
+        return load_files(paths, *rest, **options)
+
+    monkeypatch.setattr(reconciler, "load_files", counted)
+    hours = written(tmp_path / "hours", "SPY.csv", folded(minutes(days=6), "1h"))
+    clock = replace(OPTIONS, read=ReadOptions(align="clock"))
+    between(two[0], hours, OPTIONS, clock)
+    between(two[0], hours, replace(OPTIONS, interval=Interval.parse("1h")), clock)
+    assert read == [two[0], hours] * 2
 
 
 def test_between_an_export_and_its_files_is_equal_at_each_interval(two, tmp_path: Path) -> None:
