@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import tomllib
 from pathlib import Path
 from typing import Any
+
+DEEPEST = 200  # dotted keys: their parser takes time with the square of the depth
+_DEEP = re.compile(rf"(?:[\w\"'-]+\s*\.\s*){{{DEEPEST}}}")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -16,6 +20,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     TOMLDecodeError
         The text is not TOML.
     """
+    if _DEEP.search(text):
+        raise tomllib.TOMLDecodeError("nested too deeply")
     try:
         return tomllib.loads(text)
     except RecursionError as error:

@@ -76,7 +76,7 @@ SYMBOLS: dict[str, Call] = {
 READ_SYMBOLS: dict[str, Call] = {
     "load": lambda w, x: load(symbols=x).bars(),
     "run_audit": lambda w, x: audit(symbols=x).tables["series"],
-    "ReadOptions": lambda w, x: ReadOptions(symbols=() if x is None else x).symbols or names_of("symbols", x),
+    "ReadOptions": lambda w, x: ReadOptions(symbols=x).symbols,
 }
 ONE_SYMBOL: dict[str, Call] = {
     "SessionData.get_symbol_data": lambda w, x: w.session.get_symbol_data(x),
@@ -363,3 +363,9 @@ def test_rules_of_arguments() -> None:
     assert date_of("start", pd.Timestamp("2024-01-02")) == dt.date(2024, 1, 2)
     assert instant_of("as_of", "2024-01-02T15:30:00-05:00") == dt.datetime(2024, 1, 2, 20, 30, tzinfo=dt.UTC)
     assert path_of("target", "out") == Path("out")
+
+
+def test_path_that_is_too_long_is_an_error_of_ours():
+    for call in (engine.load, engine.run_audit):
+        with pytest.raises(EngineError, match="does not exist"):
+            call("x" * 5000, "XNYS")

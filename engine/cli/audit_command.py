@@ -18,6 +18,7 @@ from engine.cli.parsing import (
     parse_instant,
     parse_interval,
     split_list,
+    split_selection,
 )
 from engine.cli.source_options import (
     Alignment,
@@ -48,6 +49,7 @@ from engine.cli.source_options import (
     VendorLayout,
     Zone,
 )
+from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from engine.audit.verdict import Verdict
@@ -77,8 +79,8 @@ def audit(
     unit: Unit = None,
     time_format: TimeFormat = None,
     delimiter: Delimiter = None,
-    skip_rows: SkipRows = 0,
-    decimal: Decimal = ".",
+    skip_rows: SkipRows = None,
+    decimal: Decimal = None,
     thousands: Thousands = None,
     null: NullCells = None,
     ignore: Ignore = None,
@@ -87,7 +89,7 @@ def audit(
     symbol: OneSymbol = None,
     symbol_from: SymbolFrom = None,
     scale: Scale = None,
-    allow_non_positive: NonPositive = False,
+    allow_non_positive: NonPositive = None,
     as_of: AsOf = None,
     no_evidence: Annotated[
         bool, typer.Option("--no-evidence", help="Leave out ticks and finer bars, which tell what happened in gaps.")
@@ -133,12 +135,12 @@ def audit(
         "time_format": time_format,
         "delimiter": delimiter,
         "skip_rows": skip_rows,
-        "decimal": None if decimal == "." else decimal,
+        "decimal": decimal,
         "thousands": thousands,
         "null": split_list(null),
         "ignore": split_list(ignore),
         "columns": parse_column_pairs(columns),
-        "symbols": split_list(symbols),
+        "symbols": split_selection("--symbols", symbols),
         "allow_non_positive": allow_non_positive,
     }
     chosen = LoadOptions(
@@ -153,14 +155,19 @@ def audit(
     )
     standards = read_standards(rules, baseline, allow)
     with progress(enabled=not as_json, doing="auditing") as tell:
-        done = auditor.audit(
-            sources,
-            chosen,
-            work=resume_folder(output, resume=resume),
-            executor=choose_executor(workers, dask),
-            progress=tell,
-            strips=output is not None,
-        )
+        work = resume_folder(output, resume=resume)
+        try:
+            done = auditor.audit(
+                sources,
+                chosen,
+                work=work,
+                executor=choose_executor(workers, dask),
+                progress=tell,
+                strips=output is not None,
+            )
+        except EngineError:
+            remove_work(work)  # the input is to be mended first: there is nothing to go on with
+            raise
     verdict = apply_rules(done.tables, **standards)
     if output is not None:
         write_report(done, verdict, sources, output)
@@ -196,15 +203,24 @@ def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
     return work
 
 
+def remove_work(work: Path | None) -> None:
+    """Remove the folder of surveys, and the output folder around it where nothing else is in it."""
+    import shutil
+    from contextlib import suppress
+
+    if work is not None:
+        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # it holds something, or is not there
+            work.parent.rmdir()
+
+
 def write_report(done: Audit, verdict: Verdict, sources: list[Path], output: Path) -> None:
     """Write report, verdict and tables of an audit to the output folder; then delete its `.work`."""
-    import shutil
-
     from engine.runtime.audit_report import write_audit
 
     title = f"Audit of {', '.join(path.name or str(path) for path in sources)}"
     write_audit(done, output, title=title, sources=", ".join(map(str, sources)), verdict=verdict)
-    shutil.rmtree(output / ".work", ignore_errors=True)  # it is done, and nothing is left to go on with
+    remove_work(output / ".work")  # it is done, and nothing is left to go on with
 
 
 def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> None:

@@ -41,12 +41,14 @@ def split_selection(option: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def split_pairs(option: str, text: str | None, valid: str) -> dict[str, str]:
-    """Split `left=right,...` to a dict (last of equal lefts), trimmed; None: {}; ParameterError if a side is empty."""
-    pairs = {}
+    """Split `left=right,...` to a dict, trimmed; None: {}; ParameterError if a side is empty, or a left stands twice."""
+    pairs: dict[str, str] = {}
     for word in split_list(text):
         left, _, right = (part.strip() for part in word.partition("="))
         if not left or not right:
             raise usage_error(f"{option}: received {word!r}; valid: {valid}")
+        if left in pairs:
+            raise usage_error(f"{option}: received {left!r} twice ({pairs[left]!r} and {right!r}); valid: each once")
         pairs[left] = right
     return pairs
 
@@ -97,7 +99,7 @@ def parse_intervals(text: str) -> list[Any]:
 
 
 def override_options(base: Any, given: dict[str, Any]) -> Any:  # noqa: ANN401 - engine.sources.options.ReadOptions
-    """Copy of `base` with the given values; None, (), {}, False and 0 do not override."""
+    """Copy of `base` with the given values; None, () and {} were not given and do not override."""
     from dataclasses import replace
 
-    return replace(base, **{name: value for name, value in given.items() if value not in (None, (), {}, False)})
+    return replace(base, **{name: value for name, value in given.items() if value not in (None, (), {})})

@@ -30,6 +30,7 @@ from engine.cli.parsing import (
     parse_intervals,
     split_list,
     split_pairs,
+    split_selection,
     usage_error,
 )
 
@@ -86,7 +87,11 @@ def reconcile(
         raise usage_error(
             f"--findings: received {str(output)!r}; valid: a file that ends in .{', .'.join(OUTPUT_FORMATS)}"
         )
-    given: dict[str, Any] = {"align": align, "symbols": split_list(symbols), "price_types": split_list(price_type)}
+    given: dict[str, Any] = {
+        "align": align,
+        "symbols": split_selection("--symbols", symbols),
+        "price_types": split_selection("--price-type", price_type),
+    }
     read_a = ReadOptions.from_toml(options_a) if options_a else ReadOptions()
     read_b = ReadOptions.from_toml(options_b) if options_b else read_a
     options = LoadOptions(

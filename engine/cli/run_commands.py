@@ -21,6 +21,7 @@ from engine.cli.parsing import (
     parse_intervals,
     parse_share,
     split_list,
+    split_selection,
 )
 from engine.cli.source_options import (
     Alignment,
@@ -78,8 +79,8 @@ def run(
     unit: Unit = None,
     time_format: TimeFormat = None,
     delimiter: Delimiter = None,
-    skip_rows: SkipRows = 0,
-    decimal: Decimal = ".",
+    skip_rows: SkipRows = None,
+    decimal: Decimal = None,
     thousands: Thousands = None,
     null: NullCells = None,
     ignore: Ignore = None,
@@ -90,7 +91,7 @@ def run(
     scale: Scale = None,
     incomplete: Annotated[str, typer.Option(help="Bars of windows that lack slots: flag or drop.")] = "flag",
     keep_source: Annotated[bool, typer.Option(help="Keep other resolutions as series beside the base.")] = False,
-    allow_non_positive: NonPositive = False,
+    allow_non_positive: NonPositive = None,
     as_of: AsOf = None,
     max_rejects: Annotated[
         str, typer.Option(help="Exit code 4 when more of a file's rows were refused: a share, as 1% or 0.01.")
@@ -126,14 +127,14 @@ def run(
         "time_format": time_format,
         "delimiter": delimiter,
         "skip_rows": skip_rows,
-        "decimal": None if decimal == "." else decimal,
+        "decimal": decimal,
         "thousands": thousands,
         "null": split_list(null),
         "ignore": split_list(ignore),
         "interval": interval,
         "columns": parse_column_pairs(columns),
-        "symbols": split_list(symbols),
-        "price_types": split_list(price_type),
+        "symbols": split_selection("--symbols", symbols),
+        "price_types": split_selection("--price-type", price_type),
         "allow_non_positive": allow_non_positive,
     }
     most_rejects = parse_share("max-rejects", max_rejects)

@@ -59,8 +59,10 @@ Alignment = Annotated[str | None, typer.Option(help="Where bars begin: session, 
 Unit = Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")]
 TimeFormat = Annotated[str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")]
 Delimiter = Annotated[str | None, typer.Option(help="Between the cells of text; found out by default.")]
-SkipRows = Annotated[int, typer.Option(help="Lines above the header (or the first row) of text files.")]
-Decimal = Annotated[str, typer.Option(help="Decimal mark of numbers in text: . or a comma.")]
+SkipRows = Annotated[
+    int | None, typer.Option(help="Lines above the header (or the first row) of text files.", show_default="0")
+]
+Decimal = Annotated[str | None, typer.Option(help="Decimal mark of numbers in text: . or a comma.", show_default=".")]
 Thousands = Annotated[
     str | None, typer.Option(help="Mark between thousands of numbers in text: a comma, . ' _ or ' '.")
 ]
@@ -69,5 +71,7 @@ Ignore = Annotated[str | None, typer.Option(help="Columns to leave out, as the f
 Columns = Annotated[str | None, typer.Option(help="Mapping of columns: ts=Date,close=Last or ts=1,open=2.")]
 OptionsFile = Annotated[Path | None, typer.Option(help="TOML with read options.")]
 OneSymbol = Annotated[str | None, typer.Option(help="Symbol of all rows, whatever the files say.")]
-NonPositive = Annotated[bool, typer.Option(help="Prices of zero and below are real.")]
+NonPositive = Annotated[
+    bool | None, typer.Option(help="Prices of zero and below are real.", show_default="no-allow-non-positive")
+]
 AsOf = Annotated[str | None, typer.Option(help="Judge as of this instant (ISO 8601 with zone).")]

@@ -428,9 +428,13 @@ def survey_of_problems(problems: Sequence[Problem]) -> Survey:
 
 
 def why_nothing_was_read(files: pl.DataFrame) -> str:
-    """Message: the first unreadable file and the number of others; without one, the first file that is no data."""
+    """Message: the first unreadable file and the number of others; without one, the first without rows, else no data."""
     bad = files.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
     if bad.is_empty():
+        empty_files = files.filter(pl.col("problem").is_null())
+        if empty_files.height:
+            more = f" (and {empty_files.height - 1} more)" if empty_files.height > 1 else ""
+            return f"no rows; {empty_files['source'][0]}: no rows in it{more}"
         passed = files.drop_nulls("problem").with_columns(pl.col("problem").str.strip_prefix(PASSED_OVER))
         return no_data_found(list(passed.select("source", "problem").iter_rows()))
     first = bad.row(0, named=True)

@@ -140,7 +140,7 @@ def configured_load_options(config: SessionConfig) -> LoadOptions:
         plan = plan_subscription(group, Requirements.of(config, group), offered)
         return plan.base if plan.base_from == "bars" else None
 
-    read = ReadOptions(**{"symbols": part.symbols, **config.source.read})
+    read = ReadOptions(**{"symbols": part.symbols or None, **config.source.read})
     return LoadOptions(
         CalendarMap(part.calendar, patterns),
         segments=part.segments,

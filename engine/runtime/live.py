@@ -197,7 +197,7 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
         if part.kind == "folder":
             base = None if config.streams.bars in ("auto", "none") else Interval.parse(config.streams.bars)
             expects = (("bars", base or Interval(1, "m")),)
-            read = ReadOptions(**{"symbols": config.session.symbols, **part.read})
+            read = ReadOptions(**{"symbols": config.session.symbols or None, **part.read})
             return FolderStream(part.paths[0], read, **{"expects": expects, "clock": clock, **part.options})
         from engine.sources.vendors.alpaca import AlpacaStream  # noqa: PLC0415
         from engine.sources.vendors.alpaca_options import AlpacaOptions  # noqa: PLC0415

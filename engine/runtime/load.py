@@ -133,15 +133,18 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
         for group in contents.groups
     ]
     outside = outside_sessions(session.snapshot())
+    offered, left_out = sum(one.offered for one in appended), sum(one.left_out for one in appended)
+    dates = " to ".join("..." if day is None else str(day) for day in options.dates)
+    no_dates = (f"dates: none of {offered:,} rows lies in {dates}",) if offered and offered == left_out else ()
     return Loaded(
         session,
         files=contents.files,
-        rows=sum(one.offered for one in appended),
+        rows=offered,
         duplicates=sum(one.duplicates for one in appended),
         corrections=sum(one.corrections for one in appended),
         rejected=sum(frame.height for frame in session.snapshot().rejects),
         problems=contents.problems,
-        notes=(*contents.notes, *misplaced_ticks_notes(outside)),
+        notes=(*contents.notes, *no_dates, *misplaced_ticks_notes(outside)),
         outside_sessions=int(outside["outside"].sum()),
         refused=contents.refused_counts,
     )
@@ -304,7 +307,9 @@ class ContentsBuilder:
         distinct, marks = self._without_copies(batches)
         with_rows = [(file, batch) for file, batch in distinct if batch.frame.height or batch.rejects.height]
         self._notes += [
-            f"{batch.source}: no rows" for _, batch in distinct if not batch.frame.height + batch.rejects.height
+            f"{batch.source}: no rows{' left; ' * bool(batch.notes)}{'; '.join(batch.notes)}"
+            for _, batch in distinct
+            if not batch.frame.height + batch.rejects.height
         ]
         for _, batch in with_rows:
             self._notes += [f"{batch.source}: {note}" for note in batch.notes]
@@ -390,7 +395,7 @@ class ContentsBuilder:
             derived_intervals=tuple(str(interval) for interval in derived),
             is_loaded=True,
             price_type=price_type,
-            price_types=tuple(sorted(self._options.read.price_types)),
+            price_types=tuple(sorted(self._options.read.price_types or ())),
             base_from="bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes",
             segments=spec.segments,
             align=spec.align,

@@ -133,6 +133,11 @@ class LoadOptions:
     choose: Callable[[str, Iterable[Resolution]], Resolution] | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
 
+    def __post_init__(self) -> None:
+        first, last = self.dates
+        if first is not None and last is not None and first > last:
+            raise ParameterError(f"start: received {first}, later than end {last}; valid: a start up to the end")
+
     def spec_of(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
         """Axis of a symbol: `date` for a day or more, else own `align` before the argument's; zone UTC if `session`.
 

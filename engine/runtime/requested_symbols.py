@@ -39,10 +39,11 @@ def unmatched_notes(
         Not one has a row, and the file of one cannot be read.
     """
     names = {name for symbol in found for name in names_that_select(symbol)}
-    missing = [symbol for symbol in options.symbols if symbol not in names]
+    requested = options.symbols or ()
+    missing = [symbol for symbol in requested if symbol not in names]
     if not missing:
         return ()
-    if len(missing) < len(options.symbols):
+    if len(missing) < len(requested):
         return (f"symbols: {list_names(missing)} asked for, and no row has them",)
     for problem in problems:
         symbol = symbol_of_path(problem.path, options)
@@ -72,7 +73,7 @@ def names_that_select(symbol: str) -> set[str]:
 
 def symbols_of_sources(inputs: Sequence[Input], options: ReadOptions) -> list[str]:
     """Sorted symbols that names and metadata of the sources' files state, and rows of the first few files without."""
-    everything = replace(options, symbols=())
+    everything = replace(options, symbols=None)
     files, _ = scan_inputs([one for one in inputs if one.path is None or one.path.exists()], everything)
     stated = {symbol for file in files for symbol in file.symbols or ((file.symbol,) if file.symbol else ())}
     for file in [file for file in files if not (file.symbol or file.symbols)][:FILES_LOOKED_INTO]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from engine.arguments import Day, Instant, Names, date_of, instant_of, names_of, path_of, refuse_unknown
 from engine.clock import Clock, WallClock
-from engine.errors import ParameterError, SourceError
+from engine.errors import SourceError
 from engine.export.session_export import export_snapshot
 from engine.grid import Align, Stamp
 from engine.interval import Interval, Intervals, intervals_of
@@ -240,14 +240,11 @@ def load_options(
 ) -> LoadOptions:
     """Build `LoadOptions`, names and dates parsed by the rules of `engine.arguments`; `read` goes to its `ReadOptions`."""
     step = None if interval is None else Interval.parse(interval)
-    first, last = date_of("start", start), date_of("end", end)
-    if first is not None and last is not None and first > last:
-        raise ParameterError(f"start: received {first}, later than end {last}")
     return LoadOptions(
         calendars=calendar_map(calendar),
         interval=step,
         derive=intervals_of("derive", derive, least=0) or (),
-        dates=(first, last),
+        dates=(date_of("start", start), date_of("end", end)),
         segments=names_of("segments", segments, least=0) or (),
         align=align,
         keep_source=keep_source,

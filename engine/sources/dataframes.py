@@ -50,7 +50,9 @@ def to_polars(frame: Any) -> pl.DataFrame:  # noqa: ANN401
         return pandas_to_polars(frame) if is_pandas(frame) else arrow_to_polars(frame)
     except SchemaError:
         raise
-    except (pl.exceptions.PolarsError, OSError, ValueError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # the frame is of another library, with errors of its own (DuckDB's, Arrow's)
         raise SchemaError(f"frame: {describe_value(frame)} cannot be read: {error}; valid: {VALID}") from error
 
 

@@ -113,7 +113,8 @@ def read_parquet_batch(
 def check_pages(path: Path | str, names: Sequence[str]) -> None:
     """SourceError if PyArrow cannot decode these columns of a local Parquet file up to 32 MiB; others pass unread.
 
-    Polars ends the process on some damaged pages, which no handler can stop; PyArrow raises.
+    Polars ends the process on some damaged pages, which no handler can stop; PyArrow raises. Checksums of pages, which
+    Polars passes over, are compared where a file has them.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def check_pages(path: Path | str, names: Sequence[str]) -> None:
     if isinstance(path, str) or path.stat().st_size > MOST_BYTES_CHECKED:
         return
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             inside = [name for name in names if name in file.schema_arrow.names]
             for _ in file.iter_batches(columns=inside, use_threads=False):
                 pass

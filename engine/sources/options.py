@@ -25,6 +25,8 @@ TEMPLATE_FIELD = r"\{[^{}]*\}"
 TEMPLATE_FIELDS = ("symbol", "date", "interval", "price_type")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
+MOST_SKIPPED = 1_000_000_000
+MOST_DIGITS = 38  # of a decimal of 16 bytes
 THOUSANDS = (",", ".", " ", "'", "\u2019", "_")
 
 NO_DELIMITERS = frozenset(string.ascii_letters + string.digits + '"\r\n')
@@ -65,7 +67,7 @@ class ReadOptions:
     price_type : str
         Of bars without a column of it, whatever the file's name says.
     symbols, price_types : str or sequence of str
-        Keep only these (a text is one name, an empty list means all); a root (`ES`) keeps all its contracts.
+        Keep only these (a text is one name, None means all); a root (`ES`) keeps all its contracts.
     symbol_from : str
         Where paths have the symbol: `folder`, or a template of a path's end (`{symbol}/{date}.csv`; `*` is any text).
         Its fields are `symbol`, `date`, `interval` and `price_type`; without `{symbol}` the paths tell none.
@@ -96,8 +98,8 @@ class ReadOptions:
     symbol_from: str | None = None
     price_type: str | None = None
     interval: Interval | None = None
-    symbols: tuple[str, ...] = ()
-    price_types: tuple[str, ...] = ()
+    symbols: tuple[str, ...] | None = None
+    price_types: tuple[str, ...] | None = None
     allow_non_positive: bool = False
     scale: int | None = None
     max_bytes: int = 4 * GIB
@@ -121,18 +123,17 @@ class ReadOptions:
         check_choice("stamp", self.stamp, get_args(Stamp))
         check_choice("align", self.align, get_args(Align))
         check_choice("unit", self.unit, tuple(UNIT_NS))
-        for name in ("symbols", "price_types", "null", "ignore"):
+        for name in ("null", "ignore"):
             set_frozen(self, **{name: names_of(name, getattr(self, name), least=0) or ()})
-        for price_type in (self.price_type, *self.price_types):
+        for name in ("symbols", "price_types"):
+            set_frozen(self, **{name: names_of(name, getattr(self, name))})
+        for price_type in (self.price_type, *(self.price_types or ())):
             check_choice("price_type", price_type, PRICE_TYPES)
         check_cells(self)
         if self.timezone is not None:
             set_frozen(self, timezone=zone_name(self.timezone))
         if self.interval is not None:
             set_frozen(self, interval=Interval.parse(self.interval))
-        for name in ("max_bytes", "max_ratio", "max_members"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name}: received {getattr(self, name)}; valid: 1 or more")
 
     @classmethod
     def from_toml(cls, path: Path | str) -> ReadOptions:
@@ -161,7 +162,7 @@ class ReadOptions:
         return Rules(allow_non_positive=self.allow_non_positive)
 
     def selects(self, symbol: str) -> bool:
-        """Whether `symbols` is empty or has this symbol, its part before `@`, or its root (`ES` of `ES.201312`)."""
+        """Whether `symbols` is None or has this symbol, its part before `@`, or its root (`ES` of `ES.201312`)."""
         if not self.symbols:
             return True
         plain = symbol.split("@", maxsplit=1)[0]
@@ -207,22 +208,20 @@ def _value_types() -> dict[str, tuple[type, ...]]:
 
 
 def read_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of ReadOptions among a call's arguments that were given (not None); but `interval` and `align`.
-
-    Raises
-    ------
-    ParameterError
-        `symbols` or `price_types` is no name and no list of names, or an empty one: None is all.
-    """
+    """Fields of ReadOptions among a call's arguments that were given (not None); but `interval` and `align`."""
     own = [one.name for one in fields(ReadOptions) if one.name not in ("interval", "align")]
-    given = {name: arguments[name] for name in own if arguments.get(name) is not None}
-    return given | {name: names_of(name, given[name]) for name in ("symbols", "price_types") if name in given}
+    return {name: arguments[name] for name in own if arguments.get(name) is not None}
 
 
 def check_cells(options: ReadOptions) -> None:
-    """ParameterError for a negative `skip_rows`, marks in numbers that are not known, or equal ones."""
-    if options.skip_rows < 0:
-        raise ParameterError(f"skip_rows: received {options.skip_rows}; valid: 0 or more")
+    """ParameterError for a number out of range, marks in numbers that are not known, or equal ones."""
+    for name, most in (("skip_rows", MOST_SKIPPED), ("scale", MOST_DIGITS)):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= most:
+            raise ParameterError(f"{name}: received {value}; valid: 0 to {most:,}")
+    for name in ("max_bytes", "max_ratio", "max_members"):
+        if getattr(options, name) < 1:
+            raise ParameterError(f"{name}: received {getattr(options, name)}; valid: 1 or more")
     check_choice("decimal", options.decimal, (".", ","))
     check_choice("thousands", options.thousands, tuple(mark for mark in THOUSANDS if mark != options.decimal))
 

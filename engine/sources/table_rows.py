@@ -39,6 +39,8 @@ from engine.sources.stamps import column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 MOST_EXACT = 2.0**53
+STAMP_ROLES = frozenset(["ts", "date", "time"])
+TEXT_ROLES = frozenset(["symbol", "price_type", "exchange", "conditions", "suspicious", "interval"])
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def batch(
     """
     options, conventions = table.layout.fill(origin.options)
     origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
-    raw, table = apply_layout(raw, table)
+    raw, table = apply_layout(with_plain_cells(raw, table, origin.source), table)
     raw = without_null_cells(raw, table, options.null)
     origin = with_interval_of_column(raw, table, origin)
     check_number_spelling(raw, table, origin)
@@ -126,6 +128,37 @@ def batch(
     )
 
 
+def with_plain_cells(raw: pl.DataFrame, table: TableColumns, source: str) -> pl.DataFrame:
+    """The table with categories and lists of conditions as text; SourceError for nested, temporal or boolean numbers.
+
+    Raises
+    ------
+    SourceError
+        A column has cells that cannot be what its role needs; the message names both.
+    """
+    plain = []
+    for role, name in table.roles.items():
+        dtype = raw.schema[name]
+        if isinstance(dtype, pl.Categorical | pl.Enum):
+            plain.append(pl.col(name).cast(pl.String))
+        elif isinstance(dtype, pl.List) and role in ("conditions", "exchange"):
+            plain.append(list_text(name))
+        elif role not in STAMP_ROLES and (
+            dtype.is_nested()
+            or dtype.is_temporal()
+            or dtype in (pl.Binary, pl.Object)
+            or (dtype == pl.Boolean and role not in TEXT_ROLES)
+        ):
+            valid = "text" if role in TEXT_ROLES else "numbers, or text"
+            raise SourceError(source, f"{name}: {dtype} cells are no {role}; valid: {valid}")
+    return raw.with_columns(plain) if plain else raw
+
+
+def list_text(name: str) -> pl.Expr:
+    """Expression for a column of lists as text with commas."""
+    return pl.col(name).cast(pl.List(pl.String)).list.join(",")
+
+
 def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Drop rows of unrequested symbols and price types (empty options: keep all); return the rest and notes."""
     notes: list[str] = []
@@ -133,7 +166,7 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
         strange = [name for name in frame["symbol"].unique() if not options.selects(name)]
         frame = drop_rows(frame, pl.col("symbol").is_in(strange), "of other symbols", notes)
     if options.price_types and "price_type" in frame.columns:
-        others = ~pl.col("price_type").is_in(list(options.price_types))
+        others = ~pl.col("price_type").is_in(options.price_types)
         frame = drop_rows(frame, others, "of other price types", notes)
     return frame, tuple(notes)
 

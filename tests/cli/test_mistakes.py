@@ -219,3 +219,82 @@ def test_read_a_workbook_says_to_save_it_as_csv(engine, tmp_path: Path, command:
 def test_read_an_empty_folder_says_that_there_is_nothing(engine, tmp_path: Path) -> None:
     code, _, err = engine("run", tmp_path, "--calendar", "XNYS")
     assert (code, "there is no file at all" in err) == (USAGE, True)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("SPY", "QQQ"):
+        (folder / f"{name}.csv").write_text("\n".join([HEAD, *rows(iso)]))
+    return folder
+
+
+@pytest.mark.parametrize("command", ["run", "audit"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--symbols", ""], "--symbols"),
+        (["--symbols", " , "], "--symbols"),
+        (["--columns", "ts=ts,ts=open"], "'ts' twice"),
+        (["--start", "2024-02-01", "--end", "2024-01-01"], "later than end"),
+        (["--skip-rows", "-1"], "skip_rows"),
+        (["--scale", "-1"], "scale"),
+    ],
+)
+def test_read_options_that_select_nothing_or_contradict_are_refused(
+    engine, two: Path, command: str, words: list[str], told: str
+) -> None:
+    code, _, err = engine(command, two, "--calendar", "XNYS", *words)
+    assert (code, told in err) == (USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ("skip_rows = 3", ["--skip-rows", "0"]),
+        ('decimal = ","', ["--decimal", "."]),
+        ("allow_non_positive = true", ["--no-allow-non-positive"]),
+    ],
+)
+def test_run_words_override_a_file_of_options_with_the_default_too(
+    engine, tmp_path: Path, two: Path, stated: str, words: list[str]
+) -> None:
+    (two / "SPY.csv").write_text("\n".join([HEAD, *rows(iso), *rows(lambda ts: iso(ts.replace(day=3)), "-5,5,-9,1,1")]))
+    (tmp_path / "options.toml").write_text(stated)
+    plain = engine("run", two, "--calendar", "XNYS", "--json")
+    code, out, _ = engine("run", two, "--calendar", "XNYS", "--json", "--options", tmp_path / "options.toml", *words)
+    assert (code, json.loads(out)["rows"]) == (plain[0], json.loads(plain[1])["rows"]) == (4, 780)
+
+
+def test_run_symbols_blames_no_file_of_others(engine, two: Path) -> None:
+    code, out, _ = engine("run", two, "--calendar", "XNYS", "--symbols", "SPY", "--json")
+    notes = [note for note in json.loads(out)["notes"] if "QQQ.csv" in note]
+    assert code == 0
+    assert ["no rows left" in note and "390 rows of other symbols left out" in note for note in notes] == [True]
+
+
+def test_run_dates_without_a_row_are_noted(engine, two: Path) -> None:
+    code, out, _ = engine("run", two, "--calendar", "XNYS", "--start", "2030-01-01", "--json")
+    assert (code, "dates: none of 780 rows lies in 2030-01-01 to ..." in json.loads(out)["notes"]) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["--symbols", "NOPE"], ["--unit", "parsec"], ["--timezone", "UTC", "--columns", "ts=9"]]
+)
+def test_audit_that_fails_leaves_no_folder(engine, tmp_path: Path, two: Path, words: list[str]) -> None:
+    assert engine("audit", two, "--calendar", "XNYS", "--output", tmp_path / "out", *words)[0] == USAGE
+    assert not (tmp_path / "out").exists()
+
+
+def test_audit_that_fails_keeps_what_the_folder_had(engine, tmp_path: Path, two: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    assert engine("audit", two, "--calendar", "XNYS", "--output", tmp_path / "out", "--symbols", "NOPE")[0] == USAGE
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_audit_header_without_a_row_names_the_file(engine, tmp_path: Path) -> None:
+    (tmp_path / "SPY.csv").write_text(HEAD + "\n")
+    code, _, err = engine("audit", tmp_path, "--calendar", "XNYS")
+    assert (code, "SPY.csv: no rows" in err, "no file at all" in err) == (USAGE, True, False)

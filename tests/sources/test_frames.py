@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -247,3 +248,59 @@ def test_read_parquet_of_no_parquet_is_refused(tmp_path, data):
     (tmp_path / "A.parquet").write_bytes(data)
     with pytest.raises(SourceError, match="no Parquet file"):
         read_parquet(tmp_path / "A.parquet", ReadOptions())
+
+
+def test_read_parquet_prices_and_symbols_of_categories_are_their_texts(tmp_path):
+    table = BARS.with_columns(pl.col("close", "symbol").cast(pl.String).cast(pl.Categorical))
+    table.write_parquet(tmp_path / "a.parquet")
+    read = read_parquet(tmp_path / "a.parquet", ReadOptions())
+    assert (read.frame["close"].to_list(), read.symbols, read.rejects.height) == ([10.5, 11.0], ("SPY",), 0)
+    assert_frame_equal(from_frame(table).frame, read.frame)
+
+
+def test_from_frame_lists_of_conditions_are_texts():
+    ticks = BARS.select("symbol", "timestamp", price="close", size="volume")
+    ticks = ticks.with_columns(conditions=pl.Series([[12, 37], [1]]))
+    assert from_frame(ticks).frame["conditions"].to_list() == ["12,37", "1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "told"),
+    [
+        ("close", pl.concat_list("close", "open"), r"close: List\(Float64\) cells are no close; valid: numbers"),
+        ("close", pl.struct("close", "open"), "close: Struct.* cells are no close"),
+        ("open", pl.col("open") > 0, "open: Boolean cells are no open"),
+        ("volume", pl.col("timestamp"), "volume: Datetime.* cells are no volume"),
+        ("symbol", pl.concat_list("symbol"), r"symbol: List\(String\) cells are no symbol; valid: text"),
+    ],
+)
+def test_read_parquet_cells_that_are_no_numbers_are_refused_by_their_type(tmp_path, column, cells, told):
+    BARS.with_columns(cells.alias(column)).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=told):
+        read_parquet(tmp_path / "a.parquet", ReadOptions())
+
+
+def test_read_parquet_page_that_contradicts_its_checksum_is_refused(tmp_path):
+    table = BARS.to_arrow()
+    pq.write_table(
+        table,
+        tmp_path / "a.parquet",
+        compression="none",
+        use_dictionary=False,
+        write_page_checksum=True,
+        write_statistics=False,
+    )
+    data = (tmp_path / "a.parquet").read_bytes()
+    at = data.index(np.float64(10.5).tobytes())
+    (tmp_path / "a.parquet").write_bytes(data[: at + 6] + b"\x31" + data[at + 7 :])
+    with pytest.raises(SourceError, match="CRC"):
+        read_parquet(tmp_path / "a.parquet", ReadOptions())
+
+
+def test_from_frame_that_raises_an_error_of_its_library_is_ours():
+    class Broken:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            raise RuntimeError("connection has an open result")
+
+    with pytest.raises(SchemaError, match="connection has an open result"):
+        from_frame(Broken())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from engine.audit.allowlist import read_allowlist
@@ -36,6 +37,11 @@ from engine.sources.options import ReadOptions
         ("columns", {"ts": []}, "its place from 1"),
         ("allow_non_positive", "no", "true or false"),
         ("scale", "2", "a whole number"),
+        ("scale", -1, "0 to 38"),
+        ("scale", 39, "0 to 38"),
+        ("skip_rows", 10**30, "0 to 1,000,000,000"),
+        ("symbols", [], "None for all"),
+        ("price_types", (), "None for all"),
         ("max_bytes", "4GB", "a whole number"),
         ("max_ratio", 1.5, "a whole number"),
         ("max_members", True, "a whole number"),
@@ -76,3 +82,12 @@ def test_files_of_options_that_are_pipes_are_never_waited_for(tmp_path):
     for read in (CalendarMap.from_toml, read_rules, read_allowlist, SessionConfig.read):
         with pytest.raises(ParameterError, match="not a regular file"):
             read(tmp_path / "pipe.toml")
+
+
+def test_toml_of_a_deep_dotted_key_is_refused_at_once(tmp_path):
+    path = tmp_path / "deep.toml"
+    path.write_text("a" + ".a" * 50_000 + " = 1")
+    began = time.perf_counter()
+    with pytest.raises(SourceError, match="nested too deeply"):
+        ReadOptions.from_toml(path)
+    assert time.perf_counter() - began < 5

@@ -16,7 +16,7 @@ from engine.sources.batch import Batch
 from engine.sources.columns import match_columns
 from engine.sources.formats.format import TextFormat
 from engine.sources.formats.registry import register
-from engine.sources.table_rows import Origin, batch
+from engine.sources.table_rows import Origin, batch, list_text
 from engine.sources.text import Table, empty_batch, with_table_notes
 
 NAME = r'"((?:[^"\\]|\\.)*)"\s*:'
@@ -105,6 +105,6 @@ def parse_objects(lines: pl.DataFrame, source: str, names: Sequence[str] | None 
 def flatten_nested(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with lists as text with commas, and objects as JSON text."""
     schema = frame.schema
-    lists = [pl.col(name).cast(pl.List(pl.String)).list.join(",") for name, dtype in schema.items() if dtype == pl.List]
+    lists = [list_text(name) for name, dtype in schema.items() if dtype == pl.List]
     structs = [pl.col(name).struct.json_encode() for name, dtype in schema.items() if dtype == pl.Struct]
     return frame.with_columns(*lists, *structs)
