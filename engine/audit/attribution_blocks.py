@@ -21,7 +21,15 @@ import numpy as np
 import polars as pl
 
 from engine.audit.audit_tables import AT_THE_DOOR, COUNTS, GAPS, QUALITY, SERIES
-from engine.audit.evidence import absence_evidence, gap_evidence, is_ordinary, ordinary_evidence
+from engine.audit.evidence import (
+    absence_evidence,
+    gap_evidence,
+    is_ordinary,
+    is_venue_halt,
+    ordinary_evidence,
+    venue_halt_confidence,
+    venue_halt_evidence,
+)
 from engine.calendars.providers import SessionCalendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -29,6 +37,7 @@ from engine.keys import Ints
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import attribute_gaps as attribute_block
 from engine.quality.causes.attribution import explained_slots, gap_edges, sum_outage_edges, weigh_gaps
+from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
 from engine.quality.gaps import expected_slots, find_gaps
 from engine.quality.score import quality_score
@@ -78,6 +87,11 @@ class GroupContext:
         due = self.grid.due(self.as_of).filter(pl.col("slots") > 0)
         inside = due.filter(pl.col("session").is_between(self.first, self.last))
         return inside.select(pl.lit(0, pl.Int32).alias("group"), "ordinal", "slots").sort("ordinal")
+
+    @cached_property
+    def interruptions(self) -> pl.DataFrame:
+        """Interruptions of the venue, sorted by start (`calendars.interruptions.INTERRUPTIONS`)."""
+        return self.calendars(self.spec.calendar).interruptions()
 
     @property
     def width(self) -> int:
@@ -227,6 +241,7 @@ def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
     """
     block_input, gaps, traded = block.state.take("judged")
     told = label_gaps(gaps, outages, block_input.series, block.context.axis)
+    told = label_venue_halts(told, block.context)
     quality = quality_table(told, block_input, block.context)
     return BlockTables(
         series_table(quality, traded, block_input),
@@ -261,6 +276,26 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
         pl.coalesce("outage_id", "own_id").alias("outage_id"),
         pl.when(gone).then(absence_evidence()).otherwise(evidence_of_gaps(known)).alias("evidence"),
     )
+
+
+def label_venue_halts(gaps: pl.DataFrame, context: GroupContext) -> pl.DataFrame:
+    """Gaps of which a third or more lies in an interruption of the venue get cause `venue_halt`, the rest of them is `lost`.
+
+    Not those before listing or after delisting, nor those with more trade prints than slots outside the interruption.
+    """
+    known = interrupted_slots(gaps, context.interruptions, context.grid)
+    marked = pl.concat([gaps, known], how="horizontal")
+    outside = pl.col("bar_count") - pl.col("inside")
+    printed = (pl.col("prints") > outside).fill_null(value=False) if "prints" in gaps.columns else pl.lit(value=False)
+    is_halt = is_venue_halt() & (pl.col("cause") != "not_listed") & ~printed
+    own_id = pl.format("{} {} {}", pl.lit(context.spec.calendar), "kind", pl.col("start"))
+    return marked.with_columns(
+        pl.when(is_halt).then(pl.lit("venue_halt")).otherwise("cause").alias("cause"),
+        pl.when(is_halt).then(venue_halt_confidence()).otherwise("confidence").alias("confidence"),
+        pl.when(is_halt).then(outside).otherwise("lost").cast(gaps.schema["lost"]).alias("lost"),
+        pl.when(is_halt).then(venue_halt_evidence()).otherwise("evidence").alias("evidence"),
+        pl.when(is_halt).then(pl.coalesce("outage_id", own_id)).otherwise("outage_id").alias("outage_id"),
+    ).drop(known.columns)
 
 
 def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:

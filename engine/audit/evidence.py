@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from engine.quality.causes.attribution import LOSSES_A_SESSION
+from engine.quality.causes.attribution import LOSSES_A_SESSION, OUTAGE_SHARE
 
 ORDINARY = 0.05  # a run likelier than this needs no more words
 SEVERAL_RUNS = 1.5  # per session
@@ -39,6 +39,23 @@ def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
         .then(pl.lit("before its first or after its last row"))
         .otherwise(with_outage)
     )
+
+
+def is_venue_halt() -> pl.Expr:
+    """Whether a third or more of a gap's slots (`bar_count`) are `inside` an interruption of the venue."""
+    return (pl.col("inside") > 0) & (pl.col("inside") >= OUTAGE_SHARE * pl.col("bar_count"))
+
+
+def venue_halt_confidence() -> pl.Expr:
+    """Return an expression: 1 where the whole market stopped, 0.9 where only the exchange did."""
+    return pl.when(pl.col("scope") == "market").then(1.0).otherwise(0.9)
+
+
+def venue_halt_evidence() -> pl.Expr:
+    """Return text: how many slots lie in which interruption, from when to when, and its source."""
+    text = "{} of {} slots lie in the {} of the venue from {} to {}{}"
+    source = pl.when(pl.col("source").fill_null("") != "").then(pl.format(" ({})", "source")).otherwise(pl.lit(""))
+    return pl.format(text, "inside", "bar_count", pl.col("kind").str.replace("_", " "), "start", "end", source)
 
 
 def absence_evidence() -> pl.Expr:

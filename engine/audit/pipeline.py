@@ -29,12 +29,13 @@ from engine.audit.attribution_blocks import (
     sum_missing,
 )
 from engine.audit.audit_tables import AUDIT_TABLES, OUTAGES
-from engine.audit.evidence import outage_evidence
+from engine.audit.evidence import is_venue_halt, outage_evidence, venue_halt_confidence, venue_halt_evidence
 from engine.audit.survey import Survey
 from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import classify_outages
+from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary
 from engine.schema import Schema, empty
 
@@ -259,6 +260,7 @@ class PeerGroup:
             pl.lit(self._context.spec.calendar).alias("calendar"),
             outage_evidence().alias("evidence"),
         )
+        placed = label_interrupted_outages(placed, self._context)
         worst = pl.col("lost").arg_max()
         whole = placed.group_by("outage_id", maintain_order=True).agg(
             pl.col("calendar").first(),
@@ -300,6 +302,29 @@ class PeerGroup:
             "time_zone": one.zone,
             "overrides_hash": one.overrides_hash,
         }
+
+
+def label_interrupted_outages(outages: pl.DataFrame, context: GroupContext) -> pl.DataFrame:
+    """Outages of which a third or more lies in an interruption of the venue get cause `venue_halt`, its evidence in front."""
+    spans = outages.select(
+        "ordinal",
+        pl.col("first").alias("slot"),
+        (pl.col("end") - pl.col("first")).alias("bar_count"),
+        pl.col("start_ts").alias("gap_start"),
+        pl.col("end_ts").alias("gap_end"),
+    )
+    known = interrupted_slots(spans, context.interruptions, context.grid)
+    marked = spans.select("bar_count").hstack(known).select(
+        is_venue_halt().alias("is_halt"),
+        venue_halt_confidence().alias("sure"),
+        venue_halt_evidence().alias("because"),
+    )  # fmt: skip
+    is_halt = pl.col("is_halt")
+    return outages.hstack(marked).with_columns(
+        pl.when(is_halt).then(pl.lit("venue_halt")).otherwise(pl.col("cause").cast(pl.String)).alias("cause"),
+        pl.when(is_halt).then("sure").otherwise("confidence").alias("confidence"),
+        pl.when(is_halt).then(pl.format("{}; {}", "because", "evidence")).otherwise("evidence").alias("evidence"),
+    )
 
 
 def add_steps(steps: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:

@@ -18,13 +18,15 @@ from zoneinfo import ZoneInfo
 from engine import toml_text
 from engine.arguments import did_you_mean
 from engine.calendars.hours import Amendments, Hours, Override, Scope, Span, WallTime, labels_of
+from engine.calendars.interruptions import KINDS, SCOPES, Interruption
 from engine.errors import CalendarError
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-OVERRIDES_KEYS = ("description", "holidays", "override")
+OVERRIDES_KEYS = ("description", "holidays", "override", "interruption")
 CALENDAR_KEYS = ("code", "zone", "extends", "holidays_from", "hours", *OVERRIDES_KEYS)
 HOURS_KEYS = ("days", "valid_from", "valid_to")
 OVERRIDE_KEYS = (*HOURS_KEYS, "date", "dates", "closed", "open", "close", "pause", "move")
+INTERRUPTION_KEYS = ("start", "end", "kind", "scope", "source")
 A_TIME = 'a time such as "09:30", "24:00", "17:00-1d" (the day before the trade date), "17:00 America/New_York"'
 A_SPAN = 'open and close such as "09:30 to 16:00" or "18:00-1d to 17:00"'
 
@@ -185,6 +187,13 @@ class TomlTable:
         except CalendarError as error:
             raise CalendarError(f"{self.path}: {self.where}{key}: {error}") from error
 
+    def instant(self, key: str) -> dt.datetime:
+        """Date-time of a cell that must exist, with or without a zone; CalendarError for other values."""
+        value = self.cells.get(key)
+        if not isinstance(value, dt.datetime):
+            raise self.error(key, value, "a date-time without quotes, 2024-05-02T10:00:00 or 2024-05-02T08:00:00Z")
+        return value
+
     def spans(self, key: str) -> list[Span]:
         """Spans of a cell that must exist, one text `open to close` or a list; each is labelled with the key."""
         given = self.cells[key]
@@ -217,7 +226,22 @@ def parse_toml(path: Path, content: bytes, keys: tuple[str, ...]) -> TomlTable:
 def read_amendments(table: TomlTable) -> Amendments:
     """Holidays and overrides, in file order, of a parsed file, with the hash of its content."""
     overrides = tuple(read_override(row) for row in table.tables("override", OVERRIDE_KEYS))
-    return Amendments(table.dates("holidays"), overrides, table.digest)
+    interruptions = tuple(read_interruption(row) for row in table.tables("interruption", INTERRUPTION_KEYS))
+    return Amendments(table.dates("holidays"), overrides, table.digest, interruptions)
+
+
+def read_interruption(table: TomlTable) -> Interruption:
+    """Interruption of an `[[interruption]]` table: `start` and `end` date-times, kind `halt` and scope `market` if absent."""
+    start, end = (table.instant(key) for key in ("start", "end"))
+    if (start.tzinfo is None) != (end.tzinfo is None) or start >= end:
+        raise table.error(
+            "end", end.isoformat(), f"a later date-time than start ({start.isoformat()}), with a zone if that has one"
+        )
+    kind, scope = (table.text(key) or default for key, default in (("kind", "halt"), ("scope", "market")))
+    for key, value, valid in (("kind", kind, KINDS), ("scope", scope, SCOPES)):
+        if value not in valid:
+            raise table.error(key, value, ", ".join(valid))
+    return Interruption(start, end, kind, scope, table.text("source"))
 
 
 def read_hours(table: TomlTable) -> Hours:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from engine.calendars.interruptions import Interruption
 from engine.schema import TS
 
 SPANS: Mapping[str, pl.DataType] = {
@@ -87,11 +88,12 @@ class Override:
 
 @dataclass(frozen=True)
 class Amendments:
-    """Holidays and overrides, and the hash (first 16 digits of SHA-256) of the file they came from."""
+    """Holidays, overrides and interruptions, and the hash (first 16 digits of SHA-256) of the file they came from."""
 
     holidays: tuple[dt.date, ...]
     overrides: tuple[Override, ...]
     digest: str
+    interruptions: tuple[Interruption, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from engine.calendars.hours import (
     us_extended,
     weekly_spans,
 )
+from engine.calendars.interruptions import Interruption, interruptions_of
 from engine.calendars.questions import CalendarQuestions
 from engine.display import Summarized, Summary
 from engine.errors import CalendarError, ParameterError
@@ -120,6 +121,10 @@ class SessionCalendar(CalendarQuestions, Summarized):
         Segments it has, in the order of a session.
     source : callable
         What gives the spans of a range of trade dates; `segments` checks, sorts and numbers them.
+    venue : str
+        Code of the library's calendar that it is, or that its file extends; empty: none.
+    own_interruptions : tuple of Interruption
+        Those of its file.
     """
 
     code: str
@@ -130,6 +135,8 @@ class SessionCalendar(CalendarQuestions, Summarized):
     labels: tuple[str, ...]
     source: SpansOf = field(repr=False, compare=False)
     _bounds: Dates = field(repr=False)
+    venue: str = ""
+    own_interruptions: tuple[Interruption, ...] = ()
 
     def bounds(self) -> Dates:
         """First and last trade date that `segments` accepts, both included."""
@@ -165,6 +172,19 @@ class SessionCalendar(CalendarQuestions, Summarized):
         earliest, latest = self._bounds
         first, last = max(first, earliest), min(last, latest)
         return self._number_segments(self.source(first, last) if first <= last else empty_spans())
+
+    def interruptions(self) -> pl.DataFrame:
+        """Interruptions of the venue, known ones and those of its file: `start, end, kind, scope, source`, by start.
+
+        Slots inside are expected all the same; an audit explains their gaps with the cause `venue_halt`.
+
+        Examples
+        --------
+        >>> from engine import calendar
+        >>> calendar("XTKS").interruptions()["start"].dt.date().to_list()[-1]
+        datetime.date(2020, 10, 1)
+        """
+        return interruptions_of((self.code, self.venue), self.own_interruptions, self.zone)
 
     def check_labels(self, labels: Collection[str]) -> None:
         """Raise ParameterError if any of these labels is none of the calendar's.
@@ -381,7 +401,8 @@ def amended_calendar(base: SessionCalendar, amendments: Amendments) -> SessionCa
     spans = partial(
         amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=regular_labels(labels)
     )
-    return replace(base, labels=labels, source=spans)
+    interruptions = base.own_interruptions + amendments.interruptions
+    return replace(base, labels=labels, source=spans, own_interruptions=interruptions)
 
 
 def amended_spans(
@@ -480,7 +501,7 @@ def exchange_calendar(code: str) -> SessionCalendar:
     labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (exchange_label(name),)
     spans = partial(spans_by_decade, exchange_decade, name)
     provided = "exchange_calendars", version("exchange-calendars")
-    return SessionCalendar(code, *provided, zone, "", labels, spans, exchange_bounds(name))
+    return SessionCalendar(code, *provided, zone, "", labels, spans, exchange_bounds(name), name)
 
 
 def exchange_label(name: str) -> str:
@@ -555,7 +576,7 @@ def market_calendar(code: str) -> SessionCalendar:
     labels = sort_labels((market_label(instance), *extended))
     spans = partial(spans_by_decade, market_decade, code)
     provided = "pandas_market_calendars", version("pandas-market-calendars")
-    return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST))
+    return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST), instance.name)
 
 
 def market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types

@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -204,6 +205,8 @@ def calendars(
     print_rows(
         f"{one.code}: {one.provider} {one.version}, {one.zone}, {', '.join(one.labels)}", shown, 0, as_json=as_json
     )
+    if date is not None and not as_json:
+        print_interruptions(one, segments)
 
 
 @app.command()
@@ -216,6 +219,18 @@ def layouts(as_json: AsJson = False) -> None:
 
     table = layout_table()
     print_rows("layouts", table if as_json else table.select("name", "title"), 0, as_json=as_json)
+
+
+def print_interruptions(one: SessionCalendar, segments: pl.DataFrame) -> None:
+    """Print a line for each known interruption that overlaps these segments, in the venue's time, with its source."""
+    import polars as pl
+
+    first, last = segments["segment_open"].min(), segments["segment_close"].max()
+    found = one.interruptions().filter(pl.col("start") < last, pl.col("end") > first)
+    for start, end, kind, scope, source in found.iter_rows():
+        begins, ends = (at.astimezone(ZoneInfo(one.zone)).strftime("%H:%M:%S %Z") for at in (start, end))
+        where = "" if scope == "market" else ", at the exchange alone"
+        print_line(f"interrupted: {begins} to {ends}, {kind.replace('_', ' ')}{where} ({source})")
 
 
 def describe_closed_day(one: SessionCalendar, day: dt.date) -> str:

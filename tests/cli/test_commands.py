@@ -209,6 +209,8 @@ def test_calendars_finds_codes_by_words_and_answers_one_date(engine) -> None:
     assert "XTKS" in found
     assert "XNYS" not in found
     assert "09:30:00 EST" in engine("calendars", "XNYS", "--date", "2024-12-24").out
+    halted = engine("calendars", "XNYS", "--date", "2020-03-18").out
+    assert "interrupted: 12:56:17 EDT to 13:11:17 EDT, circuit breaker (Report of the Market-Wide" in halted
     closed = engine("calendars", "XNYS", "--date", "2024-12-25").out
     assert "no session on 2024-12-25 (Wednesday); the one before is 2024-12-24, the next 2024-12-26" in closed
     assert json.loads(engine("calendars", "XNYS", "--date", "2024-12-25", "--json").out) == []

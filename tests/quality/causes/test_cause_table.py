@@ -38,7 +38,7 @@ def test_read_cause_is_consistent(cause: Cause) -> None:
 def test_read_names_of_causes_by_their_facts() -> None:
     assert len(set(CAUSES)) == len(CAUSES)
     assert set(LOSSES) == {"feed_loss", "symbol_loss"}
-    assert set(EXPLAINING) == {"no_trade", "halt"}
+    assert set(EXPLAINING) == {"no_trade", "halt", "venue_halt"}
     assert set(CAUSES) - set(REPORTED) == {"no_trade"}
 
 
