@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from engine.calendars import providers
 from engine.calendars.providers import SessionCalendar, calendar, calendar_codes
-from engine.errors import CalendarError
 from engine.grid import GridSpec, SessionGrid
 
 INTERVALS = {"1m": "1min", "5m": "5min", "7m": "7min", "15m": "15min", "30m": "30min", "1h": "1h", "4h": "4h"}
@@ -19,7 +18,6 @@ SAMPLE = ("XNYS", "XHKG", "XTKS", "XLON", "XASX", "XKRX", "us_futures", "24/7")
 # Early closes, a change of Tokyo's hours, both changes of the clocks, and the end of a decade.
 YEARS = (dt.date(2019, 11, 1), dt.date(2020, 12, 31))
 LONG_YEARS = (dt.date(1998, 1, 1), dt.date(2000, 12, 31)), (dt.date(2018, 1, 1), dt.date(2021, 12, 31))
-CANNOT_BE_BUILT = {"ASEX", "XBEL", "XBSE", "XCYS", "XTAE"}
 
 
 def library_codes() -> list[str]:
@@ -81,22 +79,13 @@ def test_cut_sample_calendar_equals_trading_index(code):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("years", LONG_YEARS, ids=["1998", "2018"])
-@pytest.mark.parametrize("code", sorted({*library_codes(), "24/7", "CMES"} - CANNOT_BE_BUILT))
+@pytest.mark.parametrize("code", sorted({*library_codes(), "24/7", "CMES"}))
 def test_cut_every_calendar_equals_trading_index(code, years):
     expect_equal(code, years, INTERVALS)
 
 
-@pytest.mark.parametrize("code", sorted(CANNOT_BE_BUILT))
-def test_segments_calendar_that_library_cannot_build_names_it(code):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises((ValueError, NotImplementedError)):
-            exchange_calendars.get_calendar(code, start="2019-01-01", end="2020-12-31")
-    with pytest.raises(CalendarError, match=f"calendar {code}: exchange_calendars .* cannot build"):
-        calendar(code).segments(dt.date(2019, 1, 1), dt.date(2020, 12, 31))
-
-
 def test_list_codes_of_exchange_calendars_is_complete():
     canonical = set(exchange_calendars.get_calendar_names(include_aliases=False))
-    assert set(library_codes()) == canonical - {"CMES", "24/7"}
+    ours = calendar_codes().filter(pl.col("provider") == "engine")["code"]
+    assert set(library_codes()) == canonical - {"CMES", *ours}
     assert len(canonical) >= 71

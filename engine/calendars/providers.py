@@ -9,6 +9,9 @@ Which provider answers a code, the first that has it:
 
 Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. The libraries are imported
 inside the functions that ask them, because each takes longer to load than the rest of this package.
+Before a library builds its first sessions, it is asked for one special session that some versions lose
+(`require_sound_library`), and refused if it does not know it. A code that exchange_calendars cannot build has the
+sessions of pandas_market_calendars where that knows the market (`_SUBSTITUTES`).
 A segment's close never depends on what else was asked: libraries are asked for whole decades. What is built of
 libraries and files is cached in `calendars.cache` alone, which documents when it is built anew.
 """
@@ -17,12 +20,13 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +76,10 @@ _SHIPPED: Mapping[str, str] = {
     "XCBF": "xcbf.toml",
     "XSES": "xses.toml",
 }
+# Of exchange_calendars, when it cannot build them: the code of pandas_market_calendars that answers, and its first date.
+_SUBSTITUTES: Mapping[str, tuple[str, dt.date]] = {"XTAE": ("TASE", dt.date(2019, 1, 1))}
+# The distributions whose versions decide what each library answers.
+_DISTRIBUTIONS = {"exchange_calendars": "exchange-calendars", "pandas_market_calendars": "pandas-market-calendars"}
 _ROUND_THE_CLOCK = ("24/5", "IEPA", "us_futures")
 _US_EQUITIES = "XNYS"
 # Built on both sides of a decade: a year's last session may belong to the next year's first trade date.
@@ -331,6 +339,9 @@ def calendar_by_code(code: str) -> SessionCalendar:
 def library_calendar(code: str) -> SessionCalendar:
     """Calendar of a code as a library has it, exchange_calendars first, our own not asked; CalendarError if unknown."""
     if code in exchange_codes():
+        name = canonical_code(code)
+        if name in _SUBSTITUTES and not cached(exchange_builds, name):
+            return cached(substitute_calendar, code)
         return cached(exchange_calendar, code)
     if code in market_codes():
         return cached(market_calendar, code)
@@ -444,6 +455,29 @@ def spans_by_decade(
     return pl.concat([empty_spans(), *blocks]).filter(pl.col("session").is_between(first, last))
 
 
+def require_sound_library(library: str, special: Callable[[], bool]) -> None:
+    """Raise CalendarError naming the versions unless `special()`, a test for one special session, holds; run at first use."""
+    versions = f"{library} {version(_DISTRIBUTIONS[library])} with pandas {version('pandas')}"
+    try:
+        with ignore_warnings():
+            is_sound = special()
+    except Exception as error:  # versions that do not fit may raise anything
+        raise CalendarError(f"{versions} fails ({type(error).__name__}: {error}); {install_advice()}") from error
+    if not is_sound:
+        raise CalendarError(
+            f"{versions} does not know a special session that took place, so its other sessions may be wrong too; "
+            f"{install_advice()}"
+        )
+
+
+def install_advice() -> str:
+    """Text `install ...` with the versions of the calendar libraries and pandas that this package requires."""
+    asked = (text.replace(" ", "") for text in requires("session-engine") or () if ";" not in text)
+    names = ("pandas", *_DISTRIBUTIONS.values())
+    bounded = [text for text in asked if re.split(r"[<>=!~]", text)[0] in names]
+    return "install " + " ".join(f"'{text}'" for text in sorted(bounded))
+
+
 def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
     """Pandas schedule as a Polars frame: `session` (Date) from its index, its columns, all in UTC, as Datetime[us, UTC]."""
     session = pl.Series("session", schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date)
@@ -524,8 +558,31 @@ def exchange_build_range(name: str, decade: int) -> Dates:
     return max(first, low.date()) if low else first, min(last, high.date()) if high else last
 
 
+def exchange_builds(name: str) -> bool:
+    """Whether exchange_calendars can build three months of a code; some versions of pandas raise for some codes."""
+    try:
+        with ignore_warnings():
+            exchange_factories()[name](start="2024-01-01", end="2024-03-31")
+    except (ValueError, NotImplementedError):
+        return False
+    return True
+
+
+def substitute_calendar(code: str) -> SessionCalendar:
+    """Calendar of pandas_market_calendars for a code that exchange_calendars cannot build, from its first good date on."""
+    name, first = _SUBSTITUTES[canonical_code(code)]
+    return replace(market_calendar(name), code=code, _bounds=(first, LAST))
+
+
+def exchange_special_session() -> bool:
+    """Whether exchange_calendars knows Saturday 2024-01-20 of XBOM, a session by a week mask of its own."""
+    built = exchange_factories()["XBOM"](start="2024-01-15", end="2024-02-15").schedule
+    return "2024-01-20" in built.index.strftime("%Y-%m-%d")
+
+
 def exchange_decade(name: str, decade: int) -> pl.DataFrame:
     """Spans of an exchange in a decade (199: the 1990s), US equities with extended hours; CalendarError if the build fails."""
+    cached(require_sound_library, "exchange_calendars", exchange_special_session)
     first, last = exchange_build_range(name, decade)
     try:
         with ignore_warnings():
@@ -586,8 +643,16 @@ def market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
     return "ETH" if is_future else "RTH"
 
 
+def market_special_session() -> bool:
+    """Whether pandas_market_calendars knows the evening session of NSE on Friday 2024-11-01, 18:00 to 19:00."""
+    times = market_instance("NSE").schedule("2024-10-28", "2024-11-05")
+    evening = times[times.index == "2024-11-01"].astype("string").to_numpy().tolist()
+    return bool(evening == [["2024-11-01 12:30:00+00:00", "2024-11-01 13:30:00+00:00"]])
+
+
 def market_decade(code: str, decade: int) -> pl.DataFrame:
     """Spans of a market in a decade (199: the 1990s), PRE and POST included, CME holidays merged into the next trade date."""
+    cached(require_sound_library, "pandas_market_calendars", market_special_session)
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     instance = market_instance(code)
     with ignore_warnings():

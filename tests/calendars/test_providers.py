@@ -11,9 +11,12 @@ import warnings
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import exchange_calendars
 import pandas_market_calendars
 import polars as pl
 import pytest
+from engine.calendars import providers
+from engine.calendars.cache import _entry
 from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, preload_calendar
 from engine.errors import CalendarError, ParameterError
 from engine.schema import SEGMENTS
@@ -308,6 +311,63 @@ def test_import_calendars_loads_no_calendar_library():
     probe = "import sys, engine.calendars.providers as c; c.calendar('FX'); print({'pandas','exchange_calendars'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# ---------------------------------------------------------------------------- versions of the libraries
+
+
+@pytest.fixture
+def unbuilt():
+    """No calendar of a library is cached, before the test and after it."""
+    _entry.cache_clear()
+    yield
+    _entry.cache_clear()
+
+
+@pytest.mark.parametrize("code", ["ASEX", "XBEL", "XBSE", "XCYS", "XTAE"])
+def test_read_calendar_with_a_week_mask_of_its_own_builds(code):
+    sessions = calendar(code).segments(day("2023-12-27"), day("2024-01-03"))
+    assert sessions["session"].n_unique() in {3, 4, 5, 6}
+    assert calendar(code).provider == "exchange_calendars"
+
+
+def test_read_from_library_that_lost_special_sessions_names_the_versions(unbuilt, monkeypatch):
+    # What pandas 3.1 does to exchange_calendars 4.13.2: week masks of single weeks have no effect, silently.
+    monkeypatch.setattr(exchange_calendars.exchange_calendar_xbom.XBOMExchangeCalendar, "special_weekmasks", [])
+    message = (
+        r"exchange_calendars [\d.]+ with pandas [\d.]+ does not know a special session .* install .*'exchange-calendars"
+    )
+    for _ in range(2):  # a second request is refused too
+        with pytest.raises(CalendarError, match=message):
+            calendar("XHKG").segments(day("2024-01-02"), day("2024-01-05"))
+    assert calendar("CMEGlobex_FX").segments(day("2024-01-03"), day("2024-01-05")).height == 3
+
+
+def test_read_from_library_that_lost_special_hours_names_the_versions(unbuilt, monkeypatch):
+    monkeypatch.setattr(providers, "market_special_session", lambda: False)
+    with pytest.raises(CalendarError, match=r"pandas_market_calendars [\d.]+ with pandas [\d.]+ does not know"):
+        calendar("CMEGlobex_FX").segments(day("2024-01-02"), day("2024-01-05"))
+
+
+def test_read_from_library_that_fails_on_its_special_session_names_error_and_versions(unbuilt, monkeypatch):
+    def fail(_self, **_dates):
+        raise AttributeError("freq")
+
+    monkeypatch.setattr(exchange_calendars.exchange_calendar_xbom.XBOMExchangeCalendar, "__init__", fail)
+    with pytest.raises(CalendarError, match=r"exchange_calendars .* fails \(AttributeError: freq\); install"):
+        calendar("XHKG").segments(day("2024-01-02"), day("2024-01-05"))
+
+
+def test_read_market_that_one_library_cannot_build_gives_the_sessions_of_the_other(unbuilt, monkeypatch):
+    def fail(_self, **_dates):
+        raise NotImplementedError("implemented by subclasses")  # as with pandas 3.1
+
+    monkeypatch.setattr(exchange_calendars.exchange_calendar_xtae.XTAEExchangeCalendar, "__init__", fail)
+    found = calendar("XTAE")
+    assert (found.code, found.provider, found.zone) == ("XTAE", "pandas_market_calendars", "Asia/Jerusalem")
+    assert found.bounds()[0] == day("2019-01-01")
+    # Independence Day of 2024, a Tuesday, and its eve; Friday and Saturday are the weekend.
+    assert found.segments(day("2024-05-09"), day("2024-05-17"))["session"].dt.day().to_list() == [9, 12, 15, 16]
 
 
 # ---------------------------------------------------------------------------- files
