@@ -9,14 +9,28 @@ files could not be read; 4 done, but of a file more rows were refused than `--ma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from engine.cli.console import print_text
 from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
 
+
+class TwoWordCommands(TyperGroup):
+    """A group some of whose commands are named by two words, such as `calendars check`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:  # noqa: ANN401 - Typer's own
+        """Command of the first two words if there is one of that name, else of the first; with the words after it."""
+        name = " ".join(args[:2])
+        if len(args) > 1 and name in self.commands:
+            return name, self.commands[name], args[2:]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=TwoWordCommands,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typer.models import CommandInfo
 
 from engine.cli import audit_command as _audit
+from engine.cli import calendar_command as _calendars
 from engine.cli import maintenance_commands as _upkeep
 from engine.cli import query_commands as _ask
 from engine.cli import reconcile_commands as _reconcile
@@ -24,7 +25,15 @@ def command_name(command: CommandInfo) -> str:
     return str(command.name or getattr(command.callback, "__name__", ""))
 
 
-_COMMANDS = (_run, _audit, _reconcile, _ask, _upkeep, _session)  # importing them is what adds their commands
+_COMMANDS = (
+    _run,
+    _audit,
+    _reconcile,
+    _ask,
+    _calendars,
+    _upkeep,
+    _session,
+)  # importing them is what adds their commands
 _ORDER = (
     "demo",
     "run",
@@ -38,6 +47,7 @@ _ORDER = (
     "quality",
     "export",
     "calendars",
+    "calendars check",
     "layouts",
     "history",
     "diff",
@@ -55,10 +65,11 @@ def run(words: list[str]) -> None:
 
 @contextmanager
 def only_command(words: list[str]) -> Iterator[None]:
-    """Context in which the app has only the command of the first word; all if none matches or completion runs."""
+    """Context in which the app has only the command of the first words; all if none matches or completion runs."""
     # Typer builds every option of every command, which takes longer than the one requested command runs.
     whole = app.registered_commands, app.registered_groups
-    asked = [command for command in whole[0] if words[:1] == [command_name(command)]]
+    named = {command_name(command): command for command in whole[0]}
+    asked = [named[name] for name in (" ".join(words[:2]), *words[:1]) if name in named][:1]
     if asked and "_ENGINE_COMPLETE" not in os.environ:
         app.registered_commands, app.registered_groups = asked, []
     try:
