@@ -29,13 +29,18 @@ Roles = Mapping[str, str]
 
 ROLES = tuple(SHARED_NAMES.aliases)
 STAMPS = {"ts", "date", "time"}
+BAR_ORDERS = (OHLC, ("low", "high", "open", "close"), ("open", "close", "high", "low"))
 UNNAMED = (
     "",
     "Unnamed: 0",
     "__index_level_0__",
     "index",
+    "Index",
     "level_0",
 )  # a frame's index, where it is written without a name
+NAMED_ZONE = re.compile(
+    r"((?:date|time|timestamp)(?:[ /_]?time)?) ?\([A-Za-z][\w /:+-]*\)", re.IGNORECASE
+)  # `Time (EET)`
 REPEATED = " #"  # between a name and how often it stood before, in the header of a text file
 
 
@@ -85,8 +90,9 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
                 f"{name!r} names the columns {' and '.join(map(str, places))}; say which one is meant: "
                 f"--columns {role}={places[0]}, or {role}={places[1]}",
             )
-    notes = [*complete_bars(roles, names, options), *index_as_stamp(roles, names)]
-    kind = kind_of_roles(roles)
+    may_be_bars = layout.kind in (None, "bars")
+    notes = [*(complete_bars(roles, names, options) if may_be_bars else ()), *index_as_stamp(roles, names)]
+    kind = layout.kind or kind_of_roles(roles)
     if kind is None or not STAMPS & set(roles):
         raise SourceError(
             path,
@@ -98,6 +104,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     sided = {f"{side}_{part}" for side in SIDES for part in OHLC}
     others = {"date", "time", "tick_volume", "interval", *sided}
     used = {name for role, name in roles.items() if role in ROWS[kind] or role in others}
+    used |= {name for name in names if normalize_name(name) in layout.rows[:1]}
     unused = [name or "''" for name in names if name not in used]
     notes += [f"columns not used: {', '.join(unused)}"] if unused else []
     return TableColumns(kind, roles, tuple(notes), layout)
@@ -164,6 +171,10 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
     for name in names:
         if name not in options.ignore:
             columns.setdefault(normalize_name(name), name)
+    for name in columns.copy().values():
+        stamp = NAMED_ZONE.fullmatch(name.strip())
+        if stamp is not None and normalize_name(name) not in SHARED_NAMES.ranks:
+            columns.setdefault(normalize_name(stamp[1]), name)
     roles = roles_by_name(columns, layout)
     for role, stated in options.columns.items():
         if role not in SHARED_NAMES.aliases:
@@ -182,15 +193,16 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
 
 
 def roles_by_name(columns: Mapping[str, str], layout: Layout) -> dict[str, str]:
-    """Role -> column (of normalized name -> name): a layout's aliases before the shared ones, each in their order."""
+    """Role -> column (of normalized name -> name): a layout's aliases, then shared ones for columns it leaves, in order."""
     found: dict[str, tuple[int, str]] = {}  # of each role the best rank of a name, and its column
-    for normal, name in columns.items():
-        for role, rank in SHARED_NAMES.ranks.get(normal, ()):
-            found[role] = min(found.get(role, (rank, name)), (rank, name))
     for role, aliases in layout.aliases.items():
         own = next((one for alias in aliases.split() if (one := column_named(alias, columns)) is not None), None)
         if own is not None:
             found[role] = (-1, own)
+    claimed = {name for _, name in found.values()}
+    for normal, name in columns.items():
+        for role, rank in SHARED_NAMES.ranks.get(normal, ()) if name not in claimed else ():
+            found[role] = min(found.get(role, (rank, name)), (rank, name))
     return {role: found[role][1] for role in reversed(ROLES) if role in found}
 
 
@@ -222,24 +234,56 @@ def headerless_columns(cells: Sequence[str], options: ReadOptions, path: str) ->
     layout = stated_layout(options.layout, line, path) if options.layout else layout_of_first_line(line, stem)
     if layout is not None:
         return list(layout.columns), layout
-    guess = ",".join(f"{role}={place}" for place, role in enumerate(likely_roles(cells), start=1))
+    places = [f"{role}={place}" for place, role in enumerate(likely_roles(cells), start=1)]
     like = layouts_like(line)
-    mend = f"if it is of one of these vendors: --layout {' or '.join(like)}; else " if like else ""
+    mend = f"if it is of one of these vendors: --layout {' or --layout '.join(like)}; else " if like else ""
+    example = f", for example --columns {','.join(places)}" if places else ": --columns ts=1,price=..."
     raise SourceError(
         path,
         f"no header line, and nothing tells what its {len(cells)} columns are (the first line is {line[:80]}); {mend}"
-        f"name them by place, for example --columns {guess}",
+        f"name them by place{example}",
     )
 
 
 def likely_roles(cells: Sequence[str]) -> list[str]:
-    """Roles that the cells of a first row may have, in order: symbol if it begins with letters, stamp or date and time, bar."""
+    """Roles that the cells of a first row may have, in order: symbol if it begins with letters, stamp, prices; else [].
+
+    Prices are those of a bar in the first order of `BAR_ORDERS` whose highest is the high and whose lowest is the low; of
+    two or three numbers bid and ask where they are within 1 %, of two others price and size.
+    """
     ahead = ["symbol"] if cells and re.match(r"[A-Za-z]", cells[0].strip()) else []
     rest = [cell.strip() for cell in cells[len(ahead) :]]
-    is_divided = (
-        len(rest) > 1 and ":" not in rest[0] and re.fullmatch(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", rest[1]) is not None
+    stamps: list[tuple[str, ...]] = [("date", "time")] if is_date_and_time(rest) else [("ts",)]
+    stamps += (
+        [("date", "time")] if re.fullmatch(r"[01]?\d[0-5]\d|2[0-3][0-5]\d", rest[1] if len(rest) > 1 else "") else []
     )
-    return [*ahead, *(("date", "time") if is_divided else ("ts",)), *OHLC, "volume"][: len(cells)]
+    for stamp in stamps:
+        for order in BAR_ORDERS:
+            if is_bar(dict(zip(order, rest[len(stamp) :], strict=False))):
+                return [*ahead, *stamp, *order, "volume"][: len(cells)]
+    try:
+        values = [float(cell) for cell in rest[len(stamps[0]) :]]
+    except ValueError:
+        return []
+    if len(values) in (2, 3) and 0 <= values[1] - values[0] < abs(values[0]) / 100:
+        return [*ahead, *stamps[0], "bid", "ask"]
+    return [*ahead, *stamps[0], "price", "size"][: len(cells)] if len(values) in (1, 2) else []
+
+
+def is_date_and_time(cells: Sequence[str]) -> bool:
+    """Whether the first cell has no colon and the second is a time of day with one: a stamp in two columns."""
+    return (
+        len(cells) > 1 and ":" not in cells[0] and re.fullmatch(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", cells[1]) is not None
+    )
+
+
+def is_bar(cells: Mapping[str, str]) -> bool:
+    """Whether cells by role have open, high, low and close, numbers of which none is above the high or below the low."""
+    try:
+        prices = [float(cells[part]) for part in OHLC]
+    except (KeyError, ValueError):
+        return False
+    return prices[1] == max(prices) and prices[2] == min(prices)
 
 
 def plain_of_repeated(name: str) -> str:

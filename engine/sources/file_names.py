@@ -53,7 +53,8 @@ _COPY = re.compile(r"[ _]?\(\d+\)$|[ _-]copy$", re.IGNORECASE)
 _COUNTED = re.compile(
     r"(?<![\dA-Za-z])(\d{1,3})[ _-](s|sec|second|min|minute|hr|hour|day)(s?)(?![A-Za-z])", re.IGNORECASE
 )
-_YEAR = re.compile(rf"{_Y}{_M}?")
+_PART = re.compile(r"(?:part|page|chunk|batch|file|sheet|export|data|output|results?)\d*")
+_FILLER = re.compile(rf"{_Y}{_M}?|{_PART.pattern}")
 _INTERVAL = re.compile(
     r"(?P<count>\d{1,4})(?P<unit>s|sec|second|m|min|minute|h|hr|hour|d|day)s?|"
     r"(?P<mt_unit>[mhd])(?P<mt_count>(?<=m)[1-6]?\d|(?<=h)\d|(?<=h)1[0-2]|(?<=d)1)"
@@ -61,6 +62,7 @@ _INTERVAL = re.compile(
 _INTERVAL_WORDS = {
     "second": "1s", "minute": "1m", "minutes": "1m", "hour": "1h", "hourly": "1h", "daily": "1d", "day": "1d"
 }  # fmt: skip
+SIDE_WORDS = {"midpoint": "mid"}  # as Interactive Brokers calls it
 _PART_NUMBER = re.compile(r"0\d*|1|5|15|30|60|240|720|1440")  # of a download, or minutes
 _STREETS = {("futures", "um"): "um", ("futures", "cm"): "cm"}  # folders of Binance: not the spot market
 _TEMPLATE_PARTS = {
@@ -207,7 +209,7 @@ def facts_of_words(stem: str) -> PathFacts:
     chunks = [[word for word in chunk.split("-") if word.strip(".")] for chunk in re.split(r"[_\s,]+", bare)]
     words = [word.lower() for chunk in chunks for word in chunk]
     intervals = {interval for word in words if (interval := parse_interval_word(word)) is not None}
-    sides = {word for word in words if word in PRICE_TYPES}
+    sides = {SIDE_WORDS.get(word, word) for word in words if word in PRICE_TYPES or word in SIDE_WORDS}
     named = [
         "-".join(word for word in chunk if not is_filler(word)).strip(".") for chunk in chunks if "part" not in chunk
     ]
@@ -221,6 +223,8 @@ def facts_of_words(stem: str) -> PathFacts:
         if pair
         else [one for one in strong if not _PART_NUMBER.fullmatch(one)] or strong
     )
+    if any(_PART.fullmatch(word) for word in words):
+        chosen = [one for one in chosen if not one.isdecimal()]  # its number
     venues = [word for word in words if word in VENUES and word.upper() not in chosen]
     variants = [word for word in words if word in ADJUSTMENTS and word.upper() not in chosen]
     return PathFacts(
@@ -316,10 +320,10 @@ def suffix_pattern(suffixes: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def is_filler(word: str) -> bool:
-    """Whether a word is a year (`2012`, `201207`), interval, side or content word (`bars`), so no part of a symbol."""
+    """Whether a word is a year (`2012`, `201207`), part (`page3`), interval, side or content word, so no part of a symbol."""
     word = word.lower()
-    is_kind = word in CONTENT_WORDS or word in PRICE_TYPES
-    return is_kind or _YEAR.fullmatch(word) is not None or parse_interval_word(word) is not None
+    is_kind = word in CONTENT_WORDS or word in PRICE_TYPES or word in SIDE_WORDS
+    return is_kind or _FILLER.fullmatch(word) is not None or parse_interval_word(word) is not None
 
 
 def is_weak(chunk: str) -> bool:

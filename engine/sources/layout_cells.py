@@ -8,11 +8,12 @@ from dataclasses import replace
 import polars as pl
 
 from engine.sources.columns import TableColumns
-from engine.sources.layouts.layout import Layout
+from engine.sources.layouts.layout import Layout, normalize_name
 from engine.sources.layouts.shared_names import OHLC, SIDES
 
 PRICES = (*OHLC, "vwap", "bid", "ask", "price", *(f"{side}_{part}" for side in SIDES for part in OHLC))
 SIZES = ("volume", "tick_volume", "size", "bid_size", "ask_size", "bid_volume", "ask_volume")
+MOST_CELLS = 4  # kinds of rows that a note counts
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -20,6 +21,9 @@ def apply_layout(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, 
     """(table with its layout's cells made plain, columns with notes); all-zero volume yields to tick volume."""
     layout = table.layout
     notes: list[str] = []
+    if layout.rows:
+        raw, left_out = select_rows(raw, layout)
+        notes += left_out
     if layout.sentinels:
         raw = without_sentinels(raw, columns_of(table, layout.sentinel_roles or table.roles), layout.sentinels)
     if layout.signs:
@@ -42,6 +46,27 @@ def apply_layout(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, 
         )
         roles["volume"] = roles["tick_volume"]
     return raw, replace(table, roles=roles, notes=(*table.notes, *notes))
+
+
+def select_rows(raw: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, list[str]]:
+    """(rows that `layout.rows` selects, a note that counts the others by their cell); all rows without its column."""
+    column, pattern = layout.rows
+    name = next((name for name in raw.columns if normalize_name(name) == column), None)
+    if name is None:
+        return raw, []
+    cells = raw[name].cast(pl.String).str.strip_chars()
+    kept = cells.str.contains(f"^(?:{pattern})$").fill_null(value=False)
+    if kept.all():
+        return raw, []
+    others = cells.filter(~kept).fill_null("").value_counts(sort=True).head(MOST_CELLS)
+    counts = ", ".join(
+        f"{count} {cell or 'empty'}"
+        for cell, count in others.sort("count", others.columns[0], descending=[True, False]).iter_rows()
+    )
+    note = (
+        f"layout {layout.name}: {raw.height - int(kept.sum())} rows whose {name} is not {pattern} left out ({counts})"
+    )
+    return raw.filter(kept), [note]
 
 
 def columns_of(table: TableColumns, roles: Iterable[str]) -> list[str]:

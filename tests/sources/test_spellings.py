@@ -58,6 +58,7 @@ UNAMBIGUOUS = {
     "kdb+": "%Y.%m.%dD%H:%M:%S.000000000",
     "MetaTrader": "%Y.%m.%d %H:%M",
     "NinjaTrader": "%Y%m%d %H%M%S",
+    "NinjaTrader, ticks": "%Y%m%d %H%M%S 0000000",
     "HistData": "%Y%m%d %H%M%S000",
     "Dukascopy": "%d.%m.%Y %H:%M:%S.000",
     "Dukascopy, offset": "%d.%m.%Y %H:%M:%S.000 GMT%z",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from engine.grid import Stamp
+from engine.schema import Kind
 
 if TYPE_CHECKING:
     from engine.sources.options import ReadOptions  # which has a layout's name among its values
@@ -38,6 +39,11 @@ class Layout:
         the end stands for any rest. They come before those of `SHARED_NAMES`, and are needed only where these lack the
         name (`epochseconds` for a column `epoch_seconds`). A role is a column of `engine.schema`, `date` or `time` (a
         stamp in two columns), `tick_volume`, `interval`, or `bid_open` to `ask_close` (bars of both sides in one row).
+    kind : {"bars", "ticks", "quotes"} or None
+        Of rows that have the columns of several: bid and ask beside the price of the last trade. None: as the columns tell.
+    rows : tuple of str
+        A column, as normalized, and a regular expression: rows whose cell does not match it are no rows of this kind
+        (quotes among trades) and are left out, with a note. Empty, or without that column in the header: all rows.
     time_format : str or None
         Of stamps written as text, as `strftime` has it.
     zone : str or None
@@ -74,6 +80,8 @@ class Layout:
     is_recognized: bool = True
     say: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind | None = None
+    rows: tuple[str, ...] = ()
     time_format: str | None = None
     zone: str | None = None
     stamp: Stamp | None = None

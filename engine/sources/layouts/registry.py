@@ -18,7 +18,7 @@ from engine.errors import ParameterError, SourceError
 from engine.plugins import LAYOUTS as PLUGINS
 from engine.plugins import Plugin, join_plugins
 from engine.sources.layouts.layout import Layout, normalize_name
-from engine.sources.layouts.shared_names import SHARED_NAMES
+from engine.sources.layouts.shared_names import OHLC, SHARED_NAMES
 from engine.sources.layouts.vendors import VENDORS
 
 LAYOUTS: tuple[Layout, ...] = VENDORS
@@ -78,8 +78,17 @@ def layout_of_first_line(line: str, stem: str) -> Layout | None:
 
 
 def layouts_like(line: str) -> tuple[str, ...]:
-    """Names of all layouts whose `first_line` fits, whatever the file's name: those that `--layout` could read it by."""
-    return tuple(one.name for one in layouts() if one.fits_first_line(line))
+    """Names of layouts by which `--layout` could read a first line, whatever the name: it fits, high and low too."""
+    return tuple(one.name for one in layouts() if one.fits_first_line(line) and has_fitting_prices(one, line))
+
+
+def has_fitting_prices(layout: Layout, line: str) -> bool:
+    """Whether a line, its cells in the order of the layout's columns, has no price above its high or below its low."""
+    cells = dict(zip(layout.columns, line.split(","), strict=False))
+    if not set(OHLC) <= set(cells):
+        return True
+    opened, high, low, closed = (float(cells[part]) for part in OHLC)
+    return low <= min(opened, closed) and max(opened, closed) <= high
 
 
 def stated_layout(name: str, line: str, path: str) -> Layout:

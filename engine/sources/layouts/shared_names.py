@@ -22,26 +22,26 @@ SHARED_NAMES = Layout(
             "opentimestamp barstart bartime windowstart timestampms timestampns unixtimestamp unixtime unix epoch "
             "gmttime localtime timeutc timegmt dateutc dategmt t datumzeit zeitstempel"
         ),
-        "date": "date day tradedate yyyymmdd datum",
-        "time": "time timeofday hhmmss uhrzeit zeit",
+        "date": "date day tradedate yyyymmdd dtyyyymmdd datum fecha",
+        "time": "time timeofday hhmmss uhrzeit zeit heure hora",
         "symbol": "symbol ticker sym instrument pair contract rawsymbol code",
         "price_type": "pricetype",
-        "open": "open o openprice openpx priceopen erffnung eroeffnung erffnungskurs eroeffnungskurs",
-        "high": "high h highprice highpx max pricehigh hoch hchst hoechst hchstkurs hoechstkurs",
-        "low": "low l lowprice lowpx min pricelow tief tiefst tiefstkurs",
-        "close": "close c closeprice closepx priceclose schluss schlusskurs",
-        "volume": "volume v vol totalvolume tradedvolume volumetraded basevolume volumen stck stueck",
+        "open": "open o openprice openpx priceopen erffnung eroeffnung erffnungskurs eroeffnungskurs erffn eroeffn erster pxopen ouverture ouv apertura",
+        "high": "high h highprice highpx max pricehigh hoch hchst hoechst hchstkurs hoechstkurs pxhigh plushaut haut mximo maximo",
+        "low": "low l lowprice lowpx min pricelow tief tiefst tiefstkurs pxlow plusbas bas mnimo minimo",
+        "close": "close c closeprice closepx priceclose schluss schlusskurs pxlast clture cloture clot cierre",
+        "volume": "volume v vol totalvolume tradedvolume volumetraded basevolume pxvolume stck stcke stueck stuecke volumen",
         "tick_volume": "tickvolume tickvol",
         "vwap": "vwap vw average wap avgprice",
         "trades": "trades n count transactions tradecount numberoftrades numtrades tradescount barcount",
-        "bid": "bid bidprice bidpx bidpx00 bestbid bestbidprice bidprice0 b",
-        "ask": "ask askprice askpx askpx00 bestask bestaskprice askprice0 offer offerprice a",
+        "bid": "bid bidprice bidpx bidpx00 bestbid bestbidprice bidprice0 bids0price b",
+        "ask": "ask askprice askpx askpx00 bestask bestaskprice askprice0 asks0price offer offerprice a",
         "bid_size": (
-            "bidsize bidamount bidqty bidquantity bidvolume bidsz bidsz00 bestbidsize bestbidqty bestbidamount"
+            "bidsize bidamount bidqty bidquantity bidvolume bidsz bidsz00 bestbidsize bestbidqty bestbidamount bids0amount"
         ),
         "ask_size": (
             "asksize askamount askqty askquantity askvolume asksz asksz00 bestasksize bestaskqty bestaskamount "
-            "offersize"
+            "offersize asks0amount"
         ),
         "price": "price tradeprice lastprice last px p",
         "size": "size qty quantity amount lastsize tradesize lastquantity sz s",
@@ -56,7 +56,18 @@ SHARED_NAMES = Layout(
 )
 
 # The close of a bar whose open, high and low are there, and no column of the names above.
-CLOSE_NAMES = ("closelast", "last", "lastprice", "price", "latest", "settle", "settlement")
+CLOSE_NAMES = (
+    "closelast",
+    "last",
+    "lastprice",
+    "price",
+    "latest",
+    "settle",
+    "settlement",
+    "zuletzt",
+    "ltimo",
+    "dernier",
+)
 
 CONTENT_WORDS = words_of(
     "bar bars candle candles candlestick candlesticks kline klines ohlc ohlcv dump data quote quotes trade trades "
@@ -65,7 +76,7 @@ CONTENT_WORDS = words_of(
 # They are set aside only beside something that may be the symbol: a stock may be called like them.
 WEAK_WORDS = words_of(
     "full all table part continuous ratio back stock stocks etf etfs equity crypto forex spot "
-    "download yahoo yfinance alpaca polygon tiingo stooq eodhd kibot firstrate histdata dukascopy databento ibkr mt4 "
+    "download yahoo yfinance barchart marketwatch bloomberg twelve twelvedata alpaca polygon tiingo stooq eodhd kibot firstrate histdata dukascopy databento ibkr mt4 "
     "mt5 jan feb mar apr may jun jul aug sep oct nov dec january february march april june july august september "
     "october november december q1 q2 q3 q4 rth"
 )
