@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from engine import toml_text
 from engine.arguments import did_you_mean
+from engine.calendars.holidays import RULES, is_holiday_name
 from engine.calendars.hours import Amendments, Hours, Override, Scope, Span, WallTime, labels_of
 from engine.calendars.interruptions import KINDS, SCOPES, Interruption
 from engine.errors import CalendarError
@@ -25,7 +26,8 @@ WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 OVERRIDES_KEYS = ("description", "holidays", "override", "interruption")
 CALENDAR_KEYS = ("code", "zone", "extends", "holidays_from", "hours", *OVERRIDES_KEYS)
 HOURS_KEYS = ("days", "valid_from", "valid_to")
-OVERRIDE_KEYS = (*HOURS_KEYS, "date", "dates", "closed", "open", "close", "pause", "move")
+CHANGE_KEYS = ("open", "close", "pause", "move", "halt", "trade_date")
+OVERRIDE_KEYS = (*HOURS_KEYS, "on", "date", "dates", "closed", *CHANGE_KEYS)
 INTERRUPTION_KEYS = ("start", "end", "kind", "scope", "source")
 A_TIME = 'a time such as "09:30", "24:00", "17:00-1d" (the day before the trade date), "17:00 America/New_York"'
 A_SPAN = 'open and close such as "09:30 to 16:00" or "18:00-1d to 17:00"'
@@ -260,29 +262,43 @@ def read_override(table: TomlTable) -> Override:
         spans=read_segment_hours(table),
         open=table.time("open"),
         close=table.time("close"),
-        pause=read_pause(table),
+        pause=read_span(table, "pause"),
         move=read_moves(table),
+        halt=read_span(table, "halt"),
+        next_trade_date=read_trade_date(table),
     )
-    kinds = [made.closed, bool(made.spans), any((made.open, made.close, made.pause, made.move))]
+    changes = made.open, made.close, made.pause, made.move, made.halt, made.next_trade_date
+    kinds = [made.closed, bool(made.spans), any(changes)]
     if sum(kinds) != 1:
-        valid = "closed = true, or other hours (RTH = ...), or any of open, close, pause, move; one of the three"
+        valid = f"closed = true, or other hours (RTH = ...), or any of {', '.join(CHANGE_KEYS)}; one of the three"
         raise CalendarError(f"{table.path}: {table.where}received {', '.join(table.cells)}; valid: {valid}")
     return made
 
 
 def read_scope(table: TomlTable) -> Scope:
-    """Dates of a rule: listed ones, or weekdays within valid_from and valid_to; CalendarError for both or neither."""
+    """Dates of a rule: listed ones, or weekdays and holidays in a range; CalendarError for both or neither."""
     dates = table.dates("date") + table.dates("dates")
-    ranged = [key for key in HOURS_KEYS if key in table.cells]
+    ranged = [key for key in (*HOURS_KEYS, "on") if key in table.cells]
     if bool(dates) == bool(ranged):
         raise CalendarError(
             f"{table.path}: {table.where}received {', '.join(table.cells)}; "
-            "valid: either date or dates, or some of days, valid_from and valid_to"
+            "valid: either date or dates, or some of days, valid_from, valid_to and on"
         )
     first, last = table.date("valid_from"), table.date("valid_to")
     if first and last and first > last:
         raise table.error("valid_to", last.isoformat(), f"a date from valid_from ({first}) on")
-    return Scope(read_weekdays(table), first, last, dates)
+    return Scope(read_weekdays(table), first, last, dates, read_holiday_names(table))
+
+
+def read_holiday_names(table: TomlTable) -> tuple[str, ...]:
+    """Names of the cell `on`, a text or a list of them; empty when absent, CalendarError for an unknown one."""
+    given = table.cells.get("on", [])
+    names = given if isinstance(given, list) else [given]
+    for name in names:
+        if not isinstance(name, str) or not is_holiday_name(name):
+            valid = f"{', '.join(RULES)}, or a month and day such as 12-24; +1 and -1 count weekdays after and before"
+            raise table.error("on", name, valid)
+    return tuple(names)
 
 
 def read_weekdays(table: TomlTable) -> tuple[int, ...]:
@@ -303,13 +319,21 @@ def read_segment_hours(table: TomlTable) -> tuple[Span, ...]:
     return tuple(span for key in table.cells if _LABEL.fullmatch(key) for span in table.spans(key))
 
 
-def read_pause(table: TomlTable) -> Span | None:
-    """Span of the cell `pause`; None when absent, CalendarError when it is no single text."""
-    if "pause" not in table.cells:
+def read_span(table: TomlTable, key: str) -> Span | None:
+    """Span of a cell; None when absent, CalendarError when it is no single text."""
+    if key not in table.cells:
         return None
-    if not isinstance(table.cells["pause"], str):
-        raise table.error("pause", table.cells["pause"], A_SPAN)
-    return table.spans("pause")[0]
+    if not isinstance(table.cells[key], str):
+        raise table.error(key, table.cells[key], A_SPAN)
+    return table.spans(key)[0]
+
+
+def read_trade_date(table: TomlTable) -> bool:
+    """True for `trade_date = "next"`; False when absent, CalendarError for any other value."""
+    given = table.cells.get("trade_date")
+    if given not in (None, "next"):
+        raise table.error("trade_date", given, '"next": these sessions are cleared with the next trade date')
+    return given is not None
 
 
 def read_moves(table: TomlTable) -> tuple[tuple[WallTime, WallTime], ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from engine.calendars.holidays import holiday_dates
 from engine.calendars.interruptions import Interruption
 from engine.schema import TS
 
@@ -47,19 +48,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Scope:
-    """The trade dates that a rule is about: weekdays (0 is Monday) in a range, or listed dates."""
+    """The trade dates that a rule is about: weekdays (0 is Monday) in a range, holidays among them, or listed dates."""
 
     days: tuple[int, ...] = tuple(range(7))
     valid_from: dt.date | None = None
     valid_to: dt.date | None = None
     dates: tuple[dt.date, ...] = ()
+    on: tuple[str, ...] = ()
 
     def holds(self) -> pl.Expr:
-        """Expression: column `session` is a listed date or, without a list, a weekday in `days` within the range."""
+        """Expression: `session` is a listed date or, without a list, a weekday and (with `on`) a holiday in the range."""
         session = pl.col("session")
         if self.dates:
             return session.is_in(list(self.dates))
         tests = [(session.dt.weekday() - 1).is_in(list(self.days))]
+        tests += [session.is_in(list(holiday_dates(self.on)))] if self.on else []
         tests += [session >= self.valid_from] if self.valid_from else []
         tests += [session <= self.valid_to] if self.valid_to else []
         return pl.all_horizontal(tests)
@@ -84,6 +87,8 @@ class Override:
     close: WallTime | None = None
     pause: Span | None = None
     move: tuple[tuple[WallTime, WallTime], ...] = ()
+    halt: Span | None = None
+    next_trade_date: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,11 @@ class Amendments:
     def labels(self) -> tuple[str, ...]:
         """Distinct segment labels of the overrides' own hours, in order."""
         return labels_of(override.spans for override in self.overrides)
+
+    @property
+    def across_dates(self) -> bool:
+        """Whether an override reaches from one trade date into another, so that days before a range matter to it."""
+        return any(override.next_trade_date or override.halt for override in self.overrides)
 
 
 def weekly_spans(hours: tuple[Hours, ...], zone: str, first: dt.date, last: dt.date) -> pl.DataFrame:
@@ -221,6 +231,8 @@ def apply_override(
 ) -> pl.DataFrame:
     """Segments after an override: dates in scope are closed, get other hours (listed ones always), or changed times."""
     touched = override.scope.holds()
+    if override.halt:
+        frame = cut_halt(frame, override.halt, days.filter(touched)["session"], zone)
     rest, changed = frame.filter(~touched), frame.filter(touched)
     if override.closed:
         return rest
@@ -228,7 +240,34 @@ def apply_override(
         # Listed dates become sessions even if they were none; a range only changes sessions that there are.
         known = days.filter(touched) if override.scope.dates else changed.select("session").unique()
         return pl.concat([rest, spans_on_days(known, override.spans, zone)])
-    return pl.concat([rest, change_segments(changed, override, zone, regular)])
+    whole = pl.concat([rest, change_segments(changed, override, zone, regular)])
+    return give_to_next_trade_date(whole, touched) if override.next_trade_date else whole
+
+
+def give_to_next_trade_date(frame: pl.DataFrame, touched: pl.Expr) -> pl.DataFrame:
+    """Segments by open; those of touched sessions get the next session that is not touched, dropped where none follows."""
+    session = pl.when(~touched).then("session").backward_fill()
+    return (
+        frame.sort("segment_open").with_columns(session.alias("session")).drop_nulls("session").select(list(SPANS))
+    )
+
+
+def cut_halt(frame: pl.DataFrame, halt: Span, halted: pl.Series, zone: str) -> pl.DataFrame:
+    """Segments, of any trade date and unsorted, without the halt's hours of these CIVIL dates of `zone`; one may become two."""
+    if frame.is_empty() or halted.is_empty():
+        return frame
+    opens, closes = pl.col("segment_open"), pl.col("segment_close")
+    frame = frame.with_columns(opens.dt.convert_time_zone(zone).dt.date().alias("opened"))
+    longest = int(frame.select((closes - opens).dt.total_days().max()).item()) + 1
+    for later in range(longest + 1):
+        day = pl.col("opened") + pl.duration(days=later)
+        begin, end = (instant(day, time, zone).cast(TS) for time in (halt.open, halt.close))
+        hit = day.is_in(halted.to_list()) & (opens < end) & (closes > begin)
+        whole, parted = frame.filter(~hit), frame.filter(hit)
+        before = parted.with_columns(pl.min_horizontal(closes, begin).alias("segment_close"))
+        after = parted.with_columns(pl.max_horizontal(opens, end).alias("segment_open"))
+        frame = pl.concat([whole, before.filter(opens < closes), after.filter(opens < closes)])
+    return frame.drop("opened")
 
 
 def change_segments(frame: pl.DataFrame, override: Override, zone: str, regular: frozenset[str]) -> pl.DataFrame:

@@ -2,10 +2,11 @@
 
 Which provider answers a code, the first that has it:
 
-1. this package, by the files of `data/` (`24/7`, `FX`, ...);
+1. this package, by the files of `data/` (`24/7`, `FX`, `CME_INDEX`, ...), also for the codes of `_ALIASES`, which a
+   library has, but not right;
 2. exchange_calendars, codes and aliases: one label `RTH` (`ETH` for the venues of `_ROUND_THE_CLOCK`); its US
    equity codes have PRE, POST and OVERNIGHT too (`hours.us_extended`);
-3. pandas_market_calendars: futures (`ETH`), and equities that exchange_calendars lacks (`RTH`, PRE and POST).
+3. pandas_market_calendars: markets that exchange_calendars lacks (`RTH`, PRE and POST).
 
 Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. The libraries are imported
 inside the functions that ask them, because each takes longer to load than the rest of this package.
@@ -72,7 +73,17 @@ _SHIPPED: Mapping[str, str] = {
     "FX": "fx.toml",
     "GOLD_CFD": "gold_cfd.toml",
     "CME_INDEX": "cme_index.toml",
+    "CME_RATES": "cme_rates.toml",
+    "CME_FX": "cme_fx.toml",
+    "CME_CRYPTO": "cme_crypto.toml",
+    "CME_LIVESTOCK": "cme_livestock.toml",
+    "CBOT_GRAINS": "cbot_grains.toml",
     "COMEX_METALS": "comex_metals.toml",
+    "NYMEX_ENERGY": "nymex_energy.toml",
+    "EUREX_INDEX": "eurex_index.toml",
+    "EUREX_DAX": "eurex_dax.toml",
+    "EUREX_RATES": "eurex_rates.toml",
+    "CFE_VX": "cfe_vx.toml",
     "XCBF": "xcbf.toml",
     "XSES": "xses.toml",
 }
@@ -85,28 +96,55 @@ _US_EQUITIES = "XNYS"
 # Built on both sides of a decade: a year's last session may belong to the next year's first trade date.
 _MARGIN = dt.timedelta(days=40)
 _NO_PAUSE = (
-    "{} of exchange_calendars trades through CME's daily pause; use CME_INDEX (equity index futures), COMEX_METALS, "
-    "CMEGlobex_FX, CMEGlobex_Energy, CMEGlobex_Grains, CME_Bond or 'CME Globex Crypto'"
+    "{} of exchange_calendars trades through the daily pause of CME; use CME_INDEX (equity index futures), CME_RATES, "
+    "CME_FX, CME_CRYPTO, CME_LIVESTOCK, CBOT_GRAINS, COMEX_METALS or NYMEX_ENERGY"
 )
+_IN_UTC = "{} of pandas_market_calendars has one clock all year and neither Eurex' hours nor its holidays; use EUREX_INDEX"
 _REFUSED: Mapping[str, str] = {
-    **{code: _NO_PAUSE.format("CMES") for code in ("CMES", "CME", "CBOT", "COMEX", "NYMEX")},
-    "CME_TradeDate": "CME_TradeDate of pandas_market_calendars has no hours; use CME_INDEX or CMEGlobex_FX",
+    **{code: _NO_PAUSE.format(code) for code in ("CMES", "CME", "CBOT", "COMEX", "NYMEX")},
+    "CME_TradeDate": "CME_TradeDate of pandas_market_calendars has no hours; use CME_INDEX or CME_FX",
+    **{code: _IN_UTC.format(code) for code in ("EUREX_PrePost", "EUREX_Extended")},
     **dict.fromkeys(
         ("FOREX", "Forex"),
         "FOREX of pandas_market_calendars has a sixth session, from Saturday to Sunday, when the market is closed; "
         "use FX",
     ),
 }
-# Sessions of these that fall on a holiday of CME are halted, and cleared with the next trade date.
-_CME_MERGED = (
-    "CME_Equity",
-    "CME_Bond",
-    "CMEGlobex_FX",
-    "CMEGlobex_EnergyAndMetals",
-    "CME Globex Equities",
-    "CME Globex Crypto",
-    "CME Globex Fixed Income",
-)
+# Codes of pandas_market_calendars that are wrong on holidays or in their hours: a shipped calendar answers instead.
+_ANSWERED_BY: Mapping[str, tuple[str, ...]] = {
+    "CME_INDEX": ("CME_Equity", "CBOT_Equity", "CME Globex Equity"),
+    "CME_RATES": (
+        "CME_Bond", "CBOT_Bond", "CME_Rate", "CBOT_Rate", "CME_InterestRate", "CBOT_InterestRate",
+        "CME Globex Fixed Income", "CME Globex Interest Rate Products",
+    ),
+    "CME_FX": ("CMEGlobex_FX", "CME_Currency"),
+    "CME_CRYPTO": ("CME Globex Crypto", "CME Globex Cryptocurrencies"),
+    "CME_LIVESTOCK": (
+        "CMEGlobex_Livestock", "CMEGlobex_Live_Cattle", "CMEGlobex_Feeder_Cattle", "CMEGlobex_Lean_Hog",
+        "CMEGlobex_Port_Cutout",
+    ),
+    "CBOT_GRAINS": (
+        "CMEGlobex_Grains", "CMEGlobex_Oilseeds", "CME_Agriculture", "CBOT_Agriculture", "COMEX_Agriculture",
+        "NYMEX_Agriculture",
+    ),
+    "COMEX_METALS": (
+        "CMEGlobex_Metals", "CMEGlobex_PreciousMetals", "CMEGlobex_Gold", "CMEGlobex_GC", "GC", "CMEGlobex_Silver",
+        "CMEGlobex_SI", "SI", "CMEGlobex_Platinum", "CMEGlobex_PL", "PL", "CMEGlobex_BaseMetals", "CMEGlobex_Copper",
+        "CMEGlobex_HG", "HG", "CMEGlobex_Aluminum", "CMEGlobex_ALI", "ALI", "CMEGlobex_QC", "QC",
+        "CMEGlobex_FerrousMetals", "CMEGlobex_HRC", "HRC", "CMEGlobex_BUS", "BUS", "CMEGlobex_TIO", "TIO",
+    ),
+    "NYMEX_ENERGY": (
+        "CMEGlobex_EnergyAndMetals", "CMEGlobex_Energy", "CMEGlobex_CrudeAndRefined", "CMEGlobex_NYHarbor",
+        "CMEGlobex_HO", "HO", "CMEGlobex_Crude", "CMEGlobex_CL", "CL", "CMEGlobex_Gas", "CMEGlobex_RB", "RB",
+        "CMEGlobex_MicroCrude", "CMEGlobex_MCL", "MCL", "CMEGlobex_NatGas", "CMEGlobex_NG", "NG",
+        "CMEGlobex_Dutch_NatGas", "CMEGlobex_TTF", "TTF", "CMEGlobex_LastDay_NatGas", "CMEGlobex_NN", "NN",
+        "CMEGlobex_CarbonOffset", "CMEGlobex_CGO", "CGO", "C-GEO", "CMEGlobex_NGO", "NGO", "CMEGlobex_GEO", "GEO",
+    ),
+    "EUREX_INDEX": ("EUREX",),
+    "EUREX_RATES": ("EUREX_Bond",),
+    "CFE_VX": ("CFE", "CBOE_Futures"),
+}  # fmt: skip
+_ALIASES: Mapping[str, str] = {alias: code for code, aliases in _ANSWERED_BY.items() for alias in aliases}
 
 
 @dataclass(frozen=True, repr=False)
@@ -314,6 +352,7 @@ def calendar_codes() -> pl.DataFrame:
     """
     described = [
         *((cached(shipped_calendar, code), shipped_file(code).description) for code in _SHIPPED),
+        *((alias_calendar(code), f"as {name}") for code, name in _ALIASES.items()),
         *((calendar_by_code(code), exchange_description(code)) for code in exchange_codes() if code not in _REFUSED),
         *((cached(market_calendar, code), market_instance(code).full_name) for code in market_codes()),
     ]
@@ -324,13 +363,15 @@ def calendar_codes() -> pl.DataFrame:
 
 
 def calendar_by_code(code: str) -> SessionCalendar:
-    """Calendar of a code: adopted, shipped, of exchange_calendars, of the other library; CalendarError if refused or unknown."""
+    """Calendar of a code: adopted, shipped, an alias of one, of a library; CalendarError if refused or unknown."""
     if (preloaded := adopted(code)) is not None:
         return preloaded
     if code in _REFUSED:
         raise CalendarError(f"calendar: received {code!r}: {_REFUSED[code]}")
     if code in _SHIPPED:
         return cached(shipped_calendar, code)
+    if code in _ALIASES:
+        return alias_calendar(code)
     if code in exchange_codes() and (name := canonical_code(code)) in _SHIPPED:
         return replace(cached(shipped_calendar, name), code=code)
     return library_calendar(code)
@@ -345,7 +386,7 @@ def library_calendar(code: str) -> SessionCalendar:
         return cached(exchange_calendar, code)
     if code in market_codes():
         return cached(market_calendar, code)
-    known = [name for name in (*_SHIPPED, *exchange_codes(), *market_codes()) if name not in _REFUSED]
+    known = [name for name in (*_SHIPPED, *_ALIASES, *exchange_codes(), *market_codes()) if name not in _REFUSED]
     raise CalendarError(
         f"calendar: received {code!r}{did_you_mean(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
     )
@@ -367,10 +408,29 @@ def sort_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 def shipped_calendar(code: str) -> SessionCalendar:
     """Calendar of a shipped code's TOML file, with provider `engine` and this package's version."""
+    made = made_shipped(code)
+    spans = partial(spans_by_decade, shipped_decade, code)
+    return replace(made, code=code, provider="engine", version=version("session-engine"), source=spans)
+
+
+def made_shipped(code: str) -> SessionCalendar:
+    """Calendar of a shipped code's file, its spans not cached; a file that extends its own code corrects a library."""
     file = shipped_file(code)
-    # A file that extends its own code corrects a library's calendar.
-    base = calendar_from_file(file, library_calendar if file.extends == code else calendar_by_code)
-    return replace(base, code=code, provider="engine", version=version("session-engine"))
+    return calendar_from_file(file, library_calendar if file.extends == code else calendar_by_code)
+
+
+def shipped_decade(code: str, decade: int) -> pl.DataFrame:
+    """Spans of a shipped code in a decade (199: the 1990s), empty beyond its bounds."""
+    made = made_shipped(code)
+    first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
+    earliest, latest = made.bounds()
+    first, last = max(first, earliest), min(last, latest)
+    return made.source(first, last) if first <= last else empty_spans()
+
+
+def alias_calendar(code: str) -> SessionCalendar:
+    """The shipped calendar that answers a library's code in its place, under that code; KeyError for other codes."""
+    return replace(cached(shipped_calendar, _ALIASES[code]), code=code)
 
 
 def shipped_file(code: str) -> CalendarFile:
@@ -409,18 +469,21 @@ def weekly_calendar(file: CalendarFile) -> SessionCalendar:
 def amended_calendar(base: SessionCalendar, amendments: Amendments) -> SessionCalendar:
     """Copy of a calendar with holidays and overrides applied to its spans, and the overrides' labels added."""
     labels = sort_labels(tuple(dict.fromkeys(base.labels + amendments.labels)))
-    spans = partial(
-        amended_spans, base=base.source, amendments=amendments, zone=base.zone, regular=regular_labels(labels)
-    )
+    spans = partial(amended_spans, base, amendments, regular_labels(labels))
     interruptions = base.own_interruptions + amendments.interruptions
     return replace(base, labels=labels, source=spans, own_interruptions=interruptions)
 
 
 def amended_spans(
-    first: dt.date, last: dt.date, *, base: SpansOf, amendments: Amendments, zone: str, regular: frozenset[str]
+    base: SessionCalendar, amendments: Amendments, regular: frozenset[str], first: dt.date, last: dt.date
 ) -> pl.DataFrame:
-    """Base spans of `first` to `last` inclusive without holidays and with overrides applied."""
-    return amend(base(first, last), amendments, zone, regular, dates(first, last))
+    """Base spans of `first` to `last` inclusive without holidays and with overrides, those of the days before included."""
+    if not amendments.across_dates:
+        return amend(base.source(first, last), amendments, base.zone, regular, dates(first, last))
+    # What was halted on a holiday belongs to the trade date after it, and a halt of one day cuts that of the next.
+    start = min(first, max(first - _MARGIN, base.bounds()[0]))
+    changed = amend(base.source(start, last), amendments, base.zone, regular, dates(start, last))
+    return changed.filter(pl.col("session").is_between(first, last))
 
 
 def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date, last: dt.date) -> pl.DataFrame:
@@ -627,20 +690,13 @@ def build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without t
 
 
 def market_calendar(code: str) -> SessionCalendar:
-    """Calendar of a pandas_market_calendars code: RTH or ETH, PRE and POST if it has them; spans built lazily."""
+    """Calendar of a pandas_market_calendars code: RTH, PRE and POST if it has them; spans built lazily."""
     instance = market_instance(code)
     extended = [label for label, time in (("PRE", "pre"), ("POST", "post")) if time in instance.market_times]
-    labels = sort_labels((market_label(instance), *extended))
+    labels = sort_labels(("RTH", *extended))
     spans = partial(spans_by_decade, market_decade, code)
     provided = "pandas_market_calendars", version("pandas-market-calendars")
     return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST), instance.name)
-
-
-def market_label(instance: Any) -> str:  # noqa: ANN401 - a class without types
-    """`ETH` for CME and Eurex modules without a pre-market time, else `RTH`."""
-    module = type(instance).__module__.rpartition(".")[2]
-    is_future = module.startswith(("cme", "eurex")) and "pre" not in instance.market_times
-    return "ETH" if is_future else "RTH"
 
 
 def market_special_session() -> bool:
@@ -651,7 +707,7 @@ def market_special_session() -> bool:
 
 
 def market_decade(code: str, decade: int) -> pl.DataFrame:
-    """Spans of a market in a decade (199: the 1990s), PRE and POST included, CME holidays merged into the next trade date."""
+    """Spans of a market in a decade (199: the 1990s), PRE and POST included."""
     cached(require_sound_library, "pandas_market_calendars", market_special_session)
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     instance = market_instance(code)
@@ -660,26 +716,10 @@ def market_decade(code: str, decade: int) -> pl.DataFrame:
     if schedule.empty:
         return empty_spans()
     frame = schedule_frame(schedule)
-    sessions = around_break(frame, market_label(instance), "market_open", "market_close")
+    sessions = around_break(frame, "RTH", "market_open", "market_close")
     extended = [
         spans_between(frame, label, begin, end)
         for label, begin, end in (("PRE", "pre", "market_open"), ("POST", "market_close", "post"))
         if {begin, end} <= set(frame.columns)
     ]
-    merged = merge_cme_holidays(pl.concat([sessions, *extended]), instance)
-    return merged.filter(pl.col("session").is_between(first, last))
-
-
-def merge_cme_holidays(spans: pl.DataFrame, instance: Any) -> pl.DataFrame:  # noqa: ANN401 - a class without types
-    """Spans on CME holidays get the next trade date as `session` (dropped if none); other markets unchanged."""
-    if instance.name not in _CME_MERGED or spans.is_empty():
-        return spans
-    first, last = spans["session"].min(), spans["session"].max()
-    with ignore_warnings():
-        rules = market_instance("CME_TradeDate").regular_holidays
-        holidays = pl.Series(rules.holidays(first, last).to_numpy().astype("datetime64[us]")).cast(pl.Date)
-    on_holiday = pl.col("session").is_in(holidays.to_list())
-    trade_date = pl.when(~on_holiday).then("session").backward_fill()
-    return (
-        spans.sort("segment_open").with_columns(trade_date.alias("session")).drop_nulls("session").select(list(SPANS))
-    )
+    return pl.concat([sessions, *extended]).filter(pl.col("session").is_between(first, last))

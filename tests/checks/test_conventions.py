@@ -284,7 +284,7 @@ def test_conventions_vendor_files_that_are_moved_say_by_how_much(folder, code, h
         ("crypto/coinbase/minute", "24/7"),
         ("crypto/bybit/minute", "24/7"),
         ("future/cme/minute/es", "CME_INDEX"),
-        ("future/cme/minute/es", "CME_Equity"),
+        ("future/cme/minute/es", "CME_FX"),
         ("future/comex/minute/gc", "COMEX_METALS"),
         ("future/eurex/minute/fesx", EUREX),
         ("future/hkfe/hour", "XHKG"),

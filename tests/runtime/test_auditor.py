@@ -316,7 +316,13 @@ def test_audit_of_a_half_day_without_one_of_the_segments_asked_for_is_an_audit(t
     stamps = [begin + dt.timedelta(minutes=minute) for minute in range(60)]
     rows = pl.DataFrame({"ts": stamps, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0})
     rows.write_parquet(tmp_path / "FDAX_1m.parquet")
-    found = engine.run_audit(tmp_path, "EUREX_Extended", segments=("RTH", "POST"))
+    hours = tmp_path / "half_days.toml"
+    hours.write_text(
+        'zone = "UTC"\n[[hours]]\ndays = "Mon-Thu"\nRTH = "08:00 to 16:00"\nPOST = "16:00 to 17:00"\n'
+        '[[hours]]\ndays = "Fri"\nRTH = "08:00 to 12:00"\n'
+    )
+    source = tmp_path / "FDAX_1m.parquet"
+    found = engine.run_audit(source, hours, segments=("RTH", "POST"))
     assert found.tables["series"]["rows"].to_list() == [60]
     with pytest.raises(ParameterError, match="received NIGHT"):
-        engine.run_audit(tmp_path, "EUREX_Extended", segments=("NIGHT",))
+        engine.run_audit(source, hours, segments=("NIGHT",))

@@ -152,9 +152,10 @@ def test_load_fxcm_sunday_counts_indicative_quotes_as_outside(vendor) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "today", "then"),
-    [("cme/minute/es", "CME_Equity", "CME_INDEX"), ("comex/minute/gc", "CMEGlobex_Metals", "COMEX_METALS")],
+    [("cme/minute/es", "CME_FX", "CME_INDEX"), ("comex/minute/gc", "CME_FX", "COMEX_METALS")],
 )
 def test_load_futures_of_2013_fit_the_hours_of_their_year(folder, today, then, vendor) -> None:
+    # CME_FX has had the hours that all have today, 17:00 to 16:00, throughout.
     paths = sorted((vendor / "lean/future" / folder).glob("*_trade.zip"))
     assert totals(engine.load(paths, today), "out_of_session")[0] > 0
     assert totals(engine.load(paths, then), "out_of_session", "off_grid") == (0, 0)
