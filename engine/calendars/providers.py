@@ -430,7 +430,7 @@ def shipped_decade(code: str, decade: int) -> pl.DataFrame:
 
 def alias_calendar(code: str) -> SessionCalendar:
     """The shipped calendar that answers a library's code in its place, under that code; KeyError for other codes."""
-    return replace(cached(shipped_calendar, _ALIASES[code]), code=code)
+    return replace(cached(shipped_calendar, _ALIASES[code]), code=code, venue=_ALIASES[code])
 
 
 def shipped_file(code: str) -> CalendarFile:

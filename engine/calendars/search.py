@@ -18,7 +18,7 @@ def search_calendars(text: str) -> pl.DataFrame:
     """Rows of `calendar_codes` in which every word of the text begins a word (case ignored); CalendarError: none.
 
     Words of a row are those of its code, zone and description, and its words in `data/search_words.csv` (cities,
-    countries, indices); an alias has those of the code it stands for. Whole-word matches come first.
+    countries, indices); an alias has those of the code it stands for. Whole-word matches come first, aliases last among equals.
 
     Raises
     ------
@@ -44,7 +44,9 @@ def search_calendars(text: str) -> pl.DataFrame:
         near = [other for word in sorted(wanted) for other in similar_names(word, known, 2)]
         hint = f" (did you mean {', '.join(near)}?)" if near else ""
         raise CalendarError(f"--search: no calendar has {text!r}{hint}; `engine calendars` lists all codes")
-    return found.sort("whole", descending=True, maintain_order=True).drop("begins", "whole")
+    # An alias comes after the codes themselves.
+    order = ~pl.col("whole"), pl.col("description").str.starts_with("as ")
+    return found.sort(order, maintain_order=True).drop("begins", "whole")
 
 
 def words_in(text: str) -> frozenset[str]:
