@@ -346,7 +346,7 @@ def test_read_from_library_that_lost_special_sessions_names_the_versions(unbuilt
 def test_read_from_library_that_lost_special_hours_names_the_versions(unbuilt, monkeypatch):
     monkeypatch.setattr(providers, "market_special_session", lambda: False)
     with pytest.raises(CalendarError, match=r"pandas_market_calendars [\d.]+ with pandas [\d.]+ does not know"):
-        calendar("CMEGlobex_FX").segments(day("2024-01-02"), day("2024-01-05"))
+        calendar("CBOE_Index_Options").segments(day("2024-01-02"), day("2024-01-05"))
 
 
 def test_read_from_library_that_fails_on_its_special_session_names_error_and_versions(unbuilt, monkeypatch):
