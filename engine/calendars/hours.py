@@ -247,9 +247,7 @@ def apply_override(
 def give_to_next_trade_date(frame: pl.DataFrame, touched: pl.Expr) -> pl.DataFrame:
     """Segments by open; those of touched sessions get the next session that is not touched, dropped where none follows."""
     session = pl.when(~touched).then("session").backward_fill()
-    return (
-        frame.sort("segment_open").with_columns(session.alias("session")).drop_nulls("session").select(list(SPANS))
-    )
+    return frame.sort("segment_open").with_columns(session.alias("session")).drop_nulls("session").select(list(SPANS))
 
 
 def cut_halt(frame: pl.DataFrame, halt: Span, halted: pl.Series, zone: str) -> pl.DataFrame:

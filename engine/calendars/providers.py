@@ -37,7 +37,6 @@ from engine.arguments import did_you_mean, path_of, required_date
 from engine.calendars.cache import adopted, cached
 from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
-    SPANS,
     Amendments,
     amend,
     around_break,
@@ -99,7 +98,9 @@ _NO_PAUSE = (
     "{} of exchange_calendars trades through the daily pause of CME; use CME_INDEX (equity index futures), CME_RATES, "
     "CME_FX, CME_CRYPTO, CME_LIVESTOCK, CBOT_GRAINS, COMEX_METALS or NYMEX_ENERGY"
 )
-_IN_UTC = "{} of pandas_market_calendars has one clock all year and neither Eurex' hours nor its holidays; use EUREX_INDEX"
+_IN_UTC = (
+    "{} of pandas_market_calendars has one clock all year and neither Eurex' hours nor its holidays; use EUREX_INDEX"
+)
 _REFUSED: Mapping[str, str] = {
     **{code: _NO_PAUSE.format(code) for code in ("CMES", "CME", "CBOT", "COMEX", "NYMEX")},
     "CME_TradeDate": "CME_TradeDate of pandas_market_calendars has no hours; use CME_INDEX or CME_FX",

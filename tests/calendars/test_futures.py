@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 import pandas_market_calendars
 import polars as pl
 import pytest
-
 from engine.calendars import providers
 from engine.calendars.providers import calendar
 from engine.errors import CalendarError
@@ -238,7 +237,7 @@ def database_status(entries: dict, market: str) -> dict[dt.date, str]:
         month, date, year = map(int, text.split("/"))
         return dt.date(year, month, date)
 
-    entry, whole = (entries[f"Future-{name}"] for name in (market, market.split("-")[0] + "-[*]"))
+    entry, whole = (entries[f"Future-{name}"] for name in (market, market.split("-", maxsplit=1)[0] + "-[*]"))
     earlier = 1 if entry["exchangeTimeZone"] == "America/New_York" else 0
     found = {parsed(text): CLOSED for text in entry["holidays"] + whole["holidays"]}
     for text, clock in entry.get("earlyCloses", {}).items():
@@ -298,7 +297,9 @@ def test_ask_cme_and_eurex_codes_of_the_library_are_all_answered_or_refused():
         codes = [
             code
             for code in pandas_market_calendars.get_calendar_names()
-            if type(pandas_market_calendars.get_calendar(code)).__module__.rpartition(".")[2].startswith(("cme", "eurex"))
+            if type(pandas_market_calendars.get_calendar(code))
+            .__module__.rpartition(".")[2]
+            .startswith(("cme", "eurex"))
         ]
     assert len(codes) > 90
     assert set(codes) <= {*providers._ALIASES, *providers._SHIPPED, *providers._REFUSED}

@@ -6,7 +6,6 @@ import datetime as dt
 
 import pytest
 from dateutil.easter import easter as oracle
-
 from engine.calendars.holidays import easter, holiday_dates, is_holiday_name
 
 

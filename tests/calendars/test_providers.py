@@ -289,7 +289,9 @@ def test_pickle_calendar_gives_the_same_segments(code):
     assert copy.segments(*dates).equals(found.segments(*dates))
 
 
-@pytest.mark.parametrize(("code", "zone"), [("XNYS", NEW_YORK), ("NSE", "Asia/Kolkata"), ("CBOE_Index_Options", CHICAGO)])
+@pytest.mark.parametrize(
+    ("code", "zone"), [("XNYS", NEW_YORK), ("NSE", "Asia/Kolkata"), ("CBOE_Index_Options", CHICAGO)]
+)
 def test_read_hours_equals_pandas_market_calendars(code, zone):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas on the library's own code
