@@ -77,6 +77,7 @@ def judge(
     calendar: str,
     others: Mapping[str, pl.DataFrame] | None = None,
     coarse: pl.DataFrame | None = None,
+    usual_hours: Mapping[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
     """Findings, errors first: for misplaced series none that need places; all but those of misplacing capped at `most`.
 
@@ -91,15 +92,17 @@ def judge(
     calendar : str
         Its code, for the text.
     others : mapping of code to DataFrame of `schema.SEGMENTS`, optional
-        Calendars that are plausible too.
+        Calendars that are plausible too; looked up only if they are tried.
     coarse : DataFrame, optional
         Coarser source bars, as `truncated.truncated` takes them.
+    usual_hours : mapping of code to DataFrame of `schema.SEGMENTS`, optional
+        The usual hours of `others`, by which those to try are chosen.
 
     Returns
     -------
     DataFrame of `findings.FINDINGS`
     """
-    measured = JudgeInput(frames, segments, zone, calendar, others or {}, coarse)
+    measured = JudgeInput(frames, segments, zone, calendar, others or {}, usual_hours or {}, coarse)
     checks = registered(BarCheck)
     of_places = [check.checked(check.judge(measured)) for check in checks if check.finds_misplaced]
     misplaced = pl.concat([empty(FINDINGS), *of_places]).select(KEY).unique()

@@ -80,7 +80,9 @@ class JudgeInput:
     zone, calendar : str
         IANA zone and code of the venue.
     others : mapping of code to DataFrame of `schema.SEGMENTS`
-        Calendars that are plausible too.
+        Calendars that are plausible too; looked up only if they are tried.
+    usual_hours : mapping of code to DataFrame of `schema.SEGMENTS`
+        The usual hours of `others`, by which those to try are chosen; empty: all are tried.
     coarse : DataFrame, optional
         Coarser source bars: `symbol, price_type, interval, session, ts, high, low, close, volume`.
     misplaced : DataFrame of `SERIES`
@@ -92,6 +94,7 @@ class JudgeInput:
     zone: str
     calendar: str
     others: Frames = field(default_factory=dict)
+    usual_hours: Frames = field(default_factory=dict)
     coarse: pl.DataFrame | None = None
     misplaced: pl.DataFrame = field(default_factory=lambda: empty(SERIES))
     _results: dict[object, Any] = field(default_factory=dict, repr=False)

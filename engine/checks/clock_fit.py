@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,9 +107,10 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest)
 
 
-def dense_counts(week: pl.DataFrame, groups: pl.DataFrame, *names: str) -> list[Floats]:
-    """One array per name: a row per group (each row of `week` has one), a column per quarter hour; 0 where none."""
-    key = [*SERIES, "offset"]
+def dense_counts(
+    week: pl.DataFrame, groups: pl.DataFrame, *names: str, key: Sequence[str] = (*SERIES, "offset")
+) -> list[Floats]:
+    """One array per name: a row per group of `key` (each row of `week` has one), a column per quarter hour; 0 where none."""
     at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
     flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()
     dense = (np.bincount(flat, weights=at[name].to_numpy(), minlength=groups.height * WEEK_CELLS) for name in names)

@@ -10,7 +10,8 @@ with the rows. Each `facet` has its own `cell`:
    another at once are none. `open_edges`, `close_edges` (cell 0): edges with a row so near.
 5. `days` (cell 0): UTC days with a row.
 
-Everything is counted apart for each UTC offset of the venue, so that what changes with the season shows.
+Everything is counted apart for each UTC offset of the venue, so that what changes with the season shows; and for each
+`season`, in which no zone of `DST_ZONES` changes its clocks either, so that calendars of other zones can be tried.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PROFILE: Schema = {
     **SERIES,
     "facet": pl.Enum(FACETS),
     "offset": pl.Int16(),
+    "season": pl.Int16(),
     "cell": pl.Int16(),
     "rows": pl.Int64(),
     "volume": pl.Float64(),
@@ -47,6 +49,7 @@ SECOND_US, MINUTE_US, HOUR_US = 1_000_000, 60_000_000, 3_600_000_000
 QUARTER_US = CELL_MINUTES * MINUTE_US
 QUARTERS = 24 * 60 // CELL_MINUTES
 MONDAY = 3 * QUARTERS  # 1970 began on a Thursday
+DST_ZONES = ("America/New_York", "Europe/London", "Australia/Sydney")  # the rules of most venues that change clocks
 
 
 def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> pl.DataFrame:
@@ -66,23 +69,23 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
     Returns
     -------
     DataFrame of `PROFILE`
-        `offset` is minutes east of UTC. `volume` counts 0 where it is null.
+        `offset` is minutes east of UTC, `season` as `season_numbers` has it. `volume` counts 0 where it is null.
     """
     if rows.is_empty():
         return empty(PROFILE)
     heads = run_starts(rows["series"].to_numpy())
     whole = ContiguousRuns.of(rows["ts"], heads, stride_step(grid.interval))
-    moves, offsets = utc_offsets(zone, int(whole.first.min()), int(whole.last.max()))
+    moves, clocks, clock_at = clock_periods(zone, int(whole.first.min()), int(whole.last.max()))
     low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
-    strides, season = whole.cut(low, high, lambda cell: moves[cell])
-    group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(offsets) + season
+    strides, period = whole.cut(low, high, lambda cell: moves[cell])
+    group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(clocks) + clock_at[period]
     volume = without_nulls(rows["volume"]) if "volume" in rows.columns else None
     counted = [*count_by_quarter(strides, group, volume), count_by_minute(strides, group)]
     if grid.interval.is_intraday and grid.interval.step_us % MINUTE_US == 0:
         counted.append(count_by_second(strides, group))
     if grid.interval.is_intraday:
         counted += count_near_edges(strides, group, volume, grid)
-    return with_series_names(pl.concat(counted), rows["series"].to_numpy()[heads], offsets, series)
+    return with_series_names(pl.concat(counted), rows["series"].to_numpy()[heads], clocks, series)
 
 
 def combine_profiles(profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -106,6 +109,26 @@ def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
     ) // MINUTE_US
     changes = np.flatnonzero(np.diff(offset, prepend=offset[0] + 1))
     return hours[changes], offset[changes]
+
+
+def clock_periods(zone: str, first: int, last: int) -> tuple[Ints, Ints, Ints]:
+    """(starts of periods without a change of clocks, distinct rows of [offset of `zone`, season], row of each period)."""
+    changes = [utc_offsets(one, first, last) for one in (zone, *DST_ZONES)]
+    moves = np.unique(np.concatenate([starts for starts, _ in changes]))
+    offset, *_ = (offsets[np.searchsorted(starts, moves, side="right") - 1] for starts, offsets in changes)
+    pairs, number = np.unique(
+        np.stack([offset, season_numbers(moves, changes[1:])], axis=1), axis=0, return_inverse=True
+    )
+    return moves, pairs, number.reshape(-1)
+
+
+def season_numbers(instants: Ints, changes: Sequence[tuple[Ints, Ints]] | None = None) -> Ints:
+    """Number of each instant (us): a decimal digit per zone of `DST_ZONES`, its UTC offset in hours modulo 10."""
+    if changes is None:
+        changes = [utc_offsets(zone, int(instants.min()), int(instants.max())) for zone in DST_ZONES]
+    hours = [offsets[np.searchsorted(starts, instants, side="right") - 1] // 60 % 10 for starts, offsets in changes]
+    number: Ints = sum((one * 10**place for place, one in enumerate(hours)), np.zeros(len(instants), np.int64))
+    return number
 
 
 def week_cells(instants: Ints) -> Ints:
@@ -251,13 +274,13 @@ def facet_counts(
 
 
 def with_series_names(
-    counted: pl.DataFrame, numbers: NDArray[np.int32], offsets: Ints, series: pl.DataFrame
+    counted: pl.DataFrame, numbers: NDArray[np.int32], clocks: Ints, series: pl.DataFrame
 ) -> pl.DataFrame:
-    """Resolve group numbers (series position x seasons + season) to `PROFILE`; series without names are dropped."""
+    """Resolve group numbers (series position x clocks + clock) to `PROFILE`; series without names are dropped."""
     group = counted["group"].to_numpy()
+    offset, season = clocks[group % len(clocks)].T.astype(np.int16)
     keyed = counted.with_columns(
-        pl.Series("series", numbers[group // len(offsets)]),
-        pl.Series("offset", offsets[group % len(offsets)].astype(np.int16)),
+        pl.Series("series", numbers[group // len(clocks)]), pl.Series("offset", offset), pl.Series("season", season)
     )
     return keyed.join(series.select("series", *SERIES), on="series", how="inner").select(
         pl.col(name).cast(dtype) for name, dtype in PROFILE.items()

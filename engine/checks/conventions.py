@@ -4,7 +4,8 @@ Everything is reported, nothing applied. A right feed says nothing here: what ca
 
 1. `clock_fit` says how well rows fit the sessions, moved back by each shift.
 2. `clock_findings`: some shift fits far better; those of the venue's summer and winter together tell a constant shift
-   from a change of clocks that was missed. Or none helps, and rows come around the clock, or another calendar fits.
+   from a change of clocks that was missed. Or another calendar fits the rows as they are (`other_calendars`), or none
+   helps and rows come around the clock.
 3. `stamp_check`: at the edges of sessions every row comes a step or a few late; stamps repeat on another step than the
    interval that was stated.
 """
@@ -12,19 +13,28 @@ Everything is reported, nothing applied. A right feed says nothing here: what ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.checks.check import SERIES, BarCheck, JudgeInput, register
+from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
 from engine.checks.clock_profile import CLOCK_PROFILE
 from engine.checks.findings import findings_of
+from engine.checks.other_calendars import (
+    ROW_DATES,
+    ROW_DATES_MEASURED,
+    ExpectedDays,
+    calendar_scores,
+    try_calendars,
+)
 from engine.checks.stamp_check import interval_findings, stamp_findings
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
+from engine.schema import empty
 
 FEWEST_ROWS = 100
 GAIN = 0.08  # of the score and of the share inside sessions, before a shift is believed
@@ -36,6 +46,12 @@ LEAST_INSIDE = 0.75  # after the shift
 ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
 FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
+MISFIT = 0.1  # by which its score is higher
+SUSPECT = 0.9  # a score below which other calendars are tried
+AS_GOOD, SHOWN_CODES = 0.01, 8
+AS_LIKELY = 0.05  # so much worse than a shift that no fault of a zone explains, another calendar is the likelier cause
+LEAST_FILLED = 0.85  # of the hours of a session, after the shift: else these are shorter hours, of another venue
+POOR_FIT, BETTER_BY = 0.7, 0.2  # then the edges of sessions are not those of the rows, and tell nothing of stamps
 ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
 
 Row = dict[str, Any]
@@ -43,11 +59,27 @@ Named = tuple[str, str, str]
 Flags = NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class OtherCalendars:
+    """Calendars that series may belong to, to be tried where the one that was named does not fit.
+
+    Attributes
+    ----------
+    exact : mapping of code to DataFrame of `schema.SEGMENTS`
+        Their sessions over the dates of the rows; the more usual codes first. A code is looked up only if it is tried.
+    usual : mapping of code to DataFrame of `schema.SEGMENTS`
+        Their usual hours, without holidays, by which the codes to try are chosen; empty: all are tried.
+    dates : DataFrame of `other_calendars.ROW_DATES`, optional
+        UTC dates that have rows; default all dates of the segments.
+    """
+
+    exact: Frames = field(default_factory=dict)
+    usual: Frames = field(default_factory=dict)
+    dates: pl.DataFrame | None = None
+
+
 def conventions(
-    profile: pl.DataFrame,
-    segments: pl.DataFrame,
-    zone: str,
-    others: Mapping[str, pl.DataFrame] | None = None,
+    profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: OtherCalendars | None = None
 ) -> pl.DataFrame:
     """Return `clock`, `calendar`, `stamp`, `interval` findings; no `stamp` for series with either of the first two.
 
@@ -59,7 +91,7 @@ def conventions(
         The calendar's, of the years of the profile.
     zone : str
         IANA zone of the venue.
-    others : mapping of code to DataFrame of `schema.SEGMENTS`, optional
+    others : OtherCalendars, optional
         Calendars that are plausible too, over the same dates.
 
     Returns
@@ -68,29 +100,91 @@ def conventions(
         Checks `clock`, `calendar`, `stamp` and `interval`; at most one of each per series. `value` of `clock` is the
         hours by which stamps are late, of `stamp` the steps.
     """
-    found = clock_findings(profile, segments, zone, others)
-    wrong = found.select(list(SERIES))
-    rest = profile.join(wrong, on=list(SERIES), how="anti")
+    found, doubtful = clock_findings(profile, segments, zone, others or OtherCalendars())
+    rest = profile.join(doubtful, on=list(SERIES), how="anti")
     return pl.concat([found, stamp_findings(rest), interval_findings(profile)])
 
 
 def clock_findings(
-    profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: Mapping[str, pl.DataFrame] | None = None
-) -> pl.DataFrame:
-    """`clock` per shifted intraday series, `calendar` if another fits or rows are all day; no quotes if trades fit."""
+    profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: OtherCalendars
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(`clock` per shifted intraday series, `calendar` where another fits or rows are all day; series without edges).
+
+    Quote series follow the trades of their symbol: no finding if those fit, the same calendar if another fits those. The
+    second frame (of `SERIES`) has the series with a finding, and those that their calendar fits poorly: stamps near the
+    edges of its sessions tell nothing.
+    """
     intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
-    fitted = fit(profile.filter(pl.col("interval").is_in(intraday)), segments, zone)
-    rivals = {code: fit(profile, other, zone) for code, other in (others or {}).items()}
+    profile = profile.filter(pl.col("interval").is_in(intraday))
+    fitted = fit(profile, segments, zone)
     moved, elsewhere = late_hours(fitted), is_round_the_clock(fitted)
+    tried = try_other_calendars(profile, segments, fitted, (moved != 0) | elsewhere, others)
+    misfits = tried.filter((pl.col("score") >= FITS) & (pl.col("score") >= pl.col("own") + MISFIT))
+    codes_of: dict[Named, pl.DataFrame] = {
+        (named[0], named[1], named[2]): rows for named, rows in misfits.group_by(list(SERIES), maintain_order=True)
+    }
+    named_at = dict(flagged_series(fitted, np.ones(len(moved), bool)))
     rows: list[Row] = []
-    for named, at in flagged_series(fitted, (moved != 0) | elsewhere):
-        best_rival = best_other_calendar(fitted, rivals, at)
+    for named, at in named_at.items():
+        codes, best = codes_of.get(named), mean_best_score(fitted, at)
         is_moved = bool((moved[at] != 0).any())
-        if is_moved and not (best_rival and best_rival[1] >= mean_best_score(fitted, at) - NEAR_BEST):
+        shifted = is_moved and fills_sessions(fitted, at, moved)
+        if codes is not None and is_moved and is_fault_of_zone(fitted, at, moved):
+            codes = codes if codes["score"].max() > best + NEAR_BEST else None  # type: ignore[operator]
+        elif codes is not None and shifted:
+            codes = codes if codes["score"].max() >= best - AS_LIKELY else None  # type: ignore[operator]
+        if codes is not None or (is_moved and not shifted) or (not is_moved and is_series_round_the_clock(fitted, at)):
+            rows.append(calendar_finding(named, fitted, at, codes, zone))
+        elif is_moved:
             rows.append(clock_finding(named, fitted, at, moved, zone))
-        elif is_moved or is_series_round_the_clock(fitted, at):
-            rows.append(calendar_finding(named, fitted, at, best_rival, zone))
-    return findings_of(without_quotes_of_fitting_trades(rows, fitted))
+    found = findings_of(quotes_after_trades(rows, fitted, named_at, codes_of, zone))
+    poor = tried.filter((pl.col("own") < POOR_FIT) & (pl.col("score") >= pl.col("own") + BETTER_BY))
+    return found, pl.concat([found.select(list(SERIES)), poor.select(list(SERIES))]).unique()
+
+
+def try_other_calendars(
+    profile: pl.DataFrame, segments: pl.DataFrame, fitted: Fit, suspect: Flags, others: OtherCalendars
+) -> pl.DataFrame:
+    """Scores (`other_calendars.SCORES`, best first, `rank` and `own`) of other calendars for suspect series of >= 100 rows.
+
+    Suspect are also those with a score below 0.9.
+    """
+    days = ExpectedDays.of(dates_of(segments) if others.dates is None else others.dates)
+    own = calendar_scores(profile, {"": segments}, days)
+    flagged = fitted.groups.filter(pl.Series(suspect)).select(list(SERIES)).unique()
+    poor = own.filter((pl.col("score") < SUSPECT) & (pl.col("rows") >= FEWEST_ROWS)).select(list(SERIES))
+    wanted = pl.concat([flagged, poor]).unique()
+    asked = profile.join(wanted, on=list(SERIES), how="semi")
+    scored = try_calendars(asked, days, others.exact, others.usual)
+    rank = pl.col("code").replace_strict({code: rank for rank, code in enumerate(others.exact)}, return_dtype=pl.Int64)
+    scored = scored.with_columns(rank.alias("rank"))
+    own = own.select(*SERIES, pl.col("score").alias("own"), pl.col("inside", "filled").name.prefix("own_"))
+    return scored.join(own, on=list(SERIES), how="left", maintain_order="left")
+
+
+def dates_of(segments: pl.DataFrame) -> pl.DataFrame:
+    """Every date from the first to the last trade date of segments, of `other_calendars.ROW_DATES`, with a row each."""
+    first, last = segments["session"].min(), segments["session"].max()
+    if first is None or last is None:
+        return empty(ROW_DATES)
+    every = pl.date_range(first, last, "1d", eager=True)  # type: ignore[arg-type]
+    return pl.DataFrame({"date": every}).with_columns(pl.lit(1, pl.Int64).alias("rows"))
+
+
+def fills_sessions(fitted: Fit, at: list[int], moved: Floats) -> bool:
+    """Whether the shifted seasons of a series fill >= 85 % of the hours of a session once they are moved back."""
+    shifted = [g for g in at if moved[g]]
+    best = [int(np.flatnonzero(round(moved[g] * 2) == SHIFTS)[0]) for g in shifted]
+    return bool(np.min(fitted.filled[shifted, best]) >= LEAST_FILLED)
+
+
+def is_fault_of_zone(fitted: Fit, at: list[int], moved: Floats) -> bool:
+    """Whether shifts are those of UTC read as the venue's time, of the reverse, or of a change of clocks missed."""
+    hours = {fitted.offsets[g] / 60: moved[g] for g in at if fitted.rows[g] >= FEWEST_ROWS}
+    wrong = {offset: shift for offset, shift in hours.items() if shift}
+    is_one_season = len(wrong) < len(hours) and all(abs(shift) <= 1 for shift in wrong.values())
+    is_utc = bool(wrong) and any(all(shift == sign * offset for offset, shift in wrong.items()) for sign in (1, -1))
+    return is_one_season or is_utc
 
 
 def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:
@@ -132,20 +226,6 @@ def is_series_round_the_clock(fitted: Fit, at: list[int]) -> bool:
 def mean_best_score(fitted: Fit, at: list[int]) -> float:
     """Return the mean over a series' seasons of the highest score at any shift."""
     return float(np.mean([fitted.score[g].max() for g in at]))
-
-
-def best_other_calendar(fitted: Fit, rivals: Mapping[str, Fit], at: list[int]) -> tuple[str, float] | None:
-    """Return (code, mean unshifted score) of the best other calendar; None if below 0.95 or there is none."""
-    if not rivals:
-        return None
-    key = [*SERIES, "offset"]
-    ours = fitted.groups[at].select(key)
-    scores = []
-    for code, rival in rivals.items():
-        theirs = rival.groups.with_row_index("at").join(ours, on=key, how="semi")["at"].to_list()
-        scores.append((float(np.mean(rival.score[theirs, NO_SHIFT])) if theirs else 0.0, code))
-    score, code = max(scores, default=(0.0, ""))
-    return (code, score) if score >= FITS else None
 
 
 def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone: str) -> Row:
@@ -239,43 +319,74 @@ def busiest_local_time(fitted: Fit, g: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-def calendar_finding(named: Named, fitted: Fit, at: list[int], rival: tuple[str, float] | None, zone: str) -> Row:
-    """Build the `calendar` error: `value` is the seasons' mean share of rows IN sessions; the rival is the remedy."""
+def calendar_finding(
+    named: Named, fitted: Fit, at: list[int], codes: pl.DataFrame | None, zone: str, measured: str = ""
+) -> Row:
+    """Build the `calendar` error: `value` is the seasons' mean share of rows IN sessions; remedy: the codes that fit."""
     rows = int(fitted.rows[at].sum())
     share = float(np.mean(fitted.rows_inside[at, NO_SHIFT]))
     around = is_series_round_the_clock(fitted, at)
     what = "rows come around the clock" if around else "these are another market's hours"
-    fits = f"; calendar {rival[0]} fits them as they are ({rival[1]:.0%})" if rival else ""
+    where = f"{share:.0%} of them lie in its sessions"
+    fits, trial = "", ""
+    remedy = "--calendar: the venue's own" if not around else "--calendar: 24/7, FX, or the venue's own"
+    if codes is not None:
+        best: Any = codes["score"].max()
+        near = codes.filter(pl.col("score") >= pl.col("score").max() - AS_GOOD).sort("rank")
+        as_good: list[str] = near["code"].head(SHOWN_CODES).to_list()
+        where += f", and {codes['own_filled'][0]:.0%} of its hours have rows"
+        fits = f"; {as_good[0]} fits them as they are ({best:.0%})"
+        remedy = f"--calendar {as_good[0]}" + (f" ({', '.join(as_good[1:])} fit as well)" if as_good[1:] else "")
+        shown = codes.head(SHOWN_CODES).select(
+            pl.format("{} {}%", "code", (pl.col("score") * 100).round().cast(pl.Int64))
+        )
+        tried = ", ".join(shown.to_series().to_list())
+        trial = f"; fit measured{measured}: {codes['own'][0]:.0%}, tried {tried}"
     return {
         **dict(zip(SERIES, named, strict=True)),
         "check_name": "calendar",
         "severity": "error",
         "count": rows,
         "value": share,
-        "message": f"The calendar is another venue's: {what}, and {share:.0%} of them lie in its sessions{fits}.",
+        "message": f"The calendar does not fit: {what}, {where}{fits}.",
         "evidence": (
             f"{rows:,} rows, in {float(np.mean(fitted.active[at])):.0%} of the quarters of an hour of a day; busiest at "
-            f"{busiest_local_time(fitted, at[0])} {zone}; confidence {'high' if rival else 'moderate'}"
+            f"{busiest_local_time(fitted, at[0])} {zone}{trial}; confidence {'moderate' if codes is None else 'high'}"
         ),
-        "remedy": f"--calendar {rival[0]}" if rival else "--calendar: 24/7, FX, or the venue's own",
+        "remedy": remedy,
     }
 
 
-def without_quotes_of_fitting_trades(rows: list[Row], fitted: Fit) -> list[Row]:
-    """Drop findings of bid, ask, ... bars if the symbol and interval has trades and they are flagged in no season."""
+def quotes_after_trades(
+    rows: list[Row], fitted: Fit, named_at: Mapping[Named, list[int]], codes_of: Mapping[Named, pl.DataFrame], zone: str
+) -> list[Row]:
+    """Findings with those of bid, ask, ... bars dropped if their symbol's trades have none, replaced if a calendar fits those."""
     # Quotes come at all hours of venues that trade at some: where trades fit, quotes prove nothing.
-    bad = (late_hours(fitted) != 0) | is_round_the_clock(fitted)
-    trades = fitted.groups.with_columns(pl.Series("bad", bad)).filter(pl.col("price_type") == "last")
-    good = set(trades.group_by("symbol", "interval").agg(pl.col("bad").any()).filter(~pl.col("bad")).drop("bad").rows())
-    return [row for row in rows if row["price_type"] == "last" or (row["symbol"], row["interval"]) not in good]
+    trades = {(symbol, interval) for symbol, price_type, interval in named_at if price_type == "last"}
+    of_trades = {(row["symbol"], row["interval"]): row for row in rows if row["price_type"] == "last"}
+    named = {key for key, row in of_trades.items() if row["check_name"] == "calendar"}
+    kept = [
+        row
+        for row in rows
+        if row["price_type"] == "last"
+        or (row["symbol"], row["interval"]) not in trades
+        or (row["symbol"], row["interval"]) in of_trades.keys() - named
+    ]
+    follow = [
+        calendar_finding(one, fitted, at, codes_of.get((one[0], "last", one[2])), zone, " on the trades")
+        for one, at in named_at.items()
+        if one[1] != "last" and (one[0], one[2]) in named
+    ]
+    return kept + follow
 
 
 # ---------------------------------------------------------------------------- checks
 
 
-def clock_and_calendar_findings(measured: JudgeInput) -> pl.DataFrame:
-    """Return the `clock` and `calendar` findings of the profile in one frame; either check filters its own."""
-    return clock_findings(measured.frames["clock_profile"], measured.segments, measured.zone, measured.others)
+def clock_and_calendar_findings(measured: JudgeInput) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return `clock_findings` of the profile: either check filters its own, and `stamp` leaves out the second frame."""
+    others = OtherCalendars(measured.others, measured.usual_hours, measured.frames["row_dates"])
+    return clock_findings(measured.frames["clock_profile"], measured.segments, measured.zone, others)
 
 
 @register
@@ -283,11 +394,11 @@ class ClockCheck(BarCheck):
     """Stamps of a series are hours late or early, or a change of clocks was missed."""
 
     name, severities = "clock", ("error",)
-    reads, finds_misplaced = (CLOCK_PROFILE,), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return the `clock` findings: series whose rows fit the sessions far better when shifted by hours."""
-        return measured.once(clock_and_calendar_findings).filter(pl.col("check_name") == self.name)
+        return measured.once(clock_and_calendar_findings)[0].filter(pl.col("check_name") == self.name)
 
 
 @register
@@ -295,11 +406,11 @@ class CalendarCheck(BarCheck):
     """The calendar of a series is another venue's."""
 
     name, severities = "calendar", ("error",)
-    reads, finds_misplaced = (CLOCK_PROFILE,), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return the `calendar` findings: rows around the clock, or shifted series that another calendar fits as is."""
-        return measured.once(clock_and_calendar_findings).filter(pl.col("check_name") == self.name)
+        """Return the `calendar` findings: another calendar fits the rows as they are and this one does not, or all-day rows."""
+        return measured.once(clock_and_calendar_findings)[0].filter(pl.col("check_name") == self.name)
 
 
 @register
@@ -307,12 +418,12 @@ class StampCheck(BarCheck):
     """Stamps mark the ends of bars, or rows come a few steps late."""
 
     name, severities = "stamp", ("error", "warning")
-    reads, finds_misplaced = (CLOCK_PROFILE,), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return `stamp` findings (rows 1 to 3 steps late at edges), except for series with `clock` or `calendar`."""
-        moved = measured.once(clock_and_calendar_findings).select(list(SERIES))
-        return stamp_findings(measured.frames["clock_profile"].join(moved, on=list(SERIES), how="anti"))
+        """Return `stamp` findings (rows 1 to 3 steps late at edges) of series whose calendar fits."""
+        _, doubtful = measured.once(clock_and_calendar_findings)
+        return stamp_findings(measured.frames["clock_profile"].join(doubtful, on=list(SERIES), how="anti"))
 
 
 @register

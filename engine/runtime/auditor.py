@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Never
+from typing import Any, Literal, Never
 
 import polars as pl
 
@@ -25,6 +25,7 @@ from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
 from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, to_bytes
 from engine.calendars.cache import adopt
+from engine.calendars.candidates import CandidateSegments, UsualSegments
 from engine.calendars.providers import SessionCalendar, calendar, preload_calendar
 from engine.checks.bar_checks import check_tables, judge
 from engine.checks.check import Check, added_checks, fingerprint, register
@@ -57,6 +58,7 @@ from engine.store.session_data import SessionData
 
 BYTES_PER_TASK = 64 << 20
 BLOCKS_PER_WORKER = 2
+A_WEEK = dt.timedelta(days=7)
 LARGE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
 
 
@@ -244,10 +246,13 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
     if ends.is_empty():
         return empty(FINDINGS)
     known = calendar(axis.calendar)
-    first, last = ends["session"].min(), ends["session"].max()
+    first: Any = ends["session"].min()
+    last: Any = ends["session"].max()
     spec = GridSpec(axis.calendar, axis.segments, axis.align, axis.zone)  # type: ignore[arg-type]
-    grid = SessionGrid.build(known.segments_in_bounds(first, last), axis.interval, spec)  # type: ignore[arg-type]
-    return judge(one.measured, grid.segments, known.zone, axis.calendar)
+    grid = SessionGrid.build(known.segments_in_bounds(first, last), axis.interval, spec)
+    # The dates are trade dates of a calendar that may be the wrong one.
+    others, usual = CandidateSegments(first - A_WEEK, last + A_WEEK), UsualSegments(last + A_WEEK)
+    return judge(one.measured, grid.segments, known.zone, axis.calendar, others, usual_hours=usual)
 
 
 def is_local_export(one: Input) -> bool:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from engine.calendars.providers import calendar
 from engine.checks.clock_profile import PROFILE, combine_profiles
-from engine.checks.conventions import conventions
+from engine.checks.conventions import OtherCalendars, conventions
 from polars.testing import assert_frame_equal
 
 from tests.checks.feeds import LIQUID, THIN, Feed, axis, market, moved, profile, stored
@@ -20,7 +20,7 @@ EUREX = str(CALENDARS.parents[1] / "calendars" / "eurex_index.toml")
 
 
 def said(feed: Feed, **others: pl.DataFrame) -> pl.DataFrame:
-    return conventions(profile(feed), feed.grid.segments, feed.zone, others)
+    return conventions(profile(feed), feed.grid.segments, feed.zone, OtherCalendars(others))
 
 
 def local(zone: str) -> pl.Expr:

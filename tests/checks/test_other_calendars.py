@@ -1,0 +1,152 @@
+"""Calendars that do not fit: simulated markets and vendor files on the calendars of others."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+
+import engine
+import polars as pl
+import pytest
+from engine.calendars.candidates import CandidateSegments, UsualSegments, candidate_hours
+from engine.calendars.providers import calendar
+from engine.checks.conventions import OtherCalendars, conventions
+from engine.checks.other_calendars import ExpectedDays, calendar_scores, row_dates
+from engine.schema import TS
+
+from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, axis, market, moved, profile
+
+AUTUMN = dt.date(2024, 10, 14), dt.date(2024, 11, 22)  # clocks change in London, then in New York
+SUMMER = dt.date(2024, 6, 3), dt.date(2024, 6, 14)
+SLOW = {"XMOS", "XKRX"}
+
+
+@cache
+def others(first: dt.date, last: dt.date) -> OtherCalendars:
+    return OtherCalendars(CandidateSegments(first, last), UsualSegments(last))
+
+
+def said(feed: Feed, span: tuple[dt.date, dt.date] = AUTUMN) -> pl.DataFrame:
+    tried = others(*span)
+    known = OtherCalendars(tried.exact, tried.usual, row_dates(feed.rows["ts"]))
+    return conventions(profile(feed), feed.grid.segments, feed.zone, known)
+
+
+def on(feed: Feed, code: str, interval: str = "1m", span: tuple[dt.date, dt.date] = AUTUMN) -> Feed:
+    return moved(feed._replace(grid=axis(code, *span, interval), zone=calendar(code).zone), dt.timedelta(0))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("XNYS", "XLON"),
+        ("XNYS", "XFRA"),
+        ("XNYS", "24/7"),
+        ("XNYS", "CME_INDEX"),
+        ("XBOM", "XHKG"),
+        ("XTKS", "XHKG"),
+        ("XHKG", "XSHG"),
+        ("XLON", "XNYS"),
+        ("XASX", "XNYS"),
+        ("BVMF", "XNYS"),
+        ("FX", "XNYS"),
+        ("FX", "24/7"),
+        ("24/7", "XNYS"),
+        ("24/7", "FX"),
+        ("CME_INDEX", "24/7"),
+    ],
+)
+def test_calendar_of_another_market_is_named_with_the_code_that_fits(right, wrong) -> None:
+    found = said(on(market(right, *AUTUMN, "1m", (LIQUID, MIXED)), wrong))
+    assert set(found["check_name"]) == {"calendar"}
+    assert found.height == 2
+    assert found["remedy"].str.starts_with(f"--calendar {right}").all()
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("XNYS", "XLON"), ("XNYS", "24/7"), ("XHKG", "XNYS")])
+@pytest.mark.parametrize("interval", ["5m", "1h"])
+def test_calendar_of_another_market_is_named_of_coarser_bars(right, wrong, interval) -> None:
+    found = said(on(market(right, *AUTUMN, interval, (LIQUID,)), wrong, interval))
+    assert found["check_name"].to_list() == ["calendar"]
+    assert found["remedy"][0].startswith(f"--calendar {right}")
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XLON", "XTKS", "XBOM", "FX", "24/7", "CME_INDEX", "EUREX", "XASX"])
+@pytest.mark.parametrize("interval", ["1m", "1h"])
+def test_right_calendar_is_not_doubted(code, interval) -> None:
+    assert said(market(code, *AUTUMN, interval, (LIQUID, MIXED, THIN))).is_empty()
+
+
+@pytest.mark.parametrize("hours", [-4, -5, 4, 5])
+def test_stamps_of_a_wrong_zone_are_no_wrong_calendar(hours) -> None:
+    found = said(moved(market("XNYS", *SUMMER), dt.timedelta(hours=hours)), SUMMER)
+    assert set(found["check_name"]) == {"clock"}
+
+
+def test_edges_of_a_calendar_that_fits_poorly_tell_nothing_of_stamps() -> None:
+    feed = on(market("XNYS", *SUMMER, "1m", (LIQUID,)), "CME_INDEX", span=SUMMER)
+    late = moved(feed, pl.col("ts") + dt.timedelta(minutes=1))
+    assert set(said(late, SUMMER)["check_name"]) == {"calendar"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "wrong", "code"),
+    [
+        ("equity/usa/minute/ibm", "XLON", "XNYS"),
+        ("equity/usa/minute/ibm", "CME_INDEX", "XNYS"),
+        ("equity/usa/minute/goog", "XFRA", "XNYS"),
+        ("equity/india/minute/yesbank", "XHKG", "XBOM"),
+        ("forex/oanda/minute", "XNYS", "FX"),
+        ("crypto/coinbase/minute", "CME_INDEX", "24/7"),
+        ("future/cme/minute/es", "24/7", "CME_INDEX"),
+        ("index/ose/minute", "XHKG", "XTKS"),
+    ],
+)
+def test_audit_of_vendor_files_names_the_calendar_that_fits(folder, wrong, code, vendor) -> None:
+    found = engine.run_audit(vendor / "lean" / folder, wrong, evidence=False).tables["findings"]
+    of_places = found.filter(pl.col("check_name").is_in(["clock", "calendar", "stamp", "interval"]))
+    assert set(of_places["check_name"]) == {"calendar"}
+    assert set(of_places["remedy"].str.extract(r"^--calendar (\S+)")) == {code}
+    assert of_places["evidence"].str.contains(f"tried .*{code} 9|tried .*{code} 100").all()
+
+
+def test_quotes_follow_the_trades_of_their_symbol(vendor) -> None:
+    found = engine.run_audit(vendor / "lean/equity/usa/minute/ibm", "XLON", evidence=False).tables["findings"]
+    calendars = found.filter(check_name="calendar").sort("price_type")
+    assert calendars["price_type"].to_list() == ["ask", "bid", "last"]
+    assert calendars["remedy"].n_unique() == 1
+
+
+def test_score_is_one_where_rows_fill_the_hours_and_only_these() -> None:
+    feed = market("XNYS", *SUMMER, "1m", (LIQUID,))
+    codes = {code: calendar(code).segments_in_bounds(*SUMMER) for code in ("XNYS", "24/7", "XHKG")}
+    scores = calendar_scores(profile(feed), codes, ExpectedDays.of(row_dates(feed.rows["ts"])))
+    of_code = dict(scores.select("code", "score").iter_rows())
+    assert of_code["XNYS"] == pytest.approx(1.0)
+    assert of_code["XHKG"] == 0.0
+    share = 6.5 / 24
+    assert of_code["24/7"] < 2 * share / (1 + share)  # weekends lie between
+
+
+def test_days_expected_are_those_with_rows_and_weekends_between() -> None:
+    stamps = [dt.datetime(2024, 6, day, 12, tzinfo=dt.UTC) for day in (6, 7, 10, 18)]
+    expected = ExpectedDays.of(row_dates(pl.Series(stamps).cast(TS)))
+    first = (dt.date(2024, 6, 1) - dt.date(1970, 1, 1)).days
+    assert (expected.days - first + 1).tolist() == [6, 7, 8, 9, 10, 18]
+    assert expected.has_rows.tolist() == [True, True, False, False, True, True]
+
+
+def test_usual_hours_are_those_of_the_calendars() -> None:
+    week = dt.date(2025, 6, 9), dt.date(2025, 6, 15)
+    usual = UsualSegments(week[1])
+    codes = [code for code in candidate_hours()["code"].unique(maintain_order=True) if code not in SLOW]
+    spans = ["segment_open", "segment_close"]
+    wrong = [
+        code
+        for code in codes
+        if not (known := calendar(code).segments_in_bounds(*week).filter("regular").select(spans))
+        .join(usual[code].select(spans), on=spans, how="anti")
+        .is_empty()
+        or known.is_empty()
+    ]
+    assert wrong == []
