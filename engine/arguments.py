@@ -6,17 +6,23 @@ received, and the valid form or the nearest valid name.
 
 from __future__ import annotations
 
+import collections.abc
 import datetime as dt
 import difflib
+import functools
+import inspect
 import os
 import re
+import sys
 import zoneinfo
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from types import UnionType
+from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
-from engine.errors import ParameterError
+from engine.errors import ParameterError, SchemaError
 
+CallT = TypeVar("CallT", bound=Callable[..., Any])
 Names: TypeAlias = str | Iterable[str]
 Day: TypeAlias = dt.date | str | None
 Instant: TypeAlias = dt.datetime | str | None
@@ -224,3 +230,116 @@ def path_of(parameter: str, value: object) -> Path:
     if isinstance(value, str | os.PathLike) and str(value):
         return Path(value)
     raise ParameterError(f"{parameter}: received {describe_value(value)}; valid: a path, as text or pathlib.Path")
+
+
+def check_arguments(*names: str) -> Callable[[CallT], CallT]:
+    """Decorator of a public call: ParameterError if an argument of these names has no type of its annotation.
+
+    What Polars raises of frames with other columns or types is a SchemaError with their columns. Arguments that a rule
+    of their own reads (names, dates, paths, intervals) are left to it.
+    """
+
+    def decorate(call: CallT) -> CallT:
+        signature = inspect.signature(call)
+        hints = functools.cache(lambda: {name: _hint_of(call, name, call.__globals__) for name in names})
+
+        @functools.wraps(call)
+        def checked(*values: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever the call takes and returns
+            given = signature.bind(*values, **named).arguments
+            for name, hint in hints().items():
+                if name in given:
+                    check_type(name, given[name], hint)
+            try:
+                return call(*values, **named)
+            except Exception as error:
+                frames = [f"{name} ({', '.join(value.columns)})" for name, value in given.items() if _is_table(value)]
+                if not frames or not type(error).__module__.startswith("polars"):
+                    raise
+                cause = str(error).partition("\n")[0]
+                raise SchemaError(f"{call.__name__}: {cause}; received {' and '.join(frames)}") from error
+
+        return cast("CallT", checked)
+
+    return decorate
+
+
+def check_fields(value: object, *names: str) -> None:
+    """ParameterError unless these fields of a dataclass have the types of their annotations."""
+    kind: Any = type(value)
+    for name, hint in _field_hints(kind, names).items():
+        check_type(name, getattr(value, name), hint)
+
+
+@functools.cache
+def _field_hints(kind: Any, names: tuple[str, ...]) -> dict[str, Any]:  # noqa: ANN401 - a class
+    """Annotations of fields of a dataclass."""
+    return {name: _hint_of(kind, name, vars(sys.modules[kind.__module__])) for name in names}
+
+
+def _hint_of(owner: Any, name: str, scope: dict[str, Any]) -> Any:  # noqa: ANN401 - a call or class, and a type
+    """Annotation of a call's parameter or of a field, evaluated in its module."""
+    return eval(owner.__annotations__[name], scope)  # noqa: S307 - the annotation is written in this package
+
+
+def _is_table(value: object) -> bool:
+    """Whether a value is a Polars DataFrame; Polars is not imported."""
+    return type(value).__module__.startswith("polars.dataframe")
+
+
+def check_type(name: str, value: object, hint: Any) -> None:  # noqa: ANN401 - a type
+    """ParameterError unless a value has a type (a union, a Literal, a class; not what is inside a list or mapping)."""
+    if not any(_has_type(value, one) for one in _members(hint)):
+        near = ""
+        choices = [choice for one in _members(hint) if get_origin(one) is Literal for choice in get_args(one)]
+        if choices and isinstance(value, str):
+            near = did_you_mean(value, choices)
+        valid = list(dict.fromkeys(_type_name(one) for one in _members(hint) if one is not type(None)))
+        raise ParameterError(f"{name}: received {describe_value(value)}{near}; valid: {' or '.join(valid)}")
+
+
+def _members(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - types
+    """Members of a union, or the type alone; None is its class."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(type(None) if part is None else part for part in parts)
+
+
+def _has_type(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type
+    """Whether a value is of one class or one of the values of a Literal; a boolean is no number, text no sequence."""
+    if hint is Any:
+        return True
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    kind = get_origin(hint) or hint
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float)
+    if kind in (collections.abc.Sequence, collections.abc.Iterable) and isinstance(value, str | bytes):
+        return False
+    return isinstance(value, kind)
+
+
+def _type_name(hint: Any) -> str:  # noqa: ANN401 - a type
+    """What a message calls a type."""
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, get_args(hint)))
+    kind = get_origin(hint) or hint
+    library = "polars " * kind.__module__.startswith("polars")
+    return (
+        _TYPE_NAMES.get(kind)
+        or f"{'an' if not library and kind.__name__[0] in 'AEIO' else 'a'} {library}{kind.__name__}"
+    )
+
+
+_TYPE_NAMES: Mapping[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    collections.abc.Callable: "a function",
+    collections.abc.Mapping: "a mapping",
+    collections.abc.Sequence: "a list",
+    collections.abc.Iterable: "a list",
+    dt.date: "a date",
+    dt.datetime: "a datetime",
+}

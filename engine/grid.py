@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.arguments import names_of, zone_name
+from engine.arguments import check_arguments, check_fields, names_of, zone_name
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -76,8 +76,7 @@ class GridSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", names_of("segments", self.segments, least=0) or ())
-        if self.align not in get_args(Align):
-            raise ParameterError(f"align: received {self.align!r}; valid: {', '.join(get_args(Align))}")
+        check_fields(self, "calendar", "align")
         object.__setattr__(self, "zone", zone_name(self.zone))
 
 
@@ -107,6 +106,7 @@ class SessionGrid(Summarized):
     _dues: dict[dt.datetime | None, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod
+    @check_arguments("segments", "spec")
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
         """Grid of segments cut at a step (1d, 1w, 1mo: a slot a period); ParameterError: overlap, disorder, bad label or step.
 
@@ -136,6 +136,7 @@ class SessionGrid(Summarized):
         table = cut_segments(marked, interval, spec) if is_cut else group_into_periods(marked, interval)
         return cls(spec, interval, segments, table)
 
+    @check_arguments("interval")
     def at(self, interval: Interval) -> SessionGrid:
         """The same segments cut at another step; cached, the grid itself at its own step."""
         if interval == self.interval:
@@ -144,6 +145,7 @@ class SessionGrid(Summarized):
             self._others[interval] = SessionGrid.build(self.segments, interval, self.spec)
         return self._others[interval]
 
+    @check_arguments("ts")
     def place(self, ts: pl.Series, *, exact: bool = True) -> pl.DataFrame:
         """`session, ordinal, slot` per stamp; slot null if unchosen or (`exact`) off a start; outside: no ordinal, nearest session.
 
@@ -185,6 +187,7 @@ class SessionGrid(Summarized):
         end = (self._origins + self._step)[row] + slot.to_numpy() * np.int64(self._step)
         return instants(np.minimum(end, self._closes[row]), "ts_end")
 
+    @check_arguments("ts", "stamp")
     def from_stamps(self, ts: pl.Series, stamp: Stamp = "start") -> pl.Series:
         """Bar starts meant by vendor stamps: of ends, dates, clock marks before a late open; others as is (ends: less a step).
 
@@ -277,6 +280,7 @@ class SessionGrid(Summarized):
         last = np.minimum(first + ratio, finer._slots.astype(np.int32)[row])
         return pl.Series("n_expected", last - np.maximum(first, 0))
 
+    @check_arguments("as_of")
     def due(self, as_of: dt.datetime | None = None) -> pl.DataFrame:
         """Chosen segments with `slots`, how many ended by `as_of` (None: all), 0 included; cached for 4 instants.
 

@@ -46,6 +46,12 @@ class Interval:
     count: int
     unit: str
 
+    def __post_init__(self) -> None:
+        is_unit = isinstance(self.unit, str) and self.unit in SECONDS
+        if type(self.count) is not int or self.count < 1 or not is_unit:
+            received = f"{describe_value(self.count)} and {describe_value(self.unit)}"
+            raise IntervalError(f"interval: received {received}; valid: {VALID}")
+
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
         """Interval from text in its shortest spelling (`60m` is `1h`), or as it is; IntervalError, also for 2d, 2w.

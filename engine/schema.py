@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
+from engine.arguments import check_arguments
 from engine.errors import SchemaError
 
 Schema = Mapping[str, pl.DataType]
@@ -130,6 +131,7 @@ class Rules:
     allow_non_positive: bool = False
 
 
+@check_arguments("raw", "kind", "columns", "rules")
 def conform(
     raw: pl.DataFrame,
     kind: Kind,

@@ -18,6 +18,7 @@ from engine.export.cursors import read_cursor
 from engine.export.delta import read_delta
 from engine.export.formats.session_files import write_delta, write_files
 from engine.interval import Interval, intervals_of
+from engine.runtime.options import LoadOptions
 from engine.sources.options import ReadOptions
 
 from tests.runtime.live_world import HandStream, configured
@@ -369,3 +370,125 @@ def test_path_that_is_too_long_is_an_error_of_ours():
     for call in (engine.load, engine.run_audit):
         with pytest.raises(EngineError, match="does not exist"):
             call("x" * 5000, "XNYS")
+
+
+JUNK = [
+    None,
+    5,
+    1.5,
+    True,
+    "",
+    "x",
+    [],
+    ["x"],
+    [5],
+    {},
+    b"x",
+    object(),
+    len,
+    FRAME,
+    FRAME.lazy(),
+    FRAME.to_pandas(),
+    Path("no"),
+    STAMPS,
+]
+Typed = tuple[Callable[..., object], dict[str, Any]]
+
+
+def typed_calls(w: World) -> dict[str, Typed]:
+    """Public calls with right arguments, each of which is replaced by what has another type."""
+    snapshot, grid, spec = (
+        w.session.snapshot(),
+        engine.SessionGrid.build(segments(), "1m", engine.GridSpec("XNYS")),
+        engine.GridSpec("XNYS"),
+    )
+    rows, _ = placed(w)
+    bars = snapshot.bars("SPY")
+    store = load()
+    return {
+        "connect": (engine.connect, {"target": w.dataset, "revision": None}),
+        "sql": (engine.sql, {"target": snapshot, "query": "SELECT 1", "revision": None, "also": None, "timeout_seconds": 5.0, "memory": "1GB", "threads": 1}),
+        "open_dataset": (engine.open_dataset, {"target": w.dataset.target, "revision": None}),
+        "export_session": (engine.export_session, {"session": w.session, "target": w.new(), "clock": None, "full": False}),
+        "from_frame": (engine.from_frame, {"frame": bars, "options": None}),
+        "reconcile": (engine.reconcile, {"a": bars, "b": bars, "tolerances": None, "limit": None, "finer": None}),
+        "run": (engine.run, {"sources": bars, "options": LoadOptions(engine.CalendarMap("XNYS")), "export": None, "clock": None}),
+        "LoadOptions": (LoadOptions, {"calendars": engine.CalendarMap("XNYS"), "interval": None, "keep_source": False, "as_of": None, "read": ReadOptions()}),
+        "CalendarMap": (engine.CalendarMap, {"default": "XNYS", "patterns": ()}),
+        "write_audit": (engine.write_audit, {"done": w.audit, "folder": w.new(), "title": "A", "verdict": None, "clock": None}),
+        "apply_rules": (engine.apply_rules, {"tables": w.audit.tables, "rules": engine.read_rules(None), "today": dt.date(2024, 1, 3), "baseline": None}),
+        "derive_bars": (engine.derive_bars, {"rows": rows, "grid": grid, "targets": "5m"}),
+        "bars_from_trades": (engine.bars_from_trades, {"ticks": FRAME, "grid": grid}),
+        "bars_from_quotes": (engine.bars_from_quotes, {"quotes": FRAME, "grid": grid, "price_type": "bid"}),
+        "indicators": (engine.indicators, {"bars": bars, "selected": "sma(2)"}),
+        "Indicator": (engine.Indicator, {"name": "mine", "expression": pl.col("close"), "within": "series", "lookback": None}),
+        "slot_runs": (engine.slot_runs, {"rows": rows}),
+        "find_gaps": (engine.find_gaps, {"expected": rows, "present": rows, "grid": grid}),
+        "expected_slots": (engine.expected_slots, {"lifetimes": rows, "grid": grid, "as_of": None}),
+        "quality_score": (engine.quality_score, {"expected": rows, "gaps": rows, "counts": rows, "coverage": None}),
+        "conform": (engine.conform, {"raw": FRAME, "kind": "bars", "columns": {}, "source": "x"}),
+        "simulate": (engine.simulate, {"grid": grid, "market": None}),
+        "save_plot": (engine.save_plot, {"chart": None, "path": w.folder / "a.png"}),
+        "ReplaySession": (engine.ReplaySession, {"config": None}),
+        "LiveSession": (engine.LiveSession, {"config": None, "stream": None}),
+        "Interval": (Interval, {"count": 1, "unit": "m"}),
+        "GridSpec": (engine.GridSpec, {"calendar": "XNYS", "segments": (), "align": "session", "zone": "UTC"}),
+        "SessionGrid.build": (engine.SessionGrid.build, {"segments": segments(), "interval": "1m", "spec": spec}),
+        "SessionGrid.at": (grid.at, {"interval": Interval(5, "m")}),
+        "SessionGrid.due": (grid.due, {"as_of": None}),
+        "SessionGrid.place": (grid.place, {"ts": STAMPS}),
+        "SessionGrid.from_stamps": (grid.from_stamps, {"ts": STAMPS, "stamp": "start"}),
+        "SessionData": (engine.SessionData, {"as_of": None, "incomplete": "flag", "calendars": None}),
+        "SymbolSessionData": (engine.SymbolSessionData, {"symbol": "A", "calendar": "XNYS", "align": "session", "zone": "UTC", "base_from": "bars"}),
+        "append": (store.append, {"rows": bars, "kind": "bars", "interval": "1m", "stamp": "start", "spec": None, "dates": (None, None)}),
+        "add_rejects": (store.add_rejects, {"rejects": pl.DataFrame()}),
+        "add_files": (store.add_files, {"marks": []}),
+        "changes": (store.changes, {"since": 0}),
+        "mark_exported": (store.mark_exported, {"revision": 0}),
+        "wait_for_revision": (store.wait_for_revision, {"revision": 0, "seconds": 0.0}),
+        "set_streams": (store.set_streams, {"streams": [], "active": False}),
+        "session calendar": (store.calendar, {"code": "XNYS"}),
+        "Dataset.scan": (w.dataset.scan, {"table": "bars"}),
+        "check_labels": (engine.calendar("XNYS").check_labels, {"labels": ["RTH"]}),
+        "plot_coverage": (engine.plot_coverage, {"source": w.session, "of": "quality", "theme": "both"}),
+        "plot_slots": (engine.plot_slots, {"source": w.session, "of": "missing", "theme": "both"}),
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_public_calls_answer_or_raise_an_error_of_ours_whatever_they_are_given(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.new().parent)  # a text is a path in some of these calls
+    strange = []
+    for name, (call, right) in typed_calls(world).items():
+        for parameter in right:
+            for value in JUNK:
+                try:
+                    call(**{**right, parameter: value})
+                except EngineError:
+                    continue
+                except Exception as error:  # noqa: BLE001 - whatever else is raised is what the test looks for
+                    strange.append(f"{name}({parameter}={value!r:.30}): {type(error).__name__}: {error!s:.60}")
+    assert not strange, "\n".join(strange)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda w: engine.sql(w.session, 5), "query: received 5; valid: text"),
+        (lambda w: engine.sql(w.audit, "SELECT 1"), "its `tables` are such a mapping"),
+        (lambda w: engine.open_dataset(w.dataset.target, 1.5), "revision: received 1.5; valid: a whole number"),
+        (lambda w: engine.run(BARS, "XNYS"), "options: received 'XNYS'; valid: a LoadOptions"),
+        (lambda w: engine.find_gaps(FRAME, FRAME, "XNYS"), "grid: received 'XNYS'; valid: a SessionGrid"),
+        (lambda w: engine.slot_runs(FRAME.to_pandas()), "rows: received a DataFrame; valid: a polars DataFrame"),
+        (lambda w: engine.slot_runs(FRAME), r"slot_runs: .*not found.*received rows \(ts, open, high"),
+        (lambda w: engine.GridSpec("XNYS", align="sesion"), r"align: received 'sesion' \(did you mean session\?\); valid: session"),
+        (lambda w: engine.export_session(w.session.snapshot(), w.new()), "session: received a Snapshot; valid: a SessionData"),
+        (lambda w: w.session.register_symbol_data("SPY"), "symbols: received 'SPY'; valid: a SymbolSessionData"),
+        (lambda w: w.session.append(BARS, "bar", "1m"), r"kind: received 'bar' \(did you mean bars\?\)"),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_are_named_with_the_valid_one(world: World, call: Call, told: str) -> None:
+    with pytest.raises(EngineError, match=told):
+        call(world)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from engine.arguments import check_arguments
 from engine.audit.difference_causes import COMPARED, KEY, PRICES, attribute_differences
 from engine.audit.rules import Tolerance
 from engine.checks.findings import findings
@@ -149,6 +150,7 @@ class Tolerances:
         return self.of.get(name, self.of.get("price", EQUAL) if name in PRICES else EQUAL)
 
 
+@check_arguments("a", "b", "tolerances", "limit", "finer")
 def reconcile(
     a: pl.DataFrame,
     b: pl.DataFrame,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from engine.arguments import check_arguments
 from engine.audit.allowlist import Allowance
 from engine.audit.audit_tables import FILES, SERIES
 from engine.audit.baseline import Baseline, mark_known, resolved_findings
@@ -94,6 +95,7 @@ class Verdict:
         )
 
 
+@check_arguments("tables", "rules", "today", "baseline", "allowlist")
 def apply_rules(
     tables: Tables,
     rules: RuleSet,

@@ -33,7 +33,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.arguments import did_you_mean, path_of, required_date
+from engine.arguments import did_you_mean, names_of, path_of, required_date
 from engine.calendars.cache import adopted, cached
 from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
@@ -241,7 +241,7 @@ class SessionCalendar(CalendarQuestions, Summarized):
         ParameterError
             The message has the labels of the calendar.
         """
-        unknown = [label for label in labels if label not in self.labels]
+        unknown = [label for label in names_of("segments", labels, least=0) or () if label not in self.labels]
         if unknown:
             raise ParameterError(
                 f"segments: received {', '.join(unknown)}; calendar {self.code} has {', '.join(self.labels)}"

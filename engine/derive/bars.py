@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.arguments import check_arguments
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.interval import Interval, Intervals, intervals_of, plan_folds
@@ -66,6 +67,7 @@ DERIVED: Mapping[str, pl.DataType] = {
 }
 
 
+@check_arguments("rows", "grid")
 def derive(
     rows: pl.DataFrame, grid: SessionGrid, targets: Intervals, presence: str | Interval = PRESENCE
 ) -> dict[Interval, pl.DataFrame]:

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.arguments import check_arguments
 from engine.derive.indicators import BEFORE, CLOCK, MOST_BARS, Indicator, Running
 from engine.derive.series import (
     POSITION,
@@ -41,6 +42,7 @@ NEW, HELD, IN = "_new", "_held_", "_in_"
 PARTS = {"series": [RUN], "session": [RUN_OF_SESSION], "slot": [RUN, POSITION, SLOT]}
 
 
+@check_arguments("bars", "selected")
 def indicators(bars: pl.DataFrame, selected: Selection) -> pl.DataFrame:
     """Bars in their order with the indicators' output columns added; no value depends on a later row; unsorted series raise.
 

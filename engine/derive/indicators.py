@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from engine.arguments import check_fields, one_name
 from engine.derive.series import SESSION_NUMBER, SLOT
 from engine.errors import ParameterError
 
@@ -90,6 +91,10 @@ class Indicator:
     windows: tuple[pl.Expr, ...] = field(default=(), compare=False, repr=False)
     sessions: int | None = field(default=None, compare=False, repr=False)
     text: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        one_name("name", self.name)
+        check_fields(self, "expression", "within", "lookback", "running", "windows", "sessions")
 
     def __str__(self) -> str:
         return self.text or self.name

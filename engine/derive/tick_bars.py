@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from engine.arguments import check_known, one_name
+from engine.arguments import check_arguments, check_known, one_name
 from engine.derive.bars import finish_bars, fold_runs
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.schema import TS
 
 
+@check_arguments("ticks", "grid")
 def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     """`DERIVED` `last` bars, one per slot with a tick: volume is the sum of sizes, vwap null if any tick has no size; all complete.
 
@@ -42,6 +43,7 @@ def bars_from_trades(ticks: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     return fold_ticks(rows.drop("size"), grid)
 
 
+@check_arguments("quotes", "grid", "price_type")
 def bars_from_quotes(quotes: pl.DataFrame, grid: SessionGrid, price_type: str) -> pl.DataFrame:
     """`DERIVED` bars of a side, or of `mid` (last bid and ask of the segment); quotes without price make no bar; no volume.
 

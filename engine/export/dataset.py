@@ -30,7 +30,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from engine import __version__
-from engine.arguments import path_of
+from engine.arguments import check_arguments, one_name, path_of
 from engine.display import Summarized, Summary
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
@@ -110,7 +110,7 @@ class Dataset(Summarized):
         ExportError
             There is no such table.
         """
-        if table not in self._versions:
+        if one_name("table", table) not in self._versions:
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
         if table not in self._read:
             with explained_errors(self.target):
@@ -337,6 +337,7 @@ def commit_revision(
             raise
 
 
+@check_arguments("revision")
 def open_dataset(target: str | Path, revision: int | None = None) -> Dataset:
     """Open an export at a revision (default the last); ExportError if that is unknown or expired, or it is no export.
 

@@ -15,6 +15,7 @@ import datetime as dt
 import numpy as np
 import polars as pl
 
+from engine.arguments import check_arguments
 from engine.grid import SessionGrid
 from engine.keys import expand_ranges, find_keys, pack_columns
 from engine.schema import TS
@@ -42,6 +43,7 @@ _NO_GAPS = pl.DataFrame(schema=GAPS)
 _UNTRIED = {"cause": None, "state": "open", "retry_count": 0, "last_retry": None, "next_retry": None}
 
 
+@check_arguments("lifetimes", "grid", "as_of")
 def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetime | None = None) -> pl.DataFrame:
     """Per series, chosen segments in its lifetime with the number of `slots` ended by `as_of` (None: all; 0: no row).
 
@@ -68,6 +70,7 @@ def expected_slots(lifetimes: pl.DataFrame, grid: SessionGrid, as_of: dt.datetim
     return picked.select(pl.Series("series", owner, pl.Int32), "ordinal", "session", "segment", "slots")
 
 
+@check_arguments("rows")
 def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
     """Runs of consecutive present slots of a segment and series: `series, ordinal, first, last` (inclusive).
 
@@ -92,6 +95,7 @@ def slot_runs(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@check_arguments("expected", "present", "grid")
 def find_gaps(expected: pl.DataFrame, present: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     """`GAPS`, sorted: a row per run of expected slots not present, within a segment; cause null, state `open`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from engine.arguments import check_arguments
 from engine.keys import Ints, find_keys, pack_columns, unpack_pair
 
 QUALITY = {
@@ -26,6 +27,7 @@ COUNTED = ("duplicates", "corrections", "off_grid", "out_of_session", "backfille
 KEY = ("series", "session")
 
 
+@check_arguments("expected", "gaps", "counts", "coverage")
 def quality_score(
     expected: pl.DataFrame, gaps: pl.DataFrame, counts: pl.DataFrame, coverage: pl.DataFrame | None = None
 ) -> pl.DataFrame:

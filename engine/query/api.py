@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import polars as pl
 
-from engine.arguments import describe_value, one_name, path_of
+from engine.arguments import check_arguments, describe_value, one_name, path_of
 from engine.errors import ParameterError, QueryError
 from engine.export.dataset import open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
@@ -132,6 +132,7 @@ class Source:
         return Source(with_parquet_files(self.catalog, files), {**self.frames, **frames})
 
 
+@check_arguments("revision")
 def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB connection (UTC, no sandbox) with views on an export's tables at a revision and helpers.
 
@@ -166,6 +167,7 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
     return con
 
 
+@check_arguments("query", "revision", "also", "timeout_seconds", "memory", "threads", "isolated")
 def sql(
     target: Target,
     query: str,
@@ -299,6 +301,8 @@ def live_tables(target: PinnedTables | Tables | Snapshot | SessionData) -> Pinne
     if isinstance(target, SessionData):
         target = target.snapshot()
     if not isinstance(target, Snapshot):
+        if not (isinstance(target, Mapping) or callable(getattr(target, "files", None))):
+            raise ParameterError(unknown_target(target))
         return target
     tables = target.tables()
     return {name: exported_columns(name, tables.get(name)) for name in DATA_TABLES}
@@ -320,15 +324,21 @@ def table_files(target: str | Path | PinnedTables | Tables, revision: int | None
     """Parquet files by table of an export at a revision (None: last), or of an opened one, which takes no revision."""
     if isinstance(target, str | Path):
         tables: PinnedTables = open_dataset(path_of("target", target).absolute(), revision)
-    elif isinstance(target, Mapping) or not (hasattr(target, "tables") and hasattr(target, "files")):
-        raise ParameterError(
-            f"target: received {describe_value(target)}; valid: the folder of an export, a Dataset, a SessionData, a "
-            "Snapshot, or a mapping of names to frames and Parquet files"
-        )
+    elif isinstance(target, Mapping) or not callable(getattr(target, "files", None)):
+        raise ParameterError(unknown_target(target))
     else:
         refuse_revision(revision)
         tables = target
     return {table: tables.files(table) for table in tables.tables}
+
+
+def unknown_target(target: object) -> str:
+    """Message for a target that has no tables to query."""
+    hint = " (its `tables` are such a mapping)" if isinstance(getattr(target, "tables", None), Mapping) else ""
+    return (
+        f"target: received {describe_value(target)}{hint}; valid: the folder of an export, a Dataset, a SessionData, a "
+        "Snapshot, or a mapping of names to frames and Parquet files"
+    )
 
 
 def refuse_revision(revision: int | None) -> None:

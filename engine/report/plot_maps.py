@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from engine.arguments import Day, Names, check_known, date_of, names_of
+from engine.arguments import Day, Names, check_arguments, check_known, date_of, names_of
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.interval import Interval
 from engine.quality.causes.attribution import SURE
@@ -40,6 +40,7 @@ FLOORS = (
 )  # quality from which each step of `HEAT` begins; below the last: more than none
 
 
+@check_arguments("of")
 def plot_coverage(
     source: Source,
     *,
@@ -95,6 +96,7 @@ def plot_coverage(
     return style_chart(coverage_heatmap(shown, names["name"].to_list(), theme), title, [caption(told, said)], theme)
 
 
+@check_arguments("of")
 def plot_slots(
     source: Source,
     *,

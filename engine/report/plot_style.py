@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from engine.arguments import path_of
+from engine.arguments import check_arguments, describe_value, path_of
 from engine.display import cut
 from engine.errors import EngineError, ParameterError
 from engine.publish import atomic_publish
@@ -129,6 +129,7 @@ ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 SCHEMES = {"both": "light dark", "light": "light", "dark": "dark"}
 
 
+@check_arguments("theme")
 def theme_colours(theme: str) -> ThemeColours:
     """Return the colours of a theme; ParameterError for another name.
 
@@ -196,6 +197,7 @@ def style_chart(chart: Any, title: str, notes: Iterable[str], theme: str) -> Any
     )
 
 
+@check_arguments("scale")
 def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # noqa: ANN401 - any of Altair's charts
     """Save a plot as PNG, SVG or HTML by suffix, replacing the file atomically; return its path; else ParameterError.
 
@@ -219,6 +221,8 @@ def save_plot(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:  # n
         The path has another ending.
     """
     path = path_of("path", path)
+    if not type(chart).__module__.startswith("altair"):
+        raise ParameterError(f"chart: received {describe_value(chart)}; valid: what a plot_ function returned")
     spec = chart.to_dict()
     writers = {
         ".png": lambda: render_png(spec, scale),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from engine import __version__
-from engine.arguments import path_of
+from engine.arguments import check_arguments, path_of
 from engine.audit.audit_files import write_audit_tables
 from engine.audit.audit_tables import KEY, STRIPS
 from engine.audit.rules import read_rules
@@ -114,6 +114,7 @@ def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
     return replace(done, tables={**done.tables, "strips": strips.select(list(STRIPS))})
 
 
+@check_arguments("done", "title", "sources", "verdict", "clock")
 def write_audit(
     done: Audit,
     folder: str | Path,

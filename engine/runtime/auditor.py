@@ -19,7 +19,7 @@ from typing import Any, Literal, Never
 
 import polars as pl
 
-from engine.arguments import Day, Instant, Names, path_of, refuse_unknown
+from engine.arguments import Day, Instant, Names, check_arguments, path_of, refuse_unknown
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
@@ -155,6 +155,7 @@ def audit(
     return with_strips(done, readers)
 
 
+@check_arguments("workers", "evidence")
 def run_audit(
     sources: Sources | SessionData,
     calendar: Calendars | None = None,

@@ -15,6 +15,7 @@ import orjson
 import polars as pl
 
 from engine import __version__
+from engine.arguments import check_arguments
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -46,6 +47,7 @@ class ReplaySession:
         Paces the replay and stamps exports; default the machine's.
     """
 
+    @check_arguments("config")
     def __init__(self, config: SessionConfig, progress: Progress | None = None, clock: Clock | None = None) -> None:
         if config.session.mode != "replay":
             raise ParameterError(f"session.mode: received {config.session.mode!r}; valid here: replay")

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
-from engine.arguments import one_name
+from engine.arguments import check_arguments, one_name
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, ParameterError, PluginError, StreamError
 from engine.interval import Interval
@@ -53,6 +53,7 @@ class LiveSession:
         Request the past in a thread of its own (else `step` waits for the answer).
     """
 
+    @check_arguments("config")
     def __init__(
         self, config: SessionConfig, stream: Stream, clock: Clock | None = None, *, fetch_aside: bool = True
     ) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from engine.arguments import describe_value, one_name, path_of
+from engine.arguments import check_fields, describe_value, one_name, path_of
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.errors import ParameterError
 from engine.grid import Align, GridSpec
@@ -37,6 +37,9 @@ class CalendarMap:
 
     default: str | None
     patterns: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "default", "patterns")
 
     @classmethod
     def from_toml(cls, path: str | Path, default: str | None = None) -> CalendarMap:
@@ -134,6 +137,7 @@ class LoadOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
+        check_fields(self, "calendars", "interval", "align", "keep_source", "as_of", "incomplete", "choose", "read")
         first, last = self.dates
         if first is not None and last is not None and first > last:
             raise ParameterError(f"start: received {first}, later than end {last}; valid: a start up to the end")

@@ -10,7 +10,17 @@ from typing import Any, Literal, Never
 
 import polars as pl
 
-from engine.arguments import Day, Instant, Names, date_of, instant_of, names_of, path_of, refuse_unknown
+from engine.arguments import (
+    Day,
+    Instant,
+    Names,
+    check_arguments,
+    date_of,
+    instant_of,
+    names_of,
+    path_of,
+    refuse_unknown,
+)
 from engine.clock import Clock, WallClock
 from engine.errors import SourceError
 from engine.export.session_export import export_snapshot
@@ -57,6 +67,7 @@ class RunResult:
         return {**judged, "symbols": small["symbols"], "calendars": small["calendars"]}
 
 
+@check_arguments("options", "progress", "clock")
 def run(
     sources: Sources,
     options: LoadOptions,
@@ -86,6 +97,7 @@ def run(
     return RunResult(loaded, derived, revision)
 
 
+@check_arguments("keep_source")
 def load(
     sources: Sources,
     calendar: Calendars,
@@ -268,6 +280,7 @@ def misplaced_series_notes(session: SessionData) -> list[str]:
     ]
 
 
+@check_arguments("session", "clock", "full")
 def export_session(session: SessionData, target: str | Path, clock: Clock | None = None, *, full: bool = False) -> int:
     """Export changes since the last export to this target, or all; mark them exported; return its revision.
 

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.arguments import check_arguments
 from engine.errors import ParameterError
 from engine.grid import SessionGrid
 from engine.schema import BARS
@@ -154,6 +155,7 @@ class Simulation:
     no_trade: pl.DataFrame
 
 
+@check_arguments("grid", "market", "faults")
 def simulate(grid: SessionGrid, market: Market, faults: FaultPlan | None = None) -> Simulation:
     """Simulate bars of all due segments; return the feed with planned faults, clean bars, truth and slots without trade.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from engine.arguments import check_arguments
 from engine.errors import SourceError
 from engine.interval import Interval
 from engine.sources.archive import sha256
@@ -143,6 +144,7 @@ def read_wide_parquet(scanned: pl.LazyFrame, origin: Origin, cut: tuple[int, int
     return batch(raw, found, origin)
 
 
+@check_arguments("options", "source")
 def from_frame(
     frame: Any,  # noqa: ANN401  # anything with __arrow_c_stream__
     *,

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from engine.arguments import describe_value, did_you_mean, names_of, path_of, zone_name
+from engine.arguments import check_type, describe_value, did_you_mean, names_of, path_of, zone_name
 from engine.errors import ParameterError, SourceError
 from engine.grid import Align, Stamp
 from engine.interval import Interval
@@ -178,13 +178,9 @@ def check_types(options: ReadOptions) -> None:
     """ParameterError for an empty text or another type than the field's; names and intervals are checked elsewhere."""
     for name, hint in _value_types().items():
         value = getattr(options, name)
-        if (
-            (isinstance(value, str) and not value)
-            or not isinstance(value, hint)
-            or (isinstance(value, bool) and bool not in hint)
-        ):
-            valid = " or ".join(sorted({_TYPE_NAMES.get(one, one.__name__) for one in hint} - {"NoneType"}))
-            raise ParameterError(f"{name}: received {describe_value(value)}; valid: {valid}")
+        check_type(name, value, hint)
+        if value == "":
+            raise ParameterError(f"{name}: received ''; valid: text")
     for ours, theirs in options.columns.items():
         if not isinstance(ours, str) or not isinstance(theirs, str | int) or isinstance(theirs, bool):
             raise ParameterError(
@@ -192,18 +188,15 @@ def check_types(options: ReadOptions) -> None:
             )
 
 
-_TYPE_NAMES = {str: "text", int: "a whole number", bool: "true or false", Mapping: "a mapping of our names to theirs"}
-
-
 @functools.cache
-def _value_types() -> dict[str, tuple[type, ...]]:
-    """Classes of a value per field of ReadOptions, but for those that are read by a rule of their own."""
+def _value_types() -> dict[str, Any]:
+    """Union of the classes of a value per field of ReadOptions, but for those that are read by a rule of their own."""
     found = {}
     for name, hint in get_type_hints(ReadOptions).items():
         parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         classes = tuple(str if get_origin(part) is Literal else get_origin(part) or part for part in parts)
         if name != "timezone" and not {tuple, Interval} & set(classes):
-            found[name] = classes
+            found[name] = Union[classes]  # noqa: UP007 - of a tuple
     return found
 
 

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
-from engine.arguments import Day, Names, instant_of, names_of, one_name
+from engine.arguments import Day, Names, check_arguments, check_type, instant_of, names_of, one_name
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
@@ -85,6 +85,7 @@ class Appended(NamedTuple):
 class SessionData(Summarized):
     """Store of per-symbol session data: registered symbols, their rows, and the gaps, quality and indicators computed from them."""
 
+    @check_arguments("incomplete", "calendars", "store_id")
     def __init__(
         self,
         *,
@@ -140,6 +141,7 @@ class SessionData(Summarized):
         """Number of rolled-back transactions; a consumer that caches state must rebuild it when this changes."""
         return self._rollbacks
 
+    @check_arguments("revision", "seconds")
     def wait_for_revision(self, revision: int, seconds: float | None = None) -> bool:
         """Block until the published revision exceeds this one; True, or False after `seconds` (None: no limit)."""
         with self._news:
@@ -162,6 +164,7 @@ class SessionData(Summarized):
         """Revision of the current state: grows by one with each logged write, registration or removal."""
         return self._state.revision
 
+    @check_arguments("code")
     def calendar(self, code: str) -> SessionCalendar:
         """Calendar of a code: the constructor's, else the one stored rows were placed by, else the package's."""
         for calendars in (self._calendars, self._state.calendars):
@@ -177,6 +180,8 @@ class SessionData(Summarized):
         ParameterError
             A registered symbol would move to another calendar or base interval, or lose a derived one: remove it first.
         """
+        for symbol in symbols:
+            check_type("symbols", symbol, SymbolSessionData)
         with self._lock:
             known = dict(self._state.symbols)
             revision = self._state.revision + 1
@@ -305,6 +310,7 @@ class SessionData(Summarized):
         """Current `quality` table of all intervals, of a symbol, a list of them or all (None); UnknownSymbolError for others."""
         return self._state.quality(symbols)
 
+    @check_arguments("rows", "kind", "stamp", "spec", "provenance", "dates")
     def append(
         self,
         rows: pl.DataFrame | Sequence[pl.DataFrame],
@@ -347,6 +353,8 @@ class SessionData(Summarized):
             A frame does not fit; nothing was written.
         """
         frames = [rows] if isinstance(rows, pl.DataFrame) else list(rows)
+        for frame in frames:
+            check_type("rows", frame, pl.DataFrame)
         step = Interval.parse(interval) if interval is not None else None
         check_kind(kind, step, provenance)
         stacked = stack_batches(frames, kind, provenance)
@@ -480,10 +488,12 @@ class SessionData(Summarized):
                 merged = pl.concat([stored.join(merged, on="series", how="anti", maintain_order="left"), merged])
             self._swap(trailing={**self._state.trailing, key: merged.sort("series")})
 
+    @check_arguments("since")
     def changes(self, since: int) -> pl.DataFrame:
         """Changes after revision `since`, one row per series, kind, interval, session, and one per removed symbol."""
         return self._state.changes(since)
 
+    @check_arguments("rejects")
     def add_rejects(self, rejects: pl.DataFrame) -> None:
         """Append refused rows (`schema.REJECTS`) to the `rejects` table; the revision stays."""
         if rejects.height:
@@ -494,10 +504,11 @@ class SessionData(Summarized):
         """Mark files as loaded by content mark; return those of `marks` that were marked before."""
         with self._lock:
             loaded = self._state.files
-            added = frozenset(marks)
+            added = frozenset(names_of("marks", marks, least=0) or ())
             self._swap(files=loaded | added)
             return added & loaded
 
+    @check_arguments("revision")
     def mark_exported(self, revision: int) -> None:
         """Raise `exported_revision` to `revision`; a lower one has no effect."""
         with self._lock:
@@ -508,15 +519,21 @@ class SessionData(Summarized):
         with self._lock:
             self._swap(as_of=_aware(as_of))
 
+    @check_arguments("active")
     def set_session(self, session_date: dt.date | None, *, active: bool) -> None:
         """Set the current trade date (None: none) and whether its session is running."""
         with self._lock:
             self._swap(session_date=session_date, session_active=active)
 
+    @check_arguments("streams", "active")
     def set_streams(self, streams: Iterable[tuple[str, str]], *, active: bool) -> None:
         """Set these (symbol, interval or kind) streams to `active`; others stay as they are."""
+        pairs = list(streams)
+        for pair in pairs:
+            check_type("streams", pair, tuple)
+        named = {(one_name("streams", symbol), one_name("streams", kind)): active for symbol, kind in pairs}
         with self._lock:
-            self._swap(active_streams={**self._state.active_streams, **dict.fromkeys(streams, active)})
+            self._swap(active_streams={**self._state.active_streams, **named})
 
     def _swap(self, **fields: object) -> None:
         """Replace state fields (lock held): of the transaction's draft within one, else of the shown state, and wake waiters."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from engine.arguments import Day, Names, check_known, date_of, names_of
+from engine.arguments import Day, Names, check_arguments, check_known, date_of, names_of
 from engine.calendars.providers import calendar
 from engine.display import MOST_ROWS, Summarized, Summary
 from engine.errors import UnknownSymbolError
@@ -207,6 +207,7 @@ class Snapshot(PanelState, SessionState, Summarized):
         drops = self.incomplete == "drop" and key.layout == "derived_bars"
         return rows.filter("complete") if drops else rows
 
+    @check_arguments("since")
     def changes(self, since: int) -> pl.DataFrame:
         """Changes after `since` by revision, one row per series, kind, interval, session, or removed symbol; CursorExpiredError.
 

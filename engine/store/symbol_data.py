@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from engine.arguments import Names, check_known, names_of, one_name
+from engine.arguments import Names, check_fields, check_known, names_of, one_name
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec
@@ -58,6 +58,7 @@ class SymbolSessionData(Summarized):
 
     def __post_init__(self) -> None:
         one_name("symbol", self.symbol)
+        check_fields(self, "calendar", "base_from", "align", "zone", "is_loaded", "synthetic_quotes")
         base = Interval.parse(self.base_interval)
         derived = sorted(set(intervals_of("derived_intervals", self.derived_intervals, least=0) or ()))
         for name in ("price_types", "segments"):

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from engine import __version__
-from engine.arguments import Day, Names, check_known
+from engine.arguments import Day, Names, check_arguments, check_known
 from engine.errors import UnknownSymbolError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta import Delta
@@ -119,6 +119,7 @@ def write_json(
     return Path(output) / SESSION_FILE
 
 
+@check_arguments("spreadsheet_safe")
 def write_csv(
     source: Source,
     output: Path,
