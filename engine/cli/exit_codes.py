@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from engine.errors import EngineError
@@ -28,14 +29,18 @@ def split_flags(words: list[str]) -> tuple[set[str], list[str]]:
     return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
-def report_error(error: BaseException) -> int:
-    """Print an error to stderr; return 130 interrupt, 2 EngineError, 1 others. OSError: unwritten output is dropped."""
+def report_error(error: BaseException, words: Sequence[str] = ()) -> int:
+    """Print an error, and the commands it proposes, to stderr; return 130 interrupt, 2 EngineError, 1 others.
+
+    After an OSError the output that is not yet written is dropped. The proposed commands are made of `words`.
+    """
     match error:
         case KeyboardInterrupt():
             say_interrupted()
             return INTERRUPTED
         case EngineError():
             sys.stderr.write(f"engine: {error}\n")
+            print_corrections(str(error), words)
             return USAGE
         case OSError():
             # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
@@ -52,6 +57,17 @@ def report_error(error: BaseException) -> int:
                 "run it again with --debug and report the trace\n"
             )
             return FAILED
+
+
+def print_corrections(message: str, words: Sequence[str]) -> None:
+    """Print to stderr the command lines that a message proposes, `try:` ahead of the first; nothing without words."""
+    if not words or "--" not in message:
+        return
+    from engine.cli.corrections import corrected_commands, zone_of_words
+
+    zone = zone_of_words(words) if "carry no zone" in message else None
+    for place, command in enumerate(corrected_commands(message, words, zone)):
+        sys.stderr.write(f"{' or' if place else 'try'}: {command}\n")
 
 
 def say_interrupted() -> None:

@@ -200,7 +200,7 @@ def check_some_rows(contents: Contents, name: str) -> None:
     """SourceError if no file could be read, or if rows were refused and none is left."""
     check_some_batch(contents.files, contents.problems, name)
     if contents.refused and not contents.symbols:
-        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused))
+        raise all_refused(contents.refused[0], sum(frame.height for frame in contents.refused), contents.notes)
 
 
 def read_scanned_files(
@@ -509,12 +509,13 @@ def check_some_batch(files: int, problems: Sequence[Problem], name: str) -> None
     raise SourceError(name, no_data_found([(problem.path, problem.reason) for problem in problems]))
 
 
-def all_refused(refused: pl.DataFrame, count: int) -> SourceError:
-    """Build (not raise) the SourceError for files whose rows were all refused; it quotes the first one."""
+def all_refused(refused: pl.DataFrame, count: int, notes: Sequence[str]) -> SourceError:
+    """Build (not raise) the SourceError for files whose rows were all refused: the first one, and a note's options."""
     first = refused.row(0, named=True)
-    return SourceError(
-        first["source"], f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
-    )
+    hint = next((note for note in notes if " rows refused, " in note and note.startswith(first["source"])), "")
+    advice = hint.partition(" rows refused, ")[2].partition("; ")[2]
+    reason = f"all {count} rows refused; row {first['row']}: {first['reason']}: {first['cells']}"
+    return SourceError(first["source"], f"{reason}{'; ' if advice else ''}{advice}")
 
 
 def no_data_found(passed_over: Sequence[tuple[str, str]]) -> str:

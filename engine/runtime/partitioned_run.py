@@ -158,7 +158,7 @@ def run_partitioned(
         check_some_batch(counts.files, counts.problems, ", ".join(map(str, sources)))
         if counts.rejected and not any(dataset.rows("symbols") for dataset in datasets):
             refused = next(dataset for dataset in datasets if dataset.rows("rejects"))
-            raise all_refused(refused.scan("rejects").head(1).collect(), counts.rejected)
+            raise all_refused(refused.scan("rejects").head(1).collect(), counts.rejected, counts.notes)
         twice = shared_symbols(datasets)
         if twice:
             raise ParameterError(

@@ -29,6 +29,7 @@ Roles = Mapping[str, str]
 
 ROLES = tuple(SHARED_NAMES.aliases)
 STAMPS = {"ts", "date", "time"}
+STAMP_LIKE = re.compile(r"time|date|stamp|(?:_at|At)$", re.IGNORECASE)
 BAR_ORDERS = (OHLC, ("low", "high", "open", "close"), ("open", "close", "high", "low"))
 UNNAMED = (
     "",
@@ -303,11 +304,20 @@ def kind_of_roles(roles: Roles) -> Kind | None:
 
 
 def suggest_columns(roles: Roles, names: Sequence[str]) -> str:
-    """Text advising `--columns` for missing stamp and prices; a general example if none or over four are missing."""
+    """Text advising `--columns` for missing stamp and prices; a general example if none or over four are missing.
+
+    A stamp alone that is missing may be the first column whose name is like one's (`snapped_at`); of bars, `close_time`
+    and `end` mark ends.
+    """
     bars = [part for part in OHLC if part not in roles] if len(set(OHLC) & set(roles)) > 1 else []
     if not STAMPS & set(roles) and list(map(plain_of_repeated, names[:2])) == ["", ""]:
         return "the first two columns have no name; if they are symbol and stamp: --columns symbol=1,ts=2"
     missing = ([] if STAMPS & set(roles) else ["ts"]) + bars
+    stamps = [name for name in names if STAMP_LIKE.search(name) and name not in roles.values()]
+    if missing == ["ts"] and stamps:
+        ends = re.search(r"(close)|end", stamps[0], re.IGNORECASE) if set(OHLC) <= set(roles) else None
+        option = "" if ends is None else f" --stamp {'end-inclusive' if ends[1] else 'end'}"
+        return f"ts is missing: if that is {stamps[0]!r}, --columns ts={stamps[0]}{option}"
     if not missing or len(missing) > len(OHLC):
         return "name them with --columns ts=...,open=..."
     return (

@@ -20,7 +20,7 @@ from engine.sources.batch import Batch
 from engine.sources.columns import TableColumns
 from engine.sources.file_names import PathFacts, interval_of_text
 from engine.sources.fixed_stamps import parse_fixed
-from engine.sources.layout_cells import apply_layout
+from engine.sources.layout_cells import apply_layout, is_all_zero
 from engine.sources.layouts.shared_names import OHLC
 from engine.sources.number_text import (
     CURRENCY,
@@ -30,6 +30,7 @@ from engine.sources.number_text import (
     marks_of,
     plain_number,
     propose_marks,
+    shell_text,
     unread_cells,
 )
 from engine.sources.options import ReadOptions
@@ -441,13 +442,18 @@ def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns) -> t
         name = table.roles.get(role)
         if fault == "not above zero":
             option = "--allow-non-positive if prices of zero and below are real"
+            if role == "open" and {"high", "low", "close"} <= set(table.roles) and is_all_zero(rows, name):
+                names = ",".join(shell_text(table.roles[part]) for part in ("open", "high", "low"))
+                option = f"--ignore {names} if {table.roles['close']} is the price of ticks"
             hints.setdefault(fault, f"{count} rows refused, {reason}; {option}")
         elif fault in ("negative", "unreadable") and name in rows.columns:
             texts = rows.select(text_of(name).alias("text"))["text"].drop_nulls()
             shown = [text for text in texts if text and (fault == "unreadable" or text.startswith("-"))]
             cell = shown[0] if len(set(shown)) == 1 else ""
-            option = f"--null={cell} if that means none, " if cell and "," not in cell else ""
-            hints[reason] = f"{count} rows refused, {reason}; {option}--ignore {name} to leave the column out"
+            option = f"--null={shell_text(cell)} if that means none, " if cell and "," not in cell else ""
+            hints[reason] = (
+                f"{count} rows refused, {reason}; {option}--ignore {shell_text(name)} to leave the column out"
+            )
     return tuple(hints.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,7 +139,26 @@ def test_read_a_strangers_file_names_the_mend(engine, tmp_path: Path, mistake: s
     code, out, err = engine(command, tmp_path / "SPY.csv", "--calendar", "XNYS", *words)
     assert (code, out) == (USAGE, "")
     assert err.startswith("engine: ")
-    assert (err.count("\n"), [text for text in (*told, "SPY.csv") if text not in err]) == (1, [])
+    message, *proposed = err.splitlines()
+    assert [text for text in (*told, "SPY.csv") if text not in message] == []
+    assert all(line.startswith(f"{' or' if place else 'try'}: engine {command}") for place, line in enumerate(proposed))
+
+
+@pytest.mark.parametrize("mistake", [name for name, (*_, mend) in MISTAKES.items() if mend])
+def test_command_that_an_error_proposes_reads_every_row_as_printed(engine, tmp_path: Path, mistake: str) -> None:
+    lines, words, *_ = MISTAKES[mistake]
+    (tmp_path / "SPY.csv").write_text("\n".join(lines))
+    refused = ["run", str(tmp_path), "--calendar", "XNYS", "--json", *words]
+    for _ in range(3):  # a mend may show what else is wanted
+        code, out, err = engine(*refused)
+        proposed = [line.partition(": ")[2] for line in err.splitlines()[1:]]
+        if not proposed:
+            break
+        refused = shlex.split(proposed[0])[1:]
+    if mistake in ("remarks above rows without a header", "missing column"):
+        assert code == USAGE  # how many lines, and which column, is for the reader to say
+    else:
+        assert (code, json.loads(out)["rejected"]) == (0, 0)
 
 
 @pytest.mark.parametrize("mistake", [name for name, (*_, mend) in MISTAKES.items() if mend])
@@ -298,3 +318,12 @@ def test_audit_header_without_a_row_names_the_file(engine, tmp_path: Path) -> No
     (tmp_path / "SPY.csv").write_text(HEAD + "\n")
     code, _, err = engine("audit", tmp_path, "--calendar", "XNYS")
     assert (code, "SPY.csv: no rows" in err, "no file at all" in err) == (USAGE, True, False)
+
+
+def test_errors_with_options_print_the_whole_command(engine, tmp_path: Path) -> None:
+    (tmp_path / "SPY.csv").write_text("\n".join([HEAD, *rows(local)]))
+    code, _, err = engine("run", tmp_path / "SPY.csv", "--calendar", "XNYS", "--derive", "5m", "--timezone=Mars/Base")
+    assert (code, "try:" in err) == (USAGE, False)  # the value is wrong, and no message knows a right one
+    code, _, err = engine("run", tmp_path / "SPY.csv", "--calendar", "XNYS", "--derive", "5m")
+    command = f"engine run {tmp_path / 'SPY.csv'} --calendar XNYS --derive 5m --timezone"
+    assert err.splitlines()[1:] == [f"try: {command} America/New_York", f" or: {command} UTC"]
