@@ -18,7 +18,7 @@ PROPOSABLE = {
     "--interval": r"\d+[smhd]",
     "--unit": r"(?:s|ms|us|ns)\b(?!, (?:ms|us))",
     "--stamp": r"end-inclusive|start|end",
-    "--symbol-from": rf"folder|{_QUOTED}",
+    "--symbol": r"NAME",
     "--scale": r"\d+",
     "--null": rf"{_QUOTED}|[^\s;(),]+",
     "--ignore": rf"{_QUOTED}|[^\s;(),]+(?:,[^\s;(),]+)*",
@@ -26,7 +26,7 @@ PROPOSABLE = {
     "--allow-non-positive": None,
 }
 JOINED = ("--columns", "--ignore", "--null")  # several values by comma: a proposal adds to those that are given
-_PLACEHOLDER = re.compile(r"\.\.\.|^(?:.*=)?(?:NAME|COLUMN|N)$")
+_PLACEHOLDER = re.compile(r"\.\.\.|=(?:NAME|COLUMN)$")
 _OPTION = re.compile(
     "|".join(
         rf"(?<!\S){name}(?![\w-])" + ("" if value is None else rf"[ =](?:{value})")
@@ -37,15 +37,17 @@ _NOT_PROPOSED = re.compile(r"(?:leave|no|than|without|with|or no) $")
 MOST_COMMANDS = 4
 
 
-def corrected_commands(message: str, words: Sequence[str], zone: str | None = None) -> list[str]:
-    """Commands that a message's options make of `words` (a command's, without `engine`), one per alternative; often [].
+def corrected_commands(message: str, words: Sequence[str], zone: str | None = None) -> list[tuple[str, str]]:
+    """(condition, command) per alternative that a message's options make of `words` (without `engine`); often [].
 
-    Options that follow each other by a blank alone belong together. Values that only show a form (`NAME`, `...`) make
-    no command. Where stamps carry no zone, `zone` (that of the market) and UTC are the alternatives.
+    Options that follow each other by a blank alone belong together. Values that only show a form (`...`) make no command.
+    Where stamps carry no zone, and none is proposed, `zone` (that of the market) and UTC are the alternatives.
     """
-    commands = [join_command(words, options) for options in proposals(message)]
-    if "stamps carry no zone" in message:
-        commands += [join_command(words, [("--timezone", name)]) for name in dict.fromkeys((zone or "UTC", "UTC"))]
+    options = proposals(message)
+    commands = [("", join_command(words, one)) for one in options]
+    if "stamps carry no zone" in message and not any(name == "--timezone" for one in options for name, _ in one):
+        conditions = {zone or "UTC": "if stamps are the market's local time", "UTC": "if stamps are UTC"}
+        commands += [(why, join_command(words, [("--timezone", name)])) for name, why in conditions.items()]
     return list(dict.fromkeys(commands))[:MOST_COMMANDS]
 
 
@@ -57,7 +59,7 @@ def proposals(message: str) -> list[list[tuple[str, str]]]:
         if _NOT_PROPOSED.search(message, 0, match.start()) is not None:
             continue
         name, _, value = re.sub(r"^(--[a-z-]+)[ =]", r"\1\n", match[0]).partition("\n")
-        if _PLACEHOLDER.search(value):
+        if _PLACEHOLDER.search(value) is not None:
             continue
         plain = value[1:-1] if value[:1] in ("'", '"') else value
         if match.start() == end + 1 and found:

@@ -66,8 +66,8 @@ def print_corrections(message: str, words: Sequence[str]) -> None:
     from engine.cli.corrections import corrected_commands, zone_of_words
 
     zone = zone_of_words(words) if "carry no zone" in message else None
-    for place, command in enumerate(corrected_commands(message, words, zone)):
-        sys.stderr.write(f"{' or' if place else 'try'}: {command}\n")
+    for place, (condition, command) in enumerate(corrected_commands(message, words, zone)):
+        sys.stderr.write(f"{' or' if place else 'try'}{', ' if condition else ''}{condition}: {command}\n")
 
 
 def say_interrupted() -> None:

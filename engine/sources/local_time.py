@@ -98,9 +98,10 @@ def localized(naive: pl.Series, zone: str, series: pl.Series | None = None, *, i
 def local_to_utc(naive: pl.Series, reading: Reading, series: pl.Series | None, *notes: str) -> Stamps:
     """UTC instants of local times in `reading.zone` (`localized`), with notes; SourceError when no zone is known."""
     if reading.zone is None:
+        advice = " or ".join(f"--timezone {zone}" for zone in reading.zones_of_name)
         raise SourceError(
             reading.path,
-            f"{reading.column}: stamps carry no zone; give --timezone (America/New_York, UTC, UTC-05)",
+            f"{reading.column}: stamps carry no zone; give {advice or '--timezone (America/New_York, UTC, UTC-05)'}",
         )
     found = localized(naive, reading.zone, series, is_bars=reading.is_bars)
     return Stamps(found.ts, found.refused, notes=(*notes, *found.notes))

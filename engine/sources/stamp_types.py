@@ -10,6 +10,20 @@ import polars as pl
 
 NAIVE = pl.Datetime("ns")
 
+ZONES_OF_LETTERS = {
+    "America/New_York": ("EST", "EDT", "ET"),
+    "America/Chicago": ("CST", "CDT", "CT"),
+    "America/Denver": ("MST", "MDT", "MT"),
+    "America/Los_Angeles": ("PST", "PDT", "PT"),
+    "Europe/London": ("BST",),
+    "Europe/Berlin": ("CET", "CEST"),
+    "Europe/Helsinki": ("EET", "EEST"),
+    "Asia/Tokyo": ("JST",),
+    "Asia/Hong_Kong": ("HKT",),
+    "Asia/Kolkata": ("IST",),
+    "Australia/Sydney": ("AEST", "AEDT"),
+}
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -45,6 +59,12 @@ class Reading:
         if self.timezone is not None:
             return self.timezone
         return "UTC" if re.search(r"utc|gmt", self.column.lower()) else None
+
+    @property
+    def zones_of_name(self) -> list[str]:
+        """Zones whose clocks show the letters in parentheses in the column's name: `Time (EET)`; [] without any."""
+        letters = re.search(r"\(([A-Z]{2,5})\)", self.column)
+        return [zone for zone, known in ZONES_OF_LETTERS.items() if letters is not None and letters[1] in known]
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ def batch(
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)
     stamps = stamp_column(raw, table, origin, series_names(raw, table, symbols))
+    check_times_of_ticks(raw, table, origin, stamps)
     check_one_symbol(raw, table, origin, stamps.ts)
     columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
     good, bad = conform_table(raw, stamps, table, columns, origin)
@@ -466,6 +467,18 @@ def rounded_amounts(frame: pl.DataFrame) -> list[str]:
         for name, value in largest.items()
         if isinstance(value, float) and value >= MOST_EXACT
     ]
+
+
+def check_times_of_ticks(raw: pl.DataFrame, table: TableColumns, origin: Origin, stamps: Stamps) -> None:
+    """SourceError for ticks and quotes whose stamps are dates alone; it proposes a column that may have their times."""
+    if not stamps.dates_only or table.kind not in ("ticks", "quotes"):
+        return
+    date = table.roles.get("date") or table.roles["ts"]
+    others = [name for name in raw.columns if "time" in name.lower() and name not in table.roles.values()]
+    advice = f": --columns date={date},time={others[0]}" if others else " of its own: --columns date=...,time=..."
+    raise SourceError(
+        origin.source, f"{date}: dates without a time, which {table.kind} must have; if that is in a column{advice}"
+    )
 
 
 def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:

@@ -17,26 +17,13 @@ from engine.errors import SourceError
 from engine.schema import TS_NS
 from engine.sources.local_time import letters_to_utc, local_to_utc, localized
 from engine.sources.options import UNIT_NS
-from engine.sources.stamp_types import Reading, Stamps, as_stamps
+from engine.sources.stamp_types import ZONES_OF_LETTERS, Reading, Stamps, as_stamps
 
 MOST_ZONES = 200
 NO_OFFSET = re.compile(r"Z|z|UTC|GMT|UT")
 OFFSET = re.compile(r"\(?(?:UTC|GMT|UT)?([-+\u2212])(\d{1,2}):?(\d{2})?\)?")
 NAME = re.compile(r"\[?([A-Z][A-Za-z_]+(?:/[A-Za-z0-9_+-]+)+)\]?")
 LETTERS = re.compile(r"\(?([A-Z]{2,5})\)?")
-ZONES_OF_LETTERS = {
-    "America/New_York": ("EST", "EDT", "ET"),
-    "America/Chicago": ("CST", "CDT", "CT"),
-    "America/Denver": ("MST", "MDT", "MT"),
-    "America/Los_Angeles": ("PST", "PDT", "PT"),
-    "Europe/London": ("BST",),
-    "Europe/Berlin": ("CET", "CEST"),
-    "Europe/Helsinki": ("EET", "EEST"),
-    "Asia/Tokyo": ("JST",),
-    "Asia/Hong_Kong": ("HKT",),
-    "Asia/Kolkata": ("IST",),
-    "Australia/Sydney": ("AEST", "AEDT"),
-}
 
 
 def zoned_to_utc(naive: pl.Series, zones: pl.Series, reading: Reading, series: pl.Series | None, *notes: str) -> Stamps:

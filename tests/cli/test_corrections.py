@@ -24,19 +24,19 @@ WORDS = ["run", "in", "--calendar", "XNYS", "--unit", "ms", "--columns", "ts=Dat
         ("--null='\\N' if that means none", ["--null '\\N'"]),
         ("--null=-1 if that means none", ["--null=-1"]),
         ("--allow-non-positive if prices of zero and below are real", ["--allow-non-positive"]),
-        ("give --symbol NAME, --columns symbol=COLUMN or --columns ts=...,open=...", []),
+        ("give --symbol NAME, --columns symbol=COLUMN or --columns ts=...,open=...", ["--symbol NAME"]),
         ("leave --symbol out; give --unit s, ms, us or ns; run without --workers; no --interval 5m", []),
     ],
 )
 def test_corrected_commands_append_the_options_of_a_message(message, options):
     kept = "engine run in --calendar XNYS --unit ms"
     columns = "" if "--columns ts=" in " ".join(options) else " --columns ts=Date"
-    assert corrected_commands(message, WORDS) == [f"{kept}{columns} {text}" for text in options]
+    assert corrected_commands(message, WORDS) == [("", f"{kept}{columns} {text}") for text in options]
 
 
 def test_corrected_commands_replace_the_option_that_was_given():
     assert corrected_commands("give --unit s, or no --unit", WORDS) == [
-        "engine run in --calendar XNYS --columns ts=Date --unit s"
+        ("", "engine run in --calendar XNYS --columns ts=Date --unit s")
     ]
     assert corrected_commands("x; give --unit s", ["run", "in", "--unit=ms", "--json"]) == [
         "engine run in --json --unit s"
@@ -45,6 +45,10 @@ def test_corrected_commands_replace_the_option_that_was_given():
 
 def test_corrected_commands_for_stamps_without_a_zone_are_that_of_the_market_and_utc():
     message = "ts: stamps carry no zone; give --timezone (America/New_York, UTC, UTC-05)"
+    local, utc = "if stamps are the market's local time", "if stamps are UTC"
     command = "engine run in --timezone"
-    assert corrected_commands(message, ["run", "in"], "Europe/Berlin") == [f"{command} Europe/Berlin", f"{command} UTC"]
-    assert corrected_commands(message, ["run", "in"], "UTC") == [f"{command} UTC"]
+    found = corrected_commands(message, ["run", "in"], "Europe/Berlin")
+    assert found == [(local, f"{command} Europe/Berlin"), (utc, f"{command} UTC")]
+    assert corrected_commands(message, ["run", "in"], "UTC") == [(utc, f"{command} UTC")]
+    message = "Time (EET): stamps carry no zone; give --timezone Europe/Helsinki"
+    assert corrected_commands(message, ["run", "in"], "UTC") == [("", f"{command} Europe/Helsinki")]

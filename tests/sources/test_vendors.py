@@ -357,7 +357,9 @@ def test_file_without_header_and_without_likely_columns_is_refused_without_an_ex
 
 def test_read_stamp_column_with_the_zone_in_parentheses_in_its_name(tmp_path):
     text = "Time (EET),Open,High,Low,Close,Volume\n2024.01.16 16:30:00,1.1,1.3,1.0,1.2,5\n"
-    batch = only_batch(tmp_path, "EURUSD_1 Min_Bid_2024.01.16_2024.01.16.csv", text, timezone="EET")
+    with pytest.raises(SourceError, match=r"Time \(EET\): stamps carry no zone; give --timezone Europe/Helsinki$"):
+        only_batch(tmp_path, "EURUSD_1 Min_Bid_2024.01.16_2024.01.16.csv", text)
+    batch = only_batch(tmp_path, "EURUSD_1 Min_Bid_2024.01.16_2024.01.16.csv", text, timezone="Europe/Helsinki")
     assert batch.frame["ts"].to_list() == [AT]
 
 
@@ -365,3 +367,14 @@ def test_read_shares_not_turnover_as_volume_where_both_have_columns(tmp_path):
     text = "Datum;Erster;Hoch;Tief;Schlusskurs;Stuecke;Volumen\n2024-01-16;165.1;166.2;164.3;165.4;1200;198000\n"
     batch = only_batch(tmp_path, "SAP.csv", text, interval="1d")
     assert batch.frame.select("open", "close", "volume").row(0) == (165.1, 165.4, 1200.0)
+
+
+def test_read_ticks_with_dates_alone_is_refused_naming_the_column_of_times(tmp_path):
+    text = "DATE,TIME_M,EX,SYM_ROOT,SIZE,PRICE\n20240116,9:30:00.123456789,P,SPY,100,470.25\n"
+    with pytest.raises(
+        SourceError, match="dates without a time, which ticks must have.*--columns date=DATE,time=TIME_M$"
+    ):
+        only_batch(tmp_path, "SPY.csv", text)
+    columns = {"date": "DATE", "time": "TIME_M"}
+    batch = only_batch(tmp_path, "SPY.csv", text, columns=columns, timezone="America/New_York")
+    assert batch.frame["ts"].dt.epoch("ns").to_list() == [1705415400123456789]
