@@ -39,7 +39,7 @@ def test_corrected_commands_replace_the_option_that_was_given():
         ("", "engine run in --calendar XNYS --columns ts=Date --unit s")
     ]
     assert corrected_commands("x; give --unit s", ["run", "in", "--unit=ms", "--json"]) == [
-        "engine run in --json --unit s"
+        ("", "engine run in --json --unit s")
     ]
 
 

@@ -372,7 +372,7 @@ def test_read_shares_not_turnover_as_volume_where_both_have_columns(tmp_path):
 def test_read_ticks_with_dates_alone_is_refused_naming_the_column_of_times(tmp_path):
     text = "DATE,TIME_M,EX,SYM_ROOT,SIZE,PRICE\n20240116,9:30:00.123456789,P,SPY,100,470.25\n"
     with pytest.raises(
-        SourceError, match="dates without a time, which ticks must have.*--columns date=DATE,time=TIME_M$"
+        SourceError, match=r"dates without a time, which ticks must have.*--columns date=DATE,time=TIME_M$"
     ):
         only_batch(tmp_path, "SPY.csv", text)
     columns = {"date": "DATE", "time": "TIME_M"}
