@@ -38,10 +38,10 @@ from tests.calendars.facts_files import (
     to_local,
 )
 from tests.calendars.make_facts import read_bases
+from tests.calendars.market_hours_facts import HOURS, SATURDAY, SHARED, market_hours_entries, their_kinds
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-PUBLIC, HOURS = SHARED / "calendars", SHARED / "lean" / "market-hours" / "market-hours-database.json"
-SATURDAY = 5
+PUBLIC = SHARED / "calendars"
+LEAST_DAYS = 3  # that say what is usual
 
 
 @dataclass(frozen=True)
@@ -149,52 +149,26 @@ def day_closes(sessions: Sessions, zone: str, turn: int) -> dict[dt.date, int]:
 def holiday_kinds(sessions: Sessions, zone: str, turn: int) -> dict[dt.date, str]:
     """Per weekday on a clock: `closed`, `closes HH:MM` where that is early, or `usual`.
 
-    Early is earlier than most of the 15 days before and most of the 15 after, so that a change of hours is none.
+    Early is earlier than most of six days of that weekday before and of six after, so that a change of hours is none.
     """
     last = day_closes(sessions, zone, turn)
-    days = sorted(last)
     kinds = {
         day: "closed"
         for n in range((max(last) - min(last)).days)
         if (day := min(last) + dt.timedelta(days=n)).weekday() < SATURDAY
     }
-    for n, day in enumerate(days):
-        around = [[last[at] for at in some] for some in (days[max(n - 15, 0) : n], days[n + 1 : n + 16])]
-        usual = min(statistics.mode(some) for some in around if some)
-        kinds[day] = f"closes {clock(last[day])}" if last[day] < usual else "usual"
+    for weekday in range(SATURDAY):
+        days = sorted(day for day in last if day.weekday() == weekday)
+        for n, day in enumerate(days):
+            around = [[last[at] for at in some] for some in (days[max(n - 6, 0) : n], days[n + 1 : n + 7])]
+            usual = min(statistics.mode(some) for some in around if len(some) >= LEAST_DAYS)
+            kinds[day] = f"closes {clock(last[day])}" if last[day] < usual else "usual"
     return dict(sorted(kinds.items()))
 
 
 def clock(seconds: int) -> str:
     """`HH:MM` of seconds."""
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}"
-
-
-@cache
-def market_hours_entries() -> dict[str, Any]:
-    """Entries of the database, by `Type-market-symbol`."""
-    entries: dict[str, Any] = json.loads(HOURS.read_text(encoding="utf-8"))["entries"]
-    return entries
-
-
-def their_kinds(entries: Sequence[dict[str, Any]], turn: int) -> dict[dt.date, str]:
-    """What entries (a symbol's, then its market's) say of special dates: `closed`, or `closes HH:MM` before `turn`."""
-    found: dict[dt.date, str] = {}
-    for text, time in entries[0].get("earlyCloses", {}).items():
-        found[us_date(text)] = f"closes {time[:5]}" if time < clock(turn) else "usual"
-    # What opens only in the evening had no day.
-    for text, time in entries[0].get("lateOpens", {}).items():
-        found.setdefault(us_date(text), "closed" if time >= clock(turn) else "usual")
-    for entry in entries:
-        for text in entry.get("holidays", []):
-            found.setdefault(us_date(text), "closed")
-    return {day: kind for day, kind in found.items() if FIRST <= day <= LAST and day.weekday() < SATURDAY}
-
-
-def us_date(text: str) -> dt.date:
-    """Date of `month/day/year`."""
-    month, day, year = map(int, text.split("/"))
-    return dt.date(year, month, day)
 
 
 def market_hours_leg(code: str, facts: Sessions, leg: dict[str, Any]) -> tuple[int, list[Disagreement]]:

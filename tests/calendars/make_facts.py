@@ -7,6 +7,7 @@ it says is compared with these files (`test_facts.py`). Look at the difference o
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import sys
 import tomllib
@@ -27,6 +28,7 @@ from tests.calendars.facts_files import (
     dates_of,
     facts_path,
     parse_spans,
+    parse_time,
     read_tables,
     seconds_since,
     to_local,
@@ -34,6 +36,7 @@ from tests.calendars.facts_files import (
     write_facts,
 )
 
+MOST_OF_A_DAY = 13 * 3600
 MARGIN = dt.timedelta(days=40)  # rules of a library may look at the sessions before and after
 
 
@@ -56,22 +59,26 @@ def read_bases() -> dict[str, dict[str, Any]]:
 def make_facts(code: str) -> tuple[dict[str, str], Sessions, dict[dt.date, str]]:
     """(header, sessions in UTC, source of the correction by date) of a code from the library and the corrections."""
     base = read_bases()[code]
-    zone, sessions = base_sessions(base)
+    zone, sessions = base_sessions(code, base)
     corrected, sources = apply_corrections(code, zone, sessions)
     library = base.get("library")
     package = {"exchange_calendars": "exchange-calendars", "pandas_market_calendars": "pandas-market-calendars"}
-    made_from = f"{library} {version(package[library])} {base['name']}" if library else "weekly hours of bases.toml"
+    made_from = (
+        f"{library} {version(package[library])} {base['name']}"
+        if library
+        else "weekly hours of bases.toml, closures.csv"
+    )
     cited = len(set(sources.values()))
     header = {"code": code, "zone": zone, "made_from": made_from, "corrected": f"{len(sources)} ({cited} sources)"}
     return header, corrected, sources
 
 
-def base_sessions(base: dict[str, Any]) -> tuple[str, Sessions]:
+def base_sessions(code: str, base: dict[str, Any]) -> tuple[str, Sessions]:
     """(zone, sessions in UTC) of a base before any correction."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if "library" not in base:
-            return base["zone"], weekly_sessions(base)
+            return base["zone"], weekly_sessions(code, base)
         if base["library"] == "exchange_calendars":
             return exchange_sessions(base["name"])
         return market_sessions(base["name"], merge=base.get("merge_holidays", False))
@@ -110,8 +117,7 @@ def market_sessions(name: str, *, merge: bool) -> tuple[str, Sessions]:
         for row in schedule.itertuples()
     }  # fmt: skip
     if merge:
-        trade_dates = pandas_market_calendars.get_calendar("CME_TradeDate").valid_days(FIRST - MARGIN, LAST + MARGIN)
-        found = merged(found, sorted(day.date() for day in trade_dates))
+        found = merged(found, cme_trade_dates())
     return str(made.tz), clip(found)
 
 
@@ -130,16 +136,66 @@ def merged(sessions: Sessions, trade_dates: list[dt.date]) -> Sessions:
     return result
 
 
-def weekly_sessions(base: dict[str, Any]) -> Sessions:
-    """Sessions of weekly hours: `hours` is a list of tables with days, hours and, if not always, first and last."""
-    days = [FIRST + dt.timedelta(days=n) for n in range((LAST - FIRST).days + 1)]
-    return {
-        day: to_utc(day, parse_spans(rule["hours"]), base["zone"])
+def weekly_sessions(code: str, base: dict[str, Any]) -> Sessions:
+    """Sessions of weekly hours, without closures of `closures.csv`, and of CME's holidays with the next trade date.
+
+    `hours` is a list of tables with days, hours and, if not always, first and last.
+    """
+    days = [FIRST - MARGIN + dt.timedelta(days=n) for n in range((LAST - FIRST + 2 * MARGIN).days + 1)]
+    local = {
+        day: parse_spans(rule["hours"])
         for rule in base["hours"]
         for day in days
         if day.weekday() in [WEEKDAYS.index(name) for name in rule["days"].split(",")]
-        and rule.get("first", FIRST) <= day <= rule.get("last", LAST)
+        and rule.get("first", FIRST - MARGIN) <= day <= rule.get("last", LAST + MARGIN)
     }
+    closed = read_closures().get(base.get("closures", code), {})
+    # A day that is closed as a whole has no evening before it either.
+    whole = {day for day, (begin, end) in closed.items() if begin == 0 and end >= MOST_OF_A_DAY}
+    cut = {day: without_closures(day, spans, closed) for day, spans in sorted(local.items()) if day not in whole}
+    sessions = {day: to_utc(day, spans, base["zone"]) for day, spans in cut.items() if spans}
+    for rule in base["hours"]:
+        if "open_utc" in rule:  # an open that does not follow the venue's summer time
+            opens = parse_time(rule["open_utc"])
+            low, high = rule.get("first", FIRST), rule.get("last", LAST)
+            sessions |= {day: ((opens, spans[0][1]), *spans[1:]) for day, spans in sessions.items() if low <= day <= high}
+    if base.get("merge_holidays"):
+        start = base.get("merge_from", FIRST - MARGIN)
+        early = {day: spans for day, spans in sessions.items() if day < start}
+        sessions = early | merged({day: spans for day, spans in sessions.items() if day >= start}, cme_trade_dates())
+    return clip(sessions)
+
+
+def without_closures(day: dt.date, spans: Spans, closed: dict[dt.date, tuple[int, int]]) -> Spans:
+    """Spans on the venue's clock less the closures of the dates that they touch."""
+    for offset in range(-3, 2):
+        if (gap := closed.get(day + dt.timedelta(days=offset))) is not None:
+            begin, end = (at + offset * DAY for at in gap)
+            parts = [
+                part for opens, closes in spans for part in ((opens, min(closes, begin)), (max(opens, end), closes))
+            ]
+            spans = tuple(dict.fromkeys((opens, closes) for opens, closes in parts if opens < closes))
+    return spans
+
+
+@cache
+def read_closures() -> dict[str, dict[dt.date, tuple[int, int]]]:
+    """Closures of `closures.csv` by code and date, in seconds of the venue's day."""
+    found: dict[str, dict[dt.date, tuple[int, int]]] = {}
+    with (FACTS / "closures.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            span = parse_time(row["from"]), parse_time(row["to"])
+            found.setdefault(row["code"], {})[dt.date.fromisoformat(row["date"])] = span
+    return found
+
+
+@cache
+def cme_trade_dates() -> list[dt.date]:
+    """Trade dates of CME by pandas_market_calendars."""
+    import pandas_market_calendars  # noqa: PLC0415
+
+    days = pandas_market_calendars.get_calendar("CME_TradeDate").valid_days(FIRST - MARGIN, LAST + MARGIN)
+    return sorted(day.date() for day in days)
 
 
 def spans_of(day: dt.date, opens: Any, closes: Any, pause: Any, resume: Any) -> Spans:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +15,7 @@ import pytest
 from engine.calendars.providers import calendar_codes
 
 from tests.calendars import compare_facts, facts_files
-from tests.calendars.compare_facts import CodeResult, absent_databases, compare
+from tests.calendars.compare_facts import HOURS, PUBLIC, CodeResult, absent_databases, compare
 from tests.calendars.facts_files import (
     FACTS,
     codes_of,
@@ -105,6 +107,15 @@ def test_compare_planted_half_day_names_the_date(monkeypatch, tmp_path):
     facts_path("XNYS").write_text(facts_text(header, {**sessions, day: ((begin, end - 3 * 3600),)}))
     wrong = [one for one in compare("XNYS").disagreements if one.leg == "product"]
     assert [(one.day, one.ours, one.theirs) for one in wrong] == [(day, "13:30/20:00", "13:30/17:00")]
+
+
+def test_databases_are_those_that_were_compared():
+    if absent_databases():
+        pytest.skip("; ".join(absent_databases()))
+    seen = tomllib.loads((FACTS / "market_hours.toml").read_text())["database"]
+    assert hashlib.sha256(HOURS.read_bytes()).hexdigest() == seen["market_hours"]["sha256"]
+    whole = b"".join(path.read_bytes() for path in sorted(PUBLIC.glob("*.csv")))
+    assert hashlib.sha256(whole).hexdigest() == seen["public_answers"]["sha256"]
 
 
 def test_make_facts_uses_nothing_of_the_package():
