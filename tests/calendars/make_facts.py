@@ -158,7 +158,9 @@ def weekly_sessions(code: str, base: dict[str, Any]) -> Sessions:
         if "open_utc" in rule:  # an open that does not follow the venue's summer time
             opens = parse_time(rule["open_utc"])
             low, high = rule.get("first", FIRST), rule.get("last", LAST)
-            sessions |= {day: ((opens, spans[0][1]), *spans[1:]) for day, spans in sessions.items() if low <= day <= high}
+            sessions |= {
+                day: ((opens, spans[0][1]), *spans[1:]) for day, spans in sessions.items() if low <= day <= high
+            }
     if base.get("merge_holidays"):
         start = base.get("merge_from", FIRST - MARGIN)
         early = {day: spans for day, spans in sessions.items() if day < start}

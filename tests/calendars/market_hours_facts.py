@@ -39,7 +39,9 @@ def us_date(text: str) -> dt.date:
     return dt.date(year, month, day)
 
 
-def closures_of(entries: Sequence[dict[str, Any]], turn: int = DAY, evening: int = DAY) -> dict[dt.date, tuple[int, int]]:
+def closures_of(
+    entries: Sequence[dict[str, Any]], turn: int = DAY, evening: int = DAY
+) -> dict[dt.date, tuple[int, int]]:
     """Span of each special date, in seconds of the day on the entry's clock, in which the market was closed.
 
     A symbol's early close goes before its market's holiday; a late open ends a closure. Where none is given, what

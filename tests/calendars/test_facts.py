@@ -61,18 +61,11 @@ def test_answer_file_is_what_the_libraries_and_the_corrections_make(code):
     }
 
 
-# Their facts are in test_futures.py: dates of every holiday and era, a library and a database on all dates.
-FUTURES = {
-    "CME_INDEX", "CME_RATES", "CME_FX", "CME_CRYPTO", "CME_LIVESTOCK", "CBOT_GRAINS", "COMEX_METALS", "NYMEX_ENERGY",
-    "EUREX_INDEX", "EUREX_DAX", "EUREX_RATES", "CFE_VX",
-}  # fmt: skip
-
-
 def test_every_shipped_code_and_every_exchange_has_an_answer_file():
     listed = calendar_codes().filter(pl.col("provider") != "pandas_market_calendars")
     aliased = pl.col("description").str.starts_with("as ")
-    assert set(listed.filter(~aliased)["code"]) - set(CODES) - FUTURES == set()
-    assert set(listed.filter(aliased)["description"].str.strip_prefix("as ")) - set(CODES) - FUTURES == set()
+    assert set(listed.filter(~aliased)["code"]) - set(CODES) == set()
+    assert set(listed.filter(aliased)["description"].str.strip_prefix("as ")) - set(CODES) == set()
 
 
 @pytest.mark.parametrize("row", read_tables("corrections.toml", "correction"), ids=lambda row: str(row.get("code")))
