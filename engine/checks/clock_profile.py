@@ -78,13 +78,16 @@ def clock_profile(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, z
     moves, clocks, clock_at = clock_periods(zone, int(whole.first.min()), int(whole.last.max()))
     low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
     strides, period = whole.cut(low, high, lambda cell: moves[cell])
-    group = (np.searchsorted(heads, strides.row, side="right") - 1) * len(clocks) + clock_at[period]
+    first_of_series = (np.searchsorted(heads, strides.row, side="right") - 1) * len(clocks)
+    group = first_of_series + clock_at[period]
+    # Days and edges count once per offset, whatever changes its clocks elsewhere.
+    once = first_of_series + np.searchsorted(clocks[:, 0], clocks[clock_at[period], 0])
     volume = without_nulls(rows["volume"]) if "volume" in rows.columns else None
-    counted = [*count_by_quarter(strides, group, volume), count_by_minute(strides, group)]
+    counted = [*count_by_quarter(strides, group, once, volume), count_by_minute(strides, group)]
     if grid.interval.is_intraday and grid.interval.step_us % MINUTE_US == 0:
         counted.append(count_by_second(strides, group))
     if grid.interval.is_intraday:
-        counted += count_near_edges(strides, group, volume, grid)
+        counted += count_near_edges(strides, group, once, volume, grid)
     return with_series_names(pl.concat(counted), rows["series"].to_numpy()[heads], clocks, series)
 
 
@@ -157,13 +160,14 @@ def without_nulls(volume: pl.Series) -> Floats:
     return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
 
 
-def count_by_quarter(strides: ContiguousRuns, group: Ints, volume: Floats | None) -> list[pl.DataFrame]:
+def count_by_quarter(strides: ContiguousRuns, group: Ints, once: Ints, volume: Floats | None) -> list[pl.DataFrame]:
     """Facets per group: `week` (rows, volume by UTC quarter hour of the week), `days` (one count: UTC days with any row)."""
     low, high = (at // QUARTER_US for at in (strides.first, strides.last))
     pieces, quarter = strides.cut(low, high, lambda cell: cell * QUARTER_US)
-    owner = group[np.searchsorted(strides.row, pieces.row, side="right") - 1]
+    stride = np.searchsorted(strides.row, pieces.row, side="right") - 1
+    owner = group[stride]
     heavy = None if volume is None else np.add.reduceat(volume, pieces.row)
-    one_a_day = run_starts(quarter // QUARTERS, owner)
+    one_a_day = run_starts(quarter // QUARTERS, once[stride])
     return [
         facet_counts("week", owner, (quarter + MONDAY) % WEEK_CELLS, WEEK_CELLS, 0, pieces.size, heavy),
         facet_counts("days", owner[one_a_day], 0, 1, 0, None, None),
@@ -214,7 +218,7 @@ def count_passes(dial: Ints, begin: Ints, size: Ints, cells: int) -> Ints:
 
 
 def count_near_edges(
-    strides: ContiguousRuns, group: Ints, volume: Floats | None, grid: SessionGrid
+    strides: ContiguousRuns, group: Ints, once: Ints, volume: Floats | None, grid: SessionGrid
 ) -> list[pl.DataFrame]:
     """Return facets of rows within 6 steps of each chosen open and close, and of the edges that have such rows."""
     spans = grid.table.filter("chosen")
@@ -222,12 +226,19 @@ def count_near_edges(
     for name, seen, edges in zip(
         ("after_open", "after_close"), ("open_edges", "close_edges"), true_edges(spans), strict=True
     ):
-        found += count_near(name, seen, edges, strides, group, volume, grid.interval.step_us)
+        found += count_near(name, seen, edges, strides, group, once, volume, grid.interval.step_us)
     return found
 
 
 def count_near(
-    facet: str, edge_facet: str, edges: Ints, strides: ContiguousRuns, group: Ints, volume: Floats | None, step: int
+    facet: str,
+    edge_facet: str,
+    edges: Ints,
+    strides: ContiguousRuns,
+    group: Ints,
+    once: Ints,
+    volume: Floats | None,
+    step: int,
 ) -> list[pl.DataFrame]:
     """Facets of rows by step (-6 to 6 from an edge, the later edge wins) and of edges with such rows; no edges: []."""
     if not len(edges):
@@ -247,10 +258,10 @@ def count_near(
     row += begin[piece]
     past = strides.first[owner][piece] + row * strides.step - edges[edge][piece]
     heavy = None if volume is None else volume[strides.row[owner][piece] + row]
-    once = run_starts(edge, group[owner])
+    first_near = run_starts(edge, once[owner])
     return [
         facet_counts(facet, group[owner][piece], past // step, 2 * NEAR_STEPS + 1, -NEAR_STEPS, None, heavy),
-        facet_counts(edge_facet, group[owner][once], 0, 1, 0, None, None),
+        facet_counts(edge_facet, group[owner][first_near], 0, 1, 0, None, None),
     ]
 
 
