@@ -3,8 +3,9 @@
 1. `plan_tasks` batches files by symbol; files whose names do not tell theirs are one task.
 2. `write_part` does one task, anywhere: an export of its own and the counts of its load, in a folder of the work folder
    (`task_runner`).
-3. `export.gather.merge_exports` makes them the target's next revision. No symbol may be in two parts: its rows would have to be
+3. Tasks that turn out to hold a symbol in common are joined to one (`join_sharing_tasks`) and done again: a symbol's rows are
    assessed together.
+4. `export.gather.merge_exports` makes the parts the target's next revision.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import orjson
 import polars as pl
 
 from engine.clock import Clock, WallClock
-from engine.errors import EngineError, ParameterError, SourceError
+from engine.errors import EngineError, SourceError
 from engine.export.dataset import Dataset, open_dataset
-from engine.export.gather import merge_exports, shared_symbols
+from engine.export.gather import merge_exports
 from engine.export.session_export import export_snapshot
 from engine.runtime.executor import Executor
 from engine.runtime.load import (
@@ -142,29 +143,28 @@ def run_partitioned(
     Raises
     ------
     ParameterError
-        A source does not exist, a symbol has no calendar, or is in files of two tasks.
+        A source does not exist, or a symbol has no calendar.
     SourceError
         Nothing could be read at all.
     """
     tasks, problems = plan_tasks(sources, options)
     with work_folder(work, f".{export.name}-parts-", export.absolute().parent) as folder:
-        parts = [read_part_export(one) for one in run_tasks(tasks, write_part, folder, executor, progress)]
+        parts: list[Part] = []
+        joined = tasks
+        while len(parts) != len(joined):
+            tasks = joined
+            parts = [read_part_export(one) for one in run_tasks(tasks, write_part, folder, executor, progress)]
+            joined = join_sharing_tasks(tasks, [symbols_of_part(part) for part in parts])
         counts = sum_counts([part.counts for part in parts], problems)
         datasets = [part.dataset for part in parts]
         if options.read.symbols:
-            found = {name for one in datasets for name in one.scan("symbols").select("symbol").collect()["symbol"]}
+            found = {name for part in parts for name in symbols_of_part(part)}
             notes = unmatched_notes(inputs_of(sources), options.read, found, counts.problems)
             counts = replace(counts, notes=(*counts.notes, *notes))
         check_some_batch(counts.files, counts.problems, ", ".join(map(str, sources)))
         if counts.rejected and not any(dataset.rows("symbols") for dataset in datasets):
             refused = next(dataset for dataset in datasets if dataset.rows("rejects"))
             raise all_refused(refused.scan("rejects").head(1).collect(), counts.rejected, counts.notes)
-        twice = shared_symbols(datasets)
-        if twice:
-            raise ParameterError(
-                f"workers: {twice[0]!r} is in files of two tasks ({len(twice)} such symbols; some files do not tell "
-                "theirs by name); valid: files of one symbol, or all files without; run without --workers and --dask"
-            )
         revision = merge_exports(datasets, export, store_id=uuid.uuid4().hex, written_at=(clock or WallClock()).now())
     return PartitionedResult(counts, sum(part.derived for part in parts), revision, open_dataset(export, revision))
 
@@ -179,6 +179,30 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[File
     unnamed = groups.pop("", [])
     batches = [*batch_groups(groups.values(), BYTES_PER_TASK), *([unnamed] if unnamed else [])]
     return [FilesTask(tuple(batch), options) for batch in batches], problems
+
+
+def symbols_of_part(part: Part) -> frozenset[str]:
+    """Symbols that a part's export holds."""
+    return frozenset(part.dataset.scan("symbols").select("symbol").collect()["symbol"])
+
+
+def join_sharing_tasks(tasks: Sequence[FilesTask], symbols: Sequence[frozenset[str]]) -> list[FilesTask]:
+    """The tasks, those that hold a symbol in common joined to one, its files in order of their paths.
+
+    Only rows tell the symbols of files without one in their names. A symbol's rows must be assessed together.
+    """
+    joined: list[tuple[FilesTask, frozenset[str]]] = []
+    for task, held in zip(tasks, symbols, strict=True):
+        sharing = [one for one in joined if not one[1].isdisjoint(held)]
+        apart = [one for one in joined if one[1].isdisjoint(held)]
+        files = [file for one, _ in sharing for file in one.files]
+        if files:
+            whole = tuple(sorted([*files, *task.files], key=lambda file: file.path))
+            apart.append((replace(task, files=whole), held.union(*(names for _, names in sharing))))
+        else:
+            apart.append((task, held))
+        joined = apart
+    return [task for task, _ in joined]
 
 
 def write_part(task: FilesTask, folder: Path) -> None:

@@ -153,15 +153,22 @@ def test_run_in_parts_reuses_parts_that_exist(folder, tmp_path, monkeypatch):
     expect_equal(tmp_path / "one", tmp_path / "two")
 
 
-def test_run_in_parts_a_symbol_in_two_tasks_is_refused(folder, tmp_path, monkeypatch):
+def test_run_in_parts_a_symbol_in_two_tasks_is_assessed_whole(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(partitioned_run, "BYTES_PER_TASK", 1)
     bars = contents_of_one(folder)
-    bars.with_columns(pl.lit(HOSTILE).alias("symbol")).vstack(
-        bars.with_columns(pl.lit("XHKG9").alias("symbol"))
-    ).write_parquet(folder / "everything.parquet")
-    with pytest.raises(ParameterError, match=r"'XHKG9' is in files of two tasks .* run without --workers"):
-        run_partitioned([folder], OPTIONS, tmp_path / "cut", SerialExecutor())
-    assert not (tmp_path / "cut").exists()
+    other = bars.with_columns(close=pl.col("high"))  # corrections of the file before it
+    of_two = [
+        bars.with_columns(pl.lit(HOSTILE).alias("symbol")),
+        other.head(200).with_columns(pl.lit("XHKG9").alias("symbol")),
+    ]
+    pl.concat(of_two).write_parquet(folder / "everything.parquet")
+    hours = bars.filter(pl.col("ts").dt.minute() == 30).with_columns(pl.lit(HOSTILE).alias("symbol"))
+    hours.write_parquet(folder / "=cmd_1h.parquet")
+    whole = run([folder], OPTIONS, tmp_path / "whole")
+    cut = run_partitioned([folder], OPTIONS, tmp_path / "cut", SerialExecutor())
+    expect_equal(tmp_path / "whole", tmp_path / "cut")
+    assert cut.loaded.corrections == whole.loaded.corrections > 0
+    assert cut.loaded.rows == whole.loaded.rows
 
 
 def contents_of_one(folder: Path) -> pl.DataFrame:
