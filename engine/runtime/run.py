@@ -28,6 +28,7 @@ from engine.grid import Align, Stamp
 from engine.interval import Interval, Intervals, intervals_of
 from engine.runtime.load import Loaded, load_files
 from engine.runtime.options import Calendars, LoadOptions, Progress, calendar_map
+from engine.runtime.outside_sessions import end_stamp_notes
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.sources.inputs import Sources
@@ -267,17 +268,19 @@ def load_options(
 
 
 def misplaced_series_notes(session: SessionData) -> list[str]:
-    """One note per series whose stored quality has more bars outside slots (off grid, out of session) than in."""
+    """One note per series with more bars outside slots (off grid, out of session) than in, and per one of end stamps."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
     outside = pl.col("off_grid") + pl.col("out_of_session")
     lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
-    return [
+    notes = [
         f"{symbol} {price_type} {interval}: {present or 'no'} bar{'s lie' if present > 1 else ' lies'} in a slot of a "
         f"session, {outside} outside; check --timezone, --stamp, --align and --calendar (extended hours: --segments)"
         for symbol, price_type, interval, present, outside in lost.select(
             "symbol", "price_type", "interval", "present", "outside"
         ).iter_rows()
     ]
+
+    return [*notes, *end_stamp_notes(session.snapshot())]
 
 
 @check_arguments("session", "clock", "full")
