@@ -54,7 +54,7 @@ def main() -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - a person at a terminal gets a sentence, with --debug the trace
         if DEBUG in flags:
             traceback.print_exc()
-        raise SystemExit(report_error(error, words)) from None
+        raise SystemExit(report_error(error)) from None
     raise SystemExit(0)
 
 

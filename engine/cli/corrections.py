@@ -33,7 +33,7 @@ _OPTION = re.compile(
         for name, value in PROPOSABLE.items()
     )
 )
-_NOT_PROPOSED = re.compile(r"(?:leave|no|than|without|with|or no) $")
+_NOT_PROPOSED = re.compile(r"(?:leave|no|than|without) $")
 MOST_COMMANDS = 4
 
 

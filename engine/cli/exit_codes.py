@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 
 from engine.errors import EngineError
@@ -29,10 +28,10 @@ def split_flags(words: list[str]) -> tuple[set[str], list[str]]:
     return flags, [*(word for word in words[:end] if word not in flags), *words[end:]]
 
 
-def report_error(error: BaseException, words: Sequence[str] = ()) -> int:
+def report_error(error: BaseException) -> int:
     """Print an error, and the commands it proposes, to stderr; return 130 interrupt, 2 EngineError, 1 others.
 
-    After an OSError the output that is not yet written is dropped. The proposed commands are made of `words`.
+    After an OSError the output that is not yet written is dropped.
     """
     match error:
         case KeyboardInterrupt():
@@ -40,7 +39,7 @@ def report_error(error: BaseException, words: Sequence[str] = ()) -> int:
             return INTERRUPTED
         case EngineError():
             sys.stderr.write(f"engine: {error}\n")
-            print_corrections(str(error), words)
+            sys.stderr.writelines(correction_lines(str(error)))
             return USAGE
         case OSError():
             # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
@@ -59,15 +58,18 @@ def report_error(error: BaseException, words: Sequence[str] = ()) -> int:
             return FAILED
 
 
-def print_corrections(message: str, words: Sequence[str]) -> None:
-    """Print to stderr the command lines that a message proposes, `try:` ahead of the first; nothing without words."""
+def correction_lines(message: str) -> list[str]:
+    """`try: ...` and ` or: ...` lines, with a line break, of the commands that a message makes of `sys.argv`; or []."""
+    words = split_flags(sys.argv[1:])[1]
     if not words or "--" not in message:
-        return
+        return []
     from engine.cli.corrections import corrected_commands, zone_of_words
 
     zone = zone_of_words(words) if "carry no zone" in message else None
-    for place, (condition, command) in enumerate(corrected_commands(message, words, zone)):
-        sys.stderr.write(f"{' or' if place else 'try'}{', ' if condition else ''}{condition}: {command}\n")
+    return [
+        f"{' or' if place else 'try'}{', ' if condition else ''}{condition}: {command}\n"
+        for place, (condition, command) in enumerate(corrected_commands(message, words, zone))
+    ]
 
 
 def say_interrupted() -> None:

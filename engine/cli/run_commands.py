@@ -11,7 +11,7 @@ import typer
 
 from engine.cli.app import AsJson, app
 from engine.cli.console import merge_notes, print_frame, print_json, print_line, print_list, print_problems, progress
-from engine.cli.exit_codes import MANY_REJECTS, PARTLY_READ
+from engine.cli.exit_codes import MANY_REJECTS, PARTLY_READ, correction_lines
 from engine.cli.parsing import (
     override_options,
     parse_column_pairs,
@@ -271,6 +271,8 @@ def print_run(
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
     print_list("note", merge_notes(notes))
+    for line in correction_lines("; ".join(note for note in notes if "mark ends: --stamp" in note)):
+        print_line(line.rstrip())
     print_list("refused", describe_refused(loaded.refused))
     print_problems("too many rows refused", describe_sources_over(loaded.refused, most_rejects))
     print_problems("could not be read", [f"{path}: {why}" for path, why in problems])

@@ -461,7 +461,8 @@ def resolve_intervals(
         others = {one for name in symbols_or_roots(file, batch) for one in available[name] if one is not None}
         interval = interval_of(batch.frame, others)
         if interval is None:
-            problems.append(Problem(batch.source, f"{batch.frame.height} {UNTOLD}"))
+            proposed = f"{UNTOLD} 1d, if they are of days (stamps are dates)" if batch.align == "date" else UNTOLD
+            problems.append(Problem(batch.source, f"{batch.frame.height} {proposed}"))
         else:
             others_note = f"interval: {interval}, that of other files of the symbol, which no step contradicts"
             notes = (*(note for note in batch.notes if not note.startswith("interval: ")), others_note)

@@ -113,7 +113,7 @@ def parse_path(path: PurePath | str, options: ReadOptions | None = None) -> Path
         symbol=hive.get("symbol") or stated.symbol,
         interval=parse_interval_word(hive.get("interval", "").lower()) or stated.interval,
         price_type=hive.get("price_type", "").lower() or stated.price_type,
-        day=stated.day,
+        day=stated.day or day_of_folders(path, hive),
         venue=stated.venue or street,
         variant=stated.variant,
         is_symbol_of_name=bool(stated.symbol) and not hive.get("symbol") and options.symbol_from is None,
@@ -155,6 +155,16 @@ def hive_folders(path: PurePath | str) -> dict[str, str]:
     """Value by name (in small letters) of the `name=value` folders of a path; of a repeated name the innermost."""
     folders = (part.split("=", 1) for part in PurePath(path).parent.parts if "=" in part)
     return {name.lower(): unquote(value) for name, value in folders}
+
+
+def day_of_folders(path: PurePath, hive: Mapping[str, str]) -> dt.date | None:
+    """Date of `date=2024-01-02/` or `year=2024/month=1/day=2/`, else of the innermost folder named by a date; else None."""
+    stated = next((hive[name] for name in ("date", "trade_date", "dt") if name in hive), None)
+    parts = [hive.get(name, "") for name in ("year", "month", "day")]
+    if all(part.isdecimal() for part in parts):
+        stated = "-".join(part.zfill(2) for part in parts)
+    dates = (day_of_text(part) for part in reversed(path.parent.parts) if _DATE.fullmatch(part))
+    return day_of_text(stated) if stated else next(dates, None)
 
 
 @functools.lru_cache

@@ -10,6 +10,7 @@ import polars as pl
 from engine.sources.columns import TableColumns
 from engine.sources.layouts.layout import Layout, normalize_name
 from engine.sources.layouts.shared_names import OHLC, SIDES
+from engine.sources.number_text import Marks, read_number
 
 PRICES = (*OHLC, "vwap", "bid", "ask", "price", *(f"{side}_{part}" for side in SIDES for part in OHLC))
 SIZES = ("volume", "tick_volume", "size", "bid_size", "ask_size", "bid_volume", "ask_volume")
@@ -17,7 +18,7 @@ MOST_CELLS = 4  # kinds of rows that a note counts
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
-def apply_layout(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, TableColumns]:
+def apply_layout(raw: pl.DataFrame, table: TableColumns, marks: Marks) -> tuple[pl.DataFrame, TableColumns]:
     """(table with its layout's cells made plain, columns with notes); all-zero volume yields to tick volume."""
     layout = table.layout
     notes: list[str] = []
@@ -29,7 +30,7 @@ def apply_layout(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, 
     if layout.signs:
         raw = without_signs(raw, columns_of(table, (*PRICES, *SIZES)), layout.signs)
     if layout.magnitudes:
-        raw = with_magnitudes(raw, columns_of(table, SIZES))
+        raw = with_magnitudes(raw, columns_of(table, SIZES), marks)
     if layout.fixed_digits is not None:
         raw, scaled = with_fixed_prices(raw, columns_of(table, PRICES), layout.fixed_digits)
         notes += [f"layout {layout.name}: prices are integers, multiples of 1e-{layout.fixed_digits}"] if scaled else []
@@ -87,13 +88,13 @@ def without_signs(raw: pl.DataFrame, names: list[str], signs: str) -> pl.DataFra
     return raw.with_columns(pl.col(name).str.replace_many(list(signs), [""] * len(signs)) for name in text)
 
 
-def with_magnitudes(raw: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """The table with text such as `1.25M` in these columns as rounded integer text (`1250000`); others unchanged."""
+def with_magnitudes(raw: pl.DataFrame, names: list[str], marks: Marks) -> pl.DataFrame:
+    """The table with text such as `1.25M` (by `marks`) in these columns as rounded integer text (`1250000`)."""
     changed = []
     for name in (name for name in names if raw.schema[name] == pl.String):
-        parts = pl.col(name).str.strip_chars().str.extract_groups(r"^([0-9.]+)([KMB])$").struct
+        parts = pl.col(name).str.strip_chars().str.extract_groups(r"^([0-9.,' ]+)([KMB])$").struct
         factor = parts.field("2").replace_strict(MAGNITUDES, default=None, return_dtype=pl.Float64)
-        value = (parts.field("1").cast(pl.Float64, strict=False) * factor).round(0).cast(pl.Int64).cast(pl.String)
+        value = (read_number(parts.field("1"), marks) * factor).round(0).cast(pl.Int64).cast(pl.String)
         changed.append(pl.coalesce(value, pl.col(name)).alias(name))
     return raw.with_columns(changed)
 

@@ -17,7 +17,7 @@ from engine.sources import archive
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.encodings import encoding_of, no_text_reason
 from engine.sources.file_names import parse_path, symbol_conflict
-from engine.sources.formats.format import OTHER_NAMES, format_named, formats, has_suffix, sniff_format
+from engine.sources.formats.format import OTHER_NAMES, OTHER_SUFFIXES, format_named, formats, has_suffix, sniff_format
 from engine.sources.formats.registry import call_format, data_suffixes
 from engine.sources.options import ReadOptions
 from engine.sources.read import contained
@@ -226,6 +226,8 @@ def non_data_reason(path: Path) -> str | None:
     is_document = path.suffix.lower() == ".json" and path.stem.lower() in ABOUT_DATA
     if is_document or path.stem.lower().startswith(OTHER_NAMES) or path.parent.name.lower().startswith(OTHER_NAMES):
         return "about the data"
+    if path.suffix.lower() in OTHER_SUFFIXES:  # `BTCUSDT-1m-2024-01.zip.CHECKSUM`
+        return f"no data file by its name ({path.suffix})"
     if path.suffix.lower() in WORKBOOKS:
         return SAVE_AS_CSV
     return None if has_suffix(path, data_suffixes()) else f"no data file by its name ({path.suffix or 'no suffix'})"

@@ -142,14 +142,14 @@ def digits_to_utc(cells: pl.Series, sample: str, reading: Reading, series: pl.Se
 
 
 def times_of_day_to_utc(cells: pl.Series, reading: Reading, series: pl.Series | None) -> Stamps:
-    """UTC instants of local times of day on the date in the file's name; SourceError without a date."""
+    """UTC instants of local times of day on the date in the file's name or folder; SourceError without a date."""
     if reading.day is None:
         raise SourceError(
             reading.path,
-            f"{reading.column}: times of day, and the file's name has no date (or several); rename the file",
+            f"{reading.column}: times of day, and there is no date (or several) in the file's name or folder; rename it (2024-01-02)",
         )
     found = spelled_to_utc(f"{reading.day} " + cells, reading, series)
     if found is None:
         raise SourceError(reading.path, f"{reading.column}: received {first_stamps(cells)[0]!r}, no time of day")
-    note = f"{reading.column}: times of {reading.day}, the date in the file's name"
+    note = f"{reading.column}: times of {reading.day}, the date in the file's path"
     return Stamps(found.ts, found.refused, notes=(note, *found.notes))

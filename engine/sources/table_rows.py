@@ -39,6 +39,7 @@ from engine.sources.stamp_types import Reading, Stamps
 from engine.sources.stamps import column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+DATABASE_NULL = r"\N"  # as MySQL, PostgreSQL and Hive write a missing value
 MOST_EXACT = 2.0**53
 STAMP_ROLES = frozenset(["ts", "date", "time"])
 TEXT_ROLES = frozenset(["symbol", "price_type", "exchange", "conditions", "suspicious", "interval"])
@@ -95,8 +96,9 @@ def batch(
     """
     options, conventions = table.layout.fill(origin.options)
     origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
-    raw, table = apply_layout(with_plain_cells(raw, table, origin.source), table)
-    raw = without_null_cells(raw, table, options.null)
+    raw, table = apply_layout(with_plain_cells(raw, table, origin.source), table, marks_of(origin.options))
+    is_dump = any((raw[name] == DATABASE_NULL).any() for name in text_numbers(raw, table).values())
+    raw = without_null_cells(raw, table, (*options.null, DATABASE_NULL) if is_dump else options.null)
     origin = with_interval_of_column(raw, table, origin)
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)

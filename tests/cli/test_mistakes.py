@@ -331,3 +331,14 @@ def test_errors_with_options_print_the_whole_command(engine, tmp_path: Path) -> 
     command = f"engine run {tmp_path / 'SPY.csv'} --calendar XNYS --derive 5m --timezone"
     ours = f"try, if stamps are the market's local time: {command} America/New_York"
     assert err.splitlines()[1:] == [ours, f" or, if stamps are UTC: {command} UTC"]
+
+
+@pytest.mark.parametrize(("seconds", "stamp"), [(60, "end"), (59, "end-inclusive")])
+def test_run_stamps_of_ends_print_the_command_that_reads_them(engine, tmp_path: Path, seconds: int, stamp: str) -> None:
+    ends = [HEAD, *(f"{(ts + dt.timedelta(seconds=seconds)).isoformat()},{CELLS}" for ts in MINUTES)]
+    (tmp_path / "SPY.csv").write_text("\n".join(ends))
+    _, out, _ = engine("run", tmp_path, "--calendar", "XNYS")
+    (command,) = [line.removeprefix("try: ") for line in out.splitlines() if line.startswith("try: ")]
+    assert command.endswith(f"--stamp {stamp}")
+    _, out, _ = engine(*shlex.split(command)[1:], "--json")
+    assert [row["present"] for row in json.loads(out)["series"] if row["interval"] == "1m"] == [390]

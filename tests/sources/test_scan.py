@@ -218,3 +218,14 @@ def _lean(root):
 def test_named_paths_tell_symbol_interval_and_side(path, symbol, interval, price_type):
     told = parse_path(path)
     assert (told.symbol, told.interval and str(told.interval), told.price_type) == (symbol, interval, price_type)
+
+
+def test_scan_checksum_beside_a_packed_file_is_no_data(tmp_path):
+    with zipfile.ZipFile(tmp_path / "BTCUSDT-1m-2024-01.zip", "w") as target:
+        target.writestr("BTCUSDT-1m-2024-01.csv", CSV)
+    (tmp_path / "BTCUSDT-1m-2024-01.zip.CHECKSUM").write_text(f"{'ab' * 32}  BTCUSDT-1m-2024-01.zip\n")
+    files, problems = scan([tmp_path])
+    assert ([file.path.name for file in files], [problem.ignored for problem in problems]) == (
+        ["BTCUSDT-1m-2024-01.zip"],
+        [True],
+    )

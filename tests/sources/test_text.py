@@ -90,7 +90,7 @@ def test_read_text_times_of_day_take_the_date_from_the_files_name():
     text = "time,open,high,low,close,volume\n09:30,10,11,9,10.5,100\n09:31,10.5,12,10,11,200\n"
     batch = bars(text, "SPY_2024-01-02.csv", timezone="America/New_York")
     assert body(batch) == EXPECTED
-    assert any("the date in the file's name" in note for note in batch.notes)
+    assert any("the date in the file's path" in note for note in batch.notes)
     with pytest.raises(SourceError, match="no date"):
         bars(text, "SPY.csv", timezone="America/New_York")
 

@@ -172,6 +172,25 @@ def test_read_investing_takes_the_price_as_close_and_volumes_with_letters(tmp_pa
     ]
 
 
+@pytest.mark.parametrize(("name", "header"), [
+    ("DAX Historische Daten.csv", '"Datum","Zuletzt","Eröffn.","Hoch","Tief","Vol.","+/- %"'),
+    ("Datos históricos DAX.csv", '"Fecha","Último","Apertura","Máximo","Mínimo","Vol.","% var."'),
+    ("DAX - Données Historiques.csv", '"Date","Dernier","Ouv."," Plus Haut","Plus Bas","Vol.","Variation %"'),
+])  # fmt: skip
+def test_read_investing_of_other_countries_reads_letters_behind_decimal_commas(tmp_path, name, header):
+    text = header + '\n"16.01.2024","16.571,68","16.560,20","16.600,10","16.500,00","85,66M","-0,30%"\n'
+    batch = only_batch(tmp_path, name, text, decimal=",", thousands=".", interval="1d")
+    assert batch.frame.select("symbol", "open", "high", "low", "close", "volume").rows() == [
+        ("DAX", 16560.2, 16600.1, 16500.0, 16571.68, 85_660_000.0)
+    ]
+
+
+def test_read_backslash_n_of_a_database_is_a_missing_value(tmp_path):
+    text = "ts\topen\thigh\tlow\tclose\tvolume\n2024-01-16 14:30:00+00\t1\t1\t1\t1\t\\N\n"
+    batch = only_batch(tmp_path, "SPY_1m.tsv", text)
+    assert (batch.frame["volume"].to_list(), batch.rejects.height) == ([None], 0)
+
+
 def test_read_nasdaq_takes_close_last_and_leaves_out_dollar_signs(tmp_path):
     text = "Date,Close/Last,Volume,Open,High,Low\n01/16/2024,$183.63,65603040,$182.16,$184.26,$180.934\n"
     batch = only_batch(tmp_path, "HistoricalData_1705500000000.csv", text, symbol="AAPL", interval="1d")
@@ -261,6 +280,7 @@ ROWS = {
     "fxcm": ("EURUSD_2024_3.csv", "DateTime,BidOpen,BidHigh,BidLow,BidClose,AskOpen,AskHigh,AskLow,AskClose\n01/16/2024 14:30:00.000,1.1,1.3,1.0,1.2,1.2,1.4,1.1,1.3\n", {"interval": "1m", "price_types": ("ask",)}, "EURUSD", AT, ("open", "high", "close"), (1.2, 1.4, 1.3)),
     "quantquote": ("allstocks_20240116/table_spy.csv", "20240116,930,470.25,471.5,469.75,470.5,1200,1,0,0\n", {"interval": "1m"}, "SPY", AT, ("open", "close", "volume"), (470.25, 470.5, 1200.0)),
     "barchart": ("spy_intraday-1min_historical-data-01-16-2024.csv", 'Time,Open,High,Low,Last,Change,%Chg,Volume\n01/16/2024 08:30,470.25,471.5,469.75,470.5,-1.2,-0.25%,1200\n"Downloaded from Barchart.com as of 01-16-2024 05:01pm CST"\n', {"timezone": "America/Chicago"}, "SPY", AT, ("open", "close", "volume"), (470.25, 470.5, 1200.0)),
+    "cryptodatadownload-usd": ("Coinbase_BTCUSD_1h.csv", "https://www.CryptoDataDownload.com\nDate,Symbol,Open,High,Low,Close,Volume BTC,Volume USD\n2024-01-16 02-PM,BTCUSD,1.1,1.3,1.0,1.2,7.5,9\n", {}, "BTCUSD", AT.replace(minute=0), ("open", "close", "volume"), (1.1, 1.2, 7.5)),
     "iex": ("SPY.json", '[{"date":"2024-01-16","minute":"09:30","label":"09:30 AM","high":471.5,"low":469.75,"open":470.25,"close":470.5,"average":470.3,"volume":1200,"notional":1.5,"numberOfTrades":12}]', {"interval": "1m"}, "SPY", AT, ("open", "close", "volume", "trades"), (470.25, 470.5, 1200.0, 12)),
     "binance-aggtrades": ("BTCUSDT-aggTrades-2024-01-16.csv", "9,42000.1,0.25,7,8,1705415400123,True,True\n", {}, "BTCUSDT", AT + MILLISECONDS, ("seq", "price", "size"), (9, 42000.1, 0.25)),
 }  # fmt: skip
@@ -275,7 +295,11 @@ def test_read_one_row_of_a_vendor(tmp_path, layout):
 
 
 def test_every_layout_of_the_table_has_a_feed():
-    tried = {name.split(" ")[0] for name in FEEDS} | set(ROWS) | {"investing", "nasdaq"}
+    tried = (
+        {name.split(" ")[0] for name in FEEDS}
+        | set(ROWS)
+        | {one.name for one in VENDORS if one.name.startswith(("investing", "nasdaq"))}
+    )
     assert sorted(one.name for one in VENDORS if one.columns and one.name not in tried) == []
 
 
