@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test quick cov slow mutants fmt check versions docs notebooks install bench soak clean
+.PHONY: demo test quick cov slow mutants fmt check versions facts docs notebooks install bench soak clean
 
 demo: $(VENV)/.done
 	$(BIN)/engine demo --export out/demo
@@ -42,6 +42,10 @@ check: $(VENV)/.done
 # The calendars' tests with the lowest and the newest versions allowed of the libraries they stand on; WHICH=lowest for one.
 versions:
 	PYTHON=$(PYTHON) .ci/versions $(WHICH)
+
+# Per calendar: sessions compared with its answer file, equal, corrected by us, and the same of two other databases.
+facts: $(VENV)/.done
+	$(BIN)/python -m tests.calendars.compare_facts
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

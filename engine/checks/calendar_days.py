@@ -79,6 +79,8 @@ class ClockMinutes:
         Series with a bar that covers the minute; with one that begins in it.
     volume : array of float
         Of the bars that begin in it; 0 without volumes.
+    covered : array of bool
+        Minutes between the first and the last bar of any series: of others the data say nothing.
     active, alive : array of int
         Per date: series with a bar on it; between whose first and last bar it lies.
     step : int
@@ -91,6 +93,7 @@ class ClockMinutes:
     present: Ints
     begun: Ints
     volume: Floats
+    covered: Flags
     active: Ints
     alive: Ints
     step: int
@@ -194,8 +197,8 @@ def clock_minutes(bars: pl.DataFrame, segments: pl.DataFrame, zone: str, step: i
 
     numbers = bars["series"].to_numpy()
     begun = series_per_cell(cells(local), numbers, days)
-    covered = to_local(expand(starts, starts + step)) if step > 1 else local
-    inside = (covered - first * DAY_MINUTES) < days * DAY_MINUTES
+    filled = to_local(expand(starts, starts + step)) if step > 1 else local
+    inside = (filled - first * DAY_MINUTES) < days * DAY_MINUTES
     owners = np.repeat(numbers, step)[inside] if step > 1 else numbers
     volume: Floats = np.zeros(days * DAY_MINUTES)
     if "volume" in bars.columns:
@@ -205,9 +208,10 @@ def clock_minutes(bars: pl.DataFrame, segments: pl.DataFrame, zone: str, step: i
         first=dt.date(1970, 1, 1) + dt.timedelta(days=first),
         expected=flags(segments["regular"].to_numpy()),
         allowed=flags(np.ones(segments.height, dtype=bool)),
-        present=series_per_cell(cells(covered[inside]), owners, days),
+        present=series_per_cell(cells(filled[inside]), owners, days),
         begun=begun,
         volume=volume.reshape(days, DAY_MINUTES),
+        covered=(series_alive(cells(local), numbers, days * DAY_MINUTES) > 0).reshape(days, DAY_MINUTES),
         active=active,
         alive=alive,
         step=step,
@@ -241,11 +245,16 @@ def series_per_cell(cells: Ints, series: Ints, days: int) -> Ints:
 def series_per_date(dates: Ints, series: Ints, days: int) -> tuple[Ints, Ints]:
     """(series with a row on each date, series between whose first and last row it lies)."""
     frame = pl.DataFrame({"date": dates, "series": series}).unique()
-    active = np.bincount(frame["date"].to_numpy(), minlength=days)
-    lives = frame.group_by("series").agg(pl.col("date").min().alias("from"), pl.col("date").max().alias("to"))
-    steps = np.bincount(lives["from"].to_numpy(), minlength=days + 1)
-    steps = steps - np.bincount(lives["to"].to_numpy() + 1, minlength=days + 1)
-    return active, np.cumsum(steps)[:days]
+    return np.bincount(frame["date"].to_numpy(), minlength=days), series_alive(dates, series, days)
+
+
+def series_alive(places: Ints, series: Ints, size: int) -> Ints:
+    """Number of series between whose first and last place each of `size` places lies, both included."""
+    lives = pl.DataFrame({"place": places, "series": series}).group_by("series")
+    ends = lives.agg(pl.col("place").min().alias("from"), pl.col("place").max().alias("to"))
+    steps = np.bincount(ends["from"].to_numpy(), minlength=size + 1)
+    alive: Ints = np.cumsum(steps - np.bincount(ends["to"].to_numpy() + 1, minlength=size + 1))[:size]
+    return alive
 
 
 def usual_share(hits: Flags, due: Flags) -> Floats:
@@ -279,7 +288,7 @@ def empty_expected(axis: ClockMinutes) -> Iterator[Disagreement]:
     share = usual_share(axis.present > 0, axis.expected & traded)
     session: Flags = np.any(axis.expected, axis=1)
     held = usual_share(traded & session[:, None], session[:, None])
-    judged = axis.expected & covered(axis)
+    judged = axis.expected & axis.covered
     lacking = judged & (axis.present == 0)
     bits = closed_bits(axis, share) * judged
     doubt = np.log2(max(int(axis.expected.sum()) // axis.step, 1)) + DOUBT_BITS
@@ -340,14 +349,6 @@ def stretch(axis: ClockMinutes, row: int, due: Ints, span: tuple[int, int], shar
     gone = minutes[axis.present[row, minutes] == 0]
     series = int(np.max(axis.present[row, beside], initial=1))
     yield absence(row, kind, minutes, share[gone], series)
-
-
-def covered(axis: ClockMinutes) -> Flags:
-    """Minutes between the first and the last that any series has: of what lies outside, the data say nothing."""
-    cells = np.flatnonzero(axis.present)
-    flat = np.zeros(axis.present.size, dtype=bool)
-    flat[cells[0] : cells[-1] + 1] = True
-    return flat.reshape(axis.present.shape)
 
 
 def absence(row: int, kind: str, minutes: Ints, share: Floats, series: int) -> Disagreement:

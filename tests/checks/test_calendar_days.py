@@ -125,6 +125,15 @@ def test_check_days_before_the_first_and_after_the_last_bar_are_not_judged(tmp_p
     assert told(checked("XLON", bars, tmp_path)) == []
 
 
+def test_check_two_series_of_other_months_say_nothing_of_the_time_between(tmp_path):
+    bars = bars_of(calendar("XLON"), series=2)
+    may, july = dt.datetime(2024, 5, 8, 11, tzinfo=dt.UTC), dt.datetime(2024, 7, 3, 11, tzinfo=dt.UTC)
+    apart = pl.concat([
+        bars.filter((pl.col("series") == 0) & (pl.col("ts") < may)), bars.filter((pl.col("series") == 1) & (pl.col("ts") > july)),
+    ])  # fmt: skip
+    assert told(checked("XLON", apart, tmp_path)) == []
+
+
 def test_check_a_print_of_every_day_after_the_close_is_a_habit_and_no_day(tmp_path):
     bars = bars_of(calendar("XLON"))
     auction = bars.group_by("series", pl.col("ts").dt.date().alias("date")).agg(pl.col("ts").max()).select(
