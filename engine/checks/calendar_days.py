@@ -208,7 +208,7 @@ def clock_minutes(bars: pl.DataFrame, segments: pl.DataFrame, zone: str, step: i
         first=dt.date(1970, 1, 1) + dt.timedelta(days=first),
         expected=flags(segments["regular"].to_numpy()),
         allowed=flags(np.ones(segments.height, dtype=bool)),
-        present=series_per_cell(cells(filled[inside]), owners, days),
+        present=series_per_cell(cells(filled[inside]), owners, days) if step > 1 else begun,
         begun=begun,
         volume=volume.reshape(days, DAY_MINUTES),
         covered=(series_alive(cells(local), numbers, days * DAY_MINUTES) > 0).reshape(days, DAY_MINUTES),
@@ -236,7 +236,8 @@ def expand(opens: Ints, closes: Ints) -> Ints:
 
 def series_per_cell(cells: Ints, series: Ints, days: int) -> Ints:
     """Number of different series per date and minute."""
-    counted = pl.DataFrame({"cell": cells, "series": series}).unique().group_by("cell").len()
+    keys = pl.DataFrame({"cell": cells.astype(np.int32), "series": series.astype(np.int32)})
+    counted = keys.unique().group_by("cell").len()
     made: Ints = np.zeros(days * DAY_MINUTES, dtype=np.int64)
     made[counted["cell"].to_numpy()] = counted["len"].to_numpy()
     return made.reshape(days, DAY_MINUTES)
