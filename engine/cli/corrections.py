@@ -18,7 +18,8 @@ PROPOSABLE = {
     "--interval": r"\d+[smhd]",
     "--unit": r"(?:s|ms|us|ns)\b(?!, (?:ms|us))",
     "--stamp": r"end-inclusive|start|end",
-    "--symbol": r"NAME",
+    "--symbol": r"NAME|[A-Z0-9][\w.^=/-]*(?<![.])",
+    "--symbol-from": _QUOTED,
     "--scale": r"\d+",
     "--null": rf"{_QUOTED}|[^\s;(),]+",
     "--ignore": rf"{_QUOTED}|[^\s;(),]+(?:,[^\s;(),]+)*",
@@ -33,7 +34,7 @@ _OPTION = re.compile(
         for name, value in PROPOSABLE.items()
     )
 )
-_NOT_PROPOSED = re.compile(r"(?:leave|no|than|without) $")
+_NOT_PROPOSED = re.compile(r"(?:leave|no|than|without|which) $")
 MOST_COMMANDS = 4
 
 

@@ -53,7 +53,7 @@ _COPY = re.compile(r"[ _]?\(\d+\)$|[ _-]copy$", re.IGNORECASE)
 _COUNTED = re.compile(
     r"(?<![\dA-Za-z])(\d{1,3})[ _-](s|sec|second|min|minute|hr|hour|day)(s?)(?![A-Za-z])", re.IGNORECASE
 )
-_PART = re.compile(r"(?:part|page|chunk|batch|file|sheet|export|data|output|results?)\d*")
+_PART = re.compile(r"(?:part|page|chunk|batch|file|sheet|export|data|output|results?|tabelle|feuil|hoja|foglio)\d*")
 _FILLER = re.compile(rf"{_Y}{_M}?|{_PART.pattern}")
 _INTERVAL = re.compile(
     r"(?P<count>\d{1,4})(?P<unit>s|sec|second|m|min|minute|h|hr|hour|d|day)s?|"

@@ -69,11 +69,58 @@ def test_read_workbook_stamps_without_a_zone_name_the_option(tmp_path):
         read(file)
 
 
-def test_read_workbook_of_several_sheets_is_refused(tmp_path):
+def write_sheets(path, sheets):
+    """A workbook of sheets by name: rows above the header, and whether a table follows."""
+    book = xlsxwriter.Workbook(path)
+    stamp = book.add_format({"num_format": "yyyy-mm-dd hh:mm"})
+    for name, (above, has_table) in sheets.items():
+        sheet = book.add_worksheet(name)
+        for at, text in enumerate(above):
+            sheet.merge_range(at, 0, at, 5, text) if text else None
+        if has_table:
+            sheet.write_row(len(above), 0, BARS.columns)
+            for row, (ts, *cells) in enumerate(BARS.iter_rows(), len(above) + 1):
+                sheet.write_datetime(row, 0, ts, stamp)
+                sheet.write_row(row, 1, cells)
+    book.close()
+
+
+def read_workbook(folder, options=NEW_YORK):
+    (file,), _ = scan([folder], options)
+    return read(file, options)
+
+
+def test_read_workbook_of_several_sheets_and_a_symbol_of_the_file_is_refused_with_both_mends(tmp_path):
     write(tmp_path / "SPY.xlsx", sheets=2)
-    (file,), _ = scan([tmp_path])
-    with pytest.raises(SourceError, match="2 sheets have rows"):
-        read(file, NEW_YORK)
+    with pytest.raises(SourceError, match=r"name says SPY.*--symbol-from '\*'; if all are of one symbol, --symbol SPY"):
+        read_workbook(tmp_path)
+    one = read_workbook(tmp_path, ReadOptions(timezone="America/New_York", symbol="SPY"))
+    assert [batch.symbols for batch in one] == [("SPY",), ("SPY",)]
+
+
+def test_read_workbook_of_a_sheet_per_symbol_takes_the_sheets_names(tmp_path):
+    write_sheets(tmp_path / "prices.xlsx", {"AAPL": ([], True), "BRK.B": ([], True), "Notes": (["by the desk"], False)})
+    first, second = read_workbook(tmp_path)
+    assert (first.frame["symbol"].unique().item(), second.frame["symbol"].unique().item()) == ("AAPL", "BRK.B")
+    assert second.source.endswith("prices.xlsx!BRK.B")
+    assert "symbol: BRK.B, the sheet's name" in second.notes
+    assert "sheets without a header left out: Notes" in first.notes
+
+
+def test_read_workbook_with_titles_above_the_header_leaves_them_out(tmp_path):
+    write_sheets(
+        tmp_path / "SPY.xlsx", {"Data": (["Prices of SPY", "", "made by the desk"], True), "Notes": (["x"], False)}
+    )
+    (batch,) = read_workbook(tmp_path)
+    assert batch.frame["open"].to_list() == BARS["Open"].to_list()
+    assert batch.frame["row"][0] == 5
+    assert "2 rows above the header left out: 'Prices of SPY'" in batch.notes
+
+
+def test_read_workbook_of_sheets_without_a_table_is_refused(tmp_path):
+    write_sheets(tmp_path / "SPY.xlsx", {"one": (["x"], False), "two": (["y"], False)})
+    with pytest.raises(SourceError, match=r"2 sheets have rows .*, and none has a header of bars or ticks"):
+        read_workbook(tmp_path)
 
 
 def test_read_workbook_over_the_limits_is_refused(tmp_path):
