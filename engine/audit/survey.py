@@ -178,6 +178,22 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
     )
 
 
+def series_in_shared_slots(surveys: Sequence[Survey]) -> pl.DataFrame:
+    """`symbol, interval, rows` (of all parts) of series that two parts have in the same slot; mostly none."""
+    series = pl.concat([empty(SERIES), *(one.series for one in surveys)])
+    names = series.select(NAMED).unique().sort(NAMED)
+    numbers = names.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("number"))
+    places = list(SLOTS)
+    runs = pl.concat([empty(SLOTS), *(renumber_series(one, numbers).runs.select(places) for one in surveys)])
+    runs = runs.sort(places)
+    number, ordinal, first, last = (runs[name].to_numpy() for name in places)
+    # Runs of one part do not overlap: of sorted ones that do, two neighbours do.
+    again = (number[1:] == number[:-1]) & (ordinal[1:] == ordinal[:-1]) & (first[1:] <= last[:-1])
+    symbols = names["symbol"].gather(np.unique(number[1:][again]))
+    shared = series.filter(pl.col("symbol").is_in(symbols.implode()))
+    return shared.group_by("symbol", "interval").agg(pl.col("rows").sum()).sort("symbol", "interval")
+
+
 def renumber_series(one: Survey, numbers: pl.DataFrame) -> Survey:
     """Return the survey with series numbers looked up by symbol and price type, its frames sorted; unchanged if equal."""
     number = one.series.join(numbers, on=NAMED, maintain_order="left").select("series", "number").sort("series")

@@ -23,14 +23,14 @@ from engine.arguments import Day, Instant, Names, check_arguments, path_of, refu
 from engine.audit.audit_tables import AUDIT_TABLES
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
-from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, to_bytes
+from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, series_in_shared_slots, to_bytes
 from engine.calendars.cache import adopt
 from engine.calendars.candidates import CandidateSegments, UsualSegments
 from engine.calendars.providers import SessionCalendar, calendar, preload_calendar
 from engine.checks.bar_checks import check_tables, judge
 from engine.checks.check import Check, added_checks, fingerprint, register
 from engine.checks.findings import FINDINGS
-from engine.checks.refused import conflict_pairs, count_refused
+from engine.checks.refused import REFUSED, conflict_pairs, count_refused
 from engine.checks.unreadable_files import PASSED_OVER
 from engine.errors import CalendarError, EngineError, SourceError
 from engine.export.dataset import is_export, open_dataset
@@ -42,7 +42,15 @@ from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
 from engine.runtime.options import Calendars, LoadOptions, Progress
-from engine.runtime.parquet_scan import RowRange, cut_row_ranges, dates_in_footer, read_row_range, survey_row_range
+from engine.runtime.parquet_scan import (
+    ROWS_PER_RANGE,
+    RowRange,
+    cut_row_ranges,
+    dates_in_footer,
+    read_row_range,
+    survey_row_range,
+    survey_row_ranges,
+)
 from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
 from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import load_options
@@ -80,7 +88,34 @@ class RowsTask:
         return self.rows.identity
 
 
-AuditTask = FilesTask | RowsTask
+@dataclass(frozen=True)
+class SharedTask:
+    """A task of the series that several parts have in the same slots: their rows from all of these, and no others."""
+
+    parts: tuple[FilesTask, ...] | tuple[RowsTask, ...]
+    options: LoadOptions
+    interval: str
+
+    @property
+    def series(self) -> pl.DataFrame:
+        """`symbol, interval` of each series."""
+        return pl.DataFrame({"symbol": self.options.read.symbols or ()}, schema={"symbol": pl.String}).with_columns(
+            pl.lit(self.interval).alias("interval")
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the first part, as text for progress and messages."""
+        return self.parts[0].name
+
+    @property
+    def identity(self) -> str:
+        """Identities of the parts, joined."""
+        return "shared|" + "|".join(part.identity for part in self.parts)
+
+
+PartTask = FilesTask | RowsTask
+AuditTask = PartTask | SharedTask
 
 
 def audit(
@@ -127,7 +162,11 @@ def audit(
         counted = [
             export_counts(open_dataset(one.path)) for one in inputs if one.path is not None and is_local_export(one)
         ]
-        survey = join_surveys([*at_base(parts, options), *counted, survey_of_problems(problems)])
+        based = at_base(parts, options)
+        shared = plan_shared_tasks(tasks, based, options)
+        again = run_tasks(shared, write, folder, workers, suffix=".survey", job_identity=fingerprint())
+        based = with_shared_series(based, shared, again)
+        survey = join_surveys([*based, *counted, survey_of_problems(problems)])
         if options.read.symbols:
             found = survey.series["symbol"].unique()
             named = [
@@ -261,14 +300,14 @@ def is_local_export(one: Input) -> bool:
     return one.path is not None and not is_remote(one.path) and is_export(one.path)
 
 
-def plan_tasks(sources: Sources | Sequence[Input], options: LoadOptions) -> tuple[list[AuditTask], list[Problem]]:
+def plan_tasks(sources: Sources | Sequence[Input], options: LoadOptions) -> tuple[list[PartTask], list[Problem]]:
     """(tasks, problems): exports, large and remote Parquet by row ranges (copies: 0 rows); other files by symbol."""
     inputs = inputs_of(sources)
     remote = [one.path for one in inputs if one.path is not None and is_remote(one.path)]
     others = [one for one in inputs if one.path not in remote and not is_local_export(one)]
     found, problems = scan_inputs(others, options.read)
     exports = [open_dataset(one.path) for one in inputs if one.path is not None and is_local_export(one)]
-    tasks: list[AuditTask] = [RowsTask(*one) for dataset in exports for one in export_row_ranges(dataset, options)]
+    tasks: list[PartTask] = [RowsTask(*one) for dataset in exports for one in export_row_ranges(dataset, options)]
     large = [file for file in found if is_large_table(file, options)]
     objects = [one for path in remote for one in remote_files(str(path))]
     places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
@@ -319,6 +358,65 @@ def at_base(parts: Sequence[Survey], options: LoadOptions) -> list[Survey]:
     return [part.without_series(others) for part in parts]
 
 
+def plan_shared_tasks(tasks: Sequence[AuditTask], parts: Sequence[Survey], options: LoadOptions) -> list[SharedTask]:
+    """Tasks of the series that parts of one kind have in the same slots, of about 4M rows each; mostly none.
+
+    Which row of a key counts, and what the others are, is told from all of them: by file and order, as a store tells it.
+    """
+    planned = []
+    shared = series_in_shared_slots(parts)
+    batch = (pl.col("rows").cum_sum() // (2 * ROWS_PER_RANGE)).over("interval")
+    for (interval, _), some in shared.group_by("interval", batch.alias("batch"), maintain_order=True):
+        held = [
+            task for task, part in zip(tasks, parts, strict=True)
+            if part.series.join(some, on=["symbol", "interval"], how="semi").height
+        ]  # fmt: skip
+        if len({type(task) for task in held}) > 1:
+            continue  # of a large file and small ones: their common slots stay duplicates
+        symbols = tuple(some["symbol"])
+        read = replace(options.read, symbols=symbols, interval=Interval.parse(str(interval)))
+        own = replace(options, read=read)
+        of_rows = tuple(
+            replace(task, rows=replace(task.rows, symbols=symbols)) for task in held if isinstance(task, RowsTask)
+        )
+        of_files = tuple(task for task in held if isinstance(task, FilesTask))
+        planned.append(SharedTask(of_rows or of_files, own, str(interval)))
+    return planned
+
+
+def with_shared_series(
+    parts: Sequence[Survey], shared: Sequence[SharedTask], outcomes: Sequence[Path | EngineError]
+) -> list[Survey]:
+    """The surveys with each shared series in one survey of its own; of a task that failed they stay as they were."""
+    whole = list(parts)
+    for task, outcome in zip(shared, outcomes, strict=True):
+        series = task.series
+        if isinstance(outcome, Path):
+            own = from_bytes(outcome.read_bytes())
+            others = own.series.join(series, on=["symbol", "interval"], how="anti").select("symbol", "interval")
+            whole = [*(part.without_series(series) for part in whole), own.without_series(others)]
+    return whole
+
+
+def survey_shared(task: SharedTask) -> Survey:
+    """Survey the rows of a shared task together: ranges of large files, or files in the order of their paths."""
+    of_rows = [part.rows for part in task.parts if isinstance(part, RowsTask)]
+    if of_rows:
+        return survey_row_ranges(of_rows, task.options)
+    files = [file for part in task.parts if isinstance(part, FilesTask) for file in part.files]
+    survey = survey_files(sorted(files, key=lambda file: file.path), task.options, task.name)
+    return replace(survey, refused=empty(REFUSED), files=empty(FILES))
+
+
+def survey_task(task: AuditTask) -> Survey:
+    """Survey the rows of a task."""
+    if isinstance(task, SharedTask):
+        return survey_shared(task)
+    if isinstance(task, FilesTask):
+        return survey_files(task.files, task.options, task.name)
+    return survey_row_range(task.rows, task.options)
+
+
 def write_survey(
     task: AuditTask, path: Path, calendars: Sequence[SessionCalendar] = (), checks: Sequence[type[Check]] = ()
 ) -> None:
@@ -326,12 +424,7 @@ def write_survey(
     adopt(calendars)
     for check in checks:
         register(check)
-    survey = (
-        survey_files(task.files, task.options, task.name)
-        if isinstance(task, FilesTask)
-        else survey_row_range(task.rows, task.options)
-    )
-    path.write_bytes(to_bytes(survey))
+    path.write_bytes(to_bytes(survey_task(task)))
 
 
 def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
@@ -351,7 +444,7 @@ def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
         raise SourceError(outcome, f"{error}; remove it and audit again") from error
 
 
-def read_task_bars(task: AuditTask, symbols: Sequence[str]) -> pl.DataFrame:
+def read_task_bars(task: PartTask, symbols: Sequence[str]) -> pl.DataFrame:
     """Read bars of the given symbols in a task's sources once more, as `BAR` columns; of plain files base bars."""
     if isinstance(task, RowsTask):
         own = [symbol for symbol in symbols if not task.rows.symbols or symbol in task.rows.symbols]

@@ -118,6 +118,31 @@ def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
     return survey_rows(batch.frame.select(*names, "row"), batch.interval, options, batch.source, spec, batch.rejects)
 
 
+def survey_row_ranges(row_ranges: Sequence[RowRange], options: LoadOptions) -> Survey:
+    """Survey the bars of several row ranges together, those of one file as one batch; their refused rows are left out.
+
+    Raises
+    ------
+    SourceError
+        As `read_row_range`, or they differ in interval, stamps or alignment.
+    """
+    batches = [read_row_range(one, options) for one in row_ranges]
+    numbers = {str(path): number for number, path in enumerate(dict.fromkeys(str(one.path) for one in row_ranges))}
+    rows = pl.concat(
+        batch.frame.with_columns(
+            pl.lit(numbers[batch.source], pl.Int32).alias("batch"), pl.lit(batch.source).alias("source")
+        )
+        for batch in batches
+    )
+    kinds = {(one.interval, AxisOptions(one.align, one.zone, one.stamp)) for one in batches if one.frame.height}
+    if len(kinds) != 1:
+        raise SourceError(row_ranges[0].path, "its bars and those of other files have other intervals or stamps")
+    ((interval, axis),) = kinds
+    absent = [name for name in MAY_BE_ABSENT if rows[name].null_count() == rows.height]
+    survey = survey_rows(rows.drop(absent), interval, options, batches[0].source, axis)
+    return replace(survey, files=empty(FILES))
+
+
 def read_row_range(row_range: RowRange, options: LoadOptions) -> Batch:
     """Read and conform a row range (export: no synthetic rows); SourceError if not bars or no interval.
 
@@ -278,7 +303,8 @@ def conflicts_of(
     if losers.is_empty():
         return empty(CONFLICTS)
     winners = placed.join(losers, on=KEY, how="semi").join(series, on="series")
-    lost = conflict_rejects(losers.with_columns(pl.lit(source).alias("source")), "bars", series)
+    named = losers if "source" in losers.columns else losers.with_columns(pl.lit(source).alias("source"))
+    lost = conflict_rejects(named, "bars", series)
     return conflict_pairs(lost, winners.with_columns(pl.lit(str(interval)).alias("interval")))
 
 

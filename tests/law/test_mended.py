@@ -147,3 +147,43 @@ def test_base_is_one_where_the_resolutions_of_a_symbol_are_in_several_tasks(tmp_
     apart = audit([folder], OPTIONS)
     assert apart.tables["series"]["interval"].to_list() == ["1m"]
     assert tables.differences(tables.of_audit(together), tables.of_audit(apart)) == []
+
+
+def with_shared_keys(folder: Path) -> Path:
+    """Two files in which keys stand twice far apart, with the same values or others; names tell no symbol."""
+    folder.mkdir()
+    rows = market.rows()
+    again = [row | {"close": row["open"], "volume": row["volume"] + 1} for row in rows[500:520] if row["ts"]]
+    same = [dict(row) for row in rows[600:610] if row["ts"]]
+    market.frame([*rows, *again, *same]).write_parquet(folder / "bars.parquet", row_group_size=700)
+    return folder
+
+
+def test_audit_of_keys_that_two_row_ranges_share_tells_conflicts_from_duplicates(tmp_path: Path, monkeypatch) -> None:
+    folder = with_shared_keys(tmp_path / "bars")
+    whole = audit([folder], OPTIONS)
+    stream_all(monkeypatch, 1400)
+    cut = audit([folder], OPTIONS)
+    assert tables.differences(tables.of_audit(whole), tables.of_audit(cut)) == []
+    assert tables.exit_code(whole) == tables.exit_code(cut)
+    found = cut.tables["findings"].filter(pl.col("check_name") == "conflict")
+    assert (
+        found["count"].sum() == whole.tables["findings"].filter(pl.col("check_name") == "conflict")["count"].sum() > 20
+    )
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_audit_of_keys_that_two_tasks_of_files_share_tells_corrections_from_duplicates(
+    tmp_path: Path, monkeypatch, workers: int | None
+) -> None:
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    rows = [row for row in market.rows() if row["ts"]]
+    again = [row | {"close": row["open"], "volume": row["volume"] + 1} for row in rows[500:520]]
+    (folder / "bars_1.csv").write_bytes(market.csv_bytes(rows))
+    (folder / "bars_2.csv").write_bytes(market.csv_bytes([*again, *rows[600:610]]))
+    whole = audit([folder], OPTIONS)
+    monkeypatch.setattr(auditor, "BYTES_PER_TASK", 1)
+    cut = audit([folder], OPTIONS, executor=ProcessExecutor(2) if workers else None)
+    assert tables.differences(tables.of_audit(whole), tables.of_audit(cut)) == []
+    assert whole.tables["quality"]["corrections"].sum() >= 20
