@@ -20,6 +20,7 @@ from engine.sources.dataframes import names_of_index_levels, to_polars
 from engine.sources.file_names import PathFacts, parse_path
 from engine.sources.fixed_point import unpack_binary
 from engine.sources.options import ReadOptions
+from engine.sources.parquet_pages import check_page_headers
 from engine.sources.table_rows import Origin, batch
 from engine.sources.wide_tables import long_table, symbols_of_columns
 
@@ -88,7 +89,7 @@ def read_parquet_batch(
         scanned = scanned.rename(names_of_index_levels(scanned.collect_schema()))
         names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
         if symbols_of_columns(names):
-            check_pages(path, names)
+            check_pages(path, names, cut)
             return read_wide_parquet(scanned, origin, cut)
         found = match_columns(names, origin.options, str(path))
         metadata = metadata_of(path)
@@ -103,7 +104,7 @@ def read_parquet_batch(
         if symbols:
             numbered = numbered.filter(pl.col(found.roles["symbol"]).is_in(list(symbols)))
         used = set(found.roles.values())
-        check_pages(path, [name for name in names if name in used])
+        check_pages(path, [name for name in names if name in used], cut)
         raw = numbered.select(pl.col(ROW_NUMBER).alias("row"), *(name for name in names if name in used)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(path, f"no Parquet file that can be read: {error}") from error
@@ -111,10 +112,11 @@ def read_parquet_batch(
     return batch(raw, found, origin)
 
 
-def check_pages(path: Path | str, names: Sequence[str]) -> None:
-    """SourceError if PyArrow cannot decode these columns of a local Parquet file up to 32 MiB; others pass unread.
+def check_pages(path: Path | str, names: Sequence[str], cut: tuple[int, int] | None = None) -> None:
+    """SourceError if PyArrow cannot decode these columns of a local Parquet file up to 32 MiB; of larger ones see below.
 
-    Polars ends the process on some damaged pages, which no handler can stop; PyArrow raises. Checksums of pages, which
+    Polars ends the process on some damaged pages, which no handler can stop; PyArrow raises. Of a larger file the headers
+    of the pages are read (of the row groups of rows `cut` alone), which tell such pages; an object of a store is not read. Checksums of pages, which
     Polars passes over, are compared where a file has them.
 
     Raises
@@ -125,7 +127,10 @@ def check_pages(path: Path | str, names: Sequence[str]) -> None:
     import pyarrow as pa  # noqa: PLC0415  # slow to import
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    if isinstance(path, str) or path.stat().st_size > MOST_BYTES_CHECKED:
+    if isinstance(path, str):
+        return
+    if path.stat().st_size > MOST_BYTES_CHECKED:
+        check_page_headers(path, names, cut)
         return
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
