@@ -83,7 +83,12 @@ _SHIPPED: Mapping[str, str] = {
     "EUREX_DAX": "eurex_dax.toml",
     "EUREX_RATES": "eurex_rates.toml",
     "CFE_VX": "cfe_vx.toml",
+    "XBOM": "xbom.toml",
     "XCBF": "xcbf.toml",
+    "XHKG": "xhkg.toml",
+    "XIDX": "xidx.toml",
+    "XKAR": "xkar.toml",
+    "XKRX": "xkrx.toml",
     "XSES": "xses.toml",
 }
 # Of exchange_calendars, when it cannot build them: the code of pandas_market_calendars that answers, and its first date.
@@ -144,6 +149,7 @@ _ANSWERED_BY: Mapping[str, tuple[str, ...]] = {
     "EUREX_INDEX": ("EUREX",),
     "EUREX_RATES": ("EUREX_Bond",),
     "CFE_VX": ("CFE", "CBOE_Futures"),
+    "XBOM": ("NSE", "XNSE"),
 }  # fmt: skip
 _ALIASES: Mapping[str, str] = {alias: code for code, aliases in _ANSWERED_BY.items() for alias in aliases}
 
@@ -349,7 +355,7 @@ def calendar_codes() -> pl.DataFrame:
     Returns
     -------
     DataFrame of `code, provider, zone` (String), `labels` (List of String), `description` (String), sorted by `code`
-        No calendar is built for it; a few of exchange_calendars cannot be (asking for segments tells).
+        No calendar is built for it.
     """
     described = [
         *((cached(shipped_calendar, code), shipped_file(code).description) for code in _SHIPPED),

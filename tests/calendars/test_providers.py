@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,7 @@ import polars as pl
 import pytest
 from engine.calendars import providers
 from engine.calendars.cache import _entry
-from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, preload_calendar
+from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, library_calendar, preload_calendar
 from engine.errors import CalendarError, ParameterError
 from engine.schema import SEGMENTS
 from hypothesis import given, settings
@@ -141,6 +142,62 @@ GOLDEN = {
     ),
     "a library's code that our calendar answers": (("CFE", "2024-07-03"), ["2024-07-03 ETH 02 17:00-12:15"]),
     "India": (("XBOM", "2019-01-01"), ["2019-01-01 RTH 01 09:15-15:30"]),
+    "India, hours until 2009 and in 2010": (
+        ("XNSE", "2009-12-31", "2010-01-04"), ["2009-12-31 RTH 31 09:55-15:30", "2010-01-04 RTH 04 09:00-15:30"],
+    ),
+    "India, hours since October 2010": (
+        ("NSE", "2010-10-15", "2010-10-18"), ["2010-10-15 RTH 15 09:00-15:30", "2010-10-18 RTH 18 09:15-15:30"],
+    ),
+    "India, Diwali on a Sunday and the holiday after it": (
+        ("XNSE", "2023-11-10", "2023-11-15"),
+        [
+            "2023-11-10 RTH 10 09:15-15:30", "2023-11-12 RTH 12 18:15-19:15", "2023-11-13 RTH 13 09:15-15:30",
+            "2023-11-15 RTH 15 09:15-15:30",
+        ],
+    ),
+    "India, Diwali on a weekday": (
+        ("BSE", "2025-10-20", "2025-10-23"),
+        ["2025-10-20 RTH 20 09:15-15:30", "2025-10-21 RTH 21 13:45-14:45", "2025-10-23 RTH 23 09:15-15:30"],
+    ),
+    "India, trial of the second site": (
+        ("XBOM", "2024-03-02"), ["2024-03-02 RTH 02 09:15-10:00", "2024-03-02 RTH 02 11:30-12:30"],
+    ),
+    "India, a Saturday for a Monday": (
+        ("XNSE", "2024-01-20", "2024-01-23"), ["2024-01-20 RTH 20 09:15-15:30", "2024-01-23 RTH 23 09:15-15:30"],
+    ),
+    "India, Budget on a Sunday": (("XNSE", "2026-02-01"), ["2026-02-01 RTH 01 09:15-15:30"]),
+    "Korea, day of the college exam": (
+        ("XKRX", "2024-11-13", "2024-11-14"), ["2024-11-13 RTH 13 09:00-15:30", "2024-11-14 RTH 14 10:00-16:30"],
+    ),
+    "Indonesia, longer break on Friday, Nyepi and Eid of 2026": (
+        ("XIDX", "2026-03-17", "2026-03-27"),
+        [
+            f"2026-03-{date} RTH {date} {span}"
+            for date, spans in (
+                (17, ("09:00-12:00", "13:30-15:50")), (25, ("09:00-12:00", "13:30-15:50")),
+                (26, ("09:00-12:00", "13:30-15:50")), (27, ("09:00-11:30", "14:00-15:50")),
+            )
+            for span in spans
+        ],
+    ),
+    "Hong Kong, black rainstorm": (
+        ("XHKG", "2023-09-07", "2023-09-08"), ["2023-09-07 RTH 07 09:30-12:00", "2023-09-07 RTH 07 13:00-16:00"],
+    ),
+    "FX over Christmas": (
+        ("FX", "2024-12-24", "2024-12-26"), ["2024-12-24 ETH 23 17:00-17:00", "2024-12-26 ETH 25 17:00-17:00"],
+    ),
+    "FX, short 31 December, no New Year": (
+        ("FX", "2013-12-31", "2014-01-02"), ["2013-12-31 ETH 30 17:00-14:00", "2014-01-02 ETH 01 17:00-17:00"],
+    ),
+    "gold CFD on Thanksgiving and the day after": (
+        ("GOLD_CFD", "2023-11-23", "2023-11-24"),
+        ["2023-11-23 ETH 22 18:00-14:30", "2023-11-24 ETH 23 18:00-13:45"],
+    ),
+    "gold CFD on 24 December and Christmas": (
+        ("GOLD_CFD", "2024-12-24", "2024-12-26"), ["2024-12-24 ETH 23 18:00-13:45", "2024-12-26 ETH 25 18:00-17:00"],
+    ),
+    "gold CFD has no Good Friday": (("GOLD_CFD", "2018-03-30"), []),
+    "gold CFD on Labor Day 2018": (("GOLD_CFD", "2018-09-03"), ["2018-09-03 ETH 02 18:00-13:00"]),
     "1998": (("NYSE", "1998-01-05"), [
         "1998-01-05 OVERNIGHT 04 20:00-04:00",
         "1998-01-05 PRE 05 04:00-09:30",
@@ -224,6 +281,37 @@ def test_read_day_without_session_gives_no_row():
     assert calendar("XNYS").segments(day("2024-12-25"), day("2024-12-25")).height == 0
 
 
+def test_read_codes_of_india_gives_one_answer():
+    first, last = day("1997-01-01"), day("2026-12-31")
+    whole = calendar("XBOM").segments(first, last)
+    for code in ("XNSE", "NSE", "BSE"):
+        assert calendar(code).code == code
+        assert calendar(code).segments(first, last).equals(whole)
+    described = dict(calendar_codes().select("code", "description").iter_rows())
+    assert {described[code] for code in ("XNSE", "NSE", "BSE")} == {"as XBOM"}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "sessions"),
+    # Days of which the archives of NSE and of BSE hold prices, as another project counted them.
+    [
+        ("2006-01-02", "2024-07-05", 4588),
+        ("2010-01-04", "2026-09-01", 4135),
+        ("2011-06-22", "2019-09-30", 2048),
+        ("2016-09-01", "2024-07-05", 1943),
+        ("2019-10-01", "2026-09-01", 1718),
+        ("2024-07-08", "2026-09-01", 535),
+    ],
+)
+def test_count_sessions_of_india_equals_the_days_in_archives(first, last, sessions):
+    assert calendar("XNSE").segments(day(first), day(last))["session"].n_unique() == sessions
+
+
+@pytest.mark.parametrize(("year", "sessions"), [(2025, 236), (2026, 239)])
+def test_count_sessions_of_indonesia_equals_the_announced_number(year, sessions):
+    assert calendar("XIDX").segments(dt.date(year, 1, 1), dt.date(year, 12, 31))["session"].n_unique() == sessions
+
+
 def test_split_zero_length_break_leaves_one_segment():
     sessions = calendar("CME_Equity").segments(day("2022-01-03"), day("2022-12-30"))
     lengths = (sessions["segment_close"] - sessions["segment_open"]).dt.total_minutes()
@@ -297,7 +385,8 @@ def test_read_hours_equals_pandas_market_calendars(code, zone):
         warnings.simplefilter("ignore")  # pandas on the library's own code
         library = pandas_market_calendars.get_calendar("NYSE" if code == "XNYS" else code)
         schedule = library.schedule("2012-01-01", "2022-12-31", market_times="all")
-    found = calendar(code).segments(day("2012-01-01"), day("2022-12-31")).filter(pl.col("segment") != "OVERNIGHT")
+    ours = library_calendar(code).segments(day("2012-01-01"), day("2022-12-31"))  # our own NSE has more
+    found = ours.filter(pl.col("segment") != "OVERNIGHT")
     moments = ["pre", "market_open", "break_start", "break_end", "market_close", "post"]
     edges = [time for time in moments if time in schedule]
     if code == "XNYS":
@@ -305,8 +394,8 @@ def test_read_hours_equals_pandas_market_calendars(code, zone):
     expected = [
         f"{at.tz_convert(zone):%Y-%m-%d %H:%M}" for row in schedule[edges].itertuples(index=False) for at in row
     ]
-    ours = found.select(pl.concat_list("segment_open", "segment_close").explode().dt.convert_time_zone(zone))
-    assert ours.to_series().dt.strftime("%Y-%m-%d %H:%M").to_list() == expected
+    edges_found = found.select(pl.concat_list("segment_open", "segment_close").explode().dt.convert_time_zone(zone))
+    assert edges_found.to_series().dt.strftime("%Y-%m-%d %H:%M").to_list() == expected
 
 
 def test_import_calendars_loads_no_calendar_library():
@@ -415,11 +504,11 @@ def test_override_library_calendar_records_the_hash_and_keeps_the_rest(tmp_path)
 
 
 def test_extend_library_calendar_names_what_it_stands_on(tmp_path):
-    found = calendar(write(tmp_path, 'extends = "XHKG"\n[[override]]\ndate = 2020-01-23\nclose = "11:00"\n'))
-    assert (found.code, found.provider, found.zone) == ("mine", "file", "Asia/Hong_Kong")
+    found = calendar(write(tmp_path, 'extends = "XTKS"\n[[override]]\ndate = 2020-01-23\nclose = "11:00"\n'))
+    assert (found.code, found.provider, found.zone) == ("mine", "file", "Asia/Tokyo")
     assert " on exchange_calendars " in found.version
     assert hours(found, "2020-01-22", "2020-01-23") == [
-        "2020-01-22 RTH 22 09:30-12:00", "2020-01-22 RTH 22 13:00-16:00", "2020-01-23 RTH 23 09:30-11:00",
+        "2020-01-22 RTH 22 09:00-11:30", "2020-01-22 RTH 22 12:30-15:00", "2020-01-23 RTH 23 09:00-11:00",
     ]  # fmt: skip
 
 
@@ -598,6 +687,35 @@ def test_count_minutes_of_euro_fx_month_equals_vendor_facts(vendor):
         ).dt.total_minutes()
     ).to_series()
     assert inside.clip(0).sum() == fact["expected_slots"]
+
+
+def vendor_hours(path: Path, zone: str) -> pl.DataFrame:
+    """`ts` of a Lean file of hourly bars, in UTC."""
+    with zipfile.ZipFile(path) as archive:
+        rows = pl.read_csv(archive.read(archive.namelist()[0]), has_header=False, infer_schema=False)
+    stamp = rows.to_series(0).str.to_datetime("%Y%m%d %H:%M").dt.replace_time_zone(zone).dt.convert_time_zone("UTC")
+    return pl.DataFrame({"ts": stamp})
+
+
+@pytest.mark.parametrize(
+    ("path", "zone", "code", "first", "outside", "absent"),
+    [
+        # Before 2010 Oanda quoted in the first hours of 25 December and the last of 1 January.
+        ("forex/oanda/hour/eurusd.zip", "UTC", "FX", "2010-01-01", 0, 223),
+        # Until September 2015 gold was quoted to 17:15; the 10 are single bars just after a close. What is absent are whole
+        # days (12 to 15 December 2016) that the vendor lacks, of gold 20 more and many first hours of a Sunday evening.
+        ("cfd/oanda/hour/xauusd.zip", "UTC", "GOLD_CFD", "2015-10-01", 10, 656),
+    ],
+)
+def test_real_hours_of_years_lie_within_the_sessions(vendor, path, zone, code, first, outside, absent):
+    bars = vendor_hours(vendor / "lean" / path, zone).filter(pl.col("ts").dt.date() >= day(first))
+    found = calendar(code)
+    due = found.segments(day(first), day("2019-12-31")).select(
+        pl.datetime_ranges(pl.col("segment_open").dt.truncate("1h"), "segment_close", "1h", closed="left").alias("ts")
+    )
+    hours_due = due.explode("ts").filter(pl.col("ts").is_between(bars["ts"].min(), bars["ts"].max()))
+    assert bars.join(hours_due, on="ts", how="anti").height == outside
+    assert hours_due.join(bars, on="ts", how="anti").height == absent
 
 
 @pytest.mark.parametrize("code", ["XNYS", "XHKG", "CMEGlobex_FX", "24/7"])
