@@ -2,7 +2,8 @@
 
 1. A calendar gives segments, half-open spans `[open, close)` in UTC (`SessionCalendar.segments`).
 2. Each segment is cut into slots of one step from its open, or from the clock (`lead`); the last one ends
-   at the close (`SessionGrid.build`). Days, weeks and months are segments of one slot (`group_into_periods`).
+   at the close (`SessionGrid.build`). Days, weeks, months and years are segments of one slot (`group_into_periods`).
+   A year is the longest period; so many days are counted from the first trade date of each year (`period_numbers`).
 3. A row's place is the pair (segment ordinal, slot in segment): `SessionGrid.place`.
 4. A coarser interval is a coarser cut of the same segments: `SessionGrid.at`, `SessionGrid.windows`.
 
@@ -37,7 +38,10 @@ SLOTS = {
 }  # fmt: skip
 PLACE = {"session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
 DAY_US = 86_400_000_000
+DAYS_A_YEAR = 400  # more than a year has trade dates
+LONGEST_WEEKS = dt.timedelta(weeks=13)
 DUES_KEPT = 4  # instants
+NEVER = np.iinfo(np.int64).max
 ROWS_PER_STRIDE = 4  # with fewer, finding contiguous runs takes longer than placing each row
 LEAST_ROWS_TO_STRIDE = 64
 SHOWN_SEGMENTS = 3
@@ -51,6 +55,21 @@ class Places(NamedTuple):
     slot: NDArray[np.int32]
     inside: NDArray[np.bool_]
     in_slot: NDArray[np.bool_]
+
+
+class Turns(NamedTuple):
+    """Changes of the clock in segments: instant, last slot that begins before it, and origin of the slots after it.
+
+    `at` is `NEVER` of segments without one, or whose change is a whole number of steps.
+    """
+
+    at: Ints
+    slot: Ints
+    origin: Ints
+
+    def of(self, row: Ints) -> Turns:
+        """Those of the segments with these numbers."""
+        return Turns(self.at[row], self.slot[row], self.origin[row])
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ class SessionGrid(Summarized):
     table : DataFrame
         The cut: `session, ordinal, segment, open, close, regular, chosen, lead, slots, first_session`,
         sorted by `open`. `lead` (microseconds) is how far the open lies behind the clock's boundary,
-        `slots` (Int32) how many slots the segment has. For 1d, 1w and 1mo a row is a period of one slot.
+        `slots` (Int32) how many slots the segment has. For days, weeks, months and years a row is a period of one slot.
     """
 
     spec: GridSpec
@@ -108,7 +127,7 @@ class SessionGrid(Summarized):
     @classmethod
     @check_arguments("segments", "spec")
     def build(cls, segments: pl.DataFrame, interval: Interval | str, spec: GridSpec) -> SessionGrid:
-        """Grid of segments cut at a step (1d, 1w, 1mo: a slot a period); ParameterError: overlap, disorder, bad label or step.
+        """Grid of segments cut at a step (1d, 2w, 3mo: a slot a period); ParameterError: overlap, disorder, bad label or step.
 
         Parameters
         ----------
@@ -178,13 +197,12 @@ class SessionGrid(Summarized):
     def starts(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
         """Inclusive start of each (ordinal, slot), not before the segment's open; Datetime[us, UTC] named `ts`."""
         row = self.table_rows(ordinal)
-        begin = self._origins[row] + slot.to_numpy() * np.int64(self._step)
-        return instants(np.maximum(begin, self._opens[row]), "ts")
+        return instants(np.maximum(self.clock_starts(row, slot.to_numpy().astype(np.int64)), self._opens[row]), "ts")
 
     def ends(self, ordinal: pl.Series, slot: pl.Series) -> pl.Series:
         """Exclusive end of each (ordinal, slot), not after the segment's close; Datetime[us, UTC] named `ts_end`."""
         row = self.table_rows(ordinal)
-        end = (self._origins + self._step)[row] + slot.to_numpy() * np.int64(self._step)
+        end = self.clock_starts(row, slot.to_numpy().astype(np.int64) + 1)
         return instants(np.minimum(end, self._closes[row]), "ts_end")
 
     @check_arguments("ts", "stamp")
@@ -224,11 +242,11 @@ class SessionGrid(Summarized):
     def slots_at(self, ordinal: pl.Series, ts: pl.Series) -> pl.Series:
         """Per (segment ordinal, instant) the slot number counted from its first slot: 0 before it, not limited at its close; Int32."""
         row = self.table_rows(ordinal)
-        past = microseconds(ts) - self._origins[row]
-        return pl.Series(ts.name, np.clip(past // self._step, 0, 2**31 - 1).astype(np.int32))
+        slot = self.slot_numbers(row, microseconds(ts))
+        return pl.Series(ts.name, np.clip(slot, 0, 2**31 - 1).astype(np.int32))
 
     def periods_of(self, sessions: pl.Series) -> pl.Series:
-        """Last scheduled session (Date) of the day, week or month that began by each trade date; the first's, if before all."""
+        """Last scheduled session (Date) of the period that began by each trade date; the first's, if before all."""
         days = sessions.cast(pl.Int32).to_numpy()
         period = np.maximum(np.searchsorted(self._first_days, days, side="right") - 1, 0)
         return pl.Series(sessions.name, self._days.astype(np.int32)[period]).cast(pl.Date)
@@ -247,6 +265,10 @@ class SessionGrid(Summarized):
         DataFrame of `ordinal` and `slot` (Int32)
             Both null where the row belongs to no window (1d folds regular segments only).
         """
+        if coarser.interval.is_intraday and coarser._turns is not None:
+            start = microseconds(self.starts(places["ordinal"], places["slot"]))
+            window = coarser.slot_numbers(coarser.table_rows(places["ordinal"]), start).astype(np.int32)
+            return pl.DataFrame([places["ordinal"], pl.Series("slot", window)])
         if coarser.interval.is_intraday:
             slot = places["slot"].to_numpy()
             if coarser._leads.any():  # a lead of this step is one of the coarser step
@@ -274,6 +296,10 @@ class SessionGrid(Summarized):
             period = np.searchsorted(self._first_days, finer._days[member], side="right") - 1
             count = np.bincount(period, weights=finer._slots[member], minlength=len(self._opens)).astype(np.int64)
             return pl.Series("n_expected", count.astype(np.int32)[row])
+        if self._turns is not None:
+            begin, end = (microseconds(edges(places["ordinal"], places["slot"])) for edges in (self.starts, self.ends))
+            count = finer.slot_numbers(row, end - 1) - finer.slot_numbers(row, begin) + 1
+            return pl.Series("n_expected", count.astype(np.int32))
         ratio = np.int32(self._step // finer._step)
         ahead = ((self._leads - finer._leads) // finer._step).astype(np.int32)[row]
         first = places["slot"].to_numpy() * ratio - ahead
@@ -296,7 +322,7 @@ class SessionGrid(Summarized):
         if as_of is not None:
             now = int(microseconds(pl.Series([as_of]).cast(TS))[0])
             full = now >= self._closes
-            over = (now - self._opens + self._leads) // self._step
+            over = self.slot_numbers(np.arange(len(self._opens)), np.full(len(self._opens), now))
             slots = np.where(full, slots, np.maximum(over, 0))
         due = self._chosen_table.hstack([pl.Series("slots", slots.astype(np.int32)[self._chosen])])
         if len(self._dues) >= DUES_KEPT:
@@ -309,7 +335,7 @@ class SessionGrid(Summarized):
     ) -> pl.DataFrame:
         """Every expected slot as a row of `SLOTS`, in order of time: ended by `as_of` (None: all), within `dates` (None: all).
 
-        A week or month lies within the dates if one of its days does. `segment` is null of 1d, 1w and 1mo; `ts_end` is
+        A week or month lies within the dates if one of its days does. `segment` is null of periods; `ts_end` is
         exclusive, and cut at the close.
         """
         due = self.due(as_of)
@@ -384,6 +410,30 @@ class SessionGrid(Summarized):
         return self.interval.step_us if self.interval.is_intraday else 400 * DAY_US
 
     @cached_property
+    def _turns(self) -> Turns | None:
+        """Changes of the clock that move the slots of segments; None where there are none, so that slots are a step apart."""
+        if self.spec.align != "clock" or not self.interval.is_intraday:
+            return None
+        turns = clock_turns(self._opens, self._closes, self._leads, self._step, self.spec.zone)
+        return turns if (turns.at < NEVER).any() else None
+
+    def clock_starts(self, row: Ints, slot: Ints) -> Ints:
+        """Instant at which slots of segments (rows of `table`) begin, the first one not cut at its open."""
+        begin = self._origins[row] + slot * np.int64(self._step)
+        if self._turns is None:
+            return begin
+        turns = self._turns.of(row)
+        return np.where(slot > turns.slot, np.maximum(turns.at, turns.origin + slot * self._step), begin)
+
+    def slot_numbers(self, row: Ints, at: Ints) -> Ints:
+        """Slot of each instant in a segment (row of `table`), counted from its first one: below 0 before it, on past its close."""
+        slot = (at - self._origins[row]) // self._step
+        if self._turns is None:
+            return slot
+        turns = self._turns.of(row)
+        return np.where(at >= turns.at, np.maximum(turns.slot, (at - turns.origin) // self._step), slot)
+
+    @cached_property
     def _row_of(self) -> Ints:
         """Array giving the row of `table` by (ordinal - first ordinal); 0 for ordinals that do not exist."""
         days = self._ordinals - self._ordinals[:1]
@@ -402,11 +452,10 @@ class SessionGrid(Summarized):
         index = np.searchsorted(self._opens, at, side="right") - 1
         safe = np.maximum(index, 0)
         inside = (index >= 0) & (at < self._closes[safe])
-        past = at - self._origins[safe]
-        slot = past // self._step
+        slot = self.slot_numbers(safe, at)
         in_slot = inside & self._chosen[safe]
         if exact:
-            begins = past == slot * self._step
+            begins = at == self.clock_starts(safe, slot)
             in_slot &= begins | (at == self._opens[safe]) if self._leads.any() else begins
         session = self._days.astype(np.int32)[safe]
         if not inside.all():
@@ -446,10 +495,10 @@ class SessionGrid(Summarized):
             return unplaced
         index = np.maximum(np.searchsorted(self._opens, within, side="right") - 1, 0)
         last_slot = self._slots[index] - 1
-        slot = np.minimum((within - self._opens[index] + self._leads[index]) // self._step, last_slot)
-        origin = self._opens[index] - self._leads[index] + slot * self._step
-        cut_end = np.minimum(origin + self._step, self._closes[index])
-        is_end = (at == cut_end) | ((at == origin + self._step) & (slot == last_slot))
+        slot = np.minimum(self.slot_numbers(index, within), last_slot)
+        origin, uncut_end = self.clock_starts(index, slot), self.clock_starts(index, slot + 1)
+        cut_end = np.minimum(uncut_end, self._closes[index])
+        is_end = (at == cut_end) | ((at == uncut_end) & (slot == last_slot))
         # Inclusive: the last second, millisecond or microsecond of the slot, or that of its last trade.
         fits = is_end if stamp == "end" else at < cut_end
         inside = within >= self._opens[index]
@@ -460,10 +509,14 @@ class SessionGrid(Summarized):
         at = microseconds(ts)
         shown = instants(at - 1 if stamp == "end" else at, ts.name).dt.convert_time_zone(self.spec.zone).dt.date()
         day = shown.cast(pl.Int32).to_numpy().astype(np.int64)
-        # By the period's number: a week or month is stamped with its first or last day, session or not.
-        numbers, number = period_numbers(self._days, self.interval), period_numbers(day, self.interval)
-        period = np.minimum(np.searchsorted(numbers, number), len(numbers) - 1)
-        fits = numbers[period] == number
+        if self.interval.unit == "d":
+            period = np.minimum(np.searchsorted(self._days, day), len(self._days) - 1)
+            fits = day >= self._first_days[period]
+        else:
+            # By the period's number: a week or month is stamped with its first or last day, session or not.
+            numbers, number = period_numbers(self._days, self.interval), period_numbers(day, self.interval)
+            period = np.minimum(np.searchsorted(numbers, number), len(numbers) - 1)
+            fits = numbers[period] == number
         if stamp == "start":  # a Sunday may begin a vendor's week, then it is not in this one
             fits &= day <= self._days[period]
         return instants(np.where(fits, self._opens[period], at), ts.name)
@@ -485,9 +538,51 @@ def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> 
         local = pl.col("open").dt.convert_time_zone(spec.zone).dt.replace_time_zone(None)
         lead = local.cast(pl.Int64) % step
     length = (pl.col("close") - pl.col("open")).dt.total_microseconds() + pl.col("lead")
-    return segments.with_columns(lead.alias("lead")).with_columns(
+    cut = segments.with_columns(lead.alias("lead")).with_columns(
         ((length + step - 1) // step).cast(pl.Int32).alias("slots"), pl.col("session").alias("first_session")
     )
+    if spec.align != "clock" or cut.is_empty():
+        return cut
+    opens, closes = microseconds(cut["open"]), microseconds(cut["close"])
+    turns = clock_turns(opens, closes, cut["lead"].to_numpy(), step, spec.zone)
+    after = np.maximum(turns.slot, (closes - 1 - turns.origin) // step) + 1
+    slots = np.where(turns.at < NEVER, after, cut["slots"].to_numpy())
+    return cut.with_columns(pl.Series("slots", slots.astype(np.int32)))
+
+
+def clock_turns(opens: Ints, closes: Ints, leads: Ints, step: int, zone: str) -> Turns:
+    """Changes of a zone's clock within segments that are no whole number of steps, and the slots that follow them.
+
+    After a change slots begin where the clock shows a multiple of the step for the first time. A slot is longer by the
+    hour that occurs twice, shorter by one that is left out; a boundary that is left out is the change itself.
+    """
+    at = change_within(opens, closes, zone)
+    before, after = (utc_offset(instant, zone) for instant in (opens, at))
+    moved = after - before
+    is_turn = (at < closes) & (moved % step != 0)
+    origin = opens - leads
+    slot = (at - 1 - origin) // step
+    skipped = np.maximum((at - origin + moved) // step - slot - 1, 0)
+    return Turns(np.where(is_turn, at, NEVER), slot, origin - moved + skipped * step)
+
+
+def change_within(opens: Ints, closes: Ints, zone: str) -> Ints:
+    """First instant of each segment at which the zone's UTC offset is that of its end; the close where it never changes."""
+    low, high = opens.copy(), closes.copy()
+    last = utc_offset(closes - 1, zone)
+    odd = np.flatnonzero(utc_offset(opens, zone) != last)
+    while len(odd) and (high[odd] - low[odd] > 1).any():
+        middle = (low[odd] + high[odd]) // 2
+        is_late = utc_offset(middle, zone) == last[odd]
+        high[odd], low[odd] = np.where(is_late, middle, high[odd]), np.where(is_late, low[odd], middle)
+    return high
+
+
+def utc_offset(at: Ints, zone: str) -> Ints:
+    """UTC offset of a zone at instants, in microseconds."""
+    local = pl.Series(at).cast(TS).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    offset: Ints = local.cast(pl.Int64).to_numpy() - at
+    return offset
 
 
 def daily_members() -> pl.Expr:
@@ -497,12 +592,13 @@ def daily_members() -> pl.Expr:
 
 
 def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
-    """One row (one slot) per day, week, month of `daily_members`: first open, last close; `session`, `ordinal` of its last."""
+    """One row (one slot) per period of `daily_members`: first open, last close; `session`, `ordinal` of its last."""
     session = pl.col("session")
-    key = {"d": session, "w": session.dt.truncate("1w"), "mo": session.dt.truncate("1mo")}[interval.unit]
+    members = segments.filter(daily_members())
+    days = members["session"].cast(pl.Int32).to_numpy().astype(np.int64)
     return (
-        segments.filter(daily_members())
-        .group_by(key.alias("period"), maintain_order=True)
+        members.with_columns(pl.Series("period", period_numbers(days, interval)))
+        .group_by("period", maintain_order=True)
         .agg(
             session.last(),
             pl.col("open").first(),
@@ -524,13 +620,28 @@ def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFra
     )
 
 
-def period_numbers(days: Ints, interval: Interval) -> Ints:
-    """Per day since 1970 an integer, equal within one calendar week (from Monday) or month; for 1d the day."""
+def period_numbers(sessions: Ints, interval: Interval) -> Ints:
+    """Per trade date (days since 1970, ascending) an integer, equal within one period; origins are fixed.
+
+    So many weeks count from Monday 1969-12-29, months and years from January 1970. So many days are trade dates in
+    succession, counted anew from the first of each calendar year, so `sessions` of these are all of the year from its
+    first on; the last window of a year may be shorter.
+    """
     if interval.unit == "w":
-        return (days + 3) // 7  # 1970 began on a Thursday
-    if interval.unit == "mo":
-        return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-    return days
+        return (sessions + 3) // 7 // interval.count  # 1970 began on a Thursday
+    if interval.in_months:
+        return sessions.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) // interval.in_months
+    if interval.count == 1:
+        return sessions
+    distinct, number = np.unique(sessions, return_inverse=True)
+    years = distinct.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64)
+    in_year = np.arange(len(distinct)) - np.searchsorted(years, years)
+    return (years * DAYS_A_YEAR + in_year // interval.count)[number.reshape(-1)]
+
+
+def whole_years(first: dt.date, last: dt.date) -> tuple[dt.date, dt.date]:
+    """Dates from which every period of a trade date from `first` to `last` is whole: calendar years, and 13 weeks on either side."""
+    return dt.date(first.year, 1, 1) - LONGEST_WEEKS, dt.date(last.year, 12, 31) + LONGEST_WEEKS
 
 
 def microseconds(ts: pl.Series) -> Ints:

@@ -1,7 +1,7 @@
 """Specifications of bars: intervals of time (the one parser, how they nest, the parent of each fold), and activity.
 
-An `Interval` is a count of seconds, minutes or hours below one day, or exactly one day, week or
-month. Days, weeks and months are periods of trade dates, not of hours.
+An `Interval` is a count of seconds, minutes or hours below one day, or of days, weeks, months or one year. Days, weeks,
+months and years are periods of trade dates, not of hours (`grid.period_numbers` has their origins).
 
 A `BarSpec` names how bars are closed: after an `Interval`, or by activity (so many ticks, so much volume, ...).
 Bars of an interval have slots on the session grid, hence gaps and completeness; bars closed by activity have none.
@@ -20,13 +20,16 @@ from engine.arguments import describe_value
 from engine.errors import IntervalError, ParameterError
 
 US_PER_SECOND = 1_000_000
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 31 * 86_400}
-PERIOD_UNITS = ("d", "w", "mo")
-VALID = "a whole number and s, m or h below one day (30s, 1m, 7m, 4h), or 1d, 1w, 1mo"
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 31 * 86_400, "y": 12 * 31 * 86_400}
+PERIOD_UNITS = ("d", "w", "mo", "y")
+PERIOD_COUNTS: Mapping[str, tuple[int, ...]] = {
+    "d": tuple(range(1, 101)), "w": tuple(range(1, 14)), "mo": (1, 2, 3, 4, 6, 12), "y": (1,),
+}  # fmt: skip
+VALID = "a whole number and s, m or h below one day (30s, 1m, 7m, 4h), or 1d to 100d, 1w to 13w, 1mo, 2mo, 3mo, 4mo, 6mo, 1y"
 
 Aggregation = Literal["time", "tick", "volume", "dollar", "imbalance", "run", "range", "renko"]
 
-_TEXT = re.compile(r"([0-9]{1,6})(s|m|h|d|w|mo)")
+_TEXT = re.compile(r"([0-9]{1,6})(s|m|h|d|w|mo|y)")
 _ACTIVITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)-([a-z]+)")
 
 
@@ -40,7 +43,7 @@ class Interval:
     count : int
         How many units.
     unit : str
-        `s`, `m`, `h`, `d`, `w` or `mo`.
+        `s`, `m`, `h`, `d`, `w`, `mo` or `y`.
     """
 
     count: int
@@ -54,7 +57,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | Interval) -> Interval:
-        """Interval from text in its shortest spelling (`60m` is `1h`), or as it is; IntervalError, also for 2d, 2w.
+        """Interval from text in its shortest spelling (`60m` is `1h`, `12mo` is `1y`), or as it is; IntervalError.
 
         Raises
         ------
@@ -68,12 +71,9 @@ class Interval:
             raise IntervalError(f"interval: received {text!r}; valid: {VALID}{spelling_hint(text)}")
         count, unit = int(match[1]), match[2]
         if unit in PERIOD_UNITS:
-            if count != 1:
-                raise IntervalError(
-                    f"interval: received {text!r}; days, weeks and months come one at a time "
-                    "(a multiple has no fixed origin); valid: 1d, 1w, 1mo"
-                )
-            return cls(1, unit)
+            if count not in PERIOD_COUNTS[unit]:
+                raise IntervalError(f"interval: received {text!r}; valid: {VALID}")
+            return cls(1, "y") if (count, unit) == (12, "mo") else cls(count, unit)
         return cls.of_seconds(count * SECONDS[unit], text)
 
     @classmethod
@@ -89,40 +89,47 @@ class Interval:
         return f"{self.count}{self.unit}"
 
     def __lt__(self, other: Interval) -> bool:
-        return self.seconds < other.seconds
+        return (self.seconds, self.count) < (other.seconds, other.count)
 
     @property
     def is_intraday(self) -> bool:
-        """True of s, m and h (below one day, cut by time); False of 1d, 1w, 1mo."""
+        """True of s, m and h (below one day, cut by time); False of days, weeks, months and years."""
         return self.unit not in PERIOD_UNITS
 
     @property
     def seconds(self) -> int:
-        """Nominal length in seconds (1mo: 31 days); intervals sort by it."""
+        """Nominal length in seconds (1mo: 31 days, 1y: 372); intervals sort by it."""
         return self.count * SECONDS[self.unit]
 
     @property
     def step_us(self) -> int:
-        """Length in microseconds; IntervalError for 1d, 1w, 1mo.
+        """Length in microseconds; IntervalError for days, weeks, months and years.
 
         Raises
         ------
         IntervalError
-            The interval is a day, week or month, which has no fixed length.
+            The interval is a number of days, weeks or months, which has no fixed length.
         """
         if not self.is_intraday:
             raise IntervalError(f"interval: {self} is a period of trade dates, it has no fixed step")
         return self.seconds * US_PER_SECOND
 
     def nests_in(self, coarser: Interval) -> bool:
-        """Whether bars of this make `coarser`: equal, intraday multiple, any intraday in a period, 1d in 1w, 1mo."""
+        """Whether bars of this make `coarser`: an intraday multiple; any intraday and 1d in a period; 2w in 4w, 1mo in 3mo, 1y."""
         if self == coarser:
             return True
         if coarser.is_intraday:
             return self.is_intraday and coarser.seconds % self.seconds == 0
-        if self.is_intraday:
+        if self.is_intraday or self == Interval(1, "d"):
             return True
-        return self.unit == "d"
+        if self.in_months and coarser.in_months:
+            return coarser.in_months % self.in_months == 0
+        return self.unit == coarser.unit and coarser.count % self.count == 0
+
+    @property
+    def in_months(self) -> int:
+        """Number of months of months and years; 0 of all other units."""
+        return self.count * {"mo": 1, "y": 12}.get(self.unit, 0)
 
 
 @dataclass(frozen=True)
@@ -280,7 +287,7 @@ def check_derivable(base: Interval, target: Interval) -> None:
         raise IntervalError(f"derive: {target} is not coarser than the base interval {base}")
     if not base.nests_in(target):
         raise IntervalError(
-            f"derive: {target} is not a whole number of {base} bars; valid: multiples of {base}, 1d, 1w, 1mo"
+            f"derive: {target} is not a whole number of {base} bars; valid: multiples of {base}, or days, weeks, months, 1y"
         )
 
 
@@ -291,7 +298,15 @@ def spelling_hint(text: object) -> str:
     word = re.fullmatch(r"\s*([0-9]*)\s*([A-Za-z]+)\s*", text)
     if word is None:
         return ""
-    units = {"m": "min minute t", "s": "sec second", "h": "hour hr", "d": "day daily", "w": "week", "mo": "month mon"}
+    units = {
+        "m": "min minute t",
+        "s": "sec second",
+        "h": "hour hr",
+        "d": "day daily",
+        "w": "week",
+        "mo": "month mon",
+        "y": "yr year",
+    }
     spelled = {word: unit for unit, words in units.items() for word in words.split()}
     name = word[2]
     unit = "mo" if name == "M" else spelled.get(name.lower().removesuffix("s") or "s", name.lower())

@@ -1,13 +1,14 @@
 """The specification as code: slots, places, bars, gaps, quality and repeated rows, one row at a time in plain Python.
 
 It is slow and imports nothing of the package; the columnar kernels give the same answers, and where one differs, this
-module is right. Times are microseconds since 1970-01-01 UTC. A step is a number of microseconds below one day, or "1d",
-"1w", "1mo". A row is a dict of `ts` (the inclusive start of a bar), `open, high, low, close` and any of `volume, size,
+module is right. Times are microseconds since 1970-01-01 UTC. A step is a number of microseconds below one day, or text of
+days, weeks, months or a year: "1d", "2d", "1w", "2w", "1mo", "3mo", "1y". A row is a dict of `ts` (the inclusive start of a bar), `open, high, low, close` and any of `volume, size,
 vwap, trades, provenance`. Every function looks at one series, whose rows have distinct `ts` after `settle`.
 """
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 PROVENANCES = ("source", "backfill", "synthetic")
-PERIODS = {"1d": "%Y-%m-%d", "1w": "%G-W%V", "1mo": "%Y-%m"}
+FIRST_MONDAY = dt.date(1969, 12, 29)  # of the week of 1970-01-01
 COUNTS = ("expected", "present", "off_grid", "out_of_session", "backfilled", "zero_volume")
 
 Step = int | str
@@ -75,13 +76,31 @@ def daily_segments(grid: Grid) -> list[Segment]:
 
 
 def cut(grid: Grid, step: Step) -> list[Segment]:
-    """Segments that slots lie in: the calendar's (int step), or one per day, ISO week, month of `daily_segments`."""
+    """Segments that slots lie in: the calendar's (int step), or one per period of `daily_segments`."""
     if isinstance(step, int):
         return list(grid.segments)
-    periods: dict[str, list[Segment]] = defaultdict(list)
+    periods: dict[tuple[int, ...], list[Segment]] = defaultdict(list)
+    sessions = sorted({segment.session for segment in daily_segments(grid)})
     for segment in daily_segments(grid):
-        periods[segment.session.strftime(PERIODS[step])].append(segment)
+        periods[period_of(segment.session, step, sessions)].append(segment)
     return [Segment(p[-1].session, p[0].open, p[-1].close, first_session=p[0].session) for p in periods.values()]
+
+
+def period_of(session: dt.date, step: str, sessions: list[dt.date]) -> tuple[int, ...]:
+    """Key of the period of a trade date; so many days are successive `sessions`, counted from the first of the year.
+
+    `sessions` are all trade dates of the year from its first on. Weeks begin on Mondays and count from the one of 1970-01-01,
+    months from January 1970.
+    """
+    unit = step.lstrip("0123456789")
+    count = int(step.removesuffix(unit))
+    if unit == "d":
+        of_year = [one for one in sessions if one.year == session.year]
+        return session.year, of_year.index(session) // count
+    if unit == "w":
+        return ((session - FIRST_MONDAY).days // 7 // count,)
+    months = count * 12 if unit == "y" else count
+    return (((session.year - 1970) * 12 + session.month - 1) // months,)
 
 
 def slot_at(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
@@ -132,16 +151,55 @@ def bar_start(grid: Grid, step: int, ts: int, stamp: Literal["end", "end-inclusi
 
 
 def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
-    """Slot of a stamp with ends not cut at open or close, on the wall clock if the grid has one; 1d, 1w, 1mo: the segment."""
+    """Slot of a stamp with ends not cut at open or close, on the wall clock if the grid has one; of periods: the segment."""
     if isinstance(step, str):
         return Slot(0, segment.open, segment.close)
+    starts = _clock_starts(grid, segment, step)
+    if starts:
+        number = sum(1 for start in starts if start <= ts) - 1
+        return Slot(number, starts[number], starts[number + 1])
     lead = 0  # from the wall clock's boundary to the open
     if grid.clock is not None:
-        wall = dt.datetime.fromtimestamp(segment.open // SECOND, ZoneInfo(grid.clock))
-        lead = (((wall.hour * 60 + wall.minute) * 60 + wall.second) * SECOND + segment.open % SECOND) % step
+        lead = _wall(segment.open, grid.clock) % step
     number = (ts - segment.open + lead) // step
     start = segment.open - lead + number * step
     return Slot(number, start, start + step)
+
+
+def _wall(ts: int, zone: str) -> int:
+    """What the clock of a zone shows at an instant, in microseconds since its 1970-01-01 00:00."""
+    return ts + _offset(ts, zone)
+
+
+def _offset(ts: int, zone: str) -> int:
+    """UTC offset of a zone at an instant, in microseconds."""
+    local = dt.datetime.fromtimestamp(ts // SECOND, ZoneInfo(zone))
+    return (calendar.timegm(local.timetuple()) - ts // SECOND) * SECOND
+
+
+def _clock_starts(grid: Grid, segment: Segment, step: int) -> list[int]:
+    """Starts of the slots of a segment in which the clock changes by no whole number of steps, and the end of the last one.
+
+    A slot begins when the clock shows a later multiple of the step for the first time. Empty where slots are a step apart.
+    The first start is not cut at the open, and the last end not at the close.
+    """
+    zone = grid.clock
+    if zone is None or (_offset(segment.close - 1, zone) - _offset(segment.open, zone)) % step == 0:
+        return []
+    before, after = _offset(segment.open, zone), _offset(segment.close - 1, zone)
+    low, high = segment.open, segment.close - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _offset(middle, zone) == after else (middle, high)
+    wall = segment.open + before
+    starts = [segment.open - wall % step]
+    shown = wall // step  # multiples of the step that the clock has shown
+    while starts[-1] < segment.close:
+        earlier, later = (shown + 1) * step - before, (shown + 1) * step - after
+        following = earlier if earlier < high else max(later, high)
+        shown = (following + (before if following < high else after)) // step
+        starts.append(following)
+    return starts
 
 
 def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int = MINUTE) -> list[Row]:

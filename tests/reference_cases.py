@@ -27,7 +27,7 @@ from tests import axis
 
 HOUR = 60 * MINUTE
 STEPS = (
-    *(n * SECOND for n in (1, 7, 30, 90)), *(n * MINUTE for n in (1, 5, 7, 14, 15, 30, 60, 90, 240, 720)), "1d", "1w", "1mo",
+    *(n * SECOND for n in (1, 7, 30, 90)), *(n * MINUTE for n in (1, 5, 7, 14, 15, 30, 45, 60, 90, 120, 240, 480, 720)), "1d", "2d", "3d", "1w", "2w", "1mo", "3mo", "1y",
 )  # fmt: skip
 CLOCK_CHANGES = (dt.date(2024, 3, 7), dt.date(2024, 3, 8), dt.date(2024, 10, 31), dt.date(2024, 11, 1))
 LOCAL_HOURS = {
@@ -35,7 +35,12 @@ LOCAL_HOURS = {
     "Chicago": (ZoneInfo("America/Chicago"), 1, dt.time(17)),
 }
 SHARE_OF_SECONDS = 0.3
-VENUES = ("odd", "lunch", "early", "round the clock", "extended", "New York", "Chicago")
+VENUES = ("odd", "lunch", "early", "round the clock", "extended", "New York", "Chicago", "change of clocks", "years")
+CHANGES = {  # by zone: trade dates whose sessions contain the change; Lord Howe moves by half an hour
+    "America/New_York": (dt.date(2024, 3, 10), dt.date(2024, 11, 3)),
+    "Europe/Berlin": (dt.date(2024, 3, 31), dt.date(2024, 10, 27)),
+    "Australia/Lord_Howe": (dt.date(2024, 4, 6), dt.date(2024, 10, 5)),
+}
 VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
 ROWS = {
     "series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32(), "ts": TS,
@@ -102,6 +107,12 @@ def _venue(venue: str, dice: random.Random) -> tuple[Grid, Step]:
         day = dice.choice(CLOCK_CHANGES)
         bases = [15 * MINUTE, 30 * MINUTE, HOUR]
         clock = dice.choice([None, "America/New_York", "Asia/Kolkata"])
+    elif venue == "change of clocks":
+        clock = dice.choice(list(CHANGES))
+        day = dice.choice(CHANGES[clock]) - dt.timedelta(days=dice.choice([0, 0, 1]))
+        bases = [15 * MINUTE, 30 * MINUTE, 30 * MINUTE, 45 * MINUTE, HOUR, 2 * HOUR]
+    elif venue == "years":
+        bases = [14 * MINUTE, "1d", "1d"]
     elif venue == "round the clock":
         bases = [30 * MINUTE, HOUR, 14 * MINUTE, "1d"]
     elif venue == "extended":
@@ -112,15 +123,19 @@ def _venue(venue: str, dice: random.Random) -> tuple[Grid, Step]:
     base = dice.choice(bases)
     unit = MINUTE if isinstance(base, str) or base >= MINUTE else 3 * SECOND
     out: list[Segment] = []
-    for _ in range(dice.randint(1, 5)):
+    is_long = venue == "years"
+    for _ in range(dice.randint(1, 40 if is_long else 5)):
         out += _session(venue, day, unit, dice)
-        day += dt.timedelta(days=dice.choice([1, 1, 1, 3]))
+        day += dt.timedelta(days=dice.choice([1, 1, 1, 3, *((7, 20, 45) if is_long else ())]))
     return Grid(tuple(out), chosen, clock), base
 
 
 def _session(venue: str, day: dt.date, unit: int, dice: random.Random) -> list[Segment]:
     """Segments of one trade date; `unit` is what their lengths are counted in."""
     midnight = (day - axis.EPOCH).days * DAY
+    if venue == "change of clocks":
+        begin = midnight + dice.choice([-2, 0, 0, 1]) * HOUR + dice.choice([0, 0, 10 * MINUTE])
+        return [Segment(day, begin, midnight + 22 * HOUR - dice.choice([0, 30 * MINUTE]), "ETH")]
     if venue == "round the clock":
         return [Segment(day, midnight - 2 * HOUR, midnight + 22 * HOUR, "ETH")]
     if venue == "extended":

@@ -6,8 +6,9 @@ import datetime as dt
 
 import polars as pl
 import pytest
+from engine.calendars.providers import calendar
 from engine.errors import IntervalError, ParameterError, SchemaError
-from engine.grid import GridSpec, SessionGrid
+from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
 from engine.reference import Segment
 
@@ -147,12 +148,78 @@ def test_from_stamps_on_the_clock_at_a_slot_of_the_segment_before_stay(
     assert grid.from_stamps(stamps(clock)).to_list() == stamps(start).to_list()
 
 
-def test_from_stamps_on_the_clock_off_the_slots_of_the_segment_before_move_to_the_late_open() -> None:
+def test_from_stamps_on_the_clock_after_a_change_of_clocks_are_slots() -> None:
     sunday = dt.date(2024, 3, 10)  # at 02:00 the clocks of New York go to 03:00
     night = [axis.at(sunday, 300, 750), axis.at(sunday, 750, 960)]  # 00:00 to 08:30 to 12:00
     grid = build(night, "4h", align="clock", zone=NEW_YORK)
-    found = grid.from_stamps(stamps("09:00", "12:00", day=sunday))  # a slot of the first, and 08:00 by the clock
-    assert found.to_list() == stamps("09:00", "12:30", day=sunday).to_list()
+    found = grid.from_stamps(stamps("08:00", "09:00", "12:00", day=sunday))  # 04:00, 05:00 and 08:00 by the clock
+    assert found.to_list() == stamps("08:00", "09:00", "12:00", day=sunday).to_list()
+    assert grid.place(found)["slot"].to_list() == [1, None, 2]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "step", "clock"),
+    [
+        (NEW_YORK, dt.date(2024, 3, 10), "4h", "00:00 04:00 08:00 12:00 16:00 20:00"),
+        (NEW_YORK, dt.date(2024, 11, 3), "4h", "00:00 04:00 08:00 12:00 16:00 20:00"),
+        ("Europe/Berlin", dt.date(2024, 3, 31), "2h", "00:00 03:00 04:00 06:00 08:00"),
+        ("Europe/Berlin", dt.date(2024, 10, 27), "2h", "00:00 02:00 04:00 06:00 08:00"),
+        ("Europe/Berlin", dt.date(2024, 10, 27), "1h", "00:00 01:00 02:00 02:00 03:00 04:00"),
+        ("Europe/Berlin", dt.date(2024, 3, 31), "1h", "00:00 01:00 03:00 04:00"),
+        ("Australia/Lord_Howe", dt.date(2024, 4, 7), "1h", "00:00 01:00 02:00 03:00 04:00"),
+    ],
+)
+def test_slots_on_the_clock_begin_at_its_multiples_on_days_of_a_change(zone, day, step, clock) -> None:
+    local = pl.Series([dt.datetime.combine(day, dt.time()), dt.datetime.combine(day + dt.timedelta(days=1), dt.time())])
+    opened, closed = local.dt.replace_time_zone(zone).dt.epoch("us")
+    grid = build([Segment(day, opened, closed, "ETH")], step, align="clock", zone=zone)
+    slots = grid.slot_table()
+    shown = slots["ts"].dt.convert_time_zone(zone).dt.strftime("%H:%M").to_list()
+    expected = clock.split()
+    assert shown[: len(expected)] == expected
+    assert slots["ts_end"].head(-1).to_list() == slots["ts"].tail(-1).to_list()
+    assert slots["ts_end"][-1] == pl.Series([closed]).cast(pl.Datetime("us", "UTC"))[0]
+    assert grid.place(slots["ts"])["slot"].to_list() == list(range(slots.height))
+    assert grid.from_stamps(slots["ts_end"], "end").to_list() == slots["ts"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("interval", "windows"),
+    [
+        (
+            "2d",
+            [["2023-12-28", "2023-12-29"], ["2024-01-02", "2024-01-03"], ["2024-01-04", "2024-01-05"], ["2024-01-08"]],
+        ),
+        ("2w", [["2023-12-28", "2023-12-29"], ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05", "2024-01-08"]]),
+        ("3mo", [["2023-12-28", "2023-12-29"], ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05", "2024-01-08"]]),
+        ("1y", [["2023-12-28", "2023-12-29"], ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05", "2024-01-08"]]),
+    ],
+)
+def test_windows_of_several_days_weeks_and_months_are_of_trade_dates(interval, windows) -> None:
+    year = calendar("XNYS").segments(dt.date(2023, 1, 1), dt.date(2024, 12, 31))
+    grid = SessionGrid.build(year, "1d", GridSpec("XNYS"))
+    days = grid.table.filter(pl.col("session").is_between(dt.date(2023, 12, 28), dt.date(2024, 1, 8)))
+    places = days.select("ordinal", pl.lit(0, pl.Int32).alias("slot"))
+    window = grid.windows(places, grid.at(Interval.parse(interval)))["ordinal"]
+    found = days.select(pl.col("session").cast(pl.String)).with_columns(window).group_by("ordinal", maintain_order=True)
+    assert found.agg("session")["session"].to_list() == windows
+
+
+@pytest.mark.parametrize("interval", ["2d", "5d", "2w", "13w", "3mo", "1y"])
+def test_windows_do_not_depend_on_where_the_axis_begins(interval) -> None:
+    rows = dt.date(2023, 5, 2), dt.date(2024, 2, 20)
+    long = calendar("XNYS").segments(dt.date(2015, 1, 1), dt.date(2025, 12, 31))
+    short = calendar("XNYS").segments(*whole_years(*rows))
+    found = []
+    for segments in (long, short):
+        grid = SessionGrid.build(segments, "1d", GridSpec("XNYS"))
+        places = grid.table.filter(pl.col("session").is_between(*rows)).select(
+            "ordinal", pl.lit(0, pl.Int32).alias("slot")
+        )
+        coarse = grid.at(Interval.parse(interval))
+        window = grid.windows(places, coarse)
+        found.append((window["ordinal"].to_list(), coarse.starts(window["ordinal"], window["slot"]).to_list()))
+    assert found[0] == found[1]
 
 
 def test_place_on_the_clock_is_at_late_opens_and_at_those_on_time() -> None:

@@ -31,7 +31,7 @@ from engine.audit.evidence import (
     venue_halt_evidence,
 )
 from engine.calendars.providers import SessionCalendar
-from engine.grid import GridSpec, SessionGrid
+from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.causes import outages as peers
@@ -76,9 +76,11 @@ class GroupContext:
 
     @cached_property
     def grid(self) -> SessionGrid:
-        """Session grid of the calendar from first to last trade date, computed once."""
+        """Session grid of the calendar from first to last trade date (several days, ...: of their years), computed once."""
+        is_usual = self.interval.is_intraday or self.interval.count == 1
+        dates = (self.first, self.last) if is_usual else whole_years(self.first, self.last)
         return SessionGrid.build(
-            self.calendars(self.spec.calendar).segments_in_bounds(self.first, self.last), self.interval, self.spec
+            self.calendars(self.spec.calendar).segments_in_bounds(*dates), self.interval, self.spec
         )
 
     @cached_property

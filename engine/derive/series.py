@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from engine.errors import SchemaError, SortednessError
+from engine.interval import Interval
 from engine.schema import SEGMENTS_PER_SESSION
 
 SERIES = ("series", "symbol", "price_type", "interval", "origin")
-PERIODS = ("1d", "1w", "1mo")
 
 # Columns that `sort_bars` and `number_places` add; no table has a column that begins so.
 ROW, RUN, RUN_OF_SESSION, SESSION_NUMBER, POSITION, SLOT = "_row", "_run", "_session", "_number", "_position", "_slot"
@@ -102,7 +102,7 @@ def number_places(rows: pl.DataFrame) -> pl.DataFrame:
         slot = pl.col("slot").cast(pl.Int64)
     elif {"ordinal", "segment_open"} <= has:
         slot = (pl.col("ts") - pl.col("segment_open")).dt.total_microseconds()
-    elif "interval" in has and rows["interval"].is_in(PERIODS).all():
+    elif "interval" in has and not any(Interval.parse(text).is_intraday for text in rows["interval"].unique()):
         return rows.with_columns(pl.lit(0, pl.Int32).alias(POSITION), pl.lit(0, pl.Int64).alias(SLOT))
     else:
         raise SchemaError(

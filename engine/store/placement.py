@@ -9,12 +9,12 @@ import polars as pl
 
 from engine.calendars.providers import SessionCalendar
 from engine.errors import CalendarError
-from engine.grid import GridSpec, SessionGrid, Stamp
+from engine.grid import GridSpec, SessionGrid, Stamp, whole_years
 from engine.schema import TS
 from engine.store.panel_key import AXIS_INTERVAL, PanelKey
 from engine.store.panel_state import PanelState
 
-MONTH = dt.timedelta(days=31)  # axes reach at least this far beyond the data: weeks and months at the edges are whole
+MONTH = dt.timedelta(days=31)  # axes reach at least this far beyond the data, and to the ends of these years
 PADDING = 2 * MONTH  # axes are built this far beyond the data, so that not every day builds them anew
 
 
@@ -86,8 +86,8 @@ def utc_dates_in_bounds(venue: SessionCalendar, stamps: pl.Series) -> tuple[dt.d
 
 
 def build_axis(spec: GridSpec, venue: SessionCalendar, first: dt.date, last: dt.date) -> SessionGrid:
-    """Axis (step `AXIS_INTERVAL`) of the calendar's trade dates within both inclusive dates; CalendarError if there is none."""
-    segments = venue.segments_in_bounds(first, last)
+    """Axis (step `AXIS_INTERVAL`) of the calendar's trade dates in the whole years of both dates; CalendarError if there is none."""
+    segments = venue.segments_in_bounds(*whole_years(first, last))
     if segments.is_empty():
         raise CalendarError(f"calendar {spec.calendar} has no session from {first} to {last}, where the rows are")
     return SessionGrid.build(segments, AXIS_INTERVAL, spec)

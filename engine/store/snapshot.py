@@ -15,13 +15,12 @@ from engine.arguments import Day, Names, check_arguments, check_known, date_of, 
 from engine.calendars.providers import calendar
 from engine.display import MOST_ROWS, Summarized, Summary
 from engine.errors import UnknownSymbolError
-from engine.grid import SLOTS, SessionGrid
+from engine.grid import SLOTS, SessionGrid, whole_years
 from engine.interval import Interval, Intervals, check_known_intervals, intervals_of
 from engine.schema import REJECTS, TS, empty
 from engine.store.change_log import ChangeLog
 from engine.store.panel_key import PANEL_SCHEMAS, RAW_PRICE_TYPES, PanelKey
 from engine.store.panel_state import PanelState
-from engine.store.placement import MONTH
 from engine.store.session_state import SessionState
 from engine.store.views import BARS_VIEW, CALENDARS_VIEW, SYMBOLS_VIEW, bars_view, with_series_names
 
@@ -178,8 +177,8 @@ class Snapshot(PanelState, SessionState, Summarized):
             dates = first or min(days), last or max(days)
             step = one.base if interval is None else Interval.parse(interval)
             venue = self.calendars.get(one.calendar) or calendar(one.calendar)
-            # Weeks and months at both ends are whole ones.
-            segments = venue.segments_in_bounds(dates[0] - MONTH, dates[1] + MONTH)
+            # Periods at both ends are whole ones.
+            segments = venue.segments_in_bounds(*whole_years(*dates))
             slots = SessionGrid.build(segments, step, one.spec).slot_table(self.as_of, dates)
             parts.append(slots.select(pl.lit(one.symbol).alias("symbol"), pl.lit(str(step)).alias("interval"), *SLOTS))
         return pl.concat(parts)
