@@ -14,7 +14,7 @@ from engine.store.panel_key import PanelKey
 ACTIVITIES = sorted(set(get_args(Aggregation)) - {"time"})
 
 
-@pytest.mark.parametrize("text", ["1s", "5m", "1h", "1d", "1w", "1mo"])
+@pytest.mark.parametrize("text", ["1s", "5m", "1h", "1d", "2d", "1w", "2w", "1mo", "3mo", "1y"])
 def test_parse_interval_is_a_time_bar_with_slots(text: str) -> None:
     spec = BarSpec.parse(text)
     assert spec == BarSpec(Interval.parse(text)) == BarSpec.parse(Interval.parse(text)) == BarSpec.parse(spec)
@@ -84,3 +84,40 @@ def test_panel_of_bars_has_slots_and_one_of_ticks_has_none() -> None:
     bars, ticks = PanelKey.of_source("bars", Interval(1, "m"), axis), PanelKey.of_source("ticks", None, axis)
     assert (bars.has_slots, bars.bar_spec) == (True, BarSpec(Interval(1, "m")))
     assert (ticks.has_slots, ticks.bar_spec) == (False, None)
+
+
+@pytest.mark.parametrize("text", ["101d", "14w", "5mo", "7mo", "24mo", "2y", "0d"])
+def test_parse_period_without_a_fixed_origin_is_refused_with_what_is_valid(text: str) -> None:
+    with pytest.raises(IntervalError, match="1d to 100d, 1w to 13w, 1mo, 2mo, 3mo, 4mo, 6mo, 1y"):
+        Interval.parse(text)
+
+
+def test_parse_twelve_months_is_a_year() -> None:
+    assert Interval.parse("12mo") == Interval.parse("1y")
+
+
+@pytest.mark.parametrize(
+    ("finer", "coarser", "nests"),
+    [
+        ("1d", "2d", True),
+        ("1h", "2w", True),
+        ("2d", "4d", True),
+        ("2d", "3d", False),
+        ("2d", "1w", False),
+        ("1w", "2w", True),
+        ("2w", "3w", False),
+        ("1w", "1mo", False),
+        ("1mo", "3mo", True),
+        ("2mo", "3mo", False),
+        ("3mo", "1y", True),
+        ("1w", "1y", False),
+        ("1d", "1y", True),
+    ],
+)
+def test_periods_nest_in_periods_made_of_whole_ones(finer: str, coarser: str, nests: bool) -> None:
+    assert Interval.parse(finer).nests_in(Interval.parse(coarser)) == nests
+
+
+def test_intervals_of_one_nominal_length_have_one_order() -> None:
+    week, days = Interval.parse("1w"), Interval.parse("7d")
+    assert [week < days, days < week, week <= days, days <= week] == [True, False, True, False]

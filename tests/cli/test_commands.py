@@ -232,7 +232,7 @@ def test_run_again_on_an_export_makes_the_next_revision(engine, folder: Path, ou
         (["run", "{folder}", "--calendar", "XNYZ"], "XNYS"),
         (["run", "{folder}/nowhere", "--calendar", "XNYS"], "does not exist"),
         (["run", "{folder}", "--calendar", "XNYS", "--interval", "1min"], "did you mean 1m?"),
-        (["run", "{folder}", "--calendar", "XNYS", "--derive", "5m,2d"], "1d"),
+        (["run", "{folder}", "--calendar", "XNYS", "--derive", "5m,200d"], "1d"),
         (["run", "{folder}", "--calendar", "XNYS", "--start", "02.01.2024"], "YYYY-MM-DD"),
         (["run", "{folder}", "--calendar", "XNYS", "--stamp", "middle"], "end-inclusive"),
         (["run", "{folder}", "--calendar", "XNYS", "--timezone", "Mars"], "America/New_York"),

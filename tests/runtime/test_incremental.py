@@ -40,10 +40,13 @@ def around(*texts: str) -> tuple[dt.datetime, ...]:
 
 
 WORLDS = {
-    "equities": World("XNYS", "1m", ("5m", "15m", "1h", "4h", "1d", "1w", "1mo"),
+    "equities": World("XNYS", "1m", ("5m", "15m", "1h", "4h", "1d", "2d", "1w", "2w", "1mo", "3mo", "1y"),
                       around("2024-06-27T13:25", "2024-06-27T19:50", "2024-06-28T13:30", "2024-07-01T13:30", "2024-07-03T16:55", "2024-07-05T13:30"), dt.timedelta(minutes=1)),
     "lunch": World("XHKG", "1m", ("5m", "30m", "1d"),
                    around("2024-06-27T01:28", "2024-06-27T03:55", "2024-06-27T05:00", "2024-06-28T01:30"), dt.timedelta(minutes=1)),
+    "clock": World("24/7", "15m", ("1h", "2h", "4h", "1d"),
+                   around("2024-10-26T22:30", "2024-10-27T00:15", "2024-10-27T01:30", "2024-10-27T23:45", "2024-03-31T00:45"), dt.timedelta(minutes=15),
+                   about=(("align", "clock"), ("zone", "Europe/Berlin"))),
     "seconds": World("XNYS", "1s", ("30s", "5m", "1h", "1d"),
                      around("2024-06-27T13:30", "2024-06-27T13:31", "2024-06-27T14:29:50", "2024-06-28T13:30"), dt.timedelta(seconds=1)),
     "ticks": World("XNYS", "1m", ("5m", "1h", "1d"),

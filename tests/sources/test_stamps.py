@@ -172,7 +172,7 @@ def test_options_from_toml_reads_names_and_refuses_unknown_ones(tmp_path):
         {"delimiter": "::"},
         {"price_types": ("mean",)},
         {"max_ratio": 0},
-        {"interval": "2d"},
+        {"interval": "200d"},
     ],
 )
 def test_options_values_that_are_not_valid_are_refused(given):
