@@ -8,7 +8,6 @@ vwap, trades, provenance`. Every function looks at one series, whose rows have d
 
 from __future__ import annotations
 
-import calendar
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -173,8 +172,8 @@ def _wall(ts: int, zone: str) -> int:
 
 def _offset(ts: int, zone: str) -> int:
     """UTC offset of a zone at an instant, in microseconds."""
-    local = dt.datetime.fromtimestamp(ts // SECOND, ZoneInfo(zone))
-    return (calendar.timegm(local.timetuple()) - ts // SECOND) * SECOND
+    local = dt.datetime.fromtimestamp(ts // SECOND, ZoneInfo(zone)).replace(tzinfo=dt.UTC)
+    return int(local.timestamp() - ts // SECOND) * SECOND
 
 
 def _clock_starts(grid: Grid, segment: Segment, step: int) -> list[int]:
