@@ -382,7 +382,9 @@ class ContentsBuilder:
             for interval in self._options.derive
             if interval not in derived and interval != base
         ]
-        spec = self._options.spec_of(name, base, batch.align, batch.zone)
+        spec = self._options.spec_of(
+            name, base, batch.align, self._options.zone_of_dates(name, base, batch.zone, batch.frame["ts"])
+        )
         types = frozenset[str]().union(*(batch.price_types[name] for _, batch in batches))
         kinds = {b.kind for _, b in batches}
         has_last = "last" in types or "ticks" in kinds or kinds == {"open_interest"}
@@ -413,7 +415,8 @@ class ContentsBuilder:
                 symbol: str = part["symbol"][0]
                 spec = None
                 if own_axes and batch.interval is not None:
-                    spec = self._options.spec_of(symbol, batch.interval, batch.align, batch.zone)
+                    zone = self._options.zone_of_dates(symbol, batch.interval, batch.zone, part["ts"])
+                    spec = self._options.spec_of(symbol, batch.interval, batch.align, zone)
                 groups[batch.kind, resolution_of(batch), batch.stamp, spec].append(part)
         return [Group(*key, tuple(frames)) for key, frames in groups.items()]
 

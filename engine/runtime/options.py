@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import polars as pl
+
 from engine.arguments import check_fields, describe_value, one_name, path_of
 from engine.calendars.providers import SessionCalendar, calendar
 from engine.errors import ParameterError
@@ -157,6 +159,15 @@ class LoadOptions:
             calendar(code).check_labels(self.segments)
         align = "date" if not interval.is_intraday else self.align or align
         return GridSpec(code, self.segments, align, "UTC" if align == "session" else zone)
+
+    def zone_of_dates(self, symbol: str, interval: Interval, zone: str, ts: pl.Series) -> str:
+        """Zone of the dates that stamps of daily bars show: the market's for UTC instants not all at midnight, else `zone`.
+
+        Midnight in Tokyo is 15:00 UTC of the day before. A stated `timezone` wins.
+        """
+        if interval.is_intraday or zone != "UTC" or self.read.timezone is not None or (ts.dt.time() == dt.time()).all():
+            return zone
+        return calendar(self.calendars.of(symbol)).zone
 
     def base_of(self, group: str, available: Iterable[Resolution]) -> Resolution:
         """`choose` if set; else `interval` if available, else ticks (None), else finest; by default 1m, or what `derive` needs."""

@@ -259,7 +259,8 @@ def survey_axis(
 ) -> Survey:
     """Survey one calendar's sorted bars (not none): shift to starts, place, cut to dates, last per key; count."""
     named = series.filter(pl.col("series") == rows["series"][0])["symbol"][0]
-    spec = options.spec_of(named, interval, axis.align, axis.zone)
+    zone = options.zone_of_dates(named, interval, axis.zone, rows["ts"])
+    spec = options.spec_of(named, interval, axis.align, zone)
     code = spec.calendar
     grid = axis_around(spec, calendar(code), rows["ts"]).at(interval)
     if axis.stamp != "start" or spec.align != "session":

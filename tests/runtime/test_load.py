@@ -228,3 +228,30 @@ def test_load_hive_price_type_in_capitals_is_read(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     csv(folder / "x.csv", minutes(30))
     assert engine.load(tmp_path, "XNYS").bars("SPY", "1m", price_type="bid").height == 30
+
+
+TOKYO_DAYS = [dt.date(2024, 1, day) for day in (4, 5, 9, 10)]
+BERLIN_DAYS = [
+    dt.date(2024, 3, 27),
+    dt.date(2024, 3, 28),
+    dt.date(2024, 4, 2),
+    dt.date(2024, 4, 3),
+]  # over a change of clocks
+
+
+@pytest.mark.parametrize("written", ["offset", "UTC", "parquet", "seconds"])
+@pytest.mark.parametrize(
+    ("code", "zone", "days"), [("XTKS", "Asia/Tokyo", TOKYO_DAYS), ("XETR", "Europe/Berlin", BERLIN_DAYS)]
+)
+def test_load_daily_bars_stamped_at_midnight_of_their_market_have_its_dates(tmp_path, written, code, zone, days):
+    local = pl.Series("timestamp", days).cast(pl.Datetime("us")).dt.replace_time_zone(zone)
+    stamps = {
+        "offset": local.dt.to_string("%Y-%m-%d %H:%M:%S%:z"),
+        "UTC": local.dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%SZ"),
+        "seconds": local.dt.epoch("s"),
+        "parquet": local,
+    }
+    prices = (pl.Series(name, [1.0] * len(days)) for name in ("open", "high", "low", "close"))
+    rows = pl.DataFrame([stamps[written], *prices])
+    rows.write_parquet(tmp_path / "A_1d.parquet") if written == "parquet" else rows.write_csv(tmp_path / "A_1d.csv")
+    assert engine.load(tmp_path, code).bars(interval="1d")["session"].to_list() == days
