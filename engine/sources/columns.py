@@ -164,7 +164,7 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
     Raises
     ------
     SourceError
-        The table lacks a column that `columns` states.
+        The table lacks a column that `columns` states, or two names differ in case alone.
     ParameterError
         `columns` names a role that does not exist.
     """
@@ -187,10 +187,23 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
             roles[role] = names[place - 1]
         else:
             raise SourceError(path, f"no column {stated!r} for {role}; it has {', '.join(names)}")
+    check_case_clashes(names, roles, options, path)
     if "ts" in roles:
         # The columns of a stamp in two parts are then only its repetition.
         roles = {role: name for role, name in roles.items() if role not in ("date", "time")}
     return roles
+
+
+def check_case_clashes(names: Sequence[str], roles: Roles, options: ReadOptions, path: str) -> None:
+    """SourceError for a role, not stated by `columns`, whose column another differs from in case or signs alone (`t`, `T`)."""
+    for role, name in roles.items():
+        normal = normalize_name(name)
+        alike = [other for other in names if normalize_name(other) == normal and plain_of_repeated(other) == other]
+        if normal and len(set(alike)) > 1 and role not in options.columns:
+            choices = ", or ".join(f"--columns {role}={other}" for other in alike)
+            raise SourceError(
+                path, f"columns {', '.join(alike)} differ in case or signs alone; say which is meant: {choices}"
+            )
 
 
 def roles_by_name(columns: Mapping[str, str], layout: Layout) -> dict[str, str]:

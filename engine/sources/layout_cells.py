@@ -14,6 +14,9 @@ from engine.sources.number_text import Marks, read_number
 
 PRICES = (*OHLC, "vwap", "bid", "ask", "price", *(f"{side}_{part}" for side in SIDES for part in OHLC))
 SIZES = ("volume", "tick_volume", "size", "bid_size", "ask_size", "bid_volume", "ask_volume")
+TRADE_WORDS = frozenset(("trade", "trades", "trd", "last"))
+QUOTE_WORDS = frozenset(("bid", "ask", "quote", "quotes", "offer", "best_bid", "best_ask"))
+SAMPLE_ROWS, MOST_WORDS = 10_000, 20
 MOST_CELLS = 4  # kinds of rows that a note counts
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
@@ -24,6 +27,9 @@ def apply_layout(raw: pl.DataFrame, table: TableColumns, marks: Marks) -> tuple[
     notes: list[str] = []
     if layout.rows:
         raw, left_out = select_rows(raw, layout)
+        notes += left_out
+    elif table.kind == "ticks":
+        raw, left_out = select_trades(raw, table)
         notes += left_out
     if layout.sentinels:
         raw = without_sentinels(raw, columns_of(table, layout.sentinel_roles or table.roles), layout.sentinels)
@@ -68,6 +74,22 @@ def select_rows(raw: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, list[s
         f"layout {layout.name}: {raw.height - int(kept.sum())} rows whose {name} is not {pattern} left out ({counts})"
     )
     return raw.filter(kept), [note]
+
+
+def select_trades(raw: pl.DataFrame, table: TableColumns) -> tuple[pl.DataFrame, list[str]]:
+    """(rows of trades, a note with the number of others) where a column that is not used tells trades and quotes apart."""
+    schema = raw.schema
+    for name in (name for name in raw.columns if name not in table.roles.values()):
+        if schema[name] not in (pl.String, pl.Categorical, pl.Enum):
+            continue
+        words = set(
+            raw[name].head(SAMPLE_ROWS).cast(pl.String).str.strip_chars().str.to_lowercase().unique().head(MOST_WORDS)
+        )
+        if words & TRADE_WORDS and words & QUOTE_WORDS:
+            is_trade = pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase().is_in(list(TRADE_WORDS))
+            kept = raw.filter(is_trade)
+            return kept, [f"{raw.height - kept.height} rows whose {name} is no trade left out"]
+    return raw, []
 
 
 def columns_of(table: TableColumns, roles: Iterable[str]) -> list[str]:

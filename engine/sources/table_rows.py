@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -39,6 +40,8 @@ from engine.sources.stamp_types import Reading, Stamps
 from engine.sources.stamps import column_to_utc
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+LEAST_REPEATED = 0.05
+REVISIONS = re.compile(r"revision|version|update|correct|sequence|(?:^|_)(?:id|seq|row|index)$", re.IGNORECASE)
 DATABASE_NULL = r"\N"  # as MySQL, PostgreSQL and Hive write a missing value
 MOST_EXACT = 2.0**53
 STAMP_ROLES = frozenset(["ts", "date", "time"])
@@ -102,9 +105,10 @@ def batch(
     origin = with_interval_of_column(raw, table, origin)
     check_number_spelling(raw, table, origin)
     symbols, names = symbol_column(raw, table, origin)
-    stamps = stamp_column(raw, table, origin, series_names(raw, table, symbols))
+    series = series_names(raw, table, symbols)
+    stamps = stamp_column(raw, table, origin, series)
     check_times_of_ticks(raw, table, origin, stamps)
-    check_one_symbol(raw, table, origin, stamps.ts)
+    check_one_symbol(raw, table, origin, stamps, series)
     columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
     good, bad = conform_table(raw, stamps, table, columns, origin)
     kept, left_out = drop_unrequested(good, origin.options)
@@ -483,25 +487,46 @@ def check_times_of_ticks(raw: pl.DataFrame, table: TableColumns, origin: Origin,
     )
 
 
-def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, ts: pl.Series) -> None:
-    """SourceError if --symbol merges a column's symbols, or bars with neither repeat stamps that other text parts."""
+def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, stamps: Stamps, series: pl.Series) -> None:
+    """SourceError if --symbol merges a column's symbols, or 5 % of the stamps of bars repeat and another column parts them."""
     if "symbol" in table.roles and origin.options.symbol:
-        check_not_merged(raw[table.roles["symbol"]], origin, ts)
-    if table.kind != "bars" or "symbol" in table.roles or origin.options.symbol:
+        check_not_merged(raw[table.roles["symbol"]], origin, stamps.ts)
+    if table.kind != "bars" or origin.options.symbol or not raw.height:
         return
-    schema = raw.schema
-    idle = [name for name in raw.columns if schema[name] == pl.String and name not in table.roles.values()]
-    if not idle or ts.n_unique() == ts.len():
+    idle = [
+        name
+        for name in raw.columns
+        if name not in (*table.roles.values(), "row") and not raw.schema[name].is_float() and not REVISIONS.search(name)
+    ]
+    if not idle and not stamps.dates_only:  # nothing could part the rows, so they are not counted
         return
-    for name in idle:
-        values = raw[name].drop_nulls().unique(maintain_order=True)
-        if values.len() > 1 and pl.DataFrame([ts.alias("@ts"), raw[name]]).n_unique() == ts.len():
-            some = ", ".join(values.head(3))
-            raise SourceError(
-                origin.source,
-                f"{ts.len() - ts.n_unique()} stamps come again, with another {name!r} ({some}); if that is the symbol: "
-                f"--columns symbol={name}; if all are one symbol: --symbol NAME",
-            )
+    keys = pl.DataFrame([series.alias("@series"), stamps.ts.alias("@ts")])
+    repeated = raw.height - keys.n_unique()
+    if repeated < LEAST_REPEATED * raw.height:  # few are corrections, or damage
+        return
+    if stamps.dates_only:
+        column = table.roles.get("date") or table.roles["ts"]
+        raise SourceError(
+            origin.source,
+            f"{column}: dates without a time, {repeated} of which come again; if the time is in a column of its own: "
+            f"--columns date={column},time=...",
+        )
+    few = [name for name in idle if 1 < raw[name].n_unique() <= max(raw.height // 2, 2)]
+    parting = next((name for name in few if is_apart(keys, raw, [name])), None)
+    if parting is None and (len(few) < 2 or not is_apart(keys, raw, few)):  # noqa: PLR2004  # one was tried
+        return
+    some = ", ".join(raw[parting or few[0]].cast(pl.String).drop_nulls().unique(maintain_order=True).head(3))
+    mend = f"if that is the symbol: --columns symbol={parting}; " if parting else "write a symbol for each of them; "
+    raise SourceError(
+        origin.source,
+        f"{repeated} stamps come again, with another {' or '.join(map(repr, [parting] if parting else few))} ({some}); {mend}"
+        "if all are one symbol: --symbol NAME",
+    )
+
+
+def is_apart(keys: pl.DataFrame, raw: pl.DataFrame, names: Sequence[str]) -> bool:
+    """Whether no two rows have the same keys and the same cells in these columns."""
+    return pl.concat([keys, raw.select(names)], how="horizontal").n_unique() == raw.height
 
 
 def check_not_merged(symbols: pl.Series, origin: Origin, ts: pl.Series) -> None:

@@ -402,3 +402,55 @@ def test_read_ticks_with_dates_alone_is_refused_naming_the_column_of_times(tmp_p
     columns = {"date": "DATE", "time": "TIME_M"}
     batch = only_batch(tmp_path, "SPY.csv", text, columns=columns, timezone="America/New_York")
     assert batch.frame["ts"].dt.epoch("ns").to_list() == [1705415400123456789]
+
+
+def test_read_names_that_differ_in_case_alone_are_refused_with_each_choice(tmp_path):
+    rows = '{"t":3400000001,"T":1705415400123,"p":"42000.1"}\n{"t":3400000002,"T":1705415400124,"p":"42000.2"}\n'
+    with pytest.raises(SourceError, match=r"columns t, T differ in case .* --columns ts=t, or --columns ts=T$"):
+        only_batch(tmp_path, "BTCUSDT.ndjson", rows)
+    assert only_batch(tmp_path, "BTCUSDT.ndjson", rows, columns={"ts": "T"}).frame["ts"][0] == AT + MILLISECONDS
+
+
+def test_read_trades_among_rows_of_bid_and_ask_takes_the_trades(tmp_path):
+    stamp = "2024-01-16T14:30:00Z"
+    text = f"ts,type,price,size\n{stamp},bid,470.24,9\n{stamp},ask,470.26,8\n{stamp},trade,470.25,100\n"
+    batch = only_batch(tmp_path, "SPY.csv", text)
+    assert batch.frame.select("price", "size").rows() == [(470.25, 100.0)]
+    assert "2 rows whose type is no trade left out" in batch.notes
+
+
+def test_read_sides_of_the_trades_themselves_leaves_nothing_out(tmp_path):
+    stamp = "2024-01-16T14:30:00Z"
+    text = f"ts,side,price,size\n{stamp},bid,470.24,9\n{stamp},ask,470.26,8\n"
+    assert only_batch(tmp_path, "SPY.csv", text).frame.height == 2
+
+
+def contracts(names, cells):
+    minutes = [f"2024-01-16T14:{minute}:00Z" for minute in range(30, 50)]
+    return "\n".join(
+        [f"symbol,{names},ts,open,high,low,close", *(f"ES,{cell},{ts},1,1,1,1" for cell in cells for ts in minutes)]
+    )
+
+
+def test_read_two_contracts_under_one_symbol_is_refused_naming_what_parts_them(tmp_path):
+    text = contracts("expiry", ("2024-03-15", "2024-06-21"))
+    with pytest.raises(SourceError, match=r"20 stamps come again, with another 'expiry' .*--columns symbol=expiry"):
+        only_batch(tmp_path, "ES.csv", text, interval="1m")
+    text = contracts("strike,right", ("470,C", "470,P", "480,C", "480,P"))
+    with pytest.raises(SourceError, match=r"60 stamps come again, with another 'strike' or 'right' .*write a symbol"):
+        only_batch(tmp_path, "ES.csv", text, interval="1m")
+
+
+def test_read_a_revision_of_the_same_bars_is_a_correction(tmp_path):
+    batch = only_batch(tmp_path, "ES.csv", contracts("revision", ("1", "2")), interval="1m")
+    assert (batch.frame.height, batch.rejects.height) == (40, 0)
+
+
+def test_read_bars_with_dates_alone_that_come_again_are_refused(tmp_path):
+    text = "date,hour,minute,open,high,low,close\n" + "".join(
+        f"2024-01-16,9,{minute},1,1,1,1\n" for minute in range(30, 50)
+    )
+    with pytest.raises(
+        SourceError, match=r"date: dates without a time, 19 of which come again; .*--columns date=date,time="
+    ):
+        only_batch(tmp_path, "SPY.csv", text)
