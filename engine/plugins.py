@@ -54,7 +54,7 @@ class Plugin:
             return function(*args, **options)
         except (EngineError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{self}: {type(error).__name__}: {error}") from error
 
     def load(self) -> object:

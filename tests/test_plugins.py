@@ -126,7 +126,19 @@ NAMED = r"plug-in 'acme' of acme-feeds 1\.0 \(engine\.{}\)"
         (("class AcmeFormat(TextFormat)", "class Other(TextFormat)"), "formats", "has no attribute 'AcmeFormat'"),
         (('name = "acme"\n    suffixes', 'name = "csv"\n    suffixes'), "formats", "'csv' is registered already"),
         (('suffixes = (".acme",)', 'suffixes = ".acme"'), "formats", "suffixes: received '.acme'"),
+        (("MAGIC =", "import sys; sys.exit(5)\nMAGIC ="), "formats", "SystemExit: 5"),
+        (("precedence = 60", "precedence = 'high'"), "formats", "precedence: received 'high'; valid: a whole number"),
+        (("precedence = 60", "other_folders = 5"), "formats", "other_folders: received 5; valid: a mapping"),
+        (("precedence = 60", "magic = b'ACME'"), "formats", "magic: received b'ACME'; valid: a tuple of bytes"),
+        (
+            ('name = "acme"\n    suffixes', "name = None\n    suffixes"),
+            "formats",
+            "name: received None; valid: one name",
+        ),
         (("LAYOUTS = (", "LAYOUTS = 5, ("), "layouts", "received 5; valid: a Layout"),
+        (('stamp="end"', 'stamp="ends"'), "layouts", "stamp: received 'ends' (did you mean end?)"),
+        (('stamp="end"', "time_format=5"), "layouts", "time_format: received 5; valid: text"),
+        (('zone="America/New_York"', 'zone="Mars/City"'), "layouts", "timezone: received 'Mars/City'"),
         (('Layout(name="acme"', 'Layout(name="kibot"'), "layouts", "'kibot' is there already"),
         (('zone="America', 'name_pattern="(", zone="America'), "layouts", "unterminated subpattern"),
     ],
@@ -155,6 +167,34 @@ def test_a_format_that_fails_on_a_file_is_named_and_the_other_files_are_read(ins
     done = engine.run_audit(folder, "XNYS")
     assert done.tables["series"]["symbol"].to_list() == ["QQQ"]
     assert done.tables["files"].drop_nulls("problem")["problem"].str.contains("KeyError: 'price'").to_list() == [True]
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("def read(self, file, options): return None", "read returned None; valid: a list of batches"),
+        ("def read(self, file, options): return [5]", "read returned 5; valid: a Batch of bars"),
+        ("def read(self, file, options): yield 5", "valid: a list of batches"),
+        ("def read(self, file, options): raise SystemExit(3)", "SystemExit: 3"),
+        ("def describe(self, path, head, options): return 5", "describe returned 5; valid: a SourceFile or a Problem"),
+        ("def sniff(self, head, path): return pl.DataFrame()", "the truth value of a DataFrame is ambiguous"),
+        (
+            "def read(self, file, options): return [Batch('bars', None, pl.DataFrame({'a': [1]}), pl.DataFrame(), '', '')]",
+            "frame of a batch lacks symbol, price_type, ts",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("always::engine.plugins.PluginWarning")
+def test_a_format_that_returns_something_else_is_named_and_the_other_files_are_read(
+    method: str, reason: str, install: Install, folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    install(("\n\nLAYOUTS = (", f"\n    {method}\n\n\nLAYOUTS = ("))
+    done = engine.run_audit(folder, "XNYS")
+    assert done.tables["series"]["symbol"].to_list() == ["QQQ"]
+    problems = done.tables["files"].drop_nulls("problem")["problem"].to_list()
+    told = [text for text in [*problems, *(str(one.message) for one in recwarn)] if reason in text]
+    assert told
+    assert re.search(NAMED.format("formats"), told[0])
 
 
 def test_a_sniff_that_fails_is_named_and_the_other_formats_are_tried(install: Install, folder: Path) -> None:

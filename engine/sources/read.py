@@ -12,8 +12,7 @@ import polars as pl
 from engine.arguments import list_names
 from engine.errors import EngineError, IntervalError, ParameterError, SourceError
 from engine.sources.batch import Batch, SourceFile
-from engine.sources.formats.format import format_named
-from engine.sources.formats.registry import call_format
+from engine.sources.formats.format import format_named, read_file
 from engine.sources.frames import from_frame
 from engine.sources.options import ReadOptions
 
@@ -47,7 +46,7 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
     def read_rows() -> list[Batch]:
         if file.frame is not None:
             return [from_frame(file.frame, options=options, source=str(file.path))]
-        return call_format(file.format, format_named(file.format).read, file, options)
+        return read_file(format_named(file.format), file, options)
 
     batches = contained(file.path, read_rows)
     if file.given_symbol is not None:

@@ -17,8 +17,16 @@ from engine.sources import archive
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.encodings import encoding_of, no_text_reason
 from engine.sources.file_names import parse_path, symbol_conflict
-from engine.sources.formats.format import OTHER_NAMES, OTHER_SUFFIXES, format_named, formats, has_suffix, sniff_format
-from engine.sources.formats.registry import call_format, data_suffixes
+from engine.sources.formats.format import (
+    OTHER_NAMES,
+    OTHER_SUFFIXES,
+    describe_file,
+    format_named,
+    formats,
+    has_suffix,
+    sniff_format,
+)
+from engine.sources.formats.registry import data_suffixes
 from engine.sources.options import ReadOptions
 from engine.sources.read import contained
 from engine.sources.vendors.lean_layout import CONTRACTS
@@ -180,7 +188,7 @@ def sniff_file(path: Path, options: ReadOptions) -> SourceFile | Problem:
         return Problem(str(path), SAVE_AS_CSV)
     if file_format is None:
         raise SourceError(path, unknown_reason(path, head))
-    return call_format(file_format.name, file_format.describe, path, head, options)
+    return describe_file(file_format, path, head, options)
 
 
 def check_packed_once(path: Path, head: bytes) -> None:

@@ -15,8 +15,10 @@ from typing import ClassVar, cast
 
 import polars as pl
 
+from engine.arguments import describe_value
 from engine.errors import ParameterError, PluginError, SourceError
 from engine.plugins import PluginWarning
+from engine.schema import REJECTS, ROWS
 from engine.sources import archive
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.encodings import encoding_of, to_utf8
@@ -178,10 +180,54 @@ def sniff_format(head: bytes, path: Path) -> Format | None:
 def sniffs(file_format: Format, head: bytes, path: Path) -> bool:
     """Whether a format accepts a file; one of a plug-in that fails does not, with a warning that names the plug-in."""
     try:
-        return registry.call_format(file_format.name, file_format.sniff, head, path)
+        return registry.call_format(file_format.name, lambda: bool(file_format.sniff(head, path)))
     except PluginError as error:
         warnings.warn(f"{path}: {error}; its format is not tried", PluginWarning, stacklevel=2)
         return False
+
+
+def describe_file(file_format: Format, path: Path, head: bytes, options: ReadOptions) -> SourceFile | Problem:
+    """The file as a format describes it; of a plug-in PluginError for a failure, or for anything else it returns."""
+
+    def described() -> SourceFile | Problem:
+        found: object = file_format.describe(path, head, options)
+        if isinstance(found, SourceFile | Problem):
+            return found
+        raise TypeError(f"describe returned {describe_value(found)}; valid: a SourceFile or a Problem")
+
+    return registry.call_format(file_format.name, described)
+
+
+def read_file(file_format: Format, file: SourceFile, options: ReadOptions) -> list[Batch]:
+    """Batches of a file by its format; of a plug-in PluginError for a failure, or for what is no list of batches."""
+
+    def batches() -> list[Batch]:
+        found: object = file_format.read(file, options)
+        if not isinstance(found, list):
+            raise TypeError(f"read returned {describe_value(found)}; valid: a list of batches")
+        for one in found:
+            check_batch(one)
+        return found
+
+    return registry.call_format(file_format.name, batches)
+
+
+def check_batch(batch: object) -> None:
+    """TypeError unless it is a Batch whose rows and rejects have the columns of its kind.
+
+    Raises
+    ------
+    TypeError
+        It is none, or lacks columns; the message has the valid ones.
+    """
+    if not isinstance(batch, Batch) or batch.kind not in ROWS:
+        received = f"a batch of {batch.kind!r}" if isinstance(batch, Batch) else describe_value(batch)
+        raise TypeError(f"read returned {received}; valid: a Batch of {', '.join(ROWS)}")
+    for name, columns in (("frame", (*ROWS[batch.kind], "row")), ("rejects", tuple(REJECTS))):
+        frame = getattr(batch, name)
+        absent = [column for column in columns if not isinstance(frame, pl.DataFrame) or column not in frame.columns]
+        if absent:
+            raise TypeError(f"{name} of a batch lacks {', '.join(absent)}; valid: {', '.join(columns)}")
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, ParamSpec, TypeVar
 
+from engine.arguments import check_type, one_name
 from engine.errors import ParameterError
 from engine.plugins import FORMATS, Plugin, join_plugins
 
@@ -104,14 +105,32 @@ def join_format(plugin: Plugin, found: object) -> None:
     """
     if not (isinstance(found, type) and issubclass(found, Registered)):
         raise ParameterError(f"received {found!r}; valid: a class derived from engine.sources.formats.format.Format")
+    check_attributes(found)
     if found.name in _FORMATS and type(_FORMATS[found.name]) is not found:
         raise ParameterError(
             f"format: {found.name!r} is registered already, by {type(_FORMATS[found.name]).__qualname__}"
         )
-    if not isinstance(found.suffixes, tuple) or not all(isinstance(one, str) for one in found.suffixes):
-        raise ParameterError(f"suffixes: received {found.suffixes!r}; valid: a tuple of texts such as ('.csv',)")
     register(found)
     _PLUGINS[found.name] = plugin
+
+
+def check_attributes(found: type[Registered]) -> None:
+    """ParameterError if a class attribute of a format has another type than the table and the scan need.
+
+    Raises
+    ------
+    ParameterError
+        An attribute has another type; the message names it.
+    """
+    one_name("name", found.name)
+    if not isinstance(found.suffixes, tuple) or not all(isinstance(one, str) for one in found.suffixes):
+        raise ParameterError(f"suffixes: received {found.suffixes!r}; valid: a tuple of texts such as ('.csv',)")
+    magic = getattr(found, "magic", ())
+    if not isinstance(magic, tuple) or not all(isinstance(one, bytes) for one in magic):
+        raise ParameterError(f"magic: received {magic!r}; valid: a tuple of bytes such as (b'ACME',)")
+    check_type("precedence", found.precedence, int)
+    check_type("other_folders", getattr(found, "other_folders", {}), Mapping)
+    check_type("path_states_symbol", getattr(found, "path_states_symbol", False), bool)
 
 
 def call_format(name: str, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:

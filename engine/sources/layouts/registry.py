@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import fields
 
 import polars as pl
 
-from engine.arguments import did_you_mean
+from engine.arguments import check_fields, did_you_mean, one_name
 from engine.errors import ParameterError, SourceError
 from engine.plugins import LAYOUTS as PLUGINS
 from engine.plugins import Plugin, join_plugins
@@ -36,10 +37,15 @@ def plugin_layouts() -> tuple[Layout, ...]:
 
     def join(plugin: Plugin, offered: object) -> None:
         """Add the layouts that a plug-in offers; ParameterError for anything else, or a name that is taken."""
+        from engine.sources.options import ReadOptions  # noqa: PLC0415  # it has a layout's name among its values
+
         del plugin
         for one in offered if isinstance(offered, Iterable) else (offered,):
             if not isinstance(one, Layout):
                 raise ParameterError(f"received {one!r}; valid: a Layout of engine.sources.layouts.layout, or several")
+            one_name("name", one.name)
+            check_fields(one, *(each.name for each in fields(Layout)))
+            ReadOptions(**one.conventions())  # type: ignore[arg-type]  # which refuses what is no zone, unit or stamp
             if one.name in {other.name for other in (*LAYOUTS, *found)}:
                 raise ParameterError(f"layout: {one.name!r} is there already; valid: a name of its own")
             for pattern in (one.first_line, one.name_pattern):
