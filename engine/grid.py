@@ -23,6 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.arguments import check_arguments, check_fields, names_of, zone_name
+from engine.calendars.auctions import AUCTION
 from engine.display import Summarized, Summary
 from engine.errors import ParameterError
 from engine.interval import Interval
@@ -81,7 +82,8 @@ class GridSpec:
     calendar : str
         Code of the calendar.
     segments : tuple of str
-        Labels whose slots are expected; empty means the calendar's regular ones.
+        Labels whose slots are expected; empty means the calendar's regular ones. `AUCTION` among them, or none at all, lets
+        rows of auctions enter days.
     align : {"session", "clock", "date"}
         Where slots begin: at each segment's open, on a zone's wall clock, or once per trade date.
     zone : str
@@ -112,9 +114,10 @@ class SessionGrid(Summarized):
     segments : DataFrame
         Every segment of the calendar in range, as the calendar gave them (`schema.SEGMENTS`).
     table : DataFrame
-        The cut: `session, ordinal, segment, open, close, regular, chosen, lead, slots, first_session`,
-        sorted by `open`. `lead` (microseconds) is how far the open lies behind the clock's boundary,
-        `slots` (Int32) how many slots the segment has. For days, weeks, months and years a row is a period of one slot.
+        The cut: `session, ordinal, segment, open, close, regular, chosen, auction, lead, slots, first_session`,
+        sorted by `open`. `auction` marks auctions whose rows enter days, which have no expected slots. `lead` (microseconds)
+        is how far the open lies behind the clock's boundary, `slots` (Int32) how many slots the segment has. For days, weeks,
+        months and years a row is a period of one slot.
     """
 
     spec: GridSpec
@@ -263,7 +266,7 @@ class SessionGrid(Summarized):
         Returns
         -------
         DataFrame of `ordinal` and `slot` (Int32)
-            Both null where the row belongs to no window (1d folds regular segments only).
+            Both null where the row belongs to no window (1d folds regular segments and their auctions only).
         """
         if coarser.interval.is_intraday and coarser._turns is not None:
             start = microseconds(self.starts(places["ordinal"], places["slot"]))
@@ -279,8 +282,9 @@ class SessionGrid(Summarized):
         ordinal = places["ordinal"].to_numpy()
         period = np.searchsorted(coarser._first_days, ordinal // SEGMENTS_PER_SESSION, side="right") - 1
         folded = np.ones(len(ordinal), bool)
-        if self.interval.is_intraday and not self._folded_daily.all():
-            folded = self._folded_daily[self.table_rows(places["ordinal"])]
+        members = self._folded_daily | self._auctions
+        if self.interval.is_intraday and not members.all():
+            folded = members[self.table_rows(places["ordinal"])]
         return pl.DataFrame(
             {
                 "ordinal": null_unless(coarser._ordinals[period], folded),
@@ -329,6 +333,15 @@ class SessionGrid(Summarized):
             self._dues.clear()
         self._dues[as_of] = due
         return due
+
+    def auction_rows(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows (`ordinal`, `slot`, in order of time per series) of auctions that enter days, `slot` their number from 0."""
+        if not self.interval.is_intraday or not self._auctions.any() or not rows["slot"].null_count():
+            return rows.clear()
+        ordinals = self.table.filter("auction")["ordinal"].implode()
+        found = rows.filter(pl.col("slot").is_null() & pl.col("ordinal").is_in(ordinals).fill_null(value=False))
+        number = pl.int_range(pl.len(), dtype=pl.Int32).over("series", "ordinal")
+        return found.with_columns(number.alias("slot"))
 
     def slot_table(
         self, as_of: dt.datetime | None = None, dates: tuple[dt.date, dt.date] | None = None
@@ -403,6 +416,10 @@ class SessionGrid(Summarized):
     @cached_property
     def _folded_daily(self) -> NDArray[np.bool_]:
         return self.table.select(daily_members())["member"].to_numpy()
+
+    @cached_property
+    def _auctions(self) -> NDArray[np.bool_]:
+        return self.table["auction"].to_numpy()
 
     @cached_property
     def _step(self) -> int:
@@ -523,9 +540,17 @@ class SessionGrid(Summarized):
 
 
 def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
-    """Add `chosen` (label among the spec's, or `regular` where it names none), rename times to `open, close`."""
-    is_chosen = pl.col("segment").is_in(list(spec.segments)) if spec.segments else pl.col("regular")
-    return segments.with_columns(is_chosen.alias("chosen")).rename({"segment_open": "open", "segment_close": "close"})
+    """Add `chosen` (label among the spec's, or `regular` where it names none), `auction`; rename times to `open, close`.
+
+    An auction is never chosen: it has no expected slots. Its rows enter days unless the spec names segments and not it.
+    """
+    labels = [label for label in spec.segments if label != AUCTION]
+    is_auction = (pl.col("segment") == AUCTION).fill_null(value=False)
+    is_chosen = (pl.col("segment").is_in(labels) if labels else pl.col("regular")) & ~is_auction
+    enters = is_auction if not spec.segments or AUCTION in spec.segments else pl.lit(value=False)
+    return segments.with_columns(is_chosen.alias("chosen"), enters.alias("auction")).rename(
+        {"segment_open": "open", "segment_close": "close"}
+    )
 
 
 def cut_segments(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
@@ -592,9 +617,9 @@ def daily_members() -> pl.Expr:
 
 
 def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
-    """One row (one slot) per period of `daily_members`: first open, last close; `session`, `ordinal` of its last."""
+    """One row (one slot) per period of `daily_members` and their auctions: first open, last close; `session`, `ordinal` of its last."""
     session = pl.col("session")
-    members = segments.filter(daily_members())
+    members = segments.filter(daily_members() | pl.col("auction"))
     days = members["session"].cast(pl.Int32).to_numpy().astype(np.int64)
     return (
         members.with_columns(pl.Series("period", period_numbers(days, interval)))
@@ -613,6 +638,7 @@ def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFra
             "close",
             pl.lit(value=True).alias("regular"),
             pl.lit(value=True).alias("chosen"),
+            pl.lit(value=False).alias("auction"),
             pl.lit(0, pl.Int64).alias("lead"),
             pl.lit(1, pl.Int32).alias("slots"),
             "first_session",

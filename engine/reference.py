@@ -20,6 +20,7 @@ MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 PROVENANCES = ("source", "backfill", "synthetic")
 FIRST_MONDAY = dt.date(1969, 12, 29)  # of the week of 1970-01-01
+AUCTION = "AUCTION"  # the label of segments without expected slots whose rows enter days
 COUNTS = ("expected", "present", "off_grid", "out_of_session", "backfilled", "zero_volume")
 
 Step = int | str
@@ -52,8 +53,14 @@ class Grid:
     clock: str | None = None
 
     def expects(self, segment: Segment) -> bool:
-        """Whether a segment's slots are expected: periods always; label in `chosen` if any; else its `regular`."""
-        return segment.first_session is not None or (segment.label in self.chosen if self.chosen else segment.regular)
+        """Whether a segment's slots are expected: periods always, auctions never; label in `chosen` if any; else its `regular`."""
+        labels = [label for label in self.chosen if label != AUCTION]
+        is_chosen = segment.label in labels if labels else segment.regular
+        return segment.first_session is not None or (is_chosen and segment.label != AUCTION)
+
+    def folds_auction(self, segment: Segment) -> bool:
+        """Whether a segment is an auction whose rows enter days: unless `chosen` names others and not it."""
+        return segment.label == AUCTION and (not self.chosen or AUCTION in self.chosen)
 
 
 class Slot(NamedTuple):
@@ -80,7 +87,8 @@ def cut(grid: Grid, step: Step) -> list[Segment]:
         return list(grid.segments)
     periods: dict[tuple[int, ...], list[Segment]] = defaultdict(list)
     sessions = sorted({segment.session for segment in daily_segments(grid)})
-    for segment in daily_segments(grid):
+    folded = [*daily_segments(grid), *filter(grid.folds_auction, grid.segments)]
+    for segment in sorted(folded, key=lambda one: one.open):
         periods[period_of(segment.session, step, sessions)].append(segment)
     return [Segment(p[-1].session, p[0].open, p[-1].close, first_session=p[0].session) for p in periods.values()]
 
@@ -204,6 +212,7 @@ def _clock_starts(grid: Grid, segment: Segment, step: int) -> list[int]:
 def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int = MINUTE) -> list[Row]:
     """Bars of a coarser step, one per window with a row in a slot: OHLC, sums, last size, vwap, n_base of n_expected, complete.
 
+    Rows of an auction enter days, weeks and months, and make no slot present.
     `n_base` counts the slots present (a synthetic row makes none present) and `n_expected` all slots of the window: slots
     of the base, or of `presence` where the base is finer. `vwap` needs one of every row with a volume.
     """
@@ -214,16 +223,18 @@ def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int 
     members = daily_segments(grid) if isinstance(step, str) and isinstance(base, int) else cut(grid, base)
     starts = [slot.start for segment in members for slot in slots(grid, segment, counted)]
     outer, inner = cut(grid, step), cut(grid, counted)
-    windows: dict[Slot, list[tuple[Row, Slot]]] = defaultdict(list)
+    windows: dict[Slot, list[tuple[Row, Slot | None]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["ts"]):
         _, segment, slot = place(grid, base, row["ts"])
-        if segment in members and slot is not None:
+        if isinstance(step, str) and isinstance(base, int) and segment is not None and grid.folds_auction(segment):
+            windows[_slot_around(grid, step, outer, segment, row["ts"])].append((row, None))
+        elif segment in members and slot is not None:
             window = _slot_around(grid, step, outer, segment, row["ts"])
             windows[window].append((row, _slot_around(grid, counted, inner, segment, row["ts"])))
     out = []
     for (_, start, end), found in windows.items():
         held = [row for row, _ in found]
-        present = {slot for row, slot in found if row.get("provenance") != "synthetic"}
+        present = {slot for row, slot in found if slot is not None and row.get("provenance") != "synthetic"}
         expected = 1 if counted == step else sum(1 for one in starts if start <= one < end)
         volumes = [row["volume"] for row in held if row.get("volume") is not None]
         trades = [row["trades"] for row in held if row.get("trades") is not None]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from engine.audit.audit_tables import AT_THE_DOOR, COUNTS, GAPS, QUALITY, SERIES
+from engine.audit.audit_tables import AT_THE_DOOR, COUNTS, GAPS, QUALITY, SERIES, VOLUMES
 from engine.audit.evidence import (
     absence_evidence,
     gap_evidence,
@@ -344,6 +344,7 @@ def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: Block
                 for name, of in share.items()
             ),
             activity.alias("activity"),
+            *(pl.lit(None, dtype).alias(name) for name, dtype in VOLUMES.items()),  # of the checks
         )
     )
     return whole.sort("series").select(pl.col(name).cast(dtype) for name, dtype in SERIES.items())

@@ -14,6 +14,9 @@ KEY: Schema = {"symbol": STRING, "price_type": STRING, "interval": STRING}
 COUNTS: Schema = dict.fromkeys(("expected", "present", "missing", "explained"), LONG)
 AT_THE_DOOR: Schema = dict.fromkeys(("duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"), LONG)
 
+# Rows in closing auctions, and how much of the volume, in percent, lies in them and outside of sessions and auctions.
+VOLUMES: Schema = {"auctions": LONG, "auction_volume": FLOAT, "outside_volume": FLOAT}
+
 # One row per series: its whole life in the audit. `traded` is the share of slots with a bar where the feed was up, 0-1;
 # `activity` is what it makes of the symbol: liquid, mixed or thin.
 SERIES: Schema = {
@@ -26,6 +29,7 @@ SERIES: Schema = {
     "rows": LONG,
     **COUNTS,
     **AT_THE_DOOR,
+    **VOLUMES,
     "quality": FLOAT,
     "quality_adjusted": FLOAT,
     "traded": FLOAT,

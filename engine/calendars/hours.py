@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from engine.calendars.auctions import AUCTION
 from engine.calendars.holidays import holiday_dates
 from engine.calendars.interruptions import Interruption
 from engine.schema import TS
@@ -297,10 +298,21 @@ def set_close(frame: pl.DataFrame, new: pl.Expr, is_regular: pl.Expr) -> pl.Data
     """Set the last regular close, and regular closes after `new`, to `new`; drop those not begun by then; POST begins at it."""
     opens, closes = pl.col("segment_open"), pl.col("segment_close")
     old = closes.filter(is_regular).max().over("session")
+    is_auction = (pl.col("segment") == AUCTION) & (opens >= old)
     moved = frame.with_columns(
-        pl.when(is_regular & ((closes == old) | (closes > new))).then(new).otherwise(closes).alias("segment_close"),
-        # What began at the close (POST) begins at the new one.
-        pl.when(~is_regular & (opens == old)).then(new).otherwise(opens).alias("segment_open"),
+        pl.when(is_regular & ((closes == old) | (closes > new)))
+        .then(new)
+        .when(is_auction)
+        .then(closes + (new - old))
+        .otherwise(closes)
+        .alias("segment_close"),
+        # What began at the close (POST) begins at the new one; an auction behind it is as long as ever.
+        pl.when(is_auction)
+        .then(opens + (new - old))
+        .when(~is_regular & (opens == old))
+        .then(new)
+        .otherwise(opens)
+        .alias("segment_open"),
     )
     return moved.filter(~is_regular | (opens < closes))
 

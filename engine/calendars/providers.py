@@ -34,6 +34,7 @@ from typing import Any
 import polars as pl
 
 from engine.arguments import did_you_mean, names_of, path_of, required_date
+from engine.calendars.auctions import AUCTION, auctions_of, with_auctions
 from engine.calendars.cache import adopted, cached
 from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
@@ -268,6 +269,8 @@ class SessionCalendar(CalendarQuestions, Summarized):
 
     def _number_segments(self, spans: pl.DataFrame) -> pl.DataFrame:
         """Spans sorted by open, with `ordinal` and `regular` added; CalendarError if they are invalid."""
+        if AUCTION in self.labels:
+            spans = with_auctions(spans, auctions_of((self.code, self.venue)), regular_labels(self.labels))
         by_open = spans.sort("segment_open")
         position = pl.int_range(pl.len()).over("session")
         segments = by_open.with_columns(
@@ -417,7 +420,7 @@ def shipped_calendar(code: str) -> SessionCalendar:
     """Calendar of a shipped code's TOML file, with provider `engine` and this package's version."""
     made = made_shipped(code)
     spans = partial(spans_by_decade, shipped_decade, code)
-    return replace(made, code=code, provider="engine", version=version("session-engine"), source=spans)
+    return replace(made, code=code, provider="engine", version=version("session-engine"), source=spans, venue=code)
 
 
 def made_shipped(code: str) -> SessionCalendar:
@@ -557,6 +560,11 @@ def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas fr
     return pl.DataFrame([session, *(values.dt.replace_time_zone("UTC") for values in instants)])
 
 
+def with_auction_label(labels: tuple[str, ...], *codes: str) -> tuple[str, ...]:
+    """Labels and `AUCTION` behind them if the table of auctions has one of the codes."""
+    return labels if auctions_of(codes).is_empty() else (*labels, AUCTION)
+
+
 # ---------------------------------------------------------------------------- exchange_calendars
 
 
@@ -605,7 +613,9 @@ def exchange_calendar(code: str) -> SessionCalendar:
     labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (exchange_label(name),)
     spans = partial(spans_by_decade, exchange_decade, name)
     provided = "exchange_calendars", version("exchange-calendars")
-    return SessionCalendar(code, *provided, zone, "", labels, spans, exchange_bounds(name), name)
+    return SessionCalendar(
+        code, *provided, zone, "", with_auction_label(labels, code, name), spans, exchange_bounds(name), name
+    )
 
 
 def exchange_label(name: str) -> str:
@@ -703,6 +713,7 @@ def market_calendar(code: str) -> SessionCalendar:
     labels = sort_labels(("RTH", *extended))
     spans = partial(spans_by_decade, market_decade, code)
     provided = "pandas_market_calendars", version("pandas-market-calendars")
+    labels = with_auction_label(labels, code, instance.name)
     return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST), instance.name)
 
 

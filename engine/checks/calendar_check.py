@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
+from engine.calendars.auctions import AUCTION
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, Measurement, register
 from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, utc_offsets
 from engine.checks.findings import findings_of
@@ -24,6 +25,7 @@ from engine.quality.contiguous_runs import Floats, SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"
+IN_AUCTION = "in closing auctions"
 PLACES = (
     IN_SESSION,
     "off the grid",
@@ -33,11 +35,13 @@ PLACES = (
     "in a break",
     "on days without a session",
     "in extended hours",
+    IN_AUCTION,
 )
 UNSCHEDULED_ROWS: Schema = {
     **SERIES,
     "place": pl.Enum(PLACES),
     "rows": pl.Int64(),
+    "volume": pl.Float64(),
     "sessions": pl.List(pl.Date()),
     "first": TS,
     "last": TS,
@@ -49,6 +53,11 @@ ATTENDING = -1  # the minute under which `presence` counts the series that have 
 
 FAR_US = 8 * HOUR_US  # from any session: then it is another day
 FEW, WORTH_A_WARNING = 3, 0.005  # rows outside in all, and as a share
+MUCH = 0.05  # of the volume: worth a warning in however few rows
+ORDINARY_REMEDY = {
+    "in extended hours": "choose the segments that you need (--segments)",
+    IN_AUCTION: "nothing: they enter 1d, 1w and 1mo, unless --auctions out leaves them out",
+}
 ABSENT_SHARE, FEWEST_SESSIONS, USUALLY = 0.9, 5, 0.8
 NEIGHBOURS, NEIGHBOURS_TRADE = 15, 0.5
 SHOWN = 3
@@ -64,7 +73,7 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
     Parameters
     ----------
     rows : DataFrame
-        `series, ts, session, ordinal, slot`, sorted by (series, ts); places as `SessionGrid.place` gives them.
+        `series, ts, session, ordinal, slot` and, where there is one, `volume`, sorted by (series, ts); places as `SessionGrid.place` gives them.
     series : DataFrame
         `series, symbol, price_type, interval`.
     grid : SessionGrid
@@ -77,7 +86,8 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
         A row per series and place. `sessions` lists trade dates (none of rows in sessions); `from_minute` and `to_minute` are the first and last
         minute of the venue's day.
     """
-    outside = rows.filter(pl.col("slot").is_null()).select("series", "ts", "session", "ordinal")
+    rows = rows if "volume" in rows.columns else rows.with_columns(pl.lit(None, pl.Float64).alias("volume"))
+    outside = rows.filter(pl.col("slot").is_null()).select("series", "ts", "session", "ordinal", "volume")
     place = pl.Series("place", classify_places(outside, grid, zone), UNSCHEDULED_ROWS["place"])
     local = outside["ts"].dt.convert_time_zone(zone)
     minute = (local.dt.hour().cast(pl.Int16) * 60 + local.dt.minute()).alias("minute")
@@ -86,6 +96,7 @@ def unscheduled_rows(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid
         .group_by("series", "place")
         .agg(
             pl.len().cast(pl.Int64).alias("rows"),
+            pl.col("volume").sum(),
             pl.col("session").unique().sort().alias("sessions"),
             pl.col("ts").min().alias("first"),
             pl.col("ts").max().alias("last"),
@@ -105,7 +116,7 @@ def combine_unscheduled_rows(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         pl.concat([empty(UNSCHEDULED_ROWS), *parts])
         .group_by(key)
         .agg(
-            pl.col("rows").sum(),
+            pl.col("rows", "volume").sum(),
             pl.col("sessions").list.explode().drop_nulls().unique().sort(),
             pl.col("first", "from_minute").min(),
             pl.col("last", "to_minute").max(),
@@ -168,12 +179,33 @@ def unscheduled(counted: pl.DataFrame, calendar: str) -> pl.DataFrame:
     Returns
     -------
     DataFrame of `findings.FINDINGS`
-        Check `unscheduled`; `value` is the share of the series' rows. Rows in segments that the calendar has and nobody
-        chose (extended hours) are `info`.
+        Check `unscheduled`; `value` is the share of the series' volume, or of its rows where it has no volume. Rows in
+        segments that the calendar has and nobody chose (extended hours), and in closing auctions, are `info`.
     """
-    totals = counted.with_columns(pl.col("rows").sum().over(list(SERIES)).alias("total"))
+    sums = [pl.col(name).sum().over(list(SERIES)).alias(f"total_{name}") for name in ("rows", "volume")]
+    totals = counted.with_columns(sums)
     out = totals.filter(pl.col("place") != IN_SESSION).sort([*SERIES, "place"])
     return findings_of([unscheduled_finding(row, calendar) for row in out.iter_rows(named=True)])
+
+
+def volume_shares(counted: pl.DataFrame) -> pl.DataFrame:
+    """Per series `auctions` (rows in closing auctions), `auction_volume`, `outside_volume` (% of its volume, null without any).
+
+    Parameters
+    ----------
+    counted : DataFrame of `UNSCHEDULED_ROWS`
+        Summed.
+    """
+    is_auction = pl.col("place") == IN_AUCTION
+    is_outside = ~is_auction & (pl.col("place") != IN_SESSION)
+    volume, total = pl.col("volume"), pl.col("volume").sum()
+    shares = (
+        pl.when(total > 0).then(100.0 * volume.filter(test).sum() / total).alias(name)
+        for name, test in (("auction_volume", is_auction), ("outside_volume", is_outside))
+    )
+    return counted.group_by(list(SERIES), maintain_order=True).agg(
+        pl.col("rows").filter(is_auction).sum().alias("auctions"), *shares
+    )
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.DataFrame:
@@ -254,12 +286,14 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
 
 
 def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
-    """Count rows with a slot per series (rows sorted by series): `series, rows`; series without any are left out."""
+    """Count rows with a slot per series (rows sorted by series): `series, rows, volume`; series without any are left out."""
     heads = run_starts(rows["series"].to_numpy())
     counts = np.diff(np.append(heads, rows.height))
     if rows["slot"].null_count():
         counts = np.add.reduceat(rows["slot"].is_not_null().to_numpy(), heads, dtype=np.int64)
     counted = pl.DataFrame({"series": rows["series"].gather(heads), "rows": counts})
+    volume = rows.filter(pl.col("slot").is_not_null()).group_by("series").agg(pl.col("volume").sum())
+    counted = counted.join(volume, on="series", how="left", maintain_order="left")
     return counted.filter(pl.col("rows") > 0)
 
 
@@ -279,9 +313,10 @@ def classify_places(outside: pl.DataFrame, grid: SessionGrid, zone: str) -> list
     chosen = table["chosen"].to_numpy()[last] & held
     early = is_closed_early(table, zone)[last] & (table["session"].to_numpy()[last] == outside["session"].to_numpy())
     in_break = (before >= 0) & (before + 1 < len(opens)) & (session[last] == session[following])
+    auction = held & (table["segment"] == AUCTION).fill_null(value=False).to_numpy()[last]
     place = np.select(
-        [chosen, held & early, held, in_break, (since > FAR_US) & (until > FAR_US), since > until, early],
-        [1, 4, 7, 5, 6, 2, 4],
+        [auction, chosen, held & early, held, in_break, (since > FAR_US) & (until > FAR_US), since > until, early],
+        [8, 1, 4, 7, 5, 6, 2, 4],
         default=3,
     )
     return [PLACES[one] for one in place]
@@ -301,10 +336,13 @@ def is_closed_early(table: pl.DataFrame, zone: str) -> np.ndarray[Any, np.dtype[
 
 
 def unscheduled_finding(row: Row, calendar: str) -> Row:
-    """Build the finding: `warning` above 3 rows and from 0.5 % of the series; `info` below and for extended hours."""
-    share = row["rows"] / max(row["total"], 1)
-    extended = row["place"] == "in extended hours"
-    loud = not extended and row["rows"] > FEW and share >= WORTH_A_WARNING
+    """Build the finding: `warning` from 0.5 % of rows or volume and above 3 rows, or 5 % of the volume; `info`: extended, auctions."""
+    by_rows, has_volume = row["rows"] / max(row["total_rows"], 1), row["total_volume"] > 0
+    share = row["volume"] / row["total_volume"] if has_volume else by_rows
+    ordinary = row["place"] in ("in extended hours", IN_AUCTION)
+    many = row["rows"] > FEW and max(share, by_rows) >= WORTH_A_WARNING
+    loud = not ordinary and (many or (has_volume and share >= MUCH))
+    weight = f"{share:.1%} of the volume" if has_volume else f"{share:.1%}"
     span = f"{_clock(row['from_minute'])} to {_clock(row['to_minute'])}"
     return {
         **{name: row[name] for name in SERIES},
@@ -313,10 +351,10 @@ def unscheduled_finding(row: Row, calendar: str) -> Row:
         "start_ts": row["first"],
         "count": row["rows"],
         "value": share,
-        "message": f"{row['rows']:,} rows ({share:.1%}) lie {row['place']} of {calendar}, in {len(row['sessions']):,} sessions.",
+        "message": f"{row['rows']:,} rows ({weight}) lie {row['place']} of {calendar}, in {len(row['sessions']):,} sessions.",
         "evidence": f"the first at {row['first']:%Y-%m-%d %H:%M} UTC, the last at {row['last']:%Y-%m-%d %H:%M} UTC; {span} on the venue's clock",
-        "remedy": "choose the segments that you need (--segments)"
-        if extended
+        "remedy": ORDINARY_REMEDY[row["place"]]
+        if ordinary
         else "nothing, if prints after hours are expected; else another calendar of these years (--calendar), or an override",
     }
 

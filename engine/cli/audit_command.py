@@ -23,6 +23,7 @@ from engine.cli.parsing import (
 from engine.cli.source_options import (
     Alignment,
     AsOf,
+    AuctionPrints,
     Base,
     Calendar,
     CalendarPatterns,
@@ -71,6 +72,7 @@ def audit(
     start: FirstDate = None,
     end: LastDate = None,
     segments: Segments = None,
+    auctions: AuctionPrints = "in",
     source_format: SourceFormat = None,
     layout: VendorLayout = None,
     timezone: Zone = None,
@@ -148,6 +150,7 @@ def audit(
         interval=parse_interval(interval),
         dates=(parse_date("start", start), parse_date("end", end)),
         segments=split_list(segments),
+        auctions=auctions,  # type: ignore[arg-type] # LoadOptions refuses others
         align=align,  # type: ignore[arg-type]
         keep_source=not no_evidence,
         as_of=parse_instant(as_of),

@@ -16,6 +16,9 @@ Symbols = Annotated[str | None, typer.Option(help="Keep only these, by comma.")]
 FirstDate = Annotated[str | None, typer.Option(help="First trade date, YYYY-MM-DD.")]
 LastDate = Annotated[str | None, typer.Option(help="Last trade date, YYYY-MM-DD, included.")]
 Segments = Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE, POST, OVERNIGHT ... by comma.")]
+AuctionPrints = Annotated[
+    str, typer.Option("--auctions", help="in: prints of closing auctions enter 1d, 1w and 1mo; out: they do not.")
+]
 
 
 def complete_layout(start: str) -> list[str]:

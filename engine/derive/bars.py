@@ -78,7 +78,8 @@ def derive(
     rows : DataFrame
         Base bars: `series, ordinal, slot` (Int32), `open, high, low, close` (Float64) and any of `volume,
         size, vwap` (Float64), `trades` (Int64), `provenance`; sorted by (series, ordinal, slot), no two rows
-        with one key. Rows with a null `slot` lie off the grid or outside the chosen segments; they are skipped.
+        with one key. Rows with a null `slot` lie off the grid or outside the chosen segments; they are skipped, but for
+        those of auctions (`SessionGrid.auction_rows`), which enter days, weeks and months.
     grid : SessionGrid
         The axis at the base interval.
     targets : str, Interval or iterable of them
@@ -103,12 +104,15 @@ def derive(
     wanted = sorted(set(intervals_of("targets", targets, least=0) or ()))
     counted = Interval.parse(presence)
     folds = plan_folds(grid.interval, wanted)
+    auctions = auction_input(rows, grid)
     rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
     check_sorted(rows)
     levels = {grid.interval: fold_input(rows)}
     for above, child in folds:
         counts_rows = child <= completeness_interval(grid.interval, child, counted)
-        levels[child] = fold(levels[above], grid.at(above), grid.at(child), counts_rows=counts_rows)
+        is_first_period = above.is_intraday and not child.is_intraday
+        finer = with_auctions(levels[above], auctions) if is_first_period else levels[above]
+        levels[child] = fold(finer, grid.at(above), grid.at(child), counts_rows=counts_rows)
     return {
         t: finish_bars(levels[t], grid.at(t), grid.at(completeness_interval(grid.interval, t, counted))) for t in wanted
     }
@@ -205,6 +209,29 @@ def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
         real = (rows["provenance"] != "synthetic").cast(pl.Int32)
         carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
     return carried
+
+
+def auction_input(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """`fold` input of the rows of auctions among base rows: their `n_base` is 0, as they fill no slot."""
+    return fold_input(grid.auction_rows(rows)).with_columns(pl.lit(0, pl.Int32).alias("n_base"))
+
+
+def with_auctions(carried: pl.DataFrame, auctions: pl.DataFrame) -> pl.DataFrame:
+    """`fold` input of an intraday interval with rows of `auction_input` added, for a fold to days; sorted."""
+    if auctions.is_empty():
+        return carried
+    both = pl.concat([carried, auctions], how="diagonal_relaxed").sort("series", "ordinal", "slot")
+    if "notional" in both.columns:
+        lacks = (both["notional"].is_null() & (both["volume"] != 0)).fill_null(value=False).cast(pl.Int32)
+        uncovered = (
+            both["uncovered"].fill_null(0)
+            if "uncovered" in both.columns
+            else pl.zeros(both.height, pl.Int32, eager=True)
+        )
+        both = both.with_columns((uncovered | lacks).alias("uncovered"), pl.col("notional").fill_null(0.0))
+    if "provenance" in both.columns:
+        both = both.with_columns(pl.col("provenance").fill_null(0))
+    return both
 
 
 def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:

@@ -20,7 +20,7 @@ from typing import Any, Literal, Never
 import polars as pl
 
 from engine.arguments import Day, Instant, Names, check_arguments, path_of, refuse_unknown
-from engine.audit.audit_tables import AUDIT_TABLES
+from engine.audit.audit_tables import AUDIT_TABLES, KEY, VOLUMES
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
 from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, series_in_shared_slots, to_bytes
@@ -28,6 +28,7 @@ from engine.calendars.cache import adopt
 from engine.calendars.candidates import CandidateSegments, UsualSegments
 from engine.calendars.providers import SessionCalendar, calendar, preload_calendar
 from engine.checks.bar_checks import check_tables, judge
+from engine.checks.calendar_check import volume_shares
 from engine.checks.check import Check, added_checks, fingerprint, register
 from engine.checks.findings import FINDINGS
 from engine.checks.refused import REFUSED, conflict_pairs, count_refused
@@ -41,7 +42,7 @@ from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_st
 from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
-from engine.runtime.options import Calendars, LoadOptions, Progress
+from engine.runtime.options import Auctions, Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import (
     ROWS_PER_RANGE,
     RowRange,
@@ -206,6 +207,7 @@ def run_audit(
     start: Day = None,
     end: Day = None,
     segments: Names = (),
+    auctions: Auctions = "in",
     align: Align | None = None,
     as_of: Instant = None,
     format: str | None = None,  # noqa: A002 - the option's name
@@ -248,7 +250,7 @@ def run_audit(
         Read ticks and finer bars too, which tell what happened in gaps.
     work : Path, optional
         Folder of surveys: a task whose survey is there is not done again.
-    interval, start, end, segments, align, as_of, timezone ...
+    interval, start, end, segments, auctions, align, as_of, timezone ...
         As `load` takes them.
 
     Returns
@@ -258,7 +260,7 @@ def run_audit(
     """
     arguments = locals()
     refuse_unknown("run_audit", unknown, arguments)
-    given = {name: arguments[name] for name in ("interval", "start", "end", "segments", "align", "as_of")}
+    given = {name: arguments[name] for name in ("interval", "start", "end", "segments", "auctions", "align", "as_of")}
     options = load_options(calendar, keep_source=evidence, **given, **read_arguments(arguments))
     if isinstance(sources, SessionData):
         snapshot = sources.snapshot()
@@ -271,6 +273,8 @@ def run_audit(
 def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
     """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files."""
     tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner)
+    shares = [volume_shares(one.measured["unscheduled"]) for one in survey.checks]
+    tables["series"] = with_volume_shares(tables["series"], shares)
     files = survey.files.sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
     of_tables = check_tables(tables | {"refused": survey.refused, "conflicts": survey.conflicts})
@@ -278,6 +282,15 @@ def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_P
     return Audit(
         whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
     )
+
+
+def with_volume_shares(series: pl.DataFrame, shares: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The table `series` with `VOLUMES` of the checks' measurements; null of series without measured bars."""
+    known = pl.concat(
+        [empty({**KEY, **VOLUMES}), *(one.select(*KEY, *VOLUMES) for one in shares)], how="vertical_relaxed"
+    )
+    joined = series.drop(*VOLUMES).join(known.unique(list(KEY)), on=list(KEY), how="left", maintain_order="left")
+    return joined.select(series.columns)
 
 
 def judge_checks(one: CheckedAxis) -> pl.DataFrame:

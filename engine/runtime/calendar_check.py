@@ -6,8 +6,10 @@ import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from engine.calendars.auctions import AUCTION
 from engine.calendars.files import parse_overrides
 from engine.calendars.providers import FIRST, SessionCalendar, amended_calendar, calendar
 from engine.checks.calendar_days import calendar_days, clock_habits, settled_overrides
@@ -90,13 +92,13 @@ def check_calendar(found: SessionCalendar, interval: str, bars: pl.DataFrame) ->
         0
     )
     dates = (low or FIRST) - WEEK, (high or FIRST) + WEEK
-    segments = found.segments_in_bounds(*dates)
+    segments, auctions = split_auctions(found.segments_in_bounds(*dates))
     days = calendar_days(bars, segments, found.zone, step)
     proposed = days.filter(pl.col("override") != "").unique("date", keep="first", maintain_order=True)
     kept = [text for text in proposed["override"] if has_valid_sessions(found, text, dates)]
     still = days
     if kept:
-        amended = with_overrides(found, "\n".join(kept)).segments_in_bounds(*dates)
+        amended, _ = split_auctions(with_overrides(found, "\n".join(kept)).segments_in_bounds(*dates))
         still = calendar_days(bars, amended, found.zone, step)
     days = settled_overrides(days, kept, still)
     return CalendarCheck(
@@ -107,8 +109,25 @@ def check_calendar(found: SessionCalendar, interval: str, bars: pl.DataFrame) ->
         rows=bars.height,
         dates=bars["ts"].dt.convert_time_zone(found.zone).dt.date().n_unique(),
         days=days,
-        habits=clock_habits(bars, segments, found.zone, step),
+        habits=clock_habits(without_prints_of(auctions, bars), segments, found.zone, step),
     )
+
+
+def split_auctions(segments: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(segments without auctions, auctions): prints of an auction say nothing of the hours of a day."""
+    is_auction = pl.col("segment") == AUCTION
+    return segments.filter(~is_auction), segments.filter(is_auction)
+
+
+def without_prints_of(auctions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars that lie in none of these segments (sorted by open), in order."""
+    if auctions.is_empty():
+        return bars
+    opens, closes, at = (
+        column.cast(pl.Int64).to_numpy() for column in (auctions["segment_open"], auctions["segment_close"], bars["ts"])
+    )
+    last = np.searchsorted(opens, at, side="right") - 1
+    return bars.filter(pl.Series((last < 0) | (at >= closes[np.maximum(last, 0)])))
 
 
 def with_overrides(found: SessionCalendar, text: str) -> SessionCalendar:

@@ -7,12 +7,13 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import polars as pl
 
 from engine.arguments import check_fields, describe_value, one_name, path_of
-from engine.calendars.providers import SessionCalendar, calendar
+from engine.calendars.auctions import AUCTION
+from engine.calendars.providers import SessionCalendar, calendar, regular_labels
 from engine.errors import ParameterError
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
@@ -23,6 +24,7 @@ from engine.store.session_state import Incomplete
 from engine.toml_text import parse_toml, read_regular_text
 
 Progress = Callable[[int, int, str], None]
+Auctions = Literal["in", "out"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class LoadOptions:
         First and last trade date.
     segments : tuple of str
         Labels whose slots are expected; empty means the regular ones.
+    auctions : {"in", "out"}
+        Whether rows of closing auctions enter 1d, 1w and 1mo (calendars with a label `AUCTION`).
     align : {"session", "clock", "date"}, optional
         Alignment of bars; default that of the format.
     keep_source : bool
@@ -131,6 +135,7 @@ class LoadOptions:
     derive: tuple[Interval, ...] = ()
     dates: DateRange = (None, None)
     segments: tuple[str, ...] = ()
+    auctions: Auctions = "in"
     align: Align | None = None
     keep_source: bool = False
     as_of: dt.datetime | None = None
@@ -143,6 +148,8 @@ class LoadOptions:
         first, last = self.dates
         if first is not None and last is not None and first > last:
             raise ParameterError(f"start: received {first}, later than end {last}; valid: a start up to the end")
+        if self.auctions not in get_args(Auctions):
+            raise ParameterError(f"auctions: received {self.auctions!r}; valid: {', '.join(get_args(Auctions))}")
 
     def spec_of(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
         """Axis of a symbol: `date` for a day or more, else own `align` before the argument's; zone UTC if `session`.
@@ -158,7 +165,18 @@ class LoadOptions:
         if self.segments:
             calendar(code).check_labels(self.segments)
         align = "date" if not interval.is_intraday else self.align or align
-        return GridSpec(code, self.segments, align, "UTC" if align == "session" else zone)
+        return GridSpec(code, self.segments_of(code), align, "UTC" if align == "session" else zone)
+
+    def segments_of(self, code: str) -> tuple[str, ...]:
+        """Labels of a calendar's axis: `segments` with or without `AUCTION`; none given and auctions out: the regular ones."""
+        if not self.segments and self.auctions == "in":
+            return ()
+        labels = calendar(code).labels
+        if AUCTION not in labels:
+            return self.segments
+        chosen = self.segments or tuple(label for label in labels if label in regular_labels(labels))
+        kept = tuple(label for label in chosen if label != AUCTION)
+        return (*kept, AUCTION) if self.auctions == "in" else kept
 
     def zone_of_dates(self, symbol: str, interval: Interval, zone: str, ts: pl.Series) -> str:
         """Zone of the dates that stamps of daily bars show: the market's for UTC instants not all at midnight, else `zone`.

@@ -38,7 +38,7 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.refused_rows import RefusedRows
 from engine.runtime.requested_symbols import unmatched_notes
-from engine.runtime.run import misplaced_series_notes
+from engine.runtime.run import session_notes
 from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
@@ -212,7 +212,7 @@ def write_part(task: FilesTask, folder: Path) -> None:
     derived = derive_session(loaded.session)
     assess_session(loaded.session, task.options.dates)
     export_snapshot(loaded.session.snapshot(), folder / EXPORT, written_at=LONG_AGO)
-    notes = (*loaded.notes, *misplaced_series_notes(loaded.session))
+    notes = (*loaded.notes, *session_notes(loaded.session))
     counts = LoadCounts(
         **{name: getattr(loaded, name) for name in COUNTED},
         problems=loaded.problems,

@@ -24,7 +24,17 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from engine.derive.bars import PRESENCE, completeness_interval, derive, finish_bars, fold, fold_input, refold_input
+from engine.derive.bars import (
+    PRESENCE,
+    auction_input,
+    completeness_interval,
+    derive,
+    finish_bars,
+    fold,
+    fold_input,
+    refold_input,
+    with_auctions,
+)
 from engine.derive.tick_bars import bars_from_quotes, bars_from_trades
 from engine.grid import SessionGrid
 from engine.interval import Interval, check_derivable, fold_parent
@@ -163,6 +173,7 @@ class DataProcessor:
         if rows.is_empty() or not cohort.intervals:
             return written
         grid = snapshot.grid(cohort.key.spec, cohort.base)
+        rows = without_unplaced_quotes(snapshot, rows)
         for interval, bars in derive(rows, grid, cohort.intervals, self._presence).items():
             written += self._session.write_derived(interval, cohort.key.spec, bars)
         return written
@@ -204,13 +215,17 @@ class DataProcessor:
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
         """Derive and store, per interval, each window that contains any of the base `rows`; return bars changed."""
-        rows = rows[list(PLACE)]
-        rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
-        written = 0
-        for target in cohort.intervals if rows.height else ():
+        rows, written = rows[list(PLACE)], 0
+        auctions = rows.clear()
+        if rows["slot"].null_count():
+            snapshot = self._session.snapshot()
+            base = snapshot.grid(cohort.key.spec, cohort.base)
+            auctions = base.auction_rows(without_unplaced_quotes(snapshot, rows))
+            rows = rows.filter(pl.col("slot").is_not_null())
+        for target in cohort.intervals if rows.height or auctions.height else ():
             snapshot = self._session.snapshot()
             base, grid = snapshot.grid(cohort.key.spec, cohort.base), snapshot.grid(cohort.key.spec, target)
-            windows = windows_holding(rows, base, grid)
+            windows = windows_holding(rows if target.is_intraday else pl.concat([rows, auctions]), base, grid)
             if windows.is_empty():
                 continue
             folded = self._carried_rows_of(snapshot, cohort, target, ranges_of_windows(windows, grid, TS), refold=True)
@@ -233,9 +248,12 @@ class DataProcessor:
         finer_interval = fold_parent(cohort.base, interval)
         finer, coarser = snapshot.grid(key.spec, finer_interval), snapshot.grid(key.spec, interval)
         counts_rows = interval <= completeness_interval(cohort.base, interval, self._presence)
-        return fold(
-            self._carried_rows_of(snapshot, cohort, finer_interval, ranges), finer, coarser, counts_rows=counts_rows
-        )
+        carried = self._carried_rows_of(snapshot, cohort, finer_interval, ranges)
+        if finer_interval.is_intraday and not interval.is_intraday:
+            rows = snapshot.panels[cohort.key].between(ranges)
+            base = snapshot.grid(key.spec, cohort.base)
+            carried = with_auctions(carried, auction_input(without_unplaced_quotes(snapshot, rows), base))
+        return fold(carried, finer, coarser, counts_rows=counts_rows)
 
 
 def derive_session(session: SessionData, *, presence: Interval = PRESENCE) -> int:
@@ -257,6 +275,13 @@ def base_rows(snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
     if rows.is_empty() or set(rows["series"].unique().to_list()) <= set(ours):
         return rows
     return rows.filter(pl.col("series").is_in(ours))
+
+
+def without_unplaced_quotes(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
+    """Base rows without those of bid, ask and mid that have no slot: quotes of an auction call are no prices of the day."""
+    if not rows["slot"].null_count():
+        return rows
+    return rows.filter(pl.col("slot").is_not_null() | pl.col("series").is_in(snapshot.series_of(None, ["last"])))
 
 
 def touched_ranges(snapshot: Snapshot, cohort: Cohort, kind: Kind, touched: pl.DataFrame) -> pl.DataFrame:

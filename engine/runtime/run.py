@@ -26,8 +26,9 @@ from engine.errors import SourceError
 from engine.export.session_export import export_snapshot
 from engine.grid import Align, Stamp
 from engine.interval import Interval, Intervals, intervals_of
+from engine.runtime.auction_notes import auction_notes
 from engine.runtime.load import Loaded, load_files
-from engine.runtime.options import Calendars, LoadOptions, Progress, calendar_map
+from engine.runtime.options import Auctions, Calendars, LoadOptions, Progress, calendar_map
 from engine.runtime.outside_sessions import end_stamp_notes
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
@@ -93,7 +94,7 @@ def run(
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
-    loaded = replace(loaded, notes=(*loaded.notes, *misplaced_series_notes(loaded.session)))
+    loaded = replace(loaded, notes=(*loaded.notes, *session_notes(loaded.session)))
     revision = None if export is None else export_session(loaded.session, export, clock)
     return RunResult(loaded, derived, revision)
 
@@ -108,6 +109,7 @@ def load(
     start: Day = None,
     end: Day = None,
     segments: Names = (),
+    auctions: Auctions = "in",
     align: Align | None = None,
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
@@ -156,6 +158,8 @@ def load(
         First and last trade date.
     segments : str or list of str
         Labels whose slots are expected (`["PRE", "RTH"]`); empty: the regular ones.
+    auctions : {"in", "out"}
+        Whether rows of closing auctions enter 1d, 1w and 1mo.
     align : {"session", "clock", "date"}, optional
         Where bars begin; default as the format says.
     incomplete : {"flag", "drop"}
@@ -233,7 +237,19 @@ def load(
 
 
 LOAD_ARGUMENTS = (
-    *("calendar", "derive", "interval", "start", "end", "segments", "align", "incomplete", "keep_source", "as_of"),
+    *(
+        "calendar",
+        "derive",
+        "interval",
+        "start",
+        "end",
+        "segments",
+        "auctions",
+        "align",
+        "incomplete",
+        "keep_source",
+        "as_of",
+    ),
 )
 
 
@@ -245,6 +261,7 @@ def load_options(
     start: Day = None,
     end: Day = None,
     segments: Names = (),
+    auctions: Auctions = "in",
     align: Align | None = None,
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
@@ -259,12 +276,18 @@ def load_options(
         derive=intervals_of("derive", derive, least=0) or (),
         dates=(date_of("start", start), date_of("end", end)),
         segments=names_of("segments", segments, least=0) or (),
+        auctions=auctions,
         align=align,
         keep_source=keep_source,
         as_of=instant_of("as_of", as_of),
         incomplete=incomplete,
         read=ReadOptions(interval=step, align=align, **read),
     )
+
+
+def session_notes(session: SessionData) -> list[str]:
+    """Notes about a loaded and derived store: series that lie outside of slots, prints of closing auctions."""
+    return [*misplaced_series_notes(session), *auction_notes(session.snapshot())]
 
 
 def misplaced_series_notes(session: SessionData) -> list[str]:

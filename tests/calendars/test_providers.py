@@ -36,7 +36,7 @@ def day(text: str) -> dt.date:
 def hours(which: SessionCalendar | str | Path, first: str, last: str | None = None, zone: str = "") -> list[str]:
     """Segments as text, such as `2015-12-24 RTH 24 09:30-13:00`, in the calendar's zone."""
     found = which if isinstance(which, SessionCalendar) else calendar(which)
-    rows = found.segments(day(first), day(last or first)).rows(named=True)
+    rows = found.segments(day(first), day(last or first)).filter(pl.col("segment") != "AUCTION").rows(named=True)
     shown = ZoneInfo(zone or found.zone)
     return [
         f"{row['session']} {row['segment']} {row['segment_open'].astimezone(shown):%d %H:%M}"
@@ -386,7 +386,7 @@ def test_read_hours_equals_pandas_market_calendars(code, zone):
         library = pandas_market_calendars.get_calendar("NYSE" if code == "XNYS" else code)
         schedule = library.schedule("2012-01-01", "2022-12-31", market_times="all")
     ours = library_calendar(code).segments(day("2012-01-01"), day("2022-12-31"))  # our own NSE has more
-    found = ours.filter(pl.col("segment") != "OVERNIGHT")
+    found = ours.filter(~pl.col("segment").is_in(["OVERNIGHT", "AUCTION"]))
     moments = ["pre", "market_open", "break_start", "break_end", "market_close", "post"]
     edges = [time for time in moments if time in schedule]
     if code == "XNYS":

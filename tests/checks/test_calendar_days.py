@@ -134,14 +134,15 @@ def test_check_two_series_of_other_months_say_nothing_of_the_time_between(tmp_pa
     assert told(checked("XLON", apart, tmp_path)) == []
 
 
-def test_check_a_print_of_every_day_after_the_close_is_a_habit_and_no_day(tmp_path):
+@pytest.mark.parametrize(("minutes", "habits"), [(35, []), (50, [("outside", "16:50", "16:51")])])
+def test_check_a_print_of_every_day_after_the_close_is_a_habit_and_that_of_an_auction_none(minutes, habits, tmp_path):
     bars = bars_of(calendar("XLON"))
-    auction = bars.group_by("series", pl.col("ts").dt.date().alias("date")).agg(pl.col("ts").max()).select(
-        "series", (pl.col("date").cast(pl.Datetime("us")) + pl.duration(hours=15, minutes=35)).dt.replace_time_zone("UTC").alias("ts"), pl.lit(500).alias("volume")
+    prints = bars.group_by("series", pl.col("ts").dt.date().alias("date")).agg(pl.col("ts").max()).select(
+        "series", (pl.col("date").cast(pl.Datetime("us")) + pl.duration(hours=15, minutes=minutes)).dt.replace_time_zone("UTC").alias("ts"), pl.lit(500).alias("volume")
     )  # fmt: skip
-    found = checked("XLON", pl.concat([bars, auction.select(bars.columns).cast(bars.schema)]), tmp_path)
+    found = checked("XLON", pl.concat([bars, prints.select(bars.columns).cast(bars.schema)]), tmp_path)
     assert told(found) == []
-    assert found.habits.rows() == [("outside", "16:35", "16:36", found.dates, found.dates)]
+    assert found.habits.rows() == [(*habit, found.dates, found.dates) for habit in habits]
 
 
 def test_check_break_that_the_calendar_lacks_is_a_habit(tmp_path):

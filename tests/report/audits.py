@@ -6,7 +6,7 @@ import datetime as dt
 
 import numpy as np
 import polars as pl
-from engine.audit.audit_tables import AUDIT_TABLES, CALENDARS, FILES, GAPS, KEY, OUTAGES, QUALITY, STRIPS
+from engine.audit.audit_tables import AUDIT_TABLES, CALENDARS, FILES, GAPS, KEY, OUTAGES, QUALITY, STRIPS, VOLUMES
 from engine.calendars.providers import calendar
 from engine.checks.findings import findings
 from engine.grid import GridSpec, SessionGrid
@@ -187,6 +187,7 @@ def _scored(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(present).with_columns(
         (100 * pl.col("present") / pl.col("expected")).alias("quality"),
         (100 * (pl.col("present") + pl.col("explained")) / pl.col("expected")).alias("quality_adjusted"),
+        *(pl.lit(None, dtype).alias(name) for name, dtype in VOLUMES.items()),
     )
 
 
