@@ -34,6 +34,9 @@ SERIES: Schema = {"symbol": pl.String(), "price_type": pl.String(), "interval": 
 QUOTES: Schema = {"symbol": pl.String(), "session": pl.Date(), "ts": TS, "bid": pl.Float64(), "ask": pl.Float64()}
 Frames = Mapping[str, pl.DataFrame]
 T = TypeVar("T")
+LEAST_INSIDE = (
+    0.1  # of the rows in chosen segments: extended hours have at most some nine times the minutes of regular ones
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,19 @@ class MeasureInput:
     def runs(self) -> SlotRuns:
         """Runs of consecutive slots of the rows that have a slot; computed once."""
         return SlotRuns.of(self.rows)
+
+    @cached_property
+    def session_rows(self) -> pl.DataFrame:
+        """Rows in chosen segments, off-grid ones too; ALL rows of a series with < 10 % there, and of 1d or coarser."""
+        if not self.grid.interval.is_intraday or not self.rows["slot"].null_count():
+            return self.rows
+        chosen = self.grid.table.filter("chosen")["ordinal"].implode()
+        inside = pl.col("ordinal").is_in(chosen).fill_null(value=False)
+        marked = self.rows.with_columns(inside.alias("inside"))
+        share = marked.group_by("series").agg(pl.col("inside").mean())
+        # Stamps or calendar of these are wrong: what is inside by chance is no session.
+        elsewhere = share.filter(pl.col("inside") < LEAST_INSIDE)["series"].implode()
+        return marked.filter(pl.col("inside") | pl.col("series").is_in(elsewhere)).drop("inside")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ NEIGHBOUR_RANGES = 3.0  # a spike is so many times its neighbours' ranges
 SCALE_SAMPLE = 512  # returns per series from which its usual one is taken
 MAD_TO_SIGMA = 1.4826
 SMALLEST_JUMP, LONGEST_CLOSED_DAYS = 0.35, 10
+FEWEST_MOVES = 5  # between sessions, for a usual one
+FEWEST_OF_SESSION = 3  # bars: the first, the last, and one between
 LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
 
 
@@ -79,7 +81,7 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
     -------
     dict of name to DataFrame of `SANITY`
     """
-    bars = _Bars(rows, grid.interval.is_intraday)
+    bars = Bars(rows, grid.interval.is_intraday)
     scale = usual_moves(bars)
     far = far_bars(bars, scale)
     spikes, moves = find_spikes(bars, scale, far), count_market_moves(bars, scale, far)
@@ -105,7 +107,7 @@ def combine_sanity(frames: Mapping[str, Sequence[pl.DataFrame]]) -> dict[str, pl
     return whole
 
 
-class _Bars:
+class Bars:
     """Columns of sorted bars as arrays, and which of them are neighbours."""
 
     def __init__(self, rows: pl.DataFrame, is_intraday: bool) -> None:  # noqa: FBT001
@@ -126,12 +128,15 @@ class _Bars:
 
     @property
     def pairs(self) -> int:
+        """Number of neighbouring rows, of one series or two."""
         return max(len(self.series) - 1, 0)
 
     def at(self, index: Ints, *columns: str) -> pl.DataFrame:
+        """Return `series` and the named columns of the rows at these indices."""
         return self.rows.select("series", *columns)[index]
 
     def owner(self, index: Ints) -> Ints:
+        """Return the position among the series of the part of each row index."""
         owner: Ints = np.searchsorted(self.begins, index, side="right") - 1
         return owner
 
@@ -143,7 +148,7 @@ class _Bars:
         return same & self.positive[self.owner(index)]
 
 
-def usual_moves(bars: _Bars) -> Floats:
+def usual_moves(bars: Bars) -> Floats:
     """Return per series the median nonzero |close-to-close return| x 1.4826 of ~512 sampled bars; inf if none."""
     scale = np.full(len(bars.begins), np.inf)
     if not bars.pairs:
@@ -169,7 +174,7 @@ class _Far(NamedTuple):
     move: Ints  # its high or low from the close before
 
 
-def far_bars(bars: _Bars, scale: Floats) -> _Far:
+def far_bars(bars: Bars, scale: Floats) -> _Far:
     """Indices BEFORE a higher high, a lower low, either off the close, by max(0.1 %, 8 scales); across series too."""
     least = np.where(bars.positive, np.maximum(SMALLEST_MOVE, MOVE_SCALES * scale), np.inf)
     beyond = np.repeat((1 + least) * (1 - ROUNDING), bars.counts)
@@ -184,14 +189,15 @@ def far_bars(bars: _Bars, scale: Floats) -> _Far:
         )
 
 
-def find_spikes(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+def find_spikes(bars: Bars, scale: Floats, far: _Far) -> pl.DataFrame:
     """Return spikes of one or two bars, up and down; per series and ts the one-bar, then the upward spike wins."""
     found = [find_spikes_of_width(bars, scale, far, width, up) for width in (1, 2) for up in (True, False)]
+    found.append(find_edge_spikes(bars, scale))
     # A spike of one bar may look like one of two with its neighbour: the narrower one is it.
     return pl.concat(found).unique(["series", "ts"], keep="first", maintain_order=True)
 
 
-def find_spikes_of_width(bars: _Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
+def find_spikes_of_width(bars: Bars, scale: Floats, far: _Far, width: int, up: bool) -> pl.DataFrame:  # noqa: FBT001
     """Return spikes beyond BOTH neighbours by > 0.2 %, > 20 scales and > 3 neighbour ranges; `size` < 0 if down."""
     edge, at = (bars.high, far.high) if up else (bars.low, far.low)
     at = at[at + width + 1 < len(edge)]
@@ -206,17 +212,82 @@ def find_spikes_of_width(bars: _Bars, scale: Floats, far: _Far, width: int, up: 
     for step in range(width + 1):
         stands &= bars.joined(at + step)
     at, beyond, size, beside = at[stands], beyond[stands], size[stands], beside[stands]
-    return bars.at(at + 1, "ts", "session").with_columns(
-        pl.Series("up", np.full(len(at), up)),
+    return spike_rows(bars, at + 1, np.full(len(at), up), width, edge[at + 1], beside, size, beyond)
+
+
+def spike_rows(
+    bars: Bars, at: Ints, up: Flags, width: int, price: Floats, beside: Floats, size: Floats, scale: Floats
+) -> pl.DataFrame:
+    """Return the spikes that begin at these indices, `size` above 0 as given, below 0 where they are down."""
+    return bars.at(at, "ts", "session").with_columns(
+        pl.Series("up", up),
         pl.Series("bars", np.full(len(at), width, np.int8)),
-        pl.Series("price", edge[at + 1]),
+        pl.Series("price", price),
         pl.Series("beside", beside),
-        pl.Series("size", size * (1 if up else -1)),
-        pl.Series("scale", beyond),
+        pl.Series("size", np.where(up, size, -size)),
+        pl.Series("scale", scale),
     )
 
 
-def count_market_moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
+def find_edge_spikes(bars: Bars, scale: Floats) -> pl.DataFrame:
+    """Return first and last bars of intraday sessions that lie beyond BOTH neighbours as a whole, one in another session.
+
+    By > 0.2 %, 20 scales, 3 neighbour ranges, 8 usual moves between sessions. Where the data begin or end, one neighbour
+    is left: then by 3 times the range of the rest of the session.
+    """
+    begin = run_starts(bars.session, bars.series)
+    end = np.append(begin[1:], [len(bars.series)])[: len(begin)]
+    whole = np.flatnonzero(end - begin > FEWEST_OF_SESSION) if bars.is_intraday else begin[:0]
+    at = np.concatenate([begin[whole], end[whole] - 1])
+    inner = np.concatenate([begin[whole] + 1, end[whole] - 2])  # the neighbour in its session
+    outer = np.concatenate([begin[whole] - 1, end[whole]])  # the one in the session before or after
+    has_outer = (outer >= 0) & (outer < len(bars.series))
+    outer = np.where(has_outer, outer, inner)
+    has_outer &= bars.series[outer] == bars.series[at]
+    outer = np.where(has_outer, outer, inner)
+    owner = bars.owner(at)
+    rest = np.tile(ranges_without_edges(bars, begin[whole], end[whole]), 2)
+    between = usual_moves_between(bars, begin, end)[owner]
+    wide = np.maximum(bars.high[inner] / bars.low[inner], bars.high[outer] / bars.low[outer]) - 1
+    limit = np.maximum.reduce([SPIKE_SCALES * scale[owner], NEIGHBOUR_RANGES * wide, MOVE_SCALES * between])
+    limit = np.where(has_outer, limit, np.maximum(limit, NEIGHBOUR_RANGES * rest))
+    high, low = (
+        pick(values[inner], values[outer]) for pick, values in ((np.maximum, bars.high), (np.minimum, bars.low))
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above, below = bars.low[at] / high - 1, 1 - bars.high[at] / low
+    up = above > below
+    size = np.where(up, above, below)
+    stands = (size > SMALLEST_SPIKE) & (size > limit) & bars.positive[owner]
+    price, beside = np.where(up, bars.low[at], bars.high[at]), np.where(up, high, low)
+    at, up, price, beside, size, owner = (one[stands] for one in (at, up, price, beside, size, owner))
+    return spike_rows(bars, at, up, 1, price, beside, size, scale[owner])
+
+
+def ranges_without_edges(bars: Bars, begin: Ints, end: Ints) -> Floats:
+    """Return highest high / lowest low - 1 of the rows from each `begin` to before `end`, the first and last left out."""
+    if not len(begin):
+        return np.zeros(0)
+    cuts = np.stack([begin + 1, end - 1], axis=1).ravel()
+    ranges: Floats = np.maximum.reduceat(bars.high, cuts)[::2] / np.minimum.reduceat(bars.low, cuts)[::2] - 1
+    return ranges
+
+
+def usual_moves_between(bars: Bars, begin: Ints, end: Ints) -> Floats:
+    """Return per series the median |move| x 1.4826 from one session's close to the next one's open; 0 below 5 of them."""
+    before, after = end[:-1] - 1, begin[1:]
+    same = bars.series[before] == bars.series[after]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.abs(bars.open[after[same]] / bars.close[before[same]] - 1)
+    found = pl.DataFrame({"owner": bars.owner(after[same]), "size": size}).filter(pl.col("size").is_finite())
+    usual = found.group_by("owner").agg(pl.col("size").median(), pl.len().alias("moves"))
+    usual = usual.filter(pl.col("moves") >= FEWEST_MOVES)
+    moves = np.zeros(len(bars.begins))
+    moves[usual["owner"].to_numpy()] = usual["size"].to_numpy() * MAD_TO_SIGMA
+    return moves
+
+
+def count_market_moves(bars: Bars, scale: Floats, far: _Far) -> pl.DataFrame:
     """Count series per instant whose high or low is > 0.1 % and > 8 scales off the prior close: `up`, `down`."""
     at = far.move[bars.joined(far.move)]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -233,7 +304,7 @@ def count_market_moves(bars: _Bars, scale: Floats, far: _Far) -> pl.DataFrame:
     )
 
 
-def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
+def find_anomalies(bars: Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return (anomaly counts per series and kind; runs of >= 15 rangeless bars at the prior close, with volume)."""
     flat, repeated = flat_and_repeated_bars(bars)
     idle = np.flatnonzero(bars.volume == 0)
@@ -253,7 +324,7 @@ def find_anomalies(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     return pl.concat([*counted, *(sum_kind(bars, kind, sums) for kind, sums in whole.items())]), runs
 
 
-def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
+def flat_and_repeated_bars(bars: Bars) -> tuple[Ints, Ints]:
     """Indices of (rangeless bars at the prior close, with volume; ranged bars equal to the prior, volume too)."""
     close, volume = bars.close, bars.volume
     at = pairs_where(lambda a, b: close[b] == close[a], bars.pairs) + 1
@@ -266,7 +337,7 @@ def flat_and_repeated_bars(bars: _Bars) -> tuple[Ints, Ints]:
     return flat[volume[flat] > 0], same[alike]
 
 
-def vwap_outside_bars(bars: _Bars) -> Ints:
+def vwap_outside_bars(bars: Bars) -> Ints:
     """Return indices of bars whose vwap is over a millionth of the high outside low..high; none without vwap."""
     if "vwap" not in bars.rows.columns or bars.rows["vwap"].null_count() == len(bars.series):
         return np.zeros(0, np.int64)
@@ -274,7 +345,7 @@ def vwap_outside_bars(bars: _Bars) -> Ints:
     return np.flatnonzero((vwap < bars.low - slack) | (vwap > bars.high + slack))
 
 
-def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
+def count_kind(bars: Bars, kind: str, index: Ints) -> pl.DataFrame:
     """Count ascending `index` per series, with first ts; `longest` is the longest run of `repeated`, else 0."""
     owner = bars.owner(index)
     fresh = run_starts(owner)
@@ -284,13 +355,13 @@ def count_kind(bars: _Bars, kind: str, index: Ints) -> pl.DataFrame:
     return kind_rows(bars, kind, index[fresh], np.diff(np.append(fresh, len(index))), longest[owner[fresh]])
 
 
-def sum_kind(bars: _Bars, kind: str, sums: Ints) -> pl.DataFrame:
+def sum_kind(bars: Bars, kind: str, sums: Ints) -> pl.DataFrame:
     """Return `kind` rows for nonzero per-series totals: `first` is the series' first bar, `longest` 0."""
     held = np.flatnonzero(sums)
     return kind_rows(bars, kind, bars.begins[held], sums[held], np.zeros(len(held), np.int64))
 
 
-def kind_rows(bars: _Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
+def kind_rows(bars: Bars, kind: str, first: Ints, rows: Ints, longest: Ints) -> pl.DataFrame:
     """Return `series, first, kind, rows, longest`, where `first` is the ts of the bar at each index."""
     return (
         bars.at(first, "ts")
@@ -307,7 +378,7 @@ def consecutive_runs(index: Ints) -> tuple[Ints, Ints]:
     return index[start], index[np.append(start[1:], len(index))[: len(start)] - 1] + 1
 
 
-def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
+def session_jumps(bars: Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(Jumps from close to next session's open, |log| > 0.35, within 10 days; first and last session per series)."""
     begin = run_starts(bars.session, bars.series)
     end = np.append(begin[1:], [len(bars.series)])[: len(begin)] - 1
@@ -319,7 +390,12 @@ def session_jumps(bars: _Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         jump = np.abs(np.log(bars.open[after] / bars.close[before]))
-    at = np.flatnonzero(follows & (jump > SMALLEST_JUMP))
+        # One bad print beside the edge is no jump: the bars next to them have to be as far apart.
+        inner = np.log(bars.open[np.minimum(after + 1, len(bars.open) - 1)] / bars.close[np.maximum(before - 1, 0)])
+        same_way = inner * np.sign(np.log(bars.open[after] / bars.close[before])) > SMALLEST_JUMP
+    has_inner = (np.diff(begin, append=len(bars.series)) > FEWEST_OF_SESSION) if len(begin) else np.zeros(0, bool)
+    stays = same_way | ~has_inner[:-1] | ~has_inner[1:]
+    at = np.flatnonzero(follows & (jump > SMALLEST_JUMP) & stays)
     jumps = bars.at(after[at], "ts", "session", "open").with_columns(
         pl.Series("before", bars.close[before[at]]), pl.Series("close", bars.close[end[at + 1]])
     )
@@ -351,7 +427,7 @@ class BarSanity(Measurement):
 
     def measure(self, part: MeasureInput) -> Frames:
         """Return the frames of `SANITY` of one part: counts, runs, spikes, moves, jumps, ends."""
-        return bar_sanity(part.rows, part.series, part.grid, part.zone)
+        return bar_sanity(part.session_rows, part.series, part.grid, part.zone)
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
         """Sum counts and market moves over all parts; concatenate runs, spikes, jumps and ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 from engine.checks.calendar_check import ATTENDING, PRESENCE_COUNTS
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.findings import findings_of
+from engine.checks.price_scale import Block, jumps_apart_from, scale_blocks_of
 from engine.checks.sanity import BAR_SANITY, LONGEST_CLOSED_DAYS, SMALLEST_JUMP
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
@@ -78,9 +80,10 @@ def spikes(frames: Frames) -> pl.DataFrame:
     return findings_of([spike_finding(row) for row in summed.iter_rows(named=True) if row["own"]])
 
 
-def splits(frames: Frames) -> pl.DataFrame:
+def splits(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
     """Return a `split` per trade jump between sessions within 4 % of a simple ratio, still within 12 % at the close."""
     jumps = pl.concat([frames["jumps"], jumps_across_parts(frames["ends"])]).filter(pl.col("price_type") == "last")
+    jumps = jumps_apart_from(jumps, blocks)
     logs = np.log([up / down for up, down in RATIOS])
     with np.errstate(divide="ignore", invalid="ignore"):  # a price may be zero or below
         opened, closed = (np.log((jumps["before"] / jumps[name]).to_numpy()) for name in ("open", "close"))
@@ -262,8 +265,11 @@ class SplitCheck(BarCheck):
     reads = (BAR_SANITY,)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return a finding per trade jump from close to next open by a simple ratio that the session's close keeps."""
-        return splits(measured.frames)
+        """Return a finding per trade jump from close to next open by a simple ratio that the session's close keeps.
+
+        Jumps that begin or end a block in another unit (`scale`) are none.
+        """
+        return splits(measured.frames, measured.once(scale_blocks_of))
 
 
 @register

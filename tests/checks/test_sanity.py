@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from engine.checks.calendar_check import PRESENCE, presence
 from engine.checks.check import BarCheck, JudgeInput, registered
+from engine.checks.price_scale import JUMPS
 from engine.checks.sanity import BAR_SANITY, bar_sanity, combine_sanity
 from engine.quality.contiguous_runs import SlotRuns
 from engine.schema import SEGMENTS, empty
@@ -35,7 +36,7 @@ def whole(parts: list[dict[str, pl.DataFrame]]) -> dict[str, pl.DataFrame]:
 
 
 def judged(parts: list[dict[str, pl.DataFrame]], present: pl.DataFrame) -> pl.DataFrame:
-    measured = JudgeInput({**whole(parts), "presence": present}, empty(SEGMENTS), "UTC", "")
+    measured = JudgeInput({**whole(parts), "presence": present, "scale": empty(JUMPS)}, empty(SEGMENTS), "UTC", "")
     checks = [check for check in registered(BarCheck) if BAR_SANITY in check.reads and check.schema is None]
     assert {check.name for check in checks} == {"spike", "split", "stale", "repeated", "zero_volume", "vwap"}
     return pl.concat([check.judge(measured) for check in checks])

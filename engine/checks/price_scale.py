@@ -1,0 +1,230 @@
+"""Check `scale`: a block of bars in another unit (x100, x0.01, ...), told from a split. Pure: frame in, frame out.
+
+1. `level_jumps` lists the places where a price follows another at 5 times it or more: few, whatever the rows.
+2. `scale_blocks` pairs a jump by a power of ten with the jump back. A split does not come back, and moves the volume
+   against the price; a change of unit moves the price alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, register
+from engine.checks.findings import findings_of
+from engine.checks.sanity import BAR_SANITY, Bars
+from engine.keys import Ints, number_ranges
+from engine.quality.contiguous_runs import pairs_where
+from engine.schema import TS, Schema, empty
+
+# `part` is the first stamp of the series in its part of the data, `number` the bar's number in it, `left` how many bars
+# follow from it on: null across parts.
+JUMPS: Schema = {
+    **SERIES,
+    "session": pl.Date(),
+    "ts": TS,
+    "is_inside": pl.Boolean(),
+    "part": TS,
+    "number": pl.Int64(),
+    "left": pl.Int64(),
+    "before": pl.Float64(),
+    "open": pl.Float64(),
+    "volume_before": pl.Float64(),
+    "volume_after": pl.Float64(),
+}
+SMALLEST_FACTOR = 5.0  # no price moves so far from one bar to the next
+MOST_JUMPS = 64  # of a series in a part: where more are, the first ones tell as much
+NEAR_POWER = 0.15  # of the logarithm of a factor: what the price itself may have moved meanwhile
+RETURNS = 0.35  # and over a whole block
+SPIKE_BARS = 2  # blocks of so few bars are spikes
+VOLUME_BARS = 400  # on either side of a jump, of which the middle volume is taken
+VOLUME_STANDS = 0.25  # of the factor's logarithm: a split moves volume by all of it
+SPLIT_FACTOR = 10.0  # up to it a jump for good is a split, whatever the volume says: 10:1 is usual
+
+Row = dict[str, Any]
+KEY = list(SERIES)
+
+
+class Block(NamedTuple):
+    """Bars in another unit: the jump that begins it, the one that ends it (None: none), and the power of ten."""
+
+    first: Row
+    back: Row | None
+    power: int
+
+
+def level_jumps(rows: pl.DataFrame, series: pl.DataFrame, *, is_intraday: bool) -> pl.DataFrame:
+    """Return `JUMPS`: bars that open at 5 times the close before, or a fifth; up to 64 per series; prices above 0.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `series, ts, session, open, high, low, close`, `volume` where there is one; sorted by (series, ts).
+    series : DataFrame
+        `series, symbol, price_type, interval`.
+    is_intraday : bool
+        Whether a session has several bars.
+    """
+    bars = Bars(rows, is_intraday)
+    opened, close = bars.open, bars.close
+    at = 1 + pairs_where(
+        lambda a, b: (opened[b] > SMALLEST_FACTOR * close[a]) | (opened[b] * SMALLEST_FACTOR < close[a]), bars.pairs
+    )
+    owner = bars.owner(at)
+    at = at[(bars.series[at] == bars.series[at - 1]) & bars.positive[owner]]
+    owner = bars.owner(at)
+    at = at[np.arange(len(at)) - np.searchsorted(owner, owner) < MOST_JUMPS]
+    if not len(at):
+        return empty(JUMPS)
+    owner = bars.owner(at)
+    begin, end = bars.begins[owner], bars.begins[owner] + bars.counts[owner]
+    found = bars.at(at, "ts", "session", "open").with_columns(
+        pl.Series("is_inside", (bars.session[at] == bars.session[at - 1]) & is_intraday),
+        rows["ts"].gather(begin).alias("part"),
+        pl.Series("number", at - begin),
+        pl.Series("left", end - at),
+        pl.Series("before", close[at - 1]),
+        pl.Series("volume_before", middle_volumes(bars, np.maximum(at - VOLUME_BARS, begin), at)),
+        pl.Series("volume_after", middle_volumes(bars, at, np.minimum(at + VOLUME_BARS, end))),
+    )
+    named = found.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
+    return named.select(pl.col(name).cast(dtype) for name, dtype in JUMPS.items())
+
+
+def middle_volumes(bars: Bars, low: Ints, high: Ints) -> pl.Series:
+    """Return the median volume above 0 of the bars from each `low` to below `high`; null without any."""
+    owner, number = number_ranges(high - low)
+    volume = pl.DataFrame({"owner": owner, "volume": bars.volume[low[owner] + number]}).filter(pl.col("volume") > 0)
+    middle = volume.group_by("owner").agg(pl.col("volume").median())
+    every = pl.DataFrame({"owner": np.arange(len(low))})
+    return every.join(middle, on="owner", how="left", maintain_order="left")["volume"]
+
+
+def jumps_between_parts(ends: pl.DataFrame) -> pl.DataFrame:
+    """Return `JUMPS` from a part's last session to the next part's first (`sanity.ENDS`), without number and volumes."""
+    ordered = ends.sort([*KEY, "session", "is_last"])
+    beside = ordered.with_columns(
+        pl.col("close").shift().over(KEY).alias("before"), pl.col("is_last").shift().over(KEY).alias("was_last")
+    )
+    far = (pl.col("open") / pl.col("before")).log().abs() > math.log(SMALLEST_FACTOR)
+    crossing = beside.filter((~pl.col("is_last") & pl.col("was_last") & far).fill_null(value=False))
+    return crossing.with_columns(pl.lit(value=False).alias("is_inside")).select(
+        pl.col(name).cast(dtype) if name in crossing.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in JUMPS.items()
+    )
+
+
+def scale_blocks(frames: Frames) -> list[Block]:
+    """Return the blocks of each series that stand at a power of ten of the prices beside, of 3 bars and more."""
+    jumps = pl.concat([frames["scale"], jumps_between_parts(frames["ends"])]).sort(*KEY, "ts")
+    ratio = (pl.col("open") / pl.col("before")).log10()
+    power = ratio.round().cast(pl.Int64)
+    near = (ratio - power).abs() * math.log(10) <= NEAR_POWER
+    tens = jumps.with_columns(power.alias("power")).filter(near & (pl.col("power") != 0))
+    blocks: list[Block] = []
+    for _, events in tens.group_by(KEY, maintain_order=True):
+        blocks += blocks_of(events.to_dicts())
+    return blocks
+
+
+def blocks_of(events: Sequence[Row]) -> list[Block]:
+    """Pair the jumps (by powers of ten) of one series: those that return, and those that no split explains."""
+    blocks, taken = [], set()
+    for at, event in enumerate(events):
+        if at in taken:
+            continue
+        back = next((b for b in range(at + 1, len(events)) if b not in taken and comes_back(event, events[b])), None)
+        if back is not None:
+            taken.add(back)
+            if not is_spike(event, events[back]):
+                blocks.append(Block(event, events[back], event["power"]))
+        elif is_change_of_unit(event):
+            blocks.append(Block(event, None, event["power"]))
+    return blocks
+
+
+def comes_back(event: Row, later: Row) -> bool:
+    """Whether a later jump undoes one: the opposite power, to within 35 % of the price before."""
+    return bool(later["power"] == -event["power"] and abs(math.log(later["open"] / event["before"])) <= RETURNS)
+
+
+def is_spike(event: Row, back: Row) -> bool:
+    """Whether one or two bars lie between two jumps of one part."""
+    return bool(
+        event["part"] is not None and event["part"] == back["part"] and back["number"] - event["number"] <= SPIKE_BARS
+    )
+
+
+def is_change_of_unit(event: Row) -> bool:
+    """Whether a jump for good is none of a split: inside a session, or by 100 and more while the volume stands."""
+    if event["is_inside"]:
+        return bool(min(event["number"], event["left"]) > SPIKE_BARS)
+    if 10 ** abs(event["power"]) <= SPLIT_FACTOR or not event["volume_before"] or not event["volume_after"]:
+        return False
+    moved = math.log10(event["volume_after"] / event["volume_before"])
+    return bool(abs(moved) <= VOLUME_STANDS * abs(event["power"]))
+
+
+def jumps_apart_from(jumps: pl.DataFrame, blocks: Sequence[Block]) -> pl.DataFrame:
+    """Return the jumps (of `SERIES`, ts) without those that begin or end a block."""
+    edges = [{**{name: one[name] for name in KEY}, "ts": one["ts"]} for b in blocks for one in (b.first, b.back) if one]
+    known = pl.DataFrame(edges, schema={**SERIES, "ts": TS})
+    return jumps.join(known, on=[*KEY, "ts"], how="anti", maintain_order="left")
+
+
+def scale_finding(block: Block) -> Row:
+    """Build the `scale` error: `value` is the factor, `count` the bars (where it ends; 0: until the end of the data)."""
+    first, back = block.first, block.back
+    factor = 10.0**block.power
+    is_counted = back is not None and first["part"] is not None and first["part"] == back["part"]
+    count = back["number"] - first["number"] if back is not None and is_counted else 0
+    what = f"{count:,} bars" if count else "Bars"
+    start = f"{first['ts']:%Y-%m-%d %H:%M} UTC"
+    until = f"to {back['ts']:%Y-%m-%d %H:%M} UTC" if back is not None else "on"
+    if back is not None:
+        reason = f"then back from {back['before']:g} to {back['open']:g}: a split does not come back"
+    elif first["is_inside"]:
+        reason = "inside a session, where no split takes effect"
+    else:
+        reason = (
+            f"the middle volume is {first['volume_before']:g} before and {first['volume_after']:g} after: a split would "
+            f"change it by {1 / factor:g}"
+        )
+    return {
+        **{name: first[name] for name in KEY},
+        "check_name": "scale",
+        "severity": "error",
+        "session": first["session"],
+        "start_ts": first["ts"],
+        "end_ts": back["ts"] if back is not None else None,
+        "count": count,
+        "value": factor,
+        "message": f"{what} from {start} {until} are x{factor:g} of the prices beside: another unit or decimal point.",
+        "evidence": f"from {first['before']:g} to {first['open']:g}, {reason}",
+        "remedy": f"divide these prices by {factor:g}, or load them anew; no split: adjust nothing before them",
+    }
+
+
+def scale_blocks_of(measured: JudgeInput) -> list[Block]:
+    """Return `scale_blocks` of all measurements, for the checks that speak of the same jumps."""
+    return scale_blocks(measured.frames)
+
+
+@register
+class ScaleCheck(BarCheck):
+    """Prices of some bars or sessions are a power of ten of those beside."""
+
+    name, severities = "scale", ("error",)
+    schema, reads = JUMPS, (BAR_SANITY,)
+
+    def measure(self, part: MeasureInput) -> pl.DataFrame:
+        """Return the bars of a part that open at 5 times the close before, or at a fifth of it."""
+        return level_jumps(part.session_rows, part.series, is_intraday=part.grid.interval.is_intraday)
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Return an error per block of bars in another unit."""
+        return findings_of([scale_finding(block) for block in measured.once(scale_blocks_of)])
