@@ -18,7 +18,7 @@ from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInp
 from engine.checks.findings import findings_of
 from engine.checks.sanity import BAR_SANITY, Bars
 from engine.keys import Ints, number_ranges
-from engine.quality.contiguous_runs import pairs_where
+from engine.quality.contiguous_runs import Floats, pairs_where
 from engine.schema import TS, Schema, empty
 
 # `part` is the first stamp of the series in its part of the data, `number` the bar's number in it, `left` how many bars
@@ -33,6 +33,8 @@ JUMPS: Schema = {
     "left": pl.Int64(),
     "before": pl.Float64(),
     "open": pl.Float64(),
+    "level_before": pl.Float64(),
+    "level_after": pl.Float64(),
     "volume_before": pl.Float64(),
     "volume_after": pl.Float64(),
 }
@@ -41,6 +43,7 @@ MOST_JUMPS = 64  # of a series in a part: where more are, the first ones tell as
 NEAR_POWER = 0.15  # of the logarithm of a factor: what the price itself may have moved meanwhile
 RETURNS = 0.35  # and over a whole block
 SPIKE_BARS = 2  # blocks of so few bars are spikes
+LEVEL_BARS = 20  # on either side of a jump, of which the middle price is taken
 VOLUME_BARS = 400  # on either side of a jump, of which the middle volume is taken
 VOLUME_STANDS = 0.25  # of the factor's logarithm: a split moves volume by all of it
 SPLIT_FACTOR = 10.0  # up to it a jump for good is a split, whatever the volume says: 10:1 is usual
@@ -88,20 +91,22 @@ def level_jumps(rows: pl.DataFrame, series: pl.DataFrame, *, is_intraday: bool) 
         pl.Series("number", at - begin),
         pl.Series("left", end - at),
         pl.Series("before", close[at - 1]),
-        pl.Series("volume_before", middle_volumes(bars, np.maximum(at - VOLUME_BARS, begin), at)),
-        pl.Series("volume_after", middle_volumes(bars, at, np.minimum(at + VOLUME_BARS, end))),
+        middle(close, np.maximum(at - LEVEL_BARS, begin), at).alias("level_before"),
+        middle(close, at, np.minimum(at + LEVEL_BARS, end)).alias("level_after"),
+        middle(bars.volume, np.maximum(at - VOLUME_BARS, begin), at).alias("volume_before"),
+        middle(bars.volume, at, np.minimum(at + VOLUME_BARS, end)).alias("volume_after"),
     )
     named = found.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
     return named.select(pl.col(name).cast(dtype) for name, dtype in JUMPS.items())
 
 
-def middle_volumes(bars: Bars, low: Ints, high: Ints) -> pl.Series:
-    """Return the median volume above 0 of the bars from each `low` to below `high`; null without any."""
+def middle(values: Floats, low: Ints, high: Ints) -> pl.Series:
+    """Return the median of the values above 0 from each `low` to below `high`; null without any."""
     owner, number = number_ranges(high - low)
-    volume = pl.DataFrame({"owner": owner, "volume": bars.volume[low[owner] + number]}).filter(pl.col("volume") > 0)
-    middle = volume.group_by("owner").agg(pl.col("volume").median())
+    held = pl.DataFrame({"owner": owner, "value": values[low[owner] + number]}).filter(pl.col("value") > 0)
+    medians = held.group_by("owner").agg(pl.col("value").median())
     every = pl.DataFrame({"owner": np.arange(len(low))})
-    return every.join(middle, on="owner", how="left", maintain_order="left")["volume"]
+    return every.join(medians, on="owner", how="left", maintain_order="left")["value"]
 
 
 def jumps_between_parts(ends: pl.DataFrame) -> pl.DataFrame:
@@ -160,7 +165,14 @@ def is_spike(event: Row, back: Row) -> bool:
 
 
 def is_change_of_unit(event: Row) -> bool:
-    """Whether a jump for good is none of a split: inside a session, or by 100 and more while the volume stands."""
+    """Whether a jump for good is none of a split: inside a session, or by 100 and more while the volume stands.
+
+    The prices have to stay at the power of ten, to within 35 %, in the 20 bars after it.
+    """
+    if not event["level_before"] or not event["level_after"]:
+        return False
+    if abs(math.log(event["level_after"] / event["level_before"]) - event["power"] * math.log(10)) > RETURNS:
+        return False
     if event["is_inside"]:
         return bool(min(event["number"], event["left"]) > SPIKE_BARS)
     if 10 ** abs(event["power"]) <= SPLIT_FACTOR or not event["volume_before"] or not event["volume_after"]:
