@@ -18,6 +18,7 @@ TRADE_WORDS = frozenset(("trade", "trades", "trd", "last"))
 QUOTE_WORDS = frozenset(("bid", "ask", "quote", "quotes", "offer", "best_bid", "best_ask"))
 SAMPLE_ROWS, MOST_WORDS = 10_000, 20
 MOST_CELLS = 4  # kinds of rows that a note counts
+MAGNITUDE = r"^\s*([0-9][0-9.,' ]*)([KMB])\s*$"
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -35,8 +36,11 @@ def apply_layout(raw: pl.DataFrame, table: TableColumns, marks: Marks) -> tuple[
         raw = without_sentinels(raw, columns_of(table, layout.sentinel_roles or table.roles), layout.sentinels)
     if layout.signs:
         raw = without_signs(raw, columns_of(table, (*PRICES, *SIZES)), layout.signs)
-    if layout.magnitudes:
-        raw = with_magnitudes(raw, columns_of(table, SIZES), marks)
+    sizes = columns_of(table, SIZES)
+    lettered = sizes if layout.magnitudes else [name for name in sizes if has_magnitudes(raw, name)]
+    if lettered:
+        raw = with_magnitudes(raw, lettered, marks)
+        notes += [] if layout.magnitudes else [f"{', '.join(lettered)}: K, M, B are thousands, millions, billions"]
     if layout.fixed_digits is not None:
         raw, scaled = with_fixed_prices(raw, columns_of(table, PRICES), layout.fixed_digits)
         notes += [f"layout {layout.name}: prices are integers, multiples of 1e-{layout.fixed_digits}"] if scaled else []
@@ -114,11 +118,16 @@ def with_magnitudes(raw: pl.DataFrame, names: list[str], marks: Marks) -> pl.Dat
     """The table with text such as `1.25M` (by `marks`) in these columns as rounded integer text (`1250000`)."""
     changed = []
     for name in (name for name in names if raw.schema[name] == pl.String):
-        parts = pl.col(name).str.strip_chars().str.extract_groups(r"^([0-9.,' ]+)([KMB])$").struct
+        parts = pl.col(name).str.strip_chars().str.extract_groups(MAGNITUDE).struct
         factor = parts.field("2").replace_strict(MAGNITUDES, default=None, return_dtype=pl.Float64)
         value = (read_number(parts.field("1"), marks) * factor).round(0).cast(pl.Int64).cast(pl.String)
         changed.append(pl.coalesce(value, pl.col(name)).alias(name))
     return raw.with_columns(changed)
+
+
+def has_magnitudes(raw: pl.DataFrame, name: str) -> bool:
+    """Whether a text column has a cell such as `1.25M`."""
+    return raw.schema[name] == pl.String and bool(raw[name].str.contains(MAGNITUDE).any())
 
 
 def with_fixed_prices(raw: pl.DataFrame, names: list[str], digits: int) -> tuple[pl.DataFrame, bool]:

@@ -118,7 +118,7 @@ def batch(
     if bad.height:
         rows = raw.filter(pl.col("row").is_in(bad["row"].implode())) if written is None else written(bad["row"])
         bad = bad if written is None else with_cells(bad, rows)
-        hints = value_hints(bad, rows, table)
+        hints = value_hints(bad, rows, table, raw.height)
     hints = (*hints, *rounded_amounts(kept))
     notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred, *hints)
     return Batch(
@@ -440,8 +440,8 @@ def with_cells(rejects: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return rejects.drop("cells").join(cells, on="row", how="left", maintain_order="left").select(*REJECTS)
 
 
-def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns) -> tuple[str, ...]:
-    """Notes with the options that read rejected cells: `--null`, `--ignore`, `--allow-non-positive`."""
+def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns, raw_height: int) -> tuple[str, ...]:
+    """Notes with the options that read rejected cells of a table of so many rows: `--null`, `--ignore` and others."""
     reasons = bad["reason"].str.split("; ").explode().value_counts()
     hints: dict[str, str] = {}
     for reason, count in reasons.sort("count", "reason", descending=[True, False]).iter_rows():
@@ -456,7 +456,9 @@ def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns) -> t
         elif fault in ("negative", "unreadable") and name in rows.columns:
             texts = rows.select(text_of(name).alias("text"))["text"].drop_nulls()
             shown = [text for text in texts if text and (fault == "unreadable" or text.startswith("-"))]
-            cell = shown[0] if len(set(shown)) == 1 else ""
+            # Text that no number of the file stands beside is more likely another column's than a missing value.
+            is_word = fault == "unreadable" and count == raw_height
+            cell = shown[0] if len(set(shown)) == 1 and not is_word else ""
             option = f"--null={shell_text(cell)} if that means none, " if cell and "," not in cell else ""
             hints[reason] = (
                 f"{count} rows refused, {reason}; {option}--ignore {shell_text(name)} to leave the column out"

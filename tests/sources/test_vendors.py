@@ -281,6 +281,8 @@ ROWS = {
     "quantquote": ("allstocks_20240116/table_spy.csv", "20240116,930,470.25,471.5,469.75,470.5,1200,1,0,0\n", {"interval": "1m"}, "SPY", AT, ("open", "close", "volume"), (470.25, 470.5, 1200.0)),
     "barchart": ("spy_intraday-1min_historical-data-01-16-2024.csv", 'Time,Open,High,Low,Last,Change,%Chg,Volume\n01/16/2024 08:30,470.25,471.5,469.75,470.5,-1.2,-0.25%,1200\n"Downloaded from Barchart.com as of 01-16-2024 05:01pm CST"\n', {"timezone": "America/Chicago"}, "SPY", AT, ("open", "close", "volume"), (470.25, 470.5, 1200.0)),
     "cryptodatadownload-usd": ("Coinbase_BTCUSD_1h.csv", "https://www.CryptoDataDownload.com\nDate,Symbol,Open,High,Low,Close,Volume BTC,Volume USD\n2024-01-16 02-PM,BTCUSD,1.1,1.3,1.0,1.2,7.5,9\n", {}, "BTCUSD", AT.replace(minute=0), ("open", "close", "volume"), (1.1, 1.2, 7.5)),
+    "polygon-stream": ("stream.ndjson", '{"ev":"AM","sym":"SPY","v":1200,"av":9,"op":469,"vw":470.3,"o":470.25,"c":470.5,"h":471.5,"l":469.75,"a":470,"z":60,"s":1705415400000,"e":1705415460000}\n', {"interval": "1m"}, "SPY", AT, ("open", "high", "close", "volume", "vwap"), (470.25, 471.5, 470.5, 1200.0, 470.3)),
+    "binance-api-trades": ("BTCUSDT.json", '[{"a":9,"p":"42000.1","q":"0.25","f":7,"l":8,"T":1705415400123,"m":true,"M":true}]', {}, "BTCUSDT", AT + MILLISECONDS, ("seq", "price", "size"), (9, 42000.1, 0.25)),
     "iex": ("SPY.json", '[{"date":"2024-01-16","minute":"09:30","label":"09:30 AM","high":471.5,"low":469.75,"open":470.25,"close":470.5,"average":470.3,"volume":1200,"notional":1.5,"numberOfTrades":12}]', {"interval": "1m"}, "SPY", AT, ("open", "close", "volume", "trades"), (470.25, 470.5, 1200.0, 12)),
     "binance-aggtrades": ("BTCUSDT-aggTrades-2024-01-16.csv", "9,42000.1,0.25,7,8,1705415400123,True,True\n", {}, "BTCUSDT", AT + MILLISECONDS, ("seq", "price", "size"), (9, 42000.1, 0.25)),
 }  # fmt: skip
@@ -454,3 +456,16 @@ def test_read_bars_with_dates_alone_that_come_again_are_refused(tmp_path):
         SourceError, match=r"date: dates without a time, 19 of which come again; .*--columns date=date,time="
     ):
         only_batch(tmp_path, "SPY.csv", text)
+
+
+def test_read_volumes_with_letters_of_any_file_and_notes_them(tmp_path):
+    text = "Date,Open,High,Low,Close,Volume\n" + "".join(f"2024-01-{day},1,2,1,2,{day}.5M\n" for day in (16, 17, 18))
+    batch = only_batch(tmp_path, "SPY_1d.csv", text)
+    assert batch.frame["volume"].to_list() == [16.5e6, 17.5e6, 18.5e6]
+    assert "Volume: K, M, B are thousands, millions, billions" in batch.notes
+
+
+def test_hint_for_text_in_every_row_proposes_no_missing_value(tmp_path):
+    rows = "".join(f"2024-01-16T14:30:0{second}Z,470.25,SPY\n" for second in range(3))
+    (note,) = [note for note in only_batch(tmp_path, "X.csv", "ts,price,size\n" + rows).notes if "refused" in note]
+    assert note == "3 rows refused, size: unreadable; --ignore size to leave the column out"

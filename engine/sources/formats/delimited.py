@@ -17,7 +17,7 @@ class Csv(TextFormat):
     """Text with a delimiter between cells, and zips of any text format: the format of whatever no other one claims."""
 
     name = "csv"
-    suffixes = (".csv", ".tsv", ".txt", ".psv", ".dat")
+    suffixes = (".csv", ".tsv", ".txt", ".psv", ".dat", ".asc", ".prn")
     precedence = 0
 
     def sniff(self, head: bytes, path: Path) -> bool:

@@ -20,7 +20,7 @@ SHARED_NAMES = Layout(
         "ts": (
             "timestamp ts tsevent datetime timestamputc datetimeutc utc opentime starttime starttimestamp "
             "opentimestamp barstart bartime windowstart timestampms timestampns unixtimestamp unixtime unix epoch "
-            "gmttime localtime timeutc timegmt dateutc dategmt t datumzeit zeitstempel"
+            "transacttime timeperiodstart gmttime localtime timeutc timegmt dateutc dategmt t datumzeit zeitstempel"
         ),
         "date": "date day tradedate yyyymmdd dtyyyymmdd datum fecha",
         "time": "time timeofday hhmmss uhrzeit zeit heure hora",
@@ -30,10 +30,10 @@ SHARED_NAMES = Layout(
         "high": "high h highprice highpx max pricehigh hoch hchst hoechst hchstkurs hoechstkurs pxhigh plushaut haut mximo maximo",
         "low": "low l lowprice lowpx min pricelow tief tiefst tiefstkurs pxlow plusbas bas mnimo minimo",
         "close": "close c closeprice closepx priceclose schluss schlusskurs pxlast clture cloture clot cierre",
-        "volume": "volume v vol totalvolume tradedvolume volumetraded basevolume pxvolume stck stcke stueck stuecke volumen",
+        "volume": "volume v vol totalvolume tradedvolume volumetraded basevolume pxvolume tottrdqty stck stcke stueck stuecke volumen",
         "tick_volume": "tickvolume tickvol",
         "vwap": "vwap vw average wap avgprice",
-        "trades": "trades n count transactions tradecount numberoftrades numtrades tradescount barcount",
+        "trades": "trades n count transactions totaltrades tradecount numberoftrades numtrades tradescount barcount",
         "bid": "bid bidprice bidpx bidpx00 bestbid bestbidprice bidprice0 bids0price b",
         "ask": "ask askprice askpx askpx00 bestask bestaskprice askprice0 asks0price offer offerprice a",
         "bid_size": (

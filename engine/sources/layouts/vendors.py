@@ -41,6 +41,14 @@ VENDORS: tuple[Layout, ...] = (
         unit="ns",
     ),
     Layout(
+        name="polygon-stream",
+        title="Polygon (Massive) aggregates as its WebSocket sends them, one object a line",
+        columns=("ev", "sym", "op", "vw", *"ohlc", "s", "e"),
+        aliases={"ts": "s", "vwap": "vw"},
+        kind="bars",
+        unit="ms",
+    ),
+    Layout(
         name="polygon-quotes",
         title="Polygon (Massive) flat files of quotes, by the time of the SIP",
         columns=("ticker", "ask_price", "bid_price", "participant_timestamp", "sip_timestamp"),
@@ -497,6 +505,13 @@ VENDORS: tuple[Layout, ...] = (
         title="Binance aggregate trades: no header, id, price, quantity, first and last id, stamp in ms or us",
         columns=("agg_trade_id", "price", "qty", "first_id", "last_id", "ts", "is_buyer_maker", "is_best_match"),
         first_line=rf"\d+,(?:{_NUMBER},){{2}}\d+,\d+,(?:\d{{13}}|\d{{16}}),(?:true|false|True|False)(?:,(?:true|false|True|False))?",
+    ),
+    Layout(
+        name="binance-api-trades",
+        title="Binance aggregate trades by its REST API: a, p, q, f, l, T, m",
+        columns=("a", "p", "q", "f", "l", "T", "m"),
+        aliases={"ts": "t", "price": "p", "size": "q", "seq": "a"},
+        kind="ticks",
     ),
     Layout(
         name="binance-book",
