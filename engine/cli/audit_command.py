@@ -19,6 +19,7 @@ from engine.cli.parsing import (
     parse_interval,
     split_list,
     split_selection,
+    usage_error,
 )
 from engine.cli.source_options import (
     Alignment,
@@ -195,7 +196,13 @@ def read_standards(rules: Path | None, baseline: Path | None, allow: Path | None
 
 
 def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
-    """Path `output/.work`, whose content is deleted unless `resume`; None without an output."""
+    """Path `output/.work`, created, its content deleted unless `resume`; None without an output.
+
+    Raises
+    ------
+    ParameterError
+        The output is no folder, or none that can be written to.
+    """
     import shutil
 
     if output is None:
@@ -203,6 +210,12 @@ def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
     work = output / ".work"
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise usage_error(
+            f"--output: received {str(output)!r} ({error.strerror}); valid: a folder that can be written to"
+        ) from error
     return work
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from engine.checks.refused import MANY_CORRECTIONS
 from engine.errors import SourceError
 from engine.grid import GridSpec, Stamp
 from engine.interval import Interval
@@ -135,16 +136,22 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
     outside = outside_sessions(session.snapshot())
     offered, left_out = sum(one.offered for one in appended), sum(one.left_out for one in appended)
     dates = " to ".join("..." if day is None else str(day) for day in options.dates)
-    no_dates = (f"dates: none of {offered:,} rows lies in {dates}",) if offered and offered == left_out else ()
+    notes = [f"dates: none of {offered:,} rows lies in {dates}"] if offered and offered == left_out else []
+    corrections = sum(one.corrections for one in appended)
+    if corrections > MANY_CORRECTIONS * offered:
+        told = (
+            f"corrections: {corrections:,} of {offered:,} rows have other values than an earlier file has for their key"
+        )
+        notes.append(f"{told}; the last path counts: read folders that are not versions of the same data apart")
     return Loaded(
         session,
         files=contents.files,
         rows=offered,
         duplicates=sum(one.duplicates for one in appended),
-        corrections=sum(one.corrections for one in appended),
+        corrections=corrections,
         rejected=sum(frame.height for frame in session.snapshot().rejects),
         problems=contents.problems,
-        notes=(*contents.notes, *no_dates, *misplaced_ticks_notes(outside)),
+        notes=(*contents.notes, *notes, *misplaced_ticks_notes(outside)),
         outside_sessions=int(outside["outside"].sum()),
         refused=contents.refused_counts,
     )

@@ -22,7 +22,7 @@ import polars as pl
 
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, SourceError
-from engine.export.dataset import Dataset, open_dataset
+from engine.export.dataset import Dataset, check_target, open_dataset
 from engine.export.gather import merge_exports
 from engine.export.session_export import export_snapshot
 from engine.runtime.executor import Executor
@@ -147,6 +147,7 @@ def run_partitioned(
     SourceError
         Nothing could be read at all.
     """
+    check_target(export)
     tasks, problems = plan_tasks(sources, options)
     with work_folder(work, f".{export.name}-parts-", export.absolute().parent) as folder:
         parts: list[Part] = []

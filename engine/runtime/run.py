@@ -23,6 +23,7 @@ from engine.arguments import (
 )
 from engine.clock import Clock, WallClock
 from engine.errors import SourceError
+from engine.export.dataset import check_target
 from engine.export.session_export import export_snapshot
 from engine.grid import Align, Stamp
 from engine.interval import Interval, Intervals, intervals_of
@@ -91,6 +92,8 @@ def run(
     clock : Clock, optional
         Stamps the export; default the machine's.
     """
+    if export is not None:
+        check_target(path_of("export", export))  # before the work is done
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)

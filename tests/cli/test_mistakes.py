@@ -342,3 +342,31 @@ def test_run_stamps_of_ends_print_the_command_that_reads_them(engine, tmp_path: 
     assert command.endswith(f"--stamp {stamp}")
     _, out, _ = engine(*shlex.split(command)[1:], "--json")
     assert [row["present"] for row in json.loads(out)["series"] if row["interval"] == "1m"] == [390]
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_run_export_that_cannot_be_written_is_refused_before_a_file_is_read(
+    engine, tmp_path: Path, two: Path, workers: list[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    (two / "SPY.csv").write_bytes(bytes(100))
+    code, out, err = engine("run", two, "--calendar", "XNYSE", "--export", tmp_path / "out", *workers)
+    assert (code, out, "out: is a file; valid: a folder that is new" in err) == (USAGE, "", True)
+
+
+@pytest.mark.parametrize("output", ["SPY.csv", "SPY.csv/deeper"])
+def test_audit_output_that_is_no_folder_is_bad_input(engine, two: Path, output: str) -> None:
+    code, _, err = engine("audit", two, "--calendar", "XNYS", "--output", two / output)
+    assert (code, "--output: received" in err, "valid: a folder that can be written to" in err) == (USAGE, True, True)
+    assert sorted(path.name for path in two.iterdir()) == ["QQQ.csv", "SPY.csv"]
+
+
+def test_run_rows_that_another_folder_has_with_other_values_are_noted(engine, tmp_path: Path) -> None:
+    for folder, cells in (("a", CELLS), ("b", "10,10.5,9.5,10.3,100")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "SPY.csv").write_text("\n".join([HEAD, *rows(iso, cells)]))
+    code, out, _ = engine("run", tmp_path, "--calendar", "XNYS", "--json")
+    assert code == 0
+    assert [
+        note for note in json.loads(out)["notes"] if note.startswith("corrections: 390 of 780 rows have other values")
+    ]
