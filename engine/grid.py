@@ -32,6 +32,8 @@ from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, TS, select_schema, ses
 
 Align = Literal["session", "clock", "date"]
 Stamp = Literal["start", "end", "end-inclusive"]
+DailySegments = Literal["regular", "all"]
+ALL_IN_DAYS = "1d=all"  # among the labels of an axis: days fold every expected segment
 Ints = NDArray[np.int64]
 
 SLOTS = {
@@ -83,7 +85,8 @@ class GridSpec:
         Code of the calendar.
     segments : tuple of str
         Labels whose slots are expected; empty means the calendar's regular ones. `AUCTION` among them, or none at all, lets
-        rows of auctions enter days.
+        rows of auctions enter days. `ALL_IN_DAYS` among them is no label: with it days, weeks and months fold all of these
+        segments, without it the regular ones of them.
     align : {"session", "clock", "date"}
         Where slots begin: at each segment's open, on a zone's wall clock, or once per trade date.
     zone : str
@@ -99,6 +102,16 @@ class GridSpec:
         object.__setattr__(self, "segments", names_of("segments", self.segments, least=0) or ())
         check_fields(self, "calendar", "align")
         object.__setattr__(self, "zone", zone_name(self.zone))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of `segments`."""
+        return tuple(label for label in self.segments if label != ALL_IN_DAYS)
+
+    @property
+    def daily_segments(self) -> DailySegments:
+        """Which of the expected segments days, weeks and months fold."""
+        return "all" if ALL_IN_DAYS in self.segments else "regular"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -155,7 +168,7 @@ class SessionGrid(Summarized):
             raise ParameterError("segments: two overlap or are out of order; valid: sorted, disjoint spans")
         marked = mark_chosen(segments, spec)
         is_cut = interval.is_intraday
-        table = cut_segments(marked, interval, spec) if is_cut else group_into_periods(marked, interval)
+        table = cut_segments(marked, interval, spec) if is_cut else group_into_periods(marked, interval, spec)
         return cls(spec, interval, segments, table)
 
     @check_arguments("interval")
@@ -415,7 +428,7 @@ class SessionGrid(Summarized):
 
     @cached_property
     def _folded_daily(self) -> NDArray[np.bool_]:
-        return self.table.select(daily_members())["member"].to_numpy()
+        return self.table.select(daily_members(self.spec))["member"].to_numpy()
 
     @cached_property
     def _auctions(self) -> NDArray[np.bool_]:
@@ -544,7 +557,7 @@ def mark_chosen(segments: pl.DataFrame, spec: GridSpec) -> pl.DataFrame:
 
     An auction is never chosen: it has no expected slots. Its rows enter days unless the spec names segments and not it.
     """
-    labels = [label for label in spec.segments if label != AUCTION]
+    labels = [label for label in spec.labels if label != AUCTION]
     is_auction = (pl.col("segment") == AUCTION).fill_null(value=False)
     is_chosen = (pl.col("segment").is_in(labels) if labels else pl.col("regular")) & ~is_auction
     enters = is_auction if not spec.segments or AUCTION in spec.segments else pl.lit(value=False)
@@ -610,16 +623,18 @@ def utc_offset(at: Ints, zone: str) -> Ints:
     return offset
 
 
-def daily_members() -> pl.Expr:
-    """Expression `member`: chosen regular segments, or all chosen ones where no chosen one is regular in the frame."""
+def daily_members(spec: GridSpec) -> pl.Expr:
+    """Expression `member`: chosen regular segments, or all chosen ones if asked for or no chosen one is regular in the frame."""
+    if spec.daily_segments == "all":
+        return pl.col("chosen").alias("member")
     regular = pl.col("regular") & pl.col("chosen")
     return pl.when(regular.any()).then(regular).otherwise(pl.col("chosen")).alias("member")
 
 
-def group_into_periods(segments: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+def group_into_periods(segments: pl.DataFrame, interval: Interval, spec: GridSpec) -> pl.DataFrame:
     """One row (one slot) per period of `daily_members` and their auctions: first open, last close; `session`, `ordinal` of its last."""
     session = pl.col("session")
-    members = segments.filter(daily_members() | pl.col("auction"))
+    members = segments.filter(daily_members(spec) | pl.col("auction"))
     days = members["session"].cast(pl.Int32).to_numpy().astype(np.int64)
     return (
         members.with_columns(pl.Series("period", period_numbers(days, interval)))

@@ -46,11 +46,13 @@ class Grid:
 
     `chosen` are the labels of the segments whose slots are expected; empty means the regular ones. `clock` is a zone whose
     wall clock slots are aligned to (09:30-10:00, 10:00-11:00, ...); None aligns them to each segment's open.
+    `daily_segments` says which of the expected segments days, weeks and months fold.
     """
 
     segments: tuple[Segment, ...]
     chosen: tuple[str, ...] = ()
     clock: str | None = None
+    daily_segments: Literal["regular", "all"] = "regular"
 
     def expects(self, segment: Segment) -> bool:
         """Whether a segment's slots are expected: periods always, auctions never; label in `chosen` if any; else its `regular`."""
@@ -76,8 +78,10 @@ Settled = tuple[list[Row], int, int, list[Row]]
 
 
 def daily_segments(grid: Grid) -> list[Segment]:
-    """Segments that days fold: expected regular ones; all expected ones where none of them is regular."""
+    """Segments that days fold: expected regular ones; all expected ones if asked for, or where none of them is regular."""
     chosen = [segment for segment in grid.segments if grid.expects(segment)]
+    if grid.daily_segments == "all":
+        return chosen
     return [segment for segment in chosen if segment.regular] or chosen
 
 

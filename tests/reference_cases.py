@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 from engine.derive.bars import derive
-from engine.grid import GridSpec, SessionGrid
+from engine.grid import ALL_IN_DAYS, GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.quality.score import quality_score
@@ -72,7 +72,8 @@ class Round:
     def spec(self) -> GridSpec:
         """The axis in the kernels' terms."""
         zone = self.grid.clock
-        return GridSpec("TEST", self.grid.chosen, "clock" if zone else "session", zone or "UTC")
+        segments = (*self.grid.chosen, *([ALL_IN_DAYS] if self.grid.daily_segments == "all" else []))
+        return GridSpec("TEST", segments, "clock" if zone else "session", zone or "UTC")
 
 
 def random_round(seed: int, cases: int) -> Round:
@@ -127,7 +128,7 @@ def _venue(venue: str, dice: random.Random) -> tuple[Grid, Step]:
     for _ in range(dice.randint(1, 40 if is_long else 5)):
         out += _session(venue, day, unit, dice)
         day += dt.timedelta(days=dice.choice([1, 1, 1, 3, *((7, 20, 45) if is_long else ())]))
-    return Grid(tuple(out), chosen, clock), base
+    return Grid(tuple(out), chosen, clock, dice.choice(["regular", "all"])), base
 
 
 def _session(venue: str, day: dt.date, unit: int, dice: random.Random) -> list[Segment]:

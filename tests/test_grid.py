@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from engine.calendars.providers import calendar
 from engine.errors import IntervalError, ParameterError, SchemaError
-from engine.grid import GridSpec, SessionGrid, whole_years
+from engine.grid import ALL_IN_DAYS, GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
 from engine.reference import Segment
 
@@ -359,6 +359,17 @@ def test_days_are_of_the_regular_segments_that_are_chosen_or_of_all_that_are(
     assert days.table.select(pl.col("open", "close").cast(pl.Int64)).rows() == [(whole.open, whole.close)]
     places = pl.DataFrame({"ordinal": days.table["ordinal"], "slot": pl.Series([0], dtype=pl.Int32)})
     assert days.slots_in(places, base).to_list() == [minutes]
+
+
+def test_days_fold_all_expected_segments_on_request() -> None:
+    chosen = ("PRE", "RTH", ALL_IN_DAYS)
+    grid = build(LONG_DAY, "1m", segments=chosen)
+    day = grid.at(Interval.parse("1d")).table
+    assert clocks(pl.concat([day["open"], day["close"]])) == ["Mon 09:00:00", "Mon 21:00:00"]
+    places = grid.place(stamps("09:00", "14:30", "21:00"))
+    assert places["slot"].to_list() == [0, 0, None]
+    assert grid.windows(places.head(2), grid.at(Interval.parse("1d")))["slot"].to_list() == [0, 0]
+    assert (grid.spec.labels, grid.spec.daily_segments) == (("PRE", "RTH"), "all")
 
 
 def test_windows_of_a_day_leave_out_segments_that_it_is_not_folded_from() -> None:

@@ -31,6 +31,7 @@ from engine.cli.source_options import (
     Calendar,
     CalendarPatterns,
     Columns,
+    DaysFold,
     Decimal,
     Delimiter,
     FirstDate,
@@ -73,6 +74,7 @@ def run(
     end: LastDate = None,
     segments: Segments = None,
     auctions: AuctionPrints = "in",
+    daily_segments: DaysFold = "regular",
     source_format: SourceFormat = None,
     layout: VendorLayout = None,
     timezone: Zone = None,
@@ -148,6 +150,7 @@ def run(
         dates=(parse_date("start", start), parse_date("end", end)),
         segments=split_list(segments),
         auctions=auctions,  # type: ignore[arg-type] # LoadOptions refuses others
+        daily_segments=daily_segments,  # type: ignore[arg-type]
         align=align,  # type: ignore[arg-type]
         keep_source=keep_source,
         as_of=parse_instant(as_of),

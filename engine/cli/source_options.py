@@ -19,6 +19,10 @@ Segments = Annotated[str | None, typer.Option(help="Expected segments: RTH, PRE,
 AuctionPrints = Annotated[
     str, typer.Option("--auctions", help="in: prints of closing auctions enter 1d, 1w and 1mo; out: they do not.")
 ]
+DaysFold = Annotated[
+    str,
+    typer.Option("--daily-segments", help="What 1d and longer bars fold of the expected segments: regular or all."),
+]
 
 
 def complete_layout(start: str) -> list[str]:

@@ -15,7 +15,7 @@ from engine.arguments import check_fields, describe_value, one_name, path_of
 from engine.calendars.auctions import AUCTION
 from engine.calendars.providers import SessionCalendar, calendar, regular_labels
 from engine.errors import ParameterError
-from engine.grid import Align, GridSpec
+from engine.grid import ALL_IN_DAYS, Align, DailySegments, GridSpec
 from engine.interval import Interval
 from engine.sources.options import ReadOptions
 from engine.sources.resolution import Resolution, base_of
@@ -115,6 +115,8 @@ class LoadOptions:
         Labels whose slots are expected; empty means the regular ones.
     auctions : {"in", "out"}
         Whether rows of closing auctions enter 1d, 1w and 1mo (calendars with a label `AUCTION`).
+    daily_segments : {"regular", "all"}
+        Which of these segments days, weeks and months fold.
     align : {"session", "clock", "date"}, optional
         Alignment of bars; default that of the format.
     keep_source : bool
@@ -136,6 +138,7 @@ class LoadOptions:
     dates: DateRange = (None, None)
     segments: tuple[str, ...] = ()
     auctions: Auctions = "in"
+    daily_segments: DailySegments = "regular"
     align: Align | None = None
     keep_source: bool = False
     as_of: dt.datetime | None = None
@@ -144,7 +147,18 @@ class LoadOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
-        check_fields(self, "calendars", "interval", "align", "keep_source", "as_of", "incomplete", "choose", "read")
+        check_fields(
+            self,
+            "calendars",
+            "interval",
+            "daily_segments",
+            "align",
+            "keep_source",
+            "as_of",
+            "incomplete",
+            "choose",
+            "read",
+        )
         first, last = self.dates
         if first is not None and last is not None and first > last:
             raise ParameterError(f"start: received {first}, later than end {last}; valid: a start up to the end")
@@ -157,7 +171,8 @@ class LoadOptions:
         Raises
         ------
         ParameterError
-            No calendar for the symbol, or one that lacks a label of `segments`.
+            No calendar for the symbol, or one that lacks a label of `segments`; or `daily_segments` is all, the calendar has
+            extended hours, and no `segments` are given.
         CalendarError
             The calendar cannot be had.
         """
@@ -168,15 +183,25 @@ class LoadOptions:
         return GridSpec(code, self.segments_of(code), align, "UTC" if align == "session" else zone)
 
     def segments_of(self, code: str) -> tuple[str, ...]:
-        """Labels of a calendar's axis: `segments` with or without `AUCTION`; none given and auctions out: the regular ones."""
+        """Labels of a calendar's axis: `segments` with or without `AUCTION`; none given and auctions out: the regular ones.
+
+        `ALL_IN_DAYS` is among them if days fold all of them; ParameterError if so, none are given, and there are others.
+        """
+        labels = tuple(label for label in calendar(code).labels if label != AUCTION)
+        folds_all = self.daily_segments == "all"
+        if folds_all and not self.segments and len(labels) > len(regular_labels(labels)):
+            raise ParameterError(
+                f"daily_segments: received 'all' without segments; calendar {code} has {', '.join(labels)}: name those that "
+                f"are expected, such as --segments {','.join(label for label in labels if label != 'OVERNIGHT')}"
+            )
+        every = (ALL_IN_DAYS,) if folds_all and self.segments else ()
         if not self.segments and self.auctions == "in":
             return ()
-        labels = calendar(code).labels
-        if AUCTION not in labels:
-            return self.segments
+        if AUCTION not in calendar(code).labels:
+            return (*self.segments, *every)
         chosen = self.segments or tuple(label for label in labels if label in regular_labels(labels))
         kept = tuple(label for label in chosen if label != AUCTION)
-        return (*kept, AUCTION) if self.auctions == "in" else kept
+        return (*kept, AUCTION, *every) if self.auctions == "in" else (*kept, *every)
 
     def zone_of_dates(self, symbol: str, interval: Interval, zone: str, ts: pl.Series) -> str:
         """Zone of the dates that stamps of daily bars show: the market's for UTC instants not all at midnight, else `zone`.

@@ -25,7 +25,7 @@ from engine.clock import Clock, WallClock
 from engine.errors import SourceError
 from engine.export.dataset import check_target
 from engine.export.session_export import export_snapshot
-from engine.grid import Align, Stamp
+from engine.grid import Align, DailySegments, Stamp
 from engine.interval import Interval, Intervals, intervals_of
 from engine.runtime.auction_notes import auction_notes
 from engine.runtime.load import Loaded, load_files
@@ -113,6 +113,7 @@ def load(
     end: Day = None,
     segments: Names = (),
     auctions: Auctions = "in",
+    daily_segments: DailySegments = "regular",
     align: Align | None = None,
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
@@ -163,6 +164,8 @@ def load(
         Labels whose slots are expected (`["PRE", "RTH"]`); empty: the regular ones.
     auctions : {"in", "out"}
         Whether rows of closing auctions enter 1d, 1w and 1mo.
+    daily_segments : {"regular", "all"}
+        Which of these segments days, weeks and months fold.
     align : {"session", "clock", "date"}, optional
         Where bars begin; default as the format says.
     incomplete : {"flag", "drop"}
@@ -248,6 +251,7 @@ LOAD_ARGUMENTS = (
         "end",
         "segments",
         "auctions",
+        "daily_segments",
         "align",
         "incomplete",
         "keep_source",
@@ -265,6 +269,7 @@ def load_options(
     end: Day = None,
     segments: Names = (),
     auctions: Auctions = "in",
+    daily_segments: DailySegments = "regular",
     align: Align | None = None,
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
@@ -280,6 +285,7 @@ def load_options(
         dates=(date_of("start", start), date_of("end", end)),
         segments=names_of("segments", segments, least=0) or (),
         auctions=auctions,
+        daily_segments=daily_segments,
         align=align,
         keep_source=keep_source,
         as_of=instant_of("as_of", as_of),
@@ -289,8 +295,22 @@ def load_options(
 
 
 def session_notes(session: SessionData) -> list[str]:
-    """Notes about a loaded and derived store: series that lie outside of slots, prints of closing auctions."""
-    return [*misplaced_series_notes(session), *auction_notes(session.snapshot())]
+    """Notes on a derived store: what days fold beside regular hours, series outside of slots, prints of closing auctions."""
+    return [*daily_segments_notes(session), *misplaced_series_notes(session), *auction_notes(session.snapshot())]
+
+
+def daily_segments_notes(session: SessionData) -> list[str]:
+    """One note per set of segments that days and longer bars fold because all were asked for, with its symbols."""
+    symbols = session.snapshot().symbols
+    specs = {name: data.spec for name, data in symbols.items() if data.spec.daily_segments == "all"}
+    derived = {text for name in specs for text in symbols[name].derived_intervals}
+    longer = sorted(text for text in derived if not Interval.parse(text).is_intraday)
+    folded = {spec.labels: [name for name in specs if specs[name].labels == spec.labels] for spec in specs.values()}
+    return [
+        f"{', '.join(longer) or '1d'} of {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''} fold "
+        f"{', '.join(labels)} (daily segments: all)"
+        for labels, names in folded.items()
+    ]
 
 
 def misplaced_series_notes(session: SessionData) -> list[str]:

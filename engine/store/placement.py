@@ -55,7 +55,7 @@ def extend_axis(state: PanelState, spec: GridSpec, venue: SessionCalendar, stamp
     ParameterError
         The calendar has no segment of a label of the axis.
     """
-    venue.check_labels(spec.segments)
+    venue.check_labels(spec.labels)
     earliest, latest = venue.bounds()
     first, last = utc_dates_in_bounds(venue, stamps)
     low, high = state.axis_dates.get(spec, (latest, earliest))
