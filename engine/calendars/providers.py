@@ -86,6 +86,8 @@ _SHIPPED: Mapping[str, str] = {
     "CFE_VX": "cfe_vx.toml",
     "XBOM": "xbom.toml",
     "XCBF": "xcbf.toml",
+    "CBOE_Equity_Options": "cboe_equity_options.toml",
+    "IEX": "iex.toml",
     "XHKG": "xhkg.toml",
     "XIDX": "xidx.toml",
     "XKAR": "xkar.toml",
@@ -150,6 +152,8 @@ _ANSWERED_BY: Mapping[str, tuple[str, ...]] = {
     "EUREX_INDEX": ("EUREX",),
     "EUREX_RATES": ("EUREX_Bond",),
     "CFE_VX": ("CFE", "CBOE_Futures"),
+    "XCBF": ("CBOE_Index_Options",),
+    "IEX": ("Investors_Exchange",),
     "XBOM": ("NSE", "XNSE"),
 }  # fmt: skip
 _ALIASES: Mapping[str, str] = {alias: code for code, aliases in _ANSWERED_BY.items() for alias in aliases}
