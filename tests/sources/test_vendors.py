@@ -283,6 +283,7 @@ ROWS = {
     "cryptodatadownload-usd": ("Coinbase_BTCUSD_1h.csv", "https://www.CryptoDataDownload.com\nDate,Symbol,Open,High,Low,Close,Volume BTC,Volume USD\n2024-01-16 02-PM,BTCUSD,1.1,1.3,1.0,1.2,7.5,9\n", {}, "BTCUSD", AT.replace(minute=0), ("open", "close", "volume"), (1.1, 1.2, 7.5)),
     "polygon-stream": ("stream.ndjson", '{"ev":"AM","sym":"SPY","v":1200,"av":9,"op":469,"vw":470.3,"o":470.25,"c":470.5,"h":471.5,"l":469.75,"a":470,"z":60,"s":1705415400000,"e":1705415460000}\n', {"interval": "1m"}, "SPY", AT, ("open", "high", "close", "volume", "vwap"), (470.25, 471.5, 470.5, 1200.0, 470.3)),
     "binance-api-trades": ("BTCUSDT.json", '[{"a":9,"p":"42000.1","q":"0.25","f":7,"l":8,"T":1705415400123,"m":true,"M":true}]', {}, "BTCUSDT", AT + MILLISECONDS, ("seq", "price", "size"), (9, 42000.1, 0.25)),
+    "tradestation": ("SPY.txt", '"Date","Time","Open","High","Low","Close","Up","Down"\n01/16/2024,09:31,470.25,471.5,469.75,470.5,700,500\n', {"timezone": "America/New_York", "interval": "1m"}, "SPY", AT + MINUTE, ("open", "close", "volume"), (470.25, 470.5, None)),
     "iex": ("SPY.json", '[{"date":"2024-01-16","minute":"09:30","label":"09:30 AM","high":471.5,"low":469.75,"open":470.25,"close":470.5,"average":470.3,"volume":1200,"notional":1.5,"numberOfTrades":12}]', {"interval": "1m"}, "SPY", AT, ("open", "close", "volume", "trades"), (470.25, 470.5, 1200.0, 12)),
     "binance-aggtrades": ("BTCUSDT-aggTrades-2024-01-16.csv", "9,42000.1,0.25,7,8,1705415400123,True,True\n", {}, "BTCUSDT", AT + MILLISECONDS, ("seq", "price", "size"), (9, 42000.1, 0.25)),
 }  # fmt: skip
@@ -469,3 +470,8 @@ def test_hint_for_text_in_every_row_proposes_no_missing_value(tmp_path):
     rows = "".join(f"2024-01-16T14:30:0{second}Z,470.25,SPY\n" for second in range(3))
     (note,) = [note for note in only_batch(tmp_path, "X.csv", "ts,price,size\n" + rows).notes if "refused" in note]
     assert note == "3 rows refused, size: unreadable; --ignore size to leave the column out"
+
+
+def test_read_tradestation_takes_stamps_as_ends(tmp_path):
+    path, content, options, *_ = ROWS["tradestation"]
+    assert only_batch(tmp_path, path, content, **options).stamp == "end"

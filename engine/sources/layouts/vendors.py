@@ -369,6 +369,13 @@ VENDORS: tuple[Layout, ...] = (
         say="--timezone of the chart",
     ),
     Layout(
+        name="tradestation",
+        title="TradeStation's intraday export: stamps mark the end of bars; Up and Down (volumes by direction) are not added up",
+        columns=("Date", "Time", *OHLC, "Up", "Down"),
+        stamp="end",
+        say="--timezone of the exchange",
+    ),
+    Layout(
         name="algoseek",
         title="algoseek minute bars of trades, or of trades and quotes",
         columns=("Date", "Ticker", "TimeBarStart", "FirstTradePrice", "LastTradePrice"),
