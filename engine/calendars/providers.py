@@ -84,6 +84,7 @@ _SHIPPED: Mapping[str, str] = {
     "EUREX_DAX": "eurex_dax.toml",
     "EUREX_RATES": "eurex_rates.toml",
     "CFE_VX": "cfe_vx.toml",
+    "XBKK": "xbkk.toml",
     "XBOM": "xbom.toml",
     "XCBF": "xcbf.toml",
     "CBOE_Equity_Options": "cboe_equity_options.toml",
@@ -91,7 +92,9 @@ _SHIPPED: Mapping[str, str] = {
     "XHKG": "xhkg.toml",
     "XIDX": "xidx.toml",
     "XKAR": "xkar.toml",
+    "XKLS": "xkls.toml",
     "XKRX": "xkrx.toml",
+    "XPHS": "xphs.toml",
     "XSES": "xses.toml",
 }
 # Of exchange_calendars, when it cannot build them: the code of pandas_market_calendars that answers, and its first date.
