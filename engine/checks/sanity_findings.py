@@ -10,6 +10,7 @@ import polars as pl
 
 from engine.checks.calendar_check import ATTENDING, PRESENCE_COUNTS
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
+from engine.checks.filled import QUIET_BARS, filled_runs_of
 from engine.checks.findings import findings_of
 from engine.checks.price_scale import Block, jumps_apart_from, scale_blocks_of
 from engine.checks.sanity import BAR_SANITY, LONGEST_CLOSED_DAYS, SMALLEST_JUMP
@@ -100,8 +101,11 @@ def splits(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
     )
 
 
-def stale(frames: Frames) -> pl.DataFrame:
-    """Return one `stale` warning per series with flat runs of chance < 1e-6 at the rate of its other bars."""
+def stale(frames: Frames, told: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return one `stale` warning per series with flat runs of chance < 1e-6 at the rate of its other bars.
+
+    Runs of `filled.filled_runs` (`told`) are left out: same series, session and price.
+    """
     wide = frames["counts"].pivot("kind", index=KEY, values="rows", sort_columns=True)
     if "flat_runs" not in wide.columns:
         return findings_of([])
@@ -111,6 +115,8 @@ def stale(frames: Frames) -> pl.DataFrame:
     again = (others - other_runs + 1) / (others + 5)
     chance = pl.col("flat_runs").log() + (pl.col("bars") - 1) * again.clip(1e-4, 0.999).log() / 2
     odd_runs = runs.with_columns(again.alias("again")).filter(chance < np.log(STALE_CHANCE))
+    if told is not None:
+        odd_runs = odd_runs.join(told, on=[*KEY, "session", "price"], how="anti", maintain_order="left")
     summed = (
         odd_runs.sort("bars", descending=True, maintain_order=True)
         .group_by(KEY, maintain_order=True)
@@ -277,11 +283,11 @@ class StaleCheck(BarCheck):
     """A price stands for many bars, with volume."""
 
     name, severities = "stale", ("warning",)
-    reads = (BAR_SANITY,)
+    reads = (BAR_SANITY, QUIET_BARS)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return one warning per series with runs of rangeless bars that are improbable for that series."""
-        return stale(measured.frames)
+        """Return one warning per series with runs of rangeless bars improbable for it, those of `filled` left out."""
+        return stale(measured.frames, measured.once(filled_runs_of))
 
 
 @register

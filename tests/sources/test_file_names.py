@@ -164,6 +164,11 @@ def bars(path, first="2024-01-02T14:30:00Z"):
     return path
 
 
+def test_name_of_letters_in_both_cases_with_a_number_is_a_symbol():
+    assert (parse_path("BACfilled30.csv").symbol, parse_path("BACfilled30.csv").interval) == ("BACFILLED30", None)
+    assert (parse_path("EURUSDm30.csv").symbol, str(parse_path("eurusd30.csv").interval)) == ("EURUSDM", "30m")
+
+
 def test_symbol_given_for_files_whose_names_differ_is_refused_and_read_with_the_option_named(tmp_path):
     bars(tmp_path / "AAPL.csv")
     bars(tmp_path / "MSFT.csv")

@@ -199,7 +199,7 @@ VENDORS: tuple[Layout, ...] = (
         first_line=rf"\d{{4}}\.\d\d\.\d\d,\d\d:\d\d,{_FOUR}\d+",
         time_format="%Y.%m.%d %H:%M",
         say="--timezone of the broker's server",
-        name_pattern=r"(?P<symbol>[A-Z]{6}[a-z.#]{0,3})(?P<interval>1|5|15|30|60|240|1440)",
+        name_pattern=r"(?P<symbol>(?-i:[A-Z]{6}[a-z.#]{0,3}|[a-z]{6}))(?P<interval>1|5|15|30|60|240|1440)",  # not `BACfilled5`
     ),
     Layout(
         name="kibot",

@@ -1,0 +1,348 @@
+"""Check `filled`: runs of bars that a source made up, at the last price, in a name that trades. Pure: frame in, frame out.
+
+1. `fill_counts` counts, per series and half hour of the venue's day, bars that trade, quiet bars (at the close before,
+   without range), slots without a row, and how often one quiet slot follows another; `fill_runs` lists the longest runs.
+2. `filled_runs` keeps the runs that the series' own rates at that time of day, the run left out, make improbable. Where
+   the other quiet minutes of a series have no row at all, rows for them are unusual by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, Measurement, register
+from engine.checks.clock_profile import MINUTE_US, utc_offsets
+from engine.checks.findings import findings_of
+from engine.keys import Flags, Ints
+from engine.quality.contiguous_runs import run_starts
+from engine.schema import TS, Schema, empty
+
+# Kinds of a quiet bar: without volume (also where the source has none), or with a volume.
+KINDS = ("no volume", "volume")
+RATES: Schema = {
+    **SERIES,
+    "half_hour": pl.Int16(),
+    "bars": pl.Int64(),
+    "absent": pl.Int64(),
+    "absent_runs": pl.Int64(),
+    "idle": pl.Int64(),
+    "idle_runs": pl.Int64(),
+    "carried": pl.Int64(),
+    "carried_runs": pl.Int64(),
+}
+COUNTED = [name for name in RATES if name not in (*SERIES, "half_hour")]
+RUNS: Schema = {
+    **SERIES,
+    "kind": pl.Enum(KINDS),
+    "session": pl.Date(),
+    "start_ts": TS,
+    "end_ts": TS,
+    "bars": pl.Int64(),
+    "price": pl.Float64(),
+    "half_hour": pl.Int16(),
+}
+HALF_HOUR_US = 30 * MINUTE_US
+SHORTEST = {"no volume": 3, "volume": 10}  # prices stand for some bars of any series that trades in small sizes
+LONGEST_KEPT = 3  # runs of a kind, series and session: those that are judged first
+PRIOR_SLOTS = 10.0  # of the whole series' rate, that a half hour is given beside its own
+PRIOR_QUIET = 5.0
+RARELY_WRITTEN = 0.05  # of the quiet minutes have a row: then rows for them are unusual by themselves
+CHANCE, CHANCE_WRITTEN = 1e-3, 1e-6  # of a run in the whole series: below, it is reported
+TRADES = 0.5  # of the slots of that time of day have a trade, else a name is thin and the fill may be right
+
+Row = dict[str, Any]
+KEY = list(SERIES)
+
+
+class _Quiet:
+    """Quiet bars of sorted rows in slots, as arrays."""
+
+    def __init__(self, part: MeasureInput) -> None:
+        rows = part.rows
+        self.rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
+        self.step = part.grid.interval.step_us
+        self.series = self.rows["series"].to_numpy()
+        self.ordinal = self.rows["ordinal"].to_numpy()
+        self.slot = self.rows["slot"].to_numpy()
+        self.follows = np.zeros(len(self.series), bool)  # the bar before is of the same segment
+        self.follows[1:] = (self.series[1:] == self.series[:-1]) & (self.ordinal[1:] == self.ordinal[:-1])
+        close, high, low = (self.rows[name].to_numpy() for name in ("close", "high", "low"))
+        self.close = close
+        quiet = self.follows.copy()
+        quiet[1:] &= (close[1:] == close[:-1]) & (high[1:] == low[1:])
+        has_volume = "volume" in self.rows.columns
+        traded = (
+            (self.rows["volume"] > 0).fill_null(value=False).to_numpy() if has_volume else np.zeros(len(quiet), bool)
+        )
+        self.idle, self.carried = quiet & ~traded, quiet & traded
+        ts = self.rows["ts"].cast(pl.Int64).to_numpy()
+        moves, offsets = utc_offsets(part.zone, int(ts.min()), int(ts.max())) if len(ts) else (ts, ts)
+        local = ts + offsets[np.maximum(np.searchsorted(moves, ts, side="right") - 1, 0)] * MINUTE_US if len(ts) else ts
+        self.half_hour: Ints = local // HALF_HOUR_US % 48
+
+    def runs(self, quiet: Flags) -> tuple[Ints, Ints]:
+        """Return (first, last + 1) of the runs of quiet bars in consecutive slots of one segment."""
+        joined = quiet.copy()
+        joined[1:] &= quiet[:-1] & self.follows[1:] & (self.slot[1:] == self.slot[:-1] + 1)
+        joined[:1] = False
+        start = np.flatnonzero(quiet & ~joined)
+        end = np.flatnonzero(quiet & ~np.append(joined[1:], [False])) + 1
+        return start, end
+
+
+def fill_counts(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
+    """Return `RATES`: a row per series and half hour with rows in slots."""
+    if not len(quiet.series):
+        return empty(RATES)
+    heads = run_starts(quiet.series)
+    owner = np.searchsorted(heads, np.arange(len(quiet.series)), side="right") - 1
+    cell = owner * 48 + quiet.half_hour
+    absent = np.zeros(len(cell), np.int64)
+    absent[1:] = np.where(quiet.follows[1:], np.diff(quiet.slot.astype(np.int64)) - 1, 0)
+    size = len(heads) * 48
+    counts = {
+        "bars": np.bincount(cell, minlength=size),
+        "absent": np.bincount(cell, weights=absent, minlength=size).astype(np.int64),
+        "absent_runs": np.bincount(cell[absent > 0], minlength=size),
+        "idle": np.bincount(cell[quiet.idle], minlength=size),
+        "idle_runs": np.bincount(cell[quiet.runs(quiet.idle)[0]], minlength=size),
+        "carried": np.bincount(cell[quiet.carried], minlength=size),
+        "carried_runs": np.bincount(cell[quiet.runs(quiet.carried)[0]], minlength=size),
+    }
+    held = np.flatnonzero(counts["bars"])
+    found = pl.DataFrame(
+        {
+            "series": quiet.series[heads][held // 48],
+            "half_hour": held % 48,
+            **{name: values[held] for name, values in counts.items()},
+        }
+    )
+    named = found.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
+    return named.select(pl.col(name).cast(dtype) for name, dtype in RATES.items())
+
+
+def fill_runs(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
+    """Return `RUNS`: per series, session and kind the three longest runs of quiet bars, from 3 and 10 bars up."""
+    found = []
+    for kind, which in zip(KINDS, (quiet.idle, quiet.carried), strict=True):
+        start, end = quiet.runs(which)
+        long = end - start >= SHORTEST[kind]
+        start, end = start[long], end[long]
+        found.append(
+            quiet.rows.select("series", "session", pl.col("ts").alias("start_ts"), pl.col("close").alias("price"))[
+                start
+            ].with_columns(
+                pl.lit(kind, RUNS["kind"]).alias("kind"),
+                (quiet.rows["ts"].gather(end - 1) + pl.duration(microseconds=quiet.step)).alias("end_ts")
+                if len(start)
+                else pl.lit(None, TS).alias("end_ts"),
+                pl.Series("bars", end - start),
+                pl.Series("half_hour", quiet.half_hour[start]),
+            )
+        )
+    rank = pl.col("bars").rank("ordinal", descending=True).over("series", "session", "kind")
+    kept = pl.concat(found).filter(rank <= LONGEST_KEPT)
+    named = kept.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
+    return named.select(pl.col(name).cast(dtype) for name, dtype in RUNS.items())
+
+
+class QuietBars(Measurement):
+    """Frames `fill_rates` and `fill_runs`: how often a series is quiet at each half hour, and its longest quiet runs."""
+
+    schemas: ClassVar[Mapping[str, Schema]] = {"fill_rates": RATES, "fill_runs": RUNS}
+
+    def measure(self, part: MeasureInput) -> Frames:
+        """Return the frames `fill_rates` and `fill_runs` of a part, empty for bars of more than half an hour."""
+        if not part.grid.interval.is_intraday or part.grid.interval.step_us > HALF_HOUR_US:
+            return {name: empty(schema) for name, schema in self.schemas.items()}
+        quiet = _Quiet(part)
+        return {"fill_rates": fill_counts(quiet, part.series), "fill_runs": fill_runs(quiet, part.series)}
+
+    def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
+        """Sum the counts by series and half hour; concatenate the runs."""
+        whole = super().combine(frames)
+        rates = whole["fill_rates"].group_by(*KEY, "half_hour").agg(pl.col(COUNTED).sum()).sort(*KEY, "half_hour")
+        runs = whole["fill_runs"].sort(*KEY, "start_ts", "kind", maintain_order=True)
+        return {"fill_rates": rates.select(list(RATES)), "fill_runs": runs}
+
+
+QUIET_BARS = QuietBars()
+
+
+def filled_runs(frames: Frames) -> pl.DataFrame:
+    """Return the improbable runs (`RUNS` with `trades`, `written`, `log_chance`), the only ones whose bars are no trades.
+
+    A run is judged by the quiet slots of its series that lie in no run of its length or more, at the half hours in which
+    its bars lie, and reported only if all longer runs of its kind are improbable too.
+    """
+    runs, rates = frames["fill_runs"], frames["fill_rates"]
+    if runs.is_empty():
+        return runs.with_columns(pl.lit(0.0).alias(name) for name in ("trades", "written", "log_chance"))
+    quiet_bars = {kind: ("idle", "idle_runs") if kind == "no volume" else ("carried", "carried_runs") for kind in KINDS}
+    found = []
+    for kind, (bars, starts) in quiet_bars.items():
+        gone = ("absent", "absent_runs") if kind == "no volume" else None
+        shaped = rates.select(
+            *KEY,
+            "half_hour",
+            (pl.col("bars") + (pl.col("absent") if gone else 0)).alias("slots"),
+            pl.col(bars).alias("written"),
+            (pl.col(bars) + (pl.col("absent") if gone else 0)).alias("quiet"),
+            (pl.col(starts) + (pl.col("absent_runs") if gone else 0)).alias("starts"),
+        )
+        found.append(judged_runs(runs.filter(pl.col("kind") == kind), shaped, has_absent=gone is not None))
+    return pl.concat(found).sort(*KEY, "start_ts", maintain_order=True)
+
+
+def judged_runs(runs: pl.DataFrame, rates: pl.DataFrame, *, has_absent: bool) -> pl.DataFrame:
+    """Return the runs of one kind that the rates make improbable, with `trades`, `written` and `log_chance`."""
+    # Runs of its length (to a power of two) and longer ones teach nothing: a source that fills does so more than once.
+    level = pl.col("bars").log(2).floor().cast(pl.Int32).alias("level")
+    ordered = runs.sort([*KEY, "bars"], descending=[False] * len(KEY) + [True], maintain_order=True).with_columns(
+        pl.int_range(pl.len()).over(KEY).alias("rank"), level, pl.col("bars").cum_sum().over(KEY).alias("known")
+    )
+    of_level = [*KEY, "level"]
+    known, known_runs = pl.col("known").last().over(of_level), pl.col("rank").last().over(of_level) + 1
+    counted = ("slots", "written", "quiet", "starts")
+    whole = rates.group_by(KEY).agg(pl.col(name).sum().alias(f"all_{name}") for name in counted)
+    own = ordered.join(whole, on=KEY, how="left", maintain_order="left").with_columns(
+        *((pl.col(f"all_{name}") - known).clip(0).alias(f"all_{name}") for name in ("slots", "written", "quiet")),
+        (pl.col("all_starts") - known_runs).clip(0).alias("all_starts"),
+    )
+    base = (pl.col("all_quiet") + 0.5) / (pl.col("all_slots") + 1)
+    stays = (pl.col("all_quiet") - pl.col("all_starts")).clip(0)
+    usual_stay = (stays + PRIOR_QUIET * base) / (pl.col("all_quiet") + PRIOR_QUIET)
+    own = own.with_columns(base.alias("base"), pl.max_horizontal(usual_stay, base).alias("base_stay"))
+    pieces = with_rates_of_half_hours(pieces_of_runs(own), rates)
+    of_run = pieces.group_by(*KEY, "rank").agg(
+        pl.col("share").max(), (pl.col("piece") * pl.col("stay").log()).sum().alias("log_stays"), pl.col("stay").max()
+    )
+    told = own.join(of_run, on=[*KEY, "rank"], how="left", maintain_order="left")
+    written = (pl.col("all_written") + 0.5) / (pl.col("all_quiet") + 1) if has_absent else pl.lit(1.0)
+    few_written = pl.col("all_written") <= RARELY_WRITTEN * pl.col("all_quiet")
+    is_rare = pl.lit(has_absent) & (few_written | (pl.col("all_quiet") < PRIOR_QUIET))
+    # Quiet minutes come in clusters that one rate does not know: its root, where the source writes them as a rule.
+    power = pl.when(is_rare).then(1.0).otherwise(0.5)
+    log_chance = (
+        (pl.col("all_slots").clip(1) * pl.col("share")).log()
+        + power * (pl.col("log_stays") - pl.col("stay").log())
+        + pl.when(is_rare).then(written.log()).otherwise(0.0)
+    )
+    limit = pl.when(is_rare).then(np.log(CHANCE)).otherwise(np.log(CHANCE_WRITTEN))
+    is_odd = (log_chance < limit) & (pl.col("share") <= 1 - TRADES)
+    return (
+        told.with_columns(
+            (1 - pl.col("share")).alias("trades"), written.alias("written"), log_chance.alias("log_chance")
+        )
+        .with_columns(is_odd.cast(pl.Int8).alias("odd"))
+        .filter(pl.col("odd").cum_min().over(KEY) == 1)
+        .select(*RUNS, "trades", "written", "log_chance")
+    )
+
+
+def pieces_of_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """Cut runs at the half hours of the clock: a row per run and half hour, `piece` its bars there, `is_first`."""
+    start, end = (pl.col(name).cast(pl.Int64) for name in ("start_ts", "end_ts"))
+    cut = (
+        runs.with_columns(((end - start) // pl.col("bars")).alias("step"))
+        .with_columns(
+            pl.int_ranges(start // HALF_HOUR_US, (end - pl.col("step")) // HALF_HOUR_US + 1).alias("cell"),
+            (start // HALF_HOUR_US).alias("first_cell"),
+        )
+        .explode("cell")
+    )
+    low = pl.max_horizontal(start, pl.col("cell") * HALF_HOUR_US)
+    high = pl.min_horizontal(end, (pl.col("cell") + 1) * HALF_HOUR_US)
+    # Bars that begin in the half hour, from `low` to below `high`.
+    before, after = (-((start - edge) // pl.col("step")) for edge in (low, high))
+    is_first = pl.col("cell") == pl.col("first_cell")
+    half_hour = (pl.col("half_hour") + pl.col("cell") - pl.col("first_cell")) % 48
+    return cut.with_columns(
+        (after - before).alias("piece"), is_first.alias("is_first"), half_hour.cast(pl.Int16).alias("half_hour")
+    ).filter(pl.col("piece") > 0)
+
+
+def with_rates_of_half_hours(pieces: pl.DataFrame, rates: pl.DataFrame) -> pl.DataFrame:
+    """Add `share`, of quiet slots, and `stay`, how often another follows, of each half hour without runs as long."""
+    at = [*KEY, "half_hour"]
+    joined = pieces.join(rates, on=at, how="left", maintain_order="left").sort(*at, "rank", maintain_order=True)
+    sums = {"taken": "piece", "taken_starts": "is_first"}
+    joined = joined.with_columns(pl.col(of).cast(pl.Int64).cum_sum().over(at).alias(name) for name, of in sums.items())
+    taken, taken_starts = (pl.col(name).last().over([*at, "level"]) for name in sums)
+    quiet = (pl.col("quiet").fill_null(0) - taken).clip(0)
+    slots = (pl.col("slots").fill_null(0) - taken).clip(0)
+    stays = (quiet - (pl.col("starts").fill_null(0) - taken_starts).clip(0)).clip(0)
+    share = (quiet + PRIOR_SLOTS * pl.col("base")) / (slots + PRIOR_SLOTS)
+    stay = (stays + PRIOR_QUIET * pl.col("base_stay")) / (quiet + PRIOR_QUIET)
+    return joined.with_columns(share.alias("share"), pl.max_horizontal(stay, share).clip(1e-6, 0.9999).alias("stay"))
+
+
+def filled_runs_of(measured: JudgeInput) -> pl.DataFrame:
+    """Return `filled_runs` of all measurements, for the checks that speak of the same bars."""
+    return filled_runs(measured.frames)
+
+
+def filled(runs: pl.DataFrame) -> pl.DataFrame:
+    """Return one `filled` warning per series and kind of `filled_runs`: `count` bars of all runs, `value` of the longest."""
+    summed = (
+        runs.sort("bars", descending=True, maintain_order=True)
+        .group_by(*KEY, "kind", maintain_order=True)
+        .agg(
+            pl.len().alias("runs"),
+            pl.col("bars").sum().alias("rows"),
+            pl.col("session").n_unique().alias("sessions"),
+            pl.col("bars", "start_ts", "end_ts", "session", "price", "trades", "written", "log_chance").first(),
+        )
+        .sort(*KEY, "kind")
+    )
+    return findings_of([filled_finding(row) for row in summed.iter_rows(named=True)])
+
+
+def filled_finding(row: Row) -> Row:
+    """Build the `filled` warning of one series and kind; span and session are those of the longest run."""
+    without = row["kind"] == "no volume"
+    what = (
+        "at the price before, without range and volume"
+        if without
+        else "at the price before, without range though with volume"
+    )
+    many = (
+        f"; {row['rows']:,} bars in {row['runs']:,} such runs of {row['sessions']:,} sessions"
+        if row["runs"] > 1
+        else ""
+    )
+    usual = (
+        f"at that time of day {row['trades']:.1%} of its other minutes have a trade"
+        if without
+        else f"at that time of day {row['trades']:.1%} of its other bars have another price"
+    )
+    habit = f"; of its other minutes without a trade {row['written']:.0%} have a row" if without else ""
+    return {
+        **{name: row[name] for name in KEY},
+        "check_name": "filled",
+        "severity": "warning",
+        "session": row["session"],
+        "start_ts": row["start_ts"],
+        "end_ts": row["end_ts"],
+        "count": row["rows"],
+        "value": float(row["bars"]),
+        "message": f"{row['bars']:,} bars in a row from {row['start_ts']:%Y-%m-%d %H:%M} UTC stand {what}, {row['price']:g}: they look filled in{many}.",
+        "evidence": f"{usual}{habit}; chance of such a run: 1e{row['log_chance'] / np.log(10):.0f}",
+        "remedy": "count these slots as missing and load them anew: a price that was carried forward is no trade",
+    }
+
+
+@register
+class FilledCheck(BarCheck):
+    """Bars of a name that trades stand at the price before, as if a source had filled them in."""
+
+    name, severities = "filled", ("warning",)
+    reads, needs_places = (QUIET_BARS,), True
+
+    def judge(self, measured: JudgeInput) -> pl.DataFrame:
+        """Return a warning per series and kind (without volume, with volume) of improbable quiet runs."""
+        return filled(measured.once(filled_runs_of))

@@ -1,0 +1,110 @@
+"""Filled bars: planted in simulated feeds; feeds whose source writes a bar for every quiet minute are right."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from engine.checks.bar_checks import check_bars
+from engine.simulation.sessions import Instrument
+
+from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, market, placed
+
+JUNE = dt.date(2024, 6, 3), dt.date(2024, 6, 14)
+PRICES = ("open", "high", "low", "close")
+SERIES_OF = {"LIQ": 1, "MIX": 2, "THN": 3}
+RATES = (LIQUID, MIXED, THIN, *(Instrument(f"X{n}", trades_per_minute=n / 10) for n in (8, 15)))
+
+
+def said(feed: Feed) -> pl.DataFrame:
+    found = check_bars(feed.rows, feed.series, feed.grid, feed.zone)
+    return found.filter(pl.col("check_name").is_in(["filled", "stale", "repeated"]))
+
+
+def quiet_minutes_written(feed: Feed) -> Feed:
+    """The feed of a source that writes a bar at the last price, without volume, for each minute without a trade."""
+    slots = (
+        feed.grid.table.filter("chosen")
+        .select(pl.datetime_ranges("open", "close", "1m", closed="left").alias("ts"))
+        .explode("ts")
+    )
+    every = feed.series.select("series").join(slots.with_columns(pl.col("ts").cast(feed.rows["ts"].dtype)), how="cross")
+    whole = every.join(feed.rows.select("series", "ts", *PRICES, "volume"), on=["series", "ts"], how="left").sort(
+        "series", "ts"
+    )
+    last = pl.col("close").forward_fill().over("series")
+    whole = whole.with_columns(pl.coalesce(name, last).alias(name) for name in PRICES)
+    return placed(whole.with_columns(pl.col("volume").fill_null(0.0)).drop_nulls(), feed.series, feed.grid, feed.zone)
+
+
+def filled(feed: Feed, series: int, low: int, bars: int, *, volume: bool) -> Feed:
+    """The feed with every slot of a span of one series at the close before."""
+    ours = pl.col("series") == series
+    own = feed.rows.filter(ours)
+    start = own["ts"][low]
+    inside = ours & pl.col("ts").is_between(start, start + dt.timedelta(minutes=bars), closed="left")
+    whole = quiet_minutes_written(feed).rows.filter(inside)
+    made = whole.with_columns(pl.lit(own["close"][low - 1]).alias(name) for name in PRICES)
+    made = made.with_columns(pl.col("volume").clip(1.0) if volume else pl.lit(0.0).alias("volume"))
+    names = ["series", "ts", *PRICES, "volume"]
+    rows = pl.concat([feed.rows.filter(~inside).select(names), made.select(names)])
+    return placed(rows, feed.series, feed.grid, feed.zone)
+
+
+@pytest.mark.parametrize("code", ["XNYS", "24/7", "CME_INDEX", "XHKG"])
+def test_feed_that_writes_every_quiet_minute_is_not_filled(code) -> None:
+    feed = market(code, *JUNE, instruments=RATES)
+    assert said(feed).is_empty()
+    assert said(quiet_minutes_written(feed)).is_empty()
+
+
+@pytest.mark.parametrize("code", ["XNYS", "24/7", "CME_INDEX"])
+@pytest.mark.parametrize("symbol", ["LIQ", "MIX"])
+@pytest.mark.parametrize(("bars", "low"), [(5, 700), (30, 700), (200, 401)])
+@pytest.mark.parametrize("written", [False, True])
+def test_filled_run_without_volume_is_found(code, symbol, bars, low, written) -> None:
+    if (symbol, bars, written) == ("MIX", 5, True):
+        pytest.skip("five quiet minutes of such a name are usual where they are written")
+    feed = market(code, *JUNE)
+    whole = filled(quiet_minutes_written(feed) if written else feed, SERIES_OF[symbol], low, bars, volume=False)
+    found = said(whole)
+    assert found.select("check_name", "symbol").rows() == [("filled", symbol)]
+    assert found["value"][0] >= bars * 0.9
+
+
+@pytest.mark.parametrize("code", ["XNYS", "CME_INDEX"])
+def test_prices_carried_with_volume_are_filled_and_told_once(code) -> None:
+    found = said(filled(market(code, *JUNE), 1, 700, 30, volume=True))
+    assert found.select("check_name", "symbol", "value").rows() == [("filled", "LIQ", 30.0)]
+    assert "with volume" in found["message"][0]
+
+
+def test_filled_runs_of_several_sessions_do_not_explain_each_other() -> None:
+    feed = market("XNYS", *JUNE)
+    for low in (700, 1200, 1300, 1800, 2500, 3000):
+        feed = filled(feed, 1, low, 60, volume=False)
+    found = said(feed)
+    assert found.select("check_name", "count").rows() == [("filled", 360)]
+
+
+def test_pre_market_bars_that_stand_do_not_make_a_standing_price_usual() -> None:
+    feed = market("XNYS", *JUNE)
+    opens = feed.grid.table.filter("chosen").select("open")
+    early = (
+        opens.with_columns(pl.int_ranges(1, 300).alias("before"))
+        .explode("before")
+        .select(
+            pl.lit(1, pl.Int32).alias("series"),
+            (pl.col("open") - pl.duration(minutes="before")).cast(feed.rows["ts"].dtype).alias("ts"),
+        )
+    )
+    bars = early.with_columns(*(pl.lit(100.0).alias(name) for name in PRICES), pl.lit(100.0).alias("volume"))
+    bad = filled(feed, 1, 700, 30, volume=True)
+    rows = pl.concat([bad.rows.select("series", "ts", *PRICES, "volume"), bars])
+    found = said(placed(rows, feed.series, feed.grid, feed.zone))
+    assert found.select("check_name", "value").rows() == [("filled", 30.0)]
+
+
+def test_thin_name_without_trades_for_some_minutes_is_not_filled() -> None:
+    assert said(filled(market("XNYS", *JUNE), 3, 300, 5, volume=False)).is_empty()
