@@ -26,7 +26,7 @@ from engine.sources.wide_tables import long_table, symbols_of_columns
 
 CELL_BYTES = 8
 MOST_BYTES_CHECKED = 32 << 20
-ROW_NUMBER = "@row"
+ROW_NUMBER = "@number of the row"
 ARROW_SCHEMA = "ARROW:schema"
 
 

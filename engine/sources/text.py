@@ -446,11 +446,11 @@ def no_delimiter_reason(first: str) -> str:
 
 
 def number_repeated_names(names: list[str]) -> list[str]:
-    """The names, repeated ones with ` #2`, ` #3`, ... appended, `*` or `^...$` (patterns to Polars) with a blank."""
+    """The names, repeated ones with ` #2`, ` #3`, ... appended; `row` (ours), `*` or `^...$` (patterns) with a blank."""
     seen: dict[str, int] = {}
     unique = []
-    # Polars would take these for all columns, and for a pattern of names.
-    for name in (f"{name} " if name == "*" or re.fullmatch(r"\^.*\$", name) else name for name in names):
+    # The number of the line has the name `row`; Polars would take the others for all columns, and for a pattern of names.
+    for name in (f"{name} " if name in ("*", "row") or re.fullmatch(r"\^.*\$", name) else name for name in names):
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name}{REPEATED}{seen[name]}")
     return unique

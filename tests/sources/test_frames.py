@@ -304,3 +304,8 @@ def test_from_frame_that_raises_an_error_of_its_library_is_ours():
 
     with pytest.raises(SchemaError, match="connection has an open result"):
         from_frame(Broken())
+
+
+def test_read_parquet_columns_with_names_of_ours_are_the_files_own(tmp_path):
+    BARS.with_columns(pl.lit(7).alias("@row"), pl.lit(8).alias("row")).write_parquet(tmp_path / "a.parquet")
+    assert read_parquet(tmp_path / "a.parquet", ReadOptions()).frame["row"].to_list() == [1, 2]

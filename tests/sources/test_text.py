@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import polars as pl
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
-from engine.sources.file_names import parse_path
+from engine.sources.file_names import PathFacts, parse_path
 from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
 from engine.sources.text import find_layout, layout_table, read_text
@@ -243,3 +244,20 @@ def test_read_text_with_a_long_header_that_is_no_table_is_told_in_short():
     with pytest.raises(SourceError, match=r"more characters") as raised:
         bars(f"{names}\n{','.join(['x'] * 3000)}\n")
     assert len(str(raised.value)) < 2100
+
+
+def test_read_text_a_column_named_row_is_the_files_own() -> None:
+    lines = [b"ts,open,high,low,close,row", b"2024-01-02T14:30:00Z,10,11,9,10.5,7", b"2024-01-02T14:31:00Z,10,11,9,x,8"]
+    read = read_text(b"\n".join(lines), Origin("SPY.csv", "", PathFacts(symbol="SPY"), ReadOptions()))
+    assert read.frame["row"].to_list() == [2]
+    assert read.rejects.select("row", "reason").rows() == [(3, "close: missing or unreadable")]
+    assert json.loads(read.rejects["cells"][0])["row "] == "8"
+
+
+def test_read_text_a_saved_index_of_numbers_beside_a_stamp_is_no_stamp() -> None:
+    lines = [
+        "Unnamed: 0,timestamp,open,high,low,close",
+        *(f"{n},2024-01-02T14:{30 + n}:00Z,10,11,9,10.5" for n in range(3)),
+    ]
+    read = read_text("\n".join(lines).encode(), Origin("SPY.csv", "", PathFacts(symbol="SPY"), ReadOptions()))
+    assert (read.frame.height, str(read.frame["ts"][0])) == (3, "2024-01-02 14:30:00+00:00")

@@ -616,6 +616,5 @@ VENDORS: tuple[Layout, ...] = (
         name="pandas",
         title="CSV or Parquet of pandas: index with a name, without one, or of symbol and time",
         columns=("Unnamed: 0", *OHLC),
-        aliases={"ts": "unnamed0"},
     ),
 )
