@@ -120,7 +120,7 @@ def test_kernels_touch_no_file_thread_or_database(part: str) -> None:
 def test_reference_imports_nothing_but_the_standard_library() -> None:
     names = {name.split(".")[0] for name in imports(ROOT / "reference.py")}
     assert names <= sys.stdlib_module_names
-    assert len((ROOT / "reference.py").read_text().splitlines()) < 400
+    assert sum(1 for line in (ROOT / "reference.py").read_text().splitlines() if line.strip()) < 300
 
 
 def test_modules_are_named_for_what_they_hold() -> None:
