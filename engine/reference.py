@@ -80,9 +80,8 @@ Settled = tuple[list[Row], int, int, list[Row]]
 def daily_segments(grid: Grid) -> list[Segment]:
     """Segments that days fold: expected regular ones; all expected ones if asked for, or where none of them is regular."""
     chosen = [segment for segment in grid.segments if grid.expects(segment)]
-    if grid.daily_segments == "all":
-        return chosen
-    return [segment for segment in chosen if segment.regular] or chosen
+    regular = [segment for segment in chosen if segment.regular]
+    return chosen if grid.daily_segments == "all" else regular or chosen
 
 
 def cut(grid: Grid, step: Step) -> list[Segment]:
@@ -131,8 +130,7 @@ def slots(grid: Grid, segment: Segment, step: Step) -> list[Slot]:
 def place(grid: Grid, step: Step, ts: int, *, exact: bool = True) -> tuple[dt.date, Segment | None, Slot | None]:
     """(trade date, segment, slot): slot None if not expected or (`exact`) not a start; no segment: nearest date, the later on a tie.
 
-    A stamp has no slot in a segment that is not expected, nor (`exact`) inside of a slot. Outside every segment the trade
-    date is the nearest one: the later one of two that are equally near.
+    A stamp has no slot in a segment that is not expected, nor (`exact`) inside of a slot.
     """
     segments = cut(grid, step)
     for segment in segments:
@@ -169,17 +167,11 @@ def _uncut_slot(grid: Grid, segment: Segment, step: Step, ts: int) -> Slot:
     if starts:
         number = sum(1 for start in starts if start <= ts) - 1
         return Slot(number, starts[number], starts[number + 1])
-    lead = 0  # from the wall clock's boundary to the open
-    if grid.clock is not None:
-        lead = _wall(segment.open, grid.clock) % step
+    # From the boundary of the wall clock to the open.
+    lead = 0 if grid.clock is None else (segment.open + _offset(segment.open, grid.clock)) % step
     number = (ts - segment.open + lead) // step
     start = segment.open - lead + number * step
     return Slot(number, start, start + step)
-
-
-def _wall(ts: int, zone: str) -> int:
-    """What the clock of a zone shows at an instant, in microseconds since its 1970-01-01 00:00."""
-    return ts + _offset(ts, zone)
 
 
 def _offset(ts: int, zone: str) -> int:
@@ -244,23 +236,24 @@ def bars(grid: Grid, rows: Iterable[Row], base: Step, step: Step, presence: int 
         trades = [row["trades"] for row in held if row.get("trades") is not None]
         is_covered = all(row.get("vwap") is not None or not row.get("volume") for row in held)
         notional = sum((row.get("vwap") or 0.0) * (row.get("volume") or 0.0) for row in held)
-        bar = {
-            "ts": start,
-            "ts_end": end,
-            "open": held[0]["open"],
-            "high": max(row["high"] for row in held),
-            "low": min(row["low"] for row in held),
-            "close": held[-1]["close"],
-            "volume": sum(volumes) if volumes else None,
-            "size": held[-1].get("size"),
-            "vwap": notional / sum(volumes) if is_covered and sum(volumes) > 0 else None,
-            "trades": sum(trades) if trades else None,
-            "n_base": len(present),
-            "n_expected": expected,
-            "complete": len(present) >= expected,
-            "provenance": max((row.get("provenance", "source") for row in held), key=PROVENANCES.index),
-        }
-        out.append(bar)
+        out.append(
+            {
+                "ts": start,
+                "ts_end": end,
+                "open": held[0]["open"],
+                "high": max(row["high"] for row in held),
+                "low": min(row["low"] for row in held),
+                "close": held[-1]["close"],
+                "volume": sum(volumes) if volumes else None,
+                "size": held[-1].get("size"),
+                "vwap": notional / sum(volumes) if is_covered and sum(volumes) > 0 else None,
+                "trades": sum(trades) if trades else None,
+                "n_base": len(present),
+                "n_expected": expected,
+                "complete": len(present) >= expected,
+                "provenance": max((row.get("provenance", "source") for row in held), key=PROVENANCES.index),
+            }
+        )
     return out
 
 
@@ -346,10 +339,9 @@ def quality(grid: Grid, rows: Iterable[Row], step: Step, dates: Dates, as_of: in
 def settle(batches: Iterable[Iterable[Row]], key: tuple[str, ...] = ("ts",)) -> Settled:
     """(rows sorted, last per key, equal later batch ignored; number of duplicates; of corrections; rows that lost in their batch).
 
-    Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`.
-    Inside a batch the last row of a key wins: earlier ones are duplicates where their values are the same, else conflicts.
-    A later batch's row is a duplicate of the row that is there (which stays), or corrects it. Where a row came from
-    (`provenance`) is none of its values.
+    Batches come in order of arrival; bars are known by `ts`, ticks and quotes by `ts` and `seq`. Inside a batch the last row
+    of a key wins: earlier ones are duplicates where their values are the same, else conflicts. A later batch's row is a
+    duplicate of the row that is there (which stays), or corrects it. `provenance` is none of a row's values.
     """
     there: dict[tuple[Any, ...], Row] = {}
     duplicates, corrections, conflicts = 0, 0, []
