@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.audit.audit_tables import AT_THE_DOOR, COUNTS, GAPS, QUALITY, SERIES, VOLUMES
 from engine.audit.evidence import (
@@ -36,7 +37,15 @@ from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import attribute_gaps as attribute_block
-from engine.quality.causes.attribution import explained_slots, gap_edges, sum_outage_edges, weigh_gaps
+from engine.quality.causes.attribution import (
+    cut_at_outages,
+    excluded_slots,
+    explained_slots,
+    gap_edges,
+    sum_outage_edges,
+    weigh_gaps,
+)
+from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, series_keys, take_parts
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
 from engine.quality.gaps import expected_slots, find_gaps
@@ -100,6 +109,11 @@ class GroupContext:
         """Number of slots in a bin of the day for the interval: half an hour of them (at least 1); daily and up 1."""
         return bin_width(self.interval)
 
+    @property
+    def slot_minutes(self) -> float:
+        """Minutes of a slot, that of a day, week or month in open hours of XNYS."""
+        return self.interval.seconds / 60
+
 
 class BlockInput(NamedTuple):
     """Frames of the series of a block.
@@ -114,6 +128,14 @@ class BlockInput(NamedTuple):
     prints, quotes : DataFrame of `survey.SLOTS`
     quorum_series : DataFrame
         `series, group`: below 0, a series has no vote on outages.
+    uncovered : DataFrame of `coverage.KEY_RANGES`
+        Of the group: packed (ordinal, slot) that no series covers.
+    sampled : DataFrame
+        `series` that have few sessions of those they could have.
+    unlisted : DataFrame of `coverage.KEY_RANGES`
+        Packed (series, ordinal, slot) before and after a symbol was listed.
+    known : DataFrame of `survey.KNOWN`
+        Slots whose cause is known.
     listed : DataFrame
         `series, first, last`: ordinals of the first and last row of its symbol.
     """
@@ -125,6 +147,10 @@ class BlockInput(NamedTuple):
     prints: pl.DataFrame
     quotes: pl.DataFrame
     quorum_series: pl.DataFrame
+    uncovered: pl.DataFrame
+    sampled: pl.DataFrame
+    unlisted: pl.DataFrame
+    known: pl.DataFrame
     listed: pl.DataFrame
 
 
@@ -186,17 +212,21 @@ def sum_missing(block: Block) -> MissingSums:
     """Find and weigh the gaps of a block, which replace the input in its state; return missing, due, recurring sums."""
     context, block_input = block.context, block.state.take("block_input")
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
-    gaps = find_gaps(wanted, block_input.trace.runs, context.grid).drop(
+    found = find_gaps(wanted, block_input.trace.runs, context.grid).drop(
         "cause", "state", "retry_count", "last_retry", "next_retry"
     )
+    gaps = with_known_causes(found, block_input, context.grid)
     gaps = with_prints_and_quotes(gaps, wanted, block_input.prints, block_input.quotes)
-    part = weigh_gaps(gaps, wanted, context.width)
+    is_known = gaps["known"].is_not_null().to_numpy()
+    part = weigh_gaps(gaps, wanted, context.width, is_known)
+    away = absent_for_long(gaps, context.axis)
     group = gaps.select("series").join(block_input.quorum_series, on="series", how="left", maintain_order="left")[
         "group"
     ]
-    lives = wanted.group_by("series").agg(pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last"))
+    voting = np.where(is_known | away, -1, group.to_numpy())
+    lives = ordinals_there(wanted, gaps.filter(pl.Series(away)))
     lack = MissingSums(
-        peers.peer_sums(gaps, part.odds.pieces, part.odds.p, group.to_numpy()),
+        peers.peer_sums(gaps, part.odds, part.rates, voting),
         peers.sum_expected(part.rates, lives.join(block_input.quorum_series, on="series")),
         peers.habit_steps(gaps, wanted, block_input.quorum_series.filter(pl.col("group") >= 0)),
     )
@@ -221,10 +251,10 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     context = block.context
     block_input, part = block.state.take("weighed")
     joined = gap_edges(part.gaps, block_input.trace, context.width)
+    part, joined = cut_at_outages(part, joined, outages, context.grid)
+    part = part._replace(gaps=recount_prints_and_quotes(part.gaps, block_input.prints, block_input.quotes))
     groups = block_input.series.select("series", pl.lit(0, pl.Int32).alias("group"))
-    judged = attribute_block(
-        part, joined, groups, outages, recurring_gaps, block_input.listed, context.interval.seconds / 60
-    )
+    judged = attribute_block(part, joined, groups, outages, recurring_gaps, context.slot_minutes)
     whole = part.rates.of_series
     traded = whole.select("series", (1 - pl.col("missing") / pl.col("due").clip(1)).alias("traded"))
     block_input = block_input._replace(trace=BarSummary(*(frame.clear() for frame in block_input.trace)))
@@ -289,7 +319,7 @@ def label_venue_halts(gaps: pl.DataFrame, context: GroupContext) -> pl.DataFrame
     marked = pl.concat([gaps, known], how="horizontal")
     outside = pl.col("bar_count") - pl.col("inside")
     printed = (pl.col("prints") > outside).fill_null(value=False) if "prints" in gaps.columns else pl.lit(value=False)
-    is_halt = is_venue_halt() & (pl.col("cause") != "not_listed") & ~printed
+    is_halt = is_venue_halt() & ~pl.col("cause").is_in(["not_listed", "not_covered"]) & ~printed
     own_id = pl.format("{} {} {}", pl.lit(context.spec.calendar), "kind", pl.col("start"))
     return marked.with_columns(
         pl.when(is_halt).then(pl.lit("venue_halt")).otherwise("cause").alias("cause"),
@@ -301,18 +331,24 @@ def label_venue_halts(gaps: pl.DataFrame, context: GroupContext) -> pl.DataFrame
 
 
 def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
-    """Return quality per series and session within `dates`, raw and with explained slots as present; none due: null."""
+    """Quality per series and session within `dates`, raw and adjusted (explained present, excluded not due); none: null."""
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
     raw = quality_score(wanted, gaps, block_input.counts.filter(asked))
-    fine = explained_slots(gaps)
-    rate = 100.0 * (pl.col("present") + pl.col("explained")) / pl.col("expected")
+    key = ["series", "session"]
     return (
-        raw.join(fine, on=["series", "session"], how="left", maintain_order="left")
-        .with_columns(pl.col("explained").fill_null(0))
-        .with_columns(pl.when(pl.col("expected") > 0).then(rate).alias("quality_adjusted"))
+        raw.join(explained_slots(gaps), on=key, how="left", maintain_order="left")
+        .join(excluded_slots(gaps), on=key, how="left", maintain_order="left")
+        .with_columns(pl.col("explained", "excluded").fill_null(0))
+        .with_columns(adjusted_quality())
     )
+
+
+def adjusted_quality() -> pl.Expr:
+    """Expression `quality_adjusted`: % present or explained of what was expected less excluded; none left: null."""
+    due = pl.col("expected") - pl.col("excluded")
+    return pl.when(due > 0).then(100.0 * (pl.col("present") + pl.col("explained")) / due).alias("quality_adjusted")
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
@@ -321,7 +357,6 @@ def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: Block
     sums = quality.group_by("series").agg(
         (pl.col("expected") > 0).sum().cast(pl.Int64).alias("sessions"), pl.col(counted).sum()
     )
-    share = {"quality": pl.col("present"), "quality_adjusted": pl.col("present") + pl.col("explained")}
     activity = (
         pl.when(pl.col("traded") >= LIQUID)
         .then(pl.lit("liquid"))
@@ -339,10 +374,8 @@ def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: Block
         known.join(sums, on="series")
         .join(traded, on="series", how="left")
         .with_columns(
-            *(
-                pl.when(pl.col("expected") > 0).then(100.0 * of / pl.col("expected")).alias(name)
-                for name, of in share.items()
-            ),
+            pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality"),
+            adjusted_quality(),
             activity.alias("activity"),
             *(pl.lit(None, dtype).alias(name) for name, dtype in VOLUMES.items()),  # of the checks
         )
@@ -354,6 +387,87 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     """Left-join symbol, price type and interval to rows by series number; the order of rows stays."""
     names = series.select("series", "symbol", "price_type", "interval")
     return rows.join(names, on="series", how="left", maintain_order="left")
+
+
+def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: SessionGrid) -> pl.DataFrame:
+    """Cut gaps at the edges of what is known of their slots; add `known` (cause or null) and `known_evidence`.
+
+    In this order: what the rows tell (`BlockInput.known`), what no series covers, sessions of a sample, not listed.
+    """
+    known = block_input.known
+    told = tuple(
+        slot_keys(*(known[name].to_numpy() for name in ("series", "ordinal", slot))) + (slot == "last")
+        for slot in ("first", "last")
+    )
+    covered, listed = (
+        (ranges["start"].to_numpy(), ranges["end"].to_numpy())
+        for ranges in (block_input.uncovered, block_input.unlisted)
+    )
+    for keys_of, ranges in ((series_keys, told), (series_keys, listed), (axis_keys, covered)):
+        if len(ranges[0]):
+            count = gaps["bar_count"].to_numpy().astype(np.int64)
+            gaps = take_parts(gaps, *cut_points(keys_of(gaps), count, *ranges), grid)
+    at = range_of_parts(series_keys(gaps), *told)
+    cause, evidence = (
+        known[name].gather(np.maximum(at, 0)) if known.height else None for name in ("cause", "evidence")
+    )
+    is_told = pl.lit(pl.Series(at >= 0))
+    is_uncovered = pl.lit(pl.Series(range_of_parts(axis_keys(gaps), *covered) >= 0))
+    is_unlisted = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *listed) >= 0))
+    is_sampled = (pl.col("position") == "session") & pl.col("series").is_in(block_input.sampled["series"].implode())
+    return gaps.with_columns(
+        pl.when(is_told)
+        .then(pl.lit(cause, pl.String))
+        .when(is_uncovered | is_sampled)
+        .then(pl.lit("not_covered"))
+        .when(is_unlisted)
+        .then(pl.lit("not_listed"))
+        .alias("known"),
+        pl.when(is_told)
+        .then(pl.lit(evidence, pl.String))
+        .when(is_uncovered)
+        .then(pl.lit("no series of this feed has rows there"))
+        .when(is_sampled)
+        .then(pl.lit("this series has few sessions, each alone: a sample"))
+        .when(is_unlisted)
+        .then(pl.lit("before its first or after its last row"))
+        .alias("known_evidence"),
+    )
+
+
+def absent_for_long(gaps: pl.DataFrame, axis: pl.DataFrame) -> NDArray[np.bool_]:
+    """Mask of gaps in chains that lack `GONE_SESSIONS` whole sessions or more: the symbol is away, and no witness."""
+    begun = chain_starts(gaps, axis)
+    if not len(begun):
+        return np.zeros(0, bool)
+    size = np.diff(np.append(begun, gaps.height))
+    days = gaps["session"].cast(pl.Int32).to_numpy()
+    tail = begun + size - 1
+    return np.asarray(np.repeat((size >= GONE_SESSIONS) & (days[tail] - days[begun] >= GONE_SESSIONS), size))
+
+
+def ordinals_there(wanted: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:
+    """`series, first, last`: ordinals in which each series is a witness, without segments that lie in gaps `away`."""
+    edges = [pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last")]
+    if away.is_empty():
+        return wanted.group_by("series").agg(edges)
+    key = ["series", "ordinal"]
+    gone = wanted.join(
+        away.select(key).unique(), on=key, how="left", maintain_order="left", coalesce=False, suffix="_away"
+    )
+    gone = gone.with_columns(pl.col("ordinal_away").is_not_null().alias("away"))
+    part = (pl.col("away") != pl.col("away").shift(1).over("series")).fill_null(value=False).cum_sum().alias("part")
+    there = gone.with_columns(part).filter(~pl.col("away"))
+    return there.group_by("series", "part").agg(edges).drop("part")
+
+
+def recount_prints_and_quotes(gaps: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame:
+    """Count `prints` and `quotes` again after gaps were cut; `usual_quotes` are spread evenly over a gap's slots."""
+    for name, runs in (("prints", prints), ("quotes", quotes)):
+        if name in gaps.columns:
+            inside = pl.lit(pl.Series(count_slots_in_gaps(runs, gaps)))
+            gaps = gaps.with_columns(pl.when(pl.col(name).is_not_null()).then(inside).alias(name))
+    return gaps
 
 
 def with_prints_and_quotes(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from engine.quality.causes.attribution import LOSSES_A_SESSION, OUTAGE_SHARE
-
+HALTED_SHARE = 1 / 3  # of a gap: less may be an interruption within a longer silence
 ORDINARY = 0.05  # a run likelier than this needs no more words
 SEVERAL_RUNS = 1.5  # per session
 JUMP_DEVIATIONS = 3  # a smaller move of the price is not mentioned
+RAREST_SHOWN = 1e-4  # runs in a session
 SHOWN_AS_ZERO = 1e-12
 
 
@@ -31,19 +31,23 @@ def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
     beside = pl.format("{} of {} slots lie in an outage", pl.col("lost"), pl.col("bar_count"))
     with_outage = pl.concat_str([pl.when(pl.col("lost") > 0).then(beside), own], separator="; ", ignore_nulls=True)
     return (
-        pl.when(pl.col("outage").is_not_null() & ~cause.is_in(["no_trade", "symbol_loss", "unknown"]))
+        pl.when(
+            pl.col("outage").is_not_null()
+            & pl.col("known").is_null()
+            & ~cause.is_in(["no_trade", "symbol_loss", "unknown"])
+        )
         .then(in_outage)
         .when(cause.is_in(["late_open", "early_close", "calendar_suspect"]))
         .then(pl.lit("nearly every session of every symbol lacks these slots"))
-        .when(cause == "not_listed")
-        .then(pl.lit("before its first or after its last row"))
+        .when(pl.col("known").is_not_null())
+        .then("known_evidence")
         .otherwise(with_outage)
     )
 
 
 def is_venue_halt() -> pl.Expr:
     """Whether a third or more of a gap's slots (`bar_count`) are `inside` an interruption of the venue."""
-    return (pl.col("inside") > 0) & (pl.col("inside") >= OUTAGE_SHARE * pl.col("bar_count"))
+    return (pl.col("inside") > 0) & (pl.col("inside") >= HALTED_SHARE * pl.col("bar_count"))
 
 
 def venue_halt_confidence() -> pl.Expr:
@@ -93,7 +97,7 @@ def run_evidence() -> pl.Expr:
         .then(pl.format("a session has {} runs so long", two_figures("expected_runs")))
         .when(runs >= 2 / 3)
         .then(pl.lit("a session has about one run so long"))
-        .when(runs >= LOSSES_A_SESSION / 100)
+        .when(runs >= RAREST_SHOWN)
         .then(pl.format("one in {} sessions has a run so long", (1 / runs).round(0).cast(pl.Int64)))
         .otherwise(pl.lit("no session has a run so long"))
     )

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import polars as pl
 
 from engine.checks.findings import findings, merge_findings
+from engine.interval import Interval
 from engine.quality.causes.cause_table import CAUSE_TABLE, REPORTED
 
+KEY = ["symbol", "price_type", "interval", "session"]
+US = 1_000_000
 SEVERITY = {cause.name: cause.severity for cause in CAUSE_TABLE}
 WORDS = {cause.name: cause.text for cause in CAUSE_TABLE}
 REMEDY = {cause.name: cause.remedy for cause in CAUSE_TABLE}
@@ -17,6 +20,9 @@ REMEDY = {cause.name: cause.remedy for cause in CAUSE_TABLE}
 def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl.DataFrame:
     """Return `others` plus a finding per outage and per series' chain of other `REPORTED` gaps, errors first.
 
+    A gap has one cause and one severity, so what checks of bars say of the same slots is not told again: a session cut at
+    its edge (`truncated`) becomes evidence of the gap's finding, sessions without a row (`absent_sessions`) are the gaps'.
+
     Parameters
     ----------
     tables : mapping of name to DataFrame
@@ -24,8 +30,72 @@ def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl
     others : DataFrame of `FINDINGS`
         From the checks.
     """
-    return merge_findings(
-        [others, outage_findings(tables["outages"]), series_gap_findings(tables["gaps"], tables["outages"])]
+    gaps = tables["gaps"]
+    own = pl.concat([outage_findings(tables["outages"]), series_gap_findings(gaps, tables["outages"])])
+    cut = others.filter(pl.col("check_name") == "truncated")
+    told = [] if gaps.filter(pl.col("position") == "session").is_empty() else ["absent_sessions"]
+    placed = gaps_of_cuts(cut, gaps)
+    rest = others.filter(~pl.col("check_name").is_in(told)).join(
+        placed, on="fingerprint", how="anti", maintain_order="left"
+    )
+    return merge_findings([rest, with_cut_evidence(own, placed), uncovered_findings(gaps)])
+
+
+def gaps_of_cuts(cut: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """`truncated` findings whose gap is known, with `cause, outage_id, gap_start` of the gap after or before their row."""
+    edges = gaps.select(*KEY, "gap_start", "gap_end", "cause", "outage_id")
+    steps = {text: Interval.parse(text) for text in cut["interval"].unique()}
+    length = {text: interval.seconds * US for text, interval in steps.items()} or {"": 0}
+    step = pl.col("interval").replace_strict(length, return_dtype=pl.Int64)
+    beside = cut.with_columns(step.alias("step")).join(edges, on=KEY)
+    follows = pl.col("gap_start") == pl.col("start_ts") + pl.duration(microseconds=pl.col("step"))
+    return beside.filter(follows | (pl.col("gap_end") == pl.col("start_ts"))).drop("step")
+
+
+def with_cut_evidence(own: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
+    """Findings of gaps with what `truncated` said of the same gap after their evidence."""
+    if placed.is_empty():
+        return own
+    said = pl.concat_str("message", "evidence", separator=" ", ignore_nulls=True)
+    cuts = placed.select(
+        pl.col("cause").alias("check_name"), "symbol", "price_type", "interval", "gap_start", said.alias("cut")
+    )
+    rows = own.with_row_index("finding")
+    key = ["check_name", "symbol", "price_type", "interval"]
+    inside = pl.col("gap_start").is_between(pl.col("start_ts"), pl.col("end_ts"), closed="left")
+    found = rows.join(cuts, on=key).filter(inside).group_by("finding").agg(pl.col("cut").sort().first())
+    joined = rows.join(found, on="finding", how="left", maintain_order="left")
+    return joined.with_columns(
+        pl.concat_str("evidence", "cut", separator="; ", ignore_nulls=True).alias("evidence")
+    ).select(own.columns)
+
+
+def uncovered_findings(gaps: pl.DataFrame) -> pl.DataFrame:
+    """One finding per interval of slots that the files do not cover: `count` bars, of how many series."""
+    cause = "not_covered"
+    summed = (
+        gaps.filter(pl.col("cause") == cause)
+        .group_by("interval", maintain_order=True)
+        .agg(
+            pl.col("gap_start").min().alias("start_ts"),
+            pl.col("gap_end").max().alias("end_ts"),
+            pl.col("bar_count").sum().alias("count"),
+            pl.struct("symbol", "price_type").n_unique().alias("series"),
+            pl.col("session").n_unique().alias("sessions"),
+        )
+    )
+    message = pl.format(f"{WORDS[cause]}: {{}} bars of {{}} series in {{}} sessions", "count", "series", "sessions")
+    return findings(
+        summed.select(
+            pl.lit(cause).alias("check_name"),
+            pl.lit(SEVERITY[cause]).alias("severity"),
+            "interval",
+            "start_ts",
+            "end_ts",
+            "count",
+            message.alias("message"),
+            pl.lit("no series has rows there, or the sessions are samples").alias("evidence"),
+        )
     )
 
 
@@ -53,7 +123,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
     """One finding per series, `REPORTED` cause, chain of gaps outside outages (no id: one chain); longest's evidence."""
     own = gaps.filter(
-        pl.col("cause").is_in(REPORTED)
+        pl.col("cause").is_in([name for name in REPORTED if name != "not_covered"])
         & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)
     )
     cause = pl.col("cause")

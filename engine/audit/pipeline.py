@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from engine.audit.attribution_blocks import (
@@ -30,16 +31,19 @@ from engine.audit.attribution_blocks import (
 )
 from engine.audit.audit_tables import AUDIT_TABLES, OUTAGES
 from engine.audit.evidence import is_venue_halt, outage_evidence, venue_halt_confidence, venue_halt_evidence
-from engine.audit.survey import Survey
+from engine.audit.survey import Axis, Survey
 from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import classify_outages
+from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary
+from engine.quality.contiguous_runs import run_starts
 from engine.schema import Schema, empty
 
 RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
+LABEL_SEPARATOR = "\x1f"
 ATTRIBUTED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
 
 
@@ -116,9 +120,16 @@ def peer_groups(series: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield rows of one calendar, segments, align, zone, interval, in this order; `segments` is text joined by U+001F."""
     axis = ["calendar", "segments", "align", "zone", "interval"]
     # A list is no key of a group, its text is.
-    keyed = series.with_columns(pl.col("segments").list.join("\x1f").alias("segments"))
+    keyed = series.with_columns(pl.col("segments").list.join(LABEL_SEPARATOR).alias("segments"))
     for _, rows in keyed.sort(*axis, "series").group_by(axis, maintain_order=True):
         yield rows
+
+
+def axis_of(group: pl.DataFrame) -> Axis:
+    """Axis of the series of a peer group (`peer_groups`)."""
+    first = group.row(0, named=True)
+    labels = tuple(label for label in first["segments"].split(LABEL_SEPARATOR) if label)
+    return Axis(first["calendar"], labels, first["align"], first["zone"], first["interval"])
 
 
 class PeerGroup:
@@ -127,9 +138,8 @@ class PeerGroup:
     def __init__(
         self, survey: Survey, series: pl.DataFrame, calendars: Calendars, dates: DateRange, as_of: dt.datetime | None
     ) -> None:
-        first = series.row(0, named=True)
-        labels = tuple(label for label in first["segments"].split("\x1f") if label)
-        spec = GridSpec(first["calendar"], labels, first["align"], first["zone"])
+        axis = axis_of(series)
+        spec = GridSpec(*axis[:-1])  # type: ignore[arg-type]
         begin, end = (pl.lit(date, pl.Date) for date in dates)
         lives = series.select(
             "series",
@@ -139,10 +149,10 @@ class PeerGroup:
         self._survey = survey
         self._series = series
         self._lives = lives.filter(pl.col("first") <= pl.col("last"))
-        self._calendar = calendars(first["calendar"])
+        self._calendar = calendars(axis.calendar)
         low: Any = self._lives["first"].min()
         high: Any = self._lives["last"].max()
-        self._context = GroupContext(calendars, spec, Interval.parse(first["interval"]), low, high, dates, as_of)
+        self._context = GroupContext(calendars, spec, Interval.parse(axis.interval), low, high, dates, as_of)
 
     def tables(self, runner: BlockRunner, group_name: str) -> dict[str, pl.DataFrame]:
         """Attribute the group's gaps in three passes over its blocks; return `ATTRIBUTED` tables by name, maybe empty."""
@@ -153,8 +163,12 @@ class PeerGroup:
         sums = runner.map_blocks(sum_missing, blocks)
         missing = add_steps([one.missing for one in sums], peers.SUMS)
         due = add_steps([one.due for one in sums], peers.EXPECTATION)
-        found = peers.find_outages(missing, due, self._context.width)
-        recurring_gaps = peers.find_recurring(add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS))
+        found = peers.find_outages(
+            missing, due, self._context.width, self._context.slot_minutes, int(self.segments_with_rows["slots"].sum())
+        )
+        recurring_gaps = peers.find_recurring(
+            add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS), self.segments_with_rows
+        )
         seen = runner.map_blocks(partial(attribute_causes, outages=found, recurring_gaps=recurring_gaps), blocks)
         witnesses = pl.concat(seen).group_by("outage").sum().sort("outage")
         outages = classify_outages(found, witnesses, axis)
@@ -200,8 +214,23 @@ class PeerGroup:
             prints,
             rows_of_series(self.quoted_slots, series),
             quorum_series,
+            self._coverage.uncovered,
+            self._coverage.sampled.filter(ours),
+            unlisted_slots(listed, self._coverage.sessions),
+            rows_of_series(survey.known, series),
             listed,
         )
+
+    @cached_property
+    def segments_with_rows(self) -> pl.DataFrame:
+        """`axis` of the segments in which any series of the group has a row."""
+        ours = self._survey.runs.filter(pl.col("series").is_in(self._series["series"].implode()))
+        return self._context.axis.join(ours.select(pl.col("ordinal").unique()), on="ordinal", how="semi")
+
+    @cached_property
+    def _coverage(self) -> Coverage:
+        """What the files of the group cover."""
+        return coverage(self._series, self._lives, self._survey.runs, self._context.axis)
 
     @cached_property
     def quorum_series(self) -> pl.DataFrame:
@@ -231,14 +260,30 @@ class PeerGroup:
 
     @cached_property
     def listed_ranges(self) -> pl.DataFrame:
-        """`series, first, last`: first and last ordinal with a row of ANY series of the symbol in the survey."""
+        """`series, first, first_slot, last, last_slot`: places of the first and last row of ANY series of the symbol."""
         # A symbol is listed while any of its series has rows.
-        names = self._survey.series.select("series", "symbol")
-        span = self._survey.runs.group_by("series").agg(
-            pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last")
+        runs = self._survey.runs
+        heads = run_starts(runs["series"].to_numpy())
+        tails = np.append(heads[1:], [runs.height])[: len(heads)] - 1
+        ends = pl.DataFrame(
+            {
+                "series": runs["series"].gather(heads),
+                "first": runs["ordinal"].gather(heads),
+                "first_slot": runs["first"].gather(heads),
+                "last": runs["ordinal"].gather(tails),
+                "last_slot": runs["last"].gather(tails),
+            }
         )
-        whole = span.join(names, on="series").group_by("symbol").agg(pl.col("first").min(), pl.col("last").max())
-        return self._series.select("series", "symbol").join(whole, on="symbol").drop("symbol")
+        names = self._survey.series.select("series", "symbol")
+        earliest, latest = (
+            ends.join(names, on="series")
+            .sort(by, slot, descending=descending)
+            .unique("symbol", keep="first", maintain_order=True)
+            .select("symbol", by, slot)
+            for by, slot, descending in (("first", "first_slot", False), ("last", "last_slot", True))
+        )
+        ours = self._series.select("series", "symbol")
+        return ours.join(earliest, on="symbol").join(latest, on="symbol").drop("symbol").sort("series")
 
     def outage_ids(self, outages: pl.DataFrame) -> pl.Series:
         """Return an id per outage: calendar, interval and start of its chain's first; a chain shares one id."""

@@ -39,6 +39,13 @@ SERIES: Schema = {
     "last": pl.Date(),
 }
 COUNTS: Schema = {"series": pl.Int32(), "session": pl.Date(), **dict.fromkeys(COUNTED, pl.Int64())}
+# Slots whose cause is known before gaps are weighed: rows that were refused, and whatever else tells what happened.
+# `cause` is one of `cause_table.CAUSES`, `evidence` a sentence. Rows of a series must not overlap.
+KNOWN: Schema = {
+    **{name: pl.Int32() for name in ("series", "ordinal", "first", "last")},
+    "cause": pl.String(),
+    "evidence": pl.String(),
+}
 SLOTS: Schema = {name: pl.Int32() for name in ("series", "ordinal", "first", "last")}
 FILES: Schema = {"source": pl.String(), "rows": pl.Int64(), "problem": pl.String()}
 NAMED = ["symbol", "price_type"]
@@ -75,6 +82,8 @@ class Survey:
         Counts of anomalies when rows were stored.
     prints, quotes : DataFrame of `SLOTS`
         Runs of slots in which a series has trade prints, or quotes, from other files than its bars.
+    known : DataFrame of `KNOWN`
+        Slots whose cause is known.
     checks : tuple of CheckedAxis
         Measurements of the checks, one of each axis.
     refused : DataFrame of `checks.refused.REFUSED`
@@ -90,6 +99,7 @@ class Survey:
     counts: pl.DataFrame
     prints: pl.DataFrame
     quotes: pl.DataFrame
+    known: pl.DataFrame
     checks: tuple[CheckedAxis, ...]
     refused: pl.DataFrame
     conflicts: pl.DataFrame
@@ -105,6 +115,7 @@ class Survey:
             empty(COUNTS),
             empty(SLOTS),
             empty(SLOTS),
+            empty(KNOWN),
             (),
             empty(REFUSED),
             empty(CONFLICTS),
@@ -145,6 +156,7 @@ NUMBERED = {
     "counts": ["series", "session"],
     "prints": ["series", "ordinal", "first"],
     "quotes": ["series", "ordinal", "first"],
+    "known": ["series", "ordinal", "first"],
 }
 
 
@@ -169,6 +181,7 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
         counts.group_by("series", "session").agg(pl.col(COUNTED).sum()).sort("series", "session").select(list(COUNTS)),
         merge_slot_runs(together["prints"]),
         merge_slot_runs(together["quotes"]),
+        merge_slot_runs(together["known"]),
         combine_checks(
             [one for checks in together["checks"] for one in checks], sessions_of_two_parts(together["runs"], series)
         ),
@@ -277,7 +290,7 @@ def session_of_ordinal() -> pl.Expr:
 
 def merge_slot_runs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Merge slot runs of all parts, sorted; where one overlaps an earlier one its covered slots are cut off."""
-    whole = pl.concat([empty(SLOTS), *parts]).sort("series", "ordinal", "first", "last")
+    whole = pl.concat(parts).sort("series", "ordinal", "first", "last")
     # Parts that overlap are rare; where they do, the later run begins after what is covered.
     covered = pl.col("last").cum_max().shift(1).over("series", "ordinal")
     begun = pl.max_horizontal(pl.col("first"), covered.fill_null(-1) + 1).cast(pl.Int32)

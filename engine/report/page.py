@@ -22,7 +22,7 @@ import polars as pl
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
 from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
-from engine.quality.causes.cause_table import CAUSE_TABLE, EXPLAINING
+from engine.quality.causes.cause_table import CAUSE_TABLE, EXCLUDED, EXPLAINING
 from engine.report.coverage import coverage, slot_shares
 from engine.report.page_data import encode_table, script_text, truncate_rows, truncate_text
 from engine.schema import select_schema
@@ -188,6 +188,7 @@ def annotate_gaps(gaps: pl.DataFrame, series: pl.DataFrame, confidence: float) -
     # There may be millions of gaps: names are looked up once, the number of their series is used from here on.
     owners = series.select(*KEY, "calendar").with_row_index("series").unique(list(KEY), keep="first")
     explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= confidence)
+    explained |= pl.col("cause").is_in(EXCLUDED)
     return gaps.join(owners, on=list(KEY), how="left", nulls_equal=True, maintain_order="left").with_columns(
         pl.col("cause").fill_null("unknown"), explained.fill_null(value=False).alias("explained")
     )
@@ -198,7 +199,7 @@ def rank_series(series: pl.DataFrame, annotated: pl.DataFrame) -> pl.DataFrame:
     by_cause = annotated.group_by("series", "cause").agg(pl.col("bar_count").sum())
     largest = by_cause.sort("bar_count", "cause", descending=[True, False])
     main = largest.unique("series", keep="first", maintain_order=True)
-    unexplained = (pl.col("missing") - pl.col("explained").fill_null(0)).alias("unexplained")
+    unexplained = (pl.col("missing") - pl.sum_horizontal("explained", "excluded")).alias("unexplained")
     return (
         series.with_row_index("series")
         .join(main.select("series", pl.col("cause").alias("main_cause")), on="series", how="left")

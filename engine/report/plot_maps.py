@@ -11,8 +11,8 @@ import polars as pl
 from engine.arguments import Day, Names, check_arguments, check_known, date_of, names_of
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.interval import Interval
-from engine.quality.causes.attribution import SURE
 from engine.quality.causes.cause_table import EXPLAINING
+from engine.quality.causes.priors import SURE
 from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, choose_period, slot_shares
 from engine.report.plot_axes import (
     Chart,

@@ -20,8 +20,8 @@ from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
 from engine.display import Summarized, Summary
 from engine.export.formats.output_formats import write_bytes
-from engine.quality.causes.attribution import SURE
 from engine.quality.causes.cause_table import CAUSES, REPORTED
+from engine.quality.causes.priors import SURE
 from engine.report import page
 from engine.schema import TS, Schema, empty
 from engine.store.snapshot import Snapshot

@@ -17,10 +17,13 @@ from engine.export.dataset import Dataset
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.score import COUNTED
+from engine.runtime.known_slots import with_refused_slots
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import RowRange, cut_row_ranges
+from engine.runtime.requested_symbols import symbol_of_path
 from engine.runtime.store_survey import measured_rows
 from engine.schema import TS, Schema, empty
+from engine.sources.options import ReadOptions
 from engine.store.panel_key import PANEL_SCHEMAS
 
 AXIS = ["calendar", "segments", "align", "zone", "base_interval"]
@@ -70,16 +73,16 @@ def export_counts(dataset: Dataset) -> Survey:
     base = dataset.scan("symbols").select(
         "symbol", "calendar", pl.col("base_interval").alias("interval"), "segments", "align", "zone"
     )
-    counted = (
-        dataset.scan("quality").join(base, on=["symbol", "interval"]).filter(pl.sum_horizontal(STORED) > 0).collect()
-    )
-    names = counted.select("symbol", "price_type", "interval", "calendar", "segments", "align", "zone").unique(
+    judged = dataset.scan("quality").join(base, on=["symbol", "interval"]).collect()
+    counted = judged.filter(pl.sum_horizontal(STORED) > 0)
+    names = judged.select("symbol", "price_type", "interval", "calendar", "segments", "align", "zone").unique(
         ["symbol", "price_type"], maintain_order=True
     )
     spans = counted.group_by("symbol", "price_type").agg(
         pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
     )
-    series = names.join(spans, on=["symbol", "price_type"]).with_columns(
+    # Without counts a series has no sessions from here: those of its bars are found with them.
+    series = names.join(spans, on=["symbol", "price_type"], how="left").with_columns(
         pl.int_range(pl.len(), dtype=pl.Int32).alias("series"),
         pl.lit(str(dataset.target)).alias("source"),
         pl.lit(0, pl.Int64).alias("rows"),
@@ -89,9 +92,15 @@ def export_counts(dataset: Dataset) -> Survey:
     )
     shaped = counts.select(pl.col(name).cast(dtype) for name, dtype in COUNTS.items()).sort("series", "session")
     rejects = dataset.scan("rejects").collect()
+    whole = replace(Survey.none(), series=pl.concat([empty(SERIES), series.select(list(SERIES))]))
+    sources = rejects["source"].unique().to_list()
+    named = pl.DataFrame(
+        [(one, symbol_of_path(one, ReadOptions())) for one in sources],
+        schema={"source": pl.String, "named": pl.String},
+        orient="row",
+    )
     return replace(
-        Survey.none(),
-        series=pl.concat([empty(SERIES), series.select(list(SERIES))]),
+        with_refused_slots(whole, rejects, None, named),
         counts=shaped,
         checks=tuple(measured_quotes(dataset)),
         refused=count_refused(rejects),

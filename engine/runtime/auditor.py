@@ -41,6 +41,7 @@ from engine.publish import file_sha256
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
+from engine.runtime.known_slots import with_refused_slots
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
 from engine.runtime.options import Auctions, Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import (
@@ -511,6 +512,9 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
     path = pl.col("source").str.split("!").list.first()
     rows = [frame.group_by(path).agg(pl.len().cast(pl.Int64)) for group in contents.groups for frame in group.frames]
     by_file = pl.concat([pl.DataFrame(schema={"source": pl.String, "len": pl.Int64}), *rows]).group_by("source").sum()
+    read_rows = [frame.select("source", "symbol") for group in contents.groups for frame in group.frames]
+    names = pl.concat([pl.DataFrame(schema={"source": pl.String, "symbol": pl.String}), *read_rows]).unique()
+    alone = names.filter(pl.len().over("source") == 1).rename({"symbol": "named"})
     unreadable = [problem.path for problem in contents.problems]
     read = (
         pl.DataFrame({"source": [str(file.path) for file in files]})
@@ -519,7 +523,7 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
         .select("source", pl.col("len").fill_null(0).alias("rows"), pl.lit(None, pl.String).alias("problem"))
     )
     return replace(
-        survey,
+        with_refused_slots(survey, rejects, options.read.timezone, alone),
         refused=count_refused(rejects),
         conflicts=conflict_pairs(rejects, bars) if rejects.height else survey.conflicts,
         files=pl.concat([read, survey_of_problems(contents.problems).files]),

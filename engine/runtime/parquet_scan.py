@@ -26,6 +26,7 @@ from engine.errors import SourceError
 from engine.grid import Align, Stamp
 from engine.interval import Interval
 from engine.quality.causes.profiles import bin_width, summarize_bars
+from engine.runtime.known_slots import off_grid_slots, with_refused_slots
 from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
 from engine.runtime.store_survey import measured_rows
@@ -221,7 +222,8 @@ def survey_rows(
         )
         for own in by_calendar
     ]
-    return replace(combine_axes(parts), refused=refused, files=files)
+    survey = replace(combine_axes(parts), refused=refused, files=files)
+    return survey if rejects is None else with_refused_slots(survey, rejects, options.read.timezone)
 
 
 def number_series(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -292,6 +294,7 @@ def survey_axis(
         runs=traced.runs,
         profile=traced.profile,
         counts=sum_counts([repeats, anomalies]),
+        known=off_grid_slots(placed, grid),
         checks=(measured_rows(placed, described, grid),),
         conflicts=conflicts_of(losers, placed, series, interval, source),
     )
@@ -345,6 +348,7 @@ def combine_axes(parts: Sequence[Survey]) -> Survey:
         "runs": ["series", "ordinal", "first"],
         "profile": ["series", "position", "bin"],
         "counts": ["series", "session"],
+        "known": ["series", "ordinal", "first"],
     }
     whole: dict[str, Any] = {
         name: pl.concat([getattr(part, name) for part in parts]).sort(by) for name, by in order.items()

@@ -15,6 +15,7 @@ from engine.grid import SessionGrid
 from engine.quality.causes.profiles import bin_width, summarize_bars
 from engine.quality.gaps import slot_runs
 from engine.quality.score import COUNTED
+from engine.runtime.known_slots import off_grid_slots
 from engine.runtime.processor import Cohort, derive_session, find_cohorts
 from engine.runtime.quality_manager import lifetimes
 from engine.schema import empty
@@ -57,6 +58,7 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
         counts=stored_counts(snapshot, cohort.key, series),
         prints=slots_with_trades(snapshot, cohort, grid, series),
         quotes=slots_with_quotes(snapshot, grid, series),
+        known=off_grid_slots(rows.filter(pl.col("provenance") != "synthetic"), grid),
         checks=(
             measured_rows(
                 rows.filter(pl.col("provenance") != "synthetic"), described, grid, quote_ticks(snapshot, cohort)

@@ -36,12 +36,14 @@ def of_store(tables: Mapping[str, pl.DataFrame]) -> Tables:
 def of_audit(done: Audit) -> Tables:
     """`series`, `quality`, `gaps`, `outages`, `sessions`, `calendars` and `findings` of an audit.
 
-    May differ: `source` of a series, the table of files, findings as `findings` says; and a confidence in its fourth digit: it is
+    May differ: `source` of a series, the table of files, findings as `findings` says, the line of a refused row; and a confidence in its fourth digit: it is
     estimated from steps between neighbouring bars, and of a file that is surveyed in parts the steps over their borders are not seen.
     """
     names = ("quality", "gaps", "outages", "sessions", "calendars")
     shown = {name: done.tables[name].with_columns(cs.integer().cast(pl.Int64)) for name in names}
     shown |= {name: shown[name].with_columns(pl.col("confidence").round(3)) for name in ("gaps", "outages")}
+    place = pl.col("evidence").str.replace(r"^refused, line \d+ of [^:]+: ", "refused: ")
+    shown["gaps"] = shown["gaps"].with_columns(place)
     return shown | {
         "series": done.tables["series"].drop("source"),
         "findings": findings(done.tables["findings"]),

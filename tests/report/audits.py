@@ -121,7 +121,7 @@ def _shaped(code, gaps, wanted, bars, here, grid) -> dict[str, pl.DataFrame]:
         wanted.group_by("symbol", "session", maintain_order=True)
         .agg(pl.col("slots").sum().cast(pl.Int64).alias("expected"))
         .join(per, on=["symbol", "session"], how="left")
-        .with_columns(pl.col("missing", "explained").fill_null(0), *lits)
+        .with_columns(pl.col("missing", "explained").fill_null(0), pl.lit(0, pl.Int64).alias("excluded"), *lits)
     )
     quality = _scored(_at_the_door(quality)).select(list(QUALITY))
     series = quality.group_by(*KEY, maintain_order=True).agg(
@@ -129,7 +129,15 @@ def _shaped(code, gaps, wanted, bars, here, grid) -> dict[str, pl.DataFrame]:
         pl.col("session").max().alias("last_session"),
         pl.len().alias("sessions"),
         pl.col(
-            "expected", "missing", "explained", "duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"
+            "expected",
+            "missing",
+            "explained",
+            "excluded",
+            "duplicates",
+            "corrections",
+            "off_grid",
+            "out_of_session",
+            "zero_volume",
         ).sum(),
     )
     traded = 1 - pl.col("explained") / pl.col("expected")
@@ -260,6 +268,7 @@ def large_audit(
             "expected": np.full(size, 390),
             "missing": missing,
             "explained": rng.binomial(missing, 0.8),
+            "excluded": 0,
         }
     )
     quality = _scored(_at_the_door(quality)).select(list(QUALITY)).cast(dict(QUALITY))
@@ -268,6 +277,7 @@ def large_audit(
         "present",
         "missing",
         "explained",
+        "excluded",
         "duplicates",
         "corrections",
         "off_grid",

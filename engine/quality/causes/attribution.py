@@ -5,7 +5,7 @@
 2. `outages` adds up slots that many series miss together, and finds outages and recurring gaps of a group.
 3. `attribute_gaps` gives each gap its cause. Slots of an outage or of a recurring gap of the group have that cause; the
    others follow Bayes' rule: the number of runs without a trade of that length in a session at this time of day,
-   against the usual number of losses and halts (`LOSSES_A_SESSION`, `HALTS_A_SESSION`), times the likelihood of the
+   against the usual number of losses and halts (`priors`), times the likelihood of the
    price jump over the gap, of the volume after it, and of the prints and quotes inside it. Below `SURE` the cause is
    `unknown`.
 4. `sum_outage_edges` and `classify_outages` find the cause of each outage by the bars at its edges.
@@ -16,35 +16,36 @@ Pure: frame in, frame out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.grid import SessionGrid
 from engine.keys import Ints, find_keys, pack_columns
-from engine.quality.causes.cause_table import CAUSES, EXPLAINING
+from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
+from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, take_parts
 from engine.quality.causes.no_trade_rates import BinnedGaps, Odds, Rates, chance_of_run, count_rates, no_trade_odds
 from engine.quality.causes.outages import OUTAGES
+from engine.quality.causes.priors import HALTS_PER_LOSS, SURE, losses_per_slot
 from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 NO_TRADE, SYMBOL_LOSS, HALT, FEED_LOSS = map(CAUSES.index, ("no_trade", "symbol_loss", "halt", "feed_loss"))
 LATE_OPEN, EARLY_CLOSE, CALENDAR = map(CAUSES.index, ("late_open", "early_close", "calendar_suspect"))
-NOT_LISTED, UNKNOWN = map(CAUSES.index, ("not_listed", "unknown"))
+UNKNOWN = CAUSES.index("unknown")
 
-LOSSES_A_SESSION = 0.01
-HALTS_A_SESSION = 0.002
 HALT_MINUTES = 5.0  # shorter ones are rare
-SURE = 0.7
+KNOWN = 0.99  # confidence of a cause that needs no weighing
 IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 JUMP_SCALE = 8.0  # deviations; half of the halts reopen further away
 REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and its deviation
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 SHRINK_BARS = 20.0
-OUTAGE_SHARE = 1 / 3  # of a gap's slots: less may be an outage within a longer silence
 
 ATTRIBUTED: Schema = {
     "cause": pl.Enum(CAUSES),
@@ -95,7 +96,9 @@ class GapEdges(NamedTuple):
     before: Floats
 
 
-def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> WeighedGaps:
+def weigh_gaps(
+    gaps: pl.DataFrame, expected: pl.DataFrame, width: int, known: NDArray[np.bool_] | None = None
+) -> WeighedGaps:
     """No-trade rates, odds of sorted gaps; rates leave out whole-segment gaps and, in a second pass, improbable ones.
 
     Parameters
@@ -104,9 +107,13 @@ def weigh_gaps(gaps: pl.DataFrame, expected: pl.DataFrame, width: int) -> Weighe
         From `gaps.find_gaps` and `gaps.expected_slots`: all of these series.
     width : int
         From `profiles.bin_width`.
+    known : array of bool, optional
+        Gaps whose cause is known: they are not counted for the rates.
     """
     binned = BinnedGaps.of(gaps, expected, width)
     whole = binned.whole()
+    if known is not None:
+        whole |= known
     rates = count_rates(binned, whole)
     odds = no_trade_odds(rates, binned, whole)
     excluded = whole | (odds.expected < IMPROBABLE_RUNS)
@@ -161,28 +168,71 @@ def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
     return GapEdges(*(np.where(np.isfinite(values), values, np.nan) for values in (jump, busy_after, busy_before)))
 
 
+def cut_at_outages(
+    part: WeighedGaps, edges: GapEdges, outages: pl.DataFrame, grid: SessionGrid
+) -> tuple[WeighedGaps, GapEdges]:
+    """Cut gaps at the edges of outages; each part has the odds of its own length, and the edges of its whole gap.
+
+    Parameters
+    ----------
+    part, edges
+        From `weigh_gaps` and `gap_edges`.
+    outages : DataFrame
+        From `find_outages`, of one group.
+    grid : SessionGrid
+        Of the axis.
+    """
+    if outages.is_empty():
+        return part, edges
+    count = part.gaps["bar_count"].to_numpy().astype(np.int64)
+    gap, offset, slots = cut_points(axis_keys(part.gaps), count, *outage_keys(outages))
+    if len(gap) == len(count):
+        return part, edges
+    odds = part.odds
+    share = slots / count[gap]
+    single = odds.weight[gap] / count[gap]
+    is_cut = slots < count[gap]
+    run = np.where(is_cut, chance_of_run(slots.astype(np.float64), single, odds.k[gap]), odds.run[gap])
+    parts = replace(
+        odds,
+        run=run,
+        expected=np.where(is_cut, odds.session_slots[gap] * run, odds.expected[gap]),
+        weight=odds.weight[gap] * share,
+        k=odds.k[gap],
+        session_slots=odds.session_slots[gap],
+    )
+    gaps = take_parts(part.gaps, gap, offset, slots, grid)
+    return part._replace(gaps=gaps, odds=parts), GapEdges(*(values[gap] for values in edges))
+
+
+def outage_keys(outages: pl.DataFrame) -> tuple[Ints, Ints]:
+    """Packed (ordinal, slot) of the start and the end of each outage of a group."""
+    ordinal = outages["ordinal"].to_numpy()
+    zero = np.zeros(len(ordinal), np.int64)
+    start, end = (slot_keys(zero, ordinal, outages[name].to_numpy()) for name in ("first", "end"))
+    return start, end
+
+
 def attribute_gaps(
     part: WeighedGaps,
     edges: GapEdges,
     groups: pl.DataFrame,
     outages: pl.DataFrame,
     recurring_gaps: pl.DataFrame,
-    listed: pl.DataFrame,
     slot_minutes: float,
 ) -> pl.DataFrame:
-    """`ATTRIBUTED` per gap: not listed, else recurring, else outage (in a small part: no trade), else by Bayes.
+    """`ATTRIBUTED` per gap: its known cause, else recurring, else that of its outage, else by Bayes.
 
     Parameters
     ----------
     part, edges
-        From `weigh_gaps` and `gap_edges`. The gaps may carry `prints` and `quotes` (Int64): how many lie inside, null
-        where that is unknown; and `usual_quotes` (Float64): the mean number in as much time.
+        From `cut_at_outages`. The gaps may carry `known`: their cause, where that is known; `prints` and `quotes`
+        (Int64): how many lie inside, null where that is unknown; and `usual_quotes` (Float64): the mean number in as
+        much time.
     groups : DataFrame
         `series, group`, one row per series.
     outages, recurring_gaps : DataFrame
         Of all parts: from `find_outages` and `find_recurring`.
-    listed : DataFrame
-        `series, first, last`: ordinals of its first and last row ever.
     slot_minutes : float
         Length of a slot.
 
@@ -196,19 +246,11 @@ def attribute_gaps(
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
+    ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
+    outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
+    cause[outage >= 0], confidence[outage >= 0] = FEED_LOSS, 1.0
     grouped = gaps.select("series").join(groups, on="series", how="left", maintain_order="left")
     group = grouped["group"].fill_null(-1).to_numpy()
-    ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
-    lost, outage = covered_slots(outages, "ordinal", group, ordinal, slot, count)
-    # Runs in a session as long as the part of each gap that the outage leaves.
-    per_run = part.odds.expected / np.maximum(part.odds.run, 1e-300)
-    single = part.odds.weight / np.maximum(count, 1)
-    rest = per_run * chance_of_run((count - lost).astype(np.float64), single, part.odds.k)
-    rest = np.maximum(part.odds.expected, rest)
-    in_outage = (lost > 0) & ((OUTAGE_SHARE * count <= lost) | (rest < LOSSES_A_SESSION))
-    beside_outage = (lost > 0) & ~in_outage
-    cause[in_outage], confidence[in_outage] = FEED_LOSS, 1.0
-    cause[beside_outage], confidence[beside_outage] = NO_TRADE, (rest / (rest + LOSSES_A_SESSION))[beside_outage]
     in_habit, habit = covered_slots(recurring_gaps, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
     recurring = 2 * in_habit >= count
     if recurring_gaps.height:
@@ -218,17 +260,17 @@ def attribute_gaps(
     else:
         cause[recurring] = CALENDAR
     confidence[recurring] = 0.9
-    life = gaps.select("series").join(listed, on="series", how="left", maintain_order="left")
-    unlisted = (ordinal < life["first"].fill_null(2**31 - 1).to_numpy()) | (
-        ordinal > life["last"].fill_null(-1).to_numpy()
-    )
-    cause[unlisted], confidence[unlisted] = NOT_LISTED, 0.9
-    outage = np.where(recurring | unlisted, -1, outage)
+    known = np.zeros(len(count), bool)
+    if "known" in gaps.columns:
+        told = gaps["known"].cast(pl.Enum(CAUSES)).to_physical()
+        known = told.is_not_null().to_numpy()
+        cause[known], confidence[known] = told.drop_nulls().to_numpy(), KNOWN
+    outage = np.where(recurring | known, -1, outage)
     return pl.DataFrame(
         {
             "cause": pl.Series(cause.astype(np.uint8)).cat.to(pl.Enum(CAUSES)),
             "confidence": confidence,
-            "lost": np.where(outage >= 0, lost, 0),
+            "lost": np.where(outage >= 0, count, 0),
             "outage": pl.Series(outage).replace(-1, None),
             "run": part.odds.run,
             "expected_runs": part.odds.expected,
@@ -289,7 +331,7 @@ def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.Da
     # A whole segment without any series may be a holiday; an edge without an auction may have been thinly traded.
     confidence = pl.when(late | early | halted).then(0.9).when(leads & trails).then(0.75)
     confidence = confidence.when((leads | trails) & all_lack).then(0.8)
-    by_surprise = confidence.otherwise(1 - 0.05 * (-(pl.col("surprise") - 14) / 10).exp())
+    by_surprise = confidence.otherwise(1 / (1 + (-pl.col("surprise").clip(upper_bound=500)).exp()))
     classified = joined.with_columns(cause.cast(pl.Enum(CAUSES)).alias("cause"), by_surprise.alias("confidence"))
     return classified.with_columns(number_chains(classified, axis)).select(
         "outage", *OUTAGES, "gaps", "lost", "cause", "confidence", "chain"
@@ -311,6 +353,13 @@ def explained_slots(gaps: pl.DataFrame) -> pl.DataFrame:
     is_explained = pl.col("cause").cast(pl.String).is_in(EXPLAINING) & (pl.col("confidence") >= SURE)
     slots = pl.when(is_explained).then(pl.col("bar_count").cast(pl.Int64) - pl.col("lost")).otherwise(0)
     return gaps.group_by("series", "session").agg(slots.sum().alias("explained"))
+
+
+def excluded_slots(gaps: pl.DataFrame) -> pl.DataFrame:
+    """Per (series, session) with gaps, `excluded` (Int64): slots with an `EXCLUDED` cause, which nothing was due in."""
+    is_excluded = pl.col("cause").cast(pl.String).is_in(EXCLUDED)
+    slots = pl.when(is_excluded).then(pl.col("bar_count").cast(pl.Int64)).otherwise(0)
+    return gaps.group_by("series", "session").agg(slots.sum().alias("excluded"))
 
 
 def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) -> tuple[Ints, Floats]:
@@ -345,8 +394,9 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
     )
     lost_quotes = np.where(np.isnan(quotes), 1.0, np.where(quotes > 0, 1 - SILENT_QUOTES, SILENT_QUOTES))
     none = part.odds.expected * drifts * usual_volume * proven * silence
-    loss = LOSSES_A_SESSION * drifts * usual_volume * lost_quotes
-    halts = HALTS_A_SESSION * np.minimum(count * slot_minutes / HALT_MINUTES, 1.0) * leaps * auction * proven
+    losses = part.odds.session_slots * losses_per_slot(slot_minutes)
+    loss = losses * drifts * usual_volume * lost_quotes
+    halts = HALTS_PER_LOSS * losses * np.minimum(count * slot_minutes / HALT_MINUTES, 1.0) * leaps * auction * proven
     # In a series that often has no trade, a halt cannot be distinguished from silence.
     halts *= np.exp(-np.minimum(count / np.maximum(part.odds.weight, 1e-9), 50.0) / 4)
     scores = np.stack([none, loss, halts])

@@ -22,6 +22,8 @@ class Cause(NamedTuple):
         Bars existed and are missing.
     explained : bool
         Nothing is missing: slots of a gap that is attributed to it surely enough count as explained.
+    excluded : bool
+        Nothing was to be expected: `quality_adjusted` leaves these slots out.
     severity : {"error", "warning", "info"} or None
         Of its findings; None: it is ordinary, so there are none.
     text : str
@@ -42,6 +44,7 @@ class Cause(NamedTuple):
     name: str
     is_loss: bool
     explained: bool
+    excluded: bool
     severity: Literal["error", "warning", "info"] | None
     text: str
     remedy: str | None
@@ -58,11 +61,12 @@ CAUSE_TABLE = (
         "feed_loss",
         is_loss=True,
         explained=False,
+        excluded=False,
         severity="warning",
         text="the feed was down",
         remedy="ask the vendor for these slots again",
         meaning="Many series of one source lack the same slots: the feed, or whoever recorded it, was down.",
-        rule="many symbols of one axis lack the same slots",
+        rule="the symbols that lack the same slots outweigh those that have them, against a common silence",
         family="feed",
         colour="#d1495b",
         mark="square",
@@ -71,6 +75,7 @@ CAUSE_TABLE = (
         "symbol_loss",
         is_loss=True,
         explained=False,
+        excluded=False,
         severity="warning",
         text="bars of this symbol were lost",
         remedy="ask the vendor for this symbol's slots again",
@@ -85,6 +90,7 @@ CAUSE_TABLE = (
         "halt",
         is_loss=False,
         explained=True,
+        excluded=False,
         severity="info",
         text="trading was halted",
         remedy=None,
@@ -100,6 +106,7 @@ CAUSE_TABLE = (
         "venue_halt",
         is_loss=False,
         explained=True,
+        excluded=False,
         severity="info",
         text="the venue was interrupted",
         remedy=None,
@@ -113,6 +120,7 @@ CAUSE_TABLE = (
         "calendar_suspect",
         is_loss=False,
         explained=False,
+        excluded=False,
         severity="warning",
         text="the calendar expects slots that nobody trades in",
         remedy="amend the calendar: these slots are a break or closed time",
@@ -127,6 +135,7 @@ CAUSE_TABLE = (
         "late_open",
         is_loss=False,
         explained=False,
+        excluded=False,
         severity="info",
         text="the session opened late",
         remedy="amend the calendar for this date, if the venue confirms it",
@@ -141,6 +150,7 @@ CAUSE_TABLE = (
         "early_close",
         is_loss=False,
         explained=False,
+        excluded=False,
         severity="info",
         text="the session closed early",
         remedy="amend the calendar for this date, if the venue confirms it",
@@ -155,6 +165,7 @@ CAUSE_TABLE = (
         "unknown",
         is_loss=False,
         explained=False,
+        excluded=False,
         severity="info",
         text="bars are missing for no reason that is known",
         remedy=None,
@@ -165,14 +176,61 @@ CAUSE_TABLE = (
         mark="stroke",
     ),
     Cause(
+        "refused",
+        is_loss=False,
+        explained=False,
+        excluded=False,
+        severity=None,
+        text="rows of these slots were refused",
+        remedy="mend the rows: the cells are in `rejects`",
+        meaning="Rows came for these slots and were refused, since they are no valid bars. The bars are not lost at the "
+        "vendor, and not there. Check `refused` reports the file.",
+        rule="a row of the slot was refused, and its cells tell stamp and symbol",
+        family="feed",
+        colour="#b5533c",
+        mark="triangle-down",
+    ),
+    Cause(
+        "off_grid",
+        is_loss=False,
+        explained=False,
+        excluded=False,
+        severity=None,
+        text="rows of these slots lie off the grid",
+        remedy="choose the interval or the alignment that fits the stamps",
+        meaning="Rows came for these slots, stamped between their starts, so they are no bars of the grid. Checks "
+        "`stamp`, `interval` and `unscheduled` report the series.",
+        rule="a row of the series lies inside the slot, not at its start",
+        family="feed",
+        colour="#c98a3b",
+        mark="cross",
+    ),
+    Cause(
+        "not_covered",
+        is_loss=False,
+        explained=False,
+        excluded=True,
+        severity="info",
+        text="the files do not cover these slots",
+        remedy=None,
+        meaning="The files do not reach there: before the first or after the last row of all series of the feed, or "
+        "between sessions that are samples.",
+        rule="no series of the feed has a row before it, or after it, within a week of sessions; or the symbol's other "
+        "sessions are a sample",
+        family="calendar",
+        colour="#8d99a6",
+        mark="square",
+    ),
+    Cause(
         "not_listed",
         is_loss=False,
         explained=False,
+        excluded=True,
         severity="info",
         text="the symbol was not listed",
         remedy=None,
         meaning="Before the first or after the last bar the series ever had: it did not trade yet, or no longer.",
-        rule="whole segments before the symbol's first row ever, or after its last",
+        rule="before the symbol's first row ever, or after its last, while the feed covers earlier or later sessions",
         family="calendar",
         colour="#98a2ad",
         mark="triangle-down",
@@ -181,6 +239,7 @@ CAUSE_TABLE = (
         "no_trade",
         is_loss=False,
         explained=True,
+        excluded=False,
         severity=None,
         text="nothing traded",
         remedy=None,
@@ -195,4 +254,5 @@ CAUSE_TABLE = (
 CAUSES = tuple(cause.name for cause in CAUSE_TABLE)
 LOSSES = tuple(cause.name for cause in CAUSE_TABLE if cause.is_loss)
 EXPLAINING = tuple(cause.name for cause in CAUSE_TABLE if cause.explained)
+EXCLUDED = tuple(cause.name for cause in CAUSE_TABLE if cause.excluded)
 REPORTED = tuple(cause.name for cause in CAUSE_TABLE if cause.severity)

@@ -2,12 +2,14 @@
 
 1. `BinnedGaps.of` joins gaps with expected segments, cut at the bins of the day (`profiles.bins_of`); `count_rates`
    counts, for each series and bin, slots that were due and slots that were missing.
-2. `no_trade_odds` gives each gap the chance of a run at least so long. A slot without a trade has the chance
-   p = (missing + A * p of the series) / (due + A) in its bin, the gap's own slots left out, and counts -ln p; a day
-   that is quieter or busier than others scales that (`day_factors`).
-3. Trades come in bursts: their rate is taken for gamma distributed with shape k, so n slots lack one with a chance of
-   (1 + n * (p ** (-1 / k) - 1)) ** -k, which is p of one slot and more than p ** n of n. k is the maximum likelihood
-   estimate from the lengths of the series' own gaps (`estimate_burstiness`).
+2. `no_trade_odds` gives each gap the chance of a run at least so long. The chance p that a slot has no trade is the
+   rate of its series (`rate_of_series`), scaled by its bin (`scaled_rate`), and counts -ln p; the gap's own slots are
+   left out, and those of its siblings: gaps at the same time of day of other sessions, if so many cannot be chance
+   (`recurrences`). A day that is quieter or busier than others scales that (`day_factors`).
+3. Trades come in bursts, and a rate that few bars tell is uncertain: the rate is taken for gamma distributed with
+   shape k, so n slots lack a trade with a chance of (1 + n * (p ** (-1 / k) - 1)) ** -k, which is p of one slot and
+   more than p ** n of n. 1 / k is the sum of the burstiness, the maximum likelihood estimate from the lengths of the
+   series' own gaps (`estimate_burstiness`), and of 1 / bars of the series.
 
 Pure: frame in, frame out.
 """
@@ -35,12 +37,18 @@ RATES: Schema = {
     "due": pl.Int64(),
     "missing": pl.Int64(),
 }
-SHRINK_SLOTS = 20.0  # a bin counts as much as the whole day when so many slots were due
-SHRINK_DAY_SLOTS = 60.0
+MOST_TRADES = 1e5  # a slot: rates from far below one trade to so many are equally likely on a logarithmic scale
+BIN_STRENGTH = (0.5, 5.0)  # events that a bin must have to count as much as the day: at rate 0, and more per unit of it
+DAY_STRENGTH = (2.0, 40.0)
+EVEN = 0.5
+PRESENT = 0.5  # bars that a series without any is taken to have
+RECURRING_SHARE = 0.1  # of slots missing: a thinner series lacks the same slot on many days by chance
+CHANCE_RECURRENCES = 0.1  # expected in all sessions of the series: fewer are no chance
 DAY_FACTOR = (0.4, 2.5)
 LEAST_P, MOST_P = 1e-7, 1 - 1e-6
 K = np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 1e6])
 K_WITHOUT_GAPS = 6  # index of K
+STEP_OF_K = 1.0  # log of the prior odds of neighbours in K, away from that one
 OTHER_CAUSES = 0.02  # share of gaps that may come from anything else
 MOST_WEIGHT = 9.0  # of a gap that k is estimated from; longer ones may be losses
 
@@ -121,7 +129,9 @@ class Odds:
     weight : array of float
         -ln of the chance of its slots, added up.
     k : array of float
-        Burstiness of its series.
+        Shape of the rate of its series: burstiness, and how well its bars tell the rate.
+    session_slots : array of float
+        Slots of its session.
     pieces : Pieces
     p : array of float
         Chance of each piece's slots.
@@ -131,6 +141,7 @@ class Odds:
     expected: Floats
     weight: Floats
     k: Floats
+    session_slots: Floats
     pieces: Pieces
     p: Floats
 
@@ -142,7 +153,8 @@ class Odds:
         """Copy in which the gaps of the mask have `other`'s odds; `other` has exactly these gaps, in order."""
         both = ((getattr(self, name), getattr(other, name)) for name in ("run", "expected", "weight", "k"))
         run, expected, weight, k = (replace_where(values, gaps, others) for values, others in both)
-        return Odds(run, expected, weight, k, self.pieces, replace_where(self.p, gaps[self.pieces.gap], other.p))
+        p = replace_where(self.p, gaps[self.pieces.gap], other.p)
+        return replace(self, run=run, expected=expected, weight=weight, k=k, p=p)
 
 
 @dataclass(frozen=True)
@@ -184,8 +196,17 @@ class Rates:
         due, missing = (self.table[name].to_numpy()[at].astype(np.float64) for name in ("due", "missing"))
         return np.where(is_found, due, 0.0), np.where(is_found, missing, 0.0)
 
+    def of_series_at(self, series: Ints) -> tuple[Floats, Floats]:
+        """(`due`, `missing`) of whole series as floats, for each series number; 0 for one that the table lacks."""
+        whole = self.of_series
+        if whole.is_empty():
+            return np.zeros(len(series)), np.zeros(len(series))
+        at, is_found = find_keys(whole["series"].to_numpy(), series)
+        due, missing = (whole[name].to_numpy()[at].astype(np.float64) for name in ("due", "missing"))
+        return np.where(is_found, due, 0.0), np.where(is_found, missing, 0.0)
+
     def chances(self, key: Ints, own: Floats | None = None, own_in_all: Floats | None = None) -> Floats:
-        """Chance of no trade in a slot per key: (missing - own + 20 p of series) / (due - own + 20), clipped.
+        """Chance of no trade in a slot per key: the series' rate scaled by its bin, own slots left out; clipped.
 
         Parameters
         ----------
@@ -197,15 +218,35 @@ class Rates:
         own = np.zeros(len(key)) if own is None else own
         own_in_all = own if own_in_all is None else own_in_all
         due, missing = self.at(key)
-        whole = self.of_series
-        at, is_found = find_keys(whole["series"].to_numpy(), unpack_bin_keys(key)[0])
-        all_due, all_missing = np.zeros(len(key)), np.zeros(len(key))
-        if not whole.is_empty():
-            all_due = np.where(is_found, whole["due"].to_numpy()[at], 0).astype(np.float64)
-            all_missing = np.where(is_found, whole["missing"].to_numpy()[at], 0).astype(np.float64)
-        of_series = (np.maximum(all_missing - own_in_all, 0) + 0.5) / (np.maximum(all_due - own_in_all, 0) + 1)
-        chance = (np.maximum(missing - own, 0) + SHRINK_SLOTS * of_series) / (np.maximum(due - own, 0) + SHRINK_SLOTS)
+        all_due, all_missing = self.of_series_at(unpack_bin_keys(key)[0])
+        of_series = rate_of_series(np.maximum(all_due - own_in_all, 0), np.maximum(all_missing - own_in_all, 0))
+        chance = scaled_rate(of_series, np.maximum(due - own, 0), np.maximum(missing - own, 0), BIN_STRENGTH)
         return np.asarray(np.clip(chance, LEAST_P, MOST_P))
+
+
+def rate_of_series(due: Floats, missing: Floats) -> Floats:
+    """Chance of no trade in a slot of a series, by the other slots: (missing + a) / (due + a + 0.5).
+
+    With a log-uniform prior of the trades in a slot, up to `MOST_TRADES`, `due` slots of which none is missing leave a
+    chance of a / due, a = 1 / (ln due * ln(MOST_TRADES / ln due)): far less than one half, since most rates that miss
+    no slot of many are far above the least that could.
+    """
+    count = np.maximum(np.log(np.maximum(due, 1.0)), 1.0)
+    none = 1 / (count * np.log(MOST_TRADES / count))
+    return np.asarray((missing + none) / (due + none + PRESENT))
+
+
+def scaled_rate(rate: Floats, due: Floats, missing: Floats, strength: tuple[float, float]) -> Floats:
+    """`rate` times (missing + s) / (due * rate + s), s = strength; of rates above 0.5, the same of the present slots.
+
+    The rarer of the two, missing and present slots, tells how a part of the day, or a day, differs from the others; a
+    part that expects few of them says little, and has the rate of the whole.
+    """
+    is_thin = rate > EVEN
+    rarer, counted = np.where(is_thin, 1 - rate, rate), np.where(is_thin, due - missing, missing)
+    prior = strength[0] + strength[1] * rarer
+    scaled = np.minimum(rarer * (counted + prior) / (due * rarer + prior), 1.0)
+    return np.asarray(np.where(is_thin, 1 - scaled, scaled))
 
 
 def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
@@ -263,17 +304,78 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     """
     pieces, counts, expected = binned.pieces, binned.counts, binned.expected
     counted = ~excluded[pieces.gap]
-    own, own_in_all = (np.where(counted, slots, 0.0) for slots in (pieces.slots, counts[pieces.gap]))
-    p = rates.chances(pieces.key, own, own_in_all)
+    siblings, recurring = recurrences(rates, binned, counted)
+    own = np.where(counted, pieces.slots, 0) + siblings
+    own_in_all = np.where(excluded, 0.0, counts) + sum_pieces(siblings, pieces, len(counts))
+    p = rates.chances(pieces.key, own, own_in_all[pieces.gap])
     weight = -np.log(p) * day_factors(rates, binned, excluded)[pieces.gap]
     total = sum_pieces(weight * pieces.slots, pieces, len(counts))
     single = total / np.maximum(counts, 1)
-    k = estimate_burstiness(binned, single, excluded)
+    k = 1 / (1 / estimate_burstiness(binned, single, excluded) + rate_variances(rates, pieces, weight))
     run = chance_of_run(counts, single, k)
     heads = run_starts(*(expected[name].to_physical().to_numpy() for name in ("series", "session")))
     slots = np.add.reduceat(expected["slots"].to_numpy().astype(np.float64), heads) if len(heads) else np.zeros(0)
     session_slots = slots[np.searchsorted(heads, binned.segment, side="right") - 1]
-    return Odds(run, session_slots * run, total, k, pieces, p)
+    expected_runs = np.minimum(session_slots * run, np.minimum.reduceat(recurring, pieces.starts) if len(run) else run)
+    return Odds(run, expected_runs, total, k, session_slots, pieces, p)
+
+
+def rate_variances(rates: Rates, pieces: Pieces, weight: Floats) -> Floats:
+    """Relative variance of the rate of each gap: 1 / bars of the series, and of its bins by weight 1 / (bars + prior).
+
+    Parameters
+    ----------
+    rates : Rates
+    pieces : Pieces
+    weight : array of float
+        Of a slot of each piece.
+    """
+    due, missing = rates.at(pieces.key)
+    all_due, all_missing = rates.of_series_at(unpack_bin_keys(pieces.key)[0])
+    chance = rate_of_series(all_due, all_missing)
+    rarer = np.minimum(chance, 1 - chance)
+    prior = (BIN_STRENGTH[0] + BIN_STRENGTH[1] * rarer) * (1 - chance) / rarer
+    of_bin = 1 / (np.maximum(due - missing, 0.0) + prior)
+    height = len(pieces.starts)
+    sums = sum_pieces(weight * pieces.slots, pieces, height)
+    parts = (weight * pieces.slots / np.maximum(sums, 1e-300)[pieces.gap]) ** 2
+    of_series = 1 / (np.maximum(all_due - all_missing, 0.0) + PRESENT)
+    return sum_pieces(parts * of_bin, pieces, height) + (of_series[pieces.starts] if height else 0.0)
+
+
+def recurrences(rates: Rates, binned: BinnedGaps, counted: Flags) -> tuple[Floats, Floats]:
+    """Per piece: (slots of its siblings, expected number of such recurrences); 0 and infinity where chance explains it.
+
+    Siblings begin at the same slot of other sessions of a series that rarely lacks a slot. m of them in D sessions are
+    expected slots * C(D, m) * p ** m times, C(D, m) <= (e D / m) ** m; below `CHANCE_RECURRENCES` they are no chance.
+
+    Parameters
+    ----------
+    rates : Rates
+    binned : BinnedGaps
+    counted : array of bool
+        Of each piece: whether its slots are in `rates`.
+    """
+    pieces = binned.pieces
+    siblings, recurring = np.zeros(len(pieces.gap)), np.full(len(pieces.gap), np.inf)
+    due, missing = rates.of_series_at(unpack_bin_keys(pieces.key)[0])
+    at = np.flatnonzero(missing <= RECURRING_SHARE * due)
+    if not len(at):
+        return siblings, recurring
+    # A bin and a slot in it: less than a million slots are in a segment.
+    place = pieces.key[at] * (1 << 20) + pieces.first[at]
+    _, number, times = np.unique(place, return_inverse=True, return_counts=True)
+    own = pieces.slots[at] * counted[at]
+    slots = np.bincount(number, weights=own)[number]
+    m = times[number].astype(np.float64)
+    rate = rate_of_series(due[at], np.maximum(missing[at] - slots, 0))
+    of_segment = binned.expected["slots"].to_numpy()[binned.segment[pieces.gap[at]]].astype(np.float64)
+    sessions = np.maximum(due[at] / np.maximum(of_segment, 1), 1.0)
+    chance = of_segment * np.exp(np.minimum(m * (np.log(sessions * rate / m) + 1), 50.0))
+    is_no_chance = (m > 1) & (chance < CHANCE_RECURRENCES)
+    siblings[at] = np.where(is_no_chance, slots - own, 0.0)
+    recurring[at] = np.where(is_no_chance, chance, np.inf)
+    return siblings, recurring
 
 
 def chance_of_run(slots: Floats, weight: Floats, k: Floats | float) -> Floats:
@@ -307,9 +409,7 @@ def day_factors(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Floats:
     own = np.where(excluded, 0, binned.counts)
     share = np.clip(mean_missing_share(rates, binned.expected)[segment], LEAST_P, MOST_P)
     due = np.maximum(binned.expected["slots"].to_numpy()[segment] - not_counted - own, 0)
-    today = np.clip(
-        (np.maximum(missing - own, 0) + SHRINK_DAY_SLOTS * share) / (due + SHRINK_DAY_SLOTS), LEAST_P, MOST_P
-    )
+    today = np.clip(scaled_rate(share, due, np.maximum(missing - own, 0), DAY_STRENGTH), LEAST_P, MOST_P)
     return np.asarray(np.clip(np.log(today) / np.log(share), *DAY_FACTOR))
 
 
@@ -328,7 +428,7 @@ def mean_missing_share(rates: Rates, expected: pl.DataFrame) -> Floats:
 
 
 def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> Floats:
-    """Per gap, k of its series: value of `K` with the best penalized likelihood of its usable gaps' lengths; none: 15.
+    """Per gap, k of its series: 1 / mean of 1 / k over `K`, by the likelihood of its usable gaps' lengths and a prior at 15.
 
     Parameters
     ----------
@@ -350,8 +450,10 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
     scores = log_likelihoods(counts[alike], single[alike])
     summed = np.stack([np.bincount(owner, weights=times * score, minlength=len(heads)) for score in scores], axis=1)
     # A series with few gaps is taken for one of ordinary burstiness.
-    best = np.argmax(summed - 2.0 * np.abs(np.arange(len(K)) - K_WITHOUT_GAPS), axis=1)
-    return np.repeat(K[best], np.diff(np.append(heads, binned.gaps.height)))
+    scores_of_k = summed - STEP_OF_K * np.abs(np.arange(len(K)) - K_WITHOUT_GAPS)
+    weights = np.exp(scores_of_k - scores_of_k.max(axis=1, keepdims=True))
+    mean = (weights / K).sum(axis=1) / weights.sum(axis=1)
+    return np.repeat(1 / mean, np.diff(np.append(heads, binned.gaps.height)))
 
 
 def log_likelihoods(counts: Floats, single: Floats) -> Iterator[Floats]:

@@ -1,10 +1,12 @@
 """Outages of a feed: slots that many series of one source miss together, found over the whole panel.
 
-1. `peer_sums` turns the gaps of some series into steps over the slots of their group: the number of symbols missing,
-   their share of the expected bars, and their surprise; `sum_expected` sums the expectation. Both add up over
-   parts of the symbols, so a market is summed part by part.
-2. `find_outages` walks the steps once: an outage is a range of slots in which at least half of the expected bars are
-   missing (or a fifth, where chance cannot do it), and which is improbable enough as a whole.
+1. `peer_sums` turns the gaps of some series into steps over the slots of their group: how many symbols are missing, and
+   how improbable that is at their own rates; `sum_expected` sums what is due. Both add up over parts of the symbols.
+2. `find_outages` weighs, for each range of slots, an outage against silence that only looks like one. A symbol that is
+   missing speaks for an outage by -ln of the chance of its own gap; one that is there speaks against it by -ln of the
+   chance that a bar passes an outage (`PASSES`), or that it is not concerned. Symbols fall silent together when the
+   whole market is quiet: their rates have a common factor, gamma distributed with shape `common_shape`, so the sum W of
+   what the missing ones say counts shape * ln(1 + W / shape).
 3. `habit_steps` and `find_recurring` find slots of the day that nearly every session misses while the adjacent ones are
    present.
 
@@ -13,12 +15,15 @@ Pure: frame in, frame out.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.keys import Ints, pack
-from engine.quality.causes.no_trade_rates import LEAST_P, MOST_P, Pieces, Rates
+from engine.keys import Flags, Ints, pack
+from engine.quality.causes.no_trade_rates import LEAST_P, MOST_P, Odds, Rates
+from engine.quality.causes.priors import SURE, losses_per_slot
 from engine.quality.causes.profiles import BINS, bin_keys, bins_of
 from engine.quality.contiguous_runs import Floats
 from engine.schema import SEGMENTS_PER_SESSION, Schema
@@ -28,6 +33,7 @@ SUMS: Schema = {
     "ordinal": pl.Int32(),
     "slot": pl.Int32(),
     "missing": pl.Int64(),
+    "voters": pl.Int64(),
     "weight": pl.Float64(),
     "surprise": pl.Float64(),
 }
@@ -37,9 +43,11 @@ EXPECTATION: Schema = {
     "bin": pl.Int32(),
     "ordinal": pl.Int32(),
     "symbols": pl.Int64(),
+    "voters": pl.Int64(),
     "weight": pl.Float64(),
-    "surprise": pl.Float64(),
+    "voted": pl.Float64(),
     "variance": pl.Float64(),
+    "lull": pl.Float64(),
 }
 OUTAGES: Schema = {
     "group": pl.Int32(),
@@ -67,27 +75,35 @@ HABITS: Schema = {
     "share": pl.Float64(),
     "sessions": pl.Int64(),
 }
-MOST = 0.5  # of what was expected
-MANY = 0.2
 FEWEST_SYMBOLS = 2
-IMPROBABLE = 14.0  # nats: once in a million
-MOST_SURPRISE = 3.0  # of one symbol: an outage takes several
-DEVIATIONS = 6.0
+PASSES = 0.03  # chance that a bar is there although its feed is down
+VOTER = 0.2  # share of slots missing up to which a symbol counts where only a part of the feed may be down
+SHAPE = 15.0  # of the common factor of a market: its rate differs by a quarter from minute to minute
+LEAST_SHAPE = 0.1
+ALL_VOTERS = 0.9  # missing together: what is to be explained, and not the usual spread
+SHORT_SLOTS = 3  # a whole market of liquid symbols is not silent for longer
+RATE_SHAPE = 0.5  # of the rate of outages of a feed: most have fewer than the mean, some have many
+SILENT_MARKETS, RATE_RANGE = 0.05, 9.2  # share of markets with silent minutes; the logarithm of the range of their rate
+GOES_ON = 0.3  # chance that a silent market is so in the next slot too
+LEAST_ODDS = float(np.log(SURE / (1 - SURE)))
+EVENTS = 5  # that may be anything else: the largest are left out
+MOST = 0.5
 ALWAYS = 0.9
 FEWEST_SESSIONS = 5
 ADJACENT_SLOTS = 10
 PARTS_OF_ONE = 2.0**28
 
 
-def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.DataFrame:
-    """`SUMS` steps per slot: + missing, 1 - p, surprise where a piece begins, - where it ends; group < 0 left out.
+def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints) -> pl.DataFrame:
+    """`SUMS` steps per slot: + missing, voters, 1 - p, surprise where a piece begins, - where it ends; group < 0 left out.
 
     Parameters
     ----------
     gaps : DataFrame
-        `ordinal` of each gap.
-    pieces, p
-        From `no_trade_rates.no_trade_odds`.
+        `series, ordinal, bar_count` of each gap.
+    odds, rates
+        From `attribution.weigh_gaps`. The surprise of a gap, -ln of the chance of its run, is spread over its
+        slots.
     group : array of int
         Group of each gap's peers. Below 0: none, such as the second price type of a symbol; it is not counted.
 
@@ -95,16 +111,22 @@ def peer_sums(gaps: pl.DataFrame, pieces: Pieces, p: Floats, group: Ints) -> pl.
     -------
     DataFrame of `SUMS`, sorted; frames of several parts add up by their first three columns.
     """
+    pieces = odds.pieces
     has_peers = group[pieces.gap] >= 0
-    gap, p = pieces.gap[has_peers], np.clip(p[has_peers], LEAST_P, MOST_P)
+    gap, p = pieces.gap[has_peers], np.clip(odds.p[has_peers], LEAST_P, MOST_P)
     begin = pieces.first[has_peers]
+    surprise = -np.log(np.maximum(odds.run, 1e-300)) / np.maximum(gaps["bar_count"].to_numpy(), 1)
+    added = {
+        "missing": np.ones(len(gap), np.int64),
+        "voters": is_voter(rates, gaps["series"].to_numpy()).astype(np.int64)[gap],
+        "weight": round_to_exact(1 - p),
+        "surprise": round_to_exact(surprise)[gap],
+    }
     both = {
         "group": np.tile(group[gap], 2),
         "ordinal": np.tile(gaps["ordinal"].to_numpy()[gap], 2),
         "slot": np.concatenate([begin, begin + pieces.slots[has_peers]]),
-        "missing": np.repeat([1, -1], len(gap)),
-        "weight": np.concatenate([round_to_exact(1 - p), -round_to_exact(1 - p)]),
-        "surprise": np.concatenate([round_to_exact(surprise(p)), -round_to_exact(surprise(p))]),
+        **{name: np.concatenate([values, -values]) for name, values in added.items()},
     }
     return sum_steps(pl.DataFrame(both).select(pl.col(name).cast(dtype) for name, dtype in SUMS.items()), SUMS)
 
@@ -120,17 +142,22 @@ def sum_expected(rates: Rates, lives: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
-    DataFrame of `EXPECTATION`, sorted; frames of several parts add up.
+    DataFrame of `EXPECTATION`, sorted; frames of several parts add up. `weight` is the number of bars expected,
+    `voted` that of the voters (`is_voter`), `variance` that of the number of bars, and `lull` its
+    change with a common factor of all rates.
     """
     alive = rates.table.join(lives.filter(pl.col("group") >= 0), on="series")
     if alive.is_empty():
         return pl.DataFrame(schema=dict(EXPECTATION))
     p = rates.chances(bin_keys(*(alive[name].to_numpy() for name in ("series", "position", "bin"))))
+    votes = is_voter(rates, alive["series"].to_numpy())
     values = {
         "symbols": np.ones(len(p), np.int64),
+        "voters": votes.astype(np.int64),
         "weight": round_to_exact(1 - p),
-        "surprise": round_to_exact(p * surprise(p)),
-        "variance": round_to_exact(p * (1 - p) * surprise(p) ** 2),
+        "voted": round_to_exact(np.where(votes, 1 - p, 0.0)),
+        "variance": round_to_exact(p * (1 - p)),
+        "lull": round_to_exact(-p * np.log(p)),
     }
     begin = alive.select("group", "position", "bin", pl.col("first").alias("ordinal"))
     end = alive.select("group", "position", "bin", (pl.col("last") + 1).alias("ordinal"))
@@ -158,8 +185,16 @@ def sum_steps(steps: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     return whole.with_columns(pl.Series(name, part, pl.Int32) for name, part in parts.items()).select(list(schema))
 
 
-def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.DataFrame:
-    """Slot ranges where >= 2 symbols miss half of the expected weight (or 20 %, beyond chance), surprise >= 14 nats.
+def is_voter(rates: Rates, series: NDArray[np.integer]) -> Flags:
+    """Whether each series lacks at most `VOTER` of its slots: few at the time of day would be chance."""
+    due, missing = rates.of_series_at(series.astype(np.int64))
+    return np.asarray(missing <= VOTER * due)
+
+
+def find_outages(
+    sums: pl.DataFrame, expected: pl.DataFrame, width: int, slot_minutes: float, open_slots: int
+) -> pl.DataFrame:
+    """Slot ranges that >= 2 symbols miss, more probably by an outage (posterior >= `SURE`) than by a common silence.
 
     Parameters
     ----------
@@ -167,46 +202,139 @@ def find_outages(sums: pl.DataFrame, expected: pl.DataFrame, width: int) -> pl.D
         From `peer_sums` and `sum_expected`, of all parts.
     width : int
         From `profiles.bin_width`.
+    slot_minutes : float
+        Length of a slot.
+    open_slots : int
+        Slots of all segments in which any series has a row.
 
     Returns
     -------
     DataFrame of `OUTAGES`, sorted
         `[first, end)` are slots; `symbols` of `peers` miss some of them, `share` of the expected bars is missing, and
-        chance would do that once in exp(`surprise`).
+        `surprise` is the logarithm of the odds for an outage, the prior included.
     """
     if sums.is_empty():
         return pl.DataFrame(schema=dict(OUTAGES))
     group, ordinal, slot = (sums[name].to_numpy().astype(np.int64) for name in ("group", "ordinal", "slot"))
-    now = {name: np.cumsum(sums[name].to_numpy()) for name in ("missing", "weight", "surprise")}
+    now = {name: np.cumsum(sums[name].to_numpy()) for name in ("missing", "voters", "weight", "surprise")}
     same = (group[1:] == group[:-1]) & (ordinal[1:] == ordinal[:-1])
     length = np.where(np.append(same, [False]), np.append(slot[1:], [0]) - slot, 0)
     due = expected_at(expected, group, ordinal, slot, width)
-    excess = now["surprise"] - due["surprise"]
-    share = now["weight"] / np.maximum(due["weight"], 1e-9)
-    beyond_chance = excess >= IMPROBABLE + DEVIATIONS * np.sqrt(np.maximum(due["variance"], 0))
-    together = (now["missing"] >= FEWEST_SYMBOLS) & (length > 0) & (excess > 0)
-    is_out = together & ((share >= MOST) | ((share >= MANY) & beyond_chance))
+    there = np.maximum(due["symbols"] - now["missing"], 0)
+    voters = np.maximum(due["voters"], now["voters"])
+    is_usual = (voters < FEWEST_SYMBOLS) | (now["voters"] < ALL_VOTERS * voters)
+    shape = common_shape(now["missing"], due, np.where(is_usual, length, 0))
+    silent = np.clip(1 - due["voted"] / np.maximum(voters, 1), LEAST_P, MOST_P)
+    against = -np.log(PASSES) * there
+    # Whatever share of the voters an outage concerns is equally likely: one of as many as there are, and one.
+    of_part = voters * divergence(now["voters"] / np.maximum(voters, 1), silent) - np.log(voters + 1.0)
+    is_part = (now["voters"] >= FEWEST_SYMBOLS) & (of_part > 0)
+    together = (now["missing"] >= FEWEST_SYMBOLS) & (length > 0)
+    is_out = together & ((now["surprise"] > against) | is_part)
     # Steps follow one another, so neighbours that are out are one outage.
     begins = is_out & ~np.concatenate([[False], is_out[:-1] & same])
     number = np.cumsum(begins) - 1
     at = np.flatnonzero(is_out)
     places = {"number": number[at], "group": group[at], "ordinal": ordinal[at], "first": slot[at]}
     counts = {"end": slot[at] + length[at], "symbols": now["missing"][at], "peers": due["symbols"][at]}
-    sizes = {"share": share[at] * length[at], "length": length[at], "surprise": excess[at] * length[at]}
+    share = now["weight"] / np.maximum(due["weight"], 1e-9)
+    sums_of_slots = {
+        "share": share,
+        "surprise": now["surprise"],
+        "against": against,
+        "of_part": of_part,
+        "voted": now["voters"] / np.maximum(voters, 1),
+        "silent": silent,
+    }
+    slots = {name: values[at] * length[at] for name, values in sums_of_slots.items()}
     outages = (
-        pl.DataFrame(places | counts | sizes)
+        pl.DataFrame(places | counts | slots | {"length": length[at]})
         .group_by("number", maintain_order=True)
         .agg(
             pl.col("group", "ordinal", "first").first(),
             pl.col("end").last(),
             pl.col("symbols", "peers").max(),
-            pl.col("share", "surprise", "length").sum(),
+            pl.col("length", *slots).sum(),
         )
     )
-    likely = outages.filter(pl.col("surprise") >= IMPROBABLE)
-    return likely.with_columns(pl.col("share") / pl.col("length")).select(
+    for_all = shape * np.log1p(outages["surprise"].to_numpy() / shape) - outages["against"].to_numpy()
+    voted, silent = (outages[name].to_numpy() / outages["length"].to_numpy() for name in ("voted", "silent"))
+    # The common factor at which so many voters are silent, and what it takes; both must be improbable.
+    factor = np.log(np.clip(voted, 1e-9, 1 - 1e-9)) / np.log(np.clip(silent, LEAST_P, MOST_P))
+    of_lull = np.where(factor < 1, shape * (factor - 1 - np.log(np.maximum(factor, 1e-9))), 0.0)
+    of_part = np.maximum(outages["of_part"].to_numpy(), 0.0)
+    for_part = of_part * of_lull / np.maximum(of_part + of_lull, 1e-9)
+    odds = np.maximum(for_all, for_part) + np.log(losses_per_slot(slot_minutes))
+    judged = outages.with_columns(pl.Series("surprise", odds), pl.col("share") / pl.col("length"))
+    likely = judged.filter(pl.col("surprise") >= LEAST_ODDS)
+    of_short = odds_of_short_outages(likely, open_slots * losses_per_slot(slot_minutes))
+    both = -(pl.col("surprise").neg().exp() + np.exp(-of_short)).log()
+    is_short = pl.col("length") <= SHORT_SLOTS
+    weighed = likely.with_columns(pl.when(is_short).then(both).otherwise("surprise").alias("surprise"))
+    return weighed.filter(pl.col("surprise") >= LEAST_ODDS).select(
         pl.col(name).cast(dtype) for name, dtype in OUTAGES.items()
     )
+
+
+def odds_of_short_outages(outages: pl.DataFrame, usual: float) -> float:
+    """Log odds that the short ranges are outages, and not silent minutes of a market that often has some; none: infinite.
+
+    n of them at different times of day are n outages where `usual` ones are expected, at a rate that is gamma distributed
+    with shape `RATE_SHAPE`; or n minutes in which nobody trades, as `SILENT_MARKETS` of the markets of liquid symbols
+    have, at any rate (log-uniform), each minute longer with the chance `GOES_ON`.
+
+    Parameters
+    ----------
+    outages : DataFrame
+        `ordinal, first, length` of the ranges that are improbable at the rates of the symbols.
+    usual : float
+        Outages expected.
+    """
+    short = outages.filter(pl.col("length") <= SHORT_SLOTS)
+    times = short.group_by(pl.col("ordinal") % SEGMENTS_PER_SESSION, "first").agg(pl.col("length").max())
+    n = times.height
+    if not n:
+        return np.inf
+    chance = RATE_SHAPE / (RATE_SHAPE + usual)
+    as_outages = RATE_SHAPE * np.log(chance) + n * np.log1p(-chance)
+    as_outages += math.lgamma(n + RATE_SHAPE) - math.lgamma(n + 1) - math.lgamma(RATE_SHAPE)
+    longer = float(times["length"].sum()) - n
+    as_silence = np.log(SILENT_MARKETS / RATE_RANGE / n) + longer * np.log(GOES_ON)
+    return float(as_outages - as_silence)
+
+
+def divergence(share: Floats, chance: Floats) -> Floats:
+    """Kullback-Leibler divergence of a share from a chance: what each of many says for it; 0 where it is not above."""
+    share = np.clip(share, 1e-12, 1 - 1e-12)
+    told = share * np.log(share / chance) + (1 - share) * np.log((1 - share) / (1 - chance))
+    return np.asarray(np.where(share > chance, told, 0.0))
+
+
+def common_shape(missing: Ints, due: dict[str, Floats], length: Ints) -> float:
+    """Shape of the gamma distributed factor that the rates of all symbols share: at most `SHAPE`, smaller if they vary more.
+
+    The number of missing bars in a slot has the variance of independent symbols plus lull ** 2 / shape. The excess,
+    less its standard error, gives the shape; the `EVENTS` steps that say most are left out.
+
+    Parameters
+    ----------
+    missing : array of int
+        Symbols missing at each step.
+    due : dict of array
+        From `expected_at`.
+    length : array of int
+        Slots of each step; 0: it is not counted.
+    """
+    lull, variance = due["lull"], np.maximum(due["variance"], 0.0)
+    told = length * lull**2 * ((missing - (due["symbols"] - due["weight"])) ** 2 - variance)
+    used = np.argsort(told, kind="stable")[: max(len(told) - EVENTS, 0)]
+    total = float((length * lull**4)[used].sum())
+    if total <= 0:
+        return SHAPE
+    # Steps, not slots, are independent: a slot is mostly like the one before.
+    error = float(np.sqrt(((length * lull**2) ** 2 * (2 * variance**2 + variance))[used].sum())) / total
+    inverse = float(told[used].sum()) / total - error
+    return max(1 / max(inverse, 1 / SHAPE), LEAST_SHAPE)
 
 
 def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
@@ -215,7 +343,7 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
     Parameters
     ----------
     gaps, expected : DataFrame
-        From `gaps.find_gaps` and `gaps.expected_slots`.
+        From `gaps.find_gaps` and `gaps.expected_slots`. Gaps whose cause is `known` are neither missing nor due.
     groups : DataFrame
         `series, group`.
 
@@ -225,7 +353,8 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
     """
     position = (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position")
     end = pl.col("slot") + pl.col("bar_count")
-    lost = gaps.join(groups, on="series").select("group", position, "slot", end.alias("end"))
+    placed = gaps.join(groups, on="series").with_columns(position, end.alias("end"))
+    lost, known = placed.filter(pl.col("known").is_null()), placed.filter(pl.col("known").is_not_null())
     due = expected.join(groups, on="series").group_by("group", position, "slots").len("due")
     none = pl.lit(0)
     minus_due = -pl.col("due").cast(pl.Int64)
@@ -234,18 +363,22 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
         lost.select("group", "position", pl.col("end").alias("slot"), pl.lit(-1).alias("missing"), none.alias("due")),
         due.select("group", "position", none.alias("slot"), none.alias("missing"), "due"),
         due.select("group", "position", pl.col("slots").alias("slot"), none.alias("missing"), minus_due),
+        known.select("group", "position", "slot", none.alias("missing"), pl.lit(-1).alias("due")),
+        known.select("group", "position", pl.col("end").alias("slot"), none.alias("missing"), pl.lit(1).alias("due")),
     ]
     whole = pl.concat([part.select(pl.col(name).cast(dtype) for name, dtype in HABIT_STEPS.items()) for part in steps])
     return sum_steps(whole, HABIT_STEPS)
 
 
-def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
-    """Slot ranges of a position missing in >= 90 % of >= 5 due bars, slots beside in <= 50 %; no whole positions.
+def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
+    """Slot ranges missing in >= 90 % of the due bars of >= 5 sessions, slots beside in <= 50 %; no whole positions.
 
     Parameters
     ----------
     steps : DataFrame
         From `habit_steps`, of all parts.
+    segments : DataFrame
+        `ordinal` of the segments in which any series has a row.
 
     Returns
     -------
@@ -253,10 +386,18 @@ def find_recurring(steps: pl.DataFrame) -> pl.DataFrame:
         `[first, end)` are slots; `closes` says that the segment ends with them.
     """
     of_segment = ["group", "position"]
-    counted = steps.with_columns(
-        pl.col("missing", "due").cum_sum().over(of_segment),
-        (pl.col("slot").shift(-1).over(of_segment) - pl.col("slot")).fill_null(0).alias("length"),
-    ).filter((pl.col("length") > 0) & (pl.col("due") >= FEWEST_SESSIONS))
+    often = segments.group_by((pl.col("ordinal") % SEGMENTS_PER_SESSION).cast(pl.Int32).alias("position")).len(
+        "sessions"
+    )
+    enough = often.filter(pl.col("sessions") >= FEWEST_SESSIONS)["position"].implode()
+    counted = (
+        steps.filter(pl.col("position").is_in(enough))
+        .with_columns(
+            pl.col("missing", "due").cum_sum().over(of_segment),
+            (pl.col("slot").shift(-1).over(of_segment) - pl.col("slot")).fill_null(0).alias("length"),
+        )
+        .filter((pl.col("length") > 0) & (pl.col("due") >= FEWEST_SESSIONS))
+    )
     counted = counted.with_columns((pl.col("missing") / pl.col("due")).alias("share"))
     always = pl.col("share") >= ALWAYS
     run = (always != always.shift(1).over(of_segment)).fill_null(value=True).cum_sum()
@@ -286,11 +427,6 @@ def round_to_exact(values: Floats) -> Floats:
     return np.asarray(np.round(values * PARTS_OF_ONE) / PARTS_OF_ONE)
 
 
-def surprise(p: Floats) -> Floats:
-    """min(-ln p, 3), element by element."""
-    return np.asarray(np.minimum(-np.log(p), MOST_SURPRISE))
-
-
 def mean_share_at_edge(*, last: bool) -> pl.Expr:
     """Expression: length-weighted mean of `share` over the first (`last`: last) 10 slots of a run of steps."""
     slots, shares = (pl.col(name).reverse() if last else pl.col(name) for name in ("length", "share"))
@@ -302,7 +438,7 @@ def mean_share_at_edge(*, last: bool) -> pl.Expr:
 def expected_at(
     expected: pl.DataFrame, group: Ints, ordinal: Ints, slot: Ints, width: int
 ) -> dict[str, NDArray[np.float64]]:
-    """`symbols, weight, surprise, variance` expected at each (group, ordinal, slot): sum of steps so far, or 0."""
+    """Columns of `EXPECTATION` after its key, expected at each (group, ordinal, slot): sum of steps so far, or 0."""
     position, number = ordinal % SEGMENTS_PER_SESSION, bins_of(slot, width)
     span = 1 << 24  # more than days times 16 are
     sizes = [SEGMENTS_PER_SESSION, BINS, span]
@@ -313,7 +449,7 @@ def expected_at(
     if len(theirs):
         is_found = (at >= 0) & (theirs[np.maximum(at, 0)] // span == ours // span)
     sums = {}
-    for name in ("symbols", "weight", "surprise", "variance"):
+    for name in (one for one, dtype in EXPECTATION.items() if dtype != pl.Int32):
         values = np.cumsum(expected[name].to_numpy())
         # Steps of one bin end at zero, but for what rounding leaves.
         sums[name] = np.where(is_found, values[np.maximum(at, 0)], 0.0) if len(values) else np.zeros(len(ours))

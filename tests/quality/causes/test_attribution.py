@@ -231,9 +231,11 @@ def test_sums_of_what_is_missing_are_the_same_in_any_order(clean, grid):
     wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps = find_gaps(wanted, survey.runs, grid)
     part = weigh_gaps(gaps, wanted, bin_width(M1))
-    pieces, p = part.odds.pieces, part.odds.p
-    whole = peer_sums(gaps, pieces, p, np.zeros(gaps.height, np.int64))
-    parts = [peer_sums(gaps, pieces, p, np.where(gaps["series"].to_numpy() % 3 == rest, 0, -1)) for rest in (2, 0, 1)]
+    whole = peer_sums(gaps, part.odds, part.rates, np.zeros(gaps.height, np.int64))
+    parts = [
+        peer_sums(gaps, part.odds, part.rates, np.where(gaps["series"].to_numpy() % 3 == rest, 0, -1))
+        for rest in (2, 0, 1)
+    ]
     assert_frame_equal(sum_steps(pl.concat(parts), SUMS), whole, check_exact=True)
 
 

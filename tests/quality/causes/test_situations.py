@@ -1,0 +1,154 @@
+"""Verdicts on situations whose right answer follows from how they are made: by numpy, not by the engine's simulator."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import engine
+import numpy as np
+import polars as pl
+import pytest
+from engine.calendars.providers import calendar
+
+MINUTE = np.timedelta64(60_000_000, "us")
+FIRST = dt.date(2024, 4, 8)
+LOSSES = {"symbol_loss", "feed_loss"}
+
+
+def slots(sessions: int) -> np.ndarray:
+    """Minutes of the first sessions of XNYS, a row each."""
+    segments = calendar("XNYS").segments(FIRST, FIRST + dt.timedelta(days=2 * sessions + 5))
+    segments = segments.filter("regular").head(sessions)
+    opens = segments["segment_open"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
+    return opens[:, None] + np.arange(390) * MINUTE
+
+
+def bars(stamps: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+    close = 50 * np.exp(np.cumsum(rng.normal(0, 4e-4, len(stamps))))
+    opened = np.concatenate([[50.0], close])[: len(stamps)]
+    volume = np.ceil(rng.lognormal(7, 1, len(stamps)))
+    stamped = pl.Series("ts", stamps).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    high, low = np.maximum(opened, close), np.minimum(opened, close)
+    return pl.DataFrame({"ts": stamped, "open": opened, "high": high, "low": low, "close": close, "volume": volume})
+
+
+def audited(stamps: dict[str, np.ndarray], rng: np.random.Generator, code: str = "XNYS") -> dict[str, pl.DataFrame]:
+    frames = {name: bars(own, rng) for name, own in stamps.items() if len(own)}
+    return dict(engine.run_audit(frames, code, interval="1m").tables)
+
+
+def loud(tables: dict[str, pl.DataFrame]) -> list[str]:
+    return tables["findings"].filter(pl.col("severity") != "info")["check_name"].to_list()
+
+
+def causes(tables: dict[str, pl.DataFrame], symbol: str | None = None) -> set[str]:
+    gaps = tables["gaps"] if symbol is None else tables["gaps"].filter(pl.col("symbol") == symbol)
+    return set(gaps["cause"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("share", "sessions"), [(0.003, 1), (0.1, 1), (0.4, 1), (0.03, 5)])
+def test_audit_of_thin_symbols_blames_no_loss(share: float, sessions: int, seed: int) -> None:
+    rng, grid = np.random.default_rng(seed), slots(sessions).ravel()
+    tables = audited({f"T{n:02}": grid[rng.random(len(grid)) < share] for n in range(20)}, rng)
+    lost = tables["gaps"].filter(pl.col("cause").is_in(LOSSES))["bar_count"].sum()
+    assert lost <= 0.005 * tables["gaps"]["bar_count"].sum()
+    assert loud(tables) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("symbols", "days"), [(3, [4]), (3, [2, 4, 6]), (8, [5])])
+def test_audit_of_a_minute_that_all_liquid_symbols_lack_is_a_feed_loss(
+    symbols: int, days: list[int], seed: int
+) -> None:
+    rng, grid = np.random.default_rng(seed), slots(10)
+    holes = grid[days, 340]
+    full = {f"L{n}": grid[rng.random(grid.shape) < 0.999] for n in range(symbols)}
+    tables = audited({name: own[~np.isin(own, holes)] for name, own in full.items()}, rng)
+    at = pl.Series(holes).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").implode()
+    hit = tables["gaps"].filter(pl.col("gap_start").is_in(at))
+    assert hit["cause"].to_list() == ["feed_loss"] * (symbols * len(days))
+
+
+def test_audit_of_minutes_that_a_market_often_lacks_is_no_outage() -> None:
+    rng, grid = np.random.default_rng(1), slots(20)
+    open_ = rng.random(grid.shape) < 0.998  # sixteen minutes of nobody, at any time
+    tables = audited({f"L{n}": grid[open_ & (rng.random(grid.shape) < 0.999)] for n in range(3)}, rng)
+    assert tables["outages"].is_empty()
+    assert loud(tables) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_audit_of_one_liquid_symbol_without_minutes_is_its_own_loss(seed: int) -> None:
+    rng, grid = np.random.default_rng(seed), slots(10)
+    full = {f"L{n}": grid[rng.random(grid.shape) < 0.9999] for n in range(6)}
+    once = audited(full | {"L0": np.setdiff1d(full["L0"], grid[4, 200:203])}, rng)
+    assert "symbol_loss" in causes(once, "L0")
+    recurring = audited(full | {"L0": np.setdiff1d(full["L0"], grid[[2, 4, 6], 340])}, rng)
+    lost = recurring["gaps"].filter(pl.col("symbol") == "L0", pl.col("cause") == "symbol_loss")
+    assert lost.filter(pl.col("gap_start").dt.strftime("%H:%M") == "19:10").height == 3
+
+
+def test_audit_of_a_liquid_peer_that_trades_on_finds_no_outage_of_thin_names() -> None:
+    rng, grid = np.random.default_rng(4), slots(20)
+    thin = {f"T{n:02}": grid[rng.random(grid.shape) < 0.3] for n in range(12)}
+    holes = grid[7, 100:130]
+    silent = {name: own[~np.isin(own, holes)] for name, own in thin.items()}
+    liquid = {f"L{n}": grid.ravel() for n in range(20)}
+    assert audited(silent | liquid, rng)["outages"].is_empty()
+
+
+def test_audit_of_a_month_cut_at_midnight_has_slots_that_are_not_covered() -> None:
+    rng = np.random.default_rng(8)
+    minutes = np.arange(np.datetime64("2024-05-01T00:00", "us"), np.datetime64("2024-05-11T00:00", "us"), MINUTE)
+    local = pl.Series(minutes).dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York")
+    hour, day = local.dt.hour().to_numpy(), local.dt.weekday().to_numpy()
+    minutes = minutes[(day <= 4) | ((day == 5) & (hour < 17)) | ((day == 7) & (hour >= 17))]
+    stamps = {name: minutes[rng.random(len(minutes)) < 0.999] for name in ("EURUSD", "GBPUSD")}
+    tables = audited(stamps, rng, "FX")
+    assert loud(tables) == []
+    assert tables["gaps"].filter(pl.col("cause") == "not_covered")["bar_count"].sum() == 2 * 180
+    assert (tables["quality"]["quality_adjusted"] > 99.9).all()
+    assert tables["series"]["excluded"].to_list() == [180, 180]
+
+
+def test_audit_of_sample_days_has_no_loss_and_of_one_absent_day_has() -> None:
+    rng, grid = np.random.default_rng(3), slots(60)
+    sampled = audited({f"S{n}": grid[[0, 25, 59]].ravel() for n in range(4)}, rng)
+    assert (loud(sampled), causes(sampled)) == ([], {"not_covered"})
+    absent = audited({f"S{n}": np.delete(grid[:20], 9, axis=0).ravel() for n in range(4)}, rng)
+    assert causes(absent) == {"feed_loss"}
+
+
+def test_audit_of_a_contract_that_ends_and_of_a_listing_that_begins_is_not_listed() -> None:
+    rng, grid = np.random.default_rng(5), slots(10)
+    tables = audited({"OLD": grid[:8].ravel()[:-90], "NEW": grid[2:].ravel()[100:], "ALL": grid.ravel()}, rng)
+    assert causes(tables, "OLD") == causes(tables, "NEW") == {"not_listed"}
+    assert loud(tables) == []
+
+
+def test_audit_cuts_a_gap_where_its_cause_changes() -> None:
+    rng, grid = np.random.default_rng(6), slots(10)
+    full = {f"L{n}": np.setdiff1d(grid.ravel(), grid[4, 200:210]) for n in range(8)}
+    tables = audited(full | {"L0": np.setdiff1d(full["L0"], grid[4, 210:230])}, rng)
+    parts = tables["gaps"].filter(pl.col("symbol") == "L0").sort("gap_start").select("bar_count", "cause")
+    assert parts.rows() == [(10, "feed_loss"), (20, "symbol_loss")]
+    assert tables["series"].filter(pl.col("symbol") == "L0")["missing"].item() == 30
+
+
+def test_audit_of_refused_rows_and_stamps_off_the_grid_says_so(tmp_path) -> None:
+    rng, grid = np.random.default_rng(7), slots(5).ravel()
+    for name in ("R0", "R1", "R2"):
+        rows = bars(grid, rng).with_row_index()
+        bad = pl.col("index").is_between(500, 539) & pl.lit(name == "R0")
+        late = pl.when((pl.col("index") == 700) & pl.lit(name == "R1")).then(17).otherwise(0)
+        swapped = rows.with_columns(
+            pl.when(bad).then(pl.col("low") - 1).otherwise("high").alias("high"),
+            (pl.col("ts") + pl.duration(seconds=late)).dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        swapped.drop("index").write_csv(tmp_path / f"{name}_1m.csv")
+    tables = engine.run_audit([tmp_path], "XNYS").tables
+    gaps = tables["gaps"].sort("symbol").select("symbol", "bar_count", "cause").rows()
+    assert gaps == [("R0", 40, "refused"), ("R1", 1, "off_grid")]
+    assert "refused, line 502 of R0_1m.csv: high below low" in tables["gaps"].sort("symbol")["evidence"][0]
+    assert (tables["series"]["quality_adjusted"] < 100).to_list() == [True, True, False]
