@@ -4,7 +4,6 @@ from __future__ import annotations
 
 HOURS_PER_LOSS = 650.0  # of open market between losses of one symbol, and of a whole feed: one in 100 sessions of XNYS
 HALTS_PER_LOSS = 0.2
-LISTED_ON_A_SESSION = 1e-3  # a symbol has its first or last session on a given one
 SURE = 0.7  # posterior probability from which a cause is named; below it the cause is unknown
 
 
