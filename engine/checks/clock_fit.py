@@ -27,6 +27,9 @@ HALF_HOUR_CELLS = 2
 SHIFTS = np.arange(-28, 29)  # half hours by which stamps may be late
 NO_SHIFT = int(np.flatnonzero(SHIFTS == 0)[0])
 RARE_SHARE, USUAL_SHARE = 0.25, 0.9  # of the days of a week: less is an exception, more is the rule
+LARGEST_PRINT = (
+    4.0  # times the usual volume of a row: the first and last quarters of an hour have two to three times it
+)
 LOST_SHARE = 0.02  # of a cell's usual rows: fewer do not make it active
 
 
@@ -92,7 +95,7 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
     rows, volume = dense_counts(week, groups, "rows", "volume")
     weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
-    weight = np.where(weighed[:, None], volume, rows)
+    weight = np.where(weighed[:, None], without_single_prints(volume, rows), rows)
     inside, rows_inside, filled = (np.zeros((groups.height, len(SHIFTS))) for _ in range(3))
     by_day = rows.reshape(-1, 7, DAY_CELLS).sum(1)
     has_rows = by_day > LOST_SHARE * by_day.max(1, initial=1)[:, None]
@@ -105,6 +108,20 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
         filled[ours] = has_rows[ours] @ moved_day / max(day.sum(), 1e-9)
     busiest = weight.reshape(-1, 7, DAY_CELLS).sum(1).argmax(1) * CELL_MINUTES
     return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest)
+
+
+def without_single_prints(volume: Floats, rows: Floats) -> Floats:
+    """Volume per group and cell, at most 4 times its rows x the volume per row at which half of the group's volume lies.
+
+    An auction that is printed after the close in one row is no sign of half an hour of trading.
+    """
+    per_row = volume / np.maximum(rows, 1)
+    order = np.argsort(per_row, axis=1)
+    reached = np.cumsum(np.take_along_axis(volume, order, axis=1), axis=1)
+    middle = np.argmax(reached >= 0.5 * volume.sum(1, keepdims=True), axis=1)
+    usual = np.take_along_axis(per_row, np.take_along_axis(order, middle[:, None], axis=1), axis=1)
+    capped: Floats = np.minimum(volume, LARGEST_PRINT * usual * rows)
+    return capped
 
 
 def dense_counts(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
-from engine.checks.clock_profile import CLOCK_PROFILE
+from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, utc_offsets
 from engine.checks.findings import findings_of
 from engine.checks.other_calendars import (
     ROW_DATES,
@@ -52,6 +52,7 @@ AS_GOOD, SHOWN_CODES = 0.01, 8
 AS_LIKELY = 0.05  # so much worse than a shift that no fault of a zone explains, another calendar is the likelier cause
 LEAST_FILLED = 0.85  # of the hours of a session, after the shift: else these are shorter hours, of another venue
 POOR_FIT, BETTER_BY = 0.7, 0.2  # then the edges of sessions are not those of the rows, and tell nothing of stamps
+A_YEAR = (0, 365 * 24 * HOUR_US)  # of a zone's offsets
 ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
 
 Row = dict[str, Any]
@@ -129,7 +130,7 @@ def clock_findings(
         codes, best = codes_of.get(named), mean_best_score(fitted, at)
         is_moved = bool((moved[at] != 0).any())
         shifted = is_moved and fills_sessions(fitted, at, moved)
-        if codes is not None and is_moved and is_fault_of_zone(fitted, at, moved):
+        if codes is not None and is_moved and is_fault_of_zone(fitted, at, moved, zone):
             codes = codes if codes["score"].max() > best + NEAR_BEST else None  # type: ignore[operator]
         elif codes is not None and shifted:
             codes = codes if codes["score"].max() >= best - AS_LIKELY else None  # type: ignore[operator]
@@ -178,13 +179,17 @@ def fills_sessions(fitted: Fit, at: list[int], moved: Floats) -> bool:
     return bool(np.min(fitted.filled[shifted, best]) >= LEAST_FILLED)
 
 
-def is_fault_of_zone(fitted: Fit, at: list[int], moved: Floats) -> bool:
-    """Whether shifts are those of UTC read as the venue's time, of the reverse, or of a change of clocks missed."""
+def is_fault_of_zone(fitted: Fit, at: list[int], moved: Floats, zone: str) -> bool:
+    """Whether shifts are those of UTC read as the venue's time (any of its offsets), the reverse, or an hour of clocks."""
     hours = {fitted.offsets[g] / 60: moved[g] for g in at if fitted.rows[g] >= FEWEST_ROWS}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     is_one_season = len(wrong) < len(hours) and all(abs(shift) <= 1 for shift in wrong.values())
     is_utc = bool(wrong) and any(all(shift == sign * offset for offset, shift in wrong.items()) for sign in (1, -1))
-    return is_one_season or is_utc
+    # One shift in all seasons: the zone beside, or a fixed offset that is the venue's in another season.
+    of_venue = {float(offset) / 60 for offset in utc_offsets(zone, *A_YEAR)[1]}
+    is_constant = len(set(wrong.values())) == 1
+    shift = next(iter(wrong.values()), 0.0)
+    return is_one_season or is_utc or (is_constant and (abs(shift) == 1 or shift in of_venue or -shift in of_venue))
 
 
 def flagged_series(fitted: Fit, flagged: Flags) -> Iterator[tuple[Named, list[int]]]:

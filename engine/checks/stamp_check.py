@@ -23,6 +23,8 @@ LATEST_STEPS = 3
 CHANCE = 0.003  # that a series that stamps starts looks so at its edges
 LIQUID, LIQUID_CAP = 0.8, 0.95  # no slot is surer than the latter
 PEAK_RATIO, FEWEST_OPENS = 5.0, 5
+PEAK_OVER_NEXT = 1.5
+FEWEST_WITH_ENDS = 3  # opens, where the last bar of a session tells the same
 FEWEST_CLOSES, SHOWN = 2, 6
 SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
@@ -37,21 +39,28 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
     series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, peaks = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
+    _, ends = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
     _, open_edges = facet_of_series(profile, "open_edges", 1, 0)
     _, close_edges = facet_of_series(profile, "close_edges", 1, 0)
     zero = NEAR_STEPS
     suspect = ((opens[:, zero] <= SELDOM * open_edges[:, 0]) & (closes[:, zero] > 0)) | (
         peaks[:, zero + 1] >= PEAK_RATIO * peaks[:, zero]
     )
+    early = (
+        (opens[:, zero - 1] >= SELDOM * open_edges[:, 0]) & (closes[:, zero - 1] <= SELDOM * close_edges[:, 0])
+    ) | (peaks[:, zero - 1] >= PEAK_RATIO * peaks[:, zero - 2])
     second = seconds_within(profile)
     rows: list[Row] = []
-    named_at = [(at, named) for at, named in enumerate(series.iter_rows()) if suspect[at]]
+    named_at = [(at, named) for at, named in enumerate(series.iter_rows()) if suspect[at] or early[at]]
     for at, named in named_at:
         if not Interval.parse(named[2]).is_intraday or second[at] >= 0:
             continue
         counts = (open_edges[at, 0], close_edges[at, 0])
+        if early[at] and is_step_early(opens[at], closes[at], peaks[at], ends[at], *counts):
+            rows.append(early_finding(named, opens[at], closes[at], counts))
+            continue
         late = count_steps_late(opens[at], closes[at], *counts)
-        peak = 0 if late else int(is_peak_late(peaks[at], counts[0]))
+        peak = 0 if late else int(is_peak_late(peaks[at], counts[0], ends[at]))
         if late or peak:
             rows.append(stamp_finding(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
     rows += [
@@ -110,14 +119,64 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
     return 0
 
 
-def is_peak_late(volume: Floats, opens: float) -> bool:
-    """Whether volume peaks one step after a quiet open, >= 5 times its; of >= 5 opens with volume just before."""
+def is_step_early(opened: Floats, closed: Floats, volume: Floats, ends: Floats, opens: float, closes: float) -> bool:
+    """Whether rows run from one step before opens to one step before closes; with extended hours by the volume's peak.
+
+    Of at least 2 opens and closes, by chance in at most 3 of 1,000 series; by volume of at least 5 opens, or 3 if the
+    volume also falls a step before the close.
+    """
+    zero = NEAR_STEPS
+    if min(opens, closes) < FEWEST_CLOSES:
+        return False
+    usual = min(closed[zero - 5 : zero - 1].mean() / closes, LIQUID_CAP)
+    is_quiet = closed[zero - 1 :].sum() <= 0.1 * usual * closes and opened[: zero - 1].sum() <= 0.1 * opened[zero - 1]
+    begins = opened[zero - 1] >= 0.5 * min(opened[zero : zero + 4].mean(), opens)
+    if is_quiet and begins and (1 - usual) ** closes <= CHANCE:
+        return True
+    before, peak = volume[: zero - 1].max(), volume[zero - 1]
+    stands_out = before > 0 and peak >= PEAK_RATIO * before and peak > PEAK_OVER_NEXT * volume[zero]
+    falls = ends[zero - 2] >= PEAK_RATIO * max(ends[zero - 1], ends[zero])
+    return bool(stands_out and opens >= (FEWEST_WITH_ENDS if falls else FEWEST_OPENS))
+
+
+def early_finding(named: tuple[Any, ...], opened: Floats, closed: Floats, edges: tuple[float, float]) -> Row:
+    """Build the `stamp` error of stamps one step early: `value` -1, `count` opens."""
+    zero = NEAR_STEPS
+    return {
+        **dict(zip(SERIES, named, strict=True)),
+        "check_name": "stamp",
+        "severity": "error",
+        "count": int(edges[0]),
+        "value": -1.0,
+        "message": f"Stamps are one step ({named[2]}) early: sessions begin and end that much before those of the calendar.",
+        "evidence": (
+            f"{opened[zero - 1]:.0f} of {edges[0]:.0f} opens have a row one step before them, {closed[zero - 1]:.0f} of "
+            f"{edges[1]:.0f} closes one in their last step; confidence {'high' if edges[0] >= 2 * FEWEST_OPENS else 'moderate'}"
+        ),
+        "remedy": f"add {named[2]} to the stamps before they are read (no option does), or ask the vendor what a stamp marks",
+    }
+
+
+def is_peak_late(volume: Floats, opens: float, ends: Floats) -> bool:
+    """Whether volume peaks one step after a quiet open, >= 5 times its; of >= 5 opens with volume just before.
+
+    Of 3 and 4 opens too, where the volume ends (`ends`, by step from the close) one step after the close as well.
+    """
     # Where rows come before the open too, the opening auction tells: it is the first bar of the session.
     zero = NEAR_STEPS
     before, at_open, after = volume[zero - 1], volume[zero], volume[zero + 1]
     rest = volume[zero + 2 : zero + 6].mean()
     is_small = at_open <= 3 * max(before, volume[: zero - 1].mean())
-    return bool(opens >= FEWEST_OPENS and before > 0 and is_small and after >= PEAK_RATIO * at_open and after > rest)
+    is_end_late = opens >= FEWEST_WITH_ENDS and ends[zero] >= PEAK_RATIO * max(
+        ends[zero + 1 : zero + 5].max(), ends[zero - 2]
+    )
+    return bool(
+        (opens >= FEWEST_OPENS or is_end_late)
+        and before > 0
+        and is_small
+        and after >= PEAK_RATIO * at_open
+        and after > rest
+    )
 
 
 def stamp_finding(
