@@ -37,10 +37,11 @@ from engine.quality.contiguous_runs import Floats
 from engine.schema import empty
 
 FEWEST_ROWS = 100
-GAIN = 0.08  # of the score and of the share inside sessions, before a shift is believed
+GAIN = 0.08  # of the share inside sessions, before a shift is believed
+GAIN_OF_SCORE = 0.05  # and of the score: where rows of extended hours fill sessions anyway, it moves by half as much
 LEAKING = 0.005  # share outside sessions that is worth a shift when the shift ends it: an hour of a week of FX is 0.8 %
 LEAK_ENDED = 0.1  # of it may be left
-SURE, NEAR_BEST = 0.98, 0.02
+SURE = 0.98
 FEWEST_STRAYS = 50
 LEAST_INSIDE = 0.75  # after the shift
 ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
@@ -131,7 +132,7 @@ def clock_findings(
         is_moved = bool((moved[at] != 0).any())
         shifted = is_moved and fills_sessions(fitted, at, moved)
         if codes is not None and is_moved and is_fault_of_zone(fitted, at, moved, zone):
-            codes = codes if codes["score"].max() > best + NEAR_BEST else None  # type: ignore[operator]
+            codes = codes if codes["score"].max() > best + AS_LIKELY else None  # type: ignore[operator]
         elif codes is not None and shifted:
             codes = codes if codes["score"].max() >= best - AS_LIKELY else None  # type: ignore[operator]
         if codes is not None or (is_moved and not shifted) or (not is_moved and is_series_round_the_clock(fitted, at)):
@@ -206,7 +207,14 @@ def late_hours(fitted: Fit) -> Floats:
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
     best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
     one = np.arange(len(best))
-    gained = np.minimum(score[one, best] - score[:, NO_SHIFT], inside[one, best] - inside[:, NO_SHIFT]) >= GAIN
+    # Few zones lie at half hours: the whole hour beside, where it fits as well and more of the rows lie in sessions.
+    for beside in (best - 1, best + 1):
+        at = np.clip(beside, 0, len(SHIFTS) - 1)
+        as_good = (score[one, at] >= score[one, best] - AS_LIKELY) & (rows_inside[one, at] >= rows_inside[one, best])
+        best = np.where((SHIFTS[best] % 2 != 0) & as_good, at, best)
+    gained = (score[one, best] - score[:, NO_SHIFT] >= GAIN_OF_SCORE) & (
+        inside[one, best] - inside[:, NO_SHIFT] >= GAIN
+    )
     leak, left = 1 - rows_inside[:, NO_SHIFT], 1 - rows_inside[one, best]
     ended = (leak >= LEAKING) & (left <= leak * LEAK_ENDED) & (leak * fitted.rows >= FEWEST_STRAYS)
     better = gained | (ended & (score[one, best] > score[:, NO_SHIFT]))

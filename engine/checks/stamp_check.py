@@ -122,8 +122,8 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
 def is_step_early(opened: Floats, closed: Floats, volume: Floats, ends: Floats, opens: float, closes: float) -> bool:
     """Whether rows run from one step before opens to one step before closes; with extended hours by the volume's peak.
 
-    Of at least 2 opens and closes, by chance in at most 3 of 1,000 series; by volume of at least 5 opens, or 3 if the
-    volume also falls a step before the close.
+    Of at least 2 opens and closes, by chance in at most 3 of 1,000 series; by a peak of at least 5 opens, or by a rise of 3
+    where the volume also falls a step before the close.
     """
     zero = NEAR_STEPS
     if min(opens, closes) < FEWEST_CLOSES:
@@ -134,9 +134,10 @@ def is_step_early(opened: Floats, closed: Floats, volume: Floats, ends: Floats, 
     if is_quiet and begins and (1 - usual) ** closes <= CHANCE:
         return True
     before, peak = volume[: zero - 1].max(), volume[zero - 1]
-    stands_out = before > 0 and peak >= PEAK_RATIO * before and peak > PEAK_OVER_NEXT * volume[zero]
-    falls = ends[zero - 2] >= PEAK_RATIO * max(ends[zero - 1], ends[zero])
-    return bool(stands_out and opens >= (FEWEST_WITH_ENDS if falls else FEWEST_OPENS))
+    stands_out = before > 0 and peak >= PEAK_RATIO * before
+    falls = ends[zero - 2] >= PEAK_RATIO * max(ends[zero - 1], ends[zero]) and peak > volume[zero] / 2
+    by_peak = opens >= FEWEST_OPENS and peak > PEAK_OVER_NEXT * volume[zero]
+    return bool(stands_out and (by_peak or (falls and opens >= FEWEST_WITH_ENDS)))
 
 
 def early_finding(named: tuple[Any, ...], opened: Floats, closed: Floats, edges: tuple[float, float]) -> Row:

@@ -126,6 +126,23 @@ def test_conventions_end_stamps_are_found(code, interval) -> None:
     assert set(found["remedy"]) == {"--stamp end"}
 
 
+@pytest.mark.parametrize("code", ["XNYS", "XHKG", "CME_INDEX"])
+@pytest.mark.parametrize("interval", ["1m", "5m"])
+def test_conventions_stamps_one_step_early_are_found(code, interval) -> None:
+    step = dt.timedelta(minutes=int(interval[:-1]))
+    found = said(moved(market(code, *SUMMER, interval), -step))
+    assert "LIQ" in set(found["symbol"])
+    assert set(found.select("check_name", "value").rows()) == {("stamp", -1.0)}
+
+
+@pytest.mark.parametrize("hours", [1, 4, -5])
+def test_conventions_auction_printed_after_the_close_moves_no_shift_by_half_an_hour(hours, vendor) -> None:
+    (feed,) = stored(vendor / "lean/equity/usa/minute/twx", "XNYS")
+    trades = feed._replace(series=feed.series.filter(pl.col("price_type") == "last"))
+    found = said(moved(trades, dt.timedelta(hours=hours)))
+    assert found.select("check_name", "value").rows() == [("clock", float(hours))]
+
+
 @pytest.mark.parametrize("code", ["24/7", "FX"])
 def test_conventions_end_stamps_without_edges_to_see_say_nothing(code) -> None:
     assert said(moved(market(code, dt.date(2024, 6, 3), dt.date(2024, 6, 6)), dt.timedelta(minutes=1))).height == 0
@@ -139,6 +156,7 @@ def test_conventions_end_stamps_among_extended_hours_are_told_by_the_opening_pea
     assert said(moved(both, dt.timedelta(0))).height == 0
     found = said(moved(both, dt.timedelta(minutes=1)))
     assert found.select("check_name", "remedy").rows() == [("stamp", "--stamp end")]
+    assert said(moved(both, -dt.timedelta(minutes=1))).select("check_name", "value").rows() == [("stamp", -1.0)]
 
 
 @pytest.mark.parametrize(("stated", "actual"), [("1m", "5m"), ("1m", "15m"), ("5m", "1m"), ("1m", "1h"), ("1h", "1m")])

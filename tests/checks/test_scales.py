@@ -126,3 +126,14 @@ def test_spike_of_the_first_or_last_bar_of_a_session_is_found(code, edge, number
     ts = feed.rows.filter((pl.col("series") == 1) & (pl.col("session") == day))["ts"][edge]
     found = said(times(feed, pl.col("ts") == ts, factor))
     assert found.select("check_name", "start_ts").rows() == [("spike", ts)]
+
+
+def test_split_is_found_although_the_first_pre_market_bar_has_the_old_price() -> None:
+    feed = market("XNYS", *JUNE)
+    day = session(feed, 4)
+    split = times(feed, pl.col("session") >= day, 1 / 7)
+    first = feed.rows.filter((pl.col("series") == 1) & (pl.col("session") == day)).head(1)
+    early = first.with_columns(pl.col("ts") - dt.timedelta(hours=4))  # as AAPL on 2014-06-09
+    assert said(placed(pl.concat([split.rows, early]), feed.series, feed.grid, feed.zone))["check_name"].to_list() == [
+        "split"
+    ]
