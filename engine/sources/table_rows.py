@@ -495,10 +495,11 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, sta
         check_not_merged(raw[table.roles["symbol"]], origin, stamps.ts)
     if table.kind != "bars" or origin.options.symbol or not raw.height:
         return
+    used = {*table.roles.values(), "row"}
     idle = [
         name
-        for name in raw.columns
-        if name not in (*table.roles.values(), "row") and not raw.schema[name].is_float() and not REVISIONS.search(name)
+        for name, dtype in raw.schema.items()
+        if name not in used and not dtype.is_float() and not REVISIONS.search(name)
     ]
     if not idle and not stamps.dates_only:  # nothing could part the rows, so they are not counted
         return
