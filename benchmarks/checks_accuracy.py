@@ -79,7 +79,7 @@ FAULTS: dict[str, tuple[Callable[[Feed], Feed], str, float | None]] = {
     "four hours late": (lambda f: f.moved(240), "clock", 4.0),
     "stamped at ends": (lambda f: f.moved(1), "stamp", 1.0),
     "a bar 3 % off": (lambda f: _priced(f, _at() == pl.col("series"), lambda n: pl.col(n) * 1.03), "spike", None),
-    "40 bars at one price": (lambda f: _priced(f, _at().is_between(0, 39), lambda _: pl.lit(55.5)), "stale", None),
+    "40 bars at one price": (lambda f: _priced(f, _at().is_between(0, 39), lambda _: pl.lit(55.5)), "filled", None),
     "a split of 2:1": (
         lambda f: _priced(f, pl.col("session") >= f.rows["session"].unique().sort()[4], lambda n: pl.col(n) / 2),
         "split",

@@ -52,6 +52,7 @@ PRIOR_SLOTS = 10.0  # of the whole series' rate, that a half hour is given besid
 PRIOR_QUIET = 5.0
 RARELY_WRITTEN = 0.05  # of the quiet minutes have a row: then rows for them are unusual by themselves
 CHANCE, CHANCE_WRITTEN = 1e-3, 1e-6  # of a run in the whole series: below, it is reported
+CLUSTERED = 0.75  # power of the rate of another quiet slot, where quiet minutes are written: they come in clusters
 TRADES = 0.5  # of the slots of that time of day have a trade, else a name is thin and the fill may be right
 
 Row = dict[str, Any]
@@ -225,8 +226,8 @@ def judged_runs(runs: pl.DataFrame, rates: pl.DataFrame, *, has_absent: bool) ->
     written = (pl.col("all_written") + 0.5) / (pl.col("all_quiet") + 1) if has_absent else pl.lit(1.0)
     few_written = pl.col("all_written") <= RARELY_WRITTEN * pl.col("all_quiet")
     is_rare = pl.lit(has_absent) & (few_written | (pl.col("all_quiet") < PRIOR_QUIET))
-    # Quiet minutes come in clusters that one rate does not know: its root, where the source writes them as a rule.
-    power = pl.when(is_rare).then(1.0).otherwise(0.5)
+    # Quiet minutes come in clusters that one rate does not know.
+    power = pl.when(is_rare).then(1.0).otherwise(CLUSTERED)
     log_chance = (
         (pl.col("all_slots").clip(1) * pl.col("share")).log()
         + power * (pl.col("log_stays") - pl.col("stay").log())
