@@ -87,12 +87,10 @@ class _Quiet:
 
     def runs(self, quiet: Flags) -> tuple[Ints, Ints]:
         """Return (first, last + 1) of the runs of quiet bars in consecutive slots of one segment."""
-        joined = quiet.copy()
-        joined[1:] &= quiet[:-1] & self.follows[1:] & (self.slot[1:] == self.slot[:-1] + 1)
-        joined[:1] = False
-        start = np.flatnonzero(quiet & ~joined)
-        end = np.flatnonzero(quiet & ~np.append(joined[1:], [False])) + 1
-        return start, end
+        at = np.flatnonzero(quiet)
+        before = np.maximum(at - 1, 0)
+        joined = quiet[before] & self.follows[at] & (self.slot[at] == self.slot[before] + 1)
+        return at[~joined], at[~np.append(joined[1:], [False])[: len(at)]] + 1
 
 
 def fill_counts(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
@@ -100,7 +98,7 @@ def fill_counts(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
     if not len(quiet.series):
         return empty(RATES)
     heads = run_starts(quiet.series)
-    owner = np.searchsorted(heads, np.arange(len(quiet.series)), side="right") - 1
+    owner = np.repeat(np.arange(len(heads)), np.diff(heads, append=len(quiet.series)))
     cell = owner * 48 + quiet.half_hour
     absent = np.zeros(len(cell), np.int64)
     absent[1:] = np.where(quiet.follows[1:], np.diff(quiet.slot.astype(np.int64)) - 1, 0)
