@@ -76,6 +76,8 @@ def test_fingerprint_of_the_same_checks_is_the_same(round_volume) -> None:
 
 
 def test_register_refuses_a_name_twice_and_a_severity_that_is_none() -> None:
+    assert "spike" in {check.name for check in registered(Check)}  # which imports them, whatever ran before
+
     class Other(RoundVolumeCheck):
         name = "spike"
 
