@@ -40,7 +40,6 @@ UNKNOWN = CAUSES.index("unknown")
 
 HALT_MINUTES = 5.0  # shorter ones are rare
 KNOWN = 0.99  # confidence of a cause that needs no weighing
-IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 JUMP_SCALE = 8.0  # deviations; half of the halts reopen further away
 REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and its deviation
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
@@ -116,7 +115,7 @@ def weigh_gaps(
         whole |= known
     rates = count_rates(binned, whole)
     odds = no_trade_odds(rates, binned, whole)
-    excluded = whole | (odds.expected < IMPROBABLE_RUNS)
+    excluded = whole | odds.is_improbable
     # Series are independent: a second pass changes only those in which more gaps are excluded.
     series = gaps["series"].to_numpy()
     again = np.unique(series[excluded & ~whole])

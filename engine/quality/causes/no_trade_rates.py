@@ -46,6 +46,7 @@ RECURRING_SHARE = 0.1  # of slots missing: a thinner series lacks the same slot 
 CHANCE_RECURRENCES = 0.1  # expected in all sessions of the series: fewer are no chance
 DAY_FACTOR = (0.4, 2.5)
 LEAST_P, MOST_P = 1e-7, 1 - 1e-6
+IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 K = np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 1e6])
 K_WITHOUT_GAPS = 6  # index of K
 STEP_OF_K = 1.0  # log of the prior odds of neighbours in K, away from that one
@@ -144,6 +145,11 @@ class Odds:
     session_slots: Floats
     pieces: Pieces
     p: Floats
+
+    @property
+    def is_improbable(self) -> Flags:
+        """Mask of the gaps as long as fewer than `IMPROBABLE_RUNS` are expected in a session: hardly silence of its own."""
+        return np.asarray(self.expected < IMPROBABLE_RUNS)
 
     def lean(self) -> Odds:
         """Copy with `pieces` and `p` emptied; per-gap arrays stay."""

@@ -33,6 +33,7 @@ SUMS: Schema = {
     "ordinal": pl.Int32(),
     "slot": pl.Int32(),
     "missing": pl.Int64(),
+    "usual": pl.Int64(),
     "voters": pl.Int64(),
     "weight": pl.Float64(),
     "surprise": pl.Float64(),
@@ -95,7 +96,7 @@ PARTS_OF_ONE = 2.0**28
 
 
 def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints) -> pl.DataFrame:
-    """`SUMS` steps per slot: + missing, voters, 1 - p, surprise where a piece begins, - where it ends; group < 0 left out.
+    """`SUMS` steps per slot: + missing, usual, voters, 1 - p, surprise where a piece begins, - where it ends; group < 0 left out.
 
     Parameters
     ----------
@@ -118,6 +119,7 @@ def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints) -> pl.D
     surprise = -np.log(np.maximum(odds.run, 1e-300)) / np.maximum(gaps["bar_count"].to_numpy(), 1)
     added = {
         "missing": np.ones(len(gap), np.int64),
+        "usual": (~odds.is_improbable).astype(np.int64)[gap],
         "voters": is_voter(rates, gaps["series"].to_numpy()).astype(np.int64)[gap],
         "weight": round_to_exact(1 - p),
         "surprise": round_to_exact(surprise)[gap],
@@ -216,14 +218,14 @@ def find_outages(
     if sums.is_empty():
         return pl.DataFrame(schema=dict(OUTAGES))
     group, ordinal, slot = (sums[name].to_numpy().astype(np.int64) for name in ("group", "ordinal", "slot"))
-    now = {name: np.cumsum(sums[name].to_numpy()) for name in ("missing", "voters", "weight", "surprise")}
+    now = {name: np.cumsum(sums[name].to_numpy()) for name in ("missing", "usual", "voters", "weight", "surprise")}
     same = (group[1:] == group[:-1]) & (ordinal[1:] == ordinal[:-1])
     length = np.where(np.append(same, [False]), np.append(slot[1:], [0]) - slot, 0)
     due = expected_at(expected, group, ordinal, slot, width)
     there = np.maximum(due["symbols"] - now["missing"], 0)
     voters = np.maximum(due["voters"], now["voters"])
     is_usual = (voters < FEWEST_SYMBOLS) | (now["voters"] < ALL_VOTERS * voters)
-    shape = common_shape(now["missing"], due, np.where(is_usual, length, 0))
+    shape = common_shape(now["usual"], due, np.where(is_usual, length, 0))
     silent = np.clip(1 - due["voted"] / np.maximum(voters, 1), LEAST_P, MOST_P)
     against = -np.log(PASSES) * there
     # Whatever share of the voters an outage concerns is equally likely: one of as many as there are, and one.
@@ -314,12 +316,13 @@ def common_shape(missing: Ints, due: dict[str, Floats], length: Ints) -> float:
     """Shape of the gamma distributed factor that the rates of all symbols share: at most `SHAPE`, smaller if they vary more.
 
     The number of missing bars in a slot has the variance of independent symbols plus lull ** 2 / shape. The excess,
-    less its standard error, gives the shape; the `EVENTS` steps that say most are left out.
+    less its standard error, gives the shape; the `EVENTS` steps that say most are left out. Gaps that are improbable at
+    their symbol's own rate are not counted: losses must not teach how quiet a market is.
 
     Parameters
     ----------
     missing : array of int
-        Symbols missing at each step.
+        Symbols missing at each step, in gaps that are not improbable (`Odds.is_improbable`).
     due : dict of array
         From `expected_at`.
     length : array of int

@@ -70,6 +70,19 @@ def test_audit_of_a_minute_that_all_liquid_symbols_lack_is_a_feed_loss(
     assert hit["cause"].to_list() == ["feed_loss"] * (symbols * len(days))
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_audit_of_a_feed_that_fails_beside_losses_of_single_symbols_is_a_feed_loss(seed: int) -> None:
+    rng, grid = np.random.default_rng(seed), slots(10)
+    holes = grid[[2, 5, 8], 100:130].ravel()
+    full = {f"L{n}": np.delete(grid.ravel(), np.arange(20) + 390 * (n % 10) + 17 * n) for n in range(12)}
+    tables = audited({name: own[~np.isin(own, holes)] for name, own in full.items()}, rng)
+    of_feed = pl.col("gap_start").is_in(pl.Series(grid[[2, 5, 8], 100]).dt.replace_time_zone("UTC").implode())
+    gaps = tables["gaps"].filter(pl.col("bar_count") == 30)
+    assert gaps.filter(of_feed)["cause"].to_list() == ["feed_loss"] * len(gaps.filter(of_feed))
+    assert gaps.filter(of_feed).height > 30
+    assert set(tables["gaps"].filter(~of_feed)["cause"]) == {"symbol_loss"}
+
+
 def test_audit_of_minutes_that_a_market_often_lacks_is_no_outage() -> None:
     rng, grid = np.random.default_rng(1), slots(20)
     open_ = rng.random(grid.shape) < 0.998  # sixteen minutes of nobody, at any time
