@@ -413,12 +413,11 @@ def with_shared_series(
 
 
 def survey_shared(task: SharedTask) -> Survey:
-    """Survey the rows of a shared task together: ranges of large files, or files in the order of their paths."""
+    """Survey of the rows of a shared task together, ranges of large files, or files by path; counts of files left out."""
     of_rows = [part.rows for part in task.parts if isinstance(part, RowsTask)]
-    if of_rows:
-        return survey_row_ranges(of_rows, task.options)
     files = [file for part in task.parts if isinstance(part, FilesTask) for file in part.files]
-    survey = survey_files(sorted(files, key=lambda file: file.path), task.options, task.name)
+    by_path = sorted(files, key=lambda file: file.path)
+    survey = survey_row_ranges(of_rows, task.options) if of_rows else survey_files(by_path, task.options, task.name)
     return replace(survey, refused=empty(REFUSED), files=empty(FILES))
 
 

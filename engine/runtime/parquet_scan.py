@@ -120,7 +120,7 @@ def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
 
 
 def survey_row_ranges(row_ranges: Sequence[RowRange], options: LoadOptions) -> Survey:
-    """Survey the bars of several row ranges together, those of one file as one batch; their refused rows are left out.
+    """Survey the bars of several row ranges together, those of one file as one batch.
 
     Raises
     ------
@@ -140,8 +140,8 @@ def survey_row_ranges(row_ranges: Sequence[RowRange], options: LoadOptions) -> S
         raise SourceError(row_ranges[0].path, "its bars and those of other files have other intervals or stamps")
     ((interval, axis),) = kinds
     absent = [name for name in MAY_BE_ABSENT if rows[name].null_count() == rows.height]
-    survey = survey_rows(rows.drop(absent), interval, options, batches[0].source, axis)
-    return replace(survey, files=empty(FILES))
+    rejects = pl.concat([batch.rejects for batch in batches])
+    return survey_rows(rows.drop(absent), interval, options, batches[0].source, axis, rejects)
 
 
 def read_row_range(row_range: RowRange, options: LoadOptions) -> Batch:

@@ -42,6 +42,7 @@ from engine.sources.stamps import column_to_utc
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 LEAST_REPEATED = 0.05
 REVISIONS = re.compile(r"revision|version|update|correct|sequence|(?:^|_)(?:id|seq|row|index)$", re.IGNORECASE)
+NONE_WORDS = ("n/a", "#n/a", "na", "nan", "null", "none", "nil", "-", "--")  # text that means a missing value
 DATABASE_NULL = r"\N"  # as MySQL, PostgreSQL and Hive write a missing value
 MOST_EXACT = 2.0**53
 STAMP_ROLES = frozenset(["ts", "date", "time"])
@@ -457,7 +458,7 @@ def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns, raw_
             texts = rows.select(text_of(name).alias("text"))["text"].drop_nulls()
             shown = [text for text in texts if text and (fault == "unreadable" or text.startswith("-"))]
             # Text that no number of the file stands beside is more likely another column's than a missing value.
-            is_word = fault == "unreadable" and count == raw_height
+            is_word = fault == "unreadable" and count == raw_height and shown[0].lower() not in NONE_WORDS
             cell = shown[0] if len(set(shown)) == 1 and not is_word else ""
             option = f"--null={shell_text(cell)} if that means none, " if cell and "," not in cell else ""
             hints[reason] = (

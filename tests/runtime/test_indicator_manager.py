@@ -44,8 +44,10 @@ SIDES = {"ticks": "last", "quotes": "bid"}
 
 def with_indicators(world: World, *wanted: Hashable) -> World:
     coarse = (("sma(2)", world.derived[-1]), ("relative_volume(1)", world.derived[-1]), ("ema(2)", world.derived[0]))
+    middle = "5m" if "5m" in world.derived else world.derived[0]
     about = {
-        "indicators": (*((one, world.base) for one in wanted), *((one, "5m") for one in wanted), *coarse),
+        **dict(world.about),
+        "indicators": (*((one, world.base) for one in wanted), *((one, middle) for one in wanted), *coarse),
         "history_sessions": 2,
         "price_type": SIDES.get(world.base_from, "last"),
     }
