@@ -175,6 +175,8 @@ def calendars(
 
     Example: engine calendars XHKG --start 2024-02-05 --end 2024-02-16
     """
+    import polars as pl
+
     from engine.calendars.providers import calendar, calendar_codes
     from engine.calendars.search import search_calendars
     from engine.clock import WallClock
@@ -187,7 +189,8 @@ def calendars(
                 "--date, --start, --end: received without a code; valid: engine calendars CODE --date DATE"
             )
         found = calendar_codes() if search is None else search_calendars(search)
-        print_rows("calendars", found, 0, as_json=as_json)
+        shown = found if as_json else found.with_columns(pl.col("labels").list.join(", "))
+        print_rows("calendars", shown, 0, as_json=as_json)
         return
     if date is not None and (start is not None or end is not None):
         raise usage_error("--date: received together with --start or --end; valid: one date, or a range")
