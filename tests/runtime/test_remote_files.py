@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import polars as pl
 import pyarrow.fs as pafs
 import pytest
 from engine.calendars.providers import calendar
@@ -53,11 +54,16 @@ def store():
             server.wait()
 
 
-def test_audit_of_objects_finds_what_an_audit_of_the_files_does(store, tmp_path):
+def simulated() -> pl.DataFrame:
+    """A week of minutes of five symbols."""
     grid = SessionGrid.build(
         calendar("XNYS").segments(dt.date(2024, 11, 4), dt.date(2024, 11, 8)), "1m", GridSpec("XNYS")
     )
-    bars = simulate(grid, Market.of(5, 3)).clean.select(list(BARS))
+    return simulate(grid, Market.of(5, 3)).clean.select(list(BARS))
+
+
+def test_audit_of_objects_finds_what_an_audit_of_the_files_does(store, tmp_path):
+    bars = simulated()
     for symbol, rows in bars.group_by("symbol", maintain_order=True):
         rows.write_parquet(tmp_path / f"part-{symbol[0]}.parquet")
         with store.open_output_stream(f"lake/bars/part-{symbol[0]}.parquet") as out:
@@ -70,13 +76,12 @@ def test_audit_of_objects_finds_what_an_audit_of_the_files_does(store, tmp_path)
 
 
 def test_audit_one_torn_object_is_a_finding_and_not_the_end(store):
-    with store.open_output_stream("lake/bars/torn.parquet") as out:
+    with store.open_output_stream("lake/beside/torn.parquet") as out:
         out.write(b"PAR1 torn")
-    try:
-        found = audit(["s3://lake/bars"], OPTIONS).tables["findings"]
-    finally:
-        store.delete_file("lake/bars/torn.parquet")
-    assert found.filter(check_name="unreadable_file")["source"].to_list() == ["s3://lake/bars/torn.parquet"]
+    with store.open_output_stream("lake/beside/S0000.parquet") as out:
+        simulated().filter(symbol="S0000").write_parquet(out)
+    found = audit(["s3://lake/beside"], OPTIONS).tables["findings"]
+    assert found.filter(check_name="unreadable_file")["source"].to_list() == ["s3://lake/beside/torn.parquet"]
 
 
 @pytest.mark.parametrize("url", ["s3://lake/nothing", "s3://absent/x"])
