@@ -458,8 +458,9 @@ def value_hints(bad: pl.DataFrame, rows: pl.DataFrame, table: TableColumns, raw_
             texts = rows.select(text_of(name).alias("text"))["text"].drop_nulls()
             shown = [text for text in texts if text and (fault == "unreadable" or text.startswith("-"))]
             # Text that no number of the file stands beside is more likely another column's than a missing value.
-            is_word = fault == "unreadable" and count == raw_height and shown[0].lower() not in NONE_WORDS
-            cell = shown[0] if len(set(shown)) == 1 and not is_word else ""
+            cell = shown[0] if len(set(shown)) == 1 else ""
+            if fault == "unreadable" and count == raw_height and cell.lower() not in NONE_WORDS:
+                cell = ""
             option = f"--null={shell_text(cell)} if that means none, " if cell and "," not in cell else ""
             hints[reason] = (
                 f"{count} rows refused, {reason}; {option}--ignore {shell_text(name)} to leave the column out"
