@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.runtime.config import SessionConfig
     from engine.runtime.deployments import ReplaySession
     from engine.runtime.live import LiveSession
+    from engine.runtime.lost_slots import requests
     from engine.runtime.options import CalendarMap
     from engine.runtime.run import export_session, load, run
     from engine.schema import conform
@@ -59,7 +60,7 @@ _ROOMS = {
     "CalendarMap": "runtime.options", "SessionConfig": "runtime.config",
     "LiveSession": "runtime.live", "ReplaySession": "runtime.deployments",
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
-    "Audit": "runtime.audit_report", "write_audit": "runtime.audit_report",
+    "Audit": "runtime.audit_report", "requests": "runtime.lost_slots", "write_audit": "runtime.audit_report",
     "conform": "schema",
     "Snapshot": "store.snapshot", "SymbolSessionData": "store.symbol_data",
     "from_frame": "sources.frames", "simulate": "simulation.sessions",
@@ -73,7 +74,7 @@ __all__ = [
     "apply_rules", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
     "expected_slots", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset",
     "plot_against", "plot_candles", "plot_coverage", "plot_gaps", "plot_slots", "plot_spread", "plot_volume",
-    "quality_score", "read_rules", "reconcile", "run", "run_audit", "save_plot",
+    "quality_score", "read_rules", "reconcile", "requests", "run", "run_audit", "save_plot",
     "simulate", "slot_runs", "sql", "write_audit", "write_csv", "write_json",
 ]  # fmt: skip
 

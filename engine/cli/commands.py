@@ -11,6 +11,7 @@ from typer.models import CommandInfo
 from engine.cli import audit_command as _audit
 from engine.cli import calendar_command as _calendars
 from engine.cli import maintenance_commands as _upkeep
+from engine.cli import mending_commands as _mend
 from engine.cli import query_commands as _ask
 from engine.cli import reconcile_commands as _reconcile
 from engine.cli import run_commands as _run
@@ -29,6 +30,7 @@ _COMMANDS = (
     _run,
     _audit,
     _reconcile,
+    _mend,
     _ask,
     _calendars,
     _upkeep,
@@ -41,6 +43,7 @@ _ORDER = (
     "replay",
     "live",
     "reconcile",
+    "requests",
     "rules",
     "sql",
     "gaps",

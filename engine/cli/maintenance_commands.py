@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +11,12 @@ import typer
 
 from engine.cli.app import AsJson, Export, app
 from engine.cli.console import print_frame, print_json, print_line, print_rows
-from engine.cli.parsing import check_limit, usage_error
+from engine.cli.parsing import check_limit, parse_age, usage_error
 
 if TYPE_CHECKING:
     import polars as pl
 
 FOUND = 1
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 TABLES = ("bars", "gaps", "quality", "symbols", "all")
 
 Limit = Annotated[int, typer.Option(help="How many rows of each table; 0 for all.")]
@@ -154,21 +151,13 @@ def vacuum(
 
     if (keep is None) == (keep_revisions is None):
         raise usage_error("--keep or --keep-revisions: give one of the two, as in --keep 7d")
-    done = clean(out, keep=None if keep is None else parse_age(keep), keep_revisions=keep_revisions)
+    done = clean(out, keep=None if keep is None else parse_age("--keep", keep), keep_revisions=keep_revisions)
     if as_json:
         print_json({"kept": done.kept, "expired": done.expired, "removed": done.removed.to_dicts()})
         return
     files, size = done.removed["files"].sum(), done.removed["bytes"].sum()
     print_line(f"kept revisions {done.kept[0]} to {done.kept[-1]}; {len(done.expired)} expired")
     print_line(f"{files} files, {size} bytes removed")
-
-
-def parse_age(text: str) -> dt.timedelta:
-    """Parse a whole number (up to 5 digits) and a unit s, m, h, d or w as a time span; ParameterError otherwise."""
-    match = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip())
-    if match is None:
-        raise usage_error(f"--keep: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")
-    return dt.timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 def merge_changes(frame: pl.DataFrame) -> pl.DataFrame:

@@ -74,6 +74,17 @@ def parse_instant(text: str | None) -> dt.datetime | None:
     return instant_of("--as-of", text)
 
 
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_age(option: str, text: str) -> dt.timedelta:
+    """Parse a whole number (up to 5 digits) and a unit s, m, h, d or w as a time span; ParameterError otherwise."""
+    match = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip())
+    if match is None:
+        raise usage_error(f"{option}: received {text!r}; valid: a number and s, m, h, d or w, as in 7d")
+    return dt.timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
 def parse_share(name: str, text: str) -> float:
     """Parse `1%` or `0.01` to a share from 0 to 1; ParameterError, with the option's `name`, for other text."""
     number, percent, rest = text.strip().partition("%")
