@@ -49,7 +49,7 @@ from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_part
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
 from engine.quality.gaps import expected_slots, find_gaps
-from engine.quality.score import quality_score
+from engine.quality.score import adjusted_quality, quality_score
 
 GONE_SESSIONS = 20  # absent for so many in a row, a symbol may not have been listed under this name
 LIQUID, MIXED = 0.95, 0.5  # share of slots with a trade
@@ -138,6 +138,8 @@ class BlockInput(NamedTuple):
         Slots whose cause is known.
     listed : DataFrame
         `series, first, last`: ordinals of the first and last row of its symbol.
+    filled : DataFrame
+        `series, session, filled`: slots whose bars a source made up.
     """
 
     series: pl.DataFrame
@@ -152,6 +154,7 @@ class BlockInput(NamedTuple):
     unlisted: pl.DataFrame
     known: pl.DataFrame
     listed: pl.DataFrame
+    filled: pl.DataFrame
 
 
 class MissingSums(NamedTuple):
@@ -331,7 +334,7 @@ def label_venue_halts(gaps: pl.DataFrame, context: GroupContext) -> pl.DataFrame
 
 
 def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
-    """Quality per series and session within `dates`, raw and adjusted (explained present, excluded not due); none: null."""
+    """Quality per series and session within `dates`, raw and adjusted (`adjusted_quality`); nothing due: null."""
     wanted = expected_slots(block_input.lives, context.grid, context.as_of)
     first, last = context.dates
     asked = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
@@ -340,15 +343,12 @@ def quality_table(gaps: pl.DataFrame, block_input: BlockInput, context: GroupCon
     return (
         raw.join(explained_slots(gaps), on=key, how="left", maintain_order="left")
         .join(excluded_slots(gaps), on=key, how="left", maintain_order="left")
-        .with_columns(pl.col("explained", "excluded").fill_null(0))
+        .join(block_input.filled, on=key, how="left", maintain_order="left")
+        .with_columns(
+            pl.col("explained", "excluded").fill_null(0), pl.min_horizontal(pl.col("filled").fill_null(0), "present")
+        )
         .with_columns(adjusted_quality())
     )
-
-
-def adjusted_quality() -> pl.Expr:
-    """Expression `quality_adjusted`: % present or explained of what was expected less excluded; none left: null."""
-    due = pl.col("expected") - pl.col("excluded")
-    return pl.when(due > 0).then(100.0 * (pl.col("present") + pl.col("explained")) / due).alias("quality_adjusted")
 
 
 def series_table(quality: pl.DataFrame, traded: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:

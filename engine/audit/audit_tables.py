@@ -11,7 +11,8 @@ from engine.schema import TS, Schema
 
 STRING, DATE, FLOAT, LONG = pl.String(), pl.Date(), pl.Float64(), pl.Int64()
 KEY: Schema = {"symbol": STRING, "price_type": STRING, "interval": STRING}
-COUNTS: Schema = dict.fromkeys(("expected", "present", "missing", "explained", "excluded"), LONG)
+# `filled` slots are present for `quality` and not for `quality_adjusted`: a source made their bars up.
+COUNTS: Schema = dict.fromkeys(("expected", "present", "missing", "explained", "excluded", "filled"), LONG)
 AT_THE_DOOR: Schema = dict.fromkeys(("duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"), LONG)
 
 # Rows in closing auctions, and how much of the volume, in percent, lies in them and outside of sessions and auctions.

@@ -32,6 +32,8 @@ from engine.audit.attribution_blocks import (
 from engine.audit.audit_tables import AUDIT_TABLES, OUTAGES
 from engine.audit.evidence import is_venue_halt, outage_evidence, venue_halt_confidence, venue_halt_evidence
 from engine.audit.survey import Axis, Survey
+from engine.checks.check import SERIES
+from engine.checks.filled import FILLED_SLOTS
 from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
@@ -44,6 +46,7 @@ from engine.schema import Schema, empty
 
 RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
 LABEL_SEPARATOR = "\x1f"
+FILLED_KEY = list(SERIES)
 ATTRIBUTED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
 
 
@@ -86,6 +89,7 @@ def attribute_gaps(
     dates: DateRange = (None, None),
     as_of: dt.datetime | None = None,
     runner: BlockRunner = IN_PROCESS,
+    filled: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Find the gaps of all peer groups and attribute causes; return the six tables of `ATTRIBUTED` by name.
 
@@ -101,13 +105,16 @@ def attribute_gaps(
         Slots that end later are not due.
     runner : BlockRunner
         Where the work is done; the answer is the same.
+    filled : DataFrame of `checks.filled.FILLED_SLOTS`, optional
+        Slots whose bars a source made up, which are not present for `quality_adjusted`; none by default.
 
     Returns
     -------
     dict of table to DataFrame
         `series, quality, gaps, outages, sessions, calendars` of `engine.audit.audit_tables`.
     """
-    groups = [PeerGroup(survey, one, calendars, dates, as_of) for one in peer_groups(survey.series)]
+    known = pl.concat([empty(FILLED_SLOTS), *([] if filled is None else [filled])])
+    groups = [PeerGroup(survey, one, calendars, dates, as_of, known) for one in peer_groups(survey.series)]
     made = [group.tables(runner, f"group{number}") for number, group in enumerate(groups)]
     tables = {name: pl.concat([empty(AUDIT_TABLES[name]), *(one[name] for one in made)]) for name in ATTRIBUTED}
     return tables | {
@@ -136,7 +143,13 @@ class PeerGroup:
     """Series of one axis and interval."""
 
     def __init__(
-        self, survey: Survey, series: pl.DataFrame, calendars: Calendars, dates: DateRange, as_of: dt.datetime | None
+        self,
+        survey: Survey,
+        series: pl.DataFrame,
+        calendars: Calendars,
+        dates: DateRange,
+        as_of: dt.datetime | None,
+        filled: pl.DataFrame,
     ) -> None:
         axis = axis_of(series)
         spec = GridSpec(*axis[:-1])  # type: ignore[arg-type]
@@ -148,6 +161,8 @@ class PeerGroup:
         )
         self._survey = survey
         self._series = series
+        named = series.select("series", *FILLED_KEY).join(filled, on=FILLED_KEY)
+        self._filled = named.select("series", "session", "filled").sort("series", "session")
         self._lives = lives.filter(pl.col("first") <= pl.col("last"))
         self._calendar = calendars(axis.calendar)
         low: Any = self._lives["first"].min()
@@ -219,6 +234,7 @@ class PeerGroup:
             unlisted_slots(listed, self._coverage.sessions),
             rows_of_series(survey.known, series),
             listed,
+            rows_of_series(self._filled, series),
         )
 
     @cached_property

@@ -192,17 +192,31 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
 
 
 def series_in_shared_slots(surveys: Sequence[Survey]) -> pl.DataFrame:
-    """`symbol, interval, rows` (of all parts) of series that two parts have in the same slot; mostly none."""
+    """`symbol, interval, rows` of series that two parts have in one slot, or slots between those of each other; mostly none.
+
+    Of a series whose rows lie scattered over parts, no part sees which bar follows which.
+    """
     series = pl.concat([empty(SERIES), *(one.series for one in surveys)])
     names = series.select(NAMED).unique().sort(NAMED)
     numbers = names.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("number"))
     places = list(SLOTS)
-    runs = pl.concat([empty(SLOTS), *(renumber_series(one, numbers).runs.select(places) for one in surveys)])
-    runs = runs.sort(places)
-    number, ordinal, first, last = (runs[name].to_numpy() for name in places)
+    of_parts = [
+        renumber_series(one, numbers).runs.select(*places, pl.lit(part, pl.Int32).alias("part"))
+        for part, one in enumerate(surveys)
+    ]
+    runs = pl.concat([empty({**SLOTS, "part": pl.Int32()}), *of_parts]).sort(places)
+    number, ordinal, first, last, part = (runs[name].to_numpy() for name in runs.columns)
+    in_segment = (number[1:] == number[:-1]) & (ordinal[1:] == ordinal[:-1])
     # Runs of one part do not overlap: of sorted ones that do, two neighbours do.
-    again = (number[1:] == number[:-1]) & (ordinal[1:] == ordinal[:-1]) & (first[1:] <= last[:-1])
-    symbols = names["symbol"].gather(np.unique(number[1:][again]))
+    again = in_segment & (first[1:] <= last[:-1])
+    turns = runs[1:].filter(pl.Series(in_segment & (part[1:] != part[:-1])))
+    # Parts that follow each other take turns once less than they are.
+    many = turns.group_by("series", "ordinal").len("turns").filter(pl.col("turns") > 1)
+    parts = (
+        runs.join(many, on=["series", "ordinal"]).group_by("series", "ordinal", "turns").agg(pl.col("part").n_unique())
+    )
+    scattered = parts.filter(pl.col("turns") >= pl.col("part"))["series"].to_numpy()
+    symbols = names["symbol"].gather(np.unique(np.concatenate([number[1:][again], scattered])))
     shared = series.filter(pl.col("symbol").is_in(symbols.implode()))
     return shared.group_by("symbol", "interval").agg(pl.col("rows").sum()).sort("symbol", "interval")
 

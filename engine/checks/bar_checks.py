@@ -105,7 +105,7 @@ def judge(
     measured = JudgeInput(frames, segments, zone, calendar, others or {}, usual_hours or {}, coarse)
     checks = registered(BarCheck)
     of_places = [check.checked(check.judge(measured)) for check in checks if check.finds_misplaced]
-    misplaced = pl.concat([empty(FINDINGS), *of_places]).select(KEY).unique()
+    misplaced = misplaced_series(pl.concat([empty(FINDINGS), *of_places]))
     measured = replace(measured, misplaced=misplaced)
     found = list(of_places)
     for check in checks:
@@ -115,6 +115,12 @@ def judge(
                 own = own.join(misplaced, on=KEY, how="anti", maintain_order="left")
             found.append(capped(own, check.most))
     return merge_findings(found)
+
+
+def misplaced_series(found: pl.DataFrame) -> pl.DataFrame:
+    """Return `check.SERIES` of the series that a check of misplacing (`finds_misplaced`) names among findings."""
+    names = [check.name for check in registered(BarCheck) if check.finds_misplaced]
+    return found.filter(pl.col("check_name").is_in(names)).select(KEY).unique()
 
 
 def check_bars(

@@ -45,6 +45,7 @@ RUNS: Schema = {
     "price": pl.Float64(),
     "half_hour": pl.Int16(),
 }
+FILLED_SLOTS: Schema = {**SERIES, "session": pl.Date(), "filled": pl.Int64()}
 HALF_HOUR_US = 30 * MINUTE_US
 SHORTEST = {"no volume": 3, "volume": 10}  # prices stand for some bars of any series that trades in small sizes
 LONGEST_KEPT = 3  # runs of a kind, series and session: those that are judged first
@@ -278,6 +279,13 @@ def with_rates_of_half_hours(pieces: pl.DataFrame, rates: pl.DataFrame) -> pl.Da
     share = (quiet + PRIOR_SLOTS * pl.col("base")) / (slots + PRIOR_SLOTS)
     stay = (stays + PRIOR_QUIET * pl.col("base_stay")) / (quiet + PRIOR_QUIET)
     return joined.with_columns(share.alias("share"), pl.max_horizontal(stay, share).clip(1e-6, 0.9999).alias("stay"))
+
+
+def filled_slots(frames: Frames, misplaced: pl.DataFrame) -> pl.DataFrame:
+    """Return `FILLED_SLOTS`: slots of `filled_runs` per series and session; none of series in `misplaced`, as its findings."""
+    placed = filled_runs(frames).join(misplaced, on=KEY, how="anti")
+    counted = placed.group_by(*KEY, "session").agg(pl.col("bars").sum().alias("filled"))
+    return counted.sort(*KEY, "session").select(list(FILLED_SLOTS))
 
 
 def filled_runs_of(measured: JudgeInput) -> pl.DataFrame:

@@ -66,6 +66,13 @@ def quality_score(
     return pl.DataFrame([*key_columns(keys), *counted, quality, pl.Series("slot_coverage", covered, nan_to_null=True)])
 
 
+def adjusted_quality() -> pl.Expr:
+    """Expression `quality_adjusted`: % present (not `filled`) or explained of expected less excluded; none due: null."""
+    due = pl.col("expected") - pl.col("excluded")
+    had = pl.col("present") - pl.col("filled") + pl.col("explained")
+    return pl.when(due > 0).then(100.0 * had / due).alias("quality_adjusted")
+
+
 def slot_coverage(expected: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     """Per series and session, 1 - missing base slots / due base slots (0-1), windows without a bar included.
 

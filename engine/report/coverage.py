@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_PERIODS, MOST_SERIES, MOST_CELLS = 130, 1_000, 60_000
+CELLS = ("expected", "missing", "explained", "excluded", "filled")
 MOST_DAYS, MOST_MARKS, MOST_MARK_BYTES = 260, 400, 20_000
 PERIODS = {"1d": "session", "1w": "week", "1mo": "month", "1q": "quarter", "1y": "year"}
 STEPS_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 240)
@@ -48,7 +49,7 @@ def choose_period(sessions: pl.Series, most: int) -> str:
 
 
 def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
-    """Encode expected, missing, explained slots per series (first 1,000; fewer if periods are many) and period.
+    """Encode `CELLS` (sums of slots) per series (first 1,000; fewer if periods are many) and period.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def coverage(series: pl.DataFrame, quality: pl.DataFrame) -> dict[str, object]:
     key = ["symbol", "price_type", "interval"]
     drawn = due.join(series.head(rows).select(*key).with_row_index("row"), on=key)
     at = drawn["row"].to_numpy() * len(starts) + starts.search_sorted(drawn["session"].dt.truncate(every)).to_numpy()
-    sums = {name: sum_by_position(at, drawn[name], rows * len(starts)) for name in ("expected", "missing", "explained")}
+    sums = {name: sum_by_position(at, drawn[name], rows * len(starts)) for name in CELLS}
     return {
         "every": PERIODS[every],
         "periods": encode_table(starts.to_frame("start")),

@@ -19,10 +19,11 @@ from importlib.resources import files
 
 import polars as pl
 
-from engine.audit.audit_tables import AUDIT_TABLES, KEY
+from engine.audit.audit_tables import AUDIT_TABLES, COUNTS, KEY
 from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
 from engine.quality.causes.cause_table import CAUSE_TABLE, EXCLUDED, EXPLAINING
+from engine.quality.score import adjusted_quality
 from engine.report.coverage import coverage, slot_shares
 from engine.report.page_data import encode_table, script_text, truncate_rows, truncate_text
 from engine.schema import select_schema
@@ -226,7 +227,7 @@ def top_gaps(annotated: pl.DataFrame, most: int) -> pl.DataFrame:
 def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     """Return summed slots, first and last session, and numbers of series, symbols, sessions, gaps, findings, ..."""
     series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
-    sums = {name: int(series[name].sum()) for name in ("expected", "present", "missing", "explained", "rows")}
+    sums = series.select(pl.col(*COUNTS, "rows").sum()).with_columns(adjusted_quality()).row(0, named=True)
     first, last = sessions.min(), sessions.max()
     return {
         **sums,

@@ -13,6 +13,7 @@ from engine.errors import ParameterError, UnknownSymbolError
 from engine.interval import Interval
 from engine.quality.causes.cause_table import EXPLAINING
 from engine.quality.causes.priors import SURE
+from engine.quality.score import adjusted_quality
 from engine.report.coverage import ALL, ALPHABET, CLOSED, PERIODS, choose_period, slot_shares
 from engine.report.plot_axes import (
     Chart,
@@ -31,6 +32,7 @@ from engine.report.session_axis import Axis
 MOST_SERIES, MOST_PERIODS, MOST_SLOT_MARKS, MOST_GAP_MARKS, MOST_ROWS = 60, 66, 2_400, 1_200, 40
 PLACES = 430
 SERIES = ["symbol", "price_type"]
+SLOTS, KNOWN_TO_AUDITS = ("expected", "present", "missing"), ("explained", "excluded", "filled")
 FLOORS = (
     100.0,
     99.0,
@@ -57,7 +59,7 @@ def plot_coverage(
     source
         A session, an export, an audit (or its folder), or a frame of quality.
     of : {"quality", "quality_adjusted"}
-        Slots without a trade and halts count as absent, or (an audit knows) as rightly so.
+        Slots without a trade and halts count as absent, or (an audit knows) as rightly so, and filled ones as absent.
     symbols : str or iterable of str, optional
         Only these.
     start, end : date or str, optional
@@ -71,11 +73,16 @@ def plot_coverage(
     if of not in due.columns:
         raise ParameterError(f"of: received {of!r}; the source has no causes; valid: quality, or an audit as source")
     every = choose_period(due["session"], MOST_PERIODS)
-    had = pl.col("present") + (pl.col("explained").fill_null(0) if of == "quality_adjusted" else 0)
-    cells = due.group_by(*SERIES, pl.col("session").dt.truncate(every).alias("period")).agg(
-        (100.0 * had.sum() / pl.col("expected").sum()).alias("quality"),
-        pl.col("missing").sum(),
-        pl.col("expected").sum(),
+    # Frames of a caller may lack what only an audit knows.
+    due = due.with_columns(pl.lit(0, pl.Int64).alias(name) for name in KNOWN_TO_AUDITS if name not in due.columns)
+    summed = pl.col(*SLOTS, *KNOWN_TO_AUDITS).fill_null(0).sum()
+    share = adjusted_quality() if of == "quality_adjusted" else 100.0 * pl.col("present") / pl.col("expected")
+    cells = (
+        due.group_by(*SERIES, pl.col("session").dt.truncate(every).alias("period"))
+        .agg(summed)
+        .with_columns(share.alias("quality"))
+        .drop_nulls("quality")
+        .select(*SERIES, "period", "quality", "missing", "expected")
     )
     names, said = label_worst_series(cells)
     shown = (
@@ -87,8 +94,7 @@ def plot_coverage(
         )
         .sort("turn", "period")
     )
-    shares = 100.0 * had.sum() / pl.col("expected").sum()
-    whole = due.select(shares).item()
+    whole = due.select(summed).select(share.alias("quality")).item() or 0.0
     told = f"{whole:.2f} % of {int(due['expected'].sum()):,} slots" + (
         ", explained ones counted" if of != "quality" else ""
     )

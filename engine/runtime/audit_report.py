@@ -12,7 +12,7 @@ import polars as pl
 from engine import __version__
 from engine.arguments import check_arguments, path_of
 from engine.audit.audit_files import write_audit_tables
-from engine.audit.audit_tables import KEY, STRIPS
+from engine.audit.audit_tables import COUNTS, KEY, STRIPS
 from engine.audit.rules import read_rules
 from engine.audit.verdict import Verdict, apply_rules
 from engine.audit.verdict_formats import write_verdict
@@ -22,6 +22,7 @@ from engine.display import Summarized, Summary
 from engine.export.formats.output_formats import write_bytes
 from engine.quality.causes.cause_table import CAUSES, REPORTED
 from engine.quality.causes.priors import SURE
+from engine.quality.score import adjusted_quality
 from engine.report import page
 from engine.schema import TS, Schema, empty
 from engine.store.snapshot import Snapshot
@@ -55,16 +56,15 @@ class Audit(Summarized):
     def _summary(self) -> Summary:
         """Facts (rows, series, quality in %, also adjusted for explained gaps) and slots per cause, most first."""
         series, causes = self.tables["series"], self.tables["gaps"].group_by("cause")
-        expected, present, missing, explained = series.select(
-            pl.col("expected", "present", "missing", "explained").sum()
-        ).row(0)
+        sums = series.select(pl.col(list(COUNTS)).sum()).with_columns(adjusted_quality()).row(0, named=True)
+        expected = sums["expected"]
         levels = self.tables["findings"]["severity"].value_counts().sort("severity")
         facts = {
             "read": f"{self.rows:,} rows of {self.files:,} files",
             "series": series.height,
-            "quality": 100.0 * present / expected if expected else None,
-            "adjusted": 100.0 * (present + explained) / expected if expected else None,
-            "missing": f"{missing:,} of {expected:,} slots, {explained:,} of them explained",
+            "quality": 100.0 * sums["present"] / expected if expected else None,
+            "adjusted": sums["quality_adjusted"],
+            "missing": f"{sums['missing']:,} of {expected:,} slots, {sums['explained']:,} of them explained",
             "findings": ", ".join(f"{count:,} {level}" for level, count in levels.iter_rows()) or "none",
         }
         rows = causes.agg(pl.len().alias("gaps"), pl.col("bar_count").sum().alias("slots")).sort(

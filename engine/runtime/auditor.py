@@ -27,9 +27,10 @@ from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_sur
 from engine.calendars.cache import adopt
 from engine.calendars.candidates import CandidateSegments, UsualSegments
 from engine.calendars.providers import SessionCalendar, calendar, preload_calendar
-from engine.checks.bar_checks import check_tables, judge
+from engine.checks.bar_checks import check_tables, judge, misplaced_series
 from engine.checks.calendar_check import volume_shares
 from engine.checks.check import Check, added_checks, fingerprint, register
+from engine.checks.filled import FILLED_SLOTS, filled_slots
 from engine.checks.findings import FINDINGS
 from engine.checks.refused import REFUSED, conflict_pairs, count_refused
 from engine.checks.unreadable_files import PASSED_OVER
@@ -273,13 +274,16 @@ def run_audit(
 
 def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
     """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files."""
-    tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner)
+    found = pl.concat([empty(FINDINGS), *map(judge_checks, survey.checks)])
+    misplaced = misplaced_series(found)
+    filled = pl.concat([empty(FILLED_SLOTS), *(filled_slots(one.measured, misplaced) for one in survey.checks)])
+    tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner, filled)
     shares = [volume_shares(one.measured["unscheduled"]) for one in survey.checks]
     tables["series"] = with_volume_shares(tables["series"], shares)
     files = survey.files.sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
     of_tables = check_tables(tables | {"refused": survey.refused, "conflicts": survey.conflicts})
-    whole = tables | {"findings": gap_findings(tables, pl.concat([of_tables, *map(judge_checks, survey.checks)]))}
+    whole = tables | {"findings": gap_findings(tables, pl.concat([of_tables, found]))}
     return Audit(
         whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
     )

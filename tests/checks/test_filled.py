@@ -6,7 +6,9 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from engine.checks.bar_checks import check_bars
+from engine.checks.bar_checks import check_bars, combine, measure
+from engine.checks.filled import filled_slots
+from engine.runtime.auditor import run_audit
 from engine.simulation.sessions import Instrument
 
 from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, market, placed
@@ -108,3 +110,28 @@ def test_pre_market_bars_that_stand_do_not_make_a_standing_price_usual() -> None
 
 def test_thin_name_without_trades_for_some_minutes_is_not_filled() -> None:
     assert said(filled(market("XNYS", *JUNE), 3, 300, 5, volume=False)).is_empty()
+
+
+def test_slots_of_filled_runs_are_not_present_for_the_adjusted_quality() -> None:
+    # A liquid source whose quiet minutes have no bar, 180 minutes of which were filled on one of its ten sessions.
+    feed = filled(market("XNYS", *JUNE), 1, 1200, 180, volume=False)
+    bars = feed.rows.filter(pl.col("series") == 1).select(pl.lit("LIQ").alias("symbol"), "ts", *PRICES, "volume")
+    found = run_audit(bars, "XNYS", interval="1m")
+    day = found.tables["quality"].filter(pl.col("filled") > 0)
+    [made] = found.tables["findings"].filter(pl.col("check_name") == "filled").select("session", "count").rows()
+    assert day.select("session", "filled").rows() == [made]
+    assert made[1] == pytest.approx(180, abs=2)
+    [row] = day.rows(named=True)
+    assert row["quality"] == 100 * row["present"] / row["expected"]
+    kept = row["present"] - made[1] + row["explained"]
+    assert row["quality_adjusted"] == 100 * kept / (row["expected"] - row["excluded"])
+    assert found.tables["series"]["filled"].to_list() == [made[1]]
+    assert found.tables["series"]["quality_adjusted"][0] < 100 - 100 * 170 / 3900
+
+
+def test_slots_of_misplaced_series_are_not_filled() -> None:
+    feed = filled(market("XNYS", *JUNE), 1, 700, 30, volume=False)
+    frames = combine([measure(feed.rows, feed.series, feed.grid, feed.zone)])
+    named = feed.series.filter(pl.col("symbol") == "LIQ").select("symbol", "price_type", "interval")
+    assert filled_slots(frames, named.clear())["filled"].sum() > 25
+    assert filled_slots(frames, named).is_empty()

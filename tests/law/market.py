@@ -20,6 +20,7 @@ UTC = dt.UTC
 MINUTE = dt.timedelta(minutes=1)
 SESSIONS = (dt.date(2024, 3, 4), dt.date(2024, 3, 5), dt.date(2024, 3, 6))
 CALENDARS = {"AAA": "XNYS", "BBB": "XNYS", "XBT": "24/7", "XET": "24/7"}
+FILLED = range(600, 645)  # slots of XBT's second session that its source made up
 VALUES = ("open", "high", "low", "close", "volume", "vwap", "trades")
 COLUMNS = ("symbol", "ts", *VALUES)
 SCHEMA = {
@@ -50,6 +51,11 @@ def _bars(symbol: str, code: str) -> list[Row]:
         first, count = (midnight + dt.timedelta(hours=14, minutes=30), 390) if code == "XNYS" else (midnight, 1440)
         for slot in range(count):
             if _is_missing(symbol, SESSIONS.index(day), slot, count):
+                continue
+            if symbol == "XBT" and day == SESSIONS[1] and slot in FILLED:
+                bars.append({
+                    "symbol": symbol, "ts": first + slot * MINUTE, **dict.fromkeys(("open", "high", "low", "close", "vwap"), price), "volume": 0.0, "trades": 0,
+                })  # fmt: skip
                 continue
             steps = [_drawn(-20, 20, symbol, day, slot, which) / 100 for which in range(3)]
             opened, closed = price, round(price + steps[0], 2)

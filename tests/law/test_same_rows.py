@@ -105,6 +105,11 @@ def test_rows_hold_what_was_planted(stored, audited) -> None:
     }  # fmt: skip
     assert quality["missing"].sum() == 7 + 25 + 12 + 1440 + 2 * 30 + 4
     assert tables.exit_code(audited) == 1
+    filled = audited.tables["quality"].filter(pl.col("filled") > 0)
+    told = ("symbol", "session", "filled", "missing", "quality", "quality_adjusted")
+    assert filled.select(told).rows() == [
+        ("XBT", market.SESSIONS[1], 45, 1, 100 * 1439 / 1440, 100 * (1439 - 45) / 1440)
+    ]
 
 
 @pytest.mark.parametrize(("cut", "form"), cases(ALWAYS[1:], PRODUCT))

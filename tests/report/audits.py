@@ -121,7 +121,11 @@ def _shaped(code, gaps, wanted, bars, here, grid) -> dict[str, pl.DataFrame]:
         wanted.group_by("symbol", "session", maintain_order=True)
         .agg(pl.col("slots").sum().cast(pl.Int64).alias("expected"))
         .join(per, on=["symbol", "session"], how="left")
-        .with_columns(pl.col("missing", "explained").fill_null(0), pl.lit(0, pl.Int64).alias("excluded"), *lits)
+        .with_columns(
+            pl.col("missing", "explained").fill_null(0),
+            *(pl.lit(0, pl.Int64).alias(name) for name in ("excluded", "filled")),
+            *lits,
+        )
     )
     quality = _scored(_at_the_door(quality)).select(list(QUALITY))
     series = quality.group_by(*KEY, maintain_order=True).agg(
@@ -133,6 +137,7 @@ def _shaped(code, gaps, wanted, bars, here, grid) -> dict[str, pl.DataFrame]:
             "missing",
             "explained",
             "excluded",
+            "filled",
             "duplicates",
             "corrections",
             "off_grid",
@@ -269,6 +274,7 @@ def large_audit(
             "missing": missing,
             "explained": rng.binomial(missing, 0.8),
             "excluded": 0,
+            "filled": 0,
         }
     )
     quality = _scored(_at_the_door(quality)).select(list(QUALITY)).cast(dict(QUALITY))
@@ -278,6 +284,7 @@ def large_audit(
         "missing",
         "explained",
         "excluded",
+        "filled",
         "duplicates",
         "corrections",
         "off_grid",

@@ -54,15 +54,19 @@ function figure(label, value, more) {
   return el("div", {}, el("dt", { text: label }), el("dd", {}, value, more ? el("small", {}, more) : null));
 }
 
+function fraction(x) {
+  return x === null ? null : x / 100;
+}
+
 function figures() {
-  const { expected, present, missing, explained } = totals;
+  const { expected, present, missing, explained, filled } = totals;
   const share = (n) => (expected ? n / expected : null);
   const severities = el("span", { class: "counts" }, ...Object.entries(data.severities).map(([level, n]) =>
     el("span", { class: "severity " + level }, el("span", { "aria-hidden": "true", text: SEVERITY_MARK[level] }), n < 10000 ? count(n) : compact.format(n), el("span", { class: "unseen", text: " " + level }))));
   const range = totals.first ? el("span", {}, el("span", { class: "unbroken", text: totals.first + " to" }), " ", el("span", { class: "unbroken", text: totals.last })) : "no sessions";
   const held = totals.files ? `in ${count(totals.files)} files` + (totals.files_bad ? `, ${count(totals.files_bad)} with problems` : "") : "";
   return el("dl", { class: "figures" },
-    figure("Quality, adjusted", percent(share(present + explained)), "present or rightly absent"),
+    figure("Quality, adjusted", percent(fraction(totals.quality_adjusted)), "present or rightly absent" + (filled ? `; ${count(filled)} filled slots are not` : "")),
     figure("Quality, raw", percent(share(present)), `${count(present)} of ${count(expected)} slots`),
     figure("Unexplained", count(missing - explained), `slots of ${count(missing)} missing, in ${count(totals.gaps)} gaps`),
     figure("Findings", severities, "errors · warnings · notes"),
@@ -83,7 +87,10 @@ function bar() {
 
 const cells = Object.fromEntries(Object.entries(data.coverage.cells).map(([name, column]) => [name, unpacked(column)]));
 const periods = readTable(data.coverage.periods).start;
-const lost = (at) => cells.missing[at] - (settings.adjusted ? cells.explained[at] : 0);
+const due = (at, adjusted) => cells.expected[at] - (adjusted ? cells.excluded[at] : 0);
+// Filled slots have a bar, which is none for the adjusted quality.
+const lost = (at, adjusted) => cells.missing[at] - (adjusted ? cells.explained[at] + cells.excluded[at] - cells.filled[at] : 0);
+const lack = (at, adjusted) => (due(at, adjusted) > 0 ? lost(at, adjusted) / due(at, adjusted) : null);
 const called = (i) => seriesName(series.symbol[i], series.price_type[i], series.interval[i]);
 
 function spanOf(every, start) {
@@ -122,7 +129,7 @@ function coverageSection() {
     label: `Coverage of ${rows} series in ${periods.length} ${every}s.`,
     rows, columns: periods.length,
     rowHeight: (n) => (dense || document.documentElement.dataset.print ? Math.min(Math.max(480 / n, 1), 16) : 16),
-    share: (row, column) => (cells.expected[at(row, column)] ? lost(at(row, column)) / cells.expected[at(row, column)] : null),
+    share: (row, column) => lack(at(row, column), settings.adjusted),
     rowLabel: (row) => called(order[row]),
     ticks: (room) => dateTicks(periods, room),
     describe: (row, column) => coverageWords(order[row], column, every),
@@ -138,8 +145,9 @@ function coverageWords(i, column, every) {
   const head = `${name}, ${spanOf(every, periods[column])}`;
   const expected = cells.expected[at];
   if (!expected) return `${head}\nnothing expected`;
-  const [missing, explained] = [cells.missing[at], cells.explained[at]];
-  return `${head}\nraw ${percent(1 - missing / expected)}, adjusted ${percent(1 - (missing - explained) / expected)}\n${count(missing)} of ${count(expected)} slots missing, ${count(explained)} explained`;
+  const [missing, explained, filled] = [cells.missing[at], cells.explained[at], cells.filled[at]];
+  const shares = [false, true].map((adjusted) => lack(at, adjusted)).map((share) => percent(share === null ? null : 1 - share));
+  return `${head}\nraw ${shares[0]}, adjusted ${shares[1]}\n${count(missing)} of ${count(expected)} slots missing, ${count(explained)} explained${filled ? `, ${count(filled)} filled` : ""}`;
 }
 
 function showGaps(symbol, query) {
@@ -222,7 +230,6 @@ function shareBar(share) {
   return el("span", { class: "share" }, el("span", { class: "track", "aria-hidden": "true" }, fill), percent(share));
 }
 
-const fraction = (x) => (x === null ? null : x / 100);
 
 function symbolsSection() {
   const node = section("symbols", "Symbols", "The worst first: by adjusted quality, then by slots missing without an explanation. A thin name may lack many slots and nothing be wrong.");
@@ -246,7 +253,7 @@ function symbolsSection() {
       ["Series", [s.symbol[i], s.price_type[i], s.interval[i]].join(" · ")],
       ["Source", s.source[i]],
       ["From, to", s.first_session[i] === null ? "" : `${day(s.first_session[i])} to ${day(s.last_session[i])}`],
-      ["Slots", `${count(s.expected[i])} expected, ${count(s.present[i])} present, ${count(s.explained[i])} of the missing explained`],
+      ["Slots", `${count(s.expected[i])} expected, ${count(s.present[i])} present, ${count(s.explained[i])} of the missing explained${s.filled[i] ? `, ${count(s.filled[i])} present but filled` : ""}`],
       ["At the door", ["duplicates", "corrections", "off_grid", "out_of_session", "zero_volume"].map((name) => `${count(s[name][i] ?? 0)} ${name.replaceAll("_", " ")}`).join(", ")],
       ["Gaps", el("button", { type: "button", class: "plain", text: "Show its gaps", click: () => showGaps(s.symbol[i], "") })],
     ]),
