@@ -34,7 +34,7 @@ from engine.audit.evidence import (
 from engine.calendars.providers import SessionCalendar
 from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
-from engine.keys import Ints
+from engine.keys import Ints, pack_columns
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import attribute_gaps as attribute_block
 from engine.quality.causes.attribution import (
@@ -229,7 +229,7 @@ def sum_missing(block: Block) -> MissingSums:
     voting = np.where(is_known | away, -1, group.to_numpy())
     lives = ordinals_there(wanted, gaps.filter(pl.Series(away)))
     lack = MissingSums(
-        peers.peer_sums(gaps, part.odds, part.rates, voting),
+        peers.peer_sums(gaps, part.odds, part.rates, voting, segment_slots_of(gaps, wanted)),
         peers.sum_expected(part.rates, lives.join(block_input.quorum_series, on="series")),
         peers.habit_steps(gaps, wanted, block_input.quorum_series.filter(pl.col("group") >= 0)),
     )
@@ -444,6 +444,12 @@ def absent_for_long(gaps: pl.DataFrame, axis: pl.DataFrame) -> NDArray[np.bool_]
     days = gaps["session"].cast(pl.Int32).to_numpy()
     tail = begun + size - 1
     return np.asarray(np.repeat((size >= GONE_SESSIONS) & (days[tail] - days[begun] >= GONE_SESSIONS), size))
+
+
+def segment_slots_of(gaps: pl.DataFrame, wanted: pl.DataFrame) -> Ints:
+    """Slots of the segment of each gap, from the expected ones (sorted, and all segments with gaps are among them)."""
+    theirs, ours = (pack_columns(rows, "series", "ordinal") for rows in (wanted, gaps))
+    return wanted["slots"].to_numpy()[np.searchsorted(theirs, ours)].astype(np.int64)
 
 
 def ordinals_there(wanted: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:

@@ -179,7 +179,12 @@ class PeerGroup:
         missing = add_steps([one.missing for one in sums], peers.SUMS)
         due = add_steps([one.due for one in sums], peers.EXPECTATION)
         found = peers.find_outages(
-            missing, due, self._context.width, self._context.slot_minutes, int(self.segments_with_rows["slots"].sum())
+            missing,
+            due,
+            self._context.width,
+            self._context.slot_minutes,
+            axis,
+            int(self.segments_with_rows["slots"].sum()),
         )
         recurring_gaps = peers.find_recurring(
             add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS), self.segments_with_rows

@@ -4,7 +4,8 @@
    counts, for each series and bin, slots that were due and slots that were missing.
 2. `no_trade_odds` gives each gap the chance of a run at least so long. The chance p that a slot has no trade is the
    rate of its series (`rate_of_series`), scaled by its bin (`scaled_rate`), and counts -ln p; the gap's own slots are
-   left out, and those of its siblings: gaps at the same time of day of other sessions, if so many cannot be chance
+   left out (as far as the series has most of its slots: without the longest silence of a thin one its rate would be too
+   high), and those of its siblings: gaps that begin at the same slot of other sessions, if so many cannot be chance
    (`recurrences`). A day that is quieter or busier than others scales that (`day_factors`).
 3. Trades come in bursts, and a rate that few bars tell is uncertain: the rate is taken for gamma distributed with
    shape k, so n slots lack a trade with a chance of (1 + n * (p ** (-1 / k) - 1)) ** -k, which is p of one slot and
@@ -311,10 +312,10 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     pieces, counts, expected = binned.pieces, binned.counts, binned.expected
     counted = ~excluded[pieces.gap]
     siblings, recurring = recurrences(rates, binned, counted)
-    own = np.where(counted, pieces.slots, 0) + siblings
-    own_in_all = np.where(excluded, 0.0, counts) + sum_pieces(siblings, pieces, len(counts))
-    p = rates.chances(pieces.key, own, own_in_all[pieces.gap])
-    weight = -np.log(p) * day_factors(rates, binned, excluded)[pieces.gap]
+    left_out = np.where(excluded, 0.0, counts * share_present(rates, binned.gaps["series"].to_numpy()))
+    own = pieces.slots * (left_out / np.maximum(counts, 1))[pieces.gap] + siblings
+    p = rates.chances(pieces.key, own, (left_out + sum_pieces(siblings, pieces, len(counts)))[pieces.gap])
+    weight = -np.log(p) * day_factors(rates, binned, excluded, left_out)[pieces.gap]
     total = sum_pieces(weight * pieces.slots, pieces, len(counts))
     single = total / np.maximum(counts, 1)
     k = 1 / (1 / estimate_burstiness(binned, single, excluded) + rate_variances(rates, pieces, weight))
@@ -324,6 +325,12 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     session_slots = slots[np.searchsorted(heads, binned.segment, side="right") - 1]
     expected_runs = np.minimum(session_slots * run, np.minimum.reduceat(recurring, pieces.starts) if len(run) else run)
     return Odds(run, expected_runs, total, k, session_slots, pieces, p)
+
+
+def share_present(rates: Rates, series: NDArray[np.integer]) -> Floats:
+    """Share of its counted slots that each series has: 1 of a series that lacks none, or has none due."""
+    due, missing = rates.of_series_at(series.astype(np.int64))
+    return np.asarray(1 - missing / np.maximum(due, 1))
 
 
 def rate_variances(rates: Rates, pieces: Pieces, weight: Floats) -> Floats:
@@ -352,8 +359,8 @@ def rate_variances(rates: Rates, pieces: Pieces, weight: Floats) -> Floats:
 def recurrences(rates: Rates, binned: BinnedGaps, counted: Flags) -> tuple[Floats, Floats]:
     """Per piece: (slots of its siblings, expected number of such recurrences); 0 and infinity where chance explains it.
 
-    Siblings begin at the same slot of other sessions of a series that rarely lacks a slot. m of them in D sessions are
-    expected slots * C(D, m) * p ** m times, C(D, m) <= (e D / m) ** m; below `CHANCE_RECURRENCES` they are no chance.
+    Siblings are gaps that begin at the same slot of other sessions of a series that rarely lacks a slot, and whose cause
+    is not known, whole segments apart. m of them in D sessions are expected slots * C(D, m) * p ** m times, C(D, m) <= (e D / m) ** m; below `CHANCE_RECURRENCES` they are no chance.
 
     Parameters
     ----------
@@ -365,7 +372,11 @@ def recurrences(rates: Rates, binned: BinnedGaps, counted: Flags) -> tuple[Float
     pieces = binned.pieces
     siblings, recurring = np.zeros(len(pieces.gap)), np.full(len(pieces.gap), np.inf)
     due, missing = rates.of_series_at(unpack_bin_keys(pieces.key)[0])
-    at = np.flatnonzero(missing <= RECURRING_SHARE * due)
+    may_recur = np.zeros(len(pieces.gap), bool)
+    may_recur[pieces.starts] = ~binned.whole()
+    if "known" in binned.gaps.columns:
+        may_recur &= binned.gaps["known"].is_null().to_numpy()[pieces.gap]
+    at = np.flatnonzero((missing <= RECURRING_SHARE * due) & may_recur)
     if not len(at):
         return siblings, recurring
     # A bin and a slot in it: less than a million slots are in a segment.
@@ -407,12 +418,11 @@ def sum_pieces(values: Floats, pieces: Pieces, height: int) -> Floats:
     return np.add.reduceat(values, pieces.starts) if height else np.zeros(0)
 
 
-def day_factors(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Floats:
+def day_factors(rates: Rates, binned: BinnedGaps, excluded: Flags, own: Floats) -> Floats:
     """Per gap ln(missing share of its segment's other slots) / ln(usual share), shrunk, in 0.4..2.5; > 1: busier."""
     segments, segment = binned.expected.height, binned.segment
     not_counted = np.bincount(segment, weights=binned.counts * excluded, minlength=segments)[segment]
     missing = np.bincount(segment, weights=binned.counts * ~excluded, minlength=segments)[segment]
-    own = np.where(excluded, 0, binned.counts)
     share = np.clip(mean_missing_share(rates, binned.expected)[segment], LEAST_P, MOST_P)
     due = np.maximum(binned.expected["slots"].to_numpy()[segment] - not_counted - own, 0)
     today = np.clip(scaled_rate(share, due, np.maximum(missing - own, 0), DAY_STRENGTH), LEAST_P, MOST_P)

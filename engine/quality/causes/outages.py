@@ -6,7 +6,9 @@
    missing speaks for an outage by -ln of the chance of its own gap; one that is there speaks against it by -ln of the
    chance that a bar passes an outage (`PASSES`), or that it is not concerned. Symbols fall silent together when the
    whole market is quiet: their rates have a common factor, gamma distributed with shape `common_shape`, so the sum W of
-   what the missing ones say counts shape * ln(1 + W / shape).
+   what the missing ones say counts shape * ln(1 + W / shape). A gap that fills most of its segment is another event than a
+   short range: it is a witness of long ranges only. And an outage must be told by more than its strongest witness, whose
+   bars may be lost alone.
 3. `habit_steps` and `find_recurring` find slots of the day that nearly every session misses while the adjacent ones are
    present.
 
@@ -16,6 +18,7 @@ Pure: frame in, frame out.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 from engine.keys import Flags, Ints, pack
 from engine.quality.causes.no_trade_rates import LEAST_P, MOST_P, Odds, Rates
 from engine.quality.causes.priors import SURE, losses_per_slot
-from engine.quality.causes.profiles import BINS, bin_keys, bins_of
+from engine.quality.causes.profiles import BINS, bin_keys, bins_of, covered_lengths, slot_keys
 from engine.quality.contiguous_runs import Floats
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
@@ -32,11 +35,13 @@ SUMS: Schema = {
     "group": pl.Int32(),
     "ordinal": pl.Int32(),
     "slot": pl.Int32(),
+    "is_long": pl.Int32(),
     "missing": pl.Int64(),
     "usual": pl.Int64(),
     "voters": pl.Int64(),
     "weight": pl.Float64(),
     "surprise": pl.Float64(),
+    "squares": pl.Float64(),
 }
 EXPECTATION: Schema = {
     "group": pl.Int32(),
@@ -77,6 +82,7 @@ HABITS: Schema = {
     "sessions": pl.Int64(),
 }
 FEWEST_SYMBOLS = 2
+LONG_SHARE = 0.5  # of its segment: a longer gap is no witness of a range that is shorter than half of that
 PASSES = 0.03  # chance that a bar is there although its feed is down
 VOTER = 0.2  # share of slots missing up to which a symbol counts where only a part of the feed may be down
 SHAPE = 15.0  # of the common factor of a market: its rate differs by a quarter from minute to minute
@@ -93,10 +99,11 @@ ALWAYS = 0.9
 FEWEST_SESSIONS = 5
 ADJACENT_SLOTS = 10
 PARTS_OF_ONE = 2.0**28
+PARTS_OF_SQUARE = 2.0**12  # squares are larger, and their sums are to be exact too
 
 
-def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints) -> pl.DataFrame:
-    """`SUMS` steps per slot: + missing, usual, voters, 1 - p, surprise where a piece begins, - where it ends; group < 0 left out.
+def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints, segment_slots: Ints) -> pl.DataFrame:
+    """`SUMS` steps per slot: + missing, usual, voters, 1 - p, ... where a piece begins, - where it ends; group < 0 left out.
 
     Parameters
     ----------
@@ -107,27 +114,32 @@ def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints) -> pl.D
         slots.
     group : array of int
         Group of each gap's peers. Below 0: none, such as the second price type of a symbol; it is not counted.
+    segment_slots : array of int
+        Slots of the segment of each gap: it is long if it lacks more than `LONG_SHARE` of them.
 
     Returns
     -------
-    DataFrame of `SUMS`, sorted; frames of several parts add up by their first three columns.
+    DataFrame of `SUMS`, sorted; frames of several parts add up by their first four columns.
     """
     pieces = odds.pieces
     has_peers = group[pieces.gap] >= 0
     gap, p = pieces.gap[has_peers], np.clip(odds.p[has_peers], LEAST_P, MOST_P)
     begin = pieces.first[has_peers]
-    surprise = -np.log(np.maximum(odds.run, 1e-300)) / np.maximum(gaps["bar_count"].to_numpy(), 1)
+    count = gaps["bar_count"].to_numpy()
+    surprise = -np.log(np.maximum(odds.run, 1e-300)) / np.maximum(count, 1)
     added = {
         "missing": np.ones(len(gap), np.int64),
         "usual": (~odds.is_improbable).astype(np.int64)[gap],
         "voters": is_voter(rates, gaps["series"].to_numpy()).astype(np.int64)[gap],
         "weight": round_to_exact(1 - p),
         "surprise": round_to_exact(surprise)[gap],
+        "squares": round_to_exact(surprise**2, PARTS_OF_SQUARE)[gap],
     }
     both = {
         "group": np.tile(group[gap], 2),
         "ordinal": np.tile(gaps["ordinal"].to_numpy()[gap], 2),
         "slot": np.concatenate([begin, begin + pieces.slots[has_peers]]),
+        "is_long": np.tile((count > LONG_SHARE * segment_slots).astype(np.int64)[gap], 2),
         **{name: np.concatenate([values, -values]) for name, values in added.items()},
     }
     return sum_steps(pl.DataFrame(both).select(pl.col(name).cast(dtype) for name, dtype in SUMS.items()), SUMS)
@@ -194,9 +206,12 @@ def is_voter(rates: Rates, series: NDArray[np.integer]) -> Flags:
 
 
 def find_outages(
-    sums: pl.DataFrame, expected: pl.DataFrame, width: int, slot_minutes: float, open_slots: int
+    sums: pl.DataFrame, expected: pl.DataFrame, width: int, slot_minutes: float, axis: pl.DataFrame, open_slots: int
 ) -> pl.DataFrame:
     """Slot ranges that >= 2 symbols miss, more probably by an outage (posterior >= `SURE`) than by a common silence.
+
+    Gaps that are long in their segment (`LONG_SHARE`) are witnesses of ranges of half that length or more; in all shorter
+    ranges their symbols are neither missing nor there.
 
     Parameters
     ----------
@@ -206,8 +221,10 @@ def find_outages(
         From `profiles.bin_width`.
     slot_minutes : float
         Length of a slot.
+    axis : DataFrame
+        `group, ordinal, slots` of all segments.
     open_slots : int
-        Slots of all segments in which any series has a row.
+        Slots of those in which any series has a row.
 
     Returns
     -------
@@ -218,14 +235,111 @@ def find_outages(
     if sums.is_empty():
         return pl.DataFrame(schema=dict(OUTAGES))
     group, ordinal, slot = (sums[name].to_numpy().astype(np.int64) for name in ("group", "ordinal", "slot"))
-    now = {name: np.cumsum(sums[name].to_numpy()) for name in ("missing", "usual", "voters", "weight", "surprise")}
-    same = (group[1:] == group[:-1]) & (ordinal[1:] == ordinal[:-1])
-    length = np.where(np.append(same, [False]), np.append(slot[1:], [0]) - slot, 0)
     due = expected_at(expected, group, ordinal, slot, width)
+    is_long = sums["is_long"].to_numpy() == 1
+    every = steps_of_witnesses(sums, due, np.ones(len(is_long), bool))
+    shape = shape_of_steps(every)
+    prior = float(np.log(losses_per_slot(slot_minutes)))
+    if is_long.any():
+        long_ones = pl.col("length") >= LONG_SHARE / 2 * pl.col("slots")
+        likely = likely_outages(every, shape, prior).join(axis, on=["group", "ordinal"], maintain_order="left")
+        likely = likely.filter(long_ones).drop("slots")
+        others = likely_outages(steps_of_witnesses(sums, due, ~is_long), shape, prior)
+        likely = pl.concat([likely, without_overlaps(others, likely)]).sort("group", "ordinal", "first")
+    else:
+        likely = likely_outages(every, shape, prior)
+    of_short = odds_of_short_outages(likely, open_slots * losses_per_slot(slot_minutes))
+    both = -(pl.col("surprise").neg().exp() + np.exp(-of_short)).log()
+    is_short = pl.col("length") <= SHORT_SLOTS
+    weighed = likely.with_columns(pl.when(is_short).then(both).otherwise("surprise").alias("surprise"))
+    return weighed.filter(pl.col("surprise") >= LEAST_ODDS).select(
+        pl.col(name).cast(dtype) for name, dtype in OUTAGES.items()
+    )
+
+
+class Steps(NamedTuple):
+    """Slots between the edges of gaps, in order: what is missing and due in each.
+
+    Attributes
+    ----------
+    place : dict of array
+        `group`, `ordinal`, `slot`: the first slot of each step.
+    length : array of int
+        Slots of each step; 0 where the last gap of a segment ends.
+    follows : array of bool
+        Whether the next step is of the same segment.
+    missing : dict of array
+        `missing, usual, voters, weight, surprise, squares` of `SUMS` in each slot of a step.
+    due : dict of array
+        `EXPECTATION` in each slot of a step, less what is no witness.
+    """
+
+    place: dict[str, Ints]
+    length: Ints
+    follows: Flags
+    missing: dict[str, NDArray[Any]]
+    due: dict[str, Floats]
+
+
+def steps_of_witnesses(sums: pl.DataFrame, due: dict[str, Floats], is_witness: Flags) -> Steps:
+    """Steps of the gaps whose rows are marked; symbols of the others are not due while these last.
+
+    Parameters
+    ----------
+    sums : DataFrame of `SUMS`
+    due : dict of array
+        From `expected_at`, of each row.
+    is_witness : array of bool
+        Of each row.
+    """
+    group, ordinal, slot = (sums[name].to_numpy().astype(np.int64) for name in ("group", "ordinal", "slot"))
+    names = [name for name, dtype in SUMS.items() if dtype != pl.Int32]
+    missing = {name: np.cumsum(np.where(is_witness, sums[name].to_numpy(), 0)) for name in names}
+    if not is_witness.all():
+        away = {
+            name: np.cumsum(np.where(is_witness, 0, sums[name].to_numpy())) for name in ("missing", "voters", "weight")
+        }
+        voters = np.maximum(due["voters"] - away["voters"], 0)
+        due = due | {
+            "symbols": np.maximum(due["symbols"] - away["missing"], 0),
+            "voters": voters,
+            "voted": due["voted"] * voters / np.maximum(due["voters"], 1),
+            "weight": np.maximum(due["weight"] - away["weight"], 0.0),
+        }
+    same = np.append((group[1:] == group[:-1]) & (ordinal[1:] == ordinal[:-1]), [False])
+    length = np.where(same, np.append(slot[1:], [0]) - slot, 0)
+    # Two rows of one slot are one step.
+    kept = (length > 0) | ~same
+    return Steps(
+        {"group": group[kept], "ordinal": ordinal[kept], "slot": slot[kept]},
+        length[kept],
+        same[kept],
+        {name: values[kept] for name, values in missing.items()},
+        {name: values[kept] for name, values in due.items()},
+    )
+
+
+def shape_of_steps(steps: Steps) -> float:
+    """`common_shape` of steps, without those in which nearly all voters are missing: they are to be explained."""
+    voters = np.maximum(steps.due["voters"], steps.missing["voters"])
+    is_usual = (voters < FEWEST_SYMBOLS) | (steps.missing["voters"] < ALL_VOTERS * voters)
+    return common_shape(steps.missing["usual"], steps.due, np.where(is_usual, steps.length, 0))
+
+
+def likely_outages(steps: Steps, shape: float, prior: float) -> pl.DataFrame:
+    """Ranges whose log odds for an outage, `surprise`, are `LEAST_ODDS` or more: `OUTAGES` and `length`, sorted.
+
+    Parameters
+    ----------
+    steps : Steps
+    shape : float
+        From `common_shape`.
+    prior : float
+        Logarithm of the chance that an outage begins in a slot.
+    """
+    place, length, now, due = steps.place, steps.length, steps.missing, steps.due
     there = np.maximum(due["symbols"] - now["missing"], 0)
     voters = np.maximum(due["voters"], now["voters"])
-    is_usual = (voters < FEWEST_SYMBOLS) | (now["voters"] < ALL_VOTERS * voters)
-    shape = common_shape(now["usual"], due, np.where(is_usual, length, 0))
     silent = np.clip(1 - due["voted"] / np.maximum(voters, 1), LEAST_P, MOST_P)
     against = -np.log(PASSES) * there
     # Whatever share of the voters an outage concerns is equally likely: one of as many as there are, and one.
@@ -234,15 +348,16 @@ def find_outages(
     together = (now["missing"] >= FEWEST_SYMBOLS) & (length > 0)
     is_out = together & ((now["surprise"] > against) | is_part)
     # Steps follow one another, so neighbours that are out are one outage.
-    begins = is_out & ~np.concatenate([[False], is_out[:-1] & same])
+    begins = is_out & ~np.concatenate([[False], is_out[:-1] & steps.follows[:-1]])
     number = np.cumsum(begins) - 1
     at = np.flatnonzero(is_out)
-    places = {"number": number[at], "group": group[at], "ordinal": ordinal[at], "first": slot[at]}
-    counts = {"end": slot[at] + length[at], "symbols": now["missing"][at], "peers": due["symbols"][at]}
-    share = now["weight"] / np.maximum(due["weight"], 1e-9)
+    first = {"group": place["group"][at], "ordinal": place["ordinal"][at], "first": place["slot"][at]}
+    counts = {"end": (place["slot"] + length)[at], "symbols": now["missing"][at], "peers": due["symbols"][at]}
     sums_of_slots = {
-        "share": share,
+        "share": now["weight"] / np.maximum(due["weight"], 1e-9),
         "surprise": now["surprise"],
+        # No symbol says more than the root of the sum of squares.
+        "strongest": np.sqrt(np.maximum(now["squares"], 0.0)),
         "against": against,
         "of_part": of_part,
         "voted": now["voters"] / np.maximum(voters, 1),
@@ -250,7 +365,7 @@ def find_outages(
     }
     slots = {name: values[at] * length[at] for name, values in sums_of_slots.items()}
     outages = (
-        pl.DataFrame(places | counts | slots | {"length": length[at]})
+        pl.DataFrame({"number": number[at]} | first | counts | slots | {"length": length[at]})
         .group_by("number", maintain_order=True)
         .agg(
             pl.col("group", "ordinal", "first").first(),
@@ -259,23 +374,30 @@ def find_outages(
             pl.col("length", *slots).sum(),
         )
     )
-    for_all = shape * np.log1p(outages["surprise"].to_numpy() / shape) - outages["against"].to_numpy()
+    said, strongest, against = (outages[name].to_numpy() for name in ("surprise", "strongest", "against"))
+    of_others = shape * np.log1p(np.maximum(said - strongest, 0.0) / shape)
+    for_all = np.minimum(shape * np.log1p(said / shape) + prior, of_others) - against
     voted, silent = (outages[name].to_numpy() / outages["length"].to_numpy() for name in ("voted", "silent"))
     # The common factor at which so many voters are silent, and what it takes; both must be improbable.
     factor = np.log(np.clip(voted, 1e-9, 1 - 1e-9)) / np.log(np.clip(silent, LEAST_P, MOST_P))
     of_lull = np.where(factor < 1, shape * (factor - 1 - np.log(np.maximum(factor, 1e-9))), 0.0)
     of_part = np.maximum(outages["of_part"].to_numpy(), 0.0)
-    for_part = of_part * of_lull / np.maximum(of_part + of_lull, 1e-9)
-    odds = np.maximum(for_all, for_part) + np.log(losses_per_slot(slot_minutes))
+    for_part = np.minimum(of_part * of_lull / np.maximum(of_part + of_lull, 1e-9) + prior, of_others)
+    odds = np.maximum(for_all, for_part)
     judged = outages.with_columns(pl.Series("surprise", odds), pl.col("share") / pl.col("length"))
-    likely = judged.filter(pl.col("surprise") >= LEAST_ODDS)
-    of_short = odds_of_short_outages(likely, open_slots * losses_per_slot(slot_minutes))
-    both = -(pl.col("surprise").neg().exp() + np.exp(-of_short)).log()
-    is_short = pl.col("length") <= SHORT_SLOTS
-    weighed = likely.with_columns(pl.when(is_short).then(both).otherwise("surprise").alias("surprise"))
-    return weighed.filter(pl.col("surprise") >= LEAST_ODDS).select(
-        pl.col(name).cast(dtype) for name, dtype in OUTAGES.items()
+    return judged.filter(pl.col("surprise") >= LEAST_ODDS).select(*OUTAGES, "length")
+
+
+def without_overlaps(outages: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Outages that share no slot with others; both are sorted, and those of each are disjoint."""
+    if others.is_empty():
+        return outages
+    starts, ends = (
+        [slot_keys(*(rows[name].to_numpy() for name in ("group", "ordinal", edge))) for rows in (outages, others)]
+        for edge in ("first", "end")
     )
+    covered = covered_lengths(starts[1], ends[1], starts[0], ends[0])
+    return outages.filter(pl.Series(covered == 0))
 
 
 def odds_of_short_outages(outages: pl.DataFrame, usual: float) -> float:
@@ -425,9 +547,9 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     return typed.sort("group", "position", "first")
 
 
-def round_to_exact(values: Floats) -> Floats:
-    """Round to multiples of 2**-28, so that sums are exact and independent of order."""
-    return np.asarray(np.round(values * PARTS_OF_ONE) / PARTS_OF_ONE)
+def round_to_exact(values: Floats, parts: float = PARTS_OF_ONE) -> Floats:
+    """Round to multiples of 1 / parts (a power of two, 2**28), so that sums are exact and independent of order."""
+    return np.asarray(np.round(values * parts) / parts)
 
 
 def mean_share_at_edge(*, last: bool) -> pl.Expr:

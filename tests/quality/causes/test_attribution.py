@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from engine.audit import pipeline
+from engine.audit.attribution_blocks import segment_slots_of
 from engine.audit.pipeline import BlockRunner, attribute_gaps
 from engine.audit.survey import SLOTS, join_surveys
 from engine.calendars.providers import calendar
@@ -231,9 +232,10 @@ def test_sums_of_what_is_missing_are_the_same_in_any_order(clean, grid):
     wanted = expected_slots(survey.series.select("series", "first", "last"), grid)
     gaps = find_gaps(wanted, survey.runs, grid)
     part = weigh_gaps(gaps, wanted, bin_width(M1))
-    whole = peer_sums(gaps, part.odds, part.rates, np.zeros(gaps.height, np.int64))
+    slots = segment_slots_of(gaps, wanted)
+    whole = peer_sums(gaps, part.odds, part.rates, np.zeros(gaps.height, np.int64), slots)
     parts = [
-        peer_sums(gaps, part.odds, part.rates, np.where(gaps["series"].to_numpy() % 3 == rest, 0, -1))
+        peer_sums(gaps, part.odds, part.rates, np.where(gaps["series"].to_numpy() % 3 == rest, 0, -1), slots)
         for rest in (2, 0, 1)
     ]
     assert_frame_equal(sum_steps(pl.concat(parts), SUMS), whole, check_exact=True)

@@ -111,6 +111,35 @@ def test_audit_of_a_liquid_peer_that_trades_on_finds_no_outage_of_thin_names() -
     assert audited(silent | liquid, rng)["outages"].is_empty()
 
 
+@pytest.mark.parametrize("hole", [slice(0, 390), slice(100, 280)])
+def test_audit_of_a_peer_that_is_away_for_long_says_nothing_of_a_single_minute(hole: slice) -> None:
+    rng, grid = np.random.default_rng(6), slots(10)
+    away = np.setdiff1d(grid, grid[4, hole])
+    tables = audited({"A": np.setdiff1d(grid, grid[4, 200]), "B": away}, rng)
+    assert tables["outages"].is_empty()
+    assert tables["gaps"].filter(pl.col("symbol") == "B")["bar_count"].to_list() == [hole.stop - hole.start]
+    both = audited({"A": away, "B": away}, rng)
+    assert causes(both) == {"feed_loss"}
+
+
+def test_audit_of_an_uncovered_edge_makes_no_single_minutes_recur() -> None:
+    rng = np.random.default_rng(7)
+    # Coverage begins at the 30th minute of the first session, and two sessions lack that minute by chance.
+    grid = slots(20)
+    stamps = np.setdiff1d(
+        grid, np.concatenate([grid[0, :29], grid[[5, 11], 1], grid[[1, 2, 3, 7, 9, 15, 16], 77 + np.arange(7)]])
+    )
+    tables = audited({"A": stamps}, rng)
+    assert causes(tables) == {"not_covered", "no_trade"}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_audit_of_one_session_of_symbols_that_hardly_trade_finds_no_outage(seed: int) -> None:
+    rng, grid = np.random.default_rng(seed), slots(1).ravel()
+    tables = audited({f"T{n:02}": grid[rng.random(len(grid)) < 0.003] for n in range(20)}, rng)
+    assert tables["outages"].is_empty()
+
+
 def test_audit_of_a_month_cut_at_midnight_has_slots_that_are_not_covered() -> None:
     rng = np.random.default_rng(8)
     minutes = np.arange(np.datetime64("2024-05-01T00:00", "us"), np.datetime64("2024-05-11T00:00", "us"), MINUTE)
