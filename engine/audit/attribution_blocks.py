@@ -140,6 +140,10 @@ class BlockInput(NamedTuple):
         `series, first, last`: ordinals of the first and last row of its symbol.
     filled : DataFrame
         `series, session, filled`: slots whose bars a source made up.
+    copies : DataFrame
+        `series, copy`: the symbol of another series with the same bars.
+    copied : DataFrame of `copies.COPIED`
+        Slots that these have.
     """
 
     series: pl.DataFrame
@@ -155,6 +159,8 @@ class BlockInput(NamedTuple):
     known: pl.DataFrame
     listed: pl.DataFrame
     filled: pl.DataFrame
+    copies: pl.DataFrame
+    copied: pl.DataFrame
 
 
 class MissingSums(NamedTuple):
@@ -392,18 +398,22 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: SessionGrid) -> pl.DataFrame:
     """Cut gaps at the edges of what is known of their slots; add `known` (cause or null) and `known_evidence`.
 
-    In this order: what the rows tell (`BlockInput.known`), what no series covers, sessions of a sample, not listed.
+    In this order: what the rows tell (`BlockInput.known`), what no series covers, sessions of a sample, not listed, bars
+    that a copy of the series has.
     """
     known = block_input.known
-    told = tuple(
-        slot_keys(*(known[name].to_numpy() for name in ("series", "ordinal", slot))) + (slot == "last")
-        for slot in ("first", "last")
+    told, copied = (
+        tuple(
+            slot_keys(*(slots[name].to_numpy() for name in ("series", "ordinal", slot))) + (slot == "last")
+            for slot in ("first", "last")
+        )
+        for slots in (known, block_input.copied)
     )
     covered, listed = (
         (ranges["start"].to_numpy(), ranges["end"].to_numpy())
         for ranges in (block_input.uncovered, block_input.unlisted)
     )
-    for keys_of, ranges in ((series_keys, told), (series_keys, listed), (axis_keys, covered)):
+    for keys_of, ranges in ((series_keys, told), (series_keys, listed), (axis_keys, covered), (series_keys, copied)):
         if len(ranges[0]):
             count = gaps["bar_count"].to_numpy().astype(np.int64)
             gaps = take_parts(gaps, *cut_points(keys_of(gaps), count, *ranges), grid)
@@ -414,6 +424,8 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
     is_told = pl.lit(pl.Series(at >= 0))
     is_uncovered = pl.lit(pl.Series(range_of_parts(axis_keys(gaps), *covered) >= 0))
     is_unlisted = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *listed) >= 0))
+    is_copied = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *copied) >= 0))
+    name = gaps.select("series").join(block_input.copies, on="series", how="left", maintain_order="left")["copy"]
     is_sampled = (pl.col("position") == "session") & pl.col("series").is_in(block_input.sampled["series"].implode())
     return gaps.with_columns(
         pl.when(is_told)
@@ -422,6 +434,8 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
         .then(pl.lit("not_covered"))
         .when(is_unlisted)
         .then(pl.lit("not_listed"))
+        .when(is_copied)
+        .then(pl.lit("symbol_loss"))
         .alias("known"),
         pl.when(is_told)
         .then(pl.lit(evidence, pl.String))
@@ -431,6 +445,8 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
         .then(pl.lit("this series has few sessions, each alone: a sample"))
         .when(is_unlisted)
         .then(pl.lit("before its first or after its last row"))
+        .when(is_copied)
+        .then(pl.format("{} has the same bars as this series, and it has these too", pl.lit(name)))
         .alias("known_evidence"),
     )
 

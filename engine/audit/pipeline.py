@@ -38,6 +38,7 @@ from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import classify_outages
+from engine.quality.causes.copies import find_copies, slots_of_copies
 from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary
@@ -240,6 +241,8 @@ class PeerGroup:
             rows_of_series(survey.known, series),
             listed,
             rows_of_series(self._filled, series),
+            self.copies.filter(ours),
+            rows_of_series(self._copied_slots, series),
         )
 
     @cached_property
@@ -255,11 +258,34 @@ class PeerGroup:
 
     @cached_property
     def quorum_series(self) -> pl.DataFrame:
-        """`series, group`: 0 for each symbol's one voting series (last, mid, bid, ask, in this order), -1 else."""
-        # Bid and ask of a symbol are not two witnesses.
+        """`series, group`: 0 for each symbol's one voting series (last, mid, bid, ask, in this order), -1 else, and for copies."""
+        # Bid and ask of a symbol are not two witnesses, nor are copies of a series.
         rank = pl.col("price_type").replace_strict({"last": 0, "mid": 1, "bid": 2, "ask": 3}, default=4)
         first = pl.int_range(pl.len()).over("symbol", order_by=rank) == 0
-        return self._series.select("series", pl.when(first).then(0).otherwise(-1).cast(pl.Int32).alias("group"))
+        voting = self._series.filter(first).select("series")
+        family = voting.join(self._families, on="series", how="left", maintain_order="left")
+        one_each = family.filter(pl.col("family").is_null() | pl.col("family").is_first_distinct())["series"]
+        votes = pl.col("series").is_in(one_each.implode())
+        return self._series.select("series", pl.when(votes).then(0).otherwise(-1).cast(pl.Int32).alias("group"))
+
+    @cached_property
+    def _families(self) -> pl.DataFrame:
+        """Copies among the series of the group (`copies.find_copies`)."""
+        return find_copies(self._survey.profile.filter(pl.col("series").is_in(self._series["series"].implode())))
+
+    @cached_property
+    def _copied_slots(self) -> pl.DataFrame:
+        """Slots that copies of a series have (`copies.slots_of_copies`)."""
+        return slots_of_copies(self._families, self._survey.runs)
+
+    @cached_property
+    def copies(self) -> pl.DataFrame:
+        """`series, copy`: of each series with copies the symbol of the first other one."""
+        named = self._families.join(self._series.select("series", "symbol"), on="series", maintain_order="left")
+        first = named.group_by("family", maintain_order=True).agg(pl.col("symbol").head(2))
+        symbols = named.join(first.rename({"symbol": "others"}), on="family", maintain_order="left")
+        other = pl.when(pl.col("others").list.first() == pl.col("symbol")).then(pl.col("others").list.get(1))
+        return symbols.select("series", other.otherwise(pl.col("others").list.first()).alias("copy"))
 
     @cached_property
     def quoted_slots(self) -> pl.DataFrame:
