@@ -4,7 +4,7 @@
    counts, for each series and bin, slots that were due and slots that were missing.
 2. `no_trade_odds` gives each gap the chance of a run at least so long. The chance p that a slot has no trade is the
    rate of its series (`rate_of_series`), scaled by its bin (`scaled_rate`), and counts -ln p; the gap's own slots are
-   left out (as far as the series has most of its slots: without the longest silence of a thin one its rate would be too
+   left out (in part where the series has less than half of its slots: without the longest silence of a thin one its rate would be too
    high), and those of its siblings: gaps that begin at the same slot of other sessions, if so many cannot be chance
    (`recurrences`). A day that is quieter or busier than others scales that (`day_factors`).
 3. Trades come in bursts, and a rate that few bars tell is uncertain: the rate is taken for gamma distributed with
@@ -312,7 +312,7 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     pieces, counts, expected = binned.pieces, binned.counts, binned.expected
     counted = ~excluded[pieces.gap]
     siblings, recurring = recurrences(rates, binned, counted)
-    left_out = np.where(excluded, 0.0, counts * share_present(rates, binned.gaps["series"].to_numpy()))
+    left_out = np.where(excluded, 0.0, counts * share_left_out(rates, binned.gaps["series"].to_numpy()))
     own = pieces.slots * (left_out / np.maximum(counts, 1))[pieces.gap] + siblings
     p = rates.chances(pieces.key, own, (left_out + sum_pieces(siblings, pieces, len(counts)))[pieces.gap])
     weight = -np.log(p) * day_factors(rates, binned, excluded, left_out)[pieces.gap]
@@ -327,10 +327,10 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     return Odds(run, expected_runs, total, k, session_slots, pieces, p)
 
 
-def share_present(rates: Rates, series: NDArray[np.integer]) -> Floats:
-    """Share of its counted slots that each series has: 1 of a series that lacks none, or has none due."""
+def share_left_out(rates: Rates, series: NDArray[np.integer]) -> Floats:
+    """Twice the share of its counted slots that each series has, at most 1: below it the series lacks most slots."""
     due, missing = rates.of_series_at(series.astype(np.int64))
-    return np.asarray(1 - missing / np.maximum(due, 1))
+    return np.asarray(np.minimum(2 * (1 - missing / np.maximum(due, 1)), 1.0))
 
 
 def rate_variances(rates: Rates, pieces: Pieces, weight: Floats) -> Floats:
