@@ -21,6 +21,7 @@ from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import Flags, Ints
+from engine.quality.causes.outages import is_beyond_chance
 from engine.quality.contiguous_runs import Floats, SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
@@ -209,7 +210,7 @@ def volume_shares(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.DataFrame:
-    """Return a warning per run of minutes usually absent in >= 90 % of series, if presence around averages >= 50 %.
+    """Return a warning per run of minutes usually absent in >= 90 % of series, beyond chance; presence around >= 50 %.
 
     Parameters
     ----------
@@ -230,11 +231,21 @@ def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.
     flagged = shares["absent"].to_numpy()
     starts = np.flatnonzero(flagged & ~continues_run(at, flagged, slot_minutes))
     runs = [flagged_run(at, flagged, int(start), slot_minutes) for start in starts]
-    trading = [(run, beside) for run in runs if (beside := mean_share_around(share, flagged, *run)) >= NEIGHBOURS_TRADE]
+    beside = np.array([mean_share_around(share, flagged, *run) for run in runs])
+    parts = [shares[run[0] : run[1]] for run in runs]
+    lacking, due, sessions = (
+        np.array([part[name].mean() for part in parts], np.float64) for name in ("lacked", "series", "sessions")
+    )
+    length = np.array([part.height for part in parts], np.float64)
+    is_habit = is_beyond_chance(lacking, due, sessions, length, 1 - beside, np.full(len(runs), float(len(at))))
     attending = counted.filter(pl.col("minute") == ATTENDING)
     most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
     return findings_of(
-        [absent_slots_finding(shares[run[0] : run[1]], beside, calendar, slot_minutes, most) for run, beside in trading]
+        [
+            absent_slots_finding(part, float(near), calendar, slot_minutes, most)
+            for part, near, habit in zip(parts, beside, is_habit, strict=True)
+            if habit and near >= NEIGHBOURS_TRADE
+        ]
     )
 
 
@@ -412,9 +423,10 @@ def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:
     )
     share = pl.col("present") / pl.col("series")
     always = (pl.col("lacking") >= FEWEST_SESSIONS) & (pl.col("lacking") >= USUALLY * pl.col("sessions"))
-    return by_minute.with_columns(share.alias("share"), ((share <= 1 - ABSENT_SHARE) & always).alias("absent")).sort(
-        "minute"
-    )
+    lacked = (pl.col("series") - pl.col("present")).alias("lacked")
+    return by_minute.with_columns(
+        lacked, share.alias("share"), ((share <= 1 - ABSENT_SHARE) & always).alias("absent")
+    ).sort("minute")
 
 
 def continues_run(at: Ints, flagged: Flags, slot_minutes: int) -> Flags:

@@ -98,6 +98,7 @@ MOST = 0.5
 ALWAYS = 0.9
 FEWEST_SESSIONS = 5
 ADJACENT_SLOTS = 10
+BY_CHANCE = 0.01  # ranges of a day that silence empties in most sessions, expected: from there on it is no habit
 PARTS_OF_ONE = 2.0**28
 PARTS_OF_SQUARE = 2.0**12  # squares are larger, and their sums are to be exact too
 
@@ -496,7 +497,7 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
 
 
 def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
-    """Slot ranges missing in >= 90 % of the due bars of >= 5 sessions, slots beside in <= 50 %; no whole positions.
+    """Slot ranges missing in >= 90 % of the due bars of >= 5 sessions, beyond chance, slots beside in <= 50 %; no whole positions.
 
     Parameters
     ----------
@@ -542,9 +543,52 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     )
     whole = pl.len().over(of_segment) == 1
     closes = pl.col("end") == pl.col("end").max().over(of_segment)
-    recurring = spans.with_columns(closes.alias("closes")).filter(pl.col("always") & ~whole & (adjacent <= MOST))
+    recurring = (
+        spans.with_columns(
+            closes.alias("closes"), adjacent.alias("adjacent"), pl.col("end").max().over(of_segment).alias("of")
+        )
+        .filter(pl.col("always") & ~whole & (adjacent <= MOST))
+        .join(often.rename({"sessions": "of_sessions"}), on="position", maintain_order="left")
+    )
+    due = recurring["sessions"].to_numpy().astype(np.float64)
+    is_habit = is_beyond_chance(
+        recurring["share"].to_numpy() * due,
+        due,
+        recurring["of_sessions"].to_numpy().astype(np.float64),
+        (recurring["end"] - recurring["first"]).to_numpy().astype(np.float64),
+        recurring["adjacent"].to_numpy(),
+        recurring["of"].to_numpy().astype(np.float64),
+    )
+    recurring = recurring.filter(pl.Series(is_habit, dtype=pl.Boolean))
     typed = recurring.select(pl.col(name).cast(dtype) for name, dtype in HABITS.items())
     return typed.sort("group", "position", "first")
+
+
+def is_beyond_chance(
+    lacking: Floats, due: Floats, sessions: Floats, length: Floats, missing_beside: Floats, day_slots: Floats
+) -> Flags:
+    """Mask ranges of slots, empty in most sessions, that silence leaves so in fewer than `BY_CHANCE` ranges of a day.
+
+    Silence of a range is as probable as in the slots beside it; a silent slot is followed by another with the square root
+    of that. Series fall silent together: what they say of one session counts SHAPE * ln(1 + W / SHAPE).
+
+    Parameters
+    ----------
+    lacking, due : array of float
+        Series times sessions that lack the range, and in which it is due.
+    sessions : array of float
+    length, day_slots : array of float
+        Slots of the range, and of the segment or day.
+    missing_beside : array of float
+        Share of the slots beside the range that is missing.
+    """
+    seen = 2 * ADJACENT_SLOTS * due
+    silent = (missing_beside * seen + 0.5) / (seen + 1)
+    weight = lacking / sessions * (length + 1) / 2 * -np.log(silent)
+    share = np.clip(lacking / due, 1e-9, 1 - 1e-9)
+    ways = due * -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    surprise = sessions * SHAPE * np.log1p(weight / SHAPE) - ways - np.log(day_slots)
+    return np.asarray(surprise >= -np.log(BY_CHANCE))
 
 
 def round_to_exact(values: Floats, parts: float = PARTS_OF_ONE) -> Floats:

@@ -92,6 +92,26 @@ def test_audit_of_minutes_that_a_market_often_lacks_is_no_outage() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("share", "sessions"), [(0.55, 5), (0.7, 5), (0.7, 12)])
+def test_audit_of_slots_that_one_symbol_lacks_every_session_by_chance_names_no_break(share, sessions, seed) -> None:
+    rng, grid = np.random.default_rng(seed), slots(sessions)
+    tables = audited({"MID": grid[rng.random(grid.shape) < share]}, rng)
+    assert (loud(tables), causes(tables) - {"not_covered"}) == ([], {"no_trade"})
+
+
+@pytest.mark.parametrize("symbols", [1, 4])
+def test_audit_of_a_break_every_session_is_named_also_where_symbols_are_thin(symbols: int) -> None:
+    rng, grid = np.random.default_rng(5), slots(10)
+    traded = {f"T{n}": rng.random(grid.shape) < 0.7 for n in range(symbols)}
+    for there in traded.values():
+        there[:, 150:180] = False
+    tables = audited({name: grid[there] for name, there in traded.items()}, rng)
+    break_of = tables["gaps"].filter(pl.col("bar_count") >= 30)
+    assert set(break_of["cause"]) == {"calendar_suspect"}
+    assert "calendar_suspect" in loud(tables) or "absent_slots" in loud(tables)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_audit_of_one_liquid_symbol_without_minutes_is_its_own_loss(seed: int) -> None:
     rng, grid = np.random.default_rng(seed), slots(10)
     full = {f"L{n}": grid[rng.random(grid.shape) < 0.9999] for n in range(6)}
