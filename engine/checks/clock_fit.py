@@ -156,11 +156,19 @@ def session_masks(segments: pl.DataFrame, zone: str) -> dict[int, Floats]:
 
 
 def session_mask(begins: Ints, covered: Floats) -> Floats:
-    """Per quarter hour of the week: mean `covered` of its weekday's dates in `begins`; < 25 %: 0, else / 0.9, max 1."""
+    """Per quarter hour of the week: mean `covered` of its weekday's dates in `begins`; < 25 %: 0, else / 0.9, max 1.
+
+    The first and the last date, on which sessions may be there in part, count only where no other date has their weekday.
+    """
     if not len(begins):
         return np.zeros(WEEK_CELLS)
-    days = np.unique(begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US))
-    per_weekday = np.bincount((days + 3) % 7, minlength=7)
-    total = np.bincount(week_cells(begins), weights=covered, minlength=WEEK_CELLS)
+    date = begins // (DAY_CELLS * CELL_MINUTES * MINUTE_US)
+    days = np.unique(date)
+    weekday = (days + 3) % 7
+    is_edge = np.isin(days, days[[0, -1]])
+    whole = days[~is_edge | ~np.isin(weekday, weekday[~is_edge])]
+    per_weekday = np.bincount((whole + 3) % 7, minlength=7)
+    held = np.isin(date, whole)
+    total = np.bincount(week_cells(begins[held]), weights=covered[held], minlength=WEEK_CELLS)
     share = total / np.repeat(np.maximum(per_weekday, 1), DAY_CELLS)
     return np.where(share < RARE_SHARE, 0.0, np.minimum(share / USUAL_SHARE, 1.0))
