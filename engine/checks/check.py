@@ -63,6 +63,13 @@ class MeasureInput:
     grid: SessionGrid
     zone: str
     quotes: pl.DataFrame = field(default_factory=lambda: empty(QUOTES))
+    _results: dict[object, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, function: Callable[[MeasureInput], T]) -> T:
+        """Return `function(self)`, computed at the first call with this function and cached for the others."""
+        if function not in self._results:
+            self._results[function] = function(self)
+        return cast("T", self._results[function])
 
     @cached_property
     def runs(self) -> SlotRuns:

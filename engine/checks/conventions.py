@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
 from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, utc_offsets
+from engine.checks.co_moves import CO_MOVES, HALF_HOUR, lags_against_others
 from engine.checks.findings import findings_of
 from engine.checks.other_calendars import (
     ROW_DATES,
@@ -397,9 +398,75 @@ def quotes_after_trades(
 
 
 def clock_and_calendar_findings(measured: JudgeInput) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return `clock_findings` of the profile: either check filters its own, and `stamp` leaves out the second frame."""
+    """Return `clock_findings` of the profile and of shifts against other series; either check filters its own.
+
+    `stamp` leaves out the series of the second frame. What the other series show goes before another calendar.
+    """
     others = OtherCalendars(measured.others, measured.usual_hours, measured.frames["row_dates"])
-    return clock_findings(measured.frames["clock_profile"], measured.segments, measured.zone, others)
+    profile = measured.frames["clock_profile"]
+    found, doubtful = clock_findings(profile, measured.segments, measured.zone, others)
+    far = measured.once(lags_of).filter(pl.col("lag").abs() >= HALF_HOUR)
+    told = found.filter(pl.col("check_name") == "clock")
+    far = far.join(told, on=list(SERIES), how="anti", maintain_order="left")
+    offsets = profile.group_by(list(SERIES)).agg(pl.col("offset").unique().sort())
+    rows = [
+        lag_finding(row, measured.zone)
+        for row in far.join(offsets, on=list(SERIES), how="left", maintain_order="left").iter_rows(named=True)
+    ]
+    found = pl.concat([found.join(far, on=list(SERIES), how="anti", maintain_order="left"), findings_of(rows)])
+    return found, pl.concat([doubtful, far.select(list(SERIES))]).unique()
+
+
+def lags_of(measured: JudgeInput) -> pl.DataFrame:
+    """Return `lags_against_others` of all measurements, for the checks that speak of the same shifts."""
+    return lags_against_others(measured.frames["large_moves"])
+
+
+def lag_finding(row: Row, zone: str) -> Row:
+    """Build the `clock` error of a series that moves hours after, or before, the others; `value` is the hours late."""
+    hours = row["lag"] / 3600
+    what, remedy = diagnose_shift(dict.fromkeys(row["offset"], hours), zone)
+    return {
+        **{name: row[name] for name in SERIES},
+        "check_name": "clock",
+        "severity": "error",
+        "count": row["moves"],
+        "value": hours,
+        "message": f"Stamps are {abs(hours):g} hours {'late' if hours > 0 else 'early'}: {what}.",
+        "evidence": lag_evidence(row, f"{abs(hours):g} hours"),
+        "remedy": remedy,
+    }
+
+
+def step_lag_finding(row: Row) -> Row:
+    """Build the `stamp` finding of a series that moves 1 to 3 steps after, or before, the others; `value` is the steps."""
+    steps = round(row["lag"] / Interval.parse(row["interval"]).seconds)
+    by = "one step" if abs(steps) == 1 else f"{abs(steps)} steps"
+    side = "late" if steps > 0 else "early"
+    is_end = steps == 1
+    return {
+        **{name: row[name] for name in SERIES},
+        "check_name": "stamp",
+        "severity": "error" if abs(steps) == 1 else "warning",
+        "count": row["moves"],
+        "value": float(steps),
+        "message": f"Stamps are {by} ({row['interval']}) {side} against the other series"
+        + (": they mark the end of each bar, and are read as its start." if is_end else "."),
+        "evidence": lag_evidence(row, by),
+        "remedy": "--stamp end"
+        if is_end
+        else "ask the vendor what a stamp marks, and move the stamps before they are read",
+    }
+
+
+def lag_evidence(row: Row, by: str) -> str:
+    """Return the evidence text of a row of `co_moves.LAGS`."""
+    side = "after" if row["lag"] > 0 else "before"
+    return (
+        f"{row['agree']:,} of its {row['moves']:,} largest moves come {by} {side} the same move of at least two other "
+        f"symbols; on average {row['others']:.1f} symbols move with it then, {row['others_as_stamped']:.1f} as stamped; "
+        "confidence high"
+    )
 
 
 @register
@@ -407,7 +474,7 @@ class ClockCheck(BarCheck):
     """Stamps of a series are hours late or early, or a change of clocks was missed."""
 
     name, severities = "clock", ("error",)
-    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return the `clock` findings: series whose rows fit the sessions far better when shifted by hours."""
@@ -419,7 +486,7 @@ class CalendarCheck(BarCheck):
     """The calendar of a series is another venue's."""
 
     name, severities = "calendar", ("error",)
-    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return the `calendar` findings: another calendar fits the rows as they are and this one does not, or all-day rows."""
@@ -431,12 +498,15 @@ class StampCheck(BarCheck):
     """Stamps mark the ends of bars, or rows come a few steps late."""
 
     name, severities = "stamp", ("error", "warning")
-    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return `stamp` findings (rows 1 to 3 steps late at edges) of series whose calendar fits."""
+        """Return `stamp` findings (rows 1 to 3 steps late at edges, or against other series) where the calendar fits."""
         _, doubtful = measured.once(clock_and_calendar_findings)
-        return stamp_findings(measured.frames["clock_profile"].join(doubtful, on=list(SERIES), how="anti"))
+        found = stamp_findings(measured.frames["clock_profile"].join(doubtful, on=list(SERIES), how="anti"))
+        near = measured.once(lags_of).filter(pl.col("lag").abs() < HALF_HOUR)
+        near = near.join(found, on=list(SERIES), how="anti", maintain_order="left")
+        return pl.concat([found, findings_of([step_lag_finding(row) for row in near.iter_rows(named=True)])])
 
 
 @register

@@ -53,6 +53,7 @@ PRIOR_SLOTS = 10.0  # of the whole series' rate, that a half hour is given besid
 PRIOR_QUIET = 5.0
 RARELY_WRITTEN = 0.05  # of the quiet minutes have a row: then rows for them are unusual by themselves
 CHANCE, CHANCE_WRITTEN = 1e-3, 1e-6  # of a run in the whole series: below, it is reported
+CHANCE_SPARSE = 1e-12  # with volume, in a name that trades in less than half of its slots: its price stands at a tick
 CLUSTERED = 0.75  # power of the rate of another quiet slot, where quiet minutes are written: they come in clusters
 TRADES = 0.5  # of the slots of that time of day have a trade, else a name is thin and the fill may be right
 
@@ -69,9 +70,11 @@ class _Quiet:
         self.step = part.grid.interval.step_us
         self.series = self.rows["series"].to_numpy()
         self.ordinal = self.rows["ordinal"].to_numpy()
-        self.slot = self.rows["slot"].to_numpy()
+        slot = self.rows["slot"].to_numpy()
+        self.skipped = np.zeros(len(self.series), np.int64)  # slots without a row since the bar before
         self.follows = np.zeros(len(self.series), bool)  # the bar before is of the same segment
         self.follows[1:] = (self.series[1:] == self.series[:-1]) & (self.ordinal[1:] == self.ordinal[:-1])
+        self.skipped[1:] = np.where(self.follows[1:], np.diff(slot.astype(np.int64)) - 1, 0)
         close, high, low = (self.rows[name].to_numpy() for name in ("close", "high", "low"))
         self.close = close
         quiet = self.follows.copy()
@@ -87,10 +90,9 @@ class _Quiet:
         self.half_hour: Ints = local // HALF_HOUR_US % 48
 
     def runs(self, quiet: Flags) -> tuple[Ints, Ints]:
-        """Return (first, last + 1) of the runs of quiet bars in consecutive slots of one segment."""
+        """Return (first, last + 1) of the runs of quiet bars that follow each other in a segment, absent slots between or not."""
         at = np.flatnonzero(quiet)
-        before = np.maximum(at - 1, 0)
-        joined = quiet[before] & self.follows[at] & (self.slot[at] == self.slot[before] + 1)
+        joined = quiet[np.maximum(at - 1, 0)] & self.follows[at]
         return at[~joined], at[~np.append(joined[1:], [False])[: len(at)]] + 1
 
 
@@ -101,8 +103,7 @@ def fill_counts(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
     heads = run_starts(quiet.series)
     owner = np.repeat(np.arange(len(heads)), np.diff(heads, append=len(quiet.series)))
     cell = owner * 48 + quiet.half_hour
-    absent = np.zeros(len(cell), np.int64)
-    absent[1:] = np.where(quiet.follows[1:], np.diff(quiet.slot.astype(np.int64)) - 1, 0)
+    absent = quiet.skipped
     size = len(heads) * 48
     counts = {
         "bars": np.bincount(cell, minlength=size),
@@ -183,19 +184,37 @@ def filled_runs(frames: Frames) -> pl.DataFrame:
     if runs.is_empty():
         return runs.with_columns(pl.lit(0.0).alias(name) for name in ("trades", "written", "log_chance"))
     quiet_bars = {kind: ("idle", "idle_runs") if kind == "no volume" else ("carried", "carried_runs") for kind in KINDS}
+    sums = rates.group_by(KEY).agg(pl.col("bars", "absent", "idle").sum())
+    quiet = pl.col("idle") + pl.col("absent")
+    is_thin = quiet > TRADES * (pl.col("bars") + pl.col("absent"))
+    thin = sums.filter(is_thin & (pl.col("idle") > RARELY_WRITTEN * quiet))
+    sparse = sums.filter(pl.col("absent") > TRADES * (pl.col("bars") + pl.col("absent")))
     found = []
     for kind, (bars, starts) in quiet_bars.items():
-        gone = ("absent", "absent_runs") if kind == "no volume" else None
-        shaped = rates.select(
-            *KEY,
-            "half_hour",
-            (pl.col("bars") + (pl.col("absent") if gone else 0)).alias("slots"),
-            pl.col(bars).alias("written"),
-            (pl.col(bars) + (pl.col("absent") if gone else 0)).alias("quiet"),
-            (pl.col(starts) + (pl.col("absent_runs") if gone else 0)).alias("starts"),
-        )
-        found.append(judged_runs(runs.filter(pl.col("kind") == kind), shaped, has_absent=gone is not None))
-    return pl.concat(found).sort(*KEY, "start_ts", maintain_order=True)
+        ours = runs.filter(pl.col("kind") == kind)
+        if kind == "no volume":
+            found.append(judged_runs(ours, rates_of(rates, bars, starts, ("absent", "absent_runs")), has_absent=True))
+            ours = ours.join(thin, on=KEY, how="anti", maintain_order="left")
+        # Against the other bars that are there: where some quiet minutes of a series have one and some have none.
+        told = judged_runs(ours, rates_of(rates, bars, starts), has_absent=False)
+        if kind == "volume":
+            likely = told.filter(pl.col("log_chance") >= np.log(CHANCE_SPARSE)).join(sparse, on=KEY, how="semi")
+            told = told.join(likely, on=[*KEY, "start_ts"], how="anti", maintain_order="left")
+        found.append(told)
+    return pl.concat(found).unique([*KEY, "kind", "start_ts"], keep="first").sort(*KEY, "start_ts", maintain_order=True)
+
+
+def rates_of(rates: pl.DataFrame, bars: str, starts: str, gone: tuple[str, str] | None = None) -> pl.DataFrame:
+    """Slots, written, quiet and starts of quiet bars by half hour; `gone` names the absent slots that count as quiet too."""
+    absent, absent_runs = (pl.col(name) for name in gone) if gone else (pl.lit(0), pl.lit(0))
+    return rates.select(
+        *KEY,
+        "half_hour",
+        (pl.col("bars") + absent).alias("slots"),
+        pl.col(bars).alias("written"),
+        (pl.col(bars) + absent).alias("quiet"),
+        (pl.col(starts) + absent_runs).alias("starts"),
+    )
 
 
 def judged_runs(runs: pl.DataFrame, rates: pl.DataFrame, *, has_absent: bool) -> pl.DataFrame:

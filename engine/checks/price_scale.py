@@ -16,7 +16,7 @@ import polars as pl
 
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, register
 from engine.checks.findings import findings_of
-from engine.checks.sanity import BAR_SANITY, Bars
+from engine.checks.sanity import BAR_SANITY, Bars, session_bars
 from engine.keys import Ints, number_ranges
 from engine.quality.contiguous_runs import Floats, pairs_where
 from engine.schema import TS, Schema, empty
@@ -60,7 +60,9 @@ class Block(NamedTuple):
     power: int
 
 
-def level_jumps(rows: pl.DataFrame, series: pl.DataFrame, *, is_intraday: bool) -> pl.DataFrame:
+def level_jumps(
+    rows: pl.DataFrame, series: pl.DataFrame, *, is_intraday: bool, bars: Bars | None = None
+) -> pl.DataFrame:
     """Return `JUMPS`: bars that open at 5 times the close before, or a fifth; up to 64 per series; prices above 0.
 
     Parameters
@@ -71,8 +73,10 @@ def level_jumps(rows: pl.DataFrame, series: pl.DataFrame, *, is_intraday: bool) 
         `series, symbol, price_type, interval`.
     is_intraday : bool
         Whether a session has several bars.
+    bars : Bars, optional
+        Of these rows, where they are at hand.
     """
-    bars = Bars(rows, is_intraday)
+    bars = bars or Bars(rows, is_intraday)
     opened, close = bars.open, bars.close
     at = 1 + pairs_where(
         lambda a, b: (opened[b] > SMALLEST_FACTOR * close[a]) | (opened[b] * SMALLEST_FACTOR < close[a]), bars.pairs
@@ -235,7 +239,8 @@ class ScaleCheck(BarCheck):
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
         """Return the bars of a part that open at 5 times the close before, or at a fifth of it."""
-        return level_jumps(part.session_rows, part.series, is_intraday=part.grid.interval.is_intraday)
+        is_intraday = part.grid.interval.is_intraday
+        return level_jumps(part.session_rows, part.series, is_intraday=is_intraday, bars=part.once(session_bars))
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return an error per block of bars in another unit."""

@@ -63,7 +63,9 @@ FEWEST_OF_SESSION = 3  # bars: the first, the last, and one between
 LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
 
 
-def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str) -> dict[str, pl.DataFrame]:
+def bar_sanity(
+    rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone: str, bars: Bars | None = None
+) -> dict[str, pl.DataFrame]:
     """Frames of `SANITY` of sorted rows, by name: anomaly counts, flat runs, spikes, market moves, jumps, end sessions.
 
     Parameters
@@ -76,12 +78,14 @@ def bar_sanity(rows: pl.DataFrame, series: pl.DataFrame, grid: SessionGrid, zone
         Of the interval of the rows.
     zone : str
         IANA zone of the venue.
+    bars : Bars, optional
+        Of these rows, where they are at hand.
 
     Returns
     -------
     dict of name to DataFrame of `SANITY`
     """
-    bars = Bars(rows, grid.interval.is_intraday)
+    bars = bars or Bars(rows, grid.interval.is_intraday)
     scale = usual_moves(bars)
     far = far_bars(bars, scale)
     spikes, moves = find_spikes(bars, scale, far), count_market_moves(bars, scale, far)
@@ -146,6 +150,11 @@ class Bars:
         if self.is_intraday:
             same &= self.session[index + 1] == self.session[index]
         return same & self.positive[self.owner(index)]
+
+
+def session_bars(part: MeasureInput) -> Bars:
+    """Return the `Bars` of a part's rows in sessions, for `MeasureInput.once`."""
+    return Bars(part.session_rows, part.grid.interval.is_intraday)
 
 
 def usual_moves(bars: Bars) -> Floats:
@@ -427,7 +436,7 @@ class BarSanity(Measurement):
 
     def measure(self, part: MeasureInput) -> Frames:
         """Return the frames of `SANITY` of one part: counts, runs, spikes, moves, jumps, ends."""
-        return bar_sanity(part.session_rows, part.series, part.grid, part.zone)
+        return bar_sanity(part.session_rows, part.series, part.grid, part.zone, part.once(session_bars))
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
         """Sum counts and market moves over all parts; concatenate runs, spikes, jumps and ends."""

@@ -7,6 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 from engine.calendars.providers import calendar
+from engine.checks.clock_fit import session_masks
 from engine.checks.clock_profile import PROFILE, combine_profiles
 from engine.checks.conventions import OtherCalendars, conventions
 from polars.testing import assert_frame_equal
@@ -314,3 +315,12 @@ def test_conventions_vendor_files_that_are_moved_say_by_how_much(folder, code, h
 def test_conventions_vendor_files_that_are_right_say_nothing(folder, code, vendor) -> None:
     for feed in stored(vendor / "lean" / folder, code):
         assert said(feed).height == 0
+
+
+def test_week_of_sessions_leaves_out_first_and_last_dates_that_are_there_in_part() -> None:
+    # From Wednesday 22:00 UTC to Friday 21:00 of the next week: Wednesdays have a date in part and a whole one.
+    segments = calendar("FX").segments_in_bounds(dt.date(2014, 5, 1), dt.date(2014, 5, 9))
+    mask = session_masks(segments, "America/New_York")[-240].reshape(7, 96)
+    assert mask[2].min() == mask[3].min() == 1.0
+    assert mask[4, :84].min() == 1.0
+    assert mask[4, 84:].max() == mask[5].max() == mask[6, :84].max() == 0.0

@@ -108,8 +108,36 @@ def test_pre_market_bars_that_stand_do_not_make_a_standing_price_usual() -> None
     assert found.select("check_name", "value").rows() == [("filled", 30.0)]
 
 
-def test_thin_name_without_trades_for_some_minutes_is_not_filled() -> None:
-    assert said(filled(market("XNYS", *JUNE), 3, 300, 5, volume=False)).is_empty()
+def test_thin_name_some_of_whose_quiet_minutes_are_written_is_not_filled() -> None:
+    feed = market("XNYS", *JUNE)
+    whole = quiet_minutes_written(feed).rows.select("series", "ts", *PRICES, "volume")
+    some = whole.filter((pl.col("volume") > 0) | (pl.col("ts").dt.minute() % 5 == 0))
+    source = placed(some, feed.series, feed.grid, feed.zone)
+    assert said(filled(source, 3, 300, 5, volume=False)).is_empty()
+
+
+def test_thin_name_without_other_bars_for_quiet_minutes_is_filled() -> None:
+    found = said(filled(market("XNYS", *JUNE), 3, 300, 12, volume=False))
+    assert found.select("check_name", "symbol").rows() == [("filled", "THN")]
+
+
+def test_filled_run_with_absent_slots_between_is_one_run() -> None:
+    feed = market("XNYS", *JUNE)
+    bad = filled(feed, 1, 700, 40, volume=False).rows.select("series", "ts", *PRICES, "volume")
+    span = bad.filter(pl.col("series") == 1)["ts"][700:740]
+    kept = bad.filter(~((pl.col("series") == 1) & pl.col("ts").is_in(span[3::4].implode())))
+    found = said(placed(kept, feed.series, feed.grid, feed.zone))
+    assert found.select("check_name", "value").rows() == [("filled", 30.0)]
+
+
+def test_filled_run_is_found_where_a_source_writes_some_quiet_minutes() -> None:
+    feed = market("24/7", *JUNE)
+    whole = quiet_minutes_written(feed).rows.select("series", "ts", *PRICES, "volume")
+    some = whole.filter((pl.col("volume") > 0) | (pl.col("ts").dt.minute() % 3 == 0))
+    source = placed(some, feed.series, feed.grid, feed.zone)
+    assert said(source).is_empty()
+    found = said(filled(source, 2, 700, 20, volume=False))
+    assert found.select("check_name", "symbol").rows() == [("filled", "MIX")]
 
 
 def test_slots_of_filled_runs_are_not_present_for_the_adjusted_quality() -> None:
