@@ -96,7 +96,7 @@ def test_shift_is_the_same_however_parts_are_cut() -> None:
     feed = shifted(walks("24/7", 4, common=3.0), 2, 240 * MINUTE)
     days = feed.rows["session"]
     cut = sorted(days.drop_nulls().unique())[2]
-    parts = [feed.rows.filter((days < cut)), feed.rows.filter(days >= cut), feed.rows.clear()]
+    parts = [feed.rows.filter(days < cut), feed.rows.filter(days >= cut), feed.rows.clear()]
     whole = combine([measure(part, feed.series, feed.grid, feed.zone) for part in parts])
     found = judge(whole, feed.grid.segments, feed.zone, "24/7").filter(pl.col("check_name") == "clock")
     assert found.select("symbol", "value").rows() == [("S2", 4.0)]
