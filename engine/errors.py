@@ -7,6 +7,7 @@ EngineError
 │   └── UnknownSymbolError (KeyError, StoreError)   no such symbol
 ├── DataError (ValueError)          data that is not as its schema or format requires
 │   ├── SourceError                 a file that cannot be read: path and reason
+│   ├── CoverageError               an export that lacks bars which a backtest needs: `.holes`
 │   ├── SchemaError                 a frame whose columns do not fit
 │   └── SortednessError             rows out of order where order is required
 ├── StoreError
@@ -19,6 +20,13 @@ EngineError
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+    from engine.runtime.preflight import Preflight
 
 LONGEST_REASON = 2000  # characters: a header of a thousand names is not repeated as a whole
 
@@ -60,6 +68,27 @@ class SourceError(DataError):
 
 class SchemaError(DataError):
     """A frame lacks columns, or has columns of types that do not fit."""
+
+
+class CoverageError(DataError):
+    """An export has less of a range than was asked for.
+
+    Attributes
+    ----------
+    holes : DataFrame
+        `engine.runtime.preflight.HOLES`: what is missing, by series and time.
+    preflight : Preflight
+        Coverage of all series.
+    """
+
+    def __init__(self, message: str, holes: DataFrame, preflight: Preflight) -> None:
+        super().__init__(message)
+        self.holes = holes
+        self.preflight = preflight
+
+    def __reduce__(self) -> tuple[type[CoverageError], tuple[str, DataFrame, Preflight]]:
+        # Pickle would rebuild it from the message alone; workers hand it to their parent.
+        return type(self), (str(self), self.holes, self.preflight)
 
 
 class SortednessError(DataError):
