@@ -25,6 +25,7 @@ memory   peak memory of a full export beyond its store, in fresh processes; agai
 pruning  a symbol's year of 5m bars out of an export of many symbols: bytes read / bytes of the table.
 sql      full scans through `engine.sql`, its child process and `engine.connect`, against DuckDB `read_parquet`.
 cold     `engine sql` as a whole process, against `import duckdb`.
+preflight  `engine.check` of all symbols and of one, against DuckDB and Polars counting the bars; whole processes.
 audit    the audit of a Parquet table against its decode, step by step, by two workers, and its memory (`benchmarks.audit`).
 
 Sizes
@@ -76,6 +77,7 @@ from benchmarks import (
     machine,
     market,
     memory,
+    preflight,
     quality,
     store,
 )
@@ -158,6 +160,7 @@ GROUPS: dict[str, Callable[[Bench], list[Measure]]] = {
     "pruning": lambda b: export.pruning(b.size.pruning, b.scratch, b.rounds),
     "sql": lambda b: export.sql(b.exported, b.rounds),
     "cold": lambda b: export.cold(b.exported),
+    "preflight": lambda b: preflight.everything(b.exported.first[0].target, b.rounds),
     "audit": lambda b: [
         line for rows in b.size.audit for lines in audit.everything(rows, b.scratch, min(b.rounds, 3)) for line in lines
     ],

@@ -26,7 +26,7 @@ GROUPS = {
     "Kernels": [
         "derive_bars", "bars_from_trades", "bars_from_quotes", "indicators", "Indicator", "find_gaps", "expected_slots", "slot_runs", "quality_score",
     ],
-    "Exports and SQL": ["open_dataset", "Dataset", "write_json", "write_csv", "sql", "connect"],
+    "Exports and SQL": ["check", "open_dataset", "Dataset", "write_json", "write_csv", "sql", "connect"],
     "Plots": [
         "plot_candles", "plot_coverage", "plot_slots", "plot_gaps", "plot_volume", "plot_spread", "plot_against", "save_plot",
     ],

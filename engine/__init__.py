@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.runtime.live import LiveSession
     from engine.runtime.lost_slots import requests
     from engine.runtime.options import CalendarMap
+    from engine.runtime.preflight import check
     from engine.runtime.run import export_session, load, run
     from engine.schema import conform
     from engine.simulation.sessions import simulate
@@ -57,7 +58,7 @@ _ROOMS = {
     "plot_against": "report.plots", "plot_candles": "report.plots", "plot_spread": "report.plots",
     "plot_volume": "report.plots", "plot_coverage": "report.plot_maps", "plot_gaps": "report.plot_maps",
     "plot_slots": "report.plot_maps", "save_plot": "report.plot_style",
-    "CalendarMap": "runtime.options", "SessionConfig": "runtime.config",
+    "check": "runtime.preflight", "CalendarMap": "runtime.options", "SessionConfig": "runtime.config",
     "LiveSession": "runtime.live", "ReplaySession": "runtime.deployments",
     "export_session": "runtime.run", "load": "runtime.run", "run": "runtime.run", "run_audit": "runtime.auditor",
     "Audit": "runtime.audit_report", "requests": "runtime.lost_slots", "write_audit": "runtime.audit_report",
@@ -71,7 +72,7 @@ _ROOMS = {
 __all__ = [
     "Audit", "CalendarMap", "Dataset", "EngineError", "GridSpec", "Indicator", "Interval", "LiveSession", "ReplaySession",
     "SessionCalendar", "SessionConfig", "SessionData", "SessionGrid", "Snapshot", "SymbolSessionData",
-    "apply_rules", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "conform", "connect", "derive_bars",
+    "apply_rules", "bars_from_quotes", "bars_from_trades", "calendar", "calendar_codes", "check", "conform", "connect", "derive_bars",
     "expected_slots", "export_session", "find_gaps", "from_frame", "indicators", "load", "open_dataset",
     "plot_against", "plot_candles", "plot_coverage", "plot_gaps", "plot_slots", "plot_spread", "plot_volume",
     "quality_score", "read_rules", "reconcile", "requests", "run", "run_audit", "save_plot",

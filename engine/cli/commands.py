@@ -10,6 +10,7 @@ from typer.models import CommandInfo
 
 from engine.cli import audit_command as _audit
 from engine.cli import calendar_command as _calendars
+from engine.cli import check_command as _check
 from engine.cli import maintenance_commands as _upkeep
 from engine.cli import mending_commands as _mend
 from engine.cli import query_commands as _ask
@@ -32,6 +33,7 @@ _COMMANDS = (
     _reconcile,
     _mend,
     _ask,
+    _check,
     _calendars,
     _upkeep,
     _session,
@@ -48,6 +50,7 @@ _ORDER = (
     "sql",
     "gaps",
     "quality",
+    "check",
     "export",
     "calendars",
     "calendars check",

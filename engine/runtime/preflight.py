@@ -71,6 +71,7 @@ SHARES = ("missing", "explained", "excluded")
 UNKNOWN_SYMBOL, NOT_EXPORTED, MISSING, FILLED = "unknown_symbol", "not_exported", "missing", "filled"
 NOT_COVERED, NOT_LISTED = "not_covered", "not_listed"
 OF = ("quality", "quality_adjusted")
+SEE_HOLES = "; `.holes` has all"
 SYMBOLS_NAMED, HOLES_NAMED = 3, 2
 A_YEAR, A_DAY = dt.timedelta(days=366), dt.timedelta(days=1)
 WHOLE, ROUNDING = 100.0, 1e-9  # percent
@@ -133,9 +134,8 @@ class CoverageRange:
         return inside
 
     def overlaps(self, opens: str, closes: str) -> pl.Expr:
-        """Whether a session from `opens` to `closes` has a part in the range."""
-        first, last = self.start.date, self.end.date
-        inside = pl.col("session").is_between(first or dt.date.min, last or dt.date.max)
+        """Whether a session from `opens` to `closes` has a part in the range, as far as instants tell."""
+        inside = pl.lit(value=True)
         if self.start.instant is not None:
             inside = inside & (pl.col(closes) > self.start.instant)
         if self.end.instant is not None:
@@ -302,7 +302,6 @@ def wanted_series(
     has_step = (step == pl.col("base_interval")) | pl.col("derived_intervals").list.contains(step).fill_null(
         value=False
     )
-    given = pl.col("price_type") if price_types is None else pl.lit(pl.Series([list(price_types)]), pl.List(pl.String))
     rows = (
         asked.unique(maintain_order=True)
         .join(known, on="symbol", how="left", maintain_order="left")
@@ -314,11 +313,10 @@ def wanted_series(
             .alias("cause"),
             step.fill_null(interval or "").alias("interval"),
             pl.col("segments").list.join(LABEL_SEPARATOR),
-            given.alias("price_type"),
         )
     )
     if price_types is not None:
-        rows = rows.explode("price_type")
+        rows = rows.drop("price_type").join(pl.DataFrame({"price_type": price_types}), how="cross")
     return rows.with_columns(pl.col("price_type").fill_null("last"), pl.col("segments", "align", "zone").fill_null(""))
 
 
@@ -444,20 +442,22 @@ class AxisCoverage:
     def expected(self) -> ExpectedSessions:
         """What is to be expected in the range, by session."""
         span, known = self._span, self._exported_sessions
-        inside = known.filter(span.overlaps("opens", "closes"))
+        is_day = self._interval.is_intraday or (self._interval.count == 1 and self._interval.unit == "d")
+        if is_day:
+            inside = known.filter(span.overlaps("opens", "closes"), pl.col("session").is_between(*self._dates))
+        else:
+            spans = self._session_spans.rename({"start": "opens", "end": "closes"})
+            inside = spans.filter(span.overlaps("opens", "closes")).drop("slots", "all")
         counted = self._judged.group_by("session").agg(pl.col("expected").max().alias("slots"))
         over = min(self._now, self._as_of or self._now)
         settled = inside.filter(~span.cuts("opens", "closes"), pl.col("closes") <= over).join(counted, on="session")
         settled = settled.sort("session").select(pl.col(name).cast(dtype) for name, dtype in SESSION_SLOTS.items())
-        is_day = self._interval.is_intraday or (self._interval.count == 1 and self._interval.unit == "d")
-        if not is_day:
-            settled = settled.clear()
-        elif self._is_within_export and settled.height == inside.height:
+        if is_day and self._is_within_export and settled.height == inside.height:
             return ExpectedSessions(settled, empty(SESSION_SLOTS), empty(SLOT))
         spans = self._session_spans.filter(span.overlaps("start", "end"))
         rest = spans.join(settled, on="session", how="anti")
         judged = pl.col("session").is_in(counted["session"].implode())
-        is_cut = span.cuts("start", "end") | (pl.col("slots") < pl.col("all")) | (judged & (pl.col("end") > over))
+        is_cut = span.cuts("start", "end") | (pl.col("slots") < pl.col("all")) | judged
         cut, whole = rest.filter(is_cut), rest.filter(~is_cut)
         return ExpectedSessions(
             settled,
@@ -786,12 +786,12 @@ def failure_text(found: Preflight, failing: pl.DataFrame, holes: pl.DataFrame, d
         spans = "; ".join(hole_text(hole) for hole in own.head(HOLES_NAMED).iter_rows(named=True))
         more = f"; {own.height - HOLES_NAMED:,} more" if own.height > HOLES_NAMED else ""
         told.append(
-            f"{name} {row['coverage']:.4g} %, {row['missing']:,} of {row['expected']:,} slots missing ({spans}{more})"
+            f"{name} {row['coverage']:.6g} %, {row['missing']:,} of {row['expected']:,} slots missing ({spans}{more})"
         )
     others = f"; and {failing.height - worst.height:,} more series" if failing.height > worst.height else ""
     return (
         f"{found.target} (revision {found.revision}): {failing.height:,} of {found.frame.height:,} series have less than "
-        f"{found.min_coverage:g} % of {found.of}: {'; '.join(told)}{others}; `.holes` has all"
+        f"{found.min_coverage:g} % of {found.of}: {'; '.join(told)}{others}{SEE_HOLES}"
     )
 
 
