@@ -67,7 +67,6 @@ SPANS: Schema = {
     "cause": pl.String(),
     "share": pl.String(),
 }
-SHARES = ("missing", "explained", "excluded")
 UNKNOWN_SYMBOL, NOT_EXPORTED, MISSING, FILLED = "unknown_symbol", "not_exported", "missing", "filled"
 NOT_COVERED, NOT_LISTED = "not_covered", "not_listed"
 OF = ("quality", "quality_adjusted")
