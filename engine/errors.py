@@ -21,12 +21,10 @@ EngineError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polars import DataFrame
-
-    from engine.runtime.preflight import Preflight
 
 LONGEST_REASON = 2000  # characters: a header of a thousand names is not repeated as a whole
 
@@ -77,16 +75,16 @@ class CoverageError(DataError):
     ----------
     holes : DataFrame
         `engine.runtime.preflight.HOLES`: what is missing, by series and time.
-    preflight : Preflight
+    preflight : engine.runtime.preflight.Preflight
         Coverage of all series.
     """
 
-    def __init__(self, message: str, holes: DataFrame, preflight: Preflight) -> None:
+    def __init__(self, message: str, holes: DataFrame, preflight: Any) -> None:  # noqa: ANN401 - of a layer above
         super().__init__(message)
         self.holes = holes
         self.preflight = preflight
 
-    def __reduce__(self) -> tuple[type[CoverageError], tuple[str, DataFrame, Preflight]]:
+    def __reduce__(self) -> tuple[type[CoverageError], tuple[str, DataFrame, Any]]:
         # Pickle would rebuild it from the message alone; workers hand it to their parent.
         return type(self), (str(self), self.holes, self.preflight)
 
