@@ -164,7 +164,8 @@ def with_faults(folder: Folder, seed: int, most: int) -> Results:
     names = sorted(feed, key=lambda name: -feed[name].height)[:most]
     parts = [judged_faults("real minutes", folder.calendar, feed, names, rng, beside=False)]
     if len(feed) > 1:
-        parts.append(judged_faults("real minutes", folder.calendar, feed, names, rng, beside=True))
+        some = {name: feed[name] for name in sorted(feed, key=lambda name: -feed[name].height)[: most + 3]}
+        parts.append(judged_faults("real minutes", folder.calendar, some, names, rng, beside=True))
     done = Results.joined(parts)
     return Results(done.judged, done.exposed.clear(), done.alarms.clear())  # `untouched` judges the rows as they are
 

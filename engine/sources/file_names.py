@@ -59,6 +59,7 @@ _INTERVAL = re.compile(
     r"(?P<count>\d{1,4})(?P<unit>s|sec|second|m|min|minute|h|hr|hour|d|day)s?|"
     r"(?P<mt_unit>[mhd])(?P<mt_count>(?<=m)[1-6]?\d|(?<=h)\d|(?<=h)1[0-2]|(?<=d)1)"
 )
+_LETTER_FIRST = re.compile(r"[mhd]\d+")  # of two interval words in a name the first may be a symbol
 _INTERVAL_WORDS = {
     "second": "1s", "minute": "1m", "minutes": "1m", "hour": "1h", "hourly": "1h", "daily": "1d", "day": "1d"
 }  # fmt: skip
@@ -224,6 +225,9 @@ def facts_of_words(stem: str) -> PathFacts:
         "-".join(word for word in chunk if not is_filler(word)).strip(".") for chunk in chunks if "part" not in chunk
     ]
     symbols = [symbol.upper() for symbol in named if symbol]
+    of_last = parse_interval_word(words[-1]) if words else None
+    if not symbols and len(words) == 2 and of_last and _LETTER_FIRST.fullmatch(words[0]):  # noqa: PLR2004  # M1_1m
+        symbols, intervals = [words[0].upper()], {of_last}
     strong = [one for one in symbols if not is_weak(one)]
     pair = joined_pair(symbols) or joined_pair(strong)
     chosen = (
